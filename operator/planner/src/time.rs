@@ -1,0 +1,165 @@
+//! Time as the planner sees it: a number that the caller passes in.
+
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A moment, in milliseconds since the Unix epoch.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The moment `seconds` after the Unix epoch.
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1000))
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0).max(0).cast_unsigned())
+    }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+}
+
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
+}
+
+/// A stretch of time, `start` included, `end` not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Span {
+    /// When it begins.
+    pub start: Timestamp,
+    /// When it is over.
+    pub end: Timestamp,
+}
+
+/// When a pool may mine.
+///
+/// Cron expressions and time zones are compiled by the caller into plain spans
+/// up to a horizon; the planner asks to be woken there, so that the caller can
+/// compile further.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Windows {
+    /// At any time.
+    #[default]
+    Always,
+    /// Within these spans, which are sorted and do not touch.
+    Spans {
+        /// The spans that are not over yet.
+        spans: Vec<Span>,
+        /// Up to when the spans are known.
+        horizon: Timestamp,
+    },
+}
+
+/// What [`Windows`] say about one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowState {
+    /// Open, until the moment given, if it ever ends.
+    Open(Option<Timestamp>),
+    /// Closed; it opens at the moment given, if that is known.
+    Closed(Option<Timestamp>),
+}
+
+impl Windows {
+    /// Sorts the spans and joins those that overlap or touch.
+    pub fn from_spans(mut spans: Vec<Span>, horizon: Timestamp) -> Self {
+        spans.retain(|span| span.start < span.end);
+        spans.sort();
+        let mut joined: Vec<Span> = Vec::with_capacity(spans.len());
+        for span in spans {
+            match joined.last_mut() {
+                Some(last) if span.start <= last.end => last.end = last.end.max(span.end),
+                _ => joined.push(span),
+            }
+        }
+        Self::Spans {
+            spans: joined,
+            horizon,
+        }
+    }
+
+    /// Whether the windows are open at `now`, and until or from when.
+    pub fn at(&self, now: Timestamp) -> WindowState {
+        match self {
+            Self::Always => WindowState::Open(None),
+            Self::Spans { spans, .. } => match spans.iter().find(|span| now < span.end) {
+                Some(span) if span.start <= now => WindowState::Open(Some(span.end)),
+                Some(span) => WindowState::Closed(Some(span.start)),
+                None => WindowState::Closed(None),
+            },
+        }
+    }
+
+    /// Up to when the windows are known; `None` if forever.
+    pub fn horizon(&self) -> Option<Timestamp> {
+        match self {
+            Self::Always => None,
+            Self::Spans { horizon, .. } => Some(*horizon),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(start: i64, end: i64) -> Span {
+        Span {
+            start: Timestamp(start),
+            end: Timestamp(end),
+        }
+    }
+
+    #[test]
+    fn spans_that_overlap_or_touch_become_one() {
+        let windows = Windows::from_spans(
+            vec![
+                span(50, 60),
+                span(0, 10),
+                span(10, 20),
+                span(55, 70),
+                span(9, 9),
+            ],
+            Timestamp(100),
+        );
+        assert_eq!(
+            windows,
+            Windows::Spans {
+                spans: vec![span(0, 20), span(50, 70)],
+                horizon: Timestamp(100)
+            }
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_span_is_closed_and_names_the_next_opening() {
+        let windows = Windows::from_spans(vec![span(0, 20), span(50, 70)], Timestamp(100));
+        assert_eq!(
+            windows.at(Timestamp(0)),
+            WindowState::Open(Some(Timestamp(20)))
+        );
+        assert_eq!(
+            windows.at(Timestamp(20)),
+            WindowState::Closed(Some(Timestamp(50)))
+        );
+        assert_eq!(windows.at(Timestamp(70)), WindowState::Closed(None));
+    }
+}
