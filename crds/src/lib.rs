@@ -1,1 +1,70 @@
-//! Under construction.
+//! The API of Daylight, group `daylight.dev`, version `v1alpha1`.
+//!
+//! | kind | scope | what it says |
+//! |---|---|---|
+//! | [`GpuPool`] | cluster | which GPUs, and when they may mine |
+//! | [`ActivityClass`] | cluster | one entry of the positive list |
+//! | [`Registration`] | namespaced | who does which declared work, where, until when, up to which limits |
+//! | [`Miner`] | namespaced | registered work for GPUs that nobody else wants |
+//! | [`AiJob`] (`AIJob`) | namespaced | a gang of workers that starts when all of it has GPUs |
+//!
+//! The crate holds types, defaults and validation rules, and no behaviour. The rules are CEL:
+//! the API server enforces them, and `validate_cel()` of each kind runs the same ones offline.
+//! What one object alone cannot show to be wrong (an unknown class, overlapping pools) is found
+//! by the controller and told in a condition.
+//!
+//! [`definitions`] gives the custom resource definitions, [`manifest`] their YAML; `cargo crds`
+//! writes it beside this crate.
+
+#![allow(
+    unreachable_pub,
+    reason = "KubeSchema derives a copy of each type inside a function, which the lint reports"
+)]
+
+mod activity_class;
+mod ai_job;
+mod duration;
+mod energy;
+mod gpu_pool;
+pub mod labels;
+mod manifest;
+mod miner;
+mod registration;
+mod registration_status;
+mod schema;
+
+pub use activity_class::{
+    ActivityCategory, ActivityClass, ActivityClassSpec, ActivityClassStatus, Assignment,
+    RegistrationRule, ReportColumn, ReportItem,
+};
+pub use ai_job::{AiJob, AiJobSpec, AiJobState, AiJobStatus, Placement, WorkerCounts};
+pub use duration::{GoDuration, InvalidDuration};
+pub use energy::{EnergyLimit, EnergyPeriod, Millijoules};
+pub use gpu_pool::{
+    AutoscaledNodes, GpuCounts, GpuPool, GpuPoolSpec, GpuPoolStatus, GridConnection, Mining,
+    MiningPolicy, MiningWindow, Queueing, ReclaimUnit, Site,
+};
+pub use manifest::{definitions, manifest};
+pub use miner::{Engine, Miner, MinerResources, MinerSpec, MinerStatus, WalletSecret};
+pub use registration::{
+    Filing, Identifier, IdentifiersSecret, Limits, Operator, Payout, Registration,
+    RegistrationSpec, Reporting, ReportingPeriod,
+};
+pub use registration_status::{
+    Approval, ApprovalState, Held, RegistrationState, RegistrationStatus, Usage,
+};
+
+/// The API group of all kinds.
+pub const GROUP: &str = "daylight.dev";
+
+/// The version of all kinds.
+pub const VERSION: &str = "v1alpha1";
+
+/// The condition that every kind has: whether it can be acted upon or does what it should.
+pub const CONDITION_READY: &str = "Ready";
+
+/// The condition of an [`AiJob`] whose gang has its GPUs.
+pub const CONDITION_ADMITTED: &str = "Admitted";
+
+/// The condition of an [`AiJob`] that has ended.
+pub const CONDITION_FINISHED: &str = "Finished";

@@ -1,0 +1,224 @@
+//! `ActivityClass`: one entry of the positive list.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schema;
+
+/// One entry of the positive list: a kind of work, and the rules it falls under.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "daylight.dev",
+    version = "v1alpha1",
+    kind = "ActivityClass",
+    doc = "One entry of the positive list: a kind of work, and the rules it falls under.",
+    plural = "activityclasses",
+    shortname = "actclass",
+    shortname = "ac",
+    category = "daylight",
+    status = "ActivityClassStatus",
+    derive = "PartialEq",
+    cel,
+    validation = Rule::new("size(self.metadata.name) <= 63").message(
+        "metadata.name must be at most 63 characters, since it becomes a label value: choose a shorter name"
+    ).field_path(".metadata.name"),
+    printcolumn(name = "Category", type_ = "string", json_path = ".spec.category", description = "What the work counts as"),
+    printcolumn(name = "Assignment", type_ = "string", json_path = ".spec.assignment", description = "How the work gets GPUs"),
+    printcolumn(name = "Registration", type_ = "string", json_path = ".spec.registration", description = "Whether the work must be registered"),
+    printcolumn(name = "Rank", type_ = "integer", json_path = ".spec.rank", description = "Order among fillers, higher first"),
+    printcolumn(name = "GPUs", type_ = "integer", json_path = ".status.gpus", description = "GPUs that pods of the class hold"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Registrations", type_ = "integer", json_path = ".status.registrations", priority = 1, description = "Registrations that name the class"),
+    printcolumn(name = "Description", type_ = "string", json_path = ".spec.description", priority = 1, description = "What the work is")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("(self.category == 'Prohibited') == (self.assignment == 'None')")
+        .message("assignment must be None for category Prohibited, and Guaranteed or IdleOnly for every other category")
+        .field_path(".assignment"),
+    validation = Rule::new("!(self.category in ['Declared', 'FinancialRegulated']) || self.registration == 'Required'")
+        .message("registration must be Required for the categories Declared and FinancialRegulated: set registration: Required")
+        .field_path(".registration"),
+    validation = Rule::new("self.category != 'Prohibited' || self.registration == 'NotRequired'")
+        .message("registration must be NotRequired for category Prohibited, since what is prohibited cannot be registered")
+        .field_path(".registration"),
+    validation = Rule::new("self.rank == 0 || self.assignment == 'IdleOnly'")
+        .message("rank orders the fillers of idle GPUs: remove rank, or set assignment: IdleOnly")
+        .field_path(".rank"),
+)]
+pub struct ActivityClassSpec {
+    /// What the work counts as: DataIndustry, FinancialRegulated, Declared (lawful, but to be
+    /// registered and declared) or Prohibited. Immutable.
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("category is immutable, since past work was booked under it: create another class"))]
+    pub category: ActivityCategory,
+
+    /// How the work gets GPUs. Guaranteed: like any pod. IdleOnly: only what nobody else wants,
+    /// through a Miner. None: not at all. Immutable.
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("assignment is immutable, since past work was booked under it: create another class"))]
+    pub assignment: Assignment,
+
+    /// Whether pods of the class must name an approved Registration: Required or NotRequired.
+    #[serde(default)]
+    pub registration: RegistrationRule,
+
+    /// Order among the classes that fill idle GPUs: a class of higher rank is served before
+    /// every class of lower rank; within a rank, miners share by weight. From 0 to 1000.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub rank: u32,
+
+    /// Images that pods of the class may run; an empty list allows every image. A pattern is
+    /// compared with the whole image as the pod names it; `*` stands for any run of
+    /// characters, also none, '/' and ':' included; every other character stands for itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = Rule::new("self.all(p, p.matches('^[A-Za-z0-9._/:@*-]+$'))")
+        .message("allowedImages must be image names with '*' as the only wildcard, such as registry.example.com/miners/*"))]
+    #[x_kube(validation = Rule::new("self.all(p, p == '*' || p.matches('^[^*]*(/.*)?$'))")
+        .message("allowedImages must have a '/' before the first '*', else registry.example.com* would allow registry.example.com.attacker.net: write registry.example.com/*"))]
+    pub allowed_images: Vec<String>,
+
+    /// Algorithms that miners of the class may name, in lower case; an empty list allows every
+    /// algorithm.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = Rule::new("self.all(a, a.matches('^[a-z0-9]([-a-z0-9._/]*[a-z0-9])?$'))")
+        .message("algorithms must be written in lower case, such as kheavyhash or randomx"))]
+    pub algorithms: Vec<String>,
+
+    /// What declarations of the class must contain: GpuTime, Energy, PeakPower,
+    /// OperatingHours, Hashrate, Shares or AssetAmount.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub reporting: Vec<ReportItem>,
+
+    /// The columns of a declaration in which the work counts: Compute, Finance or Mining. Work
+    /// that serves and mines at once counts in several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub report_columns: Vec<ReportColumn>,
+
+    /// What the work is, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub description: Option<String>,
+}
+
+/// What a kind of work counts as.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum ActivityCategory {
+    /// Data industry, such as AI training.
+    DataIndustry,
+    /// Under financial regulation, such as validating a chain.
+    FinancialRegulated,
+    /// Lawful, but to be registered and declared, such as mining.
+    Declared,
+    /// Not allowed.
+    Prohibited,
+}
+
+/// How a kind of work gets GPUs.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Assignment {
+    /// Like any pod.
+    Guaranteed,
+    /// Only GPUs that nobody else wants.
+    IdleOnly,
+    /// Not at all.
+    None,
+}
+
+/// Whether a kind of work must be registered.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum RegistrationRule {
+    /// Pods must name an approved Registration.
+    Required,
+    /// Pods need none.
+    #[default]
+    NotRequired,
+}
+
+/// An item that declarations must contain.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum ReportItem {
+    /// GPU-time assigned.
+    GpuTime,
+    /// Energy by method, with error bounds.
+    Energy,
+    /// The highest power drawn.
+    PeakPower,
+    /// Hours in operation.
+    OperatingHours,
+    /// Mean hashrate.
+    Hashrate,
+    /// Shares accepted and rejected.
+    Shares,
+    /// Amount of the asset earned.
+    AssetAmount,
+}
+
+/// A column of a declaration.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum ReportColumn {
+    /// Computing for others.
+    Compute,
+    /// Under financial regulation.
+    Finance,
+    /// Mining.
+    Mining,
+}
+
+/// How a class is used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActivityClassStatus {
+    /// The metadata.generation that this status was computed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Ready: whether the class can be acted upon, and if not, what to correct.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+
+    /// Registrations that name the class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registrations: Option<u32>,
+
+    /// Those of them that are active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_registrations: Option<u32>,
+
+    /// GPUs that pods of the class hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<u32>,
+}

@@ -1,0 +1,435 @@
+//! `GpuPool`: which GPUs Daylight looks after, and when they may mine.
+
+use k8s_openapi::{
+    api::core::v1::Toleration,
+    apimachinery::pkg::{
+        apis::meta::v1::{Condition, LabelSelector, Time},
+        util::intstr::IntOrString,
+    },
+};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{GoDuration, schema};
+
+/// A set of nodes whose GPUs are given to AI jobs first and to registered miners otherwise.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "daylight.dev",
+    version = "v1alpha1",
+    kind = "GpuPool",
+    doc = "A set of nodes whose GPUs are given to AI jobs first and to registered miners otherwise.",
+    plural = "gpupools",
+    shortname = "gpool",
+    category = "daylight",
+    status = "GpuPoolStatus",
+    derive = "PartialEq",
+    cel,
+    validation = Rule::new("size(self.metadata.name) <= 63").message(
+        "metadata.name must be at most 63 characters, since it becomes a label value: choose a shorter name"
+    ).field_path(".metadata.name"),
+    printcolumn(name = "GPUs", type_ = "integer", json_path = ".status.gpus.total", description = "GPUs on the pool's nodes"),
+    printcolumn(name = "AI", type_ = "integer", json_path = ".status.gpus.ai", description = "GPUs that AI holds"),
+    printcolumn(name = "Mining", type_ = "integer", json_path = ".status.gpus.mining", description = "GPUs that miners hold"),
+    printcolumn(name = "Idle", type_ = "integer", json_path = ".status.gpus.idle", description = "GPUs that nobody holds"),
+    printcolumn(name = "Headroom", type_ = "integer", json_path = ".status.gpus.headroom", description = "GPUs kept free for AI"),
+    printcolumn(name = "Policy", type_ = "string", json_path = ".status.policy", description = "Mining policy in force now"),
+    printcolumn(name = "Why", type_ = "string", json_path = ".status.reason", description = "Why that policy is in force, or why idle GPUs do not mine"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes", priority = 1, description = "Nodes that match"),
+    printcolumn(name = "Undeclared", type_ = "integer", json_path = ".status.gpus.undeclared", priority = 1, description = "GPUs held by pods without an activity class"),
+    printcolumn(name = "Unavailable", type_ = "integer", json_path = ".status.gpus.unavailable", priority = 1, description = "GPUs that cannot be used now"),
+    printcolumn(name = "Next change", type_ = "string", json_path = ".status.nextChange", priority = 1, description = "When the policy in force may change next"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1, description = "The reason as a sentence")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuPoolSpec {
+    /// The nodes of the pool, by their labels. A node belongs to one pool at most.
+    #[schemars(schema_with = "schema::node_selector")]
+    pub node_selector: LabelSelector,
+
+    /// The extended resource that stands for a GPU, for instance nvidia.com/gpu. Immutable.
+    #[schemars(length(min = 3, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')")
+        .message("resource must be an extended resource name such as nvidia.com/gpu: write a domain, a slash and a name"))]
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("resource is immutable: create another pool for another resource"))]
+    pub resource: String,
+
+    /// DRA device classes that hand out the same GPUs, for clusters that use
+    /// `ResourceClaims` too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub device_classes: Vec<String>,
+
+    /// Taints of the pool's nodes that miners and AI jobs are made to tolerate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::tolerations")]
+    pub tolerations: Vec<Toleration>,
+
+    /// Where the nodes stand.
+    pub site: Site,
+
+    /// Whether, when and how far idle GPUs mine.
+    #[serde(default)]
+    pub mining: Mining,
+
+    /// How AIJobs queue for the pool. StrictFifo: none starts before one that is ahead of it.
+    /// Backfill: a later job may start first where it delays none ahead of it.
+    #[serde(default)]
+    pub queueing: Queueing,
+}
+
+/// The site of a pool: where its nodes stand and what feeds them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Site {
+    /// The site's name. Registrations name it too. Immutable, since the books are kept by site.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')")
+        .message("site.name must fit in a label: use letters, digits, '-', '_' and '.', with a letter or digit at both ends"))]
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("site.name is immutable, since the books are kept by site: create another pool for another site"))]
+    pub name: String,
+
+    /// The IANA time zone of windows and energy periods, for instance Europe/Berlin.
+    #[serde(default = "Site::default_time_zone")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$')")
+        .message("site.timeZone must be a name of the IANA time zone database, such as Europe/Berlin or Etc/UTC"))]
+    pub time_zone: String,
+
+    /// Power usage effectiveness: facility energy over IT energy, as a decimal such as "1.25".
+    /// Only used to show an estimate of facility energy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]?([.][0-9]{1,4})?$')")
+        .message("site.pue must be a decimal from 1 to 99.9999 in quotes, such as \"1.25\""))]
+    pub pue: Option<String>,
+
+    /// The site's connection to the grid, as declarations name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid_connection: Option<GridConnection>,
+}
+
+impl Site {
+    /// The time zone of a site that names none.
+    pub fn default_time_zone() -> String {
+        "Etc/UTC".into()
+    }
+}
+
+/// A connection to the electricity grid.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.operator) || has(self.meteringPoint) || has(self.contractedWatts)")
+    .message("gridConnection is empty: set operator, meteringPoint or contractedWatts, or remove it"))]
+pub struct GridConnection {
+    /// The grid operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub operator: Option<String>,
+
+    /// The metering point's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub metering_point: Option<String>,
+
+    /// The power that the contract allows, in watts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000_000_i64))]
+    pub contracted_watts: Option<u64>,
+}
+
+/// Whether, when and how far the idle GPUs of a pool mine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Mining {
+    /// What to do with idle GPUs. Observe: plan, explain and meter, write nothing. Fill: let
+    /// them mine. Hold: start no miner, leave those that run. Drain: end all miners.
+    #[serde(default)]
+    pub policy: MiningPolicy,
+
+    /// When mining is allowed, in the site's time zone. Overlapping windows join; an empty list
+    /// means always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub windows: Vec<MiningWindow>,
+
+    /// The most GPUs that mine at once; absent means no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max_gpus: Option<u32>,
+
+    /// Usable GPUs kept free of miners for AI to start on: a count, or a percentage of the
+    /// pool's usable GPUs (rounded up) such as "5%".
+    #[serde(default = "Mining::default_headroom")]
+    #[schemars(schema_with = "schema::count_or_percent")]
+    pub headroom: IntOrString,
+
+    /// The most power that mining may draw, in watts, reckoned by the larger of what miners
+    /// declare and what was measured; absent means no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000_000_000_i64))]
+    pub power_budget_watts: Option<u64>,
+
+    /// How long a GPU must have been idle before it mines. At most 24h.
+    #[serde(default = "Mining::default_idle_delay")]
+    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,9}(h|ms|m|s))+$') || duration(self) <= duration('24h')")
+        .message("mining.idleDelay must be at most 24h"))]
+    pub idle_delay: GoDuration,
+
+    /// How long a miner keeps its GPU against other miners, once it runs. AI, caps, windows and
+    /// drains never wait for it. At most 24h.
+    #[serde(default = "Mining::default_min_run_time")]
+    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,9}(h|ms|m|s))+$') || duration(self) <= duration('24h')")
+        .message("mining.minRunTime must be at most 24h"))]
+    pub min_run_time: GoDuration,
+
+    /// The longest that a miner may take to end when its GPU is wanted back; a miner's own,
+    /// shorter drain time goes first. At most 1h.
+    #[serde(default = "Mining::default_drain_timeout")]
+    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,9}(h|ms|m|s))+$') || duration(self) <= duration('1h')")
+        .message("mining.drainTimeout must be at most 1h, since AI waits that long for a GPU"))]
+    pub drain_timeout: GoDuration,
+
+    /// What is taken back for AI. Gpu: as many GPUs as are needed. Node: all miners of a node,
+    /// for strict NUMA alignment or jobs that take whole nodes.
+    #[serde(default)]
+    pub reclaim_unit: ReclaimUnit,
+
+    /// Nodes that an autoscaler manages. Skip: they do not mine, so that mining keeps no node
+    /// from being scaled down. Use: they mine like any other.
+    #[serde(default)]
+    pub autoscaled_nodes: AutoscaledNodes,
+}
+
+impl Mining {
+    /// GPUs kept free when the pool does not say: none.
+    pub fn default_headroom() -> IntOrString {
+        IntOrString::Int(0)
+    }
+
+    /// How long a GPU must have been idle when the pool does not say.
+    pub fn default_idle_delay() -> GoDuration {
+        GoDuration::from_secs(5)
+    }
+
+    /// How long a miner keeps its GPU against other miners when the pool does not say.
+    pub fn default_min_run_time() -> GoDuration {
+        GoDuration::from_secs(60)
+    }
+
+    /// The longest drain when the pool does not say.
+    pub fn default_drain_timeout() -> GoDuration {
+        GoDuration::from_secs(30)
+    }
+}
+
+impl Default for Mining {
+    fn default() -> Self {
+        Self {
+            policy: MiningPolicy::default(),
+            windows: Vec::new(),
+            max_gpus: None,
+            headroom: Self::default_headroom(),
+            power_budget_watts: None,
+            idle_delay: Self::default_idle_delay(),
+            min_run_time: Self::default_min_run_time(),
+            drain_timeout: Self::default_drain_timeout(),
+            reclaim_unit: ReclaimUnit::default(),
+            autoscaled_nodes: AutoscaledNodes::default(),
+        }
+    }
+}
+
+/// What a pool does with idle GPUs.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum MiningPolicy {
+    /// Plan, explain and meter; write nothing but status.
+    #[default]
+    Observe,
+    /// Let idle GPUs mine.
+    Fill,
+    /// Start no miner; leave those that run.
+    Hold,
+    /// End all miners.
+    Drain,
+}
+
+/// A time in which mining is allowed, again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MiningWindow {
+    /// The window's name, for instance night.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+
+    /// When the window opens: five cron fields (minute, hour, day of month, month, day of
+    /// week) in the site's time zone, for instance "0 22 * * 1-5".
+    #[schemars(length(min = 9, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^[^ \\t]+( [^ \\t]+){4}$')")
+        .message("windows.schedule must have five cron fields with single spaces between them, such as \"0 22 * * 1-5\""))]
+    pub schedule: String,
+
+    /// How long the window stays open, in elapsed time. From 1m to 168h.
+    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,9}(h|ms|m|s))+$') || (duration(self) >= duration('1m') && duration(self) <= duration('168h'))")
+        .message("windows.duration must be from 1m to 168h; for always, remove the windows"))]
+    pub duration: GoDuration,
+}
+
+/// How much is taken back from miners at once.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum ReclaimUnit {
+    /// As many GPUs as are needed.
+    #[default]
+    Gpu,
+    /// All miners of a node.
+    Node,
+}
+
+/// Whether nodes that an autoscaler manages mine.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum AutoscaledNodes {
+    /// They do not mine.
+    #[default]
+    Skip,
+    /// They mine like any other node.
+    Use,
+}
+
+/// How AIJobs queue.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum Queueing {
+    /// No job starts before one that is ahead of it.
+    StrictFifo,
+    /// A later job may start first where it delays none ahead of it.
+    #[default]
+    Backfill,
+}
+
+/// What Daylight sees and does in a pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuPoolStatus {
+    /// The metadata.generation that this status was computed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Ready: whether the pool's spec can be acted upon, and if not, what to correct.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+
+    /// Nodes that match the selector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u32>,
+
+    /// The pool's GPUs by what they do; total is the sum of the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<GpuCounts>,
+
+    /// GPUs that the plan gives to miners now: what would mine, while the policy is Observe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned_mining_gpus: Option<u32>,
+
+    /// The power that mining is reckoned to draw, in watts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mining_watts: Option<u64>,
+
+    /// The mining policy in force: spec.mining.policy, unless a closed window or an emergency
+    /// stop overrides it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<MiningPolicy>,
+
+    /// Why that policy is in force or why idle GPUs do not mine, as one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub reason: Option<String>,
+
+    /// The same as one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+
+    /// When the policy in force may change next, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_change: Option<Time>,
+}
+
+/// GPUs by what they do. Each GPU counts once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GpuCounts {
+    /// All of them.
+    pub total: u32,
+    /// Held by pods of a class with guaranteed assignment, or reserved for an AIJob.
+    pub ai: u32,
+    /// Held by miners, those that are ending included.
+    pub mining: u32,
+    /// Usable, and held by nobody.
+    pub idle: u32,
+    /// Usable, and kept free for AI by spec.mining.headroom.
+    pub headroom: u32,
+    /// Held by pods without an activity class.
+    pub undeclared: u32,
+    /// Not usable now: node cordoned, not ready or unreachable, or device unhealthy.
+    pub unavailable: u32,
+    /// Taken out of mining for a while, since miners failed there.
+    pub quarantined: u32,
+}

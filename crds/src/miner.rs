@@ -1,0 +1,274 @@
+//! `Miner`: registered work that runs on GPUs which nobody else wants.
+
+use k8s_openapi::{
+    api::core::v1::EnvVar,
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{Condition, Time},
+    },
+};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::{GoDuration, schema};
+
+/// Registered work that runs on GPUs which nobody else wants, and leaves when they are wanted.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "daylight.dev",
+    version = "v1alpha1",
+    kind = "Miner",
+    doc = "Registered work that runs on GPUs which nobody else wants, and leaves when they are wanted.",
+    plural = "miners",
+    shortname = "mnr",
+    category = "daylight",
+    namespaced,
+    status = "MinerStatus",
+    derive = "PartialEq",
+    cel,
+    selectable = ".spec.registration",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    validation = Rule::new("size(self.metadata.name) <= 63").message(
+        "metadata.name must be at most 63 characters, since it becomes a label value: choose a shorter name"
+    ).field_path(".metadata.name"),
+    printcolumn(name = "Wanted", type_ = "integer", json_path = ".spec.replicas", description = "Replicas asked for"),
+    printcolumn(name = "Running", type_ = "integer", json_path = ".status.readyReplicas", description = "Replicas that run"),
+    printcolumn(name = "Why not", type_ = "string", json_path = ".status.reason", description = "Why not all run"),
+    printcolumn(name = "Registration", type_ = "string", json_path = ".spec.registration", description = "The registration it works under"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Entitled", type_ = "integer", json_path = ".status.entitled", priority = 1, description = "Replicas that the plan gives it now"),
+    printcolumn(name = "Eligible at", type_ = "string", json_path = ".status.eligibleAt", priority = 1, description = "When more may run, where that is known"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1, description = "The reason as a sentence")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MinerSpec {
+    /// The Registration in this namespace under which it works. Immutable.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("registration is immutable, since past work was booked under it: create another Miner"))]
+    pub registration: String,
+
+    /// How many replicas to run at most. From 0 to 100000.
+    #[serde(default = "MinerSpec::default_replicas")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub replicas: u32,
+
+    /// Whole GPUs for each replica, all on one node. From 1 to 16. Immutable.
+    #[serde(default = "MinerSpec::default_gpus_per_replica")]
+    #[schemars(range(min = 1, max = 16))]
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("gpusPerReplica is immutable, since leases are booked by it: create another Miner"))]
+    pub gpus_per_replica: u32,
+
+    /// Its share among miners of the same rank: with twice the weight it gets twice the GPUs.
+    #[serde(default = "MinerSpec::default_weight")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub weight: u32,
+
+    /// GpuPools to run in, of those that the registration names; an empty list means all of
+    /// them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub pools: Vec<String>,
+
+    /// The image to run. It must be among those that the activity class allows.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9._:/@-]*$')")
+        .message("image must be an image name, such as registry.example.com/miners/kaspa:1.4"))]
+    pub image: String,
+
+    /// What runs in the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
+
+    /// Mining pools in the order of preference, as host:port or scheme://host:port. Handed to
+    /// the image as POOL_ENDPOINTS, separated by commas.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[x_kube(validation = Rule::new(r"self.all(e, e.matches('^([a-z][a-z0-9+.-]*://)?([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$'))")
+        .message("poolEndpoints must be host:port or scheme://host:port, such as stratum+tcp://pool.example.com:5555"))]
+    pub pool_endpoints: Vec<String>,
+
+    /// The Secret in this namespace with the wallet's address. Handed to the image as WALLET.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wallet_secret_ref: Option<WalletSecret>,
+
+    /// Further environment variables for the image, as plain values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::plain_env")]
+    pub env: Vec<EnvVar>,
+
+    /// How long a replica needs to end in good order. The pool's drainTimeout may cut it short.
+    /// At most 1h.
+    #[serde(default = "MinerSpec::default_drain_timeout")]
+    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,9}(h|ms|m|s))+$') || duration(self) <= duration('1h')")
+        .message("drainTimeout must be at most 1h, since AI waits that long for a GPU"))]
+    pub drain_timeout: GoDuration,
+
+    /// The power that a replica draws at most, in watts, all its GPUs together. Needed where a
+    /// pool or a registration limits power or energy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub watts_per_replica: Option<u32>,
+
+    /// CPU and memory of each replica.
+    #[serde(default)]
+    pub resources: MinerResources,
+}
+
+impl MinerSpec {
+    /// Replicas when the miner does not say.
+    pub fn default_replicas() -> u32 {
+        1
+    }
+
+    /// GPUs a replica when the miner does not say.
+    pub fn default_gpus_per_replica() -> u32 {
+        1
+    }
+
+    /// The weight when the miner does not say.
+    pub fn default_weight() -> u32 {
+        100
+    }
+
+    /// The drain time when the miner does not say.
+    pub fn default_drain_timeout() -> GoDuration {
+        GoDuration::from_secs(10)
+    }
+}
+
+/// The mining program in an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Engine {
+    /// The program's name. Handed to the image as ENGINE.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+
+    /// Arguments for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 1024)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub args: Vec<String>,
+
+    /// The algorithm, in lower case. Handed to the image as ALGORITHM. It must be among those
+    /// that the activity class allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9._/]*[a-z0-9])?$')")
+        .message("engine.algorithm must be written in lower case, such as kheavyhash or randomx"))]
+    pub algorithm: Option<String>,
+}
+
+/// A Secret with a wallet's address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WalletSecret {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// The key in it.
+    #[serde(default = "WalletSecret::default_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+impl WalletSecret {
+    /// The key of the address when the miner does not say.
+    pub fn default_key() -> String {
+        "address".into()
+    }
+}
+
+/// CPU and memory of a miner's replica: both request and limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MinerResources {
+    /// CPU in cores, for instance 500m or 2.
+    #[serde(default = "MinerResources::default_cpu")]
+    #[schemars(schema_with = "schema::quantity")]
+    pub cpu: Quantity,
+
+    /// Memory in bytes, for instance 2Gi.
+    #[serde(default = "MinerResources::default_memory")]
+    #[schemars(schema_with = "schema::quantity")]
+    pub memory: Quantity,
+}
+
+impl MinerResources {
+    /// CPU of a replica when the miner does not say.
+    pub fn default_cpu() -> Quantity {
+        Quantity("1".into())
+    }
+
+    /// Memory of a replica when the miner does not say.
+    pub fn default_memory() -> Quantity {
+        Quantity("2Gi".into())
+    }
+}
+
+impl Default for MinerResources {
+    fn default() -> Self {
+        Self {
+            cpu: Self::default_cpu(),
+            memory: Self::default_memory(),
+        }
+    }
+}
+
+/// How far a miner gets, and why no further.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MinerStatus {
+    /// The metadata.generation that this status was computed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Ready: whether all replicas wanted run, and if not, why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+
+    /// Pods that exist and have not ended, those that are ending included.
+    #[serde(default)]
+    pub replicas: u32,
+
+    /// Those of them that run.
+    #[serde(default)]
+    pub ready_replicas: u32,
+
+    /// Replicas that the plan gives the miner now: what would run, while a pool only observes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entitled: Option<u32>,
+
+    /// GPUs that its pods hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<u32>,
+
+    /// The label selector of its pods, for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub selector: Option<String>,
+
+    /// Why not all replicas wanted run, as one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub reason: Option<String>,
+
+    /// The same as one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+
+    /// The earliest time at which more may run, where one can be known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eligible_at: Option<Time>,
+}

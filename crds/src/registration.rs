@@ -1,0 +1,294 @@
+//! `Registration`: who does which declared work, where, until when and up to which limits.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{EnergyLimit, RegistrationStatus};
+
+/// Who does which declared work, where, until when, and up to which limits.
+///
+/// It counts only once it is approved (`status.approval`), and any later edit of the spec, of
+/// its class or of its pools voids the approval.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "daylight.dev",
+    version = "v1alpha1",
+    kind = "Registration",
+    doc = "Who does which declared work, where, until when, and up to which limits. It counts once it is approved in status.approval; any later edit of the spec voids the approval.",
+    plural = "registrations",
+    shortname = "reg",
+    category = "daylight",
+    namespaced,
+    status = "RegistrationStatus",
+    derive = "PartialEq",
+    cel,
+    selectable = ".spec.activityClass",
+    validation = Rule::new("size(self.metadata.name) <= 63").message(
+        "metadata.name must be at most 63 characters, since it becomes a label value: choose a shorter name"
+    ).field_path(".metadata.name"),
+    validation = Rule::new("!has(self.status) || !has(self.status.approval) || self.status.approval.state != 'Approved' || self.status.approval.by != self.spec.submittedBy").message(
+        "approval.by must differ from spec.submittedBy: let somebody else approve"
+    ).field_path(".status.approval.by"),
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.activityClass", description = "Activity class"),
+    printcolumn(name = "State", type_ = "string", json_path = ".status.state", description = "Whether it counts now"),
+    printcolumn(name = "Approved by", type_ = "string", json_path = ".status.approval.by", description = "Who decided last"),
+    printcolumn(name = "GPU limit", type_ = "integer", json_path = ".spec.limits.gpus", description = "The most GPUs at once"),
+    printcolumn(name = "Held", type_ = "integer", json_path = ".status.held.gpus", description = "GPUs held now"),
+    printcolumn(name = "Valid until", type_ = "string", json_path = ".spec.validUntil", description = "When it ends"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Operator", type_ = "string", json_path = ".spec.operator.name", priority = 1, description = "Who operates"),
+    printcolumn(name = "Site", type_ = "string", json_path = ".spec.site", priority = 1, description = "Where"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1, description = "The state as a sentence")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.validUntil > self.validFrom")
+        .message("validUntil must be later than validFrom: correct one of them")
+        .field_path(".validUntil"),
+    validation = Rule::new("!has(self.ownerLimits) || has(self.operator.ownerPseudonym)")
+        .message("ownerLimits need operator.ownerPseudonym, by which the owner's registrations are found: set it, or remove ownerLimits")
+        .field_path(".ownerLimits"),
+)]
+pub struct RegistrationSpec {
+    /// Who operates the work.
+    pub operator: Operator,
+
+    /// Where the registration is filed; absent as long as it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filing: Option<Filing>,
+
+    /// The user name that submitted this registration; the approver must be somebody else.
+    /// Immutable.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("submittedBy is immutable, since it decides who may approve: create another Registration"))]
+    pub submitted_by: String,
+
+    /// The ActivityClass of the work. Immutable.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("activityClass is immutable, since past work was booked under it: create another Registration"))]
+    pub activity_class: String,
+
+    /// The site of the work; its pools stand there. Immutable.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("site is immutable, since past work was booked under it: create another Registration"))]
+    pub site: String,
+
+    /// The GpuPools in which the work may run.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub pools: Vec<String>,
+
+    /// When the registration begins.
+    pub valid_from: Time,
+
+    /// When the registration ends; from then on it gives no right to mine.
+    pub valid_until: Time,
+
+    /// The most that all work under this registration may take together.
+    pub limits: Limits,
+
+    /// The most that all registrations of the same owner (operator.ownerPseudonym) may take
+    /// together. Where they differ, the lowest counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_limits: Option<Limits>,
+
+    /// What the work earns, and where it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payout: Option<Payout>,
+
+    /// How often the work is declared, and by when.
+    #[serde(default)]
+    pub reporting: Reporting,
+}
+
+/// The operator of registered work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(oldSelf.ownerPseudonym) || (has(self.ownerPseudonym) && self.ownerPseudonym == oldSelf.ownerPseudonym)")
+    .message("operator.ownerPseudonym is immutable once set, since owner limits are counted by it: create another Registration")
+    .field_path(".ownerPseudonym"))]
+pub struct Operator {
+    /// The name to show. The audit trail holds only a keyed pseudonym of it.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// Official identifiers, only as salted commitments; a Secret holds the plain text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["scheme".into()]))]
+    pub identifiers: Vec<Identifier>,
+
+    /// The Secret in this namespace with the identifiers' plain text and salts, by scheme.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identifiers_secret_ref: Option<IdentifiersSecret>,
+
+    /// A keyed pseudonym of the owner: 64 lower-case hexadecimal digits. Registrations with the
+    /// same one belong to one owner, whose limits they share. Immutable once set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{64}$')")
+        .message("operator.ownerPseudonym must be 64 lower-case hexadecimal digits (HMAC-SHA-256 of the owner)"))]
+    pub owner_pseudonym: Option<String>,
+}
+
+/// An official identifier, as a commitment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Identifier {
+    /// What kind of identifier it is, for instance lei, vat or org-number.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')")
+        .message("identifiers.scheme must be written in lower case, such as lei, vat or org-number"))]
+    pub scheme: String,
+
+    /// SHA-256 over salt and identifier, as sha256: and 64 hexadecimal digits.
+    #[schemars(length(max = 71))]
+    #[x_kube(validation = Rule::new("self.matches('^sha256:[0-9a-f]{64}$')")
+        .message("identifiers.commitment must be sha256: and 64 lower-case hexadecimal digits, never the identifier itself"))]
+    pub commitment: String,
+}
+
+/// A Secret with the plain text of identifiers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IdentifiersSecret {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Where a registration is filed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Filing {
+    /// The authority.
+    #[schemars(length(min = 1, max = 253))]
+    pub authority: String,
+
+    /// The number under which the authority keeps it.
+    #[schemars(length(min = 1, max = 128))]
+    pub number: String,
+
+    /// Where it can be looked up: an https address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() == 'https'")
+        .message("filing.link must be an https address, such as https://register.example.org/4711"))]
+    pub link: Option<String>,
+}
+
+/// The most that registered work may take; what is absent has no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.gpus) || has(self.watts) || has(self.energy)")
+    .message("limits must set at least one of gpus, watts and energy: what is registered without a limit cannot be checked"))]
+pub struct Limits {
+    /// The most GPUs at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub gpus: Option<u32>,
+
+    /// The most power at once, in watts, reckoned by the larger of what miners declare and what
+    /// was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000_000_000_i64))]
+    pub watts: Option<u64>,
+
+    /// The most energy over a calendar period. Without a meter it holds mining altogether.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy: Option<EnergyLimit>,
+}
+
+/// What registered work earns, and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Payout {
+    /// The asset earned, by its ticker, for instance KAS.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$')")
+        .message("payout.asset must be a ticker, such as KAS"))]
+    pub asset: String,
+
+    /// The algorithm, in lower case, for instance kheavyhash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9._/]*[a-z0-9])?$')")
+        .message("payout.algorithm must be written in lower case, such as kheavyhash or randomx"))]
+    pub algorithm: Option<String>,
+
+    /// SHA-256 over salt and payout address, as sha256: and 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    #[x_kube(validation = Rule::new("self.matches('^sha256:[0-9a-f]{64}$')")
+        .message("payout.addressCommitment must be sha256: and 64 lower-case hexadecimal digits, never the address itself"))]
+    pub address_commitment: Option<String>,
+
+    /// The mining pools that the work may use, as host:port or scheme://host:port; an empty
+    /// list allows any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = Rule::new(r"self.all(e, e.matches('^([a-z][a-z0-9+.-]*://)?([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$'))")
+        .message("payout.poolEndpoints must be host:port or scheme://host:port, such as stratum+tcp://pool.example.com:5555"))]
+    pub pool_endpoints: Vec<String>,
+}
+
+/// How often work is declared, and by when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reporting {
+    /// The calendar period of one declaration, in the site's time zone: Month, Quarter or Year.
+    #[serde(default)]
+    pub period: ReportingPeriod,
+
+    /// The day of the month after the period by which it is due. From 1 to 28.
+    #[serde(default = "Reporting::default_due_day")]
+    #[schemars(range(min = 1, max = 28))]
+    pub due_day: u32,
+}
+
+impl Reporting {
+    /// The day of the month by which a declaration is due when nothing is said.
+    pub fn default_due_day() -> u32 {
+        20
+    }
+}
+
+impl Default for Reporting {
+    fn default() -> Self {
+        Self {
+            period: ReportingPeriod::default(),
+            due_day: Self::default_due_day(),
+        }
+    }
+}
+
+/// The calendar period of a declaration.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum ReportingPeriod {
+    /// A calendar month.
+    #[default]
+    Month,
+    /// A quarter, from January.
+    Quarter,
+    /// A calendar year.
+    Year,
+}

@@ -1,0 +1,181 @@
+//! What was decided about a `Registration`, and what its work takes.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Millijoules, schema};
+
+/// What was decided about a registration, and what its work takes now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(oldSelf.approval) || oldSelf.approval.state != 'Revoked' || (has(self.approval) && self.approval.state == 'Revoked')")
+    .message("approval.state Revoked is final: create another Registration (Suspended is the state that can be lifted)")
+    .field_path(".approval.state"))]
+pub struct RegistrationStatus {
+    /// The metadata.generation that this status was computed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Ready: whether the registration counts now, and if not, why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+
+    /// The last decision. Only who has the verb approve may write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+
+    /// The state that follows from approval, spec and time. Only Active counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<RegistrationState>,
+
+    /// Why it is in that state, as one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub reason: Option<String>,
+
+    /// The same as one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+
+    /// What the meter has counted in the current period. Written by the auditor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+
+    /// What pods hold under the registration now, those that are ending included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+}
+
+/// A decision about a registration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.state != 'Approved' || (has(self.specDigest) && has(self.generation))")
+        .message("approval.state Approved needs specDigest and generation, which say what was approved: use kubectl daylight approve")
+        .field_path(".specDigest"),
+    validation = Rule::new("self.state == 'Approved' || (has(self.message) && self.message != '')")
+        .message("approval.message must say why for the states Rejected, Suspended and Revoked")
+        .field_path(".message"),
+)]
+pub struct Approval {
+    /// Approved, Rejected, Suspended (may be lifted) or Revoked (final).
+    pub state: ApprovalState,
+
+    /// The user name that decided. It must be the requesting user, and for Approved not
+    /// spec.submittedBy.
+    #[schemars(length(min = 1, max = 512))]
+    pub by: String,
+
+    /// When it was decided.
+    pub at: Time,
+
+    /// What was approved: SHA-256 over the canonical JSON (RFC 8785) of the stored specs of
+    /// registration, class and pools, as sha256: and 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    #[x_kube(validation = Rule::new("self.matches('^sha256:[0-9a-f]{64}$')")
+        .message("approval.specDigest must be sha256: and 64 lower-case hexadecimal digits: use kubectl daylight approve"))]
+    pub spec_digest: Option<String>,
+
+    /// The version of the rules by which specDigest was computed.
+    #[serde(default = "Approval::default_digest_version")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub digest_version: u32,
+
+    /// The metadata.generation that was approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub generation: Option<i64>,
+
+    /// Why, for people. Required unless Approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+
+    /// The authority's own detached signature over specDigest, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9+/]+={0,2}$')")
+        .message("approval.signature must be base64"))]
+    pub signature: Option<String>,
+}
+
+impl Approval {
+    /// The version of the digest's rules that v1alpha1 uses.
+    pub fn default_digest_version() -> u32 {
+        1
+    }
+}
+
+/// What was decided.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum ApprovalState {
+    /// The work may be done as registered.
+    Approved,
+    /// It may not.
+    Rejected,
+    /// It may not for now.
+    Suspended,
+    /// It may never again.
+    Revoked,
+}
+
+/// The state that follows from approval, spec and time.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum RegistrationState {
+    /// Nobody has decided yet.
+    Pending,
+    /// Approved, but validFrom lies ahead.
+    Scheduled,
+    /// It counts.
+    Active,
+    /// Spec, class or pools changed after the approval, which is void.
+    Changed,
+    /// validUntil has passed.
+    Expired,
+    /// The authority said no.
+    Rejected,
+    /// The authority said not now.
+    Suspended,
+    /// The authority said never again.
+    Revoked,
+    /// It names what does not exist or does not fit, for instance an unknown class.
+    Invalid,
+}
+
+/// What the meter has counted in the current energy period.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// Up to when the meter has counted.
+    pub metered_until: Time,
+
+    /// When the period began.
+    pub period_start: Time,
+
+    /// Energy since then, in millijoules, upper bound, as a decimal string.
+    pub millijoules: Millijoules,
+
+    /// The highest power measured, in watts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000_000_000_i64))]
+    pub peak_watts: Option<u64>,
+}
+
+/// What pods hold under a registration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Held {
+    /// GPUs.
+    pub gpus: u32,
+    /// Power reckoned for them, in watts.
+    pub watts: u64,
+}
