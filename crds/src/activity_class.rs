@@ -5,9 +5,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::schema;
+use crate::{rules, schema};
 
-/// One entry of the positive list: a kind of work, and the rules it falls under.
+/// What the work counts as, how it gets GPUs, and what it must report.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "daylight.dev",
@@ -21,9 +21,7 @@ use crate::schema;
     status = "ActivityClassStatus",
     derive = "PartialEq",
     cel,
-    validation = Rule::new("size(self.metadata.name) <= 63").message(
-        "metadata.name must be at most 63 characters, since it becomes a label value: choose a shorter name"
-    ).field_path(".metadata.name"),
+    validation = rules::name_fits_label(),
     printcolumn(name = "Category", type_ = "string", json_path = ".spec.category", description = "What the work counts as"),
     printcolumn(name = "Assignment", type_ = "string", json_path = ".spec.assignment", description = "How the work gets GPUs"),
     printcolumn(name = "Registration", type_ = "string", json_path = ".spec.registration", description = "Whether the work must be registered"),
@@ -49,19 +47,17 @@ use crate::schema;
         .field_path(".rank"),
 )]
 pub struct ActivityClassSpec {
-    /// What the work counts as: DataIndustry, FinancialRegulated, Declared (lawful, but to be
+    /// What the work counts as: `DataIndustry`, `FinancialRegulated`, Declared (lawful, but to be
     /// registered and declared) or Prohibited. Immutable.
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("category is immutable, since past work was booked under it: create another class"))]
+    #[x_kube(validation = rules::immutable("category is immutable, since past work was booked under it: create another class"))]
     pub category: ActivityCategory,
 
-    /// How the work gets GPUs. Guaranteed: like any pod. IdleOnly: only what nobody else wants,
+    /// How the work gets GPUs. Guaranteed: like any pod. `IdleOnly`: only what nobody else wants,
     /// through a Miner. None: not at all. Immutable.
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("assignment is immutable, since past work was booked under it: create another class"))]
+    #[x_kube(validation = rules::immutable("assignment is immutable, since past work was booked under it: create another class"))]
     pub assignment: Assignment,
 
-    /// Whether pods of the class must name an approved Registration: Required or NotRequired.
+    /// Whether pods of the class must name an approved Registration: Required or `NotRequired`.
     #[serde(default)]
     pub registration: RegistrationRule,
 
@@ -77,8 +73,7 @@ pub struct ActivityClassSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[x_kube(validation = Rule::new("self.all(p, p.matches('^[A-Za-z0-9._/:@*-]+$'))")
-        .message("allowedImages must be image names with '*' as the only wildcard, such as registry.example.com/miners/*"))]
+    #[x_kube(validation = rules::all_match("^[A-Za-z0-9._/:@*-]+$", "allowedImages must be image names with '*' as the only wildcard, such as registry.example.com/miners/*"))]
     #[x_kube(validation = Rule::new("self.all(p, p == '*' || p.matches('^[^*]*(/.*)?$'))")
         .message("allowedImages must have a '/' before the first '*', else registry.example.com* would allow registry.example.com.attacker.net: write registry.example.com/*"))]
     pub allowed_images: Vec<String>,
@@ -88,12 +83,11 @@ pub struct ActivityClassSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[x_kube(validation = Rule::new("self.all(a, a.matches('^[a-z0-9]([-a-z0-9._/]*[a-z0-9])?$'))")
-        .message("algorithms must be written in lower case, such as kheavyhash or randomx"))]
+    #[x_kube(validation = rules::algorithms("algorithms"))]
     pub algorithms: Vec<String>,
 
-    /// What declarations of the class must contain: GpuTime, Energy, PeakPower,
-    /// OperatingHours, Hashrate, Shares or AssetAmount.
+    /// What declarations of the class must contain: `GpuTime`, Energy, `PeakPower`,
+    /// `OperatingHours`, Hashrate, Shares or `AssetAmount`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Set)]

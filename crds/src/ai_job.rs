@@ -8,9 +8,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{GoDuration, schema};
+use crate::{GoDuration, rules, schema};
 
-/// A gang of workers that starts when all of it has GPUs.
+/// The gang, its place in the queue, and how long it may take.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "daylight.dev",
@@ -49,39 +49,30 @@ use crate::{GoDuration, schema};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.pool) == has(oldSelf.pool) && (!has(self.pool) || self.pool == oldSelf.pool)")
-        .message("pool is immutable: delete the job and create it again for another pool")
-        .field_path(".pool"),
-    validation = Rule::new("has(self.queueName) == has(oldSelf.queueName) && (!has(self.queueName) || self.queueName == oldSelf.queueName)")
-        .message("queueName is immutable: delete the job and create it again for another queue")
-        .field_path(".queueName"),
-    validation = Rule::new("has(self.maxRunTime) == has(oldSelf.maxRunTime) && (!has(self.maxRunTime) || self.maxRunTime == oldSelf.maxRunTime)")
-        .message("maxRunTime is immutable, since others were let wait on its word: delete the job and create it again")
-        .field_path(".maxRunTime"),
+    validation = rules::optional_immutable("pool", "pool is immutable: delete the job and create it again for another pool"),
+    validation = rules::optional_immutable("queueName", "queueName is immutable: delete the job and create it again for another queue"),
+    validation = rules::optional_immutable("maxRunTime", "maxRunTime is immutable, since others were let wait on its word: delete the job and create it again"),
 )]
 pub struct AiJobSpec {
     /// How many workers the gang has; they start together or not at all. From 1 to 4096.
     /// Immutable.
     #[serde(default = "AiJobSpec::default_workers")]
     #[schemars(range(min = 1, max = 4096))]
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("workers is immutable: delete the job and create it again with another number"))]
+    #[x_kube(validation = rules::immutable("workers is immutable: delete the job and create it again with another number"))]
     pub workers: u32,
 
-    /// The pod of each worker (a Kubernetes PodTemplateSpec). What it requests of the pool's
+    /// The pod of each worker (a Kubernetes `PodTemplateSpec`). What it requests of the pool's
     /// resource is what the worker gets. restartPolicy is Never when it is absent. Immutable.
     #[schemars(schema_with = "schema::pod_template")]
     #[x_kube(validation = Rule::new("!has(self.spec.restartPolicy) || self.spec.restartPolicy in ['Never', 'OnFailure']")
         .message("template.spec.restartPolicy must be Never or OnFailure, since the workers are pods of a Job: set one of them, or remove it")
         .field_path(".spec.restartPolicy"))]
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("template is immutable: delete the job and create it again with another template"))]
+    #[x_kube(validation = rules::immutable("template is immutable: delete the job and create it again with another template"))]
     pub template: PodTemplateSpec,
 
-    /// The ActivityClass of the work, for instance ai-training. Immutable.
+    /// The `ActivityClass` of the work, for instance ai-training. Immutable.
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("activityClass is immutable, since the work is booked under it: delete the job and create it again"))]
+    #[x_kube(validation = rules::immutable("activityClass is immutable, since the work is booked under it: delete the job and create it again"))]
     pub activity_class: String,
 
     /// Place in the queue: higher first, then older first. From -1000 to 1000. It can change
@@ -90,7 +81,7 @@ pub struct AiJobSpec {
     #[schemars(range(min = -1000, max = 1000))]
     pub priority: i32,
 
-    /// The GpuPool to run in; absent means any that fits. Immutable.
+    /// The `GpuPool` to run in; absent means any that fits. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub pool: Option<String>,
@@ -98,36 +89,31 @@ pub struct AiJobSpec {
     /// The longest it runs, from 1s; then it is ended. Others may be scheduled around it only
     /// when it is set. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,9}(h|ms|m|s))+$') || (duration(self) >= duration('1s') && duration(self) <= duration('8760h'))")
-        .message("maxRunTime must be from 1s to 8760h (a year)"))]
+    #[x_kube(validation = rules::within("1s", "8760h", "maxRunTime must be from 1s to 8760h (a year)"))]
     pub max_run_time: Option<GoDuration>,
 
     /// How long the whole gang may take from its release until every worker is bound to a node;
     /// then it is suspended and tried again later. From 1s to 1h.
     #[serde(default = "AiJobSpec::default_gang_timeout")]
-    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,9}(h|ms|m|s))+$') || (duration(self) >= duration('1s') && duration(self) <= duration('1h'))")
-        .message("gangTimeout must be from 1s to 1h, since a half gang holds GPUs that long"))]
+    #[x_kube(validation = rules::within("1s", "1h", "gangTimeout must be from 1s to 1h, since a half gang holds GPUs that long"))]
     pub gang_timeout: GoDuration,
 
     /// How long the job is kept after it has finished; absent means until somebody deletes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,9}(h|ms|m|s))+$') || duration(self) <= duration('8760h')")
-        .message("ttlAfterFinished must be at most 8760h (a year)"))]
+    #[x_kube(validation = rules::at_most("8760h", "ttlAfterFinished must be at most 8760h (a year)"))]
     pub ttl_after_finished: Option<GoDuration>,
 
-    /// The Kueue LocalQueue to wait in; then Kueue alone decides when the job starts.
+    /// The Kueue `LocalQueue` to wait in; then Kueue alone decides when the job starts.
     /// Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')")
-        .message("queueName must be the name of a Kueue LocalQueue: lower-case letters, digits, '-' and '.'"))]
+    #[x_kube(validation = rules::matches("^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", "queueName must be the name of a Kueue LocalQueue: lower-case letters, digits, '-' and '.'"))]
     pub queue_name: Option<String>,
 
-    /// The port on which worker 0 awaits the others (MASTER_PORT, PET_MASTER_PORT). Immutable.
+    /// The port on which worker 0 awaits the others (`MASTER_PORT`, `PET_MASTER_PORT`). Immutable.
     #[serde(default = "AiJobSpec::default_master_port")]
     #[schemars(range(min = 1, max = 65535))]
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("masterPort is immutable: delete the job and create it again with another port"))]
+    #[x_kube(validation = rules::immutable("masterPort is immutable: delete the job and create it again with another port"))]
     pub master_port: u16,
 }
 

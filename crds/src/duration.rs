@@ -111,13 +111,15 @@ impl From<Duration> for GoDuration {
             (seconds % 60, "s"),
             (u64::from(value.subsec_millis()), "ms"),
         ];
-        let mut text: String = parts
-            .iter()
-            .filter(|(number, _)| *number > 0)
-            .map(|(number, unit)| format!("{number}{unit}"))
-            .collect();
+        let mut text = String::new();
+        for (number, unit) in parts {
+            if number > 0 {
+                text.push_str(&number.to_string());
+                text.push_str(unit);
+            }
+        }
         if text.is_empty() {
-            "0s".clone_into(&mut text);
+            text.push_str("0s");
         }
         Self { text, value }
     }

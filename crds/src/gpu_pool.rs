@@ -11,9 +11,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{GoDuration, schema};
+use crate::{GoDuration, rules, schema};
 
-/// A set of nodes whose GPUs are given to AI jobs first and to registered miners otherwise.
+/// Which GPUs the pool consists of, where they stand, and when they may mine.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "daylight.dev",
@@ -26,9 +26,7 @@ use crate::{GoDuration, schema};
     status = "GpuPoolStatus",
     derive = "PartialEq",
     cel,
-    validation = Rule::new("size(self.metadata.name) <= 63").message(
-        "metadata.name must be at most 63 characters, since it becomes a label value: choose a shorter name"
-    ).field_path(".metadata.name"),
+    validation = rules::name_fits_label(),
     printcolumn(name = "GPUs", type_ = "integer", json_path = ".status.gpus.total", description = "GPUs on the pool's nodes"),
     printcolumn(name = "AI", type_ = "integer", json_path = ".status.gpus.ai", description = "GPUs that AI holds"),
     printcolumn(name = "Mining", type_ = "integer", json_path = ".status.gpus.mining", description = "GPUs that miners hold"),
@@ -51,10 +49,8 @@ pub struct GpuPoolSpec {
 
     /// The extended resource that stands for a GPU, for instance nvidia.com/gpu. Immutable.
     #[schemars(length(min = 3, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')")
-        .message("resource must be an extended resource name such as nvidia.com/gpu: write a domain, a slash and a name"))]
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("resource is immutable: create another pool for another resource"))]
+    #[x_kube(validation = rules::matches("^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", "resource must be an extended resource name such as nvidia.com/gpu: write a domain, a slash and a name"))]
+    #[x_kube(validation = rules::immutable("resource is immutable: create another pool for another resource"))]
     pub resource: String,
 
     /// DRA device classes that hand out the same GPUs, for clusters that use
@@ -76,7 +72,7 @@ pub struct GpuPoolSpec {
     #[serde(default)]
     pub mining: Mining,
 
-    /// How AIJobs queue for the pool. StrictFifo: none starts before one that is ahead of it.
+    /// How `AIJobs` queue for the pool. `StrictFifo`: none starts before one that is ahead of it.
     /// Backfill: a later job may start first where it delays none ahead of it.
     #[serde(default)]
     pub queueing: Queueing,
@@ -88,25 +84,21 @@ pub struct GpuPoolSpec {
 pub struct Site {
     /// The site's name. Registrations name it too. Immutable, since the books are kept by site.
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')")
-        .message("site.name must fit in a label: use letters, digits, '-', '_' and '.', with a letter or digit at both ends"))]
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("site.name is immutable, since the books are kept by site: create another pool for another site"))]
+    #[x_kube(validation = rules::matches("^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", "site.name must fit in a label: use letters, digits, '-', '_' and '.', with a letter or digit at both ends"))]
+    #[x_kube(validation = rules::immutable("site.name is immutable, since the books are kept by site: create another pool for another site"))]
     pub name: String,
 
     /// The IANA time zone of windows and energy periods, for instance Europe/Berlin.
     #[serde(default = "Site::default_time_zone")]
     #[schemars(length(min = 1, max = 64))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$')")
-        .message("site.timeZone must be a name of the IANA time zone database, such as Europe/Berlin or Etc/UTC"))]
+    #[x_kube(validation = rules::matches("^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$", "site.timeZone must be a name of the IANA time zone database, such as Europe/Berlin or Etc/UTC"))]
     pub time_zone: String,
 
     /// Power usage effectiveness: facility energy over IT energy, as a decimal such as "1.25".
     /// Only used to show an estimate of facility energy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
-    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]?([.][0-9]{1,4})?$')")
-        .message("site.pue must be a decimal from 1 to 99.9999 in quotes, such as \"1.25\""))]
+    #[x_kube(validation = rules::matches("^[1-9][0-9]?([.][0-9]{1,4})?$", "site.pue must be a decimal from 1 to 99.9999 in quotes, such as \"1.25\""))]
     pub pue: Option<String>,
 
     /// The site's connection to the grid, as declarations name it.
@@ -178,22 +170,19 @@ pub struct Mining {
 
     /// How long a GPU must have been idle before it mines. At most 24h.
     #[serde(default = "Mining::default_idle_delay")]
-    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,9}(h|ms|m|s))+$') || duration(self) <= duration('24h')")
-        .message("mining.idleDelay must be at most 24h"))]
+    #[x_kube(validation = rules::at_most("24h", "mining.idleDelay must be at most 24h"))]
     pub idle_delay: GoDuration,
 
     /// How long a miner keeps its GPU against other miners, once it runs. AI, caps, windows and
     /// drains never wait for it. At most 24h.
     #[serde(default = "Mining::default_min_run_time")]
-    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,9}(h|ms|m|s))+$') || duration(self) <= duration('24h')")
-        .message("mining.minRunTime must be at most 24h"))]
+    #[x_kube(validation = rules::at_most("24h", "mining.minRunTime must be at most 24h"))]
     pub min_run_time: GoDuration,
 
     /// The longest that a miner may take to end when its GPU is wanted back; a miner's own,
     /// shorter drain time goes first. At most 1h.
     #[serde(default = "Mining::default_drain_timeout")]
-    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,9}(h|ms|m|s))+$') || duration(self) <= duration('1h')")
-        .message("mining.drainTimeout must be at most 1h, since AI waits that long for a GPU"))]
+    #[x_kube(validation = rules::at_most("1h", "mining.drainTimeout must be at most 1h, since AI waits that long for a GPU"))]
     pub drain_timeout: GoDuration,
 
     /// What is taken back for AI. Gpu: as many GPUs as are needed. Node: all miners of a node,
@@ -284,13 +273,11 @@ pub struct MiningWindow {
     /// When the window opens: five cron fields (minute, hour, day of month, month, day of
     /// week) in the site's time zone, for instance "0 22 * * 1-5".
     #[schemars(length(min = 9, max = 128))]
-    #[x_kube(validation = Rule::new("self.matches('^[^ \\t]+( [^ \\t]+){4}$')")
-        .message("windows.schedule must have five cron fields with single spaces between them, such as \"0 22 * * 1-5\""))]
+    #[x_kube(validation = rules::matches("^[^ \\t]+( [^ \\t]+){4}$", "windows.schedule must have five cron fields with single spaces between them, such as \"0 22 * * 1-5\""))]
     pub schedule: String,
 
     /// How long the window stays open, in elapsed time. From 1m to 168h.
-    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,9}(h|ms|m|s))+$') || (duration(self) >= duration('1m') && duration(self) <= duration('168h'))")
-        .message("windows.duration must be from 1m to 168h; for always, remove the windows"))]
+    #[x_kube(validation = rules::within("1m", "168h", "windows.duration must be from 1m to 168h; for always, remove the windows"))]
     pub duration: GoDuration,
 }
 
@@ -340,7 +327,7 @@ pub enum AutoscaledNodes {
     Use,
 }
 
-/// How AIJobs queue.
+/// How `AIJobs` queue.
 #[derive(
     Clone,
     Copy,
@@ -418,7 +405,7 @@ pub struct GpuPoolStatus {
 pub struct GpuCounts {
     /// All of them.
     pub total: u32,
-    /// Held by pods of a class with guaranteed assignment, or reserved for an AIJob.
+    /// Held by pods of a class with guaranteed assignment, or reserved for an `AIJob`.
     pub ai: u32,
     /// Held by miners, those that are ending included.
     pub mining: u32,

@@ -31,6 +31,7 @@ mod manifest;
 mod miner;
 mod registration;
 mod registration_status;
+mod rules;
 mod schema;
 
 pub use activity_class::{
@@ -44,7 +45,7 @@ pub use gpu_pool::{
     AutoscaledNodes, GpuCounts, GpuPool, GpuPoolSpec, GpuPoolStatus, GridConnection, Mining,
     MiningPolicy, MiningWindow, Queueing, ReclaimUnit, Site,
 };
-pub use manifest::{definitions, manifest};
+pub use manifest::{MAX_MANIFEST_BYTES, ManifestError, definitions, manifest, manifest_name};
 pub use miner::{Engine, Miner, MinerResources, MinerSpec, MinerStatus, WalletSecret};
 pub use registration::{
     Filing, Identifier, IdentifiersSecret, Limits, Operator, Payout, Registration,

@@ -10,9 +10,9 @@ use k8s_openapi::{
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{GoDuration, schema};
+use crate::{GoDuration, rules, schema};
 
-/// Registered work that runs on GPUs which nobody else wants, and leaves when they are wanted.
+/// What to run, and how much of it. Running replicas keep what they were started with.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "daylight.dev",
@@ -32,9 +32,7 @@ use crate::{GoDuration, schema};
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
-    validation = Rule::new("size(self.metadata.name) <= 63").message(
-        "metadata.name must be at most 63 characters, since it becomes a label value: choose a shorter name"
-    ).field_path(".metadata.name"),
+    validation = rules::name_fits_label(),
     printcolumn(name = "Wanted", type_ = "integer", json_path = ".spec.replicas", description = "Replicas asked for"),
     printcolumn(name = "Running", type_ = "integer", json_path = ".status.readyReplicas", description = "Replicas that run"),
     printcolumn(name = "Why not", type_ = "string", json_path = ".status.reason", description = "Why not all run"),
@@ -48,8 +46,7 @@ use crate::{GoDuration, schema};
 pub struct MinerSpec {
     /// The Registration in this namespace under which it works. Immutable.
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("registration is immutable, since past work was booked under it: create another Miner"))]
+    #[x_kube(validation = rules::immutable("registration is immutable, since past work was booked under it: create another Miner"))]
     pub registration: String,
 
     /// How many replicas to run at most. From 0 to 100000.
@@ -60,8 +57,7 @@ pub struct MinerSpec {
     /// Whole GPUs for each replica, all on one node. From 1 to 16. Immutable.
     #[serde(default = "MinerSpec::default_gpus_per_replica")]
     #[schemars(range(min = 1, max = 16))]
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("gpusPerReplica is immutable, since leases are booked by it: create another Miner"))]
+    #[x_kube(validation = rules::immutable("gpusPerReplica is immutable, since leases are booked by it: create another Miner"))]
     pub gpus_per_replica: u32,
 
     /// Its share among miners of the same rank: with twice the weight it gets twice the GPUs.
@@ -69,7 +65,7 @@ pub struct MinerSpec {
     #[schemars(range(min = 1, max = 1000))]
     pub weight: u32,
 
-    /// GpuPools to run in, of those that the registration names; an empty list means all of
+    /// `GpuPools` to run in, of those that the registration names; an empty list means all of
     /// them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
@@ -78,8 +74,7 @@ pub struct MinerSpec {
 
     /// The image to run. It must be among those that the activity class allows.
     #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9._:/@-]*$')")
-        .message("image must be an image name, such as registry.example.com/miners/kaspa:1.4"))]
+    #[x_kube(validation = rules::matches("^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", "image must be an image name, such as registry.example.com/miners/kaspa:1.4"))]
     pub image: String,
 
     /// What runs in the image.
@@ -87,12 +82,11 @@ pub struct MinerSpec {
     pub engine: Option<Engine>,
 
     /// Mining pools in the order of preference, as host:port or scheme://host:port. Handed to
-    /// the image as POOL_ENDPOINTS, separated by commas.
+    /// the image as `POOL_ENDPOINTS`, separated by commas.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
-    #[x_kube(validation = Rule::new(r"self.all(e, e.matches('^([a-z][a-z0-9+.-]*://)?([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$'))")
-        .message("poolEndpoints must be host:port or scheme://host:port, such as stratum+tcp://pool.example.com:5555"))]
+    #[x_kube(validation = rules::endpoints("poolEndpoints"))]
     pub pool_endpoints: Vec<String>,
 
     /// The Secret in this namespace with the wallet's address. Handed to the image as WALLET.
@@ -107,8 +101,7 @@ pub struct MinerSpec {
     /// How long a replica needs to end in good order. The pool's drainTimeout may cut it short.
     /// At most 1h.
     #[serde(default = "MinerSpec::default_drain_timeout")]
-    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,9}(h|ms|m|s))+$') || duration(self) <= duration('1h')")
-        .message("drainTimeout must be at most 1h, since AI waits that long for a GPU"))]
+    #[x_kube(validation = rules::at_most("1h", "drainTimeout must be at most 1h, since AI waits that long for a GPU"))]
     pub drain_timeout: GoDuration,
 
     /// The power that a replica draws at most, in watts, all its GPUs together. Needed where a
@@ -162,8 +155,7 @@ pub struct Engine {
     /// that the activity class allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9._/]*[a-z0-9])?$')")
-        .message("engine.algorithm must be written in lower case, such as kheavyhash or randomx"))]
+    #[x_kube(validation = rules::algorithm("engine.algorithm"))]
     pub algorithm: Option<String>,
 }
 

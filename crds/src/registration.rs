@@ -5,12 +5,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{EnergyLimit, RegistrationStatus};
+use crate::{EnergyLimit, RegistrationStatus, rules};
 
-/// Who does which declared work, where, until when, and up to which limits.
-///
-/// It counts only once it is approved (`status.approval`), and any later edit of the spec, of
-/// its class or of its pools voids the approval.
+/// What is registered. An edit of it, of its class or of its pools voids the approval.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "daylight.dev",
@@ -25,9 +22,7 @@ use crate::{EnergyLimit, RegistrationStatus};
     derive = "PartialEq",
     cel,
     selectable = ".spec.activityClass",
-    validation = Rule::new("size(self.metadata.name) <= 63").message(
-        "metadata.name must be at most 63 characters, since it becomes a label value: choose a shorter name"
-    ).field_path(".metadata.name"),
+    validation = rules::name_fits_label(),
     validation = Rule::new("!has(self.status) || !has(self.status.approval) || self.status.approval.state != 'Approved' || self.status.approval.by != self.spec.submittedBy").message(
         "approval.by must differ from spec.submittedBy: let somebody else approve"
     ).field_path(".status.approval.by"),
@@ -62,23 +57,20 @@ pub struct RegistrationSpec {
     /// The user name that submitted this registration; the approver must be somebody else.
     /// Immutable.
     #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("submittedBy is immutable, since it decides who may approve: create another Registration"))]
+    #[x_kube(validation = rules::immutable("submittedBy is immutable, since it decides who may approve: create another Registration"))]
     pub submitted_by: String,
 
-    /// The ActivityClass of the work. Immutable.
+    /// The `ActivityClass` of the work. Immutable.
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("activityClass is immutable, since past work was booked under it: create another Registration"))]
+    #[x_kube(validation = rules::immutable("activityClass is immutable, since past work was booked under it: create another Registration"))]
     pub activity_class: String,
 
     /// The site of the work; its pools stand there. Immutable.
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("site is immutable, since past work was booked under it: create another Registration"))]
+    #[x_kube(validation = rules::immutable("site is immutable, since past work was booked under it: create another Registration"))]
     pub site: String,
 
-    /// The GpuPools in which the work may run.
+    /// The `GpuPools` in which the work may run.
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub pools: Vec<String>,
@@ -131,8 +123,7 @@ pub struct Operator {
     /// same one belong to one owner, whose limits they share. Immutable once set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{64}$')")
-        .message("operator.ownerPseudonym must be 64 lower-case hexadecimal digits (HMAC-SHA-256 of the owner)"))]
+    #[x_kube(validation = rules::matches("^[0-9a-f]{64}$", "operator.ownerPseudonym must be 64 lower-case hexadecimal digits (HMAC-SHA-256 of the owner)"))]
     pub owner_pseudonym: Option<String>,
 }
 
@@ -142,14 +133,12 @@ pub struct Operator {
 pub struct Identifier {
     /// What kind of identifier it is, for instance lei, vat or org-number.
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')")
-        .message("identifiers.scheme must be written in lower case, such as lei, vat or org-number"))]
+    #[x_kube(validation = rules::matches("^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", "identifiers.scheme must be written in lower case, such as lei, vat or org-number"))]
     pub scheme: String,
 
     /// SHA-256 over salt and identifier, as sha256: and 64 hexadecimal digits.
     #[schemars(length(max = 71))]
-    #[x_kube(validation = Rule::new("self.matches('^sha256:[0-9a-f]{64}$')")
-        .message("identifiers.commitment must be sha256: and 64 lower-case hexadecimal digits, never the identifier itself"))]
+    #[x_kube(validation = rules::sha256("identifiers.commitment must be sha256: and 64 lower-case hexadecimal digits, never the identifier itself"))]
     pub commitment: String,
 }
 
@@ -210,22 +199,19 @@ pub struct Limits {
 pub struct Payout {
     /// The asset earned, by its ticker, for instance KAS.
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$')")
-        .message("payout.asset must be a ticker, such as KAS"))]
+    #[x_kube(validation = rules::matches("^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$", "payout.asset must be a ticker, such as KAS"))]
     pub asset: String,
 
     /// The algorithm, in lower case, for instance kheavyhash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9._/]*[a-z0-9])?$')")
-        .message("payout.algorithm must be written in lower case, such as kheavyhash or randomx"))]
+    #[x_kube(validation = rules::algorithm("payout.algorithm"))]
     pub algorithm: Option<String>,
 
     /// SHA-256 over salt and payout address, as sha256: and 64 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
-    #[x_kube(validation = Rule::new("self.matches('^sha256:[0-9a-f]{64}$')")
-        .message("payout.addressCommitment must be sha256: and 64 lower-case hexadecimal digits, never the address itself"))]
+    #[x_kube(validation = rules::sha256("payout.addressCommitment must be sha256: and 64 lower-case hexadecimal digits, never the address itself"))]
     pub address_commitment: Option<String>,
 
     /// The mining pools that the work may use, as host:port or scheme://host:port; an empty
@@ -233,8 +219,7 @@ pub struct Payout {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    #[x_kube(validation = Rule::new(r"self.all(e, e.matches('^([a-z][a-z0-9+.-]*://)?([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$'))")
-        .message("payout.poolEndpoints must be host:port or scheme://host:port, such as stratum+tcp://pool.example.com:5555"))]
+    #[x_kube(validation = rules::endpoints("payout.poolEndpoints"))]
     pub pool_endpoints: Vec<String>,
 }
 

@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Millijoules, schema};
+use crate::{Millijoules, rules, schema};
 
 /// What was decided about a registration, and what its work takes now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -77,8 +77,7 @@ pub struct Approval {
     /// registration, class and pools, as sha256: and 64 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
-    #[x_kube(validation = Rule::new("self.matches('^sha256:[0-9a-f]{64}$')")
-        .message("approval.specDigest must be sha256: and 64 lower-case hexadecimal digits: use kubectl daylight approve"))]
+    #[x_kube(validation = rules::sha256("approval.specDigest must be sha256: and 64 lower-case hexadecimal digits: use kubectl daylight approve"))]
     pub spec_digest: Option<String>,
 
     /// The version of the rules by which specDigest was computed.
@@ -99,8 +98,7 @@ pub struct Approval {
     /// The authority's own detached signature over specDigest, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9+/]+={0,2}$')")
-        .message("approval.signature must be base64"))]
+    #[x_kube(validation = rules::matches("^[A-Za-z0-9+/]+={0,2}$", "approval.signature must be base64"))]
     pub signature: Option<String>,
 }
 

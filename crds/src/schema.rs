@@ -5,7 +5,7 @@
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use schemars::{JsonSchema as _, Schema, SchemaGenerator, json_schema};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// `metav1.Condition`, with the limits that Kubernetes states for it.
 pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
@@ -245,6 +245,10 @@ pub(crate) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
         spec[list]["maxItems"] = json!(most);
     }
     spec["containers"]["minItems"] = json!(1);
+    // A template cannot have them: they are only added to pods that run.
+    if let Value::Object(fields) = spec {
+        fields.remove("ephemeralContainers");
+    }
     Schema::try_from(template).unwrap_or_default()
 }
 
@@ -265,34 +269,5 @@ fn strip_descriptions(schema: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(strip_descriptions),
         _ => {}
-    }
-}
-
-/// Brings a generated schema into the form in which it is published.
-///
-/// Unsigned formats become the signed ones that Kubernetes knows (their bounds are stated
-/// anyway), `nullable` goes (a null is then dropped rather than stored, so that `has()` means
-/// what it says), and the default of an object whose fields have their own becomes `{}`.
-pub(crate) fn finish(schema: &mut Value) {
-    let Value::Object(object) = schema else {
-        return;
-    };
-    object.remove("nullable");
-    match object.get("format").and_then(Value::as_str) {
-        Some("uint8" | "uint16" | "uint32") => object.insert("format".into(), json!("int32")),
-        Some("uint64" | "uint") => object.insert("format".into(), json!("int64")),
-        _ => None,
-    };
-    if object.get("default").is_some_and(Value::is_object) {
-        object.insert("default".into(), Value::Object(Map::new()));
-    }
-    for (keyword, value) in object.iter_mut() {
-        match (keyword.as_str(), value) {
-            ("properties", Value::Object(properties)) => {
-                properties.values_mut().for_each(finish);
-            }
-            ("items" | "additionalProperties", value) => finish(value),
-            _ => {}
-        }
     }
 }

@@ -1,0 +1,91 @@
+//! Validation rules (CEL) that several fields share.
+
+use kube::core::{Message, Rule};
+
+use crate::GoDuration;
+
+/// An endpoint: `host:port`, or a URL with a port.
+const ENDPOINT: &str = r"^([a-z][a-z0-9+.-]*://)?([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$";
+
+/// The name of the object must fit into a label's value.
+///
+/// The API server already holds names to lower-case letters, digits, `-` and `.`, with a letter
+/// or digit at both ends; what a label's value asks beyond that is only its length.
+pub(crate) fn name_fits_label() -> Rule {
+    Rule::new("size(self.metadata.name) <= 63")
+        .message(
+            "metadata.name must be at most 63 characters, since it becomes a label value: choose \
+             a shorter name",
+        )
+        .field_path(".metadata.name")
+}
+
+/// The field, once set, cannot change.
+pub(crate) fn immutable(message: &str) -> Rule {
+    Rule::new("self == oldSelf").message(message)
+}
+
+/// The optional field `name` can neither change nor come nor go.
+pub(crate) fn optional_immutable(name: &str, message: &str) -> Rule {
+    Rule::new(format!(
+        "has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
+    ))
+    .message(message)
+    .field_path(format!(".{name}"))
+}
+
+/// The string must match a regular expression (RE2).
+pub(crate) fn matches(pattern: &str, message: &str) -> Rule {
+    Rule::new(format!("self.matches('{pattern}')")).message(message)
+}
+
+/// Every string of the list must match a regular expression (RE2).
+pub(crate) fn all_match(pattern: &str, message: &str) -> Rule {
+    Rule::new(format!("self.all(item, item.matches('{pattern}'))")).message(message)
+}
+
+/// The duration may be this long at most.
+pub(crate) fn at_most(longest: &str, message: &str) -> Rule {
+    within("0s", longest, message)
+}
+
+/// The duration must lie between two others, both included. What is no duration at all is told
+/// by the type's own rule, and passes here.
+pub(crate) fn within(shortest: &str, longest: &str, message: &str) -> Rule {
+    Rule::new(format!(
+        "!self.matches('{pattern}') || (duration(self) >= duration('{shortest}') && duration(self) <= duration('{longest}'))",
+        pattern = GoDuration::PATTERN
+    ))
+    .message(message)
+}
+
+/// The string must be a SHA-256 commitment or digest.
+pub(crate) fn sha256(message: &str) -> Rule {
+    matches("^sha256:[0-9a-f]{64}$", message)
+}
+
+/// The string must be an algorithm's name.
+pub(crate) fn algorithm(field: &str) -> Rule {
+    matches(ALGORITHM, "").message(algorithm_message(field))
+}
+
+/// Every string of the list must be an algorithm's name.
+pub(crate) fn algorithms(field: &str) -> Rule {
+    all_match(ALGORITHM, "").message(algorithm_message(field))
+}
+
+const ALGORITHM: &str = "^[a-z0-9]([-a-z0-9._/]*[a-z0-9])?$";
+
+fn algorithm_message(field: &str) -> Message {
+    Message::Message(format!(
+        "{field} must be written in lower case, such as kheavyhash or randomx"
+    ))
+}
+
+/// Every string of the list must be an endpoint.
+pub(crate) fn endpoints(field: &str) -> Rule {
+    all_match(ENDPOINT, "").message(Message::Message(format!(
+        "{field} must be host:port or scheme://host:port, such as \
+         stratum+tcp://pool.example.com:5555"
+    )))
+}
