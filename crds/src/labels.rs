@@ -30,6 +30,10 @@ pub const RECLAIM_REASON: &str = "daylight.dev/reclaim-reason";
 /// Annotation of a pod that Daylight ends: for whom its GPUs are taken back.
 pub const RECLAIM_FOR: &str = "daylight.dev/reclaim-for";
 
+/// Prefix of annotations that tell simulated nodes how a pod behaves, for instance how long it
+/// runs. Those of a `Miner` are passed on to its pods; real nodes ignore them.
+pub const SIMULATED_PREFIX: &str = "daylight.dev/simulated-";
+
 /// Finalizer of pods that Daylight creates: the auditor removes it once the end is on record.
 pub const METERED_FINALIZER: &str = "daylight.dev/metered";
 

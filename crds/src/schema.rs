@@ -199,7 +199,7 @@ pub(crate) fn quantity(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
         "x-kubernetes-validations": [{
-            "rule": "type(self) == string ? (size(self) <= 32 && isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))) : int(self) > 0",
+            "rule": "size(string(self)) <= 32 && isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
             "message": "must be a quantity above 0, such as 500m, 4 or 16Gi",
         }],
         "maxLength": 32,
@@ -211,8 +211,8 @@ pub(crate) fn count_or_percent(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
         "x-kubernetes-validations": [{
-            "rule": "type(self) == string ? self.matches('^(100|[1-9]?[0-9])%$') : int(self) >= 0 && int(self) <= 1000000",
-            "message": "must be a count from 0 to 1000000 such as 8, or a percentage from 0% to 100% such as \"5%\"",
+            "rule": "string(self).matches('^(100|[1-9]?[0-9])%$') || (string(self).matches('^[0-9]{1,7}$') && self == int(string(self)) && int(string(self)) <= 1000000)",
+            "message": "must be a count from 0 to 1000000 such as 8, without quotes, or a percentage from 0% to 100% such as \"5%\"",
         }],
         "maxLength": 4,
     })
