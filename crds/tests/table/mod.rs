@@ -1,0 +1,123 @@
+//! Tables of objects that the API must refuse, each with what it must say, and of some that it
+//! must accept: one YAML file for each kind beside this one.
+//!
+//! A file has a `valid` object, from which each case departs by JSON merge patches (RFC 7386):
+//! `create` departs from it at creation; `update` and `status` change spec or status of one
+//! that exists, which `given` and `givenStatus` prepare. `says` is a part of the answer.
+
+use std::{fs, path::Path};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+/// The cases of one kind.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Table {
+    valid: Value,
+    pub(crate) refused: Vec<Case>,
+    pub(crate) accepted: Vec<Case>,
+}
+
+/// One object, or one change to an object.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Case {
+    pub(crate) case: String,
+    /// A part of what the API server answers; nothing for what it accepts.
+    #[serde(default)]
+    pub(crate) says: String,
+    #[serde(default)]
+    create: Option<Value>,
+    #[serde(default)]
+    given: Option<Value>,
+    #[serde(default)]
+    given_status: Option<Value>,
+    #[serde(default)]
+    update: Option<Value>,
+    #[serde(default)]
+    status: Option<Value>,
+}
+
+/// What a case does.
+pub(crate) enum Step {
+    /// Create this object.
+    Create(Value),
+    /// Change `object`, whose status is `status` if it has one, by a merge patch.
+    Change {
+        object: Value,
+        status: Option<Value>,
+        patch: Value,
+        /// Whether the patch goes to the status subresource.
+        to_status: bool,
+    },
+}
+
+impl Table {
+    pub(crate) fn kind(&self) -> &str {
+        self.valid["kind"].as_str().unwrap()
+    }
+
+    pub(crate) fn step(&self, case: &Case) -> Step {
+        let prepared = |patch: &Option<Value>| {
+            let mut object = self.valid.clone();
+            merge(&mut object, patch.as_ref().unwrap_or(&json!({})));
+            object
+        };
+        match (&case.create, &case.update, &case.status) {
+            (Some(_), None, None) => Step::Create(prepared(&case.create)),
+            (None, Some(patch), None) => Step::Change {
+                object: prepared(&case.given),
+                status: case.given_status.clone(),
+                patch: patch.clone(),
+                to_status: false,
+            },
+            (None, None, Some(patch)) => Step::Change {
+                object: prepared(&case.given),
+                status: case.given_status.clone(),
+                patch: json!({ "status": patch }),
+                to_status: true,
+            },
+            _ => panic!("{}: say one of create, update and status", case.case),
+        }
+    }
+}
+
+/// All tables.
+pub(crate) fn tables() -> Vec<Table> {
+    [
+        "gpu_pool",
+        "activity_class",
+        "registration",
+        "miner",
+        "ai_job",
+    ]
+    .iter()
+    .map(|name| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/table/{name}.yaml"));
+        let text = fs::read_to_string(&path).unwrap();
+        serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}.yaml: {error}"))
+    })
+    .collect()
+}
+
+/// A JSON merge patch.
+pub(crate) fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(target) = target else {
+        return;
+    };
+    for (name, value) in patch {
+        if value.is_null() {
+            target.remove(name);
+        } else {
+            merge(target.entry(name.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
