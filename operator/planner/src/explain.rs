@@ -283,6 +283,9 @@ pub enum Reason {
         metered_until: Timestamp,
     },
     // Waiting for capacity.
+    PoolObserves {
+        pool: Name,
+    },
     NothingWanted,
     WaitingForIdleGpus {
         gpus: u32,
@@ -298,7 +301,7 @@ pub enum Reason {
     },
     // AI jobs and pods.
     WaitingForDrain {
-        miners: u32,
+        gpus: u32,
     },
     Starting {
         bound: u32,
@@ -409,6 +412,7 @@ impl Reason {
             Self::EnergyLimit { .. } => "EnergyLimit",
             Self::MeterUnavailable { .. } => "MeterUnavailable",
             Self::MeterStale { .. } => "MeterStale",
+            Self::PoolObserves { .. } => "PoolObserves",
             Self::NothingWanted => "NothingWanted",
             Self::WaitingForIdleGpus { .. } => "WaitingForIdleGpus",
             Self::NoNodeFits { .. } => "NoNodeFits",
@@ -601,6 +605,12 @@ impl fmt::Display for Reason {
                 "The meter of registration {registration} last reported at {}; mining waits for a fresh reading.",
                 At(*metered_until)
             ),
+            Self::PoolObserves { pool } => {
+                write!(
+                    f,
+                    "Pool {pool} only observes; its policy Fill would let miners in."
+                )
+            }
             Self::NothingWanted => write!(f, "No replicas are wanted."),
             Self::WaitingForIdleGpus { gpus } => {
                 write!(f, "No node has {} idle.", plural(*gpus, "GPU"))
@@ -618,8 +628,8 @@ impl fmt::Display for Reason {
                 "Miners failed on the nodes with idle GPUs; they are tried again from {}.",
                 At(*until)
             ),
-            Self::WaitingForDrain { miners } => {
-                write!(f, "Waits for {} to stop.", plural(*miners, "miner"))
+            Self::WaitingForDrain { gpus } => {
+                write!(f, "Waits for miners to leave {}.", plural(*gpus, "GPU"))
             }
             Self::Starting { bound, workers } => {
                 write!(

@@ -7,27 +7,38 @@
 
 pub mod explain;
 pub mod model;
+mod plan;
+mod state;
 pub mod time;
 
 use explain::Plan;
 use model::{Delta, Snapshot};
+use state::State;
 use time::Timestamp;
 
 /// The planner: see the crate documentation.
 #[derive(Clone, Debug, Default)]
-pub struct Planner {}
+pub struct Planner {
+    state: State,
+}
 
 impl Planner {
     /// A planner of a whole site.
-    pub fn new(_snapshot: Snapshot) -> Self {
-        Self {}
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self {
+            state: State::new(snapshot),
+        }
     }
 
     /// Takes one change in.
-    pub fn apply(&mut self, _delta: Delta) {}
+    pub fn apply(&mut self, delta: Delta) {
+        self.state.apply(delta);
+    }
 
     /// What to do at `now`, and why.
-    pub fn plan(&mut self, _now: Timestamp) -> Plan {
-        Plan::default()
+    ///
+    /// The planner changes only when it is told that the actions took effect.
+    pub fn plan(&mut self, now: Timestamp) -> Plan {
+        plan::Run::new(&mut self.state, now).plan()
     }
 }

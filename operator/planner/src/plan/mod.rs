@@ -1,0 +1,205 @@
+//! One decision over a whole site.
+//!
+//! Every step changes the state as its actions will change the site, so that
+//! the next step sees them done; at the end all of it is taken back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::explain::{Action, Plan, ReclaimReason};
+use crate::model::{JobState, Name, Role};
+use crate::state::table::Id;
+use crate::state::{JobRow, MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow, RoleIds, State};
+use crate::time::Timestamp;
+
+mod fill;
+mod gang;
+mod queue;
+mod rebalance;
+mod reclaim;
+mod report;
+mod shadow;
+mod standing;
+
+use fill::Outcome;
+use queue::Queue;
+use standing::{Mode, OwnerStanding, Standing};
+
+/// The decision in the making.
+pub(crate) struct Run<'a> {
+    state: &'a mut State,
+    now: Timestamp,
+    actions: Vec<Action>,
+    undo: Vec<Undo>,
+    wake_at: Option<Timestamp>,
+    modes: FxHashMap<Id<PoolRow>, Mode>,
+    standings: FxHashMap<Id<RegistrationRow>, Standing>,
+    owners: FxHashMap<Name, OwnerStanding>,
+    outcomes: FxHashMap<Id<MinerRow>, Outcome>,
+    queue: Queue,
+    /// GPUs that change hands between miners, by pool.
+    rebalanced: FxHashMap<Id<PoolRow>, u32>,
+    /// The name of pods that are granted in this run and do not exist yet.
+    unnamed: Name,
+}
+
+enum Undo {
+    Drain(Id<PodRow>),
+    Grant(Id<PodRow>),
+    Job(Id<JobRow>, JobState),
+    Nominate(Id<PodRow>),
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(state: &'a mut State, now: Timestamp) -> Self {
+        state.refresh();
+        Self {
+            state,
+            now,
+            actions: Vec::new(),
+            undo: Vec::new(),
+            wake_at: None,
+            modes: FxHashMap::default(),
+            standings: FxHashMap::default(),
+            owners: FxHashMap::default(),
+            outcomes: FxHashMap::default(),
+            queue: Queue::default(),
+            rebalanced: FxHashMap::default(),
+            unnamed: Arc::from(""),
+        }
+    }
+
+    pub(crate) fn plan(mut self) -> Plan {
+        let mut plan = Plan {
+            pools: self.report_pools(),
+            ..Plan::default()
+        };
+        self.judge();
+        self.reclaim_unfit();
+        self.reclaim_over_caps();
+        self.serve_jobs();
+        self.serve_waiting_pods();
+        self.reclaim_for_reservations();
+        self.reclaim_for_headroom();
+        self.fill(fill::Pass::Grant);
+        self.rebalance();
+        plan.registrations = self.report_registrations();
+        plan.miners = self.report_miners();
+        plan.jobs = self.report_jobs();
+        plan.waiting_pods = self.report_waiting_pods();
+        let would_mine = self.fill(fill::Pass::Observe);
+        self.explain_pools(&mut plan.pools, &would_mine);
+        self.take_back();
+        self.actions.sort_by_key(stage);
+        plan.actions = std::mem::take(&mut self.actions);
+        plan.wake_at = self.wake_at;
+        plan
+    }
+
+    /// Asks to be woken at `at`, if that is still to come.
+    fn wake(&mut self, at: Timestamp) {
+        if at > self.now && self.wake_at.is_none_or(|earliest| at < earliest) {
+            self.wake_at = Some(at);
+        }
+    }
+
+    fn evict(&mut self, id: Id<PodRow>, reason: ReclaimReason, beneficiary: Option<&Name>) {
+        let row = &self.state.pods[id];
+        if row.pod.deleting {
+            return;
+        }
+        self.actions.push(Action::Evict {
+            pod: row.pod.key.clone(),
+            reason,
+            beneficiary: beneficiary.cloned(),
+            grace: self.grace(row),
+        });
+        self.state.set_deleting(id, true);
+        self.undo.push(Undo::Drain(id));
+    }
+
+    /// How long a miner's pod may take to stop: the smaller of the miner's and the pool's.
+    fn grace(&self, row: &PodRow) -> Duration {
+        let RoleIds::Miner { miner, pool, .. } = row.role else {
+            return Duration::ZERO;
+        };
+        let miner = self.state.miners[miner]
+            .object
+            .as_ref()
+            .map(|miner| miner.drain);
+        let pool = self.state.pools[pool]
+            .object
+            .as_ref()
+            .map(|pool| pool.drain_timeout);
+        match (miner, pool) {
+            (Some(miner), Some(pool)) => miner.min(pool),
+            (Some(grace), None) | (None, Some(grace)) => grace,
+            (None, None) => Duration::ZERO,
+        }
+    }
+
+    fn set_job_state(&mut self, id: Id<JobRow>, state: JobState) {
+        if let Some(old) = self.state.set_job_state(id, state) {
+            self.undo.push(Undo::Job(id, old));
+        }
+    }
+
+    /// Keeps room on a node for a waiting pod.
+    fn nominate(&mut self, id: Id<PodRow>, node: Id<NodeRow>) {
+        self.state.set_nominated(id, Some(node));
+        self.undo.push(Undo::Nominate(id));
+    }
+
+    fn take_back(&mut self) {
+        while let Some(step) = self.undo.pop() {
+            match step {
+                Undo::Drain(pod) => self.state.set_deleting(pod, false),
+                Undo::Grant(pod) => self.state.remove_pod(pod),
+                Undo::Nominate(pod) => self.state.set_nominated(pod, None),
+                Undo::Job(job, old) => {
+                    self.state.set_job_state(job, old);
+                }
+            }
+        }
+        self.state.refresh();
+    }
+
+    /// The rank of a miner's class; miners without one come last.
+    fn rank(&self, miner: Id<MinerRow>) -> u32 {
+        let registration = self.state.miners[miner]
+            .object
+            .as_ref()
+            .and_then(|miner| self.state.registrations.find(&miner.registration));
+        registration
+            .and_then(|id| self.standings.get(&id))
+            .map_or(0, |standing| standing.rank)
+    }
+}
+
+/// The order in which actions are carried out.
+fn stage(action: &Action) -> u8 {
+    match action {
+        Action::Suspend { .. } => 0,
+        Action::Reserve { .. } => 1,
+        Action::Release { .. } => 2,
+        Action::Evict { .. } => 3,
+        Action::Grant(_) => 4,
+    }
+}
+
+/// The registration that a miner's pod was granted under, as its labels say.
+fn lease(row: &PodRow) -> Option<(Id<MinerRow>, Id<RegistrationRow>, Id<PoolRow>)> {
+    match (row.role, &row.pod.role) {
+        (
+            RoleIds::Miner {
+                miner,
+                registration,
+                pool,
+            },
+            Role::Miner { .. },
+        ) => Some((miner, registration, pool)),
+        _ => None,
+    }
+}

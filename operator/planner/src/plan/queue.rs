@@ -1,0 +1,681 @@
+//! AI jobs: who is next, where it goes, and when it is let go.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::explain::{Action, Reason};
+use crate::model::{
+    ClassAssignment, Job, JobState, MiningPolicy, Name, Placement, Preemption, Queueing, Role,
+    Shape,
+};
+use crate::plan::Run;
+use crate::plan::gang::{Gang, Placed};
+use crate::plan::shadow::Shadow;
+use crate::state::host::Amounts;
+use crate::state::table::Id;
+use crate::state::{JobRow, NodeRow, PoolRow, State};
+use crate::time::Timestamp;
+
+/// How long a job waits after its gang was not bound in time: doubled each
+/// time, up to the longest.
+const BACKOFF: Duration = Duration::from_secs(10);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
+
+/// How long kube-scheduler has for a pod that never preempts, before miners
+/// are displaced for it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the queue came to.
+#[derive(Default)]
+pub(super) struct Queue {
+    pub(super) reasons: FxHashMap<Id<JobRow>, Reason>,
+    /// The first job that waits, by pool.
+    heads: FxHashMap<Id<PoolRow>, Head>,
+}
+
+struct Head {
+    job: Name,
+    shadow: Shadow,
+    /// How many jobs behind it were tried.
+    tried: u32,
+}
+
+/// How many jobs behind the first are tried in a pool: the time that a plan
+/// takes stays bounded however long the queue is.
+const BACKFILL_DEPTH: u32 = 100;
+
+/// The order of jobs: priority, then age.
+pub(super) fn job_order(state: &State, id: Id<JobRow>) -> (Reverse<i32>, Timestamp, Name) {
+    let job = state.jobs[id].object.as_ref();
+    (
+        Reverse(job.map_or(0, |job| job.priority)),
+        job.map_or(Timestamp(0), |job| job.created),
+        state.jobs.name(id).clone(),
+    )
+}
+
+/// When a job that was suspended may be tried again.
+fn tried_again(attempts: u32, suspended_at: Timestamp) -> Timestamp {
+    let doubled = BACKOFF.saturating_mul(1 << attempts.saturating_sub(1).min(16));
+    suspended_at + doubled.min(LONGEST_BACKOFF)
+}
+
+impl Run<'_> {
+    /// Decides on every job.
+    pub(super) fn serve_jobs(&mut self) {
+        let (mut released, mut reserved, mut queued) = (Vec::new(), Vec::new(), Vec::new());
+        for &id in self.state.jobs_by_key.values() {
+            let Some(job) = &self.state.jobs[id].object else {
+                continue;
+            };
+            match job.state {
+                JobState::Released { .. } => released.push(id),
+                JobState::Reserved { .. } => reserved.push(id),
+                JobState::Queued { .. } => queued.push(id),
+                JobState::Running { .. } | JobState::External | JobState::Finished => {}
+            }
+        }
+        for id in released {
+            if self.gang_timed_out(id) {
+                queued.push(id);
+            }
+        }
+        reserved.sort_by_cached_key(|&id| job_order(self.state, id));
+        for id in reserved {
+            if !self.keep_reservation(id) {
+                queued.push(id);
+            }
+        }
+        queued.sort_by_cached_key(|&id| job_order(self.state, id));
+        for id in queued {
+            let reason = self.serve_queued(id);
+            self.queue.reasons.insert(id, reason);
+        }
+    }
+
+    /// Suspends a job whose gang is not bound in time.
+    fn gang_timed_out(&mut self, id: Id<JobRow>) -> bool {
+        let row = &self.state.jobs[id];
+        let Some(job) = &row.object else { return false };
+        let JobState::Released { at, attempts, .. } = job.state else {
+            return false;
+        };
+        let deadline = at + job.gang_timeout;
+        if row.bound_total >= job.workers {
+            self.queue.reasons.insert(id, Reason::Running);
+            return false;
+        }
+        let starting = Reason::Starting {
+            bound: row.bound_total,
+            workers: job.workers,
+        };
+        if self.now < deadline {
+            self.wake(deadline);
+            self.queue.reasons.insert(id, starting);
+            return false;
+        }
+        self.actions.push(Action::Suspend {
+            job: job.key.clone(),
+        });
+        let attempts = attempts + 1;
+        self.set_job_state(
+            id,
+            JobState::Queued {
+                attempts,
+                suspended_at: Some(self.now),
+            },
+        );
+        true
+    }
+
+    /// Keeps a reservation, mends it where nodes were lost, lets the job go
+    /// where all is free. `false` if the job has to queue again.
+    fn keep_reservation(&mut self, id: Id<JobRow>) -> bool {
+        let Some(job) = self.state.jobs[id].object.clone() else {
+            return true;
+        };
+        let JobState::Reserved {
+            placement,
+            attempts,
+        } = &job.state
+        else {
+            return true;
+        };
+        let mut kept = Vec::new();
+        for Placement { node, workers } in placement {
+            let possible = self.state.nodes.find(node).map_or(0, |node| {
+                self.workers_possible(node, id, &job).min(*workers)
+            });
+            if possible > 0 {
+                kept.push(Placement {
+                    node: node.clone(),
+                    workers: possible,
+                });
+            }
+        }
+        let held: u32 = kept.iter().map(|placement| placement.workers).sum();
+        if held >= job.workers && kept == *placement {
+            if self.is_free(id, &job) {
+                self.release(id, &job, kept);
+            } else {
+                self.explain_drain(id);
+            }
+            return true;
+        }
+        // Some of it is lost: keep the rest, find the missing workers elsewhere.
+        let attempts = *attempts;
+        self.set_job_state(
+            id,
+            JobState::Reserved {
+                placement: kept.clone(),
+                attempts,
+            },
+        );
+        let missing = Job {
+            workers: job.workers.saturating_sub(held),
+            ..job.clone()
+        };
+        let pools = self.candidate_pools(&job);
+        let allowed = self.allowed_nodes(&job);
+        let found = pools.into_iter().find_map(|pool| {
+            self.place(&Gang {
+                pool,
+                resource: &job.resource,
+                shape: job.shape,
+                workers: missing.workers,
+                allowed: allowed.as_ref(),
+                bound: None,
+            })
+        });
+        if let Some(placed) = found {
+            let placement = merge(kept, self.placement(&placed));
+            self.reserve_or_release(id, &job, placement, placed.displaced);
+            return true;
+        }
+        let suspended_at = None;
+        self.actions.push(Action::Reserve {
+            job: job.key.clone(),
+            placement: Vec::new(),
+            displaced: 0,
+        });
+        self.set_job_state(
+            id,
+            JobState::Queued {
+                attempts,
+                suspended_at,
+            },
+        );
+        false
+    }
+
+    /// How many workers of a reserved job its node can still take, jobs before
+    /// it being served first.
+    fn workers_possible(&self, node: Id<NodeRow>, id: Id<JobRow>, job: &Job) -> u32 {
+        let Some(host) = self
+            .state
+            .host(node, &job.resource)
+            .filter(|host| host.open)
+        else {
+            return 0;
+        };
+        let before = self.promised_before(node, id, job);
+        let gpus = i64::from(host.allocatable)
+            - i64::from(host.ai)
+            - i64::from(host.undeclared)
+            - i64::from(before.gpus);
+        let beside = self.state.capacity(node) - self.state.nodes[node].used.fixed - before.beside;
+        let by = |have: i64, need: i64| {
+            if need == 0 {
+                i64::MAX
+            } else {
+                have.max(0) / need
+            }
+        };
+        by(gpus, i64::from(job.shape.gpus))
+            .min(by(beside.cpu_milli, job.shape.cpu_milli.cast_signed()))
+            .min(by(beside.memory, job.shape.memory.cast_signed()))
+            .min(beside.pods.max(0))
+            .min(i64::from(u32::MAX)) as u32
+    }
+
+    /// What is promised on a node to pods on their way and to jobs before this one.
+    fn promised_before(&self, node: Id<NodeRow>, id: Id<JobRow>, job: &Job) -> Promised {
+        let row = &self.state.nodes[node];
+        let mut before = Promised {
+            gpus: 0,
+            beside: row.used.claimed,
+        };
+        before.gpus = self
+            .state
+            .host(node, &job.resource)
+            .map_or(0, |host| host.expected);
+        let own = job_order(self.state, id);
+        for hold in &row.holds {
+            let first = !hold.reserved || job_order(self.state, hold.job) < own;
+            if hold.reserved && first && hold.resource == job.resource {
+                before.gpus += hold.shape.gpus * hold.workers;
+            }
+            if !first || hold.job == id {
+                before.beside -= Amounts::of(&hold.shape, hold.workers);
+            }
+        }
+        before
+    }
+
+    /// Whether all that a job reserved is free now.
+    fn is_free(&self, id: Id<JobRow>, job: &Job) -> bool {
+        self.state.jobs[id].holds.iter().all(|&node| {
+            let row = &self.state.nodes[node];
+            let own = row
+                .holds
+                .iter()
+                .filter(|hold| hold.job == id)
+                .map(|hold| hold.workers);
+            let workers: u32 = own.sum();
+            let before = self.promised_before(node, id, job);
+            let need = i64::from(before.gpus + job.shape.gpus * workers);
+            let idle = self
+                .state
+                .host(node, &job.resource)
+                .map_or(0, |host| host.idle());
+            let beside = self.state.capacity(node)
+                - row.used.fixed
+                - row.used.mining
+                - row.used.draining
+                - before.beside;
+            idle >= need && beside.covers(&Amounts::of(&job.shape, workers))
+        })
+    }
+
+    fn explain_drain(&mut self, id: Id<JobRow>) {
+        let holds = &self.state.jobs[id].holds;
+        let resource = self.state.jobs[id]
+            .object
+            .as_ref()
+            .map(|job| job.resource.clone());
+        let miners = holds.iter().map(|&node| {
+            let host = resource
+                .as_ref()
+                .and_then(|resource| self.state.host(node, resource));
+            host.map_or(0, |host| {
+                (host.claimed() - host.idle()).clamp(0, i64::from(host.claimed())) as u32
+            })
+        });
+        let reason = Reason::WaitingForDrain { gpus: miners.sum() };
+        self.queue.reasons.insert(id, reason);
+    }
+
+    fn reserve_or_release(
+        &mut self,
+        id: Id<JobRow>,
+        job: &Job,
+        placement: Vec<Placement>,
+        displaced: u32,
+    ) {
+        let attempts = match job.state {
+            JobState::Queued { attempts, .. } | JobState::Reserved { attempts, .. } => attempts,
+            _ => 0,
+        };
+        self.set_job_state(
+            id,
+            JobState::Reserved {
+                placement: placement.clone(),
+                attempts,
+            },
+        );
+        if self.is_free(id, job) {
+            self.release(id, job, placement);
+        } else {
+            let job = job.key.clone();
+            self.actions.push(Action::Reserve {
+                job,
+                placement,
+                displaced,
+            });
+            self.explain_drain(id);
+        }
+    }
+
+    fn release(&mut self, id: Id<JobRow>, job: &Job, placement: Vec<Placement>) {
+        let attempts = match job.state {
+            JobState::Queued { attempts, .. } | JobState::Reserved { attempts, .. } => attempts,
+            _ => 0,
+        };
+        self.actions.push(Action::Release {
+            job: job.key.clone(),
+            placement: placement.clone(),
+        });
+        self.set_job_state(
+            id,
+            JobState::Released {
+                placement,
+                at: self.now,
+                attempts,
+            },
+        );
+        self.wake(self.now + job.gang_timeout);
+        let bound = self.state.jobs[id].bound_total;
+        self.queue.reasons.insert(
+            id,
+            Reason::Starting {
+                bound,
+                workers: job.workers,
+            },
+        );
+    }
+
+    /// Places a queued job, or says why it waits.
+    fn serve_queued(&mut self, id: Id<JobRow>) -> Reason {
+        let Some(job) = self.state.jobs[id].object.clone() else {
+            return Reason::Finished;
+        };
+        if let Err(reason) = self.admissible(&job) {
+            return reason;
+        }
+        if let JobState::Queued {
+            attempts,
+            suspended_at: Some(at),
+        } = job.state
+            && attempts > 0
+        {
+            let until = tried_again(attempts, at);
+            if self.now < until {
+                self.wake(until);
+                return Reason::GangBackoff { until };
+            }
+        }
+        if job.shape.gpus == 0 {
+            self.release(id, &job, Vec::new());
+            return Reason::Starting {
+                bound: 0,
+                workers: job.workers,
+            };
+        }
+        let allowed = self.allowed_nodes(&job);
+        let pools = self.candidate_pools(&job);
+        let mut best: Option<(Id<PoolRow>, Placed)> = None;
+        for &pool in &pools {
+            if let Some(placed) = self.place_behind_head(pool, &job, allowed.as_ref())
+                && best
+                    .as_ref()
+                    .is_none_or(|(_, best)| placed.displaced < best.displaced)
+            {
+                best = Some((pool, placed));
+            }
+        }
+        let Some((pool, placed)) = best else {
+            return self.wait(&job, &pools, allowed.as_ref());
+        };
+        let object = self.state.pools[pool].object.as_ref();
+        let drain = object.map_or(Duration::ZERO, |pool| pool.drain_timeout);
+        let observes = object.is_some_and(|pool| pool.policy == MiningPolicy::Observe);
+        if let Some(head) = self.queue.heads.get_mut(&pool)
+            && !ends_before(&job, self.now, head.shadow.at, drain)
+        {
+            for &(node, workers) in &placed.nodes {
+                if let Some(spare) = head.shadow.spare.get_mut(&node) {
+                    *spare -= workers * job.shape.gpus;
+                }
+            }
+        }
+        if observes {
+            // Nothing is evicted in a pool that only observes; kube-scheduler
+            // makes room.
+            self.release(id, &job, Vec::new());
+        } else {
+            let placement = self.placement(&placed);
+            self.reserve_or_release(id, &job, placement, placed.displaced);
+        }
+        self.queue.reasons.remove(&id).unwrap_or(Reason::Running)
+    }
+
+    /// Whether the positive list lets a job run at all.
+    fn admissible(&self, job: &Job) -> Result<(), Reason> {
+        if let Some(problem) = job.problem.clone() {
+            return Err(Reason::Invalid { problem });
+        }
+        let class = job.class.clone();
+        match self.state.classes.get(&class).map(|class| class.assignment) {
+            None => Err(Reason::ClassUnknown { class }),
+            Some(ClassAssignment::Prohibited) => Err(Reason::ClassProhibited { class }),
+            Some(ClassAssignment::IdleOnly) => Err(Reason::ClassNotForJobs { class }),
+            Some(ClassAssignment::Guaranteed) => match &job.pool {
+                Some(pool) if !self.state.pools_by_name.contains_key(pool) => {
+                    Err(Reason::PoolUnknown { pool: pool.clone() })
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn candidate_pools(&self, job: &Job) -> Vec<Id<PoolRow>> {
+        let named = |name: &Name| job.pool.as_ref().is_none_or(|pool| pool == name);
+        self.state
+            .pools_by_name
+            .iter()
+            .filter(|(name, id)| {
+                let pool = self.state.pools[**id].object.as_ref();
+                named(name) && pool.is_some_and(|pool| pool.resource == job.resource)
+            })
+            .map(|(_, &id)| id)
+            .collect()
+    }
+
+    fn allowed_nodes(&self, job: &Job) -> Option<FxHashSet<Id<NodeRow>>> {
+        let nodes = job.allowed_nodes.as_ref()?;
+        Some(
+            nodes
+                .iter()
+                .filter_map(|node| self.state.nodes.find(node))
+                .collect(),
+        )
+    }
+
+    /// Places a job in a pool so that it does not delay the first job there.
+    fn place_behind_head(
+        &mut self,
+        pool: Id<PoolRow>,
+        job: &Job,
+        allowed: Option<&FxHashSet<Id<NodeRow>>>,
+    ) -> Option<Placed> {
+        let object = self.state.pools[pool].object.as_ref()?;
+        let (queueing, drain) = (object.queueing, object.drain_timeout);
+        let mut gang = Gang {
+            pool,
+            resource: &job.resource,
+            shape: job.shape,
+            workers: job.workers,
+            allowed,
+            bound: None,
+        };
+        let Some(head) = self.queue.heads.get_mut(&pool) else {
+            return self.place(&gang);
+        };
+        if queueing == Queueing::StrictFifo || head.tried >= BACKFILL_DEPTH {
+            return None;
+        }
+        head.tried += 1;
+        let head = &self.queue.heads[&pool];
+        let spare = |node| head.shadow.spare.get(&node).copied().unwrap_or_default();
+        if !ends_before(job, self.now, head.shadow.at, drain) {
+            if head.shadow.spare.is_empty() {
+                return None;
+            }
+            gang.bound = Some(&spare);
+        }
+        self.place(&gang)
+    }
+
+    /// Why a job waits; it becomes the first of each of its pools that has none.
+    fn wait(
+        &mut self,
+        job: &Job,
+        pools: &[Id<PoolRow>],
+        allowed: Option<&FxHashSet<Id<NodeRow>>>,
+    ) -> Reason {
+        let gpus = job.shape.gpus;
+        let largest = |pool: &Id<PoolRow>| {
+            self.state.pools[*pool]
+                .buckets
+                .allocatable
+                .keys()
+                .next_back()
+                .copied()
+        };
+        if pools.iter().filter_map(largest).max().unwrap_or_default() < gpus {
+            return Reason::NoNodeLargeEnough { gpus };
+        }
+        let available = |pool: &Id<PoolRow>| self.workers_available(*pool, gpus) * gpus;
+        let available = pools.iter().map(available).max().unwrap_or_default();
+        let capacity = |pool: &Id<PoolRow>| -> u32 {
+            let sizes = self.state.pools[*pool].buckets.allocatable.iter();
+            sizes.map(|(size, nodes)| size / gpus * nodes).sum()
+        };
+        let ever = pools.iter().any(|pool| capacity(pool) >= job.workers);
+        let waiting = |at| Reason::WaitingForCapacity {
+            gpus: gpus * job.workers,
+            available,
+            at,
+        };
+        if !ever {
+            // It can never start as the pools are now, so it blocks nobody.
+            return waiting(None);
+        }
+        let blocked_by = pools.iter().find_map(|pool| {
+            let head = self.queue.heads.get(pool)?;
+            let queueing = self.state.pools[*pool]
+                .object
+                .as_ref()
+                .map(|pool| pool.queueing);
+            Some((head.job.clone(), queueing))
+        });
+        let mut at = None;
+        for &pool in pools {
+            if !self.queue.heads.contains_key(&pool) {
+                let shadow = self.shadow(pool, job, allowed);
+                at = match (at, shadow.at) {
+                    (Some(a), Some(b)) => Some(std::cmp::min::<Timestamp>(a, b)),
+                    (a, b) => a.or(b),
+                };
+                self.queue.heads.insert(
+                    pool,
+                    Head {
+                        job: job.key.clone(),
+                        shadow,
+                        tried: 0,
+                    },
+                );
+            }
+        }
+        match blocked_by {
+            Some((job, Some(Queueing::StrictFifo))) => Reason::BehindJob { job },
+            Some((first, _)) if available >= gpus * job.workers => {
+                Reason::WouldDelay { job: first }
+            }
+            _ => waiting(at),
+        }
+    }
+
+    fn placement(&self, placed: &Placed) -> Vec<Placement> {
+        let nodes = placed.nodes.iter();
+        nodes
+            .map(|&(node, workers)| Placement {
+                node: self.state.nodes.name(node).clone(),
+                workers,
+            })
+            .collect()
+    }
+
+    /// Makes room for pods that kube-scheduler makes none for.
+    pub(super) fn serve_waiting_pods(&mut self) {
+        for (key, id) in self.state.waiting.clone() {
+            let pod = &self.state.pods[id].pod;
+            let Role::Other {
+                preemption: Preemption::ByDaylight { allowed_nodes },
+                ..
+            } = &pod.role
+            else {
+                continue;
+            };
+            if pod.nominated.is_some() || pod.deleting {
+                continue;
+            }
+            if self.now < pod.created + PATIENCE {
+                let at = pod.created + PATIENCE;
+                self.wake(at);
+                continue;
+            }
+            let [(resource, gpus)] = pod.gpus.as_slice() else {
+                continue;
+            };
+            let (resource, gpus) = (resource.clone(), *gpus);
+            let shape = Shape {
+                gpus,
+                cpu_milli: pod.cpu_milli,
+                memory: pod.memory,
+            };
+            let allowed: Option<FxHashSet<_>> = allowed_nodes.as_ref().map(|nodes| {
+                nodes
+                    .iter()
+                    .filter_map(|node| self.state.nodes.find(node))
+                    .collect()
+            });
+            let pools: Vec<_> = self.state.pools_by_name.values().copied().collect();
+            let placed = pools.into_iter().find_map(|pool| {
+                let object = self.state.pools[pool].object.as_ref()?;
+                if object.resource != resource || object.policy == MiningPolicy::Observe {
+                    return None;
+                }
+                let allowed = allowed.as_ref();
+                let resource = &resource;
+                self.place(&Gang {
+                    pool,
+                    resource,
+                    shape,
+                    workers: 1,
+                    allowed,
+                    bound: None,
+                })
+            });
+            let Some(&(node, _)) = placed.as_ref().and_then(|placed| placed.nodes.first()) else {
+                continue;
+            };
+            let bucket = self.state.host(node, &resource).map(|host| host.bucket());
+            let short = bucket.map_or(0, |bucket| gpus.saturating_sub(bucket.free + bucket.coming));
+            let room = self.state.room(node) - Amounts::of(&shape, 1);
+            let need = Shape {
+                gpus: short,
+                cpu_milli: (-room.cpu_milli).max(0).cast_unsigned(),
+                memory: (-room.memory).max(0).cast_unsigned(),
+            };
+            self.displace(node, &resource, need, Some(&key));
+            self.nominate(id, node);
+        }
+    }
+}
+
+struct Promised {
+    gpus: u32,
+    beside: Amounts,
+}
+
+/// Whether a job that starts now is over before the first job's time comes.
+fn ends_before(job: &Job, now: Timestamp, shadow: Option<Timestamp>, drain: Duration) -> bool {
+    match (job.max_run_time, shadow) {
+        (Some(run_time), Some(shadow)) => now + drain + job.gang_timeout + run_time <= shadow,
+        _ => false,
+    }
+}
+
+fn merge(mut kept: Vec<Placement>, more: Vec<Placement>) -> Vec<Placement> {
+    for placement in more {
+        match kept.iter_mut().find(|kept| kept.node == placement.node) {
+            Some(kept) => kept.workers += placement.workers,
+            None => kept.push(placement),
+        }
+    }
+    kept.sort_by(|a, b| a.node.cmp(&b.node));
+    kept
+}

@@ -1,0 +1,185 @@
+//! A miner that waits takes from one with a weaker claim, once that one has
+//! run for the pool's minimum time.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::explain::ReclaimReason;
+use crate::model::Shape;
+use crate::plan::Run;
+use crate::plan::fill::{Candidate, Claim};
+use crate::state::host::Amounts;
+use crate::state::table::Id;
+use crate::state::{MinerRow, NodeRow, PodRow, PoolRow};
+
+/// How many of a donor's pods are looked at for one replica: the time that a
+/// plan takes stays bounded however large a miner is.
+const DEPTH: usize = 512;
+
+/// How many replicas change hands in one plan.
+const BATCH: usize = 1024;
+
+impl Run<'_> {
+    pub(super) fn rebalance(&mut self) {
+        let mut waiting: Vec<Claim> = self
+            .outcomes
+            .iter()
+            .filter(|(_, outcome)| !outcome.contested.is_empty())
+            .map(|(&id, _)| self.claim(id))
+            .collect();
+        waiting.sort_by(|a, b| b.cmp(a));
+        for claim in waiting {
+            let Ok(candidate) = self.candidate(claim.miner) else {
+                continue;
+            };
+            let Some(outcome) = self.outcomes.get(&claim.miner) else {
+                continue;
+            };
+            for pool in outcome.contested.clone() {
+                // What drains already will be granted first.
+                if self.state.pools[pool].held.draining_gpus == 0 || self.moved_to(pool) {
+                    self.take_for(&claim, &candidate, pool);
+                }
+            }
+        }
+    }
+
+    /// Whether all that drains in a pool does so for miners, as of this run.
+    fn moved_to(&self, pool: Id<PoolRow>) -> bool {
+        self.rebalanced.get(&pool) == Some(&self.state.pools[pool].held.draining_gpus)
+    }
+
+    /// Lets a miner take replicas from those with weaker claims in a pool.
+    fn take_for(&mut self, claim: &Claim, candidate: &Candidate, pool: Id<PoolRow>) {
+        let Shape { gpus, .. } = candidate.miner.shape;
+        let mut claim = claim.clone();
+        let held = self.state.miners[claim.miner].pods.len() as u32;
+        let mut missing = candidate.miner.replicas.saturating_sub(held);
+        for _ in 0..BATCH {
+            if missing == 0 {
+                return;
+            }
+            let mut donors: Vec<Claim> = self
+                .state
+                .miners_by_key
+                .values()
+                .filter(|&&id| id != claim.miner && self.state.miners[id].active_in(pool) > 0)
+                .map(|&id| self.claim(id))
+                .filter(|donor| self.yields(donor, &claim, gpus, 1))
+                .collect();
+            donors.sort();
+            let taken = donors.iter().find_map(|donor| {
+                let pods = self.yielded(donor, &claim, &candidate.miner.shape, pool)?;
+                Some((donor.miner, pods))
+            });
+            let Some((_, pods)) = taken else { return };
+            for pod in pods {
+                let gpus = self.state.pods[pod].gpus();
+                self.evict(pod, ReclaimReason::Rebalance, Some(&claim.key));
+                *self.rebalanced.entry(pool).or_default() += gpus;
+            }
+            claim.gpus += gpus;
+            missing -= 1;
+        }
+    }
+
+    /// Whether a donor still has no weaker claim after it gave up `pods`
+    /// replicas and the other got one of `gpus`.
+    fn yields(&self, donor: &Claim, taker: &Claim, gpus: u32, pods: u32) -> bool {
+        if donor.rank != taker.rank {
+            return donor.rank < taker.rank;
+        }
+        let size = self.state.miners[donor.miner]
+            .object
+            .as_ref()
+            .map_or(1, |m| m.shape.gpus);
+        let left = donor.gpus.saturating_sub(size * pods);
+        u64::from(left) * u64::from(taker.weight)
+            >= u64::from(taker.gpus + gpus) * u64::from(donor.weight)
+    }
+
+    /// The pods of a donor that make room for one replica on one node.
+    fn yielded(
+        &mut self,
+        donor: &Claim,
+        taker: &Claim,
+        shape: &Shape,
+        pool: Id<PoolRow>,
+    ) -> Option<Vec<Id<PodRow>>> {
+        let min_run_time = self.state.pools[pool].object.as_ref()?.min_run_time;
+        let mut pods: Vec<_> = self.pods_in(donor.miner, pool);
+        pods.sort_by_key(|&pod| {
+            (
+                Reverse(self.created(pod)),
+                self.state.pods[pod].pod.key.clone(),
+            )
+        });
+        let mut by_node: BTreeMap<u64, (Id<NodeRow>, Vec<Id<PodRow>>)> = BTreeMap::new();
+        for pod in pods.into_iter().take(DEPTH) {
+            let ripe = self.created(pod) + min_run_time;
+            if self.now < ripe {
+                self.wake(ripe);
+                continue;
+            }
+            let Some(node) = self.state.pods[pod].node else {
+                continue;
+            };
+            let open = self
+                .state
+                .host_in(node, pool)
+                .is_some_and(|host| host.open && host.fillable);
+            if !open {
+                continue;
+            }
+            let entry = by_node
+                .entry(self.state.at(node).0)
+                .or_insert_with(|| (node, Vec::new()));
+            entry.1.push(pod);
+            if let Some(count) = self.enough(node, pool, &entry.1, shape)
+                && self.yields(donor, taker, shape.gpus, count as u32)
+            {
+                let (_, mut pods) = by_node.remove(&self.state.at(node).0)?;
+                pods.truncate(count);
+                return Some(pods);
+            }
+        }
+        None
+    }
+
+    fn pods_in(&self, miner: Id<MinerRow>, pool: Id<PoolRow>) -> Vec<Id<PodRow>> {
+        let pods = self.state.miners[miner].pods.iter().copied();
+        pods.filter(|&pod| {
+            let row = &self.state.pods[pod];
+            !row.pod.deleting
+                && row.pod.key != self.unnamed
+                && super::lease(row).is_some_and(|(.., of)| of == pool)
+        })
+        .collect()
+    }
+
+    /// How many of the pods have to go so that a replica fits on their node.
+    fn enough(
+        &self,
+        node: Id<NodeRow>,
+        pool: Id<PoolRow>,
+        pods: &[Id<PodRow>],
+        shape: &Shape,
+    ) -> Option<usize> {
+        let bucket = self.state.host_in(node, pool)?.bucket();
+        let mut gpus = bucket.free;
+        let mut room = self.state.room(node);
+        for (index, &pod) in pods.iter().enumerate() {
+            let row = &self.state.pods[pod];
+            gpus += row.gpus();
+            room += Amounts {
+                cpu_milli: row.pod.cpu_milli.cast_signed(),
+                memory: row.pod.memory.cast_signed(),
+                pods: 1,
+            };
+            if gpus >= shape.gpus && room.covers(&Amounts::of(shape, 1)) {
+                return Some(index + 1);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,487 @@
+//! Taking GPUs back from miners: what must go, and which miner goes.
+
+use std::cmp::{Ordering, Reverse};
+use std::time::Duration;
+
+use crate::explain::ReclaimReason;
+use crate::model::{Name, ReclaimUnit, Shape};
+use crate::plan::queue::job_order;
+use crate::plan::standing::Mode;
+use crate::plan::{Run, lease};
+use crate::state::host::Amounts;
+use crate::state::table::Id;
+use crate::state::{MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow};
+use crate::time::Timestamp;
+
+/// How long a node's GPUs may be gone before its miners are stopped: a restart
+/// of a kubelet or device plugin shows none for a while.
+const SHRUNK_TOLERANCE: Duration = Duration::from_secs(300);
+
+/// What bounds the miners that are looked at.
+#[derive(Clone, Copy)]
+enum Scope {
+    Pool(Id<PoolRow>),
+    Registration(Id<RegistrationRow>),
+    Miner(Id<MinerRow>),
+}
+
+/// How much has to go.
+#[derive(Clone, Copy, Default)]
+struct Excess {
+    gpus: u32,
+    watts: u64,
+}
+
+impl Run<'_> {
+    /// Miners whose ground is gone: pool, registration, miner or node.
+    pub(super) fn reclaim_unfit(&mut self) {
+        for pod in self.state.misfits.values().copied().collect::<Vec<_>>() {
+            if let Some(reason) = self.state.misfit(pod) {
+                self.evict(pod, reason, None);
+            }
+        }
+        let mut stops: Vec<_> = Vec::new();
+        for (&id, mode) in &self.modes {
+            if let Mode::Stop(reason, _) = mode {
+                stops.push((id, *reason));
+            }
+        }
+        for (pool, reason) in stops {
+            self.evict_all(
+                self.state.pools[pool].leases.iter().copied().collect(),
+                reason,
+            );
+        }
+        let mut inactive: Vec<_> = Vec::new();
+        for (&id, standing) in &self.standings {
+            if let Some(reason) = standing.reclaim {
+                inactive.push((id, reason));
+            }
+        }
+        for (registration, reason) in inactive {
+            let leases = &self.state.registrations[registration].leases;
+            self.evict_all(leases.iter().copied().collect(), reason);
+        }
+        self.reclaim_unregistered();
+        self.reclaim_from_shrunk_nodes();
+    }
+
+    /// Miners whose registration is gone.
+    fn reclaim_unregistered(&mut self) {
+        let gone: Vec<_> = self
+            .state
+            .miners_by_key
+            .values()
+            .filter(|&&id| {
+                let row = &self.state.miners[id];
+                row.active() > 0
+                    && row.object.as_ref().is_some_and(|miner| {
+                        !self
+                            .state
+                            .registrations_by_key
+                            .contains_key(&miner.registration)
+                    })
+            })
+            .copied()
+            .collect();
+        for miner in gone {
+            let pods = self.state.miners[miner].pods.iter().copied().collect();
+            self.evict_all(pods, ReclaimReason::RegistrationInactive);
+        }
+    }
+
+    fn evict_all(&mut self, mut pods: Vec<Id<PodRow>>, reason: ReclaimReason) {
+        pods.retain(|&pod| !self.state.pods[pod].pod.deleting);
+        pods.sort_by(|&a, &b| self.state.pods[a].pod.key.cmp(&self.state.pods[b].pod.key));
+        pods.into_iter()
+            .for_each(|pod| self.evict(pod, reason, None));
+    }
+
+    fn reclaim_from_shrunk_nodes(&mut self) {
+        for (_, node) in self.state.watched.iter().copied().collect::<Vec<_>>() {
+            let shrunk_at = self.state.nodes[node]
+                .object
+                .as_ref()
+                .and_then(|node| node.shrunk_at);
+            let Some(shrunk_at) = shrunk_at else { continue };
+            if self.now < shrunk_at + SHRUNK_TOLERANCE {
+                self.wake(shrunk_at + SHRUNK_TOLERANCE);
+                continue;
+            }
+            for index in 0..self.state.nodes[node].hosts.len() {
+                let host = &self.state.nodes[node].hosts[index];
+                let missing = (-host.idle() - i64::from(host.draining)).max(0) as u32;
+                let need = Shape {
+                    gpus: missing.min(host.mining),
+                    ..Shape::default()
+                };
+                let resource = host.resource.clone();
+                for pod in self.victims(node, &resource, need).unwrap_or_default() {
+                    self.evict(pod, ReclaimReason::NodeUnavailable, None);
+                }
+            }
+        }
+    }
+
+    /// Miners beyond what pools, registrations, owners and their own scale allow.
+    pub(super) fn reclaim_over_caps(&mut self) {
+        for miner in self
+            .state
+            .miners_by_key
+            .values()
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            let row = &self.state.miners[miner];
+            let Some(object) = &row.object else { continue };
+            let surplus = row.active().saturating_sub(object.replicas);
+            let gpus = surplus.saturating_mul(object.shape.gpus);
+            let excess = Excess { gpus, watts: 0 };
+            self.shed(&[Scope::Miner(miner)], excess, ReclaimReason::ScaledDown);
+        }
+        for id in self
+            .state
+            .registrations_by_key
+            .values()
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            let Some(standing) = self.standings.get(&id) else {
+                continue;
+            };
+            let (gpus, watts) = (standing.gpus, standing.watts);
+            let held = self.state.registrations[id].held;
+            let scope = [Scope::Registration(id)];
+            self.shed_over(&scope, held.active_gpus, gpus, held.active_watts, watts);
+        }
+        let mut owners: Vec<_> = self.owners.keys().cloned().collect();
+        owners.sort();
+        for name in owners {
+            let owner = &self.owners[&name];
+            let (mut held_gpus, mut held_watts) = (0, 0);
+            for &id in &owner.registrations {
+                held_gpus += self.state.registrations[id].held.active_gpus;
+                held_watts += self.state.registrations[id].held.active_watts;
+            }
+            let scopes: Vec<_> = owner
+                .registrations
+                .iter()
+                .map(|&id| Scope::Registration(id))
+                .collect();
+            let (gpus, watts) = (owner.gpus, owner.watts);
+            self.shed_over(&scopes, held_gpus, gpus, held_watts, watts);
+        }
+        for id in self
+            .state
+            .pools_by_name
+            .values()
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            let row = &self.state.pools[id];
+            let Some(pool) = &row.object else { continue };
+            let gpus = pool.max_gpus.unwrap_or(u32::MAX);
+            let watts = pool.power_budget_watts.unwrap_or(u64::MAX);
+            let held = row.held;
+            self.shed_over(
+                &[Scope::Pool(id)],
+                held.active_gpus,
+                gpus,
+                held.active_watts,
+                watts,
+            );
+        }
+    }
+
+    fn shed_over(
+        &mut self,
+        scopes: &[Scope],
+        held_gpus: u32,
+        gpus: u32,
+        held_watts: u64,
+        watts: u64,
+    ) {
+        let over = Excess {
+            gpus: held_gpus.saturating_sub(gpus),
+            watts: 0,
+        };
+        let shed = self.shed(scopes, over, ReclaimReason::GpuLimit);
+        let held_watts = held_watts.saturating_sub(shed.watts);
+        let over = Excess {
+            gpus: 0,
+            watts: held_watts.saturating_sub(watts),
+        };
+        self.shed(scopes, over, ReclaimReason::PowerBudget);
+    }
+
+    /// Restores the idle reserve of the pools.
+    pub(super) fn reclaim_for_headroom(&mut self) {
+        for id in self
+            .state
+            .pools_by_name
+            .values()
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            if !matches!(self.modes.get(&id), Some(Mode::Fill(_) | Mode::Keep(_))) {
+                continue;
+            }
+            let row = &self.state.pools[id];
+            let Some(pool) = &row.object else { continue };
+            let wanted = pool.headroom.of(row.sums.usable);
+            let missing = wanted.saturating_sub(row.sums.free + row.sums.coming);
+            let excess = Excess {
+                gpus: missing,
+                watts: 0,
+            };
+            self.shed(&[Scope::Pool(id)], excess, ReclaimReason::Headroom);
+        }
+    }
+
+    /// Evicts miners within a scope until the excess is gone: the lowest rank
+    /// first, then who has most for its weight, then the youngest pod.
+    fn shed(&mut self, scopes: &[Scope], excess: Excess, reason: ReclaimReason) -> Excess {
+        let mut shed = Excess::default();
+        if excess.gpus == 0 && excess.watts == 0 {
+            return shed;
+        }
+        let mut pods: Vec<Id<PodRow>> = Vec::new();
+        for scope in scopes {
+            let leases = match *scope {
+                Scope::Pool(id) => &self.state.pools[id].leases,
+                Scope::Registration(id) => &self.state.registrations[id].leases,
+                Scope::Miner(id) => &self.state.miners[id].pods,
+            };
+            pods.extend(leases.iter().copied());
+        }
+        // A GPU on a node where nothing can be bound restores no headroom.
+        let useful = |run: &Self, pod: Id<PodRow>| {
+            reason != ReclaimReason::Headroom || run.frees_something(pod)
+        };
+        let mut by_miner: Vec<(Id<MinerRow>, Vec<Id<PodRow>>)> = Vec::new();
+        pods.retain(|&pod| !self.state.pods[pod].pod.deleting && useful(self, pod));
+        pods.sort_by_cached_key(|&pod| {
+            let row = &self.state.pods[pod];
+            let miner = lease(row).map(|(miner, ..)| self.state.miners.name(miner).clone());
+            (miner, row.pod.created, Reverse(row.pod.key.clone()))
+        });
+        for pod in pods {
+            let Some((miner, ..)) = lease(&self.state.pods[pod]) else {
+                continue;
+            };
+            match by_miner.last_mut() {
+                Some((last, pods)) if *last == miner => pods.push(pod),
+                _ => by_miner.push((miner, vec![pod])),
+            }
+        }
+        while shed.gpus < excess.gpus || shed.watts < excess.watts {
+            by_miner.retain(|(_, pods)| !pods.is_empty());
+            let weakest = by_miner
+                .iter_mut()
+                .min_by(|(a, _), (b, _)| self.by_claim(*a, *b));
+            let Some(pod) = weakest.and_then(|(_, pods)| pods.pop()) else {
+                break;
+            };
+            let row = &self.state.pods[pod];
+            shed.gpus += row.gpus();
+            shed.watts += watts(row);
+            self.evict(pod, reason, None);
+        }
+        shed
+    }
+
+    fn frees_something(&self, pod: Id<PodRow>) -> bool {
+        let row = &self.state.pods[pod];
+        let (Some(node), Some((.., pool))) = (row.node, lease(row)) else {
+            return false;
+        };
+        self.state
+            .host_in(node, pool)
+            .is_some_and(|host| host.open && host.idle() >= 0)
+    }
+
+    /// Stops the miners that stand in the way of reservations.
+    pub(super) fn reclaim_for_reservations(&mut self) {
+        for (_, node) in self.state.short.iter().copied().collect::<Vec<_>>() {
+            let row = &self.state.nodes[node];
+            let jobs = row
+                .holds
+                .iter()
+                .filter(|hold| hold.reserved)
+                .map(|hold| hold.job);
+            let first = jobs.min_by_key(|&job| job_order(self.state, job));
+            let beneficiary = first.map(|job| self.state.jobs.name(job).clone());
+            for index in 0..self.state.nodes[node].hosts.len() {
+                let host = &self.state.nodes[node].hosts[index];
+                let (short, resource) = (host.short(), host.resource.clone());
+                let need = self.need_beside(node, short);
+                self.displace(node, &resource, need, beneficiary.as_ref());
+            }
+        }
+    }
+
+    /// What miners must free on a node: so many GPUs, and CPU, memory and pod
+    /// slots as far as promises there are short of them.
+    fn need_beside(&self, node: Id<NodeRow>, gpus: u32) -> Shape {
+        let room = self.state.room(node);
+        Shape {
+            gpus,
+            cpu_milli: (-room.cpu_milli).max(0).cast_unsigned(),
+            memory: (-room.memory).max(0).cast_unsigned(),
+        }
+    }
+
+    /// Stops miners on a node so that AI gets what it needs there.
+    pub(super) fn displace(
+        &mut self,
+        node: Id<NodeRow>,
+        resource: &str,
+        need: Shape,
+        beneficiary: Option<&Name>,
+    ) {
+        if need == Shape::default() && self.state.room(node).pods >= 0 {
+            return;
+        }
+        let Some(host) = self.state.host(node, resource) else {
+            return;
+        };
+        let whole_node = self.state.pools[host.pool]
+            .object
+            .as_ref()
+            .is_some_and(|pool| pool.reclaim_unit == ReclaimUnit::Node);
+        let victims = if whole_node {
+            self.miners_on(node)
+        } else {
+            self.victims(node, resource, need)
+                .unwrap_or_else(|| self.miners_on(node))
+        };
+        for pod in victims {
+            self.evict(pod, ReclaimReason::AiDemand, beneficiary);
+        }
+    }
+
+    /// The miners on a node that run on, those with the weakest claim first.
+    pub(super) fn miners_on(&self, node: Id<NodeRow>) -> Vec<Id<PodRow>> {
+        let mut pods: Vec<_> = self.state.nodes[node]
+            .pods
+            .iter()
+            .copied()
+            .filter(|&pod| {
+                let row = &self.state.pods[pod];
+                lease(row).is_some() && !row.pod.deleting
+            })
+            .collect();
+        pods.sort_by(|&a, &b| {
+            let (row_a, row_b) = (&self.state.pods[a], &self.state.pods[b]);
+            let by_claim = match (lease(row_a), lease(row_b)) {
+                (Some((a, ..)), Some((b, ..))) => self.by_claim(a, b),
+                _ => Ordering::Equal,
+            };
+            let youngest_first = row_b.pod.created.cmp(&row_a.pod.created);
+            by_claim
+                .then(youngest_first)
+                .then_with(|| row_a.pod.key.cmp(&row_b.pod.key))
+        });
+        pods
+    }
+
+    /// The fewest miners on a node that free what is needed; `None` if all of
+    /// them would not.
+    pub(super) fn victims(
+        &self,
+        node: Id<NodeRow>,
+        resource: &str,
+        need: Shape,
+    ) -> Option<Vec<Id<PodRow>>> {
+        let frees = |pod: Id<PodRow>| {
+            let pod = &self.state.pods[pod].pod;
+            let gpus = pod.gpus.iter().find(|(name, _)| **name == *resource);
+            Shape {
+                gpus: gpus.map_or(0, |(_, count)| *count),
+                cpu_milli: pod.cpu_milli,
+                memory: pod.memory,
+            }
+        };
+        let mut slots = (-self.state.room(node).pods).max(0);
+        let mut candidates = self.miners_on(node);
+        let (mut left, mut victims) = (need, Vec::new());
+        while left != Shape::default() || slots > 0 {
+            // One that is enough, and no larger than it must be; else the largest.
+            let enough = (0..candidates.len())
+                .filter(|&index| slots <= 1 && covers(frees(candidates[index]), left))
+                .min_by_key(|&index| frees(candidates[index]).gpus);
+            let index = enough.or_else(|| {
+                (0..candidates.len()).rev().max_by_key(|&index| {
+                    let freed = frees(candidates[index]);
+                    (
+                        freed.gpus.min(left.gpus),
+                        freed.cpu_milli.min(left.cpu_milli),
+                    )
+                })
+            })?;
+            let victim = candidates.remove(index);
+            let freed = frees(victim);
+            left.gpus = left.gpus.saturating_sub(freed.gpus);
+            left.cpu_milli = left.cpu_milli.saturating_sub(freed.cpu_milli);
+            left.memory = left.memory.saturating_sub(freed.memory);
+            slots -= 1;
+            victims.push(victim);
+        }
+        Some(victims)
+    }
+
+    /// The miners that must go on a node, beyond those that are stopping, for
+    /// `workers` more of a shape; `None` if they cannot be had.
+    pub(super) fn displaced_by(
+        &self,
+        node: Id<NodeRow>,
+        resource: &str,
+        shape: &Shape,
+        workers: u32,
+    ) -> Option<u32> {
+        let host = self.state.host(node, resource)?;
+        let bucket = host.bucket();
+        let gpus = shape.gpus * workers;
+        let short = gpus.saturating_sub(bucket.free + bucket.coming);
+        if short > bucket.mining {
+            return None;
+        }
+        let room = self.state.room(node) - Amounts::of(shape, workers);
+        if room.covers(&Amounts::default()) {
+            return Some(bucket.displaced(gpus));
+        }
+        let used = self.state.nodes[node].used.mining;
+        let all_gone = Amounts {
+            cpu_milli: room.cpu_milli + used.cpu_milli,
+            memory: room.memory + used.memory,
+            pods: room.pods + used.pods,
+        };
+        if !all_gone.covers(&Amounts::default()) {
+            return None;
+        }
+        let need = Shape {
+            gpus: short,
+            cpu_milli: (-room.cpu_milli).max(0).cast_unsigned(),
+            memory: (-room.memory).max(0).cast_unsigned(),
+        };
+        let victims = self.victims(node, resource, need)?.len() as u32;
+        Some(victims.max((-room.pods).max(0) as u32))
+    }
+
+    /// When a pod was created.
+    pub(super) fn created(&self, pod: Id<PodRow>) -> Timestamp {
+        self.state.pods[pod].pod.created
+    }
+}
+
+fn covers(freed: Shape, left: Shape) -> bool {
+    freed.gpus >= left.gpus && freed.cpu_milli >= left.cpu_milli && freed.memory >= left.memory
+}
+
+/// Watts declared for a miner's pod.
+fn watts(row: &PodRow) -> u64 {
+    match &row.pod.role {
+        crate::model::Role::Miner { watts, .. } => *watts,
+        _ => 0,
+    }
+}

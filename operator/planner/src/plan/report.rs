@@ -1,0 +1,203 @@
+//! One explanation per object.
+
+use rustc_hash::FxHashMap;
+
+use crate::explain::{
+    JobReport, MinerReport, PodReport, PoolGpus, PoolReport, Reason, RegistrationReport,
+};
+use crate::model::{JobState, Preemption, Role};
+use crate::plan::Run;
+use crate::plan::standing::Mode;
+use crate::state::PoolRow;
+use crate::state::table::Id;
+
+impl Run<'_> {
+    /// The pools as they are before anything is done.
+    pub(super) fn report_pools(&self) -> Vec<PoolReport> {
+        let mut quarantined: FxHashMap<Id<PoolRow>, u32> = FxHashMap::default();
+        for &(_, node) in &self.state.watched {
+            let row = &self.state.nodes[node];
+            let Some(object) = &row.object else { continue };
+            for host in row.hosts.iter().filter(|host| host.open) {
+                let free = host.bucket().free;
+                let whole = object
+                    .quarantined_until
+                    .is_some_and(|until| self.now < until);
+                let slots = object.quarantined_slots.iter();
+                let slots = slots.filter(|(_, until)| self.now < *until).count() as u32;
+                *quarantined.entry(host.pool).or_default() +=
+                    if whole { free } else { free.min(slots) };
+            }
+        }
+        let report = |(name, id): (&crate::model::Name, &Id<PoolRow>)| {
+            let row = &self.state.pools[*id];
+            let pool = row.object.as_ref()?;
+            let sums = row.sums;
+            let headroom = pool.headroom.of(sums.usable).min(sums.free);
+            let quarantined = quarantined
+                .get(id)
+                .copied()
+                .unwrap_or_default()
+                .min(sums.free - headroom);
+            let overlap = row
+                .lost_to
+                .iter()
+                .next()
+                .map(|(pool, nodes)| Reason::Overlapping {
+                    pool: pool.clone(),
+                    nodes: *nodes,
+                });
+            Some(PoolReport {
+                pool: name.clone(),
+                nodes: sums.hosts,
+                gpus: PoolGpus {
+                    total: sums.ai + sums.undeclared + sums.mining + sums.free + sums.unavailable,
+                    ai: sums.ai,
+                    mining: sums.mining,
+                    undeclared: sums.undeclared,
+                    idle: sums.free - headroom - quarantined,
+                    headroom,
+                    unavailable: sums.unavailable,
+                    quarantined,
+                },
+                mining: Reason::Filling,
+                overlap,
+            })
+        };
+        self.state.pools_by_name.iter().filter_map(report).collect()
+    }
+
+    /// Says of each pool whether it mines, and why not.
+    pub(super) fn explain_pools(
+        &self,
+        reports: &mut [PoolReport],
+        would_mine: &FxHashMap<Id<PoolRow>, u32>,
+    ) {
+        for report in reports {
+            let Some(id) = self.state.pools_by_name.get(&report.pool) else {
+                continue;
+            };
+            report.mining = match self.modes.get(id) {
+                Some(Mode::Keep(reason) | Mode::Stop(_, reason)) => reason.clone(),
+                Some(Mode::Observe(_)) => {
+                    let would_mine = would_mine.get(id).copied().unwrap_or_default();
+                    Reason::Observing { would_mine }
+                }
+                Some(Mode::Fill(_)) | None if report.nodes == 0 => Reason::NoNodes,
+                Some(Mode::Fill(_)) | None => Reason::Filling,
+            };
+        }
+    }
+
+    pub(super) fn report_registrations(&self) -> Vec<RegistrationReport> {
+        let report = |(key, id): (&crate::model::Name, _)| {
+            let standing = self.standings.get(id)?;
+            let held = self.state.registrations[*id].held;
+            let state = standing
+                .held_back
+                .as_ref()
+                .unwrap_or(&standing.state)
+                .clone();
+            Some(RegistrationReport {
+                registration: key.clone(),
+                state,
+                gpus: held.gpus(),
+                watts: held.watts(),
+            })
+        };
+        self.state
+            .registrations_by_key
+            .iter()
+            .filter_map(report)
+            .collect()
+    }
+
+    pub(super) fn report_miners(&self) -> Vec<MinerReport> {
+        let report = |(key, &id): (&crate::model::Name, &Id<_>)| {
+            let row = &self.state.miners[id];
+            let wanted = row.object.as_ref().map_or(0, |miner| miner.replicas);
+            let outcome = self
+                .outcomes
+                .get(&id)
+                .and_then(|outcome| outcome.reason.clone());
+            let reason = outcome.unwrap_or_else(|| self.silent_reason(id));
+            MinerReport {
+                miner: key.clone(),
+                wanted,
+                held: row.active(),
+                stopping: row.draining,
+                reason,
+            }
+        };
+        self.state.miners_by_key.iter().map(report).collect()
+    }
+
+    /// Of a miner that no step spoke of: it has all that it wants, or its
+    /// pools only observe.
+    fn silent_reason(&self, id: Id<crate::state::MinerRow>) -> Reason {
+        let observing = self.candidate(id).ok().and_then(|candidate| {
+            let observes =
+                |pool: &&Id<PoolRow>| matches!(self.modes.get(pool), Some(Mode::Observe(_)));
+            candidate.pools.iter().find(observes).copied()
+        });
+        match observing {
+            Some(pool) => Reason::PoolObserves {
+                pool: self.state.pools.name(pool).clone(),
+            },
+            None => Reason::Running,
+        }
+    }
+
+    pub(super) fn report_jobs(&mut self) -> Vec<JobReport> {
+        let mut reports = Vec::with_capacity(self.state.jobs_by_key.len());
+        for (key, &id) in &self.state.jobs_by_key {
+            let row = &self.state.jobs[id];
+            let reason = self.queue.reasons.remove(&id).unwrap_or_else(|| {
+                match row.object.as_ref().map(|job| &job.state) {
+                    Some(JobState::External) => Reason::External,
+                    Some(JobState::Finished) => Reason::Finished,
+                    _ => Reason::Running,
+                }
+            });
+            reports.push(JobReport {
+                job: key.clone(),
+                bound: row.bound_total,
+                reason,
+            });
+        }
+        reports
+    }
+
+    pub(super) fn report_waiting_pods(&self) -> Vec<PodReport> {
+        let report = |(key, &id): (&crate::model::Name, &Id<_>)| {
+            let pod = &self.state.pods[id].pod;
+            let reason = match &pod.role {
+                Role::Other {
+                    preemption: Preemption::Never,
+                    ..
+                } => Reason::NotPreempting,
+                Role::Other {
+                    preemption: Preemption::ByDaylight { .. },
+                    ..
+                } => {
+                    let gpus = pod.gpus.iter().map(|(_, count)| count).sum();
+                    if self.state.pods[id].nominated.is_some() {
+                        Reason::WaitingForDrain { gpus }
+                    } else {
+                        Reason::WaitingForCapacity {
+                            gpus,
+                            available: 0,
+                            at: None,
+                        }
+                    }
+                }
+                _ => Reason::SchedulerDecides,
+            };
+            PodReport {
+                pod: key.clone(),
+                reason,
+            }
+        };
+        self.state.waiting.iter().map(report).collect()
+    }
+}

@@ -1,0 +1,155 @@
+//! When the first job of a queue can start at the latest, and what later jobs
+//! may take without delaying it: EASY backfill (Lifka, "The ANL/IBM SP
+//! Scheduling System", 1995), node by node.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::model::{Job, JobState};
+use crate::plan::Run;
+use crate::state::host::Amounts;
+use crate::state::table::Id;
+use crate::state::{JobRow, NodeRow, PoolRow};
+use crate::time::Timestamp;
+
+/// The start that the first job of a queue can count on.
+pub(super) struct Shadow {
+    /// When it can start at the latest, as far as running jobs say when they end.
+    pub(super) at: Option<Timestamp>,
+    /// GPUs that it leaves on each node at that time; without one, GPUs on
+    /// nodes that it could never use.
+    pub(super) spare: FxHashMap<Id<NodeRow>, u32>,
+}
+
+/// What AI can have on a node.
+#[derive(Clone, Copy)]
+struct Available {
+    gpus: u32,
+    beside: Amounts,
+}
+
+impl Available {
+    fn workers(&self, job: &Job) -> u32 {
+        let shape = &job.shape;
+        let by = |have: i64, need: u64| match need {
+            0 => u32::MAX,
+            need => u32::try_from(have.max(0).cast_unsigned() / need).unwrap_or(u32::MAX),
+        };
+        (self.gpus / shape.gpus)
+            .min(by(self.beside.cpu_milli, shape.cpu_milli))
+            .min(by(self.beside.memory, shape.memory))
+            .min(self.beside.pods.max(0) as u32)
+    }
+}
+
+impl Run<'_> {
+    pub(super) fn shadow(
+        &self,
+        pool: Id<PoolRow>,
+        job: &Job,
+        allowed: Option<&FxHashSet<Id<NodeRow>>>,
+    ) -> Shadow {
+        let mut available: FxHashMap<Id<NodeRow>, Available> = FxHashMap::default();
+        let mut never: FxHashMap<Id<NodeRow>, u32> = FxHashMap::default();
+        for (id, _, row) in self.state.nodes.iter() {
+            let Some(host) = row.hosts.iter().find(|host| host.pool == pool && host.open) else {
+                continue;
+            };
+            let gpus = host.bucket().available();
+            let capacity = self.state.capacity(id);
+            let usable = allowed.is_none_or(|allowed| allowed.contains(&id))
+                && Available {
+                    gpus: host.allocatable,
+                    beside: capacity,
+                }
+                .workers(job)
+                    > 0;
+            if usable {
+                let beside = capacity - row.used.fixed - row.used.claimed;
+                available.insert(id, Available { gpus, beside });
+            } else {
+                never.insert(id, gpus);
+            }
+        }
+
+        let mut total: u32 = available.values().map(|node| node.workers(job)).sum();
+        let before = available.clone();
+        let mut at = None;
+        for (end, node, freed) in self.releases(pool) {
+            if at.is_some_and(|at| end > at) {
+                break;
+            }
+            let Some(node) = available.get_mut(&node) else {
+                continue;
+            };
+            total -= node.workers(job);
+            node.gpus += freed.gpus;
+            node.beside += freed.beside;
+            total += node.workers(job);
+            if total >= job.workers {
+                at = Some(end);
+            }
+        }
+        if at.is_none() {
+            return Shadow { at, spare: never };
+        }
+
+        // The job takes nodes that are of little use today first, so that
+        // others may use today's.
+        let mut nodes: Vec<_> = available.iter().map(|(&id, &node)| (id, node)).collect();
+        nodes.sort_by_key(|(id, _)| (before[id].workers(job), self.state.at(*id).0));
+        let (mut left, mut spare) = (job.workers, never);
+        for (id, node) in nodes {
+            let workers = node.workers(job).min(left);
+            left -= workers;
+            spare.insert(id, node.gpus - workers * job.shape.gpus);
+        }
+        Shadow { at, spare }
+    }
+
+    /// What running jobs give back, and when at the latest.
+    fn releases(&self, pool: Id<PoolRow>) -> Vec<(Timestamp, Id<NodeRow>, Available)> {
+        let mut releases = Vec::new();
+        for &id in self.state.jobs_by_key.values() {
+            let row = &self.state.jobs[id];
+            let Some((job, end)) = row.object.as_ref().and_then(|job| Some((job, ends(job)?)))
+            else {
+                continue;
+            };
+            for (node, workers) in workers_on(self, id) {
+                if self.state.host_in(node, pool).is_some() {
+                    let gpus = job.shape.gpus * workers;
+                    let beside = Amounts::of(&job.shape, workers);
+                    releases.push((end.max(self.now), node, Available { gpus, beside }));
+                }
+            }
+        }
+        releases.sort_by_key(|&(end, node, _)| (end, self.state.at(node).0));
+        releases
+    }
+}
+
+/// When a job is over at the latest, if it says so.
+fn ends(job: &Job) -> Option<Timestamp> {
+    let run_time = job.max_run_time?;
+    match job.state {
+        JobState::Running { since } => Some(since + run_time),
+        JobState::Released { at, .. } => Some(at + job.gang_timeout + run_time),
+        _ => None,
+    }
+}
+
+/// The workers of a job by node, those on their way included.
+fn workers_on(run: &Run<'_>, id: Id<JobRow>) -> Vec<(Id<NodeRow>, u32)> {
+    let row = &run.state.jobs[id];
+    let mut workers: FxHashMap<Id<NodeRow>, u32> = row.bound.clone();
+    for &node in &row.holds {
+        for hold in run.state.nodes[node]
+            .holds
+            .iter()
+            .filter(|hold| hold.job == id)
+        {
+            *workers.entry(node).or_default() += hold.workers;
+        }
+    }
+    workers.into_iter().collect()
+}

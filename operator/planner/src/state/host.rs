@@ -1,0 +1,388 @@
+//! The account of one pool on one node, and the buckets that find nodes by it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{AddAssign, Sub, SubAssign};
+
+use crate::model::{Name, Shape};
+use crate::state::table::Id;
+use crate::state::{NodeRow, PoolRow};
+
+/// CPU, memory and pod slots: what a pod needs beside GPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amounts {
+    pub(crate) cpu_milli: i64,
+    pub(crate) memory: i64,
+    pub(crate) pods: i64,
+}
+
+impl Amounts {
+    /// What `count` pods of a shape need.
+    pub(crate) fn of(shape: &Shape, count: u32) -> Self {
+        let count = i64::from(count);
+        Self {
+            cpu_milli: shape.cpu_milli.cast_signed().saturating_mul(count),
+            memory: shape.memory.cast_signed().saturating_mul(count),
+            pods: count,
+        }
+    }
+
+    pub(crate) const fn covers(&self, other: &Self) -> bool {
+        self.cpu_milli >= other.cpu_milli && self.memory >= other.memory && self.pods >= other.pods
+    }
+}
+
+impl AddAssign for Amounts {
+    fn add_assign(&mut self, other: Self) {
+        self.cpu_milli += other.cpu_milli;
+        self.memory += other.memory;
+        self.pods += other.pods;
+    }
+}
+
+impl SubAssign for Amounts {
+    fn sub_assign(&mut self, other: Self) {
+        self.cpu_milli -= other.cpu_milli;
+        self.memory -= other.memory;
+        self.pods -= other.pods;
+    }
+}
+
+impl Sub for Amounts {
+    type Output = Self;
+
+    fn sub(mut self, other: Self) -> Self {
+        self -= other;
+        self
+    }
+}
+
+/// What holds a node's CPU, memory and pod slots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeUse {
+    /// Pods that are not miners.
+    pub(crate) fixed: Amounts,
+    /// Miners that run on.
+    pub(crate) mining: Amounts,
+    /// Miners that are stopping.
+    pub(crate) draining: Amounts,
+    /// Workers promised to the node and not bound yet, and pods nominated to it.
+    pub(crate) claimed: Amounts,
+}
+
+/// The number of miner pods of each size on a host, one byte a size: 1 to 16
+/// GPUs, larger ones counted as 16.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Sizes(u128);
+
+impl Sizes {
+    /// The largest size that is told apart.
+    pub(crate) const LARGEST: u32 = 16;
+
+    fn shift(size: u32) -> u32 {
+        (size.clamp(1, Self::LARGEST) - 1) * 8
+    }
+
+    pub(crate) fn add(&mut self, size: u32) {
+        if self.count(size) < 0xff {
+            self.0 += 1 << Self::shift(size);
+        }
+    }
+
+    pub(crate) fn count(self, size: u32) -> u32 {
+        (self.0 >> Self::shift(size)) as u32 & 0xff
+    }
+
+    /// How many miner pods there are.
+    pub(crate) fn pods(self) -> u32 {
+        (1..=Self::LARGEST).map(|size| self.count(size)).sum()
+    }
+
+    /// The fewest pods whose GPUs add up to at least `gpus`.
+    pub(crate) fn fewest_for(self, gpus: u32) -> u32 {
+        let (mut left, mut pods) = (gpus, 0);
+        for size in (1..=Self::LARGEST).rev() {
+            if left == 0 {
+                break;
+            }
+            let taken = self.count(size).min(left.div_ceil(size));
+            pods += taken;
+            left = left.saturating_sub(taken * size);
+        }
+        pods
+    }
+}
+
+/// The account of one pool on one node, in GPUs of the pool's resource.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    pub(crate) pool: Id<PoolRow>,
+    pub(crate) resource: Name,
+    /// Allocatable.
+    pub(crate) allocatable: u32,
+    /// Held by classed pods and AI workers.
+    pub(crate) ai: u32,
+    /// Held by pods without a class.
+    pub(crate) undeclared: u32,
+    /// Held by miners that run on.
+    pub(crate) mining: u32,
+    /// Those miners' pods by size.
+    pub(crate) sizes: Sizes,
+    /// Held by miners that are stopping.
+    pub(crate) draining: u32,
+    /// Promised to jobs that wait for a drain.
+    pub(crate) reserved: u32,
+    /// Promised to jobs that were let go and whose workers are not bound yet,
+    /// and to pods that kube-scheduler nominated.
+    pub(crate) expected: u32,
+    /// The AI pods by size.
+    pub(crate) ai_sizes: Sizes,
+    /// Whether AI pods can be bound here.
+    pub(crate) open: bool,
+    /// Whether miners may be granted here, time aside.
+    pub(crate) fillable: bool,
+    /// Where the host is filed.
+    pub(crate) filed: Option<Filed>,
+}
+
+/// Where a host is filed in its pool, and what it adds to the pool's sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Filed {
+    pub(crate) open: bool,
+    pub(crate) fillable: bool,
+    pub(crate) bucket: Bucket,
+    pub(crate) ai_sizes: Sizes,
+    pub(crate) sums: Sums,
+}
+
+/// What AI can get from a host, by what it costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Bucket {
+    /// Idle and promised to nobody.
+    pub(crate) free: u32,
+    /// Held by miners that are stopping, and promised to nobody.
+    pub(crate) coming: u32,
+    /// Held by miners that run on, and promised to nobody.
+    pub(crate) mining: u32,
+    /// The sizes of those miners.
+    pub(crate) sizes: Sizes,
+}
+
+impl Bucket {
+    /// GPUs that AI can have here.
+    pub(crate) const fn available(&self) -> u32 {
+        self.free + self.coming + self.mining
+    }
+
+    /// The fewest miners that must go so that `gpus` can be had.
+    pub(crate) fn displaced(&self, gpus: u32) -> u32 {
+        match gpus.checked_sub(self.free + self.coming) {
+            None | Some(0) => 0,
+            Some(short) => self.sizes.fewest_for(short),
+        }
+    }
+}
+
+/// What hosts add up to in a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) hosts: u32,
+    /// Allocatable, on hosts where pods can be bound.
+    pub(crate) usable: u32,
+    pub(crate) ai: u32,
+    pub(crate) undeclared: u32,
+    pub(crate) mining: u32,
+    /// Free on hosts where pods can be bound.
+    pub(crate) free: u32,
+    pub(crate) coming: u32,
+    /// Idle on hosts where pods cannot be bound.
+    pub(crate) unavailable: u32,
+}
+
+macro_rules! each_sum {
+    ($left:ident, $op:tt, $right:ident) => {
+        $left.hosts $op $right.hosts;
+        $left.usable $op $right.usable;
+        $left.ai $op $right.ai;
+        $left.undeclared $op $right.undeclared;
+        $left.mining $op $right.mining;
+        $left.free $op $right.free;
+        $left.coming $op $right.coming;
+        $left.unavailable $op $right.unavailable;
+    };
+}
+
+impl AddAssign for Sums {
+    fn add_assign(&mut self, other: Self) {
+        each_sum!(self, +=, other);
+    }
+}
+
+impl SubAssign for Sums {
+    fn sub_assign(&mut self, other: Self) {
+        each_sum!(self, -=, other);
+    }
+}
+
+impl Host {
+    pub(crate) fn new(pool: Id<PoolRow>, resource: Name) -> Self {
+        Self {
+            pool,
+            resource,
+            allocatable: 0,
+            ai: 0,
+            undeclared: 0,
+            mining: 0,
+            sizes: Sizes::default(),
+            draining: 0,
+            reserved: 0,
+            expected: 0,
+            ai_sizes: Sizes::default(),
+            open: false,
+            fillable: false,
+            filed: None,
+        }
+    }
+
+    /// Allocatable GPUs that no pod holds; negative if the node lost GPUs.
+    pub(crate) fn idle(&self) -> i64 {
+        i64::from(self.allocatable)
+            - i64::from(self.ai)
+            - i64::from(self.undeclared)
+            - i64::from(self.mining)
+            - i64::from(self.draining)
+    }
+
+    /// What jobs and nominated pods are promised.
+    pub(crate) fn claimed(&self) -> i64 {
+        i64::from(self.reserved) + i64::from(self.expected)
+    }
+
+    pub(crate) fn bucket(&self) -> Bucket {
+        let (idle, claimed) = (self.idle(), self.claimed());
+        let draining = i64::from(self.draining);
+        let free = (idle - claimed).max(0);
+        let coming = (idle + draining - claimed - free).clamp(0, draining);
+        let mining = (idle + draining + i64::from(self.mining) - claimed - free - coming)
+            .clamp(0, i64::from(self.mining));
+        Bucket {
+            free: free as u32,
+            coming: coming as u32,
+            mining: mining as u32,
+            sizes: self.sizes,
+        }
+    }
+
+    /// How many more miner GPUs must stop so that every reserved GPU can be had.
+    pub(crate) fn short(&self) -> u32 {
+        (i64::from(self.reserved) - self.idle() - i64::from(self.draining))
+            .clamp(0, i64::from(self.mining)) as u32
+    }
+
+    pub(crate) fn file(&self) -> Filed {
+        let bucket = self.bucket();
+        let promised = self.idle().clamp(0, self.claimed()) as u32;
+        let fillable = self.open && self.fillable && self.idle() >= 0;
+        Filed {
+            open: self.open,
+            fillable: fillable && bucket.free > 0,
+            bucket,
+            ai_sizes: self.ai_sizes,
+            sums: Sums {
+                hosts: 1,
+                usable: if self.open { self.allocatable } else { 0 },
+                ai: self.ai + promised,
+                undeclared: self.undeclared,
+                mining: self.mining + self.draining,
+                free: if self.open { bucket.free } else { 0 },
+                coming: if self.open { bucket.coming } else { 0 },
+                unavailable: if self.open { 0 } else { bucket.free },
+            },
+        }
+    }
+}
+
+/// A place in the order of node names, and the node.
+pub(crate) type NodeAt = (u64, Id<NodeRow>);
+
+/// The hosts of a pool by what can be had from them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Buckets {
+    /// Open hosts from which AI can have something.
+    pub(crate) open: BTreeMap<Bucket, BTreeSet<NodeAt>>,
+    /// Hosts where miners may be granted, by free GPUs.
+    pub(crate) fillable: BTreeMap<u32, BTreeSet<NodeAt>>,
+    /// How many open hosts have so many allocatable GPUs.
+    pub(crate) allocatable: BTreeMap<u32, u32>,
+    /// AI pods by size: what future work is expected to look like.
+    pub(crate) ai_sizes: [u32; Sizes::LARGEST as usize],
+}
+
+impl Buckets {
+    pub(crate) fn insert(&mut self, filed: &Filed, at: NodeAt) {
+        for (sum, size) in self.ai_sizes.iter_mut().zip(1..) {
+            *sum += filed.ai_sizes.count(size);
+        }
+        if filed.open {
+            *self.allocatable.entry(filed.sums.usable).or_default() += 1;
+            if filed.bucket.available() > 0 {
+                self.open.entry(filed.bucket).or_default().insert(at);
+            }
+        }
+        if filed.fillable {
+            self.fillable
+                .entry(filed.bucket.free)
+                .or_default()
+                .insert(at);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, filed: &Filed, at: NodeAt) {
+        for (sum, size) in self.ai_sizes.iter_mut().zip(1..) {
+            *sum -= filed.ai_sizes.count(size);
+        }
+        if filed.open {
+            if let Some(count) = self.allocatable.get_mut(&filed.sums.usable) {
+                *count -= 1;
+                if *count == 0 {
+                    self.allocatable.remove(&filed.sums.usable);
+                }
+            }
+            remove_from(&mut self.open, &filed.bucket, at);
+        }
+        if filed.fillable {
+            remove_from(&mut self.fillable, &filed.bucket.free, at);
+        }
+    }
+}
+
+fn remove_from<K: Ord>(buckets: &mut BTreeMap<K, BTreeSet<NodeAt>>, key: &K, at: NodeAt) {
+    if let Some(bucket) = buckets.get_mut(key) {
+        bucket.remove(&at);
+        if bucket.is_empty() {
+            buckets.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(pods: &[u32]) -> Sizes {
+        let mut sizes = Sizes::default();
+        for &pod in pods {
+            sizes.add(pod);
+        }
+        sizes
+    }
+
+    #[test]
+    fn the_fewest_pods_cover_a_need() {
+        assert_eq!(sizes(&[1, 1, 1, 1]).fewest_for(3), 3);
+        assert_eq!(sizes(&[1, 1, 2, 4]).fewest_for(3), 1);
+        assert_eq!(sizes(&[1, 1, 2, 4]).fewest_for(5), 2);
+        assert_eq!(sizes(&[2, 2]).fewest_for(4), 2);
+        assert_eq!(sizes(&[8]).fewest_for(1), 1);
+        assert_eq!(sizes(&[]).fewest_for(0), 0);
+    }
+}

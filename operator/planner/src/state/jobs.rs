@@ -1,0 +1,139 @@
+//! AI jobs: which workers are bound, and what a job is still promised.
+
+use rustc_hash::FxHashMap;
+
+use crate::model::{Job, JobState, Placement};
+use crate::state::table::Id;
+use crate::state::{Hold, JobRow, NodeRow, Stale, State, starts};
+
+impl State {
+    pub(super) fn apply_job(&mut self, job: Job) {
+        let id = self.jobs.entry(&job.key);
+        self.jobs_by_key.insert(job.key.clone(), id);
+        self.replace_job(id, Some(job));
+    }
+
+    pub(super) fn remove_job(&mut self, key: &str) {
+        self.jobs_by_key.remove(key);
+        if let Some(id) = self.jobs.find(key) {
+            self.replace_job(id, None);
+            self.forget_job(id);
+        }
+    }
+
+    fn replace_job(&mut self, id: Id<JobRow>, job: Option<Job>) {
+        let before = starts(self.jobs[id].object.as_ref());
+        let after = starts(job.as_ref());
+        self.jobs[id].object = job;
+        if before != after {
+            self.rate_workers(id, after);
+        }
+        self.set_holds(id);
+    }
+
+    /// Unbound workers are demand of their own only while Daylight does not
+    /// start their job.
+    fn rate_workers(&mut self, id: Id<JobRow>, started_here: bool) {
+        let unbound: Vec<_> = self
+            .pods
+            .iter()
+            .filter(|(_, _, row)| {
+                matches!(row.role, crate::state::RoleIds::Worker { job } if job == id)
+                    && row.node.is_none()
+                    && row.gpus() > 0
+            })
+            .map(|(pod, _, row)| (row.pod.key.clone(), pod))
+            .collect();
+        for (key, pod) in unbound {
+            if started_here {
+                self.waiting.remove(&key);
+            } else {
+                self.waiting.insert(key, pod);
+            }
+        }
+    }
+
+    /// Sets how far a job is, as the planner would have it.
+    pub(crate) fn set_job_state(&mut self, id: Id<JobRow>, state: JobState) -> Option<JobState> {
+        let job = self.jobs[id].object.as_mut()?;
+        let old = std::mem::replace(&mut job.state, state);
+        self.set_holds(id);
+        self.refresh();
+        Some(old)
+    }
+
+    pub(super) fn count_bound(&mut self, id: Id<JobRow>, node: Id<NodeRow>, add: bool) {
+        let row = &mut self.jobs[id];
+        let count = row.bound.entry(node).or_default();
+        if add {
+            *count += 1;
+            row.bound_total += 1;
+        } else {
+            *count -= 1;
+            row.bound_total -= 1;
+            if *count == 0 {
+                row.bound.remove(&node);
+            }
+        }
+        self.set_holds(id);
+    }
+
+    /// Books what a job is promised: its placement, less the workers that are bound.
+    fn set_holds(&mut self, id: Id<JobRow>) {
+        let new = self.promises(id);
+        let old = std::mem::take(&mut self.jobs[id].holds);
+        for &node in &old {
+            let kept = new.get(&node);
+            let holds = &mut self.nodes[node].holds;
+            if kept.is_none() || holds.iter().find(|hold| hold.job == id) != kept {
+                holds.retain(|hold| hold.job != id);
+                self.mark(node, Stale::Counts);
+            }
+        }
+        self.jobs[id].holds = new.keys().copied().collect();
+        for (node, hold) in new {
+            let holds = &mut self.nodes[node].holds;
+            if !holds.iter().any(|hold| hold.job == id) {
+                holds.push(hold);
+                self.mark(node, Stale::Counts);
+            }
+        }
+    }
+
+    fn promises(&mut self, id: Id<JobRow>) -> FxHashMap<Id<NodeRow>, Hold> {
+        let mut promises = FxHashMap::default();
+        let row = &self.jobs[id];
+        let Some(job) = &row.object else {
+            return promises;
+        };
+        let (placement, reserved) = match &job.state {
+            JobState::Reserved { placement, .. } => (placement.clone(), true),
+            JobState::Released { placement, .. } => (placement.clone(), false),
+            _ => return promises,
+        };
+        let (shape, resource) = (job.shape, job.resource.clone());
+        // Workers may be bound elsewhere than planned; no more is promised
+        // than is still to be bound.
+        let mut left = job.workers.saturating_sub(row.bound_total);
+        for Placement { node, workers } in placement {
+            let node = self.node_entry(&node);
+            let bound = self.jobs[id].bound.get(&node).copied().unwrap_or_default();
+            let workers = workers.saturating_sub(bound).min(left);
+            left -= workers;
+            if workers > 0 {
+                let resource = resource.clone();
+                promises.insert(
+                    node,
+                    Hold {
+                        job: id,
+                        workers,
+                        shape,
+                        resource,
+                        reserved,
+                    },
+                );
+            }
+        }
+        promises
+    }
+}

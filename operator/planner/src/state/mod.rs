@@ -1,0 +1,399 @@
+//! The site as the planner keeps it: the objects it was told of, and sums over
+//! them that are kept current with every change.
+//!
+//! Whatever is derived here is derived from the objects alone, so that the
+//! order of changes leaves no trace.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::model::{
+    Class, Delta, EmergencyStop, Job, JobState, Miner, Name, Node, Pod, Pool, Registration, Shape,
+    Snapshot,
+};
+use crate::state::host::{Buckets, Host, NodeAt, NodeUse, Sums};
+use crate::state::table::{Id, Table};
+
+pub(crate) mod host;
+mod jobs;
+mod nodes;
+mod pods;
+pub(crate) mod table;
+
+/// A pool, known or only spoken of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PoolRow {
+    pub(crate) object: Option<Pool>,
+    /// Nodes that say they match.
+    pub(crate) claims: FxHashSet<Id<NodeRow>>,
+    pub(crate) sums: Sums,
+    pub(crate) buckets: Buckets,
+    /// Miners' pods granted in it.
+    pub(crate) leases: FxHashSet<Id<PodRow>>,
+    pub(crate) held: Held,
+    /// Nodes that an older pool has, by that pool.
+    pub(crate) lost_to: BTreeMap<Name, u32>,
+}
+
+/// What miners hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// GPUs of miners that run on.
+    pub(crate) active_gpus: u32,
+    /// GPUs of miners that are stopping.
+    pub(crate) draining_gpus: u32,
+    pub(crate) active_watts: u64,
+    pub(crate) draining_watts: u64,
+}
+
+impl Held {
+    pub(crate) fn gpus(&self) -> u32 {
+        self.active_gpus + self.draining_gpus
+    }
+
+    pub(crate) fn watts(&self) -> u64 {
+        self.active_watts + self.draining_watts
+    }
+
+    fn change(&mut self, gpus: u32, watts: u64, draining: bool, add: bool) {
+        let (held_gpus, held_watts) = if draining {
+            (&mut self.draining_gpus, &mut self.draining_watts)
+        } else {
+            (&mut self.active_gpus, &mut self.active_watts)
+        };
+        if add {
+            *held_gpus += gpus;
+            *held_watts += watts;
+        } else {
+            *held_gpus -= gpus;
+            *held_watts -= watts;
+        }
+    }
+}
+
+/// A registration, known or only spoken of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RegistrationRow {
+    pub(crate) object: Option<Registration>,
+    pub(crate) held: Held,
+    /// Miners that hold pods under it.
+    pub(crate) leases: FxHashSet<Id<PodRow>>,
+}
+
+/// A miner, known or only spoken of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MinerRow {
+    pub(crate) object: Option<Miner>,
+    pub(crate) pods: FxHashSet<Id<PodRow>>,
+    pub(crate) draining: u32,
+    /// GPUs of its replicas that run on.
+    pub(crate) active_gpus: u32,
+    /// Replicas that run on, by pool.
+    pub(crate) by_pool: Vec<(Id<PoolRow>, u32)>,
+}
+
+impl MinerRow {
+    /// Replicas that run on in a pool.
+    pub(crate) fn active_in(&self, pool: Id<PoolRow>) -> u32 {
+        self.by_pool
+            .iter()
+            .find(|(id, _)| *id == pool)
+            .map_or(0, |(_, count)| *count)
+    }
+
+    fn count_active(&mut self, pool: Id<PoolRow>, gpus: u32, add: bool) {
+        let index = self.by_pool.iter().position(|(id, _)| *id == pool);
+        if add {
+            self.active_gpus += gpus;
+            match index {
+                Some(index) => self.by_pool[index].1 += 1,
+                None => self.by_pool.push((pool, 1)),
+            }
+        } else {
+            self.active_gpus -= gpus;
+            if let Some(index) = index {
+                self.by_pool[index].1 -= 1;
+                if self.by_pool[index].1 == 0 {
+                    self.by_pool.swap_remove(index);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn active(&self) -> u32 {
+        self.pods.len() as u32 - self.draining
+    }
+}
+
+/// A job, known or only spoken of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct JobRow {
+    pub(crate) object: Option<Job>,
+    /// Bound workers, by node.
+    pub(crate) bound: FxHashMap<Id<NodeRow>, u32>,
+    pub(crate) bound_total: u32,
+    /// The nodes where it is promised something.
+    pub(crate) holds: Vec<Id<NodeRow>>,
+}
+
+/// A promise to a job: so many workers, not bound yet, on a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hold {
+    pub(crate) job: Id<JobRow>,
+    pub(crate) workers: u32,
+    pub(crate) shape: Shape,
+    pub(crate) resource: Name,
+    /// Whether the job still waits for a drain; else its workers are on their way.
+    pub(crate) reserved: bool,
+}
+
+/// A node, known or only spoken of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodeRow {
+    pub(crate) object: Option<Node>,
+    /// Its place in the order of names.
+    pub(crate) order: u64,
+    /// The pools that have GPUs of it.
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) used: NodeUse,
+    /// Pods bound or pinned to it.
+    pub(crate) pods: Vec<Id<PodRow>>,
+    /// Pods that kube-scheduler nominated to it.
+    pub(crate) nominees: Vec<Id<PodRow>>,
+    pub(crate) holds: Vec<Hold>,
+    /// Pools that it says it matches.
+    claims: Vec<Id<PoolRow>>,
+    /// Of those, the ones that lost it, each with the older pool that has it.
+    lost: Vec<(Id<PoolRow>, Name)>,
+    stale: Option<Stale>,
+}
+
+/// How much of a node has to be looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stale {
+    /// What its pods and promises add up to.
+    Counts,
+    /// Which pools have it, too.
+    Pools,
+}
+
+/// A pod.
+#[derive(Clone, Debug)]
+pub(crate) struct PodRow {
+    pub(crate) pod: Pod,
+    pub(crate) node: Option<Id<NodeRow>>,
+    pub(crate) nominated: Option<Id<NodeRow>>,
+    pub(crate) role: RoleIds,
+}
+
+/// The rows that a pod's role names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RoleIds {
+    Miner {
+        miner: Id<MinerRow>,
+        registration: Id<RegistrationRow>,
+        pool: Id<PoolRow>,
+    },
+    Worker {
+        job: Id<JobRow>,
+    },
+    Other,
+}
+
+impl PodRow {
+    /// All GPUs that it asks for.
+    pub(crate) fn gpus(&self) -> u32 {
+        self.pod.gpus.iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// The whole site.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    pub(crate) emergency_stop: Option<EmergencyStop>,
+    pub(crate) classes: BTreeMap<Name, Class>,
+    pub(crate) pools: Table<PoolRow>,
+    pub(crate) registrations: Table<RegistrationRow>,
+    pub(crate) miners: Table<MinerRow>,
+    pub(crate) jobs: Table<JobRow>,
+    pub(crate) nodes: Table<NodeRow>,
+    pub(crate) pods: Table<PodRow>,
+    /// Known objects by name, for walks in order.
+    pub(crate) pools_by_name: BTreeMap<Name, Id<PoolRow>>,
+    pub(crate) registrations_by_key: BTreeMap<Name, Id<RegistrationRow>>,
+    pub(crate) miners_by_key: BTreeMap<Name, Id<MinerRow>>,
+    pub(crate) jobs_by_key: BTreeMap<Name, Id<JobRow>>,
+    /// Nodes by name, known or spoken of.
+    nodes_by_name: BTreeMap<Name, Id<NodeRow>>,
+    /// Pods that ask for GPUs, are bound to no node, and are neither miners
+    /// nor workers of a job that Daylight starts.
+    pub(crate) waiting: BTreeMap<Name, Id<PodRow>>,
+    /// Miners' pods that do not fit their miner or their node.
+    pub(crate) misfits: BTreeMap<Name, Id<PodRow>>,
+    /// Nodes that need a look because of the clock: shrunk or quarantined.
+    pub(crate) watched: BTreeSet<NodeAt>,
+    /// Nodes where a reservation is short of GPUs, CPU, memory or pod slots.
+    pub(crate) short: BTreeSet<NodeAt>,
+    /// Nodes whose sums are out of date.
+    stale: Vec<Id<NodeRow>>,
+}
+
+impl State {
+    /// A state of a whole site.
+    pub(crate) fn new(snapshot: Snapshot) -> Self {
+        let mut state = Self {
+            emergency_stop: snapshot.emergency_stop,
+            ..Self::default()
+        };
+        let mut nodes = snapshot.nodes;
+        nodes.sort_by(|a, b| a.name.cmp(&b.name)); // so that each is appended to the order
+        nodes
+            .into_iter()
+            .for_each(|node| state.apply(Delta::Node(node)));
+        snapshot
+            .pools
+            .into_iter()
+            .for_each(|pool| state.apply(Delta::Pool(pool)));
+        snapshot
+            .classes
+            .into_iter()
+            .for_each(|class| state.apply(Delta::Class(class)));
+        let registrations = snapshot.registrations.into_iter();
+        registrations.for_each(|registration| state.apply(Delta::Registration(registration)));
+        snapshot
+            .miners
+            .into_iter()
+            .for_each(|miner| state.apply(Delta::Miner(miner)));
+        snapshot
+            .jobs
+            .into_iter()
+            .for_each(|job| state.apply(Delta::Job(job)));
+        snapshot
+            .pods
+            .into_iter()
+            .for_each(|pod| state.apply(Delta::Pod(pod)));
+        state
+    }
+
+    /// Takes one change in.
+    pub(crate) fn apply(&mut self, delta: Delta) {
+        match delta {
+            Delta::EmergencyStop(stop) => self.emergency_stop = stop,
+            Delta::Class(class) => {
+                self.classes.insert(class.name.clone(), class);
+            }
+            Delta::ClassGone(name) => {
+                self.classes.remove(&name);
+            }
+            Delta::Pool(pool) => self.apply_pool(pool),
+            Delta::PoolGone(name) => self.remove_pool(&name),
+            Delta::Registration(registration) => {
+                let id = self.registrations.entry(&registration.key);
+                self.registrations_by_key
+                    .insert(registration.key.clone(), id);
+                self.registrations[id].object = Some(registration);
+            }
+            Delta::RegistrationGone(key) => {
+                self.registrations_by_key.remove(&key);
+                if let Some(id) = self.registrations.find(&key) {
+                    self.registrations[id].object = None;
+                    self.forget_registration(id);
+                }
+            }
+            Delta::Miner(miner) => {
+                let id = self.miners.entry(&miner.key);
+                self.miners_by_key.insert(miner.key.clone(), id);
+                self.miners[id].object = Some(miner);
+                self.check_fit_of_miner(id);
+            }
+            Delta::MinerGone(key) => {
+                self.miners_by_key.remove(&key);
+                if let Some(id) = self.miners.find(&key) {
+                    self.miners[id].object = None;
+                    self.check_fit_of_miner(id);
+                    self.forget_miner(id);
+                }
+            }
+            Delta::Job(job) => self.apply_job(job),
+            Delta::JobGone(key) => self.remove_job(&key),
+            Delta::Node(node) => self.apply_node(node),
+            Delta::NodeGone(name) => self.remove_node(&name),
+            Delta::Pod(pod) => self.apply_pod(pod),
+            Delta::PodGone(key) => {
+                if let Some(id) = self.pods.find(&key) {
+                    self.remove_pod(id);
+                }
+            }
+        }
+    }
+
+    fn apply_pool(&mut self, pool: Pool) {
+        let id = self.pools.entry(&pool.name);
+        self.pools_by_name.insert(pool.name.clone(), id);
+        let old = self.pools[id].object.replace(pool);
+        let new = self.pools[id].object.as_ref();
+        // What decides where a node's GPUs count, and whether they may mine.
+        let placed = |pool: &Pool| (pool.created, pool.resource.clone(), pool.autoscaled_nodes);
+        if old.as_ref().map(placed) != new.map(placed) {
+            self.mark_nodes_of(id);
+        }
+    }
+
+    fn remove_pool(&mut self, name: &Name) {
+        self.pools_by_name.remove(name);
+        if let Some(id) = self.pools.find(name) {
+            self.pools[id].object = None;
+            self.mark_nodes_of(id);
+            self.forget_pool(id);
+        }
+    }
+
+    fn mark_nodes_of(&mut self, pool: Id<PoolRow>) {
+        let nodes: Vec<_> = self.pools[pool].claims.iter().copied().collect();
+        nodes
+            .into_iter()
+            .for_each(|node| self.mark(node, Stale::Pools));
+    }
+
+    // A row that nothing names any more is dropped, so that names that come
+    // and go do not add up.
+
+    fn forget_pool(&mut self, id: Id<PoolRow>) {
+        let row = &self.pools[id];
+        if row.object.is_none()
+            && row.claims.is_empty()
+            && row.leases.is_empty()
+            && row.sums == Sums::default()
+        {
+            self.pools.remove(id);
+        }
+    }
+
+    fn forget_registration(&mut self, id: Id<RegistrationRow>) {
+        let row = &self.registrations[id];
+        if row.object.is_none() && row.leases.is_empty() {
+            self.registrations.remove(id);
+        }
+    }
+
+    fn forget_miner(&mut self, id: Id<MinerRow>) {
+        let row = &self.miners[id];
+        if row.object.is_none() && row.pods.is_empty() {
+            self.miners.remove(id);
+        }
+    }
+
+    fn forget_job(&mut self, id: Id<JobRow>) {
+        let row = &self.jobs[id];
+        if row.object.is_none() && row.bound.is_empty() {
+            self.jobs.remove(id);
+        }
+    }
+}
+
+/// Whether Daylight starts the job, so that its unbound workers are no demand
+/// of their own.
+pub(crate) fn starts(job: Option<&Job>) -> bool {
+    job.is_some_and(|job| !matches!(job.state, JobState::External))
+}

@@ -1,0 +1,368 @@
+//! Nodes: which pool has which of their GPUs, what holds them, and where they
+//! are filed.
+//!
+//! The account of a node is a function of the node, its pods and the promises
+//! made there. It is counted again, whole, whenever one of them changes: a node
+//! has few pods, and a sum that is never adjusted cannot drift.
+
+use std::ops::Bound;
+
+use crate::model::{AutoscaledNodes, Name, Node, NodeCondition, Role};
+use crate::state::host::{Amounts, Host, NodeAt, NodeUse};
+use crate::state::table::Id;
+use crate::state::{NodeRow, PodRow, PoolRow, Stale, State};
+
+/// The distance between neighbours in the order of nodes, before others come between.
+const GAP: u64 = 1 << 32;
+
+impl State {
+    pub(super) fn apply_node(&mut self, node: Node) {
+        let id = self.node_entry(&node.name);
+        self.unwatch(id);
+        let old = self.nodes[id].object.replace(node);
+        let new = self.nodes[id].object.as_ref();
+        let resources = |node: &Node| -> Vec<Name> {
+            node.gpus
+                .iter()
+                .map(|(resource, _)| resource.clone())
+                .collect()
+        };
+        let placed = |node: &Node| (node.pools.clone(), resources(node));
+        let moved = old.as_ref().map(placed) != new.map(placed);
+        self.mark(id, if moved { Stale::Pools } else { Stale::Counts });
+        self.watch(id);
+    }
+
+    pub(super) fn remove_node(&mut self, name: &Name) {
+        if let Some(id) = self.nodes.find(name) {
+            self.unwatch(id);
+            self.nodes[id].object = None;
+            self.mark(id, Stale::Pools);
+        }
+    }
+
+    pub(super) fn mark(&mut self, id: Id<NodeRow>, stale: Stale) {
+        let row = &mut self.nodes[id];
+        if row.stale.is_none() {
+            self.stale.push(id);
+        }
+        row.stale = row.stale.max(Some(stale));
+    }
+
+    /// Brings all sums up to date.
+    pub(crate) fn refresh(&mut self) {
+        while let Some(id) = self.stale.pop() {
+            let stale = self.nodes[id].stale.take();
+            if stale == Some(Stale::Pools) {
+                self.claim_pools(id);
+            }
+            self.recount(id);
+            if stale == Some(Stale::Pools) {
+                for pod in self.nodes[id].pods.clone() {
+                    self.check_fit(pod);
+                }
+            }
+            self.forget_node(id);
+        }
+    }
+
+    /// The row of a node; a new one gets its place in the order of names.
+    pub(super) fn node_entry(&mut self, name: &Name) -> Id<NodeRow> {
+        if let Some(id) = self.nodes.find(name) {
+            return id;
+        }
+        let before = self
+            .nodes_by_name
+            .range::<str, _>((Bound::Unbounded, Bound::Excluded(&**name)))
+            .next_back();
+        let low = before.map_or(0, |(_, &id)| self.nodes[id].order);
+        let range = (Bound::Excluded(&**name), Bound::Unbounded);
+        let order = match self.nodes_by_name.range::<str, _>(range).next() {
+            None => low.checked_add(GAP),
+            Some((_, &next)) => {
+                let middle = u64::midpoint(low, self.nodes[next].order);
+                (middle > low).then_some(middle)
+            }
+        };
+        let id = self.nodes.insert(name, NodeRow::default());
+        self.nodes_by_name.insert(name.clone(), id);
+        match order {
+            Some(order) => self.nodes[id].order = order,
+            None => self.space_out_nodes(),
+        }
+        id
+    }
+
+    /// Gives all nodes new places in the order, evenly spaced.
+    fn space_out_nodes(&mut self) {
+        let ids: Vec<_> = self.nodes_by_name.values().copied().collect();
+        for &id in &ids {
+            self.unfile(id);
+            self.unwatch(id);
+        }
+        for (&id, place) in ids.iter().zip(1..) {
+            self.nodes[id].order = place * GAP;
+        }
+        for &id in &ids {
+            self.recount(id);
+            self.watch(id);
+        }
+    }
+
+    fn forget_node(&mut self, id: Id<NodeRow>) {
+        let row = &self.nodes[id];
+        if row.object.is_none()
+            && row.pods.is_empty()
+            && row.nominees.is_empty()
+            && row.holds.is_empty()
+        {
+            let name = self.nodes.name(id).clone();
+            self.nodes_by_name.remove(&name);
+            self.nodes.remove(id);
+        }
+    }
+
+    /// The node's place among nodes.
+    pub(crate) fn at(&self, id: Id<NodeRow>) -> NodeAt {
+        (self.nodes[id].order, id)
+    }
+
+    /// The host of a resource on a node.
+    pub(crate) fn host(&self, node: Id<NodeRow>, resource: &str) -> Option<&Host> {
+        self.nodes[node]
+            .hosts
+            .iter()
+            .find(|host| *host.resource == *resource)
+    }
+
+    /// The host of a pool on a node.
+    pub(crate) fn host_in(&self, node: Id<NodeRow>, pool: Id<PoolRow>) -> Option<&Host> {
+        self.nodes[node].hosts.iter().find(|host| host.pool == pool)
+    }
+
+    fn watch(&mut self, id: Id<NodeRow>) {
+        if self.nodes[id].object.as_ref().is_some_and(by_the_clock) {
+            self.watched.insert(self.at(id));
+        }
+    }
+
+    fn unwatch(&mut self, id: Id<NodeRow>) {
+        if self.nodes[id].object.as_ref().is_some_and(by_the_clock) {
+            self.watched.remove(&self.at(id));
+        }
+    }
+
+    /// Lets the oldest pool of each resource have the node's GPUs.
+    fn claim_pools(&mut self, id: Id<NodeRow>) {
+        self.unfile(id);
+        for (pool, winner) in std::mem::take(&mut self.nodes[id].lost) {
+            let lost_to = &mut self.pools[pool].lost_to;
+            if let Some(count) = lost_to.get_mut(&winner) {
+                *count -= 1;
+                if *count == 0 {
+                    lost_to.remove(&winner);
+                }
+            }
+        }
+        // Claims stay as they are booked by membership, so that a pool that
+        // changes or comes later finds its nodes.
+        let memberships = self.nodes[id]
+            .object
+            .as_ref()
+            .map(|node| node.pools.clone());
+        let memberships = memberships.unwrap_or_default();
+        let claimed: Vec<_> = memberships
+            .iter()
+            .map(|membership| self.pools.entry(&membership.pool))
+            .collect();
+        let before: Vec<_> = std::mem::take(&mut self.nodes[id].claims);
+        for &pool in &before {
+            if !claimed.contains(&pool) {
+                self.pools[pool].claims.remove(&id);
+            }
+        }
+        for &pool in &claimed {
+            self.pools[pool].claims.insert(id);
+        }
+        self.nodes[id].claims.clone_from(&claimed);
+
+        let mut candidates: Vec<_> = claimed
+            .iter()
+            .filter_map(|&pool| Some((pool, self.pools[pool].object.as_ref()?)))
+            .collect();
+        candidates.sort_by(|(_, a), (_, b)| (a.created, &a.name).cmp(&(b.created, &b.name)));
+        let (mut hosts, mut lost): (Vec<Host>, Vec<_>) = (Vec::new(), Vec::new());
+        for (pool, object) in candidates {
+            match hosts.iter().find(|host| host.resource == object.resource) {
+                Some(host) => lost.push((pool, self.pools.name(host.pool).clone())),
+                None => hosts.push(Host::new(pool, object.resource.clone())),
+            }
+        }
+        for (pool, winner) in &lost {
+            *self.pools[*pool].lost_to.entry(winner.clone()).or_default() += 1;
+        }
+        self.nodes[id].hosts = hosts;
+        self.nodes[id].lost = lost;
+        for pool in before {
+            self.forget_pool(pool);
+        }
+    }
+
+    /// Counts a node's account again and files its hosts by it.
+    pub(crate) fn recount(&mut self, id: Id<NodeRow>) {
+        let mut hosts = std::mem::take(&mut self.nodes[id].hosts);
+        let row = &self.nodes[id];
+        for host in &mut hosts {
+            let pool = self.pools[host.pool].object.as_ref();
+            let empty = Host::new(host.pool, host.resource.clone());
+            let filed = host.filed.take();
+            *host = Host { filed, ..empty };
+            let Some((node, pool)) = row.object.as_ref().zip(pool) else {
+                continue;
+            };
+            let gpus = node
+                .gpus
+                .iter()
+                .find(|(resource, _)| *resource == host.resource);
+            host.allocatable = gpus.map_or(0, |(_, count)| *count);
+            let tolerated = node
+                .pools
+                .iter()
+                .any(|member| member.pool == pool.name && member.tolerated);
+            host.open = tolerated && node.condition == NodeCondition::Ready;
+            host.fillable = node.shrunk_at.is_none()
+                && !(node.autoscaled && pool.autoscaled_nodes == AutoscaledNodes::Skip);
+        }
+        let mut used = NodeUse::default();
+        for &pod in &row.pods {
+            count_pod(&self.pods[pod], &mut hosts, &mut used);
+        }
+        for &pod in &row.nominees {
+            let pod = &self.pods[pod].pod;
+            used.claimed += amounts(pod.cpu_milli, pod.memory);
+            for (resource, count) in &pod.gpus {
+                if let Some(host) = hosts.iter_mut().find(|host| host.resource == *resource) {
+                    host.expected += count;
+                }
+            }
+        }
+        for hold in &row.holds {
+            used.claimed += Amounts::of(&hold.shape, hold.workers);
+            if let Some(host) = hosts.iter_mut().find(|host| host.resource == hold.resource) {
+                let gpus = hold.shape.gpus * hold.workers;
+                *(if hold.reserved {
+                    &mut host.reserved
+                } else {
+                    &mut host.expected
+                }) += gpus;
+            }
+        }
+        let at = (row.order, id);
+        for host in &mut hosts {
+            let filed = host.file();
+            if host.filed != Some(filed) {
+                let pool = &mut self.pools[host.pool];
+                if let Some(old) = host.filed.replace(filed) {
+                    pool.sums -= old.sums;
+                    pool.buckets.remove(&old, at);
+                }
+                pool.sums += filed.sums;
+                pool.buckets.insert(&filed, at);
+            }
+        }
+        self.nodes[id].hosts = hosts;
+        self.nodes[id].used = used;
+        if self.nodes[id].holds.iter().any(|hold| hold.reserved) && self.is_short(id) {
+            self.short.insert(at);
+        } else {
+            self.short.remove(&at);
+        }
+    }
+
+    /// Whether more miners must stop on a node before all that is reserved there can be had.
+    fn is_short(&self, id: Id<NodeRow>) -> bool {
+        let row = &self.nodes[id];
+        row.hosts.iter().any(|host| host.short() > 0) || {
+            let room = self.room(id);
+            row.used.mining != Amounts::default() && !room.covers(&Amounts::default())
+        }
+    }
+
+    /// CPU, memory and pod slots of a node that are free once the miners that
+    /// are stopping have stopped and all promises are kept; negative if short.
+    pub(crate) fn room(&self, id: Id<NodeRow>) -> Amounts {
+        let row = &self.nodes[id];
+        self.capacity(id) - row.used.fixed - row.used.mining - row.used.claimed
+    }
+
+    /// Allocatable CPU, memory and pod slots of a node.
+    pub(crate) fn capacity(&self, id: Id<NodeRow>) -> Amounts {
+        self.nodes[id]
+            .object
+            .as_ref()
+            .map_or_else(Amounts::default, |node| Amounts {
+                cpu_milli: node.cpu_milli.cast_signed(),
+                memory: node.memory.cast_signed(),
+                pods: i64::from(node.pod_slots),
+            })
+    }
+
+    fn unfile(&mut self, id: Id<NodeRow>) {
+        let at = self.at(id);
+        self.short.remove(&at);
+        let mut hosts = std::mem::take(&mut self.nodes[id].hosts);
+        for host in &mut hosts {
+            if let Some(old) = host.filed.take() {
+                let pool = &mut self.pools[host.pool];
+                pool.sums -= old.sums;
+                pool.buckets.remove(&old, at);
+            }
+        }
+        self.nodes[id].hosts = hosts;
+    }
+}
+
+/// Whether what may happen on a node depends on the clock.
+fn by_the_clock(node: &Node) -> bool {
+    node.shrunk_at.is_some()
+        || node.quarantined_until.is_some()
+        || !node.quarantined_slots.is_empty()
+}
+
+fn amounts(cpu_milli: u64, memory: u64) -> Amounts {
+    Amounts {
+        cpu_milli: cpu_milli.cast_signed(),
+        memory: memory.cast_signed(),
+        pods: 1,
+    }
+}
+
+fn count_pod(row: &PodRow, hosts: &mut [Host], used: &mut NodeUse) {
+    let pod = &row.pod;
+    let held = match (&pod.role, pod.deleting) {
+        (Role::Miner { .. }, false) => &mut used.mining,
+        (Role::Miner { .. }, true) => &mut used.draining,
+        _ => &mut used.fixed,
+    };
+    *held += amounts(pod.cpu_milli, pod.memory);
+    for (resource, count) in &pod.gpus {
+        let Some(host) = hosts.iter_mut().find(|host| host.resource == *resource) else {
+            continue;
+        };
+        match &pod.role {
+            Role::Miner { .. } if pod.deleting => host.draining += count,
+            Role::Miner { .. } => {
+                host.mining += count;
+                host.sizes.add(*count);
+            }
+            Role::Other { class: None, .. } => {
+                host.undeclared += count;
+                host.ai_sizes.add(*count);
+            }
+            Role::Worker { .. } | Role::Other { .. } => {
+                host.ai += count;
+                host.ai_sizes.add(*count);
+            }
+        }
+    }
+}

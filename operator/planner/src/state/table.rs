@@ -1,0 +1,146 @@
+//! Rows that are found by name or by a small number, and that may be spoken of
+//! before they are known.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+
+use rustc_hash::FxHashMap;
+
+use crate::model::Name;
+
+/// The number of a row of type `T`.
+///
+/// Numbers depend on the order in which rows came, so nothing that decides a
+/// plan may compare them.
+pub(crate) struct Id<T>(u32, PhantomData<fn() -> T>);
+
+impl<T> Clone for Id<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Id<T> {}
+impl<T> PartialEq for Id<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+impl<T> Eq for Id<T> {}
+impl<T> PartialOrd for Id<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<T> Ord for Id<T> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+impl<T> Hash for Id<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+impl<T> fmt::Debug for Id<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// Rows of type `T`.
+#[derive(Clone, Debug)]
+pub(crate) struct Table<T> {
+    ids: FxHashMap<Name, Id<T>>,
+    rows: Vec<Option<(Name, T)>>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self {
+            ids: FxHashMap::default(),
+            rows: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+}
+
+impl<T> Table<T> {
+    pub(crate) fn find(&self, name: &str) -> Option<Id<T>> {
+        self.ids.get(name).copied()
+    }
+
+    /// Adds a row that can be found by `name`.
+    pub(crate) fn insert(&mut self, name: &Name, row: T) -> Id<T> {
+        let id = self.insert_unnamed(name, row);
+        self.ids.insert(name.clone(), id);
+        id
+    }
+
+    /// Adds a row that is found by its number only.
+    pub(crate) fn insert_unnamed(&mut self, name: &Name, row: T) -> Id<T> {
+        let row = Some((name.clone(), row));
+        if let Some(index) = self.free.pop() {
+            self.rows[index as usize] = row;
+            Id(index, PhantomData)
+        } else {
+            self.rows.push(row);
+            Id((self.rows.len() - 1) as u32, PhantomData)
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: Id<T>) -> Option<T> {
+        let (name, row) = self.rows[id.0 as usize].take()?;
+        if self.ids.get(&name) == Some(&id) {
+            self.ids.remove(&name);
+        }
+        self.free.push(id.0);
+        Some(row)
+    }
+
+    pub(crate) fn name(&self, id: Id<T>) -> &Name {
+        &self.row(id).0
+    }
+
+    /// All rows, in no order that may decide anything.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Id<T>, &Name, &T)> {
+        self.rows.iter().enumerate().filter_map(|(index, row)| {
+            row.as_ref()
+                .map(|(name, row)| (Id(index as u32, PhantomData), name, row))
+        })
+    }
+
+    fn row(&self, id: Id<T>) -> &(Name, T) {
+        self.rows[id.0 as usize]
+            .as_ref()
+            .expect("an id is used only while its row lives")
+    }
+}
+
+impl<T: Default> Table<T> {
+    /// The row of that name; an empty one is added if there is none.
+    pub(crate) fn entry(&mut self, name: &Name) -> Id<T> {
+        match self.find(name) {
+            Some(id) => id,
+            None => self.insert(name, T::default()),
+        }
+    }
+}
+
+impl<T> std::ops::Index<Id<T>> for Table<T> {
+    type Output = T;
+
+    fn index(&self, id: Id<T>) -> &T {
+        &self.row(id).1
+    }
+}
+
+impl<T> std::ops::IndexMut<Id<T>> for Table<T> {
+    fn index_mut(&mut self, id: Id<T>) -> &mut T {
+        &mut self.rows[id.0 as usize]
+            .as_mut()
+            .expect("an id is used only while its row lives")
+            .1
+    }
+}
