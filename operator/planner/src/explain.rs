@@ -175,155 +175,56 @@ pub enum Reason {
     // Good states.
     Filling,
     Running,
-    Active {
-        until: Timestamp,
-    },
+    Active { until: Timestamp },
     Finished,
     // Whole site or pool.
-    EmergencyStop {
-        by: Arc<str>,
-        reason: Arc<str>,
-    },
-    Observing {
-        would_mine: u32,
-    },
-    Holding {
-        pool: Name,
-    },
-    Draining {
-        pool: Name,
-    },
-    WindowClosed {
-        pool: Name,
-        opens: Option<Timestamp>,
-    },
-    Overlapping {
-        pool: Name,
-        nodes: u32,
-    },
+    EmergencyStop { by: Arc<str>, reason: Arc<str> },
+    Observing { would_mine: u32 },
+    Holding { pool: Name },
+    Draining { pool: Name },
+    WindowClosed { pool: Name, opens: Option<Timestamp> },
+    Overlapping { pool: Name, nodes: u32 },
     NoNodes,
-    Invalid {
-        problem: Arc<str>,
-    },
+    Invalid { problem: Arc<str> },
     // Registrations and classes.
-    RegistrationMissing {
-        registration: Name,
-    },
-    AwaitingApproval {
-        registration: Name,
-    },
-    ApprovalVoided {
-        registration: Name,
-    },
-    NotApproved {
-        registration: Name,
-        approval: Approval,
-    },
-    NotYetValid {
-        registration: Name,
-        from: Timestamp,
-    },
-    Expired {
-        registration: Name,
-        at: Timestamp,
-    },
-    ClassUnknown {
-        class: Name,
-    },
-    ClassProhibited {
-        class: Name,
-    },
-    ClassNotForMining {
-        class: Name,
-    },
-    ClassNotForJobs {
-        class: Name,
-    },
-    PoolUnknown {
-        pool: Name,
-    },
-    PoolNotRegistered {
-        registration: Name,
-    },
+    RegistrationMissing { registration: Name },
+    AwaitingApproval { registration: Name },
+    ApprovalVoided { registration: Name },
+    NotApproved { registration: Name, approval: Approval },
+    NotYetValid { registration: Name, from: Timestamp },
+    Expired { registration: Name, at: Timestamp },
+    ClassUnknown { class: Name },
+    ClassProhibited { class: Name },
+    ClassNotForMining { class: Name },
+    ClassNotForJobs { class: Name },
+    PoolUnknown { pool: Name },
+    PoolNotRegistered { registration: Name },
     // Caps.
-    PoolGpuLimit {
-        pool: Name,
-        limit: u32,
-    },
-    PowerBudget {
-        pool: Name,
-        watts: u64,
-    },
-    Headroom {
-        pool: Name,
-        gpus: u32,
-    },
-    RegistrationGpuLimit {
-        registration: Name,
-        limit: u32,
-    },
-    RegistrationPowerLimit {
-        registration: Name,
-        watts: u64,
-    },
-    OwnerGpuLimit {
-        limit: u32,
-    },
-    OwnerPowerLimit {
-        watts: u64,
-    },
-    EnergyLimit {
-        registration: Name,
-    },
-    MeterUnavailable {
-        registration: Name,
-    },
-    MeterStale {
-        registration: Name,
-        metered_until: Timestamp,
-    },
+    PoolGpuLimit { pool: Name, limit: u32 },
+    PowerBudget { pool: Name, watts: u64 },
+    Headroom { pool: Name, gpus: u32 },
+    RegistrationGpuLimit { registration: Name, limit: u32 },
+    RegistrationPowerLimit { registration: Name, watts: u64 },
+    OwnerGpuLimit { limit: u32 },
+    OwnerPowerLimit { watts: u64 },
+    EnergyLimit { registration: Name },
+    MeterUnavailable { registration: Name },
+    MeterStale { registration: Name, metered_until: Timestamp },
     // Waiting for capacity.
-    PoolObserves {
-        pool: Name,
-    },
+    PoolObserves { pool: Name },
     NothingWanted,
-    WaitingForIdleGpus {
-        gpus: u32,
-    },
-    NoNodeFits {
-        gpus: u32,
-    },
-    IdleDelay {
-        until: Timestamp,
-    },
-    Quarantined {
-        until: Timestamp,
-    },
+    WaitingForIdleGpus { gpus: u32 },
+    NoNodeFits { gpus: u32 },
+    IdleDelay { until: Timestamp },
+    Quarantined { until: Timestamp },
     // AI jobs and pods.
-    WaitingForDrain {
-        gpus: u32,
-    },
-    Starting {
-        bound: u32,
-        workers: u32,
-    },
-    WaitingForCapacity {
-        gpus: u32,
-        available: u32,
-        at: Option<Timestamp>,
-    },
-    BehindJob {
-        job: Name,
-    },
-    WouldDelay {
-        job: Name,
-    },
-    NoNodeLargeEnough {
-        gpus: u32,
-    },
-    GangBackoff {
-        until: Timestamp,
-    },
+    WaitingForDrain { gpus: u32 },
+    Starting { bound: u32, workers: u32 },
+    WaitingForCapacity { gpus: u32, available: u32, at: Option<Timestamp> },
+    BehindJob { job: Name },
+    WouldDelay { job: Name },
+    NoNodeLargeEnough { gpus: u32 },
+    GangBackoff { until: Timestamp },
     External,
     SchedulerDecides,
     NotPreempting,
@@ -345,11 +246,7 @@ impl fmt::Display for At {
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_shifted = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-        let month = if month_shifted < 10 {
-            month_shifted + 3
-        } else {
-            month_shifted - 9
-        };
+        let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
         let year = year_of_era + era * 400 + i64::from(month <= 2);
         write!(
             f,
@@ -362,11 +259,7 @@ impl fmt::Display for At {
 }
 
 fn plural(count: u32, noun: &str) -> String {
-    if count == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{count} {noun}s")
-    }
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 impl Reason {
@@ -462,21 +355,11 @@ impl fmt::Display for Reason {
                 plural(*would_mine, "GPU")
             ),
             Self::Holding { pool } => {
-                write!(
-                    f,
-                    "Pool {pool} holds mining: running miners stay, none is added."
-                )
+                write!(f, "Pool {pool} holds mining: running miners stay, none is added.")
             }
             Self::Draining { pool } => write!(f, "Pool {pool} drains mining."),
-            Self::WindowClosed {
-                pool,
-                opens: Some(at),
-            } => {
-                write!(
-                    f,
-                    "The mining window of pool {pool} is closed; it opens at {}.",
-                    At(*at)
-                )
+            Self::WindowClosed { pool, opens: Some(at) } => {
+                write!(f, "The mining window of pool {pool} is closed; it opens at {}.", At(*at))
             }
             Self::WindowClosed { pool, opens: None } => write!(
                 f,
@@ -505,10 +388,7 @@ impl fmt::Display for Reason {
                 f,
                 "Registration {registration} was edited after its approval, which voids it; it must be approved again."
             ),
-            Self::NotApproved {
-                registration,
-                approval,
-            } => {
+            Self::NotApproved { registration, approval } => {
                 let word = match approval {
                     Approval::Rejected => "rejected",
                     Approval::Suspended => "suspended",
@@ -518,18 +398,10 @@ impl fmt::Display for Reason {
                 write!(f, "Registration {registration} is {word}.")
             }
             Self::NotYetValid { registration, from } => {
-                write!(
-                    f,
-                    "Registration {registration} holds from {} on.",
-                    At(*from)
-                )
+                write!(f, "Registration {registration} holds from {} on.", At(*from))
             }
             Self::Expired { registration, at } => {
-                write!(
-                    f,
-                    "Registration {registration} expired at {}; renew it.",
-                    At(*at)
-                )
+                write!(f, "Registration {registration} expired at {}; renew it.", At(*at))
             }
             Self::ClassUnknown { class } => write!(
                 f,
@@ -550,11 +422,7 @@ impl fmt::Display for Reason {
                 "Registration {registration} names none of the pools that the miner wants, or none that exists."
             ),
             Self::PoolGpuLimit { pool, limit } => {
-                write!(
-                    f,
-                    "Pool {pool} lets at most {} mine.",
-                    plural(*limit, "GPU")
-                )
+                write!(f, "Pool {pool} lets at most {} mine.", plural(*limit, "GPU"))
             }
             Self::PowerBudget { pool, watts } => {
                 write!(f, "Pool {pool} lets at most {watts} W mine.")
@@ -562,20 +430,10 @@ impl fmt::Display for Reason {
             Self::Headroom { pool, gpus } => {
                 write!(f, "Pool {pool} keeps {} idle for AI.", plural(*gpus, "GPU"))
             }
-            Self::RegistrationGpuLimit {
-                registration,
-                limit,
-            } => {
-                write!(
-                    f,
-                    "Registration {registration} allows at most {}.",
-                    plural(*limit, "GPU")
-                )
+            Self::RegistrationGpuLimit { registration, limit } => {
+                write!(f, "Registration {registration} allows at most {}.", plural(*limit, "GPU"))
             }
-            Self::RegistrationPowerLimit {
-                registration,
-                watts,
-            } => {
+            Self::RegistrationPowerLimit { registration, watts } => {
                 write!(f, "Registration {registration} allows at most {watts} W.")
             }
             Self::OwnerGpuLimit { limit } => write!(
@@ -584,10 +442,7 @@ impl fmt::Display for Reason {
                 plural(*limit, "GPU")
             ),
             Self::OwnerPowerLimit { watts } => {
-                write!(
-                    f,
-                    "All registrations of the owner together allow at most {watts} W."
-                )
+                write!(f, "All registrations of the owner together allow at most {watts} W.")
             }
             Self::EnergyLimit { registration } => write!(
                 f,
@@ -597,19 +452,13 @@ impl fmt::Display for Reason {
                 f,
                 "Registration {registration} has an energy limit, and no meter reports for it; mining waits for the auditor."
             ),
-            Self::MeterStale {
-                registration,
-                metered_until,
-            } => write!(
+            Self::MeterStale { registration, metered_until } => write!(
                 f,
                 "The meter of registration {registration} last reported at {}; mining waits for a fresh reading.",
                 At(*metered_until)
             ),
             Self::PoolObserves { pool } => {
-                write!(
-                    f,
-                    "Pool {pool} only observes; its policy Fill would let miners in."
-                )
+                write!(f, "Pool {pool} only observes; its policy Fill would let miners in.")
             }
             Self::NothingWanted => write!(f, "No replicas are wanted."),
             Self::WaitingForIdleGpus { gpus } => {
@@ -632,17 +481,9 @@ impl fmt::Display for Reason {
                 write!(f, "Waits for miners to leave {}.", plural(*gpus, "GPU"))
             }
             Self::Starting { bound, workers } => {
-                write!(
-                    f,
-                    "{bound} of {} are bound to nodes.",
-                    plural(*workers, "worker")
-                )
+                write!(f, "{bound} of {} are bound to nodes.", plural(*workers, "worker"))
             }
-            Self::WaitingForCapacity {
-                gpus,
-                available,
-                at,
-            } => {
+            Self::WaitingForCapacity { gpus, available, at } => {
                 write!(
                     f,
                     "Asks for {}; {available} can be had now, miners' GPUs included.",
@@ -658,11 +499,9 @@ impl fmt::Display for Reason {
                 f,
                 "Starting now could delay job {job}, which is first in the queue; a shorter maxRunTime may help."
             ),
-            Self::NoNodeLargeEnough { gpus } => write!(
-                f,
-                "No node of the pool has {} for one worker.",
-                plural(*gpus, "GPU")
-            ),
+            Self::NoNodeLargeEnough { gpus } => {
+                write!(f, "No node of the pool has {} for one worker.", plural(*gpus, "GPU"))
+            }
             Self::GangBackoff { until } => write!(
                 f,
                 "Its workers were not all bound in time; it queues again at {}.",

@@ -25,9 +25,7 @@ pub struct Planner {
 impl Planner {
     /// A planner of a whole site.
     pub fn new(snapshot: Snapshot) -> Self {
-        Self {
-            state: State::new(snapshot),
-        }
+        Self { state: State::new(snapshot) }
     }
 
     /// Takes one change in.

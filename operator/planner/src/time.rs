@@ -90,10 +90,7 @@ impl Windows {
                 _ => joined.push(span),
             }
         }
-        Self::Spans {
-            spans: joined,
-            horizon,
-        }
+        Self::Spans { spans: joined, horizon }
     }
 
     /// Whether the windows are open at `now`, and until or from when.
@@ -122,44 +119,26 @@ mod tests {
     use super::*;
 
     fn span(start: i64, end: i64) -> Span {
-        Span {
-            start: Timestamp(start),
-            end: Timestamp(end),
-        }
+        Span { start: Timestamp(start), end: Timestamp(end) }
     }
 
     #[test]
     fn spans_that_overlap_or_touch_become_one() {
         let windows = Windows::from_spans(
-            vec![
-                span(50, 60),
-                span(0, 10),
-                span(10, 20),
-                span(55, 70),
-                span(9, 9),
-            ],
+            vec![span(50, 60), span(0, 10), span(10, 20), span(55, 70), span(9, 9)],
             Timestamp(100),
         );
         assert_eq!(
             windows,
-            Windows::Spans {
-                spans: vec![span(0, 20), span(50, 70)],
-                horizon: Timestamp(100)
-            }
+            Windows::Spans { spans: vec![span(0, 20), span(50, 70)], horizon: Timestamp(100) }
         );
     }
 
     #[test]
     fn the_end_of_a_span_is_closed_and_names_the_next_opening() {
         let windows = Windows::from_spans(vec![span(0, 20), span(50, 70)], Timestamp(100));
-        assert_eq!(
-            windows.at(Timestamp(0)),
-            WindowState::Open(Some(Timestamp(20)))
-        );
-        assert_eq!(
-            windows.at(Timestamp(20)),
-            WindowState::Closed(Some(Timestamp(50)))
-        );
+        assert_eq!(windows.at(Timestamp(0)), WindowState::Open(Some(Timestamp(20))));
+        assert_eq!(windows.at(Timestamp(20)), WindowState::Closed(Some(Timestamp(50))));
         assert_eq!(windows.at(Timestamp(70)), WindowState::Closed(None));
     }
 }

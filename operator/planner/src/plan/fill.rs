@@ -91,7 +91,7 @@ struct Search {
 
 #[derive(Default)]
 struct Searches {
-    searches: FxHashMap<(Id<PoolRow>, Shape), Search>,
+    by_shape: FxHashMap<(Id<PoolRow>, Shape), Search>,
     /// All grants in a pool.
     granted: FxHashMap<Id<PoolRow>, u32>,
     /// GPUs that pods which just came may take, by resource.
@@ -118,10 +118,7 @@ impl Run<'_> {
             rank: self.rank(id),
             gpus: row.active_gpus,
             weight: row.object.as_ref().map_or(1, |miner| miner.weight.max(1)),
-            created: row
-                .object
-                .as_ref()
-                .map_or(Timestamp(i64::MAX), |miner| miner.created),
+            created: row.object.as_ref().map_or(Timestamp(i64::MAX), |miner| miner.created),
             key: self.state.miners.name(id).clone(),
             miner: id,
         }
@@ -138,24 +135,13 @@ impl Run<'_> {
         if pass == Pass::Observe && !self.modes.values().any(fills) {
             return would_mine;
         }
-        let mut searches = Searches {
-            arriving: self.arriving(),
-            ..Searches::default()
-        };
+        let mut searches = Searches { arriving: self.arriving(), ..Searches::default() };
         let mut candidates: FxHashMap<Id<MinerRow>, Candidate> = FxHashMap::default();
         let mut heap = BinaryHeap::new();
-        for id in self
-            .state
-            .miners_by_key
-            .values()
-            .copied()
-            .collect::<Vec<_>>()
-        {
+        for id in self.state.miners_by_key.values().copied().collect::<Vec<_>>() {
             match self.candidate(id) {
                 Ok(mut candidate) => {
-                    candidate
-                        .pools
-                        .retain(|pool| self.modes.get(pool).is_some_and(fills));
+                    candidate.pools.retain(|pool| self.modes.get(pool).is_some_and(fills));
                     if candidate.pools.is_empty() {
                         continue;
                     }
@@ -163,22 +149,13 @@ impl Run<'_> {
                     heap.push(self.claim(id));
                 }
                 Err(reason) => {
-                    self.outcomes.insert(
-                        id,
-                        Outcome {
-                            reason,
-                            contested: Vec::new(),
-                        },
-                    );
+                    self.outcomes.insert(id, Outcome { reason, contested: Vec::new() });
                 }
             }
         }
         while let Some(claim) = heap.pop() {
             let candidate = &candidates[&claim.miner];
-            let mut outcome = Outcome {
-                reason: None,
-                contested: Vec::new(),
-            };
+            let mut outcome = Outcome { reason: None, contested: Vec::new() };
             let mut granted = None;
             for &pool in &candidate.pools {
                 match self.find_room(pool, claim.miner, candidate, &mut searches) {
@@ -199,18 +176,12 @@ impl Run<'_> {
                 let gpus = candidate.miner.shape.gpus;
                 *would_mine.entry(pool).or_default() += gpus;
                 self.grant(candidate, pool, node, pass);
-                let search = searches
-                    .searches
-                    .entry((pool, candidate.miner.shape))
-                    .or_default();
+                let search = searches.by_shape.entry((pool, candidate.miner.shape)).or_default();
                 search.own += 1;
                 *searches.granted.entry(pool).or_default() += 1;
                 let row = &self.state.miners[claim.miner];
                 if (row.pods.len() as u32) < candidate.miner.replicas {
-                    heap.push(Claim {
-                        gpus: row.active_gpus,
-                        ..claim
-                    });
+                    heap.push(Claim { gpus: row.active_gpus, ..claim });
                 } else {
                     self.outcomes.remove(&claim.miner);
                 }
@@ -266,11 +237,7 @@ impl Run<'_> {
             return Err(Some(Reason::NothingWanted));
         }
         let registered = |name: &&Name| object.pools.contains(*name);
-        let wanted = if miner.pools.is_empty() {
-            &object.pools
-        } else {
-            &miner.pools
-        };
+        let wanted = if miner.pools.is_empty() { &object.pools } else { &miner.pools };
         let pools: Vec<_> = wanted
             .iter()
             .filter(registered)
@@ -295,11 +262,7 @@ impl Run<'_> {
             });
             return Err(reason);
         }
-        Ok(Candidate {
-            miner: miner.clone(),
-            registration: found,
-            pools,
-        })
+        Ok(Candidate { miner: miner.clone(), registration: found, pools })
     }
 
     /// The node for one more replica of a miner in a pool.
@@ -310,8 +273,7 @@ impl Run<'_> {
         candidate: &Candidate,
         searches: &mut Searches,
     ) -> Result<Id<NodeRow>, Refusal> {
-        self.within_registration(miner, candidate)
-            .map_err(Refusal::Own)?;
+        self.within_registration(miner, candidate).map_err(Refusal::Own)?;
         let gpus = candidate.miner.shape.gpus;
         let row = &self.state.pools[pool];
         let Some(object) = &row.object else {
@@ -325,23 +287,13 @@ impl Run<'_> {
         let limit = object.max_gpus.map(u64::from);
         if over(row.held.gpus().into(), gpus.into(), limit).is_some() {
             let limit = object.max_gpus.unwrap_or_default();
-            return Err(Refusal::Contested(Reason::PoolGpuLimit {
-                pool: name,
-                limit,
-            }));
+            return Err(Refusal::Contested(Reason::PoolGpuLimit { pool: name, limit }));
         }
         let budget = object.power_budget_watts;
         if let Some(watts) = over(row.held.watts(), candidate.miner.watts, budget) {
-            return Err(Refusal::Contested(Reason::PowerBudget {
-                pool: name,
-                watts,
-            }));
+            return Err(Refusal::Contested(Reason::PowerBudget { pool: name, watts }));
         }
-        let arriving = searches
-            .arriving
-            .get(&object.resource)
-            .copied()
-            .unwrap_or_default();
+        let arriving = searches.arriving.get(&object.resource).copied().unwrap_or_default();
         let headroom = object.headroom.of(row.sums.usable);
         if row.sums.free < gpus {
             return Err(Refusal::Contested(Reason::WaitingForIdleGpus { gpus }));
@@ -353,8 +305,7 @@ impl Run<'_> {
             };
             return Err(Refusal::Contested(reason));
         }
-        self.search(pool, candidate.miner.shape, searches)
-            .map_err(Refusal::Contested)
+        self.search(pool, candidate.miner.shape, searches).map_err(Refusal::Contested)
     }
 
     /// Whether a registration and its owner allow one more replica of a miner.
@@ -371,26 +322,16 @@ impl Run<'_> {
         let registration = candidate.miner.registration.clone();
         if held.gpus().saturating_add(gpus) > standing.gpus {
             let limit = standing.gpus;
-            return Err(Reason::RegistrationGpuLimit {
-                registration,
-                limit,
-            });
+            return Err(Reason::RegistrationGpuLimit { registration, limit });
         }
         if held.watts().saturating_add(watts) > standing.watts {
             let watts = standing.watts;
-            return Err(Reason::RegistrationPowerLimit {
-                registration,
-                watts,
-            });
+            return Err(Reason::RegistrationPowerLimit { registration, watts });
         }
         if held.watts().saturating_add(watts) > standing.energy_watts {
             return Err(Reason::EnergyLimit { registration });
         }
-        if let Some(owner) = standing
-            .owner
-            .as_ref()
-            .and_then(|owner| self.owners.get(owner))
-        {
+        if let Some(owner) = standing.owner.as_ref().and_then(|owner| self.owners.get(owner)) {
             let (mut owner_gpus, mut owner_watts) = (gpus, watts);
             for &id in &owner.registrations {
                 owner_gpus = owner_gpus.saturating_add(self.state.registrations[id].held.gpus());
@@ -420,7 +361,7 @@ impl Run<'_> {
         searches: &mut Searches,
     ) -> Result<Id<NodeRow>, Reason> {
         let granted = searches.granted.get(&pool).copied().unwrap_or_default();
-        let search = searches.searches.entry((pool, shape)).or_default();
+        let search = searches.by_shape.entry((pool, shape)).or_default();
         let others = granted - search.own;
         if search.over && search.others == others {
             let idle = Reason::WaitingForIdleGpus { gpus: shape.gpus };
@@ -487,10 +428,7 @@ impl Run<'_> {
         if let Some(until) = object.quarantined_until.filter(|&until| self.now < until) {
             return Err(Reason::Quarantined { until });
         }
-        let delay = self.state.pools[pool]
-            .object
-            .as_ref()
-            .map(|pool| pool.idle_delay);
+        let delay = self.state.pools[pool].object.as_ref().map(|pool| pool.idle_delay);
         if let (Some(at), Some(delay)) = (object.ai_released_at, delay)
             && self.now < at + delay
         {
@@ -511,12 +449,10 @@ impl Run<'_> {
     fn free_slot(&self, node: Id<NodeRow>, slots: u32) -> Result<u32, Reason> {
         let row = &self.state.nodes[node];
         let taken = |slot: u32| {
-            row.pods
-                .iter()
-                .any(|&pod| match &self.state.pods[pod].pod.role {
-                    Role::Miner { slot: other, .. } => *other == slot,
-                    _ => false,
-                })
+            row.pods.iter().any(|&pod| match &self.state.pods[pod].pod.role {
+                Role::Miner { slot: other, .. } => *other == slot,
+                _ => false,
+            })
         };
         let quarantine = |slot: u32| {
             let slots = row.object.iter().flat_map(|node| &node.quarantined_slots);
@@ -534,18 +470,12 @@ impl Run<'_> {
                 }
             }
         }
-        Err(
-            earliest.map_or(Reason::WaitingForIdleGpus { gpus: 1 }, |until| {
-                Reason::Quarantined { until }
-            }),
-        )
+        Err(earliest
+            .map_or(Reason::WaitingForIdleGpus { gpus: 1 }, |until| Reason::Quarantined { until }))
     }
 
     fn grant(&mut self, candidate: &Candidate, pool: Id<PoolRow>, node: Id<NodeRow>, pass: Pass) {
-        let slots = self
-            .state
-            .host_in(node, pool)
-            .map_or(0, |host| host.allocatable);
+        let slots = self.state.host_in(node, pool).map_or(0, |host| host.allocatable);
         let Ok(slot) = self.free_slot(node, slots) else {
             return;
         };
@@ -559,10 +489,7 @@ impl Run<'_> {
             Some(Mode::Fill(until) | Mode::Observe(until)) => *until,
             _ => None,
         };
-        let valid = self
-            .standings
-            .get(&candidate.registration)
-            .map(|standing| standing.until);
+        let valid = self.standings.get(&candidate.registration).map(|standing| standing.until);
         let until = match (window, valid) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),

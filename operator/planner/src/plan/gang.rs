@@ -89,9 +89,7 @@ impl Run<'_> {
     /// How many workers of a shape a pool could take, CPU and memory aside.
     pub(super) fn workers_available(&self, pool: Id<PoolRow>, gpus: u32) -> u32 {
         let buckets = self.state.pools[pool].buckets.open.iter();
-        buckets
-            .map(|(bucket, nodes)| bucket.available() / gpus * nodes.len() as u32)
-            .sum()
+        buckets.map(|(bucket, nodes)| bucket.available() / gpus * nodes.len() as u32).sum()
     }
 
     /// Places a gang whole, or not at all.
@@ -101,10 +99,8 @@ impl Run<'_> {
             return None;
         }
         let row = &self.state.pools[gang.pool];
-        let whole_node = row
-            .object
-            .as_ref()
-            .is_some_and(|pool| pool.reclaim_unit == ReclaimUnit::Node);
+        let whole_node =
+            row.object.as_ref().is_some_and(|pool| pool.reclaim_unit == ReclaimUnit::Node);
         let fragmentation = Fragmentation::of(&row.buckets);
         let cost = |bucket: &Bucket, workers: u32, at: NodeAt| {
             let displaced = |workers: u32| match bucket.displaced(gpus * workers) {
@@ -130,11 +126,7 @@ impl Run<'_> {
                 let bucket = host.bucket();
                 if host.open && bucket.available() >= gpus {
                     let cost = cost(&bucket, 1, self.state.at(node));
-                    heap.push(Reverse(Candidate {
-                        cost,
-                        workers: 1,
-                        bucket: None,
-                    }));
+                    heap.push(Reverse(Candidate { cost, workers: 1, bucket: None }));
                 }
             }
         } else {
@@ -143,11 +135,7 @@ impl Run<'_> {
                     && let Some(&at) = nodes.first()
                 {
                     let cost = cost(bucket, 1, at);
-                    heap.push(Reverse(Candidate {
-                        cost,
-                        workers: 1,
-                        bucket: Some(*bucket),
-                    }));
+                    heap.push(Reverse(Candidate { cost, workers: 1, bucket: Some(*bucket) }));
                 }
             }
         }
@@ -159,10 +147,7 @@ impl Run<'_> {
             if let Some(bucket) = candidate.bucket {
                 let after = (Bound::Excluded(candidate.cost.at), Bound::Unbounded);
                 if let Some(&at) = row.buckets.open[&bucket].range(after).next() {
-                    let cost = Cost {
-                        at,
-                        ..candidate.cost
-                    };
+                    let cost = Cost { at, ..candidate.cost };
                     heap.push(Reverse(Candidate { cost, ..candidate }));
                 }
             }
@@ -180,22 +165,12 @@ impl Run<'_> {
                     .displaced_by(node, gang.resource, &gang.shape, workers - 1)
                     .unwrap_or_default(),
             };
-            let exact = if whole_node {
-                candidate.cost.displaced
-            } else {
-                exact - before.min(exact)
-            };
+            let exact =
+                if whole_node { candidate.cost.displaced } else { exact - before.min(exact) };
             if exact > candidate.cost.displaced {
                 // CPU or memory costs more miners than GPUs do: wait for its turn.
-                let cost = Cost {
-                    displaced: exact,
-                    ..candidate.cost
-                };
-                heap.push(Reverse(Candidate {
-                    cost,
-                    bucket: None,
-                    ..candidate
-                }));
+                let cost = Cost { displaced: exact, ..candidate.cost };
+                heap.push(Reverse(Candidate { cost, bucket: None, ..candidate }));
                 continue;
             }
             placed.insert(node, workers);
@@ -204,11 +179,7 @@ impl Run<'_> {
             let bucket = self.state.host_in(node, gang.pool)?.bucket();
             if bucket.available() >= gpus * (workers + 1) {
                 let cost = cost(&bucket, workers + 1, at);
-                heap.push(Reverse(Candidate {
-                    cost,
-                    workers: workers + 1,
-                    bucket: None,
-                }));
+                heap.push(Reverse(Candidate { cost, workers: workers + 1, bucket: None }));
             }
         }
         let mut nodes: Vec<_> = placed.into_iter().collect();

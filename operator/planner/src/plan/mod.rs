@@ -72,10 +72,7 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn plan(mut self) -> Plan {
-        let mut plan = Plan {
-            pools: self.report_pools(),
-            ..Plan::default()
-        };
+        let mut plan = Plan { pools: self.report_pools(), ..Plan::default() };
         self.judge();
         self.reclaim_unfit();
         self.reclaim_over_caps();
@@ -125,14 +122,8 @@ impl<'a> Run<'a> {
         let RoleIds::Miner { miner, pool, .. } = row.role else {
             return Duration::ZERO;
         };
-        let miner = self.state.miners[miner]
-            .object
-            .as_ref()
-            .map(|miner| miner.drain);
-        let pool = self.state.pools[pool]
-            .object
-            .as_ref()
-            .map(|pool| pool.drain_timeout);
+        let miner = self.state.miners[miner].object.as_ref().map(|miner| miner.drain);
+        let pool = self.state.pools[pool].object.as_ref().map(|pool| pool.drain_timeout);
         match (miner, pool) {
             (Some(miner), Some(pool)) => miner.min(pool),
             (Some(grace), None) | (None, Some(grace)) => grace,
@@ -172,9 +163,7 @@ impl<'a> Run<'a> {
             .object
             .as_ref()
             .and_then(|miner| self.state.registrations.find(&miner.registration));
-        registration
-            .and_then(|id| self.standings.get(&id))
-            .map_or(0, |standing| standing.rank)
+        registration.and_then(|id| self.standings.get(&id)).map_or(0, |standing| standing.rank)
     }
 }
 
@@ -192,14 +181,9 @@ fn stage(action: &Action) -> u8 {
 /// The registration that a miner's pod was granted under, as its labels say.
 fn lease(row: &PodRow) -> Option<(Id<MinerRow>, Id<RegistrationRow>, Id<PoolRow>)> {
     match (row.role, &row.pod.role) {
-        (
-            RoleIds::Miner {
-                miner,
-                registration,
-                pool,
-            },
-            Role::Miner { .. },
-        ) => Some((miner, registration, pool)),
+        (RoleIds::Miner { miner, registration, pool }, Role::Miner { .. }) => {
+            Some((miner, registration, pool))
+        }
         _ => None,
     }
 }

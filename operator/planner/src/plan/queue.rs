@@ -21,7 +21,7 @@ use crate::time::Timestamp;
 /// How long a job waits after its gang was not bound in time: doubled each
 /// time, up to the longest.
 const BACKOFF: Duration = Duration::from_secs(10);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(10);
 
 /// How long kube-scheduler has for a pod that never preempts, before miners
 /// are displaced for it.
@@ -107,26 +107,15 @@ impl Run<'_> {
             self.queue.reasons.insert(id, Reason::Running);
             return false;
         }
-        let starting = Reason::Starting {
-            bound: row.bound_total,
-            workers: job.workers,
-        };
+        let starting = Reason::Starting { bound: row.bound_total, workers: job.workers };
         if self.now < deadline {
             self.wake(deadline);
             self.queue.reasons.insert(id, starting);
             return false;
         }
-        self.actions.push(Action::Suspend {
-            job: job.key.clone(),
-        });
+        self.actions.push(Action::Suspend { job: job.key.clone() });
         let attempts = attempts + 1;
-        self.set_job_state(
-            id,
-            JobState::Queued {
-                attempts,
-                suspended_at: Some(self.now),
-            },
-        );
+        self.set_job_state(id, JobState::Queued { attempts, suspended_at: Some(self.now) });
         true
     }
 
@@ -136,23 +125,18 @@ impl Run<'_> {
         let Some(job) = self.state.jobs[id].object.clone() else {
             return true;
         };
-        let JobState::Reserved {
-            placement,
-            attempts,
-        } = &job.state
-        else {
+        let JobState::Reserved { placement, attempts } = &job.state else {
             return true;
         };
         let mut kept = Vec::new();
         for Placement { node, workers } in placement {
-            let possible = self.state.nodes.find(node).map_or(0, |node| {
-                self.workers_possible(node, id, &job).min(*workers)
-            });
+            let possible = self
+                .state
+                .nodes
+                .find(node)
+                .map_or(0, |node| self.workers_possible(node, id, &job).min(*workers));
             if possible > 0 {
-                kept.push(Placement {
-                    node: node.clone(),
-                    workers: possible,
-                });
+                kept.push(Placement { node: node.clone(), workers: possible });
             }
         }
         let held: u32 = kept.iter().map(|placement| placement.workers).sum();
@@ -166,17 +150,8 @@ impl Run<'_> {
         }
         // Some of it is lost: keep the rest, find the missing workers elsewhere.
         let attempts = *attempts;
-        self.set_job_state(
-            id,
-            JobState::Reserved {
-                placement: kept.clone(),
-                attempts,
-            },
-        );
-        let missing = Job {
-            workers: job.workers.saturating_sub(held),
-            ..job.clone()
-        };
+        self.set_job_state(id, JobState::Reserved { placement: kept.clone(), attempts });
+        let missing = Job { workers: job.workers.saturating_sub(held), ..job.clone() };
         let pools = self.candidate_pools(&job);
         let allowed = self.allowed_nodes(&job);
         let found = pools.into_iter().find_map(|pool| {
@@ -200,24 +175,14 @@ impl Run<'_> {
             placement: Vec::new(),
             displaced: 0,
         });
-        self.set_job_state(
-            id,
-            JobState::Queued {
-                attempts,
-                suspended_at,
-            },
-        );
+        self.set_job_state(id, JobState::Queued { attempts, suspended_at });
         false
     }
 
     /// How many workers of a reserved job its node can still take, jobs before
     /// it being served first.
     fn workers_possible(&self, node: Id<NodeRow>, id: Id<JobRow>, job: &Job) -> u32 {
-        let Some(host) = self
-            .state
-            .host(node, &job.resource)
-            .filter(|host| host.open)
-        else {
+        let Some(host) = self.state.host(node, &job.resource).filter(|host| host.open) else {
             return 0;
         };
         let before = self.promised_before(node, id, job);
@@ -227,11 +192,7 @@ impl Run<'_> {
             - i64::from(before.gpus);
         let beside = self.state.capacity(node) - self.state.nodes[node].used.fixed - before.beside;
         let by = |have: i64, need: i64| {
-            if need == 0 {
-                i64::MAX
-            } else {
-                have.max(0) / need
-            }
+            if need == 0 { i64::MAX } else { have.max(0) / need }
         };
         by(gpus, i64::from(job.shape.gpus))
             .min(by(beside.cpu_milli, job.shape.cpu_milli.cast_signed()))
@@ -243,14 +204,8 @@ impl Run<'_> {
     /// What is promised on a node to pods on their way and to jobs before this one.
     fn promised_before(&self, node: Id<NodeRow>, id: Id<JobRow>, job: &Job) -> Promised {
         let row = &self.state.nodes[node];
-        let mut before = Promised {
-            gpus: 0,
-            beside: row.used.claimed,
-        };
-        before.gpus = self
-            .state
-            .host(node, &job.resource)
-            .map_or(0, |host| host.expected);
+        let mut before = Promised { gpus: 0, beside: row.used.claimed };
+        before.gpus = self.state.host(node, &job.resource).map_or(0, |host| host.expected);
         let own = job_order(self.state, id);
         for hold in &row.holds {
             let first = !hold.reserved || job_order(self.state, hold.job) < own;
@@ -268,18 +223,14 @@ impl Run<'_> {
     fn is_free(&self, id: Id<JobRow>, job: &Job) -> bool {
         self.state.jobs[id].holds.iter().all(|&node| {
             let row = &self.state.nodes[node];
-            let own = row
-                .holds
-                .iter()
-                .filter(|hold| hold.job == id)
-                .map(|hold| hold.workers);
+            let own = row.holds.iter().filter(|hold| hold.job == id).map(|hold| hold.workers);
             let workers: u32 = own.sum();
             let before = self.promised_before(node, id, job);
             let need = i64::from(before.gpus + job.shape.gpus * workers);
             let idle = self
                 .state
                 .host(node, &job.resource)
-                .map_or(0, |host| host.idle());
+                .map_or(0, super::super::state::host::Host::idle);
             let beside = self.state.capacity(node)
                 - row.used.fixed
                 - row.used.mining
@@ -291,17 +242,10 @@ impl Run<'_> {
 
     fn explain_drain(&mut self, id: Id<JobRow>) {
         let holds = &self.state.jobs[id].holds;
-        let resource = self.state.jobs[id]
-            .object
-            .as_ref()
-            .map(|job| job.resource.clone());
+        let resource = self.state.jobs[id].object.as_ref().map(|job| job.resource.clone());
         let miners = holds.iter().map(|&node| {
-            let host = resource
-                .as_ref()
-                .and_then(|resource| self.state.host(node, resource));
-            host.map_or(0, |host| {
-                (host.claimed() - host.idle()).clamp(0, i64::from(host.claimed())) as u32
-            })
+            let host = resource.as_ref().and_then(|resource| self.state.host(node, resource));
+            host.map_or(0, |host| (host.claimed() - host.idle()).clamp(0, host.claimed()) as u32)
         });
         let reason = Reason::WaitingForDrain { gpus: miners.sum() };
         self.queue.reasons.insert(id, reason);
@@ -318,22 +262,12 @@ impl Run<'_> {
             JobState::Queued { attempts, .. } | JobState::Reserved { attempts, .. } => attempts,
             _ => 0,
         };
-        self.set_job_state(
-            id,
-            JobState::Reserved {
-                placement: placement.clone(),
-                attempts,
-            },
-        );
+        self.set_job_state(id, JobState::Reserved { placement: placement.clone(), attempts });
         if self.is_free(id, job) {
             self.release(id, job, placement);
         } else {
             let job = job.key.clone();
-            self.actions.push(Action::Reserve {
-                job,
-                placement,
-                displaced,
-            });
+            self.actions.push(Action::Reserve { job, placement, displaced });
             self.explain_drain(id);
         }
     }
@@ -343,27 +277,11 @@ impl Run<'_> {
             JobState::Queued { attempts, .. } | JobState::Reserved { attempts, .. } => attempts,
             _ => 0,
         };
-        self.actions.push(Action::Release {
-            job: job.key.clone(),
-            placement: placement.clone(),
-        });
-        self.set_job_state(
-            id,
-            JobState::Released {
-                placement,
-                at: self.now,
-                attempts,
-            },
-        );
+        self.actions.push(Action::Release { job: job.key.clone(), placement: placement.clone() });
+        self.set_job_state(id, JobState::Released { placement, at: self.now, attempts });
         self.wake(self.now + job.gang_timeout);
         let bound = self.state.jobs[id].bound_total;
-        self.queue.reasons.insert(
-            id,
-            Reason::Starting {
-                bound,
-                workers: job.workers,
-            },
-        );
+        self.queue.reasons.insert(id, Reason::Starting { bound, workers: job.workers });
     }
 
     /// Places a queued job, or says why it waits.
@@ -374,10 +292,7 @@ impl Run<'_> {
         if let Err(reason) = self.admissible(&job) {
             return reason;
         }
-        if let JobState::Queued {
-            attempts,
-            suspended_at: Some(at),
-        } = job.state
+        if let JobState::Queued { attempts, suspended_at: Some(at) } = job.state
             && attempts > 0
         {
             let until = tried_again(attempts, at);
@@ -388,19 +303,14 @@ impl Run<'_> {
         }
         if job.shape.gpus == 0 {
             self.release(id, &job, Vec::new());
-            return Reason::Starting {
-                bound: 0,
-                workers: job.workers,
-            };
+            return Reason::Starting { bound: 0, workers: job.workers };
         }
         let allowed = self.allowed_nodes(&job);
         let pools = self.candidate_pools(&job);
         let mut best: Option<(Id<PoolRow>, Placed)> = None;
         for &pool in &pools {
             if let Some(placed) = self.place_behind_head(pool, &job, allowed.as_ref())
-                && best
-                    .as_ref()
-                    .is_none_or(|(_, best)| placed.displaced < best.displaced)
+                && best.as_ref().is_none_or(|(_, best)| placed.displaced < best.displaced)
             {
                 best = Some((pool, placed));
             }
@@ -465,12 +375,7 @@ impl Run<'_> {
 
     fn allowed_nodes(&self, job: &Job) -> Option<FxHashSet<Id<NodeRow>>> {
         let nodes = job.allowed_nodes.as_ref()?;
-        Some(
-            nodes
-                .iter()
-                .filter_map(|node| self.state.nodes.find(node))
-                .collect(),
-        )
+        Some(nodes.iter().filter_map(|node| self.state.nodes.find(node)).collect())
     }
 
     /// Places a job in a pool so that it does not delay the first job there.
@@ -517,12 +422,7 @@ impl Run<'_> {
     ) -> Reason {
         let gpus = job.shape.gpus;
         let largest = |pool: &Id<PoolRow>| {
-            self.state.pools[*pool]
-                .buckets
-                .allocatable
-                .keys()
-                .next_back()
-                .copied()
+            self.state.pools[*pool].buckets.allocatable.keys().next_back().copied()
         };
         if pools.iter().filter_map(largest).max().unwrap_or_default() < gpus {
             return Reason::NoNodeLargeEnough { gpus };
@@ -534,21 +434,14 @@ impl Run<'_> {
             sizes.map(|(size, nodes)| size / gpus * nodes).sum()
         };
         let ever = pools.iter().any(|pool| capacity(pool) >= job.workers);
-        let waiting = |at| Reason::WaitingForCapacity {
-            gpus: gpus * job.workers,
-            available,
-            at,
-        };
+        let waiting = |at| Reason::WaitingForCapacity { gpus: gpus * job.workers, available, at };
         if !ever {
             // It can never start as the pools are now, so it blocks nobody.
             return waiting(None);
         }
         let blocked_by = pools.iter().find_map(|pool| {
             let head = self.queue.heads.get(pool)?;
-            let queueing = self.state.pools[*pool]
-                .object
-                .as_ref()
-                .map(|pool| pool.queueing);
+            let queueing = self.state.pools[*pool].object.as_ref().map(|pool| pool.queueing);
             Some((head.job.clone(), queueing))
         });
         let mut at = None;
@@ -559,14 +452,7 @@ impl Run<'_> {
                     (Some(a), Some(b)) => Some(std::cmp::min::<Timestamp>(a, b)),
                     (a, b) => a.or(b),
                 };
-                self.queue.heads.insert(
-                    pool,
-                    Head {
-                        job: job.key.clone(),
-                        shadow,
-                        tried: 0,
-                    },
-                );
+                self.queue.heads.insert(pool, Head { job: job.key.clone(), shadow, tried: 0 });
             }
         }
         match blocked_by {
@@ -592,10 +478,8 @@ impl Run<'_> {
     pub(super) fn serve_waiting_pods(&mut self) {
         for (key, id) in self.state.waiting.clone() {
             let pod = &self.state.pods[id].pod;
-            let Role::Other {
-                preemption: Preemption::ByDaylight { allowed_nodes },
-                ..
-            } = &pod.role
+            let Role::Other { preemption: Preemption::ByDaylight { allowed_nodes }, .. } =
+                &pod.role
             else {
                 continue;
             };
@@ -611,17 +495,10 @@ impl Run<'_> {
                 continue;
             };
             let (resource, gpus) = (resource.clone(), *gpus);
-            let shape = Shape {
-                gpus,
-                cpu_milli: pod.cpu_milli,
-                memory: pod.memory,
-            };
-            let allowed: Option<FxHashSet<_>> = allowed_nodes.as_ref().map(|nodes| {
-                nodes
-                    .iter()
-                    .filter_map(|node| self.state.nodes.find(node))
-                    .collect()
-            });
+            let shape = Shape { gpus, cpu_milli: pod.cpu_milli, memory: pod.memory };
+            let allowed: Option<FxHashSet<_>> = allowed_nodes
+                .as_ref()
+                .map(|nodes| nodes.iter().filter_map(|node| self.state.nodes.find(node)).collect());
             let pools: Vec<_> = self.state.pools_by_name.values().copied().collect();
             let placed = pools.into_iter().find_map(|pool| {
                 let object = self.state.pools[pool].object.as_ref()?;
@@ -630,19 +507,13 @@ impl Run<'_> {
                 }
                 let allowed = allowed.as_ref();
                 let resource = &resource;
-                self.place(&Gang {
-                    pool,
-                    resource,
-                    shape,
-                    workers: 1,
-                    allowed,
-                    bound: None,
-                })
+                self.place(&Gang { pool, resource, shape, workers: 1, allowed, bound: None })
             });
             let Some(&(node, _)) = placed.as_ref().and_then(|placed| placed.nodes.first()) else {
                 continue;
             };
-            let bucket = self.state.host(node, &resource).map(|host| host.bucket());
+            let bucket =
+                self.state.host(node, &resource).map(super::super::state::host::Host::bucket);
             let short = bucket.map_or(0, |bucket| gpus.saturating_sub(bucket.free + bucket.coming));
             let room = self.state.room(node) - Amounts::of(&shape, 1);
             let need = Shape {

@@ -89,10 +89,7 @@ impl Run<'_> {
         if donor.rank != taker.rank {
             return donor.rank < taker.rank;
         }
-        let size = self.state.miners[donor.miner]
-            .object
-            .as_ref()
-            .map_or(1, |m| m.shape.gpus);
+        let size = self.state.miners[donor.miner].object.as_ref().map_or(1, |m| m.shape.gpus);
         let left = donor.gpus.saturating_sub(size * pods);
         u64::from(left) * u64::from(taker.weight)
             >= u64::from(taker.gpus + gpus) * u64::from(donor.weight)
@@ -108,12 +105,7 @@ impl Run<'_> {
     ) -> Option<Vec<Id<PodRow>>> {
         let min_run_time = self.state.pools[pool].object.as_ref()?.min_run_time;
         let mut pods: Vec<_> = self.pods_in(donor.miner, pool);
-        pods.sort_by_key(|&pod| {
-            (
-                Reverse(self.created(pod)),
-                self.state.pods[pod].pod.key.clone(),
-            )
-        });
+        pods.sort_by_key(|&pod| (Reverse(self.created(pod)), self.state.pods[pod].pod.key.clone()));
         let mut by_node: BTreeMap<u64, (Id<NodeRow>, Vec<Id<PodRow>>)> = BTreeMap::new();
         for pod in pods.into_iter().take(DEPTH) {
             let ripe = self.created(pod) + min_run_time;
@@ -124,16 +116,12 @@ impl Run<'_> {
             let Some(node) = self.state.pods[pod].node else {
                 continue;
             };
-            let open = self
-                .state
-                .host_in(node, pool)
-                .is_some_and(|host| host.open && host.fillable);
+            let open =
+                self.state.host_in(node, pool).is_some_and(|host| host.open && host.fillable);
             if !open {
                 continue;
             }
-            let entry = by_node
-                .entry(self.state.at(node).0)
-                .or_insert_with(|| (node, Vec::new()));
+            let entry = by_node.entry(self.state.at(node).0).or_insert_with(|| (node, Vec::new()));
             entry.1.push(pod);
             if let Some(count) = self.enough(node, pool, &entry.1, shape)
                 && self.yields(donor, taker, shape.gpus, count as u32)

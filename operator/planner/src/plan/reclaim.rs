@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 
 /// How long a node's GPUs may be gone before its miners are stopped: a restart
 /// of a kubelet or device plugin shows none for a while.
-const SHRUNK_TOLERANCE: Duration = Duration::from_secs(300);
+const SHRUNK_TOLERANCE: Duration = Duration::from_mins(5);
 
 /// What bounds the miners that are looked at.
 #[derive(Clone, Copy)]
@@ -47,10 +47,7 @@ impl Run<'_> {
             }
         }
         for (pool, reason) in stops {
-            self.evict_all(
-                self.state.pools[pool].leases.iter().copied().collect(),
-                reason,
-            );
+            self.evict_all(self.state.pools[pool].leases.iter().copied().collect(), reason);
         }
         let mut inactive: Vec<_> = Vec::new();
         for (&id, standing) in &self.standings {
@@ -76,10 +73,7 @@ impl Run<'_> {
                 let row = &self.state.miners[id];
                 row.active() > 0
                     && row.object.as_ref().is_some_and(|miner| {
-                        !self
-                            .state
-                            .registrations_by_key
-                            .contains_key(&miner.registration)
+                        !self.state.registrations_by_key.contains_key(&miner.registration)
                     })
             })
             .copied()
@@ -93,16 +87,12 @@ impl Run<'_> {
     fn evict_all(&mut self, mut pods: Vec<Id<PodRow>>, reason: ReclaimReason) {
         pods.retain(|&pod| !self.state.pods[pod].pod.deleting);
         pods.sort_by(|&a, &b| self.state.pods[a].pod.key.cmp(&self.state.pods[b].pod.key));
-        pods.into_iter()
-            .for_each(|pod| self.evict(pod, reason, None));
+        pods.into_iter().for_each(|pod| self.evict(pod, reason, None));
     }
 
     fn reclaim_from_shrunk_nodes(&mut self) {
         for (_, node) in self.state.watched.iter().copied().collect::<Vec<_>>() {
-            let shrunk_at = self.state.nodes[node]
-                .object
-                .as_ref()
-                .and_then(|node| node.shrunk_at);
+            let shrunk_at = self.state.nodes[node].object.as_ref().and_then(|node| node.shrunk_at);
             let Some(shrunk_at) = shrunk_at else { continue };
             if self.now < shrunk_at + SHRUNK_TOLERANCE {
                 self.wake(shrunk_at + SHRUNK_TOLERANCE);
@@ -111,10 +101,7 @@ impl Run<'_> {
             for index in 0..self.state.nodes[node].hosts.len() {
                 let host = &self.state.nodes[node].hosts[index];
                 let missing = (-host.idle() - i64::from(host.draining)).max(0) as u32;
-                let need = Shape {
-                    gpus: missing.min(host.mining),
-                    ..Shape::default()
-                };
+                let need = Shape { gpus: missing.min(host.mining), ..Shape::default() };
                 let resource = host.resource.clone();
                 for pod in self.victims(node, &resource, need).unwrap_or_default() {
                     self.evict(pod, ReclaimReason::NodeUnavailable, None);
@@ -125,13 +112,7 @@ impl Run<'_> {
 
     /// Miners beyond what pools, registrations, owners and their own scale allow.
     pub(super) fn reclaim_over_caps(&mut self) {
-        for miner in self
-            .state
-            .miners_by_key
-            .values()
-            .copied()
-            .collect::<Vec<_>>()
-        {
+        for miner in self.state.miners_by_key.values().copied().collect::<Vec<_>>() {
             let row = &self.state.miners[miner];
             let Some(object) = &row.object else { continue };
             let surplus = row.active().saturating_sub(object.replicas);
@@ -139,13 +120,7 @@ impl Run<'_> {
             let excess = Excess { gpus, watts: 0 };
             self.shed(&[Scope::Miner(miner)], excess, ReclaimReason::ScaledDown);
         }
-        for id in self
-            .state
-            .registrations_by_key
-            .values()
-            .copied()
-            .collect::<Vec<_>>()
-        {
+        for id in self.state.registrations_by_key.values().copied().collect::<Vec<_>>() {
             let Some(standing) = self.standings.get(&id) else {
                 continue;
             };
@@ -163,33 +138,18 @@ impl Run<'_> {
                 held_gpus += self.state.registrations[id].held.active_gpus;
                 held_watts += self.state.registrations[id].held.active_watts;
             }
-            let scopes: Vec<_> = owner
-                .registrations
-                .iter()
-                .map(|&id| Scope::Registration(id))
-                .collect();
+            let scopes: Vec<_> =
+                owner.registrations.iter().map(|&id| Scope::Registration(id)).collect();
             let (gpus, watts) = (owner.gpus, owner.watts);
             self.shed_over(&scopes, held_gpus, gpus, held_watts, watts);
         }
-        for id in self
-            .state
-            .pools_by_name
-            .values()
-            .copied()
-            .collect::<Vec<_>>()
-        {
+        for id in self.state.pools_by_name.values().copied().collect::<Vec<_>>() {
             let row = &self.state.pools[id];
             let Some(pool) = &row.object else { continue };
             let gpus = pool.max_gpus.unwrap_or(u32::MAX);
             let watts = pool.power_budget_watts.unwrap_or(u64::MAX);
             let held = row.held;
-            self.shed_over(
-                &[Scope::Pool(id)],
-                held.active_gpus,
-                gpus,
-                held.active_watts,
-                watts,
-            );
+            self.shed_over(&[Scope::Pool(id)], held.active_gpus, gpus, held.active_watts, watts);
         }
     }
 
@@ -201,28 +161,16 @@ impl Run<'_> {
         held_watts: u64,
         watts: u64,
     ) {
-        let over = Excess {
-            gpus: held_gpus.saturating_sub(gpus),
-            watts: 0,
-        };
+        let over = Excess { gpus: held_gpus.saturating_sub(gpus), watts: 0 };
         let shed = self.shed(scopes, over, ReclaimReason::GpuLimit);
         let held_watts = held_watts.saturating_sub(shed.watts);
-        let over = Excess {
-            gpus: 0,
-            watts: held_watts.saturating_sub(watts),
-        };
+        let over = Excess { gpus: 0, watts: held_watts.saturating_sub(watts) };
         self.shed(scopes, over, ReclaimReason::PowerBudget);
     }
 
     /// Restores the idle reserve of the pools.
     pub(super) fn reclaim_for_headroom(&mut self) {
-        for id in self
-            .state
-            .pools_by_name
-            .values()
-            .copied()
-            .collect::<Vec<_>>()
-        {
+        for id in self.state.pools_by_name.values().copied().collect::<Vec<_>>() {
             if !matches!(self.modes.get(&id), Some(Mode::Fill(_) | Mode::Keep(_))) {
                 continue;
             }
@@ -230,10 +178,7 @@ impl Run<'_> {
             let Some(pool) = &row.object else { continue };
             let wanted = pool.headroom.of(row.sums.usable);
             let missing = wanted.saturating_sub(row.sums.free + row.sums.coming);
-            let excess = Excess {
-                gpus: missing,
-                watts: 0,
-            };
+            let excess = Excess { gpus: missing, watts: 0 };
             self.shed(&[Scope::Pool(id)], excess, ReclaimReason::Headroom);
         }
     }
@@ -276,9 +221,7 @@ impl Run<'_> {
         }
         while shed.gpus < excess.gpus || shed.watts < excess.watts {
             by_miner.retain(|(_, pods)| !pods.is_empty());
-            let weakest = by_miner
-                .iter_mut()
-                .min_by(|(a, _), (b, _)| self.by_claim(*a, *b));
+            let weakest = by_miner.iter_mut().min_by(|(a, _), (b, _)| self.by_claim(*a, *b));
             let Some(pod) = weakest.and_then(|(_, pods)| pods.pop()) else {
                 break;
             };
@@ -295,20 +238,14 @@ impl Run<'_> {
         let (Some(node), Some((.., pool))) = (row.node, lease(row)) else {
             return false;
         };
-        self.state
-            .host_in(node, pool)
-            .is_some_and(|host| host.open && host.idle() >= 0)
+        self.state.host_in(node, pool).is_some_and(|host| host.open && host.idle() >= 0)
     }
 
     /// Stops the miners that stand in the way of reservations.
     pub(super) fn reclaim_for_reservations(&mut self) {
         for (_, node) in self.state.short.iter().copied().collect::<Vec<_>>() {
             let row = &self.state.nodes[node];
-            let jobs = row
-                .holds
-                .iter()
-                .filter(|hold| hold.reserved)
-                .map(|hold| hold.job);
+            let jobs = row.holds.iter().filter(|hold| hold.reserved).map(|hold| hold.job);
             let first = jobs.min_by_key(|&job| job_order(self.state, job));
             let beneficiary = first.map(|job| self.state.jobs.name(job).clone());
             for index in 0..self.state.nodes[node].hosts.len() {
@@ -352,8 +289,7 @@ impl Run<'_> {
         let victims = if whole_node {
             self.miners_on(node)
         } else {
-            self.victims(node, resource, need)
-                .unwrap_or_else(|| self.miners_on(node))
+            self.victims(node, resource, need).unwrap_or_else(|| self.miners_on(node))
         };
         for pod in victims {
             self.evict(pod, ReclaimReason::AiDemand, beneficiary);
@@ -378,9 +314,7 @@ impl Run<'_> {
                 _ => Ordering::Equal,
             };
             let youngest_first = row_b.pod.created.cmp(&row_a.pod.created);
-            by_claim
-                .then(youngest_first)
-                .then_with(|| row_a.pod.key.cmp(&row_b.pod.key))
+            by_claim.then(youngest_first).then_with(|| row_a.pod.key.cmp(&row_b.pod.key))
         });
         pods
     }
@@ -413,10 +347,7 @@ impl Run<'_> {
             let index = enough.or_else(|| {
                 (0..candidates.len()).rev().max_by_key(|&index| {
                     let freed = frees(candidates[index]);
-                    (
-                        freed.gpus.min(left.gpus),
-                        freed.cpu_milli.min(left.cpu_milli),
-                    )
+                    (freed.gpus.min(left.gpus), freed.cpu_milli.min(left.cpu_milli))
                 })
             })?;
             let victim = candidates.remove(index);

@@ -20,9 +20,7 @@ impl Run<'_> {
             let Some(object) = &row.object else { continue };
             for host in row.hosts.iter().filter(|host| host.open) {
                 let free = host.bucket().free;
-                let whole = object
-                    .quarantined_until
-                    .is_some_and(|until| self.now < until);
+                let whole = object.quarantined_until.is_some_and(|until| self.now < until);
                 let slots = object.quarantined_slots.iter();
                 let slots = slots.filter(|(_, until)| self.now < *until).count() as u32;
                 *quarantined.entry(host.pool).or_default() +=
@@ -34,19 +32,13 @@ impl Run<'_> {
             let pool = row.object.as_ref()?;
             let sums = row.sums;
             let headroom = pool.headroom.of(sums.usable).min(sums.free);
-            let quarantined = quarantined
-                .get(id)
-                .copied()
-                .unwrap_or_default()
-                .min(sums.free - headroom);
+            let quarantined =
+                quarantined.get(id).copied().unwrap_or_default().min(sums.free - headroom);
             let overlap = row
                 .lost_to
                 .iter()
                 .next()
-                .map(|(pool, nodes)| Reason::Overlapping {
-                    pool: pool.clone(),
-                    nodes: *nodes,
-                });
+                .map(|(pool, nodes)| Reason::Overlapping { pool: pool.clone(), nodes: *nodes });
             Some(PoolReport {
                 pool: name.clone(),
                 nodes: sums.hosts,
@@ -93,11 +85,7 @@ impl Run<'_> {
         let report = |(key, id): (&crate::model::Name, _)| {
             let standing = self.standings.get(id)?;
             let held = self.state.registrations[*id].held;
-            let state = standing
-                .held_back
-                .as_ref()
-                .unwrap_or(&standing.state)
-                .clone();
+            let state = standing.held_back.as_ref().unwrap_or(&standing.state).clone();
             Some(RegistrationReport {
                 registration: key.clone(),
                 state,
@@ -105,21 +93,14 @@ impl Run<'_> {
                 watts: held.watts(),
             })
         };
-        self.state
-            .registrations_by_key
-            .iter()
-            .filter_map(report)
-            .collect()
+        self.state.registrations_by_key.iter().filter_map(report).collect()
     }
 
     pub(super) fn report_miners(&self) -> Vec<MinerReport> {
         let report = |(key, &id): (&crate::model::Name, &Id<_>)| {
             let row = &self.state.miners[id];
             let wanted = row.object.as_ref().map_or(0, |miner| miner.replicas);
-            let outcome = self
-                .outcomes
-                .get(&id)
-                .and_then(|outcome| outcome.reason.clone());
+            let outcome = self.outcomes.get(&id).and_then(|outcome| outcome.reason.clone());
             let reason = outcome.unwrap_or_else(|| self.silent_reason(id));
             MinerReport {
                 miner: key.clone(),
@@ -141,9 +122,7 @@ impl Run<'_> {
             candidate.pools.iter().find(observes).copied()
         });
         match observing {
-            Some(pool) => Reason::PoolObserves {
-                pool: self.state.pools.name(pool).clone(),
-            },
+            Some(pool) => Reason::PoolObserves { pool: self.state.pools.name(pool).clone() },
             None => Reason::Running,
         }
     }
@@ -159,11 +138,7 @@ impl Run<'_> {
                     _ => Reason::Running,
                 }
             });
-            reports.push(JobReport {
-                job: key.clone(),
-                bound: row.bound_total,
-                reason,
-            });
+            reports.push(JobReport { job: key.clone(), bound: row.bound_total, reason });
         }
         reports
     }
@@ -172,31 +147,18 @@ impl Run<'_> {
         let report = |(key, &id): (&crate::model::Name, &Id<_>)| {
             let pod = &self.state.pods[id].pod;
             let reason = match &pod.role {
-                Role::Other {
-                    preemption: Preemption::Never,
-                    ..
-                } => Reason::NotPreempting,
-                Role::Other {
-                    preemption: Preemption::ByDaylight { .. },
-                    ..
-                } => {
+                Role::Other { preemption: Preemption::Never, .. } => Reason::NotPreempting,
+                Role::Other { preemption: Preemption::ByDaylight { .. }, .. } => {
                     let gpus = pod.gpus.iter().map(|(_, count)| count).sum();
                     if self.state.pods[id].nominated.is_some() {
                         Reason::WaitingForDrain { gpus }
                     } else {
-                        Reason::WaitingForCapacity {
-                            gpus,
-                            available: 0,
-                            at: None,
-                        }
+                        Reason::WaitingForCapacity { gpus, available: 0, at: None }
                     }
                 }
                 _ => Reason::SchedulerDecides,
             };
-            PodReport {
-                pod: key.clone(),
-                reason,
-            }
+            PodReport { pod: key.clone(), reason }
         };
         self.state.waiting.iter().map(report).collect()
     }

@@ -57,12 +57,7 @@ impl Run<'_> {
             let gpus = host.bucket().available();
             let capacity = self.state.capacity(id);
             let usable = allowed.is_none_or(|allowed| allowed.contains(&id))
-                && Available {
-                    gpus: host.allocatable,
-                    beside: capacity,
-                }
-                .workers(job)
-                    > 0;
+                && Available { gpus: host.allocatable, beside: capacity }.workers(job) > 0;
             if usable {
                 let beside = capacity - row.used.fixed - row.used.claimed;
                 available.insert(id, Available { gpus, beside });
@@ -143,11 +138,7 @@ fn workers_on(run: &Run<'_>, id: Id<JobRow>) -> Vec<(Id<NodeRow>, u32)> {
     let row = &run.state.jobs[id];
     let mut workers: FxHashMap<Id<NodeRow>, u32> = row.bound.clone();
     for &node in &row.holds {
-        for hold in run.state.nodes[node]
-            .holds
-            .iter()
-            .filter(|hold| hold.job == id)
-        {
+        for hold in run.state.nodes[node].holds.iter().filter(|hold| hold.job == id) {
             *workers.entry(node).or_default() += hold.workers;
         }
     }

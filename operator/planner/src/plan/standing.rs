@@ -12,10 +12,10 @@ use crate::state::{Held, PoolRow, RegistrationRow};
 use crate::time::{Timestamp, WindowState};
 
 /// A reading older than this does not let more miners start.
-const METER_STALE: Duration = Duration::from_secs(300);
+const METER_STALE: Duration = Duration::from_mins(5);
 
 /// A miner is granted only if the energy left lets it run so long.
-const ENERGY_AHEAD: Duration = Duration::from_secs(600);
+const ENERGY_AHEAD: Duration = Duration::from_mins(10);
 
 /// Whether a pool mines now.
 #[derive(Clone, Debug)]
@@ -77,13 +77,7 @@ enum Energy {
 impl Run<'_> {
     /// Finds out which pools mine and which registrations are in force.
     pub(super) fn judge(&mut self) {
-        for id in self
-            .state
-            .pools_by_name
-            .values()
-            .copied()
-            .collect::<Vec<_>>()
-        {
+        for id in self.state.pools_by_name.values().copied().collect::<Vec<_>>() {
             let mode = self.mode(id);
             self.modes.insert(id, mode);
         }
@@ -111,25 +105,18 @@ impl Run<'_> {
         let Some(pool) = self.state.pools[id].object.clone() else {
             return Mode::Stop(
                 ReclaimReason::PoolDrained,
-                Reason::PoolUnknown {
-                    pool: self.state.pools.name(id).clone(),
-                },
+                Reason::PoolUnknown { pool: self.state.pools.name(id).clone() },
             );
         };
         if let Some(stop) = &self.state.emergency_stop {
-            let reason = Reason::EmergencyStop {
-                by: stop.by.clone(),
-                reason: stop.reason.clone(),
-            };
+            let reason = Reason::EmergencyStop { by: stop.by.clone(), reason: stop.reason.clone() };
             return Mode::Stop(ReclaimReason::EmergencyStop, reason);
         }
         if let Some(horizon) = pool.windows.horizon() {
             self.wake(horizon);
         }
         if pool.policy == MiningPolicy::Drain {
-            let reason = Reason::Draining {
-                pool: pool.name.clone(),
-            };
+            let reason = Reason::Draining { pool: pool.name.clone() };
             return Mode::Stop(ReclaimReason::PoolDrained, reason);
         }
         if let Some(problem) = pool.problem {
@@ -172,9 +159,7 @@ impl Run<'_> {
         let class = self.state.classes.get(&object.class);
         let (class_name, registration) = (object.class.clone(), object.key.clone());
         let mut standing = Standing {
-            state: Reason::Active {
-                until: object.valid_until,
-            },
+            state: Reason::Active { until: object.valid_until },
             reclaim: None,
             held_back: None,
             rank: class.map_or(0, |class| class.rank),
@@ -195,30 +180,22 @@ impl Run<'_> {
             Some(ClassAssignment::IdleOnly) => None,
         };
         let inactive = match object.approval {
-            _ if object.problem.is_some() => object
-                .problem
-                .clone()
-                .map(|problem| Reason::Invalid { problem }),
+            _ if object.problem.is_some() => {
+                object.problem.clone().map(|problem| Reason::Invalid { problem })
+            }
             Approval::Pending => Some(Reason::AwaitingApproval { registration }),
             Approval::Voided => Some(Reason::ApprovalVoided { registration }),
             approval @ (Approval::Rejected | Approval::Suspended | Approval::Revoked) => {
-                Some(Reason::NotApproved {
-                    registration,
-                    approval,
-                })
+                Some(Reason::NotApproved { registration, approval })
             }
             Approval::Approved if self.now < object.valid_from => {
                 self.wake(object.valid_from);
-                Some(Reason::NotYetValid {
-                    registration,
-                    from: object.valid_from,
-                })
+                Some(Reason::NotYetValid { registration, from: object.valid_from })
             }
             // Miners have stopped by the end, so they are told a drain earlier.
-            Approval::Approved if self.now >= object.valid_until - drain => Some(Reason::Expired {
-                registration,
-                at: object.valid_until,
-            }),
+            Approval::Approved if self.now >= object.valid_until - drain => {
+                Some(Reason::Expired { registration, at: object.valid_until })
+            }
             Approval::Approved => {
                 self.wake(object.valid_until - drain);
                 None
@@ -242,20 +219,17 @@ impl Run<'_> {
 
     fn add_to_owner(&mut self, id: Id<RegistrationRow>, object: &Registration) {
         let Some(owner) = &object.owner else { return };
-        let entry = self
-            .owners
-            .entry(owner.clone())
-            .or_insert_with(|| OwnerStanding {
-                gpus: u32::MAX,
-                watts: u64::MAX,
-                energy_watts: u64::MAX,
-                registrations: Vec::new(),
-                energy_mj: None,
-                used_mj: 0,
-                metered_until: None,
-                metered: true,
-                held: Held::default(),
-            });
+        let entry = self.owners.entry(owner.clone()).or_insert_with(|| OwnerStanding {
+            gpus: u32::MAX,
+            watts: u64::MAX,
+            energy_watts: u64::MAX,
+            registrations: Vec::new(),
+            energy_mj: None,
+            used_mj: 0,
+            metered_until: None,
+            metered: true,
+            held: Held::default(),
+        });
         let limits = &object.owner_limits;
         entry.gpus = entry.gpus.min(limits.gpus.unwrap_or(u32::MAX));
         entry.watts = entry.watts.min(limits.watts.unwrap_or(u64::MAX));
@@ -285,23 +259,13 @@ impl Run<'_> {
         owners.sort();
         for name in owners {
             let owner = self.owners[&name].clone();
-            let usage = owner
-                .metered_until
-                .filter(|_| owner.metered)
-                .map(|metered_until| Usage {
-                    metered_until,
-                    millijoules: owner.used_mj,
-                    peak_watts: None,
-                });
-            let keys = owner
-                .registrations
-                .iter()
-                .map(|&id| self.state.registrations.name(id));
-            let drain = keys
-                .filter_map(|key| drains.get(key))
-                .max()
-                .copied()
-                .unwrap_or_default();
+            let usage = owner.metered_until.filter(|_| owner.metered).map(|metered_until| Usage {
+                metered_until,
+                millijoules: owner.used_mj,
+                peak_watts: None,
+            });
+            let keys = owner.registrations.iter().map(|&id| self.state.registrations.name(id));
+            let drain = keys.filter_map(|key| drains.get(key)).max().copied().unwrap_or_default();
             let energy = self.energy(owner.energy_mj, usage, owner.held.active_watts, drain);
             if let Energy::Carries(watts) = energy
                 && let Some(owner) = self.owners.get_mut(&name)
@@ -339,11 +303,11 @@ impl Run<'_> {
         let left = limit.saturating_sub(usage.millijoules);
         let age = self.now.since(usage.metered_until);
         let projected = |ahead: Duration| u128::from(watts) * (age + drain + ahead).as_millis();
-        if watts > 0 {
+        if let Some(lasts) = left.checked_div(watts) {
             if projected(Duration::ZERO) >= u128::from(left) {
                 return Energy::UsedUp;
             }
-            self.wake(usage.metered_until + Duration::from_millis(left / watts) - drain);
+            self.wake(usage.metered_until + Duration::from_millis(lasts) - drain);
         }
         if age > METER_STALE {
             return Energy::Stale(usage.metered_until);
@@ -374,17 +338,12 @@ fn apply_energy(standing: &mut Standing, energy: &Energy, key: &Name) {
             standing.state = Reason::EnergyLimit { registration };
         }
         Energy::Stale(metered_until) => {
-            standing.held_back = Some(Reason::MeterStale {
-                registration,
-                metered_until: *metered_until,
-            });
+            standing.held_back =
+                Some(Reason::MeterStale { registration, metered_until: *metered_until });
         }
     }
 }
 
 fn closed(pool: Name, opens: Option<Timestamp>) -> Mode {
-    Mode::Stop(
-        ReclaimReason::WindowClosed,
-        Reason::WindowClosed { pool, opens },
-    )
+    Mode::Stop(ReclaimReason::WindowClosed, Reason::WindowClosed { pool, opens })
 }

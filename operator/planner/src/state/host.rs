@@ -329,10 +329,7 @@ impl Buckets {
             }
         }
         if filed.fillable {
-            self.fillable
-                .entry(filed.bucket.free)
-                .or_default()
-                .insert(at);
+            self.fillable.entry(filed.bucket.free).or_default().insert(at);
         }
     }
 

@@ -122,16 +122,7 @@ impl State {
             left -= workers;
             if workers > 0 {
                 let resource = resource.clone();
-                promises.insert(
-                    node,
-                    Hold {
-                        job: id,
-                        workers,
-                        shape,
-                        resource,
-                        reserved,
-                    },
-                );
+                promises.insert(node, Hold { job: id, workers, shape, resource, reserved });
             }
         }
         promises

@@ -96,10 +96,7 @@ pub(crate) struct MinerRow {
 impl MinerRow {
     /// Replicas that run on in a pool.
     pub(crate) fn active_in(&self, pool: Id<PoolRow>) -> u32 {
-        self.by_pool
-            .iter()
-            .find(|(id, _)| *id == pool)
-            .map_or(0, |(_, count)| *count)
+        self.by_pool.iter().find(|(id, _)| *id == pool).map_or(0, |(_, count)| *count)
     }
 
     fn count_active(&mut self, pool: Id<PoolRow>, gpus: u32, add: bool) {
@@ -190,14 +187,8 @@ pub(crate) struct PodRow {
 /// The rows that a pod's role names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RoleIds {
-    Miner {
-        miner: Id<MinerRow>,
-        registration: Id<RegistrationRow>,
-        pool: Id<PoolRow>,
-    },
-    Worker {
-        job: Id<JobRow>,
-    },
+    Miner { miner: Id<MinerRow>, registration: Id<RegistrationRow>, pool: Id<PoolRow> },
+    Worker { job: Id<JobRow> },
     Other,
 }
 
@@ -242,37 +233,17 @@ pub(crate) struct State {
 impl State {
     /// A state of a whole site.
     pub(crate) fn new(snapshot: Snapshot) -> Self {
-        let mut state = Self {
-            emergency_stop: snapshot.emergency_stop,
-            ..Self::default()
-        };
+        let mut state = Self { emergency_stop: snapshot.emergency_stop, ..Self::default() };
         let mut nodes = snapshot.nodes;
         nodes.sort_by(|a, b| a.name.cmp(&b.name)); // so that each is appended to the order
-        nodes
-            .into_iter()
-            .for_each(|node| state.apply(Delta::Node(node)));
-        snapshot
-            .pools
-            .into_iter()
-            .for_each(|pool| state.apply(Delta::Pool(pool)));
-        snapshot
-            .classes
-            .into_iter()
-            .for_each(|class| state.apply(Delta::Class(class)));
+        nodes.into_iter().for_each(|node| state.apply(Delta::Node(node)));
+        snapshot.pools.into_iter().for_each(|pool| state.apply(Delta::Pool(pool)));
+        snapshot.classes.into_iter().for_each(|class| state.apply(Delta::Class(class)));
         let registrations = snapshot.registrations.into_iter();
         registrations.for_each(|registration| state.apply(Delta::Registration(registration)));
-        snapshot
-            .miners
-            .into_iter()
-            .for_each(|miner| state.apply(Delta::Miner(miner)));
-        snapshot
-            .jobs
-            .into_iter()
-            .for_each(|job| state.apply(Delta::Job(job)));
-        snapshot
-            .pods
-            .into_iter()
-            .for_each(|pod| state.apply(Delta::Pod(pod)));
+        snapshot.miners.into_iter().for_each(|miner| state.apply(Delta::Miner(miner)));
+        snapshot.jobs.into_iter().for_each(|job| state.apply(Delta::Job(job)));
+        snapshot.pods.into_iter().for_each(|pod| state.apply(Delta::Pod(pod)));
         state
     }
 
@@ -290,8 +261,7 @@ impl State {
             Delta::PoolGone(name) => self.remove_pool(&name),
             Delta::Registration(registration) => {
                 let id = self.registrations.entry(&registration.key);
-                self.registrations_by_key
-                    .insert(registration.key.clone(), id);
+                self.registrations_by_key.insert(registration.key.clone(), id);
                 self.registrations[id].object = Some(registration);
             }
             Delta::RegistrationGone(key) => {
@@ -351,9 +321,7 @@ impl State {
 
     fn mark_nodes_of(&mut self, pool: Id<PoolRow>) {
         let nodes: Vec<_> = self.pools[pool].claims.iter().copied().collect();
-        nodes
-            .into_iter()
-            .for_each(|node| self.mark(node, Stale::Pools));
+        nodes.into_iter().for_each(|node| self.mark(node, Stale::Pools));
     }
 
     // A row that nothing names any more is dropped, so that names that come

@@ -22,10 +22,7 @@ impl State {
         let old = self.nodes[id].object.replace(node);
         let new = self.nodes[id].object.as_ref();
         let resources = |node: &Node| -> Vec<Name> {
-            node.gpus
-                .iter()
-                .map(|(resource, _)| resource.clone())
-                .collect()
+            node.gpus.iter().map(|(resource, _)| resource.clone()).collect()
         };
         let placed = |node: &Node| (node.pools.clone(), resources(node));
         let moved = old.as_ref().map(placed) != new.map(placed);
@@ -129,10 +126,7 @@ impl State {
 
     /// The host of a resource on a node.
     pub(crate) fn host(&self, node: Id<NodeRow>, resource: &str) -> Option<&Host> {
-        self.nodes[node]
-            .hosts
-            .iter()
-            .find(|host| *host.resource == *resource)
+        self.nodes[node].hosts.iter().find(|host| *host.resource == *resource)
     }
 
     /// The host of a pool on a node.
@@ -166,15 +160,10 @@ impl State {
         }
         // Claims stay as they are booked by membership, so that a pool that
         // changes or comes later finds its nodes.
-        let memberships = self.nodes[id]
-            .object
-            .as_ref()
-            .map(|node| node.pools.clone());
+        let memberships = self.nodes[id].object.as_ref().map(|node| node.pools.clone());
         let memberships = memberships.unwrap_or_default();
-        let claimed: Vec<_> = memberships
-            .iter()
-            .map(|membership| self.pools.entry(&membership.pool))
-            .collect();
+        let claimed: Vec<_> =
+            memberships.iter().map(|membership| self.pools.entry(&membership.pool)).collect();
         let before: Vec<_> = std::mem::take(&mut self.nodes[id].claims);
         for &pool in &before {
             if !claimed.contains(&pool) {
@@ -220,15 +209,10 @@ impl State {
             let Some((node, pool)) = row.object.as_ref().zip(pool) else {
                 continue;
             };
-            let gpus = node
-                .gpus
-                .iter()
-                .find(|(resource, _)| *resource == host.resource);
+            let gpus = node.gpus.iter().find(|(resource, _)| *resource == host.resource);
             host.allocatable = gpus.map_or(0, |(_, count)| *count);
-            let tolerated = node
-                .pools
-                .iter()
-                .any(|member| member.pool == pool.name && member.tolerated);
+            let tolerated =
+                node.pools.iter().any(|member| member.pool == pool.name && member.tolerated);
             host.open = tolerated && node.condition == NodeCondition::Ready;
             host.fillable = node.shrunk_at.is_none()
                 && !(node.autoscaled && pool.autoscaled_nodes == AutoscaledNodes::Skip);
@@ -250,11 +234,7 @@ impl State {
             used.claimed += Amounts::of(&hold.shape, hold.workers);
             if let Some(host) = hosts.iter_mut().find(|host| host.resource == hold.resource) {
                 let gpus = hold.shape.gpus * hold.workers;
-                *(if hold.reserved {
-                    &mut host.reserved
-                } else {
-                    &mut host.expected
-                }) += gpus;
+                *(if hold.reserved { &mut host.reserved } else { &mut host.expected }) += gpus;
             }
         }
         let at = (row.order, id);
@@ -297,14 +277,11 @@ impl State {
 
     /// Allocatable CPU, memory and pod slots of a node.
     pub(crate) fn capacity(&self, id: Id<NodeRow>) -> Amounts {
-        self.nodes[id]
-            .object
-            .as_ref()
-            .map_or_else(Amounts::default, |node| Amounts {
-                cpu_milli: node.cpu_milli.cast_signed(),
-                memory: node.memory.cast_signed(),
-                pods: i64::from(node.pod_slots),
-            })
+        self.nodes[id].object.as_ref().map_or_else(Amounts::default, |node| Amounts {
+            cpu_milli: node.cpu_milli.cast_signed(),
+            memory: node.memory.cast_signed(),
+            pods: i64::from(node.pod_slots),
+        })
     }
 
     fn unfile(&mut self, id: Id<NodeRow>) {
@@ -330,11 +307,7 @@ fn by_the_clock(node: &Node) -> bool {
 }
 
 fn amounts(cpu_milli: u64, memory: u64) -> Amounts {
-    Amounts {
-        cpu_milli: cpu_milli.cast_signed(),
-        memory: memory.cast_signed(),
-        pods: 1,
-    }
+    Amounts { cpu_milli: cpu_milli.cast_signed(), memory: memory.cast_signed(), pods: 1 }
 }
 
 fn count_pod(row: &PodRow, hosts: &mut [Host], used: &mut NodeUse) {

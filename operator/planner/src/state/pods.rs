@@ -24,33 +24,18 @@ impl State {
             None => pod.nominated.as_ref().map(|name| self.node_entry(name)),
         };
         let role = match &pod.role {
-            Role::Miner {
-                miner,
-                registration,
-                pool,
-                ..
-            } => RoleIds::Miner {
+            Role::Miner { miner, registration, pool, .. } => RoleIds::Miner {
                 miner: self.miners.entry(miner),
                 registration: self.registrations.entry(registration),
                 pool: self.pools.entry(pool),
             },
-            Role::Worker { job } => RoleIds::Worker {
-                job: self.jobs.entry(job),
-            },
+            Role::Worker { job } => RoleIds::Worker { job: self.jobs.entry(job) },
             Role::Other { .. } => RoleIds::Other,
         };
         let key = pod.key.clone();
-        let row = PodRow {
-            pod,
-            node,
-            nominated,
-            role,
-        };
-        let id = if named {
-            self.pods.insert(&key, row)
-        } else {
-            self.pods.insert_unnamed(&key, row)
-        };
+        let row = PodRow { pod, node, nominated, role };
+        let id =
+            if named { self.pods.insert(&key, row) } else { self.pods.insert_unnamed(&key, row) };
         if let Some(node) = node {
             self.nodes[node].pods.push(id);
             self.mark(node, Stale::Counts);
@@ -79,11 +64,7 @@ impl State {
             self.mark(node, Stale::Counts);
         }
         match row.role {
-            RoleIds::Miner {
-                miner,
-                registration,
-                pool,
-            } => {
+            RoleIds::Miner { miner, registration, pool } => {
                 self.forget_miner(miner);
                 self.forget_registration(registration);
                 self.forget_pool(pool);
@@ -121,19 +102,10 @@ impl State {
         let row = &self.pods[id];
         let gpus = row.gpus();
         match (row.role, &row.pod.role) {
-            (
-                RoleIds::Miner {
-                    miner,
-                    registration,
-                    pool,
-                },
-                &Role::Miner { watts, .. },
-            ) => {
+            (RoleIds::Miner { miner, registration, pool }, &Role::Miner { watts, .. }) => {
                 let deleting = row.pod.deleting;
                 self.pools[pool].held.change(gpus, watts, deleting, add);
-                self.registrations[registration]
-                    .held
-                    .change(gpus, watts, deleting, add);
+                self.registrations[registration].held.change(gpus, watts, deleting, add);
                 let miner = &mut self.miners[miner];
                 if add {
                     miner.pods.insert(id);
@@ -194,12 +166,7 @@ impl State {
         let RoleIds::Miner { miner, pool, .. } = row.role else {
             return None;
         };
-        let Role::Miner {
-            revision,
-            pool: pool_name,
-            ..
-        } = &row.pod.role
-        else {
+        let Role::Miner { revision, pool: pool_name, .. } = &row.pod.role else {
             return None;
         };
         let Some(object) = &self.miners[miner].object else {
@@ -213,8 +180,6 @@ impl State {
         let node = row.node?;
         // A node that is gone takes its pods along.
         self.nodes[node].object.as_ref()?;
-        self.host_in(node, pool)
-            .is_none()
-            .then_some(ReclaimReason::PoolDrained)
+        self.host_in(node, pool).is_none().then_some(ReclaimReason::PoolDrained)
     }
 }

@@ -58,11 +58,7 @@ pub(crate) struct Table<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self {
-            ids: FxHashMap::default(),
-            rows: Vec::new(),
-            free: Vec::new(),
-        }
+        Self { ids: FxHashMap::default(), rows: Vec::new(), free: Vec::new() }
     }
 }
 
@@ -106,15 +102,12 @@ impl<T> Table<T> {
     /// All rows, in no order that may decide anything.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Id<T>, &Name, &T)> {
         self.rows.iter().enumerate().filter_map(|(index, row)| {
-            row.as_ref()
-                .map(|(name, row)| (Id(index as u32, PhantomData), name, row))
+            row.as_ref().map(|(name, row)| (Id(index as u32, PhantomData), name, row))
         })
     }
 
     fn row(&self, id: Id<T>) -> &(Name, T) {
-        self.rows[id.0 as usize]
-            .as_ref()
-            .expect("an id is used only while its row lives")
+        self.rows[id.0 as usize].as_ref().expect("an id is used only while its row lives")
     }
 }
 
@@ -138,9 +131,6 @@ impl<T> std::ops::Index<Id<T>> for Table<T> {
 
 impl<T> std::ops::IndexMut<Id<T>> for Table<T> {
     fn index_mut(&mut self, id: Id<T>) -> &mut T {
-        &mut self.rows[id.0 as usize]
-            .as_mut()
-            .expect("an id is used only while its row lives")
-            .1
+        &mut self.rows[id.0 as usize].as_mut().expect("an id is used only while its row lives").1
     }
 }
