@@ -41,6 +41,10 @@ const (
 	exitAnnotation = "daylight.dev/simulated-exit"
 )
 
+// outageAnnotation, "true" on a node: its kubelet is away, and its pods stay
+// as they are.
+const outageAnnotation = "daylight.dev/simulated-outage"
+
 const (
 	exitTerminated = 128 + 15 // died of SIGTERM
 	exitKilled     = 128 + 9  // died of SIGKILL
@@ -117,13 +121,10 @@ func simulatePods(ctx context.Context, kubeconfig string, workers int) error {
 	}
 
 	if _, err := nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(object any) {
-			onNode, err := s.pods.IndexKeys(byNode, object.(*corev1.Node).Name)
-			if err != nil {
-				return
-			}
-			for _, key := range onNode {
-				s.queue.Add(key)
+		AddFunc: func(object any) { s.arrived(object.(*corev1.Node)) },
+		UpdateFunc: func(old, object any) {
+			if isAway(old.(*corev1.Node)) && !isAway(object.(*corev1.Node)) {
+				s.arrived(object.(*corev1.Node))
 			}
 		},
 	}); err != nil {
@@ -153,6 +154,19 @@ func simulatePods(ctx context.Context, kubeconfig string, workers int) error {
 	s.queue.ShutDown()
 	return nil
 }
+
+// arrived looks at the pods that waited for their node.
+func (s *podSimulator) arrived(node *corev1.Node) {
+	keys, err := s.pods.IndexKeys(byNode, node.Name)
+	if err != nil {
+		return
+	}
+	for _, key := range keys {
+		s.queue.Add(key)
+	}
+}
+
+func isAway(node *corev1.Node) bool { return node.Annotations[outageAnnotation] == "true" }
 
 // withoutManagedFields leaves out what is of no use here and large.
 func withoutManagedFields(object any) (any, error) {
@@ -224,10 +238,12 @@ func (s *podSimulator) step(ctx context.Context, key string) error {
 		return err
 	}
 	pod := object.(*corev1.Pod)
-	node, exists, err := s.nodes.GetByKey(pod.Spec.NodeName)
-	if err != nil || !exists {
-		return err // no kubelet without a node; the node's arrival comes back here
+	// There is no kubelet without a node. The node's arrival comes back here.
+	found, exists, err := s.nodes.GetByKey(pod.Spec.NodeName)
+	if err != nil || !exists || isAway(found.(*corev1.Node)) {
+		return err
 	}
+	node := found.(*corev1.Node)
 	s.mu.Lock()
 	m := s.seen[pod.UID]
 	s.mu.Unlock()
@@ -251,7 +267,7 @@ func (s *podSimulator) step(ctx context.Context, key string) error {
 	}
 	status := change(pod, time.Now())
 	if status.Phase == corev1.PodRunning {
-		s.address(pod, node.(*corev1.Node), status)
+		s.address(pod, node, status)
 	}
 	if err := s.acted(pod, s.report(ctx, pod, status)); err != nil {
 		return err

@@ -1,0 +1,43 @@
+use std::fmt;
+
+/// A part of the control plane, each a process of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Component {
+    /// etcd: a single member, on a loopback port.
+    Etcd,
+    /// kube-apiserver: TLS, RBAC, the default admission plugins.
+    ApiServer,
+    /// kube-controller-manager: all its default controllers.
+    ControllerManager,
+    /// kube-scheduler, with its default profile.
+    Scheduler,
+    /// kwok for the nodes, and the testbed's own loop for the pods on them.
+    Kwok,
+}
+
+impl Component {
+    /// Each component, in the order in which they start.
+    pub const ALL: [Self; 5] =
+        [Self::Etcd, Self::ApiServer, Self::ControllerManager, Self::Scheduler, Self::Kwok];
+
+    /// The program in the testbed's binary.
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::ApiServer => "kube-apiserver",
+            Self::ControllerManager => "kube-controller-manager",
+            Self::Scheduler => "kube-scheduler",
+            Self::Kwok => "simulated-nodes",
+        }
+    }
+}
+
+impl fmt::Display for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kwok => "kwok",
+            other => other.program(),
+        })
+    }
+}

@@ -1,0 +1,683 @@
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::binary::Programs;
+use crate::certificates::{Authority, Identity};
+use crate::error::{Error, Result};
+use crate::nodes::is_ready;
+use crate::options::{ClientRate, Options};
+use crate::process::{self, Process};
+use crate::scratch::{self, Scratch};
+use crate::{Component, Nodes, kubeconfig};
+
+const POLL: Duration = Duration::from_millis(25);
+/// How many of the testbed's own requests are under way at once.
+const CONCURRENCY: usize = 64;
+/// How often a start is tried over when another program took one of its ports.
+const TRIES: usize = 4;
+
+/// A running control plane. It ends when this is dropped.
+pub struct ControlPlane {
+    options: Options,
+    programs: Programs,
+    files: Files,
+    ports: Ports,
+    client: Client,
+    processes: Mutex<BTreeMap<Component, Process>>,
+    /// Last, so that it goes when the processes are gone.
+    scratch: Scratch,
+}
+
+/// The files that the components and clients are started with.
+#[derive(Debug)]
+struct Files {
+    authority: PathBuf,
+    authority_der: Vec<u8>,
+    server: Identity,
+    service_account_key: PathBuf,
+    service_account_public_key: PathBuf,
+    admin: PathBuf,
+    controller_manager: PathBuf,
+    scheduler: PathBuf,
+    kwok: PathBuf,
+    logs: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    etcd: u16,
+    etcd_peer: u16,
+    api_server: u16,
+    controller_manager: u16,
+    scheduler: u16,
+    kwok: u16,
+}
+
+impl ControlPlane {
+    /// Starts one, and waits until it is ready: the API server answers, and
+    /// pods can be created in the namespace `default`.
+    pub async fn start(options: Options) -> Result<Self> {
+        let components = options.components.clone();
+        let programs = tokio::task::spawn_blocking(move || Programs::find(components))
+            .await
+            .map_err(|error| Error::Io {
+                doing: "finding the programs",
+                path: "testbed".into(),
+                source: std::io::Error::other(error),
+            })??;
+        let mut tries = 1;
+        loop {
+            match Self::start_once(&options, &programs).await {
+                Err(Error::Ended { log, .. })
+                    if tries < TRIES && log.contains("address already in use") =>
+                {
+                    tries += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn start_once(options: &Options, programs: &Programs) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let ports = Ports::choose()?;
+        let files = Files::new(&scratch, &ports)?;
+        let client = client(&files.admin).await?;
+        let this = Self {
+            options: options.clone(),
+            programs: programs.clone(),
+            files,
+            ports,
+            client,
+            processes: Mutex::default(),
+            scratch,
+        };
+        this.start_component(Component::Etcd).await?;
+        this.start_component(Component::ApiServer).await?;
+        futures::future::try_join_all(
+            this.options
+                .components
+                .iter()
+                .filter(|component| **component > Component::ApiServer)
+                .map(|component| this.start_component(*component)),
+        )
+        .await?;
+        if this.options.components.contains(&Component::ControllerManager) {
+            this.wait_for_service_account().await?;
+        }
+        Ok(this)
+    }
+
+    /// A client with all rights (of the group `system:masters`).
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The path of a kubeconfig with all rights.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.files.admin
+    }
+
+    /// The API server's address: `https://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        self.ports.api_server_url()
+    }
+
+    /// A directory that goes with the control plane. Its parts' logs are in
+    /// `logs` there.
+    pub fn directory(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// A component's log.
+    pub fn log(&self, component: Component) -> PathBuf {
+        self.files.logs.join(format!("{component}.log"))
+    }
+
+    /// A component's process, if it runs.
+    pub fn process_id(&self, component: Component) -> Option<u32> {
+        self.processes().get(&component).map(Process::id)
+    }
+
+    /// How much memory a component has resident, in bytes, if it runs.
+    pub fn resident_memory(&self, component: Component) -> Option<u64> {
+        process::resident_memory(self.process_id(component)?)
+    }
+
+    /// A kubeconfig for another user, with the rights that the cluster's roles
+    /// give to `user` and `group`.
+    pub async fn client_for(&self, user: &str) -> Result<Client> {
+        let mut config = config(&self.files.admin).await?;
+        config.auth_info.impersonate = Some(user.to_owned());
+        Client::try_from(config).map_err(Error::request("making a client"))
+    }
+
+    /// Runs the real kubectl against this control plane. That it ran says
+    /// nothing about its success: see the output's status, or use
+    /// [`Self::kubectl_ok`].
+    pub async fn kubectl<I, S>(&self, arguments: I) -> Result<Output>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        self.tool("kubectl", arguments, "").await.map(|(_, output)| output)
+    }
+
+    /// Runs kubectl, which must succeed, and returns what it printed.
+    pub async fn kubectl_ok<I, S>(&self, arguments: I) -> Result<String>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let (said, output) = self.tool("kubectl", arguments, "").await?;
+        succeeded("kubectl", said, output)
+    }
+
+    /// Applies these manifests (YAML, also several documents) with kubectl.
+    pub async fn apply(&self, manifests: &str) -> Result<String> {
+        let (said, output) = self.tool("kubectl", ["apply", "-f", "-"], manifests).await?;
+        succeeded("kubectl", said, output)
+    }
+
+    /// Runs the real helm against this control plane, with caches of its own.
+    /// See [`Self::kubectl`].
+    pub async fn helm<I, S>(&self, arguments: I) -> Result<Output>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        self.tool("helm", arguments, "").await.map(|(_, output)| output)
+    }
+
+    /// Runs helm, which must succeed, and returns what it printed.
+    pub async fn helm_ok<I, S>(&self, arguments: I) -> Result<String>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let (said, output) = self.tool("helm", arguments, "").await?;
+        succeeded("helm", said, output)
+    }
+
+    /// Sets what kubectl, helm and programs that read `KUBECONFIG` need to
+    /// work on this control plane, and nothing of the user's.
+    pub fn environment(&self) -> Vec<(&'static str, PathBuf)> {
+        let directory = self.directory();
+        vec![
+            ("KUBECONFIG", self.files.admin.clone()),
+            ("KUBECACHEDIR", directory.join("kubectl-cache")),
+            ("KUBERC", PathBuf::from("off")),
+            ("HELM_CACHE_HOME", directory.join("helm/cache")),
+            ("HELM_CONFIG_HOME", directory.join("helm/config")),
+            ("HELM_DATA_HOME", directory.join("helm/data")),
+        ]
+    }
+
+    /// Creates nodes, and waits until they are ready and, where the controller
+    /// manager runs, no longer tainted as new. Returns their names.
+    pub async fn create_nodes(&self, nodes: &Nodes) -> Result<Vec<String>> {
+        let api: Api<Node> = Api::all(self.client());
+        stream::iter(nodes.objects().map(|node| {
+            let api = api.clone();
+            async move { api.create(&PostParams::default(), &node).await }
+        }))
+        .buffer_unordered(CONCURRENCY)
+        .try_for_each(|_| async { Ok(()) })
+        .await
+        .map_err(Error::request("creating nodes"))?;
+
+        let names: Vec<String> = nodes.names().collect();
+        let begun = Instant::now();
+        loop {
+            let all = api
+                .list(&ListParams::default().match_any())
+                .await
+                .map_err(Error::request("listing nodes"))?;
+            let ready: std::collections::BTreeSet<&str> = all
+                .iter()
+                .filter(|node| is_ready(node))
+                .filter_map(|node| node.metadata.name.as_deref())
+                .collect();
+            let missing = names.iter().filter(|name| !ready.contains(name.as_str())).count();
+            if missing == 0 {
+                return Ok(names);
+            }
+            if begun.elapsed() > self.options.start_timeout {
+                let (wanted, after) = (names.len(), begun.elapsed());
+                return Err(Error::NodesNotReady { wanted, missing, after });
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Sets a node's kubelet away, or brings it back. Away: the node is
+    /// `NotReady` at once (without the 50 s that the controller manager
+    /// takes to notice), and its pods stay as they are, also when deleted.
+    pub async fn set_outage(&self, node: &str, away: bool) -> Result<()> {
+        let api: Api<Node> = Api::all(self.client());
+        let annotation = json!({ "metadata": { "annotations": {
+            "daylight.dev/simulated-outage": away.then_some("true"),
+        }}});
+        api.patch(node, &PatchParams::default(), &Patch::Merge(&annotation))
+            .await
+            .map_err(Error::request("annotating a node"))?;
+        let (status, reason) =
+            if away { ("False", "KubeletAway") } else { ("True", "KubeletReady") };
+        let now = k8s_openapi::jiff::Timestamp::now();
+        let condition = json!({ "status": { "conditions": [{
+            "type": "Ready", "status": status, "reason": reason,
+            "lastHeartbeatTime": now, "lastTransitionTime": now,
+        }]}});
+        api.patch_status(node, &PatchParams::default(), &Patch::Strategic(&condition))
+            .await
+            .map_err(Error::request("setting a node's readiness"))?;
+        Ok(())
+    }
+
+    /// Starts a component that does not run, and waits until it is ready.
+    pub async fn start_component(&self, component: Component) -> Result<()> {
+        let log = self.log(component);
+        if self.process_id(component).is_some() {
+            return Err(Error::Component { component, state: "is running already" });
+        }
+        process::empty(&log);
+        if component == Component::Kwok {
+            self.forget_leases().await?;
+        }
+        let command = self.command(component)?;
+        let process = Process::start(component, command, &log)?;
+        self.processes().insert(component, process);
+        self.wait_until_ready(component).await
+    }
+
+    /// Stops a component as an administrator would: it may finish what it is
+    /// at.
+    pub async fn stop_component(&self, component: Component) -> Result<()> {
+        self.take(component)?.stop().await;
+        Ok(())
+    }
+
+    /// Kills a component, as the kernel does when memory is short.
+    pub fn kill_component(&self, component: Component) -> Result<()> {
+        drop(self.take(component)?);
+        Ok(())
+    }
+
+    /// Stops the API server, starts it again on the same port, and waits until
+    /// it is ready.
+    pub async fn restart_api_server(&self) -> Result<()> {
+        self.stop_component(Component::ApiServer).await?;
+        self.start_component(Component::ApiServer).await
+    }
+
+    /// Ends everything, and removes its files. Dropping the control plane does
+    /// the same, but holds up its thread for it.
+    pub async fn stop(self) {
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
+    }
+
+    fn processes(&self) -> MutexGuard<'_, BTreeMap<Component, Process>> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, component: Component) -> Result<Process> {
+        self.processes()
+            .remove(&component)
+            .ok_or(Error::Component { component, state: "is not running" })
+    }
+
+    async fn tool<I, S>(
+        &self,
+        program: &'static str,
+        arguments: I,
+        input: &str,
+    ) -> Result<(String, Output)>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let mut command = self.programs.tool(program)?;
+        command.args(arguments).envs(self.environment());
+        let said = command
+            .get_args()
+            .skip(usize::from(matches!(self.programs, Programs::Binary(_))))
+            .map(OsStr::to_string_lossy)
+            .collect::<Vec<_>>()
+            .join(" ");
+        let failed = || Error::io("running", program);
+        let mut child = tokio::process::Command::from(command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed())?;
+        let stdin = child.stdin.take();
+        let write = async {
+            if let Some(mut stdin) = stdin {
+                // One that needs no input may be gone already.
+                let _ = stdin.write_all(input.as_bytes()).await;
+            }
+        };
+        let ((), output) = tokio::join!(write, child.wait_with_output());
+        Ok((said, output.map_err(failed())?))
+    }
+
+    fn command(&self, component: Component) -> Result<Command> {
+        let mut command = self.programs.server(component.program())?;
+        let files = &self.files;
+        let ports = &self.ports;
+        let flag = |name: &str, value: &dyn AsRef<OsStr>| {
+            let mut flag = std::ffi::OsString::from(format!("--{name}="));
+            flag.push(value.as_ref());
+            flag
+        };
+        // What the two clients that are also servers have in common.
+        let serving = |kubeconfig: &PathBuf, port: u16, rate: ClientRate| {
+            vec![
+                flag("kubeconfig", kubeconfig),
+                flag("authentication-kubeconfig", kubeconfig),
+                flag("authorization-kubeconfig", kubeconfig),
+                flag("tls-cert-file", &files.server.certificate),
+                flag("tls-private-key-file", &files.server.key),
+                flag("bind-address", &"127.0.0.1"),
+                flag("secure-port", &port.to_string()),
+                flag("kube-api-qps", &rate.qps.to_string()),
+                flag("kube-api-burst", &rate.burst.to_string()),
+                flag("leader-elect", &"false"),
+            ]
+        };
+        let loopback = |port: u16| format!("http://127.0.0.1:{port}");
+        let arguments = match component {
+            Component::Etcd => {
+                let (clients, peers) = (loopback(ports.etcd), loopback(ports.etcd_peer));
+                let mut arguments = vec![
+                    flag("data-dir", &self.directory().join("etcd")),
+                    flag("listen-client-urls", &clients),
+                    flag("advertise-client-urls", &clients),
+                    flag("listen-peer-urls", &peers),
+                    flag("initial-advertise-peer-urls", &peers),
+                    flag("initial-cluster", &format!("default={peers}")),
+                    flag("quota-backend-bytes", &"8589934592"),
+                    flag("log-level", &"warn"),
+                ];
+                if !self.options.fsync {
+                    arguments.push("--unsafe-no-fsync".into());
+                }
+                arguments
+            }
+            Component::ApiServer => {
+                let mut arguments = vec![
+                    flag("etcd-servers", &loopback(ports.etcd)),
+                    flag("bind-address", &"127.0.0.1"),
+                    flag("advertise-address", &"127.0.0.1"),
+                    flag("secure-port", &ports.api_server.to_string()),
+                    flag("tls-cert-file", &files.server.certificate),
+                    flag("tls-private-key-file", &files.server.key),
+                    flag("client-ca-file", &files.authority),
+                    flag("authorization-mode", &"RBAC"),
+                    flag("service-account-issuer", &"https://kubernetes.default.svc"),
+                    flag("service-account-key-file", &files.service_account_public_key),
+                    flag("service-account-signing-key-file", &files.service_account_key),
+                    flag("service-cluster-ip-range", &"10.0.0.0/16"),
+                    flag("allow-privileged", &"true"),
+                    // A loopback address cannot be an endpoint of the service
+                    // `kubernetes`, and nothing here looks for one.
+                    flag("endpoint-reconciler-type", &"none"),
+                    flag("max-requests-inflight", &"2000"),
+                    flag("max-mutating-requests-inflight", &"1000"),
+                ];
+                if !self.options.components.contains(&Component::ControllerManager) {
+                    arguments.push(flag("disable-admission-plugins", &"TaintNodesByCondition"));
+                }
+                arguments
+            }
+            Component::ControllerManager => {
+                let mut arguments = serving(
+                    &files.controller_manager,
+                    ports.controller_manager,
+                    self.options.controller_manager_rate,
+                );
+                arguments.extend([
+                    flag("use-service-account-credentials", &"true"),
+                    flag("service-account-private-key-file", &files.service_account_key),
+                    flag("root-ca-file", &files.authority),
+                ]);
+                arguments
+            }
+            Component::Scheduler => {
+                serving(&files.scheduler, ports.scheduler, self.options.scheduler_rate)
+            }
+            Component::Kwok => {
+                let config = self.directory().join("kwok.yaml");
+                scratch::write(&config, include_str!("kwok.yaml"))?;
+                vec![
+                    flag("kubeconfig", &files.kwok),
+                    flag("config", &config),
+                    flag("server-address", &format!("127.0.0.1:{}", ports.kwok)),
+                    flag(
+                        "node-lease-duration-seconds",
+                        &self.options.node_lease.as_secs().to_string(),
+                    ),
+                    flag("v", &"WARN"),
+                ]
+            }
+        };
+        command.args(arguments);
+        if let Some(gates) = self.options.feature_gates.get(&component) {
+            command.arg(flag("feature-gates", &gates.join(",")));
+        }
+        command.args(self.options.flags.get(&component).into_iter().flatten());
+        command.current_dir(self.directory());
+        Ok(command)
+    }
+
+    async fn wait_until_ready(&self, component: Component) -> Result<()> {
+        let begun = Instant::now();
+        let secure = match component {
+            Component::ControllerManager => Some((self.ports.controller_manager, "/healthz")),
+            Component::Scheduler => Some((self.ports.scheduler, "/readyz")),
+            Component::ApiServer => Some((self.ports.api_server, "/readyz")),
+            Component::Etcd | Component::Kwok => None,
+        };
+        let client = match secure {
+            None => None,
+            Some((port, _)) => Some(self.probe_client(port)?),
+        };
+        loop {
+            self.processes()
+                .get_mut(&component)
+                .ok_or(Error::Component { component, state: "is not running" })?
+                .check()?;
+            let ready = match (&client, secure) {
+                (Some(client), Some((_, path))) => answers_securely(client, path).await,
+                _ if component == Component::Etcd => answers(self.ports.etcd, "/health").await,
+                _ => answers(self.ports.kwok, "/healthz").await,
+            };
+            if ready {
+                return Ok(());
+            }
+            if begun.elapsed() > self.options.start_timeout {
+                let process = self.take(component)?;
+                return Err(process.not_ready(begun.elapsed()));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// A client without rights, for a component's health.
+    fn probe_client(&self, port: u16) -> Result<Client> {
+        let url = format!("https://127.0.0.1:{port}");
+        let mut config = Config::new(url.parse().unwrap_or_default());
+        config.root_cert = Some(vec![self.files.authority_der.clone()]);
+        config.connect_timeout = Some(Duration::from_secs(2));
+        config.read_timeout = Some(Duration::from_secs(2));
+        Client::try_from(config).map_err(Error::request("making a client"))
+    }
+
+    /// The controller manager creates it. No pod can be created before.
+    async fn wait_for_service_account(&self) -> Result<()> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), "default");
+        let begun = Instant::now();
+        while accounts.get_metadata("default").await.is_err() {
+            if begun.elapsed() > self.options.start_timeout {
+                let process = self.take(Component::ControllerManager)?;
+                return Err(process.not_ready(begun.elapsed()));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// kwok holds its nodes by leases, and waits for those of a predecessor
+    /// to run out.
+    async fn forget_leases(&self) -> Result<()> {
+        let leases: Api<Lease> = Api::namespaced(self.client(), "kube-node-lease");
+        match leases.delete_collection(&DeleteParams::default(), &ListParams::default()).await {
+            Err(error) if !is_not_found(&error) => {
+                Err(Error::request("removing node leases")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for ControlPlane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlPlane")
+            .field("url", &self.url())
+            .field("directory", &self.directory())
+            .field("processes", &*self.processes())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        // All at once, then wait for each.
+        let mut processes = std::mem::take(&mut *self.processes());
+        for process in processes.values_mut() {
+            process.kill();
+        }
+    }
+}
+
+impl Ports {
+    /// Free ports. Another program may take one before it is used; then the
+    /// start is tried over.
+    fn choose() -> Result<Self> {
+        let failed = |error| Error::io("finding a free port", "127.0.0.1")(error);
+        let listeners = (0..6)
+            .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+            .collect::<std::io::Result<Vec<_>>>()
+            .map_err(failed)?;
+        let port = |index: usize| {
+            listeners[index].local_addr().map(|address| address.port()).map_err(failed)
+        };
+        Ok(Self {
+            etcd: port(0)?,
+            etcd_peer: port(1)?,
+            api_server: port(2)?,
+            controller_manager: port(3)?,
+            scheduler: port(4)?,
+            kwok: port(5)?,
+        })
+    }
+
+    fn api_server_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.api_server)
+    }
+}
+
+impl Files {
+    fn new(scratch: &Scratch, ports: &Ports) -> Result<Self> {
+        let directory = scratch.directory("pki")?;
+        let authority = Authority::new(&directory)?;
+        let url = ports.api_server_url();
+        let client = |file: &str, user: &str, group: Option<&str>| {
+            let identity = authority.client(file, user, group)?;
+            let path = scratch.path().join(format!("{file}.kubeconfig"));
+            kubeconfig::write(&path, &url, &authority, &identity)
+        };
+        let (service_account_key, service_account_public_key) = authority.service_account_key()?;
+        Ok(Self {
+            server: authority.server()?,
+            service_account_key,
+            service_account_public_key,
+            admin: client("admin", "admin", Some("system:masters"))?,
+            controller_manager: client(
+                "controller-manager",
+                "system:kube-controller-manager",
+                None,
+            )?,
+            scheduler: client("scheduler", "system:kube-scheduler", None)?,
+            kwok: client("kwok", "kwok", Some("system:masters"))?,
+            logs: scratch.directory("logs")?,
+            authority_der: authority.der,
+            authority: authority.certificate,
+        })
+    }
+}
+
+async fn config(kubeconfig: &Path) -> Result<Config> {
+    let file = Kubeconfig::read_from(kubeconfig)?;
+    Ok(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)
+}
+
+async fn client(kubeconfig: &Path) -> Result<Client> {
+    Client::try_from(config(kubeconfig).await?).map_err(Error::request("making a client"))
+}
+
+async fn answers_securely(client: &Client, path: &str) -> bool {
+    let Ok(request) = http::Request::get(path).body(Vec::new()) else { return false };
+    client.request_text(request).await.is_ok()
+}
+
+/// Whether a GET to a loopback port is answered with success.
+async fn answers(port: u16, path: &str) -> bool {
+    let get = async {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    match tokio::time::timeout(Duration::from_secs(2), get).await {
+        Ok(Ok(answer)) => answer.get(9..12) == Some(b"200"),
+        _ => false,
+    }
+}
+
+fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+fn succeeded(program: &'static str, arguments: String, output: Output) -> Result<String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    match output.status.success() {
+        true => Ok(text(&output.stdout)),
+        false => Err(Error::Command {
+            program,
+            arguments,
+            status: output.status,
+            stderr: text(&output.stderr),
+        }),
+    }
+}

@@ -1,0 +1,83 @@
+//! Where a control plane keeps its files, and that none are left behind.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::error::{Error, Result};
+
+const PREFIX: &str = "daylight-testbed-";
+const LOCK: &str = "in-use";
+
+/// A temporary directory that is removed when this is dropped, and by the
+/// next control plane if this process was killed.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    directory: TempDir,
+    /// Held for as long as the directory is in use.
+    _lock: File,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Result<Self> {
+        let parent = std::env::temp_dir();
+        remove_abandoned(&parent);
+        let directory = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .tempdir_in(&parent)
+            .map_err(Error::io("making a directory", &parent))?;
+        let path = directory.path().join(LOCK);
+        let lock = File::create(&path).map_err(Error::io("creating", &path))?;
+        lock.lock().map_err(Error::io("locking", &path))?;
+        Ok(Self { directory, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A directory in this one.
+    pub(crate) fn directory(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path().join(name);
+        fs::create_dir_all(&path).map_err(Error::io("making a directory", &path))?;
+        Ok(path)
+    }
+}
+
+/// Removes what control planes of killed processes have left: the directories
+/// whose lock nobody holds, unless they are so young that it may not be held
+/// yet. Best effort: another process may be at it too.
+fn remove_abandoned(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        if let Ok(lock) = File::open(entry.path().join(LOCK))
+            && age(&lock).is_some_and(|age| age > Duration::from_secs(60))
+            && lock.try_lock().is_ok()
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn age(file: &File) -> Option<Duration> {
+    file.metadata().ok()?.modified().ok()?.elapsed().ok()
+}
+
+/// Writes a file that only this user can read: many of them are keys.
+pub(crate) fn write(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(contents.as_ref()))
+        .map_err(Error::io("writing", path))
+}
