@@ -32,9 +32,10 @@ impl Programs {
     /// makes or has made.
     pub fn find(components: impl IntoIterator<Item = Component>) -> Result<Self> {
         if let Some(path) = set(BINARY) {
-            return match path.is_file() {
-                true => Ok(Self::Binary(path)),
-                false => Err(Error::NoBinary { path }),
+            return if path.is_file() {
+                Ok(Self::Binary(path))
+            } else {
+                Err(Error::NoBinary { path })
             };
         }
         if let Some(directory) = set(ASSETS)
@@ -77,9 +78,10 @@ impl Programs {
     fn asset(&self, program: &'static str) -> Result<PathBuf> {
         let (Self::Binary(directory) | Self::Assets(directory)) = self;
         let path = directory.join(program);
-        match path.is_file() {
-            true => Ok(path),
-            false => Err(Error::NoProgram { program, directory: directory.clone() }),
+        if path.is_file() {
+            Ok(path)
+        } else {
+            Err(Error::NoProgram { program, directory: directory.clone() })
         }
     }
 }
@@ -87,7 +89,7 @@ impl Programs {
 /// Runs its arguments and waits for them; ends them when standard input does.
 const UNTIL_STDIN_CLOSES: &str = r#"
 exec 3<&0
-"$@" 3<&- </dev/null &
+"$@" <&3 3<&- &
 server=$!
 { cat <&3 >/dev/null; kill -TERM $server; sleep 3; kill -KILL $server; } 2>/dev/null &
 exec 3<&- </dev/null
@@ -165,7 +167,8 @@ fn digest(files: &[PathBuf]) -> Result<String> {
         hash.update(&contents);
     }
     hash.update(std::env::consts::ARCH);
-    Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    let start = hash.finalize().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    Ok(format!("{start:016x}"))
 }
 
 fn compile(sources: &Path, output: &Path) -> Result<()> {
@@ -218,9 +221,10 @@ fn check_go(module: &str) -> Result<()> {
             .map_while(|part| part.parse().ok())
             .collect()
     };
-    match numbers(&found) >= numbers(&needed) {
-        true => Ok(()),
-        false => Err(Error::GoTooOld { found, needed }),
+    if numbers(&found) >= numbers(&needed) {
+        Ok(())
+    } else {
+        Err(Error::GoTooOld { found, needed })
     }
 }
 
@@ -232,7 +236,7 @@ fn directive<'module>(module: &'module str, word: &str) -> Option<&'module str> 
 /// No symbol table, and the versions that the programs call themselves, which
 /// their makers' builds set in the same way.
 fn linker_flags(module: &str) -> String {
-    let mut flags = "-s -w".to_owned();
+    let mut flags = vec!["-s -w".to_owned()];
     let kubernetes = directive(module, "k8s.io/kubernetes ").unwrap_or_default();
     let mut numbers = kubernetes.trim_start_matches('v').split('.');
     let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
@@ -244,13 +248,13 @@ fn linker_flags(module: &str) -> String {
             ("gitCommit", ""),
             ("gitTreeState", "clean"),
         ] {
-            flags += &format!(" -X {package}.{name}={value}");
+            flags.push(format!("-X {package}.{name}={value}"));
         }
     }
     if let Some(helm) = directive(module, "helm.sh/helm/v4 ") {
-        flags += &format!(" -X helm.sh/helm/v4/internal/version.version={helm}");
+        flags.push(format!("-X helm.sh/helm/v4/internal/version.version={helm}"));
     }
-    flags
+    flags.join(" ")
 }
 
 /// Runs `go`, gives each line of its standard error to `each`, and returns its

@@ -186,13 +186,13 @@ impl ControlPlane {
         S: AsRef<OsStr>,
     {
         let (said, output) = self.tool("kubectl", arguments, "").await?;
-        succeeded("kubectl", said, output)
+        succeeded("kubectl", said, &output)
     }
 
     /// Applies these manifests (YAML, also several documents) with kubectl.
     pub async fn apply(&self, manifests: &str) -> Result<String> {
         let (said, output) = self.tool("kubectl", ["apply", "-f", "-"], manifests).await?;
-        succeeded("kubectl", said, output)
+        succeeded("kubectl", said, &output)
     }
 
     /// Runs the real helm against this control plane, with caches of its own.
@@ -212,7 +212,7 @@ impl ControlPlane {
         S: AsRef<OsStr>,
     {
         let (said, output) = self.tool("helm", arguments, "").await?;
-        succeeded("helm", said, output)
+        succeeded("helm", said, &output)
     }
 
     /// Sets what kubectl, helm and programs that read `KUBECONFIG` need to
@@ -303,7 +303,11 @@ impl ControlPlane {
         let command = self.command(component)?;
         let process = Process::start(component, command, &log)?;
         self.processes().insert(component, process);
-        self.wait_until_ready(component).await
+        let ready = self.wait_until_ready(component).await;
+        if ready.is_err() {
+            self.processes().remove(&component);
+        }
+        ready
     }
 
     /// Stops a component as an administrator would: it may finish what it is
@@ -514,11 +518,14 @@ impl ControlPlane {
                 return Ok(());
             }
             if begun.elapsed() > self.options.start_timeout {
-                let process = self.take(component)?;
-                return Err(process.not_ready(begun.elapsed()));
+                return Err(self.not_ready(component, begun.elapsed()));
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    fn not_ready(&self, component: Component, after: Duration) -> Error {
+        Error::NotReady { component, after, log: process::tail(&self.log(component)) }
     }
 
     /// A client without rights, for a component's health.
@@ -537,8 +544,7 @@ impl ControlPlane {
         let begun = Instant::now();
         while accounts.get_metadata("default").await.is_err() {
             if begun.elapsed() > self.options.start_timeout {
-                let process = self.take(Component::ControllerManager)?;
-                return Err(process.not_ready(begun.elapsed()));
+                return Err(self.not_ready(Component::ControllerManager, begun.elapsed()));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -669,15 +675,12 @@ fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-fn succeeded(program: &'static str, arguments: String, output: Output) -> Result<String> {
+fn succeeded(program: &'static str, arguments: String, output: &Output) -> Result<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-    match output.status.success() {
-        true => Ok(text(&output.stdout)),
-        false => Err(Error::Command {
-            program,
-            arguments,
-            status: output.status,
-            stderr: text(&output.stderr),
-        }),
+    if output.status.success() {
+        Ok(text(&output.stdout))
+    } else {
+        let (status, stderr) = (output.status, text(&output.stderr));
+        Err(Error::Command { program, arguments, status, stderr })
     }
 }

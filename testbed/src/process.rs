@@ -58,12 +58,7 @@ impl Process {
     }
 
     fn ended(&self, status: ExitStatus) -> Error {
-        Error::Ended { component: self.component, status, log: tail(&self.log, LOG_LINES) }
-    }
-
-    /// The error for a process that is not ready `after` its start.
-    pub(crate) fn not_ready(&self, after: Duration) -> Error {
-        Error::NotReady { component: self.component, after, log: tail(&self.log, LOG_LINES) }
+        Error::Ended { component: self.component, status, log: tail(&self.log) }
     }
 
     /// Ends the process in good order, or by SIGKILL where it takes too long.
@@ -93,13 +88,13 @@ impl Drop for Process {
 }
 
 /// The last lines of a file, or why there are none.
-pub(crate) fn tail(path: &Path, lines: usize) -> String {
+pub(crate) fn tail(path: &Path) -> String {
     match fs::read(path) {
         Err(error) => format!("(no log at {}: {error})", path.display()),
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
             let all: Vec<&str> = text.lines().collect();
-            all[all.len().saturating_sub(lines)..].join("\n")
+            all[all.len().saturating_sub(LOG_LINES)..].join("\n")
         }
     }
 }

@@ -56,7 +56,7 @@ fn remove_abandoned(parent: &Path) {
             continue;
         }
         if let Ok(lock) = File::open(entry.path().join(LOCK))
-            && age(&lock).is_some_and(|age| age > Duration::from_secs(60))
+            && age(&lock).is_some_and(|age| age > Duration::from_mins(1))
             && lock.try_lock().is_ok()
         {
             let _ = fs::remove_dir_all(entry.path());
