@@ -45,7 +45,7 @@ pub enum Action {
     Release {
         /// The job.
         job: Name,
-        /// The nodes to prefer; empty where the pool only observes.
+        /// The nodes to prefer; empty if it asks for no GPUs.
         placement: Vec<Placement>,
     },
     /// Suspend a job whose gang was not bound in time; it queues again.

@@ -302,7 +302,7 @@ pub enum JobState {
     },
     /// Its pods were let go to kube-scheduler.
     Released {
-        /// The nodes; empty where the pool only observes.
+        /// The nodes that it prefers.
         placement: Vec<Placement>,
         /// When.
         at: Timestamp,

@@ -330,12 +330,12 @@ impl Run<'_> {
                 }
             }
         }
+        let placement = self.placement(&placed);
         if observes {
             // Nothing is evicted in a pool that only observes; kube-scheduler
             // makes room.
-            self.release(id, &job, Vec::new());
+            self.release(id, &job, placement);
         } else {
-            let placement = self.placement(&placed);
             self.reserve_or_release(id, &job, placement, placed.displaced);
         }
         self.queue.reasons.remove(&id).unwrap_or(Reason::Running)

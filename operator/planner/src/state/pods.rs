@@ -123,7 +123,9 @@ impl State {
                 }
             }
             (RoleIds::Worker { job }, _) => {
-                if let Some(node) = row.node {
+                if row.pod.deleting {
+                    // It leaves: it is no part of the gang any more.
+                } else if let Some(node) = row.node {
                     self.count_bound(job, node, add);
                 } else if gpus > 0 && !starts(self.jobs[job].object.as_ref()) {
                     self.set_waiting(id, add);

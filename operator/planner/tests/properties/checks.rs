@@ -1,0 +1,507 @@
+//! The invariants, one function each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use daylight_planner::explain::{Action, Plan, Reason, ReclaimReason};
+use daylight_planner::model::*;
+use daylight_planner::time::WindowState;
+use proptest::prelude::*;
+
+use crate::world::{World, gpus, seconds};
+
+type Check = Result<(), TestCaseError>;
+
+fn granted(plan: &Plan) -> impl Iterator<Item = &daylight_planner::explain::Grant> {
+    plan.actions.iter().filter_map(|action| match action {
+        Action::Grant(grant) => Some(grant),
+        _ => None,
+    })
+}
+
+/// No GPU is assigned twice, AI comes before miners, and the positive list holds.
+pub(crate) fn grants(before: &World, after: &World, plan: &Plan) -> Check {
+    for grant in granted(plan) {
+        let pool = &after.pools[&grant.pool];
+        let node = &after.nodes[&grant.node];
+        prop_assert_eq!(
+            after.pool_of(node, &pool.resource).map(|pool| &pool.name),
+            Some(&grant.pool),
+            "the pool has the node"
+        );
+        prop_assert!(node.pools.iter().any(|m| m.pool == grant.pool && m.tolerated));
+        prop_assert_eq!(node.condition, NodeCondition::Ready);
+        prop_assert!(node.shrunk_at.is_none(), "a node that lost GPUs gets no miner");
+        prop_assert!(!node.autoscaled || pool.autoscaled_nodes == AutoscaledNodes::Use);
+        prop_assert!(node.quarantined_until.is_none_or(|until| after.now >= until));
+        prop_assert!(
+            node.quarantined_slots
+                .iter()
+                .all(|(slot, until)| *slot != grant.slot || after.now >= *until)
+        );
+        prop_assert!(node.ai_released_at.is_none_or(|at| after.now >= at + pool.idle_delay));
+        let idle = after.idle(&grant.node, &pool.resource);
+        let promised = i64::from(after.promised(&grant.node, &pool.resource));
+        prop_assert!(idle >= promised, "{} has {idle} idle, {promised} promised", grant.node);
+        let mut slots = BTreeSet::new();
+        let (mut cpu, mut pods) = (0, 0);
+        for pod in after.pods_on(&grant.node) {
+            if let Role::Miner { slot, .. } = &pod.role {
+                prop_assert!(slots.insert(*slot), "slot {slot} of {} is granted twice", grant.node);
+            }
+            cpu += pod.cpu_milli;
+            pods += 1;
+        }
+        prop_assert!(cpu <= node.cpu_milli && pods <= node.pod_slots, "{} is overfull", node.name);
+
+        prop_assert!(before.stop.is_none());
+        prop_assert_eq!(pool.policy, MiningPolicy::Fill);
+        let WindowState::Open(end) = pool.windows.at(after.now) else {
+            return Err(TestCaseError::fail("granted outside the window"));
+        };
+        prop_assert!(end.is_none_or(|end| after.now + pool.drain_timeout < end));
+        let miner = &after.miners[&grant.miner];
+        let registration = &after.registrations[&miner.registration];
+        prop_assert_eq!(registration.approval, Approval::Approved);
+        prop_assert!(registration.pools.contains(&grant.pool));
+        prop_assert!(after.now + miner.drain < registration.valid_until);
+        prop_assert_eq!(
+            after.classes.get(&registration.class).map(|class| class.assignment),
+            Some(ClassAssignment::IdleOnly)
+        );
+        prop_assert!(grant.until.is_none_or(
+            |until| until <= registration.valid_until && end.is_none_or(|end| until <= end)
+        ));
+        prop_assert!(registration.limits.energy_mj.is_none() || registration.usage.is_some());
+    }
+    for action in &plan.actions {
+        if let Action::Release { job, .. } | Action::Reserve { job, .. } = action {
+            let class = &after.jobs[job].class;
+            prop_assert_eq!(after.classes[class].assignment, ClassAssignment::Guaranteed);
+        }
+        if let Action::Release { job, placement } = action {
+            let job = &after.jobs[job];
+            for placement in placement {
+                let node = &after.nodes[&placement.node];
+                let pool = after.pool_of(node, &job.resource);
+                if pool.is_some_and(|pool| pool.policy == MiningPolicy::Observe) {
+                    continue;
+                }
+                let idle = after.idle(&placement.node, &job.resource);
+                prop_assert!(idle >= i64::from(placement.workers * job.shape.gpus));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// No miner is displaced without need.
+pub(crate) fn evictions(before: &World, plan: &Plan) -> Check {
+    let mut after = before.clone();
+    after.carry_out(plan);
+    let mut for_ai: BTreeMap<Name, Vec<&Pod>> = BTreeMap::new();
+    for action in &plan.actions {
+        let Action::Evict { pod, reason, beneficiary, .. } = action else { continue };
+        let pod = &before.pods[pod];
+        let Role::Miner { pool, registration, .. } = &pod.role else {
+            return Err(TestCaseError::fail("only miners are displaced"));
+        };
+        let pool = before.pools.get(pool);
+        match reason {
+            ReclaimReason::AiDemand => {
+                prop_assert!(beneficiary.is_some());
+                for_ai.entry(pod.node.clone().unwrap()).or_default().push(pod);
+            }
+            ReclaimReason::EmergencyStop => prop_assert!(before.stop.is_some()),
+            ReclaimReason::RegistrationInactive => {
+                let registration = before.registrations.get(registration);
+                let inactive = registration.is_none_or(|registration| {
+                    registration.approval != Approval::Approved
+                        || before.now + seconds(10) >= registration.valid_until
+                });
+                prop_assert!(inactive, "an active registration lost {}", pod.key);
+            }
+            ReclaimReason::WindowClosed => {
+                let closed = pool.is_some_and(|pool| match pool.windows.at(before.now) {
+                    WindowState::Closed(_) => true,
+                    WindowState::Open(end) => {
+                        end.is_some_and(|end| before.now + pool.drain_timeout >= end)
+                    }
+                });
+                prop_assert!(closed, "the window is open for {}", pod.key);
+            }
+            ReclaimReason::Rebalance => prop_assert!(beneficiary.is_some()),
+            _ => {}
+        }
+    }
+    for (node, pods) in for_ai {
+        let resource = &pods[0].gpus[0].0;
+        let object = &before.nodes[&node];
+        let pool = before.pool_of(object, resource).unwrap();
+        if pool.reclaim_unit == ReclaimUnit::Node {
+            continue;
+        }
+        // Without any one of them, what AI was promised here could not be had.
+        let fixed: u32 = after
+            .pods_on(&node)
+            .filter(|pod| matches!(pod.role, Role::Worker { .. } | Role::Other { .. }))
+            .map(|pod| gpus(pod, resource))
+            .sum();
+        let staying: u32 = after
+            .pods_on(&node)
+            .filter(|pod| matches!(pod.role, Role::Miner { .. }) && !pod.deleting)
+            .map(|pod| gpus(pod, resource))
+            .sum();
+        let promised: u32 =
+            after.promised(&node, resource) + plan_serves_pod(before, plan, &node, resource);
+        let smallest = pods.iter().map(|pod| gpus(pod, resource)).min().unwrap();
+        let allocatable = after.allocatable(&node, resource);
+        let tight_cpu = object.cpu_milli < 20_000;
+        prop_assert!(
+            tight_cpu || fixed + staying + smallest + promised > allocatable,
+            "a miner on {node} was displaced without need: {fixed} fixed, {staying} staying, \
+             {promised} promised of {allocatable}, smallest displaced {smallest}"
+        );
+    }
+    Ok(())
+}
+
+/// GPUs that pods which Daylight makes room for may take on a node.
+fn plan_serves_pod(before: &World, plan: &Plan, node: &Name, resource: &Name) -> u32 {
+    let mut served = BTreeSet::new();
+    for action in &plan.actions {
+        if let Action::Evict {
+            pod, beneficiary: Some(key), reason: ReclaimReason::AiDemand, ..
+        } = action
+            && before.pods[pod].node.as_ref() == Some(node)
+            && let Some(pod) = before.pods.get(key)
+        {
+            served.insert((pod.key.clone(), gpus(pod, resource)));
+        }
+    }
+    served.into_iter().map(|(_, gpus)| gpus).sum()
+}
+
+/// Caps hold: whatever is granted stays within all of them, pods that are
+/// stopping included; whatever runs on does so within all of them.
+pub(crate) fn caps(before: &World, after: &World, plan: &Plan) -> Check {
+    let _ = before;
+    let held = |filter: &dyn Fn(&Name, &Name) -> bool, stopping: bool| {
+        let (mut gpus, mut power) = (0, 0);
+        for pod in after.pods.values() {
+            if let Role::Miner { pool, registration, watts, .. } = &pod.role
+                && filter(pool, registration)
+                && (stopping || !pod.deleting)
+            {
+                gpus += pod.gpus.iter().map(|(_, count)| count).sum::<u32>();
+                power += watts;
+            }
+        }
+        (gpus, power)
+    };
+    for pool in after.pools.values() {
+        let in_pool = |of: &Name, _: &Name| *of == pool.name;
+        let grants = granted(plan).any(|grant| grant.pool == pool.name);
+        for (counts, (gpus, watts)) in
+            [(true, held(&in_pool, false)), (grants, held(&in_pool, true))]
+        {
+            if counts {
+                prop_assert!(pool.max_gpus.is_none_or(|max| gpus <= max), "{}: {gpus}", pool.name);
+                prop_assert!(pool.power_budget_watts.is_none_or(|budget| watts <= budget));
+            }
+        }
+    }
+    for registration in after.registrations.values() {
+        let of_it = |_: &Name, of: &Name| *of == registration.key;
+        let grants =
+            granted(plan).any(|grant| after.miners[&grant.miner].registration == registration.key);
+        for (counts, (gpus, watts)) in [(true, held(&of_it, false)), (grants, held(&of_it, true))] {
+            if counts {
+                prop_assert!(registration.limits.gpus.is_none_or(|max| gpus <= max));
+                prop_assert!(registration.limits.watts.is_none_or(|max| watts <= max));
+            }
+        }
+        let (_, watts) = held(&of_it, false);
+        if let (Some(limit), Some(usage)) = (registration.limits.energy_mj, registration.usage) {
+            let elapsed = after.now.since(usage.metered_until) + seconds(0);
+            let projected = u128::from(usage.millijoules) + u128::from(watts) * elapsed.as_millis();
+            prop_assert!(watts == 0 || projected <= u128::from(limit), "energy cap passed");
+        } else if registration.limits.energy_mj.is_some() {
+            prop_assert_eq!(held(&of_it, false).0, 0, "no meter, no mining");
+        }
+        if let (Some(owner), Some(max)) = (&registration.owner, registration.owner_limits.gpus) {
+            let of_owner = |_: &Name, of: &Name| {
+                after.registrations.get(of).is_some_and(|r| r.owner.as_ref() == Some(owner))
+            };
+            prop_assert!(held(&of_owner, false).0 <= max);
+        }
+    }
+    for miner in after.miners.values() {
+        let pods = after.pods.values().filter(
+            |pod| matches!(&pod.role, Role::Miner { miner: of, .. } if *of == miner.key && !pod.deleting),
+        );
+        prop_assert!(pods.count() as u32 <= miner.replicas);
+    }
+    Ok(())
+}
+
+/// Every object has an explanation, and one that waits says why.
+pub(crate) fn explanations(after: &World, plan: &Plan) -> Check {
+    prop_assert_eq!(plan.miners.len(), after.miners.len());
+    prop_assert_eq!(plan.jobs.len(), after.jobs.len());
+    prop_assert_eq!(plan.pools.len(), after.pools.len());
+    prop_assert_eq!(plan.registrations.len(), after.registrations.len());
+    for report in &plan.miners {
+        prop_assert!(
+            report.held + report.stopping >= report.wanted || report.reason != Reason::Running,
+            "{} waits without a reason",
+            report.miner
+        );
+        prop_assert!(!report.reason.to_string().is_empty());
+    }
+    for report in &plan.jobs {
+        if matches!(after.jobs[&report.job].state, JobState::Queued { .. }) {
+            prop_assert!(report.reason != Reason::Running, "{} waits without a reason", report.job);
+        }
+    }
+    for report in &plan.pools {
+        let gpus = report.gpus;
+        prop_assert_eq!(
+            gpus.total,
+            gpus.ai
+                + gpus.mining
+                + gpus.undeclared
+                + gpus.idle
+                + gpus.headroom
+                + gpus.unavailable
+                + gpus.quarantined
+        );
+    }
+    Ok(())
+}
+
+/// Where a miner waits for idle GPUs, there are none that it could have.
+pub(crate) fn no_idle_gpu_for_a_waiting_miner(world: &World, plan: &Plan) -> Check {
+    for report in &plan.miners {
+        let pods = |miner: &Name| {
+            world
+                .pods
+                .values()
+                .filter(|pod| matches!(&pod.role, Role::Miner { miner: of, .. } if of == miner))
+                .count() as u32
+        };
+        if pods(&report.miner) >= report.wanted
+            || !matches!(
+                report.reason,
+                Reason::WaitingForIdleGpus { .. } | Reason::NoNodeFits { .. }
+            )
+        {
+            continue;
+        }
+        let miner = &world.miners[&report.miner];
+        let registration = &world.registrations[&miner.registration];
+        for pool in registration.pools.iter().filter_map(|pool| world.pools.get(pool)) {
+            let open = pool.policy == MiningPolicy::Fill
+                && world.stop.is_none()
+                && matches!(pool.windows.at(world.now), WindowState::Open(end)
+                    if end.is_none_or(|end| world.now + pool.drain_timeout < end));
+            if !open {
+                continue;
+            }
+            if let Some(node) = world.nodes.values().find(|node| takes(world, node, pool, miner)) {
+                let free = free_in(world, pool);
+                let arriving: u32 = world
+                    .pods
+                    .values()
+                    .filter(|pod| {
+                        pod.node.is_none()
+                            && pod.nominated.is_none()
+                            && matches!(pod.role, Role::Other { .. })
+                            && world.now < pod.created + seconds(30)
+                    })
+                    .map(|pod| gpus(pod, &pool.resource))
+                    .sum();
+                let kept = headroom(world, pool) + i64::from(arriving) + claimed_for_pods(plan);
+                prop_assert!(
+                    free < i64::from(miner.shape.gpus) + kept
+                        || capped(world, pool, miner, registration),
+                    "{} waits for idle GPUs ({:?}), and {} has them",
+                    miner.key,
+                    report.reason,
+                    node.name
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// GPUs that the plan keeps for waiting pods it makes room for.
+fn claimed_for_pods(plan: &Plan) -> i64 {
+    plan.waiting_pods
+        .iter()
+        .map(|report| match report.reason {
+            Reason::WaitingForDrain { gpus } => i64::from(gpus),
+            _ => 0,
+        })
+        .sum()
+}
+
+fn takes(world: &World, node: &Node, pool: &Pool, miner: &Miner) -> bool {
+    let quarantined = node.quarantined_until.is_some_and(|until| world.now < until)
+        || node.quarantined_slots.iter().any(|(_, until)| world.now < *until);
+    let cpu: u64 = world.pods_on(&node.name).map(|pod| pod.cpu_milli).sum();
+    let promised_cpu: u64 = world
+        .jobs
+        .values()
+        .map(|job| u64::from(world.held_back(job, &node.name)) * job.shape.cpu_milli)
+        .sum::<u64>()
+        + world
+            .pods
+            .values()
+            .filter(|pod| pod.node.is_none() && pod.nominated.as_ref() == Some(&node.name))
+            .map(|pod| pod.cpu_milli)
+            .sum::<u64>();
+    node.condition == NodeCondition::Ready
+        && world.pool_of(node, &pool.resource).is_some_and(|of| of.name == pool.name)
+        && node.pools.iter().any(|m| m.pool == pool.name && m.tolerated)
+        && node.shrunk_at.is_none()
+        && !node.autoscaled
+        && !quarantined
+        && node.ai_released_at.is_none_or(|at| world.now >= at + pool.idle_delay)
+        && cpu + promised_cpu + miner.shape.cpu_milli <= node.cpu_milli
+        && world.idle(&node.name, &pool.resource)
+            >= i64::from(miner.shape.gpus + world.promised(&node.name, &pool.resource))
+        && slots_left(world, node, pool)
+}
+
+fn slots_left(world: &World, node: &Node, pool: &Pool) -> bool {
+    let taken = world.pods_on(&node.name).filter(|pod| matches!(pod.role, Role::Miner { .. }));
+    let taken: BTreeSet<u32> = taken
+        .filter_map(|pod| match &pod.role {
+            Role::Miner { slot, .. } => Some(*slot),
+            _ => None,
+        })
+        .collect();
+    (0..world.allocatable(&node.name, &pool.resource)).any(|slot| !taken.contains(&slot))
+}
+
+fn open_nodes<'a>(world: &'a World, pool: &'a Pool) -> impl Iterator<Item = &'a Node> {
+    world.nodes.values().filter(move |node| {
+        node.condition == NodeCondition::Ready
+            && world.pool_of(node, &pool.resource).is_some_and(|of| of.name == pool.name)
+            && node.pools.iter().any(|m| m.pool == pool.name && m.tolerated)
+    })
+}
+
+fn free_in(world: &World, pool: &Pool) -> i64 {
+    open_nodes(world, pool)
+        .map(|node| {
+            let promised = i64::from(world.promised(&node.name, &pool.resource));
+            (world.idle(&node.name, &pool.resource) - promised).max(0)
+        })
+        .sum()
+}
+
+fn headroom(world: &World, pool: &Pool) -> i64 {
+    let usable =
+        open_nodes(world, pool).map(|node| world.allocatable(&node.name, &pool.resource)).sum();
+    i64::from(pool.headroom.of(usable))
+}
+
+/// Whether a cap other than the one the plan named stands in the way.
+fn capped(world: &World, pool: &Pool, miner: &Miner, registration: &Registration) -> bool {
+    let held = |filter: &dyn Fn(&Name, &Name) -> bool| {
+        let (mut gpus, mut power) = (miner.shape.gpus, miner.watts);
+        for pod in world.pods.values() {
+            if let Role::Miner { pool, registration, watts, .. } = &pod.role
+                && filter(pool, registration)
+            {
+                gpus += pod.gpus.iter().map(|(_, count)| count).sum::<u32>();
+                power += watts;
+            }
+        }
+        (gpus, power)
+    };
+    let over = |(gpus, watts): (u32, u64), max: Option<u32>, budget: Option<u64>| {
+        max.is_some_and(|max| gpus > max) || budget.is_some_and(|budget| watts > budget)
+    };
+    over(held(&|of, _| *of == pool.name), pool.max_gpus, pool.power_budget_watts)
+        || over(
+            held(&|_, of| *of == registration.key),
+            registration.limits.gpus,
+            registration.limits.watts,
+        )
+        || registration.limits.energy_mj.is_some()
+        || world
+            .registrations
+            .values()
+            .any(|r| r.owner == registration.owner && r.owner_limits.gpus.is_some())
+}
+
+/// At rest, no miner waits in a pool where another of its rank has more than
+/// its share, to within one replica; single GPUs only, where nodes cannot
+/// stand in the way.
+pub(crate) fn shares_are_fair(world: &World, plan: &Plan) -> Check {
+    if world.pods.values().any(|pod| pod.deleting) {
+        return Ok(());
+    }
+    let rank = |miner: &Miner| {
+        let registration = &world.registrations.get(&miner.registration)?;
+        world.classes.get(&registration.class).map(|class| class.rank)
+    };
+    let held = |miner: &Name, only: Option<&Name>| {
+        let pods = world.pods.values().filter(|pod| match &pod.role {
+            Role::Miner { miner: of, pool, .. } => {
+                of == miner && only.is_none_or(|only| only == pool)
+            }
+            _ => false,
+        });
+        pods.map(|pod| pod.gpus[0].1).sum::<u32>()
+    };
+    for report in &plan.miners {
+        let contested = matches!(
+            report.reason,
+            Reason::WaitingForIdleGpus { .. } | Reason::PoolGpuLimit { .. }
+        );
+        let taker = &world.miners[&report.miner];
+        if !contested || taker.shape.gpus != 1 || taker.watts > 0 {
+            continue;
+        }
+        let pools = &world.registrations[&taker.registration].pools;
+        for donor in world.miners.values().filter(|donor| donor.shape.gpus == 1) {
+            if donor.key == taker.key || rank(donor) != rank(taker) {
+                continue;
+            }
+            let shared = pools.iter().filter_map(|pool| world.pools.get(pool)).any(|pool| {
+                pool.policy == MiningPolicy::Fill
+                    && pool.min_run_time.is_zero()
+                    && pool.power_budget_watts.is_none()
+                    && matches!(pool.windows.at(world.now), WindowState::Open(end)
+                        if end.is_none_or(|end| world.now + pool.drain_timeout < end))
+                    && held(&donor.key, Some(&pool.name)) > 0
+                    && world.nodes.values().all(|node| {
+                        node.condition == NodeCondition::Ready
+                            && node.shrunk_at.is_none()
+                            && !node.autoscaled
+                            && node.cpu_milli > 20_000
+                            && node.pools.iter().all(|m| m.tolerated)
+                    })
+            });
+            let (donor_left, taker_then) =
+                (held(&donor.key, None).saturating_sub(1), held(&taker.key, None) + 1);
+            prop_assert!(
+                !shared
+                    || u64::from(donor_left) * u64::from(taker.weight)
+                        < u64::from(taker_then) * u64::from(donor.weight),
+                "{} waits with {} GPUs at weight {}, and {} has {} at weight {}",
+                taker.key,
+                taker_then - 1,
+                taker.weight,
+                donor.key,
+                donor_left + 1,
+                donor.weight
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! What holds of every plan, on random sites and random histories.
+//!
+//! The checks are written against the site as it is, object by object, without
+//! any of the planner's own arithmetic.
+
+mod checks;
+mod happen;
+mod world;
+
+use daylight_planner::Planner;
+use daylight_planner::explain::Plan;
+use proptest::prelude::*;
+
+use happen::{Event, happen, story};
+use world::World;
+
+/// Plans, checks the plan, carries it out, and checks what came of it.
+fn step(world: &mut World, planner: &mut Planner) -> Result<Plan, TestCaseError> {
+    let plan = planner.plan(world.now);
+    let again = planner.plan(world.now);
+    prop_assert_eq!(&plan, &again, "the same input gives the same plan");
+    let scratch = Planner::new(world.snapshot()).plan(world.now);
+    prop_assert_eq!(&plan, &scratch, "what is kept between plans is a cache only");
+
+    let before = world.clone();
+    for delta in world.carry_out(&plan) {
+        planner.apply(delta);
+    }
+    checks::grants(&before, world, &plan)?;
+    checks::evictions(&before, &plan)?;
+    checks::caps(&before, world, &plan)?;
+    checks::explanations(world, &plan)?;
+
+    let settled = planner.plan(world.now);
+    prop_assert!(
+        settled.actions.is_empty(),
+        "planning again changes nothing, but after {:?} it wants {:?}",
+        plan.actions,
+        settled.actions
+    );
+    checks::no_idle_gpu_for_a_waiting_miner(world, &settled)?;
+    checks::shares_are_fair(world, &settled)?;
+    Ok(plan)
+}
+
+fn live(mut world: World, events: Vec<Event>) -> Result<(), TestCaseError> {
+    let mut planner = Planner::new(world.snapshot());
+    step(&mut world, &mut planner)?;
+    for event in events {
+        for delta in happen(&mut world, &event) {
+            planner.apply(delta);
+        }
+        step(&mut world, &mut planner)?;
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_plan_of_every_history_keeps_the_promises((world, events) in story(40)) {
+        live(world, events)?;
+    }
+}
