@@ -30,10 +30,10 @@ use crate::{GoDuration, rules, schema};
     // four digits that leaves 52 of the 63 characters of a label, so that no name is cut.
     validation = Rule::new("size(self.metadata.name) <= 52").message(
         "metadata.name must be at most 52 characters, since its pods are named <name>-<index>-<5 characters> and that must fit into 63: choose a shorter name"
-    ).field_path(".metadata.name"),
+    ),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message(
         "metadata.name becomes a Service and host names: use lower-case letters, digits and '-', beginning with a letter and without dots"
-    ).field_path(".metadata.name"),
+    ),
     validation = Rule::new("self.spec.priority == oldSelf.spec.priority || !has(oldSelf.status) || !has(oldSelf.status.state) || oldSelf.status.state == 'Queued'").message(
         "spec.priority can change only while the job is Queued: delete the job and create it again to give it another priority"
     ).field_path(".spec.priority"),

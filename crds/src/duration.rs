@@ -93,10 +93,7 @@ impl FromStr for GoDuration {
             millis += number * unit_millis;
             rest = &tail[unit.len()..];
         }
-        Ok(Self {
-            text: text.to_owned(),
-            value: Duration::from_millis(millis),
-        })
+        Ok(Self { text: text.to_owned(), value: Duration::from_millis(millis) })
     }
 }
 
@@ -207,45 +204,23 @@ mod tests {
             ("0s", 0),
         ] {
             let duration: GoDuration = text.parse().unwrap();
-            assert_eq!(
-                duration.as_duration(),
-                Duration::from_millis(millis),
-                "{text}"
-            );
+            assert_eq!(duration.as_duration(), Duration::from_millis(millis), "{text}");
             assert_eq!(duration.to_string(), text);
         }
     }
 
     #[test]
     fn refuses_what_is_no_duration() {
-        for text in [
-            "",
-            "30",
-            "s",
-            "5 s",
-            "-1s",
-            "1d",
-            "1.5h",
-            "1h 30m",
-            "9999999999s",
-            "³s",
-        ] {
+        for text in ["", "30", "s", "5 s", "-1s", "1d", "1.5h", "1h 30m", "9999999999s", "³s"] {
             assert!(text.parse::<GoDuration>().is_err(), "{text:?} was accepted");
         }
     }
 
     #[test]
     fn writes_the_shortest_text() {
-        for (millis, text) in [
-            (0, "0s"),
-            (90_000, "1m30s"),
-            (3_600_000, "1h"),
-            (1_500, "1s500ms"),
-        ] {
-            assert_eq!(
-                GoDuration::from(Duration::from_millis(millis)).as_str(),
-                text
-            );
+        for (millis, text) in [(0, "0s"), (90_000, "1m30s"), (3_600_000, "1h"), (1_500, "1s500ms")]
+        {
+            assert_eq!(GoDuration::from(Duration::from_millis(millis)).as_str(), text);
         }
     }
 

@@ -77,7 +77,10 @@ impl JsonSchema for Millijoules {
         json_schema!({
             "type": "string",
             "maxLength": 19,
-            "pattern": "^(0|[1-9][0-9]{0,18})$",
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^(0|[1-9][0-9]{0,18})$')",
+                "message": "must be a whole number of millijoules in quotes, such as \"3600000000\" (1 kWh)",
+            }],
         })
     }
 }

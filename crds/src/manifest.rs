@@ -15,13 +15,8 @@ pub const MAX_MANIFEST_BYTES: usize = 262_144;
 
 /// The definitions of all kinds, as they are published.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    let mut definitions = vec![
-        GpuPool::crd(),
-        ActivityClass::crd(),
-        Registration::crd(),
-        Miner::crd(),
-        AiJob::crd(),
-    ];
+    let mut definitions =
+        vec![GpuPool::crd(), ActivityClass::crd(), Registration::crd(), Miner::crd(), AiJob::crd()];
     for definition in &mut definitions {
         for version in &mut definition.spec.versions {
             if let Some(validation) = &mut version.schema
@@ -86,11 +81,7 @@ fn finish(schema: &mut JSONSchemaProps) {
             .collect::<Vec<_>>()
             .join("\n\n");
     }
-    for property in schema
-        .properties
-        .iter_mut()
-        .flat_map(|all| all.values_mut())
-    {
+    for property in schema.properties.iter_mut().flat_map(|all| all.values_mut()) {
         finish(property);
     }
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {

@@ -209,10 +209,7 @@ impl MinerResources {
 
 impl Default for MinerResources {
     fn default() -> Self {
-        Self {
-            cpu: Self::default_cpu(),
-            memory: Self::default_memory(),
-        }
+        Self { cpu: Self::default_cpu(), memory: Self::default_memory() }
     }
 }
 

@@ -246,10 +246,7 @@ impl Reporting {
 
 impl Default for Reporting {
     fn default() -> Self {
-        Self {
-            period: ReportingPeriod::default(),
-            due_day: Self::default_due_day(),
-        }
+        Self { period: ReportingPeriod::default(), due_day: Self::default_due_day() }
     }
 }
 

@@ -12,12 +12,10 @@ const ENDPOINT: &str = r"^([a-z][a-z0-9+.-]*://)?([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:.
 /// The API server already holds names to lower-case letters, digits, `-` and `.`, with a letter
 /// or digit at both ends; what a label's value asks beyond that is only its length.
 pub(crate) fn name_fits_label() -> Rule {
-    Rule::new("size(self.metadata.name) <= 63")
-        .message(
-            "metadata.name must be at most 63 characters, since it becomes a label value: choose \
-             a shorter name",
-        )
-        .field_path(".metadata.name")
+    Rule::new("size(self.metadata.name) <= 63").message(
+        "metadata.name must be at most 63 characters, since it becomes a label value: choose a \
+         shorter name",
+    )
 }
 
 /// The field, once set, cannot change.

@@ -1,5 +1,7 @@
 //! The examples: complete, and valid by the rules that the API server will apply.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{collections::BTreeMap, fs, path::Path};
 
 use daylight_crds::{
@@ -11,26 +13,15 @@ use serde_json::Value;
 #[test]
 fn the_site_is_complete() {
     let examples = examples();
-    let count = |kind: &str| {
-        examples
-            .iter()
-            .filter(|object| object["kind"] == kind)
-            .count()
-    };
+    let count = |kind: &str| examples.iter().filter(|object| object["kind"] == kind).count();
     let counts: BTreeMap<&str, usize> =
         ["GpuPool", "ActivityClass", "Registration", "Miner", "AIJob"]
             .map(|kind| (kind, count(kind)))
             .into();
     assert_eq!(
         counts,
-        [
-            ("GpuPool", 1),
-            ("ActivityClass", 10),
-            ("Registration", 1),
-            ("Miner", 1),
-            ("AIJob", 3)
-        ]
-        .into()
+        [("GpuPool", 1), ("ActivityClass", 10), ("Registration", 1), ("Miner", 1), ("AIJob", 3)]
+            .into()
     );
 }
 
@@ -101,10 +92,7 @@ fn examples() -> Vec<Value> {
     let mut files: Vec<_> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "yaml")
-        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
     files.sort();
     files

@@ -5,6 +5,9 @@
 //! `create` departs from it at creation; `update` and `status` change spec or status of one
 //! that exists, which `given` and `givenStatus` prepare. `says` is a part of the answer.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(dead_code, reason = "each test uses a part of the tables")]
+
 use std::{fs, path::Path};
 
 use serde::Deserialize;
@@ -14,7 +17,7 @@ use serde_json::{Map, Value, json};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Table {
-    valid: Value,
+    pub(crate) valid: Value,
     pub(crate) refused: Vec<Case>,
     pub(crate) accepted: Vec<Case>,
 }
@@ -23,7 +26,8 @@ pub(crate) struct Table {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Case {
-    pub(crate) case: String,
+    #[serde(rename = "case")]
+    pub(crate) name: String,
     /// A part of what the API server answers; nothing for what it accepts.
     #[serde(default)]
     pub(crate) says: String,
@@ -78,27 +82,22 @@ impl Table {
                 patch: json!({ "status": patch }),
                 to_status: true,
             },
-            _ => panic!("{}: say one of create, update and status", case.case),
+            _ => panic!("{}: say one of create, update and status", case.name),
         }
     }
 }
 
 /// All tables.
 pub(crate) fn tables() -> Vec<Table> {
-    [
-        "gpu_pool",
-        "activity_class",
-        "registration",
-        "miner",
-        "ai_job",
-    ]
-    .iter()
-    .map(|name| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/table/{name}.yaml"));
-        let text = fs::read_to_string(&path).unwrap();
-        serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}.yaml: {error}"))
-    })
-    .collect()
+    ["gpu_pool", "activity_class", "registration", "miner", "ai_job"]
+        .iter()
+        .map(|name| {
+            let path =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/table/{name}.yaml"));
+            let text = fs::read_to_string(&path).unwrap();
+            serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}.yaml: {error}"))
+        })
+        .collect()
 }
 
 /// A JSON merge patch.

@@ -1,0 +1,293 @@
+//! The definitions on a real API server: it takes them and the examples, keeps its promises about
+//! them, and refuses every object of the tables with the answer that the table says.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod table;
+
+use std::{future::Future, process::ExitCode, sync::Arc};
+
+use daylight_crds::definitions;
+use daylight_testbed::{ControlPlane, Options};
+use kube::{
+    Api, Client, Error,
+    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::{Value, json};
+use table::{Case, Step, Table, tables};
+use tokio::{runtime::Runtime, sync::OnceCell};
+
+const CRDS: &str = env!("CARGO_MANIFEST_DIR");
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+
+/// The control plane of all tests: started by the first that needs it, so that `--list` is quick.
+#[derive(Default)]
+struct Site {
+    started: OnceCell<Result<ControlPlane, String>>,
+}
+
+impl Site {
+    async fn control_plane(&self) -> Result<&ControlPlane, Failed> {
+        let started = self.started.get_or_init(async || {
+            let start = start().await;
+            start.map_err(|failed| failed.message().unwrap_or_default().to_owned())
+        });
+        started.await.as_ref().map_err(Failed::from)
+    }
+
+    async fn client(&self) -> Result<Client, Failed> {
+        Ok(self.control_plane().await?.client())
+    }
+}
+
+async fn start() -> Result<ControlPlane, Failed> {
+    let control_plane = ControlPlane::start(Options::api_server()).await?;
+    let output = control_plane.kubectl(["apply", "-f", CRDS]).await?;
+    let warnings = String::from_utf8_lossy(&output.stderr);
+    expect(output.status.success() && warnings.is_empty(), warnings.into())?;
+    let wait = ["wait", "--for", "condition=established", "crd", "--all"];
+    control_plane.kubectl_ok(wait).await?;
+    Ok(control_plane)
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let runtime = Arc::new(Runtime::new().unwrap());
+    let site = Arc::new(Site::default());
+
+    let trial = |name: String, test: TestFn| {
+        let (runtime, site) = (runtime.clone(), site.clone());
+        Trial::test(name, move || runtime.block_on(test(site)))
+    };
+    let mut trials = vec![
+        trial("definitions_apply_again".into(), |site| Box::pin(definitions_apply_again(site))),
+        trial("examples_apply_twice".into(), |site| Box::pin(examples_apply_twice(site))),
+        trial("kubectl_explains".into(), |site| Box::pin(kubectl_explains(site))),
+        trial("kubectl_scales_miners".into(), |site| Box::pin(kubectl_scales_miners(site))),
+        trial("two_writers_share_a_status".into(), |site| {
+            Box::pin(two_writers_share_a_status(site))
+        }),
+        trial("defaults_are_those_of_the_types".into(), |site| {
+            Box::pin(defaults_are_those_of_the_types(site))
+        }),
+    ];
+    for table in tables().into_iter().map(Arc::new) {
+        let cases = table.refused.iter().chain(&table.accepted).enumerate();
+        for (number, case) in cases {
+            let (runtime, site, table, case) =
+                (runtime.clone(), site.clone(), table.clone(), case.clone());
+            let verb = if case.says.is_empty() { "accepts" } else { "refuses" };
+            let name = format!("{verb} {}: {}", table.kind(), case.name);
+            trials.push(Trial::test(name, move || {
+                runtime.block_on(judge(site, table, case, number))
+            }));
+        }
+    }
+
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let started = Arc::into_inner(site).and_then(|site| site.started.into_inner());
+    if let Some(Ok(control_plane)) = started {
+        runtime.block_on(control_plane.stop());
+    }
+    conclusion.exit_code()
+}
+
+type TestFn = fn(Arc<Site>) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Failed>>>>;
+
+/// Applying once more changes nothing, with the client-side apply that users know.
+async fn definitions_apply_again(site: Arc<Site>) -> Result<(), Failed> {
+    let printed = site.control_plane().await?.kubectl_ok(["apply", "-f", CRDS]).await?;
+    let unchanged = printed.lines().filter(|line| line.ends_with(" unchanged")).count();
+    expect(unchanged == definitions().len() && unchanged == printed.lines().count(), printed)
+}
+
+async fn examples_apply_twice(site: Arc<Site>) -> Result<(), Failed> {
+    let control_plane = site.control_plane().await?;
+    for _ in 0..2 {
+        let output = control_plane.kubectl(["apply", "-f", EXAMPLES]).await?;
+        let warnings = String::from_utf8_lossy(&output.stderr);
+        expect(output.status.success() && warnings.is_empty(), warnings.into())?;
+    }
+    let printed = control_plane.kubectl_ok(["get", "daylight", "-A"]).await?;
+    for column in ["HEADROOM", "CATEGORY", "APPROVED BY", "WHY NOT", "WAITING FOR"] {
+        expect(printed.contains(column), printed.clone())?;
+    }
+    let one_miner = [
+        "get",
+        "miners",
+        "-n",
+        "tenant-a",
+        "-o",
+        "name",
+        "--field-selector",
+        "spec.registration=kaspa",
+    ];
+    let printed = control_plane.kubectl_ok(one_miner).await?;
+    expect(printed.trim() == "miner.daylight.dev/kaspa", printed)
+}
+
+async fn kubectl_explains(site: Arc<Site>) -> Result<(), Failed> {
+    let field = ["explain", "gpupool.spec.mining.headroom"];
+    let printed = site.control_plane().await?.kubectl_ok(field).await?;
+    expect(printed.contains("Usable GPUs kept free of miners for AI"), printed)
+}
+
+async fn kubectl_scales_miners(site: Arc<Site>) -> Result<(), Failed> {
+    let control_plane = site.control_plane().await?;
+    let miner = json!({
+        "apiVersion": "daylight.dev/v1alpha1",
+        "kind": "Miner",
+        "metadata": { "name": "scaled", "namespace": "default" },
+        "spec": { "registration": "kaspa", "image": "registry.example.com/miners/kaspa:1" },
+    });
+    let miners = api(&control_plane.client(), "Miner");
+    create(&miners, &miner).await?;
+    control_plane.kubectl_ok(["scale", "miner/scaled", "--replicas=5"]).await?;
+    let miner = miners.get("scaled").await?;
+    expect(miner.data["spec"]["replicas"] == 5, miner.data.to_string())
+}
+
+/// The auditor writes usage and the controller the rest: neither takes away what the other wrote.
+async fn two_writers_share_a_status(site: Arc<Site>) -> Result<(), Failed> {
+    let registrations = api(&site.client().await?, "Registration");
+    let mut registration = valid("Registration");
+    registration["metadata"]["name"] = json!("shared");
+    create(&registrations, &registration).await?;
+
+    let ready = |manager: &str, kind: &str| {
+        json!({
+            "type": kind, "status": "True", "reason": "Tried", "message": manager,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        })
+    };
+    let auditor = json!({
+        "conditions": [ready("auditor", "Metered")],
+        "usage": {
+            "meteredUntil": "2026-01-02T00:00:00Z",
+            "periodStart": "2026-01-01T00:00:00Z",
+            "millijoules": "3600000000",
+        },
+    });
+    let controller = json!({
+        "conditions": [ready("controller", "Ready")],
+        "state": "Pending",
+        "held": { "gpus": 8, "watts": 3600 },
+    });
+    for (manager, status) in [("daylight/auditor", auditor), ("daylight/status", controller)] {
+        let applied = json!({
+            "apiVersion": "daylight.dev/v1alpha1", "kind": "Registration", "status": status,
+        });
+        let parameters = PatchParams::apply(manager);
+        registrations.patch_status("shared", &parameters, &Patch::Apply(applied)).await?;
+    }
+    let status = registrations.get("shared").await?.data["status"].clone();
+    let both = status["usage"]["millijoules"] == "3600000000"
+        && status["held"]["gpus"] == 8
+        && status["conditions"].as_array().is_some_and(|conditions| conditions.len() == 2);
+    expect(both, status.to_string())
+}
+
+/// What the API server fills in is what the types fill in.
+async fn defaults_are_those_of_the_types(site: Arc<Site>) -> Result<(), Failed> {
+    let client = site.client().await?;
+    for table in tables() {
+        let mut object = table.valid.clone();
+        object["metadata"]["name"] = json!("defaulted");
+        let stored = create(&api(&client, table.kind()), &object).await?;
+        let spec = stored.data["spec"].clone();
+        let read = read_and_write(table.kind(), &stored)?;
+        expect(spec == read, format!("{}: {spec} is not {read}", table.kind()))?;
+        let alone = read_and_write(table.kind(), &serde_json::from_value(object)?)?;
+        expect(spec == alone, format!("{}: {spec} is not {alone}", table.kind()))?;
+    }
+    Ok(())
+}
+
+/// The spec after reading it into the kind's type and writing it again.
+fn read_and_write(kind: &str, object: &DynamicObject) -> Result<Value, Failed> {
+    use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
+    let spec = match kind {
+        "GpuPool" => serde_json::to_value(object.clone().try_parse::<GpuPool>()?.spec),
+        "ActivityClass" => serde_json::to_value(object.clone().try_parse::<ActivityClass>()?.spec),
+        "Registration" => serde_json::to_value(object.clone().try_parse::<Registration>()?.spec),
+        "Miner" => serde_json::to_value(object.clone().try_parse::<Miner>()?.spec),
+        _ => serde_json::to_value(object.clone().try_parse::<AiJob>()?.spec),
+    };
+    Ok(spec?)
+}
+
+/// Does what a case of the tables does, and compares the answer with what it says.
+async fn judge(
+    site: Arc<Site>,
+    table: Arc<Table>,
+    case: Case,
+    number: usize,
+) -> Result<(), Failed> {
+    let api = api(&site.client().await?, table.kind());
+    let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
+    let answer = match table.step(&case) {
+        Step::Create(object) => {
+            let object: DynamicObject = serde_json::from_value(object)?;
+            api.create(&PostParams { dry_run: true, field_manager: None }, &object).await
+        }
+        Step::Change { mut object, status, patch, to_status } => {
+            let name = format!("case-{number}");
+            object["metadata"]["name"] = json!(name);
+            create(&api, &object).await?;
+            if let Some(status) = status {
+                let status = Patch::Merge(json!({ "status": status }));
+                api.patch_status(&name, &PatchParams::default(), &status).await?;
+            }
+            let patch = Patch::Merge(patch);
+            if to_status {
+                api.patch_status(&name, &dry_run, &patch).await
+            } else {
+                api.patch(&name, &dry_run, &patch).await
+            }
+        }
+    };
+    match (answer, case.says.as_str()) {
+        (Ok(_), "") => Ok(()),
+        (Ok(_), says) => Err(format!("accepted, instead of: {says}").into()),
+        (Err(Error::Api(answer)), says) => expect(
+            answer.code == 422 && !says.is_empty() && answer.message.contains(says),
+            format!("expected {says:?}, got {} {}", answer.code, answer.message),
+        ),
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+async fn create(api: &Api<DynamicObject>, object: &Value) -> Result<DynamicObject, Failed> {
+    let object: DynamicObject = serde_json::from_value(object.clone())?;
+    Ok(api.create(&PostParams::default(), &object).await?)
+}
+
+/// The valid object that a kind's table begins with.
+fn valid(kind: &str) -> Value {
+    tables().into_iter().find(|table| table.kind() == kind).map(|table| table.valid).unwrap()
+}
+
+fn api(client: &Client, kind: &str) -> Api<DynamicObject> {
+    let spec = definitions()
+        .into_iter()
+        .map(|definition| definition.spec)
+        .find(|spec| spec.names.kind == kind)
+        .unwrap();
+    let resource = ApiResource {
+        api_version: format!("{}/{}", spec.group, spec.versions[0].name),
+        version: spec.versions[0].name.clone(),
+        group: spec.group,
+        kind: spec.names.kind,
+        plural: spec.names.plural,
+    };
+    if spec.scope == "Namespaced" {
+        Api::namespaced_with(client.clone(), "default", &resource)
+    } else {
+        Api::all_with(client.clone(), &resource)
+    }
+}
+
+fn expect(holds: bool, otherwise: String) -> Result<(), Failed> {
+    if holds { Ok(()) } else { Err(otherwise.into()) }
+}
