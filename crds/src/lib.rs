@@ -29,6 +29,7 @@ mod gpu_pool;
 pub mod labels;
 mod manifest;
 mod miner;
+mod mining;
 mod registration;
 mod registration_status;
 mod rules;
@@ -42,11 +43,11 @@ pub use ai_job::{AiJob, AiJobSpec, AiJobState, AiJobStatus, Placement, WorkerCou
 pub use duration::{GoDuration, InvalidDuration};
 pub use energy::{EnergyLimit, EnergyPeriod, Millijoules};
 pub use gpu_pool::{
-    AutoscaledNodes, GpuCounts, GpuPool, GpuPoolSpec, GpuPoolStatus, GridConnection, Mining,
-    MiningPolicy, MiningWindow, Queueing, ReclaimUnit, Site,
+    GpuCounts, GpuPool, GpuPoolSpec, GpuPoolStatus, GridConnection, Queueing, Site,
 };
 pub use manifest::{MAX_MANIFEST_BYTES, ManifestError, definitions, manifest, manifest_name};
 pub use miner::{Engine, Miner, MinerResources, MinerSpec, MinerStatus, WalletSecret};
+pub use mining::{AutoscaledNodes, Mining, MiningPolicy, MiningWindow, ReclaimUnit};
 pub use registration::{
     Filing, Identifier, IdentifiersSecret, Limits, Operator, Payout, Registration,
     RegistrationSpec, Reporting, ReportingPeriod,

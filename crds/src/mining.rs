@@ -1,0 +1,200 @@
+//! Whether, when and how far the idle GPUs of a pool mine.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{GoDuration, rules, schema};
+
+/// Whether, when and how far the idle GPUs of a pool mine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Mining {
+    /// What to do with idle GPUs. Observe: plan, explain and meter, write nothing. Fill: let
+    /// them mine. Hold: start no miner, leave those that run. Drain: end all miners.
+    #[serde(default)]
+    pub policy: MiningPolicy,
+
+    /// When mining is allowed, in the site's time zone. Overlapping windows join; an empty list
+    /// means always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub windows: Vec<MiningWindow>,
+
+    /// The most GPUs that mine at once; absent means no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max_gpus: Option<u32>,
+
+    /// Usable GPUs kept free of miners for AI to start on: a count, or a percentage of the
+    /// pool's usable GPUs (rounded up) such as "5%".
+    #[serde(default = "Mining::default_headroom")]
+    #[schemars(schema_with = "schema::count_or_percent")]
+    pub headroom: IntOrString,
+
+    /// The most power that mining may draw, in watts, reckoned by the larger of what miners
+    /// declare and what was measured; absent means no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000_000_000_i64))]
+    pub power_budget_watts: Option<u64>,
+
+    /// How long a GPU must have been idle before it mines. At most 24h.
+    #[serde(default = "Mining::default_idle_delay")]
+    #[x_kube(validation = rules::at_most("24h", "mining.idleDelay must be at most 24h"))]
+    pub idle_delay: GoDuration,
+
+    /// How long a miner keeps its GPU against other miners, once it runs. AI, caps, windows and
+    /// drains never wait for it. At most 24h.
+    #[serde(default = "Mining::default_min_run_time")]
+    #[x_kube(validation = rules::at_most("24h", "mining.minRunTime must be at most 24h"))]
+    pub min_run_time: GoDuration,
+
+    /// The longest that a miner may take to end when its GPU is wanted back; a miner's own,
+    /// shorter drain time goes first. At most 1h.
+    #[serde(default = "Mining::default_drain_timeout")]
+    #[x_kube(validation = rules::at_most("1h", "mining.drainTimeout must be at most 1h, since AI waits that long for a GPU"))]
+    pub drain_timeout: GoDuration,
+
+    /// What is taken back for AI. Gpu: as many GPUs as are needed. Node: all miners of a node,
+    /// for strict NUMA alignment or jobs that take whole nodes.
+    #[serde(default)]
+    pub reclaim_unit: ReclaimUnit,
+
+    /// Nodes that an autoscaler manages. Skip: they do not mine, so that mining keeps no node
+    /// from being scaled down. Use: they mine like any other.
+    #[serde(default)]
+    pub autoscaled_nodes: AutoscaledNodes,
+}
+
+impl Mining {
+    /// GPUs kept free when the pool does not say: none.
+    pub fn default_headroom() -> IntOrString {
+        IntOrString::Int(0)
+    }
+
+    /// How long a GPU must have been idle when the pool does not say.
+    pub fn default_idle_delay() -> GoDuration {
+        GoDuration::from_secs(5)
+    }
+
+    /// How long a miner keeps its GPU against other miners when the pool does not say.
+    pub fn default_min_run_time() -> GoDuration {
+        GoDuration::from_secs(60)
+    }
+
+    /// The longest drain when the pool does not say.
+    pub fn default_drain_timeout() -> GoDuration {
+        GoDuration::from_secs(30)
+    }
+}
+
+impl Default for Mining {
+    fn default() -> Self {
+        Self {
+            policy: MiningPolicy::default(),
+            windows: Vec::new(),
+            max_gpus: None,
+            headroom: Self::default_headroom(),
+            power_budget_watts: None,
+            idle_delay: Self::default_idle_delay(),
+            min_run_time: Self::default_min_run_time(),
+            drain_timeout: Self::default_drain_timeout(),
+            reclaim_unit: ReclaimUnit::default(),
+            autoscaled_nodes: AutoscaledNodes::default(),
+        }
+    }
+}
+
+/// What a pool does with idle GPUs.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum MiningPolicy {
+    /// Plan, explain and meter; write nothing but status.
+    #[default]
+    Observe,
+    /// Let idle GPUs mine.
+    Fill,
+    /// Start no miner; leave those that run.
+    Hold,
+    /// End all miners.
+    Drain,
+}
+
+/// A time in which mining is allowed, again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MiningWindow {
+    /// The window's name, for instance night.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+
+    /// When the window opens: five cron fields (minute, hour, day of month, month, day of
+    /// week) in the site's time zone, for instance "0 22 * * 1-5".
+    #[schemars(length(min = 9, max = 128))]
+    #[x_kube(validation = rules::matches("^[^ \\t]+( [^ \\t]+){4}$", "windows.schedule must have five cron fields with single spaces between them, such as \"0 22 * * 1-5\""))]
+    pub schedule: String,
+
+    /// How long the window stays open, in elapsed time. From 1m to 168h.
+    #[x_kube(validation = rules::within("1m", "168h", "windows.duration must be from 1m to 168h; for always, remove the windows"))]
+    pub duration: GoDuration,
+}
+
+/// How much is taken back from miners at once.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum ReclaimUnit {
+    /// As many GPUs as are needed.
+    #[default]
+    Gpu,
+    /// All miners of a node.
+    Node,
+}
+
+/// Whether nodes that an autoscaler manages mine.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum AutoscaledNodes {
+    /// They do not mine.
+    #[default]
+    Skip,
+    /// They mine like any other node.
+    Use,
+}
