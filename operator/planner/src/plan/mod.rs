@@ -77,8 +77,8 @@ impl<'a> Run<'a> {
         self.reclaim_unfit();
         self.reclaim_over_caps();
         self.serve_jobs();
-        self.serve_waiting_pods();
         self.reclaim_for_reservations();
+        self.serve_waiting_pods();
         self.reclaim_for_headroom();
         self.fill(fill::Pass::Grant);
         self.rebalance();

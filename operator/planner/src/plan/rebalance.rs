@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::explain::ReclaimReason;
 use crate::model::Shape;
@@ -15,6 +16,10 @@ use crate::state::{MinerRow, NodeRow, PodRow, PoolRow};
 /// How many of a donor's pods are looked at for one replica: the time that a
 /// plan takes stays bounded however large a miner is.
 const DEPTH: usize = 512;
+
+/// What was just granted stays a moment even where pools set no minimum time,
+/// so that a plan never takes back what the one before it gave.
+const JUST_GRANTED: Duration = Duration::from_secs(1);
 
 /// How many replicas change hands in one plan.
 const BATCH: usize = 1024;
@@ -35,28 +40,37 @@ impl Run<'_> {
             let Some(outcome) = self.outcomes.get(&claim.miner) else {
                 continue;
             };
-            for pool in outcome.contested.clone() {
-                // What drains already will be granted first.
-                if self.state.pools[pool].held.draining_gpus == 0 || self.moved_to(pool) {
-                    self.take_for(&claim, &candidate, pool);
-                }
+            let contested = outcome.contested.clone();
+            // Where anything drains already, that will be granted first.
+            if candidate.pools.iter().any(|&pool| self.drains(pool)) {
+                continue;
+            }
+            let mut claim = claim;
+            let held = self.state.miners[claim.miner].pods.len() as u32;
+            let mut missing = candidate.miner.replicas.saturating_sub(held);
+            for pool in contested {
+                self.take_for(&mut claim, &candidate, pool, &mut missing);
             }
         }
     }
 
-    /// Whether all that drains in a pool does so for miners, as of this run.
-    fn moved_to(&self, pool: Id<PoolRow>) -> bool {
-        self.rebalanced.get(&pool) == Some(&self.state.pools[pool].held.draining_gpus)
+    /// Whether miners are stopping in a pool for anything but this step.
+    fn drains(&self, pool: Id<PoolRow>) -> bool {
+        let rebalanced = self.rebalanced.get(&pool).copied().unwrap_or_default();
+        self.state.pools[pool].held.draining_gpus != rebalanced
     }
 
     /// Lets a miner take replicas from those with weaker claims in a pool.
-    fn take_for(&mut self, claim: &Claim, candidate: &Candidate, pool: Id<PoolRow>) {
+    fn take_for(
+        &mut self,
+        claim: &mut Claim,
+        candidate: &Candidate,
+        pool: Id<PoolRow>,
+        missing: &mut u32,
+    ) {
         let Shape { gpus, .. } = candidate.miner.shape;
-        let mut claim = claim.clone();
-        let held = self.state.miners[claim.miner].pods.len() as u32;
-        let mut missing = candidate.miner.replicas.saturating_sub(held);
         for _ in 0..BATCH {
-            if missing == 0 {
+            if *missing == 0 {
                 return;
             }
             let mut donors: Vec<Claim> = self
@@ -65,11 +79,11 @@ impl Run<'_> {
                 .values()
                 .filter(|&&id| id != claim.miner && self.state.miners[id].active_in(pool) > 0)
                 .map(|&id| self.claim(id))
-                .filter(|donor| self.yields(donor, &claim, gpus, 1))
+                .filter(|donor| self.yields(donor, claim, gpus, 1))
                 .collect();
             donors.sort();
             let taken = donors.iter().find_map(|donor| {
-                let pods = self.yielded(donor, &claim, &candidate.miner.shape, pool)?;
+                let pods = self.yielded(donor, claim, &candidate.miner.shape, pool)?;
                 Some((donor.miner, pods))
             });
             let Some((_, pods)) = taken else { return };
@@ -79,7 +93,7 @@ impl Run<'_> {
                 *self.rebalanced.entry(pool).or_default() += gpus;
             }
             claim.gpus += gpus;
-            missing -= 1;
+            *missing -= 1;
         }
     }
 
@@ -108,7 +122,7 @@ impl Run<'_> {
         pods.sort_by_key(|&pod| (Reverse(self.created(pod)), self.state.pods[pod].pod.key.clone()));
         let mut by_node: BTreeMap<u64, (Id<NodeRow>, Vec<Id<PodRow>>)> = BTreeMap::new();
         for pod in pods.into_iter().take(DEPTH) {
-            let ripe = self.created(pod) + min_run_time;
+            let ripe = self.created(pod) + min_run_time.max(JUST_GRANTED);
             if self.now < ripe {
                 self.wake(ripe);
                 continue;
@@ -138,9 +152,7 @@ impl Run<'_> {
         let pods = self.state.miners[miner].pods.iter().copied();
         pods.filter(|&pod| {
             let row = &self.state.pods[pod];
-            !row.pod.deleting
-                && row.pod.key != self.unnamed
-                && super::lease(row).is_some_and(|(.., of)| of == pool)
+            !row.pod.deleting && super::lease(row).is_some_and(|(.., of)| of == pool)
         })
         .collect()
     }

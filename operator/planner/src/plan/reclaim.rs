@@ -199,7 +199,8 @@ impl Run<'_> {
             };
             pods.extend(leases.iter().copied());
         }
-        // A GPU on a node where nothing can be bound restores no headroom.
+        // A GPU on a node where nothing can be bound, or that is promised,
+        // restores no headroom.
         let useful = |run: &Self, pod: Id<PodRow>| {
             reason != ReclaimReason::Headroom || run.frees_something(pod)
         };
@@ -238,7 +239,9 @@ impl Run<'_> {
         let (Some(node), Some((.., pool))) = (row.node, lease(row)) else {
             return false;
         };
-        self.state.host_in(node, pool).is_some_and(|host| host.open && host.idle() >= 0)
+        self.state.host_in(node, pool).is_some_and(|host| {
+            host.open && host.idle() + i64::from(host.draining) >= host.claimed()
+        })
     }
 
     /// Stops the miners that stand in the way of reservations.

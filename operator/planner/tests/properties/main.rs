@@ -56,7 +56,7 @@ fn live(mut world: World, events: Vec<Event>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_time: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn every_plan_of_every_history_keeps_the_promises((world, events) in story(40)) {
