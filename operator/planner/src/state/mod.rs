@@ -127,6 +127,8 @@ impl MinerRow {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct JobRow {
     pub(crate) object: Option<Job>,
+    /// Its pods, bound or not.
+    pub(crate) pods: u32,
     /// Bound workers, by node.
     pub(crate) bound: FxHashMap<Id<NodeRow>, u32>,
     pub(crate) bound_total: u32,
@@ -354,7 +356,7 @@ impl State {
 
     fn forget_job(&mut self, id: Id<JobRow>) {
         let row = &self.jobs[id];
-        if row.object.is_none() && row.bound.is_empty() {
+        if row.object.is_none() && row.pods == 0 {
             self.jobs.remove(id);
         }
     }

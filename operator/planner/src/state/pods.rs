@@ -32,6 +32,9 @@ impl State {
             Role::Worker { job } => RoleIds::Worker { job: self.jobs.entry(job) },
             Role::Other { .. } => RoleIds::Other,
         };
+        if let RoleIds::Worker { job } = role {
+            self.jobs[job].pods += 1;
+        }
         let key = pod.key.clone();
         let row = PodRow { pod, node, nominated, role };
         let id =
@@ -69,7 +72,10 @@ impl State {
                 self.forget_registration(registration);
                 self.forget_pool(pool);
             }
-            RoleIds::Worker { job } => self.forget_job(job),
+            RoleIds::Worker { job } => {
+                self.jobs[job].pods -= 1;
+                self.forget_job(job);
+            }
             RoleIds::Other => {}
         }
     }
