@@ -1,0 +1,214 @@
+//! Caps hold: GPUs, watts, headroom, of pools, registrations and owners.
+
+use daylight_planner::model::*;
+use insta::assert_snapshot;
+
+use crate::objects::*;
+use crate::site::Site;
+
+#[test]
+fn at_most_max_gpus_of_a_pool_mine() {
+    let mut site = Site::of(1, 4, 4);
+    site.edit_pool("h100", |pool| pool.max_gpus = Some(3));
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slots 0 1 2, stops within 10s, ends in 183 days
+    pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (3 of 4): PoolGpuLimit. Pool h100 lets at most 3 GPUs mine.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn when_max_gpus_shrinks_those_with_most_give_up_first() {
+    let mut site = Site::of(2, 4, 5).with(miner("acme/other", 3));
+    site.settle();
+    site.edit_pool("h100", |pool| pool.max_gpus = Some(5));
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: GpuLimit
+    evict acme/hash-node-1-2 within 10s: GpuLimit
+    evict acme/other-node-1-1 within 10s: GpuLimit
+    pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (3 of 5, 2 stopping): Running. All of it runs.
+    miner acme/other (2 of 3, 1 stopping): Running. All of it runs.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn the_power_budget_of_a_pool_bounds_its_miners() {
+    let mut site = Site::of(1, 8, 8);
+    site.edit_pool("h100", |pool| pool.power_budget_watts = Some(1_000));
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slots 0 1 2, stops within 10s, ends in 183 days
+    pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (3 of 8): PowerBudget. Pool h100 lets at most 1000 W mine.
+    look again in 183 days
+    ");
+    site.edit_pool("h100", |pool| pool.power_budget_watts = Some(700));
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: PowerBudget
+    pool h100 (8 GPUs: 3 mining, 5 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 8, 1 stopping): PowerBudget. Pool h100 lets at most 700 W mine.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn headroom_stays_idle() {
+    let mut site = Site::of(1, 8, 8);
+    site.edit_pool("h100", |pool| pool.headroom = Headroom::Count(2));
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slots 0 1 2 3 4 5, stops within 10s, ends in 183 days
+    pool h100 (8 GPUs: 6 idle, 2 headroom): Filling. Idle GPUs go to registered miners.
+    registration acme/power (6 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (6 of 8): Headroom. Pool h100 keeps 2 GPUs idle for AI.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn headroom_in_percent_is_restored() {
+    let mut site = Site::of(2, 8, 16);
+    site.edit_pool("h100", |pool| pool.headroom = Headroom::Percent(20));
+    site.settle();
+    site.put(foreign_pod("web/chat", 3).but(|pod| pod.node = Some("node-2".into())));
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: Headroom
+    evict acme/hash-node-1-1 within 10s: Headroom
+    evict acme/hash-node-1-2 within 10s: Headroom
+    pool h100 (16 GPUs: 3 AI, 12 mining, 1 headroom): Filling. Idle GPUs go to registered miners.
+    registration acme/power (12 GPUs, 3600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (9 of 16, 3 stopping): Headroom. Pool h100 keeps 4 GPUs idle for AI.
+    look again in 183 days
+    ");
+    site.settle();
+    assert_snapshot!(site.map(), @"
+    node-1: 5 acme/hash, 3 idle
+    node-2: 4 acme/hash, 3 web/chat, 1 idle
+    ");
+}
+
+#[test]
+fn headroom_is_no_reason_to_stop_miners_that_would_not_restore_it() {
+    let mut site = Site::of(2, 4, 8);
+    site.settle();
+    site.edit_node("node-2", |node| node.condition = NodeCondition::NotReady);
+    site.edit_pool("h100", |pool| pool.headroom = Headroom::Count(2));
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: Headroom
+    evict acme/hash-node-1-1 within 10s: Headroom
+    pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (6 of 8, 2 stopping): Running. All of it runs.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn a_registration_limits_its_miners_together() {
+    let mut site = Site::of(1, 8, 3).with(miner("acme/other", 3));
+    site.edit_registration("acme/power", |r| r.limits.gpus = Some(4));
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slots 0 2, stops within 10s, ends in 183 days
+    grant acme/other on node-1 (h100) slots 1 3, stops within 10s, ends in 183 days
+    pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 3): RegistrationGpuLimit. Registration acme/power allows at most 4 GPUs.
+    miner acme/other (2 of 3): RegistrationGpuLimit. Registration acme/power allows at most 4 GPUs.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn a_registration_limits_watts() {
+    let mut site = Site::of(1, 8, 8);
+    site.edit_registration("acme/power", |r| r.limits.watts = Some(899));
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
+    pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 8): RegistrationPowerLimit. Registration acme/power allows at most 899 W.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn an_owner_is_limited_over_two_registrations() {
+    let owned = |r: &mut Registration| {
+        r.owner = Some("owner-7f3a".into());
+        r.owner_limits.gpus = Some(5);
+    };
+    let mut site = Site::of(1, 8, 4)
+        .with(registration("zeta/power").but(owned))
+        .with(miner("zeta/hash", 4));
+    site.edit_registration("acme/power", owned);
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slots 0 2 4, stops within 10s, ends in 183 days
+    grant zeta/hash on node-1 (h100) slots 1 3, stops within 10s, ends in 183 days
+    pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
+    registration zeta/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (3 of 4): OwnerGpuLimit. All registrations of the owner together allow at most 5 GPUs.
+    miner zeta/hash (2 of 4): OwnerGpuLimit. All registrations of the owner together allow at most 5 GPUs.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn an_owner_over_its_limit_gives_up_across_registrations() {
+    let owned = |r: &mut Registration| r.owner = Some("owner-7f3a".into());
+    let mut site = Site::of(1, 8, 4)
+        .with(registration("zeta/power").but(owned))
+        .with(miner("zeta/hash", 4));
+    site.edit_registration("acme/power", owned);
+    site.settle();
+    site.edit_registration("zeta/power", |r| r.owner_limits.gpus = Some(5));
+    assert_snapshot!(site.act(), @"
+    evict zeta/hash-node-1-1 within 10s: GpuLimit
+    evict acme/hash-node-1-0 within 10s: GpuLimit
+    evict zeta/hash-node-1-3 within 10s: GpuLimit
+    pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    registration zeta/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (3 of 4, 1 stopping): Running. All of it runs.
+    miner zeta/hash (2 of 4, 2 stopping): Running. All of it runs.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn miners_that_are_stopping_count_against_caps() {
+    let mut site = Site::of(2, 4, 4).with(miner("acme/other", 4));
+    site.edit_pool("h100", |pool| pool.max_gpus = Some(4));
+    site.settle();
+    site.edit_miner("acme/hash", |miner| miner.replicas = 0);
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: ScaledDown
+    evict acme/hash-node-1-2 within 10s: ScaledDown
+    pool h100 (8 GPUs: 4 mining, 4 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 0, 2 stopping): NothingWanted. No replicas are wanted.
+    miner acme/other (2 of 4): PoolGpuLimit. Pool h100 lets at most 4 GPUs mine.
+    look again in 183 days
+    ");
+    site.drained();
+    assert_snapshot!(site.actions(), @"grant acme/other on node-1 (h100) slots 0 2, stops within 10s, ends in 183 days");
+}
+
+#[test]
+fn miners_on_an_unreachable_node_count_against_caps() {
+    let mut site = Site::of(2, 4, 8);
+    site.edit_registration("acme/power", |r| r.limits.gpus = Some(4));
+    site.settle();
+    site.edit_node("node-1", |node| node.condition = NodeCondition::Unreachable);
+    assert_snapshot!(site.act(), @"
+    pool h100 (8 GPUs: 4 mining, 4 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (4 of 8): RegistrationGpuLimit. Registration acme/power allows at most 4 GPUs.
+    look again in 183 days
+    ");
+}

@@ -1,0 +1,144 @@
+//! Kilowatt-hours: mining stops before it could pass the limit.
+
+use daylight_planner::model::*;
+use insta::assert_snapshot;
+
+use crate::objects::*;
+use crate::site::Site;
+
+fn metered(site: &mut Site, used: u64) {
+    let metered_until = site.now;
+    site.edit_registration("acme/power", |r| {
+        r.usage = Some(Usage { metered_until, millijoules: used, peak_watts: None });
+    });
+}
+
+#[test]
+fn a_kwh_limit_without_a_meter_holds_mining() {
+    let mut site = Site::of(1, 4, 4);
+    site.edit_registration("acme/power", |r| r.limits.energy_mj = Some(watt_hours(10_000)));
+    assert_snapshot!(site.act(), @"
+    pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (0 GPUs, 0 W): MeterUnavailable. Registration acme/power has an energy limit, and no meter reports for it; mining waits for the auditor.
+    miner acme/hash (0 of 4): MeterUnavailable. Registration acme/power has an energy limit, and no meter reports for it; mining waits for the auditor.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn a_meter_that_reports_lets_mining_start() {
+    let mut site = Site::of(1, 4, 4);
+    site.edit_registration("acme/power", |r| r.limits.energy_mj = Some(watt_hours(10_000)));
+    metered(&mut site, watt_hours(2_000));
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
+    pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (4 of 4): Running. All of it runs.
+    look again at 12:05:00.001
+    ");
+}
+
+#[test]
+fn a_stale_meter_lets_no_more_miners_start() {
+    let mut site = Site::of(1, 4, 2);
+    site.edit_registration("acme/power", |r| r.limits.energy_mj = Some(watt_hours(10_000)));
+    metered(&mut site, watt_hours(2_000));
+    site.settle();
+    site.wait(minutes(6));
+    site.edit_miner("acme/hash", |miner| miner.replicas = 4);
+    assert_snapshot!(site.act(), @"
+    pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): MeterStale. The meter of registration acme/power last reported at 2026-07-01T12:00:00Z; mining waits for a fresh reading.
+    miner acme/hash (2 of 4): MeterStale. The meter of registration acme/power last reported at 2026-07-01T12:00:00Z; mining waits for a fresh reading.
+    look again in 0 days
+    ");
+}
+
+#[test]
+fn mining_stops_early_enough_that_its_drain_cannot_pass_the_limit() {
+    let mut site = Site::of(1, 4, 4);
+    site.edit_registration("acme/power", |r| r.limits.energy_mj = Some(watt_hours(1_000)));
+    metered(&mut site, 0);
+    site.settle();
+    // 4 x 300 W use 20 Wh a minute; 10 Wh last 30 seconds, of which 10 go to the drain.
+    site.wait(minutes(30));
+    metered(&mut site, watt_hours(990));
+    assert_snapshot!(site.act(), @"
+    pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (4 of 4): Running. All of it runs.
+    look again at 12:30:20
+    ");
+    site.wait(seconds(20));
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: EnergyBudget
+    evict acme/hash-node-1-1 within 10s: EnergyBudget
+    evict acme/hash-node-1-2 within 10s: EnergyBudget
+    evict acme/hash-node-1-3 within 10s: EnergyBudget
+    pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): EnergyLimit. The energy limit of registration acme/power would be passed before the next meter reading.
+    miner acme/hash (0 of 4, 4 stopping): EnergyLimit. The energy limit of registration acme/power would be passed before the next meter reading.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn few_kwh_left_carry_few_miners() {
+    // 100 Wh carry 600 W for the 10 minutes that a miner must have ahead, less the drain.
+    let mut site = Site::of(1, 4, 4);
+    site.edit_registration("acme/power", |r| r.limits.energy_mj = Some(watt_hours(1_000)));
+    metered(&mut site, watt_hours(890));
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
+    pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 4): EnergyLimit. The energy limit of registration acme/power would be passed before the next meter reading.
+    look again at 12:05:00.001
+    ");
+}
+
+#[test]
+fn measured_watts_rule_where_they_are_more_than_declared() {
+    let mut site = Site::of(1, 4, 4);
+    let metered_until = site.now;
+    site.edit_registration("acme/power", |r| {
+        r.limits.energy_mj = Some(watt_hours(1_000));
+        r.usage = Some(Usage {
+            metered_until,
+            millijoules: watt_hours(890),
+            peak_watts: Some(600),
+        });
+    });
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
+    pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 4): EnergyLimit. The energy limit of registration acme/power would be passed before the next meter reading.
+    look again at 12:05:00.001
+    ");
+}
+
+#[test]
+fn an_owners_kwh_hold_over_all_its_registrations() {
+    let metered_until = NOON;
+    let owned = |r: &mut Registration| {
+        r.owner = Some("owner-7f3a".into());
+        r.owner_limits.energy_mj = Some(watt_hours(1_000));
+        r.usage = Some(Usage { metered_until, millijoules: watt_hours(445), peak_watts: None });
+    };
+    let mut site = Site::of(1, 4, 2)
+        .with(registration("zeta/power").but(owned))
+        .with(miner("zeta/hash", 2));
+    site.edit_registration("acme/power", owned);
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slot 0, stops within 10s, ends in 183 days
+    grant zeta/hash on node-1 (h100) slot 1, stops within 10s, ends in 183 days
+    pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (1 GPUs, 300 W): Active. In force until 2027-01-01T00:00:00Z.
+    registration zeta/power (1 GPUs, 300 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (1 of 2): EnergyLimit. The energy limit of registration acme/power would be passed before the next meter reading.
+    miner zeta/hash (1 of 2): EnergyLimit. The energy limit of registration zeta/power would be passed before the next meter reading.
+    look again at 12:05:00.001
+    ");
+}

@@ -1,0 +1,230 @@
+//! Idle GPUs go to registered miners.
+
+use daylight_planner::model::*;
+use insta::assert_snapshot;
+
+use crate::objects::*;
+use crate::site::Site;
+
+#[test]
+fn idle_gpus_go_to_a_registered_miner() {
+    let mut site = Site::of(2, 4, 8);
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
+    grant acme/hash on node-2 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
+    pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (8 of 8): Running. All of it runs.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn replicas_beyond_the_idle_gpus_wait() {
+    let mut site = Site::of(1, 4, 6);
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
+    pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (4 of 6): WaitingForIdleGpus. No node has 1 GPU idle.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn the_fullest_node_is_filled_first_so_that_whole_nodes_stay_free() {
+    let mut site = Site::of(2, 4, 3);
+    site.put(foreign_pod("web/chat", 2).but(|pod| pod.node = Some("node-2".into())));
+    site.settle();
+    assert_snapshot!(site.map(), @"
+    node-1: 1 acme/hash, 3 idle
+    node-2: 2 acme/hash, 2 web/chat
+    ");
+}
+
+#[test]
+fn a_replica_of_two_gpus_needs_both_on_one_node() {
+    let mut site = Site::of(2, 1, 0);
+    site.put(miner("acme/pair", 1).but(|miner| miner.shape.gpus = 2));
+    assert_snapshot!(site.plan(), @"
+    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
+    miner acme/pair (0 of 1): WaitingForIdleGpus. No node has 2 GPUs idle.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn cpu_and_memory_count_too() {
+    let mut site = Site::of(0, 0, 8).with(vec![
+        node("few-cpus", 4).but(|node| node.cpu_milli = 5_000),
+        node("little-memory", 4).but(|node| node.memory = 5 << 30),
+        node("one-pod-slot", 4).but(|node| node.pod_slots = 1),
+    ]);
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on few-cpus (h100) slots 0 1, stops within 10s, ends in 183 days
+    grant acme/hash on little-memory (h100) slot 0, stops within 10s, ends in 183 days
+    grant acme/hash on one-pod-slot (h100) slot 0, stops within 10s, ends in 183 days
+    pool h100 (12 GPUs: 12 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (4 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn gpus_rest_after_ai_work() {
+    let mut site = Site::of(1, 4, 4);
+    site.edit_node("node-1", |node| node.ai_released_at = Some(NOON - seconds(2)));
+    assert_snapshot!(site.act(), @"
+    pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 4): IdleDelay. GPUs rest after AI work until 2026-07-01T12:00:03Z.
+    look again at 12:00:03
+    ");
+    site.wait(seconds(3));
+    assert_snapshot!(site.actions(), @"grant acme/hash on node-1 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days");
+}
+
+#[test]
+fn a_miner_that_wants_fewer_gives_up_the_youngest() {
+    let mut site = Site::of(1, 4, 2);
+    site.settle();
+    site.wait(seconds(10));
+    site.edit_miner("acme/hash", |miner| miner.replicas = 4);
+    site.settle();
+    site.edit_miner("acme/hash", |miner| miner.replicas = 3);
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-2 within 10s: ScaledDown
+    pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (3 of 3, 1 stopping): Running. All of it runs.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn a_miner_that_is_deleted_stops() {
+    let mut site = Site::of(1, 2, 2);
+    site.settle();
+    site.put(Delta::MinerGone("acme/hash".into()));
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 30s: ScaledDown
+    evict acme/hash-node-1-1 within 30s: ScaledDown
+    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn an_edited_miner_is_made_anew() {
+    let mut site = Site::of(1, 2, 2);
+    site.settle();
+    site.edit_miner("acme/hash", |miner| miner.revision = 2);
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: Updated
+    evict acme/hash-node-1-1 within 10s: Updated
+    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 2, 2 stopping): Running. All of it runs.
+    look again in 183 days
+    ");
+    site.drained();
+    assert_snapshot!(site.actions(), @"grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days");
+}
+
+#[test]
+fn a_miner_that_wants_nothing_says_so() {
+    let mut site = Site::of(1, 2, 0);
+    assert_snapshot!(site.plan(), @"
+    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn two_resource_names_on_one_node() {
+    let mut site = Site::of(0, 0, 8)
+        .with(pool("mi300").but(|pool| pool.resource = "amd.com/gpu".into()))
+        .with(node("mixed", 2).but(|node| {
+            node.pools.push(member("mi300"));
+            node.gpus.push(("amd.com/gpu".into(), 2));
+        }));
+    site.edit_registration("acme/power", |registration| {
+        registration.pools = vec!["h100".into(), "mi300".into()];
+    });
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on mixed (h100) slots 0 1, stops within 10s, ends in 183 days
+    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
+    pool mi300 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn overlapping_pools_the_older_has_it() {
+    let mut site = Site::of(0, 0, 4)
+        .with(pool("newer").but(|pool| pool.created = NOON))
+        .with(node("shared", 2).but(|node| node.pools.push(member("newer"))));
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on shared (h100) slots 0 1, stops within 10s, ends in 183 days
+    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
+    pool newer (0 GPUs: ): NoNodes. No node matches the selector; check spec.nodeSelector against the nodes' labels.
+    pool newer: Overlapping. 1 node also belong to the older pool h100 and count there; make the node selectors disjoint.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn when_the_older_of_two_overlapping_pools_goes_its_nodes_fall_to_the_newer() {
+    let mut site = Site::of(0, 0, 4)
+        .with(pool("newer").but(|pool| pool.created = NOON))
+        .with(node("shared", 2).but(|node| node.pools.push(member("newer"))));
+    site.settle();
+    site.put(Delta::PoolGone("h100".into()));
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-shared-0 within 10s: PoolDrained
+    evict acme/hash-shared-1 within 10s: PoolDrained
+    pool newer (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 4, 2 stopping): PoolNotRegistered. Registration acme/power names none of the pools that the miner wants, or none that exists.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn a_pool_whose_selector_matches_nothing_says_so() {
+    let mut site = Site::of(0, 0, 4);
+    assert_snapshot!(site.plan(), @"
+    pool h100 (0 GPUs: ): NoNodes. No node matches the selector; check spec.nodeSelector against the nodes' labels.
+    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn a_miner_tries_its_pools_in_order() {
+    let mut site = Site::of(1, 2, 0)
+        .with(pool("a100"))
+        .with(node("old-1", 2).but(|node| node.pools = vec![member("a100")]))
+        .with(miner("acme/picky", 3).but(|miner| {
+            miner.pools = vec!["h100".into(), "a100".into()];
+        }));
+    site.edit_registration("acme/power", |registration| {
+        registration.pools = vec!["a100".into(), "h100".into()];
+    });
+    site.settle();
+    assert_snapshot!(site.map(), @"
+    node-1: 2 acme/picky
+    old-1: 1 acme/picky, 1 idle
+    ");
+}

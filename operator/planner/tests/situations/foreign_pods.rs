@@ -1,0 +1,213 @@
+//! Pods that Daylight did not make: kube-scheduler preempts for them, or
+//! Daylight makes room where it does not.
+
+use daylight_planner::model::*;
+use insta::assert_snapshot;
+
+use crate::objects::*;
+use crate::site::Site;
+
+#[test]
+fn a_pending_pod_is_left_to_kube_scheduler() {
+    let mut site = Site::of(1, 4, 4);
+    site.settle();
+    site.put(foreign_pod("web/chat", 2));
+    assert_snapshot!(site.act(), @"
+    pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (4 of 4): Running. All of it runs.
+    pod web/chat: SchedulerDecides. kube-scheduler makes room for it.
+    look again at 12:00:30
+    ");
+}
+
+#[test]
+fn idle_gpus_are_withheld_from_miners_while_a_pod_is_pending() {
+    let mut site = Site::of(1, 4, 4).with(foreign_pod("web/chat", 2));
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
+    pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    pod web/chat: SchedulerDecides. kube-scheduler makes room for it.
+    look again at 12:00:30
+    ");
+    site.wait(seconds(30));
+    assert_snapshot!(site.actions(), @"grant acme/hash on node-1 (h100) slots 2 3, stops within 10s, ends in 183 days");
+}
+
+#[test]
+fn gpus_that_kube_scheduler_clears_for_a_pod_go_to_no_miner() {
+    let mut site = Site::of(1, 4, 4);
+    site.settle();
+    site.put(foreign_pod("web/chat", 2).but(|pod| pod.nominated = Some("node-1".into())));
+    site.wait(minutes(1));
+    site.put(Delta::PodGone("acme/hash-node-1-0".into()));
+    site.put(Delta::PodGone("acme/hash-node-1-1".into()));
+    assert_snapshot!(site.act(), @"
+    pool h100 (4 GPUs: 2 AI, 2 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    pod web/chat: SchedulerDecides. kube-scheduler makes room for it.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn a_never_preempting_pod_is_served_after_5_s() {
+    let mut site = Site::of(1, 4, 4);
+    site.settle();
+    site.put(modest_pod("web/chat", 2));
+    assert_snapshot!(site.act(), @"
+    pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (4 of 4): Running. All of it runs.
+    pod web/chat: WaitingForCapacity. Asks for 2 GPUs; 0 can be had now, miners' GPUs included.
+    look again at 12:00:05
+    ");
+    site.wait(seconds(5));
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: AiDemand of web/chat
+    evict acme/hash-node-1-1 within 10s: AiDemand of web/chat
+    pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 4, 2 stopping): Running. All of it runs.
+    pod web/chat: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    look again in 183 days
+    ");
+    site.drained();
+    assert_snapshot!(site.act(), @"
+    pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    pod web/chat: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    look again in 183 days
+    ");
+    site.edit_pod("web/chat", |pod| pod.node = Some("node-1".into()));
+    assert_snapshot!(site.act(), @"
+    pool h100 (4 GPUs: 2 AI, 2 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn a_never_preempting_pod_is_served_only_where_its_filters_fit() {
+    let mut site = Site::of(2, 2, 4);
+    site.settle();
+    site.put(modest_pod("web/chat", 1).but(|pod| {
+        pod.role = Role::Other {
+            class: Some("ai-inference".into()),
+            preemption: Preemption::ByDaylight { allowed_nodes: Some(vec!["node-2".into()]) },
+        };
+    }));
+    site.wait(seconds(5));
+    assert_snapshot!(site.actions(), @"evict acme/hash-node-2-0 within 10s: AiDemand of web/chat");
+}
+
+#[test]
+fn for_a_never_preempting_pod_with_unknown_filters_nobody_is_displaced() {
+    let mut site = Site::of(1, 2, 2);
+    site.settle();
+    site.put(foreign_pod("web/chat", 1).but(|pod| {
+        pod.role = Role::Other {
+            class: Some("ai-inference".into()),
+            preemption: Preemption::Never,
+        };
+    }));
+    site.wait(minutes(1));
+    assert_snapshot!(site.act(), @"
+    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 2): Running. All of it runs.
+    pod web/chat: NotPreempting. It has preemptionPolicy Never and filters that are not evaluated here, so nothing is displaced for it.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn a_never_preempting_pod_that_fits_nowhere_is_told_so() {
+    let mut site = Site::of(2, 2, 4);
+    site.settle();
+    site.put(modest_pod("web/chat", 4));
+    site.wait(seconds(5));
+    assert_snapshot!(site.act(), @"
+    pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (4 of 4): Running. All of it runs.
+    pod web/chat: WaitingForCapacity. Asks for 4 GPUs; 0 can be had now, miners' GPUs included.
+    look again at 12:00:30
+    ");
+}
+
+#[test]
+fn a_never_preempting_pod_gets_a_pod_slot_too() {
+    let mut site = Site::of(1, 4, 2);
+    site.edit_node("node-1", |node| node.pod_slots = 2);
+    site.settle();
+    site.put(modest_pod("web/chat", 1));
+    site.wait(seconds(5));
+    assert_snapshot!(site.act(), @"
+    pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 2): Running. All of it runs.
+    pod web/chat: WaitingForDrain. Waits for miners to leave 1 GPU.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn pods_without_a_class_are_counted_as_undeclared() {
+    let mut site = Site::of(1, 4, 4);
+    site.put(foreign_pod("shadow/what", 3).but(|pod| {
+        pod.node = Some("node-1".into());
+        pod.role = Role::Other { class: None, preemption: Preemption::ByScheduler };
+    }));
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slot 0, stops within 10s, ends in 183 days
+    pool h100 (4 GPUs: 3 undeclared, 1 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (1 GPUs, 300 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (1 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn workers_of_a_kueue_job_are_demand_like_any_other_pod() {
+    let mut site = Site::of(1, 4, 4);
+    site.put(job("ml/queued", 1, 2).but(|job| job.state = JobState::External));
+    site.put(foreign_pod("ml/queued-0", 2).but(|pod| {
+        pod.role = Role::Worker { job: "ml/queued".into() };
+    }));
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
+    pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    job ml/queued: External. Another queue decides when it starts.
+    pod ml/queued-0: SchedulerDecides. kube-scheduler makes room for it.
+    look again at 12:00:30
+    ");
+}
+
+#[test]
+fn unbound_workers_of_a_job_that_is_gone_are_demand_too() {
+    let mut site = Site::of(1, 4, 4).with(job("ml/train", 2, 1));
+    site.act();
+    for index in 0..2 {
+        site.put(foreign_pod(&format!("ml/train-{index}"), 1).but(|pod| {
+            pod.role = Role::Worker { job: "ml/train".into() };
+        }));
+    }
+    site.put(Delta::JobGone("ml/train".into()));
+    site.put(Delta::PodGone("ml/train-0".into()));
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slot 2, stops within 10s, ends in 183 days
+    pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (3 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    pod ml/train-1: SchedulerDecides. kube-scheduler makes room for it.
+    look again at 12:00:30
+    ");
+}

@@ -1,0 +1,201 @@
+//! Observe, Fill, Hold, Drain, and the emergency stop.
+
+use daylight_planner::model::*;
+use insta::assert_snapshot;
+
+use crate::objects::*;
+use crate::site::Site;
+
+fn stop() -> Delta {
+    Delta::EmergencyStop(Some(EmergencyStop {
+        by: "dana@example.org".into(),
+        reason: "grid alarm".into(),
+    }))
+}
+
+#[test]
+fn a_pool_that_observes_says_what_would_mine_and_does_nothing() {
+    let mut site = Site::of(2, 4, 6);
+    site.edit_pool("h100", |pool| pool.policy = MiningPolicy::Observe);
+    assert_snapshot!(site.act(), @"
+    pool h100 (8 GPUs: 8 idle): Observing. The policy is Observe, so nothing is changed; with Fill, 6 GPUs more would mine now.
+    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 6): PoolObserves. Pool h100 only observes; its policy Fill would let miners in.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn what_would_mine_counts_what_mines_less_and_caps() {
+    let mut site = Site::of(2, 4, 8);
+    site.edit_pool("h100", |pool| {
+        pool.policy = MiningPolicy::Observe;
+        pool.max_gpus = Some(5);
+        pool.headroom = Headroom::Count(1);
+    });
+    assert_snapshot!(site.plan(), @"
+    pool h100 (8 GPUs: 7 idle, 1 headroom): Observing. The policy is Observe, so nothing is changed; with Fill, 5 GPUs more would mine now.
+    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 8): PoolObserves. Pool h100 only observes; its policy Fill would let miners in.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn in_a_pool_that_observes_ai_jobs_are_left_to_kube_scheduler() {
+    let mut site = Site::of(1, 4, 4).with(job("ml/train", 2, 2));
+    site.edit_pool("h100", |pool| pool.policy = MiningPolicy::Observe);
+    assert_snapshot!(site.act(), @"
+    release ml/train: 2 on node-1
+    pool h100 (4 GPUs: 4 idle): Observing. The policy is Observe, so nothing is changed; with Fill, 0 GPUs more would mine now.
+    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 4): PoolObserves. Pool h100 only observes; its policy Fill would let miners in.
+    job ml/train: Starting. 0 of 2 workers are bound to nodes.
+    look again at 12:01:00
+    ");
+}
+
+#[test]
+fn back_to_observe_leaves_the_miners_that_run_alone() {
+    let mut site = Site::of(1, 4, 4);
+    site.settle();
+    site.edit_pool("h100", |pool| {
+        pool.policy = MiningPolicy::Observe;
+        pool.max_gpus = Some(2);
+        pool.windows = open(&[(60, 120)]);
+    });
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: WindowClosed
+    evict acme/hash-node-1-1 within 10s: WindowClosed
+    evict acme/hash-node-1-2 within 10s: WindowClosed
+    evict acme/hash-node-1-3 within 10s: WindowClosed
+    pool h100 (4 GPUs: 4 mining): WindowClosed. The mining window of pool h100 is closed; it opens at 2026-07-01T13:00:00Z.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 4, 4 stopping): Running. All of it runs.
+    look again at 13:00:00
+    ");
+}
+
+#[test]
+fn hold_keeps_the_miners_that_run_and_adds_none() {
+    let mut site = Site::of(1, 4, 2);
+    site.settle();
+    site.edit_pool("h100", |pool| pool.policy = MiningPolicy::Hold);
+    site.edit_miner("acme/hash", |miner| miner.replicas = 4);
+    assert_snapshot!(site.act(), @"
+    pool h100 (4 GPUs: 2 mining, 2 idle): Holding. Pool h100 holds mining: running miners stay, none is added.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 4): Holding. Pool h100 holds mining: running miners stay, none is added.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn drain_stops_all_miners_of_the_pool() {
+    let mut site = Site::of(1, 2, 4)
+        .with(pool("a100"))
+        .with(node("old-1", 2).but(|node| node.pools = vec![member("a100")]));
+    site.edit_registration("acme/power", |r| r.pools.push("a100".into()));
+    site.settle();
+    site.edit_pool("h100", |pool| pool.policy = MiningPolicy::Drain);
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: PoolDrained
+    evict acme/hash-node-1-1 within 10s: PoolDrained
+    pool a100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
+    pool h100 (2 GPUs: 2 mining): Draining. Pool h100 drains mining.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 4, 2 stopping): Running. All of it runs.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn an_emergency_stop_stops_all_mining_and_stays_until_lifted() {
+    let mut site = Site::of(1, 2, 2);
+    site.settle();
+    site.put(stop());
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: EmergencyStop
+    evict acme/hash-node-1-1 within 10s: EmergencyStop
+    pool h100 (2 GPUs: 2 mining): EmergencyStop. Emergency stop by dana@example.org (grid alarm); mining resumes after `daylight resume`.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 2, 2 stopping): Running. All of it runs.
+    look again in 183 days
+    ");
+    site.drained();
+    site.wait(minutes(600));
+    assert_snapshot!(site.act(), @"
+    pool h100 (2 GPUs: 2 idle): EmergencyStop. Emergency stop by dana@example.org (grid alarm); mining resumes after `daylight resume`.
+    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 2): EmergencyStop. Emergency stop by dana@example.org (grid alarm); mining resumes after `daylight resume`.
+    look again in 183 days
+    ");
+    site.put(Delta::EmergencyStop(None));
+    assert_snapshot!(site.actions(), @"grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days");
+}
+
+#[test]
+fn an_emergency_stop_leaves_ai_alone() {
+    let mut site = Site::of(1, 4, 2);
+    site.settle();
+    site.put(stop());
+    site.put(job("ml/train", 1, 4));
+    assert_snapshot!(site.act(), @"
+    reserve for ml/train: node-1, displacing 0 miners
+    evict acme/hash-node-1-0 within 10s: EmergencyStop
+    evict acme/hash-node-1-1 within 10s: EmergencyStop
+    pool h100 (4 GPUs: 2 mining, 2 idle): EmergencyStop. Emergency stop by dana@example.org (grid alarm); mining resumes after `daylight resume`.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 2, 2 stopping): Running. All of it runs.
+    job ml/train: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    look again in 183 days
+    ");
+    site.drained();
+    assert_snapshot!(site.actions(), @"release ml/train: node-1");
+}
+
+#[test]
+fn an_emergency_stop_reaches_pools_that_only_observe_by_now() {
+    let mut site = Site::of(1, 2, 2);
+    site.settle();
+    site.edit_pool("h100", |pool| pool.policy = MiningPolicy::Observe);
+    site.put(stop());
+    assert_snapshot!(site.actions(), @"
+    evict acme/hash-node-1-0 within 10s: EmergencyStop
+    evict acme/hash-node-1-1 within 10s: EmergencyStop
+    ");
+}
+
+#[test]
+fn a_pool_with_a_mistake_serves_ai_and_holds_mining() {
+    let mut site = Site::of(1, 4, 2);
+    site.settle();
+    site.edit_miner("acme/hash", |miner| miner.replicas = 4);
+    site.edit_pool("h100", |pool| {
+        pool.problem = Some("site.timeZone Europe/Berlln is not in the time zone database.".into());
+    });
+    site.put(job("ml/train", 1, 3));
+    assert_snapshot!(site.act(), @"
+    reserve for ml/train: node-1, displacing 1 miner
+    evict acme/hash-node-1-0 within 10s: AiDemand of ml/train
+    pool h100 (4 GPUs: 2 mining, 2 idle): Invalid. site.timeZone Europe/Berlln is not in the time zone database.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (1 of 4, 1 stopping): Invalid. site.timeZone Europe/Berlln is not in the time zone database.
+    job ml/train: WaitingForDrain. Waits for miners to leave 1 GPU.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn a_miner_with_a_mistake_is_not_granted_and_says_why() {
+    let mut site = Site::of(1, 4, 4);
+    site.edit_miner("acme/hash", |miner| {
+        miner.problem = Some("spec.wallet names the Secret wallet, which does not exist.".into());
+    });
+    assert_snapshot!(site.plan(), @"
+    pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 4): Invalid. spec.wallet names the Secret wallet, which does not exist.
+    look again in 183 days
+    ");
+}

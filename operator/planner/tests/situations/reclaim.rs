@@ -1,0 +1,217 @@
+//! Which miners go when AI needs GPUs.
+
+use daylight_planner::model::*;
+use insta::assert_snapshot;
+
+use crate::objects::*;
+use crate::site::Site;
+
+#[test]
+fn exactly_as_many_miners_go_as_are_needed() {
+    let mut site = Site::of(2, 8, 16);
+    site.settle();
+    site.put(job("ml/train", 1, 3));
+    assert_snapshot!(site.act(), @"
+    reserve for ml/train: node-1, displacing 3 miners
+    evict acme/hash-node-1-0 within 10s: AiDemand of ml/train
+    evict acme/hash-node-1-1 within 10s: AiDemand of ml/train
+    evict acme/hash-node-1-2 within 10s: AiDemand of ml/train
+    pool h100 (16 GPUs: 16 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (16 GPUs, 4800 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (13 of 16, 3 stopping): Running. All of it runs.
+    job ml/train: WaitingForDrain. Waits for miners to leave 3 GPUs.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn reclaim_unit_node() {
+    let mut site = Site::of(2, 4, 8);
+    site.edit_pool("h100", |pool| pool.reclaim_unit = ReclaimUnit::Node);
+    site.settle();
+    site.put(job("ml/train", 1, 2));
+    assert_snapshot!(site.act(), @"
+    reserve for ml/train: node-1, displacing 4 miners
+    evict acme/hash-node-1-0 within 10s: AiDemand of ml/train
+    evict acme/hash-node-1-1 within 10s: AiDemand of ml/train
+    evict acme/hash-node-1-2 within 10s: AiDemand of ml/train
+    evict acme/hash-node-1-3 within 10s: AiDemand of ml/train
+    pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (4 of 8, 4 stopping): Running. All of it runs.
+    job ml/train: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    look again in 183 days
+    ");
+    site.drained();
+    assert_snapshot!(site.act(), @"
+    release ml/train: node-1
+    grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
+    pool h100 (8 GPUs: 2 AI, 4 mining, 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (6 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (6 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
+    job ml/train: Starting. 0 of 1 worker are bound to nodes.
+    look again at 12:01:00
+    ");
+    site.bound("ml/train");
+    assert_snapshot!(site.act(), @"
+    pool h100 (8 GPUs: 2 AI, 6 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (6 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (6 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
+    job ml/train: Running. All of it runs.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn with_reclaim_unit_node_a_node_is_cleared_even_if_enough_of_it_is_idle() {
+    let mut site = Site::of(1, 8, 4);
+    site.edit_pool("h100", |pool| pool.reclaim_unit = ReclaimUnit::Node);
+    site.settle();
+    site.put(job("ml/train", 1, 4));
+    assert_snapshot!(site.act(), @"
+    release ml/train: node-1
+    pool h100 (8 GPUs: 4 mining, 4 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (4 of 4): Running. All of it runs.
+    job ml/train: Starting. 0 of 1 worker are bound to nodes.
+    look again at 12:01:00
+    ");
+}
+
+#[test]
+fn with_reclaim_unit_node_an_empty_node_is_better_than_one_with_miners() {
+    let mut site = Site::of(1, 4, 2);
+    site.edit_pool("h100", |pool| pool.reclaim_unit = ReclaimUnit::Node);
+    site.settle();
+    site.put(node("node-2", 4));
+    site.put(job("ml/train", 1, 2));
+    assert_snapshot!(site.actions(), @"release ml/train: node-1");
+}
+
+#[test]
+fn a_miner_of_the_right_size_goes_rather_than_a_larger_one() {
+    let mut site = Site::of(1, 8, 4);
+    site.settle();
+    site.put(miner("acme/quad", 1).but(|miner| miner.shape.gpus = 4));
+    site.settle();
+    site.put(job("ml/tune", 1, 1));
+    assert_snapshot!(site.actions(), @"
+    reserve for ml/tune: node-1, displacing 1 miner
+    evict acme/hash-node-1-0 within 10s: AiDemand of ml/tune
+    ");
+}
+
+#[test]
+fn one_large_miner_goes_rather_than_several_small_ones() {
+    let mut site = Site::of(1, 8, 4);
+    site.settle();
+    site.put(miner("acme/quad", 1).but(|miner| miner.shape.gpus = 4));
+    site.settle();
+    site.put(job("ml/tune", 1, 3));
+    assert_snapshot!(site.actions(), @"
+    reserve for ml/tune: node-1, displacing 1 miner
+    evict acme/quad-node-1-4 within 10s: AiDemand of ml/tune
+    ");
+}
+
+#[test]
+fn among_equal_miners_the_lower_rank_goes() {
+    let mut site = Site::of(1, 4, 2)
+        .with(registration("lab/power").but(|r| r.class = "useful-work-mining".into()))
+        .with(miner("lab/fold", 2));
+    site.settle();
+    site.put(job("ml/tune", 1, 2));
+    assert_snapshot!(site.actions(), @"
+    reserve for ml/tune: node-1, displacing 2 miners
+    evict acme/hash-node-1-2 within 10s: AiDemand of ml/tune
+    evict acme/hash-node-1-3 within 10s: AiDemand of ml/tune
+    ");
+}
+
+#[test]
+fn miners_that_are_stopping_anyway_are_waited_for_before_others_are_stopped() {
+    let mut site = Site::of(1, 4, 4);
+    site.settle();
+    site.edit_miner("acme/hash", |miner| miner.replicas = 2);
+    site.act();
+    site.put(job("ml/tune", 1, 2));
+    assert_snapshot!(site.act(), @"
+    reserve for ml/tune: node-1, displacing 0 miners
+    pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 2, 2 stopping): Running. All of it runs.
+    job ml/tune: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn a_miner_goes_for_its_cpu_where_gpus_are_idle() {
+    let mut site = Site::of(1, 4, 2);
+    site.edit_node("node-1", |node| node.cpu_milli = 10_000);
+    site.settle();
+    // Two GPUs are idle, but 4 of 10 CPUs are held by miners.
+    site.put(job("ml/tune", 1, 1));
+    assert_snapshot!(site.act(), @"
+    reserve for ml/tune: node-1, displacing 1 miner
+    evict acme/hash-node-1-0 within 10s: AiDemand of ml/tune
+    pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (1 of 2, 1 stopping): Running. All of it runs.
+    job ml/tune: WaitingForDrain. Waits for miners to leave 0 GPUs.
+    look again in 183 days
+    ");
+    site.drained();
+    assert_snapshot!(site.actions(), @"release ml/tune: node-1");
+}
+
+#[test]
+fn a_miner_goes_for_its_pod_slot() {
+    let mut site = Site::of(1, 4, 2);
+    site.edit_node("node-1", |node| node.pod_slots = 2);
+    site.settle();
+    site.put(job("ml/tune", 1, 1));
+    assert_snapshot!(site.act(), @"
+    reserve for ml/tune: node-1, displacing 1 miner
+    evict acme/hash-node-1-0 within 10s: AiDemand of ml/tune
+    pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (1 of 2, 1 stopping): Running. All of it runs.
+    job ml/tune: WaitingForDrain. Waits for miners to leave 0 GPUs.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn the_grace_is_the_smaller_of_miner_and_pool() {
+    let mut site = Site::of(1, 2, 1);
+    site.put(miner("acme/slow", 1).but(|miner| miner.drain = minutes(5)));
+    site.settle();
+    site.put(job("ml/train", 1, 2));
+    assert_snapshot!(site.actions(), @"
+    reserve for ml/train: node-1, displacing 2 miners
+    evict acme/slow-node-1-1 within 30s: AiDemand of ml/train
+    evict acme/hash-node-1-0 within 10s: AiDemand of ml/train
+    ");
+}
+
+#[test]
+fn a_job_of_many_small_workers_spreads_over_as_few_nodes_as_it_can() {
+    let mut site = Site::of(3, 4, 12);
+    site.settle();
+    site.put(job("ml/sweep", 6, 1));
+    assert_snapshot!(site.act(), @"
+    reserve for ml/sweep: 4 on node-1, 2 on node-2, displacing 6 miners
+    evict acme/hash-node-1-0 within 10s: AiDemand of ml/sweep
+    evict acme/hash-node-1-1 within 10s: AiDemand of ml/sweep
+    evict acme/hash-node-1-2 within 10s: AiDemand of ml/sweep
+    evict acme/hash-node-1-3 within 10s: AiDemand of ml/sweep
+    evict acme/hash-node-2-0 within 10s: AiDemand of ml/sweep
+    evict acme/hash-node-2-1 within 10s: AiDemand of ml/sweep
+    pool h100 (12 GPUs: 12 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (12 GPUs, 3600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (6 of 12, 6 stopping): Running. All of it runs.
+    job ml/sweep: WaitingForDrain. Waits for miners to leave 6 GPUs.
+    look again in 183 days
+    ");
+}

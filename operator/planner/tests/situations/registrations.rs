@@ -1,0 +1,194 @@
+//! What mines is registered, approved and valid, for a class that may mine.
+
+use daylight_planner::model::*;
+use insta::assert_snapshot;
+
+use crate::objects::*;
+use crate::site::Site;
+
+#[test]
+fn a_registration_that_awaits_approval_holds_its_miners() {
+    let mut site = Site::of(1, 2, 2);
+    site.edit_registration("acme/power", |r| r.approval = Approval::Pending);
+    assert_snapshot!(site.plan(), @"
+    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (0 GPUs, 0 W): AwaitingApproval. Registration acme/power awaits approval.
+    miner acme/hash (0 of 2): AwaitingApproval. Registration acme/power awaits approval.
+    look again when something changes
+    ");
+}
+
+#[test]
+fn approval_starts_mining() {
+    let mut site = Site::of(1, 2, 2);
+    site.edit_registration("acme/power", |r| r.approval = Approval::Pending);
+    site.act();
+    site.edit_registration("acme/power", |r| r.approval = Approval::Approved);
+    assert_snapshot!(site.actions(), @"grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days");
+}
+
+#[test]
+fn an_edit_voids_the_approval_and_mining_stops() {
+    let mut site = Site::of(1, 2, 2);
+    site.settle();
+    site.edit_registration("acme/power", |r| r.approval = Approval::Voided);
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: RegistrationInactive
+    evict acme/hash-node-1-1 within 10s: RegistrationInactive
+    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): ApprovalVoided. Registration acme/power was edited after its approval, which voids it; it must be approved again.
+    miner acme/hash (0 of 2, 2 stopping): ApprovalVoided. Registration acme/power was edited after its approval, which voids it; it must be approved again.
+    look again when something changes
+    ");
+}
+
+#[test]
+fn suspending_one_registration_leaves_the_others_mining() {
+    let mut site =
+        Site::of(1, 4, 2).with(registration("zeta/power")).with(miner("zeta/hash", 2));
+    site.settle();
+    site.edit_registration("zeta/power", |r| r.approval = Approval::Suspended);
+    assert_snapshot!(site.act(), @"
+    evict zeta/hash-node-1-1 within 10s: RegistrationInactive
+    evict zeta/hash-node-1-3 within 10s: RegistrationInactive
+    pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    registration zeta/power (2 GPUs, 600 W): Suspended. Registration zeta/power is suspended.
+    miner acme/hash (2 of 2): Running. All of it runs.
+    miner zeta/hash (0 of 2, 2 stopping): Suspended. Registration zeta/power is suspended.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn miners_have_stopped_when_the_registration_ends() {
+    let mut site = Site::of(1, 2, 2);
+    site.edit_registration("acme/power", |r| r.valid_until = NOON + minutes(10));
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends at 12:10:00
+    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2026-07-01T12:10:00Z.
+    miner acme/hash (2 of 2): Running. All of it runs.
+    look again at 12:09:50
+    ");
+    site.wait(minutes(10) - seconds(10));
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: RegistrationInactive
+    evict acme/hash-node-1-1 within 10s: RegistrationInactive
+    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Expired. Registration acme/power expired at 2026-07-01T12:10:00Z; renew it.
+    miner acme/hash (0 of 2, 2 stopping): Expired. Registration acme/power expired at 2026-07-01T12:10:00Z; renew it.
+    look again when something changes
+    ");
+    site.drained();
+    site.wait(minutes(10));
+    assert_snapshot!(site.act(), @"
+    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (0 GPUs, 0 W): Expired. Registration acme/power expired at 2026-07-01T12:10:00Z; renew it.
+    miner acme/hash (0 of 2): Expired. Registration acme/power expired at 2026-07-01T12:10:00Z; renew it.
+    look again when something changes
+    ");
+}
+
+#[test]
+fn a_registration_that_begins_tomorrow_waits_until_then() {
+    let mut site = Site::of(1, 2, 2);
+    site.edit_registration("acme/power", |r| r.valid_from = NOON + minutes(600));
+    assert_snapshot!(site.act(), @"
+    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (0 GPUs, 0 W): NotYetValid. Registration acme/power holds from 2026-07-01T22:00:00Z on.
+    miner acme/hash (0 of 2): NotYetValid. Registration acme/power holds from 2026-07-01T22:00:00Z on.
+    look again at 22:00:00
+    ");
+    site.wait(minutes(600));
+    assert_snapshot!(site.actions(), @"grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days");
+}
+
+#[test]
+fn a_miner_whose_registration_is_deleted_stops() {
+    let mut site = Site::of(1, 2, 2);
+    site.settle();
+    site.put(Delta::RegistrationGone("acme/power".into()));
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: RegistrationInactive
+    evict acme/hash-node-1-1 within 10s: RegistrationInactive
+    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
+    miner acme/hash (0 of 2, 2 stopping): RegistrationMissing. There is no Registration acme/power; spec.registration must name one in the miner's namespace.
+    look again when something changes
+    ");
+}
+
+#[test]
+fn a_class_taken_off_the_positive_list_stops_mining() {
+    let mut site = Site::of(1, 2, 2);
+    site.settle();
+    site.put(Delta::ClassGone("pow-mining".into()));
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: ClassInactive
+    evict acme/hash-node-1-1 within 10s: ClassInactive
+    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): ClassUnknown. There is no ActivityClass pow-mining; the positive list must have it first.
+    miner acme/hash (0 of 2, 2 stopping): ClassUnknown. There is no ActivityClass pow-mining; the positive list must have it first.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn a_class_that_becomes_prohibited_stops_mining() {
+    let mut site = Site::of(1, 2, 2);
+    site.settle();
+    site.put(class("pow-mining", ClassAssignment::Prohibited, 10));
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: ClassInactive
+    evict acme/hash-node-1-1 within 10s: ClassInactive
+    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): ClassProhibited. ActivityClass pow-mining is prohibited.
+    miner acme/hash (0 of 2, 2 stopping): ClassProhibited. ActivityClass pow-mining is prohibited.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn an_ai_class_is_no_ground_for_mining() {
+    let mut site = Site::of(1, 2, 2);
+    site.edit_registration("acme/power", |r| r.class = "ai-training".into());
+    assert_snapshot!(site.plan(), @"
+    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (0 GPUs, 0 W): ClassNotForMining. ActivityClass ai-training is not IdleOnly, so miners cannot be assigned under it.
+    miner acme/hash (0 of 2): ClassNotForMining. ActivityClass ai-training is not IdleOnly, so miners cannot be assigned under it.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn a_miner_stays_within_the_pools_it_was_registered_for() {
+    let mut site = Site::of(1, 2, 0)
+        .with(pool("a100"))
+        .with(node("old-1", 2).but(|node| node.pools = vec![member("a100")]))
+        .with(miner("acme/stray", 2).but(|miner| miner.pools = vec!["a100".into()]));
+    assert_snapshot!(site.plan(), @"
+    pool a100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
+    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
+    miner acme/stray (0 of 2): PoolNotRegistered. Registration acme/power names none of the pools that the miner wants, or none that exists.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn a_registration_with_a_mistake_stops_its_miners() {
+    let mut site = Site::of(1, 2, 2);
+    site.settle();
+    site.edit_registration("acme/power", |r| {
+        r.problem = Some("spec.site names hall-9, and no pool of it stands there.".into());
+    });
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: RegistrationInactive
+    evict acme/hash-node-1-1 within 10s: RegistrationInactive
+    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Invalid. spec.site names hall-9, and no pool of it stands there.
+    miner acme/hash (0 of 2, 2 stopping): Invalid. spec.site names hall-9, and no pool of it stands there.
+    look again when something changes
+    ");
+}

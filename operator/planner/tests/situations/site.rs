@@ -1,0 +1,533 @@
+//! A site that a situation plays on: it holds the objects as they are, tells
+//! the planner of every change, carries plans out, and shows them as text.
+//!
+//! Every plan is checked on the way: a planner made from the whole site plans
+//! the same; planned again it is the same; and once its actions are carried
+//! out, nothing is left to do.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use daylight_planner::Planner;
+use daylight_planner::explain::{Action, Grant, Plan, Reason};
+use daylight_planner::model::*;
+use daylight_planner::time::Timestamp;
+
+use crate::objects::*;
+
+/// Something that the planner is told of.
+pub(crate) trait Thing {
+    fn deltas(self) -> Vec<Delta>;
+}
+
+macro_rules! things {
+    ($($thing:ident),*) => {
+        $(impl Thing for $thing {
+            fn deltas(self) -> Vec<Delta> {
+                vec![Delta::$thing(self)]
+            }
+        })*
+    };
+}
+
+things!(Pool, Class, Registration, Miner, Job, Node, Pod);
+
+impl<T: Thing> Thing for Vec<T> {
+    fn deltas(self) -> Vec<Delta> {
+        self.into_iter().flat_map(Thing::deltas).collect()
+    }
+}
+
+impl Thing for Delta {
+    fn deltas(self) -> Vec<Delta> {
+        vec![self]
+    }
+}
+
+pub(crate) struct Site {
+    pub(crate) now: Timestamp,
+    planner: Planner,
+    stop: Option<EmergencyStop>,
+    pools: BTreeMap<Name, Pool>,
+    classes: BTreeMap<Name, Class>,
+    registrations: BTreeMap<Name, Registration>,
+    miners: BTreeMap<Name, Miner>,
+    jobs: BTreeMap<Name, Job>,
+    nodes: BTreeMap<Name, Node>,
+    pods: BTreeMap<Name, Pod>,
+}
+
+impl Site {
+    /// A site with nothing but a positive list.
+    pub(crate) fn new() -> Self {
+        let site = Self {
+            now: NOON,
+            planner: Planner::default(),
+            stop: None,
+            pools: BTreeMap::new(),
+            classes: BTreeMap::new(),
+            registrations: BTreeMap::new(),
+            miners: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            pods: BTreeMap::new(),
+        };
+        site.with(class("ai-training", ClassAssignment::Guaranteed, 0))
+            .with(class("ai-inference", ClassAssignment::Guaranteed, 0))
+            .with(class("useful-work-mining", ClassAssignment::IdleOnly, 20))
+            .with(class("pow-mining", ClassAssignment::IdleOnly, 10))
+            .with(class("prohibited-pow", ClassAssignment::Prohibited, 0))
+    }
+
+    /// A pool `h100` of `count` nodes with `gpus` each, where `acme/hash` with
+    /// as many replicas as asked for mines under the registration `acme/power`.
+    pub(crate) fn of(count: u32, gpus: u32, replicas: u32) -> Self {
+        Self::new()
+            .with(pool("h100"))
+            .with(nodes(count, gpus))
+            .with(registration("acme/power"))
+            .with(miner("acme/hash", replicas))
+    }
+
+    pub(crate) fn with(mut self, thing: impl Thing) -> Self {
+        self.put(thing);
+        self
+    }
+
+    /// Adds an object, or replaces it.
+    pub(crate) fn put(&mut self, thing: impl Thing) {
+        for delta in thing.deltas() {
+            self.tell(delta);
+        }
+    }
+
+    fn tell(&mut self, delta: Delta) {
+        self.planner.apply(delta.clone());
+        match delta {
+            Delta::EmergencyStop(stop) => self.stop = stop,
+            Delta::Pool(pool) => drop(self.pools.insert(pool.name.clone(), pool)),
+            Delta::PoolGone(name) => drop(self.pools.remove(&name)),
+            Delta::Class(class) => drop(self.classes.insert(class.name.clone(), class)),
+            Delta::ClassGone(name) => drop(self.classes.remove(&name)),
+            Delta::Registration(object) => {
+                drop(self.registrations.insert(object.key.clone(), object));
+            }
+            Delta::RegistrationGone(key) => drop(self.registrations.remove(&key)),
+            Delta::Miner(miner) => drop(self.miners.insert(miner.key.clone(), miner)),
+            Delta::MinerGone(key) => drop(self.miners.remove(&key)),
+            Delta::Job(job) => drop(self.jobs.insert(job.key.clone(), job)),
+            Delta::JobGone(key) => drop(self.jobs.remove(&key)),
+            Delta::Node(node) => drop(self.nodes.insert(node.name.clone(), node)),
+            Delta::NodeGone(name) => drop(self.nodes.remove(&name)),
+            Delta::Pod(pod) => drop(self.pods.insert(pod.key.clone(), pod)),
+            Delta::PodGone(key) => drop(self.pods.remove(&key)),
+        }
+    }
+
+    pub(crate) fn edit_pool(&mut self, name: &str, change: impl FnOnce(&mut Pool)) {
+        self.put(self.pools[name].clone().but(change));
+    }
+
+    pub(crate) fn edit_registration(&mut self, key: &str, change: impl FnOnce(&mut Registration)) {
+        self.put(self.registrations[key].clone().but(change));
+    }
+
+    pub(crate) fn edit_miner(&mut self, key: &str, change: impl FnOnce(&mut Miner)) {
+        self.put(self.miners[key].clone().but(change));
+    }
+
+    pub(crate) fn edit_node(&mut self, name: &str, change: impl FnOnce(&mut Node)) {
+        self.put(self.nodes[name].clone().but(change));
+    }
+
+    pub(crate) fn edit_job(&mut self, key: &str, change: impl FnOnce(&mut Job)) {
+        self.put(self.jobs[key].clone().but(change));
+    }
+
+    pub(crate) fn edit_pod(&mut self, key: &str, change: impl FnOnce(&mut Pod)) {
+        self.put(self.pods[key].clone().but(change));
+    }
+
+    pub(crate) fn wait(&mut self, time: Duration) {
+        self.now = self.now + time;
+    }
+
+    /// The plan, checked against one made from scratch.
+    fn look(&mut self) -> Plan {
+        let plan = self.planner.plan(self.now);
+        assert_eq!(plan, self.planner.plan(self.now), "the same site gives the same plan");
+        let scratch = Planner::new(self.snapshot()).plan(self.now);
+        assert_eq!(plan, scratch, "what is kept between plans is a cache only");
+        plan
+    }
+
+    /// What the planner would do and say now.
+    pub(crate) fn plan(&mut self) -> String {
+        let plan = self.look();
+        show(&plan)
+    }
+
+    /// The actions of the plan alone, for situations whose explanations are told elsewhere.
+    pub(crate) fn actions(&mut self) -> String {
+        show_actions(&self.look().actions)
+    }
+
+    /// Plans and carries the plan out; what it was.
+    pub(crate) fn act(&mut self) -> String {
+        let plan = self.look();
+        self.carry_out(&plan);
+        let again = self.look();
+        let left = show_actions(&again.actions);
+        assert_eq!(left, "", "nothing is left to do after\n{}", show_actions(&plan.actions));
+        show(&plan)
+    }
+
+    /// The miners that are stopping have stopped.
+    pub(crate) fn drained(&mut self) {
+        let stopped: Vec<_> =
+            self.pods.values().filter(|pod| pod.deleting).map(|pod| pod.key.clone()).collect();
+        stopped.into_iter().for_each(|key| self.tell(Delta::PodGone(key)));
+    }
+
+    /// One of the miners that are stopping has stopped.
+    pub(crate) fn one_drained(&mut self) {
+        let first = self.pods.values().find(|pod| pod.deleting);
+        let key = first.map(|pod| pod.key.clone()).unwrap();
+        self.tell(Delta::PodGone(key));
+    }
+
+    /// kube-scheduler binds the workers of a released job where Daylight
+    /// prefers them.
+    pub(crate) fn bound(&mut self, job: &str) {
+        let job = self.jobs[job].clone();
+        let JobState::Released { placement, .. } = &job.state else {
+            panic!("{} is not released", job.key);
+        };
+        for placement in placement {
+            for _ in 0..placement.workers {
+                self.bind_worker(&job.key, &placement.node);
+            }
+        }
+        let since = self.now;
+        self.put(job.but(|job| job.state = JobState::Running { since }));
+    }
+
+    /// kube-scheduler binds one worker of a job.
+    pub(crate) fn bind_worker(&mut self, job: &str, node: &str) {
+        let job = self.jobs[job].clone();
+        let index = self.pods.values().filter(|pod| is_worker(pod, &job.key)).count();
+        self.put(Pod {
+            key: format!("{}-{index}", job.key).into(),
+            node: Some(node.into()),
+            nominated: None,
+            gpus: vec![(job.resource.clone(), job.shape.gpus)],
+            cpu_milli: job.shape.cpu_milli,
+            memory: job.shape.memory,
+            created: self.now,
+            deleting: false,
+            role: Role::Worker { job: job.key },
+        });
+    }
+
+    /// A job is over: its pods are gone, its nodes rest.
+    pub(crate) fn ended(&mut self, key: &str) {
+        let now = self.now;
+        for pod in self.workers(key) {
+            if let Some(node) = self.pods[&pod].node.clone() {
+                self.edit_node(&node, |node| node.ai_released_at = Some(now));
+            }
+            self.tell(Delta::PodGone(pod));
+        }
+        self.edit_job(key, |job| job.state = JobState::Finished);
+    }
+
+    fn workers(&self, job: &str) -> Vec<Name> {
+        let workers = self.pods.values().filter(|pod| is_worker(pod, job));
+        workers.map(|pod| pod.key.clone()).collect()
+    }
+
+    /// Lets the site run until there is nothing to do: plans are carried out,
+    /// miners stop, workers are bound.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..10 {
+            self.act();
+            self.drained();
+            let released: Vec<_> = self
+                .jobs
+                .values()
+                .filter(|job| matches!(&job.state, JobState::Released { placement, .. } if !placement.is_empty()))
+                .map(|job| job.key.clone())
+                .collect();
+            released.iter().for_each(|job| self.bound(job));
+            if released.is_empty() && self.look().actions.is_empty() {
+                return;
+            }
+        }
+        panic!("the site does not come to rest: {}", self.plan());
+    }
+
+    fn carry_out(&mut self, plan: &Plan) {
+        for action in &plan.actions {
+            match action {
+                Action::Grant(grant) => self.grant(grant),
+                Action::Evict { pod, .. } => {
+                    assert!(!self.pods[pod].deleting, "{pod} is stopping already");
+                    self.edit_pod(pod, |pod| pod.deleting = true);
+                }
+                Action::Reserve { job, placement, .. } => {
+                    let attempts = attempts(&self.jobs[job].state);
+                    let placement = placement.clone();
+                    self.edit_job(job, |job| {
+                        job.state = if placement.is_empty() {
+                            JobState::Queued { attempts, suspended_at: None }
+                        } else {
+                            JobState::Reserved { placement, attempts }
+                        };
+                    });
+                }
+                Action::Release { job, placement } => {
+                    let (placement, at) = (placement.clone(), self.now);
+                    let attempts = attempts(&self.jobs[job].state);
+                    self.edit_job(job, |job| {
+                        job.state = JobState::Released { placement, at, attempts };
+                    });
+                }
+                Action::Suspend { job } => {
+                    let attempts = attempts(&self.jobs[job].state) + 1;
+                    let suspended_at = Some(self.now);
+                    let workers = self.workers(job);
+                    workers.into_iter().for_each(|pod| self.tell(Delta::PodGone(pod)));
+                    self.edit_job(job, |job| {
+                        job.state = JobState::Queued { attempts, suspended_at };
+                    });
+                }
+            }
+        }
+    }
+
+    fn grant(&mut self, grant: &Grant) {
+        let miner = self.miners[&grant.miner].clone();
+        let name = format!("{}-{}-{}", miner.key, grant.node, grant.slot);
+        let taken = |key: &str| self.pods.contains_key(key);
+        let epochs = (2..).map(|epoch| format!("{name}-{epoch}"));
+        let key = std::iter::once(name.clone()).chain(epochs).find(|key| !taken(key)).unwrap();
+        self.put(Pod {
+            key: key.into(),
+            node: Some(grant.node.clone()),
+            nominated: None,
+            gpus: vec![(self.pools[&grant.pool].resource.clone(), miner.shape.gpus)],
+            cpu_milli: miner.shape.cpu_milli,
+            memory: miner.shape.memory,
+            created: self.now,
+            deleting: false,
+            role: Role::Miner {
+                miner: miner.key,
+                registration: miner.registration,
+                pool: grant.pool.clone(),
+                slot: grant.slot,
+                revision: miner.revision,
+                watts: miner.watts,
+            },
+        });
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            emergency_stop: self.stop.clone(),
+            pools: self.pools.values().cloned().collect(),
+            classes: self.classes.values().cloned().collect(),
+            registrations: self.registrations.values().cloned().collect(),
+            miners: self.miners.values().cloned().collect(),
+            jobs: self.jobs.values().cloned().collect(),
+            nodes: self.nodes.values().cloned().collect(),
+            pods: self.pods.values().cloned().collect(),
+        }
+    }
+
+    /// Who has GPUs where.
+    pub(crate) fn map(&self) -> String {
+        let mut map = String::new();
+        for node in self.nodes.values() {
+            let mut holders: BTreeMap<String, u32> = BTreeMap::new();
+            let mut idle: i64 = node.gpus.iter().map(|(_, gpus)| i64::from(*gpus)).sum();
+            for pod in self.pods.values().filter(|pod| pod.node.as_ref() == Some(&node.name)) {
+                let gpus: u32 = pod.gpus.iter().map(|(_, gpus)| gpus).sum();
+                let holder = match &pod.role {
+                    Role::Miner { miner, .. } => miner,
+                    Role::Worker { job } => job,
+                    Role::Other { .. } => &pod.key,
+                };
+                let stopping = if pod.deleting { " (stopping)" } else { "" };
+                *holders.entry(format!("{holder}{stopping}")).or_default() += gpus;
+                idle -= i64::from(gpus);
+            }
+            let mut line: Vec<_> =
+                holders.iter().map(|(holder, gpus)| format!("{gpus} {holder}")).collect();
+            if idle != 0 {
+                line.push(format!("{idle} idle"));
+            }
+            let _ = writeln!(map, "{}: {}", node.name, line.join(", "));
+        }
+        map
+    }
+}
+
+fn is_worker(pod: &Pod, job: &str) -> bool {
+    matches!(&pod.role, Role::Worker { job: of } if **of == *job)
+}
+
+fn attempts(state: &JobState) -> u32 {
+    match state {
+        JobState::Queued { attempts, .. }
+        | JobState::Reserved { attempts, .. }
+        | JobState::Released { attempts, .. } => *attempts,
+        _ => 0,
+    }
+}
+
+fn show(plan: &Plan) -> String {
+    let mut text = show_actions(&plan.actions);
+    let why = |reason: &Reason| format!("{}. {reason}", reason.code());
+    for report in &plan.pools {
+        let gpus = &report.gpus;
+        let states = [
+            (gpus.ai, "AI"),
+            (gpus.mining, "mining"),
+            (gpus.undeclared, "undeclared"),
+            (gpus.idle, "idle"),
+            (gpus.headroom, "headroom"),
+            (gpus.unavailable, "unavailable"),
+            (gpus.quarantined, "quarantined"),
+        ];
+        assert_eq!(gpus.total, states.iter().map(|(gpus, _)| gpus).sum::<u32>());
+        let states = states.iter().filter(|(gpus, _)| *gpus > 0);
+        let states: Vec<_> = states.map(|(gpus, state)| format!("{gpus} {state}")).collect();
+        let _ = writeln!(
+            text,
+            "pool {} ({} GPUs: {}): {}",
+            report.pool,
+            gpus.total,
+            states.join(", "),
+            why(&report.mining)
+        );
+        if let Some(overlap) = &report.overlap {
+            let _ = writeln!(text, "pool {}: {}", report.pool, why(overlap));
+        }
+    }
+    for report in &plan.registrations {
+        let _ = writeln!(
+            text,
+            "registration {} ({} GPUs, {} W): {}",
+            report.registration,
+            report.gpus,
+            report.watts,
+            why(&report.state)
+        );
+    }
+    for report in &plan.miners {
+        let stopping = match report.stopping {
+            0 => String::new(),
+            stopping => format!(", {stopping} stopping"),
+        };
+        let _ = writeln!(
+            text,
+            "miner {} ({} of {}{stopping}): {}",
+            report.miner,
+            report.held,
+            report.wanted,
+            why(&report.reason)
+        );
+    }
+    for report in &plan.jobs {
+        let _ = writeln!(text, "job {}: {}", report.job, why(&report.reason));
+    }
+    for report in &plan.waiting_pods {
+        let _ = writeln!(text, "pod {}: {}", report.pod, why(&report.reason));
+    }
+    match plan.wake_at {
+        Some(at) => {
+            let _ = writeln!(text, "look again {}", after_noon(at));
+        }
+        None => text.push_str("look again when something changes\n"),
+    }
+    text
+}
+
+/// A moment, as the time of the day or, far away, as a date.
+fn after_noon(at: Timestamp) -> String {
+    let millis = at.0 - NOON.0;
+    let (seconds, millis) = (millis.div_euclid(1000), millis.rem_euclid(1000));
+    let fraction = if millis == 0 { String::new() } else { format!(".{millis:03}") };
+    let hour = 12 + seconds / 3600;
+    if (0..24).contains(&hour) {
+        format!("at {hour:02}:{:02}:{:02}{fraction}", seconds / 60 % 60, seconds % 60)
+    } else {
+        format!("in {} days", seconds / 86_400)
+    }
+}
+
+/// Actions, one a line; grants of one miner on one node share a line.
+fn show_actions(actions: &[Action]) -> String {
+    let mut lines: Vec<(String, Vec<String>, String)> = Vec::new();
+    for action in actions {
+        let (before, slot, after) = match action {
+            Action::Reserve { job, placement, displaced } if !placement.is_empty() => {
+                let head = format!("reserve for {job}: {}", show_placement(placement));
+                let miners = if *displaced == 1 { "miner" } else { "miners" };
+                (format!("{head}, displacing {displaced} {miners}"), None, String::new())
+            }
+            Action::Reserve { job, .. } => {
+                (format!("give up the reservation for {job}"), None, String::new())
+            }
+            Action::Release { job, placement } => {
+                let place = match placement.as_slice() {
+                    [] => "wherever kube-scheduler puts it".into(),
+                    placement => show_placement(placement),
+                };
+                (format!("release {job}: {place}"), None, String::new())
+            }
+            Action::Suspend { job } => (format!("suspend {job}"), None, String::new()),
+            Action::Evict { pod, reason, beneficiary, grace } => {
+                let whom = beneficiary.as_ref().map_or(String::new(), |whom| format!(" of {whom}"));
+                let head = format!("evict {pod} within {grace:?}: {reason}{whom}");
+                (head, None, String::new())
+            }
+            Action::Grant(grant) => (
+                format!("grant {} on {} ({})", grant.miner, grant.node, grant.pool),
+                Some(grant.slot.to_string()),
+                match grant.until {
+                    Some(until) => {
+                        format!(", stops within {:?}, ends {}", grant.grace, after_noon(until))
+                    }
+                    None => format!(", stops within {:?}", grant.grace),
+                },
+            ),
+        };
+        match lines.iter_mut().find(|line| slot.is_some() && line.0 == before && line.2 == after) {
+            Some((_, slots, _)) => slots.extend(slot),
+            None => lines.push((before, slot.into_iter().collect(), after)),
+        }
+    }
+    let mut text = String::new();
+    for (before, slots, after) in lines {
+        let slots = match slots.as_slice() {
+            [] => String::new(),
+            [slot] => format!(" slot {slot}"),
+            slots => format!(" slots {}", slots.join(" ")),
+        };
+        let _ = writeln!(text, "{before}{slots}{after}");
+    }
+    text
+}
+
+fn show_placement(placement: &[Placement]) -> String {
+    let nodes: Vec<_> = placement
+        .iter()
+        .map(|Placement { node, workers }| match workers {
+            1 => format!("{node}"),
+            workers => format!("{workers} on {node}"),
+        })
+        .collect();
+    nodes.join(", ")
+}
