@@ -1,0 +1,99 @@
+//! What an approval is about, as one number.
+//!
+//! The digest is SHA-256 over the canonical JSON (RFC 8785) of
+//!
+//! ```json
+//! {
+//!   "version": 1,
+//!   "registration": {"namespace": "…", "name": "…", "spec": {…}},
+//!   "activityClass": {"name": "…", "spec": {…}},
+//!   "pools": [{"name": "…", "nodeSelector": {…}, "resource": "…", "site": {…}}, …]
+//! }
+//! ```
+//!
+//! with the pools that the registration names, by name. A class or pool that
+//! does not exist has `null` for its content.
+//!
+//! - Of a pool only what was approved is in it: which hardware (`nodeSelector`,
+//!   `resource`, `deviceClasses`) stands where (`site` without `pue`, which only
+//!   scales an estimate). How a pool mines, its policy, windows, headroom and
+//!   budgets, is the platform engineer's to change from day to day; each change
+//!   of it voiding every approval would make approvals worthless.
+//! - The specs are those the API server stores, defaults filled in, read into
+//!   this version's types and written again. A field that a newer definition
+//!   adds is therefore not in the digest of an older program, and a newer program
+//!   must leave it out while it has its default (`skip_serializing_if`), so that
+//!   an upgrade voids nothing. An empty list and an absent one are the same. The
+//!   test `the_digest_is_frozen` fails where this is broken; other rules need a
+//!   new version.
+
+use std::fmt::Write as _;
+
+use daylight_crds::{ActivityClass, GpuPool, Registration};
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// The version of the rules above.
+pub const VERSION: u32 = 1;
+
+/// The digest of a registration with its class and pools, as `sha256:` and 64
+/// hexadecimal digits.
+///
+/// `class` is the one that `spec.activityClass` names and `pools` finds those
+/// that `spec.pools` names; `None` where there is none.
+pub fn spec_digest<'a>(
+    registration: &Registration,
+    class: Option<&ActivityClass>,
+    pools: impl Fn(&str) -> Option<&'a GpuPool>,
+) -> String {
+    let spec = &registration.spec;
+    let mut named: Vec<&str> = spec.pools.iter().map(String::as_str).collect();
+    named.sort_unstable();
+    named.dedup();
+    let subject = json!({
+        "version": VERSION,
+        "registration": {
+            "namespace": registration.metadata.namespace,
+            "name": registration.metadata.name,
+            "spec": value(spec),
+        },
+        "activityClass": {
+            "name": spec.activity_class,
+            "spec": class.map(|class| value(&class.spec)),
+        },
+        "pools": named.iter().map(|name| pool(name, pools(name))).collect::<Vec<_>>(),
+    });
+    // Serializing a value of strings, whole numbers, lists and maps cannot fail;
+    // if it did, the result would match no approval.
+    let canonical = serde_json_canonicalizer::to_vec(&subject).unwrap_or_default();
+    let mut digest = String::from("sha256:");
+    for byte in Sha256::digest(&canonical) {
+        let _ = write!(digest, "{byte:02x}");
+    }
+    digest
+}
+
+fn pool(name: &str, pool: Option<&GpuPool>) -> Value {
+    let Some(GpuPool { spec, .. }) = pool else {
+        return json!({"name": name, "spec": null});
+    };
+    let mut site = value(&spec.site);
+    if let Value::Object(site) = &mut site {
+        site.remove("pue");
+    }
+    let mut subject = json!({
+        "name": name,
+        "nodeSelector": value(&spec.node_selector),
+        "resource": spec.resource,
+        "site": site,
+    });
+    if !spec.device_classes.is_empty() {
+        subject["deviceClasses"] = value(&spec.device_classes);
+    }
+    subject
+}
+
+fn value(spec: &impl Serialize) -> Value {
+    serde_json::to_value(spec).unwrap_or(Value::Null)
+}

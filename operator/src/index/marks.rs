@@ -1,0 +1,17 @@
+//! Marks on objects that are not in the API crate's list of labels.
+
+/// The priority class of miners' pods; what has it and a miner's labels is a lease.
+pub const MINER_PRIORITY_CLASS: &str = "daylight-miner";
+
+/// Label of a miner's pod: the revision of the miner that it was made from.
+pub const REVISION: &str = "daylight.dev/revision";
+
+/// Label of a miner's pod: the watts declared for it when it was granted.
+pub const WATTS: &str = "daylight.dev/watts";
+
+/// Label of a node, `true` or `false`: whether an autoscaler may remove it,
+/// where that cannot be told from what the autoscaler leaves on it.
+pub const AUTOSCALED: &str = "daylight.dev/autoscaled";
+
+/// The `ConfigMap` in Daylight's namespace that holds the emergency stop.
+pub const EMERGENCY_STOP: &str = "daylight-emergency-stop";

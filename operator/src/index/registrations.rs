@@ -1,0 +1,138 @@
+//! Registrations: what they allow, and whether the approval still holds.
+
+use std::sync::Arc;
+
+use daylight_crds::{ApprovalState, GpuPool, Registration};
+use daylight_planner::model::{self, Approval, Delta, Limits, Name, Usage};
+
+use super::names::key;
+use super::slim::Custom;
+use super::store::Touched;
+use super::{Index, Kind, digest, keys, moment};
+
+/// One kilowatt-hour in millijoules.
+const KILOWATT_HOUR: u64 = 3_600_000_000;
+
+impl Index {
+    pub(super) fn registration_touched(
+        &mut self,
+        Touched { key, .. }: Touched<Custom<Registration>>,
+        out: &mut Vec<Delta>,
+    ) {
+        self.tell_registration(&key, out);
+        for miner in keys(&self.miners) {
+            let of_it =
+                self.miners.get(&miner).and_then(Custom::get).is_some_and(|object| {
+                    registration_of(&miner, &object.spec.registration) == *key
+                });
+            if of_it {
+                self.tell_miner(&miner, out);
+            }
+        }
+    }
+
+    pub(super) fn tell_registration(&mut self, name: &Name, out: &mut Vec<Delta>) {
+        let (view, problem) = match self.registrations.get(name).map(|known| &known.object) {
+            None => (None, None),
+            Some(Err(problem)) => (None, Some(problem.clone())),
+            Some(Ok(registration)) => {
+                let view = self.registration_view(name, registration);
+                let problem = view.problem.clone();
+                (Some(view), problem)
+            }
+        };
+        self.set_problem(Kind::Registration, name, problem);
+        self.given.registration(name, view, out);
+    }
+
+    fn registration_view(&self, name: &Name, registration: &Registration) -> model::Registration {
+        let spec = &registration.spec;
+        let status = registration.status.as_ref();
+        let approval = match status.and_then(|status| status.approval.as_ref()) {
+            None => Approval::Pending,
+            Some(approval) => match approval.state {
+                ApprovalState::Rejected => Approval::Rejected,
+                ApprovalState::Suspended => Approval::Suspended,
+                ApprovalState::Revoked => Approval::Revoked,
+                ApprovalState::Approved => {
+                    let now = digest::spec_digest(
+                        registration,
+                        self.class(&spec.activity_class).map(AsRef::as_ref),
+                        |pool| self.pool(pool).map(AsRef::as_ref),
+                    );
+                    if approval.digest_version == digest::VERSION
+                        && approval.spec_digest.as_deref() == Some(&*now)
+                    {
+                        Approval::Approved
+                    } else {
+                        Approval::Voided
+                    }
+                }
+            },
+        };
+        model::Registration {
+            key: name.clone(),
+            owner: spec.operator.owner_pseudonym.as_deref().map(Arc::from),
+            class: Arc::from(spec.activity_class.as_str()),
+            pools: spec.pools.iter().map(|pool| Arc::from(pool.as_str())).collect(),
+            valid_from: moment(&spec.valid_from),
+            valid_until: moment(&spec.valid_until),
+            approval,
+            limits: limits(&spec.limits),
+            owner_limits: spec.owner_limits.as_ref().map(limits).unwrap_or_default(),
+            usage: status.and_then(|status| status.usage.as_ref()).map(|usage| Usage {
+                metered_until: moment(&usage.metered_until),
+                millijoules: usage.millijoules.0,
+                peak_watts: usage.peak_watts,
+            }),
+            problem: self.elsewhere(registration),
+        }
+    }
+
+    /// Whether the registration names a pool at another site than its own.
+    fn elsewhere(&self, registration: &Registration) -> Option<Arc<str>> {
+        let spec = &registration.spec;
+        spec.pools.iter().find_map(|name| {
+            let site = &self.pool(name)?.spec.site.name;
+            (*site != spec.site).then(|| {
+                Arc::from(format!(
+                    "spec.pools names {name}, which stands at site {site}, while spec.site is {}; register the work at {site} separately.",
+                    spec.site
+                ))
+            })
+        })
+    }
+
+    /// A field of the registration or its pools that limits power or energy,
+    /// so that its miners must declare their watts.
+    pub(super) fn power_limit(&self, name: &str) -> Option<String> {
+        let spec = &self.registration(name)?.spec;
+        let limited =
+            |limits: &daylight_crds::Limits| limits.watts.is_some() || limits.energy.is_some();
+        if limited(&spec.limits) || spec.owner_limits.as_ref().is_some_and(limited) {
+            return Some(format!("Registration {name}"));
+        }
+        spec.pools
+            .iter()
+            .filter_map(|pool| Some((pool, self.pool(pool)?)))
+            .find(|(_, pool)| has_budget(pool))
+            .map(|(pool, _)| format!("GpuPool {pool}"))
+    }
+}
+
+fn has_budget(pool: &GpuPool) -> bool {
+    pool.spec.mining.power_budget_watts.is_some()
+}
+
+/// The key of the registration that a miner names; it is in the miner's namespace.
+pub(super) fn registration_of(miner: &str, registration: &str) -> String {
+    key(super::names::parts(miner).0, registration)
+}
+
+fn limits(limits: &daylight_crds::Limits) -> Limits {
+    Limits {
+        gpus: limits.gpus,
+        watts: limits.watts,
+        energy_mj: limits.energy.as_ref().map(|energy| energy.kwh.saturating_mul(KILOWATT_HOUR)),
+    }
+}

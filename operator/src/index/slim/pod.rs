@@ -1,0 +1,299 @@
+//! Pods.
+
+use std::borrow::Cow;
+
+use daylight_crds::labels;
+use daylight_planner::model::Name;
+use daylight_planner::time::Timestamp;
+use serde::{Deserialize, Deserializer};
+
+use super::meta::{Meta, Moment};
+use super::spec::{Scheduling, Spec};
+use crate::index::marks;
+use crate::index::names::parts;
+use crate::index::requests::{Amounts, ContainerResources, Requests, Resources};
+use crate::index::store::Stored;
+
+/// A pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// `namespace/name`.
+    pub key: Name,
+    /// Its UID; empty for a pod that is only about to be created.
+    pub uid: Box<str>,
+    /// Its resource version; 0 if it is no number.
+    pub version: u64,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When it has to be gone, if it is being deleted.
+    pub deletion: Option<Timestamp>,
+    /// What its labels say of it as a miner's pod, if they do and Daylight made it.
+    pub lease: Option<Box<Lease>>,
+    /// The `AIJob` that its label names, `namespace/name`.
+    pub ai_job: Option<Name>,
+    /// The class that its label names.
+    pub activity: Option<Name>,
+    /// What controls it.
+    pub owner: Option<Owner>,
+    /// Whether the auditor's finalizer is on it.
+    pub metered: bool,
+    /// The node it is bound to.
+    pub node: Option<Name>,
+    /// The node that its affinity pins it to.
+    pub pinned: Option<Name>,
+    /// The node that kube-scheduler clears for it.
+    pub nominated: Option<Name>,
+    /// How far it is.
+    pub phase: Phase,
+    /// Why it failed, as the kubelet or a controller put it in one word.
+    pub reason: Option<Name>,
+    /// Whether something disrupted it: preemption, eviction, a taint, a shutdown.
+    pub disrupted: bool,
+    /// Since when kube-scheduler finds no place for it.
+    pub unschedulable_since: Option<Timestamp>,
+    /// When it was bound, to the second.
+    pub bound_at: Option<Timestamp>,
+    /// When the kubelet took it up, to the second.
+    pub started_at: Option<Timestamp>,
+    /// When its last container ended, to the second, if all have.
+    pub finished_at: Option<Timestamp>,
+    /// Whether all its containers are ready.
+    pub ready: bool,
+    /// What it asks for.
+    pub requests: Requests,
+    /// Its priority.
+    pub priority: i32,
+    /// Where it may run, if that may be asked here: it waits, and
+    /// kube-scheduler will not preempt for it.
+    pub waiting: Option<Box<Scheduling>>,
+}
+
+/// What the labels of a miner's pod say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// The miner, `namespace/name`; it is in the pod's namespace.
+    pub miner: Name,
+    /// The registration, `namespace/name`; it is in the pod's namespace.
+    pub registration: Name,
+    /// The pool.
+    pub pool: Name,
+    /// The slot on its node.
+    pub slot: u32,
+    /// How often the slot was granted before.
+    pub epoch: u32,
+    /// The miner's revision it was made from.
+    pub revision: u64,
+    /// Watts declared for it.
+    pub watts: u64,
+}
+
+/// What controls a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Whether it is a Job.
+    pub is_job: bool,
+    /// Its UID.
+    pub uid: Box<str>,
+}
+
+/// How far a pod is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Not all containers were started.
+    #[default]
+    Pending,
+    /// It runs.
+    Running,
+    /// All containers ended well.
+    Succeeded,
+    /// A container failed, or it was ended.
+    Failed,
+}
+
+impl Pod {
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        parts(&self.key).0
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        parts(&self.key).1
+    }
+
+    /// Whether it holds nothing any more.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.phase, Phase::Succeeded | Phase::Failed)
+    }
+
+    /// The node it is bound to; for a miner's pod that is not bound, the one it
+    /// is pinned to.
+    pub fn place(&self) -> Option<&Name> {
+        self.node.as_ref().or(self.pinned.as_ref().filter(|_| self.lease.is_some()))
+    }
+}
+
+impl Stored for Pod {
+    fn key(&self) -> &Name {
+        &self.key
+    }
+
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Raw<'a> {
+    #[serde(borrow)]
+    metadata: Meta<'a>,
+    #[serde(borrow)]
+    spec: Spec<'a>,
+    #[serde(borrow)]
+    status: Status<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Status<'a> {
+    #[serde(borrow)]
+    phase: Cow<'a, str>,
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
+    #[serde(borrow)]
+    conditions: Vec<Condition<'a>>,
+    #[serde(borrow)]
+    nominated_node_name: Cow<'a, str>,
+    start_time: Option<Moment>,
+    container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Condition<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
+    last_transition_time: Option<Moment>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerStatus {
+    name: Box<str>,
+    allocated_resources: Amounts,
+    resources: Option<Resources>,
+    state: State,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct State {
+    terminated: Option<Terminated>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Terminated {
+    finished_at: Option<Moment>,
+}
+
+impl<'de> Deserialize<'de> for Pod {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Raw::deserialize(deserializer).map(Pod::from)
+    }
+}
+
+impl From<Raw<'_>> for Pod {
+    fn from(raw: Raw<'_>) -> Self {
+        let Raw { metadata, spec, status } = raw;
+        let condition = |kind: &str| status.conditions.iter().find(|one| one.kind == kind);
+        let since = |condition: Option<&Condition<'_>>| {
+            condition.and_then(|one| one.last_transition_time.map(|at| at.0))
+        };
+        let scheduled = condition("PodScheduled");
+        let finished_at = status
+            .container_statuses
+            .iter()
+            .map(|one| Some(one.state.terminated.as_ref()?.finished_at?.0))
+            .collect::<Option<Vec<_>>>()
+            .and_then(|times| times.into_iter().max());
+        let lease = Lease::read(&metadata)
+            .filter(|_| spec.priority_class_name == marks::MINER_PRIORITY_CLASS)
+            .map(Box::new);
+        let some = |text: &str| (!text.is_empty()).then(|| Name::from(text));
+        let node = some(&spec.node_name);
+        let waits = node.is_none() && spec.preemption_policy == "Never" && lease.is_none();
+        let pinned = if lease.is_some() { spec.node_filter().pinned().cloned() } else { None };
+        let in_use: Vec<_> = status
+            .container_statuses
+            .into_iter()
+            .map(|one| ContainerResources {
+                name: one.name,
+                allocated: one.allocated_resources,
+                in_use: one.resources,
+            })
+            .collect();
+        Self {
+            key: metadata.key().into(),
+            uid: (&*metadata.uid).into(),
+            version: metadata.version(),
+            created: metadata.created(),
+            deletion: metadata.deletion_timestamp.map(|at| at.0),
+            ai_job: metadata.beside(labels::AI_JOB),
+            activity: metadata.labels.get(labels::ACTIVITY).map(Name::from),
+            owner: metadata
+                .controller()
+                .map(|owner| Owner { is_job: owner.kind == "Job", uid: (&*owner.uid).into() }),
+            metered: metadata.finalizers.iter().any(|one| one == labels::METERED_FINALIZER),
+            pinned,
+            nominated: some(&status.nominated_node_name),
+            phase: match &*status.phase {
+                "Running" => Phase::Running,
+                "Succeeded" => Phase::Succeeded,
+                "Failed" => Phase::Failed,
+                _ => Phase::Pending,
+            },
+            reason: some(&status.reason),
+            disrupted: condition("DisruptionTarget").is_some_and(|one| one.status == "True"),
+            unschedulable_since: since(
+                scheduled.filter(|one| one.status == "False" && one.reason == "Unschedulable"),
+            ),
+            bound_at: since(scheduled.filter(|one| one.status == "True")),
+            started_at: status.start_time.map(|at| at.0),
+            finished_at,
+            ready: condition("Ready").is_some_and(|one| one.status == "True"),
+            requests: spec.requests(&in_use),
+            priority: spec.priority,
+            waiting: waits.then(|| Box::new(spec.scheduling())),
+            node,
+            lease,
+        }
+    }
+}
+
+impl Lease {
+    fn read(metadata: &Meta<'_>) -> Option<Self> {
+        let (marked, noted) = (&metadata.labels, &metadata.annotations);
+        let number = |key: &str| marked.get(key).or(noted.get(key))?.parse().ok();
+        Some(Self {
+            miner: metadata.beside(labels::MINER)?,
+            registration: metadata.beside(labels::REGISTRATION)?,
+            pool: marked.get(labels::POOL)?.into(),
+            slot: u32::try_from(number(labels::SLOT)?).ok()?,
+            epoch: number(labels::EPOCH)
+                .and_then(|epoch: u64| u32::try_from(epoch).ok())
+                .unwrap_or(0),
+            revision: number(marks::REVISION).unwrap_or(0),
+            watts: number(marks::WATTS).unwrap_or(0),
+        })
+    }
+}

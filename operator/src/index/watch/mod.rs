@@ -1,0 +1,131 @@
+//! The watches that feed the index.
+//!
+//! One task a kind lists and then watches, and never ends. Where the server has
+//! streaming lists, they are used: they cost neither side a whole list in memory.
+//! Where it has not, lists are read in pages. A connection that is lost, or silent
+//! for too long, is opened again where it stopped; only where the server has
+//! forgotten that place (410) is everything listed anew. Kinds whose definition is
+//! not installed are asked for until it is.
+
+mod backoff;
+mod list;
+mod task;
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::event::{Event, Round};
+use super::marks;
+use task::{Source, Task};
+
+/// How the watches behave.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Daylight's own namespace, where the emergency stop is kept.
+    pub namespace: String,
+    /// Objects in a page of a list, where lists cannot be streamed.
+    pub page: u32,
+    /// How long a watch may be silent before it counts as lost. The server sends
+    /// a bookmark about once a minute.
+    pub silence: Duration,
+    /// How long a request may take to be answered.
+    pub answer: Duration,
+    /// The first pause before a failed request is repeated; it doubles from there.
+    pub pause: Duration,
+    /// The longest pause.
+    pub longest_pause: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            namespace: "daylight-system".to_owned(),
+            page: 500,
+            silence: Duration::from_secs(150),
+            answer: Duration::from_mins(1),
+            pause: Duration::from_millis(200),
+            longest_pause: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The running watches. They end when this is dropped.
+#[derive(Debug)]
+pub struct Watches {
+    events: mpsc::Receiver<Event>,
+    rounds: watch::Sender<u64>,
+    _tasks: JoinSet<()>,
+}
+
+/// Events that may wait before the watches do.
+const WAITING: usize = 1024;
+
+/// Starts all watches.
+pub fn start(client: &kube::Client, settings: &Settings) -> Watches {
+    let (to, events) = mpsc::channel(WAITING);
+    let (rounds, round) = watch::channel(0);
+    let mut tasks = JoinSet::new();
+
+    macro_rules! watch {
+        ($kind:ident, $path:expr, $selectors:expr) => {
+            let source = Source::new($path, $selectors, Event::$kind);
+            let task = Task::new(client.clone(), source, settings.clone());
+            tasks.spawn(task.run(to.clone(), round.clone()));
+        };
+        ($kind:ident, $path:expr) => {
+            watch!($kind, $path, Default::default());
+        };
+    }
+
+    let own = |plural: &str| format!("/apis/daylight.dev/v1alpha1/{plural}");
+    watch!(GpuPool, own("gpupools"));
+    watch!(ActivityClass, own("activityclasses"));
+    watch!(Registration, own("registrations"));
+    watch!(Miner, own("miners"));
+    watch!(AiJob, own("aijobs"));
+    watch!(Node, "/api/v1/nodes".to_owned());
+    watch!(Pod, "/api/v1/pods".to_owned());
+    watch!(Namespace, "/api/v1/namespaces".to_owned());
+    watch!(
+        BatchJob,
+        "/apis/batch/v1/jobs".to_owned(),
+        task::Selectors { labels: Some(daylight_crds::labels::AI_JOB.to_owned()), fields: None }
+    );
+    watch!(
+        EmergencyStop,
+        format!("/api/v1/namespaces/{}/configmaps", settings.namespace),
+        task::Selectors {
+            labels: None,
+            fields: Some(format!("metadata.name={}", marks::EMERGENCY_STOP)),
+        }
+    );
+
+    Watches { events, rounds, _tasks: tasks }
+}
+
+impl Watches {
+    /// The next event. Safe to cancel.
+    pub async fn recv(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// Waits for an event, and gives it with those that wait behind it, up to
+    /// `limit` in all. Safe to cancel.
+    pub async fn recv_many(&mut self, events: &mut Vec<Event>, limit: usize) -> usize {
+        self.events.recv_many(events, limit).await
+    }
+
+    /// Makes every watch list afresh from a quorum, as a new leader must before
+    /// its first write. [`Index::is_fresh`](super::Index::is_fresh) tells when
+    /// all of these lists are in.
+    pub fn relist(&self) -> Round {
+        let mut round = 0;
+        self.rounds.send_modify(|count| {
+            *count += 1;
+            round = *count;
+        });
+        Round(round)
+    }
+}

@@ -1,0 +1,344 @@
+//! The watch of one kind.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use kube::Client;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::core::Request;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+use super::backoff::Backoff;
+use super::{Settings, list};
+use crate::index::event::{Change, Event, Round, Trouble};
+use crate::index::store::Stored;
+
+/// The longest pause for a kind whose definition is not installed.
+const MISSING: Duration = Duration::from_secs(2);
+
+/// Which objects are watched.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Selectors {
+    pub(super) labels: Option<String>,
+    pub(super) fields: Option<String>,
+}
+
+/// What is watched, and as what it is told.
+#[derive(Clone, Debug)]
+pub(super) struct Source<T> {
+    path: String,
+    selectors: Selectors,
+    event: fn(Change<T>) -> Event,
+}
+
+impl<T> Source<T> {
+    pub(super) fn new(path: String, selectors: Selectors, event: fn(Change<T>) -> Event) -> Self {
+        Self { path, selectors, event }
+    }
+}
+
+/// The watch of one kind.
+pub(super) struct Task<T> {
+    client: Client,
+    source: Source<T>,
+    settings: Settings,
+    /// How far the watch has come; `None` if a list is needed.
+    place: Option<u64>,
+    /// What is wrong, as it was told last.
+    trouble: Option<Trouble>,
+}
+
+/// Why a list or watch did not go on.
+enum End {
+    /// The server ended it in good order.
+    Closed,
+    /// The server has forgotten the place.
+    Expired,
+    /// Somebody wants a fresh list.
+    Relist,
+    /// The server has no streaming lists.
+    NotStreamed,
+    /// Anything else.
+    Failed(Trouble),
+    /// Nobody listens any more.
+    Over,
+}
+
+impl<T> Task<T>
+where
+    T: Stored + Clone + DeserializeOwned + Send + 'static,
+{
+    pub(super) fn new(client: Client, source: Source<T>, settings: Settings) -> Self {
+        Self { client, source, settings, place: None, trouble: None }
+    }
+
+    /// Lists and watches until nobody listens any more.
+    pub(super) async fn run(mut self, to: mpsc::Sender<Event>, mut rounds: watch::Receiver<u64>) {
+        let mut backoff = Backoff::new(self.settings.pause, self.settings.longest_pause);
+        let mut streamed = true;
+        loop {
+            let (before, began) = (self.place, Instant::now());
+            let end = if let Some(place) = self.place {
+                self.follow(place, &to, &mut rounds).await
+            } else {
+                let round = Round(*rounds.borrow_and_update());
+                let listed = if streamed {
+                    self.stream(round, &to, &mut rounds).await
+                } else {
+                    self.pages(round, &to).await
+                };
+                // Ask for a stream again next time: the server may have been upgraded.
+                streamed = true;
+                listed
+            };
+            // Whatever came of it in the end, it worked for a while.
+            let worked = self.place.is_some()
+                && (self.place != before || began.elapsed() > self.settings.longest_pause);
+            if worked {
+                backoff.reset();
+            }
+            match end {
+                Ok(()) | Err(End::Closed) => {
+                    if !worked {
+                        // A server that ends every watch at once must not be hammered.
+                        tokio::time::sleep(backoff.next()).await;
+                    }
+                }
+                Err(End::Expired) => {
+                    tracing::info!(
+                        path = self.source.path,
+                        "the server forgot the place, listing again"
+                    );
+                    self.place = None;
+                    if !worked {
+                        tokio::time::sleep(backoff.next()).await;
+                    }
+                }
+                Err(End::Relist) => self.place = None,
+                Err(End::NotStreamed) => {
+                    tracing::info!(
+                        path = self.source.path,
+                        "no streaming lists here, reading pages"
+                    );
+                    streamed = false;
+                }
+                Err(End::Failed(trouble)) => {
+                    let mut pause = backoff.next();
+                    if trouble == Trouble::Missing {
+                        // Somebody is probably installing it.
+                        pause = pause.min(MISSING);
+                    }
+                    tracing::warn!(path = self.source.path, ?trouble, ?pause, "the watch failed");
+                    if self.trouble.as_ref() != Some(&trouble) {
+                        self.trouble = Some(trouble.clone());
+                        if self.tell(&to, Change::Failed(trouble)).await.is_err() {
+                            return;
+                        }
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+                Err(End::Over) => return,
+            }
+        }
+    }
+
+    /// Lists in one stream, and watches on in the same one.
+    async fn stream(
+        &mut self,
+        round: Round,
+        to: &mpsc::Sender<Event>,
+        rounds: &mut watch::Receiver<u64>,
+    ) -> Result<(), End> {
+        // No version: the list must show what a quorum holds.
+        self.events("", Some(round), to, rounds).await
+    }
+
+    /// Lists in pages.
+    async fn pages(&mut self, round: Round, to: &mpsc::Sender<Event>) -> Result<(), End> {
+        let mut params = ListParams {
+            label_selector: self.source.selectors.labels.clone(),
+            field_selector: self.source.selectors.fields.clone(),
+            limit: Some(self.settings.page),
+            ..ListParams::default()
+        };
+        self.tell(to, Change::Listing).await?;
+        loop {
+            let request = Request::new(&self.source.path)
+                .list(&params)
+                .map_err(|error| End::Failed(Trouble::Other(error.to_string())))?;
+            let text = timeout(self.settings.answer, self.client.request_text(request))
+                .await
+                .map_err(|_| unanswered())?
+                .map_err(|error| end_of(&error))?;
+            let page: list::Read<T> = list::read(&text)
+                .map_err(|error| End::Failed(Trouble::Other(error.to_string())))?;
+            drop(text);
+            for item in page.items {
+                self.tell(to, Change::Item(Box::new(item))).await?;
+            }
+            if let Some(token) = page.next {
+                params.continue_token = Some(token);
+            } else {
+                let version = page.version;
+                self.place = Some(version);
+                self.trouble = None;
+                return self.tell(to, Change::Listed { version, round }).await;
+            }
+        }
+    }
+
+    /// Watches from `place` on.
+    async fn follow(
+        &mut self,
+        place: u64,
+        to: &mpsc::Sender<Event>,
+        rounds: &mut watch::Receiver<u64>,
+    ) -> Result<(), End> {
+        self.events(&place.to_string(), None, to, rounds).await
+    }
+
+    /// Passes on what a watch from `version` on sends; first a list, if `listing`.
+    async fn events(
+        &mut self,
+        version: &str,
+        listing: Option<Round>,
+        to: &mpsc::Sender<Event>,
+        rounds: &mut watch::Receiver<u64>,
+    ) -> Result<(), End> {
+        let streams = listing.is_some();
+        let params = WatchParams {
+            label_selector: self.source.selectors.labels.clone(),
+            field_selector: self.source.selectors.fields.clone(),
+            send_initial_events: streams,
+            ..WatchParams::default()
+        };
+        let request = Request::new(&self.source.path)
+            .watch(&params, version)
+            .map_err(|error| End::Failed(Trouble::Other(error.to_string())))?;
+        let opened = timeout(self.settings.answer, self.client.request_events::<T>(request));
+        let stream =
+            opened.await.map_err(|_| unanswered())?.map_err(|error| match end_of(&error) {
+                End::Failed(Trouble::Other(_)) if streams && is_rejection(&error) => {
+                    End::NotStreamed
+                }
+                end => end,
+            })?;
+        if streams {
+            self.tell(to, Change::Listing).await?;
+        } else if self.trouble.take().is_some() {
+            self.tell(to, Change::Resumed).await?;
+        }
+        self.pass_on(stream, listing, to, rounds).await
+    }
+
+    async fn pass_on(
+        &mut self,
+        stream: impl Stream<Item = kube::Result<WatchEvent<T>>>,
+        mut listing: Option<Round>,
+        to: &mpsc::Sender<Event>,
+        rounds: &mut watch::Receiver<u64>,
+    ) -> Result<(), End> {
+        let mut stream = pin!(stream);
+        loop {
+            let next = tokio::select! {
+                next = timeout(self.settings.silence, stream.next()) => next,
+                changed = rounds.changed() => match changed {
+                    Ok(()) => return Err(End::Relist),
+                    Err(_) => return Err(End::Over),
+                },
+            };
+            let event = match next {
+                // A server that ignores the wish for a list never says that it is complete.
+                Err(_) if listing.is_some() => return Err(End::NotStreamed),
+                Err(_) => return Err(unanswered()),
+                Ok(None) if listing.is_some() => {
+                    return Err(End::Failed(Trouble::Other("the list broke off".to_owned())));
+                }
+                Ok(None) => return Err(End::Closed),
+                Ok(Some(Err(kube::Error::SerdeError(error)))) => {
+                    tracing::error!(path = self.source.path, %error, "an object cannot be read");
+                    continue;
+                }
+                Ok(Some(Err(error))) => return Err(end_of(&error)),
+                Ok(Some(Ok(event))) => event,
+            };
+            let change = match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) if listing.is_some() => {
+                    Change::Item(Box::new(object))
+                }
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    self.place = Some(object.version());
+                    Change::Applied(Box::new(object))
+                }
+                WatchEvent::Deleted(object) => {
+                    if listing.is_none() {
+                        self.place = Some(object.version());
+                    }
+                    Change::Deleted(Box::new(object))
+                }
+                WatchEvent::Bookmark(bookmark) => {
+                    let version = bookmark.metadata.resource_version.parse().unwrap_or(0);
+                    let complete = bookmark
+                        .metadata
+                        .annotations
+                        .get("k8s.io/initial-events-end")
+                        .is_some_and(|value| value == "true");
+                    match listing.take() {
+                        Some(round) if complete => {
+                            self.place = Some(version);
+                            self.trouble = None;
+                            Change::Listed { version, round }
+                        }
+                        Some(round) => {
+                            listing = Some(round);
+                            continue;
+                        }
+                        None => {
+                            self.place = Some(version);
+                            Change::Progress(version)
+                        }
+                    }
+                }
+                WatchEvent::Error(status) => {
+                    return Err(end_of(&kube::Error::Api(status)));
+                }
+            };
+            // A place that is no number cannot be gone on from.
+            if self.place == Some(0) {
+                self.place = None;
+            }
+            self.tell(to, change).await?;
+        }
+    }
+
+    async fn tell(&self, to: &mpsc::Sender<Event>, change: Change<T>) -> Result<(), End> {
+        let event = (self.source.event)(change);
+        to.send(event).await.map_err(|_| End::Over)
+    }
+}
+
+fn unanswered() -> End {
+    End::Failed(Trouble::Other("the server does not answer".to_owned()))
+}
+
+/// What an error means for the watch.
+fn end_of(error: &kube::Error) -> End {
+    match error {
+        kube::Error::Api(status) => match status.code {
+            410 => End::Expired,
+            404 => End::Failed(Trouble::Missing),
+            403 => End::Failed(Trouble::Forbidden),
+            _ if status.reason == "Expired" || status.reason == "Gone" => End::Expired,
+            _ => End::Failed(Trouble::Other(error.to_string())),
+        },
+        _ => End::Failed(Trouble::Other(error.to_string())),
+    }
+}
+
+/// Whether the server finds the request itself wrong.
+fn is_rejection(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 422))
+}

@@ -1,0 +1,6 @@
+//! Daylight gives AI jobs every GPU they ask for and fills the rest with registered miners.
+//!
+//! The path of data: watches feed the index, its deltas feed the planner, the planner's actions
+//! go to the executor, which is the only place that writes.
+
+pub mod index;
