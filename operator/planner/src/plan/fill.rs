@@ -442,12 +442,14 @@ impl Run<'_> {
         if !beside.covers(&Amounts::of(shape, 1)) {
             return Err(Reason::NoNodeFits { gpus: shape.gpus });
         }
-        self.free_slot(node, host.allocatable).map(|_| ())
+        self.free_slot(node).map(|_| ())
     }
 
-    /// The lowest slot of a node that no live grant has and that is not in quarantine.
-    fn free_slot(&self, node: Id<NodeRow>, slots: u32) -> Result<u32, Reason> {
+    /// The lowest slot of a node that no live grant has and that is not in
+    /// quarantine. A node has as many slots as GPUs of all resources together.
+    fn free_slot(&self, node: Id<NodeRow>) -> Result<u32, Reason> {
         let row = &self.state.nodes[node];
+        let slots: u32 = row.hosts.iter().map(|host| host.allocatable).sum();
         let taken = |slot: u32| {
             row.pods.iter().any(|&pod| match &self.state.pods[pod].pod.role {
                 Role::Miner { slot: other, .. } => *other == slot,
@@ -475,8 +477,7 @@ impl Run<'_> {
     }
 
     fn grant(&mut self, candidate: &Candidate, pool: Id<PoolRow>, node: Id<NodeRow>, pass: Pass) {
-        let slots = self.state.host_in(node, pool).map_or(0, |host| host.allocatable);
-        let Ok(slot) = self.free_slot(node, slots) else {
+        let Ok(slot) = self.free_slot(node) else {
             return;
         };
         let miner = &candidate.miner;
