@@ -367,10 +367,11 @@ impl Run<'_> {
             let idle = Reason::WaitingForIdleGpus { gpus: shape.gpus };
             return Err(search.skipped.clone().unwrap_or(idle));
         }
-        if let Some(node) = search.current
-            && self.takes(node, pool, &shape).is_ok()
-        {
-            return Ok(node);
+        if let Some(node) = search.current {
+            match self.takes(node, pool, &shape) {
+                Ok(()) => return Ok(node),
+                Err(reason) => note(&mut search.skipped, reason),
+            }
         }
         loop {
             let buckets = &self.state.pools[pool].buckets.fillable;

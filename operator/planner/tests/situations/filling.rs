@@ -68,7 +68,7 @@ fn cpu_and_memory_count_too() {
     grant acme/hash on one-pod-slot (h100) slot 0, stops within 10s, ends in 183 days
     pool h100 (12 GPUs: 12 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (4 of 8): NoNodeFits. Nodes have 1 GPU idle, but not the CPU, memory or pod slots beside.
     look again in 183 days
     ");
 }

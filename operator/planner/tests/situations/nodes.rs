@@ -156,8 +156,8 @@ fn a_quarantined_slot_is_left_out() {
     grant acme/hash on node-1 (h100) slot 1, stops within 10s, ends in 183 days
     pool h100 (2 GPUs: 1 idle, 1 quarantined): Filling. Idle GPUs go to registered miners.
     registration acme/power (1 GPUs, 300 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (1 of 2): WaitingForIdleGpus. No node has 1 GPU idle.
-    look again in 183 days
+    miner acme/hash (1 of 2): Quarantined. Miners failed on the nodes with idle GPUs; they are tried again from 2026-07-01T12:00:40Z.
+    look again at 12:00:40
     ");
     site.wait(seconds(40));
     assert_snapshot!(site.actions(), @"grant acme/hash on node-1 (h100) slot 0, stops within 10s, ends in 183 days");
