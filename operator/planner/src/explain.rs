@@ -213,6 +213,7 @@ pub enum Reason {
     // Waiting for capacity.
     PoolObserves { pool: Name },
     NothingWanted,
+    Stopping { replicas: u32 },
     WaitingForIdleGpus { gpus: u32 },
     NoNodeFits { gpus: u32 },
     IdleDelay { until: Timestamp },
@@ -307,6 +308,7 @@ impl Reason {
             Self::MeterStale { .. } => "MeterStale",
             Self::PoolObserves { .. } => "PoolObserves",
             Self::NothingWanted => "NothingWanted",
+            Self::Stopping { .. } => "Stopping",
             Self::WaitingForIdleGpus { .. } => "WaitingForIdleGpus",
             Self::NoNodeFits { .. } => "NoNodeFits",
             Self::IdleDelay { .. } => "IdleDelay",
@@ -367,8 +369,10 @@ impl fmt::Display for Reason {
             ),
             Self::Overlapping { pool, nodes } => write!(
                 f,
-                "{} also belong to the older pool {pool} and count there; make the node selectors disjoint.",
-                plural(*nodes, "node")
+                "{} of it {} to the older pool {pool} as well, and there {}; make the node selectors disjoint.",
+                plural(*nodes, "node"),
+                if *nodes == 1 { "belongs" } else { "belong" },
+                if *nodes == 1 { "it counts" } else { "they count" },
             ),
             Self::NoNodes => {
                 write!(
@@ -401,7 +405,7 @@ impl fmt::Display for Reason {
                 write!(f, "Registration {registration} holds from {} on.", At(*from))
             }
             Self::Expired { registration, at } => {
-                write!(f, "Registration {registration} expired at {}; renew it.", At(*at))
+                write!(f, "Registration {registration} is valid until {} only; renew it.", At(*at))
             }
             Self::ClassUnknown { class } => write!(
                 f,
@@ -461,6 +465,13 @@ impl fmt::Display for Reason {
                 write!(f, "Pool {pool} only observes; its policy Fill would let miners in.")
             }
             Self::NothingWanted => write!(f, "No replicas are wanted."),
+            Self::Stopping { replicas: 1 } => {
+                write!(f, "1 replica is stopping; then it is started again where GPUs are idle.")
+            }
+            Self::Stopping { replicas } => write!(
+                f,
+                "{replicas} replicas are stopping; then they are started again where GPUs are idle."
+            ),
             Self::WaitingForIdleGpus { gpus } => {
                 write!(f, "No node has {} idle.", plural(*gpus, "GPU"))
             }
@@ -477,11 +488,14 @@ impl fmt::Display for Reason {
                 "Miners failed on the nodes with idle GPUs; they are tried again from {}.",
                 At(*until)
             ),
+            Self::WaitingForDrain { gpus: 0 } => {
+                write!(f, "Waits for miners to leave CPU, memory or a pod slot.")
+            }
             Self::WaitingForDrain { gpus } => {
                 write!(f, "Waits for miners to leave {}.", plural(*gpus, "GPU"))
             }
             Self::Starting { bound, workers } => {
-                write!(f, "{bound} of {} are bound to nodes.", plural(*workers, "worker"))
+                write!(f, "{bound} of {} bound to nodes.", plural(*workers, "worker"))
             }
             Self::WaitingForCapacity { gpus, available, at } => {
                 write!(

@@ -246,7 +246,7 @@ impl Run<'_> {
         if pools.is_empty() {
             return Err(Some(Reason::PoolNotRegistered { registration }));
         }
-        if row.pods.len() as u32 >= miner.replicas {
+        if row.active() >= miner.replicas {
             return Err(None);
         }
         if let Some(reason) = &standing.held_back {
@@ -261,6 +261,9 @@ impl Run<'_> {
                 Mode::Fill(_) | Mode::Observe(_) => None,
             });
             return Err(reason);
+        }
+        if row.pods.len() as u32 >= miner.replicas {
+            return Err(Some(Reason::Stopping { replicas: row.draining }));
         }
         Ok(Candidate { miner: miner.clone(), registration: found, pools })
     }

@@ -75,7 +75,9 @@ impl Run<'_> {
                     let would_mine = would_mine.get(id).copied().unwrap_or_default();
                     Reason::Observing { would_mine }
                 }
-                Some(Mode::Fill(_)) | None if report.nodes == 0 => Reason::NoNodes,
+                Some(Mode::Fill(_)) | None if report.nodes == 0 => {
+                    report.overlap.clone().unwrap_or(Reason::NoNodes)
+                }
                 Some(Mode::Fill(_)) | None => Reason::Filling,
             };
         }

@@ -16,7 +16,7 @@ fn a_job_that_finds_its_gpus_idle_is_released_at_once() {
     pool h100 (8 GPUs: 4 mining, 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (4 of 4): Running. All of it runs.
-    job ml/train: Starting. 0 of 2 workers are bound to nodes.
+    job ml/train: Starting. 0 of 2 workers bound to nodes.
     look again at 12:01:00
     ");
 }
@@ -35,7 +35,7 @@ fn an_ai_gang_takes_the_fewest_miners() {
     pool h100 (12 GPUs: 8 mining, 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (4 of 4): Running. All of it runs.
-    miner acme/pair (1 of 2, 1 stopping): Running. All of it runs.
+    miner acme/pair (1 of 2, 1 stopping): Stopping. 1 replica is stopping; then it is started again where GPUs are idle.
     job ml/train: WaitingForDrain. Waits for miners to leave 2 GPUs.
     look again in 183 days
     ");
@@ -46,7 +46,7 @@ fn an_ai_gang_takes_the_fewest_miners() {
     registration acme/power (6 GPUs, 1500 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (4 of 4): Running. All of it runs.
     miner acme/pair (1 of 2): WaitingForIdleGpus. No node has 2 GPUs idle.
-    job ml/train: Starting. 0 of 3 workers are bound to nodes.
+    job ml/train: Starting. 0 of 3 workers bound to nodes.
     look again at 12:01:00
     ");
     site.bound("ml/train");
@@ -67,7 +67,7 @@ fn a_small_job_goes_where_it_breaks_up_no_whole_node() {
     pool h100 (24 GPUs: 6 AI, 18 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/tune: Starting. 0 of 1 worker are bound to nodes.
+    job ml/tune: Starting. 0 of 1 worker bound to nodes.
     look again at 12:01:00
     ");
 }
@@ -93,7 +93,7 @@ fn jobs_go_by_priority_then_age() {
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
     job ml/older: WaitingForCapacity. Asks for 4 GPUs; 0 can be had now, miners' GPUs included.
-    job ml/urgent: Starting. 0 of 1 worker are bound to nodes.
+    job ml/urgent: Starting. 0 of 1 worker bound to nodes.
     job ml/younger: WaitingForCapacity. Asks for 4 GPUs; 0 can be had now, miners' GPUs included.
     look again at 12:01:00
     ");
@@ -127,7 +127,7 @@ fn a_gang_larger_than_the_pool_waits_and_blocks_nobody() {
     registration acme/power (7 GPUs, 2100 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (7 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
     job ml/huge: WaitingForCapacity. Asks for 12 GPUs; 8 can be had now, miners' GPUs included.
-    job ml/tune: Starting. 0 of 1 worker are bound to nodes.
+    job ml/tune: Starting. 0 of 1 worker bound to nodes.
     look again at 12:01:00
     ");
 }
@@ -148,7 +148,7 @@ fn a_gang_whose_own_nodes_are_too_few_blocks_nobody() {
     registration acme/power (7 GPUs, 2100 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (7 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
     job ml/pinned: WaitingForCapacity. Asks for 8 GPUs; 8 can be had now, miners' GPUs included.
-    job ml/tune: Starting. 0 of 1 worker are bound to nodes.
+    job ml/tune: Starting. 0 of 1 worker bound to nodes.
     look again at 12:01:00
     ");
 }
@@ -169,7 +169,7 @@ fn a_gang_that_asks_for_more_cpu_than_any_node_has_blocks_nobody() {
     registration acme/power (7 GPUs, 2100 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (7 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
     job ml/greedy: WaitingForCapacity. Asks for 1 GPU; 8 can be had now, miners' GPUs included.
-    job ml/tune: Starting. 0 of 1 worker are bound to nodes.
+    job ml/tune: Starting. 0 of 1 worker bound to nodes.
     look again at 12:01:00
     ");
 }
@@ -255,7 +255,7 @@ fn a_job_without_gpus_is_simply_released() {
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/prepare: Starting. 0 of 2 workers are bound to nodes.
+    job ml/prepare: Starting. 0 of 2 workers bound to nodes.
     look again at 12:01:00
     ");
 }

@@ -51,7 +51,7 @@ fn backfill_may_pass_only_if_it_does_not_delay_the_first() {
     job ml/first: WaitingForCapacity. Asks for 8 GPUs; 4 can be had now, miners' GPUs included. Running jobs end by 2026-07-01T13:00:00Z at the latest.
     job ml/long: WouldDelay. Starting now could delay job ml/first, which is first in the queue; a shorter maxRunTime may help.
     job ml/running: Running. All of it runs.
-    job ml/short: Starting. 0 of 1 worker are bound to nodes.
+    job ml/short: Starting. 0 of 1 worker bound to nodes.
     job ml/silent: WouldDelay. Starting now could delay job ml/first, which is first in the queue; a shorter maxRunTime may help.
     look again at 12:01:00
     ");
@@ -87,7 +87,7 @@ fn a_job_behind_may_use_nodes_that_the_first_cannot() {
     miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
     job ml/first: WaitingForCapacity. Asks for 8 GPUs; 4 can be had now, miners' GPUs included. Running jobs end by 2026-07-01T13:00:00Z at the latest.
     job ml/running: Running. All of it runs.
-    job ml/silent: Starting. 0 of 1 worker are bound to nodes.
+    job ml/silent: Starting. 0 of 1 worker bound to nodes.
     look again at 12:01:00
     ");
 }
@@ -106,7 +106,7 @@ fn a_long_job_passes_on_spare_gpus_and_the_next_finds_them_taken() {
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
     job ml/first: WaitingForCapacity. Asks for 6 GPUs; 0 can be had now, miners' GPUs included. Running jobs end by 2026-07-01T13:00:00Z at the latest.
-    job ml/pair: Starting. 0 of 1 worker are bound to nodes.
+    job ml/pair: Starting. 0 of 1 worker bound to nodes.
     job ml/queue: WouldDelay. Starting now could delay job ml/first, which is first in the queue; a shorter maxRunTime may help.
     job ml/running: Running. All of it runs.
     look again at 12:01:00
@@ -127,7 +127,7 @@ fn the_first_starts_when_its_time_has_come() {
     pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/first: Starting. 0 of 2 workers are bound to nodes.
+    job ml/first: Starting. 0 of 2 workers bound to nodes.
     job ml/running: Finished. It is over.
     job ml/short: Finished. It is over.
     look again at 12:51:00

@@ -30,8 +30,8 @@ fn when_max_gpus_shrinks_those_with_most_give_up_first() {
     evict acme/other-node-1-1 within 10s: GpuLimit
     pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (3 of 5, 2 stopping): Running. All of it runs.
-    miner acme/other (2 of 3, 1 stopping): Running. All of it runs.
+    miner acme/hash (3 of 5, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
+    miner acme/other (2 of 3, 1 stopping): Stopping. 1 replica is stopping; then it is started again where GPUs are idle.
     look again in 183 days
     ");
 }
@@ -103,7 +103,7 @@ fn headroom_is_no_reason_to_stop_miners_that_would_not_restore_it() {
     evict acme/hash-node-1-1 within 10s: Headroom
     pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (6 of 8, 2 stopping): Running. All of it runs.
+    miner acme/hash (6 of 8, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
     look again in 183 days
     ");
 }
@@ -142,9 +142,8 @@ fn an_owner_is_limited_over_two_registrations() {
         r.owner = Some("owner-7f3a".into());
         r.owner_limits.gpus = Some(5);
     };
-    let mut site = Site::of(1, 8, 4)
-        .with(registration("zeta/power").but(owned))
-        .with(miner("zeta/hash", 4));
+    let mut site =
+        Site::of(1, 8, 4).with(registration("zeta/power").but(owned)).with(miner("zeta/hash", 4));
     site.edit_registration("acme/power", owned);
     assert_snapshot!(site.act(), @"
     grant acme/hash on node-1 (h100) slots 0 2 4, stops within 10s, ends in 183 days
@@ -161,9 +160,8 @@ fn an_owner_is_limited_over_two_registrations() {
 #[test]
 fn an_owner_over_its_limit_gives_up_across_registrations() {
     let owned = |r: &mut Registration| r.owner = Some("owner-7f3a".into());
-    let mut site = Site::of(1, 8, 4)
-        .with(registration("zeta/power").but(owned))
-        .with(miner("zeta/hash", 4));
+    let mut site =
+        Site::of(1, 8, 4).with(registration("zeta/power").but(owned)).with(miner("zeta/hash", 4));
     site.edit_registration("acme/power", owned);
     site.settle();
     site.edit_registration("zeta/power", |r| r.owner_limits.gpus = Some(5));
@@ -174,8 +172,8 @@ fn an_owner_over_its_limit_gives_up_across_registrations() {
     pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     registration zeta/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (3 of 4, 1 stopping): Running. All of it runs.
-    miner zeta/hash (2 of 4, 2 stopping): Running. All of it runs.
+    miner acme/hash (3 of 4, 1 stopping): Stopping. 1 replica is stopping; then it is started again where GPUs are idle.
+    miner zeta/hash (2 of 4, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
     look again in 183 days
     ");
 }

@@ -104,11 +104,8 @@ fn measured_watts_rule_where_they_are_more_than_declared() {
     let metered_until = site.now;
     site.edit_registration("acme/power", |r| {
         r.limits.energy_mj = Some(watt_hours(1_000));
-        r.usage = Some(Usage {
-            metered_until,
-            millijoules: watt_hours(890),
-            peak_watts: Some(600),
-        });
+        r.usage =
+            Some(Usage { metered_until, millijoules: watt_hours(890), peak_watts: Some(600) });
     });
     assert_snapshot!(site.act(), @"
     grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
@@ -127,9 +124,8 @@ fn an_owners_kwh_hold_over_all_its_registrations() {
         r.owner_limits.energy_mj = Some(watt_hours(1_000));
         r.usage = Some(Usage { metered_until, millijoules: watt_hours(445), peak_watts: None });
     };
-    let mut site = Site::of(1, 4, 2)
-        .with(registration("zeta/power").but(owned))
-        .with(miner("zeta/hash", 2));
+    let mut site =
+        Site::of(1, 4, 2).with(registration("zeta/power").but(owned)).with(miner("zeta/hash", 2));
     site.edit_registration("acme/power", owned);
     assert_snapshot!(site.act(), @"
     grant acme/hash on node-1 (h100) slot 0, stops within 10s, ends in 183 days

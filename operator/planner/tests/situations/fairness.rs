@@ -18,8 +18,7 @@ fn equal_weights_share_equally() {
 
 #[test]
 fn shares_follow_weights() {
-    let mut site =
-        Site::of(2, 4, 8).with(miner("acme/heavy", 8).but(|miner| miner.weight = 3));
+    let mut site = Site::of(2, 4, 8).with(miner("acme/heavy", 8).but(|miner| miner.weight = 3));
     site.settle();
     assert_snapshot!(site.map(), @"
     node-1: 1 acme/hash, 3 acme/heavy
@@ -39,8 +38,7 @@ fn what_one_does_not_want_the_others_get() {
 
 #[test]
 fn shares_count_gpus_and_not_replicas() {
-    let mut site =
-        Site::of(2, 4, 8).with(miner("acme/pair", 4).but(|miner| miner.shape.gpus = 2));
+    let mut site = Site::of(2, 4, 8).with(miner("acme/pair", 4).but(|miner| miner.shape.gpus = 2));
     site.settle();
     assert_snapshot!(site.map(), @"
     node-1: 2 acme/hash, 2 acme/pair

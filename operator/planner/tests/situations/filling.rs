@@ -128,7 +128,7 @@ fn an_edited_miner_is_made_anew() {
     evict acme/hash-node-1-1 within 10s: Updated
     pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 2, 2 stopping): Running. All of it runs.
+    miner acme/hash (0 of 2, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
     look again in 183 days
     ");
     site.drained();
@@ -176,8 +176,8 @@ fn overlapping_pools_the_older_has_it() {
     assert_snapshot!(site.act(), @"
     grant acme/hash on shared (h100) slots 0 1, stops within 10s, ends in 183 days
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    pool newer (0 GPUs: ): NoNodes. No node matches the selector; check spec.nodeSelector against the nodes' labels.
-    pool newer: Overlapping. 1 node also belong to the older pool h100 and count there; make the node selectors disjoint.
+    pool newer (0 GPUs: ): Overlapping. 1 node of it belongs to the older pool h100 as well, and there it counts; make the node selectors disjoint.
+    pool newer: Overlapping. 1 node of it belongs to the older pool h100 as well, and there it counts; make the node selectors disjoint.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
     look again in 183 days

@@ -71,7 +71,7 @@ fn a_never_preempting_pod_is_served_after_5_s() {
     evict acme/hash-node-1-1 within 10s: AiDemand of web/chat
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4, 2 stopping): Running. All of it runs.
+    miner acme/hash (2 of 4, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
     pod web/chat: WaitingForDrain. Waits for miners to leave 2 GPUs.
     look again in 183 days
     ");
@@ -111,10 +111,8 @@ fn for_a_never_preempting_pod_with_unknown_filters_nobody_is_displaced() {
     let mut site = Site::of(1, 2, 2);
     site.settle();
     site.put(foreign_pod("web/chat", 1).but(|pod| {
-        pod.role = Role::Other {
-            class: Some("ai-inference".into()),
-            preemption: Preemption::Never,
-        };
+        pod.role =
+            Role::Other { class: Some("ai-inference".into()), preemption: Preemption::Never };
     }));
     site.wait(minutes(1));
     assert_snapshot!(site.act(), @"

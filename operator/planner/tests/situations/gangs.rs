@@ -19,7 +19,7 @@ fn a_gang_waits_until_the_last_of_its_gpus_is_free() {
     evict acme/hash-node-2-1 within 10s: AiDemand of ml/train
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4, 4 stopping): Running. All of it runs.
+    miner acme/hash (0 of 4, 4 stopping): Stopping. 4 replicas are stopping; then they are started again where GPUs are idle.
     job ml/train: WaitingForDrain. Waits for miners to leave 4 GPUs.
     look again in 183 days
     ");
@@ -37,7 +37,7 @@ fn a_gang_waits_until_the_last_of_its_gpus_is_free() {
     pool h100 (4 GPUs: 4 AI): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/train: Starting. 0 of 2 workers are bound to nodes.
+    job ml/train: Starting. 0 of 2 workers bound to nodes.
     look again at 12:01:00
     ");
 }
@@ -69,7 +69,7 @@ fn gang_timeout_suspends_and_backs_off() {
     pool h100 (4 GPUs: 4 AI): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/train: Starting. 1 of 2 workers are bound to nodes.
+    job ml/train: Starting. 1 of 2 workers bound to nodes.
     look again at 12:01:00
     ");
     site.wait(seconds(60));
@@ -87,7 +87,7 @@ fn gang_timeout_suspends_and_backs_off() {
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/train: Starting. 0 of 2 workers are bound to nodes.
+    job ml/train: Starting. 0 of 2 workers bound to nodes.
     look again at 12:02:10
     ");
     // The second time it waits twice as long.
@@ -148,7 +148,7 @@ fn a_reservation_survives_a_node_loss_by_mending() {
     evict acme/hash-node-2-1 within 10s: AiDemand of ml/train
     pool h100 (6 GPUs: 6 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (6 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 6, 4 stopping): Running. All of it runs.
+    miner acme/hash (2 of 6, 4 stopping): Stopping. 4 replicas are stopping; then they are started again where GPUs are idle.
     job ml/train: WaitingForDrain. Waits for miners to leave 4 GPUs.
     look again in 183 days
     ");
@@ -159,7 +159,7 @@ fn a_reservation_survives_a_node_loss_by_mending() {
     evict acme/hash-node-3-1 within 10s: AiDemand of ml/train
     pool h100 (6 GPUs: 6 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (6 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 6, 6 stopping): Running. All of it runs.
+    miner acme/hash (0 of 6, 6 stopping): Stopping. 6 replicas are stopping; then they are started again where GPUs are idle.
     job ml/train: WaitingForDrain. Waits for miners to leave 4 GPUs.
     look again in 183 days
     ");
@@ -178,7 +178,7 @@ fn a_reservation_that_cannot_be_mended_is_given_up() {
     give up the reservation for ml/train
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4, 4 stopping): Running. All of it runs.
+    miner acme/hash (0 of 4, 4 stopping): Stopping. 4 replicas are stopping; then they are started again where GPUs are idle.
     job ml/train: WaitingForCapacity. Asks for 4 GPUs; 2 can be had now, miners' GPUs included.
     look again in 183 days
     ");
@@ -215,7 +215,7 @@ fn a_gpu_stolen_after_the_release_is_kube_schedulers_business() {
     pool h100 (4 GPUs: 2 AI, 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (2 of 2): Running. All of it runs.
-    job ml/train: Starting. 0 of 1 worker are bound to nodes.
+    job ml/train: Starting. 0 of 1 worker bound to nodes.
     look again at 12:01:00
     ");
 }
@@ -232,7 +232,7 @@ fn a_worker_with_a_nominated_node_is_not_counted_twice() {
     pool h100 (4 GPUs: 2 AI, 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/train: Starting. 0 of 1 worker are bound to nodes.
+    job ml/train: Starting. 0 of 1 worker bound to nodes.
     look again at 12:01:00
     ");
 }
@@ -264,7 +264,7 @@ fn a_job_whose_class_is_taken_off_the_list_loses_its_reservation() {
     assert_snapshot!(site.act(), @"
     pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 2, 2 stopping): Running. All of it runs.
+    miner acme/hash (0 of 2, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
     job ml/train: WaitingForDrain. Waits for miners to leave 2 GPUs.
     look again in 183 days
     ");
@@ -287,7 +287,7 @@ fn two_gangs_share_a_node_and_neither_waits_for_the_other() {
     evict acme/hash-node-1-3 within 10s: AiDemand of ml/first
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4, 4 stopping): Running. All of it runs.
+    miner acme/hash (0 of 4, 4 stopping): Stopping. 4 replicas are stopping; then they are started again where GPUs are idle.
     job ml/first: WaitingForDrain. Waits for miners to leave 2 GPUs.
     job ml/second: WaitingForDrain. Waits for miners to leave 4 GPUs.
     look again in 183 days
@@ -300,7 +300,7 @@ fn two_gangs_share_a_node_and_neither_waits_for_the_other() {
     pool h100 (4 GPUs: 2 AI, 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 4, 2 stopping): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/first: Starting. 0 of 1 worker are bound to nodes.
+    job ml/first: Starting. 0 of 1 worker bound to nodes.
     job ml/second: WaitingForDrain. Waits for miners to leave 2 GPUs.
     look again at 12:01:00
     ");

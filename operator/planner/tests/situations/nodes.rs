@@ -53,7 +53,7 @@ fn gpus_that_are_gone_for_five_minutes_are_taken_from_miners() {
     evict acme/hash-node-1-1 within 10s: NodeUnavailable
     pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (6 of 8, 2 stopping): Running. All of it runs.
+    miner acme/hash (6 of 8, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
     look again in 183 days
     ");
 }
@@ -101,7 +101,7 @@ fn an_ai_job_does_not_go_to_a_cordoned_node() {
     evict acme/hash-node-1-3 within 10s: AiDemand of ml/train
     pool h100 (8 GPUs: 4 mining, 4 unavailable): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4, 4 stopping): Running. All of it runs.
+    miner acme/hash (0 of 4, 4 stopping): Stopping. 4 replicas are stopping; then they are started again where GPUs are idle.
     job ml/train: WaitingForDrain. Waits for miners to leave 4 GPUs.
     look again in 183 days
     ");
@@ -143,7 +143,7 @@ fn an_ai_job_may_use_autoscaled_nodes() {
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/train: Starting. 0 of 1 worker are bound to nodes.
+    job ml/train: Starting. 0 of 1 worker bound to nodes.
     look again at 12:01:00
     ");
 }
@@ -187,7 +187,7 @@ fn an_ai_job_may_use_a_quarantined_node() {
     pool h100 (2 GPUs: 2 quarantined): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/train: Starting. 0 of 1 worker are bound to nodes.
+    job ml/train: Starting. 0 of 1 worker bound to nodes.
     look again at 12:01:00
     ");
 }
@@ -218,7 +218,7 @@ fn a_node_moved_out_of_the_pool_is_cleared_of_its_miners() {
     evict acme/hash-node-2-1 within 10s: PoolDrained
     pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4, 2 stopping): Running. All of it runs.
+    miner acme/hash (2 of 4, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
     look again in 183 days
     ");
 }

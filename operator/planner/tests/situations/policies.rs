@@ -50,7 +50,7 @@ fn in_a_pool_that_observes_ai_jobs_are_left_to_kube_scheduler() {
     pool h100 (4 GPUs: 4 idle): Observing. The policy is Observe, so nothing is changed; with Fill, 0 GPUs more would mine now.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 4): PoolObserves. Pool h100 only observes; its policy Fill would let miners in.
-    job ml/train: Starting. 0 of 2 workers are bound to nodes.
+    job ml/train: Starting. 0 of 2 workers bound to nodes.
     look again at 12:01:00
     ");
 }
@@ -71,7 +71,7 @@ fn back_to_observe_leaves_the_miners_that_run_alone() {
     evict acme/hash-node-1-3 within 10s: WindowClosed
     pool h100 (4 GPUs: 4 mining): WindowClosed. The mining window of pool h100 is closed; it opens at 2026-07-01T13:00:00Z.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4, 4 stopping): Running. All of it runs.
+    miner acme/hash (0 of 4, 4 stopping): WindowClosed. The mining window of pool h100 is closed; it opens at 2026-07-01T13:00:00Z.
     look again at 13:00:00
     ");
 }
@@ -104,7 +104,7 @@ fn drain_stops_all_miners_of_the_pool() {
     pool a100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
     pool h100 (2 GPUs: 2 mining): Draining. Pool h100 drains mining.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4, 2 stopping): Running. All of it runs.
+    miner acme/hash (2 of 4, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
     look again in 183 days
     ");
 }
@@ -119,7 +119,7 @@ fn an_emergency_stop_stops_all_mining_and_stays_until_lifted() {
     evict acme/hash-node-1-1 within 10s: EmergencyStop
     pool h100 (2 GPUs: 2 mining): EmergencyStop. Emergency stop by dana@example.org (grid alarm); mining resumes after `daylight resume`.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 2, 2 stopping): Running. All of it runs.
+    miner acme/hash (0 of 2, 2 stopping): EmergencyStop. Emergency stop by dana@example.org (grid alarm); mining resumes after `daylight resume`.
     look again in 183 days
     ");
     site.drained();
@@ -146,7 +146,7 @@ fn an_emergency_stop_leaves_ai_alone() {
     evict acme/hash-node-1-1 within 10s: EmergencyStop
     pool h100 (4 GPUs: 2 mining, 2 idle): EmergencyStop. Emergency stop by dana@example.org (grid alarm); mining resumes after `daylight resume`.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 2, 2 stopping): Running. All of it runs.
+    miner acme/hash (0 of 2, 2 stopping): EmergencyStop. Emergency stop by dana@example.org (grid alarm); mining resumes after `daylight resume`.
     job ml/train: WaitingForDrain. Waits for miners to leave 2 GPUs.
     look again in 183 days
     ");

@@ -44,8 +44,7 @@ fn an_edit_voids_the_approval_and_mining_stops() {
 
 #[test]
 fn suspending_one_registration_leaves_the_others_mining() {
-    let mut site =
-        Site::of(1, 4, 2).with(registration("zeta/power")).with(miner("zeta/hash", 2));
+    let mut site = Site::of(1, 4, 2).with(registration("zeta/power")).with(miner("zeta/hash", 2));
     site.settle();
     site.edit_registration("zeta/power", |r| r.approval = Approval::Suspended);
     assert_snapshot!(site.act(), @"
@@ -76,16 +75,16 @@ fn miners_have_stopped_when_the_registration_ends() {
     evict acme/hash-node-1-0 within 10s: RegistrationInactive
     evict acme/hash-node-1-1 within 10s: RegistrationInactive
     pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Expired. Registration acme/power expired at 2026-07-01T12:10:00Z; renew it.
-    miner acme/hash (0 of 2, 2 stopping): Expired. Registration acme/power expired at 2026-07-01T12:10:00Z; renew it.
+    registration acme/power (2 GPUs, 600 W): Expired. Registration acme/power is valid until 2026-07-01T12:10:00Z only; renew it.
+    miner acme/hash (0 of 2, 2 stopping): Expired. Registration acme/power is valid until 2026-07-01T12:10:00Z only; renew it.
     look again when something changes
     ");
     site.drained();
     site.wait(minutes(10));
     assert_snapshot!(site.act(), @"
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): Expired. Registration acme/power expired at 2026-07-01T12:10:00Z; renew it.
-    miner acme/hash (0 of 2): Expired. Registration acme/power expired at 2026-07-01T12:10:00Z; renew it.
+    registration acme/power (0 GPUs, 0 W): Expired. Registration acme/power is valid until 2026-07-01T12:10:00Z only; renew it.
+    miner acme/hash (0 of 2): Expired. Registration acme/power is valid until 2026-07-01T12:10:00Z only; renew it.
     look again when something changes
     ");
 }

@@ -45,7 +45,7 @@ fn miners_are_told_a_drain_before_the_window_closes() {
     evict acme/hash-node-1-1 within 10s: WindowClosed
     pool h100 (2 GPUs: 2 mining): WindowClosed. The mining window of pool h100 is closed; it opens at 2026-07-01T13:00:00Z.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 2, 2 stopping): Running. All of it runs.
+    miner acme/hash (0 of 2, 2 stopping): WindowClosed. The mining window of pool h100 is closed; it opens at 2026-07-01T13:00:00Z.
     look again at 12:30:00
     ");
 }
@@ -77,7 +77,7 @@ fn a_window_edited_to_be_closed_stops_mining_at_once() {
     evict acme/hash-node-1-1 within 10s: WindowClosed
     pool h100 (2 GPUs: 2 mining): WindowClosed. The mining window of pool h100 is closed; it opens at 2026-07-01T22:00:00Z.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 2, 2 stopping): Running. All of it runs.
+    miner acme/hash (0 of 2, 2 stopping): WindowClosed. The mining window of pool h100 is closed; it opens at 2026-07-01T22:00:00Z.
     look again at 22:00:00
     ");
 }
