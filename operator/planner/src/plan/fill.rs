@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use crate::explain::{Action, Grant, Reason};
 use crate::model::{Miner, Name, Pod, Role, Shape};
-use crate::plan::standing::Mode;
+use crate::plan::standing::{Mode, projected_watts};
 use crate::plan::{Run, Undo};
 use crate::state::host::{Amounts, NodeAt};
 use crate::state::table::Id;
@@ -331,12 +331,14 @@ impl Run<'_> {
             let watts = standing.watts;
             return Err(Reason::RegistrationPowerLimit { registration, watts });
         }
-        if held.watts().saturating_add(watts) > standing.energy_watts {
+        if self.projected(candidate.registration, Some(watts)) > standing.energy_watts {
             return Err(Reason::EnergyLimit { registration });
         }
         if let Some(owner) = standing.owner.as_ref().and_then(|owner| self.owners.get(owner)) {
-            let (mut owner_gpus, mut owner_watts) = (gpus, watts);
+            let (mut owner_gpus, mut owner_watts, mut projected) = (gpus, watts, 0_u64);
             for &id in &owner.registrations {
+                let more = (id == candidate.registration).then_some(watts);
+                projected = projected.saturating_add(self.projected(id, more));
                 owner_gpus = owner_gpus.saturating_add(self.state.registrations[id].held.gpus());
                 owner_watts = owner_watts.saturating_add(self.state.registrations[id].held.watts());
             }
@@ -346,7 +348,7 @@ impl Run<'_> {
             if owner_watts > owner.watts {
                 return Err(Reason::OwnerPowerLimit { watts: owner.watts });
             }
-            if owner_watts > owner.energy_watts {
+            if projected > owner.energy_watts {
                 return Err(Reason::EnergyLimit { registration });
             }
         }
@@ -354,6 +356,15 @@ impl Run<'_> {
         // replicas are counted by its pods, stopping ones included.
         debug_assert!(self.state.miners[miner].pods.len() < candidate.miner.replicas as usize);
         Ok(())
+    }
+
+    /// The watts that a registration is reckoned with against its energy limit,
+    /// with one replica of `more` watts added if there is to be one.
+    fn projected(&self, id: Id<RegistrationRow>, more: Option<u64>) -> u64 {
+        let row = &self.state.registrations[id];
+        let replicas = row.leases.len() as u64 + u64::from(more.is_some());
+        let peak = self.standings.get(&id).map_or(0, |standing| standing.peak_watts);
+        projected_watts(row.held.watts().saturating_add(more.unwrap_or_default()), replicas, peak)
     }
 
     /// The node with the fewest free GPUs that takes one more pod of a shape.

@@ -46,6 +46,8 @@ pub(super) struct Standing {
     pub(super) watts: u64,
     /// Watts that the energy left carries.
     pub(super) energy_watts: u64,
+    /// Watts that one replica was measured to draw at most.
+    pub(super) peak_watts: u64,
     pub(super) owner: Option<Name>,
 }
 
@@ -167,6 +169,7 @@ impl Run<'_> {
             gpus: object.limits.gpus.unwrap_or(u32::MAX),
             watts: object.limits.watts.unwrap_or(u64::MAX),
             energy_watts: u64::MAX,
+            peak_watts: peak_watts(object.usage),
             owner: object.owner.clone(),
         };
         let off_list = match class.map(|class| class.assignment) {
@@ -210,7 +213,7 @@ impl Run<'_> {
         } else {
             let row = &self.state.registrations[id];
             let (held, replicas) = (row.held, row.leases.len() as u64);
-            let watts = watts_of(held, replicas, object.usage);
+            let watts = projected_watts(held.watts(), replicas, standing.peak_watts);
             let energy = self.energy(object.limits.energy_mj, object.usage, watts, drain);
             apply_energy(&mut standing, &energy, &object.key);
         }
@@ -246,7 +249,8 @@ impl Run<'_> {
             }
         }
         let row = &self.state.registrations[id];
-        let watts = watts_of(row.held, row.leases.len() as u64, object.usage);
+        let replicas = row.leases.len() as u64;
+        let watts = projected_watts(row.held.watts(), replicas, peak_watts(object.usage));
         entry.held.active_gpus += row.held.active_gpus;
         entry.held.draining_gpus += row.held.draining_gpus;
         entry.held.active_watts += watts;
@@ -319,9 +323,12 @@ impl Run<'_> {
 }
 
 /// The watts to project with: the larger of declared and measured.
-fn watts_of(held: Held, replicas: u64, usage: Option<Usage>) -> u64 {
-    let peak = usage.and_then(|usage| usage.peak_watts).unwrap_or_default();
-    held.watts().max(peak.saturating_mul(replicas))
+pub(super) fn projected_watts(declared: u64, replicas: u64, peak_watts: u64) -> u64 {
+    declared.max(peak_watts.saturating_mul(replicas))
+}
+
+fn peak_watts(usage: Option<Usage>) -> u64 {
+    usage.and_then(|usage| usage.peak_watts).unwrap_or_default()
 }
 
 fn apply_energy(standing: &mut Standing, energy: &Energy, key: &Name) {

@@ -85,7 +85,7 @@ fn mining_stops_early_enough_that_its_drain_cannot_pass_the_limit() {
 
 #[test]
 fn few_kwh_left_carry_few_miners() {
-    // 100 Wh carry 600 W for the 10 minutes that a miner must have ahead, less the drain.
+    // 110 Wh carry 649 W for the 10 minutes that a miner must have ahead and its drain.
     let mut site = Site::of(1, 4, 4);
     site.edit_registration("acme/power", |r| r.limits.energy_mj = Some(watt_hours(1_000)));
     metered(&mut site, watt_hours(890));
@@ -108,10 +108,10 @@ fn measured_watts_rule_where_they_are_more_than_declared() {
             Some(Usage { metered_until, millijoules: watt_hours(890), peak_watts: Some(600) });
     });
     assert_snapshot!(site.act(), @"
-    grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
+    grant acme/hash on node-1 (h100) slot 0, stops within 10s, ends in 183 days
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4): EnergyLimit. The energy limit of registration acme/power would be passed before the next meter reading.
+    registration acme/power (1 GPUs, 300 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (1 of 4): EnergyLimit. The energy limit of registration acme/power would be passed before the next meter reading.
     look again at 12:05:00.001
     ");
 }
