@@ -515,14 +515,9 @@ impl Run<'_> {
             let bucket =
                 self.state.host(node, &resource).map(super::super::state::host::Host::bucket);
             let short = bucket.map_or(0, |bucket| gpus.saturating_sub(bucket.free + bucket.coming));
-            let room = self.state.room(node) - Amounts::of(&shape, 1);
-            let need = Shape {
-                gpus: short,
-                cpu_milli: (-room.cpu_milli).max(0).cast_unsigned(),
-                memory: (-room.memory).max(0).cast_unsigned(),
-            };
-            self.displace(node, &resource, need, Some(&key));
             self.nominate(id, node);
+            let need = self.need_beside(node, short);
+            self.displace(node, &resource, need, Some(&key));
         }
     }
 }

@@ -262,7 +262,7 @@ impl Run<'_> {
 
     /// What miners must free on a node: so many GPUs, and CPU, memory and pod
     /// slots as far as promises there are short of them.
-    fn need_beside(&self, node: Id<NodeRow>, gpus: u32) -> Shape {
+    pub(super) fn need_beside(&self, node: Id<NodeRow>, gpus: u32) -> Shape {
         let room = self.state.room(node);
         Shape {
             gpus,

@@ -147,9 +147,10 @@ fn a_never_preempting_pod_gets_a_pod_slot_too() {
     site.put(modest_pod("web/chat", 1));
     site.wait(seconds(5));
     assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: AiDemand of web/chat
     pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 2): Running. All of it runs.
+    miner acme/hash (1 of 2, 1 stopping): Stopping. 1 replica is stopping; then it is started again where GPUs are idle.
     pod web/chat: WaitingForDrain. Waits for miners to leave 1 GPU.
     look again in 183 days
     ");
