@@ -4,15 +4,16 @@
 //! Workers are placed one at a time, each where its marginal cost is least:
 //!
 //! 1. miners displaced;
-//! 2. growth of fragmentation, the measure of Weng et al., "Beware of
+//! 2. GPUs that are not idle yet;
+//! 3. growth of fragmentation, the measure of Weng et al., "Beware of
 //!    Fragmentation: Scheduling GPU-Sharing Workloads with Fragmentation
 //!    Gradient Descent" (USENIX ATC 2023), for whole GPUs: a node with `a` GPUs
 //!    that AI can have wastes all of them for a task of more than `a`. Tasks
 //!    are expected in the sizes of the AI pods that run in the pool, with one
 //!    task each of 1, 2, 4 and 8 GPUs beside, so that an empty pool has an
 //!    expectation too;
-//! 3. GPUs left on the node;
-//! 4. the node's name.
+//! 4. GPUs left on the node;
+//! 5. the node's name.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -50,6 +51,7 @@ pub(super) struct Placed {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Cost {
     displaced: u32,
+    awaited: u32,
     fragmentation: i64,
     left: u32,
     at: NodeAt,
@@ -108,9 +110,11 @@ impl Run<'_> {
                 _ if whole_node => bucket.sizes.pods(),
                 displaced => displaced,
             };
+            let awaited = |workers: u32| (gpus * workers).saturating_sub(bucket.free);
             let left = bucket.available() - gpus * workers;
             Cost {
                 displaced: displaced(workers) - displaced(workers - 1),
+                awaited: awaited(workers) - awaited(workers - 1),
                 fragmentation: fragmentation.at(left) - fragmentation.at(left + gpus),
                 left,
                 at,

