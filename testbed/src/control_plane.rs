@@ -160,8 +160,8 @@ impl ControlPlane {
         process::resident_memory(self.process_id(component)?)
     }
 
-    /// A kubeconfig for another user, with the rights that the cluster's roles
-    /// give to `user` and `group`.
+    /// A client that has the rights which the cluster's roles give to `user`,
+    /// which may be a service account: `system:serviceaccount:NAMESPACE:NAME`.
     pub async fn client_for(&self, user: &str) -> Result<Client> {
         let mut config = config(&self.files.admin).await?;
         config.auth_info.impersonate = Some(user.to_owned());
