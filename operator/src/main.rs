@@ -1,2 +1,3 @@
-//! Under construction.
+//! The binary `daylight`, which is `kubectl-daylight` too.
+
 fn main() {}

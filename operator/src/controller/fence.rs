@@ -1,0 +1,211 @@
+//! Connections on which no byte is sent unless the lease is held.
+//!
+//! A request passes a queue or two between the moment at which the lease was asked for and the
+//! moment at which its bytes leave. A process that is paused in between, and goes on after the
+//! lease has passed to another, would still send them. So the connections that carry writes ask
+//! again, last of all, before they hand anything to the kernel.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ConfigExt as _};
+use kube::{Client, Config};
+use tower::{BoxError, Service, ServiceBuilder};
+
+use crate::controller::lease::Standing;
+
+/// What a fenced connection reports instead of sending.
+const REFUSED: &str = "the lease does not cover this write";
+
+/// A client whose requests leave only while the lease is held for `needed` more.
+///
+/// It speaks HTTP/1.1 over as many connections as requests are under way, and retries nothing.
+pub fn fenced_client(
+    config: &Config,
+    standing: Standing,
+    needed: Duration,
+) -> Result<Client, kube::Error> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(config.connect_timeout);
+    let fenced = FencedConnector {
+        inner: tcp,
+        standing,
+        needed,
+    };
+    let connector = config.rustls_https_connector_with_connector(fenced)?;
+    let http: legacy::Client<_, Body> = legacy::Builder::new(TokioExecutor::new())
+        .pool_idle_timeout(Duration::from_secs(60))
+        .build(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(Client::new(service, config.default_namespace.clone()))
+}
+
+/// A connector whose connections send only while the lease is held for long enough.
+#[derive(Clone, Debug)]
+pub struct FencedConnector<C> {
+    inner: C,
+    standing: Standing,
+    needed: Duration,
+}
+
+impl<C> Service<http::Uri> for FencedConnector<C>
+where
+    C: Service<http::Uri>,
+    C::Future: Send + 'static,
+{
+    type Response = FencedStream<C::Response>;
+    type Error = C::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, C::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: http::Uri) -> Self::Future {
+        let connecting = self.inner.call(uri);
+        let (standing, needed) = (self.standing.clone(), self.needed);
+        Box::pin(async move {
+            Ok(FencedStream {
+                inner: connecting.await?,
+                standing,
+                needed,
+            })
+        })
+    }
+}
+
+/// A connection that sends only while the lease is held for long enough.
+#[derive(Debug)]
+pub struct FencedStream<S> {
+    inner: S,
+    standing: Standing,
+    needed: Duration,
+}
+
+impl<S> FencedStream<S> {
+    fn check(&self) -> io::Result<()> {
+        if self.standing.is_current_for(self.needed) {
+            Ok(())
+        } else {
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, REFUSED))
+        }
+    }
+}
+
+impl<S: Read + Unpin> Read for FencedStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
+    }
+}
+
+impl<S: Write + Unpin> Write for FencedStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.inner).poll_write_vectored(cx, buffers)
+    }
+}
+
+impl<S: Connection> Connection for FencedStream<S> {
+    fn connected(&self) -> Connected {
+        self.inner.connected()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::controller::lease::Standing;
+
+    /// Answers each connection's requests with 200 and counts the bytes that arrive.
+    async fn server() -> (http::Uri, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let received = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = received.clone();
+        tokio::spawn(async move {
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let count = count.clone();
+                tokio::spawn(async move {
+                    let mut buffer = [0; 4096];
+                    while let Ok(read @ 1..) = socket.read(&mut buffer).await {
+                        count.fetch_add(read, std::sync::atomic::Ordering::SeqCst);
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                        socket.write_all(answer).await.unwrap();
+                    }
+                });
+            }
+        });
+        (uri, received)
+    }
+
+    #[tokio::test]
+    async fn bytes_leave_only_under_the_lease() {
+        let (uri, received) = server().await;
+        let standing = Standing::default();
+        let client =
+            fenced_client(&Config::new(uri), standing.clone(), Duration::from_secs(1)).unwrap();
+        let send = || client.send(http::Request::get("/").body(Body::empty()).unwrap());
+        let count = || received.load(std::sync::atomic::Ordering::SeqCst);
+
+        assert!(send().await.is_err());
+        assert_eq!(count(), 0);
+
+        standing.hold_for_test(Duration::from_secs(5), Instant::now());
+        assert!(send().await.is_ok());
+        let sent = count();
+        assert!(sent > 0);
+
+        // The open connection is fenced as well.
+        standing.hold_for_test(Duration::from_millis(500), Instant::now());
+        assert!(send().await.is_err());
+        assert_eq!(count(), sent);
+    }
+}

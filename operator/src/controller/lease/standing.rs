@@ -1,0 +1,161 @@
+//! Whether this process may write now, asked before every write.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What this process holds of the lease, by its own clocks.
+///
+/// The elector extends it; the executor and the connections it writes through ask it. A clone
+/// speaks of the same lease. Two clocks are kept: the monotonic one, which nobody can set back,
+/// and the wall clock, since the monotonic one stands still while a machine is suspended. The
+/// one that says less counts.
+#[derive(Clone, Debug)]
+pub struct Standing(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    base: Instant,
+    /// From when on writing is allowed, and until when, in milliseconds since `base`.
+    from: AtomicU64,
+    until: AtomicU64,
+    /// Until when writing is allowed, in milliseconds since the Unix epoch.
+    until_wall: AtomicI64,
+    closed: AtomicBool,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            base: Instant::now(),
+            from: AtomicU64::new(0),
+            until: AtomicU64::new(0),
+            until_wall: AtomicI64::new(0),
+            closed: AtomicBool::new(false),
+        }))
+    }
+}
+
+fn wall_millis() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Standing {
+    /// Whether the lease is held now and will be for at least `duration` more.
+    ///
+    /// A write that may take `duration` may be sent only where this is true.
+    pub fn is_current_for(&self, duration: Duration) -> bool {
+        let inner = &*self.0;
+        if inner.closed.load(Ordering::Acquire) {
+            return false;
+        }
+        let now = millis(inner.base.elapsed());
+        let needed = millis(duration);
+        let wall_needed = i64::try_from(needed).unwrap_or(i64::MAX);
+        inner.from.load(Ordering::Acquire) <= now
+            && now.saturating_add(needed) < inner.until.load(Ordering::Acquire)
+            && wall_millis().saturating_add(wall_needed) < inner.until_wall.load(Ordering::Acquire)
+    }
+
+    /// The lease was renewed by a request sent at `sent`, and holds for `duration` from then;
+    /// nothing may be written before `from`.
+    pub(super) fn extend(&self, sent: Sent, duration: Duration, from: Instant) {
+        let inner = &*self.0;
+        let until = sent.instant.saturating_duration_since(inner.base) + duration;
+        let wall = i64::try_from(millis(duration)).unwrap_or(i64::MAX);
+        inner.from.store(
+            millis(from.saturating_duration_since(inner.base)),
+            Ordering::Release,
+        );
+        inner.until_wall.store(sent.wall.saturating_add(wall), Ordering::Release);
+        inner.until.store(millis(until), Ordering::Release);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn hold_for_test(&self, duration: Duration, from: Instant) {
+        self.extend(Sent::now(), duration, from);
+    }
+
+    /// The lease is somebody else's, or lapsed.
+    pub(super) fn lapse(&self) {
+        self.0.until.store(0, Ordering::Release);
+    }
+
+    /// Nothing may be written any more, whatever happens to the lease: the process ends.
+    pub fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+    }
+}
+
+/// The moment at which a renewal was sent, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) instant: Instant,
+    wall: i64,
+}
+
+impl Sent {
+    pub(super) fn now() -> Self {
+        Self {
+            instant: Instant::now(),
+            wall: wall_millis(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_may_be_written_before_the_lease_is_held() {
+        assert!(!Standing::default().is_current_for(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_write_that_may_outlast_the_lease_is_refused() {
+        let standing = Standing::default();
+        standing.extend(Sent::now(), Duration::from_secs(10), Instant::now());
+        assert!(standing.is_current_for(Duration::from_secs(9)));
+        assert!(!standing.is_current_for(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_new_leader_waits_for_the_old_ones_requests() {
+        let standing = Standing::default();
+        let from = Instant::now() + Duration::from_secs(5);
+        standing.extend(Sent::now(), Duration::from_secs(10), from);
+        assert!(!standing.is_current_for(Duration::ZERO));
+    }
+
+    #[test]
+    fn lapsed_and_closed_are_final_until_renewed_and_for_ever() {
+        let standing = Standing::default();
+        let extend = || standing.extend(Sent::now(), Duration::from_secs(10), Instant::now());
+        extend();
+        standing.lapse();
+        assert!(!standing.is_current_for(Duration::ZERO));
+        extend();
+        assert!(standing.is_current_for(Duration::ZERO));
+        standing.close();
+        extend();
+        assert!(!standing.is_current_for(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_machine_that_slept_finds_the_lease_lapsed() {
+        let standing = Standing::default();
+        let slept = Sent {
+            instant: Instant::now(),
+            wall: wall_millis() - 60_000,
+        };
+        standing.extend(slept, Duration::from_secs(10), Instant::now());
+        assert!(!standing.is_current_for(Duration::ZERO));
+    }
+}

@@ -1,0 +1,4 @@
+//! `daylight controller`: decides and writes.
+
+pub mod fence;
+pub mod lease;
