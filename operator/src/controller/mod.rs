@@ -1,4 +1,5 @@
 //! `daylight controller`: decides and writes.
 
+pub mod executor;
 pub mod fence;
 pub mod lease;

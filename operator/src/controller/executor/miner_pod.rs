@@ -1,0 +1,399 @@
+//! A grant as a pod.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use daylight_crds::labels::{
+    ACTIVITY, EPOCH, MANAGED_BY, METERED_FINALIZER, MINER, POOL, REGISTRATION, SIMULATED_PREFIX,
+    SLOT,
+};
+use daylight_crds::{GpuPoolSpec, Miner};
+use daylight_planner::explain::Grant;
+use daylight_planner::time::Timestamp;
+use k8s_openapi::api::core::v1::{
+    Affinity, Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, NodeAffinity,
+    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, Pod,
+    PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecretKeySelector,
+    SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource as _, ResourceExt as _};
+use sha2::{Digest as _, Sha256};
+
+use crate::names::{MINER_PRIORITY_CLASS, REVISION, UNTIL, WATTS};
+
+/// Everything that a miner's pod is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct MinerPod<'a> {
+    /// What the planner decided.
+    pub grant: &'a Grant,
+    /// The miner.
+    pub miner: &'a Miner,
+    /// The class of its registration.
+    pub class: &'a str,
+    /// The pool it is granted in.
+    pub pool: &'a GpuPoolSpec,
+    /// How often the slot was granted to the miner before.
+    pub epoch: u32,
+    /// The planner's revision of the miner.
+    pub revision: u64,
+    /// The moment of the grant.
+    pub now: Timestamp,
+    /// Whether an auditor takes the pod's end on record.
+    pub metered: bool,
+}
+
+/// The user that miners run as.
+const USER: i64 = 65532;
+
+/// The longest part of a pod's name that is taken from the miner's.
+const PREFIX: usize = 40;
+
+/// The name of the pod that holds a slot: the same for the same grant, so that of two who make
+/// the grant one fails. At most 63 characters.
+pub fn pod_name(miner: &str, namespace: &str, node: &str, slot: u32, epoch: u32) -> String {
+    let mut hash = Sha256::new();
+    for part in [namespace, "/", miner, "\n", node] {
+        hash.update(part);
+    }
+    let prefix = miner.get(..PREFIX).unwrap_or(miner).trim_end_matches(['-', '.']);
+    let mut name = String::with_capacity(63);
+    name.push_str(prefix);
+    name.push('-');
+    for byte in &hash.finalize()[..4] {
+        let _ = write!(name, "{byte:02x}");
+    }
+    let _ = write!(name, "-{slot}-{epoch}");
+    name
+}
+
+impl MinerPod<'_> {
+    /// The pod's name.
+    pub fn name(&self) -> String {
+        pod_name(
+            &self.miner.name_any(),
+            &self.namespace(),
+            &self.grant.node,
+            self.grant.slot,
+            self.epoch,
+        )
+    }
+
+    fn namespace(&self) -> String {
+        self.miner.namespace().unwrap_or_default()
+    }
+
+    /// Watts declared for it.
+    pub fn watts(&self) -> u64 {
+        self.miner.spec.watts_per_replica.unwrap_or(0).into()
+    }
+
+    /// The pod.
+    pub fn build(&self) -> Pod {
+        Pod {
+            metadata: self.metadata(),
+            spec: Some(self.spec()),
+            status: None,
+        }
+    }
+
+    fn metadata(&self) -> ObjectMeta {
+        let labels = BTreeMap::from([
+            (MINER.into(), self.miner.name_any()),
+            (REGISTRATION.into(), self.miner.spec.registration.clone()),
+            (ACTIVITY.into(), self.class.into()),
+            (POOL.into(), self.grant.pool.to_string()),
+            (SLOT.into(), self.grant.slot.to_string()),
+            (EPOCH.into(), self.epoch.to_string()),
+            (REVISION.into(), self.revision.to_string()),
+            (WATTS.into(), self.watts().to_string()),
+            ("app.kubernetes.io/managed-by".into(), MANAGED_BY.into()),
+        ]);
+        let mut annotations: BTreeMap<String, String> = self
+            .miner
+            .annotations()
+            .iter()
+            .filter(|(key, _)| key.starts_with(SIMULATED_PREFIX))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        if let Some(until) = self.grant.until.and_then(rfc3339) {
+            annotations.insert(UNTIL.into(), until);
+        }
+        ObjectMeta {
+            name: Some(self.name()),
+            namespace: self.miner.namespace(),
+            labels: Some(labels),
+            annotations: (!annotations.is_empty()).then_some(annotations),
+            owner_references: self.miner.controller_owner_ref(&()).map(|owner| vec![owner]),
+            finalizers: self.metered.then(|| vec![METERED_FINALIZER.into()]),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn spec(&self) -> PodSpec {
+        PodSpec {
+            containers: vec![self.container()],
+            affinity: Some(pinned_to(&self.grant.node)),
+            tolerations: (!self.pool.tolerations.is_empty())
+                .then(|| self.pool.tolerations.clone()),
+            priority_class_name: Some(MINER_PRIORITY_CLASS.into()),
+            restart_policy: Some("Never".into()),
+            termination_grace_period_seconds: i64::try_from(self.grant.grace.as_secs()).ok(),
+            active_deadline_seconds: self.deadline(),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            security_context: Some(PodSecurityContext {
+                run_as_non_root: Some(true),
+                run_as_user: Some(USER),
+                run_as_group: Some(USER),
+                fs_group: Some(USER),
+                seccomp_profile: Some(SeccompProfile {
+                    type_: "RuntimeDefault".into(),
+                    ..SeccompProfile::default()
+                }),
+                ..PodSecurityContext::default()
+            }),
+            volumes: Some(vec![Volume {
+                name: "tmp".into(),
+                empty_dir: Some(EmptyDirVolumeSource {
+                    size_limit: Some(Quantity("1Gi".into())),
+                    ..EmptyDirVolumeSource::default()
+                }),
+                ..Volume::default()
+            }]),
+            ..PodSpec::default()
+        }
+    }
+
+    /// Whole seconds until it must begin to stop, so that it has stopped by `until` even where
+    /// its kubelet is cut off from the API server. At least one, as Kubernetes demands.
+    fn deadline(&self) -> Option<i64> {
+        let left = self.grant.until?.since(self.now).saturating_sub(self.grant.grace);
+        Some(i64::try_from(left.as_secs()).unwrap_or(i64::MAX).max(1))
+    }
+
+    fn container(&self) -> Container {
+        let spec = &self.miner.spec;
+        let gpus = Quantity(spec.gpus_per_replica.to_string());
+        let resources = BTreeMap::from([
+            ("cpu".to_owned(), spec.resources.cpu.clone()),
+            ("memory".to_owned(), spec.resources.memory.clone()),
+            (self.pool.resource.clone(), gpus),
+        ]);
+        let engine_args = spec.engine.as_ref().map(|engine| engine.args.clone());
+        Container {
+            name: "miner".into(),
+            image: Some(spec.image.clone()),
+            args: engine_args.filter(|args| !args.is_empty()),
+            env: Some(self.env()),
+            resources: Some(ResourceRequirements {
+                limits: Some(resources.clone()),
+                requests: Some(resources),
+                ..ResourceRequirements::default()
+            }),
+            security_context: Some(SecurityContext {
+                allow_privilege_escalation: Some(false),
+                read_only_root_filesystem: Some(true),
+                capabilities: Some(Capabilities {
+                    drop: Some(vec!["ALL".into()]),
+                    ..Capabilities::default()
+                }),
+                ..SecurityContext::default()
+            }),
+            volume_mounts: Some(vec![VolumeMount {
+                name: "tmp".into(),
+                mount_path: "/tmp".into(),
+                ..VolumeMount::default()
+            }]),
+            ..Container::default()
+        }
+    }
+
+    /// What the image is told. The miner's own variables come first, so that it cannot replace
+    /// those that Daylight sets: of two with one name the last counts.
+    fn env(&self) -> Vec<EnvVar> {
+        let spec = &self.miner.spec;
+        let plain = |name: &str, value: String| EnvVar {
+            name: name.into(),
+            value: Some(value),
+            value_from: None,
+        };
+        let field = |name: &str, path: &str| EnvVar {
+            name: name.into(),
+            value: None,
+            value_from: Some(EnvVarSource {
+                field_ref: Some(ObjectFieldSelector {
+                    field_path: path.into(),
+                    api_version: None,
+                }),
+                ..EnvVarSource::default()
+            }),
+        };
+        let mut env = spec.env.clone();
+        if let Some(engine) = &spec.engine {
+            env.push(plain("ENGINE", engine.name.clone()));
+            if let Some(algorithm) = &engine.algorithm {
+                env.push(plain("ALGORITHM", algorithm.clone()));
+            }
+        }
+        if !spec.pool_endpoints.is_empty() {
+            env.push(plain("POOL_ENDPOINTS", spec.pool_endpoints.join(",")));
+        }
+        if let Some(wallet) = &spec.wallet_secret_ref {
+            env.push(EnvVar {
+                name: "WALLET".into(),
+                value: None,
+                value_from: Some(EnvVarSource {
+                    secret_key_ref: Some(SecretKeySelector {
+                        name: wallet.name.clone(),
+                        key: wallet.key.clone(),
+                        optional: None,
+                    }),
+                    ..EnvVarSource::default()
+                }),
+            });
+        }
+        env.push(plain("DRAIN_SECONDS", self.grant.grace.as_secs().to_string()));
+        env.push(field("POD_NAME", "metadata.name"));
+        env.push(field("NODE_NAME", "spec.nodeName"));
+        env
+    }
+}
+
+/// An affinity for one node only.
+fn pinned_to(node: &str) -> Affinity {
+    Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![NodeSelectorTerm {
+                    match_fields: Some(vec![NodeSelectorRequirement {
+                        key: "metadata.name".into(),
+                        operator: "In".into(),
+                        values: Some(vec![node.into()]),
+                    }]),
+                    match_expressions: None,
+                }],
+            }),
+            ..NodeAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}
+
+/// The moment as RFC 3339 has it.
+pub(crate) fn rfc3339(at: Timestamp) -> Option<String> {
+    jiff::Timestamp::from_millisecond(at.0).ok().map(|at| at.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use daylight_crds::GpuPool;
+    use serde_json::json;
+
+    use super::*;
+
+    fn miner(name: &str) -> Miner {
+        serde_json::from_value(json!({
+            "apiVersion": "daylight.dev/v1alpha1", "kind": "Miner",
+            "metadata": {
+                "name": name, "namespace": "team-a", "uid": "5b1c",
+                "annotations": {"daylight.dev/simulated-drain": "2s", "other": "kept away"},
+            },
+            "spec": {
+                "registration": "night-shift", "replicas": 4, "gpusPerReplica": 2,
+                "image": "registry.example.com/miners/kaspa:1.4",
+                "engine": {"name": "kaspa", "args": ["--quiet"], "algorithm": "kheavyhash"},
+                "poolEndpoints": ["stratum+tcp://a.example.com:5555", "b.example.com:5555"],
+                "walletSecretRef": {"name": "wallet"},
+                "env": [{"name": "REGION", "value": "eu"}],
+                "wattsPerReplica": 600,
+            },
+        }))
+        .unwrap()
+    }
+
+    fn pool() -> GpuPool {
+        serde_json::from_value(json!({
+            "apiVersion": "daylight.dev/v1alpha1", "kind": "GpuPool",
+            "metadata": {"name": "hall-1"},
+            "spec": {
+                "nodeSelector": {"matchLabels": {"gpu": "true"}},
+                "resource": "nvidia.com/gpu", "site": {"name": "oslo"},
+                "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+            },
+        }))
+        .unwrap()
+    }
+
+    fn grant() -> Grant {
+        Grant {
+            miner: "team-a/kaspa".into(),
+            pool: "hall-1".into(),
+            node: "gpu-017.hall-1.example.com".into(),
+            slot: 3,
+            grace: Duration::from_secs(10),
+            until: Some(Timestamp::from_seconds(1_700_003_600)),
+        }
+    }
+
+    #[test]
+    fn a_grant_becomes_a_pod() {
+        let (miner, pool, grant) = (miner("kaspa"), pool(), grant());
+        let pod = MinerPod {
+            grant: &grant,
+            miner: &miner,
+            class: "pow-mining",
+            pool: &pool.spec,
+            epoch: 1,
+            revision: 7,
+            now: Timestamp(1_700_000_000_400),
+            metered: true,
+        };
+        insta::assert_yaml_snapshot!(pod.build());
+    }
+
+    #[test]
+    fn without_an_end_there_is_no_deadline_and_without_an_auditor_no_finalizer() {
+        let (miner, pool) = (miner("kaspa"), pool());
+        let grant = Grant {
+            until: None,
+            ..grant()
+        };
+        let pod = MinerPod {
+            grant: &grant,
+            miner: &miner,
+            class: "pow-mining",
+            pool: &pool.spec,
+            epoch: 0,
+            revision: 7,
+            now: Timestamp(1_700_000_000_000),
+            metered: false,
+        }
+        .build();
+        assert_eq!(pod.spec.unwrap().active_deadline_seconds, None);
+        assert_eq!(pod.metadata.finalizers, None);
+    }
+
+    #[test]
+    fn names_fit_into_a_host_name_and_tell_grants_apart() {
+        let long = "m".repeat(63);
+        let name = pod_name(&long, "n", &"x".repeat(253), 15, 99_999);
+        assert!(name.len() <= 63, "{name}");
+        assert_eq!(name, pod_name(&long, "n", &"x".repeat(253), 15, 99_999));
+        let names = [
+            pod_name("a-b", "n", "c", 0, 0),
+            pod_name("a", "n", "b-c", 0, 0),
+            pod_name("a", "n", "c", 0, 0),
+            pod_name("a", "n", "c", 1, 0),
+            pod_name("a", "n", "c", 0, 1),
+            pod_name("a", "n2", "c", 0, 0),
+        ];
+        let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+        let cut = format!("{}-b", "a".repeat(39));
+        assert!(!pod_name(&cut, "n", "c", 0, 0).contains("--"));
+    }
+}

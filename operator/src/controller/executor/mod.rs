@@ -1,0 +1,4 @@
+//! The only place that writes.
+
+pub mod gang;
+pub mod miner_pod;
