@@ -16,7 +16,7 @@ pub const MINER_PRIORITY_CLASS: &str = "daylight-miner";
 /// Its priority.
 pub const MINER_PRIORITY: i32 = -1_000_000;
 
-/// The ConfigMap in Daylight's namespace that is the emergency stop while it exists.
+/// The `ConfigMap` in Daylight's namespace that is the emergency stop while it exists.
 pub const EMERGENCY_STOP: &str = "daylight-emergency-stop";
 
 /// Label by which Kueue finds the queue of a job.

@@ -42,7 +42,7 @@ pub fn fenced_client(
     };
     let connector = config.rustls_https_connector_with_connector(fenced)?;
     let http: legacy::Client<_, Body> = legacy::Builder::new(TokioExecutor::new())
-        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_idle_timeout(Duration::from_mins(1))
         .build(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
@@ -166,7 +166,9 @@ mod tests {
     /// Answers each connection's requests with 200 and counts the bytes that arrive.
     async fn server() -> (http::Uri, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap())
+            .parse()
+            .unwrap();
         let received = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let count = received.clone();
         tokio::spawn(async move {

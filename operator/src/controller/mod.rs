@@ -2,4 +2,6 @@
 
 pub mod executor;
 pub mod fence;
+pub mod http;
 pub mod lease;
+pub mod metrics;

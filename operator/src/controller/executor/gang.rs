@@ -1,4 +1,4 @@
-//! An AIJob as a suspended indexed Job with a headless Service.
+//! An `AIJob` as a suspended indexed Job with a headless Service.
 
 use std::collections::BTreeMap;
 
@@ -62,7 +62,7 @@ pub fn service(job: &AiJob) -> Service {
     }
 }
 
-/// The Job, suspended. `pool` is the pool that the AIJob names, if it names one; with a Kueue
+/// The Job, suspended. `pool` is the pool that the `AIJob` names, if it names one; with a Kueue
 /// queue nobody else will add the pool's tolerations.
 pub fn batch_job(job: &AiJob, pool: Option<(&str, &GpuPoolSpec)>, resource: &str) -> Job {
     let workers = i32::try_from(job.spec.workers).unwrap_or(i32::MAX);
@@ -139,7 +139,10 @@ fn template(job: &AiJob, pool: Option<(&str, &GpuPoolSpec)>, resource: &str) -> 
 /// Tells a container where its gang meets, in torchrun's variables. Those it sets itself stay.
 fn add_rendezvous(container: &mut Container, job: &AiJob, resource: &str) {
     let name = job.name_any();
-    let master = format!("{name}-0.{name}.{}.svc", job.namespace().unwrap_or_default());
+    let master = format!(
+        "{name}-0.{name}.{}.svc",
+        job.namespace().unwrap_or_default()
+    );
     let gpus = container
         .resources
         .as_ref()
@@ -180,7 +183,12 @@ fn add_rendezvous(container: &mut Container, job: &AiJob, resource: &str) {
 
 /// The job's own tolerations and those of the pool.
 fn tolerations(job: &AiJob, pool: &GpuPoolSpec) -> Vec<Toleration> {
-    let own = job.spec.template.spec.as_ref().and_then(|spec| spec.tolerations.clone());
+    let own = job
+        .spec
+        .template
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.tolerations.clone());
     let mut all = own.unwrap_or_default();
     for toleration in &pool.tolerations {
         if !all.contains(toleration) {
@@ -202,7 +210,12 @@ pub fn release(
     placement: &[Placement],
 ) -> Value {
     let mut spec = json!({});
-    let own = job.spec.template.spec.as_ref().and_then(|spec| spec.affinity.clone());
+    let own = job
+        .spec
+        .template
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.affinity.clone());
     let mut affinity = own.unwrap_or_default();
     prefer(&mut affinity, placement);
     spec["affinity"] = json!(affinity);
@@ -234,7 +247,12 @@ fn prefer(affinity: &mut Affinity, placement: &[Placement]) {
                 match_expressions: Some(vec![NodeSelectorRequirement {
                     key: HOSTNAME.into(),
                     operator: "In".into(),
-                    values: Some(placement.iter().map(|place| place.node.to_string()).collect()),
+                    values: Some(
+                        placement
+                            .iter()
+                            .map(|place| place.node.to_string())
+                            .collect(),
+                    ),
                 }]),
                 match_fields: None,
             },
@@ -304,10 +322,21 @@ mod tests {
     fn a_released_job_prefers_its_nodes_and_tolerates_the_pools_taints() {
         let pool = pool();
         let placement = [
-            Placement { node: "gpu-1".into(), workers: 1 },
-            Placement { node: "gpu-2".into(), workers: 1 },
+            Placement {
+                node: "gpu-1".into(),
+                workers: 1,
+            },
+            Placement {
+                node: "gpu-2".into(),
+                workers: 1,
+            },
         ];
-        insta::assert_yaml_snapshot!(release(&job(), "u-1", Some(("hall-1", &pool.spec)), &placement));
+        insta::assert_yaml_snapshot!(release(
+            &job(),
+            "u-1",
+            Some(("hall-1", &pool.spec)),
+            &placement
+        ));
     }
 
     #[test]
@@ -316,7 +345,10 @@ mod tests {
         job.spec.queue_name = Some("team-b".into());
         let pool = pool();
         let built = batch_job(&job, Some(("hall-1", &pool.spec)), "nvidia.com/gpu");
-        assert_eq!(built.labels().get(KUEUE_QUEUE).map(String::as_str), Some("team-b"));
+        assert_eq!(
+            built.labels().get(KUEUE_QUEUE).map(String::as_str),
+            Some("team-b")
+        );
         let template = built.spec.unwrap().template.spec.unwrap();
         assert_eq!(template.tolerations.unwrap().len(), 2);
     }

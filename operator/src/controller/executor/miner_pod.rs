@@ -57,7 +57,10 @@ pub fn pod_name(miner: &str, namespace: &str, node: &str, slot: u32, epoch: u32)
     for part in [namespace, "/", miner, "\n", node] {
         hash.update(part);
     }
-    let prefix = miner.get(..PREFIX).unwrap_or(miner).trim_end_matches(['-', '.']);
+    let prefix = miner
+        .get(..PREFIX)
+        .unwrap_or(miner)
+        .trim_end_matches(['-', '.']);
     let mut name = String::with_capacity(63);
     name.push_str(prefix);
     name.push('-');
@@ -125,7 +128,10 @@ impl MinerPod<'_> {
             namespace: self.miner.namespace(),
             labels: Some(labels),
             annotations: (!annotations.is_empty()).then_some(annotations),
-            owner_references: self.miner.controller_owner_ref(&()).map(|owner| vec![owner]),
+            owner_references: self
+                .miner
+                .controller_owner_ref(&())
+                .map(|owner| vec![owner]),
             finalizers: self.metered.then(|| vec![METERED_FINALIZER.into()]),
             ..ObjectMeta::default()
         }
@@ -135,8 +141,7 @@ impl MinerPod<'_> {
         PodSpec {
             containers: vec![self.container()],
             affinity: Some(pinned_to(&self.grant.node)),
-            tolerations: (!self.pool.tolerations.is_empty())
-                .then(|| self.pool.tolerations.clone()),
+            tolerations: (!self.pool.tolerations.is_empty()).then(|| self.pool.tolerations.clone()),
             priority_class_name: Some(MINER_PRIORITY_CLASS.into()),
             restart_policy: Some("Never".into()),
             termination_grace_period_seconds: i64::try_from(self.grant.grace.as_secs()).ok(),
@@ -169,7 +174,11 @@ impl MinerPod<'_> {
     /// Whole seconds until it must begin to stop, so that it has stopped by `until` even where
     /// its kubelet is cut off from the API server. At least one, as Kubernetes demands.
     fn deadline(&self) -> Option<i64> {
-        let left = self.grant.until?.since(self.now).saturating_sub(self.grant.grace);
+        let left = self
+            .grant
+            .until?
+            .since(self.now)
+            .saturating_sub(self.grant.grace);
         Some(i64::try_from(left.as_secs()).unwrap_or(i64::MAX).max(1))
     }
 
@@ -254,7 +263,10 @@ impl MinerPod<'_> {
                 }),
             });
         }
-        env.push(plain("DRAIN_SECONDS", self.grant.grace.as_secs().to_string()));
+        env.push(plain(
+            "DRAIN_SECONDS",
+            self.grant.grace.as_secs().to_string(),
+        ));
         env.push(field("POD_NAME", "metadata.name"));
         env.push(field("NODE_NAME", "spec.nodeName"));
         env
@@ -283,7 +295,9 @@ fn pinned_to(node: &str) -> Affinity {
 
 /// The moment as RFC 3339 has it.
 pub(crate) fn rfc3339(at: Timestamp) -> Option<String> {
-    jiff::Timestamp::from_millisecond(at.0).ok().map(|at| at.to_string())
+    jiff::Timestamp::from_millisecond(at.0)
+        .ok()
+        .map(|at| at.to_string())
 }
 
 #[cfg(test)]

@@ -2,3 +2,4 @@
 
 pub mod gang;
 pub mod miner_pod;
+pub mod send;

@@ -24,8 +24,8 @@ use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-pub use standing::Standing;
 use standing::Sent;
+pub use standing::Standing;
 
 /// How leadership is claimed.
 #[derive(Clone, Debug)]
@@ -146,7 +146,10 @@ impl Seen {
     }
 
     fn holder(&self) -> Option<&str> {
-        self.spec()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+        self.spec()?
+            .holder_identity
+            .as_deref()
+            .filter(|holder| !holder.is_empty())
     }
 
     fn duration(&self, default: Duration) -> Duration {
@@ -202,7 +205,11 @@ impl Elector {
     /// Does what the moment asks for, and says when to look again.
     async fn step(&mut self) -> Duration {
         let led = self.tenure.borrow().is_some();
-        let result = if led { self.renew().await } else { self.claim().await };
+        let result = if led {
+            self.renew().await
+        } else {
+            self.claim().await
+        };
         if led && !self.standing.is_current_for(Duration::ZERO) && !self.waits_for_first_write() {
             self.lose();
         }
@@ -211,7 +218,11 @@ impl Elector {
             Err(ClaimError::Conflict) => {
                 // Read again at once; the write that won may even have been our own.
                 self.seen = None;
-                if led { Duration::ZERO } else { self.config.retry_every }
+                if led {
+                    Duration::ZERO
+                } else {
+                    self.config.retry_every
+                }
             }
             Err(error) => {
                 tracing::warn!(
@@ -227,7 +238,9 @@ impl Elector {
 
     /// In the first seconds of a tenure nothing may be written although the Lease is held.
     fn waits_for_first_write(&self) -> bool {
-        self.tenure.borrow().is_some_and(|tenure| Instant::now() < tenure.writes_from)
+        self.tenure
+            .borrow()
+            .is_some_and(|tenure| Instant::now() < tenure.writes_from)
     }
 
     fn lose(&mut self) {
@@ -238,13 +251,18 @@ impl Elector {
     }
 
     async fn read(&mut self) -> Result<Option<Seen>, ClaimError> {
-        let read = timeout(self.config.request_timeout, self.leases.get_opt(&self.config.name));
+        let read = timeout(
+            self.config.request_timeout,
+            self.leases.get_opt(&self.config.name),
+        );
         let Some(lease) = read.await.map_err(|_| ClaimError::Timeout)?? else {
             self.seen = None;
             return Ok(None);
         };
         let since = match &self.seen {
-            Some(seen) if seen.lease.metadata.resource_version == lease.metadata.resource_version => {
+            Some(seen)
+                if seen.lease.metadata.resource_version == lease.metadata.resource_version =>
+            {
                 seen.since
             }
             _ => Instant::now(),
@@ -258,7 +276,10 @@ impl Elector {
         let Some(seen) = self.read().await? else {
             return self.take(None, Instant::now(), 0).await;
         };
-        let transitions = seen.spec().and_then(|spec| spec.lease_transitions).unwrap_or(0);
+        let transitions = seen
+            .spec()
+            .and_then(|spec| spec.lease_transitions)
+            .unwrap_or(0);
         let next = transitions.saturating_add(1);
         match seen.holder() {
             None => self.take(Some(seen.lease), Instant::now(), next).await,
@@ -272,7 +293,10 @@ impl Elector {
                 if !left.is_zero() {
                     return Ok(left.min(self.config.retry_every));
                 }
-                tracing::info!(holder, "The leader has not renewed its Lease; taking it over.");
+                tracing::info!(
+                    holder,
+                    "The leader has not renewed its Lease; taking it over."
+                );
                 let from = expires + self.config.request_timeout;
                 self.take(Some(seen.lease), from, next).await
             }
@@ -320,7 +344,10 @@ impl Elector {
             self.lose();
             return Ok(self.config.retry_every);
         }
-        let from = self.tenure.borrow().map_or_else(Instant::now, |tenure| tenure.writes_from);
+        let from = self
+            .tenure
+            .borrow()
+            .map_or_else(Instant::now, |tenure| tenure.writes_from);
         self.write(seen.lease, from).await?;
         Ok(self.config.renew_every)
     }
@@ -333,7 +360,8 @@ impl Elector {
         spec.renew_time = Some(MicroTime(jiff::Timestamp::now()));
         let sent = Sent::now();
         let lease = self.put(&lease).await?;
-        self.standing.extend(sent, self.config.duration, writes_from);
+        self.standing
+            .extend(sent, self.config.duration, writes_from);
         self.seen = Some(Seen {
             lease,
             since: sent.instant,

@@ -39,7 +39,9 @@ impl Default for Standing {
 fn wall_millis() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        .map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -73,7 +75,9 @@ impl Standing {
             millis(from.saturating_duration_since(inner.base)),
             Ordering::Release,
         );
-        inner.until_wall.store(sent.wall.saturating_add(wall), Ordering::Release);
+        inner
+            .until_wall
+            .store(sent.wall.saturating_add(wall), Ordering::Release);
         inner.until.store(millis(until), Ordering::Release);
     }
 

@@ -1,0 +1,349 @@
+//! One request that changes something, sent only under the lease, until the answer is definite.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::BodyExt as _;
+use kube::Client;
+use kube::client::Body;
+use kube::core::Status;
+use tokio::time::{sleep, timeout};
+
+use crate::controller::lease::Standing;
+use crate::controller::metrics::Metrics;
+
+/// A request that can be sent again.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// What it does, as metrics name it: `create pod`, `evict pod`.
+    pub what: &'static str,
+    /// The HTTP method.
+    pub method: Method,
+    /// The path, with its query if it has one.
+    pub path: String,
+    /// The type of the body.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// JSON as it is.
+pub const JSON: &str = "application/json";
+/// An RFC 7396 merge patch.
+pub const MERGE_PATCH: &str = "application/merge-patch+json";
+/// A server-side apply; JSON is YAML.
+pub const APPLY_PATCH: &str = "application/apply-patch+yaml";
+
+/// What the API server said.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// It did it; the object, or a status.
+    Done(Bytes),
+    /// It did not, and will not.
+    Refused(Box<Status>),
+}
+
+/// A request whose outcome is not known, or that was not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// This process does not hold the lease for long enough.
+    #[error("the lease is not held for long enough")]
+    NotLeading,
+    /// The API server gave no definite answer: it may have done it.
+    #[error("the API server gave no definite answer: {0}")]
+    Unknown(String),
+}
+
+/// Sends requests that change something.
+#[derive(Clone)]
+pub struct Sender(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    standing: Standing,
+    timeout: Duration,
+    metrics: Metrics,
+}
+
+/// How often a request without a definite answer is sent at most.
+const ATTEMPTS: u32 = 8;
+
+/// What one attempt came to.
+enum Attempt {
+    Answer(Answer),
+    /// Not done; the server is busy and says how long.
+    Busy(Duration),
+    /// Perhaps done.
+    Lost(String),
+}
+
+impl Sender {
+    /// `client` should be fenced ([`crate::controller::fence`]); a request takes at most
+    /// `timeout`, here and at the server.
+    pub fn new(client: Client, standing: Standing, timeout: Duration, metrics: Metrics) -> Self {
+        Self(Arc::new(Inner {
+            client,
+            standing,
+            timeout,
+            metrics,
+        }))
+    }
+
+    /// Whether a request may be sent now.
+    pub fn may_send(&self) -> bool {
+        self.0.standing.is_current_for(self.0.timeout)
+    }
+
+    /// Sends the request until the answer is definite. Sending one twice must not do more than
+    /// sending it once: names and UIDs in it see to that.
+    pub async fn send(&self, write: &Write) -> Result<Answer, Failure> {
+        let begun = Instant::now();
+        let result = self.send_until_definite(write).await;
+        let metrics = &self.0.metrics;
+        metrics
+            .write_duration
+            .with_label_values(&[write.what])
+            .observe(begun.elapsed().as_secs_f64());
+        let outcome = match &result {
+            Ok(Answer::Done(_)) => "done",
+            Ok(Answer::Refused(_)) => "refused",
+            Err(Failure::NotLeading) => "not leading",
+            Err(Failure::Unknown(_)) => "unknown",
+        };
+        metrics
+            .writes
+            .with_label_values(&[write.what, outcome])
+            .inc();
+        result
+    }
+
+    async fn send_until_definite(&self, write: &Write) -> Result<Answer, Failure> {
+        let mut lost = None;
+        for attempt in 0..ATTEMPTS {
+            if !self.may_send() {
+                return Err(lost.map_or(Failure::NotLeading, Failure::Unknown));
+            }
+            let pause = match self.attempt(write).await {
+                Attempt::Answer(answer) => return Ok(answer),
+                Attempt::Busy(pause) => pause,
+                Attempt::Lost(why) => {
+                    tracing::debug!(what = write.what, path = %write.path, %why, "No answer.");
+                    lost = Some(why);
+                    Duration::from_millis(50 << attempt.min(5))
+                }
+            };
+            sleep(pause).await;
+        }
+        Err(Failure::Unknown(
+            lost.unwrap_or_else(|| "it is too busy".into()),
+        ))
+    }
+
+    async fn attempt(&self, write: &Write) -> Attempt {
+        let separator = if write.path.contains('?') { '&' } else { '?' };
+        // The server gives up when we do, so that nothing happens later.
+        let seconds = self.0.timeout.as_secs().max(1);
+        let uri = format!("{}{separator}timeout={seconds}s", write.path);
+        let request = Request::builder()
+            .method(write.method.clone())
+            .uri(uri)
+            .header(header::CONTENT_TYPE, write.content_type)
+            .header(header::ACCEPT, JSON)
+            .body(Body::from(write.body.clone()));
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return Attempt::Lost(error.to_string()),
+        };
+        let exchange = async {
+            let response = self.0.client.send(request).await?;
+            let (head, body) = response.into_parts();
+            let body = body.collect().await?.to_bytes();
+            Ok::<_, kube::Error>((head, body))
+        };
+        match timeout(self.0.timeout, exchange).await {
+            Err(_) => Attempt::Lost(format!("no answer within {:?}", self.0.timeout)),
+            Ok(Err(error)) => Attempt::Lost(chain(&error)),
+            Ok(Ok((head, body))) => judge(head.status, &head.headers, body),
+        }
+    }
+}
+
+fn judge(code: StatusCode, headers: &http::HeaderMap, body: Bytes) -> Attempt {
+    if code.is_success() {
+        return Attempt::Answer(Answer::Done(body));
+    }
+    let status = status_of(code, &body);
+    let wait = headers
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .map(|seconds: u64| Duration::from_secs(seconds.min(5)));
+    match code {
+        StatusCode::TOO_MANY_REQUESTS if !is_disruption_budget(&status) => {
+            Attempt::Busy(wait.unwrap_or(Duration::from_secs(1)))
+        }
+        // An eviction that more than one budget covers is answered with 500, and stays so.
+        StatusCode::INTERNAL_SERVER_ERROR if is_definite(&status) => {
+            Attempt::Answer(Answer::Refused(Box::new(status)))
+        }
+        code if code.is_server_error() => Attempt::Lost(status.message),
+        _ => Attempt::Answer(Answer::Refused(Box::new(status))),
+    }
+}
+
+fn status_of(code: StatusCode, body: &[u8]) -> Status {
+    let mut status: Status = serde_json::from_slice(body).unwrap_or_else(|_| Status {
+        message: String::from_utf8_lossy(body).into_owned(),
+        ..Status::default()
+    });
+    status.code = code.as_u16();
+    status
+}
+
+/// Whether an eviction was refused for the sake of a `PodDisruptionBudget`.
+pub fn is_disruption_budget(status: &Status) -> bool {
+    status.details.as_ref().is_some_and(|details| {
+        details
+            .causes
+            .iter()
+            .any(|cause| cause.reason == "DisruptionBudget")
+    }) || status.message.contains("disruption budget")
+}
+
+fn is_definite(status: &Status) -> bool {
+    status.message.contains("PodDisruptionBudget") || status.message.contains("disruption budget")
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::Router;
+    use axum::response::IntoResponse as _;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A sender whose n-th request is answered by `answer(n)`.
+    fn sender<F>(held: Duration, answer: F) -> (Sender, Arc<AtomicUsize>)
+    where
+        F: Fn(usize) -> (u16, serde_json::Value) + Clone + Send + Sync + 'static,
+    {
+        let count = Arc::new(AtomicUsize::new(0));
+        let requests = count.clone();
+        let router = Router::new().fallback(move || {
+            let number = requests.fetch_add(1, Ordering::SeqCst);
+            let (code, body) = answer(number);
+            async move {
+                if code == 0 {
+                    sleep(Duration::from_hours(1)).await;
+                }
+                (StatusCode::from_u16(code).unwrap(), axum::Json(body)).into_response()
+            }
+        });
+        let standing = Standing::default();
+        standing.hold_for_test(held, Instant::now());
+        let client = Client::new(router, "default");
+        let metrics = Metrics::new().unwrap();
+        (
+            Sender::new(client, standing, Duration::from_millis(200), metrics),
+            count,
+        )
+    }
+
+    fn write() -> Write {
+        Write {
+            what: "create pod",
+            method: Method::POST,
+            path: "/api/v1/namespaces/n/pods?fieldManager=x".into(),
+            content_type: JSON,
+            body: Bytes::from_static(b"{}"),
+        }
+    }
+
+    const LONG: Duration = Duration::from_mins(1);
+
+    #[tokio::test]
+    async fn a_lost_answer_is_asked_for_again() {
+        let (sender, count) = sender(LONG, |number| {
+            if number == 0 {
+                (0, json!({}))
+            } else {
+                (201, json!({"kind": "Pod"}))
+            }
+        });
+        let answer = sender.send(&write()).await.unwrap();
+        assert!(matches!(answer, Answer::Done(_)));
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_final() {
+        let (sender, count) = sender(LONG, |_| {
+            (
+                403,
+                json!({"kind": "Status", "message": "exceeded quota", "code": 403}),
+            )
+        });
+        let Ok(Answer::Refused(status)) = sender.send(&write()).await else {
+            panic!("not refused");
+        };
+        assert_eq!(status.message, "exceeded quota");
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_budgets_refusal_is_told_from_a_busy_server() {
+        let budget = json!({
+            "kind": "Status", "code": 429, "reason": "TooManyRequests",
+            "message": "Cannot evict pod as it would violate the pod's disruption budget.",
+            "details": {"causes": [{"reason": "DisruptionBudget", "message": "needs 3"}]},
+        });
+        let (sender_, count) = sender(LONG, move |_| (429, budget.clone()));
+        assert!(matches!(
+            sender_.send(&write()).await,
+            Ok(Answer::Refused(_))
+        ));
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+
+        let (sender, count) = sender(LONG, |number| {
+            if number == 0 {
+                (429, json!({"kind": "Status"}))
+            } else {
+                (200, json!({}))
+            }
+        });
+        assert!(matches!(sender.send(&write()).await, Ok(Answer::Done(_))));
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_when_the_lease_ends_first() {
+        let (sender, count) = sender(Duration::from_millis(150), |_| (200, json!({})));
+        assert_eq!(
+            sender.send(&write()).await.unwrap_err(),
+            Failure::NotLeading
+        );
+        assert_eq!(count.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn an_unanswered_request_ends_as_unknown_with_the_lease() {
+        let (sender, _) = sender(Duration::from_millis(500), |_| (0, json!({})));
+        let failure = sender.send(&write()).await.unwrap_err();
+        assert!(matches!(failure, Failure::Unknown(_)), "{failure:?}");
+    }
+}

@@ -1,0 +1,248 @@
+//! What Prometheus sees of the controller. Every name begins with `daylight_`.
+//!
+//! Labels are pools, classes, registrations, namespaces and reasons, never pods, so that the
+//! number of series stays bounded.
+
+use std::time::Duration;
+
+use daylight_planner::explain::{PoolGpus, ReclaimReason};
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// All metrics of the controller.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// GPUs of each pool by state.
+    pub pool_gpus: IntGaugeVec,
+    /// GPUs that pods hold, by pool, class, registration and namespace.
+    pub assigned_gpus: IntGaugeVec,
+    /// How long AI work waited for its GPUs, and how much of it for miners to leave.
+    pub ai_wait: HistogramVec,
+    /// From the eviction of a miner to the end of its pod.
+    pub reclaim_duration: HistogramVec,
+    /// Miners evicted.
+    pub evictions: IntCounterVec,
+    /// Miners started.
+    pub grants: IntCounterVec,
+    /// How long a plan takes.
+    pub plan_duration: Histogram,
+    /// From the first event that a plan takes in to the plan.
+    pub plan_lag: Histogram,
+    /// Changes that wait to be written.
+    pub queued_writes: IntGauge,
+    /// Requests that change something, by what and how they ended.
+    pub writes: IntCounterVec,
+    /// How long they took.
+    pub write_duration: HistogramVec,
+    /// Who is registered for what.
+    pub registration_info: IntGaugeVec,
+    /// One for the state that a registration is in.
+    pub registration_status: IntGaugeVec,
+    /// When a registration ends.
+    pub registration_expiry: GaugeVec,
+    /// One if this process leads.
+    pub leader: IntGauge,
+    /// Events that were taken from watches.
+    pub watch_events: IntCounter,
+}
+
+/// From a millisecond to a quarter of an hour.
+const WAITS: [f64; 16] = [
+    0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
+];
+
+/// From a tenth of a millisecond to a second.
+const INSTANTS: [f64; 12] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
+];
+
+/// From a millisecond to the longest a request may take.
+const REQUESTS: [f64; 11] = [
+    0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
+
+/// Registers metrics, and says at once if two have the same name.
+struct Register<'a>(&'a Registry);
+
+impl Register<'_> {
+    fn add<C: Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<C>,
+    ) -> prometheus::Result<C> {
+        let metric = made?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}
+
+impl Metrics {
+    /// A registry with all of them, at zero.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let r = Register(&registry);
+        let opts = |name: &str, help: &str| Opts::new(format!("daylight_{name}"), help);
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            HistogramOpts::new(format!("daylight_{name}"), help).buckets(buckets.to_vec())
+        };
+        let build_info = r.add(IntGaugeVec::new(
+            opts("build_info", "The version that runs; the value is 1."),
+            &["version"],
+        ))?;
+        build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        let metrics = Self {
+            pool_gpus: r.add(IntGaugeVec::new(
+                opts("pool_gpus", "GPUs of a pool by what they do; the states add up to all of them."),
+                &["pool", "state"],
+            ))?,
+            assigned_gpus: r.add(IntGaugeVec::new(
+                opts("assigned_gpus", "GPUs held by pods."),
+                &["pool", "class", "registration", "namespace"],
+            ))?,
+            ai_wait: r.add(HistogramVec::new(
+                histogram(
+                    "ai_wait_seconds",
+                    "How long AI work waited until all of it was bound: part=\"total\" from its creation, part=\"miners\" while miners were leaving for it.",
+                    &WAITS,
+                ),
+                &["kind", "part"],
+            ))?,
+            reclaim_duration: r.add(HistogramVec::new(
+                histogram(
+                    "reclaim_duration_seconds",
+                    "From the eviction of a miner's pod to its end.",
+                    &WAITS,
+                ),
+                &["reason"],
+            ))?,
+            evictions: r.add(IntCounterVec::new(
+                opts("evictions_total", "Miners' pods that Daylight ended."),
+                &["reason"],
+            ))?,
+            grants: r.add(IntCounterVec::new(
+                opts("grants_total", "Miners' pods that Daylight started."),
+                &["pool"],
+            ))?,
+            plan_duration: r.add(Histogram::with_opts(histogram(
+                "plan_duration_seconds",
+                "How long a plan takes to make.",
+                &INSTANTS,
+            )))?,
+            plan_lag: r.add(Histogram::with_opts(histogram(
+                "plan_lag_seconds",
+                "From the first change that a plan takes in to the plan.",
+                &INSTANTS,
+            )))?,
+            queued_writes: r.add(IntGauge::with_opts(opts(
+                "queued_writes",
+                "Changes of the current plan that are not sent yet.",
+            )))?,
+            writes: r.add(IntCounterVec::new(
+                opts("writes_total", "Requests that change something, by what they do and how they ended."),
+                &["write", "result"],
+            ))?,
+            write_duration: r.add(HistogramVec::new(
+                histogram("write_duration_seconds", "How long such a request took.", &REQUESTS),
+                &["write"],
+            ))?,
+            registration_info: r.add(IntGaugeVec::new(
+                opts("registration_info", "Who is registered for what; the value is 1."),
+                &["namespace", "registration", "class", "site", "operator"],
+            ))?,
+            registration_status: r.add(IntGaugeVec::new(
+                opts("registration_status", "1 for the state a registration is in."),
+                &["namespace", "registration", "state"],
+            ))?,
+            registration_expiry: r.add(GaugeVec::new(
+                opts("registration_expiry_timestamp_seconds", "When a registration ends."),
+                &["namespace", "registration"],
+            ))?,
+            leader: r.add(IntGauge::with_opts(opts("leader", "1 if this process leads.")))?,
+            watch_events: r.add(IntCounter::with_opts(opts(
+                "watch_events_total",
+                "Changes that the API server told.",
+            )))?,
+            registry: registry.clone(),
+        };
+        for reason in ReclaimReason::ALL {
+            metrics.evictions.with_label_values(&[reason.code()]);
+        }
+        Ok(metrics)
+    }
+
+    /// Sets a pool's GPUs by state.
+    pub fn set_pool(&self, pool: &str, gpus: &PoolGpus) {
+        let states = [
+            ("ai", gpus.ai),
+            ("mining", gpus.mining),
+            ("undeclared", gpus.undeclared),
+            ("idle", gpus.idle),
+            ("headroom", gpus.headroom),
+            ("unavailable", gpus.unavailable),
+            ("quarantined", gpus.quarantined),
+        ];
+        for (state, gpus) in states {
+            self.pool_gpus
+                .with_label_values(&[pool, state])
+                .set(gpus.into());
+        }
+    }
+
+    /// Counts AI work that has all its GPUs, and how long it waited for them.
+    pub fn observe_ai_wait(&self, kind: &str, total: Duration, miners: Duration) {
+        self.ai_wait
+            .with_label_values(&[kind, "total"])
+            .observe(total.as_secs_f64());
+        self.ai_wait
+            .with_label_values(&[kind, "miners"])
+            .observe(miners.as_secs_f64());
+    }
+
+    /// What only the leader knows is shown by the leader alone.
+    pub fn forget_site(&self) {
+        self.pool_gpus.reset();
+        self.assigned_gpus.reset();
+        self.registration_info.reset();
+        self.registration_status.reset();
+        self.registration_expiry.reset();
+        self.queued_writes.set(0);
+    }
+
+    /// All of it in Prometheus' text format.
+    pub fn render(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrape_shows_every_metric_with_its_prefix() {
+        let metrics = Metrics::new().unwrap();
+        let gpus = PoolGpus {
+            total: 8,
+            ai: 3,
+            mining: 5,
+            ..PoolGpus::default()
+        };
+        metrics.set_pool("hall-1", &gpus);
+        metrics.observe_ai_wait("AIJob", Duration::from_secs(3), Duration::from_secs(2));
+        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        assert!(text.contains("daylight_pool_gpus{pool=\"hall-1\",state=\"mining\"} 5"));
+        assert!(text.contains("daylight_evictions_total{reason=\"AiDemand\"} 0"));
+        assert!(text.contains("daylight_ai_wait_seconds_sum{kind=\"AIJob\",part=\"miners\"} 2"));
+        assert!(text.contains("daylight_build_info{version="));
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.starts_with("daylight_"), "{line}");
+        }
+    }
+}
