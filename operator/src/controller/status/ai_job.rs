@@ -1,0 +1,65 @@
+//! The part of an `AIJob`'s status that explains it. How far it is (state, nodes, times) is
+//! written by the executor as it acts.
+
+use daylight_crds::{
+    AiJob, AiJobState, AiJobStatus, CONDITION_ADMITTED, CONDITION_FINISHED, CONDITION_READY,
+    WorkerCounts,
+};
+use daylight_planner::explain::{JobReport, Reason};
+use daylight_planner::time::Timestamp;
+
+use super::conditions::{Conditions, Why, time};
+
+/// How a job's pods are, and how it ended, as seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress<'a> {
+    /// Workers that run.
+    pub running: u32,
+    /// How it ended, in a sentence, if it has.
+    pub outcome: Option<&'a str>,
+}
+
+/// What the plan says of a job, as its status.
+pub(super) fn status(
+    job: &AiJob,
+    report: &JobReport,
+    progress: Progress<'_>,
+    now: Timestamp,
+) -> AiJobStatus {
+    let known = job.status.as_ref();
+    let observed = known.map_or(&[][..], |status| &status.conditions);
+    let generation = job.metadata.generation;
+    let conditions = Conditions { observed, generation, now };
+    let state = known.and_then(|status| status.state).unwrap_or(AiJobState::Queued);
+    let finished = matches!(state, AiJobState::Succeeded | AiJobState::Failed);
+    let why = match (state, progress.outcome) {
+        (AiJobState::Succeeded, _) => Why::new("Succeeded", "All workers ended well."),
+        (AiJobState::Failed, outcome) => Why::new("Failed", outcome.unwrap_or("It failed.")),
+        _ => Why::from(&report.reason),
+    };
+    let admitted = matches!(state, AiJobState::Starting | AiJobState::Running);
+    let workers = job.spec.workers;
+    let ready = state == AiJobState::Running && progress.running >= workers;
+    let backoff_until = match report.reason {
+        Reason::GangBackoff { until } => time(until),
+        _ => None,
+    };
+    AiJobStatus {
+        observed_generation: generation,
+        conditions: vec![
+            conditions.make(CONDITION_READY, ready, &why),
+            conditions.make(CONDITION_ADMITTED, admitted, &why),
+            conditions.make(CONDITION_FINISHED, finished, &why),
+        ],
+        workers: Some(WorkerCounts {
+            wanted: workers,
+            bound: if finished { 0 } else { report.bound },
+            running: progress.running,
+        }),
+        reason: Some(why.word),
+        message: Some(why.sentence),
+        estimated_start: report.reason.earliest().and_then(time),
+        backoff_until,
+        ..AiJobStatus::default()
+    }
+}

@@ -1,0 +1,92 @@
+//! Conditions, as `metav1.Condition` defines them.
+
+use daylight_planner::explain::Reason;
+use daylight_planner::time::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// The moment as Kubernetes writes it: whole seconds.
+pub(super) fn time(at: Timestamp) -> Option<Time> {
+    jiff::Timestamp::from_second(at.0.div_euclid(1000)).ok().map(Time)
+}
+
+/// A reason as one word and as one sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Why {
+    pub(super) word: String,
+    pub(super) sentence: String,
+}
+
+impl From<&Reason> for Why {
+    fn from(reason: &Reason) -> Self {
+        Self::new(reason.code(), &reason.to_string())
+    }
+}
+
+/// The longest sentence that a status holds, in characters.
+const SENTENCE: usize = 1024;
+
+impl Why {
+    pub(super) fn new(word: &str, sentence: &str) -> Self {
+        let sentence = match sentence.char_indices().nth(SENTENCE) {
+            Some((end, _)) => &sentence[..end],
+            None => sentence,
+        };
+        Self { word: word.into(), sentence: sentence.into() }
+    }
+}
+
+/// Makes the conditions of one object.
+pub(super) struct Conditions<'a> {
+    /// Those that it has.
+    pub(super) observed: &'a [Condition],
+    /// The generation they are computed from.
+    pub(super) generation: Option<i64>,
+    /// Now.
+    pub(super) now: Timestamp,
+}
+
+impl Conditions<'_> {
+    /// A condition. Its transition time stays as long as its status does.
+    pub(super) fn make(&self, kind: &str, holds: bool, why: &Why) -> Condition {
+        let status = if holds { "True" } else { "False" };
+        let last_transition_time = self
+            .observed
+            .iter()
+            .find(|known| known.type_ == kind && known.status == status)
+            .map(|known| known.last_transition_time.clone())
+            .or_else(|| time(self.now))
+            .unwrap_or(Time(jiff::Timestamp::UNIX_EPOCH));
+        Condition {
+            type_: kind.into(),
+            status: status.into(),
+            reason: why.word.clone(),
+            message: why.sentence.clone(),
+            observed_generation: self.generation,
+            last_transition_time,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transition_time_stays_while_the_status_does() {
+        let at = |observed: &[Condition], seconds, holds| {
+            Conditions { observed, generation: Some(1), now: Timestamp::from_seconds(seconds) }
+                .make("Ready", holds, &Why::new("Because", "Because."))
+        };
+        let first = at(&[], 100, true);
+        let second = at(std::slice::from_ref(&first), 200, true);
+        assert_eq!(second, first);
+        let third = at(&[second], 300, false);
+        assert_eq!(third.last_transition_time, time(Timestamp::from_seconds(300)).unwrap());
+    }
+
+    #[test]
+    fn a_sentence_that_is_too_long_is_cut_between_characters() {
+        let why = Why::new("Long", &"é".repeat(2000));
+        assert_eq!(why.sentence.chars().count(), SENTENCE);
+    }
+}
