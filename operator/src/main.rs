@@ -1,3 +1,7 @@
 //! The binary `daylight`, which is `kubectl-daylight` too.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    daylight::cli::main(std::env::args_os())
+}

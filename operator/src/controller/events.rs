@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use daylight_planner::explain::{ReclaimReason, Reason};
+use daylight_planner::explain::{Reason, ReclaimReason};
 use daylight_planner::model::Name;
 use http::Method;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -17,6 +17,7 @@ use super::executor::send::{JSON, Write};
 
 /// What happened to an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)] // The fields are what their names say.
 pub enum What {
     /// A miner got GPUs of a pool.
     Granted { pool: Name },
@@ -272,10 +273,8 @@ mod tests {
         let writes = events.due(start + SETTLE);
         assert_eq!(
             notes(&writes),
-            [
-                "Takes back 512 GPUs from miners team-a/m0 (74), team-a/m1 (73), team-a/m2 (73), \
-              team-a/m3 (73), team-a/m4 (73) and 2 others."
-            ]
+            ["Takes back 512 GPUs from miners team-a/m0 (74), team-a/m1 (73), team-a/m2 (73), \
+              team-a/m3 (73), team-a/m4 (73) and 2 others."]
         );
         assert_eq!(writes[0].path, "/apis/events.k8s.io/v1/namespaces/team-b/events");
     }

@@ -35,11 +35,7 @@ pub fn fenced_client(
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(config.connect_timeout);
-    let fenced = FencedConnector {
-        inner: tcp,
-        standing,
-        needed,
-    };
+    let fenced = FencedConnector { inner: tcp, standing, needed };
     let connector = config.rustls_https_connector_with_connector(fenced)?;
     let http: legacy::Client<_, Body> = legacy::Builder::new(TokioExecutor::new())
         .pool_idle_timeout(Duration::from_mins(1))
@@ -77,13 +73,7 @@ where
     fn call(&mut self, uri: http::Uri) -> Self::Future {
         let connecting = self.inner.call(uri);
         let (standing, needed) = (self.standing.clone(), self.needed);
-        Box::pin(async move {
-            Ok(FencedStream {
-                inner: connecting.await?,
-                standing,
-                needed,
-            })
-        })
+        Box::pin(async move { Ok(FencedStream { inner: connecting.await?, standing, needed }) })
     }
 }
 
@@ -166,9 +156,7 @@ mod tests {
     /// Answers each connection's requests with 200 and counts the bytes that arrive.
     async fn server() -> (http::Uri, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let uri = format!("http://{}", listener.local_addr().unwrap())
-            .parse()
-            .unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let received = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let count = received.clone();
         tokio::spawn(async move {

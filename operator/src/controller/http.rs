@@ -26,10 +26,7 @@ struct Beat {
 
 impl Default for Beat {
     fn default() -> Self {
-        Self {
-            beat: Instant::now(),
-            pending: vec!["nothing is listed yet".into()],
-        }
+        Self { beat: Instant::now(), pending: vec!["nothing is listed yet".into()] }
     }
 }
 
@@ -46,16 +43,11 @@ impl Health {
     }
 
     fn is_alive(&self) -> bool {
-        self.0
-            .read()
-            .is_ok_and(|state| state.beat.elapsed() < HANGS_AFTER)
+        self.0.read().is_ok_and(|state| state.beat.elapsed() < HANGS_AFTER)
     }
 
     fn pending(&self) -> Vec<String> {
-        self.0
-            .read()
-            .map(|state| state.pending.clone())
-            .unwrap_or_default()
+        self.0.read().map(|state| state.pending.clone()).unwrap_or_default()
     }
 }
 
@@ -118,9 +110,7 @@ mod tests {
 
     async fn ask(health: &Health, path: &str) -> (StatusCode, String) {
         let router = router(Metrics::new().unwrap(), health.clone());
-        let request = http::Request::get(path)
-            .body(axum::body::Body::empty())
-            .unwrap();
+        let request = http::Request::get(path).body(axum::body::Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
         let status = response.status();
         let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -130,21 +120,13 @@ mod tests {
     #[tokio::test]
     async fn ready_once_nothing_is_pending() {
         let health = Health::default();
-        assert_eq!(
-            ask(&health, "/readyz").await.0,
-            StatusCode::SERVICE_UNAVAILABLE
-        );
-        health.beat(vec![
-            "GpuPool: CustomResourceDefinition not installed".into(),
-        ]);
+        assert_eq!(ask(&health, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        health.beat(vec!["GpuPool: CustomResourceDefinition not installed".into()]);
         let (status, text) = ask(&health, "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(text, "GpuPool: CustomResourceDefinition not installed\n");
         health.beat(Vec::new());
-        assert_eq!(
-            ask(&health, "/readyz").await,
-            (StatusCode::OK, "ok\n".into())
-        );
+        assert_eq!(ask(&health, "/readyz").await, (StatusCode::OK, "ok\n".into()));
         assert_eq!(ask(&health, "/livez").await.0, StatusCode::OK);
     }
 

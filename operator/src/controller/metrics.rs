@@ -56,14 +56,11 @@ const WAITS: [f64; 16] = [
 ];
 
 /// From a tenth of a millisecond to a second.
-const INSTANTS: [f64; 12] = [
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
-];
+const INSTANTS: [f64; 12] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 
 /// From a millisecond to the longest a request may take.
-const REQUESTS: [f64; 11] = [
-    0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
-];
+const REQUESTS: [f64; 11] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Registers metrics, and says at once if two have the same name.
 struct Register<'a>(&'a Registry);
@@ -92,9 +89,7 @@ impl Metrics {
             opts("build_info", "The version that runs; the value is 1."),
             &["version"],
         ))?;
-        build_info
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1);
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
             pool_gpus: r.add(IntGaugeVec::new(
                 opts("pool_gpus", "GPUs of a pool by what they do; the states add up to all of them."),
@@ -187,20 +182,18 @@ impl Metrics {
             ("quarantined", gpus.quarantined),
         ];
         for (state, gpus) in states {
-            self.pool_gpus
-                .with_label_values(&[pool, state])
-                .set(gpus.into());
+            self.pool_gpus.with_label_values(&[pool, state]).set(gpus.into());
         }
     }
 
     /// Counts AI work that has all its GPUs, and how long it waited for them.
-    pub fn observe_ai_wait(&self, kind: &str, total: Duration, miners: Duration) {
-        self.ai_wait
-            .with_label_values(&[kind, "total"])
-            .observe(total.as_secs_f64());
-        self.ai_wait
-            .with_label_values(&[kind, "miners"])
-            .observe(miners.as_secs_f64());
+    pub fn observe_ai_wait(&self, kind: &str, total: Duration) {
+        self.ai_wait.with_label_values(&[kind, "total"]).observe(total.as_secs_f64());
+    }
+
+    /// Counts how long of its wait AI work waited for miners to leave.
+    pub fn observe_ai_wait_for_miners(&self, kind: &str, miners: Duration) {
+        self.ai_wait.with_label_values(&[kind, "miners"]).observe(miners.as_secs_f64());
     }
 
     /// What only the leader knows is shown by the leader alone.
@@ -228,14 +221,10 @@ mod tests {
     #[test]
     fn a_scrape_shows_every_metric_with_its_prefix() {
         let metrics = Metrics::new().unwrap();
-        let gpus = PoolGpus {
-            total: 8,
-            ai: 3,
-            mining: 5,
-            ..PoolGpus::default()
-        };
+        let gpus = PoolGpus { total: 8, ai: 3, mining: 5, ..PoolGpus::default() };
         metrics.set_pool("hall-1", &gpus);
-        metrics.observe_ai_wait("AIJob", Duration::from_secs(3), Duration::from_secs(2));
+        metrics.observe_ai_wait("AIJob", Duration::from_secs(3));
+        metrics.observe_ai_wait_for_miners("AIJob", Duration::from_secs(2));
         let text = String::from_utf8(metrics.render().unwrap()).unwrap();
         assert!(text.contains("daylight_pool_gpus{pool=\"hall-1\",state=\"mining\"} 5"));
         assert!(text.contains("daylight_evictions_total{reason=\"AiDemand\"} 0"));

@@ -71,10 +71,8 @@ pub fn batch_job(job: &AiJob, pool: Option<(&str, &GpuPoolSpec)>, resource: &str
         labels.insert(KUEUE_QUEUE.into(), queue.clone());
     }
     let template = template(job, pool, resource);
-    let never_restarts = template
-        .spec
-        .as_ref()
-        .is_some_and(|spec| spec.restart_policy.as_deref() == Some("Never"));
+    let never_restarts =
+        template.spec.as_ref().is_some_and(|spec| spec.restart_policy.as_deref() == Some("Never"));
     Job {
         metadata,
         spec: Some(JobSpec {
@@ -116,11 +114,7 @@ fn disruptions_do_not_count() -> PodFailurePolicy {
 
 fn template(job: &AiJob, pool: Option<(&str, &GpuPoolSpec)>, resource: &str) -> PodTemplateSpec {
     let mut template = job.spec.template.clone();
-    let labels = template
-        .metadata
-        .get_or_insert_default()
-        .labels
-        .get_or_insert_default();
+    let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
     labels.insert(AI_JOB.into(), job.name_any());
     labels.insert(ACTIVITY.into(), job.spec.activity_class.clone());
     let spec = template.spec.get_or_insert_default();
@@ -139,10 +133,7 @@ fn template(job: &AiJob, pool: Option<(&str, &GpuPoolSpec)>, resource: &str) -> 
 /// Tells a container where its gang meets, in torchrun's variables. Those it sets itself stay.
 fn add_rendezvous(container: &mut Container, job: &AiJob, resource: &str) {
     let name = job.name_any();
-    let master = format!(
-        "{name}-0.{name}.{}.svc",
-        job.namespace().unwrap_or_default()
-    );
+    let master = format!("{name}-0.{name}.{}.svc", job.namespace().unwrap_or_default());
     let gpus = container
         .resources
         .as_ref()
@@ -163,11 +154,7 @@ fn add_rendezvous(container: &mut Container, job: &AiJob, resource: &str) {
     let env = container.env.get_or_insert_default();
     let mut add = |name: &str, (value, value_from): (Option<String>, Option<EnvVarSource>)| {
         if !env.iter().any(|variable| variable.name == name) {
-            env.push(EnvVar {
-                name: name.into(),
-                value,
-                value_from,
-            });
+            env.push(EnvVar { name: name.into(), value, value_from });
         }
     };
     add("PET_NNODES", plain(&job.spec.workers.to_string()));
@@ -183,12 +170,7 @@ fn add_rendezvous(container: &mut Container, job: &AiJob, resource: &str) {
 
 /// The job's own tolerations and those of the pool.
 fn tolerations(job: &AiJob, pool: &GpuPoolSpec) -> Vec<Toleration> {
-    let own = job
-        .spec
-        .template
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.tolerations.clone());
+    let own = job.spec.template.spec.as_ref().and_then(|spec| spec.tolerations.clone());
     let mut all = own.unwrap_or_default();
     for toleration in &pool.tolerations {
         if !all.contains(toleration) {
@@ -210,12 +192,7 @@ pub fn release(
     placement: &[Placement],
 ) -> Value {
     let mut spec = json!({});
-    let own = job
-        .spec
-        .template
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.affinity.clone());
+    let own = job.spec.template.spec.as_ref().and_then(|spec| spec.affinity.clone());
     let mut affinity = own.unwrap_or_default();
     prefer(&mut affinity, placement);
     spec["affinity"] = json!(affinity);
@@ -247,12 +224,7 @@ fn prefer(affinity: &mut Affinity, placement: &[Placement]) {
                 match_expressions: Some(vec![NodeSelectorRequirement {
                     key: HOSTNAME.into(),
                     operator: "In".into(),
-                    values: Some(
-                        placement
-                            .iter()
-                            .map(|place| place.node.to_string())
-                            .collect(),
-                    ),
+                    values: Some(placement.iter().map(|place| place.node.to_string()).collect()),
                 }]),
                 match_fields: None,
             },
@@ -322,14 +294,8 @@ mod tests {
     fn a_released_job_prefers_its_nodes_and_tolerates_the_pools_taints() {
         let pool = pool();
         let placement = [
-            Placement {
-                node: "gpu-1".into(),
-                workers: 1,
-            },
-            Placement {
-                node: "gpu-2".into(),
-                workers: 1,
-            },
+            Placement { node: "gpu-1".into(), workers: 1 },
+            Placement { node: "gpu-2".into(), workers: 1 },
         ];
         insta::assert_yaml_snapshot!(release(
             &job(),
@@ -345,10 +311,7 @@ mod tests {
         job.spec.queue_name = Some("team-b".into());
         let pool = pool();
         let built = batch_job(&job, Some(("hall-1", &pool.spec)), "nvidia.com/gpu");
-        assert_eq!(
-            built.labels().get(KUEUE_QUEUE).map(String::as_str),
-            Some("team-b")
-        );
+        assert_eq!(built.labels().get(KUEUE_QUEUE).map(String::as_str), Some("team-b"));
         let template = built.spec.unwrap().template.spec.unwrap();
         assert_eq!(template.tolerations.unwrap().len(), 2);
     }

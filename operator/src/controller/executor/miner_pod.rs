@@ -21,7 +21,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::names::{MINER_PRIORITY_CLASS, REVISION, UNTIL, WATTS};
+use crate::index::marks::{MINER_PRIORITY_CLASS, REVISION, WATTS};
+use crate::names::UNTIL;
 
 /// Everything that a miner's pod is made of.
 #[derive(Clone, Copy, Debug)]
@@ -57,10 +58,7 @@ pub fn pod_name(miner: &str, namespace: &str, node: &str, slot: u32, epoch: u32)
     for part in [namespace, "/", miner, "\n", node] {
         hash.update(part);
     }
-    let prefix = miner
-        .get(..PREFIX)
-        .unwrap_or(miner)
-        .trim_end_matches(['-', '.']);
+    let prefix = miner.get(..PREFIX).unwrap_or(miner).trim_end_matches(['-', '.']);
     let mut name = String::with_capacity(63);
     name.push_str(prefix);
     name.push('-');
@@ -94,11 +92,7 @@ impl MinerPod<'_> {
 
     /// The pod.
     pub fn build(&self) -> Pod {
-        Pod {
-            metadata: self.metadata(),
-            spec: Some(self.spec()),
-            status: None,
-        }
+        Pod { metadata: self.metadata(), spec: Some(self.spec()), status: None }
     }
 
     fn metadata(&self) -> ObjectMeta {
@@ -128,10 +122,7 @@ impl MinerPod<'_> {
             namespace: self.miner.namespace(),
             labels: Some(labels),
             annotations: (!annotations.is_empty()).then_some(annotations),
-            owner_references: self
-                .miner
-                .controller_owner_ref(&())
-                .map(|owner| vec![owner]),
+            owner_references: self.miner.controller_owner_ref(&()).map(|owner| vec![owner]),
             finalizers: self.metered.then(|| vec![METERED_FINALIZER.into()]),
             ..ObjectMeta::default()
         }
@@ -174,11 +165,7 @@ impl MinerPod<'_> {
     /// Whole seconds until it must begin to stop, so that it has stopped by `until` even where
     /// its kubelet is cut off from the API server. At least one, as Kubernetes demands.
     fn deadline(&self) -> Option<i64> {
-        let left = self
-            .grant
-            .until?
-            .since(self.now)
-            .saturating_sub(self.grant.grace);
+        let left = self.grant.until?.since(self.now).saturating_sub(self.grant.grace);
         Some(i64::try_from(left.as_secs()).unwrap_or(i64::MAX).max(1))
     }
 
@@ -232,10 +219,7 @@ impl MinerPod<'_> {
             name: name.into(),
             value: None,
             value_from: Some(EnvVarSource {
-                field_ref: Some(ObjectFieldSelector {
-                    field_path: path.into(),
-                    api_version: None,
-                }),
+                field_ref: Some(ObjectFieldSelector { field_path: path.into(), api_version: None }),
                 ..EnvVarSource::default()
             }),
         };
@@ -263,10 +247,7 @@ impl MinerPod<'_> {
                 }),
             });
         }
-        env.push(plain(
-            "DRAIN_SECONDS",
-            self.grant.grace.as_secs().to_string(),
-        ));
+        env.push(plain("DRAIN_SECONDS", self.grant.grace.as_secs().to_string()));
         env.push(field("POD_NAME", "metadata.name"));
         env.push(field("NODE_NAME", "spec.nodeName"));
         env
@@ -295,9 +276,7 @@ fn pinned_to(node: &str) -> Affinity {
 
 /// The moment as RFC 3339 has it.
 pub(crate) fn rfc3339(at: Timestamp) -> Option<String> {
-    jiff::Timestamp::from_millisecond(at.0)
-        .ok()
-        .map(|at| at.to_string())
+    jiff::Timestamp::from_millisecond(at.0).ok().map(|at| at.to_string())
 }
 
 #[cfg(test)]
@@ -372,10 +351,7 @@ mod tests {
     #[test]
     fn without_an_end_there_is_no_deadline_and_without_an_auditor_no_finalizer() {
         let (miner, pool) = (miner("kaspa"), pool());
-        let grant = Grant {
-            until: None,
-            ..grant()
-        };
+        let grant = Grant { until: None, ..grant() };
         let pod = MinerPod {
             grant: &grant,
             miner: &miner,

@@ -1,5 +1,220 @@
 //! The only place that writes.
+//!
+//! A plan's actions become changes, the most urgent of which begin as long as few enough are
+//! under way. Before a request is sent, its effect is foreseen in the index, so that the next
+//! plan, made while it is under way, does not do it again; its answer is taken in as if a watch
+//! had told it, or what was foreseen is taken back. Changes that have not begun are no facts: a
+//! new plan replaces them.
 
+mod finish;
 pub mod gang;
+pub mod lanes;
 pub mod miner_pod;
+pub mod perform;
+pub mod refusals;
+pub mod requests;
 pub mod send;
+pub mod stage;
+mod start;
+
+use std::time::{Duration, Instant};
+
+use daylight_planner::explain::{Action, ReclaimReason};
+use daylight_planner::model::Name;
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::task::JoinSet;
+
+use self::lanes::{Change, Lanes, Pace};
+use self::perform::Outcome;
+use self::send::{Sender, Write};
+use super::site::Site;
+use crate::index::Kind;
+
+/// How much is done at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Changes under way.
+    pub concurrency: usize,
+    /// Changes a second; 0 is as many as can be.
+    pub per_second: u32,
+    /// Whether an auditor takes the end of pods on record, so that they carry its finalizer.
+    pub metered: bool,
+    /// How long a miner's pod that failed by itself is kept, so that its log can be read.
+    pub failed_pods_kept: Duration,
+}
+
+/// Statuses and Events under way at once, while there is nothing more urgent and while there is.
+const BACKGROUND: usize = 16;
+const BACKGROUND_BUSY: usize = 4;
+
+/// What a request concerns. No two requests concern the same at once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A pod.
+    Pod(Name),
+    /// An AIJob and its Job.
+    Job(Name),
+    /// The part of a status that explains an object.
+    Status(Kind, Name),
+    /// An Event.
+    Event,
+    /// The PriorityClass of miners.
+    PriorityClass,
+}
+
+/// A change that has been made, or not.
+#[derive(Debug)]
+struct Done {
+    target: Target,
+    change: Option<Change>,
+    uid: Box<str>,
+    outcome: Outcome,
+}
+
+/// Does what plans say.
+pub struct Executor {
+    sender: Sender,
+    limits: Limits,
+    lanes: Lanes,
+    pace: Pace,
+    background: Vec<(Target, Write)>,
+    running: JoinSet<Done>,
+    running_background: JoinSet<Done>,
+    busy: FxHashSet<Target>,
+    reserving: FxHashSet<Name>,
+    /// AIJobs whose last change failed, and when it may be tried again.
+    held_back: FxHashMap<Name, Instant>,
+    /// Pods that are ending, why, and since when.
+    reclaims: FxHashMap<Name, (ReclaimReason, Instant)>,
+    /// Why no miner is started at all, if so.
+    no_grants: Option<String>,
+}
+
+impl Executor {
+    /// An executor that has nothing to do.
+    pub fn new(sender: Sender, limits: Limits) -> Self {
+        Self {
+            sender,
+            limits,
+            lanes: Lanes::default(),
+            pace: Pace::new(limits.per_second),
+            background: Vec::new(),
+            running: JoinSet::new(),
+            running_background: JoinSet::new(),
+            busy: FxHashSet::default(),
+            reserving: FxHashSet::default(),
+            held_back: FxHashMap::default(),
+            reclaims: FxHashMap::default(),
+            no_grants: Some("the PriorityClass of miners is being checked".into()),
+        }
+    }
+
+    /// Takes a new plan in place of what has not begun of the last one. `upkeep` is what has to
+    /// be done beside it.
+    pub fn submit(&mut self, actions: Vec<Action>, upkeep: Vec<Change>) {
+        let actions = actions.into_iter().map(Change::from);
+        self.lanes.replace(actions.chain(upkeep), &self.reserving);
+    }
+
+    /// Takes statuses and Events to be written when there is time.
+    pub fn submit_background(&mut self, writes: impl IntoIterator<Item = (Target, Write)>) {
+        self.background.extend(writes);
+    }
+
+    /// Begins as much as may be under way at once.
+    pub fn dispatch(&mut self, site: &mut Site) {
+        while self.running.len() < self.limits.concurrency && self.pace.allows(site.instant) {
+            let Some(change) = self.lanes.pop() else { break };
+            if self.start(change, site) {
+                self.pace.spend();
+            }
+        }
+        let most = if self.lanes.is_empty() { BACKGROUND } else { BACKGROUND_BUSY };
+        while self.running_background.len() < most && !self.background.is_empty() {
+            let (target, write) = self.background.remove(0);
+            self.start_background(target, write);
+        }
+        site.metrics.queued_writes.set(i64::try_from(self.lanes.len()).unwrap_or(i64::MAX));
+    }
+
+    /// How long until more may begin without anything else happening, if ever.
+    pub fn wait(&self) -> Option<Duration> {
+        let waits = !self.lanes.is_empty() && self.running.len() < self.limits.concurrency;
+        waits.then(|| self.pace.wait().max(Duration::from_millis(1)))
+    }
+
+    /// Waits until a request has ended and takes its answer in; never returns while none is
+    /// under way. Cancelling it loses nothing.
+    pub async fn next(&mut self) -> Ended {
+        let done = tokio::select! {
+            biased;
+            Some(done) = self.running.join_next() => done,
+            Some(done) = self.running_background.join_next() => done,
+            else => std::future::pending().await,
+        };
+        Ended(done.map_err(|error| error.to_string()))
+    }
+
+    /// Takes in what [`Executor::next`] gave, and all else that has ended by now.
+    pub fn take(&mut self, ended: Ended, site: &mut Site) {
+        self.take_one(ended, site);
+        while let Some(done) = self.running.try_join_next() {
+            self.take_one(Ended(done.map_err(|error| error.to_string())), site);
+        }
+    }
+
+    fn take_one(&mut self, ended: Ended, site: &mut Site) {
+        match ended.0 {
+            Ok(done) => self.finish(done, site),
+            // A bug: the process must not go on with a wrong picture of what is under way.
+            Err(error) => tracing::error!(%error, "A request's task failed."),
+        }
+    }
+
+    /// Whether the target is being written.
+    pub fn is_busy(&self, target: &Target) -> bool {
+        self.busy.contains(target)
+    }
+
+    /// Whether a status of this object waits to be written or is being written.
+    pub fn has_background(&self, target: &Target) -> bool {
+        self.is_busy(target) || self.background.iter().any(|(known, _)| known == target)
+    }
+
+    /// Whether anything waits to be written, or is being written, besides statuses and Events.
+    pub fn is_idle(&self) -> bool {
+        self.lanes.is_empty() && self.running.is_empty()
+    }
+
+    /// Whether no request at all is under way.
+    pub fn is_settled(&self) -> bool {
+        self.running.is_empty() && self.running_background.is_empty()
+    }
+
+    /// Why no miner is started at all, if so.
+    pub fn no_grants(&self) -> Option<&str> {
+        self.no_grants.as_deref()
+    }
+
+    /// Forgets what has not begun: this process leads no more.
+    pub fn clear(&mut self) {
+        self.lanes.clear();
+        self.background.clear();
+        self.held_back.clear();
+    }
+
+    /// A miner's pod has ended.
+    pub fn ended(&mut self, pod: &str, site: &Site) {
+        if let Some((reason, since)) = self.reclaims.remove(pod) {
+            let took = site.instant.saturating_duration_since(since);
+            site.metrics
+                .reclaim_duration
+                .with_label_values(&[reason.code()])
+                .observe(took.as_secs_f64());
+        }
+    }
+}
+
+/// A request that has ended.
+#[derive(Debug)]
+pub struct Ended(Result<Done, String>);

@@ -83,12 +83,7 @@ impl Sender {
     /// `client` should be fenced ([`crate::controller::fence`]); a request takes at most
     /// `timeout`, here and at the server.
     pub fn new(client: Client, standing: Standing, timeout: Duration, metrics: Metrics) -> Self {
-        Self(Arc::new(Inner {
-            client,
-            standing,
-            timeout,
-            metrics,
-        }))
+        Self(Arc::new(Inner { client, standing, timeout, metrics }))
     }
 
     /// Whether a request may be sent now.
@@ -112,10 +107,7 @@ impl Sender {
             Err(Failure::NotLeading) => "not leading",
             Err(Failure::Unknown(_)) => "unknown",
         };
-        metrics
-            .writes
-            .with_label_values(&[write.what, outcome])
-            .inc();
+        metrics.writes.with_label_values(&[write.what, outcome]).inc();
         result
     }
 
@@ -136,9 +128,7 @@ impl Sender {
             };
             sleep(pause).await;
         }
-        Err(Failure::Unknown(
-            lost.unwrap_or_else(|| "it is too busy".into()),
-        ))
+        Err(Failure::Unknown(lost.unwrap_or_else(|| "it is too busy".into())))
     }
 
     async fn attempt(&self, write: &Write) -> Attempt {
@@ -204,10 +194,7 @@ fn status_of(code: StatusCode, body: &[u8]) -> Status {
 /// Whether an eviction was refused for the sake of a `PodDisruptionBudget`.
 pub fn is_disruption_budget(status: &Status) -> bool {
     status.details.as_ref().is_some_and(|details| {
-        details
-            .causes
-            .iter()
-            .any(|cause| cause.reason == "DisruptionBudget")
+        details.causes.iter().any(|cause| cause.reason == "DisruptionBudget")
     }) || status.message.contains("disruption budget")
 }
 
@@ -258,10 +245,7 @@ mod tests {
         standing.hold_for_test(held, Instant::now());
         let client = Client::new(router, "default");
         let metrics = Metrics::new().unwrap();
-        (
-            Sender::new(client, standing, Duration::from_millis(200), metrics),
-            count,
-        )
+        (Sender::new(client, standing, Duration::from_millis(200), metrics), count)
     }
 
     fn write() -> Write {
@@ -278,13 +262,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_lost_answer_is_asked_for_again() {
-        let (sender, count) = sender(LONG, |number| {
-            if number == 0 {
-                (0, json!({}))
-            } else {
-                (201, json!({"kind": "Pod"}))
-            }
-        });
+        let (sender, count) =
+            sender(
+                LONG,
+                |number| {
+                    if number == 0 { (0, json!({})) } else { (201, json!({"kind": "Pod"})) }
+                },
+            );
         let answer = sender.send(&write()).await.unwrap();
         assert!(matches!(answer, Answer::Done(_)));
         assert_eq!(count.load(Ordering::SeqCst), 2);
@@ -293,10 +277,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_final() {
         let (sender, count) = sender(LONG, |_| {
-            (
-                403,
-                json!({"kind": "Status", "message": "exceeded quota", "code": 403}),
-            )
+            (403, json!({"kind": "Status", "message": "exceeded quota", "code": 403}))
         });
         let Ok(Answer::Refused(status)) = sender.send(&write()).await else {
             panic!("not refused");
@@ -313,18 +294,11 @@ mod tests {
             "details": {"causes": [{"reason": "DisruptionBudget", "message": "needs 3"}]},
         });
         let (sender_, count) = sender(LONG, move |_| (429, budget.clone()));
-        assert!(matches!(
-            sender_.send(&write()).await,
-            Ok(Answer::Refused(_))
-        ));
+        assert!(matches!(sender_.send(&write()).await, Ok(Answer::Refused(_))));
         assert_eq!(count.load(Ordering::SeqCst), 1);
 
         let (sender, count) = sender(LONG, |number| {
-            if number == 0 {
-                (429, json!({"kind": "Status"}))
-            } else {
-                (200, json!({}))
-            }
+            if number == 0 { (429, json!({"kind": "Status"})) } else { (200, json!({})) }
         });
         assert!(matches!(sender.send(&write()).await, Ok(Answer::Done(_))));
         assert_eq!(count.load(Ordering::SeqCst), 2);
@@ -333,10 +307,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_sent_when_the_lease_ends_first() {
         let (sender, count) = sender(Duration::from_millis(150), |_| (200, json!({})));
-        assert_eq!(
-            sender.send(&write()).await.unwrap_err(),
-            Failure::NotLeading
-        );
+        assert_eq!(sender.send(&write()).await.unwrap_err(), Failure::NotLeading);
         assert_eq!(count.load(Ordering::SeqCst), 0);
     }
 

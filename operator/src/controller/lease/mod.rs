@@ -125,11 +125,7 @@ pub fn elect(client: Client, config: LeaseConfig) -> (Leadership, impl Future<Ou
         tenure: tenure_to,
         seen: None,
     };
-    let leadership = Leadership {
-        tenure,
-        vacate,
-        standing,
-    };
+    let leadership = Leadership { tenure, vacate, standing };
     (leadership, elector.run(vacate_from))
 }
 
@@ -146,10 +142,7 @@ impl Seen {
     }
 
     fn holder(&self) -> Option<&str> {
-        self.spec()?
-            .holder_identity
-            .as_deref()
-            .filter(|holder| !holder.is_empty())
+        self.spec()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
     }
 
     fn duration(&self, default: Duration) -> Duration {
@@ -189,27 +182,27 @@ impl From<kube::Error> for ClaimError {
 
 impl Elector {
     async fn run(mut self, mut vacate: mpsc::Receiver<Vacate>) {
-        loop {
-            let pause = self.step().await;
+        let how = loop {
+            // A renewal that is under way is not waited for: if it comes through all the same,
+            // vacating sees the conflict and reads again.
+            let pause = tokio::select! {
+                biased;
+                how = vacate.recv() => break how,
+                pause = self.step() => pause,
+            };
             tokio::select! {
                 biased;
-                how = vacate.recv() => {
-                    self.vacate(how.unwrap_or(Vacate::Unsettled)).await;
-                    return;
-                }
+                how = vacate.recv() => break how,
                 () = sleep(pause) => {}
             }
-        }
+        };
+        self.vacate(how.unwrap_or(Vacate::Unsettled)).await;
     }
 
     /// Does what the moment asks for, and says when to look again.
     async fn step(&mut self) -> Duration {
         let led = self.tenure.borrow().is_some();
-        let result = if led {
-            self.renew().await
-        } else {
-            self.claim().await
-        };
+        let result = if led { self.renew().await } else { self.claim().await };
         if led && !self.standing.is_current_for(Duration::ZERO) && !self.waits_for_first_write() {
             self.lose();
         }
@@ -218,11 +211,7 @@ impl Elector {
             Err(ClaimError::Conflict) => {
                 // Read again at once; the write that won may even have been our own.
                 self.seen = None;
-                if led {
-                    Duration::ZERO
-                } else {
-                    self.config.retry_every
-                }
+                if led { Duration::ZERO } else { self.config.retry_every }
             }
             Err(error) => {
                 tracing::warn!(
@@ -238,9 +227,7 @@ impl Elector {
 
     /// In the first seconds of a tenure nothing may be written although the Lease is held.
     fn waits_for_first_write(&self) -> bool {
-        self.tenure
-            .borrow()
-            .is_some_and(|tenure| Instant::now() < tenure.writes_from)
+        self.tenure.borrow().is_some_and(|tenure| Instant::now() < tenure.writes_from)
     }
 
     fn lose(&mut self) {
@@ -251,10 +238,7 @@ impl Elector {
     }
 
     async fn read(&mut self) -> Result<Option<Seen>, ClaimError> {
-        let read = timeout(
-            self.config.request_timeout,
-            self.leases.get_opt(&self.config.name),
-        );
+        let read = timeout(self.config.request_timeout, self.leases.get_opt(&self.config.name));
         let Some(lease) = read.await.map_err(|_| ClaimError::Timeout)?? else {
             self.seen = None;
             return Ok(None);
@@ -276,10 +260,7 @@ impl Elector {
         let Some(seen) = self.read().await? else {
             return self.take(None, Instant::now(), 0).await;
         };
-        let transitions = seen
-            .spec()
-            .and_then(|spec| spec.lease_transitions)
-            .unwrap_or(0);
+        let transitions = seen.spec().and_then(|spec| spec.lease_transitions).unwrap_or(0);
         let next = transitions.saturating_add(1);
         match seen.holder() {
             None => self.take(Some(seen.lease), Instant::now(), next).await,
@@ -293,10 +274,7 @@ impl Elector {
                 if !left.is_zero() {
                     return Ok(left.min(self.config.retry_every));
                 }
-                tracing::info!(
-                    holder,
-                    "The leader has not renewed its Lease; taking it over."
-                );
+                tracing::info!(holder, "The leader has not renewed its Lease; taking it over.");
                 let from = expires + self.config.request_timeout;
                 self.take(Some(seen.lease), from, next).await
             }
@@ -311,20 +289,14 @@ impl Elector {
     ) -> Result<Duration, ClaimError> {
         let now = MicroTime(jiff::Timestamp::now());
         let mut lease = found.unwrap_or_else(|| Lease {
-            metadata: ObjectMeta {
-                name: Some(self.config.name.clone()),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() },
             spec: None,
         });
         let spec = lease.spec.get_or_insert_default();
         spec.acquire_time = Some(now);
         spec.lease_transitions = Some(transitions);
         self.write(lease, writes_from).await?;
-        let tenure = Tenure {
-            transitions,
-            writes_from,
-        };
+        let tenure = Tenure { transitions, writes_from };
         self.tenure.send_replace(Some(tenure));
         tracing::info!(lease = %self.config.name, identity = %self.config.identity, "Leading.");
         Ok(self.config.renew_every)
@@ -344,10 +316,7 @@ impl Elector {
             self.lose();
             return Ok(self.config.retry_every);
         }
-        let from = self
-            .tenure
-            .borrow()
-            .map_or_else(Instant::now, |tenure| tenure.writes_from);
+        let from = self.tenure.borrow().map_or_else(Instant::now, |tenure| tenure.writes_from);
         self.write(seen.lease, from).await?;
         Ok(self.config.renew_every)
     }
@@ -360,20 +329,14 @@ impl Elector {
         spec.renew_time = Some(MicroTime(jiff::Timestamp::now()));
         let sent = Sent::now();
         let lease = self.put(&lease).await?;
-        self.standing
-            .extend(sent, self.config.duration, writes_from);
-        self.seen = Some(Seen {
-            lease,
-            since: sent.instant,
-        });
+        self.standing.extend(sent, self.config.duration, writes_from);
+        self.seen = Some(Seen { lease, since: sent.instant });
         Ok(())
     }
 
     async fn put(&self, lease: &Lease) -> Result<Lease, ClaimError> {
-        let params = PostParams {
-            field_manager: Some("daylight/lease".into()),
-            ..PostParams::default()
-        };
+        let params =
+            PostParams { field_manager: Some("daylight/lease".into()), ..PostParams::default() };
         let request = async {
             if lease.metadata.resource_version.is_none() {
                 self.leases.create(&params, lease).await
@@ -393,14 +356,32 @@ impl Elector {
         if self.tenure.send_replace(None).is_none() {
             return;
         }
+        let mut result = Ok(());
+        for _ in 0..3 {
+            result = self.vacate_once(how).await;
+            if !matches!(result, Err(ClaimError::Conflict)) {
+                break;
+            }
+            self.seen = None;
+        }
+        match result {
+            Ok(()) => tracing::info!(lease = %self.config.name, "The Lease is vacated."),
+            Err(error) => tracing::warn!(
+                lease = %self.config.name, %error,
+                "The Lease could not be vacated; the next leader waits until it expires."
+            ),
+        }
+    }
+
+    async fn vacate_once(&mut self, how: Vacate) -> Result<(), ClaimError> {
         let seen = match self.seen.take() {
             Some(seen) => Some(seen),
-            None => self.read().await.ok().flatten(),
+            None => self.read().await?,
         };
-        let Some(mut seen) = seen else { return };
-        if seen.holder() != Some(self.config.identity.as_str()) {
-            return;
-        }
+        let ours = Some(self.config.identity.as_str());
+        let Some(mut seen) = seen.filter(|seen| seen.holder() == ours) else {
+            return Ok(());
+        };
         let spec = seen.lease.spec.get_or_insert_default();
         spec.renew_time = Some(MicroTime(jiff::Timestamp::now()));
         match how {
@@ -414,13 +395,7 @@ impl Elector {
                 spec.lease_duration_seconds = i32::try_from(seconds).ok();
             }
         }
-        match self.put(&seen.lease).await {
-            Ok(_) => tracing::info!(lease = %self.config.name, "The Lease is vacated."),
-            Err(error) => tracing::warn!(
-                lease = %self.config.name, %error,
-                "The Lease could not be vacated; the next leader waits until it expires."
-            ),
-        }
+        self.put(&seen.lease).await.map(drop)
     }
 }
 

@@ -39,9 +39,7 @@ impl Default for Standing {
 fn wall_millis() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        })
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -71,13 +69,8 @@ impl Standing {
         let inner = &*self.0;
         let until = sent.instant.saturating_duration_since(inner.base) + duration;
         let wall = i64::try_from(millis(duration)).unwrap_or(i64::MAX);
-        inner.from.store(
-            millis(from.saturating_duration_since(inner.base)),
-            Ordering::Release,
-        );
-        inner
-            .until_wall
-            .store(sent.wall.saturating_add(wall), Ordering::Release);
+        inner.from.store(millis(from.saturating_duration_since(inner.base)), Ordering::Release);
+        inner.until_wall.store(sent.wall.saturating_add(wall), Ordering::Release);
         inner.until.store(millis(until), Ordering::Release);
     }
 
@@ -106,10 +99,7 @@ pub(super) struct Sent {
 
 impl Sent {
     pub(super) fn now() -> Self {
-        Self {
-            instant: Instant::now(),
-            wall: wall_millis(),
-        }
+        Self { instant: Instant::now(), wall: wall_millis() }
     }
 }
 
@@ -155,10 +145,7 @@ mod tests {
     #[test]
     fn a_machine_that_slept_finds_the_lease_lapsed() {
         let standing = Standing::default();
-        let slept = Sent {
-            instant: Instant::now(),
-            wall: wall_millis() - 60_000,
-        };
+        let slept = Sent { instant: Instant::now(), wall: wall_millis() - 60_000 };
         standing.extend(slept, Duration::from_secs(10), Instant::now());
         assert!(!standing.is_current_for(Duration::ZERO));
     }

@@ -38,12 +38,7 @@ impl Server {
     }
 
     fn spec(&self) -> LeaseSpec {
-        self.lease
-            .lock()
-            .unwrap()
-            .clone()
-            .and_then(|lease| lease.spec)
-            .unwrap_or_default()
+        self.lease.lock().unwrap().clone().and_then(|lease| lease.spec).unwrap_or_default()
     }
 }
 
@@ -102,11 +97,7 @@ fn replica(server: &Arc<Server>, identity: &str) -> (Leadership, JoinHandle<()>)
 
 async fn leads(leadership: &mut Leadership) -> Tenure {
     let wait = leadership.tenure.wait_for(Option::is_some);
-    timeout(Duration::from_secs(5), wait)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap()
+    timeout(Duration::from_secs(5), wait).await.unwrap().unwrap().unwrap()
 }
 
 const NOW: Duration = Duration::ZERO;
@@ -133,11 +124,7 @@ async fn a_vacated_lease_is_taken_at_once_and_written_under_at_once() {
     let begun = Instant::now();
     first.vacate.send(Vacate::Settled).await.unwrap();
     let tenure = leads(&mut second).await;
-    assert!(
-        begun.elapsed() < Duration::from_millis(400),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
     assert!(tenure.writes_from <= Instant::now());
     assert_eq!(tenure.transitions, 1);
     assert!(second.standing.is_current_for(NOW));
@@ -156,20 +143,11 @@ async fn after_a_crash_the_next_leader_waits_for_the_lease_and_the_requests() {
     let crashed = Instant::now();
     let tenure = leads(&mut second).await;
     let taken = crashed.elapsed();
-    assert!(
-        taken > Duration::from_millis(700) && taken < Duration::from_millis(1300),
-        "{taken:?}"
-    );
-    assert!(
-        !second.standing.is_current_for(NOW),
-        "the old leader's requests may be under way"
-    );
+    assert!(taken > Duration::from_millis(700) && taken < Duration::from_millis(1300), "{taken:?}");
+    assert!(!second.standing.is_current_for(NOW), "the old leader's requests may be under way");
     tokio::time::sleep_until(tenure.writes_from.into()).await;
     assert!(second.standing.is_current_for(NOW));
-    assert!(
-        !first.standing.is_current_for(NOW),
-        "the first must have stopped before"
-    );
+    assert!(!first.standing.is_current_for(NOW), "the first must have stopped before");
 }
 
 #[tokio::test]
@@ -203,10 +181,7 @@ async fn a_holder_that_cannot_renew_stops_before_another_may_start() {
     *server.delay.lock().unwrap() = Duration::from_hours(1);
     let (second, _b) = replica(&server, "second");
     let lapse = first.tenure.wait_for(Option::is_none);
-    timeout(Duration::from_secs(3), lapse)
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(Duration::from_secs(3), lapse).await.unwrap().unwrap();
     assert!(!first.standing.is_current_for(NOW));
     assert!(!second.standing.is_current_for(NOW));
 }
@@ -220,10 +195,7 @@ async fn a_holder_that_finds_another_name_in_the_lease_stops_at_once() {
     lease.spec.get_or_insert_default().holder_identity = Some("thief".into());
     server.store(lease);
     let lapse = first.tenure.wait_for(Option::is_none);
-    timeout(Duration::from_millis(600), lapse)
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(Duration::from_millis(600), lapse).await.unwrap().unwrap();
     assert!(!first.standing.is_current_for(NOW));
 }
 

@@ -1,9 +1,8 @@
-//! The part of an `AIJob`'s status that explains it. How far it is (state, nodes, times) is
-//! written by the executor as it acts.
+//! The part of an `AIJob`'s status that explains it. How far it is (state, nodes, times, the
+//! condition Admitted) is written by the executor as it acts.
 
 use daylight_crds::{
-    AiJob, AiJobState, AiJobStatus, CONDITION_ADMITTED, CONDITION_FINISHED, CONDITION_READY,
-    WorkerCounts,
+    AiJob, AiJobState, AiJobStatus, CONDITION_FINISHED, CONDITION_READY, WorkerCounts,
 };
 use daylight_planner::explain::{JobReport, Reason};
 use daylight_planner::time::Timestamp;
@@ -37,7 +36,6 @@ pub(super) fn status(
         (AiJobState::Failed, outcome) => Why::new("Failed", outcome.unwrap_or("It failed.")),
         _ => Why::from(&report.reason),
     };
-    let admitted = matches!(state, AiJobState::Starting | AiJobState::Running);
     let workers = job.spec.workers;
     let ready = state == AiJobState::Running && progress.running >= workers;
     let backoff_until = match report.reason {
@@ -48,7 +46,6 @@ pub(super) fn status(
         observed_generation: generation,
         conditions: vec![
             conditions.make(CONDITION_READY, ready, &why),
-            conditions.make(CONDITION_ADMITTED, admitted, &why),
             conditions.make(CONDITION_FINISHED, finished, &why),
         ],
         workers: Some(WorkerCounts {

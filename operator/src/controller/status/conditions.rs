@@ -5,15 +5,15 @@ use daylight_planner::time::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// The moment as Kubernetes writes it: whole seconds.
-pub(super) fn time(at: Timestamp) -> Option<Time> {
+pub(crate) fn time(at: Timestamp) -> Option<Time> {
     jiff::Timestamp::from_second(at.0.div_euclid(1000)).ok().map(Time)
 }
 
 /// A reason as one word and as one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Why {
-    pub(super) word: String,
-    pub(super) sentence: String,
+pub(crate) struct Why {
+    pub(crate) word: String,
+    pub(crate) sentence: String,
 }
 
 impl From<&Reason> for Why {
@@ -26,7 +26,7 @@ impl From<&Reason> for Why {
 const SENTENCE: usize = 1024;
 
 impl Why {
-    pub(super) fn new(word: &str, sentence: &str) -> Self {
+    pub(crate) fn new(word: &str, sentence: &str) -> Self {
         let sentence = match sentence.char_indices().nth(SENTENCE) {
             Some((end, _)) => &sentence[..end],
             None => sentence,
@@ -36,18 +36,18 @@ impl Why {
 }
 
 /// Makes the conditions of one object.
-pub(super) struct Conditions<'a> {
+pub(crate) struct Conditions<'a> {
     /// Those that it has.
-    pub(super) observed: &'a [Condition],
+    pub(crate) observed: &'a [Condition],
     /// The generation they are computed from.
-    pub(super) generation: Option<i64>,
+    pub(crate) generation: Option<i64>,
     /// Now.
-    pub(super) now: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
 impl Conditions<'_> {
     /// A condition. Its transition time stays as long as its status does.
-    pub(super) fn make(&self, kind: &str, holds: bool, why: &Why) -> Condition {
+    pub(crate) fn make(&self, kind: &str, holds: bool, why: &Why) -> Condition {
         let status = if holds { "True" } else { "False" };
         let last_transition_time = self
             .observed

@@ -1,8 +1,6 @@
 //! The status of a `Registration`, approval and usage excepted: those are others' to write.
 
-use daylight_crds::{
-    CONDITION_READY, Held, Registration, RegistrationState, RegistrationStatus,
-};
+use daylight_crds::{CONDITION_READY, Held, Registration, RegistrationState, RegistrationStatus};
 use daylight_planner::explain::{Reason, RegistrationReport};
 use daylight_planner::model::Approval;
 use daylight_planner::time::Timestamp;

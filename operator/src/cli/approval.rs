@@ -1,0 +1,198 @@
+//! `daylight approve|reject|suspend|revoke`.
+
+use clap::Args;
+use daylight_crds::{
+    ActivityClass, Approval, ApprovalState, GpuPool, Registration, RegistrationState,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde::Serialize;
+use serde_json::json;
+
+use super::Failed;
+use super::connect::{Connection, user};
+use super::output::Output;
+use crate::index::digest;
+use crate::index::names::parts;
+
+/// Writes `status.approval`, and nothing else.
+const MANAGER: &str = "daylight/approval";
+
+#[derive(Debug, Args)]
+pub(super) struct Approve {
+    /// The registration, as NAMESPACE/NAME
+    #[arg(value_name = "NAMESPACE/NAME")]
+    registration: String,
+    /// What to note with the approval
+    #[arg(short, long)]
+    message: Option<String>,
+    /// Approve only if the registration's spec is still this generation, the one that was read
+    #[arg(long)]
+    generation: Option<i64>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Decide {
+    /// The registration, as NAMESPACE/NAME
+    #[arg(value_name = "NAMESPACE/NAME")]
+    registration: String,
+    /// Why; the operator of the registered work reads it
+    #[arg(short, long)]
+    message: String,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What was decided, as it is printed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Decision {
+    registration: String,
+    approval: Approval,
+    /// The state before.
+    was: Option<RegistrationState>,
+}
+
+pub(super) async fn approve(connection: &Connection, flags: &Approve) -> Result<(), Failed> {
+    let client = connection.client().await?;
+    let registration = get(&client, &flags.registration).await?;
+    let generation = registration.metadata.generation;
+    if let Some(expected) = flags.generation
+        && generation != Some(expected)
+    {
+        return Err(Failed::new(format!(
+            "Registration {} is at generation {}, not {expected}: it was edited since; read it \
+             again before you approve it.",
+            flags.registration,
+            generation.unwrap_or_default(),
+        )));
+    }
+    let digest = digest_of(&client, &registration).await?;
+    let approval = Approval {
+        state: ApprovalState::Approved,
+        by: user(&client).await?,
+        at: now(),
+        spec_digest: Some(digest),
+        digest_version: digest::VERSION,
+        generation,
+        message: flags.message.clone(),
+        signature: None,
+    };
+    decide(&client, registration, approval, flags.output).await
+}
+
+pub(super) async fn reject(connection: &Connection, flags: &Decide) -> Result<(), Failed> {
+    refuse(connection, flags, ApprovalState::Rejected).await
+}
+
+pub(super) async fn suspend(connection: &Connection, flags: &Decide) -> Result<(), Failed> {
+    refuse(connection, flags, ApprovalState::Suspended).await
+}
+
+pub(super) async fn revoke(connection: &Connection, flags: &Decide) -> Result<(), Failed> {
+    refuse(connection, flags, ApprovalState::Revoked).await
+}
+
+async fn refuse(
+    connection: &Connection,
+    flags: &Decide,
+    state: ApprovalState,
+) -> Result<(), Failed> {
+    let client = connection.client().await?;
+    let registration = get(&client, &flags.registration).await?;
+    let approval = Approval {
+        state,
+        by: user(&client).await?,
+        at: now(),
+        spec_digest: None,
+        digest_version: digest::VERSION,
+        generation: registration.metadata.generation,
+        message: Some(flags.message.clone()),
+        signature: None,
+    };
+    decide(&client, registration, approval, flags.output).await
+}
+
+fn now() -> Time {
+    let now = jiff::Timestamp::now().as_second();
+    Time(jiff::Timestamp::from_second(now).unwrap_or_default())
+}
+
+async fn get(client: &Client, key: &str) -> Result<Registration, Failed> {
+    let (namespace, name) = parts(key);
+    if namespace.is_empty() {
+        return Err(Failed::new(format!(
+            "{key:?} names no namespace; write NAMESPACE/NAME, such as team-a/{key}."
+        )));
+    }
+    let api: Api<Registration> = Api::namespaced(client.clone(), namespace);
+    api.get_opt(name).await?.ok_or_else(|| {
+        Failed::new(format!(
+            "There is no Registration {name} in namespace {namespace}; `kubectl get registrations \
+             -A` lists them."
+        ))
+    })
+}
+
+/// The digest of what is approved. What does not exist cannot be approved: the approval would be
+/// void as soon as it did.
+async fn digest_of(client: &Client, registration: &Registration) -> Result<String, Failed> {
+    let spec = &registration.spec;
+    let classes: Api<ActivityClass> = Api::all(client.clone());
+    let class = classes.get_opt(&spec.activity_class).await?.ok_or_else(|| {
+        Failed::new(format!(
+            "There is no ActivityClass {}, which the registration names; add it to the positive \
+             list first.",
+            spec.activity_class
+        ))
+    })?;
+    let api: Api<GpuPool> = Api::all(client.clone());
+    let mut pools = Vec::new();
+    for name in &spec.pools {
+        let pool = api.get_opt(name).await?.ok_or_else(|| {
+            Failed::new(format!(
+                "There is no GpuPool {name}, which the registration names; create it first, or \
+                 take it out of spec.pools."
+            ))
+        })?;
+        pools.push(pool);
+    }
+    let find = |name: &str| pools.iter().find(|pool| pool.name_any() == name);
+    Ok(digest::spec_digest(registration, Some(&class), find))
+}
+
+async fn decide(
+    client: &Client,
+    registration: Registration,
+    approval: Approval,
+    output: Output,
+) -> Result<(), Failed> {
+    let (namespace, name) = (registration.namespace().unwrap_or_default(), registration.name_any());
+    let api: Api<Registration> = Api::namespaced(client.clone(), &namespace);
+    let patch = json!({
+        "apiVersion": "daylight.dev/v1alpha1", "kind": "Registration",
+        "metadata": { "name": name, "namespace": namespace, "uid": registration.uid() },
+        "status": { "approval": approval },
+    });
+    let params = PatchParams::apply(MANAGER).force();
+    api.patch_status(&name, &params, &Patch::Apply(&patch)).await?;
+    let decision = Decision {
+        registration: format!("{namespace}/{name}"),
+        approval,
+        was: registration.status.and_then(|status| status.state),
+    };
+    output.print(&decision, |decision| {
+        let Decision { registration, approval, .. } = decision;
+        let state = format!("{:?}", approval.state).to_lowercase();
+        let mut text = format!("Registration {registration} is {state} by {}.\n", approval.by);
+        if let (Some(digest), Some(generation)) = (&approval.spec_digest, approval.generation) {
+            text.push_str(&format!(
+                "What was approved: generation {generation}, {digest}; an edit voids it.\n"
+            ));
+        }
+        text
+    })
+}

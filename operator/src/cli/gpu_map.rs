@@ -1,0 +1,130 @@
+//! A map of the GPUs: one letter for each, a line for each node.
+
+use std::collections::BTreeMap;
+
+use daylight_planner::model::{Name, NodeCondition, Role, Snapshot};
+use daylight_planner::time::Timestamp;
+use serde::Serialize;
+
+/// What a GPU does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) enum Use {
+    /// AI holds it.
+    Ai,
+    /// A pod without a class holds it.
+    Undeclared,
+    /// A miner holds it.
+    Mining,
+    /// A miner leaves it.
+    Stopping,
+    /// Nobody holds it.
+    Idle,
+    /// Nobody holds it, and nobody can have it now.
+    Unavailable,
+}
+
+impl Use {
+    pub(super) const LEGEND: &str =
+        "A AI   m miner   d miner that is stopping   u undeclared   . idle   - unavailable";
+
+    fn letter(self) -> char {
+        match self {
+            Self::Ai => 'A',
+            Self::Undeclared => 'u',
+            Self::Mining => 'm',
+            Self::Stopping => 'd',
+            Self::Idle => '.',
+            Self::Unavailable => '-',
+        }
+    }
+}
+
+/// The GPUs of one node.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct NodeMap {
+    pub(super) node: Name,
+    pub(super) gpus: Vec<Use>,
+}
+
+/// The nodes of a pool and what their GPUs of `resource` do.
+pub(super) fn of_pool(
+    snapshot: &Snapshot,
+    pool: &str,
+    resource: &str,
+    now: Timestamp,
+) -> Vec<NodeMap> {
+    let mut held: BTreeMap<&Name, Vec<Use>> = BTreeMap::new();
+    for pod in &snapshot.pods {
+        let (Some(node), Some((_, gpus))) =
+            (&pod.node, pod.gpus.iter().find(|(name, _)| **name == *resource))
+        else {
+            continue;
+        };
+        let what = match &pod.role {
+            Role::Miner { .. } if pod.deleting => Use::Stopping,
+            Role::Miner { .. } => Use::Mining,
+            Role::Worker { .. } | Role::Other { class: Some(_), .. } => Use::Ai,
+            Role::Other { class: None, .. } => Use::Undeclared,
+        };
+        held.entry(node).or_default().extend(std::iter::repeat_n(what, *gpus as usize));
+    }
+    let nodes = snapshot
+        .nodes
+        .iter()
+        .filter(|node| node.pools.iter().any(|membership| *membership.pool == *pool));
+    nodes
+        .map(|node| {
+            let total = node.gpus.iter().find(|(name, _)| **name == *resource);
+            let total = total.map_or(0, |(_, count)| *count as usize);
+            let mut gpus = held.remove(&node.name).unwrap_or_default();
+            gpus.sort_unstable();
+            let closed = node.condition != NodeCondition::Ready
+                || node.quarantined_until.is_some_and(|until| now < until);
+            let rest = if closed { Use::Unavailable } else { Use::Idle };
+            gpus.resize(total.max(gpus.len()), rest);
+            NodeMap { node: node.name.clone(), gpus }
+        })
+        .collect()
+}
+
+/// The map as lines of several nodes, as many as `width` columns hold.
+pub(super) fn draw(nodes: &[NodeMap], width: usize) -> String {
+    let cells: Vec<String> = nodes
+        .iter()
+        .map(|node| {
+            let letters: String = node.gpus.iter().map(|gpu| gpu.letter()).collect();
+            format!("{} {letters}", node.node)
+        })
+        .collect();
+    let cell = cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let columns = ((width + 3) / (cell + 3)).max(1);
+    let rows = cells.len().div_ceil(columns);
+    let mut text = String::new();
+    for row in 0..rows {
+        // Down the columns, as `ls` does, so that names stay in order.
+        let line: Vec<String> = (0..columns)
+            .filter_map(|column| cells.get(column * rows + row))
+            .map(|text| format!("{text:<cell$}"))
+            .collect();
+        text.push_str(line.join("   ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_stand_in_columns() {
+        let node = |name: &str, gpus: &[Use]| NodeMap { node: name.into(), gpus: gpus.into() };
+        let nodes = [
+            node("n-0", &[Use::Ai, Use::Mining]),
+            node("n-1", &[Use::Idle, Use::Idle]),
+            node("n-2", &[Use::Stopping, Use::Unavailable]),
+        ];
+        assert_eq!(draw(&nodes, 20), "n-0 Am   n-2 d-\nn-1 ..\n");
+        assert_eq!(draw(&nodes, 1), "n-0 Am\nn-1 ..\nn-2 d-\n");
+    }
+}

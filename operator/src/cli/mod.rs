@@ -1,0 +1,180 @@
+//! The command line: `daylight …`, and `kubectl daylight …` where the binary is on the path as
+//! `kubectl-daylight`.
+
+mod approval;
+mod connect;
+mod controller;
+mod emergency;
+mod gpu_map;
+mod output;
+mod picture;
+mod status;
+mod table;
+mod why;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use self::connect::Connection;
+
+/// Daylight gives AI jobs every GPU they ask for and fills the rest with registered miners.
+#[derive(Debug, Parser)]
+#[command(name = "daylight", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the controller: decide which GPUs mine, start and stop miners, start AI jobs
+    Controller(Box<controller::Flags>),
+    /// Show the pools, who has what, and a map of the GPUs
+    Status(status::Flags),
+    /// Say why an object is as it is: a miner that waits, a registration, a pool, an AI job, a pod
+    Why(why::Flags),
+    /// Approve a registration as it stands now
+    Approve(approval::Approve),
+    /// Reject a registration
+    Reject(approval::Decide),
+    /// Suspend a registration; `approve` lifts it
+    Suspend(approval::Decide),
+    /// Revoke a registration for good
+    Revoke(approval::Decide),
+    /// Emergency stop: end all mining, and keep it ended until `resume`
+    Stop(emergency::Stop),
+    /// Lift the emergency stop
+    Resume(emergency::Resume),
+}
+
+/// Why a command failed: one sentence that says what is wrong, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Failed(String);
+
+impl Failed {
+    fn new(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+}
+
+impl From<kube::Error> for Failed {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self(status.message.clone()),
+            other => Self(format!(
+                "The API server cannot be reached ({}); check KUBECONFIG or --context.",
+                output::chain(&other)
+            )),
+        }
+    }
+}
+
+/// Runs the command that `arguments` name, and gives the exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match parse(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed(sentence)) => {
+            eprintln!("Error: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// As a plugin of kubectl the program speaks of itself as the user called it.
+fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    let name = arguments.first().map(Path::new).and_then(Path::file_stem);
+    let mut command = Cli::command();
+    if name.is_some_and(|name| name == "kubectl-daylight" || name == "kubectl_daylight") {
+        command = command.name("kubectl-daylight").bin_name("kubectl daylight");
+    }
+    let mut matches = command.try_get_matches_from(arguments)?;
+    Cli::from_arg_matches_mut(&mut matches)
+}
+
+fn run(cli: Cli) -> Result<(), Failed> {
+    let serves = matches!(cli.command, Command::Controller(_));
+    crate::logs::start(serves);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4))
+        .enable_all()
+        .build()
+        .map_err(|error| Failed::new(format!("The process cannot start its threads ({error}).")))?;
+    let done = runtime.block_on(dispatch(cli));
+    // Nothing that is still under way may hold up the end of the process.
+    runtime.shutdown_background();
+    done
+}
+
+async fn dispatch(cli: Cli) -> Result<(), Failed> {
+    let connection = cli.connection;
+    match cli.command {
+        Command::Controller(flags) => controller::run(&connection, *flags).await,
+        Command::Status(flags) => status::run(&connection, &flags).await,
+        Command::Why(flags) => why::run(&connection, &flags).await,
+        Command::Approve(flags) => approval::approve(&connection, &flags).await,
+        Command::Reject(flags) => approval::reject(&connection, &flags).await,
+        Command::Suspend(flags) => approval::suspend(&connection, &flags).await,
+        Command::Revoke(flags) => approval::revoke(&connection, &flags).await,
+        Command::Stop(flags) => emergency::stop(&connection, &flags).await,
+        Command::Resume(flags) => emergency::resume(&connection, &flags).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::output::Format;
+    use super::*;
+
+    fn arguments(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_plugin_speaks_of_itself_as_it_was_called() {
+        let error = parse(&arguments("/usr/bin/kubectl-daylight stop")).unwrap_err();
+        assert!(error.to_string().contains("Usage: kubectl daylight stop"), "{error}");
+        let error = parse(&arguments("daylight stop")).unwrap_err();
+        assert!(error.to_string().contains("Usage: daylight stop"), "{error}");
+    }
+
+    #[test]
+    fn every_flag_of_the_controller_has_a_variable() {
+        let command = Cli::command();
+        let controller = command.find_subcommand("controller").unwrap();
+        for argument in controller.get_arguments() {
+            let id = argument.get_id().as_str();
+            if id == "help" || id == "version" {
+                continue;
+            }
+            let variable = argument.get_env().and_then(|name| name.to_str());
+            let expected = format!("DAYLIGHT_{}", id.to_uppercase());
+            assert_eq!(variable, Some(expected.as_str()), "--{id}");
+        }
+    }
+
+    #[test]
+    fn output_is_asked_for_as_kubectl_does() {
+        let cli = parse(&arguments("daylight status -o json")).unwrap();
+        let Command::Status(flags) = cli.command else { panic!("not status") };
+        assert_eq!(flags.output.format, Format::Json);
+    }
+}

@@ -1,0 +1,287 @@
+//! Taking in how a change ended.
+
+use std::time::Duration;
+
+use daylight_planner::model::Name;
+use daylight_planner::time::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource as _;
+
+use super::lanes::Change;
+use super::perform::Outcome;
+use super::stage::Step;
+use super::{Done, Executor, Target};
+use crate::controller::events::What;
+use crate::controller::site::Site;
+use crate::index::{Kind, slim};
+
+/// How soon a change of an AIJob that was refused is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+impl Executor {
+    pub(super) fn finish(&mut self, done: Done, site: &mut Site) {
+        let Done { target, change, uid, outcome } = done;
+        self.busy.remove(&target);
+        match (target, change) {
+            (Target::Pod(key), Some(Change::Grant(grant))) => {
+                self.granted(&key, &grant, outcome, site);
+            }
+            (Target::Pod(key), Some(change)) => self.ending(&key, &uid, &change, outcome, site),
+            (Target::Job(key), Some(change)) => self.stepped(&key, &change, outcome, site),
+            (Target::Status(kind, key), _) => written(kind, &key, outcome, site),
+            (Target::PriorityClass, _) => self.priority_class_is(outcome),
+            (Target::Event, _) | (_, None) => {}
+        }
+    }
+
+    fn granted(
+        &mut self,
+        key: &Name,
+        grant: &daylight_planner::explain::Grant,
+        outcome: Outcome,
+        site: &mut Site,
+    ) {
+        match outcome {
+            Outcome::Granted(pod) => {
+                let gpus = gpus_of(&pod);
+                site.index.assume_pod(*pod, site.now, &mut site.deltas);
+                if site.refusals.taken(&grant.miner) {
+                    site.tell_again(&grant.miner);
+                }
+                site.metrics.grants.with_label_values(&[&*grant.pool]).inc();
+                if let Some(subject) = miner_reference(site, &grant.miner) {
+                    let what = What::Granted { pool: grant.pool.clone() };
+                    site.events.note(&subject, what, gpus, None, site.instant);
+                }
+            }
+            // It may exist: it counts until the watch has shown that it does not.
+            Outcome::Unknown => {}
+            other => {
+                site.index.unforesee_pod(key, &mut site.deltas);
+                if let Outcome::Refused { message, .. } = other {
+                    refuse(&grant.miner, &message, site);
+                }
+            }
+        }
+    }
+
+    fn ending(
+        &mut self,
+        key: &Name,
+        uid: &str,
+        change: &Change,
+        outcome: Outcome,
+        site: &mut Site,
+    ) {
+        match outcome {
+            Outcome::Ending { overruled } => {
+                if let Change::Evict { reason, beneficiary, .. } = change {
+                    site.metrics.evictions.with_label_values(&[reason.code()]).inc();
+                    tell_reclaim(key, *reason, beneficiary.as_ref(), overruled, site);
+                }
+            }
+            Outcome::Gone => {
+                self.reclaims.remove(key);
+                site.index.assume_gone(key, uid, site.now, &mut site.deltas);
+            }
+            // It may be ending: it counts as such until the watch tells otherwise.
+            Outcome::Unknown => {}
+            other => {
+                self.reclaims.remove(key);
+                site.index.unforesee_end(key, &mut site.deltas);
+                if let Outcome::Refused { code, message } = other {
+                    tracing::warn!(pod = %key, code, %message, "A pod cannot be ended.");
+                }
+            }
+        }
+    }
+
+    fn stepped(&mut self, key: &Name, change: &Change, outcome: Outcome, site: &mut Site) {
+        let reserves = matches!(change, Change::Reserve { .. });
+        if reserves {
+            self.reserving.remove(key);
+            self.lanes.reserved(key, matches!(outcome, Outcome::Stepped(..)));
+        }
+        match outcome {
+            Outcome::Stepped(job, batch) => {
+                self.held_back.remove(key);
+                tell_step(&job, change, site);
+                if let Some(batch) = batch {
+                    site.index.assume_batch_job(*batch, site.now, &mut site.deltas);
+                }
+                site.index.assume_ai_job(*job, site.now, &mut site.deltas);
+            }
+            Outcome::GangMade(batch) => {
+                self.held_back.remove(key);
+                if let Some(batch) = batch {
+                    site.index.assume_batch_job(*batch, site.now, &mut site.deltas);
+                }
+            }
+            Outcome::Refused { code, message } => {
+                site.index.unforesee_state(key, &mut site.deltas);
+                self.held_back.insert(key.clone(), site.instant + AGAIN);
+                let message = match (change, code) {
+                    (Change::MakeGang { .. }, 409) => format!(
+                        "A Job or Service of that name exists and is not this AIJob's; delete it, \
+                         or give the AIJob another name ({message})."
+                    ),
+                    _ => format!("The API server refuses a change of the job: {message}"),
+                };
+                tracing::warn!(job = %key, code, %message, "An AIJob cannot be changed.");
+                if let Some(job) = site.index.ai_job(key) {
+                    let what =
+                        What::State { word: "Refused".into(), sentence: message, warning: true };
+                    site.events.note(&job.object_ref(&()), what, 0, None, site.instant);
+                }
+            }
+            Outcome::Unknown => {
+                self.held_back.insert(key.clone(), site.instant + AGAIN);
+            }
+            _ => site.index.unforesee_state(key, &mut site.deltas),
+        }
+    }
+
+    fn priority_class_is(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Made(_) => self.no_grants = None,
+            Outcome::Refused { message, .. } => {
+                tracing::error!(%message, "No miner is started.");
+                self.no_grants = Some(message);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn gpus_of(pod: &slim::Pod) -> u32 {
+    pod.requests.extended.iter().map(|(_, count)| count).sum()
+}
+
+fn miner_reference(site: &Site, key: &str) -> Option<ObjectReference> {
+    site.index.miner(key).map(|miner| miner.object_ref(&()))
+}
+
+fn refuse(miner: &Name, message: &str, site: &mut Site) {
+    let held = site.held(miner);
+    if !site.refusals.refused(miner, message, held, site.instant) {
+        return;
+    }
+    tracing::warn!(%miner, %message, "The API server does not take a miner's pods.");
+    site.tell_again(miner);
+    if let Some(subject) = miner_reference(site, miner) {
+        let what = What::State {
+            word: "PodsRefused".into(),
+            sentence: format!("The API server does not take its pods: {message}"),
+            warning: true,
+        };
+        site.events.note(&subject, what, 0, None, site.instant);
+    }
+}
+
+fn tell_reclaim(
+    key: &Name,
+    why: daylight_planner::explain::ReclaimReason,
+    beneficiary: Option<&Name>,
+    overruled: bool,
+    site: &mut Site,
+) {
+    let Some(pod) = site.index.pod(key) else { return };
+    let Some(lease) = &pod.lease else { return };
+    let (miner, gpus) = (lease.miner.clone(), gpus_of(pod));
+    if let Some(subject) = miner_reference(site, &miner) {
+        let what = What::Reclaimed { why, beneficiary: beneficiary.cloned() };
+        site.events.note(&subject, what, gpus, None, site.instant);
+        if overruled {
+            site.events.note(&subject, What::BudgetOverruled, gpus, None, site.instant);
+        }
+    }
+    let Some(beneficiary) = beneficiary else { return };
+    let subject = match site.index.ai_job(beneficiary) {
+        Some(job) => Some(job.object_ref(&())),
+        None => site.index.pod(beneficiary).map(pod_reference),
+    };
+    if let Some(subject) = subject {
+        site.events.note(&subject, What::MakesWay { why }, gpus, Some(&miner), site.instant);
+    }
+}
+
+/// A pod as the object of an Event.
+pub(crate) fn pod_reference(pod: &slim::Pod) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        namespace: Some(pod.namespace().into()),
+        name: Some(pod.name().into()),
+        uid: Some(pod.uid.to_string()),
+        ..ObjectReference::default()
+    }
+}
+
+fn tell_step(job: &daylight_crds::AiJob, change: &Change, site: &mut Site) {
+    let status = job.status.clone().unwrap_or_default();
+    let at = |time: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Time| {
+        Timestamp(time.0.as_millisecond())
+    };
+    let (word, sentence) = match change {
+        Change::Reserve { placement, displaced, .. } => (
+            "Reserved",
+            format!("{} nodes are reserved; {displaced} miners' pods leave.", placement.len()),
+        ),
+        Change::Release { .. } => {
+            ("Released", "The whole gang has its GPUs; its pods are let go.".to_owned())
+        }
+        Change::Suspend { .. } => (
+            "GangTimeout",
+            "Not all workers were bound in time; the job is suspended and queues again.".to_owned(),
+        ),
+        Change::Advance { step: Step::Run, .. } => {
+            let created = job.metadata.creation_timestamp.as_ref().map(at);
+            let total = site.now.since(created.unwrap_or(site.now));
+            let miners = match (&status.reserved_at, &status.released_at) {
+                (Some(reserved), Some(released)) => at(released).since(at(reserved)),
+                _ => Duration::ZERO,
+            };
+            site.metrics.observe_ai_wait("AIJob", total);
+            site.metrics.observe_ai_wait_for_miners("AIJob", miners);
+            ("Running", "All workers are bound.".to_owned())
+        }
+        Change::Advance { step: Step::Finish { word, sentence, .. }, .. } => {
+            (word.as_str(), sentence.clone())
+        }
+        _ => return,
+    };
+    let warning = matches!(
+        change,
+        Change::Suspend { .. } | Change::Advance { step: Step::Finish { well: false, .. }, .. }
+    );
+    let what = What::State { word: word.into(), sentence, warning };
+    site.events.note(&job.object_ref(&()), what, 0, None, site.instant);
+}
+
+/// Takes in an object whose status was written, before the watch shows it.
+fn written(kind: Kind, key: &str, outcome: Outcome, site: &mut Site) {
+    let body = match outcome {
+        Outcome::Made(body) => body,
+        Outcome::Refused { code, message } => {
+            tracing::warn!(%kind, key, code, %message, "A status cannot be written.");
+            return;
+        }
+        _ => return,
+    };
+    let (now, deltas) = (site.now, &mut site.deltas);
+    macro_rules! assume {
+        ($assume:ident) => {
+            if let Ok(object) = serde_json::from_slice(&body) {
+                site.index.$assume(object, now, deltas);
+            }
+        };
+    }
+    match kind {
+        Kind::GpuPool => assume!(assume_pool),
+        Kind::ActivityClass => assume!(assume_class),
+        Kind::Registration => assume!(assume_registration),
+        Kind::Miner => assume!(assume_miner),
+        // An AIJob's answer would end what is foreseen of its state: the watch brings it.
+        _ => {}
+    }
+}

@@ -1,0 +1,308 @@
+//! What is to be done, the most urgent first.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use daylight_planner::explain::{Action, Grant, ReclaimReason};
+use daylight_planner::model::{Name, Placement};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::stage::Step;
+
+/// One change to make.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Take a Job back whose gang was not bound in time.
+    Suspend {
+        /// The AIJob.
+        job: Name,
+    },
+    /// Write an AIJob's nodes into its status.
+    Reserve {
+        /// The AIJob.
+        job: Name,
+        /// Its nodes.
+        placement: Vec<Placement>,
+        /// How many miners are displaced for it.
+        displaced: u32,
+    },
+    /// Let a Job go.
+    Release {
+        /// The AIJob.
+        job: Name,
+        /// The nodes to prefer.
+        placement: Vec<Placement>,
+    },
+    /// Make an AIJob's Job and Service.
+    MakeGang {
+        /// The AIJob.
+        job: Name,
+    },
+    /// Write that an AIJob is a step further.
+    Advance {
+        /// The AIJob.
+        job: Name,
+        /// The step.
+        step: Step,
+    },
+    /// Stop a miner's pod.
+    Evict {
+        /// The pod.
+        pod: Name,
+        /// Why.
+        reason: ReclaimReason,
+        /// For whom.
+        beneficiary: Option<Name>,
+        /// How long it may take.
+        grace: Duration,
+    },
+    /// Remove a miner's pod that has ended or never began.
+    Remove {
+        /// The pod.
+        pod: Name,
+    },
+    /// Start one replica of a miner.
+    Grant(Grant),
+    /// Delete an AIJob that ended long enough ago.
+    Expire {
+        /// The AIJob.
+        job: Name,
+    },
+}
+
+impl From<Action> for Change {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Reserve { job, placement, displaced } => {
+                Self::Reserve { job, placement, displaced }
+            }
+            Action::Release { job, placement } => Self::Release { job, placement },
+            Action::Suspend { job } => Self::Suspend { job },
+            Action::Evict { pod, reason, beneficiary, grace } => {
+                Self::Evict { pod, reason, beneficiary, grace }
+            }
+            Action::Grant(grant) => Self::Grant(grant),
+        }
+    }
+}
+
+/// The lanes, by urgency.
+const LANES: usize = 5;
+
+impl Change {
+    fn lane(&self) -> usize {
+        match self {
+            Self::Suspend { .. } | Self::Reserve { .. } | Self::MakeGang { .. } => 0,
+            Self::Evict { .. } | Self::Release { .. } => 1,
+            Self::Advance { .. } => 2,
+            Self::Grant(_) => 3,
+            Self::Remove { .. } | Self::Expire { .. } => 4,
+        }
+    }
+}
+
+/// What is to be done and not begun. A new plan replaces all of it.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    lanes: [VecDeque<Change>; LANES],
+    /// Jobs whose reservation is not written yet, and the evictions that wait for that.
+    reserving: FxHashMap<Name, Vec<Change>>,
+    /// Takes turns between grants and removals, so that neither starves the other.
+    turn: bool,
+}
+
+impl Lanes {
+    /// Forgets what was not begun, and takes what the new plan says instead. `writing` are the
+    /// jobs whose reservation is being written.
+    pub fn replace(
+        &mut self,
+        changes: impl IntoIterator<Item = Change>,
+        writing: &FxHashSet<Name>,
+    ) {
+        self.clear();
+        self.reserving.extend(writing.iter().map(|job| (job.clone(), Vec::new())));
+        for change in changes {
+            if let Change::Reserve { job, .. } = &change {
+                self.reserving.entry(job.clone()).or_default();
+            }
+            self.lanes[change.lane()].push_back(change);
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.lanes.iter_mut().for_each(VecDeque::clear);
+        self.reserving.clear();
+    }
+
+    /// The most urgent change that can begin.
+    pub fn pop(&mut self) -> Option<Change> {
+        for lane in 0..3 {
+            while let Some(change) = self.lanes[lane].pop_front() {
+                if let Change::Evict { beneficiary: Some(job), .. } = &change
+                    && let Some(waiting) = self.reserving.get_mut(job)
+                {
+                    waiting.push(change);
+                    continue;
+                }
+                return Some(change);
+            }
+        }
+        self.turn = !self.turn;
+        let (first, second) = if self.turn { (3, 4) } else { (4, 3) };
+        let next = self.lanes[first].pop_front();
+        next.or_else(|| self.lanes[second].pop_front())
+    }
+
+    /// The reservation of a job is written, or came to nothing: then nobody is evicted for it.
+    pub fn reserved(&mut self, job: &str, written: bool) {
+        if let Some(waiting) = self.reserving.remove(job)
+            && written
+        {
+            self.lanes[1].extend(waiting);
+        }
+    }
+
+    /// How many changes wait.
+    pub fn len(&self) -> usize {
+        let waiting: usize = self.reserving.values().map(Vec::len).sum();
+        self.lanes.iter().map(VecDeque::len).sum::<usize>() + waiting
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Lets so many changes a second begin, with as many at once as a tenth of a second allows.
+#[derive(Debug)]
+pub struct Pace {
+    per_second: f64,
+    saved: f64,
+    at: Option<Instant>,
+}
+
+impl Pace {
+    /// `per_second` changes; 0 is as many as can be.
+    pub fn new(per_second: u32) -> Self {
+        Self { per_second: per_second.into(), saved: 0.0, at: None }
+    }
+
+    /// Whether one more may begin now.
+    pub fn allows(&mut self, now: Instant) -> bool {
+        if self.per_second <= 0.0 {
+            return true;
+        }
+        let most = (self.per_second / 10.0).max(1.0);
+        self.saved = match self.at.replace(now) {
+            Some(at) => {
+                let passed = now.saturating_duration_since(at).as_secs_f64();
+                (self.saved + passed * self.per_second).min(most)
+            }
+            None => most,
+        };
+        self.saved >= 1.0
+    }
+
+    /// One began.
+    pub fn spend(&mut self) {
+        self.saved -= 1.0;
+    }
+
+    /// How long until the next may begin.
+    pub fn wait(&self) -> Duration {
+        if self.per_second <= 0.0 || self.saved >= 1.0 {
+            return Duration::ZERO;
+        }
+        Duration::from_secs_f64((1.0 - self.saved) / self.per_second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evict(pod: &str, beneficiary: Option<&str>) -> Change {
+        Change::Evict {
+            pod: pod.into(),
+            reason: ReclaimReason::AiDemand,
+            beneficiary: beneficiary.map(Name::from),
+            grace: Duration::ZERO,
+        }
+    }
+
+    fn grant(slot: u32) -> Change {
+        Change::Grant(Grant {
+            miner: "team-a/kaspa".into(),
+            pool: "hall-1".into(),
+            node: "gpu-1".into(),
+            slot,
+            grace: Duration::ZERO,
+            until: None,
+        })
+    }
+
+    fn reserve(job: &str) -> Change {
+        Change::Reserve { job: job.into(), placement: Vec::new(), displaced: 1 }
+    }
+
+    fn word(change: &Change) -> String {
+        match change {
+            Change::Evict { pod, .. } => format!("evict {pod}"),
+            Change::Grant(grant) => format!("grant {}", grant.slot),
+            Change::Reserve { job, .. } => format!("reserve {job}"),
+            Change::Remove { pod } => format!("remove {pod}"),
+            _ => "other".into(),
+        }
+    }
+
+    #[test]
+    fn evictions_wait_for_the_reservation_they_serve_and_grants_for_evictions() {
+        let mut lanes = Lanes::default();
+        let plan = [grant(0), evict("p1", Some("j")), evict("p2", None), reserve("j"), grant(1)];
+        lanes.replace(plan, &FxHashSet::default());
+        let mut order = vec![word(&lanes.pop().unwrap()), word(&lanes.pop().unwrap())];
+        assert_eq!(order, ["reserve j", "evict p2"]);
+        lanes.reserved("j", true);
+        order = std::iter::from_fn(|| lanes.pop()).map(|change| word(&change)).collect();
+        assert_eq!(order, ["evict p1", "grant 0", "grant 1"]);
+    }
+
+    #[test]
+    fn nobody_is_evicted_for_a_reservation_that_failed() {
+        let mut lanes = Lanes::default();
+        lanes.replace([reserve("j"), evict("p1", Some("j"))], &FxHashSet::default());
+        lanes.pop();
+        assert!(lanes.pop().is_none());
+        lanes.reserved("j", false);
+        assert!(lanes.is_empty());
+    }
+
+    #[test]
+    fn a_reservation_under_way_holds_back_the_evictions_of_the_next_plan() {
+        let mut lanes = Lanes::default();
+        let writing = FxHashSet::from_iter([Name::from("j")]);
+        lanes.replace([evict("p1", Some("j"))], &writing);
+        assert!(lanes.pop().is_none());
+        lanes.reserved("j", true);
+        assert_eq!(word(&lanes.pop().unwrap()), "evict p1");
+    }
+
+    #[test]
+    fn a_pace_is_kept_and_not_saved_up() {
+        let mut pace = Pace::new(100);
+        let start = Instant::now();
+        let mut begun = |at: Instant| {
+            let mut count = 0;
+            while pace.allows(at) {
+                pace.spend();
+                count += 1;
+            }
+            count
+        };
+        assert_eq!(begun(start), 10);
+        assert_eq!(begun(start + Duration::from_millis(50)), 5);
+        assert_eq!(begun(start + Duration::from_secs(60)), 10);
+    }
+}

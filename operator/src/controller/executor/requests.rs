@@ -1,0 +1,244 @@
+//! The requests that change something, each in its final form.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use daylight_crds::AiJob;
+use http::Method;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
+use kube::Resource;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::send::{APPLY_PATCH, JSON, MERGE_PATCH, Write};
+use crate::index::marks::MINER_PRIORITY_CLASS;
+use crate::index::names::parts;
+use crate::names::MINER_PRIORITY;
+
+/// A value whose JSON cannot fail: of strings, numbers, lists and maps with string keys.
+pub(crate) fn body(value: &impl Serialize) -> Bytes {
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+fn path<K: Resource<DynamicType = ()>>(key: &str) -> String {
+    let (namespace, name) = parts(key);
+    let namespace = (!namespace.is_empty()).then_some(namespace);
+    format!("{}/{name}", K::url_path(&(), namespace))
+}
+
+fn create<K>(what: &'static str, namespace: &str, manager: &str, object: &K) -> Write
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize,
+{
+    Write {
+        what,
+        method: Method::POST,
+        path: format!("{}?fieldManager={manager}", K::url_path(&(), Some(namespace))),
+        content_type: JSON,
+        body: body(object),
+    }
+}
+
+/// Starts a miner's replica. Not an apply: that would bring back a pod which was deleted.
+pub fn create_pod(namespace: &str, pod: &Pod) -> Write {
+    create("create pod", namespace, "daylight/grants", pod)
+}
+
+/// Makes an AIJob's Service.
+pub fn create_service(namespace: &str, service: &Service) -> Write {
+    create("create service", namespace, "daylight/queue", service)
+}
+
+/// Makes an AIJob's Job.
+pub fn create_job(namespace: &str, job: &Job) -> Write {
+    create("create job", namespace, "daylight/queue", job)
+}
+
+/// Reads a pod: what became of a request whose answer was lost, or who has a name.
+pub fn read_pod(key: &str) -> Write {
+    Write {
+        what: "read pod",
+        method: Method::GET,
+        path: path::<Pod>(key),
+        content_type: JSON,
+        body: Bytes::new(),
+    }
+}
+
+/// The precondition that a request concerns the pod it was decided for and no later one of its
+/// name, and the grace that was decided for it.
+fn delete_options(uid: &str, grace: Option<Duration>) -> Value {
+    let mut options = json!({
+        "apiVersion": "v1", "kind": "DeleteOptions",
+        "preconditions": { "uid": uid },
+    });
+    if let Some(grace) = grace {
+        options["gracePeriodSeconds"] = json!(grace.as_secs());
+    }
+    options
+}
+
+/// Ends a pod, if no disruption budget objects.
+pub fn evict_pod(key: &str, uid: &str, grace: Duration) -> Write {
+    let (namespace, name) = parts(key);
+    let eviction = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction",
+        "metadata": { "namespace": namespace, "name": name },
+        "deleteOptions": delete_options(uid, Some(grace)),
+    });
+    Write {
+        what: "evict pod",
+        method: Method::POST,
+        path: format!("{}/eviction", path::<Pod>(key)),
+        content_type: JSON,
+        body: body(&eviction),
+    }
+}
+
+/// Ends a pod, whatever objects; without a grace the pod's own holds.
+pub fn delete_pod(key: &str, uid: &str, grace: Option<Duration>) -> Write {
+    Write {
+        what: "delete pod",
+        method: Method::DELETE,
+        path: path::<Pod>(key),
+        content_type: JSON,
+        body: body(&delete_options(uid, grace)),
+    }
+}
+
+/// Deletes an AIJob whose time is over; its Job and Service follow.
+pub fn delete_ai_job(key: &str, uid: &str) -> Write {
+    let mut options = delete_options(uid, None);
+    options["propagationPolicy"] = json!("Background");
+    Write {
+        what: "delete aijob",
+        method: Method::DELETE,
+        path: path::<AiJob>(key),
+        content_type: JSON,
+        body: body(&options),
+    }
+}
+
+/// Changes a Job; the patch names its uid.
+pub fn patch_job(key: &str, patch: &Value) -> Write {
+    Write {
+        what: "patch job",
+        method: Method::PATCH,
+        path: format!("{}?fieldManager=daylight/queue", path::<Job>(key)),
+        content_type: MERGE_PATCH,
+        body: body(patch),
+    }
+}
+
+/// Lets the scheduling directives of a Job that ran before be changed again, as Kubernetes
+/// before 1.35 allows only where there is no start time.
+pub fn forget_start(key: &str, uid: &str) -> Write {
+    Write {
+        what: "patch job status",
+        method: Method::PATCH,
+        path: format!("{}/status?fieldManager=daylight/queue", path::<Job>(key)),
+        content_type: MERGE_PATCH,
+        body: body(&json!({ "metadata": { "uid": uid }, "status": { "startTime": null } })),
+    }
+}
+
+/// Writes the fields of a status that a field manager owns. What it wrote before and leaves out
+/// now is removed; what others wrote stays. With the uid in it, no other object is changed.
+pub fn apply_status<K>(key: &str, uid: &str, manager: &str, status: &impl Serialize) -> Write
+where
+    K: Resource<DynamicType = ()>,
+{
+    let (namespace, name) = parts(key);
+    let mut metadata = json!({ "name": name, "uid": uid });
+    if !namespace.is_empty() {
+        metadata["namespace"] = json!(namespace);
+    }
+    let object = json!({
+        "apiVersion": K::api_version(&()), "kind": K::kind(&()),
+        "metadata": metadata,
+        "status": status,
+    });
+    Write {
+        what: "apply status",
+        method: Method::PATCH,
+        path: format!("{}/status?fieldManager={manager}&force=true", path::<K>(key)),
+        content_type: APPLY_PATCH,
+        body: body(&object),
+    }
+}
+
+/// Makes the PriorityClass of miners.
+pub fn create_priority_class() -> Write {
+    let class = PriorityClass {
+        metadata: kube::api::ObjectMeta {
+            name: Some(MINER_PRIORITY_CLASS.into()),
+            ..kube::api::ObjectMeta::default()
+        },
+        value: Some(MINER_PRIORITY),
+        preemption_policy: Some("Never".into()),
+        description: Some(
+            "Registered miners: below everything else, and displacing nothing. Only Daylight's \
+             controller may use it."
+                .into(),
+        ),
+        ..PriorityClass::default()
+    };
+    Write {
+        what: "create priorityclass",
+        method: Method::POST,
+        path: format!("{}?fieldManager=daylight/grants", PriorityClass::url_path(&(), None)),
+        content_type: JSON,
+        body: body(&class),
+    }
+}
+
+/// Reads the PriorityClass of miners.
+pub fn read_priority_class() -> Write {
+    Write {
+        what: "read priorityclass",
+        method: Method::GET,
+        path: path::<PriorityClass>(MINER_PRIORITY_CLASS),
+        content_type: JSON,
+        body: Bytes::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(write: &Write) -> Value {
+        json!({
+            "method": write.method.as_str(), "path": write.path,
+            "content type": write.content_type,
+            "body": serde_json::from_slice::<Value>(&write.body).unwrap_or(Value::Null),
+        })
+    }
+
+    #[test]
+    fn an_end_concerns_one_pod_and_keeps_its_grace() {
+        let grace = Duration::from_secs(10);
+        insta::assert_yaml_snapshot!([
+            text(&evict_pod("team-a/kaspa-1", "u-1", grace)),
+            text(&delete_pod("team-a/kaspa-1", "u-1", Some(grace))),
+            text(&delete_pod("team-a/kaspa-1", "u-1", None)),
+        ]);
+    }
+
+    #[test]
+    fn a_status_is_applied_to_the_object_it_was_made_for() {
+        let status = json!({ "state": "Queued" });
+        insta::assert_yaml_snapshot!([
+            text(&apply_status::<AiJob>("team-b/llm", "u-2", "daylight/queue", &status)),
+            text(&apply_status::<daylight_crds::GpuPool>(
+                "hall-1",
+                "u-3",
+                "daylight/status",
+                &status
+            )),
+        ]);
+    }
+}

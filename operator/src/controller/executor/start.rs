@@ -1,0 +1,276 @@
+//! Beginning a change: build the request, foresee its effect, send it.
+
+use std::time::Duration;
+
+use daylight_crds::{AiJob, GpuPool};
+use daylight_planner::explain::Grant;
+use daylight_planner::model::{JobState, Name, Placement};
+
+use super::lanes::Change;
+use super::miner_pod::MinerPod;
+use super::perform::{self, Outcome};
+use super::send::Write;
+use super::stage::Step;
+use super::{Done, Executor, Target, gang, requests};
+use crate::controller::site::Site;
+use crate::index::names::parts;
+
+impl Executor {
+    /// Begins a change, and says whether there was one to begin.
+    pub(super) fn start(&mut self, change: Change, site: &mut Site) -> bool {
+        let started = match &change {
+            Change::Grant(grant) => self.start_grant(grant, site),
+            Change::Evict { pod, grace, .. } => self.start_eviction(pod, *grace, &change, site),
+            Change::Remove { pod } => self.start_removal(pod, site),
+            Change::MakeGang { job } => self.start_gang(job, site),
+            Change::Expire { job } => self.start_expiry(job, site),
+            Change::Suspend { job } => self.start_step(job, &Step::Suspend, site),
+            Change::Advance { job, step } => self.start_step(job, step, site),
+            Change::Reserve { job, placement, displaced } => {
+                let pool = pool_of(site, job, placement);
+                let step = Step::Reserve {
+                    placement: placement.clone(),
+                    pool: pool.map(|(name, _)| name),
+                    displaced: *displaced,
+                };
+                let started = self.start_step(job, &step, site);
+                if started.is_some() {
+                    self.reserving.insert(job.clone());
+                }
+                started
+            }
+            Change::Release { job, placement } => {
+                let pool = pool_of(site, job, placement);
+                let step = Step::Release {
+                    placement: placement.clone(),
+                    pool: pool.map(|(name, _)| name),
+                };
+                self.start_step(job, &step, site)
+            }
+        };
+        let Some(Started { target, uid, work }) = started else {
+            if let Change::Reserve { job, .. } = &change {
+                self.lanes.reserved(job, false);
+            }
+            return false;
+        };
+        self.busy.insert(target.clone());
+        self.running.spawn(async move {
+            let outcome = work.await;
+            Done { target, change: Some(change), uid, outcome }
+        });
+        true
+    }
+
+    pub(super) fn start_background(&mut self, target: Target, write: Write) {
+        if target != Target::Event && !self.busy.insert(target.clone()) {
+            return;
+        }
+        let sender = self.sender.clone();
+        self.running_background.spawn(async move {
+            let outcome = if target == Target::PriorityClass {
+                perform::priority_class(sender).await
+            } else {
+                perform::make(sender, write).await
+            };
+            Done { target, change: None, uid: Box::default(), outcome }
+        });
+    }
+
+    fn start_grant(&mut self, grant: &Grant, site: &mut Site) -> Option<Started> {
+        let cap = site.refusals.get(&grant.miner);
+        if self.no_grants.is_some() || cap.is_some_and(|refusal| site.instant < refusal.until) {
+            return None;
+        }
+        let miner = site.index.miner(&grant.miner)?.clone();
+        let registration = format!("{}/{}", parts(&grant.miner).0, miner.spec.registration);
+        let class = site.index.registration(&registration)?.spec.activity_class.clone();
+        let pool = site.index.pool(&grant.pool)?.clone();
+        let built = MinerPod {
+            grant,
+            miner: &miner,
+            class: &class,
+            pool: &pool.spec,
+            epoch: site.index.next_epoch(&grant.node, grant.slot),
+            revision: site.index.revision(&grant.miner)?,
+            now: site.now,
+            metered: self.limits.metered,
+        };
+        let namespace = parts(&grant.miner).0;
+        let key: Name = format!("{namespace}/{}", built.name()).into();
+        let target = Target::Pod(key.clone());
+        if self.busy.contains(&target) || site.index.pod(&key).is_some() {
+            return None;
+        }
+        let write = requests::create_pod(namespace, &built.build());
+        let foreseen = serde_json::from_slice(&write.body).ok()?;
+        site.index.foresee_pod(foreseen, site.now, &mut site.deltas);
+        let sender = self.sender.clone();
+        Started::new(target, "", perform::grant(sender, write, key.to_string()))
+    }
+
+    fn start_eviction(
+        &mut self,
+        key: &Name,
+        grace: Duration,
+        change: &Change,
+        site: &mut Site,
+    ) -> Option<Started> {
+        let target = Target::Pod(key.clone());
+        let pod = site.index.pod(key)?;
+        let ends = pod.is_terminal() || pod.deletion.is_some();
+        if ends || pod.uid.is_empty() || self.busy.contains(&target) {
+            return None;
+        }
+        let uid = pod.uid.clone();
+        site.index.foresee_end(key, &uid, site.now, &mut site.deltas);
+        if let Change::Evict { reason, .. } = change {
+            self.reclaims.insert(key.clone(), (*reason, site.instant));
+        }
+        let sender = self.sender.clone();
+        let work = perform::evict(sender, key.to_string(), uid.to_string(), grace);
+        Started::new(target, &uid, work)
+    }
+
+    fn start_removal(&mut self, key: &Name, site: &mut Site) -> Option<Started> {
+        let target = Target::Pod(key.clone());
+        let pod = site.index.pod(key)?;
+        if pod.deletion.is_some() || pod.uid.is_empty() || self.busy.contains(&target) {
+            return None;
+        }
+        let uid = pod.uid.clone();
+        if !pod.is_terminal() {
+            site.index.foresee_end(key, &uid, site.now, &mut site.deltas);
+        }
+        let sender = self.sender.clone();
+        let work = perform::delete(sender, key.to_string(), uid.to_string(), None);
+        Started::new(target, &uid, work)
+    }
+
+    fn start_gang(&mut self, key: &Name, site: &mut Site) -> Option<Started> {
+        let (target, job) = self.idle_job(key, site)?;
+        let named = job.spec.pool.as_deref().and_then(|name| site.index.pool(name).cloned());
+        let pool = job.spec.pool.as_deref().zip(named.as_deref().map(|pool| &pool.spec));
+        let resource = match pool {
+            Some((_, pool)) => pool.resource.clone(),
+            None => resource_of(site, &job).unwrap_or_default(),
+        };
+        let namespace = parts(key).0;
+        let service = requests::create_service(namespace, &gang::service(&job));
+        let batch = requests::create_job(namespace, &gang::batch_job(&job, pool, &resource));
+        let sender = self.sender.clone();
+        Started::new(target, uid_of(&job), perform::make_gang(sender, service, batch))
+    }
+
+    fn start_expiry(&mut self, key: &Name, site: &mut Site) -> Option<Started> {
+        let (target, job) = self.idle_job(key, site)?;
+        let write = requests::delete_ai_job(key, uid_of(&job));
+        Started::new(target, uid_of(&job), perform::make(self.sender.clone(), write))
+    }
+
+    fn start_step(&mut self, key: &Name, step: &Step, site: &mut Site) -> Option<Started> {
+        let (target, job) = self.idle_job(key, site)?;
+        let batch = site.index.batch_job(key).filter(|batch| *batch.owner == *uid_of(&job));
+        let patch = match step {
+            Step::Release { placement, .. } => {
+                let batch = batch.filter(|batch| !batch.deleting)?;
+                let pool = pool_of(site, key, placement);
+                let pool = pool.as_ref().map(|(name, pool)| (name.as_str(), &pool.spec));
+                Some((gang::release(&job, &batch.uid, pool, placement), batch.uid.to_string()))
+            }
+            Step::Suspend => batch.map(|batch| (gang::suspend(&batch.uid), batch.uid.to_string())),
+            _ => None,
+        };
+        let patch =
+            patch.map(|(patch, uid)| (requests::patch_job(key, &patch), key.to_string(), uid));
+        if let Some(state) = foreseen(step, &job, site) {
+            site.index.foresee_state(key, state, site.now, &mut site.deltas);
+        }
+        let status = step.status(&job, site.now);
+        let write = requests::apply_status::<AiJob>(key, uid_of(&job), "daylight/queue", &status);
+        Started::new(target, uid_of(&job), perform::step(self.sender.clone(), patch, write))
+    }
+
+    fn idle_job(&self, key: &Name, site: &Site) -> Option<(Target, std::sync::Arc<AiJob>)> {
+        let target = Target::Job(key.clone());
+        let held = self.held_back.get(key).is_some_and(|until| site.instant < *until);
+        if held || self.busy.contains(&target) {
+            return None;
+        }
+        let job = site.index.ai_job(key)?.clone();
+        job.metadata.deletion_timestamp.is_none().then_some((target, job))
+    }
+}
+
+/// A change whose requests are ready to be sent.
+struct Started {
+    target: Target,
+    uid: Box<str>,
+    work: std::pin::Pin<Box<dyn Future<Output = Outcome> + Send>>,
+}
+
+impl Started {
+    fn new(
+        target: Target,
+        uid: &str,
+        work: impl Future<Output = Outcome> + Send + 'static,
+    ) -> Option<Self> {
+        Some(Self { target, uid: uid.into(), work: Box::pin(work) })
+    }
+}
+
+fn uid_of(job: &AiJob) -> &str {
+    job.metadata.uid.as_deref().unwrap_or_default()
+}
+
+/// What the planner is to know of a job while the step is being written.
+fn foreseen(step: &Step, job: &AiJob, site: &Site) -> Option<JobState> {
+    let attempts = job.status.as_ref().and_then(|status| status.attempts).unwrap_or(0);
+    Some(match step {
+        Step::Reserve { placement, .. } => {
+            JobState::Reserved { placement: placement.clone(), attempts }
+        }
+        Step::Release { placement, .. } => {
+            JobState::Released { placement: placement.clone(), at: site.now, attempts }
+        }
+        Step::Suspend => JobState::Queued { attempts, suspended_at: Some(site.now) },
+        Step::Run => JobState::Running { since: site.now },
+        Step::Queue | Step::Start | Step::Finish { .. } => return None,
+    })
+}
+
+/// The resource of a pool that the job's workers ask for.
+pub(crate) fn resource_of(site: &Site, job: &AiJob) -> Option<String> {
+    let containers = &job.spec.template.spec.as_ref()?.containers;
+    let asked = |resource: &str| {
+        containers.iter().filter_map(|container| container.resources.as_ref()).any(|resources| {
+            let has = |list: &Option<std::collections::BTreeMap<String, _>>| {
+                list.as_ref().is_some_and(|list| list.contains_key(resource))
+            };
+            has(&resources.limits) || has(&resources.requests)
+        })
+    };
+    let mut known: Vec<&str> =
+        site.index.pools().map(|(_, pool)| pool.spec.resource.as_str()).collect();
+    known.sort_unstable();
+    known.into_iter().find(|resource| asked(resource)).map(str::to_owned)
+}
+
+/// The pool that a job's nodes belong to; without nodes the one that it names.
+fn pool_of(
+    site: &Site,
+    key: &str,
+    placement: &[Placement],
+) -> Option<(String, std::sync::Arc<GpuPool>)> {
+    let job = site.index.ai_job(key)?;
+    let name = match (placement.first(), &job.spec.pool) {
+        (_, Some(pool)) => pool.clone(),
+        (Some(place), None) => {
+            let resource = resource_of(site, job)?;
+            site.index.pool_of(&place.node, &resource)?.to_string()
+        }
+        (None, None) => return None,
+    };
+    let pool = site.index.pool(&name)?.clone();
+    Some((name, pool))
+}

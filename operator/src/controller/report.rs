@@ -1,0 +1,61 @@
+//! What Prometheus is told of the site.
+
+use daylight_planner::explain::Plan;
+
+use super::executor::Executor;
+use super::site::Site;
+use super::status::registration;
+use crate::index::Seen;
+use crate::index::names::parts;
+
+/// Notes something that happened in the cluster.
+pub fn seen(seen: &Seen, site: &mut Site, executor: &mut Executor) {
+    match seen {
+        Seen::AiPodBound { pod, waited, .. } => {
+            // Workers of AIJobs wait as a gang, and are told of when all of it is bound.
+            let worker = site.index.pod(pod).is_some_and(|pod| pod.ai_job.is_some());
+            if !worker {
+                site.metrics.observe_ai_wait("Pod", *waited);
+            }
+        }
+        Seen::MinerEnded { pod, failed, .. } => {
+            if *failed {
+                tracing::info!(%pod, "A miner's pod failed by itself; its slot rests.");
+            }
+            executor.ended(pod, site);
+        }
+    }
+}
+
+/// Sets the gauges to what the plan and the picture say.
+pub fn metrics(plan: &Plan, site: &Site) {
+    let metrics = &site.metrics;
+    metrics.pool_gpus.reset();
+    for report in &plan.pools {
+        metrics.set_pool(&report.pool, &report.gpus);
+    }
+    metrics.assigned_gpus.reset();
+    for (assigned, gpus) in site.index.assigned() {
+        let registration = assigned.registration.as_deref().map_or("", |key| parts(key).1);
+        let class = assigned.class.as_deref().unwrap_or("undeclared");
+        let labels = [&*assigned.pool, class, registration, &*assigned.namespace];
+        metrics.assigned_gpus.with_label_values(&labels).set(gpus.into());
+    }
+    metrics.registration_info.reset();
+    metrics.registration_status.reset();
+    metrics.registration_expiry.reset();
+    for report in &plan.registrations {
+        let key = &report.registration;
+        let Some(object) = site.index.registration(key) else { continue };
+        let (namespace, name) = parts(key);
+        let spec = &object.spec;
+        let info = [namespace, name, &*spec.activity_class, &*spec.site, &*spec.operator.name];
+        metrics.registration_info.with_label_values(&info).set(1);
+        let state = format!("{:?}", registration::state(&report.state));
+        metrics.registration_status.with_label_values(&[namespace, name, &*state]).set(1);
+        metrics
+            .registration_expiry
+            .with_label_values(&[namespace, name])
+            .set(spec.valid_until.0.as_second() as f64);
+    }
+}

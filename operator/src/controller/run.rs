@@ -1,0 +1,405 @@
+//! The main loop: watch events in, plans made, changes begun.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use daylight_planner::Planner;
+use daylight_planner::explain::Plan;
+use daylight_planner::time::Timestamp;
+use kube::Client;
+use tokio::sync::watch::Receiver;
+use tokio::task::JoinHandle;
+
+use super::events::Events;
+use super::executor::send::Sender;
+use super::executor::{Executor, Limits, Target, requests};
+use super::fence::fenced_client;
+use super::http::{self, Health};
+use super::lease::{self, Leadership, LeaseConfig, LeaseConfigError, Tenure, Vacate};
+use super::metrics::Metrics;
+use super::report;
+use super::site::Site;
+use super::status::Statuses;
+use super::upkeep::Upkeep;
+use crate::index::watch::{self, Watches};
+use crate::index::{Event, Round};
+
+/// How the controller runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Daylight's own namespace.
+    pub namespace: String,
+    /// How leadership is claimed.
+    pub lease: LeaseConfig,
+    /// How much is done at once.
+    pub limits: Limits,
+    /// Where metrics and health are served, if anywhere.
+    pub listen: Option<SocketAddr>,
+    /// How long changes are gathered before a plan is made of them.
+    pub debounce: Duration,
+}
+
+/// Why the controller ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The lease cannot be held with these settings.
+    #[error(transparent)]
+    Lease(#[from] LeaseConfigError),
+    /// No client can be made.
+    #[error("the API server cannot be spoken to ({0}); check KUBECONFIG or the service account")]
+    Client(#[from] kube::Error),
+    /// A metric is defined twice.
+    #[error("the metrics are not consistent ({0})")]
+    Metrics(#[from] prometheus::Error),
+    /// Nothing can be served.
+    #[error("{0}")]
+    Serve(std::io::Error),
+    /// A part that never ends has ended.
+    #[error("{0} ended, so the process must; it is to be started again")]
+    Died(&'static str),
+}
+
+/// How long requests that are under way are waited for when the process is asked to end.
+const SETTLE: Duration = Duration::from_millis(800);
+/// How long the first claim of the lease is waited for before the watches start.
+const FIRST_CLAIM: Duration = Duration::from_millis(500);
+/// How often statuses are looked at.
+const STATUS_EVERY: Duration = Duration::from_millis(250);
+/// How often the PriorityClass of miners is looked at: while it is well, and while it is not.
+const PRIORITY_CLASS_EVERY: Duration = Duration::from_mins(5);
+const PRIORITY_CLASS_AGAIN: Duration = Duration::from_secs(10);
+/// The longest sleep of the main loop.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+/// A plan that took long is not made again before so many times that.
+const PLAN_SHARE: u32 = 4;
+
+/// Decides and writes until `shutdown`, as long as this process leads.
+pub async fn run(
+    config: kube::Config,
+    settings: Settings,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    settings.lease.check()?;
+    let mut config = config;
+    // Retries are ours: a refused eviction must not be sent again for minutes.
+    config.default_retry = false;
+    let client = Client::try_from(config.clone())?;
+    let metrics = Metrics::new()?;
+    let health = Health::default();
+    let (mut leadership, elector) = lease::elect(client.clone(), settings.lease.clone());
+    let mut elector = tokio::spawn(elector);
+    let mut server = serve(&settings, &metrics, &health);
+
+    let timeout = settings.lease.request_timeout;
+    let writer = fenced_client(&config, leadership.standing.clone(), timeout)?;
+    let sender = Sender::new(writer, leadership.standing.clone(), timeout, metrics.clone());
+
+    // Lists that begin after the lease was taken are fresh enough for its first write.
+    let first = leadership.tenure.wait_for(Option::is_some);
+    let _ = tokio::time::timeout(FIRST_CLAIM, first).await;
+    let watches_from = Instant::now();
+    let watch_settings =
+        watch::Settings { namespace: settings.namespace.clone(), ..watch::Settings::default() };
+    let mut main = Main {
+        site: Site::new(Events::new(&settings.lease.identity), metrics),
+        planner: Planner::default(),
+        executor: Executor::new(sender, settings.limits),
+        statuses: Statuses::default(),
+        watches: watch::start(&client, &watch_settings),
+        watches_from,
+        tenure: leadership.tenure.clone(),
+        mode: Mode::Following,
+        health,
+        failed_pods_kept: settings.limits.failed_pods_kept,
+        debounce: settings.debounce,
+        plan: Plan::default(),
+        changed: None,
+        planned: None,
+        plan_cost: Duration::ZERO,
+        wake_at: None,
+        status_due: None,
+        statused: None,
+        priority_class_due: watches_from,
+        beat: None,
+    };
+    main.lead();
+
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut events = Vec::new();
+    loop {
+        let sleep = main.sleep();
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            _ = &mut elector => return Err(RunError::Died("leader election")),
+            served = &mut server => return Err(served),
+            changed = main.tenure.changed() => {
+                if changed.is_err() {
+                    return Err(RunError::Died("leader election"));
+                }
+                main.site.tick();
+                main.lead();
+            }
+            ended = main.executor.next() => {
+                main.site.tick();
+                main.executor.take(ended, &mut main.site);
+                main.touch();
+            }
+            count = main.watches.recv_many(&mut events, 1024) => {
+                if count == 0 {
+                    return Err(RunError::Died("the watches"));
+                }
+                main.site.tick();
+                main.take_events(&mut events);
+            }
+            () = tokio::time::sleep(sleep) => main.site.tick(),
+        }
+        main.turn();
+    }
+    main.end(leadership, elector).await;
+    Ok(())
+}
+
+/// Serves metrics and health; ends only where that fails.
+async fn serve_until_error(settings: SocketAddr, metrics: Metrics, health: Health) -> RunError {
+    match http::serve(settings, metrics, health).await {
+        Ok(()) => RunError::Died("the HTTP server"),
+        Err(error) => RunError::Serve(error),
+    }
+}
+
+type Served = std::pin::Pin<Box<dyn Future<Output = RunError> + Send>>;
+
+fn serve(settings: &Settings, metrics: &Metrics, health: &Health) -> Served {
+    let Some(address) = settings.listen else {
+        return Box::pin(std::future::pending());
+    };
+    let task = tokio::spawn(serve_until_error(address, metrics.clone(), health.clone()));
+    Box::pin(async { task.await.unwrap_or(RunError::Died("the HTTP server")) })
+}
+
+/// What this process may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Watch only.
+    Following,
+    /// It leads, and the picture must become fresher than the lease before anything is written.
+    Settling(Tenure, Option<Round>),
+    /// Plan and write.
+    Leading,
+}
+
+struct Main {
+    site: Site,
+    planner: Planner,
+    executor: Executor,
+    statuses: Statuses,
+    watches: Watches,
+    watches_from: Instant,
+    tenure: Receiver<Option<Tenure>>,
+    mode: Mode,
+    health: Health,
+    failed_pods_kept: Duration,
+    debounce: Duration,
+    plan: Plan,
+    /// When the first change came that no plan has taken in.
+    changed: Option<Instant>,
+    planned: Option<Instant>,
+    plan_cost: Duration,
+    /// When the plan changes by time alone.
+    wake_at: Option<Timestamp>,
+    status_due: Option<Instant>,
+    statused: Option<Instant>,
+    priority_class_due: Instant,
+    beat: Option<Instant>,
+}
+
+impl Main {
+    fn touch(&mut self) {
+        self.changed.get_or_insert(self.site.instant);
+    }
+
+    fn take_events(&mut self, events: &mut Vec<Event>) {
+        self.site.metrics.watch_events.inc_by(events.len() as u64);
+        for event in events.drain(..) {
+            self.site.index.apply(event, self.site.now, &mut self.site.deltas);
+        }
+        self.touch();
+    }
+
+    /// Follows the lease.
+    fn lead(&mut self) {
+        let tenure = *self.tenure.borrow_and_update();
+        self.site.metrics.leader.set(i64::from(tenure.is_some()));
+        if let Some(tenure) = tenure {
+            self.mode = Mode::Settling(tenure, None);
+        } else {
+            self.mode = Mode::Following;
+            self.executor.clear();
+            self.site.metrics.forget_site();
+        }
+    }
+
+    /// Does all that can be done without waiting.
+    fn turn(&mut self) {
+        let now = self.site.now;
+        if self.site.index.wake_at().is_some_and(|at| at <= now) {
+            self.site.index.refresh(now, &mut self.site.deltas);
+            self.touch();
+        }
+        for seen in self.site.index.take_seen() {
+            report::seen(&seen, &mut self.site, &mut self.executor);
+        }
+        self.settle();
+        if self.mode == Mode::Leading {
+            if self.is_plan_due() {
+                self.make_plan();
+            }
+            self.look_after_priority_class();
+            self.executor.dispatch(&mut self.site);
+            self.write_statuses();
+        }
+        self.tell_planner();
+        if self.beat.is_none_or(|at| self.site.instant - at >= Duration::from_secs(1)) {
+            self.beat = Some(self.site.instant);
+            let pending = self.site.index.pending();
+            let pending = pending.into_iter().map(|(kind, why)| format!("{kind}: {why}"));
+            self.health.beat(pending.collect());
+        }
+    }
+
+    /// Waits for the picture to become fresher than the lease.
+    fn settle(&mut self) {
+        let Mode::Settling(tenure, round) = self.mode else { return };
+        if self.site.instant < tenure.writes_from {
+            return;
+        }
+        if self.watches_from < tenure.writes_from && round.is_none() {
+            self.mode = Mode::Settling(tenure, Some(self.watches.relist()));
+            return;
+        }
+        let fresh = round.is_none_or(|round| self.site.index.is_fresh(round));
+        if self.site.index.is_warm() && fresh {
+            tracing::info!("The picture is complete and fresh; planning.");
+            self.mode = Mode::Leading;
+            self.priority_class_due = self.site.instant;
+            self.touch();
+        }
+    }
+
+    fn tell_planner(&mut self) {
+        for delta in self.site.take_deltas() {
+            self.planner.apply(delta);
+        }
+    }
+
+    /// When the next plan is due, if one is.
+    fn plan_due(&self) -> Option<Instant> {
+        let changed = self.changed?;
+        let rest = self.debounce.max(self.plan_cost * PLAN_SHARE);
+        // A lone change is planned for at once; those that follow within the rest, together.
+        Some(self.planned.map_or(changed, |planned| changed.max(planned + rest)))
+    }
+
+    fn is_plan_due(&self) -> bool {
+        self.wake_at.is_some_and(|at| at <= self.site.now)
+            || self.plan_due().is_some_and(|due| due <= self.site.instant)
+    }
+
+    fn make_plan(&mut self) {
+        self.tell_planner();
+        let begun = Instant::now();
+        let mut plan = self.planner.plan(self.site.now);
+        self.plan_cost = begun.elapsed();
+        let metrics = &self.site.metrics;
+        metrics.plan_duration.observe(self.plan_cost.as_secs_f64());
+        if let Some(changed) = self.changed.take() {
+            metrics.plan_lag.observe(begun.saturating_duration_since(changed).as_secs_f64());
+        }
+        self.planned = Some(Instant::now());
+        let upkeep = Upkeep::of(&self.site.index, &plan, self.site.now, self.failed_pods_kept);
+        self.wake_at = [plan.wake_at, upkeep.wake_at].into_iter().flatten().min();
+        let actions = std::mem::take(&mut plan.actions);
+        self.executor.submit(actions, upkeep.changes);
+        self.plan = plan;
+        let due = self.statused.map_or(self.site.instant, |at| at + STATUS_EVERY);
+        self.status_due.get_or_insert(due);
+    }
+
+    fn look_after_priority_class(&mut self) {
+        if self.priority_class_due <= self.site.instant {
+            let write = requests::read_priority_class();
+            self.executor.submit_background([(Target::PriorityClass, write)]);
+            let well = self.executor.no_grants().is_none();
+            let wait = if well { PRIORITY_CLASS_EVERY } else { PRIORITY_CLASS_AGAIN };
+            self.priority_class_due = self.site.instant + wait;
+        }
+    }
+
+    fn write_statuses(&mut self) {
+        let now = self.site.instant;
+        if self.status_due.is_some_and(|due| due <= now) {
+            self.statused = Some(now);
+            let (writes, later) = self.statuses.due(&self.plan, &mut self.site, &self.executor);
+            self.executor.submit_background(writes);
+            self.status_due = later.then_some(now + STATUS_EVERY);
+            report::metrics(&self.plan, &self.site);
+        }
+        let events = self.site.events.due(now);
+        let events = events.into_iter().map(|write| (Target::Event, write));
+        self.executor.submit_background(events);
+        self.executor.dispatch(&mut self.site);
+    }
+
+    /// How long the loop may sleep if nothing comes.
+    fn sleep(&self) -> Duration {
+        let mut sleep = LONGEST_SLEEP;
+        let now = Instant::now();
+        let mut until = |at: Option<Instant>| {
+            if let Some(at) = at {
+                sleep = sleep.min(at.saturating_duration_since(now));
+            }
+        };
+        match self.mode {
+            Mode::Following => {}
+            Mode::Settling(tenure, None) => until(Some(tenure.writes_from)),
+            Mode::Settling(..) => {}
+            Mode::Leading => {
+                until(self.plan_due());
+                until(self.status_due);
+                until(Some(self.priority_class_due));
+                until(self.site.refusals.wake_at(self.site.instant));
+                until(self.executor.wait().map(|wait| now + wait));
+                until(self.site.events.wake_in().map(|wait| now + wait));
+            }
+        }
+        let mut wall = self.site.index.wake_at();
+        if self.mode == Mode::Leading {
+            wall = [wall, self.wake_at].into_iter().flatten().min();
+        }
+        if let Some(at) = wall {
+            sleep = sleep.min(at.since(super::site::wall_clock()));
+        }
+        // Moments are told in milliseconds: not to wake just before one.
+        sleep + Duration::from_millis(1)
+    }
+
+    /// Ends well: no new request begins, those under way are waited for a little, and the lease
+    /// is vacated.
+    async fn end(mut self, leadership: Leadership, elector: JoinHandle<()>) {
+        tracing::info!("Ending.");
+        self.executor.clear();
+        let deadline = tokio::time::sleep(SETTLE);
+        let mut deadline = std::pin::pin!(deadline);
+        while !self.executor.is_settled() {
+            tokio::select! {
+                () = &mut deadline => break,
+                ended = self.executor.next() => self.executor.take(ended, &mut self.site),
+            }
+        }
+        let how = if self.executor.is_settled() { Vacate::Settled } else { Vacate::Unsettled };
+        if leadership.vacate.send(how).await.is_ok() {
+            let _ = elector.await;
+        }
+    }
+}

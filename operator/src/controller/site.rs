@@ -1,0 +1,101 @@
+//! What the main loop knows: the picture, and what follows from it and is not told yet.
+
+use std::time::Instant;
+
+use daylight_planner::model::{self, Delta, Name};
+use daylight_planner::time::Timestamp;
+use rustc_hash::FxHashMap;
+
+use super::events::Events;
+use super::executor::refusals::Refusals;
+use super::metrics::Metrics;
+use crate::index::Index;
+
+/// The wall clock.
+pub fn wall_clock() -> Timestamp {
+    Timestamp(jiff::Timestamp::now().as_millisecond())
+}
+
+/// What the main loop knows.
+pub struct Site {
+    /// The picture.
+    pub index: Index,
+    /// What the index said for the planner, and the planner was not told yet.
+    pub deltas: Vec<Delta>,
+    /// What users are to be told.
+    pub events: Events,
+    /// What Prometheus sees.
+    pub metrics: Metrics,
+    /// Miners whose pods the API server does not take.
+    pub refusals: Refusals,
+    /// Now, by the wall clock and by the monotonic one.
+    pub now: Timestamp,
+    /// See `now`.
+    pub instant: Instant,
+    miners: FxHashMap<Name, model::Miner>,
+}
+
+impl Site {
+    /// Nothing is known yet.
+    pub fn new(events: Events, metrics: Metrics) -> Self {
+        let now = wall_clock();
+        Self {
+            index: Index::new(now),
+            deltas: Vec::new(),
+            events,
+            metrics,
+            refusals: Refusals::default(),
+            now,
+            instant: Instant::now(),
+            miners: FxHashMap::default(),
+        }
+    }
+
+    /// Looks at the clocks. Caps of refused miners that end in between are lifted.
+    pub fn tick(&mut self) {
+        let before = self.instant;
+        self.instant = Instant::now();
+        self.now = wall_clock();
+        for miner in self.refusals.lifted(before, self.instant) {
+            self.tell_again(&miner);
+        }
+    }
+
+    /// The planner is told of the miner once more, with the cap that holds now.
+    pub fn tell_again(&mut self, miner: &str) {
+        if let Some(miner) = self.miners.get(miner) {
+            self.deltas.push(Delta::Miner(miner.clone()));
+        }
+    }
+
+    /// Takes the deltas out, for the planner.
+    pub fn take_deltas(&mut self) -> Vec<Delta> {
+        let mut deltas = std::mem::take(&mut self.deltas);
+        for delta in &mut deltas {
+            match delta {
+                Delta::Miner(miner) => {
+                    self.miners.insert(miner.key.clone(), miner.clone());
+                    if let Some(cap) = self.refusals.cap(&miner.key, self.instant) {
+                        miner.replicas = miner.replicas.min(cap);
+                    }
+                }
+                Delta::MinerGone(key) => {
+                    self.miners.remove(key);
+                    self.refusals.forget(key);
+                }
+                _ => {}
+            }
+        }
+        deltas
+    }
+
+    /// Replicas of a miner that exist and have not ended.
+    pub fn held(&self, miner: &str) -> u32 {
+        let is_held = |pod: &&crate::index::slim::Pod| {
+            !pod.is_terminal()
+                && !pod.uid.is_empty()
+                && pod.lease.as_ref().is_some_and(|lease| *lease.miner == *miner)
+        };
+        self.index.all_pods().filter(is_held).count() as u32
+    }
+}

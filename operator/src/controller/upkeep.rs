@@ -1,0 +1,233 @@
+//! What has to be done beside the plan: AIJobs get their Jobs, move on as their pods do, and go
+//! when their time is over; miners' pods that have ended are removed.
+
+use std::time::Duration;
+
+use daylight_crds::{AiJob, AiJobState};
+use daylight_planner::explain::Plan;
+use daylight_planner::model::Name;
+use daylight_planner::time::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use rustc_hash::FxHashMap;
+
+use super::executor::lanes::Change;
+use super::executor::stage::Step;
+use crate::index::slim::{BatchJob, Phase};
+use crate::index::{Index, Leftover, Why};
+
+/// What has to be done, and when to look again.
+#[derive(Debug, Default)]
+pub struct Upkeep {
+    /// What has to be done now.
+    pub changes: Vec<Change>,
+    /// When more will have to be done, at the earliest.
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Upkeep {
+    /// What the picture asks for at `now`. Pods that failed by themselves stay for `failed_kept`.
+    pub fn of(index: &Index, plan: &Plan, now: Timestamp, failed_kept: Duration) -> Self {
+        let mut upkeep = Self::default();
+        let bound: FxHashMap<&Name, u32> =
+            plan.jobs.iter().map(|report| (&report.job, report.bound)).collect();
+        let mut jobs: Vec<_> = index.ai_jobs().collect();
+        jobs.sort_unstable_by_key(|(key, _)| *key);
+        for (key, job) in jobs {
+            let bound = bound.get(key).copied().unwrap_or(0);
+            upkeep.job(key, job, index.batch_job(key), bound, now);
+        }
+        for leftover in index.leftovers() {
+            upkeep.leftover(leftover, now, failed_kept);
+        }
+        upkeep
+    }
+
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+    }
+
+    fn job(
+        &mut self,
+        key: &Name,
+        job: &AiJob,
+        batch: Option<&BatchJob>,
+        bound: u32,
+        now: Timestamp,
+    ) {
+        if job.metadata.deletion_timestamp.is_some() {
+            return;
+        }
+        let uid = job.metadata.uid.as_deref().unwrap_or_default();
+        let state = job.status.as_ref().and_then(|status| status.state);
+        if matches!(state, Some(AiJobState::Succeeded | AiJobState::Failed)) {
+            self.finished(key, job, now);
+            return;
+        }
+        // One of another owner is in the way until it is gone; making ours says so.
+        let Some(batch) = batch.filter(|batch| *batch.owner == *uid) else {
+            if !matches!(state, None | Some(AiJobState::Queued | AiJobState::Reserved)) {
+                self.advance(key, Step::Queue);
+            }
+            self.changes.push(Change::MakeGang { job: key.clone() });
+            if state.is_none() {
+                self.advance(key, Step::Queue);
+            }
+            return;
+        };
+        if let Some(step) = next_step(job, state, batch, bound) {
+            self.advance(key, step);
+        }
+    }
+
+    fn advance(&mut self, key: &Name, step: Step) {
+        self.changes.push(Change::Advance { job: key.clone(), step });
+    }
+
+    fn finished(&mut self, key: &Name, job: &AiJob, now: Timestamp) {
+        let ended = job.status.as_ref().and_then(|status| status.finished_at.as_ref());
+        let (Some(Time(ended)), Some(kept)) = (ended, &job.spec.ttl_after_finished) else {
+            return;
+        };
+        let expires = Timestamp(ended.as_millisecond()) + kept.as_duration();
+        if expires <= now {
+            self.changes.push(Change::Expire { job: key.clone() });
+        } else {
+            self.wake(expires);
+        }
+    }
+
+    fn leftover(&mut self, leftover: Leftover<'_>, now: Timestamp, failed_kept: Duration) {
+        let Leftover { pod, why } = leftover;
+        if pod.deletion.is_some() {
+            return;
+        }
+        if why == Why::Ended && pod.phase == Phase::Failed {
+            let keep_until = pod.finished_at.unwrap_or(pod.created) + failed_kept;
+            if now < keep_until {
+                self.wake(keep_until);
+                return;
+            }
+        }
+        self.changes.push(Change::Remove { pod: pod.key.clone() });
+    }
+}
+
+/// How an AIJob moves on by what is seen of its Job and pods.
+fn next_step(job: &AiJob, state: Option<AiJobState>, batch: &BatchJob, bound: u32) -> Option<Step> {
+    if let Some(outcome) = &batch.outcome {
+        return Some(Step::Finish {
+            well: outcome.completed,
+            at: outcome.at,
+            word: outcome.reason.to_string(),
+            sentence: outcome.message.to_string(),
+        });
+    }
+    let external = job.spec.queue_name.is_some();
+    match state {
+        None => Some(Step::Queue),
+        Some(AiJobState::Queued | AiJobState::Reserved) if external && !batch.suspended => {
+            Some(Step::Start)
+        }
+        // Kueue took it back.
+        Some(AiJobState::Starting | AiJobState::Running) if external && batch.suspended => {
+            Some(Step::Queue)
+        }
+        // Workers that have ended already were bound before.
+        Some(AiJobState::Starting)
+            if bound + batch.succeeded + batch.failed >= job.spec.workers =>
+        {
+            Some(Step::Run)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::index::slim::Outcome;
+
+    fn job(queue: Option<&str>) -> AiJob {
+        serde_json::from_value(json!({
+            "apiVersion": "daylight.dev/v1alpha1", "kind": "AIJob",
+            "metadata": {"name": "llm", "namespace": "team-b", "uid": "77aa"},
+            "spec": {
+                "workers": 4, "activityClass": "ai-training", "queueName": queue,
+                "template": {"spec": {"containers": [{"name": "train"}]}},
+            },
+        }))
+        .unwrap()
+    }
+
+    fn batch(suspended: bool) -> BatchJob {
+        BatchJob { owner: "77aa".into(), suspended, ..BatchJob::default() }
+    }
+
+    #[test]
+    fn a_released_gang_runs_once_all_of_it_is_bound() {
+        let step = |bound, batch: &BatchJob| {
+            next_step(&job(None), Some(AiJobState::Starting), batch, bound)
+        };
+        assert_eq!(step(3, &batch(false)), None);
+        assert_eq!(step(4, &batch(false)), Some(Step::Run));
+        let quick = BatchJob { succeeded: 1, ..batch(false) };
+        assert_eq!(step(3, &quick), Some(Step::Run));
+    }
+
+    #[test]
+    fn with_kueue_the_state_follows_its_suspend() {
+        let step = |state, suspended| next_step(&job(Some("q")), Some(state), &batch(suspended), 0);
+        assert_eq!(step(AiJobState::Queued, true), None);
+        assert_eq!(step(AiJobState::Queued, false), Some(Step::Start));
+        assert_eq!(step(AiJobState::Running, true), Some(Step::Queue));
+    }
+
+    #[test]
+    fn a_job_that_ended_is_finished_whatever_it_was() {
+        let ended = BatchJob {
+            outcome: Some(Outcome {
+                completed: false,
+                at: None,
+                reason: "DeadlineExceeded".into(),
+                message: "It took too long.".into(),
+            }),
+            ..batch(false)
+        };
+        let step = next_step(&job(None), Some(AiJobState::Queued), &ended, 0).unwrap();
+        assert_eq!(step.state(), AiJobState::Failed);
+    }
+
+    #[test]
+    fn a_job_whose_batch_job_vanished_queues_again_with_a_new_one() {
+        let mut job = job(None);
+        job.status = serde_json::from_value(json!({"state": "Running"})).ok();
+        let mut upkeep = Upkeep::default();
+        upkeep.job(&"team-b/llm".into(), &job, None, 0, Timestamp(0));
+        assert!(matches!(
+            &upkeep.changes[..],
+            [Change::Advance { step: Step::Queue, .. }, Change::MakeGang { .. }]
+        ));
+    }
+
+    #[test]
+    fn a_finished_job_goes_when_its_time_is_over() {
+        let mut job = job(None);
+        job.spec.ttl_after_finished = Some("10m".parse().unwrap());
+        job.status = serde_json::from_value(
+            json!({"state": "Succeeded", "finishedAt": "2026-01-01T00:00:00Z"}),
+        )
+        .ok();
+        let end: jiff::Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
+        let at = Timestamp(end.as_millisecond());
+        let look = |now| {
+            let mut upkeep = Upkeep::default();
+            upkeep.job(&"team-b/llm".into(), &job, None, 0, now);
+            upkeep
+        };
+        let early = look(Timestamp(at.0 - 1));
+        assert_eq!((early.changes.len(), early.wake_at), (0, Some(at)));
+        assert!(matches!(&look(at).changes[..], [Change::Expire { .. }]));
+    }
+}

@@ -1,0 +1,20 @@
+//! Logs: text on a terminal, JSON otherwise; `RUST_LOG` says how much.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging to standard error: for a process that serves, from level INFO; for a command,
+/// from level WARN.
+pub fn start(serves: bool) {
+    let default = if serves { "info" } else { "warn" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let terminal = std::io::stderr().is_terminal();
+    // A second start, as in tests, changes nothing.
+    let _ = if terminal || !serves {
+        logs.with_ansi(terminal).with_target(false).try_init().map_err(drop)
+    } else {
+        logs.json().flatten_event(true).with_target(true).try_init().map_err(drop)
+    };
+}
