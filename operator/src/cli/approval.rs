@@ -1,5 +1,7 @@
 //! `daylight approve|reject|suspend|revoke`.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 use daylight_crds::{
     ActivityClass, Approval, ApprovalState, GpuPool, Registration, RegistrationState,
@@ -189,9 +191,10 @@ async fn decide(
         let state = format!("{:?}", approval.state).to_lowercase();
         let mut text = format!("Registration {registration} is {state} by {}.\n", approval.by);
         if let (Some(digest), Some(generation)) = (&approval.spec_digest, approval.generation) {
-            text.push_str(&format!(
-                "What was approved: generation {generation}, {digest}; an edit voids it.\n"
-            ));
+            let _ = writeln!(
+                text,
+                "What was approved: generation {generation}, {digest}; an edit voids it."
+            );
         }
         text
     })

@@ -124,5 +124,5 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Fai
             _ = interrupt.recv() => {}
         }
     };
-    run::run(config, settings, shutdown).await.map_err(|error| failed(&error))
+    Box::pin(run::run(config, settings, shutdown)).await.map_err(|error| failed(&error))
 }

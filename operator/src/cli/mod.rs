@@ -122,7 +122,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
 async fn dispatch(cli: Cli) -> Result<(), Failed> {
     let connection = cli.connection;
     match cli.command {
-        Command::Controller(flags) => controller::run(&connection, *flags).await,
+        Command::Controller(flags) => Box::pin(controller::run(&connection, *flags)).await,
         Command::Status(flags) => status::run(&connection, &flags).await,
         Command::Why(flags) => why::run(&connection, &flags).await,
         Command::Approve(flags) => approval::approve(&connection, &flags).await,

@@ -13,7 +13,7 @@ use crate::index::Index;
 use crate::index::watch::{self, Settings};
 
 /// How long the lists may take.
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_mins(1);
 /// How soon a kind that cannot be listed is given up: its watch asks again and again.
 const HOPELESS: Duration = Duration::from_secs(3);
 

@@ -1,5 +1,7 @@
 //! `daylight status`.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 use daylight_crds::MiningPolicy;
 use daylight_planner::explain::PoolGpus;
@@ -42,7 +44,7 @@ struct Status {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Pool {
-    pool: Name,
+    name: Name,
     policy: MiningPolicy,
     nodes: u32,
     gpus: PoolGpus,
@@ -112,7 +114,7 @@ fn gather(picture: &Picture, leader: Option<String>) -> Status {
             let pool = index.pool(&report.pool)?;
             let resource = &pool.spec.resource;
             Some(Pool {
-                pool: report.pool.clone(),
+                name: report.pool.clone(),
                 policy: pool.spec.mining.policy,
                 nodes: report.nodes,
                 gpus: report.gpus,
@@ -167,13 +169,15 @@ fn waiting(picture: &Picture) -> Vec<Waiting> {
 fn draw(status: &Status, most: usize, width: usize) -> String {
     let mut text = String::new();
     match &status.leader {
-        Some(leader) => text.push_str(&format!("Controller: {leader} leads.\n")),
+        Some(leader) => {
+            let _ = writeln!(text, "Controller: {leader} leads.");
+        }
         None => text.push_str(
             "Controller: none leads, so nothing is assigned; AI pods run and displace miners.\n",
         ),
     }
     if let Some(stop) = &status.emergency_stop {
-        text.push_str(&format!("EMERGENCY STOP {stop}\n"));
+        let _ = writeln!(text, "EMERGENCY STOP {stop}");
     }
     if status.pools.is_empty() {
         text.push_str("There is no GpuPool yet; examples/ has one to begin with.\n");
@@ -211,15 +215,16 @@ fn draw(status: &Status, most: usize, width: usize) -> String {
         text.push_str(&table(&["waiting", "why"], &rows));
     }
     for pool in &status.pools {
-        text.push_str(&format!("\n{}:", pool.pool));
+        let _ = write!(text, "\n{}:", pool.name);
         if pool.map.len() > most {
-            text.push_str(&format!(
-                " {} nodes; --map-nodes {} draws them.\n",
+            let _ = writeln!(
+                text,
+                " {} nodes; --map-nodes {} draws them.",
                 pool.map.len(),
                 pool.map.len()
-            ));
+            );
         } else {
-            text.push_str(&format!("   {}\n{}", Use::LEGEND, gpu_map::draw(&pool.map, width)));
+            let _ = write!(text, "   {}\n{}", Use::LEGEND, gpu_map::draw(&pool.map, width));
         }
     }
     text
@@ -227,7 +232,7 @@ fn draw(status: &Status, most: usize, width: usize) -> String {
 
 fn row(pool: &Pool) -> Vec<String> {
     let gpus = &pool.gpus;
-    let mut row = vec![pool.pool.to_string(), format!("{:?}", pool.policy)];
+    let mut row = vec![pool.name.to_string(), format!("{:?}", pool.policy)];
     let numbers = [
         pool.nodes,
         gpus.total,
@@ -280,7 +285,7 @@ mod tests {
             leader: Some("daylight-controller-0".into()),
             emergency_stop: None,
             pools: vec![Pool {
-                pool: "hall-1".into(),
+                name: "hall-1".into(),
                 policy: MiningPolicy::Fill,
                 nodes: 2,
                 gpus,

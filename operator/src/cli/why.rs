@@ -1,5 +1,7 @@
 //! `daylight why KIND NAME`.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
 use daylight_planner::explain::Reason;
@@ -87,7 +89,7 @@ fn text(explanation: &Explanation) -> String {
     let mut text = format!("{kind} {name}: {reason}\n");
     let mut line = |label: &str, value: &Option<String>| {
         if let Some(value) = value {
-            text.push_str(&format!("  {label:<10}{value}\n"));
+            let _ = writeln!(text, "  {label:<10}{value}");
         }
     };
     line("why", &Some(message.clone()));
@@ -207,6 +209,6 @@ async fn pod(client: &Client, connection: &Connection, name: &str) -> Result<Exp
     };
     let mut explanation = explained(report.reason.code(), report.reason.to_string());
     explanation.earliest =
-        report.reason.earliest().and_then(|at| crate::controller::executor::miner_pod::rfc3339(at));
+        report.reason.earliest().and_then(crate::controller::executor::miner_pod::rfc3339);
     Ok(explanation)
 }

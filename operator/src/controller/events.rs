@@ -4,6 +4,7 @@
 //! pods it concerns, and the next one of that kind follows ten seconds later at the earliest.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use daylight_planner::explain::{Reason, ReclaimReason};
@@ -228,7 +229,7 @@ fn from(miners: &BTreeMap<Name, u32>) -> String {
         most.iter().take(NAMED).map(|(miner, gpus)| format!("{miner} ({gpus})")).collect();
     let mut text = format!("miners {}", named.join(", "));
     if most.len() > NAMED {
-        text.push_str(&format!(" and {}", count((most.len() - NAMED) as u32, "other")));
+        let _ = write!(text, " and {}", count((most.len() - NAMED) as u32, "other"));
     }
     text
 }

@@ -361,9 +361,8 @@ impl Main {
             }
         };
         match self.mode {
-            Mode::Following => {}
+            Mode::Following | Mode::Settling(_, Some(_)) => {}
             Mode::Settling(tenure, None) => until(Some(tenure.writes_from)),
-            Mode::Settling(..) => {}
             Mode::Leading => {
                 until(self.plan_due());
                 until(self.status_due);

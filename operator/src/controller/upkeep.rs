@@ -1,4 +1,4 @@
-//! What has to be done beside the plan: AIJobs get their Jobs, move on as their pods do, and go
+//! What has to be done beside the plan: `AIJobs` get their Jobs, move on as their pods do, and go
 //! when their time is over; miners' pods that have ended are removed.
 
 use std::time::Duration;

@@ -24,44 +24,13 @@ impl Executor {
         self.busy.remove(&target);
         match (target, change) {
             (Target::Pod(key), Some(Change::Grant(grant))) => {
-                self.granted(&key, &grant, outcome, site);
+                granted(&key, &grant, outcome, site);
             }
             (Target::Pod(key), Some(change)) => self.ending(&key, &uid, &change, outcome, site),
             (Target::Job(key), Some(change)) => self.stepped(&key, &change, outcome, site),
             (Target::Status(kind, key), _) => written(kind, &key, outcome, site),
             (Target::PriorityClass, _) => self.priority_class_is(outcome),
             (Target::Event, _) | (_, None) => {}
-        }
-    }
-
-    fn granted(
-        &mut self,
-        key: &Name,
-        grant: &daylight_planner::explain::Grant,
-        outcome: Outcome,
-        site: &mut Site,
-    ) {
-        match outcome {
-            Outcome::Granted(pod) => {
-                let gpus = gpus_of(&pod);
-                site.index.assume_pod(*pod, site.now, &mut site.deltas);
-                if site.refusals.taken(&grant.miner) {
-                    site.tell_again(&grant.miner);
-                }
-                site.metrics.grants.with_label_values(&[&*grant.pool]).inc();
-                if let Some(subject) = miner_reference(site, &grant.miner) {
-                    let what = What::Granted { pool: grant.pool.clone() };
-                    site.events.note(&subject, what, gpus, None, site.instant);
-                }
-            }
-            // It may exist: it counts until the watch has shown that it does not.
-            Outcome::Unknown => {}
-            other => {
-                site.index.unforesee_pod(key, &mut site.deltas);
-                if let Outcome::Refused { message, .. } = other {
-                    refuse(&grant.miner, &message, site);
-                }
-            }
         }
     }
 
@@ -149,6 +118,36 @@ impl Executor {
                 self.no_grants = Some(message);
             }
             _ => {}
+        }
+    }
+}
+
+fn granted(
+    key: &Name,
+    grant: &daylight_planner::explain::Grant,
+    outcome: Outcome,
+    site: &mut Site,
+) {
+    match outcome {
+        Outcome::Granted(pod) => {
+            let gpus = gpus_of(&pod);
+            site.index.assume_pod(*pod, site.now, &mut site.deltas);
+            if site.refusals.taken(&grant.miner) {
+                site.tell_again(&grant.miner);
+            }
+            site.metrics.grants.with_label_values(&[&*grant.pool]).inc();
+            if let Some(subject) = miner_reference(site, &grant.miner) {
+                let what = What::Granted { pool: grant.pool.clone() };
+                site.events.note(&subject, what, gpus, None, site.instant);
+            }
+        }
+        // It may exist: it counts until the watch has shown that it does not.
+        Outcome::Unknown => {}
+        other => {
+            site.index.unforesee_pod(key, &mut site.deltas);
+            if let Outcome::Refused { message, .. } = other {
+                refuse(&grant.miner, &message, site);
+            }
         }
     }
 }

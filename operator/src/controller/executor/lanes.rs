@@ -104,7 +104,7 @@ impl Change {
 /// What is to be done and not begun. A new plan replaces all of it.
 #[derive(Debug, Default)]
 pub struct Lanes {
-    lanes: [VecDeque<Change>; LANES],
+    by_urgency: [VecDeque<Change>; LANES],
     /// Jobs whose reservation is not written yet, and the evictions that wait for that.
     reserving: FxHashMap<Name, Vec<Change>>,
     /// Takes turns between grants and removals, so that neither starves the other.
@@ -125,20 +125,20 @@ impl Lanes {
             if let Change::Reserve { job, .. } = &change {
                 self.reserving.entry(job.clone()).or_default();
             }
-            self.lanes[change.lane()].push_back(change);
+            self.by_urgency[change.lane()].push_back(change);
         }
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.lanes.iter_mut().for_each(VecDeque::clear);
+        self.by_urgency.iter_mut().for_each(VecDeque::clear);
         self.reserving.clear();
     }
 
     /// The most urgent change that can begin.
     pub fn pop(&mut self) -> Option<Change> {
         for lane in 0..3 {
-            while let Some(change) = self.lanes[lane].pop_front() {
+            while let Some(change) = self.by_urgency[lane].pop_front() {
                 if let Change::Evict { beneficiary: Some(job), .. } = &change
                     && let Some(waiting) = self.reserving.get_mut(job)
                 {
@@ -150,8 +150,8 @@ impl Lanes {
         }
         self.turn = !self.turn;
         let (first, second) = if self.turn { (3, 4) } else { (4, 3) };
-        let next = self.lanes[first].pop_front();
-        next.or_else(|| self.lanes[second].pop_front())
+        let next = self.by_urgency[first].pop_front();
+        next.or_else(|| self.by_urgency[second].pop_front())
     }
 
     /// The reservation of a job is written, or came to nothing: then nobody is evicted for it.
@@ -159,14 +159,14 @@ impl Lanes {
         if let Some(waiting) = self.reserving.remove(job)
             && written
         {
-            self.lanes[1].extend(waiting);
+            self.by_urgency[1].extend(waiting);
         }
     }
 
     /// How many changes wait.
     pub fn len(&self) -> usize {
         let waiting: usize = self.reserving.values().map(Vec::len).sum();
-        self.lanes.iter().map(VecDeque::len).sum::<usize>() + waiting
+        self.by_urgency.iter().map(VecDeque::len).sum::<usize>() + waiting
     }
 
     /// Whether none waits.
@@ -303,6 +303,6 @@ mod tests {
         };
         assert_eq!(begun(start), 10);
         assert_eq!(begun(start + Duration::from_millis(50)), 5);
-        assert_eq!(begun(start + Duration::from_secs(60)), 10);
+        assert_eq!(begun(start + Duration::from_mins(1)), 10);
     }
 }

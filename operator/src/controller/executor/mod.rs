@@ -82,7 +82,7 @@ pub struct Executor {
     running_background: JoinSet<Done>,
     busy: FxHashSet<Target>,
     reserving: FxHashSet<Name>,
-    /// AIJobs whose last change failed, and when it may be tried again.
+    /// `AIJobs` whose last change failed, and when it may be tried again.
     held_back: FxHashMap<Name, Instant>,
     /// Pods that are ending, why, and since when.
     reclaims: FxHashMap<Name, (ReclaimReason, Instant)>,

@@ -94,7 +94,7 @@ mod tests {
         assert!(!refusals.refused(&miner, "exceeded quota", 3, start));
         assert_eq!(refusals.cap(&miner, start), Some(3));
         let tried = start + FIRST;
-        assert_eq!(refusals.lifted(start, tried), [miner.clone()]);
+        assert_eq!(refusals.lifted(start, tried), std::slice::from_ref(&miner));
         assert_eq!(refusals.cap(&miner, tried), Some(4));
         assert!(refusals.refused(&miner, "exceeded quota", 3, tried));
         assert_eq!(refusals.cap(&miner, tried + FIRST), Some(3), "it doubles");

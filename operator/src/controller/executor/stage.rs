@@ -155,8 +155,8 @@ mod tests {
     fn walk(steps: &[Step]) -> Vec<AiJobStatus> {
         let mut job = job();
         let mut seen = Vec::new();
-        for (number, step) in steps.iter().enumerate() {
-            let now = Timestamp::from_seconds(1_700_000_000 + number as i64 * 60);
+        for (minute, step) in (0_i64..).zip(steps) {
+            let now = Timestamp::from_seconds(1_700_000_000 + minute * 60);
             let status = step.status(&job, now);
             job.status = Some(status.clone());
             seen.push(status);

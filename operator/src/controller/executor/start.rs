@@ -106,7 +106,7 @@ impl Executor {
         let foreseen = serde_json::from_slice(&write.body).ok()?;
         site.index.foresee_pod(foreseen, site.now, &mut site.deltas);
         let sender = self.sender.clone();
-        Started::new(target, "", perform::grant(sender, write, key.to_string()))
+        Some(Started::new(target, "", perform::grant(sender, write, key.to_string())))
     }
 
     fn start_eviction(
@@ -129,7 +129,7 @@ impl Executor {
         }
         let sender = self.sender.clone();
         let work = perform::evict(sender, key.to_string(), uid.to_string(), grace);
-        Started::new(target, &uid, work)
+        Some(Started::new(target, &uid, work))
     }
 
     fn start_removal(&mut self, key: &Name, site: &mut Site) -> Option<Started> {
@@ -144,7 +144,7 @@ impl Executor {
         }
         let sender = self.sender.clone();
         let work = perform::delete(sender, key.to_string(), uid.to_string(), None);
-        Started::new(target, &uid, work)
+        Some(Started::new(target, &uid, work))
     }
 
     fn start_gang(&mut self, key: &Name, site: &mut Site) -> Option<Started> {
@@ -159,13 +159,13 @@ impl Executor {
         let service = requests::create_service(namespace, &gang::service(&job));
         let batch = requests::create_job(namespace, &gang::batch_job(&job, pool, &resource));
         let sender = self.sender.clone();
-        Started::new(target, uid_of(&job), perform::make_gang(sender, service, batch))
+        Some(Started::new(target, uid_of(&job), perform::make_gang(sender, service, batch)))
     }
 
     fn start_expiry(&mut self, key: &Name, site: &mut Site) -> Option<Started> {
         let (target, job) = self.idle_job(key, site)?;
         let write = requests::delete_ai_job(key, uid_of(&job));
-        Started::new(target, uid_of(&job), perform::make(self.sender.clone(), write))
+        Some(Started::new(target, uid_of(&job), perform::make(self.sender.clone(), write)))
     }
 
     fn start_step(&mut self, key: &Name, step: &Step, site: &mut Site) -> Option<Started> {
@@ -188,7 +188,7 @@ impl Executor {
         }
         let status = step.status(&job, site.now);
         let write = requests::apply_status::<AiJob>(key, uid_of(&job), "daylight/queue", &status);
-        Started::new(target, uid_of(&job), perform::step(self.sender.clone(), patch, write))
+        Some(Started::new(target, uid_of(&job), perform::step(self.sender.clone(), patch, write)))
     }
 
     fn idle_job(&self, key: &Name, site: &Site) -> Option<(Target, std::sync::Arc<AiJob>)> {
@@ -214,8 +214,8 @@ impl Started {
         target: Target,
         uid: &str,
         work: impl Future<Output = Outcome> + Send + 'static,
-    ) -> Option<Self> {
-        Some(Self { target, uid: uid.into(), work: Box::pin(work) })
+    ) -> Self {
+        Self { target, uid: uid.into(), work: Box::pin(work) }
     }
 }
 

@@ -82,14 +82,14 @@ impl Pass<'_> {
         kind: Kind,
         key: &Name,
         object: &K,
-        seen: Option<S>,
+        seen: Option<&S>,
         wanted: &S,
         words: Option<Words<'_>>,
     ) where
         K: Resource<DynamicType = ()>,
         S: PartialEq + Serialize,
     {
-        if seen.as_ref() == Some(wanted) {
+        if seen == Some(wanted) {
             return;
         }
         let target = Target::Status(kind, key.clone());
@@ -121,14 +121,13 @@ impl Pass<'_> {
         for report in &plan.pools {
             let Some(pool) = self.site.index.pool(&report.pool).cloned() else { continue };
             let wanted = pool::status(&pool, report, self.site.now);
-            let seen = pool.status.clone();
             let words = Words {
-                seen: seen.as_ref().and_then(|status| status.reason.as_deref()),
+                seen: pool.status.as_ref().and_then(|status| status.reason.as_deref()),
                 wanted: wanted.reason.as_deref(),
                 sentence: wanted.message.as_deref(),
                 warning: wanted.conditions.iter().any(|one| one.status != "True"),
             };
-            let seen = pool.status.clone();
+            let seen = pool.status.as_ref();
             self.compare::<GpuPool, _>(
                 Kind::GpuPool,
                 &report.pool,
@@ -160,7 +159,7 @@ impl Pass<'_> {
                 Kind::Registration,
                 key,
                 &object,
-                seen,
+                seen.as_ref(),
                 &wanted,
                 Some(words),
             );
@@ -187,7 +186,7 @@ impl Pass<'_> {
             let members = members.get(&*key).copied().unwrap_or_default();
             let problem = self.site.index.problem(Kind::ActivityClass, &key).map(str::to_owned);
             let wanted = class::status(&object, members, problem.as_deref(), self.site.now);
-            let seen = object.status.clone();
+            let seen = object.status.as_ref();
             self.compare::<ActivityClass, _>(
                 Kind::ActivityClass,
                 &key,
@@ -218,7 +217,7 @@ impl Pass<'_> {
                 sentence: wanted.message.as_deref(),
                 warning: false,
             };
-            let seen = object.status.clone();
+            let seen = object.status.as_ref();
             self.compare::<Miner, _>(Kind::Miner, key, &object, seen, &wanted, Some(words));
         }
     }
@@ -247,7 +246,14 @@ impl Pass<'_> {
                 warning: false,
             };
             let seen = object.status.as_ref().map(explained);
-            self.compare::<AiJob, _>(Kind::AiJob, key, &object, seen, &wanted, Some(words));
+            self.compare::<AiJob, _>(
+                Kind::AiJob,
+                key,
+                &object,
+                seen.as_ref(),
+                &wanted,
+                Some(words),
+            );
         }
     }
 }

@@ -17,12 +17,11 @@ pub(super) fn status(pool: &GpuPool, report: &PoolReport, now: Timestamp) -> Gpu
         }
         _ => None,
     };
-    let ready = match wrong {
-        Some(reason) => conditions.make(CONDITION_READY, false, &reason.into()),
-        None => {
-            let accepted = Why::new("Accepted", "The pool is acted upon as its spec says.");
-            conditions.make(CONDITION_READY, true, &accepted)
-        }
+    let ready = if let Some(reason) = wrong {
+        conditions.make(CONDITION_READY, false, &reason.into())
+    } else {
+        let accepted = Why::new("Accepted", "The pool is acted upon as its spec says.");
+        conditions.make(CONDITION_READY, true, &accepted)
     };
     let planned = match report.mining {
         Reason::Observing { would_mine } => report.gpus.mining + would_mine,
