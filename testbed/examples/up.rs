@@ -32,6 +32,7 @@ async fn up(nodes: usize) -> Result<()> {
     for (variable, value) in control_plane.environment() {
         println!("export {variable}={}", value.display());
     }
+    println!("export PATH={}:$PATH", control_plane.tools().display());
     println!("\nLogs are in {}. Ctrl-C ends it.", control_plane.directory().join("logs").display());
     let _ = tokio::signal::ctrl_c().await;
     control_plane.stop().await;

@@ -87,7 +87,7 @@ impl Programs {
 }
 
 /// Runs its arguments and waits for them; ends them when standard input does.
-const UNTIL_STDIN_CLOSES: &str = r#"
+pub(crate) const UNTIL_STDIN_CLOSES: &str = r#"
 exec 3<&0
 "$@" <&3 3<&- &
 server=$!
@@ -298,6 +298,10 @@ fn run(sources: &Path, arguments: &[OsString], mut each: impl FnMut(&str)) -> Re
     Ok(text.unwrap_or_default())
 }
 
+/// The share of the time that is over, as a power of the share of the packages
+/// that are compiled. Measured.
+const LATER_IS_LARGER: f64 = 1.6;
+
 /// Says on standard error how far the build is: on one line of a terminal, or
 /// a line every ten seconds elsewhere.
 struct Progress {
@@ -317,12 +321,14 @@ impl Progress {
 
     fn compiled(&mut self, compiled: usize, total: usize) {
         let elapsed = self.begun.elapsed();
+        let done = compiled as f64 / total.max(1) as f64;
         let left = if compiled >= total {
             ", linking".to_owned()
         } else if compiled > 200 {
-            let rest =
-                elapsed.as_secs_f64() / compiled as f64 * total.saturating_sub(compiled) as f64;
-            format!(", about {} left", minutes(Duration::from_secs_f64(rest)))
+            // The later packages are the larger ones.
+            let in_all = elapsed.as_secs_f64() / done.powf(LATER_IS_LARGER);
+            let left = Duration::from_secs_f64(in_all).saturating_sub(elapsed);
+            format!(", about {} left", minutes(left))
         } else {
             String::new()
         };

@@ -96,6 +96,13 @@ impl ControlPlane {
 
     async fn start_once(options: &Options, programs: &Programs) -> Result<Self> {
         let scratch = Scratch::new()?;
+        if let Programs::Binary(binary) = programs {
+            let tools = scratch.directory("bin")?;
+            for tool in ["kubectl", "helm"] {
+                let link = tools.join(tool);
+                std::os::unix::fs::symlink(binary, &link).map_err(Error::io("linking", &link))?;
+            }
+        }
         let ports = Ports::choose()?;
         let files = Files::new(&scratch, &ports)?;
         let client = client(&files.admin).await?;
@@ -215,8 +222,17 @@ impl ControlPlane {
         succeeded("helm", said, &output)
     }
 
-    /// Sets what kubectl, helm and programs that read `KUBECONFIG` need to
-    /// work on this control plane, and nothing of the user's.
+    /// A directory with `kubectl` and `helm` in it, to put on a `PATH`. With
+    /// `KUBEBUILDER_ASSETS` it is that one, and has no helm.
+    pub fn tools(&self) -> PathBuf {
+        match &self.programs {
+            Programs::Assets(directory) => directory.clone(),
+            Programs::Binary(_) => self.directory().join("bin"),
+        }
+    }
+
+    /// The environment in which kubectl, helm and programs that read
+    /// `KUBECONFIG` work on this control plane, and nothing of the user's.
     pub fn environment(&self) -> Vec<(&'static str, PathBuf)> {
         let directory = self.directory();
         vec![

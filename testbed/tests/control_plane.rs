@@ -311,6 +311,21 @@ async fn kubectl_and_helm_run(control_plane: &ControlPlane) -> Outcome {
         control_plane.kubectl_ok(["get", "configmap", "missing"]).await.expect_err("a refusal");
     assert!(error.to_string().contains("`kubectl get configmap missing` failed"), "{error}");
 
+    // A plugin is found on the PATH, by way of the kubectl that is there.
+    let plugin = control_plane.directory().join("kubectl-hello");
+    std::fs::write(&plugin, "#!/bin/sh\nkubectl get configmap applied -o name\n")?;
+    std::fs::set_permissions(&plugin, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let inherited = std::env::var_os("PATH").unwrap_or_default();
+    let path = [control_plane.tools(), control_plane.directory().to_owned()]
+        .into_iter()
+        .chain(std::env::split_paths(&inherited));
+    let output = Command::new(control_plane.tools().join("kubectl"))
+        .arg("hello")
+        .envs(control_plane.environment())
+        .env("PATH", std::env::join_paths(path)?)
+        .output()?;
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "configmap/applied\n", "{output:?}");
+
     let charts = control_plane.directory().join("charts");
     std::fs::create_dir_all(charts.join("small/templates"))?;
     std::fs::write(
