@@ -72,6 +72,7 @@ mod nodes;
 mod options;
 mod process;
 mod scratch;
+pub mod story;
 
 pub use binary::{Programs, build};
 pub use component::Component;

@@ -1,0 +1,171 @@
+//! `cargo demo`: the main job on a real control plane, told as it happens.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use daylight_testbed::story::{self, Cluster, Stopped, Told};
+use daylight_testbed::{ControlPlane, Nodes, Options};
+
+const USAGE: &str = "\
+Plays Daylight's main job on a real Kubernetes control plane with 40 simulated
+nodes of 8 GPUs, and says what happens and how long it takes.
+
+Usage: cargo demo [-- OPTIONS]
+
+  --keep               leave the cluster and the controller up, and say how to reach them
+  --kubeconfig FILE    play on that cluster instead; it needs nodes labelled
+                       nvidia.com/gpu.present=true with 160 nvidia.com/gpu or more that
+                       run or simulate the pods of examples/
+  -h, --help           print this
+
+The first run builds Kubernetes from source, which takes some minutes.
+";
+
+struct Arguments {
+    keep: bool,
+    kubeconfig: Option<PathBuf>,
+}
+
+fn arguments() -> Result<Option<Arguments>, String> {
+    let mut parsed = Arguments { keep: false, kubeconfig: None };
+    let mut given = std::env::args().skip(1);
+    while let Some(argument) = given.next() {
+        match argument.as_str() {
+            "--keep" => parsed.keep = true,
+            "--kubeconfig" => {
+                let file = given.next().ok_or("--kubeconfig needs a file")?;
+                parsed.kubeconfig = Some(file.into());
+            }
+            "-h" | "--help" => return Ok(None),
+            other => return Err(format!("{other:?} is no option; see --help")),
+        }
+    }
+    Ok(Some(parsed))
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("demo: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match demo(&arguments).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn repository() -> Told<PathBuf> {
+    let testbed = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let parent = testbed.parent().filter(|path| path.join("examples").is_dir());
+    parent.map(Path::to_owned).ok_or_else(|| stopped("crds/ and examples/ are not beside testbed/"))
+}
+
+fn stopped(sentence: impl Into<String>) -> Stopped {
+    Stopped::new(sentence)
+}
+
+/// Builds `daylight` with the cargo that runs this, and says where it is.
+fn build(repository: &Path) -> Told<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(repository).args(["build", "--package", "daylight", "--bin", "daylight"]);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    let output = command
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|error| stopped(format!("cargo cannot be run: {error}")))?;
+    if !output.status.success() {
+        return Err(stopped("building daylight failed; see above"));
+    }
+    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+    let built = messages.lines().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let executable = message["executable"].as_str()?;
+        (message["target"]["name"] == "daylight").then(|| PathBuf::from(executable))
+    });
+    built.last().ok_or_else(|| stopped("cargo did not say where it put daylight"))
+}
+
+async fn demo(arguments: &Arguments) -> Told<bool> {
+    let repository = repository()?;
+    println!("Building daylight ...");
+    let daylight = build(&repository)?;
+    let logs = tempfile::Builder::new()
+        .prefix("daylight-demo-")
+        .tempdir()
+        .map_err(|error| stopped(format!("no temporary directory: {error}")))?;
+    let log = logs.path().join("controller.log");
+
+    if let Some(kubeconfig) = &arguments.kubeconfig {
+        let cluster = Cluster::existing(kubeconfig, &daylight).await?;
+        return tell(&cluster, &repository, &log, None, arguments.keep).await;
+    }
+    let start = Instant::now();
+    let control_plane = ControlPlane::start(Options::full()).await?;
+    println!("A Kubernetes control plane is up after {}.", story::seconds(start.elapsed()));
+    let start = Instant::now();
+    control_plane.create_nodes(&Nodes::new(40).label("nvidia.com/gpu.present", "true")).await?;
+    println!("40 nodes of 8 GPUs are ready after {}.", story::seconds(start.elapsed()));
+    let cluster = Cluster::of_testbed(&control_plane, &daylight)?;
+    let held =
+        tell(&cluster, &repository, &log, Some(control_plane.kubeconfig()), arguments.keep).await;
+    control_plane.stop().await;
+    held
+}
+
+async fn tell(
+    cluster: &Cluster,
+    repository: &Path,
+    log: &Path,
+    kubeconfig: Option<&Path>,
+    keep: bool,
+) -> Told<bool> {
+    let colours = std::io::stdout().is_terminal();
+    let mut say = |line: &str| {
+        let coloured = colours.then(|| {
+            let green = line.replacen("  ok: ", "  \u{1b}[32mok\u{1b}[0m: ", 1);
+            green.replacen("DID NOT HOLD", "\u{1b}[31mDID NOT HOLD\u{1b}[0m", 1)
+        });
+        println!("{}", coloured.as_deref().unwrap_or(line));
+    };
+    let played = tokio::select! {
+        played = story::play(cluster, repository, log, &mut say) => played,
+        _ = tokio::signal::ctrl_c() => Err(stopped("interrupted")),
+    };
+    let (steps, operator) = match played {
+        Ok(told) => told,
+        Err(error) => {
+            if let Ok(log) = std::fs::read_to_string(log) {
+                let last: Vec<_> = log.lines().rev().take(10).collect();
+                last.into_iter().rev().for_each(|line| eprintln!("controller: {line}"));
+            }
+            return Err(error);
+        }
+    };
+    println!("\n{}", story::table(&steps));
+    if keep {
+        if let Some(kubeconfig) = kubeconfig {
+            println!("\nThe cluster stays up. In another shell:\n");
+            println!("export KUBECONFIG={}", kubeconfig.display());
+        }
+        println!("curl http://{}/metrics", operator.address());
+        println!("The controller's log is {}. Ctrl-C ends it all.", log.display());
+        let _ = tokio::signal::ctrl_c().await;
+    }
+    operator.stop().await?;
+    Ok(steps.iter().all(|step| step.held))
+}

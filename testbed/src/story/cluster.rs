@@ -1,0 +1,174 @@
+//! The cluster that a story plays on, and the programs that play in it.
+
+use std::ffi::OsStr;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::process::{Child, Command};
+
+use crate::binary::UNTIL_STDIN_CLOSES;
+use crate::story::{Stopped, Told};
+use crate::{ControlPlane, Programs};
+
+/// A cluster, and the `daylight` binary to run on it.
+pub struct Cluster {
+    kubeconfig: PathBuf,
+    client: Client,
+    programs: Programs,
+    daylight: PathBuf,
+}
+
+impl Cluster {
+    /// A control plane of the testbed.
+    pub fn of_testbed(control_plane: &ControlPlane, daylight: &Path) -> Told<Self> {
+        Ok(Self {
+            kubeconfig: control_plane.kubeconfig().to_owned(),
+            client: control_plane.client(),
+            programs: Programs::find([crate::Component::Kwok])?,
+            daylight: daylight.to_owned(),
+        })
+    }
+
+    /// Any other cluster, with nodes that have GPUs.
+    pub async fn existing(kubeconfig: &Path, daylight: &Path) -> Told<Self> {
+        let unusable = |error: &dyn std::error::Error| {
+            Stopped::new(format!("{} cannot be used: {error}", kubeconfig.display()))
+        };
+        let file = Kubeconfig::read_from(kubeconfig).map_err(|error| unusable(&error))?;
+        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+            .await
+            .map_err(|error| unusable(&error))?;
+        Ok(Self {
+            kubeconfig: kubeconfig.to_owned(),
+            client: Client::try_from(config).map_err(|error| unusable(&error))?,
+            programs: Programs::find([crate::Component::Kwok])?,
+            daylight: daylight.to_owned(),
+        })
+    }
+
+    /// A client with the rights of the kubeconfig.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Runs kubectl, which must succeed, and returns what it printed.
+    pub async fn kubectl<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Told<String> {
+        let command = Command::from(self.programs.tool("kubectl")?);
+        self.run("kubectl", command, arguments).await
+    }
+
+    /// Runs `daylight`, which must succeed, and returns what it printed.
+    pub async fn daylight<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Told<String> {
+        self.run("daylight", Command::new(&self.daylight), arguments).await
+    }
+
+    async fn run<S: AsRef<OsStr>>(
+        &self,
+        program: &str,
+        mut command: Command,
+        arguments: &[S],
+    ) -> Told<String> {
+        let output = command
+            .args(arguments)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBERC", "off")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|error| Stopped::new(format!("{program} cannot be run: {error}")))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let arguments: Vec<_> =
+            arguments.iter().map(|argument| argument.as_ref().to_string_lossy()).collect();
+        Err(Stopped::new(format!(
+            "`{program} {}` failed: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        )))
+    }
+
+    /// Starts `daylight controller`, and waits until it is ready.
+    pub async fn start_operator(&self, log: &Path) -> Told<Operator> {
+        let failed = |error: std::io::Error| {
+            Stopped::new(format!("{} cannot be run: {error}", self.daylight.display()))
+        };
+        let file = std::fs::File::options().create(true).append(true).open(log).map_err(failed)?;
+        let address = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .map_err(failed)?;
+        let child = Command::new("/bin/sh")
+            .args(["-c", UNTIL_STDIN_CLOSES, "sh"])
+            .arg(&self.daylight)
+            .args(["controller", "--listen", &address.to_string()])
+            .env("KUBECONFIG", &self.kubeconfig)
+            .stdin(Stdio::piped())
+            .stdout(file.try_clone().map_err(failed)?)
+            .stderr(file)
+            .process_group(0)
+            .spawn()
+            .map_err(failed)?;
+        let mut operator = Operator { child, address: address.to_string(), log: log.to_owned() };
+        operator.ready().await?;
+        Ok(operator)
+    }
+}
+
+/// A running controller. It ends when this is dropped, and also when this
+/// process is gone: its standard input closes then.
+#[derive(Debug)]
+pub struct Operator {
+    child: Child,
+    address: String,
+    log: PathBuf,
+}
+
+impl Operator {
+    /// Where its metrics and probes are served.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    async fn ready(&mut self) -> Told<()> {
+        for _ in 0..600 {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+                let last: Vec<_> = log.lines().rev().take(5).collect();
+                return Err(Stopped::new(format!(
+                    "the controller ended ({status}); its last words: {}",
+                    last.into_iter().rev().collect::<Vec<_>>().join("\n")
+                )));
+            }
+            if get(&self.address, "/readyz").await.is_some_and(|answer| answer.contains(" 200 ")) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Err(Stopped::new(format!(
+            "the controller was not ready within a minute; see {}",
+            self.log.display()
+        )))
+    }
+
+    /// Ends it in good order, as SIGTERM does.
+    pub async fn stop(mut self) -> Told<()> {
+        drop(self.child.stdin.take());
+        let ended = tokio::time::timeout(Duration::from_secs(10), self.child.wait()).await;
+        ended.map(|_| ()).map_err(|_| Stopped::new("the controller did not end within 10 s"))
+    }
+}
+
+/// A GET over plain HTTP/1.0; the whole answer, headers included.
+pub(crate) async fn get(address: &str, path: &str) -> Option<String> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
+}
