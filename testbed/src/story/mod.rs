@@ -19,7 +19,7 @@ pub use observer::{Observer, Owner, Picture, Seen};
 const POOL: &str = "frankfurt";
 const MINER: &str = "tenant-a/kaspa";
 /// How long a step may take before the story counts as failed.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Why a story could not go on: one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -362,7 +362,8 @@ impl Story<'_> {
         let took = self.observer.until(LIMIT, |picture| picture.held_by_miners() == 0).await;
         let why = self.reason("miner", MINER, "EmergencyStop").await?;
         let ai = self.observer.picture().running_of("pretrain") == 8;
-        self.step("emergency stop ends all mining, AI goes on", took, why, took.is_some() && ai);
+        let held = took.is_some() && ai && why.contains("The demonstration says so");
+        self.step("emergency stop ends all mining, AI goes on", took, why, held);
         self.cluster.daylight(&["resume"]).await?;
         self.refill().await;
         Ok(())
