@@ -215,6 +215,7 @@ pub enum Reason {
     NothingWanted,
     Stopping { replicas: u32 },
     WaitingForIdleGpus { gpus: u32 },
+    KeptForPods { gpus: u32 },
     NoNodeFits { gpus: u32 },
     IdleDelay { until: Timestamp },
     Quarantined { until: Timestamp },
@@ -228,6 +229,8 @@ pub enum Reason {
     GangBackoff { until: Timestamp },
     External,
     SchedulerDecides,
+    SchedulerFirst { until: Timestamp },
+    RoomKept,
     NotPreempting,
 }
 
@@ -310,6 +313,7 @@ impl Reason {
             Self::NothingWanted => "NothingWanted",
             Self::Stopping { .. } => "Stopping",
             Self::WaitingForIdleGpus { .. } => "WaitingForIdleGpus",
+            Self::KeptForPods { .. } => "KeptForPods",
             Self::NoNodeFits { .. } => "NoNodeFits",
             Self::IdleDelay { .. } => "IdleDelay",
             Self::Quarantined { .. } => "Quarantined",
@@ -322,6 +326,8 @@ impl Reason {
             Self::GangBackoff { .. } => "GangBackoff",
             Self::External => "External",
             Self::SchedulerDecides => "SchedulerDecides",
+            Self::SchedulerFirst { .. } => "SchedulerFirst",
+            Self::RoomKept => "RoomKept",
             Self::NotPreempting => "NotPreempting",
         }
     }
@@ -334,7 +340,8 @@ impl Reason {
             Self::NotYetValid { from, .. } => Some(*from),
             Self::IdleDelay { until }
             | Self::Quarantined { until }
-            | Self::GangBackoff { until } => Some(*until),
+            | Self::GangBackoff { until }
+            | Self::SchedulerFirst { until } => Some(*until),
             _ => None,
         }
     }
@@ -475,6 +482,11 @@ impl fmt::Display for Reason {
             Self::WaitingForIdleGpus { gpus } => {
                 write!(f, "No node has {} idle.", plural(*gpus, "GPU"))
             }
+            Self::KeptForPods { gpus } => write!(
+                f,
+                "kube-scheduler is about to place pods on {}.",
+                plural(*gpus, "idle GPU")
+            ),
             Self::NoNodeFits { gpus } => write!(
                 f,
                 "Nodes have {} idle, but not the CPU, memory or pod slots beside.",
@@ -514,7 +526,7 @@ impl fmt::Display for Reason {
                 "Starting now could delay job {job}, which is first in the queue; a shorter maxRunTime may help."
             ),
             Self::NoNodeLargeEnough { gpus } => {
-                write!(f, "No node of the pool has {} for one worker.", plural(*gpus, "GPU"))
+                write!(f, "No node has {} for one pod.", plural(*gpus, "GPU"))
             }
             Self::GangBackoff { until } => write!(
                 f,
@@ -523,6 +535,14 @@ impl fmt::Display for Reason {
             ),
             Self::External => write!(f, "Another queue decides when it starts."),
             Self::SchedulerDecides => write!(f, "kube-scheduler makes room for it."),
+            Self::SchedulerFirst { until } => write!(
+                f,
+                "It never preempts; from {} on miners make room for it, unless kube-scheduler finds some before.",
+                At(*until)
+            ),
+            Self::RoomKept => {
+                write!(f, "What it asks for is free and kept for it; kube-scheduler binds it.")
+            }
             Self::NotPreempting => write!(
                 f,
                 "It has preemptionPolicy Never and filters that are not evaluated here, so nothing is displaced for it."

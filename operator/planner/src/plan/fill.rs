@@ -302,9 +302,10 @@ impl Run<'_> {
             return Err(Refusal::Contested(Reason::WaitingForIdleGpus { gpus }));
         }
         if row.sums.free < gpus + headroom + arriving {
-            let reason = match headroom {
-                0 => Reason::WaitingForIdleGpus { gpus },
-                gpus => Reason::Headroom { pool: name, gpus },
+            let reason = if row.sums.free < gpus + headroom {
+                Reason::Headroom { pool: name, gpus: headroom }
+            } else {
+                Reason::KeptForPods { gpus: arriving }
             };
             return Err(Refusal::Contested(reason));
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use crate::explain::{Action, Plan, ReclaimReason};
+use crate::explain::{Action, Plan, Reason, ReclaimReason};
 use crate::model::{JobState, Name, Role};
 use crate::state::table::Id;
 use crate::state::{JobRow, MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow, RoleIds, State};
@@ -22,6 +22,7 @@ mod reclaim;
 mod report;
 mod shadow;
 mod standing;
+mod waiting_pods;
 
 use fill::Outcome;
 use queue::Queue;
@@ -39,6 +40,7 @@ pub(crate) struct Run<'a> {
     owners: FxHashMap<Name, OwnerStanding>,
     outcomes: FxHashMap<Id<MinerRow>, Outcome>,
     queue: Queue,
+    pod_reasons: FxHashMap<Id<PodRow>, Reason>,
     /// GPUs that change hands between miners, by pool.
     rebalanced: FxHashMap<Id<PoolRow>, u32>,
     /// The name of pods that are granted in this run and do not exist yet.
@@ -66,6 +68,7 @@ impl<'a> Run<'a> {
             owners: FxHashMap::default(),
             outcomes: FxHashMap::default(),
             queue: Queue::default(),
+            pod_reasons: FxHashMap::default(),
             rebalanced: FxHashMap::default(),
             unnamed: Arc::from(""),
         }

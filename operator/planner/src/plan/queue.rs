@@ -6,10 +6,7 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::explain::{Action, Reason};
-use crate::model::{
-    ClassAssignment, Job, JobState, MiningPolicy, Name, Placement, Preemption, Queueing, Role,
-    Shape,
-};
+use crate::model::{ClassAssignment, Job, JobState, MiningPolicy, Name, Placement, Queueing};
 use crate::plan::Run;
 use crate::plan::gang::{Gang, Placed};
 use crate::plan::shadow::Shadow;
@@ -22,10 +19,6 @@ use crate::time::Timestamp;
 /// time, up to the longest.
 const BACKOFF: Duration = Duration::from_secs(10);
 const LONGEST_BACKOFF: Duration = Duration::from_mins(10);
-
-/// How long kube-scheduler has for a pod that never preempts, before miners
-/// are displaced for it.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the queue came to.
 #[derive(Default)]
@@ -472,53 +465,6 @@ impl Run<'_> {
                 workers,
             })
             .collect()
-    }
-
-    /// Makes room for pods that kube-scheduler makes none for.
-    pub(super) fn serve_waiting_pods(&mut self) {
-        for (key, id) in self.state.waiting.clone() {
-            let pod = &self.state.pods[id].pod;
-            let Role::Other { preemption: Preemption::ByDaylight { allowed_nodes }, .. } =
-                &pod.role
-            else {
-                continue;
-            };
-            if pod.nominated.is_some() || pod.deleting {
-                continue;
-            }
-            if self.now < pod.created + PATIENCE {
-                let at = pod.created + PATIENCE;
-                self.wake(at);
-                continue;
-            }
-            let [(resource, gpus)] = pod.gpus.as_slice() else {
-                continue;
-            };
-            let (resource, gpus) = (resource.clone(), *gpus);
-            let shape = Shape { gpus, cpu_milli: pod.cpu_milli, memory: pod.memory };
-            let allowed: Option<FxHashSet<_>> = allowed_nodes
-                .as_ref()
-                .map(|nodes| nodes.iter().filter_map(|node| self.state.nodes.find(node)).collect());
-            let pools: Vec<_> = self.state.pools_by_name.values().copied().collect();
-            let placed = pools.into_iter().find_map(|pool| {
-                let object = self.state.pools[pool].object.as_ref()?;
-                if object.resource != resource || object.policy == MiningPolicy::Observe {
-                    return None;
-                }
-                let allowed = allowed.as_ref();
-                let resource = &resource;
-                self.place(&Gang { pool, resource, shape, workers: 1, allowed, bound: None })
-            });
-            let Some(&(node, _)) = placed.as_ref().and_then(|placed| placed.nodes.first()) else {
-                continue;
-            };
-            let bucket =
-                self.state.host(node, &resource).map(super::super::state::host::Host::bucket);
-            let short = bucket.map_or(0, |bucket| gpus.saturating_sub(bucket.free + bucket.coming));
-            self.nominate(id, node);
-            let need = self.need_beside(node, short);
-            self.displace(node, &resource, need, Some(&key));
-        }
     }
 }
 

@@ -271,6 +271,13 @@ impl Run<'_> {
         }
     }
 
+    /// Whether CPU, memory and pod slots suffice on a node for all that is
+    /// promised there, those that are stopping not gone yet.
+    pub(super) fn is_roomy(&self, node: Id<NodeRow>) -> bool {
+        let room = self.state.room(node) - self.state.nodes[node].used.draining;
+        room.covers(&Amounts::default())
+    }
+
     /// Stops miners on a node so that AI gets what it needs there.
     pub(super) fn displace(
         &mut self,

@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 use crate::explain::{
     JobReport, MinerReport, PodReport, PoolGpus, PoolReport, Reason, RegistrationReport,
 };
-use crate::model::{JobState, Preemption, Role};
+use crate::model::JobState;
 use crate::plan::Run;
 use crate::plan::standing::Mode;
 use crate::state::PoolRow;
@@ -145,23 +145,12 @@ impl Run<'_> {
         reports
     }
 
-    pub(super) fn report_waiting_pods(&self) -> Vec<PodReport> {
-        let report = |(key, &id): (&crate::model::Name, &Id<_>)| {
-            let pod = &self.state.pods[id].pod;
-            let reason = match &pod.role {
-                Role::Other { preemption: Preemption::Never, .. } => Reason::NotPreempting,
-                Role::Other { preemption: Preemption::ByDaylight { .. }, .. } => {
-                    let gpus = pod.gpus.iter().map(|(_, count)| count).sum();
-                    if self.state.pods[id].nominated.is_some() {
-                        Reason::WaitingForDrain { gpus }
-                    } else {
-                        Reason::WaitingForCapacity { gpus, available: 0, at: None }
-                    }
-                }
-                _ => Reason::SchedulerDecides,
-            };
-            PodReport { pod: key.clone(), reason }
-        };
-        self.state.waiting.iter().map(report).collect()
+    pub(super) fn report_waiting_pods(&mut self) -> Vec<PodReport> {
+        let mut reports = Vec::with_capacity(self.state.waiting.len());
+        for (key, id) in &self.state.waiting {
+            let reason = self.pod_reasons.remove(id).unwrap_or(Reason::SchedulerDecides);
+            reports.push(PodReport { pod: key.clone(), reason });
+        }
+        reports
     }
 }

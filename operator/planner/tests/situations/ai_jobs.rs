@@ -109,7 +109,7 @@ fn a_worker_larger_than_any_node_is_told_so() {
     pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/huge: NoNodeLargeEnough. No node of the pool has 8 GPUs for one worker.
+    job ml/huge: NoNodeLargeEnough. No node has 8 GPUs for one pod.
     look again in 183 days
     ");
 }

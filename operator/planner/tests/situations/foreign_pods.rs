@@ -28,7 +28,7 @@ fn idle_gpus_are_withheld_from_miners_while_a_pod_is_pending() {
     grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (2 of 4): KeptForPods. kube-scheduler is about to place pods on 2 idle GPUs.
     pod web/chat: SchedulerDecides. kube-scheduler makes room for it.
     look again at 12:00:30
     ");
@@ -62,7 +62,7 @@ fn a_never_preempting_pod_is_served_after_5_s() {
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (4 of 4): Running. All of it runs.
-    pod web/chat: WaitingForCapacity. Asks for 2 GPUs; 0 can be had now, miners' GPUs included.
+    pod web/chat: SchedulerFirst. It never preempts; from 2026-07-01T12:00:05Z on miners make room for it, unless kube-scheduler finds some before.
     look again at 12:00:05
     ");
     site.wait(seconds(5));
@@ -80,7 +80,7 @@ fn a_never_preempting_pod_is_served_after_5_s() {
     pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
-    pod web/chat: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    pod web/chat: RoomKept. What it asks for is free and kept for it; kube-scheduler binds it.
     look again in 183 days
     ");
     site.edit_pod("web/chat", |pod| pod.node = Some("node-1".into()));
@@ -134,7 +134,7 @@ fn a_never_preempting_pod_that_fits_nowhere_is_told_so() {
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (4 of 4): Running. All of it runs.
-    pod web/chat: WaitingForCapacity. Asks for 4 GPUs; 0 can be had now, miners' GPUs included.
+    pod web/chat: NoNodeLargeEnough. No node has 4 GPUs for one pod.
     look again at 12:00:30
     ");
 }
@@ -151,7 +151,7 @@ fn a_never_preempting_pod_gets_a_pod_slot_too() {
     pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (1 of 2, 1 stopping): Stopping. 1 replica is stopping; then it is started again where GPUs are idle.
-    pod web/chat: WaitingForDrain. Waits for miners to leave 1 GPU.
+    pod web/chat: WaitingForDrain. Waits for miners to leave CPU, memory or a pod slot.
     look again in 183 days
     ");
 }
@@ -183,7 +183,7 @@ fn workers_of_a_kueue_job_are_demand_like_any_other_pod() {
     grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (2 of 4): KeptForPods. kube-scheduler is about to place pods on 2 idle GPUs.
     job ml/queued: External. Another queue decides when it starts.
     pod ml/queued-0: SchedulerDecides. kube-scheduler makes room for it.
     look again at 12:00:30
@@ -205,7 +205,7 @@ fn unbound_workers_of_a_job_that_is_gone_are_demand_too() {
     grant acme/hash on node-1 (h100) slot 2, stops within 10s, ends in 183 days
     pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (3 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (3 of 4): KeptForPods. kube-scheduler is about to place pods on 1 idle GPU.
     pod ml/train-1: SchedulerDecides. kube-scheduler makes room for it.
     look again at 12:00:30
     ");

@@ -1,0 +1,103 @@
+//! Pods that Daylight did not make and that wait for GPUs. Most are left to
+//! kube-scheduler, which preempts miners for them; for those that never
+//! preempt, Daylight makes room.
+
+use std::time::Duration;
+
+use rustc_hash::FxHashSet;
+
+use crate::explain::Reason;
+use crate::model::{MiningPolicy, Name, Pod, Preemption, Role, Shape};
+use crate::plan::Run;
+use crate::plan::gang::Gang;
+use crate::state::PodRow;
+use crate::state::table::Id;
+
+/// How long kube-scheduler has for a pod that never preempts, before miners
+/// are displaced for it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Run<'_> {
+    /// Makes room for pods that kube-scheduler makes none for, the oldest
+    /// first, and says of each waiting pod what it waits for.
+    pub(super) fn serve_waiting_pods(&mut self) {
+        let mut waiting: Vec<_> = self.state.waiting.values().copied().collect();
+        waiting.sort_by_cached_key(|&id| {
+            let pod = &self.state.pods[id].pod;
+            (pod.created, pod.key.clone())
+        });
+        for id in waiting {
+            let pod = self.state.pods[id].pod.clone();
+            let reason = self.serve_pod(id, &pod);
+            self.pod_reasons.insert(id, reason);
+        }
+    }
+
+    fn serve_pod(&mut self, id: Id<PodRow>, pod: &Pod) -> Reason {
+        let allowed = match &pod.role {
+            Role::Other { preemption: Preemption::Never, .. } => return Reason::NotPreempting,
+            Role::Other { preemption: Preemption::ByDaylight { allowed_nodes }, .. } => {
+                allowed_nodes.as_ref()
+            }
+            _ => return Reason::SchedulerDecides,
+        };
+        if pod.nominated.is_some() || pod.deleting {
+            return Reason::SchedulerDecides;
+        }
+        let until = pod.created + PATIENCE;
+        if self.now < until {
+            self.wake(until);
+            return Reason::SchedulerFirst { until };
+        }
+        let [(resource, gpus)] = pod.gpus.as_slice() else {
+            return Reason::NotPreempting;
+        };
+        let gpus = *gpus;
+        let shape = Shape { gpus, cpu_milli: pod.cpu_milli, memory: pod.memory };
+        let allowed: Option<FxHashSet<_>> = allowed
+            .map(|nodes| nodes.iter().filter_map(|node| self.state.nodes.find(node)).collect());
+        let pools: Vec<_> = self.state.pools_by_name.values().copied().collect();
+        let placed = pools.into_iter().find_map(|pool| {
+            let object = self.state.pools[pool].object.as_ref()?;
+            if object.resource != *resource || object.policy == MiningPolicy::Observe {
+                return None;
+            }
+            let allowed = allowed.as_ref();
+            self.place(&Gang { pool, resource, shape, workers: 1, allowed, bound: None })
+        });
+        let Some(&(node, _)) = placed.as_ref().and_then(|placed| placed.nodes.first()) else {
+            return self.no_room(resource, gpus);
+        };
+        let Some(bucket) = self.state.host(node, resource).map(|host| host.bucket()) else {
+            return Reason::SchedulerDecides;
+        };
+        self.nominate(id, node);
+        let short = gpus.saturating_sub(bucket.free + bucket.coming);
+        let need = self.need_beside(node, short);
+        self.displace(node, resource, need, Some(&pod.key));
+        let awaited = gpus.saturating_sub(bucket.free);
+        if awaited == 0 && self.is_roomy(node) {
+            Reason::RoomKept
+        } else {
+            Reason::WaitingForDrain { gpus: awaited }
+        }
+    }
+
+    fn no_room(&self, resource: &Name, gpus: u32) -> Reason {
+        let (mut largest, mut available) = (0, 0);
+        for &pool in self.state.pools_by_name.values() {
+            let row = &self.state.pools[pool];
+            if row.object.as_ref().is_some_and(|pool| pool.resource == *resource) {
+                let sizes = row.buckets.allocatable.keys().next_back();
+                largest = largest.max(sizes.copied().unwrap_or_default());
+                let buckets = row.buckets.open.keys().map(|bucket| bucket.available());
+                available = available.max(buckets.max().unwrap_or_default());
+            }
+        }
+        if largest < gpus {
+            Reason::NoNodeLargeEnough { gpus }
+        } else {
+            Reason::WaitingForCapacity { gpus, available, at: None }
+        }
+    }
+}
