@@ -76,8 +76,10 @@ impl Run<'_> {
             }
         }
         reserved.sort_by_cached_key(|&id| job_order(self.state, id));
+        let mut given_up = FxHashSet::default();
         for id in reserved {
             if !self.keep_reservation(id) {
+                given_up.insert(id);
                 queued.push(id);
             }
         }
@@ -85,6 +87,18 @@ impl Run<'_> {
         for id in queued {
             let reason = self.serve_queued(id);
             self.queue.reasons.insert(id, reason);
+            if given_up.contains(&id) {
+                self.give_up(id);
+            }
+        }
+    }
+
+    /// Says of a job that it lost its reservation, unless it found another.
+    fn give_up(&mut self, id: Id<JobRow>) {
+        let Some(job) = &self.state.jobs[id].object else { return };
+        if matches!(job.state, JobState::Queued { .. }) {
+            let (job, placement) = (job.key.clone(), Vec::new());
+            self.actions.push(Action::Reserve { job, placement, displaced: 0 });
         }
     }
 
@@ -121,6 +135,11 @@ impl Run<'_> {
         let JobState::Reserved { placement, attempts } = &job.state else {
             return true;
         };
+        let (attempts, suspended_at) = (*attempts, None);
+        if self.admissible(&job).is_err() {
+            self.set_job_state(id, JobState::Queued { attempts, suspended_at });
+            return false;
+        }
         let mut kept = Vec::new();
         for Placement { node, workers } in placement {
             let possible = self
@@ -137,22 +156,25 @@ impl Run<'_> {
             if self.is_free(id, &job) {
                 self.release(id, &job, kept);
             } else {
-                self.explain_drain(id);
+                self.explain_drain(id, &job);
             }
             return true;
         }
         // Some of it is lost: keep the rest, find the missing workers elsewhere.
-        let attempts = *attempts;
         self.set_job_state(id, JobState::Reserved { placement: kept.clone(), attempts });
-        let missing = Job { workers: job.workers.saturating_sub(held), ..job.clone() };
-        let pools = self.candidate_pools(&job);
+        // A gang stays within one pool.
+        let home = kept.first().and_then(|kept| {
+            let node = self.state.nodes.find(&kept.node)?;
+            self.state.host(node, &job.resource).map(|host| host.pool)
+        });
+        let pools = home.map_or_else(|| self.candidate_pools(&job), |home| vec![home]);
         let allowed = self.allowed_nodes(&job);
         let found = pools.into_iter().find_map(|pool| {
             self.place(&Gang {
                 pool,
                 resource: &job.resource,
                 shape: job.shape,
-                workers: missing.workers,
+                workers: job.workers.saturating_sub(held),
                 allowed: allowed.as_ref(),
                 bound: None,
             })
@@ -162,12 +184,6 @@ impl Run<'_> {
             self.reserve_or_release(id, &job, placement, placed.displaced);
             return true;
         }
-        let suspended_at = None;
-        self.actions.push(Action::Reserve {
-            job: job.key.clone(),
-            placement: Vec::new(),
-            displaced: 0,
-        });
         self.set_job_state(id, JobState::Queued { attempts, suspended_at });
         false
     }
@@ -212,14 +228,23 @@ impl Run<'_> {
         before
     }
 
+    /// The GPUs that must be idle on a node before a job's workers can have
+    /// theirs there, and how many of them are the job's.
+    fn needed(&self, node: Id<NodeRow>, id: Id<JobRow>, job: &Job) -> (i64, i64) {
+        let holds = self.state.nodes[node].holds.iter();
+        let own: u32 = holds.filter(|hold| hold.job == id).map(|hold| hold.workers).sum();
+        let own = i64::from(own * job.shape.gpus);
+        (i64::from(self.promised_before(node, id, job).gpus) + own, own)
+    }
+
     /// Whether all that a job reserved is free now.
     fn is_free(&self, id: Id<JobRow>, job: &Job) -> bool {
         self.state.jobs[id].holds.iter().all(|&node| {
             let row = &self.state.nodes[node];
             let own = row.holds.iter().filter(|hold| hold.job == id).map(|hold| hold.workers);
             let workers: u32 = own.sum();
+            let (need, _) = self.needed(node, id, job);
             let before = self.promised_before(node, id, job);
-            let need = i64::from(before.gpus + job.shape.gpus * workers);
             let idle = self
                 .state
                 .host(node, &job.resource)
@@ -233,14 +258,14 @@ impl Run<'_> {
         })
     }
 
-    fn explain_drain(&mut self, id: Id<JobRow>) {
-        let holds = &self.state.jobs[id].holds;
-        let resource = self.state.jobs[id].object.as_ref().map(|job| job.resource.clone());
-        let miners = holds.iter().map(|&node| {
-            let host = resource.as_ref().and_then(|resource| self.state.host(node, resource));
-            host.map_or(0, |host| (host.claimed() - host.idle()).clamp(0, host.claimed()) as u32)
+    fn explain_drain(&mut self, id: Id<JobRow>, job: &Job) {
+        let awaited = self.state.jobs[id].holds.iter().map(|&node| {
+            let (need, own) = self.needed(node, id, job);
+            let host = self.state.host(node, &job.resource);
+            let idle = host.map_or(0, super::super::state::host::Host::idle);
+            (need - idle).clamp(0, own) as u32
         });
-        let reason = Reason::WaitingForDrain { gpus: miners.sum() };
+        let reason = Reason::WaitingForDrain { gpus: awaited.sum() };
         self.queue.reasons.insert(id, reason);
     }
 
@@ -259,9 +284,9 @@ impl Run<'_> {
         if self.is_free(id, job) {
             self.release(id, job, placement);
         } else {
+            self.explain_drain(id, job);
             let job = job.key.clone();
             self.actions.push(Action::Reserve { job, placement, displaced });
-            self.explain_drain(id);
         }
     }
 

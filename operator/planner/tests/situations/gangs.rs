@@ -262,14 +262,15 @@ fn a_job_whose_class_is_taken_off_the_list_loses_its_reservation() {
     site.act();
     site.put(class("ai-training", ClassAssignment::Prohibited, 0));
     assert_snapshot!(site.act(), @"
+    give up the reservation for ml/train
     pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 2, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
-    job ml/train: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    job ml/train: ClassProhibited. ActivityClass ai-training is prohibited.
     look again in 183 days
     ");
     site.drained();
-    assert_snapshot!(site.actions(), @"release ml/train: node-1");
+    assert_snapshot!(site.actions(), @"grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days");
 }
 
 #[test]
@@ -289,7 +290,7 @@ fn two_gangs_share_a_node_and_neither_waits_for_the_other() {
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 4, 4 stopping): Stopping. 4 replicas are stopping; then they are started again where GPUs are idle.
     job ml/first: WaitingForDrain. Waits for miners to leave 2 GPUs.
-    job ml/second: WaitingForDrain. Waits for miners to leave 4 GPUs.
+    job ml/second: WaitingForDrain. Waits for miners to leave 2 GPUs.
     look again in 183 days
     ");
     // The first two of four miners have gone.
