@@ -10,7 +10,7 @@ use crate::plan::standing::Mode;
 use crate::plan::{Run, lease};
 use crate::state::host::Amounts;
 use crate::state::table::Id;
-use crate::state::{MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow};
+use crate::state::{Hold, MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow};
 use crate::time::Timestamp;
 
 /// How long a node's GPUs may be gone before its miners are stopped: a restart
@@ -247,17 +247,37 @@ impl Run<'_> {
     /// Stops the miners that stand in the way of reservations.
     pub(super) fn reclaim_for_reservations(&mut self) {
         for (_, node) in self.state.short.iter().copied().collect::<Vec<_>>() {
-            let row = &self.state.nodes[node];
-            let jobs = row.holds.iter().filter(|hold| hold.reserved).map(|hold| hold.job);
-            let first = jobs.min_by_key(|&job| job_order(self.state, job));
-            let beneficiary = first.map(|job| self.state.jobs.name(job).clone());
             for index in 0..self.state.nodes[node].hosts.len() {
                 let host = &self.state.nodes[node].hosts[index];
                 let (short, resource) = (host.short(), host.resource.clone());
                 let need = self.need_beside(node, short);
-                self.displace(node, &resource, need, beneficiary.as_ref());
+                let beneficiaries = self.beneficiaries(node, &resource, short);
+                self.displace(node, &resource, need, &beneficiaries);
             }
         }
+    }
+
+    /// The jobs that the last `short` GPUs reserved on a node are for, in their
+    /// order, each with how many.
+    fn beneficiaries(&self, node: Id<NodeRow>, resource: &str, short: u32) -> Vec<(Name, u32)> {
+        let holds = self.state.nodes[node].holds.iter().filter(|hold| hold.reserved);
+        let mut holds: Vec<_> = holds.collect();
+        holds.sort_by_cached_key(|hold| job_order(self.state, hold.job));
+        let gpus = |hold: &Hold| match *hold.resource == *resource {
+            true => hold.shape.gpus * hold.workers,
+            false => 0,
+        };
+        let mut left = short;
+        let mut beneficiaries = Vec::new();
+        for hold in holds.into_iter().rev() {
+            let taken = gpus(hold).min(left);
+            left -= taken;
+            if taken > 0 || short == 0 {
+                beneficiaries.push((self.state.jobs.name(hold.job).clone(), taken));
+            }
+        }
+        beneficiaries.reverse();
+        beneficiaries
     }
 
     /// What miners must free on a node: so many GPUs, and CPU, memory and pod
@@ -284,7 +304,7 @@ impl Run<'_> {
         node: Id<NodeRow>,
         resource: &str,
         need: Shape,
-        beneficiary: Option<&Name>,
+        beneficiaries: &[(Name, u32)],
     ) {
         if need == Shape::default() && self.state.room(node).pods >= 0 {
             return;
@@ -301,8 +321,18 @@ impl Run<'_> {
         } else {
             self.victims(node, resource, need).unwrap_or_else(|| self.miners_on(node))
         };
+        let mut beneficiaries = beneficiaries.iter();
+        let (mut beneficiary, mut given) = (beneficiaries.next(), 0);
         for pod in victims {
-            self.evict(pod, ReclaimReason::AiDemand, beneficiary);
+            if let Some((_, gpus)) = beneficiary
+                && given >= *gpus
+                && beneficiaries.len() > 0
+            {
+                beneficiary = beneficiaries.next();
+                given = 0;
+            }
+            given += self.state.pods[pod].gpus();
+            self.evict(pod, ReclaimReason::AiDemand, beneficiary.map(|(name, _)| name));
         }
     }
 

@@ -74,7 +74,7 @@ impl Run<'_> {
         self.nominate(id, node);
         let short = gpus.saturating_sub(bucket.free + bucket.coming);
         let need = self.need_beside(node, short);
-        self.displace(node, resource, need, Some(&pod.key));
+        self.displace(node, resource, need, &[(pod.key.clone(), gpus)]);
         let awaited = gpus.saturating_sub(bucket.free);
         if awaited == 0 && self.is_roomy(node) {
             Reason::RoomKept

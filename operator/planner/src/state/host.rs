@@ -272,10 +272,12 @@ impl Host {
         }
     }
 
-    /// How many more miner GPUs must stop so that every reserved GPU can be had.
+    /// How many more miner GPUs must stop so that every reserved GPU can be
+    /// had, beside those that are expected to be taken. For the latter
+    /// kube-scheduler makes room itself.
     pub(crate) fn short(&self) -> u32 {
-        (i64::from(self.reserved) - self.idle() - i64::from(self.draining))
-            .clamp(0, i64::from(self.mining)) as u32
+        let coming = self.idle() + i64::from(self.draining) - i64::from(self.expected);
+        (i64::from(self.reserved) - coming.max(0)).clamp(0, i64::from(self.mining)) as u32
     }
 
     pub(crate) fn file(&self) -> Filed {

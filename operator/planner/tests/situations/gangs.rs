@@ -284,8 +284,8 @@ fn two_gangs_share_a_node_and_neither_waits_for_the_other() {
     reserve for ml/second: node-1, displacing 2 miners
     evict acme/hash-node-1-0 within 10s: AiDemand of ml/first
     evict acme/hash-node-1-1 within 10s: AiDemand of ml/first
-    evict acme/hash-node-1-2 within 10s: AiDemand of ml/first
-    evict acme/hash-node-1-3 within 10s: AiDemand of ml/first
+    evict acme/hash-node-1-2 within 10s: AiDemand of ml/second
+    evict acme/hash-node-1-3 within 10s: AiDemand of ml/second
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 4, 4 stopping): Stopping. 4 replicas are stopping; then they are started again where GPUs are idle.
@@ -301,6 +301,26 @@ fn two_gangs_share_a_node_and_neither_waits_for_the_other() {
     pool h100 (4 GPUs: 2 AI, 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 4, 2 stopping): WaitingForIdleGpus. No node has 1 GPU idle.
+    job ml/first: Starting. 0 of 1 worker bound to nodes.
+    job ml/second: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    look again at 12:01:00
+    ");
+}
+
+#[test]
+fn beside_a_gang_that_is_starting_the_next_clears_gpus_of_its_own() {
+    let mut site = Site::of(1, 4, 2);
+    site.settle();
+    site.put(job("ml/first", 1, 2));
+    site.act();
+    site.put(job("ml/second", 1, 2).but(|job| job.created = NOON + seconds(1)));
+    assert_snapshot!(site.act(), @"
+    reserve for ml/second: node-1, displacing 2 miners
+    evict acme/hash-node-1-0 within 10s: AiDemand of ml/second
+    evict acme/hash-node-1-1 within 10s: AiDemand of ml/second
+    pool h100 (4 GPUs: 2 AI, 2 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 2, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
     job ml/first: Starting. 0 of 1 worker bound to nodes.
     job ml/second: WaitingForDrain. Waits for miners to leave 2 GPUs.
     look again at 12:01:00
