@@ -482,11 +482,9 @@ impl fmt::Display for Reason {
             Self::WaitingForIdleGpus { gpus } => {
                 write!(f, "No node has {} idle.", plural(*gpus, "GPU"))
             }
-            Self::KeptForPods { gpus } => write!(
-                f,
-                "kube-scheduler is about to place pods on {}.",
-                plural(*gpus, "idle GPU")
-            ),
+            Self::KeptForPods { gpus } => {
+                write!(f, "kube-scheduler is about to place pods on {}.", plural(*gpus, "idle GPU"))
+            }
             Self::NoNodeFits { gpus } => write!(
                 f,
                 "Nodes have {} idle, but not the CPU, memory or pod slots beside.",

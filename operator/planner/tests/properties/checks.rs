@@ -293,7 +293,11 @@ pub(crate) fn explanations(after: &World, plan: &Plan) -> Check {
 pub(crate) fn no_idle_gpu_for_a_waiting_miner(world: &World, plan: &Plan) -> Check {
     // Where the plan keeps room for a waiting pod is not told; such plans are
     // not judged here.
-    if plan.waiting_pods.iter().any(|pod| matches!(pod.reason, Reason::WaitingForDrain { .. })) {
+    if plan
+        .waiting_pods
+        .iter()
+        .any(|pod| matches!(pod.reason, Reason::WaitingForDrain { .. } | Reason::RoomKept))
+    {
         return Ok(());
     }
     for report in &plan.miners {
