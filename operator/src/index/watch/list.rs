@@ -2,14 +2,16 @@
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 
-/// A page of a list, whose items are not read yet.
+use super::lenient::Lenient;
+
+/// A page of a list, as it is read.
 #[derive(Deserialize)]
-struct Page<'a> {
+#[serde(bound = "T: DeserializeOwned")]
+struct Page<T> {
     metadata: Metadata,
-    #[serde(borrow, default)]
-    items: Option<Vec<&'a RawValue>>,
+    #[serde(default)]
+    items: Option<Vec<Lenient<T>>>,
 }
 
 #[derive(Deserialize)]
@@ -28,33 +30,14 @@ pub(super) struct Read<T> {
     pub(super) items: Vec<T>,
 }
 
-/// Reads a page. An item that cannot be read is logged and left out: one
-/// malformed object must not hide all others.
+/// Reads a page.
 pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<Read<T>, serde_json::Error> {
-    let page: Page<'_> = serde_json::from_str(text)?;
-    let items = page
-        .items
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(|item| match serde_json::from_str(item.get()) {
-            Ok(item) => Some(item),
-            Err(error) => {
-                tracing::error!(%error, item = beginning(item.get()), "an object cannot be read");
-                None
-            }
-        })
-        .collect();
+    let page: Page<T> = serde_json::from_str(text)?;
     Ok(Read {
         version: page.metadata.resource_version.parse().unwrap_or(0),
         next: page.metadata.next.filter(|token| !token.is_empty()),
-        items,
+        items: page.items.unwrap_or_default().into_iter().filter_map(|item| item.0).collect(),
     })
-}
-
-/// Enough of an object to find it by.
-fn beginning(text: &str) -> &str {
-    let end = (0..=300.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    &text[..end]
 }
 
 #[cfg(test)]

@@ -8,8 +8,12 @@
 //! not installed are asked for until it is.
 
 mod backoff;
+mod lenient;
+mod line;
 mod list;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -3,15 +3,18 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _};
+use axum::http::HeaderValue;
+use axum::http::header::ACCEPT_ENCODING;
+use futures::{AsyncBufReadExt as _, Stream, StreamExt as _};
 use kube::Client;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, WatchParams};
 use kube::core::Request;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::backoff::Backoff;
+use super::line::{self, Line};
 use super::{Settings, list};
 use crate::index::event::{Change, Event, Round, Trouble};
 use crate::index::store::Stored;
@@ -215,42 +218,44 @@ where
             send_initial_events: streams,
             ..WatchParams::default()
         };
-        let request = Request::new(&self.source.path)
+        let mut request = Request::new(&self.source.path)
             .watch(&params, version)
             .map_err(|error| End::Failed(Trouble::Other(error.to_string())))?;
-        let opened = timeout(self.settings.answer, self.client.request_events::<T>(request));
-        let stream =
-            opened.await.map_err(|_| unanswered())?.map_err(|error| match end_of(&error) {
-                End::Failed(Trouble::Other(_)) if streams && is_rejection(&error) => {
-                    End::NotStreamed
-                }
-                end => end,
-            })?;
+        // Since 1.37 a server may compress each event by itself, which kube's
+        // decompression takes for the end of the stream.
+        let identity = HeaderValue::from_static("identity");
+        request.headers_mut().insert(ACCEPT_ENCODING, identity);
+        let opened = timeout(self.settings.answer, self.client.request_stream(request));
+        let stream = opened.await.map_err(|_| unanswered())?;
+        let stream = stream.map_err(|error| match end_of(&error) {
+            End::Failed(Trouble::Other(_)) if streams && is_rejection(&error) => End::NotStreamed,
+            end => end,
+        })?;
         if streams {
             self.tell(to, Change::Listing).await?;
         } else if self.trouble.take().is_some() {
             self.tell(to, Change::Resumed).await?;
         }
-        self.pass_on(stream, listing, to, rounds).await
+        self.pass_on(stream.lines(), listing, to, rounds).await
     }
 
     async fn pass_on(
         &mut self,
-        stream: impl Stream<Item = kube::Result<WatchEvent<T>>>,
+        lines: impl Stream<Item = std::io::Result<String>>,
         mut listing: Option<Round>,
         to: &mpsc::Sender<Event>,
         rounds: &mut watch::Receiver<u64>,
     ) -> Result<(), End> {
-        let mut stream = pin!(stream);
+        let mut lines = pin!(lines);
         loop {
             let next = tokio::select! {
-                next = timeout(self.settings.silence, stream.next()) => next,
+                next = timeout(self.settings.silence, lines.next()) => next,
                 changed = rounds.changed() => match changed {
                     Ok(()) => return Err(End::Relist),
                     Err(_) => return Err(End::Over),
                 },
             };
-            let event = match next {
+            let text = match next {
                 // A server that ignores the wish for a list never says that it is complete.
                 Err(_) if listing.is_some() => return Err(End::NotStreamed),
                 Err(_) => return Err(unanswered()),
@@ -258,53 +263,41 @@ where
                     return Err(End::Failed(Trouble::Other("the list broke off".to_owned())));
                 }
                 Ok(None) => return Err(End::Closed),
-                Ok(Some(Err(kube::Error::SerdeError(error)))) => {
-                    tracing::error!(path = self.source.path, %error, "an object cannot be read");
-                    continue;
+                Ok(Some(Err(error))) => {
+                    return Err(End::Failed(Trouble::Other(error.to_string())));
                 }
-                Ok(Some(Err(error))) => return Err(end_of(&error)),
-                Ok(Some(Ok(event))) => event,
+                Ok(Some(Ok(text))) => text,
             };
-            let change = match event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) if listing.is_some() => {
-                    Change::Item(Box::new(object))
-                }
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+            let line: Line<T> = line::read(&text).map_err(|error| {
+                End::Failed(Trouble::Other(format!("an event cannot be read: {error}")))
+            })?;
+            let change = match line {
+                Line::Unreadable => continue,
+                Line::Error(status) => return Err(end_of(&kube::Error::Api(status))),
+                Line::Put(object) if listing.is_some() => Change::Item(Box::new(object)),
+                Line::Put(object) => {
                     self.place = Some(object.version());
                     Change::Applied(Box::new(object))
                 }
-                WatchEvent::Deleted(object) => {
+                Line::Deleted(object) => {
                     if listing.is_none() {
                         self.place = Some(object.version());
                     }
                     Change::Deleted(Box::new(object))
                 }
-                WatchEvent::Bookmark(bookmark) => {
-                    let version = bookmark.metadata.resource_version.parse().unwrap_or(0);
-                    let complete = bookmark
-                        .metadata
-                        .annotations
-                        .get("k8s.io/initial-events-end")
-                        .is_some_and(|value| value == "true");
-                    match listing.take() {
-                        Some(round) if complete => {
-                            self.place = Some(version);
-                            self.trouble = None;
-                            Change::Listed { version, round }
-                        }
-                        Some(round) => {
-                            listing = Some(round);
-                            continue;
-                        }
-                        None => {
-                            self.place = Some(version);
-                            Change::Progress(version)
-                        }
+                Line::Bookmark { version, complete } => match listing {
+                    Some(round) if complete => {
+                        listing = None;
+                        self.place = Some(version);
+                        self.trouble = None;
+                        Change::Listed { version, round }
                     }
-                }
-                WatchEvent::Error(status) => {
-                    return Err(end_of(&kube::Error::Api(status)));
-                }
+                    Some(_) => continue,
+                    None => {
+                        self.place = Some(version);
+                        Change::Progress(version)
+                    }
+                },
             };
             // A place that is no number cannot be gone on from.
             if self.place == Some(0) {
