@@ -216,6 +216,7 @@ pub enum Reason {
     Stopping { replicas: u32 },
     WaitingForIdleGpus { gpus: u32 },
     KeptForPods { gpus: u32 },
+    NodesClosed { gpus: u32 },
     NoNodeFits { gpus: u32 },
     IdleDelay { until: Timestamp },
     Quarantined { until: Timestamp },
@@ -314,6 +315,7 @@ impl Reason {
             Self::Stopping { .. } => "Stopping",
             Self::WaitingForIdleGpus { .. } => "WaitingForIdleGpus",
             Self::KeptForPods { .. } => "KeptForPods",
+            Self::NodesClosed { .. } => "NodesClosed",
             Self::NoNodeFits { .. } => "NoNodeFits",
             Self::IdleDelay { .. } => "IdleDelay",
             Self::Quarantined { .. } => "Quarantined",
@@ -485,6 +487,11 @@ impl fmt::Display for Reason {
             Self::KeptForPods { gpus } => {
                 write!(f, "kube-scheduler is about to place pods on {}.", plural(*gpus, "idle GPU"))
             }
+            Self::NodesClosed { gpus } => write!(
+                f,
+                "Nodes have {} idle, but are closed to mining: an autoscaler manages them, they lost GPUs, or they are kept clear for AI.",
+                plural(*gpus, "GPU")
+            ),
             Self::NoNodeFits { gpus } => write!(
                 f,
                 "Nodes have {} idle, but not the CPU, memory or pod slots beside.",

@@ -379,8 +379,8 @@ impl Run<'_> {
         let search = searches.by_shape.entry((pool, shape)).or_default();
         let others = granted - search.own;
         if search.over && search.others == others {
-            let idle = Reason::WaitingForIdleGpus { gpus: shape.gpus };
-            return Err(search.skipped.clone().unwrap_or(idle));
+            let reason = search.skipped.clone();
+            return Err(reason.unwrap_or_else(|| self.none_idle(pool, shape.gpus)));
         }
         if let Some(node) = search.current {
             match self.takes(node, pool, &shape) {
@@ -419,8 +419,8 @@ impl Run<'_> {
             if search.after.is_none() || search.others == others {
                 search.over = true;
                 search.others = others;
-                let idle = Reason::WaitingForIdleGpus { gpus: shape.gpus };
-                let reason = search.skipped.clone().unwrap_or(idle);
+                let reason = search.skipped.clone();
+                let reason = reason.unwrap_or_else(|| self.none_idle(pool, shape.gpus));
                 if let Some(at) = reason.earliest() {
                     self.wake(at);
                 }
@@ -428,6 +428,16 @@ impl Run<'_> {
             }
             search.after = None;
             search.others = others;
+        }
+    }
+
+    /// Why no node that may mine has so many GPUs idle.
+    fn none_idle(&self, pool: Id<PoolRow>, gpus: u32) -> Reason {
+        let open = self.state.pools[pool].buckets.open.keys().next_back();
+        if open.is_some_and(|bucket| bucket.free >= gpus) {
+            Reason::NodesClosed { gpus }
+        } else {
+            Reason::WaitingForIdleGpus { gpus }
         }
     }
 

@@ -106,8 +106,7 @@ impl Run<'_> {
         let fragmentation = Fragmentation::of(&row.buckets);
         let cost = |bucket: &Bucket, workers: u32, at: NodeAt| {
             let displaced = |workers: u32| match bucket.displaced(gpus * workers) {
-                0 => 0,
-                _ if whole_node => bucket.sizes.pods(),
+                _ if whole_node && workers > 0 => bucket.sizes.pods(),
                 displaced => displaced,
             };
             let awaited = |workers: u32| (gpus * workers).saturating_sub(bucket.free);

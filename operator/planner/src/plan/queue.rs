@@ -254,7 +254,10 @@ impl Run<'_> {
                 - row.used.mining
                 - row.used.draining
                 - before.beside;
-            idle >= need && beside.covers(&Amounts::of(&job.shape, workers))
+            let miners = row.used.mining.pods + row.used.draining.pods;
+            idle >= need
+                && (miners == 0 || !self.state.clears_whole(node))
+                && beside.covers(&Amounts::of(&job.shape, workers))
         })
     }
 
@@ -262,8 +265,10 @@ impl Run<'_> {
         let awaited = self.state.jobs[id].holds.iter().map(|&node| {
             let (need, own) = self.needed(node, id, job);
             let host = self.state.host(node, &job.resource);
-            let idle = host.map_or(0, super::super::state::host::Host::idle);
-            (need - idle).clamp(0, own) as u32
+            host.map_or(0, |host| match host.cleared_whole {
+                true => host.mining + host.draining,
+                false => (need - host.idle()).clamp(0, own) as u32,
+            })
         });
         let reason = Reason::WaitingForDrain { gpus: awaited.sum() };
         self.queue.reasons.insert(id, reason);

@@ -4,7 +4,7 @@ use std::cmp::{Ordering, Reverse};
 use std::time::Duration;
 
 use crate::explain::ReclaimReason;
-use crate::model::{Name, ReclaimUnit, Shape};
+use crate::model::{Name, Shape};
 use crate::plan::queue::job_order;
 use crate::plan::standing::Mode;
 use crate::plan::{Run, lease};
@@ -306,17 +306,14 @@ impl Run<'_> {
         need: Shape,
         beneficiaries: &[(Name, u32)],
     ) {
-        if need == Shape::default() && self.state.room(node).pods >= 0 {
+        let whole = self.state.clears_whole(node);
+        if need == Shape::default() && self.state.room(node).pods >= 0 && !whole {
             return;
         }
         let Some(host) = self.state.host(node, resource) else {
             return;
         };
-        let whole_node = self.state.pools[host.pool]
-            .object
-            .as_ref()
-            .is_some_and(|pool| pool.reclaim_unit == ReclaimUnit::Node);
-        let victims = if whole_node {
+        let victims = if whole || host.cleared_whole {
             self.miners_on(node)
         } else {
             self.victims(node, resource, need).unwrap_or_else(|| self.miners_on(node))

@@ -68,14 +68,19 @@ impl Run<'_> {
         let Some(&(node, _)) = placed.as_ref().and_then(|placed| placed.nodes.first()) else {
             return self.no_room(resource, gpus);
         };
-        let Some(bucket) = self.state.host(node, resource).map(|host| host.bucket()) else {
+        let Some(host) = self.state.host(node, resource) else {
             return Reason::SchedulerDecides;
         };
+        let bucket = host.bucket();
+        let (short, awaited) = match host.cleared_whole {
+            true => (host.mining, host.mining + host.draining),
+            false => {
+                (gpus.saturating_sub(bucket.free + bucket.coming), gpus.saturating_sub(bucket.free))
+            }
+        };
         self.nominate(id, node);
-        let short = gpus.saturating_sub(bucket.free + bucket.coming);
         let need = self.need_beside(node, short);
         self.displace(node, resource, need, &[(pod.key.clone(), gpus)]);
-        let awaited = gpus.saturating_sub(bucket.free);
         if awaited == 0 && self.is_roomy(node) {
             Reason::RoomKept
         } else {

@@ -140,6 +140,8 @@ pub(crate) struct Host {
     pub(crate) open: bool,
     /// Whether miners may be granted here, time aside.
     pub(crate) fillable: bool,
+    /// Whether AI that is placed here gets the node cleared of all miners.
+    pub(crate) cleared_whole: bool,
     /// Where the host is filed.
     pub(crate) filed: Option<Filed>,
 }
@@ -239,6 +241,7 @@ impl Host {
             ai_sizes: Sizes::default(),
             open: false,
             fillable: false,
+            cleared_whole: false,
             filed: None,
         }
     }
@@ -276,6 +279,9 @@ impl Host {
     /// had, beside those that are expected to be taken. For the latter
     /// kube-scheduler makes room itself.
     pub(crate) fn short(&self) -> u32 {
+        if self.cleared_whole && self.reserved > 0 {
+            return self.mining;
+        }
         let coming = self.idle() + i64::from(self.draining) - i64::from(self.expected);
         (i64::from(self.reserved) - coming.max(0)).clamp(0, i64::from(self.mining)) as u32
     }

@@ -306,7 +306,9 @@ impl State {
         let old = self.pools[id].object.replace(pool);
         let new = self.pools[id].object.as_ref();
         // What decides where a node's GPUs count, and whether they may mine.
-        let placed = |pool: &Pool| (pool.created, pool.resource.clone(), pool.autoscaled_nodes);
+        let placed = |pool: &Pool| {
+            (pool.created, pool.resource.clone(), pool.autoscaled_nodes, pool.reclaim_unit)
+        };
         if old.as_ref().map(placed) != new.map(placed) {
             self.mark_nodes_of(id);
         }

@@ -7,7 +7,7 @@
 
 use std::ops::Bound;
 
-use crate::model::{AutoscaledNodes, Name, Node, NodeCondition, Role};
+use crate::model::{AutoscaledNodes, Name, Node, NodeCondition, ReclaimUnit, Role};
 use crate::state::host::{Amounts, Host, NodeAt, NodeUse};
 use crate::state::table::Id;
 use crate::state::{NodeRow, PodRow, PoolRow, Stale, State};
@@ -214,6 +214,7 @@ impl State {
             let tolerated =
                 node.pools.iter().any(|member| member.pool == pool.name && member.tolerated);
             host.open = tolerated && node.condition == NodeCondition::Ready;
+            host.cleared_whole = pool.reclaim_unit == ReclaimUnit::Node;
             host.fillable = node.shrunk_at.is_none()
                 && !(node.autoscaled && pool.autoscaled_nodes == AutoscaledNodes::Skip);
         }
@@ -236,6 +237,10 @@ impl State {
                 let gpus = hold.shape.gpus * hold.workers;
                 *(if hold.reserved { &mut host.reserved } else { &mut host.expected }) += gpus;
             }
+        }
+        // A node that is cleared whole for AI stays clear until AI is there.
+        if hosts.iter().any(|host| host.cleared_whole && host.claimed() > 0) {
+            hosts.iter_mut().for_each(|host| host.fillable = false);
         }
         let at = (row.order, id);
         for host in &mut hosts {
@@ -262,10 +267,14 @@ impl State {
     /// Whether more miners must stop on a node before all that is reserved there can be had.
     fn is_short(&self, id: Id<NodeRow>) -> bool {
         let row = &self.nodes[id];
-        row.hosts.iter().any(|host| host.short() > 0) || {
-            let room = self.room(id);
-            row.used.mining != Amounts::default() && !room.covers(&Amounts::default())
-        }
+        row.hosts.iter().any(|host| host.short() > 0)
+            || row.used.mining.pods > 0
+                && (self.clears_whole(id) || !self.room(id).covers(&Amounts::default()))
+    }
+
+    /// Whether a reservation on a node asks for it to be cleared of all miners.
+    pub(crate) fn clears_whole(&self, id: Id<NodeRow>) -> bool {
+        self.nodes[id].hosts.iter().any(|host| host.cleared_whole && host.reserved > 0)
     }
 
     /// CPU, memory and pod slots of a node that are free once the miners that

@@ -311,7 +311,9 @@ pub(crate) fn no_idle_gpu_for_a_waiting_miner(world: &World, plan: &Plan) -> Che
         if pods(&report.miner) >= report.wanted
             || !matches!(
                 report.reason,
-                Reason::WaitingForIdleGpus { .. } | Reason::NoNodeFits { .. }
+                Reason::WaitingForIdleGpus { .. }
+                    | Reason::NodesClosed { .. }
+                    | Reason::NoNodeFits { .. }
             )
         {
             continue;
@@ -369,7 +371,14 @@ fn takes(world: &World, node: &Node, pool: &Pool, miner: &Miner) -> bool {
             .filter(|pod| pod.node.is_none() && pod.nominated.as_ref() == Some(&node.name))
             .map(|pod| pod.cpu_milli)
             .sum::<u64>();
+    // A node that is cleared whole for AI stays clear until AI is there.
+    let cleared = node.gpus.iter().any(|(resource, _)| {
+        let pool = world.pool_of(node, resource);
+        pool.is_some_and(|pool| pool.reclaim_unit == ReclaimUnit::Node)
+            && world.promised(&node.name, resource) > 0
+    });
     node.condition == NodeCondition::Ready
+        && !cleared
         && world.pool_of(node, &pool.resource).is_some_and(|of| of.name == pool.name)
         && node.pools.iter().any(|m| m.pool == pool.name && m.tolerated)
         && node.shrunk_at.is_none()

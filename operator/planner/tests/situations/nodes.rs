@@ -67,7 +67,7 @@ fn a_node_that_lost_gpus_gets_no_new_miners() {
     assert_snapshot!(site.act(), @"
     pool h100 (6 GPUs: 4 mining, 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (4 of 8): NodesClosed. Nodes have 1 GPU idle, but are closed to mining: an autoscaler manages them, they lost GPUs, or they are kept clear for AI.
     look again at 12:05:00
     ");
 }
@@ -126,7 +126,7 @@ fn nodes_that_an_autoscaler_may_remove_do_not_mine_unless_told_to() {
     assert_snapshot!(site.act(), @"
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (0 of 4): NodesClosed. Nodes have 1 GPU idle, but are closed to mining: an autoscaler manages them, they lost GPUs, or they are kept clear for AI.
     look again in 183 days
     ");
     site.edit_pool("h100", |pool| pool.autoscaled_nodes = AutoscaledNodes::Use);

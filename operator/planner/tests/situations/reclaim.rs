@@ -39,22 +39,22 @@ fn reclaim_unit_node() {
     pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (4 of 8, 4 stopping): Stopping. 4 replicas are stopping; then they are started again where GPUs are idle.
-    job ml/train: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    job ml/train: WaitingForDrain. Waits for miners to leave 4 GPUs.
     look again in 183 days
     ");
     site.drained();
     assert_snapshot!(site.act(), @"
     release ml/train: node-1
-    grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
     pool h100 (8 GPUs: 2 AI, 4 mining, 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (6 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (6 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (4 of 8): NodesClosed. Nodes have 1 GPU idle, but are closed to mining: an autoscaler manages them, they lost GPUs, or they are kept clear for AI.
     job ml/train: Starting. 0 of 1 worker bound to nodes.
     look again at 12:01:00
     ");
     site.bound("ml/train");
     assert_snapshot!(site.act(), @"
-    pool h100 (8 GPUs: 2 AI, 6 mining): Filling. Idle GPUs go to registered miners.
+    grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
+    pool h100 (8 GPUs: 2 AI, 4 mining, 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (6 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (6 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
     job ml/train: Running. All of it runs.
@@ -69,12 +69,16 @@ fn with_reclaim_unit_node_a_node_is_cleared_even_if_enough_of_it_is_idle() {
     site.settle();
     site.put(job("ml/train", 1, 4));
     assert_snapshot!(site.act(), @"
-    release ml/train: node-1
+    reserve for ml/train: node-1, displacing 4 miners
+    evict acme/hash-node-1-0 within 10s: AiDemand of ml/train
+    evict acme/hash-node-1-1 within 10s: AiDemand of ml/train
+    evict acme/hash-node-1-2 within 10s: AiDemand of ml/train
+    evict acme/hash-node-1-3 within 10s: AiDemand of ml/train
     pool h100 (8 GPUs: 4 mining, 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 4): Running. All of it runs.
-    job ml/train: Starting. 0 of 1 worker bound to nodes.
-    look again at 12:01:00
+    miner acme/hash (0 of 4, 4 stopping): Stopping. 4 replicas are stopping; then they are started again where GPUs are idle.
+    job ml/train: WaitingForDrain. Waits for miners to leave 4 GPUs.
+    look again in 183 days
     ");
 }
 
@@ -85,7 +89,7 @@ fn with_reclaim_unit_node_an_empty_node_is_better_than_one_with_miners() {
     site.settle();
     site.put(node("node-2", 4));
     site.put(job("ml/train", 1, 2));
-    assert_snapshot!(site.actions(), @"release ml/train: node-1");
+    assert_snapshot!(site.actions(), @"release ml/train: node-2");
 }
 
 #[test]
