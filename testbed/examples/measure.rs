@@ -2,7 +2,8 @@
 //! and to have 4,000 pods running, each pinned to its node as Daylight's
 //! miners are; and how much memory the components then have.
 //!
-//! `cargo run --release -p daylight-testbed --example measure -- [NODES [PODS]]`
+//! `cargo run --release -p daylight-testbed --example measure -- [NODES [PODS [stock]]]`,
+//! with `stock` at the request rates of a Kubernetes that is told nothing.
 
 use std::time::{Duration, Instant};
 
@@ -17,12 +18,16 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<usize>());
-    let nodes = arguments.next().unwrap_or(Ok(500))?;
-    let pods = arguments.next().unwrap_or(Ok(8 * nodes))?;
+    let mut arguments = std::env::args().skip(1);
+    let nodes = arguments.next().map_or(Ok(500), |number| number.parse::<usize>())?;
+    let pods = arguments.next().map_or(Ok(8 * nodes), |number| number.parse())?;
+    let options = match arguments.next().as_deref() {
+        Some("stock") => Options::full().stock_client_rates(),
+        _ => Options::full(),
+    };
 
     let begun = Instant::now();
-    let control_plane = ControlPlane::start(Options::full()).await?;
+    let control_plane = ControlPlane::start(options).await?;
     println!("control plane ready        {}", seconds(begun));
 
     let begun = Instant::now();

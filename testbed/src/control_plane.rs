@@ -260,6 +260,8 @@ impl ControlPlane {
 
         let names: Vec<String> = nodes.names().collect();
         let begun = Instant::now();
+        // At stock rates the controller manager sees to some five a second.
+        let patience = self.options.start_timeout + Duration::from_millis(500) * names.len() as u32;
         loop {
             let all = api
                 .list(&ListParams::default().match_any())
@@ -274,11 +276,11 @@ impl ControlPlane {
             if missing == 0 {
                 return Ok(names);
             }
-            if begun.elapsed() > self.options.start_timeout {
+            if begun.elapsed() > patience {
                 let (wanted, after) = (names.len(), begun.elapsed());
                 return Err(Error::NodesNotReady { wanted, missing, after });
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 

@@ -130,11 +130,11 @@ async fn a_pod_runs(control_plane: &ControlPlane) -> Outcome {
 async fn a_run_time_ends_a_pod(control_plane: &ControlPlane) -> Outcome {
     let pods = pods(control_plane);
     let annotations = json!({ "daylight.dev/simulated-run-time": "1500ms" });
+    let begun = Instant::now();
     pods.create(&PostParams::default(), &pod("brief", annotations)).await?;
     until(&pods, "brief", is("Running")).await?;
-    let begun = Instant::now();
     let pod = until(&pods, "brief", is("Succeeded")).await?;
-    within("its run time", begun.elapsed(), 1400, 2500);
+    within("its run time", begun.elapsed(), 1500, 7500);
     let end = end(&pod);
     assert_eq!((end.exit_code, end.reason.as_deref()), (0, Some("Completed")));
     assert!(end.started_at.is_some() && end.started_at < end.finished_at);
@@ -178,11 +178,11 @@ async fn an_active_deadline_ends_a_pod(control_plane: &ControlPlane) -> Outcome 
     let pods = pods(control_plane);
     let mut late = pod("late", json!({ "daylight.dev/simulated-run-time": "1h" }));
     late.spec.as_mut().expect("a spec").active_deadline_seconds = Some(1);
+    let begun = Instant::now();
     pods.create(&PostParams::default(), &late).await?;
     until(&pods, "late", is("Running")).await?;
-    let begun = Instant::now();
     let pod = until(&pods, "late", is("Failed")).await?;
-    within("its deadline", begun.elapsed(), 900, 2000);
+    within("its deadline", begun.elapsed(), 1000, 7000);
     assert_eq!(pod.status.and_then(|status| status.reason).as_deref(), Some("DeadlineExceeded"));
     delete(&pods, "late").await
 }
@@ -190,7 +190,7 @@ async fn an_active_deadline_ends_a_pod(control_plane: &ControlPlane) -> Outcome 
 async fn a_drain_takes_its_time(control_plane: &ControlPlane) -> Outcome {
     let annotations = json!({ "daylight.dev/simulated-drain-time": "2s" });
     let (took, last) = drain(control_plane, pod("drained", annotations), 30).await?;
-    within("the drain", took, 1900, 3000);
+    within("the drain", took, 2000, 8000);
     let end = end(&last);
     assert_eq!((phase(&last), end.exit_code), (Some("Succeeded"), 0));
     assert!(end.finished_at.is_some());
@@ -200,20 +200,20 @@ async fn a_drain_takes_its_time(control_plane: &ControlPlane) -> Outcome {
 async fn a_drain_is_cut_short(control_plane: &ControlPlane) -> Outcome {
     let annotations = json!({ "daylight.dev/simulated-drain-time": "10s" });
     let (took, last) = drain(control_plane, pod("cut", annotations), 1).await?;
-    within("the drain", took, 900, 2000);
+    within("the drain", took, 1000, 7000);
     assert_eq!((phase(&last), end(&last).exit_code), (Some("Failed"), 137));
     Ok(())
 }
 
 async fn no_drain_is_a_failure(control_plane: &ControlPlane) -> Outcome {
     let (took, last) = drain(control_plane, pod("deaf", json!({})), 30).await?;
-    within("the drain", took, 0, 1000);
+    within("the drain", took, 0, 6000);
     assert_eq!((phase(&last), end(&last).exit_code), (Some("Failed"), 143));
     Ok(())
 }
 
 async fn a_drain_goes_on(control_plane: &ControlPlane) -> Outcome {
-    let annotations = json!({ "daylight.dev/simulated-drain-time": "2s" });
+    let annotations = json!({ "daylight.dev/simulated-drain-time": "4s" });
     let pods = pods(control_plane);
     let changes = async {
         for number in 0..6 {
@@ -225,7 +225,8 @@ async fn a_drain_goes_on(control_plane: &ControlPlane) -> Outcome {
     };
     let (drained, ()) =
         tokio::join!(drain(control_plane, pod("changing", annotations), 30), changes);
-    within("the drain", drained?.0, 1900, 3000);
+    // Begun anew with the last change, it would have taken 5.8 s.
+    within("the drain", drained?.0, 4000, 5700);
     Ok(())
 }
 
@@ -430,7 +431,7 @@ async fn nothing_outlives_a_stop() -> Outcome {
     assert_eq!(left.processes.len(), 5);
     let begun = Instant::now();
     control_plane.stop().await;
-    within("stopping", begun.elapsed(), 0, 2000);
+    within("stopping", begun.elapsed(), 0, 6000);
     assert_eq!(left.alive(), Vec::<u32>::new());
     assert!(!left.directory.exists());
     Ok(())
