@@ -410,13 +410,13 @@ impl Run<'_> {
         let host = self.state.host(node, resource)?;
         let bucket = host.bucket();
         let gpus = shape.gpus * workers;
-        let short = gpus.saturating_sub(bucket.free + bucket.coming);
-        if short > bucket.mining {
+        if gpus > bucket.available() {
             return None;
         }
+        let short = host.short_for(gpus);
         let room = self.state.room(node) - Amounts::of(shape, workers);
         if room.covers(&Amounts::default()) {
-            return Some(bucket.displaced(gpus));
+            return Some(bucket.sizes.fewest_for(short));
         }
         let used = self.state.nodes[node].used.mining;
         let all_gone = Amounts {

@@ -74,9 +74,7 @@ impl Run<'_> {
         let bucket = host.bucket();
         let (short, awaited) = match host.cleared_whole {
             true => (host.mining, host.mining + host.draining),
-            false => {
-                (gpus.saturating_sub(bucket.free + bucket.coming), gpus.saturating_sub(bucket.free))
-            }
+            false => (host.short_for(gpus), gpus.saturating_sub(bucket.free)),
         };
         self.nominate(id, node);
         let need = self.need_beside(node, short);

@@ -282,8 +282,20 @@ impl Host {
         if self.cleared_whole && self.reserved > 0 {
             return self.mining;
         }
-        let coming = self.idle() + i64::from(self.draining) - i64::from(self.expected);
-        (i64::from(self.reserved) - coming.max(0)).clamp(0, i64::from(self.mining)) as u32
+        let coming = self.idle() + i64::from(self.draining);
+        let expected = i64::from(self.expected).min(coming.max(0));
+        (i64::from(self.reserved) - (coming - expected)).clamp(0, i64::from(self.mining)) as u32
+    }
+
+    /// How many miner GPUs must stop so that `gpus` that are promised to nobody
+    /// can be had. Miners beyond what a node that lost GPUs still has come first.
+    pub(crate) fn short_for(&self, gpus: u32) -> u32 {
+        let bucket = self.bucket();
+        let overhang = (-self.idle() - i64::from(self.draining)).max(0) as u32;
+        match gpus.saturating_sub(bucket.free + bucket.coming) {
+            0 => 0,
+            short => short + overhang,
+        }
     }
 
     pub(crate) fn file(&self) -> Filed {

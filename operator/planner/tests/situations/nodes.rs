@@ -230,3 +230,26 @@ fn a_new_node_is_filled_at_once() {
     site.put(node("node-0", 2));
     assert_snapshot!(site.actions(), @"grant acme/hash on node-0 (h100) slots 0 1, stops within 10s, ends in 183 days");
 }
+
+#[test]
+fn ai_on_a_node_that_lost_gpus_displaces_those_beyond_what_is_left_too() {
+    let mut site = Site::of(1, 8, 8);
+    site.settle();
+    shows(&mut site, "node-1", 5, true);
+    site.put(job("ml/train", 1, 4));
+    assert_snapshot!(site.act(), @"
+    reserve for ml/train: node-1, displacing 7 miners
+    evict acme/hash-node-1-0 within 10s: AiDemand of ml/train
+    evict acme/hash-node-1-1 within 10s: AiDemand of ml/train
+    evict acme/hash-node-1-2 within 10s: AiDemand of ml/train
+    evict acme/hash-node-1-3 within 10s: AiDemand of ml/train
+    evict acme/hash-node-1-4 within 10s: AiDemand of ml/train
+    evict acme/hash-node-1-5 within 10s: AiDemand of ml/train
+    evict acme/hash-node-1-6 within 10s: AiDemand of ml/train
+    pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
+    registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (1 of 8, 7 stopping): Stopping. 7 replicas are stopping; then they are started again where GPUs are idle.
+    job ml/train: WaitingForDrain. Waits for miners to leave 4 GPUs.
+    look again at 12:05:00
+    ");
+}
