@@ -227,6 +227,7 @@ pub enum Reason {
     BehindJob { job: Name },
     WouldDelay { job: Name },
     NoNodeLargeEnough { gpus: u32 },
+    PoolTooSmall { gpus: u32, most: u32 },
     GangBackoff { until: Timestamp },
     External,
     SchedulerDecides,
@@ -325,6 +326,7 @@ impl Reason {
             Self::BehindJob { .. } => "BehindJob",
             Self::WouldDelay { .. } => "WouldDelay",
             Self::NoNodeLargeEnough { .. } => "NoNodeLargeEnough",
+            Self::PoolTooSmall { .. } => "PoolTooSmall",
             Self::GangBackoff { .. } => "GangBackoff",
             Self::External => "External",
             Self::SchedulerDecides => "SchedulerDecides",
@@ -530,9 +532,16 @@ impl fmt::Display for Reason {
                 f,
                 "Starting now could delay job {job}, which is first in the queue; a shorter maxRunTime may help."
             ),
-            Self::NoNodeLargeEnough { gpus } => {
-                write!(f, "No node has {} for one pod.", plural(*gpus, "GPU"))
-            }
+            Self::NoNodeLargeEnough { gpus } => write!(
+                f,
+                "No node that it may use is large enough for one pod: {} and the CPU and memory beside.",
+                plural(*gpus, "GPU")
+            ),
+            Self::PoolTooSmall { gpus, most } => write!(
+                f,
+                "Asks for {}; the nodes that it may use hold {most} at most.",
+                plural(*gpus, "GPU")
+            ),
             Self::GangBackoff { until } => write!(
                 f,
                 "Its workers were not all bound in time; it queues again at {}.",

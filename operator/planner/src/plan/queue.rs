@@ -9,7 +9,7 @@ use crate::explain::{Action, Reason};
 use crate::model::{ClassAssignment, Job, JobState, MiningPolicy, Name, Placement, Queueing};
 use crate::plan::Run;
 use crate::plan::gang::{Gang, Placed};
-use crate::plan::shadow::Shadow;
+use crate::plan::shadow::{Fit, Shadow};
 use crate::state::host::Amounts;
 use crate::state::table::Id;
 use crate::state::{JobRow, NodeRow, PoolRow, State};
@@ -443,47 +443,62 @@ impl Run<'_> {
         pools: &[Id<PoolRow>],
         allowed: Option<&FxHashSet<Id<NodeRow>>>,
     ) -> Reason {
+        let mut fit = Fit::default();
+        let (mut shadows, mut ahead) = (Vec::new(), None);
+        for &pool in pools {
+            if let Some(head) = self.queue.heads.get(&pool) {
+                let queueing = self.state.pools[pool].object.as_ref().map(|pool| pool.queueing);
+                let known = head.shadow.at.is_some();
+                ahead.get_or_insert((head.job.clone(), queueing, known));
+                fit = fit.or(self.rough_fit(pool, job, allowed));
+            } else if self.rough_fit(pool, job, allowed).ever > 0 {
+                let (shadow, here) = self.shadow(pool, job, allowed);
+                fit = fit.or(here);
+                if here.ever >= job.workers {
+                    shadows.push((pool, shadow));
+                }
+            }
+        }
         let gpus = job.shape.gpus;
-        let largest = |pool: &Id<PoolRow>| {
-            self.state.pools[*pool].buckets.allocatable.keys().next_back().copied()
-        };
-        if pools.iter().filter_map(largest).max().unwrap_or_default() < gpus {
+        if fit.ever == 0 {
             return Reason::NoNodeLargeEnough { gpus };
         }
-        let available = |pool: &Id<PoolRow>| self.workers_available(*pool, gpus) * gpus;
-        let available = pools.iter().map(available).max().unwrap_or_default();
-        let capacity = |pool: &Id<PoolRow>| -> u32 {
-            let sizes = self.state.pools[*pool].buckets.allocatable.iter();
-            sizes.map(|(size, nodes)| size / gpus * nodes).sum()
-        };
-        let ever = pools.iter().any(|pool| capacity(pool) >= job.workers);
-        let waiting = |at| Reason::WaitingForCapacity { gpus: gpus * job.workers, available, at };
-        if !ever {
+        if fit.ever < job.workers {
             // It can never start as the pools are now, so it blocks nobody.
-            return waiting(None);
+            return Reason::PoolTooSmall { gpus: gpus * job.workers, most: gpus * fit.ever };
         }
-        let blocked_by = pools.iter().find_map(|pool| {
-            let head = self.queue.heads.get(pool)?;
-            let queueing = self.state.pools[*pool].object.as_ref().map(|pool| pool.queueing);
-            Some((head.job.clone(), queueing))
-        });
-        let mut at = None;
-        for &pool in pools {
-            if !self.queue.heads.contains_key(&pool) {
-                let shadow = self.shadow(pool, job, allowed);
-                at = match (at, shadow.at) {
-                    (Some(a), Some(b)) => Some(std::cmp::min::<Timestamp>(a, b)),
-                    (a, b) => a.or(b),
-                };
-                self.queue.heads.insert(pool, Head { job: job.key.clone(), shadow, tried: 0 });
-            }
+        let at = shadows.iter().filter_map(|(_, shadow)| shadow.at).min();
+        for (pool, shadow) in shadows {
+            self.queue.heads.insert(pool, Head { job: job.key.clone(), shadow, tried: 0 });
         }
-        match blocked_by {
-            Some((job, Some(Queueing::StrictFifo))) => Reason::BehindJob { job },
-            Some((first, _)) if available >= gpus * job.workers => {
-                Reason::WouldDelay { job: first }
-            }
-            _ => waiting(at),
+        let available = gpus * fit.now;
+        match ahead {
+            Some((first, Some(Queueing::StrictFifo), _)) => Reason::BehindJob { job: first },
+            Some((first, _, known)) if fit.now >= job.workers => match known {
+                true => Reason::WouldDelay { job: first },
+                false => Reason::BehindJob { job: first },
+            },
+            _ => Reason::WaitingForCapacity { gpus: gpus * job.workers, available, at },
+        }
+    }
+
+    /// How many workers of a job a pool can take: exactly where the job is
+    /// restricted to some nodes, else CPU and memory aside.
+    fn rough_fit(
+        &self,
+        pool: Id<PoolRow>,
+        job: &Job,
+        allowed: Option<&FxHashSet<Id<NodeRow>>>,
+    ) -> Fit {
+        if let Some(allowed) = allowed {
+            let fits = allowed.iter().filter_map(|&node| self.fit_on(node, pool, job));
+            return fits.fold(Fit::default(), std::ops::Add::add);
+        }
+        let gpus = job.shape.gpus;
+        let sizes = self.state.pools[pool].buckets.allocatable.iter();
+        Fit {
+            now: self.workers_available(pool, gpus),
+            ever: sizes.map(|(size, nodes)| size / gpus * nodes).sum(),
         }
     }
 

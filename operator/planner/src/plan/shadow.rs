@@ -2,6 +2,8 @@
 //! may take without delaying it: EASY backfill (Lifka, "The ANL/IBM SP
 //! Scheduling System", 1995), node by node.
 
+use std::ops::Add;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{Job, JobState};
@@ -41,32 +43,71 @@ impl Available {
     }
 }
 
+/// How many workers of a job can be had.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Fit {
+    /// If all work of AI were over.
+    pub(super) ever: u32,
+    /// Now, miners having left.
+    pub(super) now: u32,
+}
+
+impl Fit {
+    /// What one of two pools can take, a gang being placed in one.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self { ever: self.ever.max(other.ever), now: self.now.max(other.now) }
+    }
+}
+
+impl Add for Fit {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { ever: self.ever + other.ever, now: self.now + other.now }
+    }
+}
+
 impl Run<'_> {
+    /// What AI can have on a node, if it is an open one of a pool.
+    fn available(&self, node: Id<NodeRow>, pool: Id<PoolRow>) -> Option<Available> {
+        let host = self.state.host_in(node, pool).filter(|host| host.open)?;
+        let used = &self.state.nodes[node].used;
+        let beside = self.state.capacity(node) - used.fixed - used.claimed;
+        Some(Available { gpus: host.bucket().available(), beside })
+    }
+
+    /// How many workers of a job a node of a pool can take.
+    pub(super) fn fit_on(&self, node: Id<NodeRow>, pool: Id<PoolRow>, job: &Job) -> Option<Fit> {
+        let available = self.available(node, pool)?;
+        let gpus = self.state.host_in(node, pool)?.allocatable;
+        let whole = Available { gpus, beside: self.state.capacity(node) };
+        Some(Fit { now: available.workers(job), ever: whole.workers(job) })
+    }
+
+    /// When a job can start in a pool at the latest, and what the pool can take of it.
     pub(super) fn shadow(
         &self,
         pool: Id<PoolRow>,
         job: &Job,
         allowed: Option<&FxHashSet<Id<NodeRow>>>,
-    ) -> Shadow {
+    ) -> (Shadow, Fit) {
         let mut available: FxHashMap<Id<NodeRow>, Available> = FxHashMap::default();
         let mut never: FxHashMap<Id<NodeRow>, u32> = FxHashMap::default();
-        for (id, _, row) in self.state.nodes.iter() {
-            let Some(host) = row.hosts.iter().find(|host| host.pool == pool && host.open) else {
+        let mut fit = Fit::default();
+        for (id, ..) in self.state.nodes.iter() {
+            let (Some(node), Some(here)) = (self.available(id, pool), self.fit_on(id, pool, job))
+            else {
                 continue;
             };
-            let gpus = host.bucket().available();
-            let capacity = self.state.capacity(id);
-            let usable = allowed.is_none_or(|allowed| allowed.contains(&id))
-                && Available { gpus: host.allocatable, beside: capacity }.workers(job) > 0;
-            if usable {
-                let beside = capacity - row.used.fixed - row.used.claimed;
-                available.insert(id, Available { gpus, beside });
+            if here.ever > 0 && allowed.is_none_or(|allowed| allowed.contains(&id)) {
+                fit = fit + here;
+                available.insert(id, node);
             } else {
-                never.insert(id, gpus);
+                never.insert(id, node.gpus);
             }
         }
 
-        let mut total: u32 = available.values().map(|node| node.workers(job)).sum();
+        let mut total = fit.now;
         let before = available.clone();
         let mut at = None;
         for (end, node, freed) in self.releases(pool) {
@@ -85,7 +126,7 @@ impl Run<'_> {
             }
         }
         if at.is_none() {
-            return Shadow { at, spare: never };
+            return (Shadow { at, spare: never }, fit);
         }
 
         // The job takes nodes that are of little use today first, so that
@@ -98,7 +139,7 @@ impl Run<'_> {
             left -= workers;
             spare.insert(id, node.gpus - workers * job.shape.gpus);
         }
-        Shadow { at, spare }
+        (Shadow { at, spare }, fit)
     }
 
     /// What running jobs give back, and when at the latest.

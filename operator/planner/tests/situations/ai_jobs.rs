@@ -109,7 +109,7 @@ fn a_worker_larger_than_any_node_is_told_so() {
     pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/huge: NoNodeLargeEnough. No node has 8 GPUs for one pod.
+    job ml/huge: NoNodeLargeEnough. No node that it may use is large enough for one pod: 8 GPUs and the CPU and memory beside.
     look again in 183 days
     ");
 }
@@ -126,7 +126,7 @@ fn a_gang_larger_than_the_pool_waits_and_blocks_nobody() {
     pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (7 GPUs, 2100 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (7 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/huge: WaitingForCapacity. Asks for 12 GPUs; 8 can be had now, miners' GPUs included.
+    job ml/huge: PoolTooSmall. Asks for 12 GPUs; the nodes that it may use hold 8 at most.
     job ml/tune: Starting. 0 of 1 worker bound to nodes.
     look again at 12:01:00
     ");
@@ -139,16 +139,14 @@ fn a_gang_whose_own_nodes_are_too_few_blocks_nobody() {
             job.created = NOON - minutes(5);
             job.allowed_nodes = Some(vec!["node-1".into()]);
         }))
-        .with(job("ml/tune", 1, 1));
+        .with(job("ml/tune", 2, 4));
     assert_snapshot!(site.act(), @"
-    release ml/tune: node-2
-    grant acme/hash on node-2 (h100) slots 0 1 2, stops within 10s, ends in 183 days
-    grant acme/hash on node-1 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
+    release ml/tune: node-1, node-2
     pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (7 GPUs, 2100 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (7 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/pinned: WaitingForCapacity. Asks for 8 GPUs; 8 can be had now, miners' GPUs included.
-    job ml/tune: Starting. 0 of 1 worker bound to nodes.
+    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (0 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
+    job ml/pinned: PoolTooSmall. Asks for 8 GPUs; the nodes that it may use hold 4 at most.
+    job ml/tune: Starting. 0 of 2 workers bound to nodes.
     look again at 12:01:00
     ");
 }
@@ -168,7 +166,7 @@ fn a_gang_that_asks_for_more_cpu_than_any_node_has_blocks_nobody() {
     pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (7 GPUs, 2100 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (7 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/greedy: WaitingForCapacity. Asks for 1 GPU; 8 can be had now, miners' GPUs included.
+    job ml/greedy: NoNodeLargeEnough. No node that it may use is large enough for one pod: 1 GPU and the CPU and memory beside.
     job ml/tune: Starting. 0 of 1 worker bound to nodes.
     look again at 12:01:00
     ");

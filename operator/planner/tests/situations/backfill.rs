@@ -147,7 +147,7 @@ fn without_run_times_nothing_is_known_and_nobody_passes() {
     miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
     job ml/first: WaitingForCapacity. Asks for 8 GPUs; 4 can be had now, miners' GPUs included.
     job ml/running: Running. All of it runs.
-    job ml/short: WouldDelay. Starting now could delay job ml/first, which is first in the queue; a shorter maxRunTime may help.
+    job ml/short: BehindJob. Job ml/first is first in the queue.
     look again in 183 days
     ");
 }

@@ -134,7 +134,7 @@ fn a_never_preempting_pod_that_fits_nowhere_is_told_so() {
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (4 of 4): Running. All of it runs.
-    pod web/chat: NoNodeLargeEnough. No node has 4 GPUs for one pod.
+    pod web/chat: NoNodeLargeEnough. No node that it may use is large enough for one pod: 4 GPUs and the CPU and memory beside.
     look again at 12:00:30
     ");
 }

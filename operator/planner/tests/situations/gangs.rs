@@ -179,7 +179,7 @@ fn a_reservation_that_cannot_be_mended_is_given_up() {
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 4, 4 stopping): Stopping. 4 replicas are stopping; then they are started again where GPUs are idle.
-    job ml/train: WaitingForCapacity. Asks for 4 GPUs; 2 can be had now, miners' GPUs included.
+    job ml/train: PoolTooSmall. Asks for 4 GPUs; the nodes that it may use hold 2 at most.
     look again in 183 days
     ");
     site.drained();
