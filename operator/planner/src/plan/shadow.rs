@@ -178,7 +178,7 @@ fn ends(job: &Job) -> Option<Timestamp> {
 /// The workers of a job by node, those on their way included.
 fn workers_on(run: &Run<'_>, id: Id<JobRow>) -> Vec<(Id<NodeRow>, u32)> {
     let row = &run.state.jobs[id];
-    let mut workers: FxHashMap<Id<NodeRow>, u32> = row.bound.clone();
+    let mut workers: FxHashMap<Id<NodeRow>, u32> = row.placed.clone();
     for &node in &row.holds {
         for hold in run.state.nodes[node].holds.iter().filter(|hold| hold.job == id) {
             *workers.entry(node).or_default() += hold.workers;

@@ -1,4 +1,4 @@
-//! AI jobs: which workers are bound, and what a job is still promised.
+//! AI jobs: which workers are placed, and what a job is still promised.
 
 use rustc_hash::FxHashMap;
 
@@ -40,6 +40,7 @@ impl State {
             .filter(|(_, _, row)| {
                 matches!(row.role, crate::state::RoleIds::Worker { job } if job == id)
                     && row.node.is_none()
+                    && !row.pod.deleting
                     && row.gpus() > 0
             })
             .map(|(pod, _, row)| (row.pod.key.clone(), pod))
@@ -62,23 +63,33 @@ impl State {
         Some(old)
     }
 
-    pub(super) fn count_bound(&mut self, id: Id<JobRow>, node: Id<NodeRow>, add: bool) {
+    /// Counts a worker that is bound to a node, or nominated there.
+    pub(super) fn count_placed(
+        &mut self,
+        id: Id<JobRow>,
+        node: Id<NodeRow>,
+        bound: bool,
+        add: bool,
+    ) {
         let row = &mut self.jobs[id];
-        let count = row.bound.entry(node).or_default();
+        let count = row.placed.entry(node).or_default();
         if add {
             *count += 1;
-            row.bound_total += 1;
+            row.placed_total += 1;
+            row.bound_total += u32::from(bound);
         } else {
             *count -= 1;
-            row.bound_total -= 1;
+            row.placed_total -= 1;
+            row.bound_total -= u32::from(bound);
             if *count == 0 {
-                row.bound.remove(&node);
+                row.placed.remove(&node);
             }
         }
         self.set_holds(id);
     }
 
-    /// Books what a job is promised: its placement, less the workers that are bound.
+    /// Books what a job is promised: its placement, less the workers that are
+    /// bound or nominated.
     fn set_holds(&mut self, id: Id<JobRow>) {
         let new = self.promises(id);
         let old = std::mem::take(&mut self.jobs[id].holds);
@@ -113,12 +124,12 @@ impl State {
         };
         let (shape, resource) = (job.shape, job.resource.clone());
         // Workers may be bound elsewhere than planned; no more is promised
-        // than is still to be bound.
-        let mut left = job.workers.saturating_sub(row.bound_total);
+        // than is still to be bound. Nominated pods are counted as such.
+        let mut left = job.workers.saturating_sub(row.placed_total);
         for Placement { node, workers } in placement {
             let node = self.node_entry(&node);
-            let bound = self.jobs[id].bound.get(&node).copied().unwrap_or_default();
-            let workers = workers.saturating_sub(bound).min(left);
+            let placed = self.jobs[id].placed.get(&node).copied().unwrap_or_default();
+            let workers = workers.saturating_sub(placed).min(left);
             left -= workers;
             if workers > 0 {
                 let resource = resource.clone();

@@ -129,8 +129,10 @@ pub(crate) struct JobRow {
     pub(crate) object: Option<Job>,
     /// Its pods, bound or not.
     pub(crate) pods: u32,
-    /// Bound workers, by node.
-    pub(crate) bound: FxHashMap<Id<NodeRow>, u32>,
+    /// Workers bound or nominated, by node.
+    pub(crate) placed: FxHashMap<Id<NodeRow>, u32>,
+    pub(crate) placed_total: u32,
+    /// Workers bound.
     pub(crate) bound_total: u32,
     /// The nodes where it is promised something.
     pub(crate) holds: Vec<Id<NodeRow>>,

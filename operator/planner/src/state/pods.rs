@@ -131,9 +131,13 @@ impl State {
             (RoleIds::Worker { job }, _) => {
                 if row.pod.deleting {
                     // It leaves: it is no part of the gang any more.
-                } else if let Some(node) = row.node {
-                    self.count_bound(job, node, add);
-                } else if gpus > 0 && !starts(self.jobs[job].object.as_ref()) {
+                } else if let Some(node) = row.node.or(row.nominated) {
+                    let bound = row.node.is_some();
+                    self.count_placed(job, node, bound, add);
+                }
+                let row = &self.pods[id];
+                let unbound = row.node.is_none() && !row.pod.deleting;
+                if unbound && gpus > 0 && !starts(self.jobs[job].object.as_ref()) {
                     self.set_waiting(id, add);
                 }
             }

@@ -222,16 +222,18 @@ fn a_gpu_stolen_after_the_release_is_kube_schedulers_business() {
 
 #[test]
 fn a_worker_with_a_nominated_node_is_not_counted_twice() {
-    let mut site = Site::of(1, 4, 4).with(job("ml/train", 1, 2));
+    let mut site = Site::of(1, 8, 2).with(job("ml/train", 1, 2));
     site.act();
     site.put(foreign_pod("ml/train-0", 2).but(|pod| {
         pod.nominated = Some("node-1".into());
         pod.role = Role::Worker { job: "ml/train".into() };
     }));
+    site.edit_miner("acme/hash", |miner| miner.replicas = 8);
     assert_snapshot!(site.act(), @"
-    pool h100 (4 GPUs: 2 AI, 2 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    grant acme/hash on node-1 (h100) slots 2 3 4 5, stops within 10s, ends in 183 days
+    pool h100 (8 GPUs: 2 AI, 2 mining, 4 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (6 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (6 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
     job ml/train: Starting. 0 of 1 worker bound to nodes.
     look again at 12:01:00
     ");
