@@ -86,7 +86,8 @@ impl Index {
     /// The pod was not evicted or deleted, and will not be.
     pub fn unforesee_end(&mut self, key: &str, out: &mut Vec<Delta>) {
         if let Some((name, _)) = self.ending.remove_entry(key) {
-            self.tell_pod(&name, out);
+            // It may have been unbound for too long meanwhile.
+            self.pod_due(&name, out);
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use daylight_crds::{AiJob, AiJobState};
 use daylight_planner::model::{self, Delta, JobState, Name, Placement, Shape};
 
+use super::pools::same_spec;
 use super::slim::{BatchJob, Custom, Template};
 use super::store::Touched;
 use super::{Index, Kind, moment};
@@ -16,11 +17,7 @@ impl Index {
         out: &mut Vec<Delta>,
     ) {
         let after = self.ai_jobs.get(&key);
-        // The template is immutable as long as the object is the same.
-        let same = before
-            .as_ref()
-            .zip(after)
-            .is_some_and(|(before, after)| before.uid == after.uid && before.object.is_ok());
+        let same = same_spec(before.as_deref(), after, |job| &job.spec);
         if !same {
             self.read_template(&key);
         }

@@ -10,6 +10,7 @@ impl Index {
     pub(super) fn tell_stop(&mut self, out: &mut Vec<Delta>) {
         // Whatever the map says, somebody wrote it and meant something:
         // stopping is the safe reading.
+        // As long as the ConfigMap exists, whatever it says.
         let stop = self.stops.iter().next().map(|(_, map)| {
             let entry = |key: &str, default: &str| {
                 let text = map.get(key).filter(|text| !text.is_empty());

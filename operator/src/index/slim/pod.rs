@@ -282,12 +282,11 @@ impl From<Raw<'_>> for Pod {
 
 impl Lease {
     fn read(metadata: &Meta<'_>) -> Option<Self> {
-        let (marked, noted) = (&metadata.labels, &metadata.annotations);
-        let number = |key: &str| marked.get(key).or(noted.get(key))?.parse().ok();
+        let number = |label: &str| metadata.labels.get(label)?.parse().ok();
         Some(Self {
             miner: metadata.beside(labels::MINER)?,
             registration: metadata.beside(labels::REGISTRATION)?,
-            pool: marked.get(labels::POOL)?.into(),
+            pool: metadata.labels.get(labels::POOL)?.into(),
             slot: u32::try_from(number(labels::SLOT)?).ok()?,
             epoch: number(labels::EPOCH)
                 .and_then(|epoch: u64| u32::try_from(epoch).ok())

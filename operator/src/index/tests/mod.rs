@@ -3,6 +3,10 @@
 mod jobs;
 mod lifecycle;
 mod nodes;
+mod order;
+mod pods;
+mod policy;
+mod properties;
 mod site;
 
 use site::Site;

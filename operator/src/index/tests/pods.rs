@@ -1,0 +1,294 @@
+//! Pods that wait, and pods of miners that fail.
+
+use daylight_planner::model::{Delta, Pod, Preemption, Role};
+use daylight_planner::time::Timestamp;
+use serde_json::{Value, json};
+
+use super::Site;
+use super::site::{START, ended, lease, node, patched, pod, pool, running};
+use crate::index::{Seen, Why};
+
+/// A pod that kube-scheduler will not preempt for and found no place for.
+fn never(name: &str, spec: &Value) -> Value {
+    patched(
+        &patched(&pod(name, 1), &json!({ "spec": spec })),
+        &json!({
+            "spec": {"preemptionPolicy": "Never"},
+            "status": {"conditions": [{
+                "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                "lastTransitionTime": "2026-11-24T06:00:00Z",
+            }]},
+        }),
+    )
+}
+
+fn preemption(site: &Site, key: &str) -> Preemption {
+    match site.pod(key).unwrap().role {
+        Role::Other { preemption, .. } => preemption,
+        role => panic!("{role:?}"),
+    }
+}
+
+#[test]
+fn kube_scheduler_is_left_alone_with_a_pod_at_first() {
+    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    site.apply(&never("p", &json!({})));
+    assert_eq!(preemption(&site, "ml/p"), Preemption::ByScheduler);
+    assert_eq!(site.index.wake_at(), Some(Timestamp(START.0 + 3_000)));
+    assert_eq!(site.wait(2), []);
+    let told = site.wait(1);
+    assert!(matches!(&*told, [Delta::Pod(_)]), "{told:?}");
+    assert_eq!(preemption(&site, "ml/p"), Preemption::ByDaylight { allowed_nodes: None });
+    assert_eq!(site.index.wake_at(), None);
+    // Once it is bound, it is like any other.
+    site.apply(&running(&never("p", &json!({})), "n1"));
+    assert_eq!(preemption(&site, "ml/p"), Preemption::ByScheduler);
+}
+
+#[test]
+fn a_pod_with_filters_that_are_not_evaluated_is_not_served() {
+    let term = json!([{"topologyKey": "kubernetes.io/hostname"}]);
+    for spec in [
+        json!({"schedulerName": "volcano"}),
+        json!({"schedulingGates": [{"name": "g"}]}),
+        json!({"resourceClaims": [{"name": "c"}]}),
+        json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}),
+        json!({"volumes": [{"name": "v", "ephemeral": {}}]}),
+        json!({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": term}}}),
+        json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": term}}}),
+        json!({"topologySpreadConstraints": [{"whenUnsatisfiable": "DoNotSchedule"}]}),
+        json!({"containers": [{"ports": [{"hostPort": 80}], "resources": {"requests": {"nvidia.com/gpu": "1"}}}]}),
+        json!({"containers": [{"resources": {"requests": {"nvidia.com/gpu": "1", "rdma/hca": "1"}}}]}),
+        json!({"containers": [{"resources": {"requests": {"nvidia.com/gpu": "1", "ephemeral-storage": "1Gi"}}}]}),
+        json!({"workloadRef": {"name": "w"}}),
+        json!({"priority": -1_000_000}),
+    ] {
+        let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+        site.wait(60);
+        site.apply(&never("p", &spec));
+        assert_eq!(preemption(&site, "ml/p"), Preemption::Never, "{spec}");
+    }
+    for spec in [
+        json!({"schedulerName": "default-scheduler", "priority": 100}),
+        json!({"volumes": [{"name": "v", "emptyDir": {}}, {"name": "w", "projected": {}}]}),
+        json!({"affinity": {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": term}}}),
+        json!({"topologySpreadConstraints": [{"whenUnsatisfiable": "ScheduleAnyway"}]}),
+        json!({"schedulingGates": []}),
+    ] {
+        let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+        site.wait(60);
+        site.apply(&never("p", &spec));
+        let served = Preemption::ByDaylight { allowed_nodes: None };
+        assert_eq!(preemption(&site, "ml/p"), served, "{spec}");
+    }
+}
+
+#[test]
+fn only_nodes_that_pass_its_filters_are_cleared_for_it() {
+    let allowed = |site: &Site| match preemption(site, "ml/p") {
+        Preemption::ByDaylight { allowed_nodes } => {
+            allowed_nodes.map(|nodes| nodes.iter().map(ToString::to_string).collect::<Vec<_>>())
+        }
+        other => panic!("{other:?}"),
+    };
+    let fast = |name| patched(&node(name, "a"), &json!({"metadata": {"labels": {"fast": "yes"}}}));
+    let tainted = |name| {
+        patched(&fast(name), &json!({"spec": {"taints": [{"key": "gpu", "effect": "NoSchedule"}]}}))
+    };
+    let mut site = Site::with(&[pool("a"), node("n1", "a"), fast("n2"), tainted("n3")]);
+    site.wait(60);
+    let selective = never("p", &json!({"nodeSelector": {"fast": "yes"}}));
+    site.apply(&selective);
+    assert_eq!(allowed(&site).unwrap(), ["n2"]);
+    // It tolerates the taint.
+    site.apply(&patched(
+        &selective,
+        &json!({"spec": {"tolerations": [{"key": "gpu", "operator": "Exists"}]}}),
+    ));
+    assert_eq!(allowed(&site).unwrap(), ["n2", "n3"]);
+    // Nodes come to pass and cease to.
+    site.apply(&fast("n1"));
+    assert_eq!(allowed(&site), None);
+    site.apply(&node("n2", "a"));
+    assert_eq!(allowed(&site).unwrap(), ["n1", "n3"]);
+    // A pool that takes in more nodes changes it too.
+    site.apply(&fast("n4"));
+    assert_eq!(allowed(&site).unwrap(), ["n1", "n3", "n4"]);
+    site.apply(&patched(
+        &pool("a"),
+        &json!({"spec": {"nodeSelector": {"matchLabels": {"pool": null, "fast": "yes"}}}}),
+    ));
+    assert_eq!(allowed(&site), None);
+}
+
+#[test]
+fn a_class_comes_from_the_pod_or_its_namespace() {
+    let namespace = |class: &Value| json!({"kind": "Namespace", "metadata": {"name": "ml", "labels": {"daylight.dev/activity": class}}});
+    let plain =
+        patched(&pod("p", 1), &json!({"metadata": {"labels": {"daylight.dev/activity": null}}}));
+    let mut site = Site::with(&[pool("a")]);
+    let class = |site: &Site, key: &str| match site.pod(key).unwrap().role {
+        Role::Other { class, .. } => class.map(|class| class.to_string()),
+        role => panic!("{role:?}"),
+    };
+    site.apply(&plain);
+    site.apply(&pod("q", 1));
+    assert_eq!(class(&site, "ml/p"), None);
+    let told = site.apply(&namespace(&json!("ai-inference")));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(class(&site, "ml/p").as_deref(), Some("ai-inference"));
+    assert_eq!(class(&site, "ml/q").as_deref(), Some("ai-training"));
+    site.delete(&namespace(&json!("ai-inference")));
+    assert_eq!(class(&site, "ml/p"), None);
+}
+
+/// The slots of `n1` that are closed, with the seconds from the start at which
+/// they open; and when the node itself opens.
+fn closed(site: &Site) -> (Vec<(u32, i64)>, Option<i64>) {
+    let node = site.node("n1").unwrap();
+    let after = |at: Timestamp| (at.0 - START.0) / 1000;
+    (
+        node.quarantined_slots.into_iter().map(|(slot, until)| (slot, after(until))).collect(),
+        node.quarantined_until.map(after),
+    )
+}
+
+#[test]
+fn a_miner_that_fails_closes_its_slot_then_the_node() {
+    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let failed = |slot| ended(&running(&lease("m", "n1", slot), "n1"), "Failed");
+    site.apply(&lease("m", "n1", 2));
+    let told = site.apply(&failed(2));
+    assert!(matches!(&*told, [Delta::PodGone(_), Delta::Node(_)]), "{told:?}");
+    assert_eq!(closed(&site), (vec![(2, 10)], None));
+    // Its status changes again, and it goes: one failure is one failure.
+    site.apply(&patched(&failed(2), &json!({"status": {"message": "again"}})));
+    site.delete(&failed(2));
+    assert_eq!(closed(&site), (vec![(2, 10)], None));
+    site.wait(20);
+    for slot in [2, 3] {
+        site.apply(&lease("m", "n1", slot));
+        site.apply(&failed(slot));
+        site.delete(&failed(slot));
+    }
+    assert_eq!(closed(&site), (vec![(2, 40), (3, 30)], Some(30)));
+}
+
+#[test]
+fn ends_that_somebody_wanted_are_no_failures() {
+    for (what, change) in [
+        ("deleted", json!({"metadata": {"deletionTimestamp": "2026-11-24T06:00:30Z"}})),
+        ("its time was over", json!({"status": {"reason": "DeadlineExceeded"}})),
+        ("evicted by the kubelet", json!({"status": {"reason": "Evicted"}})),
+        (
+            "preempted",
+            json!({"status": {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}}),
+        ),
+        ("it did not fail", json!({"status": {"phase": "Succeeded"}})),
+    ] {
+        let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+        site.apply(&running(&lease("m", "n1", 0), "n1"));
+        let over = ended(&running(&lease("m", "n1", 0), "n1"), "Failed");
+        site.apply(&patched(&over, &change));
+        assert_eq!(closed(&site), (vec![], None), "{what}");
+    }
+    // Daylight has asked for it, and the deletion has not been seen yet.
+    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let bound = running(&lease("m", "n1", 0), "n1");
+    site.apply(&bound);
+    let mut out = Vec::new();
+    site.index.foresee_end("team/m-n1-0-0", "pod-m-n1-0-0", site.now, &mut out);
+    site.apply(&ended(&bound, "Failed"));
+    assert_eq!(closed(&site), (vec![], None));
+    // Rejected by the kubelet: a failure.
+    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let rejected = patched(
+        &ended(&lease("m", "n1", 0), "Failed"),
+        &json!({"spec": {"nodeName": "n1"}, "status": {"reason": "UnexpectedAdmissionError"}}),
+    );
+    site.apply(&rejected);
+    assert_eq!(closed(&site), (vec![(0, 10)], None));
+}
+
+#[test]
+fn a_long_run_makes_up_for_failures() {
+    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let bound = running(&lease("m", "n1", 0), "n1");
+    for _ in 0..2 {
+        site.apply(&lease("m", "n1", 0));
+        site.apply(&ended(&bound, "Failed"));
+        site.delete(&ended(&bound, "Failed"));
+    }
+    assert_eq!(closed(&site), (vec![(0, 20)], None));
+    site.apply(&bound);
+    site.wait(601);
+    site.apply(&ended(&bound, "Failed"));
+    // It ran for ten minutes, so that this is the first failure again.
+    assert_eq!(closed(&site), (vec![(0, 611)], None));
+}
+
+#[test]
+fn a_miner_that_is_never_bound_closes_its_slot() {
+    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    site.apply(&lease("m", "n1", 5));
+    site.wait(59);
+    assert_eq!(closed(&site), (vec![], None));
+    assert_eq!(site.index.leftovers().len(), 0);
+    let told = site.wait(1);
+    assert!(matches!(&*told, [Delta::Node(_)]), "{told:?}");
+    assert_eq!(closed(&site), (vec![(5, 70)], None));
+    let leftovers = site.index.leftovers();
+    assert_eq!(leftovers.len(), 1);
+    assert_eq!(leftovers[0].why, Why::NeverBound);
+    assert_eq!(leftovers[0].pod.name(), "m-n1-5-0");
+    // Bound after all.
+    site.apply(&running(&lease("m", "n1", 5), "n1"));
+    assert_eq!(site.index.leftovers().len(), 0);
+    // One that is bound in time leaves no timer behind.
+    site.apply(&lease("m", "n1", 6));
+    assert!(site.index.wake_at().is_some());
+    site.apply(&running(&lease("m", "n1", 6), "n1"));
+    assert_eq!(site.index.wake_at(), None);
+}
+
+#[test]
+fn what_happened_is_noted() {
+    let mut site = Site::with(&[pool("a"), node("n1", "a"), running(&pod("old", 1), "n1")]);
+    assert_eq!(site.index.take_seen(), []);
+    site.apply(&pod("p", 2));
+    site.wait(4);
+    site.apply(&running(&pod("p", 2), "n1"));
+    let [Seen::AiPodBound { pod, class, pool, waited }] = &*site.index.take_seen() else {
+        panic!();
+    };
+    assert_eq!(
+        (&**pod, class.as_deref(), pool.as_deref()),
+        ("ml/p", Some("ai-training"), Some("a"))
+    );
+    assert_eq!(waited.as_secs(), 4);
+    let miner = running(&lease("m", "n1", 0), "n1");
+    site.apply(&miner);
+    let stopping =
+        patched(&miner, &json!({"metadata": {"deletionTimestamp": "2026-11-24T06:00:30Z"}}));
+    site.apply(&stopping);
+    site.wait(7);
+    site.apply(&ended(&stopping, "Failed"));
+    site.delete(&ended(&stopping, "Failed"));
+    let [Seen::MinerEnded { pod, failed, drained_for, .. }] = &*site.index.take_seen() else {
+        panic!();
+    };
+    assert_eq!((&**pod, *failed), ("team/m-n1-0-0", false));
+    assert_eq!(drained_for.unwrap().as_secs(), 7);
+}
+
+#[test]
+fn a_nominated_node_is_told() {
+    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    site.apply(&pod("p", 1));
+    let told = site.apply(&patched(&pod("p", 1), &json!({"status": {"nominatedNodeName": "n1"}})));
+    let [Delta::Pod(Pod { nominated, node, .. })] = &*told else {
+        panic!("{told:?}");
+    };
+    assert_eq!(nominated.as_deref(), Some("n1"));
+    assert_eq!(*node, None);
+}
