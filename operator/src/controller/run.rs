@@ -250,6 +250,9 @@ impl Main {
         for seen in self.site.index.take_seen() {
             report::seen(&seen, &mut self.site, &mut self.executor);
         }
+        if !self.site.deltas.is_empty() {
+            self.touch();
+        }
         self.settle();
         if self.mode == Mode::Leading {
             if self.is_plan_due() {

@@ -163,10 +163,10 @@ impl MinerPod<'_> {
     }
 
     /// Whole seconds until it must begin to stop, so that it has stopped by `until` even where
-    /// its kubelet is cut off from the API server. At least one, as Kubernetes demands.
+    /// its kubelet is cut off from the API server. Kubernetes takes 1 to 2^31 - 1.
     fn deadline(&self) -> Option<i64> {
         let left = self.grant.until?.since(self.now).saturating_sub(self.grant.grace);
-        Some(i64::try_from(left.as_secs()).unwrap_or(i64::MAX).max(1))
+        Some(i64::from(i32::try_from(left.as_secs()).unwrap_or(i32::MAX).max(1)))
     }
 
     fn container(&self) -> Container {

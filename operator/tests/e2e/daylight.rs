@@ -1,0 +1,168 @@
+//! The program under test, as processes.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use daylight_testbed::ControlPlane;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::Child;
+
+/// One `daylight controller`.
+pub(crate) struct Controller {
+    child: Child,
+    /// Where it serves its metrics.
+    pub(crate) listen: String,
+    /// Its log.
+    pub(crate) log: PathBuf,
+}
+
+/// A short lease, so that tests need not wait long.
+const LEASE: [&str; 10] = [
+    "--lease-duration",
+    "3s",
+    "--lease-renew",
+    "500ms",
+    "--lease-retry",
+    "100ms",
+    "--request-timeout",
+    "1s",
+    "--failed-pods-kept",
+    "0s",
+];
+
+/// How long a lease lasts in these tests, and the longest that a request takes.
+pub(crate) const LEASE_DURATION: Duration = Duration::from_secs(3);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_daylight")
+}
+
+impl Controller {
+    /// Starts one. It has not looked at anything yet.
+    pub(crate) fn start(control_plane: &ControlPlane, name: &str, flags: &[&str]) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listen = port.to_string();
+        let log = control_plane.directory().join("logs").join(format!("{name}.log"));
+        let child = tokio::process::Command::new(program())
+            .args(["controller", "--listen", &listen, "--identity", name])
+            .args(LEASE)
+            .args(flags)
+            .envs(control_plane.environment())
+            .env("RUST_LOG", std::env::var("E2E_LOG").unwrap_or_else(|_| "info".into()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { child, listen, log }
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().unwrap().to_string();
+        let status = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Kills it, as a crash would.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Asks it to end, and waits until it has. Returns how long that took.
+    pub(crate) async fn terminate(mut self) -> Duration {
+        let begun = Instant::now();
+        self.signal("-TERM");
+        let status = self.child.wait().await.unwrap();
+        assert!(status.success(), "it ended with {status}; see {}", self.log.display());
+        begun.elapsed()
+    }
+
+    /// Stops all its threads, as a machine that hangs would.
+    pub(crate) fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    /// What it answers on a path of its HTTP server: the status and the text.
+    pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(&self.listen).await.ok()?;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let code = head.split(' ').nth(1)?.parse().ok()?;
+        Some((code, body.to_owned()))
+    }
+
+    /// The sum of a metric over all series that have these labels.
+    pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        let (_, text) = self.get("/metrics").await?;
+        let values = text
+            .lines()
+            .filter(|line| {
+                let series = line.split([' ', '{']).next();
+                series == Some(name) && labels.iter().all(|label| line.contains(label))
+            })
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.reduce(|sum, value| sum + value)
+    }
+
+    /// Whether it leads.
+    pub(crate) async fn leads(&self) -> bool {
+        self.metric("daylight_leader", &[]).await == Some(1.0)
+    }
+}
+
+/// Runs a command of the program.
+pub(crate) fn command(control_plane: &ControlPlane, arguments: &[&str]) -> Output {
+    Command::new(program()).args(arguments).envs(control_plane.environment()).output().unwrap()
+}
+
+/// Runs a command that must succeed, and gives what it printed.
+pub(crate) fn command_ok(control_plane: &ControlPlane, arguments: &[&str]) -> String {
+    let output = command(control_plane, arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "daylight {arguments:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a command that must fail, and gives what it complained of.
+pub(crate) fn command_fails(control_plane: &ControlPlane, arguments: &[&str]) -> String {
+    let output = command(control_plane, arguments);
+    assert!(!output.status.success(), "daylight {arguments:?} succeeded");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// The program by another name, as kubectl finds plugins.
+pub(crate) fn as_plugin(directory: &Path) -> PathBuf {
+    let path = directory.join("kubectl-daylight");
+    if !path.exists() {
+        std::os::unix::fs::symlink(program(), &path).unwrap();
+    }
+    path
+}
+
+/// Prints the end of what the controllers of a test logged.
+pub(crate) fn show_logs(directory: &Path, test: u32) {
+    let prefix = format!("t{test}-controller-");
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            eprintln!("--- {}", entry.path().display());
+            for line in &lines[lines.len().saturating_sub(60)..] {
+                eprintln!("{line}");
+            }
+        }
+    }
+}

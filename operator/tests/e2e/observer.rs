@@ -1,0 +1,211 @@
+//! Somebody who watches every pod, and checks at every event that no GPU is assigned twice and
+//! that no cap is passed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, ResourceExt as _};
+use tokio::task::JoinHandle;
+
+/// What is known of a pod.
+#[derive(Clone, Debug)]
+struct Held {
+    node: Option<String>,
+    gpus: u32,
+    /// Miner's pods only.
+    lease: Option<Lease>,
+}
+
+#[derive(Clone, Debug)]
+struct Lease {
+    registration: String,
+    pool: String,
+    slot: String,
+}
+
+/// The most GPUs that something may hold.
+#[derive(Clone, Debug, Default)]
+struct Caps {
+    registrations: BTreeMap<String, u32>,
+    pools: BTreeMap<String, u32>,
+}
+
+#[derive(Default)]
+struct State {
+    pods: HashMap<String, Held>,
+    caps: Caps,
+    wrong: Vec<String>,
+    events: u64,
+    /// Miners' pods that ever were, by UID.
+    started: HashMap<String, String>,
+    /// The most miners' pods at once.
+    most: usize,
+}
+
+/// Watches until it is dropped.
+pub(crate) struct Observer {
+    state: Arc<Mutex<State>>,
+    task: JoinHandle<()>,
+}
+
+/// GPUs of each simulated node.
+const GPUS: u32 = 8;
+
+impl Observer {
+    pub(crate) fn start(client: Client) -> Self {
+        let state = Arc::new(Mutex::new(State::default()));
+        let seen = state.clone();
+        let task = tokio::spawn(async move {
+            let api: Api<Pod> = Api::all(client);
+            let mut events = watcher::watcher(api, watcher::Config::default()).boxed();
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => seen.lock().unwrap().take(event),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        });
+        Self { state, task }
+    }
+
+    /// From now on a registration's miners may hold at most so many GPUs.
+    pub(crate) fn cap_registration(&self, key: &str, gpus: u32) {
+        self.state.lock().unwrap().caps.registrations.insert(key.into(), gpus);
+    }
+
+    /// From now on a pool's miners may hold at most so many GPUs.
+    pub(crate) fn cap_pool(&self, name: &str, gpus: u32) {
+        self.state.lock().unwrap().caps.pools.insert(name.into(), gpus);
+    }
+
+    /// How many miners' pods there have been in all.
+    pub(crate) fn started(&self) -> usize {
+        self.state.lock().unwrap().started.len()
+    }
+
+    /// The most miners' pods that there have been at once.
+    pub(crate) fn most(&self) -> usize {
+        self.state.lock().unwrap().most
+    }
+
+    /// Fails if anything was wrong at any moment.
+    pub(crate) fn check(&self) {
+        let state = self.state.lock().unwrap();
+        assert!(state.wrong.is_empty(), "seen in {} events: {:#?}", state.events, state.wrong);
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl State {
+    fn take(&mut self, event: Event<Pod>) {
+        self.events += 1;
+        match event {
+            Event::Init => self.pods.clear(),
+            Event::InitDone => {}
+            Event::Apply(pod) | Event::InitApply(pod) => self.apply(&pod),
+            Event::Delete(pod) => {
+                self.pods.remove(&key(&pod));
+            }
+        }
+        self.inspect();
+    }
+
+    fn apply(&mut self, pod: &Pod) {
+        let key = key(pod);
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        if matches!(phase, Some("Succeeded" | "Failed")) {
+            self.pods.remove(&key);
+            return;
+        }
+        let lease = lease(pod);
+        if lease.is_some() {
+            self.started.insert(pod.uid().unwrap_or_default(), key.clone());
+        }
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        let node = node.or_else(|| lease.is_some().then(|| pinned(pod)).flatten());
+        self.pods.insert(key, Held { node, gpus: gpus(pod), lease });
+        let miners = self.pods.values().filter(|held| held.lease.is_some()).count();
+        self.most = self.most.max(miners);
+    }
+
+    fn inspect(&mut self) {
+        let mut slots: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+        let mut nodes: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut registrations: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut pools: BTreeMap<&str, u32> = BTreeMap::new();
+        for held in self.pods.values() {
+            let (Some(lease), Some(node)) = (&held.lease, &held.node) else { continue };
+            *slots.entry((node, &lease.slot)).or_default() += 1;
+            *nodes.entry(node).or_default() += held.gpus;
+            *registrations.entry(&lease.registration).or_default() += held.gpus;
+            *pools.entry(&lease.pool).or_default() += held.gpus;
+        }
+        let mut wrong = Vec::new();
+        for ((node, slot), count) in slots {
+            if count > 1 {
+                wrong.push(format!("slot {slot} of {node} was granted {count} times"));
+            }
+        }
+        for (node, gpus) in nodes {
+            if gpus > GPUS {
+                wrong.push(format!("miners hold {gpus} GPUs of {node}"));
+            }
+        }
+        for (key, gpus) in registrations {
+            if self.caps.registrations.get(key).is_some_and(|cap| gpus > *cap) {
+                wrong.push(format!("registration {key} holds {gpus} GPUs"));
+            }
+        }
+        for (name, gpus) in pools {
+            if self.caps.pools.get(name).is_some_and(|cap| gpus > *cap) {
+                wrong.push(format!("miners hold {gpus} GPUs of pool {name}"));
+            }
+        }
+        for one in wrong {
+            if !self.wrong.contains(&one) {
+                self.wrong.push(one);
+            }
+        }
+    }
+}
+
+fn key(pod: &Pod) -> String {
+    format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any())
+}
+
+fn lease(pod: &Pod) -> Option<Lease> {
+    let label = |name: &str| pod.labels().get(name).cloned();
+    label("daylight.dev/miner")?;
+    let registration = label("daylight.dev/registration")?;
+    Some(Lease {
+        registration: format!("{}/{registration}", pod.namespace()?),
+        pool: label("daylight.dev/pool")?,
+        slot: label("daylight.dev/slot")?,
+    })
+}
+
+fn pinned(pod: &Pod) -> Option<String> {
+    let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
+    let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let field = required.node_selector_terms.first()?.match_fields.as_ref()?.first()?;
+    field.values.as_ref()?.first().cloned()
+}
+
+fn gpus(pod: &Pod) -> u32 {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers
+        .filter_map(|container| {
+            container.resources.as_ref()?.limits.as_ref()?.get("nvidia.com/gpu")
+        })
+        .filter_map(|quantity| quantity.0.parse::<u32>().ok())
+        .sum()
+}

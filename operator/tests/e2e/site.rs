@@ -1,0 +1,369 @@
+//! A small site of its own for each test: nodes, a namespace, a pool, a registered miner.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
+use daylight_testbed::{ControlPlane, Nodes};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::daylight::{self, Controller};
+use crate::observer::Observer;
+
+/// Daylight's own namespace.
+pub(crate) const SYSTEM: &str = "daylight-system";
+/// Who approves.
+pub(crate) const OFFICER: &str = "officer@example.com";
+
+/// Installs what every test needs.
+pub(crate) async fn install(control_plane: &ControlPlane) {
+    for definition in daylight_crds::definitions() {
+        let manifest = daylight_crds::manifest(&definition).unwrap();
+        control_plane.apply(&manifest).await.unwrap();
+    }
+    let client = control_plane.client();
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    create(&namespaces, json!({"metadata": {"name": SYSTEM}})).await;
+    let classes: Api<ActivityClass> = Api::all(client);
+    for (name, spec) in [
+        ("ai-training", json!({"category": "DataIndustry", "assignment": "Guaranteed"})),
+        (
+            "pow-mining",
+            json!({
+                "category": "Declared", "assignment": "IdleOnly", "registration": "Required",
+                "rank": 100,
+            }),
+        ),
+    ] {
+        create(&classes, json!({"metadata": {"name": name}, "spec": spec})).await;
+    }
+    // The officer may do what her role would let her.
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "officer"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": OFFICER}],
+    });
+    control_plane.apply(&binding.to_string()).await.unwrap();
+}
+
+/// Creates an object from JSON without kind and version.
+pub(crate) async fn create<K>(api: &Api<K>, mut object: Value) -> K
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    object["apiVersion"] = json!(K::api_version(&()));
+    object["kind"] = json!(K::kind(&()));
+    let object: K = serde_json::from_value(object).unwrap();
+    match api.create(&PostParams::default(), &object).await {
+        Ok(object) => object,
+        Err(error) => panic!("{} {}: {error}", K::kind(&()), object.name_any()),
+    }
+}
+
+/// Waits until `look` gives something.
+pub(crate) async fn eventually<T, F, R>(within: Duration, what: &str, mut look: F) -> T
+where
+    F: FnMut() -> R,
+    R: Future<Output = Option<T>>,
+{
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begun.elapsed() < within, "not within {within:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What most things may take on a slow machine.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// A test's site.
+pub(crate) struct Site {
+    pub(crate) control_plane: Arc<ControlPlane>,
+    pub(crate) client: Client,
+    /// The test's own name for things: its namespace, its pool and the prefix of its nodes.
+    pub(crate) name: String,
+    pub(crate) controllers: Vec<Controller>,
+    pub(crate) observer: Observer,
+    started: u32,
+}
+
+impl Site {
+    pub(crate) async fn new(control_plane: Arc<ControlPlane>, test: &str, number: u32) -> Self {
+        let client = control_plane.client();
+        clear(&client).await;
+        let name = format!("t{number}");
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        create(&namespaces, json!({"metadata": {"name": name, "annotations": {"test": test}}}))
+            .await;
+        let observer = Observer::start(client.clone());
+        Self { control_plane, client, name, controllers: Vec::new(), observer, started: 0 }
+    }
+
+    /// What must be so at the end of every test.
+    pub(crate) async fn end(mut self) {
+        self.observer.check();
+        for controller in self.controllers.drain(..) {
+            controller.kill().await;
+        }
+    }
+
+    pub(crate) fn namespaced<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &self.name)
+    }
+
+    /// `NAMESPACE/name`.
+    pub(crate) fn key(&self, name: &str) -> String {
+        format!("{}/{name}", self.name)
+    }
+
+    /// Starts a controller.
+    pub(crate) fn start(&mut self) -> usize {
+        self.start_with(&[])
+    }
+
+    pub(crate) fn start_with(&mut self, flags: &[&str]) -> usize {
+        self.started += 1;
+        let name = format!("{}-controller-{}", self.name, self.started);
+        self.controllers.push(Controller::start(&self.control_plane, &name, flags));
+        self.controllers.len() - 1
+    }
+
+    /// Nodes of eight GPUs that belong to the site's pool.
+    pub(crate) async fn nodes(&self, count: usize) -> Vec<String> {
+        let nodes = Nodes::new(count).prefix(&self.name).label("site", &self.name);
+        self.control_plane.create_nodes(&nodes).await.unwrap()
+    }
+
+    /// The pool of the site's nodes; `mining` is merged into `spec.mining`.
+    pub(crate) async fn pool(&self, mining: Value) -> GpuPool {
+        let mut spec = json!({
+            "nodeSelector": {"matchLabels": {"site": self.name}},
+            "resource": "nvidia.com/gpu",
+            "site": {"name": "site-1"},
+            "mining": {"policy": "Fill", "idleDelay": "0s", "drainTimeout": "10s"},
+        });
+        merge(&mut spec["mining"], mining);
+        let pools = Api::all(self.client.clone());
+        create(&pools, json!({"metadata": {"name": self.name}, "spec": spec})).await
+    }
+
+    /// Changes the pool.
+    pub(crate) async fn edit_pool(&self, spec: Value) {
+        let pools: Api<GpuPool> = Api::all(self.client.clone());
+        let patch = json!({"spec": spec});
+        pools.patch(&self.name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    }
+
+    /// A registration for the pool that nobody has decided about.
+    pub(crate) async fn filed(&self, name: &str, limits: Value) -> Registration {
+        create(
+            &self.namespaced(),
+            json!({
+                "metadata": {"name": name},
+                "spec": {
+                    "operator": {"name": "Tenant"},
+                    "submittedBy": "tenant@example.com",
+                    "activityClass": "pow-mining", "site": "site-1", "pools": [self.name],
+                    "validFrom": "2020-01-01T00:00:00Z", "validUntil": "2099-01-01T00:00:00Z",
+                    "limits": limits,
+                },
+            }),
+        )
+        .await
+    }
+
+    /// Approves a registration as the officer would.
+    pub(crate) fn approve(&self, name: &str) {
+        self.daylight(&["approve", &self.key(name), "--as", OFFICER]);
+    }
+
+    /// A registration that is approved.
+    pub(crate) async fn registered(&self, name: &str, limits: Value) {
+        self.filed(name, limits).await;
+        self.approve(name);
+    }
+
+    /// A miner of `replicas` with one GPU each; `spec` is merged into its spec.
+    pub(crate) async fn miner(
+        &self,
+        name: &str,
+        registration: &str,
+        replicas: u32,
+        spec: Value,
+    ) -> Miner {
+        let mut object = json!({
+            "metadata": {
+                "name": name, "annotations": {"daylight.dev/simulated-drain-time": "200ms"},
+            },
+            "spec": {
+                "registration": registration, "replicas": replicas,
+                "image": "registry.example.com/miners/kaspa:1", "drainTimeout": "5s",
+                "wattsPerReplica": 300,
+            },
+        });
+        merge(&mut object["spec"], spec);
+        create(&self.namespaced(), object).await
+    }
+
+    /// A pool of `nodes` nodes, a registration without a tight limit, and a miner that wants it all.
+    pub(crate) async fn full_of_miners(&mut self, nodes: usize) {
+        let gpus = nodes as u32 * 8;
+        self.nodes(nodes).await;
+        self.pool(json!({})).await;
+        self.registered("reg", json!({"gpus": 100_000})).await;
+        self.miner("miner", "reg", gpus, json!({})).await;
+        self.start();
+        self.mines(gpus as usize).await;
+    }
+
+    /// An AI job whose workers run for `run_time`.
+    pub(crate) async fn ai_job(&self, name: &str, workers: u32, gpus: u32, spec: Value) -> AiJob {
+        let mut object = json!({
+            "metadata": {"name": name},
+            "spec": {
+                "workers": workers, "activityClass": "ai-training",
+                "template": {"spec": {"containers": [{
+                    "name": "train", "image": "registry.example.com/train:1",
+                    "resources": {"limits": {"nvidia.com/gpu": gpus.to_string()}},
+                }]}},
+            },
+        });
+        merge(&mut object["spec"], spec);
+        create(&self.namespaced(), object).await
+    }
+
+    /// Runs a command of the program, which must succeed.
+    pub(crate) fn daylight(&self, arguments: &[&str]) -> String {
+        daylight::command_ok(&self.control_plane, arguments)
+    }
+
+    /// The pods of the namespace with these labels.
+    pub(crate) async fn pods(&self, labels: &str) -> Vec<Pod> {
+        let api: Api<Pod> = self.namespaced();
+        api.list(&ListParams::default().labels(labels)).await.unwrap().items
+    }
+
+    /// The running miners' pods.
+    pub(crate) async fn mining(&self) -> Vec<Pod> {
+        let mut pods = self.pods("daylight.dev/miner").await;
+        pods.retain(|pod| is_running(pod) && pod.metadata.deletion_timestamp.is_none());
+        pods
+    }
+
+    /// Waits until exactly so many of the site's miners' pods run.
+    pub(crate) async fn mines(&self, count: usize) {
+        let what = format!("{count} miners' pods run");
+        eventually(Duration::from_secs(60), &what, || async {
+            (self.mining().await.len() == count).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until an object's status satisfies `holds`.
+    pub(crate) async fn status<K>(
+        &self,
+        api: Api<K>,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let mut last = Value::Null;
+        let begun = Instant::now();
+        loop {
+            if let Some(object) = api.get_opt(name).await.unwrap() {
+                last = serde_json::to_value(&object).unwrap()["status"].clone();
+                if holds(&last) {
+                    return last;
+                }
+            }
+            assert!(begun.elapsed() < SOON, "{} {name}: not {what}: {last:#}", K::kind(&()));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) async fn miner_status(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value {
+        self.status::<Miner>(self.namespaced(), name, what, holds).await
+    }
+
+    pub(crate) async fn job_status(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value {
+        self.status::<AiJob>(self.namespaced(), name, what, holds).await
+    }
+
+    pub(crate) async fn pool_status(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        self.status::<GpuPool>(Api::all(self.client.clone()), &self.name, what, holds).await
+    }
+}
+
+pub(crate) fn is_running(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+}
+
+/// Merges `patch` into `value`, as a JSON merge patch does.
+fn merge(value: &mut Value, patch: Value) {
+    match (value, patch) {
+        (Value::Object(value), Value::Object(patch)) => {
+            for (key, patch) in patch {
+                merge(value.entry(key).or_insert(Value::Null), patch);
+            }
+        }
+        (value, patch) => *value = patch,
+    }
+}
+
+/// Removes what the last test left.
+async fn clear(client: &Client) {
+    let all = DeleteParams::default();
+    let list = ListParams::default();
+    let stops: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM);
+    let _ = stops.delete("daylight-emergency-stop", &all).await;
+    let leases: Api<Lease> = Api::namespaced(client.clone(), SYSTEM);
+    let _ = leases.delete("daylight-controller", &all).await;
+    let pools: Api<GpuPool> = Api::all(client.clone());
+    pools.delete_collection(&all, &list).await.unwrap();
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let nodes: Api<Node> = Api::all(client.clone());
+    for namespace in namespaces.list(&list).await.unwrap() {
+        if namespace.annotations().contains_key("test") {
+            let name = namespace.name_any();
+            let pods: Api<Pod> = Api::namespaced(client.clone(), &name);
+            let now = DeleteParams::default().grace_period(0);
+            let _ = pods.delete_collection(&now, &list).await;
+            let _ = namespaces.delete(&name, &all).await;
+        }
+    }
+    nodes.delete_collection(&all, &list).await.unwrap();
+    eventually(Duration::from_secs(60), "the last test's pods are gone", || async {
+        let pods: Api<Pod> = Api::all(client.clone());
+        pods.list(&list).await.unwrap().items.is_empty().then_some(())
+    })
+    .await;
+}
