@@ -42,8 +42,6 @@ struct State {
     events: u64,
     /// Miners' pods that ever were, by UID.
     started: HashMap<String, String>,
-    /// The most miners' pods at once.
-    most: usize,
 }
 
 /// Watches until it is dropped.
@@ -87,11 +85,6 @@ impl Observer {
         self.state.lock().unwrap().started.len()
     }
 
-    /// The most miners' pods that there have been at once.
-    pub(crate) fn most(&self) -> usize {
-        self.state.lock().unwrap().most
-    }
-
     /// Fails if anything was wrong at any moment.
     pub(crate) fn check(&self) {
         let state = self.state.lock().unwrap();
@@ -133,8 +126,6 @@ impl State {
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
         let node = node.or_else(|| lease.is_some().then(|| pinned(pod)).flatten());
         self.pods.insert(key, Held { node, gpus: gpus(pod), lease });
-        let miners = self.pods.values().filter(|held| held.lease.is_some()).count();
-        self.most = self.most.max(miners);
     }
 
     fn inspect(&mut self) {

@@ -1,1 +1,113 @@
-//! To come.
+//! What the API server refuses stops nobody else.
+
+use daylight_crds::{ActivityClass, GpuPool};
+use k8s_openapi::api::core::v1::ResourceQuota;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+
+use crate::site::{SOON, Site, create, eventually};
+
+pub(crate) async fn a_quota_refuses_one_miner_and_another_gets_the_gpus(site: &mut Site) {
+    site.nodes(2).await;
+    site.pool(json!({})).await;
+    let quotas: Api<ResourceQuota> = site.namespaced();
+    let hard = json!({"requests.nvidia.com/gpu": "3"});
+    let quota = json!({"metadata": {"name": "gpus"}, "spec": {"hard": hard}});
+    create(&quotas, quota).await;
+    eventually(SOON, "the quota counts", || async {
+        quotas.get("gpus").await.unwrap().status?.hard
+    })
+    .await;
+    site.registered("reg", json!({"gpus": 100})).await;
+    site.miner("miner", "reg", 16, json!({})).await;
+    site.start();
+    site.mines(3).await;
+    let status = site
+        .miner_status("miner", "told of the quota", |status| status["reason"] == "PodsRefused")
+        .await;
+    assert!(status["message"].as_str().unwrap().contains("exceeded quota"), "{status:#}");
+    let tried = site.controllers[0].metric("daylight_writes_total", &["create pod", "refused"]);
+    assert!(tried.await.unwrap() < 100.0, "it does not try all the time");
+    quotas.delete("gpus", &DeleteParams::default()).await.unwrap();
+    site.mines(16).await;
+    site.miner_status("miner", "content", |status| status["reason"] == "Running").await;
+}
+
+pub(crate) async fn a_priority_class_that_would_displace_ai_stops_grants(site: &mut Site) {
+    let classes: Api<PriorityClass> = Api::all(site.client.clone());
+    let _ = classes.delete("daylight-miner", &DeleteParams::default()).await;
+    create(&classes, json!({"metadata": {"name": "daylight-miner"}, "value": 1000})).await;
+    site.nodes(1).await;
+    site.pool(json!({})).await;
+    site.registered("reg", json!({"gpus": 8})).await;
+    site.miner("miner", "reg", 8, json!({})).await;
+    site.start();
+    let status = site
+        .miner_status("miner", "told of the class", |status| status["reason"] == "PodsRefused")
+        .await;
+    assert!(status["message"].as_str().unwrap().contains("PriorityClass daylight-miner"));
+    assert_eq!(site.observer.started(), 0);
+    classes.delete("daylight-miner", &DeleteParams::default()).await.unwrap();
+    site.mines(8).await;
+    assert_eq!(classes.get("daylight-miner").await.unwrap().value, Some(-1_000_000));
+}
+
+pub(crate) async fn a_bad_object_beside_good_ones_stops_none(site: &mut Site) {
+    site.nodes(1).await;
+    site.pool(json!({})).await;
+    let pools: Api<GpuPool> = Api::all(site.client.clone());
+    let spec = json!({
+        "nodeSelector": {"matchLabels": {"no": "node"}}, "resource": "nvidia.com/gpu",
+        "site": {"name": "nowhere", "timeZone": "Europe/Atlantis"},
+    });
+    let other = format!("{}-bad", site.name);
+    create(&pools, json!({"metadata": {"name": other}, "spec": spec})).await;
+    site.registered("reg", json!({"gpus": 8})).await;
+    site.miner("miner", "reg", 8, json!({})).await;
+    site.miner("orphan", "nothing", 8, json!({})).await;
+    site.start();
+    site.mines(8).await;
+    let status = site.status(pools, &other, "told", |status| status["reason"] == "Invalid").await;
+    assert!(status["message"].as_str().unwrap().contains("Europe/Atlantis"), "{status:#}");
+    site.miner_status("orphan", "told", |status| status["reason"] == "RegistrationMissing").await;
+}
+
+pub(crate) async fn a_class_that_is_taken_off_the_list_stops_mining(site: &mut Site) {
+    site.full_of_miners(1).await;
+    let classes: Api<ActivityClass> = Api::all(site.client.clone());
+    let class = classes.get("pow-mining").await.unwrap();
+    classes.delete("pow-mining", &DeleteParams::default()).await.unwrap();
+    site.mines(0).await;
+    let spec = serde_json::to_value(&class.spec).unwrap();
+    create(&classes, json!({"metadata": {"name": "pow-mining"}, "spec": spec})).await;
+    // What was approved is there again as it was.
+    site.mines(8).await;
+    let patch = json!({"spec": {"description": "Edited."}});
+    classes.patch("pow-mining", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    site.mines(0).await;
+    let patch = json!({"spec": {"description": class.spec.description}});
+    classes.patch("pow-mining", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    site.mines(8).await;
+}
+
+pub(crate) async fn a_miner_that_crashes_rests(site: &mut Site) {
+    site.nodes(1).await;
+    site.pool(json!({})).await;
+    site.registered("reg", json!({"gpus": 8})).await;
+    let annotations = json!({
+        "daylight.dev/simulated-run-time": "100ms", "daylight.dev/simulated-exit": "1",
+    });
+    let miner = json!({
+        "metadata": {"name": "miner", "annotations": annotations},
+        "spec": {"registration": "reg", "replicas": 8, "image": "i/m:1", "wattsPerReplica": 300},
+    });
+    create(&site.namespaced::<daylight_crds::Miner>(), miner).await;
+    site.start();
+    site.miner_status("miner", "in quarantine", |status| status["reason"] == "Quarantined").await;
+    site.pool_status("quarantined", |status| status["gpus"]["quarantined"].as_u64() >= Some(1))
+        .await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert!(site.observer.started() < 40, "{} pods were started", site.observer.started());
+}

@@ -269,7 +269,7 @@ impl Site {
     /// Waits until exactly so many of the site's miners' pods run.
     pub(crate) async fn mines(&self, count: usize) {
         let what = format!("{count} miners' pods run");
-        eventually(Duration::from_secs(60), &what, || async {
+        eventually(Duration::from_mins(1), &what, || async {
             (self.mining().await.len() == count).then_some(())
         })
         .await;
@@ -361,7 +361,7 @@ async fn clear(client: &Client) {
         }
     }
     nodes.delete_collection(&all, &list).await.unwrap();
-    eventually(Duration::from_secs(60), "the last test's pods are gone", || async {
+    eventually(Duration::from_mins(1), "the last test's pods are gone", || async {
         let pods: Api<Pod> = Api::all(client.clone());
         pods.list(&list).await.unwrap().items.is_empty().then_some(())
     })
