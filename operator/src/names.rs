@@ -4,6 +4,9 @@
 /// Annotation of a miner pod: when it must have stopped, in RFC 3339, if ever.
 pub const UNTIL: &str = "daylight.dev/until";
 
+/// Annotation by which the cluster autoscaler knows pods that keep no node.
+pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+
 /// The priority of miner pods: below every other pod.
 pub const MINER_PRIORITY: i32 = -1_000_000;
 

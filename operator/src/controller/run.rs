@@ -67,7 +67,7 @@ const FIRST_CLAIM: Duration = Duration::from_millis(500);
 const STATUS_EVERY: Duration = Duration::from_millis(250);
 /// How often the PriorityClass of miners is looked at: while it is well, and while it is not.
 const PRIORITY_CLASS_EVERY: Duration = Duration::from_mins(5);
-const PRIORITY_CLASS_AGAIN: Duration = Duration::from_secs(10);
+const PRIORITY_CLASS_AGAIN: Duration = Duration::from_secs(2);
 /// The longest sleep of the main loop.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// A plan that took long is not made again before so many times that.
@@ -119,7 +119,7 @@ pub async fn run(
         wake_at: None,
         status_due: None,
         statused: None,
-        priority_class_due: watches_from,
+        priority_class_at: None,
         beat: None,
     };
     main.lead();
@@ -210,7 +210,8 @@ struct Main {
     wake_at: Option<Timestamp>,
     status_due: Option<Instant>,
     statused: Option<Instant>,
-    priority_class_due: Instant,
+    /// When the PriorityClass of miners was looked at.
+    priority_class_at: Option<Instant>,
     beat: Option<Instant>,
 }
 
@@ -285,7 +286,7 @@ impl Main {
         if self.site.index.is_warm() && fresh {
             tracing::info!("The picture is complete and fresh; planning.");
             self.mode = Mode::Leading;
-            self.priority_class_due = self.site.instant;
+            self.priority_class_at = None;
             self.touch();
         }
     }
@@ -329,13 +330,18 @@ impl Main {
         self.status_due.get_or_insert(due);
     }
 
+    /// When the PriorityClass of miners is looked at; `None` is at once.
+    fn priority_class_due(&self) -> Option<Instant> {
+        let well = self.executor.may_grant();
+        let every = if well { PRIORITY_CLASS_EVERY } else { PRIORITY_CLASS_AGAIN };
+        self.priority_class_at.map(|at| at + every)
+    }
+
     fn look_after_priority_class(&mut self) {
-        if self.priority_class_due <= self.site.instant {
+        if self.priority_class_due().is_none_or(|due| due <= self.site.instant) {
+            self.priority_class_at = Some(self.site.instant);
             let write = requests::read_priority_class();
             self.executor.submit_background([(Target::PriorityClass, write)]);
-            let well = self.executor.no_grants().is_none();
-            let wait = if well { PRIORITY_CLASS_EVERY } else { PRIORITY_CLASS_AGAIN };
-            self.priority_class_due = self.site.instant + wait;
         }
     }
 
@@ -369,7 +375,7 @@ impl Main {
             Mode::Leading => {
                 until(self.plan_due());
                 until(self.status_due);
-                until(Some(self.priority_class_due));
+                until(self.priority_class_due());
                 until(self.site.refusals.wake_at(self.site.instant));
                 until(self.executor.wait().map(|wait| now + wait));
                 until(self.site.events.wake_in().map(|wait| now + wait));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use daylight_crds::Miner;
 use k8s_openapi::api::batch::v1::Job;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::site::Site;
@@ -31,13 +31,15 @@ pub(crate) async fn no_cap_is_passed_while_filling(site: &mut Site) {
 pub(crate) async fn a_cap_that_shrinks_holds_again_within_the_drain_time(site: &mut Site) {
     site.full_of_miners(2).await;
     site.edit_pool(json!({"mining": {"maxGpus": 6}})).await;
-    site.mines(6).await;
+    site.settles(6).await;
     site.observer.cap_pool(&site.name, 6);
-    site.edit_pool(json!({"mining": {"maxGpus": null, "headroom": "25%"}})).await;
     site.observer.cap_pool(&site.name, 12);
+    site.edit_pool(json!({"mining": {"maxGpus": null, "headroom": "25%"}})).await;
     site.mines(12).await;
-    let pool = site.pool_status("headroom", |status| status["gpus"]["headroom"] == 4).await;
-    assert_eq!(pool["gpus"]["idle"], 0);
+    site.pool_status("headroom", |status| {
+        status["gpus"]["headroom"] == 4 && status["gpus"]["idle"] == 0
+    })
+    .await;
 }
 
 pub(crate) async fn a_power_budget_counts_declared_watts(site: &mut Site) {
@@ -79,7 +81,7 @@ pub(crate) async fn observe_writes_nothing_but_status(site: &mut Site) {
     site.miner_status("miner", "told", |status| status["reason"] == "PoolObserves").await;
     assert_eq!(site.observer.started(), 0);
     let jobs: Api<Job> = site.namespaced();
-    assert_eq!(jobs.list(&Default::default()).await.unwrap().items.len(), 0);
+    assert_eq!(jobs.list(&ListParams::default()).await.unwrap().items.len(), 0);
     // An AI job runs all the same.
     site.ai_job("training", 1, 8, json!({})).await;
     site.job_status("training", "running", |status| status["state"] == "Running").await;
@@ -105,15 +107,17 @@ pub(crate) async fn a_pool_holds_and_drains_as_it_is_told(site: &mut Site) {
 
 pub(crate) async fn the_window_closes_and_mining_ends(site: &mut Site) {
     site.nodes(1).await;
-    // Open all the time but for a year that is over, by a minute each minute.
+    // Open all the time, by two minutes each minute.
     let windows = json!([{"name": "w", "schedule": "* * * * *", "duration": "2m"}]);
     site.pool(json!({"windows": windows})).await;
     site.registered("reg", json!({"gpus": 8})).await;
     site.miner("miner", "reg", 8, json!({})).await;
     site.start();
     site.mines(8).await;
-    // Miners in a window carry its end.
-    let windows = json!([{"name": "w", "schedule": "0 0 30 2 *", "duration": "1h"}]);
+    let half_a_year =
+        (jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).month() + 5) % 12 + 1;
+    let schedule = format!("0 0 1 {half_a_year} *");
+    let windows = json!([{"name": "w", "schedule": schedule, "duration": "1h"}]);
     site.edit_pool(json!({"mining": {"windows": windows}})).await;
     site.mines(0).await;
     site.miner_status("miner", "told of it", |status| status["reason"] == "WindowClosed").await;

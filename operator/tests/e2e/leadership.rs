@@ -97,7 +97,7 @@ pub(crate) async fn a_paused_leader_writes_nothing_when_it_goes_on(site: &mut Si
     site.mines(150).await;
     // Fewer may mine now, and the one that slept does not know.
     site.edit_pool(json!({"mining": {"maxGpus": 100}})).await;
-    site.mines(100).await;
+    site.settles(100).await;
     site.observer.cap_pool(&site.name, 100);
     let started = site.observer.started();
     site.controllers[0].resume();

@@ -10,6 +10,7 @@ use daylight_testbed::{ControlPlane, Nodes};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
@@ -275,6 +276,17 @@ impl Site {
         .await;
     }
 
+    /// Waits until exactly so many of them exist, those that are stopping included.
+    pub(crate) async fn settles(&self, count: usize) {
+        self.mines(count).await;
+        eventually(SOON, "the others have stopped", || async {
+            (self.pods("daylight.dev/miner").await.len() == count).then_some(())
+        })
+        .await;
+        // The observer sees it a moment later.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+
     /// Waits until an object's status satisfies `holds`.
     pub(crate) async fn status<K>(
         &self,
@@ -345,6 +357,8 @@ async fn clear(client: &Client) {
     let list = ListParams::default();
     let stops: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM);
     let _ = stops.delete("daylight-emergency-stop", &all).await;
+    let classes: Api<PriorityClass> = Api::all(client.clone());
+    let _ = classes.delete("daylight-miner", &all).await;
     let leases: Api<Lease> = Api::namespaced(client.clone(), SYSTEM);
     let _ = leases.delete("daylight-controller", &all).await;
     let pools: Api<GpuPool> = Api::all(client.clone());

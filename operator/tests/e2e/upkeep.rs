@@ -66,7 +66,8 @@ pub(crate) async fn pods_that_ended_are_removed(site: &mut Site) {
 pub(crate) async fn nothing_is_written_while_nothing_changes(site: &mut Site) {
     site.full_of_miners(2).await;
     site.miner_status("miner", "content", |status| status["reason"] == "Running").await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // The last Event of the filling comes ten seconds after the first.
+    tokio::time::sleep(Duration::from_secs(13)).await;
     let writes = || site.controllers[0].metric("daylight_writes_total", &[]);
     let before = writes().await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -13,6 +13,7 @@ use super::stage::Step;
 use super::{Done, Executor, Target};
 use crate::controller::events::What;
 use crate::controller::site::Site;
+use crate::index::marks::MINER_PRIORITY_CLASS;
 use crate::index::{Kind, slim};
 
 /// How soon a change of an AIJob that was refused is tried again.
@@ -24,6 +25,7 @@ impl Executor {
         self.busy.remove(&target);
         match (target, change) {
             (Target::Pod(key), Some(Change::Grant(grant))) => {
+                let outcome = self.doubt_priority_class(outcome);
                 granted(&key, &grant, outcome, site);
             }
             (Target::Pod(key), Some(change)) => self.ending(&key, &uid, &change, outcome, site),
@@ -110,12 +112,23 @@ impl Executor {
         }
     }
 
+    /// A pod that is refused for its PriorityClass is no fault of the miner's: the class is gone.
+    fn doubt_priority_class(&mut self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Refused { message, .. } if message.contains(MINER_PRIORITY_CLASS) => {
+                self.may_grant = None;
+                Outcome::Overtaken
+            }
+            other => other,
+        }
+    }
+
     fn priority_class_is(&mut self, outcome: Outcome) {
         match outcome {
-            Outcome::Made(_) => self.no_grants = None,
+            Outcome::Made(_) => self.may_grant = Some(Ok(())),
             Outcome::Refused { message, .. } => {
                 tracing::error!(%message, "No miner is started.");
-                self.no_grants = Some(message);
+                self.may_grant = Some(Err(message));
             }
             _ => {}
         }

@@ -11,10 +11,9 @@ use daylight_crds::{GpuPoolSpec, Miner};
 use daylight_planner::explain::Grant;
 use daylight_planner::time::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, NodeAffinity,
-    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, Pod,
-    PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecretKeySelector,
-    SecurityContext, Volume, VolumeMount,
+    Affinity, Capabilities, Container, EnvVar, EnvVarSource, NodeAffinity, NodeSelector,
+    NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, Pod, PodSecurityContext,
+    PodSpec, ResourceRequirements, SeccompProfile, SecretKeySelector, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -22,7 +21,7 @@ use kube::{Resource as _, ResourceExt as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::index::marks::{MINER_PRIORITY_CLASS, REVISION, WATTS};
-use crate::names::UNTIL;
+use crate::names::{SAFE_TO_EVICT, UNTIL};
 
 /// Everything that a miner's pod is made of.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +113,8 @@ impl MinerPod<'_> {
             .filter(|(key, _)| key.starts_with(SIMULATED_PREFIX))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
+        // Mining never keeps a node from being scaled down.
+        annotations.insert(SAFE_TO_EVICT.into(), "true".into());
         if let Some(until) = self.grant.until.and_then(rfc3339) {
             annotations.insert(UNTIL.into(), until);
         }
@@ -121,7 +122,7 @@ impl MinerPod<'_> {
             name: Some(self.name()),
             namespace: self.miner.namespace(),
             labels: Some(labels),
-            annotations: (!annotations.is_empty()).then_some(annotations),
+            annotations: Some(annotations),
             owner_references: self.miner.controller_owner_ref(&()).map(|owner| vec![owner]),
             finalizers: self.metered.then(|| vec![METERED_FINALIZER.into()]),
             ..ObjectMeta::default()
@@ -143,21 +144,12 @@ impl MinerPod<'_> {
                 run_as_non_root: Some(true),
                 run_as_user: Some(USER),
                 run_as_group: Some(USER),
-                fs_group: Some(USER),
                 seccomp_profile: Some(SeccompProfile {
                     type_: "RuntimeDefault".into(),
                     ..SeccompProfile::default()
                 }),
                 ..PodSecurityContext::default()
             }),
-            volumes: Some(vec![Volume {
-                name: "tmp".into(),
-                empty_dir: Some(EmptyDirVolumeSource {
-                    size_limit: Some(Quantity("1Gi".into())),
-                    ..EmptyDirVolumeSource::default()
-                }),
-                ..Volume::default()
-            }]),
             ..PodSpec::default()
         }
     }
@@ -197,11 +189,6 @@ impl MinerPod<'_> {
                 }),
                 ..SecurityContext::default()
             }),
-            volume_mounts: Some(vec![VolumeMount {
-                name: "tmp".into(),
-                mount_path: "/tmp".into(),
-                ..VolumeMount::default()
-            }]),
             ..Container::default()
         }
     }
@@ -247,6 +234,9 @@ impl MinerPod<'_> {
                 }),
             });
         }
+        // The root is read-only, and a volume of the pod's own would make `kubectl drain` and
+        // autoscalers ask before they end it: every container has this one.
+        env.push(plain("TMPDIR", "/dev/shm".into()));
         env.push(plain("DRAIN_SECONDS", self.grant.grace.as_secs().to_string()));
         env.push(field("POD_NAME", "metadata.name"));
         env.push(field("NODE_NAME", "spec.nodeName"));

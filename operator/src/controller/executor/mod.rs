@@ -86,8 +86,9 @@ pub struct Executor {
     held_back: FxHashMap<Name, Instant>,
     /// Pods that are ending, why, and since when.
     reclaims: FxHashMap<Name, (ReclaimReason, Instant)>,
-    /// Why no miner is started at all, if so.
-    no_grants: Option<String>,
+    /// Whether miners may be started, as far as their PriorityClass goes; `None` before it was
+    /// looked at.
+    may_grant: Option<Result<(), String>>,
 }
 
 impl Executor {
@@ -105,7 +106,7 @@ impl Executor {
             reserving: FxHashSet::default(),
             held_back: FxHashMap::default(),
             reclaims: FxHashMap::default(),
-            no_grants: Some("the PriorityClass of miners is being checked".into()),
+            may_grant: None,
         }
     }
 
@@ -191,9 +192,14 @@ impl Executor {
         self.running.is_empty() && self.running_background.is_empty()
     }
 
+    /// Whether miners may be started, as far as is known.
+    pub fn may_grant(&self) -> bool {
+        self.may_grant == Some(Ok(()))
+    }
+
     /// Why no miner is started at all, if so.
     pub fn no_grants(&self) -> Option<&str> {
-        self.no_grants.as_deref()
+        self.may_grant.as_ref()?.as_ref().err().map(String::as_str)
     }
 
     /// Forgets what has not begun: this process leads no more.

@@ -79,7 +79,7 @@ impl Executor {
 
     fn start_grant(&mut self, grant: &Grant, site: &mut Site) -> Option<Started> {
         let cap = site.refusals.get(&grant.miner);
-        if self.no_grants.is_some() || cap.is_some_and(|refusal| site.instant < refusal.until) {
+        if !self.may_grant() || cap.is_some_and(|refusal| site.instant < refusal.until) {
             return None;
         }
         let miner = site.index.miner(&grant.miner)?.clone();
