@@ -216,6 +216,7 @@ pub enum Reason {
     Stopping { replicas: u32 },
     WaitingForIdleGpus { gpus: u32 },
     KeptForPods { gpus: u32 },
+    KeptForMiner { miner: Name },
     NodesClosed { gpus: u32 },
     NoNodeFits { gpus: u32 },
     IdleDelay { until: Timestamp },
@@ -316,6 +317,7 @@ impl Reason {
             Self::Stopping { .. } => "Stopping",
             Self::WaitingForIdleGpus { .. } => "WaitingForIdleGpus",
             Self::KeptForPods { .. } => "KeptForPods",
+            Self::KeptForMiner { .. } => "KeptForMiner",
             Self::NodesClosed { .. } => "NodesClosed",
             Self::NoNodeFits { .. } => "NoNodeFits",
             Self::IdleDelay { .. } => "IdleDelay",
@@ -489,6 +491,10 @@ impl fmt::Display for Reason {
             Self::KeptForPods { gpus } => {
                 write!(f, "kube-scheduler is about to place pods on {}.", plural(*gpus, "idle GPU"))
             }
+            Self::KeptForMiner { miner } => write!(
+                f,
+                "Idle GPUs await others on their node for a larger replica of miner {miner}, whose turn it is."
+            ),
             Self::NodesClosed { gpus } => write!(
                 f,
                 "Nodes have {} idle, but are closed to mining: an autoscaler manages them, they lost GPUs, or they are kept clear for AI.",

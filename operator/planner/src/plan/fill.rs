@@ -38,6 +38,17 @@ pub(super) struct Outcome {
     pub(super) contested: Vec<Id<PoolRow>>,
 }
 
+impl Outcome {
+    /// Of the reasons in several pools, keeps the one that says most.
+    fn note(&mut self, reason: Reason) {
+        if self.reason.is_some() {
+            note(&mut self.reason, reason);
+        } else {
+            self.reason = Some(reason);
+        }
+    }
+}
+
 /// A miner's claim to the next replica; the greatest is served first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
@@ -96,6 +107,17 @@ struct Searches {
     granted: FxHashMap<Id<PoolRow>, u32>,
     /// GPUs that pods which just came may take, by resource.
     arriving: FxHashMap<Name, u32>,
+    /// Nodes whose idle GPUs await those beside them, for a miner with a better
+    /// claim that needs them together.
+    kept: FxHashMap<Id<NodeRow>, Id<MinerRow>>,
+}
+
+/// When a node has to take a pod.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Now,
+    /// Once those that are stopping have stopped.
+    Drained,
 }
 
 /// Why a miner gets nothing in a pool.
@@ -163,11 +185,9 @@ impl Run<'_> {
                         granted = Some((pool, node));
                         break;
                     }
-                    Err(Refusal::Own(reason)) => {
-                        outcome.reason.get_or_insert(reason);
-                    }
+                    Err(Refusal::Own(reason)) => outcome.note(reason),
                     Err(Refusal::Contested(reason)) => {
-                        outcome.reason.get_or_insert(reason);
+                        outcome.note(reason);
                         outcome.contested.push(pool);
                     }
                 }
@@ -185,11 +205,57 @@ impl Run<'_> {
                 } else {
                     self.outcomes.remove(&claim.miner);
                 }
-            } else if pass == Pass::Grant {
-                self.outcomes.insert(claim.miner, outcome);
+            } else {
+                for &pool in &outcome.contested {
+                    self.keep_nodes(pool, claim.miner, candidate, &mut searches);
+                }
+                if pass == Pass::Grant {
+                    self.outcomes.insert(claim.miner, outcome);
+                }
             }
         }
         would_mine
+    }
+
+    /// Keeps nodes where a miner's replicas will fit once others have stopped
+    /// there: those with weaker claims and smaller replicas would else take
+    /// one GPU after the other as it becomes idle, and the miner would have to
+    /// displace them again and again.
+    fn keep_nodes(
+        &self,
+        pool: Id<PoolRow>,
+        miner: Id<MinerRow>,
+        candidate: &Candidate,
+        searches: &mut Searches,
+    ) {
+        let shape = &candidate.miner.shape;
+        let row = &self.state.pools[pool];
+        let Some(object) = &row.object else { return };
+        if shape.gpus == 1 || row.sums.coming == 0 {
+            return;
+        }
+        let held_back = object.headroom.of(row.sums.usable)
+            + searches.arriving.get(&object.resource).copied().unwrap_or_default();
+        let mut left = (row.sums.free + row.sums.coming).saturating_sub(held_back);
+        let replicas = candidate.miner.replicas as usize;
+        let mut missing = replicas.saturating_sub(self.state.miners[miner].pods.len());
+        for (bucket, nodes) in &row.buckets.open {
+            if bucket.coming == 0 || bucket.free + bucket.coming < shape.gpus {
+                continue;
+            }
+            for &(_, node) in nodes {
+                if missing == 0 || left < shape.gpus {
+                    return;
+                }
+                if !searches.kept.contains_key(&node)
+                    && self.takes(node, pool, shape, When::Drained).is_ok()
+                {
+                    searches.kept.insert(node, miner);
+                    missing -= 1;
+                    left -= shape.gpus;
+                }
+            }
+        }
     }
 
     /// GPUs that waiting pods may take within moments, by resource.
@@ -376,6 +442,14 @@ impl Run<'_> {
         searches: &mut Searches,
     ) -> Result<Id<NodeRow>, Reason> {
         let granted = searches.granted.get(&pool).copied().unwrap_or_default();
+        let kept = &searches.kept;
+        let takes = |run: &Self, node| match kept.get(&node) {
+            Some(&miner) => {
+                let miner = run.state.miners.name(miner).clone();
+                Err(Reason::KeptForMiner { miner })
+            }
+            None => run.takes(node, pool, &shape, When::Now),
+        };
         let search = searches.by_shape.entry((pool, shape)).or_default();
         let others = granted - search.own;
         if search.over && search.others == others {
@@ -383,7 +457,7 @@ impl Run<'_> {
             return Err(reason.unwrap_or_else(|| self.none_idle(pool, shape.gpus)));
         }
         if let Some(node) = search.current {
-            match self.takes(node, pool, &shape) {
+            match takes(self, node) {
                 Ok(()) => return Ok(node),
                 Err(reason) => note(&mut search.skipped, reason),
             }
@@ -401,7 +475,7 @@ impl Run<'_> {
                     _ => Bound::Unbounded,
                 };
                 for &at in nodes.range((lower, Bound::Unbounded)) {
-                    match self.takes(at.1, pool, &shape) {
+                    match takes(self, at.1) {
                         Ok(()) => {
                             found = Some((free, at));
                             break 'buckets;
@@ -441,14 +515,28 @@ impl Run<'_> {
         }
     }
 
-    /// Whether a node takes one more miner's pod of a shape now.
-    fn takes(&self, node: Id<NodeRow>, pool: Id<PoolRow>, shape: &Shape) -> Result<(), Reason> {
+    /// Whether a node takes one more miner's pod of a shape.
+    fn takes(
+        &self,
+        node: Id<NodeRow>,
+        pool: Id<PoolRow>,
+        shape: &Shape,
+        when: When,
+    ) -> Result<(), Reason> {
         let idle = Reason::WaitingForIdleGpus { gpus: shape.gpus };
         let row = &self.state.nodes[node];
         let (Some(object), Some(host)) = (&row.object, self.state.host_in(node, pool)) else {
             return Err(idle);
         };
-        if host.bucket().free < shape.gpus {
+        let (bucket, mut beside) = (host.bucket(), self.state.room(node));
+        let gpus = match when {
+            When::Now => {
+                beside -= row.used.draining;
+                bucket.free
+            }
+            When::Drained => bucket.free + bucket.coming,
+        };
+        if gpus < shape.gpus || !host.open || !host.fillable {
             return Err(idle);
         }
         if let Some(until) = object.quarantined_until.filter(|&until| self.now < until) {
@@ -460,11 +548,6 @@ impl Run<'_> {
         {
             return Err(Reason::IdleDelay { until: at + delay });
         }
-        let beside = self.state.capacity(node)
-            - row.used.fixed
-            - row.used.mining
-            - row.used.draining
-            - row.used.claimed;
         if !beside.covers(&Amounts::of(shape, 1)) {
             return Err(Reason::NoNodeFits { gpus: shape.gpus });
         }
@@ -556,12 +639,13 @@ impl Run<'_> {
     }
 }
 
-/// Keeps the reason that says most: a time, then what a node lacks.
+/// Keeps the reason that says most: a time, then what is short, then that no
+/// GPU is idle.
 fn note(kept: &mut Option<Reason>, reason: Reason) {
     let weight = |reason: &Reason| match reason {
         Reason::IdleDelay { .. } | Reason::Quarantined { .. } => 2,
-        Reason::NoNodeFits { .. } => 1,
-        _ => 0,
+        Reason::WaitingForIdleGpus { .. } | Reason::NodesClosed { .. } => 0,
+        _ => 1,
     };
     let better = match kept {
         None => weight(&reason) > 0,

@@ -180,17 +180,16 @@ fn a_node_being_cleared_for_a_large_replica_is_not_filled_by_small_ones_meanwhil
     // One of the four stops sooner than the others.
     site.one_drained();
     assert_snapshot!(site.act(), @"
-    grant acme/hash on node-1 (h100) slot 0, stops within 10s, ends in 183 days
     pool h100 (8 GPUs: 7 mining, 1 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (5 of 8, 3 stopping): Running. All of it runs.
+    registration acme/power (7 GPUs, 2100 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (4 of 8, 3 stopping): KeptForMiner. Idle GPUs await others on their node for a larger replica of miner acme/quad, whose turn it is.
     miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 GPUs idle.
     look again in 183 days
     ");
     site.drained();
     site.settle();
     assert_snapshot!(site.map(), @"
-    node-1: 4 acme/hash
-    node-2: 4 acme/quad
+    node-1: 4 acme/quad
+    node-2: 4 acme/hash
     ");
 }
