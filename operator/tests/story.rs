@@ -1,0 +1,54 @@
+//! The story of `cargo demo`, held as a test: every step of the main job on a
+//! control plane of its own.
+
+#![allow(missing_docs)]
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use daylight_testbed::story::{self, Cluster};
+use daylight_testbed::{ControlPlane, Nodes, Options};
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::Runtime;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trial = Trial::test("every_step_of_the_demonstration_holds", || {
+        Runtime::new()?.block_on(every_step_of_the_demonstration_holds())
+    });
+    libtest_mimic::run(&arguments, vec![trial]).exit_code()
+}
+
+async fn every_step_of_the_demonstration_holds() -> Result<(), Failed> {
+    let control_plane = ControlPlane::start(Options::full()).await?;
+    let nodes = Nodes::new(40).label("nvidia.com/gpu.present", "true");
+    control_plane.create_nodes(&nodes).await?;
+    let daylight = Path::new(env!("CARGO_BIN_EXE_daylight"));
+    let cluster = Cluster::of_testbed(&control_plane, daylight)?;
+    let repository =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the crate has no parent")?;
+    let log = control_plane.directory().join("controller.log");
+
+    let mut told = String::new();
+    let mut say = |line: &str| {
+        told.push_str(line);
+        told.push('\n');
+    };
+    let played = story::play(&cluster, repository, &log, &mut say).await;
+    let held = match played {
+        Ok((steps, operator)) => {
+            operator.stop().await?;
+            steps.iter().all(|step| step.held)
+        }
+        Err(error) => {
+            told.push_str(&error.to_string());
+            false
+        }
+    };
+    if !held {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        return Err(format!("{told}\nThe controller's log:\n{log}").into());
+    }
+    control_plane.stop().await;
+    Ok(())
+}
