@@ -13,7 +13,11 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use daylight_planner::Planner;
-use daylight_planner::model::*;
+use daylight_planner::model::{
+    Approval, AutoscaledNodes, Class, ClassAssignment, Delta, Headroom, Job, JobState, Limits,
+    Membership, Miner, MiningPolicy, Name, Node, NodeCondition, Pod, Pool, Preemption, Queueing,
+    ReclaimUnit, Registration, Role, Shape, Snapshot,
+};
 use daylight_planner::time::{Timestamp, Windows};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_000_000);

@@ -93,7 +93,8 @@ impl Run<'_> {
             if row.object.as_ref().is_some_and(|pool| pool.resource == *resource) {
                 let sizes = row.buckets.allocatable.keys().next_back();
                 largest = largest.max(sizes.copied().unwrap_or_default());
-                let buckets = row.buckets.open.keys().map(|bucket| bucket.available());
+                let buckets =
+                    row.buckets.open.keys().map(super::super::state::host::Bucket::available);
                 available = available.max(buckets.max().unwrap_or_default());
             }
         }

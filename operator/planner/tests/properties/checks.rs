@@ -109,7 +109,8 @@ pub(crate) fn evictions(before: &World, plan: &Plan) -> Check {
         match reason {
             ReclaimReason::AiDemand => {
                 prop_assert!(beneficiary.is_some());
-                let key = (pod.node.clone().unwrap(), pod.gpus[0].0.clone());
+                let key =
+                    (pod.node.clone().expect("a miner's pod has a node"), pod.gpus[0].0.clone());
                 for_ai.entry(key).or_default().push(pod);
             }
             ReclaimReason::EmergencyStop => prop_assert!(before.stop.is_some()),
@@ -179,7 +180,7 @@ pub(crate) fn evictions(before: &World, plan: &Plan) -> Check {
             .map(|pod| gpus(pod, resource))
             .sum();
         let promised = after.promised(&node, resource);
-        let smallest = pods.iter().map(|pod| gpus(pod, resource)).min().unwrap();
+        let smallest = pods.iter().map(|pod| gpus(pod, resource)).min().unwrap_or_default();
         let allocatable = after.allocatable(&node, resource);
         let tight_cpu = object.cpu_milli < 20_000;
         prop_assert!(

@@ -228,7 +228,7 @@ fn class(index: usize, assignment: usize, rank: u32) -> Class {
 fn pool(index: usize, resource: usize, fills: bool, headroom: u32) -> Pool {
     Pool {
         name: name(format!("pool-{index}")),
-        created: Timestamp::from_seconds(index as i64 / 2),
+        created: Timestamp::from_seconds(i64::try_from(index / 2).unwrap_or_default()),
         resource: name(RESOURCES[resource]),
         policy: if fills { MiningPolicy::Fill } else { MiningPolicy::Observe },
         windows: Windows::Always,
@@ -253,7 +253,7 @@ fn node(world: &World, index: usize, gpus: u32, member: usize, tight: u32) -> No
     };
     Node {
         name: name(format!("node-{index:02}")),
-        pools: if index % 5 == 0 { vec![member(0), member(1)] } else { vec![member(0)] },
+        pools: if index.is_multiple_of(5) { vec![member(0), member(1)] } else { vec![member(0)] },
         gpus: RESOURCES.iter().map(|resource| (name(resource), gpus)).collect(),
         cpu_milli: if tight == 0 { 6_000 } else { CPU },
         memory: MEMORY,

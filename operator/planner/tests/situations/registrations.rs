@@ -70,7 +70,7 @@ fn miners_have_stopped_when_the_registration_ends() {
     miner acme/hash (2 of 2): Running. All of it runs.
     look again at 12:09:50
     ");
-    site.wait(minutes(10) - seconds(10));
+    site.wait(minutes(10).checked_sub(seconds(10)).unwrap());
     assert_snapshot!(site.act(), @"
     evict acme/hash-node-1-0 within 10s: RegistrationInactive
     evict acme/hash-node-1-1 within 10s: RegistrationInactive

@@ -37,7 +37,7 @@ fn miners_are_told_a_drain_before_the_window_closes() {
     let mut site = Site::of(1, 2, 2);
     site.edit_pool("h100", |pool| pool.windows = open(&[(-60, 30), (60, 90)]));
     site.settle();
-    site.wait(minutes(30) - seconds(31));
+    site.wait(minutes(30).checked_sub(seconds(31)).unwrap());
     assert_snapshot!(site.actions(), @"");
     site.wait(seconds(1));
     assert_snapshot!(site.act(), @"
