@@ -5,6 +5,8 @@
 //! and is shown as text: the plan's actions, one explanation per object, and
 //! when to look again. What a situation is about is in its name.
 
+#![allow(clippy::unwrap_used)]
+
 mod objects;
 mod site;
 
