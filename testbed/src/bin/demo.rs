@@ -92,12 +92,12 @@ fn build(repository: &Path) -> Told<PathBuf> {
         return Err(stopped("building daylight failed; see above"));
     }
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    let built = messages.lines().filter_map(|line| {
+    let mut built = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let executable = message["executable"].as_str()?;
         (message["target"]["name"] == "daylight").then(|| PathBuf::from(executable))
     });
-    built.last().ok_or_else(|| stopped("cargo did not say where it put daylight"))
+    built.next_back().ok_or_else(|| stopped("cargo did not say where it put daylight"))
 }
 
 async fn demo(arguments: &Arguments) -> Told<bool> {
