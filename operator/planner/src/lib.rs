@@ -8,6 +8,7 @@
 pub mod explain;
 pub mod model;
 mod plan;
+mod reason;
 mod state;
 pub mod time;
 
