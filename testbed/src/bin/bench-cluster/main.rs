@@ -1,0 +1,268 @@
+//! `cargo bench-cluster`: Daylight beside bare Kubernetes and a bare client, on the same
+//! simulated cluster with a real control plane.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use daylight_testbed::story::{self, Stopped, Told};
+
+mod manifests;
+mod measured;
+mod report;
+mod sides;
+mod site;
+mod usage;
+mod watcher;
+
+use measured::{Rows, Run, Side};
+use site::{Rates, Setup};
+
+const USAGE: &str = "\
+Measures how fast Daylight fills a cluster and gives GPUs back, beside bare
+Kubernetes (a) and a bare client (b), each on a fresh simulated cluster.
+
+Usage: cargo bench-cluster [-- OPTIONS]
+
+  --nodes N            nodes of 8 GPUs (500)
+  --drain S,S,...      seconds that filling pods take to stop (0,5,30)
+  --rates R,R          Kubernetes' own client rates: stock, high (stock)
+  --sides a,b,c        which sides to measure (a,b,c)
+  --repeats N          how often one plain pod is created (5)
+  --daylight FILE      that binary, instead of building it for release
+  --write FILE         write the result there, in Markdown
+  -h, --help           print this
+";
+
+/// The longest that one side may take, whatever happens.
+const SIDE_LIMIT: Duration = Duration::from_mins(30);
+
+struct Arguments {
+    nodes: usize,
+    drains: Vec<u64>,
+    rates: Vec<Rates>,
+    sides: Vec<Side>,
+    repeats: usize,
+    daylight: Option<PathBuf>,
+    write: Option<PathBuf>,
+}
+
+fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| format!("{text:?} is no number that fits here"))
+}
+
+fn list<T>(text: &str, one: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    text.split(',').map(one).collect()
+}
+
+fn arguments() -> Result<Option<Arguments>, String> {
+    let mut parsed = Arguments {
+        nodes: 500,
+        drains: vec![0, 5, 30],
+        rates: vec![Rates::Stock],
+        sides: Side::ALL.to_vec(),
+        repeats: 5,
+        daylight: None,
+        write: None,
+    };
+    let mut given = std::env::args().skip(1);
+    while let Some(argument) = given.next() {
+        let mut value = || given.next().ok_or(format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--nodes" => parsed.nodes = number::<usize>(&value()?)?.max(2),
+            "--drain" => parsed.drains = list(&value()?, number)?,
+            "--rates" => {
+                parsed.rates = list(&value()?, |text| match text {
+                    "stock" => Ok(Rates::Stock),
+                    "high" => Ok(Rates::High),
+                    other => Err(format!("{other:?} is neither stock nor high")),
+                })?;
+            }
+            "--sides" => {
+                parsed.sides = list(&value()?, |text| {
+                    let side = Side::ALL.into_iter().find(|side| side.letter() == text);
+                    side.ok_or_else(|| format!("{text:?} is none of a, b and c"))
+                })?;
+            }
+            "--repeats" => parsed.repeats = number(&value()?)?,
+            "--daylight" => parsed.daylight = Some(value()?.into()),
+            "--write" => parsed.write = Some(value()?.into()),
+            "-h" | "--help" => return Ok(None),
+            other => return Err(format!("{other:?} is no option; see --help")),
+        }
+    }
+    Ok(Some(parsed))
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("bench-cluster: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let measured = tokio::select! {
+        measured = bench(&arguments) => measured,
+        _ = tokio::signal::ctrl_c() => Err(Stopped::new("interrupted")),
+    };
+    match measured {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench-cluster: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Builds `daylight` for release with the cargo that runs this, and says where it is.
+fn build(repository: &Path) -> Told<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    // No package is named, as in the alias, so that nothing is built twice.
+    command.current_dir(repository).args(["build", "--release", "--bin", "daylight"]);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| Stopped::new(format!("cargo cannot be run: {error}")))?;
+    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut built = messages.lines().rev().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let executable = message["executable"].as_str()?;
+        (message["target"]["name"] == "daylight").then(|| PathBuf::from(executable))
+    });
+    let built = built.next().filter(|_| output.status.success());
+    built.ok_or_else(|| Stopped::new("building daylight failed; see above"))
+}
+
+/// The first line that a program prints, where it can be run.
+fn says(directory: &Path, program: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).current_dir(directory).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().next().map(str::to_owned).filter(|_| output.status.success())
+}
+
+fn machine() -> String {
+    let value = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let model = value("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown CPU".to_owned());
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = value("/proc/meminfo", "MemTotal").and_then(|text| {
+        let kilobytes: u64 = text.split_whitespace().next()?.parse().ok()?;
+        Some(format!(", {} GiB", (kilobytes + (1 << 19)) >> 20))
+    });
+    format!("{model}, {cores} cores{}", memory.unwrap_or_default())
+}
+
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().unwrap_or("unknown").to_owned()
+}
+
+/// The sizes of the Jobs: 1, 64 and 512 GPUs, or half of what a smaller cluster has.
+fn sizes(nodes: usize) -> Vec<usize> {
+    let mut sizes: Vec<_> = [1, 64, 512].into_iter().map(|size| size.min(nodes * 4)).collect();
+    sizes.dedup();
+    sizes
+}
+
+async fn bench(arguments: &Arguments) -> Told<bool> {
+    let testbed = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let repository = testbed.parent().filter(|path| path.join("examples").is_dir());
+    let repository = repository
+        .ok_or_else(|| Stopped::new("crds/ and examples/ are not beside testbed/"))?
+        .to_owned();
+    let daylight = if let Some(path) = &arguments.daylight {
+        // As /proc names it.
+        let path = path.canonicalize();
+        path.map_err(|error| Stopped::new(format!("--daylight cannot be used: {error}")))?
+    } else {
+        println!("Building daylight for release ...");
+        build(&repository)?
+    };
+    let logs = tempfile::Builder::new()
+        .prefix("daylight-bench-")
+        .tempdir()
+        .map_err(|error| Stopped::new(format!("no temporary directory: {error}")))?;
+    let log = logs.path().join("controller.log");
+
+    let given: Vec<_> = std::env::args().skip(1).collect();
+    let version = says(&repository, &daylight, &["--version"]).unwrap_or_default();
+    let commit = says(&repository, Path::new("git"), &["describe", "--always", "--dirty"]);
+    let mut header = report::Header {
+        nodes: arguments.nodes,
+        sizes: sizes(arguments.nodes),
+        command: format!("cargo bench-cluster -- {}", given.join(" ")),
+        machine: machine(),
+        versions: format!("{version} ({}), Kubernetes v1.37.2", commit.unwrap_or_default()),
+        date: says(&repository, Path::new("date"), &["-u", "+%F"]).unwrap_or_default(),
+    };
+    header.command.truncate(header.command.trim_end_matches([' ', '-']).len());
+    let mut runs: Vec<Run> = Vec::new();
+    let mut complete = true;
+    for &rates in &arguments.rates {
+        for &drain in &arguments.drains {
+            let setup = Setup {
+                nodes: arguments.nodes,
+                drain,
+                rates,
+                sizes: header.sizes.clone(),
+                repeats: arguments.repeats,
+                daylight: daylight.clone(),
+                repository: repository.clone(),
+            };
+            runs.push(Run { rates, drain, rows: Vec::new(), notes: Vec::new(), memory: None });
+            for &side in &arguments.sides {
+                let Some(run) = runs.last_mut() else { continue };
+                let (load, begun) = (load(), Instant::now());
+                println!(
+                    "\n{} with {} rates, drain {drain} s (load average before: {load})",
+                    side.text(),
+                    rates.text(),
+                );
+                run.notes.push(format!("{}: load average before it {load}.", side.text()));
+                let mut rows = Rows { side, run };
+                let measured = async {
+                    match side {
+                        Side::Kubernetes => sides::kubernetes(&setup, &mut rows).await,
+                        Side::Client => sides::client(&setup, &mut rows).await,
+                        Side::Daylight => sides::daylight(&setup, &log, &mut rows).await,
+                    }
+                };
+                let measured = tokio::time::timeout(SIDE_LIMIT, Box::pin(measured)).await;
+                let measured = measured
+                    .unwrap_or_else(|_| Err(Stopped::new("it took longer than it may in all")));
+                if let Err(error) = measured {
+                    complete = false;
+                    println!("  stopped: {error}");
+                    run.notes.push(format!("{}: stopped: {error}.", side.text()));
+                    show_log(side, &log);
+                }
+                println!("  {} in all", story::seconds(begun.elapsed()));
+                if let Some(path) = &arguments.write {
+                    report::write(path, &header, &runs)?;
+                }
+            }
+        }
+    }
+    Ok(complete)
+}
+
+/// The controller's last words.
+fn show_log(side: Side, log: &Path) {
+    if side == Side::Daylight {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let last: Vec<_> = text.lines().rev().take(10).collect();
+        last.into_iter().rev().for_each(|line| println!("  controller: {line}"));
+    }
+}

@@ -1,0 +1,182 @@
+//! The three sides.
+
+use std::path::Path;
+use std::time::Duration;
+
+use daylight_testbed::story::{Cluster, Stopped, Told};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::json;
+
+use crate::manifests::{self, FILL, MINING};
+use crate::measured::{Row, Rows, What};
+use crate::site::{Setup, Site, patch, post};
+use crate::usage;
+
+/// Requests of the bare client under way at once, as many as Daylight has.
+const CONCURRENCY: usize = 64;
+
+const JOBS: &str = "/apis/batch/v1/namespaces/ai-team/jobs";
+const AI_JOBS: &str = "/apis/daylight.dev/v1alpha1/namespaces/ai-team/aijobs";
+const AI_PODS: &str = "/api/v1/namespaces/ai-team/pods";
+const FILL_PODS: &str = "/api/v1/namespaces/tenant-a/pods";
+
+/// (a): a Deployment fills, and kube-scheduler preempts.
+pub(crate) async fn kubernetes(setup: &Setup, rows: &mut Rows<'_>) -> Told<()> {
+    let site = Site::start(setup).await?;
+    let gpus = setup.gpus();
+    let deployment = manifests::deployment(gpus, setup.drain);
+    let path = format!("/apis/apps/v1/namespaces/{MINING}/deployments");
+    let fill = post(&site.client, &path, &deployment);
+    let row = site.measure(What::Fill, FILL, gpus, fill).await?;
+    fill_must_be_complete(&row)?;
+    rows.push(row);
+    plain_work(&site, rows).await?;
+    rows.most_on_a_node(site.observer.most_on_a_node());
+    site.control_plane.stop().await;
+    Ok(())
+}
+
+fn fill_must_be_complete(row: &Row) -> Told<()> {
+    match row.times.first() {
+        Some(_) => Ok(()),
+        None => Err(Stopped::new(format!("the fill was not complete in time: {}", row.timeline))),
+    }
+}
+
+/// Plain pods, one at a time, then plain Jobs.
+async fn plain_work(site: &Site<'_>, rows: &mut Rows<'_>) -> Told<()> {
+    let mut all: Option<Row> = None;
+    for number in 0..site.setup.repeats {
+        let name = format!("pod-{number}");
+        let pod = manifests::plain_pod(&name);
+        let begin = post(&site.client, AI_PODS, &pod);
+        let mut row = site.measure(What::Pod, &name, 1, begin).await?;
+        let refilled = site.restore(&format!("{AI_PODS}/{name}"), &name).await?;
+        row.refilled = Some(refilled);
+        all = Some(match all {
+            None => row,
+            Some(before) => before.and(row),
+        });
+    }
+    all.into_iter().for_each(|row| rows.push(row));
+    for &pods in &site.setup.sizes {
+        let name = format!("job-{pods}");
+        let job = manifests::plain_job(&name, pods);
+        work(site, rows, What::Job, JOBS, &name, pods, &job).await?;
+    }
+    Ok(())
+}
+
+async fn work(
+    site: &Site<'_>,
+    rows: &mut Rows<'_>,
+    what: What,
+    path: &str,
+    name: &str,
+    pods: usize,
+    object: &serde_json::Value,
+) -> Told<()> {
+    let begin = post(&site.client, path, object);
+    let mut row = site.measure(what, name, pods, begin).await?;
+    let refilled = site.restore(&format!("{path}/{name}"), name).await;
+    row.refilled = refilled.as_ref().ok().copied();
+    rows.push(row);
+    refilled.map(|_| ())
+}
+
+/// (b): a client that does nothing but send requests.
+pub(crate) async fn client(setup: &Setup, rows: &mut Rows<'_>) -> Told<()> {
+    let site = Site::start(setup).await?;
+    let gpus = setup.gpus();
+    let fill = async {
+        let pods = (0..gpus).map(|number| {
+            let node = &site.nodes[number % site.nodes.len()];
+            let pod = manifests::pinned_pod(number, node, setup.drain);
+            let client = site.client.clone();
+            async move { post(&client, FILL_PODS, &pod).await }
+        });
+        stream::iter(pods).buffer_unordered(CONCURRENCY).try_for_each(async |()| Ok(())).await
+    };
+    let row = site.measure(What::Fill, FILL, gpus, fill).await?;
+    fill_must_be_complete(&row)?;
+    rows.push(row);
+
+    let pods = setup.sizes.last().copied().unwrap_or(1);
+    let nodes = &site.nodes[..pods.div_ceil(8).min(site.nodes.len())];
+    let victims = site.observer.names_on(FILL, nodes).into_iter().take(pods).collect::<Vec<_>>();
+    let job = manifests::plain_job("job", pods);
+    let before = site.observer.count(FILL).alive;
+    let begin = async {
+        let evictions = victims.iter().map(|name| {
+            let eviction = json!({
+                "apiVersion": "policy/v1", "kind": "Eviction",
+                "metadata": { "name": name, "namespace": MINING },
+            });
+            let client = site.client.clone();
+            async move { post(&client, &format!("{FILL_PODS}/{name}/eviction"), &eviction).await }
+        });
+        stream::iter(evictions)
+            .buffer_unordered(CONCURRENCY)
+            .try_for_each(async |()| Ok(()))
+            .await?;
+        let limit = Duration::from_secs(120 + setup.drain);
+        let free = before.saturating_sub(victims.len());
+        let freed = site.observer.until(limit, |picture| picture.count(FILL).alive <= free).await;
+        if !freed {
+            return Err(Stopped::new("the evicted pods did not end in time"));
+        }
+        post(&site.client, JOBS, &job).await
+    };
+    let row = site.measure(What::EvictThenJob, "job", pods, begin).await?;
+    rows.push(row);
+    rows.most_on_a_node(site.observer.most_on_a_node());
+    site.control_plane.stop().await;
+    Ok(())
+}
+
+/// (c): Daylight.
+pub(crate) async fn daylight(setup: &Setup, log: &Path, rows: &mut Rows<'_>) -> Told<()> {
+    let mut site = Site::start(setup).await?;
+    let gpus = setup.gpus();
+    let system = json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "daylight-system" },
+    });
+    post(&site.client, "/api/v1/namespaces", &system).await?;
+    let cluster = Cluster::of_testbed(&site.control_plane, &setup.daylight)?;
+    for path in ["crds", "examples/10-activity-classes.yaml"] {
+        let path = setup.repository.join(path);
+        cluster.kubectl(&["apply".as_ref(), "-f".as_ref(), path.as_os_str()]).await?;
+        let wait = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
+        cluster.kubectl(&wait).await?;
+    }
+    for object in manifests::site(gpus, setup.drain) {
+        site.control_plane.apply(&object.to_string()).await?;
+    }
+    let operator = cluster.start_operator(log).await?;
+    site.daylight = usage::process_of(&setup.daylight, operator.address());
+    cluster.daylight(&["approve", &format!("{MINING}/bench"), "-m", "To be measured."]).await?;
+    let would = format!("jsonpath={{.status.plannedMiningGpus}}={gpus}");
+    cluster.kubectl(&["wait", "gpupool", "bench", "--for", &would, "--timeout=60s"]).await?;
+    // Until every GPU has been idle for longer than the pool's idleDelay.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+
+    let pool = "/apis/daylight.dev/v1alpha1/gpupools/bench";
+    let change = json!({ "spec": { "mining": { "policy": "Fill" } } });
+    let fill = patch(&site.client, pool, &change);
+    let row = site.measure(What::Fill, FILL, gpus, fill).await?;
+    fill_must_be_complete(&row)?;
+    rows.push(row);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    for &workers in &setup.sizes {
+        let name = format!("aijob-{workers}");
+        let job = manifests::ai_job(&name, workers);
+        work(&site, rows, What::AiJob, AI_JOBS, &name, workers, &job).await?;
+    }
+    plain_work(&site, rows).await?;
+    rows.most_on_a_node(site.observer.most_on_a_node());
+    rows.memory(site.daylight.and_then(usage::peak_memory));
+    operator.stop().await?;
+    site.control_plane.stop().await;
+    Ok(())
+}

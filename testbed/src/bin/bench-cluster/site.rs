@@ -1,0 +1,192 @@
+//! A fresh control plane for one side, and how a measurement on it is taken.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use daylight_testbed::story::{Stopped, Told};
+use daylight_testbed::{ControlPlane, Nodes, Options};
+use http::{Method, Request};
+use kube::Client;
+use serde_json::{Value, json};
+
+use crate::manifests::{AI, FILL, MINING, fill_class};
+use crate::measured::{Row, What};
+use crate::usage::Cpu;
+use crate::watcher::{Marks, Observer, Span};
+
+/// How fast Kubernetes' own controllers and scheduler may send requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rates {
+    /// As a Kubernetes that is told nothing: 20 a second for each controller, 50 for the scheduler.
+    Stock,
+    /// So high that they are no limit.
+    High,
+}
+
+impl Rates {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::High => "high",
+        }
+    }
+}
+
+/// What is the same for all sides of a comparison.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub nodes: usize,
+    pub drain: u64,
+    pub rates: Rates,
+    /// Pods of the Jobs, the smallest first.
+    pub sizes: Vec<usize>,
+    /// How often the one plain pod is created.
+    pub repeats: usize,
+    /// `daylight`, built for release.
+    pub daylight: PathBuf,
+    /// Where `crds/` and `examples/` are.
+    pub repository: PathBuf,
+}
+
+impl Setup {
+    pub(crate) fn gpus(&self) -> usize {
+        self.nodes * 8
+    }
+
+    /// How long a measurement may take: far more than any should.
+    fn limit(&self) -> Duration {
+        Duration::from_secs(240 + 2 * self.drain + self.gpus() as u64 / 10)
+    }
+}
+
+/// The control plane, and what watches it.
+pub(crate) struct Site<'a> {
+    pub setup: &'a Setup,
+    pub control_plane: ControlPlane,
+    pub client: Client,
+    pub observer: Observer,
+    pub nodes: Vec<String>,
+    /// The controller's process, where it runs.
+    pub daylight: Option<u32>,
+}
+
+impl<'a> Site<'a> {
+    pub(crate) async fn start(setup: &'a Setup) -> Told<Self> {
+        let options = Options::full().start_timeout(Duration::from_mins(5));
+        let options = match setup.rates {
+            Rates::Stock => options.stock_client_rates(),
+            Rates::High => options,
+        };
+        let control_plane = ControlPlane::start(options).await?;
+        let nodes = Nodes::new(setup.nodes).label("nvidia.com/gpu.present", "true");
+        let nodes = control_plane.create_nodes(&nodes).await?;
+        let client = control_plane.client();
+        let observer = Observer::start(client.clone());
+        let site = Self { setup, control_plane, client, observer, nodes, daylight: None };
+        for name in [MINING, AI] {
+            let namespace = json!({
+                "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name },
+            });
+            post(&site.client, "/api/v1/namespaces", &namespace).await?;
+        }
+        post(&site.client, "/apis/scheduling.k8s.io/v1/priorityclasses", &fill_class()).await?;
+        // Its service accounts.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Ok(site)
+    }
+
+    /// Does `begin`, and takes the time until so many pods of the group run.
+    pub(crate) async fn measure(
+        &self,
+        what: What,
+        group: &str,
+        pods: usize,
+        begin: impl Future<Output = Told<()>>,
+    ) -> Told<Row> {
+        self.observer.clear_marks();
+        let stopped = self.observer.count(FILL).stopped;
+        let cpu = Cpu::now(&self.control_plane, self.daylight);
+        let start = Instant::now();
+        begin.await?;
+        let group = group.to_owned();
+        let done = |picture: &crate::watcher::Picture| picture.count(&group).running >= pods;
+        let in_time = self.observer.until(self.setup.limit(), done).await;
+        let took = start.elapsed();
+        let cpu = Cpu::now(&self.control_plane, self.daylight).since(&cpu);
+        if group != FILL {
+            // Somebody may be displaced too late, and in vain.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Ok(Row {
+            what,
+            pods,
+            times: if in_time { vec![took] } else { Vec::new() },
+            displaced: self.observer.count(FILL).stopped - stopped,
+            refilled: None,
+            timeline: timeline(start, &self.observer.marks()),
+            cpu: cpu.text(),
+        })
+    }
+
+    /// Removes the AI work at `path`, and waits until all GPUs are filled again.
+    pub(crate) async fn restore(&self, path: &str, group: &str) -> Told<Duration> {
+        let start = Instant::now();
+        delete(&self.client, path).await?;
+        let gpus = self.setup.gpus();
+        let done = |picture: &crate::watcher::Picture| {
+            picture.count(group).alive == 0 && picture.count(FILL).running >= gpus
+        };
+        if !self.observer.until(self.setup.limit(), done).await {
+            return Err(Stopped::new(format!(
+                "the fill was not restored after {group}: {:?} of it, and {:?} of the fill of {gpus}",
+                self.observer.count(group),
+                self.observer.count(FILL),
+            )));
+        }
+        let took = start.elapsed();
+        // What comes with it, such as statuses and Events, shall not be in the next measurement.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Ok(took)
+    }
+}
+
+fn timeline(start: Instant, marks: &Marks) -> String {
+    let span = |name: &str, span: Span| {
+        let at = |moment: Instant| moment.saturating_duration_since(start).as_secs_f64();
+        let (first, last) = (at(span.first?), at(span.last?));
+        Some(format!("{name} {first:.2} to {last:.2}"))
+    };
+    let all = [
+        span("told to stop", marks.told),
+        span("GPUs freed", marks.freed),
+        span("pods created", marks.created),
+        span("bound", marks.bound),
+        span("running", marks.running),
+    ];
+    all.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+async fn send(client: &Client, method: Method, path: &str, kind: &str, body: &Value) -> Told<()> {
+    let request = Request::builder().method(method).uri(path).header("Content-Type", kind);
+    let request = request
+        .body(body.to_string().into_bytes())
+        .map_err(|error| Stopped::new(format!("{path} is no path: {error}")))?;
+    client.request_text(request).await?;
+    Ok(())
+}
+
+/// Creates an object.
+pub(crate) async fn post(client: &Client, path: &str, object: &Value) -> Told<()> {
+    send(client, Method::POST, path, "application/json", object).await
+}
+
+/// Changes an object.
+pub(crate) async fn patch(client: &Client, path: &str, change: &Value) -> Told<()> {
+    send(client, Method::PATCH, path, "application/merge-patch+json", change).await
+}
+
+/// Deletes an object, and in the background what it owns.
+pub(crate) async fn delete(client: &Client, path: &str) -> Told<()> {
+    let how = json!({ "propagationPolicy": "Background" });
+    send(client, Method::DELETE, path, "application/json", &how).await
+}
