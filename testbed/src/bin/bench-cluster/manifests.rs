@@ -158,7 +158,7 @@ pub(crate) fn site(gpus: usize, drain: u64) -> Vec<Value> {
                 "site": "bench-1",
                 "pools": ["bench"],
                 "validFrom": "2026-01-01T00:00:00Z",
-                "validUntil": "2100-01-01T00:00:00Z",
+                "validUntil": "2050-01-01T00:00:00Z",
                 "limits": { "gpus": registered },
                 "payout": {
                     "asset": "KAS",

@@ -112,6 +112,7 @@ impl<'a> Site<'a> {
         let done = |picture: &crate::watcher::Picture| picture.count(&group).running >= pods;
         let in_time = self.observer.until(self.setup.limit(), done).await;
         let took = start.elapsed();
+        let marks = self.observer.marks();
         let cpu = Cpu::now(&self.control_plane, self.daylight).since(&cpu);
         if group != FILL {
             // Somebody may be displaced too late, and in vain.
@@ -123,7 +124,7 @@ impl<'a> Site<'a> {
             times: if in_time { vec![took] } else { Vec::new() },
             displaced: self.observer.count(FILL).stopped - stopped,
             refilled: None,
-            timeline: timeline(start, &self.observer.marks()),
+            timeline: timeline(start, &marks, what == What::Fill),
             cpu: cpu.text(),
         })
     }
@@ -150,7 +151,8 @@ impl<'a> Site<'a> {
     }
 }
 
-fn timeline(start: Instant, marks: &Marks) -> String {
+fn timeline(start: Instant, marks: &Marks, is_fill: bool) -> String {
+    let way = if is_fill { &marks.fill } else { &marks.work };
     let span = |name: &str, span: Span| {
         let at = |moment: Instant| moment.saturating_duration_since(start).as_secs_f64();
         let (first, last) = (at(span.first?), at(span.last?));
@@ -159,9 +161,9 @@ fn timeline(start: Instant, marks: &Marks) -> String {
     let all = [
         span("told to stop", marks.told),
         span("GPUs freed", marks.freed),
-        span("pods created", marks.created),
-        span("bound", marks.bound),
-        span("running", marks.running),
+        span("pods created", way.created),
+        span("bound", way.bound),
+        span("running", way.running),
     ];
     all.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

@@ -63,11 +63,20 @@ pub(crate) struct Marks {
     pub told: Span,
     /// Filling pods that held a GPU ended.
     pub freed: Span,
-    /// Other pods appeared.
+    /// Filling pods on their way.
+    pub fill: Way,
+    /// Other pods on their way.
+    pub work: Way,
+}
+
+/// The way of pods.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Way {
+    /// They appeared.
     pub created: Span,
-    /// Other pods were bound.
+    /// They were bound.
     pub bound: Span,
-    /// Other pods ran.
+    /// They ran.
     pub running: Span,
 }
 
@@ -126,7 +135,8 @@ impl Picture {
         let group = seen.as_ref().or(before.as_ref()).map(|seen| seen.group.clone());
         let group = group.unwrap_or_default();
         let is = |test: fn(&Seen) -> bool| seen.as_ref().is_some_and(test);
-        if group == FILL {
+        let is_fill = group == FILL;
+        if is_fill {
             let is_told = is(|pod| pod.deleting) || seen.is_none();
             if was(|pod| pod.holds().is_some() && !pod.deleting) && is_told {
                 self.groups.entry(group).or_default().stopped += 1;
@@ -135,16 +145,16 @@ impl Picture {
             if was(|pod| pod.holds().is_some()) && !is(|pod| pod.holds().is_some()) {
                 self.marks.freed.mark(now);
             }
-        } else {
-            if before.is_none() {
-                self.marks.created.mark(now);
-            }
-            if !was(|pod| pod.node.is_some()) && is(|pod| pod.node.is_some()) {
-                self.marks.bound.mark(now);
-            }
-            if !was(|pod| pod.running) && is(|pod| pod.running) {
-                self.marks.running.mark(now);
-            }
+        }
+        let marks = if is_fill { &mut self.marks.fill } else { &mut self.marks.work };
+        if before.is_none() {
+            marks.created.mark(now);
+        }
+        if !was(|pod| pod.node.is_some()) && is(|pod| pod.node.is_some()) {
+            marks.bound.mark(now);
+        }
+        if !was(|pod| pod.running) && is(|pod| pod.running) {
+            marks.running.mark(now);
         }
         if let Some(seen) = seen {
             self.add(&seen, 1);
