@@ -196,7 +196,10 @@ async fn bench(arguments: &Arguments) -> Told<bool> {
         .map_err(|error| Stopped::new(format!("no temporary directory: {error}")))?;
     let log = logs.path().join("controller.log");
 
-    let given: Vec<_> = std::env::args().skip(1).collect();
+    let mut given: Vec<_> = std::env::args().skip(1).collect();
+    if let Some(at) = given.iter().position(|argument| argument == "--daylight") {
+        given.drain(at..given.len().min(at + 2));
+    }
     let version = says(&repository, &daylight, &["--version"]).unwrap_or_default();
     let commit = says(&repository, Path::new("git"), &["describe", "--always", "--dirty"]);
     let mut header = report::Header {
