@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use daylight_crds::AiJob;
+use daylight_crds::{AiJob, AiJobState};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::events::v1::Event;
@@ -272,7 +272,13 @@ pub(crate) async fn a_job_of_that_name_is_not_taken_over(site: &mut Site) {
     .await;
     assert_eq!(jobs.get("training").await.unwrap().uid(), theirs.uid());
     jobs.delete("training", &DeleteParams::background()).await.unwrap();
-    site.job_status("training", "running", |status| status["state"] == "Running").await;
+    // What was refused is tried again at growing intervals, which is what this waits for.
+    let job: Api<AiJob> = site.namespaced();
+    eventually(4 * SOON, "the AIJob to run", || async {
+        let status = job.get_status("training").await.unwrap().status?;
+        (status.state == Some(AiJobState::Running)).then_some(())
+    })
+    .await;
 }
 
 pub(crate) async fn names_of_the_greatest_length_work(site: &mut Site) {
