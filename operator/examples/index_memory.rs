@@ -35,11 +35,11 @@ async fn main() -> Result<(), Error> {
     let pages = std::env::args().nth(1).is_some_and(|mode| mode == "pages");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let server = Router::new().fallback(move |request| answer(pages, request));
+    let server = Router::new().fallback(move |request| async move { answer(pages, request) });
     tokio::spawn(async move { axum::serve(listener, server).await });
 
-    let line = object(&Kind::Pod, 0).to_string().len();
-    println!("a pod is {line} bytes, a node {}", object(&Kind::Node, 0).to_string().len());
+    let line = object(Kind::Pod, 0).to_string().len();
+    println!("a pod is {line} bytes, a node {}", object(Kind::Node, 0).to_string().len());
     println!("{:<34}{}", "before", memory()?);
 
     let config = kube::Config::new(format!("http://{address}").parse()?);
@@ -128,7 +128,7 @@ fn memory() -> Result<String, Error> {
     Ok(format!("RSS {} MB, at most {} MB", megabytes("VmRSS"), megabytes("VmHWM")))
 }
 
-async fn answer(pages: bool, request: Request) -> Response {
+fn answer(pages: bool, request: Request) -> Response {
     let query: BTreeMap<&str, &str> = request
         .uri()
         .query()
@@ -153,7 +153,7 @@ async fn answer(pages: bool, request: Request) -> Response {
         }}});
         let lines = (0..count)
             .map(move |number| {
-                format!("{{\"type\":\"ADDED\",\"object\":{}}}\n", object(&kind, number))
+                format!("{{\"type\":\"ADDED\",\"object\":{}}}\n", object(kind, number))
             })
             .chain(std::iter::once(format!("{end}\n")));
         let body = stream::iter(lines.map(Ok::<_, std::io::Error>)).chain(stream::pending());
@@ -166,7 +166,7 @@ async fn answer(pages: bool, request: Request) -> Response {
     let limit: usize = query.get("limit").and_then(|text| text.parse().ok()).unwrap_or(count);
     let to = (from + limit).min(count);
     // As text at once: a page of parsed objects would take more than all the rest.
-    let items: Vec<String> = (from..to).map(|number| object(&kind, number).to_string()).collect();
+    let items: Vec<String> = (from..to).map(|number| object(kind, number).to_string()).collect();
     let next = if to < count { to.to_string() } else { String::new() };
     let page = format!(
         "{{\"metadata\":{{\"resourceVersion\":\"{VERSION}\",\"continue\":\"{next}\"}},\"items\":[{}]}}",
@@ -175,7 +175,7 @@ async fn answer(pages: bool, request: Request) -> Response {
     Response::new(Body::from(page))
 }
 
-fn object(kind: &Kind, number: usize) -> Value {
+fn object(kind: Kind, number: usize) -> Value {
     match kind {
         Kind::Pod => pod(number),
         Kind::Node => node(number),

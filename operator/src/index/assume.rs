@@ -60,7 +60,8 @@ impl Index {
         self.now = self.now.max(now);
         self.share_pod(&mut pod);
         if pod.created == Timestamp::default() {
-            pod.created = now;
+            // To the second, as the server will have it.
+            pod.created = Timestamp(now.0 - now.0.rem_euclid(1000));
         }
         let touched = self.pods.foresee(Box::new(pod), now);
         self.pods_touched(touched, out);

@@ -8,12 +8,13 @@ use daylight_planner::time::Timestamp;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::names::parts;
 use super::pools::same_spec;
 use super::quantity::Quantity;
 use super::registrations::registration_of;
 use super::slim::Custom;
 use super::store::Touched;
-use super::{Index, Kind};
+use super::{Index, Kind, keys};
 
 impl Index {
     pub(super) fn miner_touched(
@@ -30,7 +31,7 @@ impl Index {
         let (view, problem) = match self.miners.get(key) {
             None => (None, None),
             // Its pods end; it gets no new ones.
-            Some(miner) if miner.deleting => (None, None),
+            Some(miner) if miner.deleting || self.is_ending(key) => (None, None),
             Some(miner) => match &miner.object {
                 Err(problem) => (None, Some(problem.clone())),
                 Ok(object) => {
@@ -42,6 +43,21 @@ impl Index {
         };
         self.set_problem(Kind::Miner, key, problem);
         self.given.miner(key, view, out);
+    }
+
+    /// Whether the namespace of an object is being deleted: nothing can be created in it.
+    fn is_ending(&self, key: &str) -> bool {
+        let namespace = self.namespaces.get(parts(key).0);
+        namespace.is_some_and(|namespace| namespace.deleting)
+    }
+
+    /// Tells again of the miners in a namespace.
+    pub(super) fn tell_miners_in(&mut self, namespace: &str, out: &mut Vec<Delta>) {
+        for miner in keys(&self.miners) {
+            if parts(&miner).0 == namespace {
+                self.tell_miner(&miner, out);
+            }
+        }
     }
 
     fn miner_view(&self, key: &Name, created: Timestamp, miner: &Miner) -> model::Miner {

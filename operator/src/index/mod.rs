@@ -7,6 +7,7 @@
 //! Until every watch has listed once, nothing is told; then everything at once.
 //! So the planner never sees half a cluster.
 
+mod amounts;
 mod assume;
 pub mod digest;
 mod event;
@@ -18,6 +19,7 @@ pub mod names;
 mod nodes;
 mod pods;
 mod pools;
+mod preemption;
 pub mod quantity;
 pub mod quarantine;
 mod reads;

@@ -2,22 +2,16 @@
 
 use std::time::Duration;
 
-use daylight_planner::model::{self, Delta, Name, Preemption, Role};
+use daylight_planner::model::{self, Delta, Name, Role};
 
+use super::preemption::SETTLE;
 use super::quarantine::LONG_ENOUGH;
 use super::slim::{Phase, Pod};
 use super::store::Touched;
-use super::taints::tolerated;
 use super::{Index, Why};
-
-/// How long kube-scheduler is left alone with a pod that it finds no place for.
-pub(crate) const SETTLE: Duration = Duration::from_secs(3);
 
 /// How long a miner's pod may take to be bound; its node was chosen because it fits.
 pub(crate) const BIND_WITHIN: Duration = Duration::from_mins(1);
-
-/// The priority of miners; kube-scheduler displaces them for what has a higher one.
-const MINER_PRIORITY: i32 = -1_000_000;
 
 /// Something that happened, for metrics and events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -273,15 +267,6 @@ impl Index {
         self.given.pod(key, view, out);
     }
 
-    /// Tells again of the pods that kube-scheduler will not preempt for.
-    pub(super) fn tell_waiting(&mut self, out: &mut Vec<Delta>) {
-        let mut waiting: Vec<Name> = self.waiting.iter().cloned().collect();
-        waiting.sort_unstable();
-        for pod in waiting {
-            self.tell_pod(&pod, out);
-        }
-    }
-
     fn pod_view(&self, pod: &Pod) -> Option<model::Pod> {
         if pod.is_terminal() {
             return None;
@@ -350,28 +335,6 @@ impl Index {
         })
     }
 
-    fn preemption(&self, pod: &Pod) -> Preemption {
-        let Some(waiting) = &pod.waiting else {
-            return Preemption::ByScheduler;
-        };
-        let unknown = waiting.opaque
-            || pod.requests.others
-            || pod.requests.extended.iter().any(|(resource, _)| !self.resources.contains(resource));
-        if unknown || pod.priority <= MINER_PRIORITY {
-            return Preemption::Never;
-        }
-        // It may still fit as things are: that is kube-scheduler's to find out.
-        if pod.unschedulable_since.is_none_or(|since| since + SETTLE > self.now) {
-            return Preemption::ByScheduler;
-        }
-        Preemption::ByDaylight {
-            allowed_nodes: self.allowed_nodes(|node| {
-                waiting.nodes.matches(&node.name, &node.labels)
-                    && tolerated(&waiting.tolerations, &node.taints)
-            }),
-        }
-    }
-
     pub(super) fn namespace_touched(
         &mut self,
         Touched { key, before }: Touched<super::Namespace>,
@@ -379,7 +342,9 @@ impl Index {
     ) {
         let was = before.as_ref().and_then(|namespace| namespace.activity.as_ref());
         let is = self.namespaces.get(&key).and_then(|now| now.activity.as_ref());
-        if was == is {
+        let same = was == is;
+        self.tell_miners_in(&key, out);
+        if same {
             return;
         }
         let mut pods: Vec<Name> = self

@@ -32,10 +32,12 @@ impl Index {
     }
 
     pub(super) fn tell_registration(&mut self, name: &Name, out: &mut Vec<Delta>) {
-        let (view, problem) = match self.registrations.get(name).map(|known| &known.object) {
+        let (view, problem) = match self.registrations.get(name) {
             None => (None, None),
-            Some(Err(problem)) => (None, Some(problem.clone())),
-            Some(Ok(registration)) => {
+            // What is being deleted gives no right any more.
+            Some(registration) if registration.deleting => (None, None),
+            Some(Custom { object: Err(problem), .. }) => (None, Some(problem.clone())),
+            Some(Custom { object: Ok(registration), .. }) => {
                 let view = self.registration_view(name, registration);
                 let problem = view.problem.clone();
                 (Some(view), problem)

@@ -7,14 +7,10 @@
 //! For containers that are being resized in place, the larger of what is asked,
 //! allocated and in use counts.
 
-use std::fmt;
-use std::sync::Arc;
-
 use daylight_planner::model::Name;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
-use super::quantity::Quantity;
+use super::amounts::Amounts;
 
 /// What a pod asks for, or what a node has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,118 +31,6 @@ impl Requests {
     /// How many of an extended resource.
     pub fn of(&self, resource: &str) -> u32 {
         self.extended.iter().find(|(name, _)| **name == *resource).map_or(0, |(_, count)| *count)
-    }
-}
-
-/// Amounts by resource name, as `requests`, `limits` and `allocatable` hold them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Amounts(Vec<(Box<str>, Quantity)>);
-
-impl Amounts {
-    fn get_mut(&mut self, resource: &str) -> &mut Quantity {
-        let at = if let Some(at) = self.0.iter().position(|(name, _)| **name == *resource) {
-            at
-        } else {
-            self.0.push((resource.into(), Quantity::ZERO));
-            self.0.len() - 1
-        };
-        &mut self.0[at].1
-    }
-
-    fn add(&mut self, other: &Self) {
-        for (resource, amount) in &other.0 {
-            let sum = self.get_mut(resource);
-            *sum = sum.plus(*amount);
-        }
-    }
-
-    fn raise_to(&mut self, other: &Self) {
-        for (resource, amount) in &other.0 {
-            let most = self.get_mut(resource);
-            *most = (*most).max(*amount);
-        }
-    }
-
-    /// The amounts rounded as kube-scheduler rounds them.
-    pub(crate) fn rounded(&self) -> Requests {
-        let mut requests = Requests::default();
-        let mut extended: Vec<(Name, u32)> = Vec::new();
-        for (resource, amount) in &self.0 {
-            match &**resource {
-                "cpu" => requests.cpu_milli = amount.milli(),
-                "memory" => requests.memory = amount.units(),
-                "pods" => requests.pods = u32::try_from(amount.units()).unwrap_or(u32::MAX),
-                name if name.contains('/') => {
-                    let count = u32::try_from(amount.units()).unwrap_or(u32::MAX);
-                    if count > 0 {
-                        extended.push((Arc::from(name), count));
-                    }
-                }
-                _ => requests.others |= *amount > Quantity::ZERO,
-            }
-        }
-        extended.sort_unstable();
-        requests.extended = extended.into();
-        requests
-    }
-}
-
-impl<'de> Deserialize<'de> for Amounts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-
-        impl<'de> Visitor<'de> for Read {
-            type Value = Amounts;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of quantities")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut amounts = Amounts::default();
-                while let Some((resource, Amount(amount))) = map.next_entry::<Box<str>, _>()? {
-                    amounts.0.push((resource, amount));
-                }
-                Ok(amounts)
-            }
-
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Amounts::default())
-            }
-        }
-
-        deserializer.deserialize_any(Read)
-    }
-}
-
-/// A quantity in JSON: a string, or a whole number.
-struct Amount(Quantity);
-
-impl<'de> Deserialize<'de> for Amount {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-
-        impl Visitor<'_> for Read {
-            type Value = Amount;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a quantity")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                text.parse().map(Amount).map_err(E::custom)
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-                Ok(Amount(Quantity::whole(i64::try_from(number).unwrap_or(i64::MAX))))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
-                Ok(Amount(Quantity::whole(number)))
-            }
-        }
-
-        deserializer.deserialize_any(Read)
     }
 }
 

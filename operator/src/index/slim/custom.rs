@@ -59,7 +59,11 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Custom<K> {
             metadata: Meta<'a>,
         }
 
-        let value = Value::deserialize(deserializer)?;
+        let mut value = Value::deserialize(deserializer)?;
+        // Who wrote which field is of no use here, and often half of the object.
+        if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
+            metadata.remove("managedFields");
+        }
         let Raw { metadata } = Raw::deserialize(&value).map_err(D::Error::custom)?;
         // Through a deserializer over the value, so that the error names the field.
         let object = match K::deserialize(&value) {

@@ -7,8 +7,9 @@ use daylight_planner::time::Timestamp;
 use serde::{Deserialize, Deserializer};
 
 use super::meta::{Meta, Pairs};
+use crate::index::amounts::Amounts;
 use crate::index::marks;
-use crate::index::requests::{Amounts, Requests};
+use crate::index::requests::Requests;
 use crate::index::selector::Labels;
 use crate::index::store::Stored;
 pub use crate::index::taints::{Effect, Taint};

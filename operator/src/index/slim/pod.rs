@@ -9,9 +9,10 @@ use serde::{Deserialize, Deserializer};
 
 use super::meta::{Meta, Moment};
 use super::spec::{Scheduling, Spec};
+use crate::index::amounts::Amounts;
 use crate::index::marks;
 use crate::index::names::parts;
-use crate::index::requests::{Amounts, ContainerResources, Requests, Resources};
+use crate::index::requests::{ContainerResources, Requests, Resources};
 use crate::index::store::Stored;
 
 /// A pod.

@@ -9,7 +9,8 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::meta::{NotEmpty, Pairs};
-use crate::index::requests::{Amounts, Asked, Container, ContainerResources, Requests, Resources};
+use crate::index::amounts::Amounts;
+use crate::index::requests::{Asked, Container, ContainerResources, Requests, Resources};
 use crate::index::selector::{NodeFilter, Operator, Requirement, Term};
 use crate::index::taints::Toleration;
 

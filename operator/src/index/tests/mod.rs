@@ -1,5 +1,6 @@
 //! Objects go in, exact deltas come out.
 
+mod approvals;
 mod jobs;
 mod lifecycle;
 mod nodes;

@@ -60,7 +60,7 @@ impl Default for Settings {
 pub struct Watches {
     events: mpsc::Receiver<Event>,
     rounds: watch::Sender<u64>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// Events that may wait before the watches do.
@@ -106,19 +106,28 @@ pub fn start(client: &kube::Client, settings: &Settings) -> Watches {
         }
     );
 
-    Watches { events, rounds, _tasks: tasks }
+    Watches { events, rounds, tasks }
 }
 
 impl Watches {
-    /// The next event. Safe to cancel.
+    /// The next event; `None` if a watch has ended, which it never should: the
+    /// picture would be stale from then on, so the process must end too. Safe to
+    /// cancel.
     pub async fn recv(&mut self) -> Option<Event> {
-        self.events.recv().await
+        tokio::select! {
+            event = self.events.recv() => event,
+            Some(_) = self.tasks.join_next() => None,
+        }
     }
 
     /// Waits for an event, and gives it with those that wait behind it, up to
-    /// `limit` in all. Safe to cancel.
+    /// `limit` in all; none if a watch has ended, as in [`Watches::recv`]. Safe to
+    /// cancel.
     pub async fn recv_many(&mut self, events: &mut Vec<Event>, limit: usize) -> usize {
-        self.events.recv_many(events, limit).await
+        tokio::select! {
+            count = self.events.recv_many(events, limit) => count,
+            Some(_) = self.tasks.join_next() => 0,
+        }
     }
 
     /// Makes every watch list afresh from a quorum, as a new leader must before
