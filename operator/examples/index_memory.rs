@@ -35,7 +35,7 @@ async fn main() -> Result<(), Error> {
     let pages = std::env::args().nth(1).is_some_and(|mode| mode == "pages");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let server = Router::new().fallback(move |request| async move { answer(pages, request) });
+    let server = Router::new().fallback(move |request| async move { answer(pages, &request) });
     tokio::spawn(async move { axum::serve(listener, server).await });
 
     let line = object(Kind::Pod, 0).to_string().len();
@@ -128,7 +128,7 @@ fn memory() -> Result<String, Error> {
     Ok(format!("RSS {} MB, at most {} MB", megabytes("VmRSS"), megabytes("VmHWM")))
 }
 
-fn answer(pages: bool, request: Request) -> Response {
+fn answer(pages: bool, request: &Request) -> Response {
     let query: BTreeMap<&str, &str> = request
         .uri()
         .query()
