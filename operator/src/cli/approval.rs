@@ -21,11 +21,34 @@ use crate::index::names::parts;
 /// Writes `status.approval`, and nothing else.
 const MANAGER: &str = "daylight/approval";
 
+/// The registration, with or without the word: `approve team-a/night`, `approve registration
+/// team-a/night`.
+#[derive(Debug, Args)]
+struct Subject {
+    /// The registration, as NAMESPACE/NAME
+    #[arg(value_name = "NAMESPACE/NAME", required = true, num_args = 1..=2)]
+    registration: Vec<String>,
+}
+
+impl Subject {
+    fn key(&self) -> Result<&str, Failed> {
+        match &self.registration[..] {
+            [key] => Ok(key),
+            [kind, key] if matches!(kind.as_str(), "registration" | "registrations" | "reg") => {
+                Ok(key)
+            }
+            _ => Err(Failed::new(
+                "Only a registration can be decided about; write its NAMESPACE/NAME, such as \
+                 team-a/night.",
+            )),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Approve {
-    /// The registration, as NAMESPACE/NAME
-    #[arg(value_name = "NAMESPACE/NAME")]
-    registration: String,
+    #[command(flatten)]
+    subject: Subject,
     /// What to note with the approval
     #[arg(short, long)]
     message: Option<String>,
@@ -38,9 +61,8 @@ pub(super) struct Approve {
 
 #[derive(Debug, Args)]
 pub(super) struct Decide {
-    /// The registration, as NAMESPACE/NAME
-    #[arg(value_name = "NAMESPACE/NAME")]
-    registration: String,
+    #[command(flatten)]
+    subject: Subject,
     /// Why; the operator of the registered work reads it
     #[arg(short, long)]
     message: String,
@@ -60,15 +82,15 @@ struct Decision {
 
 pub(super) async fn approve(connection: &Connection, flags: &Approve) -> Result<(), Failed> {
     let client = connection.client().await?;
-    let registration = get(&client, &flags.registration).await?;
+    let key = flags.subject.key()?;
+    let registration = get(&client, key).await?;
     let generation = registration.metadata.generation;
     if let Some(expected) = flags.generation
         && generation != Some(expected)
     {
         return Err(Failed::new(format!(
-            "Registration {} is at generation {}, not {expected}: it was edited since; read it \
+            "Registration {key} is at generation {}, not {expected}: it was edited since; read it \
              again before you approve it.",
-            flags.registration,
             generation.unwrap_or_default(),
         )));
     }
@@ -104,7 +126,7 @@ async fn refuse(
     state: ApprovalState,
 ) -> Result<(), Failed> {
     let client = connection.client().await?;
-    let registration = get(&client, &flags.registration).await?;
+    let registration = get(&client, flags.subject.key()?).await?;
     let approval = Approval {
         state,
         by: user(&client).await?,

@@ -15,7 +15,9 @@ pub fn seen(seen: &Seen, site: &mut Site, executor: &mut Executor) {
             // Workers of AIJobs wait as a gang, and are told of when all of it is bound.
             let worker = site.index.pod(pod).is_some_and(|pod| pod.ai_job.is_some());
             if !worker {
+                let miners = site.displaced_for(pod);
                 site.metrics.observe_ai_wait("Pod", *waited);
+                site.metrics.observe_ai_wait_for_miners("Pod", miners);
             }
         }
         Seen::MinerEnded { pod, failed, .. } => {

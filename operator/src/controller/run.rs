@@ -142,7 +142,10 @@ pub async fn run(
             }
             ended = main.executor.next() => {
                 main.site.tick();
-                main.executor.take(ended, &mut main.site);
+                if let Err(error) = main.executor.take(ended, &mut main.site) {
+                    tracing::error!(%error, "A request's task failed.");
+                    return Err(RunError::Died("a request"));
+                }
                 main.touch();
             }
             count = main.watches.recv_many(&mut events, 1024) => {
@@ -402,7 +405,11 @@ impl Main {
         while !self.executor.is_settled() {
             tokio::select! {
                 () = &mut deadline => break,
-                ended = self.executor.next() => self.executor.take(ended, &mut self.site),
+                ended = self.executor.next() => {
+                    if self.executor.take(ended, &mut self.site).is_err() {
+                        break;
+                    }
+                }
             }
         }
         let how = if self.executor.is_settled() { Vacate::Settled } else { Vacate::Unsettled };

@@ -1,8 +1,8 @@
 //! What the main loop knows: the picture, and what follows from it and is not told yet.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use daylight_planner::model::{self, Delta, Name};
+use daylight_planner::model::{self, Delta, JobState, Name, Role};
 use daylight_planner::time::Timestamp;
 use rustc_hash::FxHashMap;
 
@@ -33,7 +33,15 @@ pub struct Site {
     /// See `now`.
     pub instant: Instant,
     miners: FxHashMap<Name, model::Miner>,
+    /// AIJobs that do not run yet, and since when they wait.
+    waiting_jobs: FxHashMap<Name, Timestamp>,
+    /// Pods for which kube-scheduler displaces others, and since when.
+    displacing: FxHashMap<Name, Timestamp>,
 }
+
+/// An object's creation is told in whole seconds: one that is seen within that time of it was
+/// created when it was seen.
+const JUST_CREATED: Duration = Duration::from_secs(2);
 
 impl Site {
     /// Nothing is known yet.
@@ -48,6 +56,8 @@ impl Site {
             now,
             instant: Instant::now(),
             miners: FxHashMap::default(),
+            waiting_jobs: FxHashMap::default(),
+            displacing: FxHashMap::default(),
         }
     }
 
@@ -83,10 +93,44 @@ impl Site {
                     self.miners.remove(key);
                     self.refusals.forget(key);
                 }
+                Delta::Job(job) => self.note_job(job),
+                Delta::JobGone(key) => {
+                    self.waiting_jobs.remove(key);
+                }
+                Delta::Pod(pod) => {
+                    let other = matches!(pod.role, Role::Other { .. });
+                    if other && pod.node.is_none() && pod.nominated.is_some() {
+                        self.displacing.entry(pod.key.clone()).or_insert(self.now);
+                    }
+                }
+                Delta::PodGone(key) => {
+                    self.displacing.remove(key);
+                }
                 _ => {}
             }
         }
         deltas
+    }
+
+    fn note_job(&mut self, job: &model::Job) {
+        match job.state {
+            JobState::Running { .. } | JobState::Finished => {}
+            _ => {
+                let seen = self.now.since(job.created) < JUST_CREATED;
+                let since = if seen { self.now } else { job.created };
+                self.waiting_jobs.entry(job.key.clone()).or_insert(since);
+            }
+        }
+    }
+
+    /// How long an AIJob waited until now, as it begins to run.
+    pub fn waited(&mut self, job: &str) -> Option<Duration> {
+        self.waiting_jobs.remove(job).map(|since| self.now.since(since))
+    }
+
+    /// How long kube-scheduler waited for those that it displaced for a pod, which is bound now.
+    pub fn displaced_for(&mut self, pod: &str) -> Duration {
+        self.displacing.remove(pod).map_or(Duration::ZERO, |since| self.now.since(since))
     }
 
     /// Replicas of a miner that exist and have not ended.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use daylight_planner::model::Name;
-use daylight_planner::time::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource as _;
 
@@ -55,8 +54,7 @@ impl Executor {
                 self.reclaims.remove(key);
                 site.index.assume_gone(key, uid, site.now, &mut site.deltas);
             }
-            // It may be ending: it counts as such until the watch tells otherwise.
-            Outcome::Unknown => {}
+            // It may be ending, or not: to end it again does nothing more.
             other => {
                 self.reclaims.remove(key);
                 site.index.unforesee_end(key, &mut site.deltas);
@@ -76,6 +74,7 @@ impl Executor {
         match outcome {
             Outcome::Stepped(job, batch) => {
                 self.held_back.remove(key);
+                self.count_wait(key, change, site);
                 tell_step(&job, change, site);
                 if let Some(batch) = batch {
                     site.index.assume_batch_job(*batch, site.now, &mut site.deltas);
@@ -107,6 +106,7 @@ impl Executor {
             }
             Outcome::Unknown => {
                 self.held_back.insert(key.clone(), site.instant + AGAIN);
+                site.index.unforesee_state(key, &mut site.deltas);
             }
             _ => site.index.unforesee_state(key, &mut site.deltas),
         }
@@ -120,6 +120,31 @@ impl Executor {
                 Outcome::Overtaken
             }
             other => other,
+        }
+    }
+
+    /// How long the job waited, and how much of it for miners.
+    fn count_wait(&mut self, key: &Name, change: &Change, site: &mut Site) {
+        match change {
+            Change::Release { .. } => {
+                if let Some((_, until)) = self.drains.get_mut(key) {
+                    until.get_or_insert(site.instant);
+                }
+            }
+            Change::Advance { step: Step::Run, .. } => {
+                let miners = match self.drains.remove(key) {
+                    Some((from, Some(until))) => until.saturating_duration_since(from),
+                    _ => Duration::ZERO,
+                };
+                if let Some(total) = site.waited(key) {
+                    site.metrics.observe_ai_wait("AIJob", total);
+                    site.metrics.observe_ai_wait_for_miners("AIJob", miners);
+                }
+            }
+            Change::Suspend { .. } | Change::Advance { .. } => {
+                self.drains.remove(key);
+            }
+            _ => {}
         }
     }
 
@@ -230,10 +255,6 @@ pub(crate) fn pod_reference(pod: &slim::Pod) -> ObjectReference {
 }
 
 fn tell_step(job: &daylight_crds::AiJob, change: &Change, site: &mut Site) {
-    let status = job.status.clone().unwrap_or_default();
-    let at = |time: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Time| {
-        Timestamp(time.0.as_millisecond())
-    };
     let (word, sentence) = match change {
         Change::Reserve { placement, displaced, .. } => (
             "Reserved",
@@ -246,17 +267,7 @@ fn tell_step(job: &daylight_crds::AiJob, change: &Change, site: &mut Site) {
             "GangTimeout",
             "Not all workers were bound in time; the job is suspended and queues again.".to_owned(),
         ),
-        Change::Advance { step: Step::Run, .. } => {
-            let created = job.metadata.creation_timestamp.as_ref().map(at);
-            let total = site.now.since(created.unwrap_or(site.now));
-            let miners = match (&status.reserved_at, &status.released_at) {
-                (Some(reserved), Some(released)) => at(released).since(at(reserved)),
-                _ => Duration::ZERO,
-            };
-            site.metrics.observe_ai_wait("AIJob", total);
-            site.metrics.observe_ai_wait_for_miners("AIJob", miners);
-            ("Running", "All workers are bound.".to_owned())
-        }
+        Change::Advance { step: Step::Run, .. } => ("Running", "All workers are bound.".to_owned()),
         Change::Advance { step: Step::Finish { word, sentence, .. }, .. } => {
             (word.as_str(), sentence.clone())
         }

@@ -135,8 +135,8 @@ impl Lanes {
         self.reserving.clear();
     }
 
-    /// The most urgent change that can begin.
-    pub fn pop(&mut self) -> Option<Change> {
+    /// The most urgent change that can begin; a grant only where there is `room` for one.
+    pub fn pop(&mut self, room: bool) -> Option<Change> {
         for lane in 0..3 {
             while let Some(change) = self.by_urgency[lane].pop_front() {
                 if let Change::Evict { beneficiary: Some(job), .. } = &change
@@ -149,6 +149,9 @@ impl Lanes {
             }
         }
         self.turn = !self.turn;
+        if !room {
+            return self.by_urgency[4].pop_front();
+        }
         let (first, second) = if self.turn { (3, 4) } else { (4, 3) };
         let next = self.by_urgency[first].pop_front();
         next.or_else(|| self.by_urgency[second].pop_front())
@@ -262,10 +265,10 @@ mod tests {
         let mut lanes = Lanes::default();
         let plan = [grant(0), evict("p1", Some("j")), evict("p2", None), reserve("j"), grant(1)];
         lanes.replace(plan, &FxHashSet::default());
-        let mut order = vec![word(&lanes.pop().unwrap()), word(&lanes.pop().unwrap())];
+        let mut order = vec![word(&lanes.pop(true).unwrap()), word(&lanes.pop(true).unwrap())];
         assert_eq!(order, ["reserve j", "evict p2"]);
         lanes.reserved("j", true);
-        order = std::iter::from_fn(|| lanes.pop()).map(|change| word(&change)).collect();
+        order = std::iter::from_fn(|| lanes.pop(true)).map(|change| word(&change)).collect();
         assert_eq!(order, ["evict p1", "grant 0", "grant 1"]);
     }
 
@@ -273,8 +276,8 @@ mod tests {
     fn nobody_is_evicted_for_a_reservation_that_failed() {
         let mut lanes = Lanes::default();
         lanes.replace([reserve("j"), evict("p1", Some("j"))], &FxHashSet::default());
-        lanes.pop();
-        assert!(lanes.pop().is_none());
+        lanes.pop(true);
+        assert!(lanes.pop(true).is_none());
         lanes.reserved("j", false);
         assert!(lanes.is_empty());
     }
@@ -284,9 +287,9 @@ mod tests {
         let mut lanes = Lanes::default();
         let writing = FxHashSet::from_iter([Name::from("j")]);
         lanes.replace([evict("p1", Some("j"))], &writing);
-        assert!(lanes.pop().is_none());
+        assert!(lanes.pop(true).is_none());
         lanes.reserved("j", true);
-        assert_eq!(word(&lanes.pop().unwrap()), "evict p1");
+        assert_eq!(word(&lanes.pop(true).unwrap()), "evict p1");
     }
 
     #[test]

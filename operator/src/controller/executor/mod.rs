@@ -17,12 +17,13 @@ pub mod send;
 pub mod stage;
 mod start;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use daylight_planner::explain::{Action, ReclaimReason};
 use daylight_planner::model::Name;
 use rustc_hash::{FxHashMap, FxHashSet};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use self::lanes::{Change, Lanes, Pace};
 use self::perform::Outcome;
@@ -42,6 +43,9 @@ pub struct Limits {
     /// How long a miner's pod that failed by itself is kept, so that its log can be read.
     pub failed_pods_kept: Duration,
 }
+
+/// The most miners' pods that wait for kube-scheduler at once.
+const MOST_UNBOUND: usize = 1000;
 
 /// Statuses and Events under way at once, while there is nothing more urgent and while there is.
 const BACKGROUND: usize = 16;
@@ -77,15 +81,21 @@ pub struct Executor {
     limits: Limits,
     lanes: Lanes,
     pace: Pace,
-    background: Vec<(Target, Write)>,
+    background: VecDeque<(Target, Write)>,
     running: JoinSet<Done>,
     running_background: JoinSet<Done>,
     busy: FxHashSet<Target>,
+    /// Statuses that wait to be written.
+    waiting: FxHashSet<Target>,
     reserving: FxHashSet<Name>,
     /// `AIJobs` whose last change failed, and when it may be tried again.
     held_back: FxHashMap<Name, Instant>,
+    /// Miners' pods that may not be bound yet.
+    unbound: FxHashSet<Name>,
     /// Pods that are ending, why, and since when.
     reclaims: FxHashMap<Name, (ReclaimReason, Instant)>,
+    /// AIJobs that wait for miners to leave, or waited, and from when until when.
+    drains: FxHashMap<Name, (Instant, Option<Instant>)>,
     /// Whether miners may be started, as far as their PriorityClass goes; `None` before it was
     /// looked at.
     may_grant: Option<Result<(), String>>,
@@ -99,13 +109,16 @@ impl Executor {
             limits,
             lanes: Lanes::default(),
             pace: Pace::new(limits.per_second),
-            background: Vec::new(),
+            background: VecDeque::new(),
             running: JoinSet::new(),
             running_background: JoinSet::new(),
             busy: FxHashSet::default(),
+            waiting: FxHashSet::default(),
             reserving: FxHashSet::default(),
             held_back: FxHashMap::default(),
+            unbound: FxHashSet::default(),
             reclaims: FxHashMap::default(),
+            drains: FxHashMap::default(),
             may_grant: None,
         }
     }
@@ -119,29 +132,50 @@ impl Executor {
 
     /// Takes statuses and Events to be written when there is time.
     pub fn submit_background(&mut self, writes: impl IntoIterator<Item = (Target, Write)>) {
-        self.background.extend(writes);
+        for (target, write) in writes {
+            if target != Target::Event {
+                self.waiting.insert(target.clone());
+            }
+            self.background.push_back((target, write));
+        }
     }
 
     /// Begins as much as may be under way at once.
     pub fn dispatch(&mut self, site: &mut Site) {
         while self.running.len() < self.limits.concurrency && self.pace.allows(site.instant) {
-            let Some(change) = self.lanes.pop() else { break };
+            let room = self.has_room(site);
+            let Some(change) = self.lanes.pop(room) else { break };
             if self.start(change, site) {
                 self.pace.spend();
             }
         }
         let most = if self.lanes.is_empty() { BACKGROUND } else { BACKGROUND_BUSY };
-        while self.running_background.len() < most && !self.background.is_empty() {
-            let (target, write) = self.background.remove(0);
+        while self.running_background.len() < most {
+            let Some((target, write)) = self.background.pop_front() else { break };
+            self.waiting.remove(&target);
             self.start_background(target, write);
         }
         site.metrics.queued_writes.set(i64::try_from(self.lanes.len()).unwrap_or(i64::MAX));
     }
 
+    /// Whether kube-scheduler keeps up: pods that it does not get to in time would be taken for
+    /// pods that cannot be bound.
+    fn has_room(&mut self, site: &Site) -> bool {
+        if self.unbound.len() >= MOST_UNBOUND {
+            self.unbound.retain(|key| {
+                let pod = site.index.pod(key);
+                pod.is_some_and(|pod| pod.node.is_none() && !pod.is_terminal())
+            });
+        }
+        self.unbound.len() < MOST_UNBOUND
+    }
+
     /// How long until more may begin without anything else happening, if ever.
     pub fn wait(&self) -> Option<Duration> {
         let waits = !self.lanes.is_empty() && self.running.len() < self.limits.concurrency;
-        waits.then(|| self.pace.wait().max(Duration::from_millis(1)))
+        let full = self.unbound.len() >= MOST_UNBOUND;
+        let least = Duration::from_millis(if full { 20 } else { 1 });
+        waits.then(|| self.pace.wait().max(least))
     }
 
     /// Waits until a request has ended and takes its answer in; never returns while none is
@@ -153,23 +187,20 @@ impl Executor {
             Some(done) = self.running_background.join_next() => done,
             else => std::future::pending().await,
         };
-        Ended(done.map_err(|error| error.to_string()))
+        Ended(done)
     }
 
     /// Takes in what [`Executor::next`] gave, and all else that has ended by now.
-    pub fn take(&mut self, ended: Ended, site: &mut Site) {
-        self.take_one(ended, site);
+    ///
+    /// # Errors
+    ///
+    /// A request's task panicked, which is a bug: what is under way is not known any more.
+    pub fn take(&mut self, ended: Ended, site: &mut Site) -> Result<(), JoinError> {
+        self.finish(ended.0?, site);
         while let Some(done) = self.running.try_join_next() {
-            self.take_one(Ended(done.map_err(|error| error.to_string())), site);
+            self.finish(done?, site);
         }
-    }
-
-    fn take_one(&mut self, ended: Ended, site: &mut Site) {
-        match ended.0 {
-            Ok(done) => self.finish(done, site),
-            // A bug: the process must not go on with a wrong picture of what is under way.
-            Err(error) => tracing::error!(%error, "A request's task failed."),
-        }
+        Ok(())
     }
 
     /// Whether the target is being written.
@@ -179,7 +210,7 @@ impl Executor {
 
     /// Whether a status of this object waits to be written or is being written.
     pub fn has_background(&self, target: &Target) -> bool {
-        self.is_busy(target) || self.background.iter().any(|(known, _)| known == target)
+        self.is_busy(target) || self.waiting.contains(target)
     }
 
     /// Whether anything waits to be written, or is being written, besides statuses and Events.
@@ -206,6 +237,7 @@ impl Executor {
     pub fn clear(&mut self) {
         self.lanes.clear();
         self.background.clear();
+        self.waiting.clear();
         self.held_back.clear();
     }
 
@@ -223,4 +255,4 @@ impl Executor {
 
 /// A request that has ended.
 #[derive(Debug)]
-pub struct Ended(Result<Done, String>);
+pub struct Ended(Result<Done, JoinError>);

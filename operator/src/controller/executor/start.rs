@@ -36,6 +36,7 @@ impl Executor {
                 let started = self.start_step(job, &step, site);
                 if started.is_some() {
                     self.reserving.insert(job.clone());
+                    self.drains.insert(job.clone(), (site.instant, None));
                 }
                 started
             }
@@ -105,6 +106,7 @@ impl Executor {
         let write = requests::create_pod(namespace, &built.build());
         let foreseen = serde_json::from_slice(&write.body).ok()?;
         site.index.foresee_pod(foreseen, site.now, &mut site.deltas);
+        self.unbound.insert(key.clone());
         let sender = self.sender.clone();
         Some(Started::new(target, "", perform::grant(sender, write, key.to_string())))
     }
