@@ -536,7 +536,7 @@ impl Run<'_> {
             }
             When::Drained => bucket.free + bucket.coming,
         };
-        if gpus < shape.gpus || !host.open || !host.fillable {
+        if gpus < shape.gpus || !host.fillable() {
             return Err(idle);
         }
         if let Some(until) = object.quarantined_until.filter(|&until| self.now < until) {
@@ -559,12 +559,7 @@ impl Run<'_> {
     fn free_slot(&self, node: Id<NodeRow>) -> Result<u32, Reason> {
         let row = &self.state.nodes[node];
         let slots: u32 = row.hosts.iter().map(|host| host.allocatable).sum();
-        let taken = |slot: u32| {
-            row.pods.iter().any(|&pod| match &self.state.pods[pod].pod.role {
-                Role::Miner { slot: other, .. } => *other == slot,
-                _ => false,
-            })
-        };
+        let taken = |slot: u32| row.pods.iter().any(|holder| holder.slot == Some(slot));
         let quarantine = |slot: u32| {
             let slots = row.object.iter().flat_map(|node| &node.quarantined_slots);
             slots
@@ -633,7 +628,7 @@ impl Run<'_> {
                 watts: miner.watts,
             },
         };
-        let id = self.state.add_pod(pod, false);
+        let id = self.state.add_unnamed_pod(pod);
         self.state.refresh();
         self.undo.push(Undo::Grant(id));
     }

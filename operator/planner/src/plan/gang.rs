@@ -21,16 +21,16 @@ use std::ops::Bound;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::model::{Name, ReclaimUnit, Shape};
+use crate::model::{ReclaimUnit, Shape};
 use crate::plan::Run;
 use crate::state::host::{Bucket, Buckets, NodeAt, Sizes};
 use crate::state::table::Id;
-use crate::state::{NodeRow, PoolRow};
+use crate::state::{NodeRow, PoolRow, Resource};
 
 /// What a gang asks for, in one pool.
 pub(super) struct Gang<'a> {
     pub(super) pool: Id<PoolRow>,
-    pub(super) resource: &'a Name,
+    pub(super) resource: Resource,
     pub(super) shape: Shape,
     pub(super) workers: u32,
     /// The only nodes it may use, if restricted.

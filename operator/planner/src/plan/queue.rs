@@ -165,14 +165,14 @@ impl Run<'_> {
         // A gang stays within one pool.
         let home = kept.first().and_then(|kept| {
             let node = self.state.nodes.find(&kept.node)?;
-            self.state.host(node, &job.resource).map(|host| host.pool)
+            self.state.host(node, self.state.jobs[id].resource).map(|host| host.pool)
         });
         let pools = home.map_or_else(|| self.candidate_pools(&job), |home| vec![home]);
         let allowed = self.allowed_nodes(&job);
         let found = pools.into_iter().find_map(|pool| {
             self.place(&Gang {
                 pool,
-                resource: &job.resource,
+                resource: self.state.jobs[id].resource,
                 shape: job.shape,
                 workers: job.workers.saturating_sub(held),
                 allowed: allowed.as_ref(),
@@ -191,10 +191,11 @@ impl Run<'_> {
     /// How many workers of a reserved job its node can still take, jobs before
     /// it being served first.
     fn workers_possible(&self, node: Id<NodeRow>, id: Id<JobRow>, job: &Job) -> u32 {
-        let Some(host) = self.state.host(node, &job.resource).filter(|host| host.open) else {
+        let resource = self.state.jobs[id].resource;
+        let Some(host) = self.state.host(node, resource).filter(|host| host.open) else {
             return 0;
         };
-        let before = self.promised_before(node, id, job);
+        let before = self.promised_before(node, id);
         let gpus = i64::from(host.allocatable)
             - i64::from(host.ai)
             - i64::from(host.undeclared)
@@ -211,14 +212,15 @@ impl Run<'_> {
     }
 
     /// What is promised on a node to pods on their way and to jobs before this one.
-    fn promised_before(&self, node: Id<NodeRow>, id: Id<JobRow>, job: &Job) -> Promised {
+    fn promised_before(&self, node: Id<NodeRow>, id: Id<JobRow>) -> Promised {
         let row = &self.state.nodes[node];
         let mut before = Promised { gpus: 0, beside: row.used.claimed };
-        before.gpus = self.state.host(node, &job.resource).map_or(0, |host| host.expected);
+        let resource = self.state.jobs[id].resource;
+        before.gpus = self.state.host(node, resource).map_or(0, |host| host.expected);
         let own = job_order(self.state, id);
         for hold in &row.holds {
             let first = !hold.reserved || job_order(self.state, hold.job) < own;
-            if hold.reserved && first && hold.resource == job.resource {
+            if hold.reserved && first && hold.resource == resource {
                 before.gpus += hold.shape.gpus * hold.workers;
             }
             if !first || hold.job == id {
@@ -234,7 +236,7 @@ impl Run<'_> {
         let holds = self.state.nodes[node].holds.iter();
         let own: u32 = holds.filter(|hold| hold.job == id).map(|hold| hold.workers).sum();
         let own = i64::from(own * job.shape.gpus);
-        (i64::from(self.promised_before(node, id, job).gpus) + own, own)
+        (i64::from(self.promised_before(node, id).gpus) + own, own)
     }
 
     /// Whether all that a job reserved is free now.
@@ -244,10 +246,10 @@ impl Run<'_> {
             let own = row.holds.iter().filter(|hold| hold.job == id).map(|hold| hold.workers);
             let workers: u32 = own.sum();
             let (need, _) = self.needed(node, id, job);
-            let before = self.promised_before(node, id, job);
+            let before = self.promised_before(node, id);
             let idle = self
                 .state
-                .host(node, &job.resource)
+                .host(node, self.state.jobs[id].resource)
                 .map_or(0, super::super::state::host::Host::idle);
             let beside = self.state.capacity(node)
                 - row.used.fixed
@@ -264,7 +266,7 @@ impl Run<'_> {
     fn explain_drain(&mut self, id: Id<JobRow>, job: &Job) {
         let awaited = self.state.jobs[id].holds.iter().map(|&node| {
             let (need, own) = self.needed(node, id, job);
-            let host = self.state.host(node, &job.resource);
+            let host = self.state.host(node, self.state.jobs[id].resource);
             host.map_or(0, |host| match host.cleared_whole {
                 true => host.mining + host.draining,
                 false => (need - host.idle()).clamp(0, own) as u32,
@@ -412,7 +414,7 @@ impl Run<'_> {
         let (queueing, drain) = (object.queueing, object.drain_timeout);
         let mut gang = Gang {
             pool,
-            resource: &job.resource,
+            resource: self.state.pools[pool].resource,
             shape: job.shape,
             workers: job.workers,
             allowed,

@@ -9,7 +9,7 @@ use crate::explain::ReclaimReason;
 use crate::model::Shape;
 use crate::plan::Run;
 use crate::plan::fill::{Candidate, Claim};
-use crate::state::host::Amounts;
+use crate::state::host::{Amounts, Host};
 use crate::state::table::Id;
 use crate::state::{MinerRow, NodeRow, PodRow, PoolRow};
 
@@ -88,7 +88,7 @@ impl Run<'_> {
             });
             let Some((_, pods)) = taken else { return };
             for pod in pods {
-                let gpus = self.state.pods[pod].gpus();
+                let gpus = self.state.pods[pod].gpus;
                 self.evict(pod, ReclaimReason::Rebalance, Some(&claim.key));
                 *self.rebalanced.entry(pool).or_default() += gpus;
             }
@@ -130,9 +130,7 @@ impl Run<'_> {
             let Some(node) = self.state.pods[pod].node else {
                 continue;
             };
-            let open =
-                self.state.host_in(node, pool).is_some_and(|host| host.open && host.fillable);
-            if !open {
+            if !self.state.host_in(node, pool).is_some_and(Host::fillable) {
                 continue;
             }
             let entry = by_node.entry(self.state.at(node).0).or_insert_with(|| (node, Vec::new()));
@@ -170,7 +168,7 @@ impl Run<'_> {
         let mut room = self.state.room(node);
         for (index, &pod) in pods.iter().enumerate() {
             let row = &self.state.pods[pod];
-            gpus += row.gpus();
+            gpus += row.gpus;
             room += Amounts {
                 cpu_milli: row.pod.cpu_milli.cast_signed(),
                 memory: row.pod.memory.cast_signed(),

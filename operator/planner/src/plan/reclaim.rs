@@ -8,9 +8,9 @@ use crate::model::{Name, Shape};
 use crate::plan::queue::job_order;
 use crate::plan::standing::Mode;
 use crate::plan::{Run, lease};
-use crate::state::host::Amounts;
+use crate::state::host::{Amounts, By};
 use crate::state::table::Id;
-use crate::state::{Hold, MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow};
+use crate::state::{Hold, MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow, Resource};
 use crate::time::Timestamp;
 
 /// How long a node's GPUs may be gone before its miners are stopped: a restart
@@ -47,7 +47,7 @@ impl Run<'_> {
             }
         }
         for (pool, reason) in stops {
-            self.evict_all(self.state.pools[pool].leases.iter().copied().collect(), reason);
+            self.evict_all(self.state.pools[pool].leases.clone(), reason);
         }
         let mut inactive: Vec<_> = Vec::new();
         for (&id, standing) in &self.standings {
@@ -57,7 +57,7 @@ impl Run<'_> {
         }
         for (registration, reason) in inactive {
             let leases = &self.state.registrations[registration].leases;
-            self.evict_all(leases.iter().copied().collect(), reason);
+            self.evict_all(leases.clone(), reason);
         }
         self.reclaim_unregistered();
         self.reclaim_from_shrunk_nodes();
@@ -79,7 +79,7 @@ impl Run<'_> {
             .copied()
             .collect();
         for miner in gone {
-            let pods = self.state.miners[miner].pods.iter().copied().collect();
+            let pods = self.state.miners[miner].pods.clone();
             self.evict_all(pods, ReclaimReason::RegistrationInactive);
         }
     }
@@ -102,8 +102,8 @@ impl Run<'_> {
                 let host = &self.state.nodes[node].hosts[index];
                 let missing = (-host.idle() - i64::from(host.draining)).max(0) as u32;
                 let need = Shape { gpus: missing.min(host.mining), ..Shape::default() };
-                let resource = host.resource.clone();
-                for pod in self.victims(node, &resource, need).unwrap_or_default() {
+                let resource = host.resource;
+                for pod in self.victims(node, resource, need).unwrap_or_default() {
                     self.evict(pod, ReclaimReason::NodeUnavailable, None);
                 }
             }
@@ -227,7 +227,7 @@ impl Run<'_> {
                 break;
             };
             let row = &self.state.pods[pod];
-            shed.gpus += row.gpus();
+            shed.gpus += row.gpus;
             shed.watts += watts(row);
             self.evict(pod, reason, None);
         }
@@ -249,21 +249,21 @@ impl Run<'_> {
         for (_, node) in self.state.short.iter().copied().collect::<Vec<_>>() {
             for index in 0..self.state.nodes[node].hosts.len() {
                 let host = &self.state.nodes[node].hosts[index];
-                let (short, resource) = (host.short(), host.resource.clone());
+                let (short, resource) = (host.short(), host.resource);
                 let need = self.need_beside(node, short);
-                let beneficiaries = self.beneficiaries(node, &resource, short);
-                self.displace(node, &resource, need, &beneficiaries);
+                let beneficiaries = self.beneficiaries(node, resource, short);
+                self.displace(node, resource, need, &beneficiaries);
             }
         }
     }
 
     /// The jobs that the last `short` GPUs reserved on a node are for, in their
     /// order, each with how many.
-    fn beneficiaries(&self, node: Id<NodeRow>, resource: &str, short: u32) -> Vec<(Name, u32)> {
+    fn beneficiaries(&self, node: Id<NodeRow>, resource: Resource, short: u32) -> Vec<(Name, u32)> {
         let holds = self.state.nodes[node].holds.iter().filter(|hold| hold.reserved);
         let mut holds: Vec<_> = holds.collect();
         holds.sort_by_cached_key(|hold| job_order(self.state, hold.job));
-        let gpus = |hold: &Hold| match *hold.resource == *resource {
+        let gpus = |hold: &Hold| match hold.resource == resource {
             true => hold.shape.gpus * hold.workers,
             false => 0,
         };
@@ -302,7 +302,7 @@ impl Run<'_> {
     pub(super) fn displace(
         &mut self,
         node: Id<NodeRow>,
-        resource: &str,
+        resource: Resource,
         need: Shape,
         beneficiaries: &[(Name, u32)],
     ) {
@@ -328,22 +328,16 @@ impl Run<'_> {
                 beneficiary = beneficiaries.next();
                 given = 0;
             }
-            given += self.state.pods[pod].gpus();
+            given += self.state.pods[pod].gpus;
             self.evict(pod, ReclaimReason::AiDemand, beneficiary.map(|(name, _)| name));
         }
     }
 
     /// The miners on a node that run on, those with the weakest claim first.
     pub(super) fn miners_on(&self, node: Id<NodeRow>) -> Vec<Id<PodRow>> {
-        let mut pods: Vec<_> = self.state.nodes[node]
-            .pods
-            .iter()
-            .copied()
-            .filter(|&pod| {
-                let row = &self.state.pods[pod];
-                lease(row).is_some() && !row.pod.deleting
-            })
-            .collect();
+        let holders = self.state.nodes[node].pods.iter();
+        let run_on = holders.filter(|holder| holder.by == By::Miner && holder.is_first());
+        let mut pods: Vec<_> = run_on.map(|holder| holder.pod).collect();
         pods.sort_by(|&a, &b| {
             let (row_a, row_b) = (&self.state.pods[a], &self.state.pods[b]);
             let by_claim = match (lease(row_a), lease(row_b)) {
@@ -361,17 +355,19 @@ impl Run<'_> {
     pub(super) fn victims(
         &self,
         node: Id<NodeRow>,
-        resource: &str,
+        resource: Resource,
         need: Shape,
     ) -> Option<Vec<Id<PodRow>>> {
         let frees = |pod: Id<PodRow>| {
-            let pod = &self.state.pods[pod].pod;
-            let gpus = pod.gpus.iter().find(|(name, _)| **name == *resource);
-            Shape {
-                gpus: gpus.map_or(0, |(_, count)| *count),
-                cpu_milli: pod.cpu_milli,
-                memory: pod.memory,
+            let (mut freed, mut beside) = (Shape::default(), Amounts::default());
+            let held = self.state.nodes[node].pods.iter().filter(|holder| holder.pod == pod);
+            for holder in held {
+                beside += holder.beside;
+                freed.gpus += if holder.resource == resource { holder.gpus } else { 0 };
             }
+            freed.cpu_milli = beside.cpu_milli.cast_unsigned();
+            freed.memory = beside.memory.cast_unsigned();
+            freed
         };
         let mut slots = (-self.state.room(node).pods).max(0);
         let mut candidates = self.miners_on(node);
@@ -403,7 +399,7 @@ impl Run<'_> {
     pub(super) fn displaced_by(
         &self,
         node: Id<NodeRow>,
-        resource: &str,
+        resource: Resource,
         shape: &Shape,
         workers: u32,
     ) -> Option<u32> {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use rustc_hash::FxHashSet;
 
 use crate::explain::Reason;
-use crate::model::{MiningPolicy, Name, Pod, Preemption, Role, Shape};
+use crate::model::{MiningPolicy, Pod, Preemption, Role, Shape};
 use crate::plan::Run;
 use crate::plan::gang::Gang;
-use crate::state::PodRow;
 use crate::state::table::Id;
+use crate::state::{PodRow, Resource};
 
 /// How long kube-scheduler has for a pod that never preempts, before miners
 /// are displaced for it.
@@ -49,17 +49,21 @@ impl Run<'_> {
             self.wake(until);
             return Reason::SchedulerFirst { until };
         }
-        let [(resource, gpus)] = pod.gpus.as_slice() else {
+        let [(name, gpus)] = pod.gpus.as_slice() else {
             return Reason::NotPreempting;
         };
         let gpus = *gpus;
+        let Some(resource) = self.state.find_resource(name) else {
+            return Reason::NoNodeLargeEnough { gpus };
+        };
         let shape = Shape { gpus, cpu_milli: pod.cpu_milli, memory: pod.memory };
         let allowed: Option<FxHashSet<_>> = allowed
             .map(|nodes| nodes.iter().filter_map(|node| self.state.nodes.find(node)).collect());
         let pools: Vec<_> = self.state.pools_by_name.values().copied().collect();
         let placed = pools.into_iter().find_map(|pool| {
-            let object = self.state.pools[pool].object.as_ref()?;
-            if object.resource != *resource || object.policy == MiningPolicy::Observe {
+            let row = &self.state.pools[pool];
+            let observes = row.object.as_ref()?.policy == MiningPolicy::Observe;
+            if row.resource != resource || observes {
                 return None;
             }
             let allowed = allowed.as_ref();
@@ -86,11 +90,11 @@ impl Run<'_> {
         }
     }
 
-    fn no_room(&self, resource: &Name, gpus: u32) -> Reason {
+    fn no_room(&self, resource: Resource, gpus: u32) -> Reason {
         let (mut largest, mut available) = (0, 0);
         for &pool in self.state.pools_by_name.values() {
             let row = &self.state.pools[pool];
-            if row.object.as_ref().is_some_and(|pool| pool.resource == *resource) {
+            if row.resource == resource {
                 let sizes = row.buckets.allocatable.keys().next_back();
                 largest = largest.max(sizes.copied().unwrap_or_default());
                 let buckets =

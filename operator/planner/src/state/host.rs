@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{AddAssign, Sub, SubAssign};
 
-use crate::model::{Name, Shape};
+use crate::model::Shape;
 use crate::state::table::Id;
-use crate::state::{NodeRow, PoolRow};
+use crate::state::{NodeRow, PodRow, PoolRow, Resource};
 
 /// CPU, memory and pod slots: what a pod needs beside GPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +69,52 @@ pub(crate) struct NodeUse {
     pub(crate) claimed: Amounts,
 }
 
+/// Who holds something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// A classed pod or an AI worker.
+    Ai,
+    /// A pod without a class.
+    Undeclared,
+    /// A miner that runs on.
+    Miner,
+    /// A miner that is stopping.
+    Stopping,
+}
+
+/// What a pod holds on its node, of one extended resource at most: one that
+/// asks for several has as many entries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holder {
+    pub(crate) pod: Id<PodRow>,
+    pub(crate) by: By,
+    /// The pool that a miner was granted in.
+    pub(crate) pool: Option<Id<PoolRow>>,
+    /// The slot of a miner.
+    pub(crate) slot: Option<u32>,
+    pub(crate) resource: Resource,
+    pub(crate) gpus: u32,
+    /// What it holds beside GPUs; nothing in any entry but the first.
+    pub(crate) beside: Amounts,
+}
+
+impl Holder {
+    /// Whether it is the first entry of its pod.
+    pub(crate) const fn is_first(&self) -> bool {
+        self.beside.pods == 1
+    }
+}
+
+impl NodeUse {
+    pub(crate) fn count(&mut self, holder: &Holder) {
+        *match holder.by {
+            By::Ai | By::Undeclared => &mut self.fixed,
+            By::Miner => &mut self.mining,
+            By::Stopping => &mut self.draining,
+        } += holder.beside;
+    }
+}
+
 /// The number of miner pods of each size on a host, one byte a size: 1 to 16
 /// GPUs, larger ones counted as 16.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,7 +162,7 @@ impl Sizes {
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     pub(crate) pool: Id<PoolRow>,
-    pub(crate) resource: Name,
+    pub(crate) resource: Resource,
     /// Allocatable.
     pub(crate) allocatable: u32,
     /// Held by classed pods and AI workers.
@@ -139,11 +185,21 @@ pub(crate) struct Host {
     /// Whether AI pods can be bound here.
     pub(crate) open: bool,
     /// Whether miners may be granted here, time aside.
-    pub(crate) fillable: bool,
+    pub(crate) mines: Mines,
     /// Whether AI that is placed here gets the node cleared of all miners.
     pub(crate) cleared_whole: bool,
     /// Where the host is filed.
     pub(crate) filed: Option<Filed>,
+}
+
+/// Whether miners may be granted on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mines {
+    Yes,
+    /// Not while the node is kept clear for AI.
+    KeptClear,
+    /// An autoscaler manages the node, or it lost GPUs.
+    Never,
 }
 
 /// Where a host is filed in its pool, and what it adds to the pool's sums.
@@ -226,7 +282,7 @@ impl SubAssign for Sums {
 }
 
 impl Host {
-    pub(crate) fn new(pool: Id<PoolRow>, resource: Name) -> Self {
+    pub(crate) fn new(pool: Id<PoolRow>, resource: Resource) -> Self {
         Self {
             pool,
             resource,
@@ -240,9 +296,37 @@ impl Host {
             expected: 0,
             ai_sizes: Sizes::default(),
             open: false,
-            fillable: false,
+            mines: Mines::Never,
             cleared_whole: false,
             filed: None,
+        }
+    }
+
+    /// Forgets what pods and promises hold.
+    pub(crate) fn clear(&mut self) {
+        self.ai = 0;
+        self.undeclared = 0;
+        self.mining = 0;
+        self.sizes = Sizes::default();
+        self.draining = 0;
+        self.reserved = 0;
+        self.expected = 0;
+        self.ai_sizes = Sizes::default();
+    }
+
+    /// Counts what a pod holds.
+    pub(crate) fn count(&mut self, holder: &Holder) {
+        let gpus = holder.gpus;
+        match holder.by {
+            By::Ai => self.ai += gpus,
+            By::Undeclared => self.undeclared += gpus,
+            By::Miner => self.mining += gpus,
+            By::Stopping => self.draining += gpus,
+        }
+        match holder.by {
+            By::Ai | By::Undeclared => self.ai_sizes.add(gpus),
+            By::Miner => self.sizes.add(gpus),
+            By::Stopping => {}
         }
     }
 
@@ -258,6 +342,11 @@ impl Host {
     /// What jobs and nominated pods are promised.
     pub(crate) fn claimed(&self) -> i64 {
         i64::from(self.reserved) + i64::from(self.expected)
+    }
+
+    /// Whether miners can be granted here, time aside.
+    pub(crate) fn fillable(&self) -> bool {
+        self.open && self.mines == Mines::Yes
     }
 
     pub(crate) fn bucket(&self) -> Bucket {
@@ -301,7 +390,7 @@ impl Host {
     pub(crate) fn file(&self) -> Filed {
         let bucket = self.bucket();
         let promised = self.idle().clamp(0, self.claimed()) as u32;
-        let fillable = self.open && self.fillable && self.idle() >= 0;
+        let fillable = self.fillable() && self.idle() >= 0;
         Filed {
             open: self.open,
             fillable: fillable && bucket.free > 0,

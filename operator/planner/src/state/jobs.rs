@@ -24,6 +24,9 @@ impl State {
     fn replace_job(&mut self, id: Id<JobRow>, job: Option<Job>) {
         let before = starts(self.jobs[id].object.as_ref());
         let after = starts(job.as_ref());
+        if let Some(job) = &job {
+            self.jobs[id].resource = self.resource(&job.resource);
+        }
         self.jobs[id].object = job;
         if before != after {
             self.rate_workers(id, after);
@@ -34,17 +37,11 @@ impl State {
     /// Unbound workers are demand of their own only while Daylight does not
     /// start their job.
     fn rate_workers(&mut self, id: Id<JobRow>, started_here: bool) {
-        let unbound: Vec<_> = self
-            .pods
-            .iter()
-            .filter(|(_, _, row)| {
-                matches!(row.role, crate::state::RoleIds::Worker { job } if job == id)
-                    && row.node.is_none()
-                    && !row.pod.deleting
-                    && row.gpus() > 0
-            })
-            .map(|(pod, _, row)| (row.pod.key.clone(), pod))
-            .collect();
+        let unbound = self.jobs[id].pods.iter().filter(|&&pod| {
+            let row = &self.pods[pod];
+            row.node.is_none() && !row.pod.deleting && row.gpus > 0
+        });
+        let unbound: Vec<_> = unbound.map(|&pod| (self.pods[pod].pod.key.clone(), pod)).collect();
         for (key, pod) in unbound {
             if started_here {
                 self.waiting.remove(&key);
@@ -122,7 +119,7 @@ impl State {
             JobState::Released { placement, .. } => (placement.clone(), false),
             _ => return promises,
         };
-        let (shape, resource) = (job.shape, job.resource.clone());
+        let (shape, resource) = (job.shape, row.resource);
         // Workers may be bound elsewhere than planned; no more is promised
         // than is still to be bound. Nominated pods are counted as such.
         let mut left = job.workers.saturating_sub(row.placed_total);
@@ -132,7 +129,6 @@ impl State {
             let workers = workers.saturating_sub(placed).min(left);
             left -= workers;
             if workers > 0 {
-                let resource = resource.clone();
                 promises.insert(node, Hold { job: id, workers, shape, resource, reserved });
             }
         }

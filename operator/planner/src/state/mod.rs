@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::model::{
     Class, Delta, EmergencyStop, Job, JobState, Miner, Name, Node, Pod, Pool, Registration, Shape,
     Snapshot,
 };
-use crate::state::host::{Buckets, Host, NodeAt, NodeUse, Sums};
+use crate::state::host::{Buckets, Holder, Host, NodeAt, NodeUse, Sums};
 use crate::state::table::{Id, Table};
 
 pub(crate) mod host;
@@ -25,12 +25,14 @@ pub(crate) mod table;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PoolRow {
     pub(crate) object: Option<Pool>,
-    /// Nodes that say they match.
-    pub(crate) claims: FxHashSet<Id<NodeRow>>,
+    /// What its GPUs are called.
+    pub(crate) resource: Resource,
+    /// How many nodes say that they match.
+    pub(crate) claims: u32,
     pub(crate) sums: Sums,
     pub(crate) buckets: Buckets,
     /// Miners' pods granted in it.
-    pub(crate) leases: FxHashSet<Id<PodRow>>,
+    pub(crate) leases: Vec<Id<PodRow>>,
     pub(crate) held: Held,
     /// Nodes that an older pool has, by that pool.
     pub(crate) lost_to: BTreeMap<Name, u32>,
@@ -77,15 +79,15 @@ impl Held {
 pub(crate) struct RegistrationRow {
     pub(crate) object: Option<Registration>,
     pub(crate) held: Held,
-    /// Miners that hold pods under it.
-    pub(crate) leases: FxHashSet<Id<PodRow>>,
+    /// Miners' pods granted under it.
+    pub(crate) leases: Vec<Id<PodRow>>,
 }
 
 /// A miner, known or only spoken of.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MinerRow {
     pub(crate) object: Option<Miner>,
-    pub(crate) pods: FxHashSet<Id<PodRow>>,
+    pub(crate) pods: Vec<Id<PodRow>>,
     pub(crate) draining: u32,
     /// GPUs of its replicas that run on.
     pub(crate) active_gpus: u32,
@@ -127,8 +129,10 @@ impl MinerRow {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct JobRow {
     pub(crate) object: Option<Job>,
+    /// What its workers' GPUs are called.
+    pub(crate) resource: Resource,
     /// Its pods, bound or not.
-    pub(crate) pods: u32,
+    pub(crate) pods: Vec<Id<PodRow>>,
     /// Workers bound or nominated, by node.
     pub(crate) placed: FxHashMap<Id<NodeRow>, u32>,
     pub(crate) placed_total: u32,
@@ -144,7 +148,7 @@ pub(crate) struct Hold {
     pub(crate) job: Id<JobRow>,
     pub(crate) workers: u32,
     pub(crate) shape: Shape,
-    pub(crate) resource: Name,
+    pub(crate) resource: Resource,
     /// Whether the job still waits for a drain; else its workers are on their way.
     pub(crate) reserved: bool,
 }
@@ -158,8 +162,8 @@ pub(crate) struct NodeRow {
     /// The pools that have GPUs of it.
     pub(crate) hosts: Vec<Host>,
     pub(crate) used: NodeUse,
-    /// Pods bound or pinned to it.
-    pub(crate) pods: Vec<Id<PodRow>>,
+    /// What pods bound or pinned to it hold.
+    pub(crate) pods: Vec<Holder>,
     /// Pods that kube-scheduler nominated to it.
     pub(crate) nominees: Vec<Id<PodRow>>,
     pub(crate) holds: Vec<Hold>,
@@ -175,6 +179,8 @@ pub(crate) struct NodeRow {
 enum Stale {
     /// What its pods and promises add up to.
     Counts,
+    /// What it offers, too.
+    Node,
     /// Which pools have it, too.
     Pools,
 }
@@ -186,6 +192,11 @@ pub(crate) struct PodRow {
     pub(crate) node: Option<Id<NodeRow>>,
     pub(crate) nominated: Option<Id<NodeRow>>,
     pub(crate) role: RoleIds,
+    /// All GPUs that it asks for.
+    pub(crate) gpus: u32,
+    /// Its places in the lists of pods of its miner, pool and registration, or
+    /// in that of its job.
+    places: [u32; 3],
 }
 
 /// The rows that a pod's role names.
@@ -196,10 +207,17 @@ pub(crate) enum RoleIds {
     Other,
 }
 
-impl PodRow {
-    /// All GPUs that it asks for.
-    pub(crate) fn gpus(&self) -> u32 {
-        self.pod.gpus.iter().map(|(_, count)| count).sum()
+/// The number of an extended resource's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Resource(u16);
+
+impl Resource {
+    const NONE: Self = Self(u16::MAX);
+}
+
+impl Default for Resource {
+    fn default() -> Self {
+        Self::NONE
     }
 }
 
@@ -207,6 +225,8 @@ impl PodRow {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
     pub(crate) emergency_stop: Option<EmergencyStop>,
+    /// The names of extended resources, by their numbers; there are few.
+    resources: Vec<Name>,
     pub(crate) classes: BTreeMap<Name, Class>,
     pub(crate) pools: Table<PoolRow>,
     pub(crate) registrations: Table<RegistrationRow>,
@@ -238,17 +258,30 @@ impl State {
     /// A state of a whole site.
     pub(crate) fn new(snapshot: Snapshot) -> Self {
         let mut state = Self { emergency_stop: snapshot.emergency_stop, ..Self::default() };
-        let mut nodes = snapshot.nodes;
-        nodes.sort_by(|a, b| a.name.cmp(&b.name)); // so that each is appended to the order
-        nodes.into_iter().for_each(|node| state.apply(Delta::Node(node)));
+        state.add_nodes(snapshot.nodes);
         snapshot.pools.into_iter().for_each(|pool| state.apply(Delta::Pool(pool)));
         snapshot.classes.into_iter().for_each(|class| state.apply(Delta::Class(class)));
         let registrations = snapshot.registrations.into_iter();
         registrations.for_each(|registration| state.apply(Delta::Registration(registration)));
         snapshot.miners.into_iter().for_each(|miner| state.apply(Delta::Miner(miner)));
         snapshot.jobs.into_iter().for_each(|job| state.apply(Delta::Job(job)));
+        state.pods.reserve(snapshot.pods.len());
         snapshot.pods.into_iter().for_each(|pod| state.apply(Delta::Pod(pod)));
         state
+    }
+
+    /// The number of an extended resource's name.
+    pub(crate) fn resource(&mut self, name: &Name) -> Resource {
+        self.find_resource(name).unwrap_or_else(|| {
+            self.resources.push(name.clone());
+            Resource((self.resources.len() - 1) as u16)
+        })
+    }
+
+    /// The same, if the name was ever spoken of.
+    pub(crate) fn find_resource(&self, name: &Name) -> Option<Resource> {
+        let place = self.resources.iter().position(|known| known == name)?;
+        Some(Resource(place as u16))
     }
 
     /// Takes one change in.
@@ -305,6 +338,8 @@ impl State {
     fn apply_pool(&mut self, pool: Pool) {
         let id = self.pools.entry(&pool.name);
         self.pools_by_name.insert(pool.name.clone(), id);
+        let resource = self.resource(&pool.resource);
+        self.pools[id].resource = resource;
         let old = self.pools[id].object.replace(pool);
         let new = self.pools[id].object.as_ref();
         // What decides where a node's GPUs count, and whether they may mine.
@@ -326,7 +361,11 @@ impl State {
     }
 
     fn mark_nodes_of(&mut self, pool: Id<PoolRow>) {
-        let nodes: Vec<_> = self.pools[pool].claims.iter().copied().collect();
+        if self.pools[pool].claims == 0 {
+            return;
+        }
+        let nodes = self.nodes.iter().filter(|(_, _, row)| row.claims.contains(&pool));
+        let nodes: Vec<_> = nodes.map(|(node, ..)| node).collect();
         nodes.into_iter().for_each(|node| self.mark(node, Stale::Pools));
     }
 
@@ -336,7 +375,7 @@ impl State {
     fn forget_pool(&mut self, id: Id<PoolRow>) {
         let row = &self.pools[id];
         if row.object.is_none()
-            && row.claims.is_empty()
+            && row.claims == 0
             && row.leases.is_empty()
             && row.sums == Sums::default()
         {
@@ -360,7 +399,7 @@ impl State {
 
     fn forget_job(&mut self, id: Id<JobRow>) {
         let row = &self.jobs[id];
-        if row.object.is_none() && row.pods == 0 {
+        if row.object.is_none() && row.pods.is_empty() {
             self.jobs.remove(id);
         }
     }

@@ -7,26 +7,41 @@
 
 use std::ops::Bound;
 
-use crate::model::{AutoscaledNodes, Name, Node, NodeCondition, ReclaimUnit, Role};
-use crate::state::host::{Amounts, Host, NodeAt, NodeUse};
+use crate::model::{AutoscaledNodes, Name, Node, NodeCondition, ReclaimUnit};
+use crate::state::host::{Amounts, Host, Mines, NodeAt, NodeUse};
 use crate::state::table::Id;
-use crate::state::{NodeRow, PodRow, PoolRow, Stale, State};
+use crate::state::{NodeRow, PoolRow, Resource, Stale, State};
 
 /// The distance between neighbours in the order of nodes, before others come between.
 const GAP: u64 = 1 << 32;
 
 impl State {
+    /// Adds the nodes of a whole site to an empty one.
+    pub(super) fn add_nodes(&mut self, mut nodes: Vec<Node>) {
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        self.nodes.reserve(nodes.len());
+        let mut named = Vec::with_capacity(nodes.len());
+        for (node, place) in nodes.iter().zip(1..) {
+            let row = NodeRow { order: place * GAP, ..NodeRow::default() };
+            if let Ok(id) = self.nodes.insert_new(&node.name, row) {
+                named.push((node.name.clone(), id));
+            }
+        }
+        self.nodes_by_name = named.into_iter().collect();
+        nodes.into_iter().for_each(|node| self.apply_node(node));
+    }
+
     pub(super) fn apply_node(&mut self, node: Node) {
         let id = self.node_entry(&node.name);
         self.unwatch(id);
-        let old = self.nodes[id].object.replace(node);
-        let new = self.nodes[id].object.as_ref();
-        let resources = |node: &Node| -> Vec<Name> {
-            node.gpus.iter().map(|(resource, _)| resource.clone()).collect()
+        let placed = |a: &Node, b: &Node| {
+            let (a_gpus, b_gpus) = (a.gpus.iter(), b.gpus.iter());
+            a.pools == b.pools && a_gpus.map(|(name, _)| name).eq(b_gpus.map(|(name, _)| name))
         };
-        let placed = |node: &Node| (node.pools.clone(), resources(node));
-        let moved = old.as_ref().map(placed) != new.map(placed);
-        self.mark(id, if moved { Stale::Pools } else { Stale::Counts });
+        let old = self.nodes[id].object.as_ref();
+        let stays = old.is_some_and(|old| placed(old, &node));
+        self.nodes[id].object = Some(node);
+        self.mark(id, if stays { Stale::Node } else { Stale::Pools });
         self.watch(id);
     }
 
@@ -53,14 +68,29 @@ impl State {
             if stale == Some(Stale::Pools) {
                 self.claim_pools(id);
             }
+            if stale >= Some(Stale::Node) {
+                self.read_node(id);
+            }
             self.recount(id);
             if stale == Some(Stale::Pools) {
-                for pod in self.nodes[id].pods.clone() {
-                    self.check_fit(pod);
-                }
+                self.check_fit_on(id);
             }
             self.forget_node(id);
         }
+    }
+
+    /// Looks for miners' pods that were granted in a pool which has the node no
+    /// more, and for those that it has again.
+    fn check_fit_on(&mut self, id: Id<NodeRow>) {
+        let some_misfit = !self.misfits.is_empty();
+        let row = &self.nodes[id];
+        let strays = row.pods.iter().filter(|holder| {
+            holder
+                .pool
+                .is_some_and(|pool| some_misfit || !row.hosts.iter().any(|host| host.pool == pool))
+        });
+        let strays: Vec<_> = strays.map(|holder| holder.pod).collect();
+        strays.into_iter().for_each(|pod| self.check_fit(pod));
     }
 
     /// The row of a node; a new one gets its place in the order of names.
@@ -125,8 +155,8 @@ impl State {
     }
 
     /// The host of a resource on a node.
-    pub(crate) fn host(&self, node: Id<NodeRow>, resource: &str) -> Option<&Host> {
-        self.nodes[node].hosts.iter().find(|host| *host.resource == *resource)
+    pub(crate) fn host(&self, node: Id<NodeRow>, resource: Resource) -> Option<&Host> {
+        self.nodes[node].hosts.iter().find(|host| host.resource == resource)
     }
 
     /// The host of a pool on a node.
@@ -158,22 +188,20 @@ impl State {
                 }
             }
         }
-        // Claims stay as they are booked by membership, so that a pool that
-        // changes or comes later finds its nodes.
+        // Claims are booked by membership, whether or not the pool is known.
         let memberships = self.nodes[id].object.as_ref().map(|node| node.pools.clone());
         let memberships = memberships.unwrap_or_default();
-        let claimed: Vec<_> =
+        let mut claimed: Vec<_> =
             memberships.iter().map(|membership| self.pools.entry(&membership.pool)).collect();
-        let before: Vec<_> = std::mem::take(&mut self.nodes[id].claims);
-        for &pool in &before {
-            if !claimed.contains(&pool) {
-                self.pools[pool].claims.remove(&id);
-            }
-        }
+        claimed.sort();
+        claimed.dedup();
         for &pool in &claimed {
-            self.pools[pool].claims.insert(id);
+            self.pools[pool].claims += 1;
         }
-        self.nodes[id].claims.clone_from(&claimed);
+        let before = std::mem::replace(&mut self.nodes[id].claims, claimed.clone());
+        for &pool in &before {
+            self.pools[pool].claims -= 1;
+        }
 
         let mut candidates: Vec<_> = claimed
             .iter()
@@ -181,10 +209,11 @@ impl State {
             .collect();
         candidates.sort_by(|(_, a), (_, b)| (a.created, &a.name).cmp(&(b.created, &b.name)));
         let (mut hosts, mut lost): (Vec<Host>, Vec<_>) = (Vec::new(), Vec::new());
-        for (pool, object) in candidates {
-            match hosts.iter().find(|host| host.resource == object.resource) {
+        for (pool, _) in candidates {
+            let resource = self.pools[pool].resource;
+            match hosts.iter().find(|host| host.resource == resource) {
                 Some(host) => lost.push((pool, self.pools.name(host.pool).clone())),
-                None => hosts.push(Host::new(pool, object.resource.clone())),
+                None => hosts.push(Host::new(pool, resource)),
             }
         }
         for (pool, winner) in &lost {
@@ -197,36 +226,45 @@ impl State {
         }
     }
 
-    /// Counts a node's account again and files its hosts by it.
-    pub(crate) fn recount(&mut self, id: Id<NodeRow>) {
+    /// Reads off a node what it offers to each of its pools.
+    fn read_node(&mut self, id: Id<NodeRow>) {
         let mut hosts = std::mem::take(&mut self.nodes[id].hosts);
-        let row = &self.nodes[id];
         for host in &mut hosts {
             let pool = self.pools[host.pool].object.as_ref();
-            let empty = Host::new(host.pool, host.resource.clone());
-            let filed = host.filed.take();
-            *host = Host { filed, ..empty };
-            let Some((node, pool)) = row.object.as_ref().zip(pool) else {
+            let Some((node, pool)) = self.nodes[id].object.as_ref().zip(pool) else {
                 continue;
             };
-            let gpus = node.gpus.iter().find(|(resource, _)| *resource == host.resource);
+            let gpus = node.gpus.iter().find(|(resource, _)| *resource == pool.resource);
             host.allocatable = gpus.map_or(0, |(_, count)| *count);
             let tolerated =
                 node.pools.iter().any(|member| member.pool == pool.name && member.tolerated);
             host.open = tolerated && node.condition == NodeCondition::Ready;
             host.cleared_whole = pool.reclaim_unit == ReclaimUnit::Node;
-            host.fillable = node.shrunk_at.is_none()
-                && !(node.autoscaled && pool.autoscaled_nodes == AutoscaledNodes::Skip);
+            let skipped = node.autoscaled && pool.autoscaled_nodes == AutoscaledNodes::Skip;
+            let never = skipped || node.shrunk_at.is_some();
+            host.mines = if never { Mines::Never } else { Mines::Yes };
         }
+        self.nodes[id].hosts = hosts;
+    }
+
+    /// Counts a node's account again and files its hosts by it.
+    pub(crate) fn recount(&mut self, id: Id<NodeRow>) {
+        let mut hosts = std::mem::take(&mut self.nodes[id].hosts);
+        let row = &self.nodes[id];
         let mut used = NodeUse::default();
-        for &pod in &row.pods {
-            count_pod(&self.pods[pod], &mut hosts, &mut used);
+        hosts.iter_mut().for_each(Host::clear);
+        for holder in &row.pods {
+            used.count(holder);
+            if let Some(host) = hosts.iter_mut().find(|host| host.resource == holder.resource) {
+                host.count(holder);
+            }
         }
         for &pod in &row.nominees {
             let pod = &self.pods[pod].pod;
             used.claimed += amounts(pod.cpu_milli, pod.memory);
             for (resource, count) in &pod.gpus {
-                if let Some(host) = hosts.iter_mut().find(|host| host.resource == *resource) {
+                let resource = self.find_resource(resource);
+                if let Some(host) = hosts.iter_mut().find(|host| Some(host.resource) == resource) {
                     host.expected += count;
                 }
             }
@@ -239,8 +277,9 @@ impl State {
             }
         }
         // A node that is cleared whole for AI stays clear until AI is there.
-        if hosts.iter().any(|host| host.cleared_whole && host.claimed() > 0) {
-            hosts.iter_mut().for_each(|host| host.fillable = false);
+        let kept_clear = hosts.iter().any(|host| host.cleared_whole && host.claimed() > 0);
+        for host in hosts.iter_mut().filter(|host| host.mines != Mines::Never) {
+            host.mines = if kept_clear { Mines::KeptClear } else { Mines::Yes };
         }
         let at = (row.order, id);
         for host in &mut hosts {
@@ -315,36 +354,6 @@ fn by_the_clock(node: &Node) -> bool {
         || !node.quarantined_slots.is_empty()
 }
 
-fn amounts(cpu_milli: u64, memory: u64) -> Amounts {
+pub(super) fn amounts(cpu_milli: u64, memory: u64) -> Amounts {
     Amounts { cpu_milli: cpu_milli.cast_signed(), memory: memory.cast_signed(), pods: 1 }
-}
-
-fn count_pod(row: &PodRow, hosts: &mut [Host], used: &mut NodeUse) {
-    let pod = &row.pod;
-    let held = match (&pod.role, pod.deleting) {
-        (Role::Miner { .. }, false) => &mut used.mining,
-        (Role::Miner { .. }, true) => &mut used.draining,
-        _ => &mut used.fixed,
-    };
-    *held += amounts(pod.cpu_milli, pod.memory);
-    for (resource, count) in &pod.gpus {
-        let Some(host) = hosts.iter_mut().find(|host| host.resource == *resource) else {
-            continue;
-        };
-        match &pod.role {
-            Role::Miner { .. } if pod.deleting => host.draining += count,
-            Role::Miner { .. } => {
-                host.mining += count;
-                host.sizes.add(*count);
-            }
-            Role::Other { class: None, .. } => {
-                host.undeclared += count;
-                host.ai_sizes.add(*count);
-            }
-            Role::Worker { .. } | Role::Other { .. } => {
-                host.ai += count;
-                host.ai_sizes.add(*count);
-            }
-        }
-    }
 }

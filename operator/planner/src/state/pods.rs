@@ -2,22 +2,47 @@
 
 use crate::explain::ReclaimReason;
 use crate::model::{Pod, Role};
-use crate::state::table::Id;
-use crate::state::{MinerRow, NodeRow, PodRow, RoleIds, Stale, State, starts};
+use crate::state::host::{Amounts, By, Holder};
+use crate::state::nodes::amounts;
+use crate::state::table::{Id, Table};
+use crate::state::{MinerRow, NodeRow, PodRow, Resource, RoleIds, Stale, State, starts};
 
 impl State {
     pub(super) fn apply_pod(&mut self, pod: Pod) {
-        if let Some(id) = self.pods.find(&pod.key) {
-            if self.pods[id].pod == pod {
+        let key = pod.key.clone();
+        let row = self.pod_row(pod);
+        let id = match self.pods.insert_new(&key, row) {
+            Ok(id) => id,
+            Err((known, row)) => {
+                if self.pods[known].pod == row.pod {
+                    return;
+                }
+                // The rows that it names stay while it does so.
+                let new = self.pods.insert_unnamed(&key, row);
+                self.enlist(new);
+                self.remove_pod(known);
+                self.pods.name_row(new);
+                self.book(new);
+                self.check_fit(new);
                 return;
             }
-            self.remove_pod(id);
-        }
-        self.add_pod(pod, true);
+        };
+        self.enlist(id);
+        self.book(id);
+        self.check_fit(id);
     }
 
-    /// Adds a pod; one without a name can be found by its number only.
-    pub(crate) fn add_pod(&mut self, pod: Pod, named: bool) -> Id<PodRow> {
+    /// Adds a pod that is found by its number only.
+    pub(crate) fn add_unnamed_pod(&mut self, pod: Pod) -> Id<PodRow> {
+        let key = pod.key.clone();
+        let row = self.pod_row(pod);
+        let id = self.pods.insert_unnamed(&key, row);
+        self.enlist(id);
+        self.book(id);
+        id
+    }
+
+    fn pod_row(&mut self, pod: Pod) -> PodRow {
         let node = pod.node.as_ref().map(|name| self.node_entry(name));
         let nominated = match node {
             Some(_) => None,
@@ -32,34 +57,101 @@ impl State {
             Role::Worker { job } => RoleIds::Worker { job: self.jobs.entry(job) },
             Role::Other { .. } => RoleIds::Other,
         };
-        if let RoleIds::Worker { job } = role {
-            self.jobs[job].pods += 1;
-        }
-        let key = pod.key.clone();
-        let row = PodRow { pod, node, nominated, role };
-        let id =
-            if named { self.pods.insert(&key, row) } else { self.pods.insert_unnamed(&key, row) };
+        let gpus = pod.gpus.iter().map(|(_, count)| count).sum();
+        PodRow { pod, node, nominated, role, gpus, places: [0; 3] }
+    }
+
+    /// Books what a new pod holds.
+    fn book(&mut self, id: Id<PodRow>) {
+        self.charge(id, true);
+        let row = &self.pods[id];
+        let (node, nominated) = (row.node, row.nominated);
         if let Some(node) = node {
-            self.nodes[node].pods.push(id);
+            self.hold(id, node);
             self.mark(node, Stale::Counts);
         }
         if let Some(node) = nominated {
             self.nodes[node].nominees.push(id);
             self.mark(node, Stale::Counts);
         }
-        self.charge(id, true);
-        self.check_fit(id);
-        id
+    }
+
+    /// Books what a pod holds on its node.
+    fn hold(&mut self, id: Id<PodRow>, node: Id<NodeRow>) {
+        let row = &self.pods[id];
+        let (pool, slot) = match (row.role, &row.pod.role) {
+            (RoleIds::Miner { pool, .. }, Role::Miner { slot, .. }) => (Some(pool), Some(*slot)),
+            _ => (None, None),
+        };
+        let first = Holder {
+            pod: id,
+            by: by(&row.pod),
+            pool,
+            slot,
+            resource: Resource::NONE,
+            gpus: 0,
+            beside: amounts(row.pod.cpu_milli, row.pod.memory),
+        };
+        let mut holder = first;
+        for index in 0..row.pod.gpus.len().max(1) {
+            if let Some((name, gpus)) = self.pods[id].pod.gpus.get(index).cloned() {
+                holder = Holder { resource: self.resource(&name), gpus, ..holder };
+            }
+            self.nodes[node].pods.push(holder);
+            holder.beside = Amounts::default();
+        }
+    }
+
+    /// Enters a pod into the lists of its miner, pool and registration, or of its job.
+    fn enlist(&mut self, id: Id<PodRow>) {
+        fn push(list: &mut Vec<Id<PodRow>>, id: Id<PodRow>) -> u32 {
+            list.push(id);
+            (list.len() - 1) as u32
+        }
+        let places = match self.pods[id].role {
+            RoleIds::Miner { miner, registration, pool } => [
+                push(&mut self.miners[miner].pods, id),
+                push(&mut self.pools[pool].leases, id),
+                push(&mut self.registrations[registration].leases, id),
+            ],
+            RoleIds::Worker { job } => [push(&mut self.jobs[job].pods, id), 0, 0],
+            RoleIds::Other => [0; 3],
+        };
+        self.pods[id].places = places;
+    }
+
+    /// Takes a pod out of those lists.
+    fn delist(&mut self, id: Id<PodRow>) {
+        fn remove(pods: &mut Table<PodRow>, list: &mut Vec<Id<PodRow>>, place: u32, which: usize) {
+            list.swap_remove(place as usize);
+            if let Some(&moved) = list.get(place as usize) {
+                pods[moved].places[which] = place;
+            }
+        }
+        let places = self.pods[id].places;
+        match self.pods[id].role {
+            RoleIds::Miner { miner, registration, pool } => {
+                remove(&mut self.pods, &mut self.miners[miner].pods, places[0], 0);
+                remove(&mut self.pods, &mut self.pools[pool].leases, places[1], 1);
+                let leases = &mut self.registrations[registration].leases;
+                remove(&mut self.pods, leases, places[2], 2);
+            }
+            RoleIds::Worker { job } => {
+                remove(&mut self.pods, &mut self.jobs[job].pods, places[0], 0);
+            }
+            RoleIds::Other => {}
+        }
     }
 
     pub(crate) fn remove_pod(&mut self, id: Id<PodRow>) {
         self.charge(id, false);
+        self.delist(id);
         let Some(row) = self.pods.remove(id) else {
             return;
         };
         self.misfits.remove(&row.pod.key);
         if let Some(node) = row.node {
-            self.nodes[node].pods.retain(|&pod| pod != id);
+            self.nodes[node].pods.retain(|holder| holder.pod != id);
             self.mark(node, Stale::Counts);
         }
         if let Some(node) = row.nominated {
@@ -72,10 +164,7 @@ impl State {
                 self.forget_registration(registration);
                 self.forget_pool(pool);
             }
-            RoleIds::Worker { job } => {
-                self.jobs[job].pods -= 1;
-                self.forget_job(job);
-            }
+            RoleIds::Worker { job } => self.forget_job(job),
             RoleIds::Other => {}
         }
     }
@@ -86,6 +175,9 @@ impl State {
         self.pods[id].pod.deleting = deleting;
         self.charge(id, true);
         if let Some(node) = self.pods[id].node {
+            let by = by(&self.pods[id].pod);
+            let held = self.nodes[node].pods.iter_mut().filter(|holder| holder.pod == id);
+            held.for_each(|holder| holder.by = by);
             self.recount(node);
         }
     }
@@ -106,7 +198,7 @@ impl State {
     /// Books what a pod holds for others than its node, or takes it back.
     fn charge(&mut self, id: Id<PodRow>, add: bool) {
         let row = &self.pods[id];
-        let gpus = row.gpus();
+        let gpus = row.gpus;
         match (row.role, &row.pod.role) {
             (RoleIds::Miner { miner, registration, pool }, &Role::Miner { watts, .. }) => {
                 let deleting = row.pod.deleting;
@@ -114,14 +206,8 @@ impl State {
                 self.registrations[registration].held.change(gpus, watts, deleting, add);
                 let miner = &mut self.miners[miner];
                 if add {
-                    miner.pods.insert(id);
-                    self.pools[pool].leases.insert(id);
-                    self.registrations[registration].leases.insert(id);
                     miner.draining += u32::from(deleting);
                 } else {
-                    miner.pods.remove(&id);
-                    self.pools[pool].leases.remove(&id);
-                    self.registrations[registration].leases.remove(&id);
                     miner.draining -= u32::from(deleting);
                 }
                 if !deleting {
@@ -159,16 +245,16 @@ impl State {
     }
 
     pub(super) fn check_fit_of_miner(&mut self, miner: Id<MinerRow>) {
-        let pods: Vec<_> = self.miners[miner].pods.iter().copied().collect();
+        let pods = self.miners[miner].pods.clone();
         pods.into_iter().for_each(|pod| self.check_fit(pod));
     }
 
     pub(super) fn check_fit(&mut self, id: Id<PodRow>) {
-        let key = self.pods[id].pod.key.clone();
         if self.misfit(id).is_some() {
+            let key = self.pods[id].pod.key.clone();
             self.misfits.insert(key, id);
-        } else {
-            self.misfits.remove(&key);
+        } else if !self.misfits.is_empty() {
+            self.misfits.remove(&self.pods[id].pod.key);
         }
     }
 
@@ -190,8 +276,22 @@ impl State {
             return Some(ReclaimReason::Updated);
         }
         let node = row.node?;
-        // A node that is gone takes its pods along.
-        self.nodes[node].object.as_ref()?;
+        // A node that is gone takes its pods along; one whose pools are not up
+        // to date yet is looked at once they are.
+        let row = &self.nodes[node];
+        if row.object.is_none() || row.stale == Some(Stale::Pools) {
+            return None;
+        }
         self.host_in(node, pool).is_none().then_some(ReclaimReason::PoolDrained)
+    }
+}
+
+/// Who a pod holds what it holds for.
+fn by(pod: &Pod) -> By {
+    match (&pod.role, pod.deleting) {
+        (Role::Miner { .. }, false) => By::Miner,
+        (Role::Miner { .. }, true) => By::Stopping,
+        (Role::Other { class: None, .. }, _) => By::Undeclared,
+        (Role::Worker { .. } | Role::Other { .. }, _) => By::Ai,
     }
 }

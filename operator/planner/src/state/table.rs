@@ -1,6 +1,7 @@
 //! Rows that are found by name or by a small number, and that may be spoken of
 //! before they are known.
 
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
@@ -67,6 +68,31 @@ impl<T> Table<T> {
         self.ids.get(name).copied()
     }
 
+    /// Makes room for that many rows more.
+    pub(crate) fn reserve(&mut self, rows: usize) {
+        self.ids.reserve(rows);
+        self.rows.reserve(rows);
+    }
+
+    /// Adds a row that can be found by `name`, unless there is one: then gives
+    /// the row back, with the number of the other.
+    pub(crate) fn insert_new(&mut self, name: &Name, row: T) -> Result<Id<T>, (Id<T>, T)> {
+        let vacant = match self.ids.entry(name.clone()) {
+            Entry::Occupied(entry) => return Err((*entry.get(), row)),
+            Entry::Vacant(vacant) => vacant,
+        };
+        let row = Some((name.clone(), row));
+        let id = if let Some(index) = self.free.pop() {
+            self.rows[index as usize] = row;
+            Id(index, PhantomData)
+        } else {
+            self.rows.push(row);
+            Id((self.rows.len() - 1) as u32, PhantomData)
+        };
+        vacant.insert(id);
+        Ok(id)
+    }
+
     /// Adds a row that can be found by `name`.
     pub(crate) fn insert(&mut self, name: &Name, row: T) -> Id<T> {
         let id = self.insert_unnamed(name, row);
@@ -84,6 +110,12 @@ impl<T> Table<T> {
             self.rows.push(row);
             Id((self.rows.len() - 1) as u32, PhantomData)
         }
+    }
+
+    /// Lets a row be found by its name.
+    pub(crate) fn name_row(&mut self, id: Id<T>) {
+        let name = self.name(id).clone();
+        self.ids.insert(name, id);
     }
 
     pub(crate) fn remove(&mut self, id: Id<T>) -> Option<T> {
