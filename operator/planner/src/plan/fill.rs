@@ -1,7 +1,7 @@
 //! Idle GPUs go to miners: by rank of class, then by weighted fair share, one
 //! replica at a time, as far as caps and nodes allow.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::ops::Bound;
 
@@ -179,7 +179,7 @@ impl Run<'_> {
             let candidate = &candidates[&claim.miner];
             let mut outcome = Outcome { reason: None, contested: Vec::new() };
             let mut granted = None;
-            for &pool in &candidate.pools {
+            for pool in self.in_order(candidate) {
                 match self.find_room(pool, claim.miner, candidate, &mut searches) {
                     Ok(node) => {
                         granted = Some((pool, node));
@@ -215,6 +215,17 @@ impl Run<'_> {
             }
         }
         would_mine
+    }
+
+    /// The pools of a miner in the order in which they are tried: its own, or,
+    /// where it leaves the choice, the one with the most idle GPUs first, so
+    /// that those who depend on a small one find some there.
+    fn in_order(&self, candidate: &Candidate) -> Vec<Id<PoolRow>> {
+        let mut pools = candidate.pools.clone();
+        if candidate.miner.pools.is_empty() {
+            pools.sort_by_key(|&pool| Reverse(self.state.pools[pool].sums.free));
+        }
+        pools
     }
 
     /// Keeps nodes where a miner's replicas will fit once others have stopped

@@ -158,8 +158,8 @@ fn two_resource_names_on_one_node() {
         registration.pools = vec!["h100".into(), "mi300".into()];
     });
     assert_snapshot!(site.act(), @"
-    grant acme/hash on mixed (h100) slots 0 1, stops within 10s, ends in 183 days
-    grant acme/hash on mixed (mi300) slots 2 3, stops within 10s, ends in 183 days
+    grant acme/hash on mixed (h100) slots 0 2, stops within 10s, ends in 183 days
+    grant acme/hash on mixed (mi300) slots 1 3, stops within 10s, ends in 183 days
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     pool mi300 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
