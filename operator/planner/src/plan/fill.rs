@@ -107,9 +107,16 @@ struct Searches {
     granted: FxHashMap<Id<PoolRow>, u32>,
     /// GPUs that pods which just came may take, by resource.
     arriving: FxHashMap<Name, u32>,
-    /// Nodes whose idle GPUs await those beside them, for a miner with a better
-    /// claim that needs them together.
-    kept: FxHashMap<Id<NodeRow>, Id<MinerRow>>,
+    kept: Kept,
+}
+
+/// Idle GPUs that await those beside them, for a miner with a better claim that
+/// needs them together.
+#[derive(Default)]
+struct Kept {
+    nodes: FxHashMap<Id<NodeRow>, Id<MinerRow>>,
+    /// How many GPUs of a pool they will be, and the first miner they are for.
+    gpus: FxHashMap<Id<PoolRow>, (u32, Id<MinerRow>)>,
 }
 
 /// When a node has to take a pod.
@@ -246,11 +253,14 @@ impl Run<'_> {
             return;
         }
         let held_back = object.headroom.of(row.sums.usable)
-            + searches.arriving.get(&object.resource).copied().unwrap_or_default();
+            + searches.arriving.get(&object.resource).copied().unwrap_or_default()
+            + searches.kept.gpus.get(&pool).map_or(0, |(gpus, _)| *gpus);
         let mut left = (row.sums.free + row.sums.coming).saturating_sub(held_back);
         let replicas = candidate.miner.replicas as usize;
         let mut missing = replicas.saturating_sub(self.state.miners[miner].pods.len());
-        for (bucket, nodes) in &row.buckets.open {
+        // In an order in which a grant to a node that is not kept never brings
+        // it before those that are: the next plan keeps the same ones.
+        for (bucket, nodes) in row.buckets.open.iter().rev() {
             if bucket.coming == 0 || bucket.free + bucket.coming < shape.gpus {
                 continue;
             }
@@ -258,10 +268,11 @@ impl Run<'_> {
                 if missing == 0 || left < shape.gpus {
                     return;
                 }
-                if !searches.kept.contains_key(&node)
+                if !searches.kept.nodes.contains_key(&node)
                     && self.takes(node, pool, shape, When::Drained).is_ok()
                 {
-                    searches.kept.insert(node, miner);
+                    searches.kept.nodes.insert(node, miner);
+                    searches.kept.gpus.entry(pool).or_insert((0, miner)).0 += shape.gpus;
                     missing -= 1;
                     left -= shape.gpus;
                 }
@@ -386,6 +397,12 @@ impl Run<'_> {
             };
             return Err(Refusal::Contested(reason));
         }
+        if let Some(&(kept, miner)) = searches.kept.gpus.get(&pool)
+            && row.sums.free + row.sums.coming < gpus + headroom + arriving + kept
+        {
+            let miner = self.state.miners.name(miner).clone();
+            return Err(Refusal::Contested(Reason::KeptForMiner { miner }));
+        }
         self.search(pool, candidate.miner.shape, searches).map_err(Refusal::Contested)
     }
 
@@ -453,7 +470,7 @@ impl Run<'_> {
         searches: &mut Searches,
     ) -> Result<Id<NodeRow>, Reason> {
         let granted = searches.granted.get(&pool).copied().unwrap_or_default();
-        let kept = &searches.kept;
+        let kept = &searches.kept.nodes;
         let takes = |run: &Self, node| match kept.get(&node) {
             Some(&miner) => {
                 let miner = run.state.miners.name(miner).clone();
@@ -645,11 +662,12 @@ impl Run<'_> {
     }
 }
 
-/// Keeps the reason that says most: a time, then what is short, then that no
-/// GPU is idle.
+/// Keeps the reason that says most: a time, then whom idle GPUs are kept for,
+/// then what is short, then that no GPU is idle.
 fn note(kept: &mut Option<Reason>, reason: Reason) {
     let weight = |reason: &Reason| match reason {
-        Reason::IdleDelay { .. } | Reason::Quarantined { .. } => 2,
+        Reason::IdleDelay { .. } | Reason::Quarantined { .. } => 3,
+        Reason::KeptForMiner { .. } => 2,
         Reason::WaitingForIdleGpus { .. } | Reason::NodesClosed { .. } => 0,
         _ => 1,
     };

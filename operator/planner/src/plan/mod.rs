@@ -41,8 +41,10 @@ pub(crate) struct Run<'a> {
     outcomes: FxHashMap<Id<MinerRow>, Outcome>,
     queue: Queue,
     pod_reasons: FxHashMap<Id<PodRow>, Reason>,
-    /// GPUs that change hands between miners, by pool.
+    /// GPUs that miners give to others in this run, by pool.
     rebalanced: FxHashMap<Id<PoolRow>, u32>,
+    /// GPUs that miners take from others in this run, by pool.
+    promised: FxHashMap<Id<PoolRow>, u32>,
     /// The name of pods that are granted in this run and do not exist yet.
     unnamed: Name,
 }
@@ -70,6 +72,7 @@ impl<'a> Run<'a> {
             queue: Queue::default(),
             pod_reasons: FxHashMap::default(),
             rebalanced: FxHashMap::default(),
+            promised: FxHashMap::default(),
             unnamed: Arc::from(""),
         }
     }

@@ -24,6 +24,14 @@ const JUST_GRANTED: Duration = Duration::from_secs(1);
 /// How many replicas change hands in one plan.
 const BATCH: usize = 1024;
 
+/// What has to be freed for one replica.
+struct Need {
+    /// What must be had on its node.
+    shape: Shape,
+    /// GPUs that the pool is short of.
+    in_pool: u32,
+}
+
 impl Run<'_> {
     pub(super) fn rebalance(&mut self) {
         let mut waiting: Vec<Claim> = self
@@ -73,6 +81,7 @@ impl Run<'_> {
             if *missing == 0 {
                 return;
             }
+            let need = Need { shape: candidate.miner.shape, in_pool: self.short_in(pool, gpus) };
             let mut donors: Vec<Claim> = self
                 .state
                 .miners_by_key
@@ -83,7 +92,7 @@ impl Run<'_> {
                 .collect();
             donors.sort();
             let taken = donors.iter().find_map(|donor| {
-                let pods = self.yielded(donor, claim, &candidate.miner.shape, pool)?;
+                let pods = self.yielded(donor, claim, &need, pool)?;
                 Some((donor.miner, pods))
             });
             let Some((_, pods)) = taken else { return };
@@ -92,9 +101,19 @@ impl Run<'_> {
                 self.evict(pod, ReclaimReason::Rebalance, Some(&claim.key));
                 *self.rebalanced.entry(pool).or_default() += gpus;
             }
+            *self.promised.entry(pool).or_default() += gpus;
             claim.gpus += gpus;
             *missing -= 1;
         }
+    }
+
+    /// How many GPUs a pool is short of for a replica of so many: headroom is
+    /// not for miners, and what others were promised is theirs.
+    fn short_in(&self, pool: Id<PoolRow>, gpus: u32) -> u32 {
+        let row = &self.state.pools[pool];
+        let headroom = row.object.as_ref().map_or(0, |pool| pool.headroom.of(row.sums.usable));
+        let promised = self.promised.get(&pool).copied().unwrap_or_default();
+        (gpus + headroom + promised).saturating_sub(row.sums.free + row.sums.coming)
     }
 
     /// Whether a donor still has no weaker claim after it gave up `pods`
@@ -114,7 +133,7 @@ impl Run<'_> {
         &mut self,
         donor: &Claim,
         taker: &Claim,
-        shape: &Shape,
+        need: &Need,
         pool: Id<PoolRow>,
     ) -> Option<Vec<Id<PodRow>>> {
         let min_run_time = self.state.pools[pool].object.as_ref()?.min_run_time;
@@ -135,8 +154,8 @@ impl Run<'_> {
             }
             let entry = by_node.entry(self.state.at(node).0).or_insert_with(|| (node, Vec::new()));
             entry.1.push(pod);
-            if let Some(count) = self.enough(node, pool, &entry.1, shape)
-                && self.yields(donor, taker, shape.gpus, count as u32)
+            if let Some(count) = self.enough(node, pool, &entry.1, need)
+                && self.yields(donor, taker, need.shape.gpus, count as u32)
             {
                 let (_, mut pods) = by_node.remove(&self.state.at(node).0)?;
                 pods.truncate(count);
@@ -161,20 +180,21 @@ impl Run<'_> {
         node: Id<NodeRow>,
         pool: Id<PoolRow>,
         pods: &[Id<PodRow>],
-        shape: &Shape,
+        need: &Need,
     ) -> Option<usize> {
-        let bucket = self.state.host_in(node, pool)?.bucket();
-        let mut gpus = bucket.free;
+        let free = self.state.host_in(node, pool)?.bucket().free;
+        let mut freed = 0;
         let mut room = self.state.room(node);
         for (index, &pod) in pods.iter().enumerate() {
             let row = &self.state.pods[pod];
-            gpus += row.gpus;
+            freed += row.gpus;
             room += Amounts {
                 cpu_milli: row.pod.cpu_milli.cast_signed(),
                 memory: row.pod.memory.cast_signed(),
                 pods: 1,
             };
-            if gpus >= shape.gpus && room.covers(&Amounts::of(shape, 1)) {
+            let gpus = freed >= need.in_pool && free + freed >= need.shape.gpus;
+            if gpus && room.covers(&Amounts::of(&need.shape, 1)) {
                 return Some(index + 1);
             }
         }

@@ -1,6 +1,7 @@
 //! Who mines, where more would than can: by rank of class first, then by
 //! weighted fair shares.
 
+use daylight_planner::model::Headroom;
 use insta::assert_snapshot;
 
 use crate::objects::*;
@@ -191,5 +192,43 @@ fn a_node_being_cleared_for_a_large_replica_is_not_filled_by_small_ones_meanwhil
     assert_snapshot!(site.map(), @"
     node-1: 4 acme/quad
     node-2: 4 acme/hash
+    ");
+}
+
+/// A site where all mines but one GPU of headroom, and a replica of four is wanted.
+fn site_where_a_large_replica_comes(nodes: u32) -> Site {
+    let mut site = Site::of(nodes, 4, 4 * nodes - 1);
+    site.edit_pool("h100", |pool| pool.headroom = Headroom::Count(1));
+    site.settle();
+    site.wait(minutes(5));
+    site.put(miner("acme/quad", 1).but(|miner| miner.shape.gpus = 4));
+    site
+}
+
+#[test]
+fn nobody_is_displaced_for_a_replica_that_would_need_the_headroom() {
+    // The idle GPU and three of the other miner's seven would make a node free.
+    let mut site = site_where_a_large_replica_comes(2);
+    assert_snapshot!(site.act(), @"
+    pool h100 (8 GPUs: 7 mining, 1 headroom): Filling. Idle GPUs go to registered miners.
+    registration acme/power (7 GPUs, 2100 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (7 of 7): Running. All of it runs.
+    miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 GPUs idle.
+    look again in 183 days
+    ");
+}
+
+#[test]
+fn what_a_large_replica_waits_for_is_not_given_away_on_other_nodes() {
+    let mut site = site_where_a_large_replica_comes(3);
+    site.edit_miner("acme/hash", |miner| miner.replicas = 13);
+    site.act();
+    site.one_drained();
+    assert_snapshot!(site.act(), @"
+    pool h100 (12 GPUs: 10 mining, 1 idle, 1 headroom): Filling. Idle GPUs go to registered miners.
+    registration acme/power (10 GPUs, 3000 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (7 of 13, 3 stopping): KeptForMiner. Idle GPUs await others on their node for a larger replica of miner acme/quad, whose turn it is.
+    miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 GPUs idle.
+    look again in 183 days
     ");
 }
