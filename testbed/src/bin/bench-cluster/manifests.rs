@@ -14,6 +14,7 @@ pub(crate) const FILL: &str = "fill";
 const FILL_CLASS: &str = "bench-fill";
 /// The longest that a filling pod may take to stop; more than any drain measured.
 const GRACE_SECONDS: u32 = 120;
+const POOL_ENDPOINT: &str = "stratum+tcp://pool.example.com:5555";
 
 fn container(name: &str) -> Value {
     let resources = json!({ "cpu": "500m", "memory": "1Gi", "nvidia.com/gpu": "1" });
@@ -24,19 +25,53 @@ fn container(name: &str) -> Value {
     })
 }
 
-/// A pod that fills: what Daylight's miners are to the scheduler and the kubelet.
+/// A pod that fills, as Daylight makes one of the miner of [`site`]: each side has the API server
+/// store and tell the same.
 fn fill_template(drain: u64) -> Value {
+    let mut container = container("fill");
+    container["env"] = json!([
+        { "name": "ENGINE", "value": "fill" },
+        { "name": "ALGORITHM", "value": "kheavyhash" },
+        { "name": "POOL_ENDPOINTS", "value": POOL_ENDPOINT },
+        { "name": "TMPDIR", "value": "/dev/shm" },
+        { "name": "DRAIN_SECONDS", "value": GRACE_SECONDS.to_string() },
+        { "name": "POD_NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } },
+        { "name": "NODE_NAME", "valueFrom": { "fieldRef": { "fieldPath": "spec.nodeName" } } },
+    ]);
+    container["securityContext"] = json!({
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": { "drop": ["ALL"] },
+    });
     json!({
         "metadata": {
-            "labels": { GROUP: FILL },
-            "annotations": { "daylight.dev/simulated-drain-time": format!("{drain}s") },
+            "labels": {
+                GROUP: FILL,
+                "daylight.dev/registration": "bench",
+                "daylight.dev/activity": "pow-mining",
+                "daylight.dev/pool": "bench",
+                "daylight.dev/slot": "0",
+                "daylight.dev/epoch": "0",
+                "daylight.dev/revision": "8044374693570876",
+                "daylight.dev/watts": "0",
+                "app.kubernetes.io/managed-by": "bench",
+            },
+            "annotations": {
+                "daylight.dev/simulated-drain-time": format!("{drain}s"),
+                "daylight.dev/until": "2050-01-01T00:00:00Z",
+                "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",
+            },
         },
         "spec": {
             "priorityClassName": FILL_CLASS,
             "terminationGracePeriodSeconds": GRACE_SECONDS,
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
-            "containers": [container("fill")],
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
+                "seccompProfile": { "type": "RuntimeDefault" },
+            },
+            "containers": [container],
         },
     })
 }
@@ -76,11 +111,16 @@ pub(crate) fn deployment(replicas: usize, drain: u64) -> Value {
     })
 }
 
-/// One pod of the fill, pinned to its node as Daylight pins miners.
-pub(crate) fn pinned_pod(number: usize, node: &str, drain: u64) -> Value {
+/// One pod of the fill, pinned to its node and owned by a Miner, as Daylight's are.
+pub(crate) fn pinned_pod(number: usize, node: &str, miner: &str, drain: u64) -> Value {
     let mut pod = fill_template(drain);
     pod["metadata"]["name"] = json!(format!("fill-{number}"));
+    pod["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "daylight.dev/v1alpha1", "kind": "Miner", "name": "bench", "uid": miner,
+        "controller": true,
+    }]);
     pod["spec"]["restartPolicy"] = json!("Never");
+    pod["spec"]["activeDeadlineSeconds"] = json!(700_000_000);
     pod["spec"]["affinity"] = json!({ "nodeAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [{
             "matchFields": [{ "key": "metadata.name", "operator": "In", "values": [node] }],
@@ -164,7 +204,7 @@ pub(crate) fn site(gpus: usize, drain: u64) -> Vec<Value> {
                     "asset": "KAS",
                     "algorithm": "kheavyhash",
                     "addressCommitment": format!("sha256:{}", "0b5c3d5a".repeat(8)),
-                    "poolEndpoints": ["stratum+tcp://pool.example.com:5555"],
+                    "poolEndpoints": [POOL_ENDPOINT],
                 },
                 "reporting": { "period": "Month", "dueDay": 20 },
             },
@@ -181,7 +221,7 @@ pub(crate) fn site(gpus: usize, drain: u64) -> Vec<Value> {
                 "gpusPerReplica": 1,
                 "image": "registry.example.com/miners/fill:1.0",
                 "engine": { "name": "fill", "algorithm": "kheavyhash" },
-                "poolEndpoints": ["stratum+tcp://pool.example.com:5555"],
+                "poolEndpoints": [POOL_ENDPOINT],
                 "drainTimeout": format!("{GRACE_SECONDS}s"),
                 "resources": { "cpu": "500m", "memory": "1Gi" },
             },

@@ -84,14 +84,32 @@ async fn work(
     refilled.map(|_| ())
 }
 
+/// Daylight's kinds and the site that it works on, without Daylight.
+async fn prepare(site: &Site<'_>) -> Told<Cluster> {
+    let cluster = Cluster::of_testbed(&site.control_plane, &site.setup.daylight)?;
+    for path in ["crds", "examples/10-activity-classes.yaml"] {
+        let path = site.setup.repository.join(path);
+        cluster.kubectl(&["apply".as_ref(), "-f".as_ref(), path.as_os_str()]).await?;
+        let wait = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
+        cluster.kubectl(&wait).await?;
+    }
+    for object in manifests::site(site.setup.gpus(), site.setup.drain) {
+        site.control_plane.apply(&object.to_string()).await?;
+    }
+    Ok(cluster)
+}
+
 /// (b): a client that does nothing but send requests.
 pub(crate) async fn client(setup: &Setup, rows: &mut Rows<'_>) -> Told<()> {
     let site = Site::start(setup).await?;
     let gpus = setup.gpus();
+    let cluster = prepare(&site).await?;
+    let uid = ["get", "miner", "bench", "-n", MINING, "-o", "jsonpath={.metadata.uid}"];
+    let miner = cluster.kubectl(&uid).await?;
     let fill = async {
         let pods = (0..gpus).map(|number| {
             let node = &site.nodes[number % site.nodes.len()];
-            let pod = manifests::pinned_pod(number, node, setup.drain);
+            let pod = manifests::pinned_pod(number, node, &miner, setup.drain);
             let client = site.client.clone();
             async move { post(&client, FILL_PODS, &pod).await }
         });
@@ -142,16 +160,7 @@ pub(crate) async fn daylight(setup: &Setup, log: &Path, rows: &mut Rows<'_>) -> 
         "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "daylight-system" },
     });
     post(&site.client, "/api/v1/namespaces", &system).await?;
-    let cluster = Cluster::of_testbed(&site.control_plane, &setup.daylight)?;
-    for path in ["crds", "examples/10-activity-classes.yaml"] {
-        let path = setup.repository.join(path);
-        cluster.kubectl(&["apply".as_ref(), "-f".as_ref(), path.as_os_str()]).await?;
-        let wait = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
-        cluster.kubectl(&wait).await?;
-    }
-    for object in manifests::site(gpus, setup.drain) {
-        site.control_plane.apply(&object.to_string()).await?;
-    }
+    let cluster = prepare(&site).await?;
     let operator = cluster.start_operator(log).await?;
     site.daylight = usage::process_of(&setup.daylight, operator.address());
     cluster.daylight(&["approve", &format!("{MINING}/bench"), "-m", "To be measured."]).await?;
