@@ -368,7 +368,10 @@ impl Host {
     /// had, beside those that are expected to be taken. For the latter
     /// kube-scheduler makes room itself.
     pub(crate) fn short(&self) -> u32 {
-        if self.cleared_whole && self.reserved > 0 {
+        if self.reserved == 0 {
+            return 0;
+        }
+        if self.cleared_whole {
             return self.mining;
         }
         let coming = self.idle() + i64::from(self.draining);

@@ -253,3 +253,22 @@ fn ai_on_a_node_that_lost_gpus_displaces_those_beyond_what_is_left_too() {
     look again at 12:05:00
     ");
 }
+
+#[test]
+fn a_reservation_takes_nothing_of_a_resource_that_it_does_not_ask_for() {
+    let mut site = Site::of(0, 0, 4)
+        .with(pool("mi300").but(|pool| pool.resource = "amd.com/gpu".into()))
+        .with(node("mixed", 2).but(|node| {
+            node.pools.push(member("mi300"));
+            node.gpus.push(("amd.com/gpu".into(), 2));
+        }));
+    site.edit_registration("acme/power", |registration| {
+        registration.pools = vec!["h100".into(), "mi300".into()];
+    });
+    site.settle();
+    site.put(job("lab/train", 1, 1));
+    // The device plugin of the other resource restarts while the job's GPU drains.
+    site.act();
+    site.edit_node("mixed", |node| node.gpus[1].1 = 1);
+    assert_snapshot!(site.actions(), @"");
+}
