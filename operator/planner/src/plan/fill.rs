@@ -156,13 +156,21 @@ impl Run<'_> {
     /// Grants idle GPUs. In a pass that observes, returns what would be
     /// granted, by pool.
     pub(super) fn fill(&mut self, pass: Pass) -> FxHashMap<Id<PoolRow>, u32> {
-        let mut would_mine: FxHashMap<Id<PoolRow>, u32> = FxHashMap::default();
+        let mut granted = FxHashMap::default();
+        // What is kept for a miner depends on caps too, and those on what
+        // others are granted after it.
+        while self.fill_once(pass, &mut granted) {}
+        granted
+    }
+
+    /// Grants what can be granted; whether that may let more be granted.
+    fn fill_once(&mut self, pass: Pass, granted_in: &mut FxHashMap<Id<PoolRow>, u32>) -> bool {
         let fills = |mode: &Mode| match pass {
             Pass::Grant => matches!(mode, Mode::Fill(_)),
             Pass::Observe => matches!(mode, Mode::Observe(_)),
         };
         if pass == Pass::Observe && !self.modes.values().any(fills) {
-            return would_mine;
+            return false;
         }
         let mut searches = Searches { arriving: self.arriving(), ..Searches::default() };
         let mut candidates: FxHashMap<Id<MinerRow>, Candidate> = FxHashMap::default();
@@ -201,7 +209,7 @@ impl Run<'_> {
             }
             if let Some((pool, node)) = granted {
                 let gpus = candidate.miner.shape.gpus;
-                *would_mine.entry(pool).or_default() += gpus;
+                *granted_in.entry(pool).or_default() += gpus;
                 self.grant(candidate, pool, node, pass);
                 let search = searches.by_shape.entry((pool, candidate.miner.shape)).or_default();
                 search.own += 1;
@@ -221,7 +229,7 @@ impl Run<'_> {
                 }
             }
         }
-        would_mine
+        !searches.granted.is_empty() && !searches.kept.nodes.is_empty()
     }
 
     /// The pools of a miner in the order in which they are tried: its own, or,
@@ -258,8 +266,7 @@ impl Run<'_> {
         let mut left = (row.sums.free + row.sums.coming).saturating_sub(held_back);
         let replicas = candidate.miner.replicas as usize;
         let mut missing = replicas.saturating_sub(self.state.miners[miner].pods.len());
-        // In an order in which a grant to a node that is not kept never brings
-        // it before those that are: the next plan keeps the same ones.
+        // Those with the most idle GPUs first.
         for (bucket, nodes) in row.buckets.open.iter().rev() {
             if bucket.coming == 0 || bucket.free + bucket.coming < shape.gpus {
                 continue;
