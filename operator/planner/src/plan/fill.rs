@@ -55,7 +55,7 @@ pub(super) struct Claim {
     pub(super) rank: u32,
     pub(super) gpus: u32,
     pub(super) weight: u32,
-    created: Timestamp,
+    pub(super) created: Timestamp,
     pub(super) key: Name,
     pub(super) miner: Id<MinerRow>,
 }
@@ -144,7 +144,7 @@ impl Run<'_> {
     pub(super) fn claim(&self, id: Id<MinerRow>) -> Claim {
         let row = &self.state.miners[id];
         Claim {
-            rank: self.rank(id),
+            rank: self.ranks.get(&id).copied().unwrap_or_default(),
             gpus: row.active_gpus,
             weight: row.object.as_ref().map_or(1, |miner| miner.weight.max(1)),
             created: row.object.as_ref().map_or(Timestamp(i64::MAX), |miner| miner.created),
@@ -215,7 +215,7 @@ impl Run<'_> {
                 search.own += 1;
                 *searches.granted.entry(pool).or_default() += 1;
                 let row = &self.state.miners[claim.miner];
-                if (row.pods.len() as u32) < candidate.miner.replicas {
+                if row.held < candidate.miner.replicas {
                     heap.push(Claim { gpus: row.active_gpus, ..claim });
                 } else {
                     self.outcomes.remove(&claim.miner);
@@ -264,8 +264,8 @@ impl Run<'_> {
             + searches.arriving.get(&object.resource).copied().unwrap_or_default()
             + searches.kept.gpus.get(&pool).map_or(0, |(gpus, _)| *gpus);
         let mut left = (row.sums.free + row.sums.coming).saturating_sub(held_back);
-        let replicas = candidate.miner.replicas as usize;
-        let mut missing = replicas.saturating_sub(self.state.miners[miner].pods.len());
+        let replicas = candidate.miner.replicas;
+        let mut missing = replicas.saturating_sub(self.state.miners[miner].held);
         // Those with the most idle GPUs first.
         for (bucket, nodes) in row.buckets.open.iter().rev() {
             if bucket.coming == 0 || bucket.free + bucket.coming < shape.gpus {
@@ -357,7 +357,7 @@ impl Run<'_> {
             });
             return Err(reason);
         }
-        if row.pods.len() as u32 >= miner.replicas {
+        if row.held >= miner.replicas {
             return Err(Some(Reason::Stopping { replicas: row.draining }));
         }
         Ok(Candidate { miner: miner.clone(), registration: found, pools })
@@ -456,7 +456,7 @@ impl Run<'_> {
         }
         // Miners of one registration may be of several pools; the miner's own
         // replicas are counted by its pods, stopping ones included.
-        debug_assert!(self.state.miners[miner].pods.len() < candidate.miner.replicas as usize);
+        debug_assert!(self.state.miners[miner].held < candidate.miner.replicas);
         Ok(())
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Run<'a> {
     modes: FxHashMap<Id<PoolRow>, Mode>,
     standings: FxHashMap<Id<RegistrationRow>, Standing>,
     owners: FxHashMap<Name, OwnerStanding>,
+    /// The ranks of the miners' classes.
+    ranks: FxHashMap<Id<MinerRow>, u32>,
     outcomes: FxHashMap<Id<MinerRow>, Outcome>,
     queue: Queue,
     pod_reasons: FxHashMap<Id<PodRow>, Reason>,
@@ -68,6 +70,7 @@ impl<'a> Run<'a> {
             modes: FxHashMap::default(),
             standings: FxHashMap::default(),
             owners: FxHashMap::default(),
+            ranks: FxHashMap::default(),
             outcomes: FxHashMap::default(),
             queue: Queue::default(),
             pod_reasons: FxHashMap::default(),
@@ -161,15 +164,6 @@ impl<'a> Run<'a> {
             }
         }
         self.state.refresh();
-    }
-
-    /// The rank of a miner's class; miners without one come last.
-    fn rank(&self, miner: Id<MinerRow>) -> u32 {
-        let registration = self.state.miners[miner]
-            .object
-            .as_ref()
-            .and_then(|miner| self.state.registrations.find(&miner.registration));
-        registration.and_then(|id| self.standings.get(&id)).map_or(0, |standing| standing.rank)
     }
 }
 

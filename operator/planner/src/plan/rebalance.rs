@@ -1,9 +1,10 @@
 //! A miner that waits takes from one with a weaker claim, once that one has
 //! run for the pool's minimum time.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use crate::explain::ReclaimReason;
 use crate::model::Shape;
@@ -32,6 +33,15 @@ struct Need {
     in_pool: u32,
 }
 
+/// Who may have to give in a pool.
+#[derive(Default)]
+struct Donors {
+    /// The claims of those who mine there.
+    claims: BTreeSet<Claim>,
+    /// The pods that each can give, the youngest first, as far as looked up.
+    ripe: FxHashMap<Id<MinerRow>, Vec<Id<PodRow>>>,
+}
+
 impl Run<'_> {
     pub(super) fn rebalance(&mut self) {
         let mut waiting: Vec<Claim> = self
@@ -40,7 +50,11 @@ impl Run<'_> {
             .filter(|(_, outcome)| !outcome.contested.is_empty())
             .map(|(&id, _)| self.claim(id))
             .collect();
+        if waiting.is_empty() {
+            return;
+        }
         waiting.sort_by(|a, b| b.cmp(a));
+        let mut donors = self.donors();
         for claim in waiting {
             let Ok(candidate) = self.candidate(claim.miner) else {
                 continue;
@@ -54,12 +68,23 @@ impl Run<'_> {
                 continue;
             }
             let mut claim = claim;
-            let held = self.state.miners[claim.miner].pods.len() as u32;
+            let held = self.state.miners[claim.miner].held;
             let mut missing = candidate.miner.replicas.saturating_sub(held);
             for pool in contested {
-                self.take_for(&mut claim, &candidate, pool, &mut missing);
+                self.take_for(&mut claim, &candidate, pool, &mut missing, &mut donors);
             }
         }
+    }
+
+    fn donors(&self) -> FxHashMap<Id<PoolRow>, Donors> {
+        let mut donors: FxHashMap<_, Donors> = FxHashMap::default();
+        for &id in self.state.miners_by_key.values() {
+            let active = self.state.miners[id].replicas.iter().filter(|there| there.active > 0);
+            active.for_each(|there| {
+                donors.entry(there.pool).or_default().claims.insert(self.claim(id));
+            });
+        }
+        donors
     }
 
     /// Whether miners are stopping in a pool for anything but this step.
@@ -75,6 +100,7 @@ impl Run<'_> {
         candidate: &Candidate,
         pool: Id<PoolRow>,
         missing: &mut u32,
+        donors: &mut FxHashMap<Id<PoolRow>, Donors>,
     ) {
         let Shape { gpus, .. } = candidate.miner.shape;
         for _ in 0..BATCH {
@@ -82,20 +108,23 @@ impl Run<'_> {
                 return;
             }
             let need = Need { shape: candidate.miner.shape, in_pool: self.short_in(pool, gpus) };
-            let mut donors: Vec<Claim> = self
-                .state
-                .miners_by_key
-                .values()
-                .filter(|&&id| id != claim.miner && self.state.miners[id].active_in(pool) > 0)
-                .map(|&id| self.claim(id))
-                .filter(|donor| self.yields(donor, claim, gpus, 1))
-                .collect();
-            donors.sort();
-            let taken = donors.iter().find_map(|donor| {
-                let pods = self.yielded(donor, claim, &need, pool)?;
-                Some((donor.miner, pods))
-            });
-            let Some((_, pods)) = taken else { return };
+            let mut taken = None;
+            let Some(there) = donors.get_mut(&pool) else { return };
+            for donor in &there.claims {
+                if !self.yields(donor, claim, gpus, 0) {
+                    break;
+                }
+                if donor.miner == claim.miner || !self.yields(donor, claim, gpus, 1) {
+                    continue;
+                }
+                let ripe = there.ripe.entry(donor.miner);
+                let ripe = ripe.or_insert_with(|| self.ripe(donor.miner, pool));
+                if let Some(pods) = self.yielded(donor, claim, &need, pool, ripe) {
+                    taken = Some((donor.clone(), pods));
+                    break;
+                }
+            }
+            let Some((donor, pods)) = taken else { return };
             for pod in pods {
                 let gpus = self.state.pods[pod].gpus;
                 self.evict(pod, ReclaimReason::Rebalance, Some(&claim.key));
@@ -104,6 +133,13 @@ impl Run<'_> {
             *self.promised.entry(pool).or_default() += gpus;
             claim.gpus += gpus;
             *missing -= 1;
+            there.ripe.remove(&donor.miner);
+            let left = self.state.miners[donor.miner].active_gpus;
+            for there in donors.values_mut() {
+                if there.claims.remove(&donor) {
+                    there.claims.insert(Claim { gpus: left, ..donor.clone() });
+                }
+            }
         }
     }
 
@@ -128,50 +164,45 @@ impl Run<'_> {
             >= u64::from(taker.gpus + gpus) * u64::from(donor.weight)
     }
 
+    /// The pods that a donor can give in a pool, the youngest first.
+    fn ripe(&mut self, donor: Id<MinerRow>, pool: Id<PoolRow>) -> Vec<Id<PodRow>> {
+        let object = self.state.pools[pool].object.as_ref();
+        let min_run_time = object.map_or(Duration::ZERO, |pool| pool.min_run_time);
+        let mut pods = self.state.pods_by_age(donor, pool).to_vec();
+        pods.reverse();
+        pods.retain(|&pod| !self.state.pods[pod].pod.deleting);
+        pods.truncate(DEPTH);
+        pods.retain(|&id| {
+            let ripe = self.created(id) + min_run_time.max(JUST_GRANTED);
+            self.wake(ripe);
+            let node = self.state.pods[id].node;
+            let host = node.and_then(|node| self.state.host_in(node, pool));
+            self.now >= ripe && host.is_some_and(Host::fillable)
+        });
+        pods
+    }
+
     /// The pods of a donor that make room for one replica on one node.
     fn yielded(
-        &mut self,
+        &self,
         donor: &Claim,
         taker: &Claim,
         need: &Need,
         pool: Id<PoolRow>,
+        ripe: &[Id<PodRow>],
     ) -> Option<Vec<Id<PodRow>>> {
-        let min_run_time = self.state.pools[pool].object.as_ref()?.min_run_time;
-        let mut pods: Vec<_> = self.pods_in(donor.miner, pool);
-        pods.sort_by_key(|&pod| (Reverse(self.created(pod)), self.state.pods[pod].pod.key.clone()));
-        let mut by_node: BTreeMap<u64, (Id<NodeRow>, Vec<Id<PodRow>>)> = BTreeMap::new();
-        for pod in pods.into_iter().take(DEPTH) {
-            let ripe = self.created(pod) + min_run_time.max(JUST_GRANTED);
-            if self.now < ripe {
-                self.wake(ripe);
-                continue;
-            }
-            let Some(node) = self.state.pods[pod].node else {
-                continue;
-            };
-            if !self.state.host_in(node, pool).is_some_and(Host::fillable) {
-                continue;
-            }
-            let entry = by_node.entry(self.state.at(node).0).or_insert_with(|| (node, Vec::new()));
-            entry.1.push(pod);
-            if let Some(count) = self.enough(node, pool, &entry.1, need)
+        let mut by_node: FxHashMap<Id<NodeRow>, Vec<Id<PodRow>>> = FxHashMap::default();
+        for &pod in ripe {
+            let node = self.state.pods[pod].node?;
+            let pods = by_node.entry(node).or_default();
+            pods.push(pod);
+            if let Some(count) = self.enough(node, pool, pods, need)
                 && self.yields(donor, taker, need.shape.gpus, count as u32)
             {
-                let (_, mut pods) = by_node.remove(&self.state.at(node).0)?;
-                pods.truncate(count);
-                return Some(pods);
+                return Some(pods[..count].to_vec());
             }
         }
         None
-    }
-
-    fn pods_in(&self, miner: Id<MinerRow>, pool: Id<PoolRow>) -> Vec<Id<PodRow>> {
-        let pods = self.state.miners[miner].pods.iter().copied();
-        pods.filter(|&pod| {
-            let row = &self.state.pods[pod];
-            !row.pod.deleting && super::lease(row).is_some_and(|(.., of)| of == pool)
-        })
-        .collect()
     }
 
     /// How many of the pods have to go so that a replica fits on their node.

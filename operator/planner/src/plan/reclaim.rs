@@ -1,14 +1,17 @@
 //! Taking GPUs back from miners: what must go, and which miner goes.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::explain::ReclaimReason;
 use crate::model::{Name, Shape};
+use crate::plan::fill::Claim;
 use crate::plan::queue::job_order;
 use crate::plan::standing::Mode;
 use crate::plan::{Run, lease};
 use crate::state::host::{Amounts, By};
+use crate::state::pods::by_age;
 use crate::state::table::Id;
 use crate::state::{Hold, MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow, Resource};
 use crate::time::Timestamp;
@@ -17,11 +20,11 @@ use crate::time::Timestamp;
 /// of a kubelet or device plugin shows none for a while.
 const SHRUNK_TOLERANCE: Duration = Duration::from_mins(5);
 
-/// What bounds the miners that are looked at.
+/// What bounds the pods that are looked at.
 #[derive(Clone, Copy)]
-enum Scope {
+enum Scope<'a> {
     Pool(Id<PoolRow>),
-    Registration(Id<RegistrationRow>),
+    Registrations(&'a [Id<RegistrationRow>]),
     Miner(Id<MinerRow>),
 }
 
@@ -79,7 +82,7 @@ impl Run<'_> {
             .copied()
             .collect();
         for miner in gone {
-            let pods = self.state.miners[miner].pods.clone();
+            let pods = self.state.miners[miner].pods().collect();
             self.evict_all(pods, ReclaimReason::RegistrationInactive);
         }
     }
@@ -118,7 +121,7 @@ impl Run<'_> {
             let surplus = row.active().saturating_sub(object.replicas);
             let gpus = surplus.saturating_mul(object.shape.gpus);
             let excess = Excess { gpus, watts: 0 };
-            self.shed(&[Scope::Miner(miner)], excess, ReclaimReason::ScaledDown);
+            self.shed(Scope::Miner(miner), excess, ReclaimReason::ScaledDown);
         }
         for id in self.state.registrations_by_key.values().copied().collect::<Vec<_>>() {
             let Some(standing) = self.standings.get(&id) else {
@@ -126,8 +129,8 @@ impl Run<'_> {
             };
             let (gpus, watts) = (standing.gpus, standing.watts);
             let held = self.state.registrations[id].held;
-            let scope = [Scope::Registration(id)];
-            self.shed_over(&scope, held.active_gpus, gpus, held.active_watts, watts);
+            let scope = Scope::Registrations(&[id]);
+            self.shed_over(scope, held.active_gpus, gpus, held.active_watts, watts);
         }
         let mut owners: Vec<_> = self.owners.keys().cloned().collect();
         owners.sort();
@@ -138,10 +141,10 @@ impl Run<'_> {
                 held_gpus += self.state.registrations[id].held.active_gpus;
                 held_watts += self.state.registrations[id].held.active_watts;
             }
-            let scopes: Vec<_> =
-                owner.registrations.iter().map(|&id| Scope::Registration(id)).collect();
             let (gpus, watts) = (owner.gpus, owner.watts);
-            self.shed_over(&scopes, held_gpus, gpus, held_watts, watts);
+            let registrations = owner.registrations.clone();
+            let scope = Scope::Registrations(&registrations);
+            self.shed_over(scope, held_gpus, gpus, held_watts, watts);
         }
         for id in self.state.pools_by_name.values().copied().collect::<Vec<_>>() {
             let row = &self.state.pools[id];
@@ -149,23 +152,23 @@ impl Run<'_> {
             let gpus = pool.max_gpus.unwrap_or(u32::MAX);
             let watts = pool.power_budget_watts.unwrap_or(u64::MAX);
             let held = row.held;
-            self.shed_over(&[Scope::Pool(id)], held.active_gpus, gpus, held.active_watts, watts);
+            self.shed_over(Scope::Pool(id), held.active_gpus, gpus, held.active_watts, watts);
         }
     }
 
     fn shed_over(
         &mut self,
-        scopes: &[Scope],
+        scope: Scope<'_>,
         held_gpus: u32,
         gpus: u32,
         held_watts: u64,
         watts: u64,
     ) {
         let over = Excess { gpus: held_gpus.saturating_sub(gpus), watts: 0 };
-        let shed = self.shed(scopes, over, ReclaimReason::GpuLimit);
+        let shed = self.shed(scope, over, ReclaimReason::GpuLimit);
         let held_watts = held_watts.saturating_sub(shed.watts);
         let over = Excess { gpus: 0, watts: held_watts.saturating_sub(watts) };
-        self.shed(scopes, over, ReclaimReason::PowerBudget);
+        self.shed(scope, over, ReclaimReason::PowerBudget);
     }
 
     /// Restores the idle reserve of the pools.
@@ -179,59 +182,66 @@ impl Run<'_> {
             let wanted = pool.headroom.of(row.sums.usable);
             let missing = wanted.saturating_sub(row.sums.free + row.sums.coming);
             let excess = Excess { gpus: missing, watts: 0 };
-            self.shed(&[Scope::Pool(id)], excess, ReclaimReason::Headroom);
+            self.shed(Scope::Pool(id), excess, ReclaimReason::Headroom);
         }
     }
 
     /// Evicts miners within a scope until the excess is gone: the lowest rank
     /// first, then who has most for its weight, then the youngest pod.
-    fn shed(&mut self, scopes: &[Scope], excess: Excess, reason: ReclaimReason) -> Excess {
+    fn shed(&mut self, scope: Scope<'_>, excess: Excess, reason: ReclaimReason) -> Excess {
         let mut shed = Excess::default();
         if excess.gpus == 0 && excess.watts == 0 {
             return shed;
         }
-        let mut pods: Vec<Id<PodRow>> = Vec::new();
-        for scope in scopes {
-            let leases = match *scope {
-                Scope::Pool(id) => &self.state.pools[id].leases,
-                Scope::Registration(id) => &self.state.registrations[id].leases,
-                Scope::Miner(id) => &self.state.miners[id].pods,
+        // Each with its pods, once its turn has come.
+        let mut givers: BTreeMap<Claim, Option<Vec<Id<PodRow>>>> = BTreeMap::new();
+        for &miner in self.state.miners_by_key.values() {
+            let row = &self.state.miners[miner];
+            let within = match scope {
+                Scope::Pool(id) => row.replicas_in(id).is_some_and(|there| there.active > 0),
+                Scope::Registrations(_) => row.active() > 0,
+                Scope::Miner(id) => miner == id,
             };
-            pods.extend(leases.iter().copied());
-        }
-        // A GPU on a node where nothing can be bound, or that is promised,
-        // restores no headroom.
-        let useful = |run: &Self, pod: Id<PodRow>| {
-            reason != ReclaimReason::Headroom || run.frees_something(pod)
-        };
-        let mut by_miner: Vec<(Id<MinerRow>, Vec<Id<PodRow>>)> = Vec::new();
-        pods.retain(|&pod| !self.state.pods[pod].pod.deleting && useful(self, pod));
-        pods.sort_by_cached_key(|&pod| {
-            let row = &self.state.pods[pod];
-            let miner = lease(row).map(|(miner, ..)| self.state.miners.name(miner).clone());
-            (miner, row.pod.created, Reverse(row.pod.key.clone()))
-        });
-        for pod in pods {
-            let Some((miner, ..)) = lease(&self.state.pods[pod]) else {
-                continue;
-            };
-            match by_miner.last_mut() {
-                Some((last, pods)) if *last == miner => pods.push(pod),
-                _ => by_miner.push((miner, vec![pod])),
+            if within {
+                givers.insert(self.claim(miner), None);
             }
         }
         while shed.gpus < excess.gpus || shed.watts < excess.watts {
-            by_miner.retain(|(_, pods)| !pods.is_empty());
-            let weakest = by_miner.iter_mut().min_by(|(a, _), (b, _)| self.by_claim(*a, *b));
-            let Some(pod) = weakest.and_then(|(_, pods)| pods.pop()) else {
+            let Some((mut claim, pods)) = givers.pop_first() else {
                 break;
+            };
+            let mut pods = pods.unwrap_or_else(|| self.youngest_last(claim.miner, scope));
+            // A GPU on a node where nothing can be bound, or that is promised,
+            // restores no headroom.
+            let useful = |pod: &Id<PodRow>| {
+                !self.state.pods[*pod].pod.deleting
+                    && (reason != ReclaimReason::Headroom || self.frees_something(*pod))
+            };
+            let Some(pod) = std::iter::from_fn(|| pods.pop()).find(useful) else {
+                continue;
             };
             let row = &self.state.pods[pod];
             shed.gpus += row.gpus;
             shed.watts += watts(row);
             self.evict(pod, reason, None);
+            claim.gpus = self.state.miners[claim.miner].active_gpus;
+            givers.insert(claim, Some(pods));
         }
         shed
+    }
+
+    /// A miner's pods within a scope, the youngest last.
+    fn youngest_last(&mut self, miner: Id<MinerRow>, scope: Scope<'_>) -> Vec<Id<PodRow>> {
+        if let Scope::Pool(pool) = scope {
+            return self.state.pods_by_age(miner, pool).to_vec();
+        }
+        let within = |pod: &Id<PodRow>| match (scope, lease(&self.state.pods[*pod])) {
+            (Scope::Registrations(ids), Some((_, id, _))) => ids.contains(&id),
+            _ => true,
+        };
+        let mut pods: Vec<_> = self.state.miners[miner].pods().filter(within).collect();
+        pods.sort_by(|&a, &b| by_age(&self.state.pods, a, b));
+        pods
     }
 
     fn frees_something(&self, pod: Id<PodRow>) -> bool {

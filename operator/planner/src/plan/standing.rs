@@ -83,10 +83,14 @@ impl Run<'_> {
             let mode = self.mode(id);
             self.modes.insert(id, mode);
         }
-        let mut drains: FxHashMap<Name, Duration> = FxHashMap::default();
+        let mut drains: FxHashMap<Id<RegistrationRow>, Duration> = FxHashMap::default();
+        let mut registered = Vec::with_capacity(self.state.miners_by_key.len());
         for &id in self.state.miners_by_key.values() {
-            if let Some(miner) = &self.state.miners[id].object {
-                let drain = drains.entry(miner.registration.clone()).or_default();
+            if let Some(miner) = &self.state.miners[id].object
+                && let Some(registration) = self.state.registrations.find(&miner.registration)
+            {
+                registered.push((id, registration));
+                let drain = drains.entry(registration).or_default();
                 *drain = miner.drain.max(*drain);
             }
         }
@@ -95,12 +99,16 @@ impl Run<'_> {
             let Some(object) = self.state.registrations[id].object.clone() else {
                 continue;
             };
-            let drain = drains.get(&object.key).copied().unwrap_or_default();
+            let drain = drains.get(&id).copied().unwrap_or_default();
             self.add_to_owner(id, &object);
             let standing = self.standing(id, &object, drain);
             self.standings.insert(id, standing);
         }
         self.judge_owners(&drains);
+        for (miner, registration) in registered {
+            let rank = self.standings.get(&registration).map_or(0, |standing| standing.rank);
+            self.ranks.insert(miner, rank);
+        }
     }
 
     fn mode(&mut self, id: Id<PoolRow>) -> Mode {
@@ -258,7 +266,7 @@ impl Run<'_> {
     }
 
     /// Lets the energy limits of owners speak for all their registrations.
-    fn judge_owners(&mut self, drains: &FxHashMap<Name, Duration>) {
+    fn judge_owners(&mut self, drains: &FxHashMap<Id<RegistrationRow>, Duration>) {
         let mut owners: Vec<_> = self.owners.keys().cloned().collect();
         owners.sort();
         for name in owners {
@@ -268,8 +276,8 @@ impl Run<'_> {
                 millijoules: owner.used_mj,
                 peak_watts: None,
             });
-            let keys = owner.registrations.iter().map(|&id| self.state.registrations.name(id));
-            let drain = keys.filter_map(|key| drains.get(key)).max().copied().unwrap_or_default();
+            let drain = owner.registrations.iter().filter_map(|id| drains.get(id)).max();
+            let drain = drain.copied().unwrap_or_default();
             let energy = self.energy(owner.energy_mj, usage, owner.held.active_watts, drain);
             if let Energy::Carries(watts) = energy
                 && let Some(owner) = self.owners.get_mut(&name)

@@ -18,7 +18,7 @@ use crate::state::table::{Id, Table};
 pub(crate) mod host;
 mod jobs;
 mod nodes;
-mod pods;
+pub(crate) mod pods;
 pub(crate) mod table;
 
 /// A pool, known or only spoken of.
@@ -87,42 +87,48 @@ pub(crate) struct RegistrationRow {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MinerRow {
     pub(crate) object: Option<Miner>,
-    pub(crate) pods: Vec<Id<PodRow>>,
+    /// How many pods it has.
+    pub(crate) held: u32,
     pub(crate) draining: u32,
     /// GPUs of its replicas that run on.
     pub(crate) active_gpus: u32,
-    /// Replicas that run on, by pool.
-    pub(crate) by_pool: Vec<(Id<PoolRow>, u32)>,
+    /// Its pods by the pool they were granted in, in no order.
+    pub(crate) replicas: Vec<Replicas>,
 }
 
 impl MinerRow {
-    /// Replicas that run on in a pool.
-    pub(crate) fn active_in(&self, pool: Id<PoolRow>) -> u32 {
-        self.by_pool.iter().find(|(id, _)| *id == pool).map_or(0, |(_, count)| *count)
-    }
-
-    fn count_active(&mut self, pool: Id<PoolRow>, gpus: u32, add: bool) {
-        let index = self.by_pool.iter().position(|(id, _)| *id == pool);
-        if add {
-            self.active_gpus += gpus;
-            match index {
-                Some(index) => self.by_pool[index].1 += 1,
-                None => self.by_pool.push((pool, 1)),
-            }
-        } else {
-            self.active_gpus -= gpus;
-            if let Some(index) = index {
-                self.by_pool[index].1 -= 1;
-                if self.by_pool[index].1 == 0 {
-                    self.by_pool.swap_remove(index);
-                }
-            }
-        }
-    }
-
     pub(crate) fn active(&self) -> u32 {
-        self.pods.len() as u32 - self.draining
+        self.held - self.draining
     }
+
+    pub(crate) fn pods(&self) -> impl Iterator<Item = Id<PodRow>> {
+        self.replicas.iter().flat_map(|replicas| replicas.pods.iter().copied())
+    }
+
+    pub(crate) fn replicas_in(&self, pool: Id<PoolRow>) -> Option<&Replicas> {
+        self.replicas.iter().find(|replicas| replicas.pool == pool)
+    }
+
+    fn replicas_in_mut(&mut self, pool: Id<PoolRow>) -> &mut Replicas {
+        let place = self.replicas.iter().position(|replicas| replicas.pool == pool);
+        let place = place.unwrap_or_else(|| {
+            self.replicas.push(Replicas { pool, active: 0, pods: Vec::new(), by_age: false });
+            self.replicas.len() - 1
+        });
+        &mut self.replicas[place]
+    }
+}
+
+/// A miner's pods in one pool.
+#[derive(Clone, Debug)]
+pub(crate) struct Replicas {
+    pub(crate) pool: Id<PoolRow>,
+    /// How many run on.
+    pub(crate) active: u32,
+    pods: Vec<Id<PodRow>>,
+    /// Whether the pods are in the order of their age. They are once it was
+    /// asked for.
+    by_age: bool,
 }
 
 /// A job, known or only spoken of.
@@ -194,9 +200,9 @@ pub(crate) struct PodRow {
     pub(crate) role: RoleIds,
     /// All GPUs that it asks for.
     pub(crate) gpus: u32,
-    /// Its places in the lists of pods of its miner, pool and registration, or
-    /// in that of its job.
-    places: [u32; 3],
+    /// Its places in the lists of pods of its pool and registration, or in that
+    /// of its job.
+    places: [u32; 2],
 }
 
 /// The rows that a pod's role names.
@@ -392,7 +398,7 @@ impl State {
 
     fn forget_miner(&mut self, id: Id<MinerRow>) {
         let row = &self.miners[id];
-        if row.object.is_none() && row.pods.is_empty() {
+        if row.object.is_none() && row.held == 0 {
             self.miners.remove(id);
         }
     }

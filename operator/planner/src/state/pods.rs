@@ -1,11 +1,15 @@
 //! Pods: what each holds, for whom, and whether a miner's pod still fits.
 
+use std::cmp::Ordering;
+
 use crate::explain::ReclaimReason;
 use crate::model::{Pod, Role};
 use crate::state::host::{Amounts, By, Holder};
 use crate::state::nodes::amounts;
 use crate::state::table::{Id, Table};
-use crate::state::{MinerRow, NodeRow, PodRow, Resource, RoleIds, Stale, State, starts};
+use crate::state::{
+    MinerRow, NodeRow, PodRow, PoolRow, Replicas, Resource, RoleIds, Stale, State, starts,
+};
 
 impl State {
     pub(super) fn apply_pod(&mut self, pod: Pod) {
@@ -58,7 +62,7 @@ impl State {
             Role::Other { .. } => RoleIds::Other,
         };
         let gpus = pod.gpus.iter().map(|(_, count)| count).sum();
-        PodRow { pod, node, nominated, role, gpus, places: [0; 3] }
+        PodRow { pod, node, nominated, role, gpus, places: [0; 2] }
     }
 
     /// Books what a new pod holds.
@@ -109,13 +113,16 @@ impl State {
             (list.len() - 1) as u32
         }
         let places = match self.pods[id].role {
-            RoleIds::Miner { miner, registration, pool } => [
-                push(&mut self.miners[miner].pods, id),
-                push(&mut self.pools[pool].leases, id),
-                push(&mut self.registrations[registration].leases, id),
-            ],
-            RoleIds::Worker { job } => [push(&mut self.jobs[job].pods, id), 0, 0],
-            RoleIds::Other => [0; 3],
+            RoleIds::Miner { miner, registration, pool } => {
+                self.miners[miner].held += 1;
+                self.miners[miner].replicas_in_mut(pool).insert(id, &self.pods);
+                [
+                    push(&mut self.pools[pool].leases, id),
+                    push(&mut self.registrations[registration].leases, id),
+                ]
+            }
+            RoleIds::Worker { job } => [push(&mut self.jobs[job].pods, id), 0],
+            RoleIds::Other => [0; 2],
         };
         self.pods[id].places = places;
     }
@@ -131,15 +138,26 @@ impl State {
         let places = self.pods[id].places;
         match self.pods[id].role {
             RoleIds::Miner { miner, registration, pool } => {
-                remove(&mut self.pods, &mut self.miners[miner].pods, places[0], 0);
-                remove(&mut self.pods, &mut self.pools[pool].leases, places[1], 1);
+                self.miners[miner].held -= 1;
+                self.miners[miner].replicas_in_mut(pool).remove(id, &self.pods);
+                self.miners[miner].replicas.retain(|replicas| !replicas.pods.is_empty());
+                remove(&mut self.pods, &mut self.pools[pool].leases, places[0], 0);
                 let leases = &mut self.registrations[registration].leases;
-                remove(&mut self.pods, leases, places[2], 2);
+                remove(&mut self.pods, leases, places[1], 1);
             }
             RoleIds::Worker { job } => {
                 remove(&mut self.pods, &mut self.jobs[job].pods, places[0], 0);
             }
             RoleIds::Other => {}
+        }
+    }
+
+    /// A miner's pods in a pool, the youngest last.
+    pub(crate) fn pods_by_age(&mut self, miner: Id<MinerRow>, pool: Id<PoolRow>) -> &[Id<PodRow>] {
+        let mut replicas = self.miners[miner].replicas.iter_mut();
+        match replicas.find(|replicas| replicas.pool == pool) {
+            Some(replicas) => replicas.by_age(&self.pods),
+            None => &[],
         }
     }
 
@@ -210,8 +228,12 @@ impl State {
                 } else {
                     miner.draining -= u32::from(deleting);
                 }
-                if !deleting {
-                    miner.count_active(pool, gpus, add);
+                if !deleting && add {
+                    miner.active_gpus += gpus;
+                    miner.replicas_in_mut(pool).active += 1;
+                } else if !deleting {
+                    miner.active_gpus -= gpus;
+                    miner.replicas_in_mut(pool).active -= 1;
                 }
             }
             (RoleIds::Worker { job }, _) => {
@@ -245,7 +267,7 @@ impl State {
     }
 
     pub(super) fn check_fit_of_miner(&mut self, miner: Id<MinerRow>) {
-        let pods = self.miners[miner].pods.clone();
+        let pods: Vec<_> = self.miners[miner].pods().collect();
         pods.into_iter().for_each(|pod| self.check_fit(pod));
     }
 
@@ -284,6 +306,40 @@ impl State {
         }
         self.host_in(node, pool).is_none().then_some(ReclaimReason::PoolDrained)
     }
+}
+
+impl Replicas {
+    fn insert(&mut self, id: Id<PodRow>, pods: &Table<PodRow>) {
+        let place = match self.by_age {
+            true => self.pods.partition_point(|&other| by_age(pods, other, id).is_le()),
+            false => self.pods.len(),
+        };
+        self.pods.insert(place, id);
+    }
+
+    fn remove(&mut self, id: Id<PodRow>, pods: &Table<PodRow>) {
+        let end = match self.by_age {
+            true => self.pods.partition_point(|&other| by_age(pods, other, id).is_le()),
+            false => self.pods.len(),
+        };
+        if let Some(place) = self.pods[..end].iter().rposition(|&pod| pod == id) {
+            self.pods.remove(place);
+        }
+    }
+
+    fn by_age(&mut self, pods: &Table<PodRow>) -> &[Id<PodRow>] {
+        if !self.by_age {
+            self.pods.sort_by(|&a, &b| by_age(pods, a, b));
+            self.by_age = true;
+        }
+        &self.pods
+    }
+}
+
+/// The younger pod is the greater; of pods of one age, the first by key.
+pub(crate) fn by_age(pods: &Table<PodRow>, a: Id<PodRow>, b: Id<PodRow>) -> Ordering {
+    let (a, b) = (&pods[a].pod, &pods[b].pod);
+    a.created.cmp(&b.created).then_with(|| b.key.cmp(&a.key))
 }
 
 /// Who a pod holds what it holds for.
