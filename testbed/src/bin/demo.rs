@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use daylight_testbed::story::{self, Cluster, Stopped, Told};
@@ -78,32 +78,10 @@ fn stopped(sentence: impl Into<String>) -> Stopped {
     Stopped::new(sentence)
 }
 
-/// Builds `daylight` with the cargo that runs this, and says where it is.
-fn build(repository: &Path) -> Told<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(repository).args(["build", "--package", "daylight", "--bin", "daylight"]);
-    command.args(["--message-format", "json-render-diagnostics"]);
-    let output = command
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .map_err(|error| stopped(format!("cargo cannot be run: {error}")))?;
-    if !output.status.success() {
-        return Err(stopped("building daylight failed; see above"));
-    }
-    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut built = messages.lines().filter_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let executable = message["executable"].as_str()?;
-        (message["target"]["name"] == "daylight").then(|| PathBuf::from(executable))
-    });
-    built.next_back().ok_or_else(|| stopped("cargo did not say where it put daylight"))
-}
-
 async fn demo(arguments: &Arguments) -> Told<bool> {
     let repository = repository()?;
     println!("Building daylight ...");
-    let daylight = build(&repository)?;
+    let daylight = story::build(&repository, false)?;
     let logs = tempfile::Builder::new()
         .prefix("daylight-demo-")
         .tempdir()

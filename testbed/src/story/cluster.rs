@@ -155,6 +155,17 @@ impl Operator {
         )))
     }
 
+    /// The sum of a metric over all its labels.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let answer = get(&self.address, "/metrics").await?;
+        let values = answer.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let labelled = rest.starts_with('{') || rest.starts_with(' ');
+            labelled.then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
+        });
+        Some(values.sum())
+    }
+
     /// Ends it in good order, as SIGTERM does.
     pub async fn stop(mut self) -> Told<()> {
         drop(self.child.stdin.take());
@@ -164,7 +175,7 @@ impl Operator {
 }
 
 /// A GET over plain HTTP/1.0; the whole answer, headers included.
-pub(crate) async fn get(address: &str, path: &str) -> Option<String> {
+async fn get(address: &str, path: &str) -> Option<String> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.ok()?;

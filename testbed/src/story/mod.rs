@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 mod cluster;
 mod observer;
 mod plain_job;
+mod program;
 
 pub use cluster::{Cluster, Operator};
 pub use observer::{Observer, Owner, Picture, Seen};
+pub use program::build;
 
 const POOL: &str = "frankfurt";
 const MINER: &str = "tenant-a/kaspa";

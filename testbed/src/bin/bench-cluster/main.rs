@@ -2,7 +2,7 @@
 //! simulated cluster with a real control plane.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use daylight_testbed::story::{self, Stopped, Told};
@@ -28,7 +28,7 @@ Usage: cargo bench-cluster [-- OPTIONS]
   --drain S,S,...      seconds that filling pods take to stop (0,5,30)
   --rates R,R          Kubernetes' own client rates: stock, high (stock)
   --sides a,b,c        which sides to measure (a,b,c)
-  --repeats N          how often one plain pod is created (5)
+  --repeats N          how often one plain pod, and Jobs of at most 64, are created (3)
   --daylight FILE      that binary, instead of building it for release
   --write FILE         write the result there, in Markdown
   -h, --help           print this
@@ -61,7 +61,7 @@ fn arguments() -> Result<Option<Arguments>, String> {
         drains: vec![0, 5, 30],
         rates: vec![Rates::Stock],
         sides: Side::ALL.to_vec(),
-        repeats: 5,
+        repeats: 3,
         daylight: None,
         write: None,
     };
@@ -121,27 +121,6 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Builds `daylight` for release with the cargo that runs this, and says where it is.
-fn build(repository: &Path) -> Told<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    // No package is named, as in the alias, so that nothing is built twice.
-    command.current_dir(repository).args(["build", "--release", "--bin", "daylight"]);
-    command.args(["--message-format", "json-render-diagnostics"]);
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| Stopped::new(format!("cargo cannot be run: {error}")))?;
-    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut built = messages.lines().rev().filter_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let executable = message["executable"].as_str()?;
-        (message["target"]["name"] == "daylight").then(|| PathBuf::from(executable))
-    });
-    let built = built.next().filter(|_| output.status.success());
-    built.ok_or_else(|| Stopped::new("building daylight failed; see above"))
-}
-
 /// The first line that a program prints, where it can be run.
 fn says(directory: &Path, program: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).current_dir(directory).output().ok()?;
@@ -188,7 +167,7 @@ async fn bench(arguments: &Arguments) -> Told<bool> {
         path.map_err(|error| Stopped::new(format!("--daylight cannot be used: {error}")))?
     } else {
         println!("Building daylight for release ...");
-        build(&repository)?
+        story::build(&repository, true)?
     };
     let logs = tempfile::Builder::new()
         .prefix("daylight-bench-")

@@ -65,6 +65,8 @@ pub(crate) struct Row {
     pub times: Vec<Duration>,
     /// Filling pods that were told to stop meanwhile.
     pub displaced: usize,
+    /// Those of them that Daylight told so, where it runs.
+    pub evicted: Option<usize>,
     /// How long it took from the removal until all GPUs were filled again.
     pub refilled: Option<Duration>,
     /// What happened when, in seconds.
@@ -78,7 +80,8 @@ impl Row {
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.times.extend(other.times);
         self.displaced += other.displaced;
-        Self { times: self.times, displaced: self.displaced, ..other }
+        let evicted = self.evicted.zip(other.evicted).map(|(before, more)| before + more);
+        Self { times: self.times, displaced: self.displaced, evicted, ..other }
     }
 
     pub(crate) fn median(&self) -> Option<f64> {
@@ -91,23 +94,28 @@ impl Row {
         self.times.iter().max().map(Duration::as_secs_f64)
     }
 
-    /// "3.41 s, 64 displaced".
+    /// "3.41 s (64 displaced)".
     pub(crate) fn text(&self) -> String {
-        let Some(median) = self.median() else {
-            return format!("not in time ({} displaced)", self.displaced);
-        };
-        match self.what {
-            What::Fill => format!("{median:.1} s ({:.0}/s)", self.pods as f64 / median),
-            What::Pod => {
-                let (low, high) = (self.times.iter().min(), self.times.iter().max());
-                let of = |time: Option<&Duration>| time.map_or(0.0, Duration::as_secs_f64);
-                let (low, high, count) = (of(low), of(high), self.times.len());
-                format!(
-                    "{median:.2} s ({low:.2} to {high:.2}, {count} times; {} displaced in all)",
-                    self.displaced
-                )
+        let displaced = match self.evicted {
+            Some(evicted) if evicted != self.displaced => {
+                format!("{} displaced, {evicted} by Daylight", self.displaced)
             }
-            _ => format!("{median:.2} s ({} displaced)", self.displaced),
+            _ => format!("{} displaced", self.displaced),
+        };
+        let Some(median) = self.median() else {
+            return format!("not in time ({displaced})");
+        };
+        if self.what == What::Fill {
+            return format!("{median:.1} s ({:.0}/s)", self.pods as f64 / median);
+        }
+        let (low, high) = (self.times.iter().min(), self.times.iter().max());
+        match (low, high, self.times.len()) {
+            (Some(low), Some(high), count) if count > 1 => format!(
+                "{median:.2} s ({:.2} to {:.2}, {count} times; {displaced} in all)",
+                low.as_secs_f64(),
+                high.as_secs_f64(),
+            ),
+            _ => format!("{median:.2} s ({displaced})"),
         }
     }
 }

@@ -46,7 +46,9 @@ Written by `{}`.
 | cluster | {} simulated nodes of 8 GPUs ({gpus}), a real control plane, a fresh one for each side |
 
 Each pod asks for 1 GPU, 500m CPU and 1 GiB. Times go from the request that creates the work until an independent watch
-has seen all its pods Running; displaced is how many bound filling pods that watch saw told to stop.
+has seen all its pods Running; displaced is how many bound filling pods that watch saw told to stop, and by Daylight how
+many of them Daylight counted as its own evictions (kube-scheduler preempts for plain work). All sides send the same
+filling pods: those that Daylight makes of a Miner, with labels, security context, variables and owner.
 
 - **(a) bare Kubernetes:** a Deployment of {gpus} pods with priority -1000000 and `preemptionPolicy: Never` fills;
   kube-scheduler preempts for plain work.
@@ -194,8 +196,13 @@ fn bars(header: &Header, run: &Run) -> Vec<Bar> {
         let both = displaced(c).zip(displaced(a));
         bars.push(Bar {
             what: format!("plain Job of {pods}: no more displaced than in (a)"),
-            measured: both
-                .map_or_else(|| "-".to_owned(), |(ours, theirs)| format!("{ours} to {theirs}")),
+            measured: both.map_or_else(
+                || "-".to_owned(),
+                |(ours, theirs)| match run.row(c, What::Job, pods).and_then(|row| row.evicted) {
+                    Some(evicted) => format!("{ours} to {theirs}; {evicted} by Daylight"),
+                    None => format!("{ours} to {theirs}"),
+                },
+            ),
             met: both.map(|(ours, theirs)| ours <= theirs),
         });
     }

@@ -43,45 +43,57 @@ fn fill_must_be_complete(row: &Row) -> Told<()> {
     }
 }
 
+/// The largest Job that is measured as often as one plain pod is.
+const REPEATED: usize = 64;
+
 /// Plain pods, one at a time, then plain Jobs.
 async fn plain_work(site: &Site<'_>, rows: &mut Rows<'_>) -> Told<()> {
-    let mut all: Option<Row> = None;
-    for number in 0..site.setup.repeats {
+    let repeats = site.setup.repeats.max(1);
+    let work = (0..repeats).map(|number| {
         let name = format!("pod-{number}");
         let pod = manifests::plain_pod(&name);
-        let begin = post(&site.client, AI_PODS, &pod);
-        let mut row = site.measure(What::Pod, &name, 1, begin).await?;
-        let refilled = site.restore(&format!("{AI_PODS}/{name}"), &name).await?;
-        row.refilled = Some(refilled);
-        all = Some(match all {
-            None => row,
-            Some(before) => before.and(row),
-        });
-    }
-    all.into_iter().for_each(|row| rows.push(row));
+        (name, pod)
+    });
+    repeat(site, rows, What::Pod, AI_PODS, 1, work).await?;
     for &pods in &site.setup.sizes {
-        let name = format!("job-{pods}");
-        let job = manifests::plain_job(&name, pods);
-        work(site, rows, What::Job, JOBS, &name, pods, &job).await?;
+        let times = if pods <= REPEATED { repeats } else { 1 };
+        let work = (0..times).map(|number| {
+            let name = format!("job-{pods}-{number}");
+            let job = manifests::plain_job(&name, pods);
+            (name, job)
+        });
+        repeat(site, rows, What::Job, JOBS, pods, work).await?;
     }
     Ok(())
 }
 
-async fn work(
+/// Creates AI work and removes it again, one after the other, and makes one row of it all.
+async fn repeat(
     site: &Site<'_>,
     rows: &mut Rows<'_>,
     what: What,
     path: &str,
-    name: &str,
     pods: usize,
-    object: &serde_json::Value,
+    work: impl Iterator<Item = (String, serde_json::Value)>,
 ) -> Told<()> {
-    let begin = post(&site.client, path, object);
-    let mut row = site.measure(what, name, pods, begin).await?;
-    let refilled = site.restore(&format!("{path}/{name}"), name).await;
-    row.refilled = refilled.as_ref().ok().copied();
-    rows.push(row);
-    refilled.map(|_| ())
+    let mut all: Option<Row> = None;
+    let mut restored = Ok(());
+    for (name, object) in work {
+        let begin = post(&site.client, path, &object);
+        let mut row = site.measure(what, &name, pods, begin).await?;
+        let refilled = site.restore(&format!("{path}/{name}"), &name).await;
+        row.refilled = refilled.as_ref().ok().copied();
+        all = Some(match all {
+            None => row,
+            Some(before) => before.and(row),
+        });
+        restored = refilled.map(|_| ());
+        if restored.is_err() {
+            break;
+        }
+    }
+    all.into_iter().for_each(|row| rows.push(row));
+    restored
 }
 
 /// Daylight's kinds and the site that it works on, without Daylight.
@@ -163,6 +175,7 @@ pub(crate) async fn daylight(setup: &Setup, log: &Path, rows: &mut Rows<'_>) -> 
     let cluster = prepare(&site).await?;
     let operator = cluster.start_operator(log).await?;
     site.daylight = usage::process_of(&setup.daylight, operator.address());
+    site.operator = Some(operator);
     cluster.daylight(&["approve", &format!("{MINING}/bench"), "-m", "To be measured."]).await?;
     let would = format!("jsonpath={{.status.plannedMiningGpus}}={gpus}");
     cluster.kubectl(&["wait", "gpupool", "bench", "--for", &would, "--timeout=60s"]).await?;
@@ -180,12 +193,15 @@ pub(crate) async fn daylight(setup: &Setup, log: &Path, rows: &mut Rows<'_>) -> 
     for &workers in &setup.sizes {
         let name = format!("aijob-{workers}");
         let job = manifests::ai_job(&name, workers);
-        work(&site, rows, What::AiJob, AI_JOBS, &name, workers, &job).await?;
+        let work = std::iter::once((name, job));
+        repeat(&site, rows, What::AiJob, AI_JOBS, workers, work).await?;
     }
     plain_work(&site, rows).await?;
     rows.most_on_a_node(site.observer.most_on_a_node());
     rows.memory(site.daylight.and_then(usage::peak_memory));
-    operator.stop().await?;
+    if let Some(operator) = site.operator.take() {
+        operator.stop().await?;
+    }
     site.control_plane.stop().await;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use daylight_testbed::story::{Stopped, Told};
+use daylight_testbed::story::{Operator, Stopped, Told};
 use daylight_testbed::{ControlPlane, Nodes, Options};
 use http::{Method, Request};
 use kube::Client;
@@ -66,7 +66,8 @@ pub(crate) struct Site<'a> {
     pub client: Client,
     pub observer: Observer,
     pub nodes: Vec<String>,
-    /// The controller's process, where it runs.
+    /// Where Daylight runs, and its process.
+    pub operator: Option<Operator>,
     pub daylight: Option<u32>,
 }
 
@@ -82,7 +83,8 @@ impl<'a> Site<'a> {
         let nodes = control_plane.create_nodes(&nodes).await?;
         let client = control_plane.client();
         let observer = Observer::start(client.clone());
-        let site = Self { setup, control_plane, client, observer, nodes, daylight: None };
+        let site =
+            Self { setup, control_plane, client, observer, nodes, operator: None, daylight: None };
         for name in [MINING, AI] {
             let namespace = json!({
                 "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name },
@@ -105,6 +107,7 @@ impl<'a> Site<'a> {
     ) -> Told<Row> {
         self.observer.clear_marks();
         let stopped = self.observer.count(FILL).stopped;
+        let evicted = self.evicted().await;
         let cpu = Cpu::now(&self.control_plane, self.daylight);
         let start = Instant::now();
         begin.await?;
@@ -123,10 +126,17 @@ impl<'a> Site<'a> {
             pods,
             times: if in_time { vec![took] } else { Vec::new() },
             displaced: self.observer.count(FILL).stopped - stopped,
+            evicted: self.evicted().await.zip(evicted).map(|(after, before)| after - before),
             refilled: None,
             timeline: timeline(start, &marks, what == What::Fill),
             cpu: cpu.text(),
         })
+    }
+
+    /// How many miners Daylight has told to stop, as it counts them itself.
+    async fn evicted(&self) -> Option<usize> {
+        let count = self.operator.as_ref()?.metric("daylight_evictions_total").await?;
+        Some(count as usize)
     }
 
     /// Removes the AI work at `path`, and waits until all GPUs are filled again.
