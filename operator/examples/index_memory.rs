@@ -1,4 +1,5 @@
-//! How much memory the index and the planner take for a large cluster.
+//! How much memory the index and the planner take for a large cluster, and how long one event
+//! takes from its line of JSON to a new plan.
 //!
 //! ```text
 //! cargo run --release -p daylight --example index_memory [-- pages]
@@ -10,6 +11,7 @@
 //! refuses streaming lists.
 
 use std::collections::BTreeMap;
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -77,26 +79,32 @@ async fn main() -> Result<(), Error> {
     drop(plan);
 
     // What one event costs: a pod ends, and comes back.
-    let mut times = Vec::new();
+    let mut times = [const { Vec::new() }; 3];
     for number in (0..MINER_PODS).step_by(97) {
         for phase in ["Succeeded", "Running"] {
             let mut object = pod(number);
             object["status"]["phase"] = json!(phase);
-            object["metadata"]["resourceVersion"] = json!((2_000_000 + times.len()).to_string());
-            let object = serde_json::from_str(&object.to_string())?;
-            let event = Event::Pod(Change::Applied(object));
+            object["metadata"]["resourceVersion"] = json!((2_000_000 + times[0].len()).to_string());
+            let line = object.to_string();
             let began = Instant::now();
+            let event = Event::Pod(Change::Applied(serde_json::from_str(&line)?));
+            let read = Instant::now();
             index.apply(event, now, &mut deltas);
-            times.push(began.elapsed());
-            deltas.clear();
+            let applied = Instant::now();
+            for delta in deltas.drain(..) {
+                planner.apply(delta);
+            }
+            black_box(planner.plan(now));
+            times[0].push(read - began);
+            times[1].push(applied - read);
+            times[2].push(applied.elapsed());
         }
     }
-    times.sort_unstable();
-    println!(
-        "an event is applied in {:?} at the median, {:?} at most",
-        times[times.len() / 2],
-        times[times.len() - 1]
-    );
+    for (what, mut times) in ["read", "applied to the index", "planned for"].iter().zip(times) {
+        times.sort_unstable();
+        let (median, most) = (times[times.len() / 2], times[times.len() - 1]);
+        println!("an event is {what} in {median:.0?} at the median, {most:.0?} at most");
+    }
 
     // A new leader lists all of it once more.
     let round = watches.relist();

@@ -12,3 +12,6 @@ pub const MINER_PRIORITY: i32 = -1_000_000;
 
 /// Label by which Kueue finds the queue of a job.
 pub const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
+
+/// Reason of a Miner none of whose pods the API server takes.
+pub const PODS_REFUSED: &str = "PodsRefused";

@@ -17,6 +17,7 @@ use super::output::Output;
 use super::picture::{self, Picture};
 use super::table::table;
 use crate::controller::site::wall_clock;
+use crate::names::PODS_REFUSED;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
@@ -160,10 +161,22 @@ fn waiting(picture: &Picture) -> Vec<Waiting> {
         .registrations
         .iter()
         .map(|report| entry("registration", &report.registration, &report.state));
-    let miners = plan.miners.iter().map(|report| entry("miner", &report.miner, &report.reason));
+    let miners = plan.miners.iter().map(|report| {
+        let refused = refused(picture, &report.miner);
+        refused.unwrap_or_else(|| entry("miner", &report.miner, &report.reason))
+    });
     let jobs = plan.jobs.iter().map(|report| entry("aijob", &report.job, &report.reason));
     let pods = plan.waiting_pods.iter().map(|report| entry("pod", &report.pod, &report.reason));
     jobs.chain(pods).chain(registrations).chain(miners).filter(waits).collect()
+}
+
+/// What a plan made here cannot know of a miner, and the controller wrote down: the API server
+/// takes none of its pods.
+fn refused(picture: &Picture, miner: &Name) -> Option<Waiting> {
+    let status = picture.index.miner(miner)?.status.as_ref()?;
+    let reason = status.reason.clone().filter(|reason| reason == PODS_REFUSED)?;
+    let message = status.message.clone().unwrap_or_default();
+    Some(Waiting { kind: "miner", name: miner.clone(), reason, message })
 }
 
 fn draw(status: &Status, most: usize, width: usize) -> String {

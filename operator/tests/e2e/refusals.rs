@@ -28,6 +28,8 @@ pub(crate) async fn a_quota_refuses_one_miner_and_another_gets_the_gpus(site: &m
         .miner_status("miner", "told of the quota", |status| status["reason"] == "PodsRefused")
         .await;
     assert!(status["message"].as_str().unwrap().contains("exceeded quota"), "{status:#}");
+    let printed = site.daylight(&["status"]);
+    assert!(printed.contains("exceeded quota"), "as `daylight why` says: {printed}");
     let tried = site.controllers[0].metric("daylight_writes_total", &["create pod", "refused"]);
     assert!(tried.await.unwrap() < 100.0, "it does not try all the time");
     quotas.delete("gpus", &DeleteParams::default()).await.unwrap();

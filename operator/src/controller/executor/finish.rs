@@ -14,6 +14,7 @@ use crate::controller::events::What;
 use crate::controller::site::Site;
 use crate::index::marks::MINER_PRIORITY_CLASS;
 use crate::index::{Kind, slim};
+use crate::names::PODS_REFUSED;
 
 /// How soon a change of an AIJob that was refused is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -207,7 +208,7 @@ fn refuse(miner: &Name, message: &str, site: &mut Site) {
     site.tell_again(miner);
     if let Some(subject) = miner_reference(site, miner) {
         let what = What::State {
-            word: "PodsRefused".into(),
+            word: PODS_REFUSED.into(),
             sentence: format!("The API server does not take its pods: {message}"),
             warning: true,
         };

@@ -7,6 +7,7 @@ use daylight_planner::time::Timestamp;
 use kube::ResourceExt as _;
 
 use super::conditions::{Conditions, Why, time};
+use crate::names::PODS_REFUSED;
 
 /// A miner's pods that have not ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub(super) fn status(
 fn readiness(report: &MinerReport, replicas: Replicas, refusal: Option<&str>) -> (bool, Why) {
     if let Some(refusal) = refusal {
         let sentence = format!("The API server does not take its pods: {refusal}");
-        return (false, Why::new("PodsRefused", &sentence));
+        return (false, Why::new(PODS_REFUSED, &sentence));
     }
     match report.reason {
         Reason::Running if replicas.ready < report.wanted => {
