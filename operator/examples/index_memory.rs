@@ -5,20 +5,22 @@
 //! cargo run --release -p daylight --example index_memory [-- pages]
 //! ```
 //!
-//! An HTTP server in the same process serves 10,000 nodes and 62,000 pods, as
-//! large as real ones, made line by line as they are sent; the watches read them
+//! An HTTP server in the same process serves 10,000 nodes, 62,000 pods, 200 Miners
+//! and 50 approved registrations, as large as real ones, made line by line as they are sent; the watches read them
 //! over a socket as they would from an API server. With `pages` the server
 //! refuses streaming lists.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use daylight::index::{Change, Event, Index, Kind, watch};
+use daylight::index::{Change, Event, Index, Kind, digest, miners, watch};
+use daylight_crds::GpuPool;
 use daylight_planner::Planner;
 use daylight_planner::model::Snapshot;
 use daylight_planner::time::Timestamp;
@@ -28,6 +30,8 @@ use serde_json::{Value, json};
 const NODES: usize = 10_000;
 const MINER_PODS: usize = 60_000;
 const AI_PODS: usize = 2_000;
+const MINERS: usize = 200;
+const REGISTRATIONS: usize = 50;
 const VERSION: &str = "1000000";
 
 type Error = Box<dyn std::error::Error>;
@@ -76,6 +80,7 @@ async fn main() -> Result<(), Error> {
         format!("planned in {:.0} ms", planning.elapsed().as_secs_f32() * 1e3),
         memory()?
     );
+    println!("the plan changes {} pods", plan.actions.len());
     drop(plan);
 
     // What one event costs: a pod ends, and comes back.
@@ -148,6 +153,9 @@ fn answer(pages: bool, request: &Request) -> Response {
         "/api/v1/pods" => (Kind::Pod, MINER_PODS + AI_PODS),
         "/api/v1/nodes" => (Kind::Node, NODES),
         "/apis/daylight.dev/v1alpha1/gpupools" => (Kind::GpuPool, 1),
+        "/apis/daylight.dev/v1alpha1/activityclasses" => (Kind::ActivityClass, 2),
+        "/apis/daylight.dev/v1alpha1/registrations" => (Kind::Registration, REGISTRATIONS),
+        "/apis/daylight.dev/v1alpha1/miners" => (Kind::Miner, MINERS),
         _ => (Kind::Miner, 0),
     };
     if query.contains_key("sendInitialEvents") {
@@ -187,15 +195,89 @@ fn object(kind: Kind, number: usize) -> Value {
     match kind {
         Kind::Pod => pod(number),
         Kind::Node => node(number),
-        _ => json!({
-            "metadata": {"name": "main", "uid": "pool", "resourceVersion": "1", "creationTimestamp": "2026-01-01T00:00:00Z"},
-            "spec": {
-                "nodeSelector": {"matchLabels": {"node.kubernetes.io/instance-type": "hgx-h100"}},
-                "resource": "nvidia.com/gpu",
-                "site": {"name": "oslo"},
-            },
-        }),
+        Kind::ActivityClass => class(number),
+        Kind::Registration => approved(number),
+        Kind::Miner => miner(number),
+        _ => pool(),
     }
+}
+
+fn pool() -> Value {
+    json!({
+        "metadata": metadata("main", "", 0),
+        "spec": {
+            "nodeSelector": {"matchLabels": {"node.kubernetes.io/instance-type": "hgx-h100"}},
+            "resource": "nvidia.com/gpu",
+            "site": {"name": "oslo"},
+            "mining": {"policy": "Fill"},
+        },
+    })
+}
+
+fn class(number: usize) -> Value {
+    let (name, category, assignment) = match number {
+        0 => ("pow-mining", "Declared", "IdleOnly"),
+        _ => ("ai-training", "DataIndustry", "Guaranteed"),
+    };
+    let registration = if number == 0 { "Required" } else { "NotRequired" };
+    json!({
+        "metadata": metadata(name, "", number),
+        "spec": {"category": category, "assignment": assignment, "registration": registration},
+    })
+}
+
+fn registration(number: usize) -> Value {
+    json!({
+        "metadata": metadata(&format!("registration-{number}"), &format!("team-{number}"), number),
+        "spec": {
+            "operator": {"name": "Tenant"}, "submittedBy": "tenant@example.com",
+            "activityClass": "pow-mining", "site": "oslo", "pools": ["main"],
+            "validFrom": "2020-01-01T00:00:00Z", "validUntil": "2099-01-01T00:00:00Z",
+            "limits": {"gpus": 2 * MINER_PODS / REGISTRATIONS},
+        },
+    })
+}
+
+/// A registration with its approval.
+fn approved(number: usize) -> Value {
+    let mut registration = registration(number);
+    let digest = serde_json::from_value(registration.clone()).map(|subject| {
+        let class = serde_json::from_value(class(0)).ok();
+        let pool: Option<GpuPool> = serde_json::from_value(pool()).ok();
+        digest::spec_digest(&subject, class.as_ref(), |_| pool.as_ref())
+    });
+    registration["status"] = json!({"approval": {
+        "state": "Approved", "by": "officer", "at": "2026-11-01T00:00:00Z",
+        "specDigest": digest.unwrap_or_default(), "digestVersion": digest::VERSION, "generation": 1,
+    }});
+    registration
+}
+
+fn miner(number: usize) -> Value {
+    let team = number % REGISTRATIONS;
+    json!({
+        "metadata": metadata(&format!("miner-{number}"), &format!("team-{team}"), number),
+        "spec": {
+            "registration": format!("registration-{team}"),
+            "replicas": MINER_PODS / MINERS,
+            "image": "registry.example.com/miners/kaspa:1.4",
+            "resources": {"cpu": "1", "memory": "2Gi"},
+            "wattsPerReplica": 350,
+        },
+    })
+}
+
+/// The revision of each registration's miners, as the controller labels their pods.
+static REVISIONS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let read = |number| serde_json::from_value(miner(number)["spec"].take()).ok();
+    (0..REGISTRATIONS).filter_map(read).map(|spec| miners::revision(&spec).to_string()).collect()
+});
+
+fn metadata(name: &str, namespace: &str, number: usize) -> Value {
+    json!({
+        "name": name, "namespace": namespace, "uid": uid(number), "generation": 1,
+        "resourceVersion": (number + 1).to_string(), "creationTimestamp": "2026-01-01T00:00:00Z",
+    })
 }
 
 fn node(number: usize) -> Value {
@@ -265,7 +347,7 @@ fn pod(number: usize) -> Value {
             "daylight.dev/pool": "main",
             "daylight.dev/slot": (number % 6).to_string(),
             "daylight.dev/epoch": "0",
-            "daylight.dev/revision": "1234567890123",
+            "daylight.dev/revision": REVISIONS[number % REGISTRATIONS],
             "daylight.dev/watts": "350",
         });
     }

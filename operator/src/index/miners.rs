@@ -177,7 +177,7 @@ fn is_like(text: &str, pattern: &str) -> bool {
 /// A number that changes when the miner's pods would have to be made anew: with
 /// what runs in them, what they ask for and what was declared for them. How many
 /// there are, where they go and how long they may take to stop is not in it.
-fn revision(spec: &MinerSpec) -> u64 {
+pub fn revision(spec: &MinerSpec) -> u64 {
     let made_of = json!({
         "registration": spec.registration,
         "gpusPerReplica": spec.gpus_per_replica,

@@ -14,7 +14,7 @@ mod event;
 mod given;
 mod jobs;
 pub mod marks;
-mod miners;
+pub mod miners;
 pub mod names;
 mod nodes;
 mod pods;
