@@ -53,7 +53,7 @@ impl Run<'_> {
             return Reason::NotPreempting;
         };
         let gpus = *gpus;
-        let Some(resource) = self.state.find_resource(name) else {
+        let Some(resource) = self.state.resources.find(name) else {
             return Reason::NoNodeLargeEnough { gpus };
         };
         let shape = Shape { gpus, cpu_milli: pod.cpu_milli, memory: pod.memory };

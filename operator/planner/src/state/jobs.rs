@@ -25,7 +25,7 @@ impl State {
         let before = starts(self.jobs[id].object.as_ref());
         let after = starts(job.as_ref());
         if let Some(job) = &job {
-            self.jobs[id].resource = self.resource(&job.resource);
+            self.jobs[id].resource = self.resources.entry(&job.resource);
         }
         self.jobs[id].object = job;
         if before != after {

@@ -227,12 +227,30 @@ impl Default for Resource {
     }
 }
 
+/// The names of extended resources, by their numbers; there are few.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Resources(Vec<Name>);
+
+impl Resources {
+    /// The number of a name, if it was ever spoken of.
+    pub(crate) fn find(&self, name: &Name) -> Option<Resource> {
+        let place = self.0.iter().position(|known| known == name)?;
+        Some(Resource(place as u16))
+    }
+
+    fn entry(&mut self, name: &Name) -> Resource {
+        self.find(name).unwrap_or_else(|| {
+            self.0.push(name.clone());
+            Resource((self.0.len() - 1) as u16)
+        })
+    }
+}
+
 /// The whole site.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
     pub(crate) emergency_stop: Option<EmergencyStop>,
-    /// The names of extended resources, by their numbers; there are few.
-    resources: Vec<Name>,
+    pub(crate) resources: Resources,
     pub(crate) classes: BTreeMap<Name, Class>,
     pub(crate) pools: Table<PoolRow>,
     pub(crate) registrations: Table<RegistrationRow>,
@@ -272,22 +290,8 @@ impl State {
         snapshot.miners.into_iter().for_each(|miner| state.apply(Delta::Miner(miner)));
         snapshot.jobs.into_iter().for_each(|job| state.apply(Delta::Job(job)));
         state.pods.reserve(snapshot.pods.len());
-        snapshot.pods.into_iter().for_each(|pod| state.apply(Delta::Pod(pod)));
+        snapshot.pods.into_iter().for_each(|pod| state.apply_pod(pod));
         state
-    }
-
-    /// The number of an extended resource's name.
-    pub(crate) fn resource(&mut self, name: &Name) -> Resource {
-        self.find_resource(name).unwrap_or_else(|| {
-            self.resources.push(name.clone());
-            Resource((self.resources.len() - 1) as u16)
-        })
-    }
-
-    /// The same, if the name was ever spoken of.
-    pub(crate) fn find_resource(&self, name: &Name) -> Option<Resource> {
-        let place = self.resources.iter().position(|known| known == name)?;
-        Some(Resource(place as u16))
     }
 
     /// Takes one change in.
@@ -344,7 +348,7 @@ impl State {
     fn apply_pool(&mut self, pool: Pool) {
         let id = self.pools.entry(&pool.name);
         self.pools_by_name.insert(pool.name.clone(), id);
-        let resource = self.resource(&pool.resource);
+        let resource = self.resources.entry(&pool.resource);
         self.pools[id].resource = resource;
         let old = self.pools[id].object.replace(pool);
         let new = self.pools[id].object.as_ref();

@@ -22,7 +22,9 @@ impl State {
         self.nodes.reserve(nodes.len());
         let mut named = Vec::with_capacity(nodes.len());
         for (node, place) in nodes.iter().zip(1..) {
-            let row = NodeRow { order: place * GAP, ..NodeRow::default() };
+            let gpus: u32 = node.gpus.iter().map(|(_, count)| count).sum();
+            let pods = Vec::with_capacity(gpus.min(16) as usize);
+            let row = NodeRow { order: place * GAP, pods, ..NodeRow::default() };
             if let Ok(id) = self.nodes.insert_new(&node.name, row) {
                 named.push((node.name.clone(), id));
             }
@@ -263,7 +265,7 @@ impl State {
             let pod = &self.pods[pod].pod;
             used.claimed += amounts(pod.cpu_milli, pod.memory);
             for (resource, count) in &pod.gpus {
-                let resource = self.find_resource(resource);
+                let resource = self.resources.find(resource);
                 if let Some(host) = hosts.iter_mut().find(|host| Some(host.resource) == resource) {
                     host.expected += count;
                 }

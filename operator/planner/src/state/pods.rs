@@ -98,8 +98,9 @@ impl State {
         };
         let mut holder = first;
         for index in 0..row.pod.gpus.len().max(1) {
-            if let Some((name, gpus)) = self.pods[id].pod.gpus.get(index).cloned() {
-                holder = Holder { resource: self.resource(&name), gpus, ..holder };
+            if let Some((name, gpus)) = self.pods[id].pod.gpus.get(index) {
+                let resource = self.resources.entry(name);
+                holder = Holder { resource, gpus: *gpus, ..holder };
             }
             self.nodes[node].pods.push(holder);
             holder.beside = Amounts::default();
