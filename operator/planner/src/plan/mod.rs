@@ -20,6 +20,7 @@ mod queue;
 mod rebalance;
 mod reclaim;
 mod report;
+mod search;
 mod shadow;
 mod standing;
 mod waiting_pods;
