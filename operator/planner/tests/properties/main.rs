@@ -5,13 +5,15 @@
 
 mod checks;
 mod happen;
+mod story;
 mod world;
 
 use daylight_planner::Planner;
 use daylight_planner::explain::Plan;
 use proptest::prelude::*;
 
-use happen::{Event, happen, story};
+use happen::happen;
+use story::{Event, story};
 use world::World;
 
 /// Plans, checks the plan, carries it out, and checks what came of it.

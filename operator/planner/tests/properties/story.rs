@@ -1,0 +1,292 @@
+//! Random sites, and random events.
+
+use daylight_planner::model::*;
+use daylight_planner::time::{Timestamp, Windows};
+use proptest::prelude::*;
+
+use crate::happen::happen;
+use crate::world::{World, name, seconds};
+
+pub(crate) const RESOURCES: [&str; 2] = ["nvidia.com/gpu", "amd.com/gpu"];
+const CPU: u64 = 64_000;
+const MEMORY: u64 = 512 << 30;
+
+/// Something that happens to a site. Numbers pick an object, modulo how many there are.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// Time passes, in seconds.
+    Wait(u64),
+    /// Miners that are stopping stop, all or every second one.
+    Drained {
+        all: bool,
+    },
+    /// kube-scheduler binds the workers of released jobs, all or some, where planned or not.
+    Bind {
+        all: bool,
+        elsewhere: bool,
+    },
+    JobEnds(usize),
+    Job {
+        workers: u32,
+        gpus: u32,
+        priority: i32,
+        run_time: Option<u64>,
+        pool: Option<usize>,
+    },
+    JobGone(usize),
+    /// A foreign pod comes and waits.
+    Pod {
+        gpus: u32,
+        resource: usize,
+        preemption: usize,
+    },
+    /// kube-scheduler binds a waiting pod, or nominates a node and preempts there.
+    Schedule(usize),
+    PodGone(usize),
+    Node {
+        node: usize,
+        change: NodeChange,
+    },
+    Pool {
+        pool: usize,
+        change: PoolChange,
+    },
+    Registration {
+        registration: usize,
+        change: RegistrationChange,
+    },
+    Replicas {
+        miner: usize,
+        replicas: u32,
+    },
+    MinerGone(usize),
+    Miner {
+        registration: usize,
+        replicas: u32,
+        gpus: u32,
+        weight: u32,
+        watts: u64,
+    },
+    Class {
+        class: usize,
+        assignment: usize,
+    },
+    Stop(bool),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum NodeChange {
+    Gpus(u32),
+    Condition(usize),
+    Quarantine(u64),
+    Autoscaled(bool),
+    Move(usize),
+    Gone,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum PoolChange {
+    Policy(usize),
+    MaxGpus(Option<u32>),
+    Headroom(Headroom),
+    Power(Option<u64>),
+    Window(u64, u64),
+    Always,
+    MinRunTime(u64),
+    IdleDelay(u64),
+    ReclaimUnit(bool),
+    Queueing(bool),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum RegistrationChange {
+    Approval(usize),
+    Gpus(Option<u32>),
+    Watts(Option<u64>),
+    OwnerGpus(Option<u32>),
+    Energy(Option<u64>),
+    Usage(Option<u64>),
+    ValidFor(u64),
+}
+
+fn node_change() -> impl Strategy<Value = NodeChange> {
+    prop_oneof![
+        (0..9u32).prop_map(NodeChange::Gpus),
+        (0..4usize).prop_map(NodeChange::Condition),
+        (0..600u64).prop_map(NodeChange::Quarantine),
+        any::<bool>().prop_map(NodeChange::Autoscaled),
+        (0..10usize).prop_map(NodeChange::Move),
+        Just(NodeChange::Gone),
+    ]
+}
+
+fn pool_change() -> impl Strategy<Value = PoolChange> {
+    prop_oneof![
+        (0..4usize).prop_map(PoolChange::Policy),
+        prop::option::of(0..60u32).prop_map(PoolChange::MaxGpus),
+        (0..9u32).prop_map(|count| PoolChange::Headroom(Headroom::Count(count))),
+        (0..40u32).prop_map(|percent| PoolChange::Headroom(Headroom::Percent(percent))),
+        prop::option::of(0..20_000u64).prop_map(PoolChange::Power),
+        (0..600u64, 1..600u64).prop_map(|(start, length)| PoolChange::Window(start, length)),
+        Just(PoolChange::Always),
+        (0..600u64).prop_map(PoolChange::MinRunTime),
+        (0..300u64).prop_map(PoolChange::IdleDelay),
+        any::<bool>().prop_map(PoolChange::ReclaimUnit),
+        any::<bool>().prop_map(PoolChange::Queueing),
+    ]
+}
+
+fn registration_change() -> impl Strategy<Value = RegistrationChange> {
+    prop_oneof![
+        (0..8usize).prop_map(RegistrationChange::Approval),
+        prop::option::of(0..40u32).prop_map(RegistrationChange::Gpus),
+        prop::option::of(0..20_000u64).prop_map(RegistrationChange::Watts),
+        prop::option::of(0..40u32).prop_map(RegistrationChange::OwnerGpus),
+        prop::option::of(0..40_000_000u64).prop_map(RegistrationChange::Energy),
+        prop::option::of(0..40_000_000u64).prop_map(RegistrationChange::Usage),
+        (0..5_000u64).prop_map(RegistrationChange::ValidFor),
+    ]
+}
+
+pub(crate) fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        3 => (0..400u64).prop_map(Event::Wait),
+        5 => any::<bool>().prop_map(|all| Event::Drained { all }),
+        4 => (any::<bool>(), any::<bool>()).prop_map(|(all, elsewhere)| Event::Bind { all, elsewhere }),
+        2 => (0..40usize).prop_map(Event::JobEnds),
+        4 => (1..12u32, 1..9u32, 0..3i32, prop::option::of(1..900u64), prop::option::of(0..10usize))
+            .prop_map(|(workers, gpus, priority, run_time, pool)| Event::Job {
+                workers, gpus, priority, run_time, pool,
+            }),
+        1 => (0..40usize).prop_map(Event::JobGone),
+        3 => (0..9u32, 0..2usize, 0..3usize)
+            .prop_map(|(gpus, resource, preemption)| Event::Pod { gpus, resource, preemption }),
+        4 => (0..20usize).prop_map(Event::Schedule),
+        3 => (0..200usize).prop_map(Event::PodGone),
+        3 => (0..40usize, node_change()).prop_map(|(node, change)| Event::Node { node, change }),
+        3 => (0..10usize, pool_change()).prop_map(|(pool, change)| Event::Pool { pool, change }),
+        3 => (0..8usize, registration_change())
+            .prop_map(|(registration, change)| Event::Registration { registration, change }),
+        2 => (0..30usize, 0..40u32).prop_map(|(miner, replicas)| Event::Replicas { miner, replicas }),
+        1 => (0..30usize).prop_map(Event::MinerGone),
+        1 => (0..8usize, 0..30u32, 1..5u32, 1..4u32, 0..700u64).prop_map(
+            |(registration, replicas, gpus, weight, watts)| Event::Miner {
+                registration, replicas, gpus, weight, watts,
+            }
+        ),
+        1 => (0..4usize, 0..3usize).prop_map(|(class, assignment)| Event::Class { class, assignment }),
+        1 => any::<bool>().prop_map(Event::Stop),
+    ]
+}
+
+/// A site of up to 40 nodes, 10 pools, 30 miners and 30 jobs, and what happens to it.
+pub(crate) fn story(events: usize) -> impl Strategy<Value = (World, Vec<Event>)> {
+    let nodes = prop::collection::vec((0..9u32, 0..10usize, 0..3u32), 1..40);
+    let pools = prop::collection::vec((0..2usize, prop::bool::weighted(0.8), 0..4u32), 1..10);
+    let registrations = prop::collection::vec((0..3usize, 0..4usize, any::<u8>()), 1..8);
+    let miners = prop::collection::vec((0..8usize, 0..30u32, 1..5u32, 1..4u32, 0..700u64), 0..30);
+    let jobs = prop::collection::vec((1..12u32, 1..9u32, 0..3i32), 0..30);
+    let events = prop::collection::vec(event(), 0..events);
+    (nodes, pools, registrations, miners, jobs, events).prop_map(
+        |(nodes, pools, registrations, miners, jobs, events)| {
+            let mut world = World { now: Timestamp::from_seconds(1_000_000), ..World::default() };
+            for (index, (assignment, rank)) in
+                [(1, 10), (1, 10), (1, 50), (0, 0)].into_iter().enumerate()
+            {
+                let class = class(index, assignment, rank);
+                world.classes.insert(class.name.clone(), class);
+            }
+            for (index, &(resource, fills, headroom)) in pools.iter().enumerate() {
+                let pool = pool(index, resource, fills, headroom);
+                world.pools.insert(pool.name.clone(), pool);
+            }
+            for (index, &(gpus, member, tight)) in nodes.iter().enumerate() {
+                let node = node(&world, index, gpus, member, tight);
+                world.nodes.insert(node.name.clone(), node);
+            }
+            for (index, &(class, owner, pools)) in registrations.iter().enumerate() {
+                let registration = registration(&world, index, class, owner, pools);
+                world.registrations.insert(registration.key.clone(), registration);
+            }
+            for (registration, replicas, gpus, weight, watts) in miners {
+                happen(&mut world, &Event::Miner { registration, replicas, gpus, weight, watts });
+            }
+            for (workers, gpus, priority) in jobs {
+                let (run_time, pool) = (None, None);
+                happen(&mut world, &Event::Job { workers, gpus, priority, run_time, pool });
+            }
+            (world, events)
+        },
+    )
+}
+
+pub(crate) fn class(index: usize, assignment: usize, rank: u32) -> Class {
+    let assignments =
+        [ClassAssignment::Guaranteed, ClassAssignment::IdleOnly, ClassAssignment::Prohibited];
+    Class { name: name(format!("class-{index}")), assignment: assignments[assignment], rank }
+}
+
+fn pool(index: usize, resource: usize, fills: bool, headroom: u32) -> Pool {
+    Pool {
+        name: name(format!("pool-{index}")),
+        created: Timestamp::from_seconds(i64::try_from(index / 2).unwrap_or_default()),
+        resource: name(RESOURCES[resource]),
+        policy: if fills { MiningPolicy::Fill } else { MiningPolicy::Observe },
+        windows: Windows::Always,
+        max_gpus: None,
+        headroom: Headroom::Count(headroom),
+        power_budget_watts: None,
+        idle_delay: seconds(0),
+        min_run_time: seconds(0),
+        drain_timeout: seconds(30),
+        reclaim_unit: ReclaimUnit::Gpu,
+        autoscaled_nodes: AutoscaledNodes::Skip,
+        queueing: Queueing::Backfill,
+        problem: None,
+    }
+}
+
+fn node(world: &World, index: usize, gpus: u32, member: usize, tight: u32) -> Node {
+    let pools: Vec<_> = world.pools.keys().cloned().collect();
+    let member = |offset: usize| Membership {
+        pool: pools[(member + offset) % pools.len()].clone(),
+        tolerated: true,
+    };
+    Node {
+        name: name(format!("node-{index:02}")),
+        pools: if index.is_multiple_of(5) { vec![member(0), member(1)] } else { vec![member(0)] },
+        gpus: RESOURCES.iter().map(|resource| (name(resource), gpus)).collect(),
+        cpu_milli: if tight == 0 { 6_000 } else { CPU },
+        memory: MEMORY,
+        pod_slots: 110,
+        condition: NodeCondition::Ready,
+        autoscaled: false,
+        ai_released_at: None,
+        shrunk_at: None,
+        quarantined_until: None,
+        quarantined_slots: Vec::new(),
+    }
+}
+
+fn registration(
+    world: &World,
+    index: usize,
+    class: usize,
+    owner: usize,
+    pools: u8,
+) -> Registration {
+    let chosen = world.pools.keys().enumerate().filter(|(index, _)| pools >> (index % 8) & 1 == 1);
+    Registration {
+        key: name(format!("tenant/registration-{index}")),
+        owner: (owner > 0).then(|| name(format!("owner-{owner}"))),
+        class: name(format!("class-{class}")),
+        pools: chosen.map(|(_, pool)| pool.clone()).collect(),
+        valid_from: Timestamp(0),
+        valid_until: Timestamp::from_seconds(1_100_000),
+        approval: Approval::Approved,
+        limits: Limits::default(),
+        owner_limits: Limits::default(),
+        usage: None,
+        problem: None,
+    }
+}
