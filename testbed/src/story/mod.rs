@@ -283,12 +283,13 @@ impl Story<'_> {
             let held =
                 took.is_some() && i64::try_from(stopped).is_ok_and(|stopped| stopped <= gpus);
             let what = format!("an AI job of {gpus} takes its GPUs back");
-            self.step(&what, took, format!("{stopped} miners stopped for it"), held);
+            let miners = if stopped == 1 { "1 miner" } else { &format!("{stopped} miners") };
+            self.step(&what, took, format!("{miners} stopped for it"), held);
         }
         let full = self.gpus - 65 - (self.gpus * 5 + 99) / 100;
         let rest = self.observer.until(LIMIT, |picture| picture.mining() == full).await;
         let mining = self.observer.picture().mining();
-        self.step("the idle reserve is kept", rest, format!("{mining} mine"), rest.is_some());
+        self.step("the idle reserve is kept", None, format!("{mining} mine"), rest.is_some());
         Ok(())
     }
 
@@ -309,9 +310,11 @@ impl Story<'_> {
             format!("{stopped} miners preempted by kube-scheduler"),
             took.is_some(),
         );
+        let begun = Instant::now();
         let operator = self.cluster.start_operator(&self.log).await?;
         let full = self.gpus - 97 - (self.gpus * 5 + 99) / 100;
-        let took = self.observer.until(LIMIT, |picture| picture.mining() == full).await;
+        let settled = self.observer.until(LIMIT, |picture| picture.mining() == full).await;
+        let took = settled.map(|_| begun.elapsed());
         let most = self.observer.picture().most_on_a_node;
         let seen = format!("at most {most} GPUs of a node were ever held at once");
         let held = took.is_some() && most <= self.gpus_per_node;
