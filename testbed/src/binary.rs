@@ -108,10 +108,28 @@ fn set(variable: &str) -> Option<PathBuf> {
 /// Several processes may call this at once: one builds, the others wait for
 /// it. A build that fails or is interrupted leaves nothing behind.
 pub fn build() -> Result<PathBuf> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s");
+    cached("k8s", compile)
+}
+
+/// Builds the program that a real node's pods run, in the same way: a second's
+/// work, and nothing to fetch.
+pub(crate) fn build_workload() -> Result<PathBuf> {
+    cached("workload", |sources, output| {
+        check_go(&module(sources)?)?;
+        let flags = ["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"];
+        let mut arguments: Vec<OsString> = flags.map(Into::into).into();
+        arguments.extend([output.as_os_str().to_owned(), ".".into()]);
+        run(sources, &arguments, |_| {}).map(drop)
+    })
+}
+
+/// The program that `compile` makes from the Go module of this name, by the
+/// digest of its sources.
+fn cached(name: &str, compile: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<PathBuf> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     let files = source_files(&sources)?;
     let directory = cache_directory().join(digest(&files)?);
-    let binary = directory.join("k8s");
+    let binary = directory.join(name);
     if binary.is_file() {
         return Ok(binary);
     }
@@ -120,11 +138,11 @@ pub fn build() -> Result<PathBuf> {
     let path = directory.join("lock");
     let lock = File::create(&path).map_err(Error::io("creating", &path))?;
     if lock.try_lock().is_err() {
-        note("another process is building Kubernetes for the testbed; waiting for it");
+        note(&format!("another process is building the testbed's {name}; waiting for it"));
         lock.lock().map_err(Error::io("locking", &path))?;
     }
     if !binary.is_file() {
-        let partial = directory.join("k8s.partial");
+        let partial = directory.join(format!("{name}.partial"));
         let built = compile(&sources, &partial)
             .and_then(|()| fs::rename(&partial, &binary).map_err(Error::io("renaming", &partial)));
         if built.is_err() {
@@ -172,8 +190,7 @@ fn digest(files: &[PathBuf]) -> Result<String> {
 }
 
 fn compile(sources: &Path, output: &Path) -> Result<()> {
-    let module = sources.join("go.mod");
-    let module = fs::read_to_string(&module).map_err(Error::io("reading", &module))?;
+    let module = module(sources)?;
     check_go(&module)?;
 
     let mut progress = Progress::new();
@@ -204,6 +221,12 @@ fn compile(sources: &Path, output: &Path) -> Result<()> {
     })?;
     progress.done();
     Ok(())
+}
+
+/// The text of go.mod.
+fn module(sources: &Path) -> Result<String> {
+    let path = sources.join("go.mod");
+    fs::read_to_string(&path).map_err(Error::io("reading", &path))
 }
 
 /// Go's required version, from go.mod, and whether the one here will do.

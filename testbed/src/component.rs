@@ -14,10 +14,16 @@ pub enum Component {
     Scheduler,
     /// kwok for the nodes, and the testbed's own loop for the pods on them.
     Kwok,
+    /// kubelet, with containerd beside it, of a real node
+    /// ([`Options::with_real_node`](crate::Options::with_real_node)). Both have
+    /// the same log. When it is killed, so are all containers, as when a
+    /// machine loses its power.
+    Kubelet,
 }
 
 impl Component {
-    /// Each component, in the order in which they start.
+    /// Each component of a control plane with simulated nodes, in the order in
+    /// which they start.
     pub const ALL: [Self; 5] =
         [Self::Etcd, Self::ApiServer, Self::ControllerManager, Self::Scheduler, Self::Kwok];
 
@@ -29,6 +35,7 @@ impl Component {
             Self::ControllerManager => "kube-controller-manager",
             Self::Scheduler => "kube-scheduler",
             Self::Kwok => "simulated-nodes",
+            Self::Kubelet => "kubelet",
         }
     }
 }

@@ -56,6 +56,7 @@ struct Files {
     controller_manager: PathBuf,
     scheduler: PathBuf,
     kwok: PathBuf,
+    kubelet: PathBuf,
     logs: PathBuf,
 }
 
@@ -67,6 +68,7 @@ struct Ports {
     controller_manager: u16,
     scheduler: u16,
     kwok: u16,
+    kubelet: u16,
 }
 
 impl ControlPlane {
@@ -318,6 +320,9 @@ impl ControlPlane {
         if component == Component::Kwok {
             self.forget_leases().await?;
         }
+        if component == Component::Kubelet {
+            self.options.real_node.register(self.client()).await?;
+        }
         let command = self.command(component)?;
         let process = Process::start(component, command, &log)?;
         self.processes().insert(component, process);
@@ -403,6 +408,9 @@ impl ControlPlane {
 
     fn command(&self, component: Component) -> Result<Command> {
         let mut command = self.programs.server(component.program())?;
+        if component == Component::Kubelet {
+            command = self.options.real_node.command(&command, &self.scratch)?;
+        }
         let files = &self.files;
         let ports = &self.ports;
         let flag = |name: &str, value: &dyn AsRef<OsStr>| {
@@ -462,6 +470,8 @@ impl ControlPlane {
                     // A loopback address cannot be an endpoint of the service
                     // `kubernetes`, and nothing here looks for one.
                     flag("endpoint-reconciler-type", &"none"),
+                    // A real node's name is not resolved.
+                    flag("kubelet-preferred-address-types", &"InternalIP"),
                     flag("max-requests-inflight", &"2000"),
                     flag("max-mutating-requests-inflight", &"1000"),
                 ];
@@ -500,6 +510,9 @@ impl ControlPlane {
                     flag("v", &"WARN"),
                 ]
             }
+            Component::Kubelet => {
+                vec![flag("kubeconfig", &files.kubelet), flag("port", &ports.kubelet.to_string())]
+            }
         };
         command.args(arguments);
         if let Some(gates) = self.options.feature_gates.get(&component) {
@@ -511,12 +524,12 @@ impl ControlPlane {
     }
 
     async fn wait_until_ready(&self, component: Component) -> Result<()> {
-        let begun = Instant::now();
+        let (begun, started) = (Instant::now(), k8s_openapi::jiff::Timestamp::now());
         let secure = match component {
             Component::ControllerManager => Some((self.ports.controller_manager, "/healthz")),
             Component::Scheduler => Some((self.ports.scheduler, "/readyz")),
             Component::ApiServer => Some((self.ports.api_server, "/readyz")),
-            Component::Etcd | Component::Kwok => None,
+            Component::Etcd | Component::Kwok | Component::Kubelet => None,
         };
         let client = match secure {
             None => None,
@@ -530,6 +543,9 @@ impl ControlPlane {
             let ready = match (&client, secure) {
                 (Some(client), Some((_, path))) => answers_securely(client, path).await,
                 _ if component == Component::Etcd => answers(self.ports.etcd, "/health").await,
+                _ if component == Component::Kubelet => {
+                    self.options.real_node.is_up(self.client(), started).await
+                }
                 _ => answers(self.ports.kwok, "/healthz").await,
             };
             if ready {
@@ -607,7 +623,7 @@ impl Ports {
     /// start is tried over.
     fn choose() -> Result<Self> {
         let failed = |error| Error::io("finding a free port", "127.0.0.1")(error);
-        let listeners = (0..6)
+        let listeners = (0..7)
             .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
             .collect::<std::io::Result<Vec<_>>>()
             .map_err(failed)?;
@@ -621,6 +637,7 @@ impl Ports {
             controller_manager: port(3)?,
             scheduler: port(4)?,
             kwok: port(5)?,
+            kubelet: port(6)?,
         })
     }
 
@@ -652,6 +669,7 @@ impl Files {
             )?,
             scheduler: client("scheduler", "system:kube-scheduler", None)?,
             kwok: client("kwok", "kwok", Some("system:masters"))?,
+            kubelet: client("kubelet", "kubelet", Some("system:masters"))?,
             logs: scratch.directory("logs")?,
             authority_der: authority.der,
             authority: authority.certificate,

@@ -59,6 +59,12 @@ pub enum Error {
         /// Where it was looked for.
         directory: PathBuf,
     },
+    /// A real node cannot run here.
+    #[error("no real node can run here: {why}")]
+    NoRealNode {
+        /// What is missing, and what to do about it.
+        why: String,
+    },
     /// The file system or the operating system refused something.
     #[error("{doing} failed for {path}: {source}")]
     Io {

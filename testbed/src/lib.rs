@@ -52,12 +52,34 @@
 //! Times are exact to some hundredths of a second on an idle machine.
 //! [`ControlPlane::set_outage`] takes a node's kubelet away.
 //!
-//! Not simulated: restarts of containers (a pod that ends has ended, whatever
+//! Not simulated, and to be had on a real node: restarts of containers (a pod that ends has ended, whatever
 //! its `restartPolicy`), probes and hooks, resource usage, logs and `exec`.
+//!
+//! # A real node
+//!
+//! [`Options::with_real_node`] adds a node on which containers run, beside the
+//! simulated ones: with a kubelet from the same binary, and the machine's
+//! containerd, runc and CNI plugins. It takes root, and a network namespace
+//! that the program enters before it starts anything:
+//!
+//! ```no_run
+//! use daylight_testbed::{ControlPlane, Error, Options, RealNode, isolate};
+//!
+//! fn main() -> Result<(), Error> {
+//!     isolate()?; // Starts this program over, inside. Or says what is missing.
+//!     # async fn example() -> Result<(), Error> {
+//!     let options = Options::full().with_real_node(RealNode::new("real-0").gpus(8));
+//!     let control_plane = ControlPlane::start(options).await?;
+//!     // Pods with the image `RealNode::IMAGE` run on it.
+//!     # Ok(())
+//!     # }
+//!     # Ok(())
+//! }
+//! ```
 //!
 //! # What it takes
 //!
-//! On two cores: about 3 s to start; 5 s for 500 nodes; 23 s until 4,000 pods,
+//! On two cores: about 3 s to start, 6 s with a real node; 5 s for 500 nodes; 23 s until 4,000 pods,
 //! each pinned to its node, are running; 0.6 s to stop. With these, 1.8 GiB
 //! in all, of which the API server has half. `cargo run --release -p
 //! daylight-testbed --example measure` says it of another machine.
@@ -65,12 +87,16 @@
 mod binary;
 mod certificates;
 mod component;
+mod control_groups;
 mod control_plane;
 mod error;
+mod image;
+mod isolation;
 mod kubeconfig;
 mod nodes;
 mod options;
 mod process;
+mod real_node;
 mod scratch;
 pub mod story;
 
@@ -78,5 +104,7 @@ pub use binary::{Programs, build};
 pub use component::Component;
 pub use control_plane::ControlPlane;
 pub use error::{Error, Result};
+pub use isolation::isolate;
 pub use nodes::Nodes;
 pub use options::{ClientRate, Options};
+pub use real_node::RealNode;

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::Component;
+use crate::{Component, RealNode};
 
 /// How many requests a second a component may send, and how many at once
 /// after a quiet time. Kubernetes' own limits, in its clients.
@@ -42,6 +42,7 @@ pub struct Options {
     pub(crate) fsync: bool,
     pub(crate) node_lease: Duration,
     pub(crate) start_timeout: Duration,
+    pub(crate) real_node: RealNode,
 }
 
 impl Options {
@@ -59,12 +60,20 @@ impl Options {
             fsync: false,
             node_lease: Duration::from_secs(100),
             start_timeout: Duration::from_secs(90),
+            real_node: RealNode::new("real-0"),
         }
     }
 
     /// Everything: with the controllers, the scheduler and simulated nodes.
     pub fn full() -> Self {
         Self { components: Component::ALL.into(), ..Self::api_server() }
+    }
+
+    /// With a real node, on which containers run, beside the simulated ones.
+    /// [`isolate`](crate::isolate) has to be called before.
+    pub fn with_real_node(mut self, node: RealNode) -> Self {
+        self.real_node = node;
+        self.with(Component::Kubelet)
     }
 
     /// With this component, too.

@@ -73,17 +73,28 @@ impl Process {
         }
     }
 
-    /// Sends SIGKILL, and does not wait.
+    /// Sends SIGKILL, and does not wait. A real node, whose kubelet dies of the
+    /// end of its standard input as fast, is not orphaned: what was started
+    /// waits for the last of its processes.
     pub(crate) fn kill(&mut self) {
         self.stdin = None;
-        let _ = self.child.kill();
+        if self.component != Component::Kubelet {
+            let _ = self.child.kill();
+        }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        let _ = self.child.wait();
+        let begun = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if begun.elapsed() > GRACE {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+            }
+            std::thread::sleep(POLL);
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Where a control plane keeps its files, and that none are left behind.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::control_groups;
 use crate::error::{Error, Result};
 
 const PREFIX: &str = "daylight-testbed-";
@@ -38,11 +40,22 @@ impl Scratch {
         self.directory.path()
     }
 
+    /// The control group of a real node that has its files here.
+    pub(crate) fn control_group(&self) -> &OsStr {
+        self.path().file_name().unwrap_or_default()
+    }
+
     /// A directory in this one.
     pub(crate) fn directory(&self, name: &str) -> Result<PathBuf> {
         let path = self.path().join(name);
         fs::create_dir_all(&path).map_err(Error::io("making a directory", &path))?;
         Ok(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        control_groups::remove(self.control_group());
     }
 }
 
@@ -59,6 +72,7 @@ fn remove_abandoned(parent: &Path) {
             && age(&lock).is_some_and(|age| age > Duration::from_mins(1))
             && lock.try_lock().is_ok()
         {
+            control_groups::remove(&entry.file_name());
             let _ = fs::remove_dir_all(entry.path());
         }
     }

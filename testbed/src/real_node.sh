@@ -1,0 +1,38 @@
+# The first process of a real node: in PID and mount namespaces of its own,
+# which end with it, and all that runs and is mounted in them. It runs kubelet,
+# which exits when its standard input closes, and containerd beside it.
+#
+# sh -c SCRIPT sh DIRECTORY KUBELET...
+set -e
+directory=$1
+shift
+
+# Paths that are built into containerd, the CNI plugins and kubelet. Whatever is
+# written there is seen by this node only.
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /var/log
+mkdir /run/upper /run/work
+mount -t overlay overlay -o lowerdir=/var/lib,upperdir=/run/upper,workdir=/run/work /var/lib
+
+# kubelet would set these for the whole machine. Here it finds what it wants.
+while read -r setting value; do
+    echo "$value" >"/run/$setting"
+    mount --bind "/run/$setting" "/proc/sys/$(echo "$setting" | tr . /)"
+done <<END
+vm.overcommit_memory 1
+vm.panic_on_oom 0
+kernel.panic 10
+kernel.panic_on_oops 1
+kernel.keys.root_maxkeys 1000000
+kernel.keys.root_maxbytes 25000000
+END
+
+containerd --config "$directory/containerd.toml" </dev/null &
+until ctr version >/dev/null 2>&1; do
+    kill -0 $! # It has ended, and said why.
+    sleep 0.1
+done
+ctr --namespace k8s.io images import --snapshotter native "$directory/image.tar"
+# Not by exec: the first process also takes the exit codes of orphaned shims.
+"$@"
+exit $?

@@ -1,0 +1,3 @@
+module daylight.dev/testbed/workload
+
+go 1.26.0

@@ -1,0 +1,39 @@
+// Command workload is the only program in the image that pods on a real node
+// run, and, told nothing, what holds their sandboxes. It does what a simulated
+// pod does by its annotations: runs until SIGTERM or for the time of -run,
+// takes the time of -drain to end after SIGTERM, and exits with the code of
+// -exit.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	run := flag.Duration("run", 0, "end by itself after this `time`; 0 is never")
+	drain := flag.Duration("drain", 0, "after SIGTERM, go on for this `time`")
+	exit := flag.Int("exit", 0, "end with this `code`")
+	flag.Parse()
+
+	terminate := make(chan os.Signal, 1)
+	signal.Notify(terminate, syscall.SIGTERM, syscall.SIGINT)
+	fmt.Println("started")
+
+	var over <-chan time.Time
+	if *run > 0 {
+		over = time.After(*run)
+	}
+	select {
+	case <-over:
+		fmt.Println("ran for", *run)
+	case <-terminate:
+		fmt.Println("SIGTERM, draining for", *drain)
+		time.Sleep(*drain)
+	}
+	os.Exit(*exit)
+}
