@@ -209,6 +209,9 @@ fn kubelet_config(directory: &Path, control_group: &Path) -> Value {
         "volumePluginDir": directory.join("plugins"),
         "resolvConf": "",
         "makeIPTablesUtilChains": false,
+        // A node that starts again is seen to.
+        "nodeStatusUpdateFrequency": "2s",
+        "nodeStatusReportFrequency": "5m",
         // All groups are in one of the testbed's, and no others are touched.
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": control_group,
