@@ -387,6 +387,13 @@ fn a_large_site(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// How times grow with the site.
+///
+/// A plan from scratch executes 2,100 to 2,500 instructions a pod at every
+/// size, but reads what lies all over memory: a pod, its names, its node. By
+/// callgrind, with a cache of 32 MB, no read misses it at 1,000 and 3,000
+/// nodes, 7 reads a pod do at 10,000 nodes and 10 at 30,000. So the time grows
+/// faster than the site while the site outgrows the caches.
 fn growth(criterion: &mut Criterion) {
     for nodes in [1_000, 3_000, 10_000, 30_000] {
         let site = full_site(nodes);

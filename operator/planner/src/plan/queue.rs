@@ -10,7 +10,7 @@ use crate::model::{ClassAssignment, Job, JobState, MiningPolicy, Name, Placement
 use crate::plan::Run;
 use crate::plan::gang::{Gang, Placed};
 use crate::plan::shadow::{Fit, Shadow};
-use crate::state::host::Amounts;
+use crate::state::host::{Amounts, Host};
 use crate::state::table::Id;
 use crate::state::{JobRow, NodeRow, PoolRow, State};
 use crate::time::Timestamp;
@@ -247,10 +247,7 @@ impl Run<'_> {
             let workers: u32 = own.sum();
             let (need, _) = self.needed(node, id, job);
             let before = self.promised_before(node, id);
-            let idle = self
-                .state
-                .host(node, self.state.jobs[id].resource)
-                .map_or(0, super::super::state::host::Host::idle);
+            let idle = self.state.host(node, self.state.jobs[id].resource).map_or(0, Host::idle);
             let beside = self.state.capacity(node)
                 - row.used.fixed
                 - row.used.mining

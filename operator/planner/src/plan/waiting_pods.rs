@@ -10,6 +10,7 @@ use crate::explain::Reason;
 use crate::model::{MiningPolicy, Pod, Preemption, Role, Shape};
 use crate::plan::Run;
 use crate::plan::gang::Gang;
+use crate::state::host::Bucket;
 use crate::state::table::Id;
 use crate::state::{PodRow, Resource};
 
@@ -97,8 +98,7 @@ impl Run<'_> {
             if row.resource == resource {
                 let sizes = row.buckets.allocatable.keys().next_back();
                 largest = largest.max(sizes.copied().unwrap_or_default());
-                let buckets =
-                    row.buckets.open.keys().map(super::super::state::host::Bucket::available);
+                let buckets = row.buckets.open.keys().map(Bucket::available);
                 available = available.max(buckets.max().unwrap_or_default());
             }
         }

@@ -22,6 +22,7 @@ impl State {
         self.nodes.reserve(nodes.len());
         let mut named = Vec::with_capacity(nodes.len());
         for (node, place) in nodes.iter().zip(1..) {
+            // Room for a pod on each GPU.
             let gpus: u32 = node.gpus.iter().map(|(_, count)| count).sum();
             let pods = Vec::with_capacity(gpus.min(16) as usize);
             let row = NodeRow { order: place * GAP, pods, ..NodeRow::default() };
@@ -86,11 +87,8 @@ impl State {
     fn check_fit_on(&mut self, id: Id<NodeRow>) {
         let some_misfit = !self.misfits.is_empty();
         let row = &self.nodes[id];
-        let strays = row.pods.iter().filter(|holder| {
-            holder
-                .pool
-                .is_some_and(|pool| some_misfit || !row.hosts.iter().any(|host| host.pool == pool))
-        });
+        let stray = |pool| some_misfit || !row.hosts.iter().any(|host| host.pool == pool);
+        let strays = row.pods.iter().filter(|holder| holder.pool.is_some_and(stray));
         let strays: Vec<_> = strays.map(|holder| holder.pod).collect();
         strays.into_iter().for_each(|pod| self.check_fit(pod));
     }
