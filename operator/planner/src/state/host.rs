@@ -365,8 +365,7 @@ impl Host {
     }
 
     /// How many more miner GPUs must stop so that every reserved GPU can be
-    /// had, beside those that are expected to be taken. For the latter
-    /// kube-scheduler makes room itself.
+    /// had, beside those that are expected to be taken.
     pub(crate) fn short(&self) -> u32 {
         if self.reserved == 0 {
             return 0;
@@ -375,8 +374,7 @@ impl Host {
             return self.mining;
         }
         let coming = self.idle() + i64::from(self.draining);
-        let expected = i64::from(self.expected).min(coming.max(0));
-        (i64::from(self.reserved) - (coming - expected)).clamp(0, i64::from(self.mining)) as u32
+        (self.claimed() - coming).clamp(0, i64::from(self.mining)) as u32
     }
 
     /// How many miner GPUs must stop so that `gpus` that are promised to nobody
@@ -476,6 +474,7 @@ fn remove_from<K: Ord>(buckets: &mut BTreeMap<K, BTreeSet<NodeAt>>, key: &K, at:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::table::Table;
 
     fn sizes(pods: &[u32]) -> Sizes {
         let mut sizes = Sizes::default();
@@ -493,5 +492,16 @@ mod tests {
         assert_eq!(sizes(&[2, 2]).fewest_for(4), 2);
         assert_eq!(sizes(&[8]).fewest_for(1), 1);
         assert_eq!(sizes(&[]).fewest_for(0), 0);
+    }
+    #[test]
+    fn once_what_a_reservation_is_short_of_drains_it_is_short_of_nothing() {
+        let pool = Table::<PoolRow>::default().entry(&"h100".into());
+        // A node that lost two of five GPUs, with one reserved and one expected to be taken.
+        let mut host = Host::new(pool, Resource::default());
+        host.allocatable = 3;
+        (host.mining, host.reserved, host.expected) = (5, 1, 1);
+        assert_eq!(host.short(), 4);
+        (host.mining, host.draining) = (1, 4);
+        assert_eq!(host.short(), 0);
     }
 }
