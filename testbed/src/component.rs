@@ -16,8 +16,8 @@ pub enum Component {
     Kwok,
     /// kubelet, with containerd beside it, of a real node
     /// ([`Options::with_real_node`](crate::Options::with_real_node)). Both have
-    /// the same log. When it is killed, so are all containers, as when a
-    /// machine loses its power.
+    /// the same log. All containers end with it, by SIGKILL, as when a machine
+    /// loses its power.
     Kubelet,
 }
 

@@ -15,6 +15,13 @@ use crate::{Component, control_groups, real_node};
 const ISOLATED: &str = "DAYLIGHT_TESTBED_ISOLATED";
 /// Where distributions and the CNI project put the plugins.
 const PLUGINS: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
+/// What a real node does in its namespaces first, in short.
+const TRIAL: &str = "
+    ip link add daylight0 type bridge
+    mount -t tmpfs tmpfs /run
+    mkdir /run/upper /run/work
+    mount -t overlay overlay -o lowerdir=/var/lib,upperdir=/run/upper,workdir=/run/work /var/lib
+";
 
 /// Starts this program over, with the same arguments, in a network namespace of
 /// its own, as a control plane with a real node has to run. To be called first
@@ -88,17 +95,14 @@ fn obstacle() -> Option<String> {
                 .to_owned(),
         );
     }
-    let namespaces = ["--net", "--mount", "--pid", "--mount-proc", "--fork"];
-    let bridge = ["ip", "link", "add", "daylight0", "type", "bridge"];
     let output = Command::new("unshare")
-        .args(namespaces)
-        .args(bridge)
+        .args(["--net", "--mount", "--pid", "--mount-proc", "--fork", "sh", "-ec", TRIAL])
         .stdin(Stdio::null())
         .output()
         .ok()
         .filter(|output| !output.status.success())?;
     let said = String::from_utf8_lossy(&output.stderr);
-    Some(format!("namespaces or a bridge in them are refused ({})", said.trim()))
+    Some(format!("namespaces, or a bridge or an overlay in them, are refused ({})", said.trim()))
 }
 
 fn is_on_path(program: &str) -> bool {

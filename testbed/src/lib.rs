@@ -79,7 +79,7 @@
 //!
 //! # What it takes
 //!
-//! On two cores: about 3 s to start, 6 s with a real node; 5 s for 500 nodes; 23 s until 4,000 pods,
+//! On two cores: about 3 s to start, 4 s with a real node; 5 s for 500 nodes; 23 s until 4,000 pods,
 //! each pinned to its node, are running; 0.6 s to stop. With these, 1.8 GiB
 //! in all, of which the API server has half. `cargo run --release -p
 //! daylight-testbed --example measure` says it of another machine.

@@ -28,8 +28,11 @@ kernel.keys.root_maxbytes 25000000
 END
 
 containerd --config "$directory/containerd.toml" </dev/null &
+tries=0
 until ctr version >/dev/null 2>&1; do
-    kill -0 $! # It has ended, and said why.
+    kill -0 $! # Or it has ended, and said why.
+    tries=$((tries + 1))
+    [ $tries -lt 600 ]
     sleep 0.1
 done
 ctr --namespace k8s.io images import --snapshotter native "$directory/image.tar"
