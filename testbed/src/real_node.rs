@@ -97,6 +97,9 @@ impl RealNode {
         let config = directory.join("containerd.toml");
         scratch::write(&config, containerd_config(&directory, &plugins, &network))?;
         let config = directory.join("kubelet.json");
+        // Those of an earlier start are gone as after a reboot: kubelet would
+        // look for their containers, seconds for each.
+        control_groups::remove(scratch.control_group());
         control_groups::create(scratch.control_group())?;
         let control_group = Path::new("/").join(scratch.control_group());
         write_json(&config, &kubelet_config(&directory, &control_group))?;
