@@ -7,9 +7,6 @@ use super::{Stopped, Told};
 
 /// Builds `daylight` and says where it is.
 ///
-/// No package is named, as in the aliases of `.cargo/config.toml`, so that dependencies are built
-/// with the same features and nothing is built twice.
-///
 /// # Errors
 ///
 /// Cargo cannot be run, or the build fails; cargo has printed why.
