@@ -7,9 +7,6 @@ pub const UNTIL: &str = "daylight.dev/until";
 /// Annotation by which the cluster autoscaler knows pods that keep no node.
 pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 
-/// The priority of miner pods: below every other pod.
-pub const MINER_PRIORITY: i32 = -1_000_000;
-
 /// Label by which Kueue finds the queue of a job.
 pub const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
 

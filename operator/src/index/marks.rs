@@ -3,6 +3,9 @@
 /// The priority class of miners' pods; what has it and a miner's labels is a lease.
 pub const MINER_PRIORITY_CLASS: &str = "daylight-miner";
 
+/// The priority of miner pods: below every other pod, so that kube-scheduler displaces them.
+pub const MINER_PRIORITY: i32 = -1_000_000;
+
 /// Label of a miner's pod: the revision of the miner that it was made from.
 pub const REVISION: &str = "daylight.dev/revision";
 

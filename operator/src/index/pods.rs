@@ -340,11 +340,18 @@ impl Index {
         Touched { key, before }: Touched<super::Namespace>,
         out: &mut Vec<Delta>,
     ) {
-        let was = before.as_ref().and_then(|namespace| namespace.activity.as_ref());
-        let is = self.namespaces.get(&key).and_then(|now| now.activity.as_ref());
-        let same = was == is;
-        self.tell_miners_in(&key, out);
-        if same {
+        let (before, after) = (before.as_deref(), self.namespaces.get(&key));
+        let ends = |namespace: Option<&super::Namespace>| {
+            namespace.is_some_and(|namespace| namespace.deleting)
+        };
+        let activity = |namespace: Option<&super::Namespace>| {
+            namespace.and_then(|namespace| namespace.activity.clone())
+        };
+        let same_activity = activity(before) == activity(after);
+        if ends(before) != ends(after) {
+            self.tell_miners_in(&key, out);
+        }
+        if same_activity {
             return;
         }
         let mut pods: Vec<Name> = self

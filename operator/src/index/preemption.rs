@@ -10,14 +10,12 @@ use std::time::Duration;
 use daylight_planner::model::{Delta, Name, Preemption};
 
 use super::Index;
+use super::marks::MINER_PRIORITY;
 use super::slim::Pod;
 use super::taints::tolerated;
 
 /// How long kube-scheduler is left alone with a pod that it finds no place for.
 pub(crate) const SETTLE: Duration = Duration::from_secs(3);
-
-/// The priority of miners; kube-scheduler displaces them for what has a higher one.
-const MINER_PRIORITY: i32 = -1_000_000;
 
 impl Index {
     pub(super) fn preemption(&self, pod: &Pod) -> Preemption {

@@ -11,9 +11,8 @@ use super::requests::{
     create_priority_class, delete_pod, evict_pod, forget_start, read_pod, read_priority_class,
 };
 use super::send::{Answer, Failure, Sender, Write, is_disruption_budget};
-use crate::index::marks::MINER_PRIORITY_CLASS;
+use crate::index::marks::{MINER_PRIORITY, MINER_PRIORITY_CLASS};
 use crate::index::slim::{BatchJob, Pod};
-use crate::names::MINER_PRIORITY;
 
 /// How a change ended.
 #[derive(Debug)]

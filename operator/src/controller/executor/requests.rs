@@ -14,9 +14,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::send::{APPLY_PATCH, JSON, MERGE_PATCH, Write};
-use crate::index::marks::MINER_PRIORITY_CLASS;
+use crate::index::marks::{MINER_PRIORITY, MINER_PRIORITY_CLASS};
 use crate::index::names::parts;
-use crate::names::MINER_PRIORITY;
 
 /// A value whose JSON cannot fail: of strings, numbers, lists and maps with string keys.
 pub(crate) fn body(value: &impl Serialize) -> Bytes {
