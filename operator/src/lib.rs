@@ -3,6 +3,7 @@
 //! The path of data: watches feed the index, its deltas feed the planner, the planner's actions
 //! go to the executor, which is the only place that writes.
 
+pub mod auditor;
 pub mod cli;
 pub mod controller;
 pub mod index;

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use super::event::{Event, Round};
 use super::marks;
-use task::{Source, Task};
+pub(crate) use task::{Selectors, Source, Task};
 
 /// How the watches behave.
 #[derive(Clone, Debug)]
@@ -95,12 +95,12 @@ pub fn start(client: &kube::Client, settings: &Settings) -> Watches {
     watch!(
         BatchJob,
         "/apis/batch/v1/jobs".to_owned(),
-        task::Selectors { labels: Some(daylight_crds::labels::AI_JOB.to_owned()), fields: None }
+        Selectors { labels: Some(daylight_crds::labels::AI_JOB.to_owned()), fields: None }
     );
     watch!(
         EmergencyStop,
         format!("/api/v1/namespaces/{}/configmaps", settings.namespace),
-        task::Selectors {
+        Selectors {
             labels: None,
             fields: Some(format!("metadata.name={}", marks::EMERGENCY_STOP)),
         }

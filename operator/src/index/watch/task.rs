@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use super::backoff::Backoff;
 use super::line::{self, Line};
 use super::{Settings, list};
-use crate::index::event::{Change, Event, Round, Trouble};
+use crate::index::event::{Change, Round, Trouble};
 use crate::index::store::Stored;
 
 /// The longest pause for a kind whose definition is not installed.
@@ -24,29 +24,29 @@ const MISSING: Duration = Duration::from_secs(2);
 
 /// Which objects are watched.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Selectors {
-    pub(super) labels: Option<String>,
-    pub(super) fields: Option<String>,
+pub(crate) struct Selectors {
+    pub(crate) labels: Option<String>,
+    pub(crate) fields: Option<String>,
 }
 
 /// What is watched, and as what it is told.
 #[derive(Clone, Debug)]
-pub(super) struct Source<T> {
+pub(crate) struct Source<T, E> {
     path: String,
     selectors: Selectors,
-    event: fn(Change<T>) -> Event,
+    event: fn(Change<T>) -> E,
 }
 
-impl<T> Source<T> {
-    pub(super) fn new(path: String, selectors: Selectors, event: fn(Change<T>) -> Event) -> Self {
+impl<T, E> Source<T, E> {
+    pub(crate) fn new(path: String, selectors: Selectors, event: fn(Change<T>) -> E) -> Self {
         Self { path, selectors, event }
     }
 }
 
 /// The watch of one kind.
-pub(super) struct Task<T> {
+pub(crate) struct Task<T, E> {
     client: Client,
-    source: Source<T>,
+    source: Source<T, E>,
     settings: Settings,
     /// How far the watch has come; `None` if a list is needed.
     place: Option<u64>,
@@ -70,16 +70,17 @@ enum End {
     Over,
 }
 
-impl<T> Task<T>
+impl<T, E> Task<T, E>
 where
     T: Stored + Clone + DeserializeOwned + Send + 'static,
+    E: Send + 'static,
 {
-    pub(super) fn new(client: Client, source: Source<T>, settings: Settings) -> Self {
+    pub(crate) fn new(client: Client, source: Source<T, E>, settings: Settings) -> Self {
         Self { client, source, settings, place: None, trouble: None }
     }
 
     /// Lists and watches until nobody listens any more.
-    pub(super) async fn run(mut self, to: mpsc::Sender<Event>, mut rounds: watch::Receiver<u64>) {
+    pub(crate) async fn run(mut self, to: mpsc::Sender<E>, mut rounds: watch::Receiver<u64>) {
         let mut backoff = Backoff::new(self.settings.pause, self.settings.longest_pause);
         let mut streamed = true;
         loop {
@@ -152,7 +153,7 @@ where
     async fn stream(
         &mut self,
         round: Round,
-        to: &mpsc::Sender<Event>,
+        to: &mpsc::Sender<E>,
         rounds: &mut watch::Receiver<u64>,
     ) -> Result<(), End> {
         // No version: the list must show what a quorum holds.
@@ -160,7 +161,7 @@ where
     }
 
     /// Lists in pages.
-    async fn pages(&mut self, round: Round, to: &mpsc::Sender<Event>) -> Result<(), End> {
+    async fn pages(&mut self, round: Round, to: &mpsc::Sender<E>) -> Result<(), End> {
         let mut params = ListParams {
             label_selector: self.source.selectors.labels.clone(),
             field_selector: self.source.selectors.fields.clone(),
@@ -197,7 +198,7 @@ where
     async fn follow(
         &mut self,
         place: u64,
-        to: &mpsc::Sender<Event>,
+        to: &mpsc::Sender<E>,
         rounds: &mut watch::Receiver<u64>,
     ) -> Result<(), End> {
         self.events(&place.to_string(), None, to, rounds).await
@@ -208,7 +209,7 @@ where
         &mut self,
         version: &str,
         listing: Option<Round>,
-        to: &mpsc::Sender<Event>,
+        to: &mpsc::Sender<E>,
         rounds: &mut watch::Receiver<u64>,
     ) -> Result<(), End> {
         let streams = listing.is_some();
@@ -243,7 +244,7 @@ where
         &mut self,
         lines: impl Stream<Item = std::io::Result<String>>,
         mut listing: Option<Round>,
-        to: &mpsc::Sender<Event>,
+        to: &mpsc::Sender<E>,
         rounds: &mut watch::Receiver<u64>,
     ) -> Result<(), End> {
         let mut lines = pin!(lines);
@@ -307,7 +308,7 @@ where
         }
     }
 
-    async fn tell(&self, to: &mpsc::Sender<Event>, change: Change<T>) -> Result<(), End> {
+    async fn tell(&self, to: &mpsc::Sender<E>, change: Change<T>) -> Result<(), End> {
         let event = (self.source.event)(change);
         to.send(event).await.map_err(|_| End::Over)
     }

@@ -67,7 +67,7 @@ impl Stage {
         };
         let source = Source::new("/api/v1/pods".to_owned(), Selectors::default(), Event::Pod);
         let client = kube::Client::new(server, "default");
-        let task: Task<Pod> = Task::new(client, source, settings);
+        let task: Task<Pod, Event> = Task::new(client, source, settings);
         tokio::spawn(task.run(to, round));
         Self { script, asked, events, rounds }
     }

@@ -1,0 +1,3 @@
+//! Exporters of the devices' figures.
+
+pub mod text;

@@ -1,0 +1,193 @@
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A disk that dies at a chosen write, which it leaves half done.
+#[derive(Clone, Debug, Default)]
+struct Mortal {
+    files: Rc<RefCell<HashMap<String, Vec<u8>>>>,
+    /// Writes until it dies.
+    left: Rc<Cell<Option<usize>>>,
+    /// How much of the last write is done, of 255 parts.
+    part: Rc<Cell<u8>>,
+}
+
+impl Mortal {
+    /// How much of a write of that many bytes is done: all, or, in the end, a part.
+    fn spend(&self, bytes: usize) -> io::Result<usize> {
+        match self.left.get() {
+            None => Ok(bytes),
+            Some(0) => Err(io::Error::from(io::ErrorKind::StorageFull)),
+            Some(left) => {
+                self.left.set(Some(left - 1));
+                let part = bytes * usize::from(self.part.get()) / 255;
+                Ok(if left == 1 { part } else { bytes })
+            }
+        }
+    }
+
+    fn dead(&self) -> bool {
+        self.left.get() == Some(0)
+    }
+
+    fn revive(&self) {
+        self.left.set(None);
+    }
+}
+
+impl Disk for Mortal {
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.files.borrow().get(path).cloned())
+    }
+
+    fn extend(&mut self, path: &str, keep: u64, bytes: &[u8]) -> io::Result<()> {
+        let done = self.spend(bytes.len())?;
+        let mut files = self.files.borrow_mut();
+        let file = files.entry(path.to_owned()).or_default();
+        file.truncate(usize_of(keep));
+        file.extend_from_slice(&bytes[..done]);
+        if self.dead() { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
+    }
+
+    fn replace(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let done = self.spend(bytes.len())?;
+        if done == bytes.len() {
+            self.files.borrow_mut().insert(path.to_owned(), bytes.to_vec());
+        }
+        if self.dead() { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
+    }
+}
+
+fn entry(number: u64, length: usize) -> Vec<u8> {
+    let mut text = format!("{{\"entry\":\"{number}\"}}").into_bytes();
+    text.resize(text.len() + length, b' ');
+    text
+}
+
+#[test]
+fn bundles_lie_where_tlog_tiles_has_them() {
+    assert_eq!(bundle_path(0), "tile/entries/000");
+    assert_eq!(bundle_path(67), "tile/entries/067");
+    assert_eq!(bundle_path(1_234_067), "tile/entries/x001/x234/067");
+}
+
+#[test]
+fn what_was_appended_is_read_from_the_snapshot_on() {
+    let disk = Mortal::default();
+    let (mut journal, tail) = Journal::open(disk.clone()).unwrap();
+    assert_eq!(tail.entries.len(), 0);
+    let all: Vec<_> = (0..700).map(|number| entry(number, 0)).collect();
+    journal.append(&all[..300], Some(10)).unwrap();
+    journal.append(&all[300..], Some(250)).unwrap();
+    assert_eq!(journal.size(), 700);
+    let (journal, tail) = Journal::open(disk.clone()).unwrap();
+    assert_eq!((journal.size(), tail.from), (700, 550));
+    assert_eq!(tail.entries, all[550..]);
+    let files = disk.files.borrow();
+    assert_eq!(
+        files["tile/entries/000"].len(),
+        all[..256].iter().map(|one| one.len() + 2).sum::<usize>()
+    );
+}
+
+#[test]
+fn an_edit_of_what_was_written_is_found() {
+    let disk = Mortal::default();
+    let (mut journal, _) = Journal::open(disk.clone()).unwrap();
+    journal.append(&[entry(0, 0), entry(1, 0)], None).unwrap();
+    let path = bundle_path(0);
+    disk.files.borrow_mut().get_mut(&path).unwrap()[14] = b'7';
+    let error = Journal::open(disk.clone()).unwrap_err().to_string();
+    assert!(error.contains("entries 0 to 2 are not those that were committed"), "{error}");
+    disk.files.borrow_mut().get_mut(&path).unwrap().truncate(20);
+    let error = Journal::open(disk.clone()).unwrap_err().to_string();
+    assert!(error.contains("ends within entry 1"), "{error}");
+    disk.files.borrow_mut().remove(&path);
+    let error = Journal::open(disk).unwrap_err().to_string();
+    assert!(error.contains("tile/entries/000 is missing"), "{error}");
+}
+
+#[test]
+fn an_entry_that_is_too_long_changes_nothing() {
+    let (mut journal, _) = Journal::open(Mortal::default()).unwrap();
+    let error = journal.append(&[entry(0, 0), entry(1, MAX_ENTRY)], None).unwrap_err();
+    assert!(matches!(error, JournalError::TooLong(_)));
+    assert_eq!(journal.size(), 0);
+    journal.append(&[entry(0, 0)], None).unwrap();
+}
+
+proptest! {
+    /// Whatever write it dies at, and however much of that write is done: what was committed is
+    /// read again, in order and once, and the journal goes on from there.
+    #[test]
+    fn a_crash_at_any_write_loses_and_doubles_nothing(
+        batches in prop::collection::vec((1_usize..120, any::<bool>(), 0_usize..300), 1..12),
+        dies_at in 1_usize..40,
+        part in any::<u8>(),
+    ) {
+        let disk = Mortal::default();
+        let (mut journal, _) = Journal::open(disk.clone()).unwrap();
+        disk.left.set(Some(dies_at));
+        disk.part.set(part);
+        let mut all = Vec::new();
+        for (count, snapshot, length) in batches {
+            let from = all.len() as u64;
+            let batch: Vec<_> = (0..count as u64).map(|one| entry(from + one, length)).collect();
+            let snapshot = snapshot.then_some(count / 2);
+            if journal.append(&batch, snapshot).is_err() {
+                disk.revive();
+                let (again, _) = Journal::open(disk.clone()).unwrap();
+                journal = again;
+                let size = journal.size();
+                // Either none of the batch counts or, if it died after the commit, all of it.
+                prop_assert!(size == from || size == from + count as u64, "{size}");
+                if size == from {
+                    journal.append(&batch, snapshot).unwrap();
+                }
+            }
+            all.extend(batch);
+        }
+        disk.revive();
+        let (journal, tail) = Journal::open(disk).unwrap();
+        prop_assert_eq!(journal.size(), all.len() as u64);
+        prop_assert_eq!(&tail.entries[..], &all[usize_of(tail.from)..]);
+    }
+}
+
+/// A directory that is gone when the test is over.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_directory_has_one_writer_and_keeps_what_counts() {
+    let name = format!("daylight-journal-{}", std::process::id());
+    let scratch = Scratch(std::env::temp_dir().join(name));
+    let (mut journal, _) = Journal::open(Directory::take(&scratch.0).unwrap()).unwrap();
+    let error = Directory::take(&scratch.0).unwrap_err().to_string();
+    assert!(error.contains("another process writes the journal"), "{error}");
+    let all: Vec<_> = (0..600).map(|number| entry(number, 20)).collect();
+    journal.append(&all[..255], None).unwrap();
+    journal.append(&all[255..], None).unwrap();
+    drop(journal);
+    // What a crash leaves behind the committed end is overwritten.
+    let bundle = scratch.0.join("tile/entries/002");
+    let mut torn = std::fs::read(&bundle).unwrap();
+    torn.extend_from_slice(b"half an entry");
+    std::fs::write(&bundle, torn).unwrap();
+    let (mut journal, tail) = Journal::open(Directory::take(&scratch.0).unwrap()).unwrap();
+    assert_eq!(tail.entries, all);
+    journal.append(&[entry(600, 0)], None).unwrap();
+    drop(journal);
+    let (journal, tail) = Journal::open(Directory::take(&scratch.0).unwrap()).unwrap();
+    assert_eq!((journal.size(), tail.entries.len()), (601, 601));
+}
