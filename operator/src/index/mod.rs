@@ -28,7 +28,7 @@ pub mod requests;
 pub mod selector;
 pub mod slim;
 mod stop;
-mod store;
+pub(crate) mod store;
 mod taints;
 pub mod watch;
 pub mod windows;

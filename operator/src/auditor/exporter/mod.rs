@@ -1,3 +1,5 @@
-//! Exporters of the devices' figures.
+//! The exporters of the devices' figures: found, asked, read.
 
+pub mod found;
+pub mod scrape;
 pub mod text;
