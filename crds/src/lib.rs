@@ -7,6 +7,7 @@
 //! | [`Registration`] | namespaced | who does which declared work, where, until when, up to which limits |
 //! | [`Miner`] | namespaced | registered work for GPUs that nobody else wants |
 //! | [`AiJob`] (`AIJob`) | namespaced | a gang of workers that starts when all of it has GPUs |
+//! | [`LeaseRecord`] | namespaced | internal: the end of a lease that the auditor has not taken in time |
 //!
 //! The crate holds types, defaults and validation rules, and no behaviour. The rules are CEL:
 //! the API server enforces them, and `validate_cel()` of each kind runs the same ones offline.
@@ -27,6 +28,7 @@ mod duration;
 mod energy;
 mod gpu_pool;
 pub mod labels;
+mod lease_record;
 mod manifest;
 mod miner;
 mod mining;
@@ -45,6 +47,7 @@ pub use energy::{EnergyLimit, EnergyPeriod, Millijoules};
 pub use gpu_pool::{
     GpuCounts, GpuPool, GpuPoolSpec, GpuPoolStatus, GridConnection, Queueing, Site,
 };
+pub use lease_record::{LeaseRecord, LeaseRecordSpec};
 pub use manifest::{MAX_MANIFEST_BYTES, ManifestError, definitions, manifest, manifest_name};
 pub use miner::{Engine, Miner, MinerResources, MinerSpec, MinerStatus, WalletSecret};
 pub use mining::{AutoscaledNodes, Mining, MiningPolicy, MiningWindow, ReclaimUnit};

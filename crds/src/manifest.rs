@@ -7,7 +7,7 @@ use kube::CustomResourceExt as _;
 use serde::Serialize as _;
 use serde_json::{Map, Number, Value};
 
-use crate::{ActivityClass, AiJob, GpuPool, Miner, Registration};
+use crate::{ActivityClass, AiJob, GpuPool, LeaseRecord, Miner, Registration};
 
 /// The most bytes an object may have for client-side `kubectl apply`, which stores a copy of it
 /// in an annotation.
@@ -15,8 +15,14 @@ pub const MAX_MANIFEST_BYTES: usize = 262_144;
 
 /// The definitions of all kinds, as they are published.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    let mut definitions =
-        vec![GpuPool::crd(), ActivityClass::crd(), Registration::crd(), Miner::crd(), AiJob::crd()];
+    let mut definitions = vec![
+        GpuPool::crd(),
+        ActivityClass::crd(),
+        Registration::crd(),
+        Miner::crd(),
+        AiJob::crd(),
+        LeaseRecord::crd(),
+    ];
     for definition in &mut definitions {
         for version in &mut definition.spec.versions {
             if let Some(validation) = &mut version.schema

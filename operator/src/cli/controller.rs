@@ -55,6 +55,10 @@ pub(super) struct Flags {
     /// Let an auditor take the end of each miner's pod on record before the pod goes
     #[arg(long, env = "DAYLIGHT_METERED")]
     metered: bool,
+    /// How long an auditor may take for that, before the end is written down in a `LeaseRecord`
+    /// and the pod is let go
+    #[arg(long, env = "DAYLIGHT_RECORD_AFTER", default_value = "1m", value_parser = duration)]
+    record_after: Duration,
     /// Where /metrics, /livez and /readyz are served; `none` for nowhere
     #[arg(long, env = "DAYLIGHT_LISTEN", default_value = "0.0.0.0:8080", value_parser = listen)]
     listen: Listen,
@@ -91,6 +95,7 @@ impl Flags {
                 per_second: self.rate,
                 metered: self.metered,
                 failed_pods_kept: self.failed_pods_kept,
+                record_after: self.record_after,
             },
             listen: self.listen.0,
             debounce: self.debounce,

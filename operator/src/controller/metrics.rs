@@ -44,6 +44,8 @@ pub struct Metrics {
     pub registration_status: IntGaugeVec,
     /// When a registration ends.
     pub registration_expiry: GaugeVec,
+    /// Ends of leases that were written down in the auditor's place.
+    pub lease_records: IntCounter,
     /// One if this process leads.
     pub leader: IntGauge,
     /// Events that were taken from watches.
@@ -157,6 +159,10 @@ impl Metrics {
                 opts("registration_expiry_timestamp_seconds", "When a registration ends."),
                 &["namespace", "registration"],
             ))?,
+            lease_records: r.add(IntCounter::with_opts(opts(
+                "lease_records_total",
+                "Ends of leases that the controller wrote down, since the auditor had not within a minute.",
+            )))?,
             leader: r.add(IntGauge::with_opts(opts("leader", "1 if this process leads.")))?,
             watch_events: r.add(IntCounter::with_opts(opts(
                 "watch_events_total",

@@ -110,7 +110,7 @@ pub async fn run(
         tenure: leadership.tenure.clone(),
         mode: Mode::Following,
         health,
-        failed_pods_kept: settings.limits.failed_pods_kept,
+        limits: settings.limits,
         debounce: settings.debounce,
         plan: Plan::default(),
         changed: None,
@@ -202,7 +202,7 @@ struct Main {
     tenure: Receiver<Option<Tenure>>,
     mode: Mode,
     health: Health,
-    failed_pods_kept: Duration,
+    limits: Limits,
     debounce: Duration,
     plan: Plan,
     /// When the first change came that no plan has taken in.
@@ -324,7 +324,7 @@ impl Main {
             metrics.plan_lag.observe(begun.saturating_duration_since(changed).as_secs_f64());
         }
         self.planned = Some(Instant::now());
-        let upkeep = Upkeep::of(&self.site.index, &plan, self.site.now, self.failed_pods_kept);
+        let upkeep = Upkeep::of(&self.site.index, &plan, self.site.now, &self.limits);
         self.wake_at = [plan.wake_at, upkeep.wake_at].into_iter().flatten().min();
         let actions = std::mem::take(&mut plan.actions);
         self.executor.submit(actions, upkeep.changes);

@@ -10,6 +10,7 @@ use daylight_planner::time::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rustc_hash::FxHashMap;
 
+use super::executor::Limits;
 use super::executor::lanes::Change;
 use super::executor::stage::Step;
 use crate::index::slim::{BatchJob, Phase};
@@ -25,8 +26,8 @@ pub struct Upkeep {
 }
 
 impl Upkeep {
-    /// What the picture asks for at `now`. Pods that failed by themselves stay for `failed_kept`.
-    pub fn of(index: &Index, plan: &Plan, now: Timestamp, failed_kept: Duration) -> Self {
+    /// What the picture asks for at `now`.
+    pub fn of(index: &Index, plan: &Plan, now: Timestamp, limits: &Limits) -> Self {
         let mut upkeep = Self::default();
         let bound: FxHashMap<&Name, u32> =
             plan.jobs.iter().map(|report| (&report.job, report.bound)).collect();
@@ -37,7 +38,10 @@ impl Upkeep {
             upkeep.job(key, job, index.batch_job(key), bound, now);
         }
         for leftover in index.leftovers() {
-            upkeep.leftover(leftover, now, failed_kept);
+            upkeep.leftover(leftover, now, limits.failed_pods_kept);
+        }
+        for (pod, since) in index.unreleased() {
+            upkeep.unreleased(&pod.key, since + limits.record_after, now);
         }
         upkeep
     }
@@ -109,6 +113,14 @@ impl Upkeep {
             }
         }
         self.changes.push(Change::Remove { pod: pod.key.clone() });
+    }
+
+    fn unreleased(&mut self, pod: &Name, due: Timestamp, now: Timestamp) {
+        if due <= now {
+            self.changes.push(Change::Record { pod: pod.clone() });
+        } else {
+            self.wake(due);
+        }
     }
 }
 

@@ -88,6 +88,8 @@ pub struct Index {
     waiting: FxHashSet<Name>,
     /// Miners' pods that are terminal or were not bound in time.
     leftovers: FxHashMap<Name, Why>,
+    /// Pods that have ended and that the auditor has not let go, and since when that is known.
+    unreleased: FxHashMap<Name, Timestamp>,
     /// Jobs whose pods may not run on every node.
     restricted: FxHashSet<Name>,
     /// What is known of the templates of jobs.

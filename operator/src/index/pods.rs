@@ -152,6 +152,12 @@ impl Index {
             }
         }
 
+        if after.is_some_and(|pod| pod.metered && pod.is_terminal()) {
+            self.unreleased.entry(key.clone()).or_insert(self.now);
+        } else {
+            self.unreleased.remove(key);
+        }
+
         let deleting = after.is_some_and(|pod| pod.lease.is_some() && pod.deletion.is_some());
         if deleting {
             self.deletions.entry(key.clone()).or_insert(self.now);
@@ -328,7 +334,8 @@ impl Index {
         owner.uid == batch_job.uid && batch_job.owner == ai_job.uid
     }
 
-    pub(super) fn class_of(&self, pod: &Pod) -> Option<Name> {
+    /// The class that a pod, or else its namespace, declares.
+    pub fn class_of(&self, pod: &Pod) -> Option<Name> {
         pod.activity.clone().or_else(|| {
             let namespace = self.namespaces.get(pod.namespace())?;
             namespace.activity.clone()

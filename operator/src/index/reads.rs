@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
 use daylight_planner::model::{EmergencyStop, Name, Role};
+use daylight_planner::time::Timestamp;
 use rustc_hash::FxHashMap;
 
 use super::event::{Kind, Round, Trouble};
@@ -156,6 +157,24 @@ impl Index {
             .collect();
         all.sort_unstable_by(|one, other| one.pod.key.cmp(&other.pod.key));
         all
+    }
+
+    /// The pods that have ended and that the auditor has not let go, sorted by key, and since when
+    /// that is known.
+    pub fn unreleased(&self) -> Vec<(&Pod, Timestamp)> {
+        let mut all: Vec<_> = self
+            .unreleased
+            .iter()
+            .filter_map(|(key, since)| Some((self.pods.get(key)?, *since)))
+            .collect();
+        all.sort_unstable_by(|one, other| one.0.key.cmp(&other.0.key));
+        all
+    }
+
+    /// The GPUs that a pod asks for, by resource, as far as a pool names it.
+    pub fn gpus_of(&self, pod: &Pod) -> Option<(Name, u32)> {
+        let mut asked = pod.requests.extended.iter();
+        asked.find(|(resource, _)| self.resources.contains(resource)).cloned()
     }
 
     /// The emergency stop in force.

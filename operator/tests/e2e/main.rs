@@ -11,6 +11,7 @@ mod daylight;
 mod filling;
 mod jobs;
 mod leadership;
+mod metering;
 mod observer;
 mod reclaim;
 mod refusals;
@@ -156,6 +157,7 @@ fn main() -> ExitCode {
         leadership::a_paused_leader_writes_nothing_when_it_goes_on,
         leadership::a_leader_that_ends_hands_over_within_a_second,
         leadership::every_replica_is_ready_and_one_leads,
+        metering::ends_that_no_auditor_takes_are_written_down_and_hold_nothing_up,
         upkeep::not_ready_until_the_definitions_are_installed,
         upkeep::pods_that_ended_are_removed,
         upkeep::nothing_is_written_while_nothing_changes,

@@ -172,7 +172,7 @@ impl<D: Disk> Journal<D> {
             let entry = entry.as_ref();
             let length =
                 u16::try_from(entry.len()).map_err(|_| JournalError::TooLong(entry.len()))?;
-            if commit.size % BUNDLE == 0 {
+            if commit.size.is_multiple_of(BUNDLE) {
                 self.extend(commit.size, chunk_at, &chunk)?;
                 chunk.clear();
                 (chunk_at, commit.end) = (0, 0);
@@ -302,6 +302,7 @@ impl<'de> Deserialize<'de> for Head {
 mod text {
     use serde::{Deserialize as _, Deserializer, Serializer};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     pub(super) fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(number)
     }

@@ -28,6 +28,7 @@ impl Executor {
                 let outcome = self.doubt_priority_class(outcome);
                 granted(&key, &grant, outcome, site);
             }
+            (Target::Pod(key), Some(Change::Record { .. })) => recorded(&key, outcome, site),
             (Target::Pod(key), Some(change)) => self.ending(&key, &uid, &change, outcome, site),
             (Target::Job(key), Some(change)) => self.stepped(&key, &change, outcome, site),
             (Target::Status(kind, key), _) => written(kind, &key, outcome, site),
@@ -188,6 +189,22 @@ fn granted(
                 refuse(&grant.miner, &message, site);
             }
         }
+    }
+}
+
+/// A pod was let go in the auditor's place.
+fn recorded(key: &Name, outcome: Outcome, site: &mut Site) {
+    match outcome {
+        Outcome::Made(body) => {
+            site.metrics.lease_records.inc();
+            if let Ok(pod) = serde_json::from_slice::<slim::Pod>(&body) {
+                site.index.assume_pod(pod, site.now, &mut site.deltas);
+            }
+        }
+        Outcome::Refused { code, message } => {
+            tracing::warn!(pod = %key, code, %message, "The end of a lease cannot be written down.");
+        }
+        _ => {}
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use daylight_crds::labels::{ACTIVITY, AI_JOB, MANAGED_BY, POOL};
+use daylight_crds::labels::{ACTIVITY, AI_JOB, MANAGED_BY, METERED_FINALIZER, POOL};
 use daylight_crds::{AiJob, GpuPoolSpec};
 use daylight_planner::model::Placement;
 use k8s_openapi::api::batch::v1::{
@@ -97,6 +97,15 @@ pub fn batch_job(job: &AiJob, pool: Option<(&str, &GpuPoolSpec)>, resource: &str
         }),
         status: None,
     }
+}
+
+/// The Job with pods whose end an auditor takes on record before they go.
+pub fn metered(mut job: Job) -> Job {
+    if let Some(spec) = &mut job.spec {
+        let metadata = spec.template.metadata.get_or_insert_default();
+        metadata.finalizers.get_or_insert_default().push(METERED_FINALIZER.into());
+    }
+    job
 }
 
 fn disruptions_do_not_count() -> PodFailurePolicy {

@@ -61,6 +61,11 @@ pub enum Change {
         /// The pod.
         pod: Name,
     },
+    /// Write down the end of a pod that the auditor has not taken on record, and let the pod go.
+    Record {
+        /// The pod.
+        pod: Name,
+    },
     /// Start one replica of a miner.
     Grant(Grant),
     /// Delete an AIJob that ended long enough ago.
@@ -96,7 +101,7 @@ impl Change {
             Self::Evict { .. } | Self::Release { .. } => 1,
             Self::Advance { .. } => 2,
             Self::Grant(_) => 3,
-            Self::Remove { .. } | Self::Expire { .. } => 4,
+            Self::Remove { .. } | Self::Record { .. } | Self::Expire { .. } => 4,
         }
     }
 }

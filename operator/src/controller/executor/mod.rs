@@ -42,6 +42,8 @@ pub struct Limits {
     pub metered: bool,
     /// How long a miner's pod that failed by itself is kept, so that its log can be read.
     pub failed_pods_kept: Duration,
+    /// How long the auditor may take to have the end of a pod on record.
+    pub record_after: Duration,
 }
 
 /// The most miners' pods that wait for kube-scheduler at once.

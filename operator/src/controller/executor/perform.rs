@@ -122,6 +122,34 @@ pub(super) async fn evict(sender: Sender, key: String, uid: String, grace: Durat
     }
 }
 
+/// Writes down the end of a pod's lease, and then lets the pod go.
+pub(super) async fn record(sender: Sender, record: Write, release: Write) -> Outcome {
+    match sender.send(&record).await {
+        Ok(Answer::Done(_)) => {}
+        // It is written already: its name is the pod's UID.
+        Ok(Answer::Refused(status)) if status.code == 409 => {}
+        // A namespace that ends takes no new object, and must not be held up for it.
+        Ok(Answer::Refused(status)) if status.code == 403 && is_ending(&status) => {
+            tracing::warn!(message = %status.message, "The end of a lease goes unrecorded.");
+        }
+        Ok(Answer::Refused(status)) => return refused(*status),
+        Err(failure) => return failure.into(),
+    }
+    match sender.send(&release).await {
+        Ok(Answer::Done(body)) => Outcome::Made(body),
+        Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409 | 422) => Outcome::Overtaken,
+        Ok(Answer::Refused(status)) => refused(*status),
+        Err(failure) => failure.into(),
+    }
+}
+
+/// Whether something is refused because its namespace is being deleted.
+fn is_ending(status: &kube::core::Status) -> bool {
+    status.details.as_ref().is_some_and(|details| {
+        details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
+    })
+}
+
 /// Deletes a pod.
 pub(super) async fn delete(
     sender: Sender,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use daylight_crds::AiJob;
+use daylight_crds::labels::METERED_FINALIZER;
+use daylight_crds::{AiJob, LeaseRecord};
 use http::Method;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
@@ -13,7 +14,7 @@ use kube::Resource;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::send::{APPLY_PATCH, JSON, MERGE_PATCH, Write};
+use super::send::{APPLY_PATCH, JSON, MERGE_PATCH, STRATEGIC_MERGE_PATCH, Write};
 use crate::index::marks::{MINER_PRIORITY, MINER_PRIORITY_CLASS};
 use crate::index::names::parts;
 
@@ -105,6 +106,25 @@ pub fn delete_pod(key: &str, uid: &str, grace: Option<Duration>) -> Write {
         path: path::<Pod>(key),
         content_type: JSON,
         body: body(&delete_options(uid, grace)),
+    }
+}
+
+/// Writes down the end of a lease.
+pub fn create_lease_record(namespace: &str, record: &LeaseRecord) -> Write {
+    create("create leaserecord", namespace, "daylight/leases", record)
+}
+
+/// Lets a pod go: takes away the finalizer by which the auditor holds it, and no other.
+pub fn release_pod(key: &str, uid: &str, manager: &str) -> Write {
+    let patch = json!({
+        "metadata": { "uid": uid, "$deleteFromPrimitiveList/finalizers": [METERED_FINALIZER] },
+    });
+    Write {
+        what: "release pod",
+        method: Method::PATCH,
+        path: format!("{}?fieldManager={manager}", path::<Pod>(key)),
+        content_type: STRATEGIC_MERGE_PATCH,
+        body: body(&patch),
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Write {
 pub const JSON: &str = "application/json";
 /// An RFC 7396 merge patch.
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
+/// A patch that knows the fields of Kubernetes' own kinds.
+pub const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
 /// A server-side apply; JSON is YAML.
 pub const APPLY_PATCH: &str = "application/apply-patch+yaml";
 

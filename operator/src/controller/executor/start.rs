@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use daylight_crds::{AiJob, GpuPool};
+use daylight_crds::{AiJob, GpuPool, LeaseRecord, LeaseRecordSpec};
 use daylight_planner::explain::Grant;
 use daylight_planner::model::{JobState, Name, Placement};
+use daylight_planner::time::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::lanes::Change;
 use super::miner_pod::MinerPod;
@@ -14,6 +16,7 @@ use super::stage::Step;
 use super::{Done, Executor, Target, gang, requests};
 use crate::controller::site::Site;
 use crate::index::names::parts;
+use crate::index::slim;
 
 impl Executor {
     /// Begins a change, and says whether there was one to begin.
@@ -22,6 +25,7 @@ impl Executor {
             Change::Grant(grant) => self.start_grant(grant, site),
             Change::Evict { pod, grace, .. } => self.start_eviction(pod, *grace, &change, site),
             Change::Remove { pod } => self.start_removal(pod, site),
+            Change::Record { pod } => self.start_record(pod, site),
             Change::MakeGang { job } => self.start_gang(job, site),
             Change::Expire { job } => self.start_expiry(job, site),
             Change::Suspend { job } => self.start_step(job, &Step::Suspend, site),
@@ -149,6 +153,22 @@ impl Executor {
         Some(Started::new(target, &uid, work))
     }
 
+    fn start_record(&mut self, key: &Name, site: &mut Site) -> Option<Started> {
+        let target = Target::Pod(key.clone());
+        let pod = site.index.pod(key)?;
+        if !pod.metered || !pod.is_terminal() || self.busy.contains(&target) {
+            return None;
+        }
+        let uid = pod.uid.clone();
+        let release = requests::release_pod(key, &uid, "daylight/leases");
+        let Some(record) = lease_record(pod, site) else {
+            // It held nothing.
+            return Some(Started::new(target, &uid, perform::make(self.sender.clone(), release)));
+        };
+        let record = requests::create_lease_record(pod.namespace(), &record);
+        Some(Started::new(target, &uid, perform::record(self.sender.clone(), record, release)))
+    }
+
     fn start_gang(&mut self, key: &Name, site: &mut Site) -> Option<Started> {
         let (target, job) = self.idle_job(key, site)?;
         let named = job.spec.pool.as_deref().and_then(|name| site.index.pool(name).cloned());
@@ -159,7 +179,11 @@ impl Executor {
         };
         let namespace = parts(key).0;
         let service = requests::create_service(namespace, &gang::service(&job));
-        let batch = requests::create_job(namespace, &gang::batch_job(&job, pool, &resource));
+        let mut batch = gang::batch_job(&job, pool, &resource);
+        if self.limits.metered {
+            batch = gang::metered(batch);
+        }
+        let batch = requests::create_job(namespace, &batch);
         let sender = self.sender.clone();
         Some(Started::new(target, uid_of(&job), perform::make_gang(sender, service, batch)))
     }
@@ -202,6 +226,34 @@ impl Executor {
         let job = site.index.ai_job(key)?.clone();
         job.metadata.deletion_timestamp.is_none().then_some((target, job))
     }
+}
+
+/// What a pod that has ended held; `None` if it never had a node, or asks for no GPU of a pool.
+fn lease_record(pod: &slim::Pod, site: &Site) -> Option<LeaseRecord> {
+    let time = |at: Timestamp| jiff::Timestamp::from_millisecond(at.0).ok().map(Time);
+    let node = pod.node.as_ref()?;
+    let (resource, gpus) = site.index.gpus_of(pod)?;
+    let lease = pod.lease.as_ref();
+    let pool = match lease {
+        Some(lease) => Some(lease.pool.clone()),
+        None => site.index.pool_of(node, &resource).cloned(),
+    };
+    let spec = LeaseRecordSpec {
+        pod: pod.name().into(),
+        pod_uid: pod.uid.to_string(),
+        node: node.to_string(),
+        resource: resource.to_string(),
+        gpus,
+        pool: pool.map(|pool| pool.to_string()),
+        activity_class: site.index.class_of(pod).map(|class| class.to_string()),
+        registration: lease.map(|lease| parts(&lease.registration).1.to_owned()),
+        watts: lease.map(|lease| lease.watts),
+        bound_at: pod.bound_at.and_then(time),
+        started_at: pod.started_at.and_then(time),
+        finished_at: pod.finished_at.and_then(time),
+        seen_ended_at: time(site.now)?,
+    };
+    Some(LeaseRecord::new(&format!("lease-{}", pod.uid), spec))
 }
 
 /// A change whose requests are ready to be sent.
