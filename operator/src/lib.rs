@@ -9,3 +9,4 @@ pub mod controller;
 pub mod index;
 pub mod logs;
 pub mod names;
+pub mod serving;

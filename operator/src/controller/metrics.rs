@@ -8,8 +8,8 @@ use std::time::Duration;
 use daylight_planner::explain::{PoolGpus, ReclaimReason};
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
 /// All metrics of the controller.
@@ -212,11 +212,9 @@ impl Metrics {
         self.queued_writes.set(0);
     }
 
-    /// All of it in Prometheus' text format.
-    pub fn render(&self) -> prometheus::Result<Vec<u8>> {
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        Ok(text)
+    /// All of them.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 }
 
@@ -231,7 +229,7 @@ mod tests {
         metrics.set_pool("hall-1", &gpus);
         metrics.observe_ai_wait("AIJob", Duration::from_secs(3));
         metrics.observe_ai_wait_for_miners("AIJob", Duration::from_secs(2));
-        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        let text = crate::serving::render(metrics.registry()).unwrap();
         assert!(text.contains("daylight_pool_gpus{pool=\"hall-1\",state=\"mining\"} 5"));
         assert!(text.contains("daylight_evictions_total{reason=\"AiDemand\"} 0"));
         assert!(text.contains("daylight_ai_wait_seconds_sum{kind=\"AIJob\",part=\"miners\"} 2"));

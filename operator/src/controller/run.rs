@@ -14,7 +14,6 @@ use super::events::Events;
 use super::executor::send::Sender;
 use super::executor::{Executor, Limits, Target, requests};
 use super::fence::fenced_client;
-use super::http::{self, Health};
 use super::lease::{self, Leadership, LeaseConfig, LeaseConfigError, Tenure, Vacate};
 use super::metrics::Metrics;
 use super::report;
@@ -23,6 +22,7 @@ use super::status::Statuses;
 use super::upkeep::Upkeep;
 use crate::index::watch::{self, Watches};
 use crate::index::{Event, Round};
+use crate::serving::{self, Health};
 
 /// How the controller runs.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ pub async fn run(
     let health = Health::default();
     let (mut leadership, elector) = lease::elect(client.clone(), settings.lease.clone());
     let mut elector = tokio::spawn(elector);
-    let mut server = serve(&settings, &metrics, &health);
+    let mut server = serving::start(settings.listen, metrics.registry(), &health);
 
     let timeout = settings.lease.request_timeout;
     let writer = fenced_client(&config, leadership.standing.clone(), timeout)?;
@@ -132,7 +132,7 @@ pub async fn run(
             biased;
             () = &mut shutdown => break,
             _ = &mut elector => return Err(RunError::Died("leader election")),
-            served = &mut server => return Err(served),
+            error = &mut server => return Err(RunError::Serve(error)),
             changed = main.tenure.changed() => {
                 if changed.is_err() {
                     return Err(RunError::Died("leader election"));
@@ -161,24 +161,6 @@ pub async fn run(
     }
     main.end(leadership, elector).await;
     Ok(())
-}
-
-/// Serves metrics and health; ends only where that fails.
-async fn serve_until_error(settings: SocketAddr, metrics: Metrics, health: Health) -> RunError {
-    match http::serve(settings, metrics, health).await {
-        Ok(()) => RunError::Died("the HTTP server"),
-        Err(error) => RunError::Serve(error),
-    }
-}
-
-type Served = std::pin::Pin<Box<dyn Future<Output = RunError> + Send>>;
-
-fn serve(settings: &Settings, metrics: &Metrics, health: &Health) -> Served {
-    let Some(address) = settings.listen else {
-        return Box::pin(std::future::pending());
-    };
-    let task = tokio::spawn(serve_until_error(address, metrics.clone(), health.clone()));
-    Box::pin(async { task.await.unwrap_or(RunError::Died("the HTTP server")) })
 }
 
 /// What this process may do.

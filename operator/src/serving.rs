@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,10 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use prometheus::{Encoder as _, Registry, TextEncoder};
 use tokio::net::TcpListener;
 
-use super::metrics::Metrics;
-
-/// How the controller is, as its main loop last said.
+/// How a process is, as its main loop last said.
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<RwLock<Beat>>);
 
@@ -53,34 +53,57 @@ impl Health {
 
 #[derive(Clone)]
 struct Served {
-    metrics: Metrics,
+    registry: Registry,
     health: Health,
 }
 
-/// Serves until the process ends.
-pub async fn serve(address: SocketAddr, metrics: Metrics, health: Health) -> io::Result<()> {
+/// What serves; it ends only where that fails.
+pub type Server = Pin<Box<dyn Future<Output = io::Error> + Send>>;
+
+/// Serves in a task of its own, or nowhere.
+pub fn start(address: Option<SocketAddr>, registry: &Registry, health: &Health) -> Server {
+    let Some(address) = address else {
+        return Box::pin(std::future::pending());
+    };
+    let task = tokio::spawn(serve(address, registry.clone(), health.clone()));
+    Box::pin(async {
+        match task.await {
+            Ok(Err(error)) => error,
+            _ => io::Error::other("the HTTP server ended, so the process must"),
+        }
+    })
+}
+
+async fn serve(address: SocketAddr, registry: Registry, health: Health) -> io::Result<()> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
         let message =
             format!("cannot listen on {address} ({error}); choose another address with --listen");
         io::Error::new(error.kind(), message)
     })?;
     tracing::info!(address = %listener.local_addr()?, "Serving /metrics, /livez and /readyz.");
-    axum::serve(listener, router(metrics, health)).await
+    axum::serve(listener, router(registry, health)).await
 }
 
-fn router(metrics: Metrics, health: Health) -> Router {
+fn router(registry: Registry, health: Health) -> Router {
     Router::new()
         .route("/metrics", get(scrape))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .with_state(Served { metrics, health })
+        .with_state(Served { registry, health })
 }
 
 async fn scrape(State(served): State<Served>) -> Response {
-    match served.metrics.render() {
+    match render(&served.registry) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
+}
+
+/// All metrics of a registry in Prometheus' text format.
+pub fn render(registry: &Registry) -> prometheus::Result<String> {
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&registry.gather(), &mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 async fn livez(State(served): State<Served>) -> Response {
@@ -109,7 +132,7 @@ mod tests {
     use super::*;
 
     async fn ask(health: &Health, path: &str) -> (StatusCode, String) {
-        let router = router(Metrics::new().unwrap(), health.clone());
+        let router = router(Registry::new(), health.clone());
         let request = http::Request::get(path).body(axum::body::Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
         let status = response.status();
@@ -132,8 +155,13 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_are_served_as_text() {
-        let (status, text) = ask(&Health::default(), "/metrics").await;
-        assert_eq!(status, StatusCode::OK);
-        assert!(text.contains("daylight_leader 0"));
+        let registry = Registry::new();
+        let gauge = prometheus::IntGauge::new("daylight_leader", "1 if this process leads.");
+        registry.register(Box::new(gauge.unwrap())).unwrap();
+        let request = http::Request::get("/metrics").body(axum::body::Body::empty()).unwrap();
+        let response = router(registry, Health::default()).oneshot(request).await.unwrap();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], prometheus::TEXT_FORMAT);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(String::from_utf8(body.to_vec()).unwrap().contains("daylight_leader 0"));
     }
 }
