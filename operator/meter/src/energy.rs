@@ -1,0 +1,377 @@
+//! Energy: what a device drew between two readings, divided among those who held it.
+//!
+//! Exporters refresh on their own clock, so the moment of a reading is only bounded. Where one
+//! holder had the device for the whole time in question, its part is exact. Where holders changed,
+//! each gets its part by time, and bounds: not more than the device can draw while it may have had
+//! it, and not less than what the others cannot have drawn.
+
+use std::collections::BTreeMap;
+
+use crate::meter::Terms;
+use crate::node::{Node, Sample, Span};
+use crate::{Bounded, Gap, GapKind, Lease, Method, Moment, Name, Timestamp, Use, split};
+
+/// Times of pods are told in whole seconds.
+const SECOND: u64 = 1000;
+
+/// How long the first reading of a node is waited for.
+const FIRST_WITHIN: u64 = 600_000;
+
+/// Who held a device; `None` is nobody.
+type Holder = Option<Name>;
+
+/// What a device drew between two moments.
+struct Drawn {
+    from: Moment,
+    until: Moment,
+    mj: u64,
+    method: Method,
+    /// Whether the truth may be anything from `mj` to what the device can draw.
+    open: bool,
+}
+
+impl Node {
+    /// Books energy from the readings that lie within what is booked of time.
+    pub(crate) fn settle(&mut self, terms: &Terms<'_>) {
+        for at in 0..self.state.devices.len() {
+            let id = self.state.devices[at].seen.id.clone();
+            while let Some(sample) = self.next_sample(&id) {
+                self.settle_device(at, sample, terms);
+            }
+        }
+        self.settle_leases();
+        self.forget_spans();
+    }
+
+    fn next_sample(&mut self, device: &Name) -> Option<Sample> {
+        let samples = self.samples.get_mut(device)?;
+        let due = samples.front()?.at.latest <= self.state.booked_until;
+        if due { samples.pop_front() } else { None }
+    }
+
+    fn settle_device(&mut self, at: usize, sample: Sample, terms: &Terms<'_>) {
+        let device = &self.state.devices[at];
+        let (id, joined) = (device.seen.id.clone(), device.joined);
+        let limit = device.seen.limit_mw.unwrap_or(terms.config.limit_mw);
+        let Some(last) = device.last.clone() else {
+            // Who held it before it was first read drew what nobody will know.
+            if sample.at.middle() > joined {
+                let from = Moment::exactly(joined);
+                let drawn =
+                    Drawn { from, until: sample.at, mj: 0, method: Method::Counter, open: true };
+                self.gap(&id, GapKind::First, &drawn, 0);
+                self.book_drawn(&drawn, &sample, &sample, limit, terms);
+            }
+            self.state.devices[at].reset &= !sample.reset;
+            self.state.devices[at].last = Some(sample);
+            self.booked.first = true;
+            return;
+        };
+        let ms = sample.at.middle().since(last.at.middle());
+        let longest = sample.at.latest.since(last.at.earliest);
+        let most = most_mj(limit, longest);
+        let mut drawn =
+            Drawn { from: last.at, until: sample.at, mj: 0, method: Method::Counter, open: false };
+        match (last.counter, sample.counter) {
+            _ if sample.at.middle() < last.at.middle() => {
+                self.gap(&id, GapKind::Backwards, &drawn, 0);
+            }
+            (Some(before), Some(after)) if sample.reset || after < before => {
+                drawn.open = true;
+                // What it counted since it began again is real, unless that cannot be.
+                if after <= most {
+                    drawn.mj = after;
+                }
+                self.gap(&id, GapKind::Reset, &drawn, after);
+                self.book_drawn(&drawn, &last, &sample, limit, terms);
+            }
+            (Some(before), Some(after)) if after - before > most + most / 10 + SECOND => {
+                drawn.open = true;
+                self.gap(&id, GapKind::Jump, &drawn, after - before);
+                self.book_drawn(&drawn, &last, &sample, limit, terms);
+            }
+            (Some(before), Some(after)) => {
+                drawn.mj = after - before;
+                self.book_drawn(&drawn, &last, &sample, limit, terms);
+            }
+            _ => {
+                if let (Some(before), Some(after)) = (last.power, sample.power) {
+                    drawn.method = Method::Power;
+                    drawn.open = true;
+                    drawn.mj = most_mj(u64::midpoint(before, after), ms).min(most);
+                    self.book_drawn(&drawn, &last, &sample, limit, terms);
+                }
+            }
+        }
+        self.state.devices[at].reset &= !sample.reset;
+        self.state.devices[at].last = Some(sample);
+    }
+
+    /// Books what is known of the energy of a device that leaves; the rest nobody will know.
+    pub(crate) fn settle_rest(&mut self, at: usize, left: Timestamp, terms: &Terms<'_>) {
+        let device = &self.state.devices[at];
+        let (id, joined) = (device.seen.id.clone(), device.joined);
+        let limit = device.seen.limit_mw.unwrap_or(terms.config.limit_mw);
+        while let Some(sample) = self.next_sample(&id) {
+            self.settle_device(at, sample, terms);
+        }
+        let nothing = Sample {
+            at: Moment::exactly(joined),
+            counter: None,
+            power: None,
+            reset: false,
+            holder: None,
+        };
+        let last = self.state.devices[at].last.clone().unwrap_or(nothing);
+        let until = Moment::exactly(left.max(last.at.earliest));
+        let drawn = Drawn { from: last.at, until, mj: 0, method: Method::Counter, open: true };
+        self.gap(&id, GapKind::Left, &drawn, 0);
+        self.book_drawn(&drawn, &last, &last, limit, terms);
+    }
+
+    fn gap(&mut self, device: &Name, kind: GapKind, drawn: &Drawn, millijoules: u64) {
+        let between = Moment::between(drawn.from.earliest, drawn.until.latest);
+        let pool = self.state.pool.clone();
+        self.booked.pool(pool.as_ref()).gap_ms += between.width();
+        self.booked.gaps.push(Gap { kind, device: Some(device.clone()), between, millijoules });
+    }
+
+    fn book_drawn(
+        &mut self,
+        drawn: &Drawn,
+        last: &Sample,
+        next: &Sample,
+        limit_mw: u64,
+        terms: &Terms<'_>,
+    ) {
+        let labels = [next.holder.as_ref(), last.holder.as_ref()];
+        let (from, until) = (drawn.from.middle(), drawn.until.middle());
+        let mut within: Vec<(Span, u64)> = self
+            .state
+            .spans
+            .iter()
+            .map(|span| (span.clone(), overlap(span.from, span.until, from, until)))
+            .filter(|(_, ms)| *ms > 0)
+            .collect();
+        if within.is_empty() {
+            // No time passed, or it is older than what is known: who holds it now drew it.
+            let Some(span) = self.state.spans.back() else { return };
+            within.push((span.clone(), 1));
+        }
+        let wide_from = drawn.from.earliest.minus(SECOND);
+        let wide_until = drawn.until.latest.plus(SECOND);
+        let could = self.could_have(wide_from, wide_until, labels);
+        let most: BTreeMap<Holder, u64> =
+            could.iter().map(|(holder, ms)| (holder.clone(), most_mj(limit_mw, *ms))).collect();
+        let all = most_mj(limit_mw, drawn.until.latest.since(drawn.from.earliest));
+        let ceiling = if drawn.open { all.max(drawn.mj) } else { drawn.mj };
+        let floor = if drawn.method == Method::Power { 0 } else { drawn.mj };
+
+        let weights: Vec<u64> = within.iter().map(|(_, ms)| *ms).collect();
+        let mut parts: Vec<Part> = Vec::new();
+        for ((span, ms), mj) in within.iter().zip(split(drawn.mj, &weights)) {
+            let holders = self.holders(span, labels);
+            let shared = holders.len() > 1;
+            let shares: Vec<u64> = holders.iter().map(|(_, share)| *share).collect();
+            for ((holder, _), mj) in holders.into_iter().zip(split(mj, &shares)) {
+                let known = parts.iter_mut().find(|part| {
+                    part.holder == holder && part.shared == shared && part.pool == span.pool
+                });
+                match known {
+                    Some(part) => {
+                        part.mj += mj;
+                        part.ms += ms;
+                        part.until = part.until.max(span.until);
+                    }
+                    None => parts.push(Part {
+                        holder,
+                        shared,
+                        pool: span.pool.clone(),
+                        mj,
+                        ms: *ms,
+                        until: span.until,
+                    }),
+                }
+            }
+        }
+        let pool = within[0].0.pool.clone();
+        for holder in could.keys() {
+            // Who may have had it is told so, even if nothing is booked for it.
+            if parts.iter().all(|part| part.holder != *holder) {
+                let (holder, pool) = (holder.clone(), pool.clone());
+                parts.push(Part { holder, shared: false, pool, mj: 0, ms: 0, until });
+            }
+        }
+        let alone = could.len() <= 1 && !drawn.open;
+        for part in parts {
+            let mut bounded = Bounded::exactly(part.mj);
+            if !alone {
+                let upper = most.get(&part.holder).copied().unwrap_or(ceiling).min(ceiling);
+                let others: u64 = most
+                    .iter()
+                    .filter(|(holder, _)| **holder != part.holder)
+                    .map(|(_, mj)| *mj)
+                    .sum();
+                let lower = floor.saturating_sub(others);
+                bounded.above = upper.saturating_sub(part.mj);
+                bounded.below = part.mj.saturating_sub(lower);
+            }
+            self.book_part(&part, bounded, drawn, terms);
+        }
+    }
+
+    /// Who may have had a device between two moments, and for how long at most.
+    fn could_have(
+        &self,
+        from: Timestamp,
+        until: Timestamp,
+        labels: [Option<&Name>; 2],
+    ) -> BTreeMap<Holder, u64> {
+        let mut could: BTreeMap<Holder, u64> = BTreeMap::new();
+        for span in &self.state.spans {
+            let ms = overlap(span.from, span.until, from, until);
+            if ms > 0 {
+                for (holder, _) in self.holders(span, labels) {
+                    *could.entry(holder).or_default() += ms;
+                }
+            }
+        }
+        // Those that came or went meanwhile may have been there a little longer than is booked.
+        for lease in &self.state.leases {
+            let came = lease.bound.latest >= from && lease.bound.earliest <= until;
+            let end = lease.held_until().unwrap_or(until);
+            let went = end >= from && lease.until.is_some_and(|until_then| until_then <= until);
+            if came || went {
+                let ms = overlap(lease.bound.earliest, end, from, until);
+                let known = could.entry(Some(lease.uid.clone())).or_default();
+                *known = ms.max(*known);
+            }
+        }
+        could
+    }
+
+    fn book_part(&mut self, part: &Part, mj: Bounded, drawn: &Drawn, terms: &Terms<'_>) {
+        self.booked.pool(part.pool.as_ref()).moved_mj += mj.value;
+        let method = if part.shared { Method::Shared } else { drawn.method };
+        let Some(uid) = &part.holder else {
+            let floor = most_mj(terms.config.idle_mw, part.ms);
+            let idle = mj.value.min(floor);
+            let above = mj.value - idle;
+            let idle = Bounded { value: idle, below: mj.below.min(idle), above: mj.above };
+            self.booked.energy(part.pool.as_ref(), Use::Idle, method, idle);
+            let above = Bounded { value: above, below: mj.below.min(above), above: 0 };
+            self.booked.energy(part.pool.as_ref(), Use::Idle, Method::Unexplained, above);
+            return;
+        };
+        let Some(lease) = self.state.leases.iter_mut().find(|lease| lease.uid == *uid) else {
+            return;
+        };
+        lease.energy.add(mj);
+        let account = lease.account.clone();
+        let gpus = u64::from(lease.gpus);
+        if let Some(registration) = &account.registration
+            && terms.periods.get(registration).is_none_or(|start| part.until > *start)
+        {
+            let used = self.booked.used.entry(registration.clone()).or_default();
+            used.0 += mj.upper();
+            // Over a short time a reading's moment is too uncertain to make a power of it.
+            let ms = drawn.until.middle().since(drawn.from.middle());
+            if !part.shared && !drawn.open && part.ms == ms && ms >= SECOND {
+                used.1 = used.1.max((mj.value / ms + 1) * gpus);
+            }
+        }
+        self.booked.energy(part.pool.as_ref(), Use::Lease(account), method, mj);
+    }
+
+    /// Who had a device in a span, and for how many of its parts.
+    fn holders(&self, span: &Span, labels: [Option<&Name>; 2]) -> Vec<(Holder, u64)> {
+        let leases: Vec<&Lease> = span
+            .held
+            .iter()
+            .filter_map(|uid| self.state.leases.iter().find(|lease| lease.uid == *uid))
+            .collect();
+        for label in labels.into_iter().flatten() {
+            if let Some(lease) = leases.iter().find(|lease| lease.pod == *label) {
+                return vec![(Some(lease.uid.clone()), 1)];
+            }
+        }
+        let held: u64 = leases.iter().map(|lease| u64::from(lease.gpus)).sum();
+        // Where labels name the holders of all that is held, a device without one is free.
+        if held == 0 || self.labelled(&leases) >= held {
+            return vec![(None, 1)];
+        }
+        let mut holders: Vec<(Holder, u64)> =
+            leases.iter().map(|lease| (Some(lease.uid.clone()), lease.gpus.into())).collect();
+        let free = u64::from(span.devices).saturating_sub(held);
+        if free > 0 {
+            holders.push((None, free));
+        }
+        holders
+    }
+
+    fn labelled(&self, leases: &[&Lease]) -> u64 {
+        let labelled = self.state.devices.iter().filter(|device| {
+            let next = self.samples.get(&device.seen.id).and_then(|samples| samples.front());
+            let holders = [next, device.last.as_ref()];
+            holders
+                .into_iter()
+                .flatten()
+                .filter_map(|sample| sample.holder.as_ref())
+                .any(|holder| leases.iter().any(|lease| lease.pod == *holder))
+        });
+        labelled.count() as u64
+    }
+
+    /// Lets go of leases that ended and whose energy is booked to the end.
+    fn settle_leases(&mut self) {
+        // Where no device was ever read, the first reading may still come.
+        let read = self.read_until().unwrap_or(self.state.booked_until.minus(FIRST_WITHIN));
+        let settled =
+            |lease: &Lease| lease.held_until().is_some_and(|end| read >= end.plus(SECOND));
+        let (gone, stay) = std::mem::take(&mut self.state.leases)
+            .into_iter()
+            .partition::<Vec<_>, _>(|lease| settled(lease));
+        self.state.leases = stay;
+        for lease in gone {
+            let settled = crate::entry::Settled { uid: lease.uid, energy: lease.energy };
+            self.booked.settled.push(settled);
+        }
+    }
+
+    /// Until when the energy of all devices is booked; `None` where none was ever read.
+    pub(crate) fn read_until(&self) -> Option<Timestamp> {
+        let last = self.state.devices.iter().filter_map(|device| device.last.as_ref());
+        last.map(|sample| sample.at.earliest).min()
+    }
+
+    fn forget_spans(&mut self) {
+        let read = self.read_until().unwrap_or(self.state.booked_until.minus(FIRST_WITHIN));
+        let keep_from = read.minus(SECOND);
+        while self.state.spans.len() > 1
+            && self.state.spans.front().is_some_and(|span| span.until <= keep_from)
+        {
+            self.state.spans.pop_front();
+        }
+    }
+}
+
+/// A holder's part of what was drawn.
+struct Part {
+    holder: Holder,
+    shared: bool,
+    pool: Option<Name>,
+    mj: u64,
+    ms: u64,
+    until: Timestamp,
+}
+
+/// Milliwatts × milliseconds, in millijoules, rounded up.
+pub(crate) fn most_mj(milliwatts: u64, ms: u64) -> u64 {
+    let mj = (u128::from(milliwatts) * u128::from(ms)).div_ceil(1000);
+    u64::try_from(mj).unwrap_or(u64::MAX)
+}
+
+/// How long two stretches of time have in common, in milliseconds.
+fn overlap(from: Timestamp, until: Timestamp, since: Timestamp, to: Timestamp) -> u64 {
+    until.min(to).since(from.max(since))
+}

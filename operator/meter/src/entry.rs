@@ -1,0 +1,221 @@
+//! What goes into the journal. Each entry is small enough for one leaf of a log, and none is ever
+//! changed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::node::NodeState;
+use crate::{Bounded, DeviceSeen, Facts, Key, Lease, Method, Moment, Name, Timestamp};
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum Entry {
+    /// What happened on one node, and how it stands.
+    Node(Box<NodeEntry>),
+    /// A calendar period of a registration's energy limit begins.
+    Period {
+        /// `namespace/name` of the registration.
+        registration: Name,
+        /// When it begins.
+        start: Timestamp,
+    },
+    /// A snapshot begins: what follows until [`Entry::SnapshotEnd`] says all that came before.
+    SnapshotBegin,
+    /// A total, in a snapshot.
+    Total(Total),
+    /// What a registration has used, in a snapshot.
+    Used {
+        /// `namespace/name` of the registration.
+        registration: Name,
+        /// Since when.
+        start: Timestamp,
+        /// How much, in millijoules, upper bound.
+        #[serde(with = "crate::amount::decimal")]
+        millijoules: u64,
+        /// The highest mean power of one replica, in watts.
+        peak_watts: u64,
+    },
+    /// A snapshot is complete.
+    SnapshotEnd,
+}
+
+/// A total of the books, in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Total {
+    /// Time by use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub time: Vec<TimeEntry>,
+    /// Energy by use and method.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub energy: Vec<EnergyEntry>,
+    /// What there was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<PoolEntry>,
+}
+
+/// What happened on one node in one stretch of time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeEntry {
+    /// The node.
+    pub node: Name,
+    /// From when.
+    pub from: Timestamp,
+    /// Until when the time is booked; energy as far as it was read.
+    pub until: Timestamp,
+    /// Device-milliseconds by use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub time: Vec<TimeEntry>,
+    /// Millijoules by use and method.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub energy: Vec<EnergyEntry>,
+    /// What there was to book, by pool.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<PoolEntry>,
+    /// What it adds to registrations' use of energy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub used: Vec<UsedEntry>,
+    /// Devices that joined or left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceEntry>,
+    /// Leases that ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closed: Vec<Closed>,
+    /// Leases that ended and whose energy is booked to the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settled: Vec<Settled>,
+    /// What could not be measured or believed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// How the node stands, to go on from; `None` when it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<NodeState>,
+}
+
+/// Device-milliseconds of one use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeEntry {
+    /// Whose.
+    #[serde(flatten)]
+    pub key: Key,
+    /// How many.
+    pub ms: Bounded,
+}
+
+/// Millijoules of one use by one method.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnergyEntry {
+    /// Whose.
+    #[serde(flatten)]
+    pub key: Key,
+    /// How they are known.
+    pub method: Method,
+    /// How many.
+    pub mj: Bounded,
+}
+
+/// What there was to book of one pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolEntry {
+    /// The pool; `None` for devices in no pool.
+    pub pool: Option<Name>,
+    /// Devices × milliseconds.
+    #[serde(with = "crate::amount::decimal")]
+    pub capacity_ms: u64,
+    /// What the devices' energy moved, in millijoules.
+    #[serde(with = "crate::amount::decimal")]
+    pub moved_mj: u64,
+    /// GPU-milliseconds leased beyond the devices there are.
+    #[serde(with = "crate::amount::decimal")]
+    pub overcommitted_ms: u64,
+    /// Device-milliseconds over which nothing was measured, or not to be believed.
+    #[serde(with = "crate::amount::decimal")]
+    pub gap_ms: u64,
+}
+
+/// What is added to a registration's use of energy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsedEntry {
+    /// `namespace/name` of the registration.
+    pub registration: Name,
+    /// The period to which it is added, by its beginning.
+    pub start: Timestamp,
+    /// Millijoules, upper bound.
+    #[serde(with = "crate::amount::decimal")]
+    pub millijoules: u64,
+    /// The highest mean power of one replica, in watts.
+    pub peak_watts: u64,
+}
+
+/// A device that joined or left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceEntry {
+    /// The device.
+    #[serde(flatten)]
+    pub device: DeviceSeen,
+    /// When.
+    pub at: Timestamp,
+    /// Whether it joined; else it left.
+    pub joined: bool,
+}
+
+/// A lease that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Closed {
+    /// The lease, with what is booked of its energy so far.
+    pub lease: Lease,
+    /// When it ended.
+    pub ended: Moment,
+    /// What the work says of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Facts>,
+}
+
+/// A lease whose energy is booked to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The pod's UID.
+    pub uid: Name,
+    /// All of its energy, in millijoules.
+    pub energy: Bounded,
+}
+
+/// Something that could not be measured or believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// What it was.
+    #[serde(rename = "what")]
+    pub kind: GapKind,
+    /// The device, where it concerns one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Name>,
+    /// From when until when.
+    pub between: Moment,
+    /// The energy that is not believed, in millijoules, where there is such.
+    #[serde(with = "crate::amount::decimal", default)]
+    pub millijoules: u64,
+}
+
+/// Why something could not be measured or believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum GapKind {
+    /// A counter began again: what it had counted since it was last read is lost.
+    Reset,
+    /// A counter moved more than the device can draw.
+    Jump,
+    /// Time ran backwards between two readings.
+    Backwards,
+    /// A device left with energy that was never read.
+    Left,
+    /// A device was first read after it had joined.
+    First,
+    /// The end of a lease was not seen, and lies somewhere in between.
+    Unseen,
+    /// A lease was learnt of after the books had gone past its end.
+    Late,
+}

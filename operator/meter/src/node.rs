@@ -1,0 +1,402 @@
+//! One node: who held its devices when. Time is booked span by span, in each of which nothing
+//! changed, so that it adds up exactly.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+use crate::energy::most_mj;
+use crate::entry::{PoolEntry, Settled};
+use crate::meter::Terms;
+use crate::{
+    Bounded, Closed, DeviceEntry, DeviceSeen, Facts, Gap, GapKind, Key, Lease, Method, Moment,
+    Name, Timestamp, Use, split,
+};
+
+/// How a node stands: all that is needed to go on from there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeState {
+    /// Until when its time is booked.
+    pub booked_until: Timestamp,
+    /// Which boot of its machine it is, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Name>,
+    /// Its pool.
+    pub pool: Option<Name>,
+    /// How many of its devices it offers.
+    pub usable: u32,
+    /// Its devices.
+    pub devices: Vec<Device>,
+    /// Leases that hold its devices, and those whose energy is not booked to the end.
+    pub leases: Vec<Lease>,
+    /// Leases whose end is on record and whose pods wait to be let go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closed: Vec<Name>,
+    /// Who held its devices since the oldest reading that energy is still to be booked from.
+    pub spans: VecDeque<Span>,
+}
+
+/// A device as it was last read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// What it is.
+    #[serde(flatten)]
+    pub seen: DeviceSeen,
+    /// Since when it is here.
+    pub joined: Timestamp,
+    /// Whether its counter began again since it was last read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reset: bool,
+    /// The last reading up to which its energy is booked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Sample>,
+}
+
+/// A reading that says something new.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// When the exporter took it.
+    pub at: Moment,
+    /// The counter, in millijoules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter: Option<u64>,
+    /// The power, in milliwatts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<u64>,
+    /// Whether the counter began again since the reading before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reset: bool,
+    /// The pod that had the whole device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Name>,
+}
+
+/// A stretch of time in which the node's devices were held by the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// From when.
+    pub from: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+    /// The pool.
+    pub pool: Option<Name>,
+    /// How many devices there were.
+    pub devices: u32,
+    /// The leases that held them, by UID.
+    pub held: Vec<Name>,
+}
+
+/// Something that changes who holds what.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Begin(Lease),
+    End {
+        uid: Name,
+        ended: Moment,
+        facts: Option<Facts>,
+        unseen: bool,
+    },
+    Devices {
+        pool: Option<Name>,
+        usable: u32,
+        devices: Vec<DeviceSeen>,
+    },
+    /// Nothing; but what is before and what is after is told apart.
+    Cut,
+}
+
+/// What was booked since the last entry.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Booked {
+    pub(crate) from: Timestamp,
+    pub(crate) time: BTreeMap<Key, Bounded>,
+    pub(crate) energy: BTreeMap<(Key, Method), Bounded>,
+    pub(crate) pools: BTreeMap<Option<Name>, PoolEntry>,
+    /// By registration: millijoules, upper bound, and the highest watts of a replica.
+    pub(crate) used: BTreeMap<Name, (u64, u64)>,
+    pub(crate) devices: Vec<DeviceEntry>,
+    pub(crate) closed: Vec<Closed>,
+    pub(crate) settled: Vec<Settled>,
+    pub(crate) gaps: Vec<Gap>,
+    /// Whether a lease began, or a device was read for the first time: what follows is counted
+    /// from there, so that is not to be lost.
+    pub(crate) first: bool,
+}
+
+impl Booked {
+    pub(crate) fn pool(&mut self, pool: Option<&Name>) -> &mut PoolEntry {
+        self.pools
+            .entry(pool.cloned())
+            .or_insert_with(|| PoolEntry { pool: pool.cloned(), ..PoolEntry::default() })
+    }
+
+    fn time(&mut self, pool: Option<&Name>, usage: Use, ms: Bounded) {
+        if !ms.is_zero() || ms.below != 0 {
+            let key = Key { pool: pool.cloned(), usage };
+            self.time.entry(key).or_default().add(ms);
+        }
+    }
+
+    pub(crate) fn energy(&mut self, pool: Option<&Name>, usage: Use, method: Method, mj: Bounded) {
+        if !mj.is_zero() {
+            let key = Key { pool: pool.cloned(), usage };
+            self.energy.entry((key, method)).or_default().add(mj);
+        }
+    }
+}
+
+/// A node, and what is not booked of it yet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Node {
+    pub(crate) state: NodeState,
+    pub(crate) events: BTreeMap<(Timestamp, u64), Event>,
+    sequence: u64,
+    /// Readings of each device that energy is not booked from yet.
+    pub(crate) samples: FxHashMap<Name, VecDeque<Sample>>,
+    /// When each device was last read, whatever it said.
+    pub(crate) read_at: FxHashMap<Name, Timestamp>,
+    pub(crate) booked: Booked,
+    /// What follows is told apart from what was.
+    cut: bool,
+}
+
+impl Node {
+    pub(crate) fn new(at: Timestamp) -> Self {
+        let state = NodeState { booked_until: at, ..NodeState::default() };
+        Self::from_state(state)
+    }
+
+    pub(crate) fn from_state(state: NodeState) -> Self {
+        let booked = Booked { from: state.booked_until, ..Booked::default() };
+        Self { state, booked, ..Self::default() }
+    }
+
+    /// Takes in an event at its time, or now where the books have passed it.
+    pub(crate) fn at(&mut self, at: Timestamp, event: Event) {
+        self.sequence += 1;
+        self.events.insert((at.max(self.state.booked_until), self.sequence), event);
+    }
+
+    /// Whether a lease is known and has not ended, nor is about to.
+    pub(crate) fn lease(&self, uid: &str) -> Option<&Lease> {
+        self.state.leases.iter().find(|lease| *lease.uid == *uid && lease.until.is_none())
+    }
+
+    pub(crate) fn is_waiting(&self, uid: &str) -> bool {
+        self.events.values().any(|event| match event {
+            Event::Begin(lease) => *lease.uid == *uid,
+            _ => false,
+        })
+    }
+
+    pub(crate) fn is_ending(&self, uid: &str) -> bool {
+        self.events
+            .values()
+            .any(|event| matches!(event, Event::End { uid: ending, .. } if **ending == *uid))
+    }
+
+    /// Books time until `to`.
+    pub(crate) fn book(&mut self, to: Timestamp, terms: &Terms<'_>) {
+        while let Some(entry) = self.events.first_entry() {
+            let at = entry.key().0;
+            if at > to {
+                break;
+            }
+            let event = entry.remove();
+            self.step(at);
+            self.take(at, event, terms);
+        }
+        self.step(to);
+        self.settle(terms);
+    }
+
+    /// Books the span until `to`, in which nothing changes.
+    fn step(&mut self, to: Timestamp) {
+        let from = self.state.booked_until;
+        let ms = to.since(from);
+        if ms == 0 {
+            return;
+        }
+        self.state.booked_until = to;
+        let pool = self.state.pool.clone();
+        let devices = self.state.devices.len() as u64;
+        let holding: Vec<&Lease> =
+            self.state.leases.iter().filter(|lease| lease.holds_at(from)).collect();
+        let held: u64 = holding.iter().map(|lease| u64::from(lease.gpus)).sum();
+        let measured = self.state.devices.iter().any(|device| device.last.is_some())
+            || !self.samples.is_empty();
+        let booked = &mut self.booked;
+        let capacity = devices * ms;
+        booked.pool(pool.as_ref()).capacity_ms += capacity;
+        booked.pool(pool.as_ref()).overcommitted_ms += held.saturating_sub(devices) * ms;
+        if held <= devices {
+            for lease in &holding {
+                let usage = Use::Lease(lease.account.clone());
+                booked.time(pool.as_ref(), usage, Bounded::exactly(u64::from(lease.gpus) * ms));
+            }
+            let free = devices - held;
+            let unavailable = devices.saturating_sub(self.state.usable.into()).min(free);
+            booked.time(pool.as_ref(), Use::Unavailable, Bounded::exactly(unavailable * ms));
+            booked.time(pool.as_ref(), Use::Idle, Bounded::exactly((free - unavailable) * ms));
+        } else {
+            let weights: Vec<u64> = holding.iter().map(|lease| lease.gpus.into()).collect();
+            for (lease, ms) in holding.iter().zip(split(capacity, &weights)) {
+                booked.time(pool.as_ref(), Use::Lease(lease.account.clone()), Bounded::exactly(ms));
+            }
+        }
+        if !measured {
+            for lease in &holding {
+                // Watts × milliseconds are millijoules.
+                let declared = lease.watts * ms;
+                let mj = Bounded { value: declared, below: declared, above: 0 };
+                let usage = Use::Lease(lease.account.clone());
+                booked.energy(pool.as_ref(), usage, Method::Declared, mj);
+            }
+        }
+        let uids: Vec<Name> = holding.iter().map(|lease| lease.uid.clone()).collect();
+        let devices = devices as u32;
+        let cut = std::mem::take(&mut self.cut);
+        match self.state.spans.back_mut() {
+            Some(last)
+                if !cut && last.pool == pool && last.devices == devices && last.held == uids =>
+            {
+                last.until = to;
+            }
+            _ => self.state.spans.push_back(Span { from, until: to, pool, devices, held: uids }),
+        }
+    }
+
+    fn take(&mut self, at: Timestamp, event: Event, terms: &Terms<'_>) {
+        match event {
+            Event::Begin(lease) => self.begin(at, lease),
+            Event::End { uid, ended, facts, unseen } => self.end(at, &uid, ended, facts, unseen),
+            Event::Devices { pool, usable, devices } => {
+                self.leave(at, &devices, terms);
+                self.have(at, pool, usable, devices);
+            }
+            Event::Cut => self.cut = true,
+        }
+    }
+
+    fn begin(&mut self, at: Timestamp, mut lease: Lease) {
+        if self.state.leases.iter().any(|known| known.uid == lease.uid) {
+            return;
+        }
+        lease.from = at;
+        let gpus = u64::from(lease.gpus);
+        // It may have begun later than it says, and earlier than the books could take it in.
+        let later = lease.bound.latest.since(at) * gpus;
+        let earlier = at.since(lease.bound.earliest) * gpus;
+        self.uncertain(&lease, later, earlier);
+        self.booked.first = true;
+        self.state.leases.push(lease);
+    }
+
+    fn end(&mut self, at: Timestamp, uid: &str, ended: Moment, facts: Option<Facts>, unseen: bool) {
+        let Some(place) =
+            self.state.leases.iter().position(|lease| *lease.uid == *uid && lease.until.is_none())
+        else {
+            return;
+        };
+        let lease = &mut self.state.leases[place];
+        lease.until = Some(at.max(lease.from));
+        lease.ended = Some(ended);
+        let lease = lease.clone();
+        let gpus = u64::from(lease.gpus);
+        // It may have held its GPUs for longer, or for less long than the books already say.
+        let longer = ended.latest.since(at) * gpus;
+        let shorter = at.since(ended.earliest) * gpus;
+        self.uncertain(&lease, shorter, longer);
+        if unseen {
+            self.booked.gaps.push(Gap {
+                kind: GapKind::Unseen,
+                device: None,
+                between: ended,
+                millijoules: 0,
+            });
+        }
+        self.close(lease, ended, facts);
+    }
+
+    fn close(&mut self, lease: Lease, ended: Moment, facts: Option<Facts>) {
+        if lease.owed {
+            self.state.closed.push(lease.uid.clone());
+        }
+        self.booked.closed.push(Closed { lease, ended, facts });
+    }
+
+    /// Closes a lease that the books have gone past: it is on record, and what was booked as idle
+    /// in its place is bounded.
+    pub(crate) fn close_late(
+        &mut self,
+        mut lease: Lease,
+        ended: Moment,
+        facts: Option<Facts>,
+        terms: &Terms<'_>,
+    ) {
+        let between = Moment::between(lease.bound.earliest, ended.latest);
+        let gap = Gap { kind: GapKind::Late, device: None, between, millijoules: 0 };
+        self.booked.gaps.push(gap);
+        let gpus = u64::from(lease.gpus);
+        self.uncertain(&lease, 0, between.width() * gpus);
+        let above = most_mj(terms.config.limit_mw, between.width()) * gpus;
+        let usage = Use::Lease(lease.account.clone());
+        let pool = self.state.pool.clone();
+        self.booked.energy(
+            pool.as_ref(),
+            usage,
+            Method::Shared,
+            Bounded { value: 0, below: 0, above },
+        );
+        if let Some(registration) = &lease.account.registration {
+            self.booked.used.entry(registration.clone()).or_default().0 += above;
+        }
+        (lease.until, lease.ended) = (Some(lease.from), Some(ended));
+        self.close(lease, ended, facts);
+    }
+
+    /// Says how far the time of a lease may be from what is booked, and with it that of what it
+    /// took the time from.
+    fn uncertain(&mut self, lease: &Lease, below: u64, above: u64) {
+        let pool = self.state.pool.clone();
+        let usage = Use::Lease(lease.account.clone());
+        self.booked.time(pool.as_ref(), usage, Bounded { value: 0, below, above });
+        self.booked.time(
+            pool.as_ref(),
+            Use::Idle,
+            Bounded { value: 0, below: above, above: below },
+        );
+    }
+
+    fn have(&mut self, at: Timestamp, pool: Option<Name>, usable: u32, devices: Vec<DeviceSeen>) {
+        self.state.pool = pool;
+        self.state.usable = usable;
+        for seen in devices {
+            let known = self.state.devices.iter_mut().find(|device| device.seen.id == seen.id);
+            if let Some(known) = known {
+                known.seen = seen;
+                continue;
+            }
+            self.booked.devices.push(DeviceEntry { device: seen.clone(), at, joined: true });
+            self.state.devices.push(Device { seen, joined: at, reset: false, last: None });
+        }
+        self.state.devices.sort_by(|one, other| one.seen.id.cmp(&other.seen.id));
+        let devices = &self.state.devices;
+        self.samples.retain(|id, _| devices.iter().any(|device| device.seen.id == *id));
+    }
+
+    /// Devices that are not among those that are there now are gone.
+    fn leave(&mut self, at: Timestamp, there: &[DeviceSeen], terms: &Terms<'_>) {
+        let gone = |device: &Device| there.iter().all(|seen| seen.id != device.seen.id);
+        while let Some(place) = self.state.devices.iter().position(gone) {
+            self.settle_rest(place, at, terms);
+            let device = self.state.devices.remove(place).seen;
+            self.samples.remove(&device.id);
+            self.read_at.remove(&device.id);
+            self.booked.devices.push(DeviceEntry { device, at, joined: false });
+        }
+    }
+}

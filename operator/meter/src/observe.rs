@@ -1,0 +1,54 @@
+//! What is observed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Account, Moment, Name};
+
+/// A pod that holds GPUs of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseSeen {
+    /// The pod's UID.
+    pub uid: Name,
+    /// `namespace/name` of the pod.
+    pub pod: Name,
+    /// The node.
+    pub node: Name,
+    /// How many GPUs.
+    pub gpus: u32,
+    /// For whom.
+    pub account: Account,
+    /// Watts declared for it.
+    pub watts: u64,
+    /// When it was bound.
+    pub bound: Moment,
+    /// When it began to run, if it did.
+    pub started: Option<Moment>,
+    /// Whether it waits to be let go, so that its end is not to be missed.
+    pub owed: bool,
+}
+
+/// A device of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceSeen {
+    /// Its UUID or serial number; of devices that nothing tells apart, the node and a number.
+    pub id: Name,
+    /// What it is, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Name>,
+    /// The most power it draws, in milliwatts, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_mw: Option<u64>,
+}
+
+/// What an exporter says of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// The device.
+    pub device: Name,
+    /// Its energy counter, in millijoules.
+    pub counter_mj: Option<u64>,
+    /// Its power, in milliwatts.
+    pub power_mw: Option<u64>,
+    /// `namespace/name` of the pod that has the whole of it, if the exporter knows.
+    pub holder: Option<Name>,
+}

@@ -1,0 +1,530 @@
+//! The books close over random histories, and the truth lies within their bounds.
+//!
+//! A small site is simulated to the millisecond: devices draw power by who has them, counters
+//! integrate it, exporters refresh now and then, pods are bound and end and are told in whole
+//! seconds and late, the auditor is killed and goes on from what was durable.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+
+use daylight_meter::{
+    Account, Books, Config, DeviceSeen, Entry, LeaseSeen, Meter, Moment, Name, Reading, Timestamp,
+    Use,
+};
+use proptest::prelude::*;
+use rustc_hash::FxHashSet;
+
+/// One thing that happens, after so many milliseconds.
+#[derive(Clone, Debug)]
+enum Happens {
+    Bind {
+        node: usize,
+        gpus: u32,
+        tenant: usize,
+        watts: u64,
+    },
+    End {
+        which: usize,
+    },
+    /// The pod is gone from the API server before its end was told.
+    Vanish {
+        which: usize,
+    },
+    Scrape,
+    /// Nobody hears of this one.
+    Miss,
+    Flush,
+    Snapshot,
+    /// Killed; it begins again so much later.
+    Restart {
+        down: u64,
+    },
+    /// A counter begins again at 0, as after a reboot.
+    Reboot {
+        node: usize,
+    },
+    /// The device in this place is another one from now on.
+    Replace {
+        node: usize,
+    },
+}
+
+fn happens() -> impl Strategy<Value = (u64, Happens)> {
+    let kind = prop_oneof![
+        6 => (0..2_usize, 1..4_u32, 0..3_usize, 100..700_u64).prop_map(|(node, gpus, tenant, watts)| {
+            Happens::Bind { node, gpus, tenant, watts }
+        }),
+        5 => (0..8_usize).prop_map(|which| Happens::End { which }),
+        1 => (0..8_usize).prop_map(|which| Happens::Vanish { which }),
+        8 => Just(Happens::Scrape),
+        1 => Just(Happens::Miss),
+        1 => Just(Happens::Flush),
+        1 => Just(Happens::Snapshot),
+        1 => (0..100_000_u64).prop_map(|down| Happens::Restart { down }),
+        1 => (0..2_usize).prop_map(|node| Happens::Reboot { node }),
+        1 => (0..2_usize).prop_map(|node| Happens::Replace { node }),
+    ];
+    (1..15_000_u64, kind)
+}
+
+const DEVICES: usize = 4;
+const IDLE: u64 = 60;
+const BEGIN: i64 = 1_700_000_000_000;
+const LAG: u64 = 1_500;
+
+#[derive(Clone, Debug)]
+struct Device {
+    id: Name,
+    /// Microjoules since the counter began.
+    counter_uj: u64,
+    /// What an exporter has of it.
+    shown: u64,
+    shown_holder: Option<usize>,
+    holder: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct Pod {
+    uid: Name,
+    node: usize,
+    gpus: u32,
+    tenant: usize,
+    watts: u64,
+    bound: u64,
+    ended: Option<u64>,
+    /// Whether the API server still has it.
+    is_there: bool,
+    /// Whether it came and went without a trace: no entry names it, and it is there no more.
+    lost: bool,
+    /// True energy, in microjoules, and time, in milliseconds × GPUs.
+    drawn_uj: u64,
+    held_ms: u64,
+}
+
+struct World {
+    now: u64,
+    labels: bool,
+    refresh: u64,
+    nodes: Vec<Vec<Device>>,
+    boots: [u32; 2],
+    pods: Vec<Pod>,
+    meter: Meter,
+    durable: Vec<Entry>,
+    snapshot_at: usize,
+    /// Nothing that counters count was lost.
+    faultless: bool,
+    /// First and latest value that was read of each device, in millijoules.
+    read: BTreeMap<Name, (u64, u64)>,
+    made: u32,
+}
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp(BEGIN).plus(ms)
+}
+
+fn in_second(ms: u64, seen: u64) -> Moment {
+    let whole = Timestamp(at(ms).0 / 1000 * 1000);
+    Moment::in_second(whole, at(seen))
+}
+
+fn tenant(number: usize) -> Account {
+    Account {
+        class: Some("pow-mining".into()),
+        registration: Some(format!("team-{number}/reg").into()),
+        namespace: format!("team-{number}").into(),
+    }
+}
+
+impl World {
+    fn new(labels: bool, refresh: u64) -> Self {
+        let device = |node: usize, number: usize| Device {
+            id: format!("GPU-{node}-{number}").into(),
+            counter_uj: 5_000_000_000 * (number as u64 + 1),
+            shown: 0,
+            shown_holder: None,
+            holder: None,
+        };
+        let nodes = (0..2).map(|node| (0..DEVICES).map(|one| device(node, one)).collect());
+        let mut world = Self {
+            now: 0,
+            labels,
+            refresh,
+            nodes: nodes.collect(),
+            boots: [0; 2],
+            pods: Vec::new(),
+            meter: Meter::new(config(refresh)),
+            durable: Vec::new(),
+            snapshot_at: 0,
+            faultless: true,
+            read: BTreeMap::new(),
+            made: 0,
+        };
+        world.refresh_exporters();
+        world.tell_devices();
+        world.scrape();
+        world
+    }
+
+    fn name(node: usize) -> Name {
+        format!("n{node}").into()
+    }
+
+    /// Lets time pass, millisecond by exporter refresh.
+    fn pass(&mut self, ms: u64) {
+        let until = self.now + ms;
+        while self.now < until {
+            let next = (self.now / self.refresh + 1) * self.refresh;
+            let step = next.min(until) - self.now;
+            for device in self.nodes.iter_mut().flatten() {
+                let watts = device.holder.map_or(IDLE, |pod| self.pods[pod].watts);
+                // Watts × milliseconds are millijoules.
+                let uj = watts * step * 1000;
+                device.counter_uj += uj;
+                if let Some(pod) = device.holder {
+                    self.pods[pod].drawn_uj += uj;
+                    self.pods[pod].held_ms += step;
+                }
+            }
+            self.now += step;
+            if self.now == next {
+                self.refresh_exporters();
+            }
+        }
+    }
+
+    fn refresh_exporters(&mut self) {
+        for device in self.nodes.iter_mut().flatten() {
+            device.shown = device.counter_uj / 1000;
+            device.shown_holder = device.holder;
+        }
+    }
+
+    fn tell_devices(&mut self) {
+        for (node, devices) in self.nodes.iter().enumerate() {
+            let devices: Vec<_> = devices
+                .iter()
+                .map(|device| DeviceSeen {
+                    id: device.id.clone(),
+                    model: None,
+                    limit_mw: Some(750_000),
+                })
+                .collect();
+            let boot: Name = format!("boot-{}", self.boots[node]).into();
+            self.meter.boot(&Self::name(node), &boot, at(self.now));
+            let pool: Name = "hall".into();
+            self.meter.devices(
+                &Self::name(node),
+                Some(&pool),
+                DEVICES as u32,
+                &devices,
+                at(self.now),
+            );
+        }
+    }
+
+    fn seen(&self, pod: &Pod) -> LeaseSeen {
+        LeaseSeen {
+            uid: pod.uid.clone(),
+            pod: format!("ns/{}", pod.uid).into(),
+            node: Self::name(pod.node),
+            gpus: pod.gpus,
+            account: tenant(pod.tenant),
+            watts: pod.watts,
+            bound: in_second(pod.bound, self.now),
+            started: None,
+            owed: pod.is_there,
+        }
+    }
+
+    fn bind(&mut self, node: usize, gpus: u32, tenant: usize, watts: u64) {
+        let free: Vec<usize> =
+            (0..DEVICES).filter(|one| self.nodes[node][*one].holder.is_none()).collect();
+        if free.len() < gpus as usize {
+            return;
+        }
+        self.made += 1;
+        let pod = Pod {
+            uid: format!("pod-{}", self.made).into(),
+            node,
+            gpus,
+            tenant,
+            watts,
+            bound: self.now,
+            ended: None,
+            is_there: true,
+            lost: false,
+            drawn_uj: 0,
+            held_ms: 0,
+        };
+        let number = self.pods.len();
+        for one in &free[..gpus as usize] {
+            self.nodes[node][*one].holder = Some(number);
+        }
+        self.pods.push(pod);
+        // The watch tells it a moment later, and repeats itself.
+        self.pass(300);
+        for _ in 0..2 {
+            let seen = self.seen(&self.pods[number]);
+            self.meter.lease(seen, at(self.now));
+        }
+    }
+
+    fn release(&mut self, which: usize) -> Option<usize> {
+        let running: Vec<usize> =
+            (0..self.pods.len()).filter(|pod| self.pods[*pod].ended.is_none()).collect();
+        let number = *running.get(which % running.len().max(1))?;
+        self.pods[number].ended = Some(self.now);
+        for device in self.nodes.iter_mut().flatten() {
+            if device.holder == Some(number) {
+                device.holder = None;
+            }
+        }
+        Some(number)
+    }
+
+    fn tell_end(&mut self, number: usize) {
+        let seen = self.seen(&self.pods[number]);
+        let ended = in_second(self.pods[number].ended.unwrap(), self.now);
+        self.meter.ended(seen, ended, None, at(self.now));
+    }
+
+    fn scrape(&mut self) {
+        let asked = at(self.now);
+        for node in 0..self.nodes.len() {
+            let readings: Vec<Reading> = self.nodes[node]
+                .iter()
+                .map(|device| Reading {
+                    device: device.id.clone(),
+                    counter_mj: Some(device.shown),
+                    power_mw: None,
+                    holder: device
+                        .shown_holder
+                        .filter(|_| self.labels)
+                        .map(|pod| format!("ns/{}", self.pods[pod].uid).into()),
+                })
+                .collect();
+            for reading in &readings {
+                let value = reading.counter_mj.unwrap();
+                let read = self.read.entry(reading.device.clone()).or_insert((value, value));
+                read.1 = value;
+            }
+            self.meter.readings(&Self::name(node), Moment::exactly(asked), &readings);
+        }
+    }
+
+    fn commit(&mut self) {
+        self.durable.extend(self.meter.take_entries());
+    }
+
+    fn restart(&mut self, down: u64) {
+        self.pass(down);
+        let entries = self.durable[self.snapshot_at..].iter().map(|entry| {
+            // As the journal gives it back.
+            serde_json::from_str(&serde_json::to_string(entry).unwrap()).unwrap()
+        });
+        self.meter = Meter::restore(config(self.refresh), entries).unwrap();
+        // Of a device whose first reading was not durable, the next one is the first.
+        let mut durable: FxHashSet<Name> = FxHashSet::default();
+        for entry in &self.durable {
+            if let Entry::Node(entry) = entry {
+                let devices = entry.state.iter().flat_map(|state| &state.devices);
+                let read = devices.filter(|device| device.last.is_some());
+                durable.extend(read.map(|device| device.seen.id.clone()));
+            }
+        }
+        self.read.retain(|device, _| durable.contains(device));
+        let mut known: FxHashSet<Name> = FxHashSet::default();
+        for entry in &self.durable {
+            if let Entry::Node(entry) = entry {
+                known.extend(
+                    entry
+                        .state
+                        .iter()
+                        .flat_map(|state| &state.leases)
+                        .map(|lease| lease.uid.clone()),
+                );
+                known.extend(entry.closed.iter().map(|closed| closed.lease.uid.clone()));
+            }
+        }
+        for pod in &mut self.pods {
+            pod.lost |= !pod.is_there && !known.contains(&pod.uid);
+        }
+        self.tell_devices();
+        let present: FxHashSet<Name> =
+            self.pods.iter().filter(|pod| pod.is_there).map(|pod| pod.uid.clone()).collect();
+        for number in 0..self.pods.len() {
+            if !self.pods[number].is_there {
+                continue;
+            }
+            if self.pods[number].ended.is_some() {
+                self.tell_end(number);
+            } else {
+                let seen = self.seen(&self.pods[number]);
+                self.meter.lease(seen, at(self.now));
+            }
+        }
+        self.meter.vanished(&present, at(self.now));
+    }
+
+    fn advance(&mut self) {
+        self.meter.advance(at(self.now).minus(LAG));
+    }
+
+    fn happen(&mut self, what: &Happens) {
+        match what {
+            Happens::Bind { node, gpus, tenant, watts } => {
+                self.bind(*node, *gpus, *tenant, *watts);
+            }
+            Happens::End { which } => {
+                if let Some(number) = self.release(*which) {
+                    self.pass(400);
+                    self.tell_end(number);
+                    self.tell_end(number);
+                }
+            }
+            Happens::Vanish { which } => {
+                if let Some(number) = self.release(*which) {
+                    self.pods[number].is_there = false;
+                    self.pass(200);
+                    let uid = self.pods[number].uid.clone();
+                    self.meter.vanish(&uid, at(self.now));
+                }
+            }
+            Happens::Scrape => self.scrape(),
+            Happens::Miss => {}
+            Happens::Flush => {
+                self.meter.flush();
+                self.commit();
+            }
+            Happens::Snapshot => {
+                let entries = self.meter.snapshot();
+                let begin =
+                    entries.iter().position(|entry| matches!(entry, Entry::SnapshotBegin)).unwrap();
+                self.snapshot_at = self.durable.len() + begin;
+                self.durable.extend(entries);
+            }
+            Happens::Restart { down } => self.restart(*down),
+            Happens::Reboot { node } => {
+                self.faultless = false;
+                for device in &mut self.nodes[*node] {
+                    device.counter_uj = 0;
+                    device.shown = 0;
+                }
+                self.boots[*node] += 1;
+                self.tell_devices();
+            }
+            Happens::Replace { node } => {
+                self.faultless = false;
+                self.made += 1;
+                let made = self.made;
+                let device = &mut self.nodes[*node][0];
+                device.id = format!("GPU-new-{made}").into();
+                device.counter_uj = 77_000_000;
+                device.shown = 77_000;
+                self.tell_devices();
+            }
+        }
+    }
+
+    /// Nothing happens for so long that everything is booked.
+    fn settle(&mut self) {
+        let running: Vec<usize> =
+            (0..self.pods.len()).filter(|pod| self.pods[*pod].ended.is_none()).collect();
+        for _ in running {
+            if let Some(number) = self.release(0) {
+                self.pass(100);
+                self.tell_end(number);
+            }
+        }
+        for _ in 0..4 {
+            self.pass(self.refresh + 3_000);
+            self.scrape();
+            self.advance();
+        }
+        self.pass(self.refresh + 3_000);
+        self.advance();
+        self.meter.flush();
+        self.commit();
+    }
+}
+
+fn config(refresh: u64) -> Config {
+    Config { refresh_ms: refresh, book_every_ms: 20_000, ..Config::default() }
+}
+
+fn of_tenant(books: &Books, number: usize) -> (u64, u64, u64, u64) {
+    let account = tenant(number);
+    let mut time = (0, 0);
+    for (key, ms) in &books.time {
+        if key.usage == Use::Lease(account.clone()) {
+            time.0 += ms.lower();
+            time.1 += ms.upper();
+        }
+    }
+    let energy = books.energy_where(|key, _| key.usage == Use::Lease(account.clone()));
+    (time.0, time.1, energy.lower(), energy.upper())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_books_close_and_the_truth_is_within_their_bounds(
+        labels in any::<bool>(),
+        refresh in prop_oneof![Just(1_000_u64), Just(10_000), Just(30_000)],
+        history in prop::collection::vec(happens(), 1..60),
+    ) {
+        let mut world = World::new(labels, refresh);
+        for (after, what) in &history {
+            world.pass(*after);
+            world.happen(what);
+            world.advance();
+            world.commit();
+            if let Err(imbalance) = world.meter.check() {
+                prop_assert!(false, "after {what:?}: {imbalance}");
+            }
+        }
+        world.settle();
+        let books = world.meter.books();
+        prop_assert_eq!(books.check(), Ok(()));
+
+        // Every lease is closed once.
+        let mut closed: BTreeMap<Name, u32> = BTreeMap::new();
+        for entry in &world.durable {
+            if let Entry::Node(entry) = entry {
+                for one in &entry.closed {
+                    *closed.entry(one.lease.uid.clone()).or_default() += 1;
+                }
+            }
+        }
+        for pod in world.pods.iter().filter(|pod| !pod.lost) {
+            prop_assert_eq!(closed.get(&pod.uid), Some(&1), "{:?}", pod);
+        }
+
+        // The truth is within the bounds.
+        for number in 0..3 {
+            let of = world.pods.iter().filter(|pod| pod.tenant == number && !pod.lost);
+            let (ms, uj) = of.fold((0, 0), |sum, pod| (sum.0 + pod.held_ms, sum.1 + pod.drawn_uj));
+            let (least_ms, most_ms, least_mj, most_mj) = of_tenant(&books, number);
+            prop_assert!((least_ms..=most_ms).contains(&ms), "time {ms} of {least_ms}..{most_ms}");
+            let mj = uj / 1000;
+            prop_assert!(mj <= most_mj + 1, "tenant {number} drew {mj}, at most {most_mj}");
+            if world.faultless {
+                prop_assert!(least_mj <= mj + 1, "tenant {number} drew {mj}, at least {least_mj}");
+            }
+        }
+
+        // What the counters moved is booked, no more and no less.
+        if world.faultless {
+            let moved: u64 = world.read.values().map(|(first, last)| last - first).sum();
+            let booked: u64 = books.moved_mj.values().sum();
+            prop_assert_eq!(booked, moved);
+        }
+
+        // One that goes on from the journal knows the same.
+        let restored =
+            Meter::restore(config(refresh), world.durable[world.snapshot_at..].iter().cloned());
+        prop_assert_eq!(restored.unwrap().books(), books);
+    }
+}
