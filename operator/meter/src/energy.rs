@@ -28,6 +28,15 @@ struct Drawn {
     method: Method,
     /// Whether the truth may be anything from `mj` to what the device can draw.
     open: bool,
+    /// Whether the clock was set back meanwhile, and does not tell how long it was.
+    untimed: bool,
+}
+
+impl Drawn {
+    /// Something between nothing and what the device can draw.
+    fn anything(from: Moment, until: Moment) -> Self {
+        Self { from, until, mj: 0, method: Method::Counter, open: true, untimed: false }
+    }
 }
 
 impl Node {
@@ -56,9 +65,7 @@ impl Node {
         let Some(last) = device.last.clone() else {
             // Who held it before it was first read drew what nobody will know.
             if sample.at.middle() > joined {
-                let from = Moment::exactly(joined);
-                let drawn =
-                    Drawn { from, until: sample.at, mj: 0, method: Method::Counter, open: true };
+                let drawn = Drawn::anything(Moment::exactly(joined), sample.at);
                 self.gap(&id, GapKind::First, &drawn, 0);
                 self.book_drawn(&drawn, &sample, &sample, limit, terms);
             }
@@ -70,12 +77,12 @@ impl Node {
         let ms = sample.at.middle().since(last.at.middle());
         let longest = sample.at.latest.since(last.at.earliest);
         let most = most_mj(limit, longest);
-        let mut drawn =
-            Drawn { from: last.at, until: sample.at, mj: 0, method: Method::Counter, open: false };
+        let untimed = sample.untimed || last.untimed;
+        let mut drawn = Drawn { open: false, untimed, ..Drawn::anything(last.at, sample.at) };
+        if sample.untimed && !last.untimed {
+            self.gap(&id, GapKind::Backwards, &drawn, 0);
+        }
         match (last.counter, sample.counter) {
-            _ if sample.at.middle() < last.at.middle() => {
-                self.gap(&id, GapKind::Backwards, &drawn, 0);
-            }
             (Some(before), Some(after)) if sample.reset || after < before => {
                 drawn.open = true;
                 // What it counted since it began again is real, unless that cannot be.
@@ -85,7 +92,9 @@ impl Node {
                 self.gap(&id, GapKind::Reset, &drawn, after);
                 self.book_drawn(&drawn, &last, &sample, limit, terms);
             }
-            (Some(before), Some(after)) if after - before > most + most / 10 + SECOND => {
+            (Some(before), Some(after))
+                if !untimed && after - before > most + most / 10 + SECOND =>
+            {
                 drawn.open = true;
                 self.gap(&id, GapKind::Jump, &drawn, after - before);
                 self.book_drawn(&drawn, &last, &sample, limit, terms);
@@ -120,11 +129,12 @@ impl Node {
             counter: None,
             power: None,
             reset: false,
+            untimed: false,
             holder: None,
         };
         let last = self.state.devices[at].last.clone().unwrap_or(nothing);
         let until = Moment::exactly(left.max(last.at.earliest));
-        let drawn = Drawn { from: last.at, until, mj: 0, method: Method::Counter, open: true };
+        let drawn = Drawn { untimed: last.untimed, ..Drawn::anything(last.at, until) };
         self.gap(&id, GapKind::Left, &drawn, 0);
         self.book_drawn(&drawn, &last, &last, limit, terms);
     }
@@ -161,10 +171,11 @@ impl Node {
         let wide_from = drawn.from.earliest.minus(SECOND);
         let wide_until = drawn.until.latest.plus(SECOND);
         let could = self.could_have(wide_from, wide_until, labels);
-        let most: BTreeMap<Holder, u64> =
-            could.iter().map(|(holder, ms)| (holder.clone(), most_mj(limit_mw, *ms))).collect();
         let all = most_mj(limit_mw, drawn.until.latest.since(drawn.from.earliest));
         let ceiling = if drawn.open { all.max(drawn.mj) } else { drawn.mj };
+        let most = |ms: u64| if drawn.untimed { ceiling } else { most_mj(limit_mw, ms) };
+        let most: BTreeMap<Holder, u64> =
+            could.iter().map(|(holder, ms)| (holder.clone(), most(*ms))).collect();
         let floor = if drawn.method == Method::Power { 0 } else { drawn.mj };
 
         let weights: Vec<u64> = within.iter().map(|(_, ms)| *ms).collect();
@@ -238,7 +249,8 @@ impl Node {
         }
         // Those that came or went meanwhile may have been there a little longer than is booked.
         for lease in &self.state.leases {
-            let came = lease.bound.latest >= from && lease.bound.earliest <= until;
+            let came = lease.bound.latest.max(lease.from) >= from
+                && lease.bound.earliest.min(lease.from) <= until;
             let end = lease.held_until().unwrap_or(until);
             let went = end >= from && lease.until.is_some_and(|until_then| until_then <= until);
             if came || went {
@@ -255,7 +267,7 @@ impl Node {
         let method = if part.shared { Method::Shared } else { drawn.method };
         let Some(uid) = &part.holder else {
             let floor = most_mj(terms.config.idle_mw, part.ms);
-            let idle = mj.value.min(floor);
+            let idle = if drawn.untimed { mj.value } else { mj.value.min(floor) };
             let above = mj.value - idle;
             let idle = Bounded { value: idle, below: mj.below.min(idle), above: mj.above };
             self.booked.energy(part.pool.as_ref(), Use::Idle, method, idle);
@@ -276,7 +288,8 @@ impl Node {
             used.0 += mj.upper();
             // Over a short time a reading's moment is too uncertain to make a power of it.
             let ms = drawn.until.middle().since(drawn.from.middle());
-            if !part.shared && !drawn.open && part.ms == ms && ms >= SECOND {
+            let is_timed = !drawn.open && !drawn.untimed;
+            if is_timed && !part.shared && part.ms == ms && ms >= SECOND {
                 used.1 = used.1.max((mj.value / ms + 1) * gpus);
             }
         }

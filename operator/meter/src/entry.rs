@@ -208,7 +208,8 @@ pub enum GapKind {
     Reset,
     /// A counter moved more than the device can draw.
     Jump,
-    /// Time ran backwards between two readings.
+    /// The clock was set back between two readings: what the counter moved is booked, but who drew
+    /// how much of it is not known.
     Backwards,
     /// A device left with energy that was never read.
     Left,

@@ -603,18 +603,29 @@ impl Node {
             // A counter that is blank for once says nothing; the next one bridges it.
             (None, _) => !counted && reading.power_mw.is_some(),
         };
-        let read_at = self.read_at.insert(id.clone(), asked.earliest);
+        let latest = known.map(|known| known.at.latest).max(self.read_at.get(&id).copied());
+        let untimed = latest.is_some_and(|latest| asked.latest < latest);
+        // It was refreshed after the answer in which it still had its old value.
+        let after = known.map(|known| known.at.earliest).max(self.read_at.get(&id).copied());
+        let read_at = self.read_at.entry(id.clone()).or_insert(asked.earliest);
+        *read_at = asked.earliest.max(*read_at);
         if !news {
             return;
         }
-        // It was refreshed after the answer in which it still had its old value.
-        let earliest = asked.earliest.minus(refresh_ms);
-        let earliest = read_at.map_or(earliest, |read_at| earliest.max(read_at));
+        let at = match latest {
+            Some(latest) if untimed => Moment::exactly(latest),
+            _ => {
+                let earliest = after.max(Some(asked.earliest.minus(refresh_ms)));
+                let earliest = earliest.unwrap_or(asked.earliest).min(asked.latest);
+                Moment { earliest, latest: asked.latest }
+            }
+        };
         self.samples.entry(id).or_default().push_back(Sample {
-            at: Moment { earliest: earliest.min(asked.latest), latest: asked.latest },
+            at,
             counter: reading.counter_mj,
             power: if reading.counter_mj.is_some() { None } else { reading.power_mw },
             reset,
+            untimed,
             holder: reading.holder.clone(),
         });
     }

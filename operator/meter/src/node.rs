@@ -69,6 +69,10 @@ pub struct Sample {
     /// Whether the counter began again since the reading before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reset: bool,
+    /// Whether the clock had been set back: all that is known of its time is that it was after
+    /// the reading before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untimed: bool,
     /// The pod that had the whole device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<Name>,
@@ -156,7 +160,7 @@ pub(crate) struct Node {
     sequence: u64,
     /// Readings of each device that energy is not booked from yet.
     pub(crate) samples: FxHashMap<Name, VecDeque<Sample>>,
-    /// When each device was last read, whatever it said.
+    /// The latest time at which each device was read, whatever it said.
     pub(crate) read_at: FxHashMap<Name, Timestamp>,
     pub(crate) booked: Booked,
     /// What follows is told apart from what was.
@@ -200,6 +204,8 @@ impl Node {
 
     /// Books time until `to`.
     pub(crate) fn book(&mut self, to: Timestamp, terms: &Terms<'_>) {
+        // With a clock that was set back nothing is booked twice, and what happens is still heard.
+        let to = to.max(self.state.booked_until);
         while let Some(entry) = self.events.first_entry() {
             let at = entry.key().0;
             if at > to {
@@ -385,7 +391,10 @@ impl Node {
         }
         self.state.devices.sort_by(|one, other| one.seen.id.cmp(&other.seen.id));
         let devices = &self.state.devices;
-        self.samples.retain(|id, _| devices.iter().any(|device| device.seen.id == *id));
+        let is_here = |id: &Name| devices.iter().any(|device| device.seen.id == *id);
+        // One that was read later may be about to join.
+        let is_later = |sample: &Sample| sample.at.latest >= at;
+        self.samples.retain(|id, samples| is_here(id) || samples.back().is_some_and(is_later));
     }
 
     /// Devices that are not among those that are there now are gone.
