@@ -159,8 +159,23 @@ pub struct Registration {
     pub owner_limits: Limits,
     /// What the meter has counted in the current period.
     pub usage: Option<Usage>,
+    /// Whether admission knows it.
+    #[serde(default)]
+    pub mirrored: Mirrored,
     /// What is wrong with the object, in one sentence.
     pub problem: Option<Arc<str>>,
+}
+
+/// Whether admission knows a registration, so that pods under it are let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Mirrored {
+    /// It does.
+    #[default]
+    Holds,
+    /// Not yet.
+    Pending,
+    /// There is no room left for it.
+    Full,
 }
 
 /// What the compliance officer said of a registration.

@@ -36,6 +36,8 @@ pub enum Reason {
     NotApproved { registration: Name, approval: Approval },
     NotYetValid { registration: Name, from: Timestamp },
     Expired { registration: Name, at: Timestamp },
+    MirrorPending { registration: Name },
+    MirrorFull { registration: Name },
     ClassUnknown { class: Name },
     ClassProhibited { class: Name },
     ClassNotForMining { class: Name },
@@ -139,6 +141,8 @@ impl Reason {
             },
             Self::NotYetValid { .. } => "NotYetValid",
             Self::Expired { .. } => "Expired",
+            Self::MirrorPending { .. } => "MirrorPending",
+            Self::MirrorFull { .. } => "MirrorFull",
             Self::ClassUnknown { .. } => "ClassUnknown",
             Self::ClassProhibited { .. } => "ClassProhibited",
             Self::ClassNotForMining { .. } => "ClassNotForMining",
@@ -263,6 +267,14 @@ impl fmt::Display for Reason {
             Self::Expired { registration, at } => {
                 write!(f, "Registration {registration} is valid until {} only; renew it.", At(*at))
             }
+            Self::MirrorPending { registration } => write!(
+                f,
+                "Registration {registration} is in force, and admission does not know it yet: the ConfigMap daylight-registrations in Daylight's namespace is being brought up to date."
+            ),
+            Self::MirrorFull { registration } => write!(
+                f,
+                "Registration {registration} does not fit into the ConfigMap daylight-registrations, by which admission knows registrations; revoke or delete older ones that are not used."
+            ),
             Self::ClassUnknown { class } => write!(
                 f,
                 "There is no ActivityClass {class}; the positive list must have it first."

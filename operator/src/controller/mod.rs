@@ -15,6 +15,7 @@ pub mod executor;
 pub mod fence;
 pub mod lease;
 pub mod metrics;
+pub mod mirrors;
 pub mod report;
 pub mod run;
 pub mod site;

@@ -16,6 +16,7 @@ use super::executor::{Executor, Limits, Target, requests};
 use super::fence::fenced_client;
 use super::lease::{self, Leadership, LeaseConfig, LeaseConfigError, Tenure, Vacate};
 use super::metrics::Metrics;
+use super::mirrors::Mirrors;
 use super::report;
 use super::site::Site;
 use super::status::Statuses;
@@ -105,6 +106,7 @@ pub async fn run(
         planner: Planner::default(),
         executor: Executor::new(sender, settings.limits),
         statuses: Statuses::default(),
+        mirrors: Mirrors::new(&settings.namespace),
         watches: watch::start(&client, &watch_settings),
         watches_from,
         tenure: leadership.tenure.clone(),
@@ -179,6 +181,7 @@ struct Main {
     planner: Planner,
     executor: Executor,
     statuses: Statuses,
+    mirrors: Mirrors,
     watches: Watches,
     watches_from: Instant,
     tenure: Receiver<Option<Tenure>>,
@@ -245,6 +248,8 @@ impl Main {
                 self.make_plan();
             }
             self.look_after_priority_class();
+            let repairs = self.mirrors.due(&self.site, &self.executor);
+            self.executor.submit_background(repairs);
             self.executor.dispatch(&mut self.site);
             self.write_statuses();
         }

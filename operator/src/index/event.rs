@@ -20,11 +20,14 @@ pub enum Kind {
     Miner,
     AiJob,
     EmergencyStop,
+    RegistrationMirror,
+    ClassMirror,
+    AuthorityKeys,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Pod,
         Self::Node,
         Self::Namespace,
@@ -35,6 +38,9 @@ impl Kind {
         Self::Miner,
         Self::AiJob,
         Self::EmergencyStop,
+        Self::RegistrationMirror,
+        Self::ClassMirror,
+        Self::AuthorityKeys,
     ];
 }
 
@@ -51,6 +57,9 @@ impl fmt::Display for Kind {
             Self::Miner => "Miner",
             Self::AiJob => "AIJob",
             Self::EmergencyStop => "ConfigMap of the emergency stop",
+            Self::RegistrationMirror => "ConfigMap of registrations",
+            Self::ClassMirror => "ConfigMap of classes",
+            Self::AuthorityKeys => "ConfigMap of the authority's keys",
         })
     }
 }
@@ -69,6 +78,9 @@ pub enum Event {
     Miner(Change<Custom<Miner>>),
     AiJob(Change<Custom<AiJob>>),
     EmergencyStop(Change<ConfigMap>),
+    RegistrationMirror(Change<ConfigMap>),
+    ClassMirror(Change<ConfigMap>),
+    AuthorityKeys(Change<ConfigMap>),
 }
 
 /// One thing that the watch of one kind saw.

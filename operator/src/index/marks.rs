@@ -18,3 +18,22 @@ pub const AUTOSCALED: &str = "daylight.dev/autoscaled";
 
 /// The `ConfigMap` in Daylight's namespace that holds the emergency stop.
 pub const EMERGENCY_STOP: &str = "daylight-emergency-stop";
+
+/// The `ConfigMap` in Daylight's namespace that holds the authority's keys, unless the
+/// installation names another.
+pub const AUTHORITY_KEYS: &str = "daylight-authority-keys";
+
+/// The `ConfigMap` in Daylight's namespace by which admission knows registrations.
+pub const REGISTRATION_MIRROR: &str = "daylight-registrations";
+
+/// The `ConfigMap` in Daylight's namespace by which admission knows classes.
+pub const CLASS_MIRROR: &str = "daylight-classes";
+
+/// Label of these two: which of them it is.
+pub const MIRROR: &str = "daylight.dev/mirror";
+
+/// Value of [`MIRROR`] on the mirror of registrations.
+pub const MIRROR_OF_REGISTRATIONS: &str = "registrations";
+
+/// Value of [`MIRROR`] on the mirror of classes.
+pub const MIRROR_OF_CLASSES: &str = "classes";

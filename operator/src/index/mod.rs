@@ -15,6 +15,7 @@ mod given;
 mod jobs;
 pub mod marks;
 pub mod miners;
+pub mod mirror;
 pub mod names;
 mod nodes;
 mod pods;
@@ -51,6 +52,7 @@ pub use pods::Seen;
 pub use reads::{Assigned, Leftover, Why};
 
 use given::Given;
+use mirror::Mirror;
 use names::Names;
 use nodes::Memory;
 use pools::PoolFacts;
@@ -79,6 +81,9 @@ pub struct Index {
     miners: Store<Custom<Miner>>,
     ai_jobs: Store<Custom<AiJob>>,
     stops: Store<ConfigMap>,
+    registration_mirror: Store<ConfigMap>,
+    class_mirror: Store<ConfigMap>,
+    authority_keys: Store<ConfigMap>,
 
     /// Pods by the node they are on, miners' pods by the node they are pinned to.
     on_node: FxHashMap<Name, FxHashSet<Name>>,
@@ -116,6 +121,9 @@ pub struct Index {
     /// States that Daylight is writing, and since when.
     states: FxHashMap<Name, (JobState, Timestamp)>,
 
+    /// What admission should know.
+    mirror: Mirror,
+
     given: Given,
     seen: Vec<Seen>,
 }
@@ -129,6 +137,8 @@ impl Index {
     /// Takes in what a watch saw at `now`, and tells what changed for the planner.
     pub fn apply(&mut self, event: Event, now: Timestamp, out: &mut Vec<Delta>) {
         self.now = self.now.max(now);
+        // Whether what was seen of the mirror of registrations may have changed.
+        let mut seen = false;
         match event {
             Event::Pod(mut change) => {
                 change.edit(|pod| self.share_pod(pod));
@@ -174,10 +184,21 @@ impl Index {
                     self.tell_stop(out);
                 }
             }
+            Event::RegistrationMirror(change) => {
+                self.registration_mirror.apply(change);
+                seen = true;
+            }
+            Event::ClassMirror(change) => {
+                self.class_mirror.apply(change);
+            }
+            Event::AuthorityKeys(change) => {
+                self.authority_keys.apply(change);
+            }
         }
         if !self.warm && self.rounds().all(|round| round.is_some()) {
             self.warm_up(out);
         }
+        self.refresh_mirror(seen, out);
     }
 
     /// Lets what depends on time change. Call it at [`Index::wake_at`], or more often.
@@ -197,6 +218,7 @@ impl Index {
         }
         self.expire(out);
         self.refresh_windows(out);
+        self.refresh_mirror(false, out);
         if self.now.since(self.swept_at) >= SWEEP_EVERY {
             self.swept_at = self.now;
             self.names.sweep();
@@ -206,7 +228,10 @@ impl Index {
     /// When something changes by time alone, if ever.
     pub fn wake_at(&self) -> Option<Timestamp> {
         let due = self.due.first().map(|(at, _)| *at);
-        [due, self.expires_at(), self.windows_due_at()].into_iter().flatten().min()
+        [due, self.expires_at(), self.windows_due_at(), self.mirror_due_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether every watch has listed once; nothing is told before.

@@ -259,6 +259,9 @@ impl Index {
             Kind::Miner => self.miners.len(),
             Kind::AiJob => self.ai_jobs.len(),
             Kind::EmergencyStop => self.stops.len(),
+            Kind::RegistrationMirror => self.registration_mirror.len(),
+            Kind::ClassMirror => self.class_mirror.len(),
+            Kind::AuthorityKeys => self.authority_keys.len(),
         }
     }
 
@@ -281,6 +284,9 @@ impl Index {
             Kind::Miner => of(&self.miners),
             Kind::AiJob => of(&self.ai_jobs),
             Kind::EmergencyStop => of(&self.stops),
+            Kind::RegistrationMirror => of(&self.registration_mirror),
+            Kind::ClassMirror => of(&self.class_mirror),
+            Kind::AuthorityKeys => of(&self.authority_keys),
         }
     }
 }

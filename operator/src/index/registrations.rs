@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use daylight_crds::{ApprovalState, GpuPool, Registration};
-use daylight_planner::model::{self, Approval, Delta, Limits, Name, Usage};
+use daylight_planner::model::{self, Approval, Delta, Limits, Mirrored, Name, Usage};
 
 use super::names::key;
 use super::slim::Custom;
@@ -32,7 +32,8 @@ impl Index {
     }
 
     pub(super) fn tell_registration(&mut self, name: &Name, out: &mut Vec<Delta>) {
-        let (view, problem) = match self.registrations.get(name) {
+        let mut entry = None;
+        let (mut view, problem) = match self.registrations.get(name) {
             None => (None, None),
             // What is being deleted gives no right any more.
             Some(registration) if registration.deleting => (None, None),
@@ -40,10 +41,17 @@ impl Index {
             Some(Custom { object: Ok(registration), .. }) => {
                 let view = self.registration_view(name, registration);
                 let problem = view.problem.clone();
+                if problem.is_none() {
+                    entry = self.mirror_entry(registration, view.approval);
+                }
                 (Some(view), problem)
             }
         };
         self.set_problem(Kind::Registration, name, problem);
+        self.note_mirrored(name, entry);
+        if let Some(view) = &mut view {
+            view.mirrored = self.mirrored(name);
+        }
         self.given.registration(name, view, out);
     }
 
@@ -87,6 +95,7 @@ impl Index {
                 millijoules: usage.millijoules.0,
                 peak_watts: usage.peak_watts,
             }),
+            mirrored: Mirrored::default(),
             problem: self.elsewhere(registration),
         }
     }

@@ -12,6 +12,7 @@ mod filling;
 mod jobs;
 mod leadership;
 mod metering;
+mod mirror;
 mod observer;
 mod reclaim;
 mod refusals;
@@ -157,6 +158,9 @@ fn main() -> ExitCode {
         leadership::a_paused_leader_writes_nothing_when_it_goes_on,
         leadership::a_leader_that_ends_hands_over_within_a_second,
         leadership::every_replica_is_ready_and_one_leads,
+        mirror::admission_is_told_what_is_registered,
+        mirror::a_mirror_that_others_spoil_is_put_right,
+        mirror::without_a_mirror_ai_runs_and_no_miner_is_started,
         metering::ends_that_no_auditor_takes_are_written_down_and_hold_nothing_up,
         upkeep::not_ready_until_the_definitions_are_installed,
         upkeep::pods_that_ended_are_removed,

@@ -33,8 +33,9 @@ pub(crate) async fn nothing_mines_before_approval(site: &mut Site) {
     site.mines(8).await;
     let registrations: Api<Registration> = site.namespaced();
     let status =
-        site.status(registrations, "reg", "active", |status| status["state"] == "Active").await;
+        site.status(registrations, "reg", "active", |status| status["reason"] == "Active").await;
     assert_eq!(status["approval"]["by"], OFFICER);
+    assert_eq!(status["state"], "Active");
     assert_eq!(status["conditions"][0]["status"], "True");
 }
 

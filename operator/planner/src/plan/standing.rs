@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use crate::explain::{Reason, ReclaimReason};
-use crate::model::{Approval, ClassAssignment, MiningPolicy, Name, Registration, Usage};
+use crate::model::{Approval, ClassAssignment, MiningPolicy, Mirrored, Name, Registration, Usage};
 use crate::plan::Run;
 use crate::state::table::Id;
 use crate::state::{Held, PoolRow, RegistrationRow};
@@ -224,6 +224,14 @@ impl Run<'_> {
             let watts = projected_watts(held.watts(), replicas, standing.peak_watts);
             let energy = self.energy(object.limits.energy_mj, object.usage, watts, drain);
             apply_energy(&mut standing, &energy, &object.key);
+            let registration = object.key.clone();
+            match object.mirrored {
+                Mirrored::Holds => {}
+                Mirrored::Pending => {
+                    standing.held_back = Some(Reason::MirrorPending { registration });
+                }
+                Mirrored::Full => standing.held_back = Some(Reason::MirrorFull { registration }),
+            }
         }
         standing
     }

@@ -287,6 +287,7 @@ fn registration(
         limits: Limits::default(),
         owner_limits: Limits::default(),
         usage: None,
+        mirrored: Mirrored::Holds,
         problem: None,
     }
 }

@@ -102,6 +102,7 @@ pub(crate) fn registration(key: &str) -> Registration {
         limits: Limits::default(),
         owner_limits: Limits::default(),
         usage: None,
+        mirrored: Mirrored::Holds,
         problem: None,
     }
 }

@@ -33,6 +33,7 @@ impl Executor {
             (Target::Job(key), Some(change)) => self.stepped(&key, &change, outcome, site),
             (Target::Status(kind, key), _) => written(kind, &key, outcome, site),
             (Target::PriorityClass, _) => self.priority_class_is(outcome),
+            (Target::Mirror(kind), _) => mirrored(kind, &outcome),
             (Target::Event, _) | (_, None) => {}
         }
     }
@@ -159,6 +160,16 @@ impl Executor {
             }
             _ => {}
         }
+    }
+}
+
+fn mirrored(kind: Kind, outcome: &Outcome) {
+    if let Outcome::Refused { code, message } = outcome {
+        tracing::error!(
+            %kind, code, %message,
+            "What admission reads cannot be brought up to date, so nothing is granted under new \
+             registrations."
+        );
     }
 }
 

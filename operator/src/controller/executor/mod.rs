@@ -66,6 +66,8 @@ pub enum Target {
     Event,
     /// The PriorityClass of miners.
     PriorityClass,
+    /// A ConfigMap by which admission knows registrations or classes.
+    Mirror(Kind),
 }
 
 /// A change that has been made, or not.
@@ -138,7 +140,11 @@ impl Executor {
             if target != Target::Event {
                 self.waiting.insert(target.clone());
             }
-            self.background.push_back((target, write));
+            match target {
+                // Grants wait for it.
+                Target::Mirror(_) => self.background.push_front((target, write)),
+                _ => self.background.push_back((target, write)),
+            }
         }
     }
 

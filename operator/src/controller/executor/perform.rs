@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
 use super::requests::{
-    create_priority_class, delete_pod, evict_pod, forget_start, read_pod, read_priority_class,
+    create_priority_class, delete_mirror, delete_pod, evict_pod, forget_start, read_pod,
+    read_priority_class,
 };
 use super::send::{Answer, Failure, Sender, Write, is_disruption_budget};
 use crate::index::marks::{MINER_PRIORITY, MINER_PRIORITY_CLASS};
@@ -227,6 +228,16 @@ pub(super) async fn make(sender: Sender, write: Write) -> Outcome {
         Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409) => Outcome::Overtaken,
         Ok(Answer::Refused(status)) => refused(*status),
         Err(failure) => failure.into(),
+    }
+}
+
+/// Puts a mirror right. One that was made immutable is deleted: the next repair makes it anew.
+pub(super) async fn mirror(sender: Sender, repair: Write) -> Outcome {
+    match make(sender.clone(), repair.clone()).await {
+        Outcome::Refused { code: 422, .. } if repair.method == http::Method::PATCH => {
+            make(sender, delete_mirror(&repair)).await
+        }
+        other => other,
     }
 }
 

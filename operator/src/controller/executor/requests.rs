@@ -1,21 +1,23 @@
 //! The requests that change something, each in its final form.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use daylight_crds::labels::METERED_FINALIZER;
+use daylight_crds::labels::{MANAGED_BY, METERED_FINALIZER};
 use daylight_crds::{AiJob, LeaseRecord};
 use http::Method;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::Resource;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::send::{APPLY_PATCH, JSON, MERGE_PATCH, STRATEGIC_MERGE_PATCH, Write};
-use crate::index::marks::{MINER_PRIORITY, MINER_PRIORITY_CLASS};
+use crate::index::marks::{MINER_PRIORITY, MINER_PRIORITY_CLASS, MIRROR};
+use crate::index::mirror::Repair;
 use crate::index::names::parts;
 
 /// A value whose JSON cannot fail: of strings, numbers, lists and maps with string keys.
@@ -211,6 +213,61 @@ pub fn create_priority_class() -> Write {
         path: format!("{}?fieldManager=daylight/grants", PriorityClass::url_path(&(), None)),
         content_type: JSON,
         body: body(&class),
+    }
+}
+
+/// Makes a mirror, or changes what differs in it: entries of others go, and what another replica
+/// of this process wrote meanwhile is a conflict.
+pub fn repair_mirror(namespace: &str, name: &str, repair: &Repair<'_>) -> Write {
+    let path = ConfigMap::url_path(&(), Some(namespace));
+    let labels = json!({ MIRROR: repair.label, "app.kubernetes.io/managed-by": MANAGED_BY });
+    let Some(found) = repair.found else {
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": name, "namespace": namespace, "labels": labels },
+            "data": repair.wanted,
+        });
+        return Write {
+            what: "create configmap",
+            method: Method::POST,
+            path: format!("{path}?fieldManager=daylight/mirror"),
+            content_type: JSON,
+            body: body(&map),
+        };
+    };
+    let foreign = found.data.iter().filter(|(key, _)| !repair.wanted.contains_key(&**key));
+    let mut data: BTreeMap<&str, Value> = foreign.map(|(key, _)| (&**key, Value::Null)).collect();
+    for (key, value) in &repair.wanted {
+        if found.get(key) != Some(value) {
+            data.insert(key, json!(value));
+        }
+    }
+    let patch = json!({
+        "metadata": {
+            "uid": found.uid, "resourceVersion": found.version.to_string(), "labels": labels,
+        },
+        "data": data,
+        "binaryData": null,
+    });
+    Write {
+        what: "patch configmap",
+        method: Method::PATCH,
+        path: format!("{path}/{name}?fieldManager=daylight/mirror"),
+        content_type: MERGE_PATCH,
+        body: body(&patch),
+    }
+}
+
+/// Deletes a mirror that cannot be changed, so that it is made anew; `repair` is the request that
+/// was refused.
+pub fn delete_mirror(repair: &Write) -> Write {
+    let (path, _) = repair.path.split_once('?').unwrap_or((&repair.path, ""));
+    Write {
+        what: "delete configmap",
+        method: Method::DELETE,
+        path: path.to_owned(),
+        content_type: JSON,
+        body: Bytes::new(),
     }
 }
 

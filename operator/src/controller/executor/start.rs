@@ -73,10 +73,10 @@ impl Executor {
         }
         let sender = self.sender.clone();
         self.running_background.spawn(async move {
-            let outcome = if target == Target::PriorityClass {
-                perform::priority_class(sender).await
-            } else {
-                perform::make(sender, write).await
+            let outcome = match target {
+                Target::PriorityClass => perform::priority_class(sender).await,
+                Target::Mirror(_) => perform::mirror(sender, write).await,
+                _ => perform::make(sender, write).await,
             };
             Done { target, change: None, uid: Box::default(), outcome }
         });

@@ -7,6 +7,7 @@ use daylight_planner::model::Name;
 use serde::{Deserialize, Deserializer};
 
 use super::meta::{Meta, Pairs};
+use crate::index::marks;
 use crate::index::store::Stored;
 
 /// A namespace.
@@ -35,6 +36,10 @@ pub struct ConfigMap {
     pub version: u64,
     /// Its data.
     pub data: Vec<(Box<str>, Box<str>)>,
+    /// What it mirrors, if its label says so.
+    pub mirror: Option<Box<str>>,
+    /// Whether it has data that is no text.
+    pub has_binary_data: bool,
 }
 
 impl ConfigMap {
@@ -95,20 +100,24 @@ impl<'de> Deserialize<'de> for Namespace {
 impl<'de> Deserialize<'de> for ConfigMap {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Default, Deserialize)]
-        #[serde(default)]
+        #[serde(default, rename_all = "camelCase")]
         struct Raw<'a> {
             #[serde(borrow)]
             metadata: Meta<'a>,
             #[serde(borrow)]
             data: Pairs<'a>,
+            #[serde(borrow)]
+            binary_data: Pairs<'a>,
         }
 
-        let Raw { metadata, data } = Raw::deserialize(deserializer)?;
+        let Raw { metadata, data, binary_data } = Raw::deserialize(deserializer)?;
         let owned = |text: Cow<'_, str>| text.into_owned().into_boxed_str();
         Ok(Self {
             key: metadata.key().into(),
             uid: (&*metadata.uid).into(),
             version: metadata.version(),
+            mirror: metadata.labels.get(marks::MIRROR).map(Box::from),
+            has_binary_data: !binary_data.0.is_empty(),
             data: data.0.into_iter().map(|(key, value)| (owned(key), owned(value))).collect(),
         })
     }

@@ -3,6 +3,7 @@
 mod approvals;
 mod jobs;
 mod lifecycle;
+mod mirror;
 mod nodes;
 mod order;
 mod pods;

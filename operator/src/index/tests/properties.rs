@@ -41,7 +41,10 @@ fn kind(object: &Value) -> Kind {
         "Node" => Kind::Node,
         "Namespace" => Kind::Namespace,
         "Job" => Kind::BatchJob,
-        "ConfigMap" => Kind::EmergencyStop,
+        "ConfigMap" => match object["metadata"]["name"].as_str().unwrap() {
+            "daylight-registrations" => Kind::RegistrationMirror,
+            _ => Kind::EmergencyStop,
+        },
         "GpuPool" => Kind::GpuPool,
         "ActivityClass" => Kind::ActivityClass,
         "Registration" => Kind::Registration,
@@ -237,7 +240,12 @@ impl World {
                     index.assume_pool(pool, now, &mut out);
                 }
             }
-            Kind::Node | Kind::Namespace | Kind::EmergencyStop => {}
+            Kind::Node
+            | Kind::Namespace
+            | Kind::EmergencyStop
+            | Kind::RegistrationMirror
+            | Kind::ClassMirror
+            | Kind::AuthorityKeys => {}
         }
         self.told.fold(out);
     }
@@ -267,7 +275,10 @@ impl World {
             Registration,
             Miner,
             AiJob,
-            EmergencyStop
+            EmergencyStop,
+            RegistrationMirror,
+            ClassMirror,
+            AuthorityKeys
         );
         self.apply(begin);
         for item in items {

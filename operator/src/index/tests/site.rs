@@ -127,7 +127,14 @@ pub(super) fn event(object: &Value, does: Does) -> Event {
         "Node" => Event::Node(change::<Node>(object, does)),
         "Namespace" => Event::Namespace(change::<Namespace>(object, does)),
         "Job" => Event::BatchJob(change::<BatchJob>(object, does)),
-        "ConfigMap" => Event::EmergencyStop(change::<ConfigMap>(object, does)),
+        "ConfigMap" => match object["metadata"]["name"].as_str().unwrap() {
+            "daylight-registrations" => {
+                Event::RegistrationMirror(change::<ConfigMap>(object, does))
+            }
+            "daylight-classes" => Event::ClassMirror(change::<ConfigMap>(object, does)),
+            "daylight-authority-keys" => Event::AuthorityKeys(change::<ConfigMap>(object, does)),
+            _ => Event::EmergencyStop(change::<ConfigMap>(object, does)),
+        },
         "GpuPool" => Event::GpuPool(change::<Custom<_>>(object, does)),
         "ActivityClass" => Event::ActivityClass(change::<Custom<_>>(object, does)),
         "Registration" => Event::Registration(change::<Custom<_>>(object, does)),
@@ -145,6 +152,9 @@ pub(super) fn all_listed(version: u64, round: Round) -> Vec<Event> {
         Event::Namespace(Change::Listed { version, round }),
         Event::BatchJob(Change::Listed { version, round }),
         Event::EmergencyStop(Change::Listed { version, round }),
+        Event::RegistrationMirror(Change::Listed { version, round }),
+        Event::ClassMirror(Change::Listed { version, round }),
+        Event::AuthorityKeys(Change::Listed { version, round }),
         Event::GpuPool(Change::Listed { version, round }),
         Event::ActivityClass(Change::Listed { version, round }),
         Event::Registration(Change::Listed { version, round }),

@@ -29,6 +29,8 @@ pub(crate) use task::{Selectors, Source, Task};
 pub struct Settings {
     /// Daylight's own namespace, where the emergency stop is kept.
     pub namespace: String,
+    /// The `ConfigMap` there that holds the authority's keys.
+    pub authority_keys: String,
     /// Objects in a page of a list, where lists cannot be streamed.
     pub page: u32,
     /// How long a watch may be silent before it counts as lost. The server sends
@@ -46,6 +48,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             namespace: "daylight-system".to_owned(),
+            authority_keys: marks::AUTHORITY_KEYS.to_owned(),
             page: 500,
             silence: Duration::from_secs(150),
             answer: Duration::from_mins(1),
@@ -97,14 +100,13 @@ pub fn start(client: &kube::Client, settings: &Settings) -> Watches {
         "/apis/batch/v1/jobs".to_owned(),
         Selectors { labels: Some(daylight_crds::labels::AI_JOB.to_owned()), fields: None }
     );
-    watch!(
-        EmergencyStop,
-        format!("/api/v1/namespaces/{}/configmaps", settings.namespace),
-        Selectors {
-            labels: None,
-            fields: Some(format!("metadata.name={}", marks::EMERGENCY_STOP)),
-        }
-    );
+    let maps = format!("/api/v1/namespaces/{}/configmaps", settings.namespace);
+    let named =
+        |name: &str| Selectors { labels: None, fields: Some(format!("metadata.name={name}")) };
+    watch!(EmergencyStop, maps.clone(), named(marks::EMERGENCY_STOP));
+    watch!(RegistrationMirror, maps.clone(), named(marks::REGISTRATION_MIRROR));
+    watch!(ClassMirror, maps.clone(), named(marks::CLASS_MIRROR));
+    watch!(AuthorityKeys, maps, named(&settings.authority_keys));
 
     Watches { events, rounds, tasks }
 }

@@ -1,0 +1,53 @@
+//! Keeping the `ConfigMaps` by which admission knows registrations and classes as they should be,
+//! whoever edits or deletes them.
+
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use super::executor::send::Write;
+use super::executor::{Executor, Target, requests};
+use super::site::Site;
+use crate::index::{Kind, marks};
+
+/// How soon a mirror is written again while nothing is seen to have come of it.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Which mirrors were written, and on what.
+#[derive(Debug)]
+pub struct Mirrors {
+    namespace: String,
+    /// The version that was found and written on, 0 if none was there, and when.
+    written: FxHashMap<Kind, (u64, Instant)>,
+}
+
+impl Mirrors {
+    /// Mirrors in Daylight's own namespace.
+    pub fn new(namespace: &str) -> Self {
+        Self { namespace: namespace.into(), written: FxHashMap::default() }
+    }
+
+    /// The requests that put right what was seen to be wrong, each once.
+    pub fn due(&mut self, site: &Site, executor: &Executor) -> Vec<(Target, Write)> {
+        let mut writes = Vec::new();
+        for (kind, name) in [
+            (Kind::ClassMirror, marks::CLASS_MIRROR),
+            (Kind::RegistrationMirror, marks::REGISTRATION_MIRROR),
+        ] {
+            let target = Target::Mirror(kind);
+            let Some(repair) = site.index.mirror_repair(kind) else {
+                self.written.remove(&kind);
+                continue;
+            };
+            let version = repair.found.map_or(0, |map| map.version);
+            let waits = self.written.get(&kind).is_some_and(|(on, at)| {
+                *on == version && site.instant.saturating_duration_since(*at) < AGAIN
+            });
+            if !waits && !executor.has_background(&target) {
+                self.written.insert(kind, (version, site.instant));
+                writes.push((target, requests::repair_mirror(&self.namespace, name, &repair)));
+            }
+        }
+        writes
+    }
+}
