@@ -1,18 +1,21 @@
 //! Measures the testbed itself: how long it takes to start, to have 500 nodes,
 //! and to have 4,000 pods running, each pinned to its node as Daylight's
-//! miners are; and how much memory the components then have.
+//! miners are; how much memory the components then have; and how much processor
+//! time an exporter on each node takes that is scraped every 10 s.
 //!
 //! `cargo run --release -p daylight-testbed --example measure -- [NODES [PODS [stock]]]`,
 //! with `stock` at the request rates of a Kubernetes that is told nothing.
 
 use std::time::{Duration, Instant};
 
-use daylight_testbed::{Component, ControlPlane, Nodes, Options};
+use daylight_testbed::{Component, ControlPlane, Exporters, Nodes, Options};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -52,6 +55,8 @@ async fn main() -> Result<()> {
         println!("{:26} {} MiB", component.to_string(), bytes >> 20);
     }
 
+    scrape(&control_plane, &names).await?;
+
     let begun = Instant::now();
     control_plane.kubectl_ok(["delete", "pods", "--all", "--wait=false"]).await?;
     while count(&control_plane.client(), None).await? > 0 {
@@ -67,6 +72,57 @@ async fn main() -> Result<()> {
 
 fn seconds(since: Instant) -> String {
     format!("{:.1} s", since.elapsed().as_secs_f64())
+}
+
+/// Has an exporter on each node and scrapes each every 10 s for a minute; says
+/// how much processor time the simulated nodes take for it, and without it.
+async fn scrape(control_plane: &ControlPlane, names: &[String]) -> Result<()> {
+    const ROUND: Duration = Duration::from_secs(10);
+    let minute = async |urls: &[String]| -> Result<(f64, usize)> {
+        let (before, mut bytes) = (processor_time(control_plane)?, 0);
+        for _ in 0..6 {
+            let round = tokio::time::sleep(ROUND);
+            bytes = stream::iter(urls.iter().map(|url| get(url)))
+                .buffer_unordered(48)
+                .try_fold(0, async |sum, bytes| Ok(sum + bytes))
+                .await?;
+            round.await;
+        }
+        Ok(((processor_time(control_plane)? - before) / 60.0 * 100.0, bytes))
+    };
+    let (idle, _) = minute(&[]).await?;
+
+    let (begun, exporters) = (Instant::now(), Exporters::dcgm());
+    control_plane.create_exporters(&exporters).await?;
+    println!("{} exporters ready         {}", names.len(), seconds(begun));
+    let mut urls = Vec::new();
+    for name in names {
+        urls.push(control_plane.exporter_url(&exporters, name).await?);
+    }
+    let (busy, bytes) = minute(&urls).await?;
+    println!("simulated nodes            {idle:.1} % of a core, scraped every 10 s {busy:.1} %");
+    println!("an answer                  {} bytes", bytes / urls.len());
+    Ok(())
+}
+
+/// In seconds, of the simulated nodes' process.
+fn processor_time(control_plane: &ControlPlane) -> Result<f64> {
+    let id = control_plane.process_id(Component::Kwok).ok_or("kwok does not run")?;
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // User and system time are fields 14 and 15, in hundredths; the name in
+    // field 2 may hold spaces.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).map(|field| field.parse().unwrap_or(0)).sum();
+    Ok(ticks as f64 / 100.0)
+}
+
+/// The length of the answer.
+async fn get(url: &str) -> Result<usize> {
+    let (address, _) = url.trim_start_matches("http://").split_once('/').ok_or("no path")?;
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+    let mut answer = Vec::new();
+    Ok(stream.read_to_end(&mut answer).await?)
 }
 
 fn pod(number: usize, node: &str) -> Pod {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
@@ -68,7 +70,9 @@ type podSimulator struct {
 	// seen has the moments that the API knows only to the second.
 	seen map[types.UID]moments
 
-	nextIP atomic.Uint32
+	nextIP    atomic.Uint32
+	hardware  *hardware
+	exporters *exporters
 }
 
 // moments are when a pod was first seen in each state, and the version of it
@@ -100,8 +104,10 @@ func simulatePods(ctx context.Context, kubeconfig string, workers int) error {
 		client: client,
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[string](50*time.Millisecond, 2*time.Second)),
-		seen: map[types.UID]moments{},
+		seen:     map[types.UID]moments{},
+		hardware: newHardware(),
 	}
+	s.exporters = newExporters(s.hardware)
 
 	core := client.CoreV1().RESTClient()
 	nodes := cache.NewSharedIndexInformer(
@@ -121,8 +127,22 @@ func simulatePods(ctx context.Context, kubeconfig string, workers int) error {
 	}
 
 	if _, err := nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(object any) { s.arrived(object.(*corev1.Node)) },
+		AddFunc: func(object any) {
+			s.configure(object.(*corev1.Node))
+			s.arrived(object.(*corev1.Node))
+		},
+		DeleteFunc: func(object any) {
+			if unknown, ok := object.(cache.DeletedFinalStateUnknown); ok {
+				object = unknown.Obj
+			}
+			if node, ok := object.(*corev1.Node); ok {
+				s.hardware.removed(node.Name)
+			}
+		},
 		UpdateFunc: func(old, object any) {
+			if devicesDiffer(old.(*corev1.Node), object.(*corev1.Node)) {
+				s.configure(object.(*corev1.Node))
+			}
 			if isAway(old.(*corev1.Node)) && !isAway(object.(*corev1.Node)) {
 				s.arrived(object.(*corev1.Node))
 			}
@@ -166,6 +186,17 @@ func (s *podSimulator) arrived(node *corev1.Node) {
 	}
 }
 
+// configure takes over what the node says of its devices and their exporter.
+func (s *podSimulator) configure(node *corev1.Node) {
+	s.hardware.machine(node.Name).configure(node, time.Now())
+	s.exporters.configure(node)
+}
+
+func devicesDiffer(a, b *corev1.Node) bool {
+	return !maps.Equal(a.Annotations, b.Annotations) ||
+		!maps.EqualFunc(a.Status.Capacity, b.Status.Capacity, resource.Quantity.Equal)
+}
+
 func isAway(node *corev1.Node) bool { return node.Annotations[outageAnnotation] == "true" }
 
 // withoutManagedFields leaves out what is of no use here and large.
@@ -193,6 +224,10 @@ func (s *podSimulator) observe(pod *corev1.Pod) {
 	}
 	s.seen[pod.UID] = m
 	s.mu.Unlock()
+	s.hardware.machine(pod.Spec.NodeName).observe(pod, now)
+	if isTerminal(pod) {
+		s.exporters.close(pod.UID)
+	}
 	s.queue.Add(pod.Namespace + "/" + pod.Name)
 }
 
@@ -210,6 +245,8 @@ func (s *podSimulator) forget(pod *corev1.Pod) {
 	s.mu.Lock()
 	delete(s.seen, pod.UID)
 	s.mu.Unlock()
+	s.hardware.machine(pod.Spec.NodeName).release(pod.UID, time.Now())
+	s.exporters.close(pod.UID)
 }
 
 func (s *podSimulator) work(ctx context.Context) {
@@ -257,6 +294,12 @@ func (s *podSimulator) step(ctx context.Context, key string) error {
 		}
 		return s.acted(pod, s.remove(ctx, pod))
 	}
+	if isExporter(pod) && pod.Status.Phase == corev1.PodRunning {
+		// It runs on after this process began anew.
+		if _, err := s.exporters.open(pod, node); err != nil {
+			return err
+		}
+	}
 	due, change := next(pod, m)
 	if change == nil {
 		return nil
@@ -267,7 +310,9 @@ func (s *podSimulator) step(ctx context.Context, key string) error {
 	}
 	status := change(pod, time.Now())
 	if status.Phase == corev1.PodRunning {
-		s.address(pod, node, status)
+		if err := s.address(pod, node, status); err != nil {
+			return err
+		}
 	}
 	if err := s.acted(pod, s.report(ctx, pod, status)); err != nil {
 		return err
@@ -446,8 +491,9 @@ func conditions(
 	return all
 }
 
-// address gives a starting pod its node's address and one of its own.
-func (s *podSimulator) address(pod *corev1.Pod, node *corev1.Node, status *corev1.PodStatus) {
+// address gives a starting pod its node's address and one of its own, which is
+// one that can be reached if the pod is an exporter.
+func (s *podSimulator) address(pod *corev1.Pod, node *corev1.Node, status *corev1.PodStatus) error {
 	for _, address := range node.Status.Addresses {
 		if address.Type == corev1.NodeInternalIP {
 			status.HostIP = address.Address
@@ -456,13 +502,20 @@ func (s *podSimulator) address(pod *corev1.Pod, node *corev1.Node, status *corev
 		}
 	}
 	status.PodIP = status.HostIP
-	if !pod.Spec.HostNetwork {
+	if isExporter(pod) {
+		address, err := s.exporters.open(pod, node)
+		if err != nil {
+			return err
+		}
+		status.PodIP = address.String()
+	} else if !pod.Spec.HostNetwork {
 		n := s.nextIP.Add(1)
 		status.PodIP = netip.AddrFrom4([4]byte{10, byte(128 | n>>16&0x7f), byte(n >> 8), byte(n)}).String()
 	}
 	if status.PodIP != "" {
 		status.PodIPs = []corev1.PodIP{{IP: status.PodIP}}
 	}
+	return nil
 }
 
 // report patches the status in, of this very pod and not of another that has

@@ -120,6 +120,24 @@ pub enum Error {
         /// How long they were given.
         after: Duration,
     },
+    /// Exporters did not answer in time.
+    #[error("{available} of {wanted} exporters of {set} were ready in time: see the log of kwok")]
+    ExportersNotReady {
+        /// The `DaemonSet`.
+        set: &'static str,
+        /// How many nodes are to have one.
+        wanted: i32,
+        /// How many have one that answers.
+        available: i32,
+    },
+    /// A node has no exporter.
+    #[error("no exporter of {set} runs on {node}: call create_exporters first")]
+    NoExporter {
+        /// The node.
+        node: String,
+        /// The `DaemonSet`.
+        set: &'static str,
+    },
     /// The API server refused a request of the testbed.
     #[error("{doing} failed: {source}")]
     Request {

@@ -52,6 +52,30 @@
 //! Times are exact to some hundredths of a second on an idle machine.
 //! [`ControlPlane::set_outage`] takes a node's kubelet away.
 //!
+//! # GPUs and their exporters
+//!
+//! The GPUs of a simulated node (`nvidia.com/gpu` or `amd.com/gpu`) have identities that stay,
+//! are held by the pods bound to them (the first that are free, as a kubelet gives them), and count
+//! energy. [`ControlPlane::create_exporters`] puts an exporter on each node, which answers over HTTP
+//! on a loopback address of its own, in the text format of dcgm-exporter or AMD's
+//! device-metrics-exporter. More annotations, which [`ControlPlane::annotate_node`] may change at any
+//! time:
+//!
+//! | annotation | what it does | without it |
+//! |---|---|---|
+//! | on a pod: `daylight.dev/simulated-watts: "250"` | each of its GPUs draws so much while it runs | 350 |
+//! | on a pod: `daylight.dev/simulated-exporter: dcgm` or `amd` | it is an exporter | |
+//! | beside it: `daylight.dev/simulated-exporter-refresh: 1s` | how often it takes the devices' values; scrapes in between repeat them | 30 s |
+//! | beside it: `daylight.dev/simulated-exporter-power-limit: "true"` | dcgm's power limit is among its metrics | left out, as in the default set |
+//! | on a node: `daylight.dev/simulated-idle-watts: "80"` | what a GPU draws on which nothing runs | 60 |
+//! | `daylight.dev/simulated-time-slicing: "4"` | so many pods share each GPU; the node's capacity counts the shares | 1 |
+//! | `daylight.dev/simulated-mig: "7"` | each GPU has so many instances; the capacity counts the instances | none |
+//! | `daylight.dev/simulated-boots: "2"` | at each change the node boots: counters begin at 0, the exporter restarts; pods go on | |
+//! | `daylight.dev/simulated-replaced-gpus: "0,3,3"` | GPU 0 was replaced, GPU 3 twice: other identities, counters from 0 | none |
+//! | `daylight.dev/simulated-energy-jump: "5000"` | counters are so many joules ahead; behind, if negative | 0 |
+//! | `daylight.dev/simulated-exporter-restarts: "1"` | at each change the exporter restarts, and is away for a second | |
+//! | `daylight.dev/simulated-exporter-faults: "error"` | a list of `hang`, `error`, `frozen` (repeats its values for ever), `blank=METRIC` (the number that stands for none), `missing=METRIC`, `time=-1h` (a time on each line, so far off) | none |
+//!
 //! Not simulated, and to be had on a real node: restarts of containers (a pod that ends has ended, whatever
 //! its `restartPolicy`), probes and hooks, resource usage, logs and `exec`.
 //!
@@ -90,6 +114,7 @@ mod component;
 mod control_groups;
 mod control_plane;
 mod error;
+mod exporters;
 mod image;
 mod isolation;
 mod kubeconfig;
@@ -104,6 +129,7 @@ pub use binary::{Programs, build};
 pub use component::Component;
 pub use control_plane::ControlPlane;
 pub use error::{Error, Result};
+pub use exporters::Exporters;
 pub use isolation::isolate;
 pub use nodes::Nodes;
 pub use options::{ClientRate, Options};
