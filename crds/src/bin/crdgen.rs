@@ -1,13 +1,15 @@
-//! Writes the custom resource definitions beside this crate, or, with `--check`, says whether
-//! those that lie there are the ones that the types give.
+//! Writes the custom resource definitions beside this crate and into the chart `daylight-crds`, or,
+//! with `--check`, says whether those that lie there are the ones that the types give.
 
 use std::{error::Error, fs, path::Path, process::ExitCode};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 use daylight_crds::{definitions, manifest, manifest_name};
 
 const USAGE: &str = "usage: cargo crds [-- --check]
 
-Writes the custom resource definitions to crds/*.yaml.
+Writes the custom resource definitions to crds/*.yaml and charts/daylight-crds/templates/*.yaml.
   --check   write nothing; fail if a file is not what the types give";
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -20,32 +22,38 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             return Ok(ExitCode::from(2));
         }
     };
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut stale = Vec::new();
     for definition in definitions() {
-        let path = directory.join(manifest_name(&definition));
-        let wanted = manifest(&definition)?;
-        if fs::read_to_string(&path).is_ok_and(|found| found == wanted) {
-            continue;
+        let name = manifest_name(&definition);
+        for (file, wanted) in [
+            (format!("crds/{name}"), manifest(&definition)?),
+            (format!("charts/daylight-crds/templates/{name}"), manifest(&kept(definition))?),
+        ] {
+            let path = root.join(&file);
+            if fs::read_to_string(&path).is_ok_and(|found| found == wanted) {
+                continue;
+            }
+            if !check {
+                fs::write(&path, wanted)?;
+                println!("wrote {file}");
+            }
+            stale.push(file);
         }
-        if !check {
-            fs::write(&path, wanted)?;
-            println!("wrote {}", shown(&path));
-        }
-        stale.push(path);
     }
     if check && !stale.is_empty() {
-        let names: Vec<String> = stale.iter().map(|path| shown(path)).collect();
         eprintln!(
             "{} differ from the types in crds/src: run `cargo crds` and commit the result",
-            names.join(", ")
+            stale.join(", ")
         );
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn shown(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default();
-    format!("crds/{}", name.display())
+/// Marked so that helm leaves it when the chart is uninstalled: all objects would go with it.
+fn kept(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    let annotations = definition.metadata.annotations.get_or_insert_default();
+    annotations.insert("helm.sh/resource-policy".into(), "keep".into());
+    definition
 }

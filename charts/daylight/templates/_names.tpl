@@ -1,0 +1,101 @@
+{{- define "daylight.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- define "daylight.controller" -}}
+system:serviceaccount:{{ .Release.Namespace }}:daylight-controller
+{{- end }}
+
+{{- define "daylight.auditor" -}}
+system:serviceaccount:{{ .Release.Namespace }}:daylight-auditor
+{{- end }}
+
+{{- /* What a policy about everyone does to what breaks it. */}}
+{{- define "daylight.actions" -}}
+{{- if eq .Values.admission.mode "Enforce" }}[Deny, Audit]
+{{- else if eq .Values.admission.mode "Warn" }}[Warn, Audit]
+{{- else }}[Audit]
+{{- end }}
+{{- end }}
+
+{{- /* Selects the namespaces that are not exempt, by the label that the API server gives them. */}}
+{{- define "daylight.outsideExempt" -}}
+{key: kubernetes.io/metadata.name, operator: NotIn, values: {{ append .Values.admission.exemptNamespaces .Release.Namespace | uniq | toJson }}}
+{{- end }}
+
+{{- /* CEL: whether the string `of` is one of `names`, of which some may end in `*`. */}}
+{{- define "daylight.isOneOf" -}}
+{{- $exact := list }}{{ $prefixes := list }}
+{{- range .names }}
+{{- if hasSuffix "*" . }}{{ $prefixes = append $prefixes (trimSuffix "*" .) }}
+{{- else }}{{ $exact = append $exact . }}{{ end }}
+{{- end -}}
+({{ .of }} in {{ toJson $exact }}
+{{- $of := .of }}
+{{- range $prefixes }} || {{ $of }}.startsWith({{ toJson . }}){{ end }})
+{{- end }}
+
+{{- /* CEL: whether the resource `r` is a GPU. */}}
+{{- define "daylight.isGpu" -}}
+{{- $names := .Values.gpuResources }}
+{{- range .Values.deviceClasses }}{{ $names = append $names (printf "deviceclass.resource.kubernetes.io/%s" .) }}{{ end }}
+{{- include "daylight.isOneOf" (dict "of" "r" "names" $names) }}
+{{- end }}
+
+{{- /* CEL variables of policies about pods: how to name the pod, and its class. */}}
+{{- define "daylight.podVariables" -}}
+- name: pod
+  expression: "'Pod ' + object.metadata.name + ' in namespace ' + request.namespace"
+- name: ownClass
+  expression: object.metadata.?labels['daylight.dev/activity'].orValue('')
+- name: class
+  expression: >-
+    variables.ownClass != '' ? variables.ownClass : namespaceObject.metadata.?labels['daylight.dev/activity'].orValue('')
+{{- end }}
+
+{{- /* CEL: all containers of a pod. */}}
+{{- define "daylight.containers" -}}
+object.spec.containers + object.spec.?initContainers.orValue([]) + object.spec.?ephemeralContainers.orValue([])
+{{- end }}
+
+{{- /* CEL: whether the requesting user may start pods of the class `of`. */}}
+{{- define "daylight.mayAssign" -}}
+authorizer.group('daylight.dev').resource('activityclasses').name({{ . }}).check('assign').allowed()
+{{- end }}
+
+{{- /* Bindings of a policy whose parameters are the classes: to pods with a class of their own, and
+to pods in namespaces with one. Other pods are not looked at. */}}
+{{- define "daylight.classBindings" }}
+{{- range list "own" "namespace" }}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata:
+  name: {{ $.policy }}-{{ . }}
+spec:
+  policyName: {{ $.policy }}
+  paramRef:
+    {{- if $.list }}
+    name: {{ $.list }}
+    namespace: {{ $.root.Release.Namespace }}
+    {{- else }}
+    selector: {}
+    {{- end }}
+    parameterNotFoundAction: Allow
+  validationActions: {{ $.actions }}
+  matchResources:
+    objectSelector:
+      matchExpressions:
+        - {key: daylight.dev/activity, operator: {{ eq . "own" | ternary "Exists" "DoesNotExist" }}}
+    {{- if or $.exempt (eq . "namespace") }}
+    namespaceSelector:
+      matchExpressions:
+        {{- if $.exempt }}
+        - {{ include "daylight.outsideExempt" $.root }}
+        {{- end }}
+        {{- if eq . "namespace" }}
+        - {key: daylight.dev/activity, operator: Exists}
+        {{- end }}
+    {{- end }}
+{{- end }}
+{{- end }}

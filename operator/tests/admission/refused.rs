@@ -1,0 +1,983 @@
+//! Promise 2: what asks for GPUs is on the positive list, and what mines is registered.
+
+use serde_json::{Value, json};
+
+use crate::cluster::{
+    AUDITOR, CONTROLLER, Cluster, OFFICER, OPERATOR, ROBOT, SYSTEM, TENANT, gpu_pod, miner, pod,
+    registration,
+};
+use crate::request::{Change, try_out};
+
+/// Whether the mode matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    /// A rule about miners and their records: it always refuses.
+    Always,
+    /// A rule about everyone: it does what the mode says.
+    Mode,
+}
+
+/// Something that somebody tries and must not succeed with.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    what: &'static str,
+    pub(crate) who: &'static str,
+    rule: Rule,
+    pub(crate) change: Change,
+    /// What the refusal says: what is wrong, and what to do.
+    says: &'static str,
+}
+
+impl Attempt {
+    pub(crate) fn is_always(&self) -> bool {
+        self.rule == Rule::Always
+    }
+}
+
+/// The fewest attempts that the list may have.
+const AT_LEAST: usize = 60;
+
+pub(crate) async fn what_is_off_the_list_is_refused_or_reported(cluster: &Cluster) {
+    let attempts = attempts();
+    assert!(attempts.len() >= AT_LEAST, "only {} attempts", attempts.len());
+    let mut wrong = Vec::new();
+
+    for attempt in &attempts {
+        let answer = try_out(&cluster.client(attempt.who).await, &attempt.change).await;
+        let refused = matches!(answer.code, 403 | 422);
+        if !refused || !is_clear(answer.message(), attempt.says) {
+            wrong.push(format!(
+                "{} (Enforce): {} {}\n    expected: {}",
+                attempt.what,
+                answer.code,
+                answer.message(),
+                attempt.says
+            ));
+        }
+    }
+
+    cluster.set_mode("Audit").await;
+    let mut admitted = Vec::new();
+    for attempt in &attempts {
+        let answer = try_out(&cluster.client(attempt.who).await, &attempt.change).await;
+        if answer.is_admitted() == attempt.is_always() {
+            wrong.push(format!("{} (Audit): {} {}", attempt.what, answer.code, answer.message()));
+        } else if answer.is_admitted() {
+            assert!(answer.warnings.iter().all(|text| !text.contains("daylight")));
+            admitted.push((attempt, answer.audit_id));
+        }
+    }
+    let ids: Vec<&str> = admitted.iter().map(|(_, id)| id.as_str()).collect();
+    for ((attempt, _), entry) in admitted.iter().zip(cluster.audit_log.of(&ids).await) {
+        let note = &entry["annotations"]["validation.policy.admission.k8s.io/validation_failure"];
+        if !note.as_str().is_some_and(|note| note.contains(attempt.says)) {
+            wrong.push(format!("{} (Audit): not reported: {entry}", attempt.what));
+        }
+    }
+
+    cluster.set_mode("Warn").await;
+    let mut warned = 0;
+    for attempt in attempts.iter().filter(|attempt| attempt.rule == Rule::Mode) {
+        let answer = try_out(&cluster.client(attempt.who).await, &attempt.change).await;
+        let says = attempt.says.replace('"', "\\\"");
+        if answer.is_admitted() && answer.warnings.iter().any(|text| text.contains(&says)) {
+            warned += 1;
+        } else {
+            wrong.push(format!("{} (Warn): {} {:?}", attempt.what, answer.code, answer.warnings));
+        }
+    }
+    cluster.set_mode("Enforce").await;
+    assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    println!(
+        "{} attempts refused in Enforce; {} of them refused in every mode, {} admitted and reported \
+         in Audit, {warned} warned of in Warn",
+        attempts.len(),
+        attempts.len() - admitted.len(),
+        admitted.len(),
+    );
+}
+
+/// One sentence that says what was expected, after the API server's own words.
+fn is_clear(message: &str, says: &str) -> bool {
+    message.contains("daylight") && message.contains(says) && !message.contains("failed expression")
+}
+
+fn pods(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/pods")
+}
+
+fn claims(namespace: &str, kind: &str) -> String {
+    format!("/apis/resource.k8s.io/v1/namespaces/{namespace}/{kind}")
+}
+
+fn registrations() -> String {
+    "/apis/daylight.dev/v1alpha1/namespaces/tenant-a/registrations".into()
+}
+
+/// `pod` with `change` merged into its spec's only container.
+fn with(mut pod: Value, change: Value) -> Value {
+    merge(&mut pod["spec"]["containers"][0], change);
+    pod
+}
+
+/// Sets the fields of `object` that `change` has.
+fn merge(object: &mut Value, change: Value) {
+    let Value::Object(change) = change else { panic!("{change} is no object") };
+    for (key, value) in change {
+        object[key] = value;
+    }
+}
+
+fn labelled(mut pod: Value, labels: &[(&str, &str)]) -> Value {
+    for (label, value) in labels {
+        pod["metadata"]["labels"][format!("daylight.dev/{label}")] = json!(value);
+    }
+    pod
+}
+
+fn host_path(path: &str) -> Value {
+    let mut pod = pod("reach", "busybox");
+    pod["spec"]["volumes"] = json!([{"name": "host", "hostPath": {"path": path}}]);
+    pod
+}
+
+fn approval(by: &str, state: &str) -> Value {
+    json!({"status": {"approval": {
+        "state": state, "by": by, "at": "2026-01-01T00:00:00Z", "generation": 1,
+        "specDigest": format!("sha256:{}", "0".repeat(64)), "message": "because",
+    }}})
+}
+
+fn claim(request: Value, class: Option<&str>) -> Value {
+    let mut claim = json!({
+        "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
+        "metadata": {"name": "claim"},
+        "spec": {"devices": {}},
+    });
+    claim["spec"]["devices"]["requests"] = Value::Array(vec![request]);
+    if let Some(class) = class {
+        claim["metadata"]["labels"] = json!({"daylight.dev/activity": class});
+    }
+    claim
+}
+
+fn template(request: Value) -> Value {
+    let mut template = json!({
+        "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaimTemplate",
+        "metadata": {"name": "template"},
+        "spec": {"spec": {"devices": {}}},
+    });
+    template["spec"]["spec"]["devices"]["requests"] = Value::Array(vec![request]);
+    template
+}
+
+fn ephemeral(image: &str, more: Value) -> Value {
+    let mut container = json!({"name": "look", "image": image});
+    merge(&mut container, more);
+    json!({"spec": {"ephemeralContainers": [container]}})
+}
+
+/// All attempts.
+pub(crate) fn attempts() -> Vec<Attempt> {
+    let mut all = Vec::new();
+    let mut add = |what, who, rule, change, says| {
+        all.push(Attempt { what, who, rule, change, says });
+    };
+    let create = |pod: Value| Change::create(&pods("tenant-a"), pod);
+    let gpus = |resource: &str| {
+        with(pod("work", "busybox"), json!({"resources": {"limits": {(resource): "1"}}}))
+    };
+
+    // GPU work off the list.
+    let unlisted = "and has no activity class: set the label daylight.dev/activity on the pod or its namespace";
+    for (what, resource) in [
+        ("a GPU without a class", "nvidia.com/gpu"),
+        ("a shared GPU without a class", "nvidia.com/gpu.shared"),
+        ("a MIG slice without a class", "nvidia.com/mig-1g.10gb"),
+        ("an AMD GPU without a class", "amd.com/gpu"),
+        ("an Intel GPU without a class", "gpu.intel.com/i915"),
+        (
+            "a GPU by an implicit device class name",
+            "deviceclass.resource.kubernetes.io/gpu.nvidia.com",
+        ),
+    ] {
+        add(what, TENANT, Rule::Mode, create(gpus(resource)), unlisted);
+    }
+    add(
+        "a GPU without a class, by a service account",
+        ROBOT,
+        Rule::Mode,
+        create(gpus("nvidia.com/gpu")),
+        unlisted,
+    );
+    let mut init = pod("work", "busybox");
+    init["spec"]["initContainers"] = json!([{
+        "name": "hidden", "image": "busybox", "resources": {"limits": {"nvidia.com/gpu": "1"}},
+    }]);
+    add(
+        "a GPU in an init container",
+        TENANT,
+        Rule::Mode,
+        create(init.clone()),
+        "asks for GPUs in its container hidden and has no activity class",
+    );
+    init["spec"]["initContainers"][0]["restartPolicy"] = json!("Always");
+    add(
+        "a GPU in a sidecar",
+        TENANT,
+        Rule::Mode,
+        create(init),
+        "asks for GPUs in its container hidden and has no activity class",
+    );
+    let empty = labelled(gpu_pod("work", None), &[("activity", "")]);
+    add("an empty class", TENANT, Rule::Mode, create(empty), unlisted);
+    let mut generated = gpus("nvidia.com/gpu");
+    generated["metadata"] = json!({"generateName": "work-"});
+    add(
+        "a GPU without a class, under a generated name",
+        TENANT,
+        Rule::Mode,
+        create(generated),
+        "in namespace tenant-a asks for GPUs in its container main and has no activity class",
+    );
+    add(
+        "a class that is not on the list",
+        TENANT,
+        Rule::Mode,
+        create(gpu_pod("work", Some("ai-mining"))),
+        "which is not on the positive list",
+    );
+    add(
+        "a class that is prohibited",
+        TENANT,
+        Rule::Always,
+        create(gpu_pod("work", Some("prohibited-pow"))),
+        "which is prohibited here: do not run it.",
+    );
+    add(
+        "a prohibited class without a GPU",
+        ROBOT,
+        Rule::Always,
+        create(labelled(pod("work", "busybox"), &[("activity", "prohibited-pow")])),
+        "which is prohibited here",
+    );
+    add(
+        "a class that the account may not use",
+        OPERATOR,
+        Rule::Mode,
+        Change::create(&pods("tenant-b"), gpu_pod("work", Some("ai-training"))),
+        "which its service account default may not use",
+    );
+    let mut foreign_account = gpu_pod("work", Some("ai-training"));
+    foreign_account["spec"]["serviceAccountName"] = json!("default");
+    add(
+        "a class of another namespace's",
+        OPERATOR,
+        Rule::Mode,
+        Change::create(&pods("labelled-validator"), foreign_account),
+        "let an administrator give it the verb use on activityclasses/ai-training",
+    );
+    add(
+        "a foreign image",
+        TENANT,
+        Rule::Mode,
+        create(gpu_pod("work", Some("ai-inference"))),
+        "runs the image registry.example.com/train:1, which is none of those that the class ai-inference allows",
+    );
+    let mut two = gpu_pod("work", Some("ai-inference"));
+    two["spec"]["containers"][0]["image"] = json!("registry.example.com/serving/llm:1");
+    two["spec"]["initContainers"] =
+        json!([{"name": "first", "image": "registry.example.com/xmrig:6"}]);
+    add(
+        "a foreign image in an init container",
+        TENANT,
+        Rule::Mode,
+        create(two.clone()),
+        "runs the image registry.example.com/xmrig:6",
+    );
+    two["spec"]["initContainers"] =
+        json!([{"name": "first", "image": "registry.example.com/x/serving:v12"}]);
+    add(
+        "an image that goes on behind the pattern",
+        TENANT,
+        Rule::Mode,
+        create(two),
+        "runs the image registry.example.com/x/serving:v12",
+    );
+    add(
+        "a validator without a registration",
+        TENANT,
+        Rule::Mode,
+        create(gpu_pod("work", Some("pos-validator"))),
+        "which needs a registration: set the label daylight.dev/registration",
+    );
+    add(
+        "a pod that takes its class from the namespace, without a registration",
+        OPERATOR,
+        Rule::Mode,
+        Change::create(&pods("labelled-validator"), pod("work", "busybox")),
+        "which needs a registration",
+    );
+
+    // Mining beside Daylight, with an image that the class allows.
+    let mining = |pod| with(pod, json!({"image": "registry.example.com/miners/kaspa:1"}));
+    add(
+        "a mining class, plainly",
+        TENANT,
+        Rule::Always,
+        create(mining(gpu_pod("work", Some("pow-mining")))),
+        "which only Daylight starts, on idle GPUs: create a Miner",
+    );
+    add(
+        "a mining class without a GPU",
+        ROBOT,
+        Rule::Always,
+        create(mining(labelled(pod("work", "busybox"), &[("activity", "pow-mining")]))),
+        "which only Daylight starts",
+    );
+    add(
+        "a pod in a namespace of a mining class",
+        OPERATOR,
+        Rule::Always,
+        Change::create(&pods("labelled-mining"), mining(gpu_pod("work", None))),
+        "which only Daylight starts",
+    );
+    add("the miners' priority", TENANT, Rule::Always, create(miner("work")), "create a Miner");
+    add(
+        "the miners' priority, as a Job's controller would",
+        "system:serviceaccount:kube-system:job-controller",
+        Rule::Always,
+        create(miner("work")),
+        "create a Miner",
+    );
+    let mut priority = gpu_pod("work", Some("ai-training"));
+    priority["spec"]["priorityClassName"] = json!("daylight-miner");
+    add(
+        "the miners' priority for AI",
+        TENANT,
+        Rule::Always,
+        create(priority),
+        "has the priority class daylight-miner or the labels of a lease",
+    );
+    let mut priority = pod("work", "busybox");
+    priority["spec"]["priorityClassName"] = json!("daylight-miner");
+    add(
+        "the miners' priority without a class",
+        TENANT,
+        Rule::Always,
+        create(priority),
+        "has the priority class daylight-miner",
+    );
+    for (what, label) in [
+        ("the label of a miner", "miner"),
+        ("the label of a slot", "slot"),
+        ("the label of an epoch", "epoch"),
+    ] {
+        add(
+            what,
+            TENANT,
+            Rule::Always,
+            create(labelled(gpu_pod("work", Some("ai-training")), &[(label, "1")])),
+            "or the labels of a lease",
+        );
+    }
+    let visible =
+        with(miner("work"), json!({"env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]}));
+    add(
+        "a miner that sees all devices",
+        CONTROLLER,
+        Rule::Always,
+        create(visible),
+        "sets NVIDIA_VISIBLE_DEVICES",
+    );
+    let privileged = with(miner("work"), json!({"securityContext": {"privileged": true}}));
+    add(
+        "a privileged miner",
+        CONTROLLER,
+        Rule::Always,
+        create(privileged),
+        "is privileged or nearly so",
+    );
+    add(
+        "a miner with a foreign image",
+        CONTROLLER,
+        Rule::Always,
+        create(with(miner("work"), json!({"image": "busybox"}))),
+        "runs the image busybox",
+    );
+
+    // Registrations.
+    let validator = |registration: &str| {
+        labelled(gpu_pod("work", Some("pos-validator")), &[("registration", registration)])
+    };
+    add(
+        "a registration that is not there",
+        TENANT,
+        Rule::Always,
+        create(validator("nowhere")),
+        "and no approved registration of that name is in its namespace",
+    );
+    add(
+        "another tenant's registration",
+        TENANT,
+        Rule::Always,
+        create(validator("theirs")),
+        "and no approved registration of that name is in its namespace",
+    );
+    add(
+        "another tenant's registration, with its namespace",
+        TENANT,
+        Rule::Always,
+        create(validator("tenant-b.theirs")),
+        "and no approved registration of that name is in its namespace",
+    );
+    add(
+        "a registration for another class",
+        TENANT,
+        Rule::Always,
+        create(validator("night")),
+        "is of class pos-validator, and its registration night is for pow-mining",
+    );
+    add(
+        "a registration that is over",
+        TENANT,
+        Rule::Always,
+        create(validator("over")),
+        "which is valid from 2020-01-01T00:00:00Z until 2021-01-01T00:00:00Z only",
+    );
+    add(
+        "a registration that lies ahead",
+        TENANT,
+        Rule::Always,
+        create(validator("ahead")),
+        "which is valid from 2098-01-01T00:00:00Z",
+    );
+    add(
+        "a registration whose entry is spoiled",
+        TENANT,
+        Rule::Always,
+        create(validator("spoiled")),
+        "cannot be read: let the controller write it again",
+    );
+    add(
+        "a registration whose entry has no date",
+        TENANT,
+        Rule::Always,
+        create(validator("nodate")),
+        "cannot be read: let the controller write it again",
+    );
+    let unclassed = labelled(pod("work", "busybox"), &[("registration", "validator")]);
+    add(
+        "a registration without a class",
+        TENANT,
+        Rule::Always,
+        create(unclassed),
+        "is of class (none), and its registration validator is for pos-validator",
+    );
+
+    // Running pods.
+    let on = |pod: &str| format!("{}/{pod}", pods("tenant-a"));
+    let relabel = |labels: Value| json!({"metadata": {"labels": labels}});
+    let immutable = "the labels daylight.dev/... of a pod are immutable";
+    add(
+        "another class for a running pod",
+        TENANT,
+        Rule::Always,
+        Change::patch(&on("training"), relabel(json!({"daylight.dev/activity": "ai-inference"}))),
+        immutable,
+    );
+    add(
+        "no class for a running pod",
+        TENANT,
+        Rule::Always,
+        Change::patch(&on("training"), relabel(json!({"daylight.dev/activity": null}))),
+        immutable,
+    );
+    add(
+        "a registration for a running pod",
+        ROBOT,
+        Rule::Always,
+        Change::patch(&on("training"), relabel(json!({"daylight.dev/registration": "validator"}))),
+        immutable,
+    );
+    add(
+        "another miner for a lease",
+        TENANT,
+        Rule::Always,
+        Change::patch(&on("mine"), relabel(json!({"daylight.dev/miner": "other"}))),
+        immutable,
+    );
+    add(
+        "another slot for a lease",
+        CONTROLLER,
+        Rule::Always,
+        Change::patch(&on("mine"), relabel(json!({"daylight.dev/slot": "7"}))),
+        immutable,
+    );
+    add(
+        "another class, through the status",
+        TENANT,
+        Rule::Always,
+        Change::patch(
+            &format!("{}/status", on("training")),
+            relabel(json!({"daylight.dev/activity": "ai-inference"})),
+        ),
+        immutable,
+    );
+    let swap = json!({"spec": {"containers": [{"name": "main", "image": "registry.example.com/xmrig:6", "resources": {"limits": {"nvidia.com/gpu": "1"}, "requests": {"nvidia.com/gpu": "1"}}}]}});
+    add(
+        "another image for a miner",
+        TENANT,
+        Rule::Always,
+        Change::strategic(&on("mine"), swap.clone()),
+        "so it runs no other images than it was created with, and not registry.example.com/xmrig:6",
+    );
+    add(
+        "another image for AI",
+        TENANT,
+        Rule::Mode,
+        Change::strategic(&on("training"), swap),
+        "so it runs no other images than it was created with, and not registry.example.com/xmrig:6",
+    );
+    add(
+        "a foreign ephemeral container in a miner",
+        TENANT,
+        Rule::Always,
+        Change::patch(
+            &format!("{}/ephemeralcontainers", on("mine")),
+            ephemeral("registry.example.com/xmrig:6", json!({})),
+        ),
+        "so it runs no other images than it was created with",
+    );
+    add(
+        "a foreign ephemeral container in AI",
+        TENANT,
+        Rule::Mode,
+        Change::patch(
+            &format!("{}/ephemeralcontainers", on("training")),
+            ephemeral("registry.example.com/xmrig:6", json!({})),
+        ),
+        "so it runs no other images than it was created with",
+    );
+    add(
+        "a privileged ephemeral container",
+        TENANT,
+        Rule::Mode,
+        Change::patch(
+            &format!("{}/ephemeralcontainers", on("training")),
+            ephemeral(
+                "registry.example.com/train:1",
+                json!({"securityContext": {"privileged": true}}),
+            ),
+        ),
+        "the container look is privileged or nearly so",
+    );
+    add(
+        "an ephemeral container that sees all devices",
+        TENANT,
+        Rule::Mode,
+        Change::patch(
+            &format!("{}/ephemeralcontainers", on("training")),
+            ephemeral(
+                "registry.example.com/train:1",
+                json!({"env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]}),
+            ),
+        ),
+        "sets NVIDIA_VISIBLE_DEVICES",
+    );
+
+    // The finalizer, and the auditor.
+    let no_finalizers = json!({"metadata": {"finalizers": null}});
+    add(
+        "the finalizer off a running miner",
+        TENANT,
+        Rule::Always,
+        Change::patch(&on("mine"), no_finalizers.clone()),
+        "only Daylight removes the finalizer daylight.dev/metered",
+    );
+    add(
+        "the finalizer off a miner that has ended",
+        ROBOT,
+        Rule::Always,
+        Change::patch(&on("done"), no_finalizers.clone()),
+        "only Daylight removes the finalizer daylight.dev/metered",
+    );
+    add(
+        "the finalizer, through the status",
+        TENANT,
+        Rule::Always,
+        Change::patch(&format!("{}/status", on("done")), no_finalizers.clone()),
+        "only Daylight removes the finalizer daylight.dev/metered",
+    );
+    let auditor = "the auditor changes nothing of a pod but its own finalizer daylight.dev/metered, and only once the pod has ended";
+    add(
+        "the finalizer, by the auditor, too early",
+        AUDITOR,
+        Rule::Always,
+        Change::patch(&on("mine"), no_finalizers.clone()),
+        auditor,
+    );
+    add(
+        "an annotation, by the auditor",
+        AUDITOR,
+        Rule::Always,
+        Change::patch(&on("done"), json!({"metadata": {"annotations": {"x": "y"}}})),
+        auditor,
+    );
+    add(
+        "a label, by the auditor",
+        AUDITOR,
+        Rule::Always,
+        Change::patch(&on("done"), relabel(json!({"x": "y"}))),
+        auditor,
+    );
+    add(
+        "another finalizer, by the auditor",
+        AUDITOR,
+        Rule::Always,
+        Change::patch(&on("done"), json!({"metadata": {"finalizers": ["example.com/mine"]}})),
+        auditor,
+    );
+    add(
+        "the status of a pod, by the auditor",
+        AUDITOR,
+        Rule::Always,
+        Change::patch(&format!("{}/status", on("done")), json!({"status": {"message": "x"}})),
+        auditor,
+    );
+
+    // Devices without asking for them.
+    let reach = |container: Value| create(with(pod("reach", "busybox"), container));
+    add(
+        "privileged",
+        TENANT,
+        Rule::Mode,
+        reach(json!({"securityContext": {"privileged": true}})),
+        "is privileged or nearly so, and could take any GPU of its node",
+    );
+    let mut init = pod("reach", "busybox");
+    init["spec"]["initContainers"] =
+        json!([{"name": "first", "image": "busybox", "securityContext": {"privileged": true}}]);
+    add(
+        "a privileged init container",
+        TENANT,
+        Rule::Mode,
+        create(init),
+        "the container first is privileged or nearly so",
+    );
+    for (what, capability) in [
+        ("all capabilities", "ALL"),
+        ("the capability SYS_ADMIN", "SYS_ADMIN"),
+        ("the capability BPF", "CAP_BPF"),
+    ] {
+        add(
+            what,
+            TENANT,
+            Rule::Mode,
+            reach(json!({"securityContext": {"capabilities": {"add": [capability]}}})),
+            "is privileged or nearly so",
+        );
+    }
+    for (what, path) in [
+        ("the host's root", "/"),
+        ("the host's devices", "/dev"),
+        ("a device", "/dev/nvidia0"),
+        ("the devices by number", "/dev/char/"),
+        ("a device, spelled oddly", "//dev/./dri"),
+        ("the device plugins' sockets", "/var/lib/kubelet/device-plugins/kubelet.sock"),
+        ("what contains the kubelet's directory", "/var/lib"),
+        ("the container runtime's socket", "/run/containerd/containerd.sock"),
+        ("the container runtime's socket, by the link", "/var/run/docker.sock"),
+        ("static pods", "/etc/kubernetes/manifests"),
+        ("the host's processes", "/proc/1/root/dev"),
+    ] {
+        add(
+            what,
+            TENANT,
+            Rule::Mode,
+            create(host_path(path)),
+            "of the host, by which it could take GPUs that it did not ask for",
+        );
+    }
+    let variable =
+        |name: &str, value: &str| reach(json!({"env": [{"name": name, "value": value}]}));
+    add(
+        "all devices by a variable",
+        TENANT,
+        Rule::Mode,
+        variable("NVIDIA_VISIBLE_DEVICES", "all"),
+        "sets NVIDIA_VISIBLE_DEVICES, by which it could take GPUs",
+    );
+    add(
+        "one device by a variable",
+        ROBOT,
+        Rule::Mode,
+        variable("NVIDIA_VISIBLE_DEVICES", "GPU-4711"),
+        "sets NVIDIA_VISIBLE_DEVICES",
+    );
+    add(
+        "AMD devices by a variable",
+        TENANT,
+        Rule::Mode,
+        variable("AMD_VISIBLE_DEVICES", "0"),
+        "sets AMD_VISIBLE_DEVICES",
+    );
+    add(
+        "devices by a variable from elsewhere",
+        TENANT,
+        Rule::Mode,
+        reach(
+            json!({"env": [{"name": "NVIDIA_VISIBLE_DEVICES", "valueFrom": {"configMapKeyRef": {"name": "x", "key": "y"}}}]}),
+        ),
+        "sets NVIDIA_VISIBLE_DEVICES",
+    );
+    let mut mounts = with(
+        pod("reach", "busybox"),
+        json!({"volumeMounts": [{"name": "x", "mountPath": "/var/run/nvidia-container-devices/all"}]}),
+    );
+    mounts["spec"]["volumes"] = json!([{"name": "x", "emptyDir": {}}]);
+    add(
+        "devices by a mount",
+        TENANT,
+        Rule::Mode,
+        create(mounts),
+        "asks the container runtime for devices by a mount",
+    );
+    let mut annotated = pod("reach", "busybox");
+    annotated["metadata"]["annotations"] = json!({"cdi.k8s.io/x": "nvidia.com/gpu=all"});
+    add(
+        "devices by an annotation",
+        TENANT,
+        Rule::Mode,
+        create(annotated),
+        "or an annotation cdi.k8s.io/...",
+    );
+
+    // Claims.
+    let exactly = json!({"name": "gpu", "exactly": {"deviceClassName": "gpu.nvidia.com"}});
+    let first = json!({"name": "gpu", "firstAvailable": [{"name": "a", "deviceClassName": "mig.nvidia.com"}]});
+    let admin = json!({"name": "gpu", "exactly": {"deviceClassName": "gpu.nvidia.com", "adminAccess": true}});
+    let unlisted = "asks for GPUs by device class and has no activity class";
+    let a_claims = claims("tenant-a", "resourceclaims");
+    let a_templates = claims("tenant-a", "resourceclaimtemplates");
+    add(
+        "a claim without a class",
+        TENANT,
+        Rule::Mode,
+        Change::create(&a_claims, claim(exactly.clone(), None)),
+        unlisted,
+    );
+    add(
+        "a claim by its alternatives",
+        TENANT,
+        Rule::Mode,
+        Change::create(&a_claims, claim(first.clone(), None)),
+        unlisted,
+    );
+    add(
+        "a template without a class",
+        TENANT,
+        Rule::Mode,
+        Change::create(&a_templates, template(exactly.clone())),
+        unlisted,
+    );
+    add(
+        "a template by its alternatives",
+        ROBOT,
+        Rule::Mode,
+        Change::create(&a_templates, template(first)),
+        "set the label daylight.dev/activity in spec.metadata.labels",
+    );
+    let mut admin_claim = claim(admin.clone(), Some("ai-training"));
+    admin_claim["metadata"]["name"] = json!("admin");
+    add(
+        "admin access",
+        OPERATOR,
+        Rule::Mode,
+        Change::create(&claims("admins", "resourceclaims"), admin_claim),
+        "asks for GPUs with adminAccess",
+    );
+    let mut admin_template = template(admin);
+    admin_template["spec"]["metadata"] =
+        json!({"labels": {"daylight.dev/activity": "ai-training"}});
+    add(
+        "admin access by a template",
+        OPERATOR,
+        Rule::Mode,
+        Change::create(&claims("admins", "resourceclaimtemplates"), admin_template),
+        "asks for GPUs with adminAccess",
+    );
+    let mut claiming = pod("work", "busybox");
+    claiming["spec"]["resourceClaims"] = json!([{"name": "gpu", "resourceClaimName": "claim"}]);
+    add(
+        "a pod with a claim and without a class",
+        TENANT,
+        Rule::Mode,
+        create(claiming),
+        "uses resource claims, behind which may be GPUs, and has no activity class",
+    );
+
+    // Approvals.
+    let status = |name: &str| format!("{}/{name}/status", registrations());
+    add(
+        "an approval without the right",
+        TENANT,
+        Rule::Always,
+        Change::patch(&status("own"), approval(TENANT, "Approved")),
+        "may not write status.approval: let somebody decide who has the verb approve",
+    );
+    add(
+        "an approval in another's name",
+        TENANT,
+        Rule::Always,
+        Change::patch(&status("night"), approval(OFFICER, "Approved")),
+        "may not write status.approval",
+    );
+    add(
+        "an approval in another's name, by who may approve",
+        OFFICER,
+        Rule::Always,
+        Change::patch(&status("night"), approval("boss@example.com", "Approved")),
+        "status.approval.by is boss@example.com and you are officer@example.com",
+    );
+    add(
+        "an approval of one's own submission",
+        OFFICER,
+        Rule::Always,
+        Change::patch(&status("own"), approval(OFFICER, "Approved")),
+        "let somebody else approve",
+    );
+    add(
+        "an approval by the controller",
+        CONTROLLER,
+        Rule::Always,
+        Change::patch(&status("night"), approval(CONTROLLER, "Approved")),
+        "may not write status.approval",
+    );
+    add(
+        "a submission in another's name",
+        TENANT,
+        Rule::Always,
+        Change::create(&registrations(), registration("forged", "bob@tenant-b.example")),
+        "spec.submittedBy is bob@tenant-b.example and you are alice@tenant-a.example",
+    );
+    let usage = json!({"status": {"usage": {"meteredUntil": "2026-01-01T00:00:00Z", "periodStart": "2026-01-01T00:00:00Z", "millijoules": "0"}}});
+    add(
+        "what was used, by the tenant",
+        TENANT,
+        Rule::Always,
+        Change::patch(&status("night"), usage.clone()),
+        "only the auditor writes status.usage",
+    );
+    add(
+        "what was used, by the controller",
+        CONTROLLER,
+        Rule::Always,
+        Change::patch(&status("night"), usage),
+        "only the auditor writes status.usage",
+    );
+    let state = json!({"status": {"state": "Active"}});
+    add(
+        "the state, by the tenant",
+        TENANT,
+        Rule::Always,
+        Change::patch(&status("night"), state.clone()),
+        "only the controller writes this part of the status",
+    );
+    add(
+        "the state, by the auditor",
+        AUDITOR,
+        Rule::Always,
+        Change::patch(&status("night"), state),
+        "only the controller writes this part of the status",
+    );
+
+    // The lists.
+    let list = format!("/api/v1/namespaces/{SYSTEM}/configmaps");
+    let keeps = "is a list that admission goes by, and only the controller writes it";
+    let entry = json!({"data": {"tenant-a.forged": "pow-mining 2020-01-01T00:00:00Z 2099-01-01T00:00:00Z"}});
+    add(
+        "an entry in the list of registrations",
+        OPERATOR,
+        Rule::Always,
+        Change::patch(&format!("{list}/daylight-registrations"), entry),
+        keeps,
+    );
+    add(
+        "the list of registrations away",
+        OPERATOR,
+        Rule::Always,
+        Change::delete(&format!("{list}/daylight-registrations")),
+        keeps,
+    );
+    add(
+        "an entry in the list of classes",
+        OPERATOR,
+        Rule::Always,
+        Change::patch(
+            &format!("{list}/daylight-classes"),
+            json!({"data": {"x": "Guaranteed NotRequired"}}),
+        ),
+        keeps,
+    );
+    add(
+        "the label off a list",
+        OPERATOR,
+        Rule::Always,
+        Change::patch(&format!("{list}/daylight-classes"), json!({"metadata": {"labels": null}})),
+        keeps,
+    );
+    let another =
+        json!({"metadata": {"name": "more", "labels": {"daylight.dev/mirror": "registrations"}}});
+    add("a list of one's own", OPERATOR, Rule::Always, Change::create(&list, another), keeps);
+
+    // Namespaces.
+    let namespace = |name: &str| format!("/api/v1/namespaces/{name}");
+    let label = |class: Value| json!({"metadata": {"labels": {"daylight.dev/activity": class}}});
+    let guarded = "may not set, change or remove the label daylight.dev/activity";
+    add(
+        "a class for a namespace",
+        OPERATOR,
+        Rule::Mode,
+        Change::patch(&namespace("tenant-a"), label(json!("ai-training"))),
+        guarded,
+    );
+    add(
+        "another class for a namespace",
+        OPERATOR,
+        Rule::Mode,
+        Change::patch(&namespace("labelled"), label(json!("ai-inference"))),
+        guarded,
+    );
+    add(
+        "no class for a namespace",
+        OPERATOR,
+        Rule::Mode,
+        Change::patch(&namespace("labelled"), label(Value::Null)),
+        guarded,
+    );
+    let mut fresh = label(json!("ai-training"));
+    fresh["metadata"]["name"] = json!("fresh");
+    add(
+        "a new namespace with a class",
+        OPERATOR,
+        Rule::Mode,
+        Change::create("/api/v1/namespaces", fresh),
+        guarded,
+    );
+    add(
+        "a class for a namespace, through the status",
+        OPERATOR,
+        Rule::Mode,
+        Change::patch(&format!("{}/status", namespace("tenant-a")), label(json!("ai-training"))),
+        guarded,
+    );
+    add(
+        "a class that one may not give",
+        "platform@example.com",
+        Rule::Mode,
+        Change::patch(&namespace("labelled"), label(json!("pow-mining"))),
+        guarded,
+    );
+    all
+}
