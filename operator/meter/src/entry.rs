@@ -8,7 +8,7 @@ use crate::{Bounded, DeviceSeen, Facts, Key, Lease, Method, Moment, Name, Timest
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase")]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Entry {
     /// What happened on one node, and how it stands.
     Node(Box<NodeEntry>),

@@ -66,6 +66,7 @@ impl Lease {
 
 /// What a miner says of its work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Facts {
     /// Shares that the pool took.
     #[serde(with = "crate::amount::decimal")]

@@ -212,15 +212,15 @@ impl Node {
                 break;
             }
             let event = entry.remove();
-            self.step(at);
+            self.step(at, terms);
             self.take(at, event, terms);
         }
-        self.step(to);
+        self.step(to, terms);
         self.settle(terms);
     }
 
     /// Books the span until `to`, in which nothing changes.
-    fn step(&mut self, to: Timestamp) {
+    fn step(&mut self, to: Timestamp, terms: &Terms<'_>) {
         let from = self.state.booked_until;
         let ms = to.since(from);
         if ms == 0 {
@@ -254,10 +254,15 @@ impl Node {
             }
         }
         if !measured {
+            let limits = self.state.devices.iter().map(|device| device.seen.limit_mw);
+            let limit = limits.map(|own| own.unwrap_or(terms.config.limit_mw)).max();
+            let limit = limit.unwrap_or(terms.config.limit_mw);
             for lease in &holding {
                 // Watts × milliseconds are millijoules.
                 let declared = lease.watts * ms;
-                let mj = Bounded { value: declared, below: declared, above: 0 };
+                let most = most_mj(limit, ms) * u64::from(lease.gpus);
+                let above = most.saturating_sub(declared);
+                let mj = Bounded { value: declared, below: declared, above };
                 let usage = Use::Lease(lease.account.clone());
                 booked.energy(pool.as_ref(), usage, Method::Declared, mj);
             }

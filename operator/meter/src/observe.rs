@@ -29,6 +29,7 @@ pub struct LeaseSeen {
 
 /// A device of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DeviceSeen {
     /// Its UUID or serial number; of devices that nothing tells apart, the node and a number.
     pub id: Name,

@@ -525,6 +525,8 @@ fn no_exporter_at_all() {
     site.advance(100);
     let books = site.meter.books();
     assert_eq!(of_method(&books, Method::Declared), 40_000);
+    // It may be no more than a declaration.
+    assert_eq!(site.joules("mine"), Joules(0, 40_000, 70_000));
     assert_eq!(moved(&books), 0);
     assert_eq!(site.meter.usage(&registration("mine")).metered_until, None);
 }
