@@ -26,6 +26,7 @@ pub fn seen(seen: &Seen, site: &mut Site, executor: &mut Executor) {
             }
             executor.ended(pod, site);
         }
+        Seen::AiJobGone { job } => executor.forget_job(job),
     }
 }
 

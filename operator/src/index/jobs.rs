@@ -5,6 +5,7 @@ use std::sync::Arc;
 use daylight_crds::{AiJob, AiJobState};
 use daylight_planner::model::{self, Delta, JobState, Name, Placement, Shape};
 
+use super::pods::Seen;
 use super::pools::same_spec;
 use super::slim::{BatchJob, Custom, Template};
 use super::store::Touched;
@@ -23,6 +24,7 @@ impl Index {
         }
         if self.ai_jobs.get(&key).is_none() {
             self.states.remove(&key);
+            self.seen.push(Seen::AiJobGone { job: key.clone() });
         }
         self.tell_job(&key, out);
         if !same {

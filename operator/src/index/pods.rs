@@ -40,6 +40,11 @@ pub enum Seen {
         /// From when its deletion was seen to its end, if it was deleted.
         drained_for: Option<Duration>,
     },
+    /// An AIJob was deleted. It may be said more than once.
+    AiJobGone {
+        /// Its namespace and name.
+        job: Name,
+    },
 }
 
 impl Index {

@@ -249,6 +249,12 @@ impl Executor {
         self.held_back.clear();
     }
 
+    /// An AIJob is gone: it waits for nothing any more.
+    pub fn forget_job(&mut self, job: &Name) {
+        self.drains.remove(job);
+        self.held_back.remove(job);
+    }
+
     /// A miner's pod has ended.
     pub fn ended(&mut self, pod: &str, site: &Site) {
         if let Some((reason, since)) = self.reclaims.remove(pod) {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Site;
 use super::site::{ai_job, batch_job, node, patched, pool, worker};
+use crate::index::Seen;
 
 fn with_status(job: &Value, status: &Value) -> Value {
     patched(job, &json!({ "status": status }))
@@ -144,4 +145,13 @@ fn a_job_that_asks_for_nothing_of_a_pool_has_a_problem() {
         site.index.problem(crate::index::Kind::AiJob, "ml/two"),
         site.job("ml/two").unwrap().problem.as_deref()
     );
+}
+
+#[test]
+fn the_end_of_an_ai_job_is_noted() {
+    let mut site = Site::with(&[pool("a"), node("n1", "a"), ai_job("train", 2)]);
+    assert_eq!(site.index.take_seen(), []);
+    site.delete(&ai_job("train", 2));
+    let gone = Seen::AiJobGone { job: "ml/train".into() };
+    assert_eq!(site.index.take_seen().first(), Some(&gone));
 }
