@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use daylight_testbed::{ControlPlane, Nodes, Options, Result};
+use daylight_testbed::{ControlPlane, Nodes, Options, Result, asked_to_end};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -34,7 +34,7 @@ async fn up(nodes: usize) -> Result<()> {
     }
     println!("export PATH={}:$PATH", control_plane.tools().display());
     println!("\nLogs are in {}. Ctrl-C ends it.", control_plane.directory().join("logs").display());
-    let _ = tokio::signal::ctrl_c().await;
+    asked_to_end().await;
     control_plane.stop().await;
     Ok(())
 }

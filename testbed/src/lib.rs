@@ -123,6 +123,7 @@ mod options;
 mod process;
 mod real_node;
 mod scratch;
+mod signals;
 pub mod story;
 
 pub use binary::{Programs, build};
@@ -134,3 +135,4 @@ pub use isolation::isolate;
 pub use nodes::Nodes;
 pub use options::{ClientRate, Options};
 pub use real_node::RealNode;
+pub use signals::asked_to_end;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use daylight_testbed::story::{self, Cluster, Stopped, Told};
-use daylight_testbed::{ControlPlane, Nodes, Options};
+use daylight_testbed::story::{self, Cluster, Operator, Stopped, Told};
+use daylight_testbed::{ControlPlane, Nodes, Options, asked_to_end};
+use tempfile::TempDir;
 
 const USAGE: &str = "\
 Plays Daylight's main job on a real Kubernetes control plane with 40 simulated
@@ -58,7 +59,7 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match demo(&arguments).await {
+    match run(&arguments).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -78,40 +79,67 @@ fn stopped(sentence: impl Into<String>) -> Stopped {
     Stopped::new(sentence)
 }
 
-async fn demo(arguments: &Arguments) -> Told<bool> {
+/// What the demo leaves up. All of it ends when this is dropped.
+struct Stage {
+    operator: Operator,
+    control_plane: Option<ControlPlane>,
+    logs: TempDir,
+    held: bool,
+}
+
+async fn run(arguments: &Arguments) -> Told<bool> {
     let repository = repository()?;
     println!("Building daylight ...");
     let daylight = story::build(&repository, false)?;
+    let stage = tokio::select! {
+        stage = demo(arguments, &repository, &daylight) => stage?,
+        () = asked_to_end() => return Err(stopped("interrupted")),
+    };
+    if arguments.keep {
+        if let Some(control_plane) = &stage.control_plane {
+            println!("\nThe cluster stays up. In another shell:\n");
+            println!("export KUBECONFIG={}", control_plane.kubeconfig().display());
+        }
+        println!("curl http://{}/metrics", stage.operator.address());
+        println!("The controller's log is in {}. Ctrl-C ends it all.", stage.logs.path().display());
+        asked_to_end().await;
+    }
+    stage.operator.stop().await?;
+    if let Some(control_plane) = stage.control_plane {
+        control_plane.stop().await;
+    }
+    Ok(stage.held)
+}
+
+async fn demo(arguments: &Arguments, repository: &Path, daylight: &Path) -> Told<Stage> {
     let logs = tempfile::Builder::new()
         .prefix("daylight-demo-")
         .tempdir()
         .map_err(|error| stopped(format!("no temporary directory: {error}")))?;
     let log = logs.path().join("controller.log");
 
-    if let Some(kubeconfig) = &arguments.kubeconfig {
-        let cluster = Cluster::existing(kubeconfig, &daylight).await?;
-        return tell(&cluster, &repository, &log, None, arguments.keep).await;
-    }
+    let (cluster, control_plane) = if let Some(kubeconfig) = &arguments.kubeconfig {
+        (Cluster::existing(kubeconfig, daylight).await?, None)
+    } else {
+        let control_plane = control_plane().await?;
+        (Cluster::of_testbed(&control_plane, daylight)?, Some(control_plane))
+    };
+    let (held, operator) = tell(&cluster, repository, &log).await?;
+    Ok(Stage { operator, control_plane, logs, held })
+}
+
+async fn control_plane() -> Told<ControlPlane> {
     let start = Instant::now();
     let control_plane = ControlPlane::start(Options::full()).await?;
     println!("A Kubernetes control plane is up after {}.", story::seconds(start.elapsed()));
     let start = Instant::now();
     control_plane.create_nodes(&Nodes::new(40).label("nvidia.com/gpu.present", "true")).await?;
     println!("40 nodes of 8 GPUs are ready after {}.", story::seconds(start.elapsed()));
-    let cluster = Cluster::of_testbed(&control_plane, &daylight)?;
-    let held =
-        tell(&cluster, &repository, &log, Some(control_plane.kubeconfig()), arguments.keep).await;
-    control_plane.stop().await;
-    held
+    Ok(control_plane)
 }
 
-async fn tell(
-    cluster: &Cluster,
-    repository: &Path,
-    log: &Path,
-    kubeconfig: Option<&Path>,
-    keep: bool,
-) -> Told<bool> {
+/// Plays the story; says whether all of it held.
+async fn tell(cluster: &Cluster, repository: &Path, log: &Path) -> Told<(bool, Operator)> {
     let colours = std::io::stdout().is_terminal();
     let mut say = |line: &str| {
         let coloured = colours.then(|| {
@@ -120,30 +148,17 @@ async fn tell(
         });
         println!("{}", coloured.as_deref().unwrap_or(line));
     };
-    let played = tokio::select! {
-        played = story::play(cluster, repository, log, &mut say) => played,
-        _ = tokio::signal::ctrl_c() => Err(stopped("interrupted")),
-    };
-    let (steps, operator) = match played {
-        Ok(told) => told,
+    match story::play(cluster, repository, log, &mut say).await {
+        Ok((steps, operator)) => {
+            println!("\n{}", story::table(&steps));
+            Ok((steps.iter().all(|step| step.held), operator))
+        }
         Err(error) => {
             if let Ok(log) = std::fs::read_to_string(log) {
                 let last: Vec<_> = log.lines().rev().take(10).collect();
                 last.into_iter().rev().for_each(|line| eprintln!("controller: {line}"));
             }
-            return Err(error);
+            Err(error)
         }
-    };
-    println!("\n{}", story::table(&steps));
-    if keep {
-        if let Some(kubeconfig) = kubeconfig {
-            println!("\nThe cluster stays up. In another shell:\n");
-            println!("export KUBECONFIG={}", kubeconfig.display());
-        }
-        println!("curl http://{}/metrics", operator.address());
-        println!("The controller's log is {}. Ctrl-C ends it all.", log.display());
-        let _ = tokio::signal::ctrl_c().await;
     }
-    operator.stop().await?;
-    Ok(steps.iter().all(|step| step.held))
 }

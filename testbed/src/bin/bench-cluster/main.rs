@@ -109,7 +109,7 @@ async fn main() -> ExitCode {
     };
     let measured = tokio::select! {
         measured = bench(&arguments) => measured,
-        _ = tokio::signal::ctrl_c() => Err(Stopped::new("interrupted")),
+        () = daylight_testbed::asked_to_end() => Err(Stopped::new("interrupted")),
     };
     match measured {
         Ok(true) => ExitCode::SUCCESS,
