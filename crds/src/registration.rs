@@ -50,6 +50,14 @@ pub struct RegistrationSpec {
     /// Who operates the work.
     pub operator: Operator,
 
+    /// The registration in this namespace that this one renews: miners that name that one work
+    /// under this one from validFrom on, their pods as they are started anew. Class, site and
+    /// owner must be the same. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::immutable("renews is immutable, since work was booked by it: create another Registration"))]
+    pub renews: Option<String>,
+
     /// Where the registration is filed; absent as long as it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filing: Option<Filing>,

@@ -73,6 +73,8 @@ pub enum Action {
 pub struct Grant {
     /// The miner.
     pub miner: Name,
+    /// The registration that it is granted under.
+    pub registration: Name,
     /// The pool.
     pub pool: Name,
     /// The node.

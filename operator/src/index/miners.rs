@@ -62,7 +62,7 @@ impl Index {
 
     fn miner_view(&self, key: &Name, created: Timestamp, miner: &Miner) -> model::Miner {
         let spec = &miner.spec;
-        let registration: Name = registration_of(key, &spec.registration).into();
+        let registration = self.in_force(registration_of(key, &spec.registration).into());
         let quantity = |field: &str, text: &str| {
             text.parse::<Quantity>().map_err(|error| format!("spec.resources.{field}: {error}."))
         };

@@ -25,6 +25,7 @@ pub mod quantity;
 pub mod quarantine;
 mod reads;
 mod registrations;
+mod renewals;
 pub mod requests;
 pub mod selector;
 pub mod slim;
@@ -56,6 +57,7 @@ use mirror::Mirror;
 use names::Names;
 use nodes::Memory;
 use pools::PoolFacts;
+use renewals::Renewals;
 use slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod, Template};
 use store::{Store, Touched};
 
@@ -123,6 +125,7 @@ pub struct Index {
 
     /// What admission should know.
     mirror: Mirror,
+    renewals: Renewals,
 
     given: Given,
     seen: Vec<Seen>,
@@ -218,6 +221,7 @@ impl Index {
         }
         self.expire(out);
         self.refresh_windows(out);
+        self.refresh_renewals(out);
         self.refresh_mirror(false, out);
         if self.now.since(self.swept_at) >= SWEEP_EVERY {
             self.swept_at = self.now;
@@ -228,10 +232,8 @@ impl Index {
     /// When something changes by time alone, if ever.
     pub fn wake_at(&self) -> Option<Timestamp> {
         let due = self.due.first().map(|(at, _)| *at);
-        [due, self.expires_at(), self.windows_due_at(), self.mirror_due_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        let turns = [self.windows_due_at(), self.mirror_due_at(), self.renewal_due_at()];
+        [due, self.expires_at()].into_iter().chain(turns).flatten().min()
     }
 
     /// Whether every watch has listed once; nothing is told before.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use daylight_crds::{ApprovalState, GpuPool, Registration};
 use daylight_planner::model::{self, Approval, Delta, Limits, Mirrored, Name, Usage};
 
-use super::names::key;
+use super::names::{key, parts};
 use super::slim::Custom;
 use super::store::Touched;
-use super::{Index, Kind, digest, keys, moment};
+use super::{Index, Kind, digest, moment};
 
 /// One kilowatt-hour in millijoules.
 const KILOWATT_HOUR: u64 = 3_600_000_000;
@@ -20,18 +20,14 @@ impl Index {
         out: &mut Vec<Delta>,
     ) {
         self.tell_registration(&key, out);
-        for miner in keys(&self.miners) {
-            let of_it =
-                self.miners.get(&miner).and_then(Custom::get).is_some_and(|object| {
-                    registration_of(&miner, &object.spec.registration) == *key
-                });
-            if of_it {
-                self.tell_miner(&miner, out);
-            }
+        for renewal in self.renewals_of(&key) {
+            self.tell_registration(&renewal, out);
         }
+        self.tell_miners_in(parts(&key).0, out);
     }
 
     pub(super) fn tell_registration(&mut self, name: &Name, out: &mut Vec<Delta>) {
+        self.note_renewal(name);
         let mut entry = None;
         let (mut view, problem) = match self.registrations.get(name) {
             None => (None, None),
@@ -96,7 +92,9 @@ impl Index {
                 peak_watts: usage.peak_watts,
             }),
             mirrored: Mirrored::default(),
-            problem: self.elsewhere(registration),
+            problem: self
+                .elsewhere(registration)
+                .or_else(|| self.odd_renewal(name, registration).map(Arc::from)),
         }
     }
 
@@ -137,7 +135,7 @@ fn has_budget(pool: &GpuPool) -> bool {
 
 /// The key of the registration that a miner names; it is in the miner's namespace.
 pub(super) fn registration_of(miner: &str, registration: &str) -> String {
-    key(super::names::parts(miner).0, registration)
+    key(parts(miner).0, registration)
 }
 
 fn limits(limits: &daylight_crds::Limits) -> Limits {

@@ -17,6 +17,7 @@ mod observer;
 mod reclaim;
 mod refusals;
 mod registration;
+mod renewal;
 mod site;
 mod upkeep;
 
@@ -158,6 +159,8 @@ fn main() -> ExitCode {
         leadership::a_paused_leader_writes_nothing_when_it_goes_on,
         leadership::a_leader_that_ends_hands_over_within_a_second,
         leadership::every_replica_is_ready_and_one_leads,
+        renewal::a_renewal_that_overlaps_costs_no_more_than_the_drain,
+        renewal::a_renewal_that_begins_as_the_old_one_ends_waits_for_that,
         mirror::admission_is_told_what_is_registered,
         mirror::a_mirror_that_others_spoil_is_put_right,
         mirror::without_a_mirror_ai_runs_and_no_miner_is_started,

@@ -173,20 +173,22 @@ impl Site {
 
     /// A registration for the pool that nobody has decided about.
     pub(crate) async fn filed(&self, name: &str, limits: Value) -> Registration {
-        create(
-            &self.namespaced(),
-            json!({
-                "metadata": {"name": name},
-                "spec": {
-                    "operator": {"name": "Tenant"},
-                    "submittedBy": "tenant@example.com",
-                    "activityClass": "pow-mining", "site": "site-1", "pools": [self.name],
-                    "validFrom": "2020-01-01T00:00:00Z", "validUntil": "2099-01-01T00:00:00Z",
-                    "limits": limits,
-                },
-            }),
-        )
-        .await
+        self.filed_with(name, json!({"limits": limits})).await
+    }
+
+    /// The same; `spec` is merged into its spec.
+    pub(crate) async fn filed_with(&self, name: &str, spec: Value) -> Registration {
+        let mut object = json!({
+            "metadata": {"name": name},
+            "spec": {
+                "operator": {"name": "Tenant"},
+                "submittedBy": "tenant@example.com",
+                "activityClass": "pow-mining", "site": "site-1", "pools": [self.name],
+                "validFrom": "2020-01-01T00:00:00Z", "validUntil": "2099-01-01T00:00:00Z",
+            },
+        });
+        merge(&mut object["spec"], spec);
+        create(&self.namespaced(), object).await
     }
 
     /// Approves a registration as the officer would.

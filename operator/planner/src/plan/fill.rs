@@ -403,6 +403,7 @@ impl Run<'_> {
         if pass == Pass::Grant {
             self.actions.push(Action::Grant(Grant {
                 miner: miner.key.clone(),
+                registration: miner.registration.clone(),
                 pool: pool_name.clone(),
                 node: node_name.clone(),
                 slot,

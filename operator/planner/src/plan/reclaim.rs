@@ -66,7 +66,8 @@ impl Run<'_> {
         self.reclaim_from_shrunk_nodes();
     }
 
-    /// Miners whose registration is gone.
+    /// Miners whose registration is gone, and leases whose own is, though the miner goes on under
+    /// a renewal.
     fn reclaim_unregistered(&mut self) {
         let gone: Vec<_> = self
             .state
@@ -81,6 +82,11 @@ impl Run<'_> {
             })
             .copied()
             .collect();
+        let orphans = self.state.registrations.iter().filter(|(_, name, row)| {
+            !row.leases.is_empty() && !self.state.registrations_by_key.contains_key(*name)
+        });
+        let orphans: Vec<_> = orphans.flat_map(|(_, _, row)| row.leases.iter().copied()).collect();
+        self.evict_all(orphans, ReclaimReason::RegistrationInactive);
         for miner in gone {
             let pods = self.state.miners[miner].pods().collect();
             self.evict_all(pods, ReclaimReason::RegistrationInactive);

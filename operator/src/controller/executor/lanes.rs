@@ -243,6 +243,7 @@ mod tests {
     fn grant(slot: u32) -> Change {
         Change::Grant(Grant {
             miner: "team-a/kaspa".into(),
+            registration: "team-a/night-shift".into(),
             pool: "hall-1".into(),
             node: "gpu-1".into(),
             slot,

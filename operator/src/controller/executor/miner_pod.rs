@@ -21,6 +21,7 @@ use kube::{Resource as _, ResourceExt as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::index::marks::{MINER_PRIORITY_CLASS, REVISION, WATTS};
+use crate::index::names::parts;
 use crate::names::{SAFE_TO_EVICT, UNTIL};
 
 /// Everything that a miner's pod is made of.
@@ -97,7 +98,7 @@ impl MinerPod<'_> {
     fn metadata(&self) -> ObjectMeta {
         let labels = BTreeMap::from([
             (MINER.into(), self.miner.name_any()),
-            (REGISTRATION.into(), self.miner.spec.registration.clone()),
+            (REGISTRATION.into(), parts(&self.grant.registration).1.into()),
             (ACTIVITY.into(), self.class.into()),
             (POOL.into(), self.grant.pool.to_string()),
             (SLOT.into(), self.grant.slot.to_string()),
@@ -314,6 +315,7 @@ mod tests {
     fn grant() -> Grant {
         Grant {
             miner: "team-a/kaspa".into(),
+            registration: "team-a/night-shift".into(),
             pool: "hall-1".into(),
             node: "gpu-017.hall-1.example.com".into(),
             slot: 3,

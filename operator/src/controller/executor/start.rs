@@ -88,8 +88,7 @@ impl Executor {
             return None;
         }
         let miner = site.index.miner(&grant.miner)?.clone();
-        let registration = format!("{}/{}", parts(&grant.miner).0, miner.spec.registration);
-        let class = site.index.registration(&registration)?.spec.activity_class.clone();
+        let class = site.index.registration(&grant.registration)?.spec.activity_class.clone();
         let pool = site.index.pool(&grant.pool)?.clone();
         let built = MinerPod {
             grant,

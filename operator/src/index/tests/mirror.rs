@@ -9,7 +9,7 @@ use super::site::{class, patched, pool, registration};
 use crate::index::{Kind, digest};
 
 /// A registration that is approved as it stands.
-fn approved(name: &str, with: &Value) -> Value {
+pub(super) fn approved(name: &str, with: &Value) -> Value {
     let object = patched(&registration(name), with);
     let read: Registration = serde_json::from_value(object.clone()).unwrap();
     let class: ActivityClass = serde_json::from_value(class("pow", "IdleOnly")).unwrap();

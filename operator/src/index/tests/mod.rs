@@ -9,6 +9,7 @@ mod order;
 mod pods;
 mod policy;
 mod properties;
+mod renewals;
 mod site;
 
 use site::Site;
