@@ -95,7 +95,8 @@ pub struct Approval {
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
 
-    /// The authority's own detached signature over specDigest, in base64.
+    /// The authority's own detached Ed25519 signature, in base64: of specDigest, and of which
+    /// registration that is. `kubectl daylight approve --print-message` prints what is signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::matches("^[A-Za-z0-9+/]+={0,2}$", "approval.signature must be base64"))]
@@ -137,6 +138,10 @@ pub enum RegistrationState {
     Active,
     /// Spec, class or pools changed after the approval, which is void.
     Changed,
+    /// Approved without the authority's signature, which the installation requires.
+    SignatureMissing,
+    /// Approved with a signature that is not the authority's for it.
+    SignatureInvalid,
     /// validUntil has passed.
     Expired,
     /// The authority said no.

@@ -9,4 +9,5 @@ pub mod controller;
 pub mod index;
 pub mod logs;
 pub mod names;
+pub mod registration_signature;
 pub mod serving;

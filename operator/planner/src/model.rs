@@ -188,6 +188,10 @@ pub enum Approval {
     Approved,
     /// It was approved, and its spec was edited since.
     Voided,
+    /// It was approved without the authority's signature, which is required.
+    Unsigned,
+    /// It was approved with a signature that is not the authority's, or for something else.
+    WronglySigned,
     /// Rejected.
     Rejected,
     /// Suspended for a while.

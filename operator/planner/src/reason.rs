@@ -34,6 +34,8 @@ pub enum Reason {
     AwaitingApproval { registration: Name },
     ApprovalVoided { registration: Name },
     NotApproved { registration: Name, approval: Approval },
+    SignatureMissing { registration: Name },
+    SignatureInvalid { registration: Name },
     NotYetValid { registration: Name, from: Timestamp },
     Expired { registration: Name, at: Timestamp },
     MirrorPending { registration: Name },
@@ -137,8 +139,10 @@ impl Reason {
                 Approval::Rejected => "Rejected",
                 Approval::Suspended => "Suspended",
                 Approval::Revoked => "Revoked",
-                Approval::Pending | Approval::Approved | Approval::Voided => "NotApproved",
+                _ => "NotApproved",
             },
+            Self::SignatureMissing { .. } => "SignatureMissing",
+            Self::SignatureInvalid { .. } => "SignatureInvalid",
             Self::NotYetValid { .. } => "NotYetValid",
             Self::Expired { .. } => "Expired",
             Self::MirrorPending { .. } => "MirrorPending",
@@ -257,10 +261,18 @@ impl fmt::Display for Reason {
                     Approval::Rejected => "rejected",
                     Approval::Suspended => "suspended",
                     Approval::Revoked => "revoked",
-                    Approval::Pending | Approval::Approved | Approval::Voided => "not approved",
+                    _ => "not approved",
                 };
                 write!(f, "Registration {registration} is {word}.")
             }
+            Self::SignatureMissing { registration } => write!(
+                f,
+                "Registration {registration} is approved without the authority's signature, which is required; approve it with --signature."
+            ),
+            Self::SignatureInvalid { registration } => write!(
+                f,
+                "The signature in the approval of registration {registration} is not the authority's for it as it is approved; let the authority sign what `daylight approve --print-message` prints."
+            ),
             Self::NotYetValid { registration, from } => {
                 write!(f, "Registration {registration} holds from {} on.", At(*from))
             }

@@ -1,7 +1,11 @@
 //! `daylight approve|reject|suspend|revoke`.
 
 use std::fmt::Write as _;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use daylight_crds::{
     ActivityClass, Approval, ApprovalState, GpuPool, Registration, RegistrationState,
@@ -17,6 +21,7 @@ use super::connect::{Connection, user};
 use super::output::Output;
 use crate::index::digest;
 use crate::index::names::parts;
+use crate::registration_signature;
 
 /// Writes `status.approval`, and nothing else.
 const MANAGER: &str = "daylight/approval";
@@ -55,6 +60,13 @@ pub(super) struct Approve {
     /// Approve only if the registration's spec is still this generation, the one that was read
     #[arg(long)]
     generation: Option<i64>,
+    /// The authority's signature of what --print-message prints: a file with its 64 bytes, or
+    /// these in base64; - is the standard input
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
+    /// Print the bytes that the authority signs to approve it as it stands now, and decide nothing
+    #[arg(long, conflicts_with_all = ["signature", "message"])]
+    print_message: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -95,17 +107,54 @@ pub(super) async fn approve(connection: &Connection, flags: &Approve) -> Result<
         )));
     }
     let digest = digest_of(&client, &registration).await?;
+    if flags.print_message {
+        print!("{}", registration_signature::message(&registration, &digest));
+        return Ok(());
+    }
+    let by = user(&client).await?;
+    if by == registration.spec.submitted_by {
+        return Err(Failed::new(format!(
+            "You ({by}) submitted registration {key}; let somebody else approve it."
+        )));
+    }
     let approval = Approval {
         state: ApprovalState::Approved,
-        by: user(&client).await?,
+        by,
         at: now(),
         spec_digest: Some(digest),
         digest_version: digest::VERSION,
         generation,
         message: flags.message.clone(),
-        signature: None,
+        signature: flags.signature.as_deref().map(read_signature).transpose()?,
     };
     decide(&client, registration, approval, flags.output).await
+}
+
+/// A signature in base64, from a file that has it so or as its bytes.
+fn read_signature(path: &Path) -> Result<String, Failed> {
+    let read = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(path)
+    };
+    let bytes = read.map_err(|error| {
+        Failed::new(format!("The signature {} cannot be read ({error}).", path.display()))
+    })?;
+    let decoded = match str::from_utf8(&bytes) {
+        Ok(text) if bytes.len() != 64 => {
+            STANDARD.decode(text.split_whitespace().collect::<String>())
+        }
+        _ => Ok(bytes),
+    };
+    match decoded {
+        Ok(signature) if signature.len() == 64 => Ok(STANDARD.encode(signature)),
+        _ => Err(Failed::new(format!(
+            "{} is no Ed25519 signature, which is 64 bytes or these in base64; make it with \
+             `openssl pkeyutl -sign -rawin`.",
+            path.display()
+        ))),
+    }
 }
 
 pub(super) async fn reject(connection: &Connection, flags: &Decide) -> Result<(), Failed> {

@@ -13,6 +13,7 @@ use super::connect::Connection;
 use crate::controller::executor::Limits;
 use crate::controller::lease::LeaseConfig;
 use crate::controller::run::{self, Settings};
+use crate::index::marks;
 
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Result<GoDuration, _> = text.parse();
@@ -59,6 +60,15 @@ pub(super) struct Flags {
     /// and the pod is let go
     #[arg(long, env = "DAYLIGHT_RECORD_AFTER", default_value = "1m", value_parser = duration)]
     record_after: Duration,
+    /// The `ConfigMap` in Daylight's namespace that holds the authority's public keys
+    #[arg(
+        long, env = "DAYLIGHT_AUTHORITY_KEYS", value_name = "NAME",
+        default_value = marks::AUTHORITY_KEYS
+    )]
+    authority_keys: String,
+    /// Let no approval count without the authority's signature
+    #[arg(long, env = "DAYLIGHT_REQUIRE_SIGNATURE")]
+    require_signature: bool,
     /// Where /metrics, /livez and /readyz are served; `none` for nowhere
     #[arg(long, env = "DAYLIGHT_LISTEN", default_value = "0.0.0.0:8080", value_parser = listen)]
     listen: Listen,
@@ -81,6 +91,8 @@ impl Flags {
     fn settings(self, namespace: &str) -> Settings {
         Settings {
             namespace: namespace.into(),
+            authority_keys: self.authority_keys,
+            require_signature: self.require_signature,
             lease: LeaseConfig {
                 namespace: namespace.into(),
                 name: self.lease_name,

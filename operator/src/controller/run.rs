@@ -18,11 +18,11 @@ use super::lease::{self, Leadership, LeaseConfig, LeaseConfigError, Tenure, Vaca
 use super::metrics::Metrics;
 use super::mirrors::Mirrors;
 use super::report;
-use super::site::Site;
+use super::site::{Site, wall_clock};
 use super::status::Statuses;
 use super::upkeep::Upkeep;
 use crate::index::watch::{self, Watches};
-use crate::index::{Event, Round};
+use crate::index::{Event, Index, Round};
 use crate::serving::{self, Health};
 
 /// How the controller runs.
@@ -32,6 +32,10 @@ pub struct Settings {
     pub namespace: String,
     /// How leadership is claimed.
     pub lease: LeaseConfig,
+    /// The `ConfigMap` in that namespace that holds the authority's keys.
+    pub authority_keys: String,
+    /// Whether approvals count only with the authority's signature.
+    pub require_signature: bool,
     /// How much is done at once.
     pub limits: Limits,
     /// Where metrics and health are served, if anywhere.
@@ -99,10 +103,14 @@ pub async fn run(
     let first = leadership.tenure.wait_for(Option::is_some);
     let _ = tokio::time::timeout(FIRST_CLAIM, first).await;
     let watches_from = Instant::now();
-    let watch_settings =
-        watch::Settings { namespace: settings.namespace.clone(), ..watch::Settings::default() };
+    let watch_settings = watch::Settings {
+        namespace: settings.namespace.clone(),
+        authority_keys: settings.authority_keys.clone(),
+        ..watch::Settings::default()
+    };
+    let index = Index::new(wall_clock()).requiring_signatures(settings.require_signature);
     let mut main = Main {
-        site: Site::new(Events::new(&settings.lease.identity), metrics),
+        site: Site::new(index, Events::new(&settings.lease.identity), metrics),
         planner: Planner::default(),
         executor: Executor::new(sender, settings.limits),
         statuses: Statuses::default(),

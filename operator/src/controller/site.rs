@@ -45,10 +45,10 @@ const JUST_CREATED: Duration = Duration::from_secs(2);
 
 impl Site {
     /// Nothing is known yet.
-    pub fn new(events: Events, metrics: Metrics) -> Self {
+    pub fn new(index: Index, events: Events, metrics: Metrics) -> Self {
         let now = wall_clock();
         Self {
-            index: Index::new(now),
+            index,
             deltas: Vec::new(),
             events,
             metrics,

@@ -61,6 +61,8 @@ use renewals::Renewals;
 use slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod, Template};
 use store::{Store, Touched};
 
+use crate::registration_signature::AuthorityKeys;
+
 /// How often names that nothing uses any more are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
@@ -126,6 +128,9 @@ pub struct Index {
     /// What admission should know.
     mirror: Mirror,
     renewals: Renewals,
+    /// Whether approvals count only with the authority's signature, and its keys.
+    signature_required: bool,
+    authority: AuthorityKeys,
 
     given: Given,
     seen: Vec<Seen>,
@@ -135,6 +140,13 @@ impl Index {
     /// An empty picture; `started` is when the process began to look.
     pub fn new(started: Timestamp) -> Self {
         Self { started, now: started, ..Self::default() }
+    }
+
+    /// Lets no approval count without the authority's signature.
+    #[must_use]
+    pub fn requiring_signatures(mut self, required: bool) -> Self {
+        self.signature_required = required;
+        self
     }
 
     /// Takes in what a watch saw at `now`, and tells what changed for the planner.
@@ -196,6 +208,7 @@ impl Index {
             }
             Event::AuthorityKeys(change) => {
                 self.authority_keys.apply(change);
+                self.authority_keys_touched(out);
             }
         }
         if !self.warm && self.rounds().all(|round| round.is_some()) {

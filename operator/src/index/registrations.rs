@@ -8,7 +8,8 @@ use daylight_planner::model::{self, Approval, Delta, Limits, Mirrored, Name, Usa
 use super::names::{key, parts};
 use super::slim::Custom;
 use super::store::Touched;
-use super::{Index, Kind, digest, moment};
+use super::{Index, Kind, digest, keys, moment};
+use crate::registration_signature::{self, AuthorityKeys};
 
 /// One kilowatt-hour in millijoules.
 const KILOWATT_HOUR: u64 = 3_600_000_000;
@@ -69,7 +70,7 @@ impl Index {
                     if approval.digest_version == digest::VERSION
                         && approval.spec_digest.as_deref() == Some(&*now)
                     {
-                        Approval::Approved
+                        self.signed(registration, approval, &now)
                     } else {
                         Approval::Voided
                     }
@@ -95,6 +96,47 @@ impl Index {
             problem: self
                 .elsewhere(registration)
                 .or_else(|| self.odd_renewal(name, registration).map(Arc::from)),
+        }
+    }
+
+    /// Whether what is approved is signed as the installation wants it.
+    fn signed(
+        &self,
+        registration: &Registration,
+        approval: &daylight_crds::Approval,
+        digest: &str,
+    ) -> Approval {
+        if !self.signature_required {
+            return Approval::Approved;
+        }
+        let Some(signature) = &approval.signature else { return Approval::Unsigned };
+        let message = registration_signature::message(registration, digest);
+        match self.authority.verify(&message, signature) {
+            Ok(_) => Approval::Approved,
+            Err(_) => Approval::WronglySigned,
+        }
+    }
+
+    /// Takes in the authority's keys as they are now.
+    pub(super) fn authority_keys_touched(&mut self, out: &mut Vec<Delta>) {
+        let entries = self.authority_keys.iter().flat_map(|(_, map)| &map.data);
+        let (keys, unread) = AuthorityKeys::read(entries.map(|(id, key)| (&**id, &**key)));
+        for id in unread {
+            tracing::error!(%id, "A key of the authority is neither PEM nor 32 bytes in base64.");
+        }
+        self.authority = keys;
+        if self.warm && self.signature_required {
+            self.tell_registrations(out);
+        }
+    }
+
+    /// Tells all registrations again, and the miners that may work under others of them now.
+    fn tell_registrations(&mut self, out: &mut Vec<Delta>) {
+        for registration in keys(&self.registrations) {
+            self.tell_registration(&registration, out);
+        }
+        for miner in keys(&self.miners) {
+            self.tell_miner(&miner, out);
         }
     }
 

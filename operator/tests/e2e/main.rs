@@ -18,6 +18,7 @@ mod reclaim;
 mod refusals;
 mod registration;
 mod renewal;
+mod signature;
 mod site;
 mod upkeep;
 
@@ -161,6 +162,7 @@ fn main() -> ExitCode {
         leadership::every_replica_is_ready_and_one_leads,
         renewal::a_renewal_that_overlaps_costs_no_more_than_the_drain,
         renewal::a_renewal_that_begins_as_the_old_one_ends_waits_for_that,
+        signature::nothing_mines_without_the_authoritys_signature,
         mirror::admission_is_told_what_is_registered,
         mirror::a_mirror_that_others_spoil_is_put_right,
         mirror::without_a_mirror_ai_runs_and_no_miner_is_started,

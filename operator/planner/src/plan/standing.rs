@@ -199,6 +199,8 @@ impl Run<'_> {
             approval @ (Approval::Rejected | Approval::Suspended | Approval::Revoked) => {
                 Some(Reason::NotApproved { registration, approval })
             }
+            Approval::Unsigned => Some(Reason::SignatureMissing { registration }),
+            Approval::WronglySigned => Some(Reason::SignatureInvalid { registration }),
             Approval::Approved if self.now < object.valid_from => {
                 self.wake(object.valid_from);
                 Some(Reason::NotYetValid { registration, from: object.valid_from })

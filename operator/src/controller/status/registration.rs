@@ -40,8 +40,10 @@ pub(crate) fn state(reason: &Reason) -> RegistrationState {
             Approval::Suspended => RegistrationState::Suspended,
             Approval::Revoked => RegistrationState::Revoked,
             Approval::Voided => RegistrationState::Changed,
-            Approval::Pending | Approval::Approved => RegistrationState::Pending,
+            _ => RegistrationState::Pending,
         },
+        Reason::SignatureMissing { .. } => RegistrationState::SignatureMissing,
+        Reason::SignatureInvalid { .. } => RegistrationState::SignatureInvalid,
         Reason::NotYetValid { .. } => RegistrationState::Scheduled,
         Reason::Expired { .. } => RegistrationState::Expired,
         Reason::Invalid { .. }

@@ -1,0 +1,102 @@
+//! Where the installation requires the authority's signature, nothing mines without it.
+
+use std::path::Path;
+use std::process::Command;
+
+use daylight_crds::Registration;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use crate::daylight::command_fails;
+use crate::site::{OFFICER, SYSTEM, Site};
+
+const KEYS: &str = "authority-of-this-test";
+
+/// Runs openssl as docs/registrations.md says; `None` where it is not installed.
+fn openssl(directory: &Path, arguments: &str) -> Option<Vec<u8>> {
+    let words = arguments.split_whitespace();
+    let output = Command::new("openssl").args(words).current_dir(directory).output().ok()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "openssl {arguments}: {error}");
+    Some(output.stdout)
+}
+
+/// Signs what a registration's approval is about.
+fn sign(site: &Site, directory: &Path, key: &str, name: &str) -> String {
+    let message = site.daylight(&["approve", &site.key(name), "--print-message"]);
+    std::fs::write(directory.join("message"), message).unwrap();
+    let sign = format!("pkeyutl -sign -rawin -inkey {key} -in message -out {name}.{key}.sig");
+    openssl(directory, &sign).unwrap();
+    directory.join(format!("{name}.{key}.sig")).display().to_string()
+}
+
+async fn is(site: &Site, name: &str, state: &str) {
+    let registrations: Api<Registration> = site.namespaced();
+    site.status(registrations, name, state, |status| status["state"] == state).await;
+}
+
+pub(crate) async fn nothing_mines_without_the_authoritys_signature(site: &mut Site) {
+    let directory = site.control_plane.directory().join("authority");
+    std::fs::create_dir_all(&directory).unwrap();
+    if openssl(&directory, "genpkey -algorithm ed25519 -out authority.pem").is_none() {
+        println!("not tested: openssl is not installed");
+        return;
+    }
+    openssl(&directory, "genpkey -algorithm ed25519 -out other.pem").unwrap();
+    let public = openssl(&directory, "pkey -in authority.pem -pubout").unwrap();
+    let public = String::from_utf8(public).unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(site.client.clone(), SYSTEM);
+    let set_keys = async |keys: serde_json::Value| {
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": KEYS}, "data": keys,
+        });
+        let params = PatchParams::apply("test").force();
+        maps.patch(KEYS, &params, &Patch::Apply(&map)).await.unwrap();
+    };
+    set_keys(json!({"2026": public, "note": "not a key"})).await;
+
+    site.nodes(1).await;
+    site.pool(json!({})).await;
+    site.filed("reg", json!({"gpus": 8})).await;
+    site.filed("twin", json!({"gpus": 8})).await;
+    site.miner("miner", "reg", 8, json!({})).await;
+    site.start_with(&["--require-signature", "--authority-keys", KEYS]);
+    let key = site.key("reg");
+    let approve = |file: &str| {
+        site.daylight(&["approve", &key, "--signature", file, "--as", OFFICER]);
+    };
+
+    site.approve("reg");
+    is(site, "reg", "SignatureMissing").await;
+    site.miner_status("miner", "told", |status| status["reason"] == "SignatureMissing").await;
+    for foreign in [
+        sign(site, &directory, "other.pem", "reg"),
+        sign(site, &directory, "authority.pem", "twin"),
+    ] {
+        approve(&foreign);
+        is(site, "reg", "SignatureInvalid").await;
+        // So that the next one is seen to be judged anew.
+        site.approve("reg");
+        is(site, "reg", "SignatureMissing").await;
+    }
+    assert_eq!(site.observer.started(), 0);
+    std::fs::write(directory.join("junk"), "no signature").unwrap();
+    let junk = directory.join("junk").display().to_string();
+    let complaint = command_fails(
+        &site.control_plane,
+        &["approve", &key, "--signature", &junk, "--as", OFFICER],
+    );
+    assert!(complaint.contains("no Ed25519 signature"), "{complaint}");
+
+    approve(&sign(site, &directory, "authority.pem", "reg"));
+    is(site, "reg", "Active").await;
+    site.mines(8).await;
+    // A key that is withdrawn ends what it signed; AI runs all the same.
+    set_keys(json!({})).await;
+    is(site, "reg", "SignatureInvalid").await;
+    site.mines(0).await;
+    site.ai_job("training", 1, 8, json!({})).await;
+    site.job_status("training", "running", |status| status["state"] == "Running").await;
+}
