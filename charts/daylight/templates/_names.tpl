@@ -63,39 +63,10 @@ object.spec.containers + object.spec.?initContainers.orValue([]) + object.spec.?
 authorizer.group('daylight.dev').resource('activityclasses').name({{ . }}).check('assign').allowed()
 {{- end }}
 
-{{- /* Bindings of a policy whose parameters are the classes: to pods with a class of their own, and
-to pods in namespaces with one. Other pods are not looked at. */}}
-{{- define "daylight.classBindings" }}
-{{- range list "own" "namespace" }}
----
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicyBinding
-metadata:
-  name: {{ $.policy }}-{{ . }}
-spec:
-  policyName: {{ $.policy }}
-  paramRef:
-    {{- if $.list }}
-    name: {{ $.list }}
-    namespace: {{ $.root.Release.Namespace }}
-    {{- else }}
-    selector: {}
-    {{- end }}
-    parameterNotFoundAction: Allow
-  validationActions: {{ $.actions }}
-  matchResources:
-    objectSelector:
-      matchExpressions:
-        - {key: daylight.dev/activity, operator: {{ eq . "own" | ternary "Exists" "DoesNotExist" }}}
-    {{- if or $.exempt (eq . "namespace") }}
-    namespaceSelector:
-      matchExpressions:
-        {{- if $.exempt }}
-        - {{ include "daylight.outsideExempt" $.root }}
-        {{- end }}
-        {{- if eq . "namespace" }}
-        - {key: daylight.dev/activity, operator: Exists}
-        {{- end }}
-    {{- end }}
-{{- end }}
+{{- /* The list of classes as the parameter of a binding. */}}
+{{- define "daylight.classList" -}}
+paramRef:
+  name: daylight-classes
+  namespace: {{ .Release.Namespace }}
+  parameterNotFoundAction: Allow
 {{- end }}

@@ -77,6 +77,13 @@ impl Cluster {
         answer.body
     }
 
+    /// Makes a change with all rights; it must succeed.
+    pub(crate) async fn make_as_admin(&self, change: &Change) -> Value {
+        let answer = make(&self.admin(), change).await;
+        assert!(answer.is_admitted(), "{change:?}: {}", answer.message());
+        answer.body
+    }
+
     /// Sets the mode, and waits until the API server goes by it.
     pub(crate) async fn set_mode(&self, mode: &str) {
         let mode_flag = format!("admission.mode={mode}");
@@ -166,7 +173,7 @@ pub(crate) fn classes() -> Value {
     json!({
         "ai-training": "Guaranteed NotRequired",
         "ai-inference": "Guaranteed NotRequired",
-        "ai-inference.images": "^registry[.]example[.]com/serving/.*$",
+        "ai-inference.images": "^(registry[.]example[.]com/serving/.*|registry[.]example[.]com/.*/serving:v1)$",
         "pos-validator": "Guaranteed Required",
         "pow-mining": "IdleOnly Required",
         "pow-mining.images": "^registry[.]example[.]com/miners/.*$",

@@ -6,7 +6,9 @@
 
 #![allow(clippy::unwrap_used)] // A test may fail where it likes.
 
+mod admitted;
 mod cluster;
+mod cost;
 mod manifest;
 mod refused;
 mod request;
@@ -69,13 +71,19 @@ fn main() -> ExitCode {
     let tests = tests![
         manifest::the_plain_manifest_is_what_the_chart_gives,
         refused::what_is_off_the_list_is_refused_or_reported,
+        admitted::with_the_lists_gone_or_spoiled_ai_goes_on_and_mining_does_not,
+        admitted::every_legitimate_way_is_admitted,
     ];
+    // Run by name, with `--ignored`, when figures are wanted.
+    let measurements = tests![cost::cpu_time_of_an_admission];
+    let trial = |(name, test), ignored| {
+        let world = world.clone();
+        Trial::test(name, move || world.run(test)).with_ignored_flag(ignored)
+    };
     let trials = tests
         .into_iter()
-        .map(|(name, test)| {
-            let world = world.clone();
-            Trial::test(name, move || world.run(test))
-        })
+        .map(|test| trial(test, false))
+        .chain(measurements.into_iter().map(|test| trial(test, true)))
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
