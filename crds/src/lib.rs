@@ -71,5 +71,8 @@ pub const CONDITION_READY: &str = "Ready";
 /// The condition of an [`AiJob`] whose gang has its GPUs.
 pub const CONDITION_ADMITTED: &str = "Admitted";
 
+/// The condition of a [`GpuPool`] whose leases are taken on record. Written by the auditor.
+pub const CONDITION_METERED: &str = "Metered";
+
 /// The condition of an [`AiJob`] that has ended.
 pub const CONDITION_FINISHED: &str = "Finished";

@@ -69,7 +69,7 @@ impl Node {
                 self.gap(&id, GapKind::First, &drawn, 0);
                 self.book_drawn(&drawn, &sample, &sample, limit, terms);
             }
-            self.state.devices[at].reset &= !sample.reset;
+            self.settle_reset(at, &sample);
             self.state.devices[at].last = Some(sample);
             self.booked.first = true;
             return;
@@ -112,8 +112,13 @@ impl Node {
                 }
             }
         }
-        self.state.devices[at].reset &= !sample.reset;
+        self.settle_reset(at, &sample);
         self.state.devices[at].last = Some(sample);
+    }
+
+    fn settle_reset(&mut self, at: usize, sample: &Sample) {
+        let resets = &mut self.state.devices[at].resets;
+        *resets = resets.saturating_sub(sample.reset.into());
     }
 
     /// Books what is known of the energy of a device that leaves; the rest nobody will know.

@@ -88,9 +88,44 @@ pub struct NodeEntry {
     /// What could not be measured or believed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
+    /// Whether the next entry goes on with the same, and says how the node stands.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
     /// How the node stands, to go on from; `None` when it is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<NodeState>,
+}
+
+impl NodeEntry {
+    /// The entry in two, for a leaf that it does not fit into: what happened, and how the node
+    /// stands.
+    #[must_use]
+    pub fn in_two(self) -> [Self; 2] {
+        let mut stands = Self::standing(self.node.clone(), self.until, None);
+        let mut happened = self;
+        stands.state = happened.state.take();
+        happened.more = true;
+        [happened, stands]
+    }
+
+    /// How a node stands, and nothing else.
+    pub(crate) fn standing(node: Name, at: Timestamp, state: Option<NodeState>) -> Self {
+        Self {
+            node,
+            from: at,
+            until: at,
+            time: Vec::new(),
+            energy: Vec::new(),
+            pools: Vec::new(),
+            used: Vec::new(),
+            devices: Vec::new(),
+            closed: Vec::new(),
+            settled: Vec::new(),
+            gaps: Vec::new(),
+            more: false,
+            state,
+        }
+    }
 }
 
 /// Device-milliseconds of one use.

@@ -124,6 +124,7 @@ impl Meter {
                         let node = Node::from_state(state.clone());
                         self.nodes.insert(entry.node.clone(), node);
                     }
+                    None if entry.more => {}
                     None => {
                         self.nodes.remove(&entry.node);
                     }
@@ -223,8 +224,8 @@ impl Meter {
     }
 
     /// A pod was let go, or is gone: its end needs not be remembered.
-    pub fn forget(&mut self, node: &str, uid: &str) {
-        if let Some(node) = self.nodes.get_mut(node) {
+    pub fn forget(&mut self, uid: &str) {
+        for node in self.nodes.values_mut().filter(|node| !node.state.closed.is_empty()) {
             node.state.closed.retain(|closed| **closed != *uid);
         }
     }
@@ -279,10 +280,19 @@ impl Meter {
     /// Which boot of its machine a node is. With another one, its devices' counters began again,
     /// even where they have passed what they said before.
     pub fn boot(&mut self, name: &Name, boot: &Name, now: Timestamp) {
-        let state = &mut self.node(name, now).state;
+        let node = self.node(name, now);
+        let state = &mut node.state;
         if state.boot.as_ref().is_some_and(|known| known != boot) {
             for device in &mut state.devices {
-                device.reset = true;
+                device.resets += 1;
+            }
+            let joined = |id: &&Name| state.devices.iter().any(|device| device.seen.id == **id);
+            let waiting: Vec<Name> =
+                node.samples.keys().filter(|id| !joined(id)).cloned().collect();
+            if !waiting.is_empty() {
+                // Said again until those have joined, and what is durable tells of it.
+                node.began_again.extend(waiting);
+                return;
             }
         }
         state.boot = Some(boot.clone());
@@ -406,6 +416,7 @@ impl Meter {
             closed: booked.closed,
             settled: booked.settled,
             gaps: booked.gaps,
+            more: false,
             state,
         };
         self.add(&entry);
@@ -468,11 +479,8 @@ impl Meter {
         }
         for (name, node) in &self.nodes {
             let at = node.state.booked_until;
-            entries.push(Entry::Node(Box::new(NodeEntry::standing(
-                name.clone(),
-                at,
-                node.state.clone(),
-            ))));
+            let standing = NodeEntry::standing(name.clone(), at, Some(node.state.clone()));
+            entries.push(Entry::Node(Box::new(standing)));
         }
         entries.push(Entry::SnapshotEnd);
         entries
@@ -496,6 +504,27 @@ impl Meter {
             }
         }
         books
+    }
+
+    /// The devices of a node, as the books have them.
+    pub fn devices_of(&self, node: &str) -> Vec<DeviceSeen> {
+        let devices = self.nodes.get(node).into_iter().flat_map(|node| &node.state.devices);
+        devices.map(|device| device.seen.clone()).collect()
+    }
+
+    /// The nodes in the books.
+    pub fn nodes(&self) -> impl Iterator<Item = &Name> {
+        self.nodes.keys()
+    }
+
+    /// Leases whose end is on record and whose pods wait to be let go, by UID.
+    pub fn closed(&self) -> impl Iterator<Item = &Name> {
+        self.nodes.values().flat_map(|node| &node.state.closed)
+    }
+
+    /// Until when everything is booked.
+    pub fn booked_until(&self) -> Timestamp {
+        self.booked_until
     }
 
     /// Whether the books close.
@@ -559,26 +588,6 @@ fn lease(seen: LeaseSeen) -> (Name, Lease) {
     (node, lease)
 }
 
-impl NodeEntry {
-    /// How a node stands, in a snapshot.
-    fn standing(node: Name, at: Timestamp, state: crate::node::NodeState) -> Self {
-        Self {
-            node,
-            from: at,
-            until: at,
-            time: Vec::new(),
-            energy: Vec::new(),
-            pools: Vec::new(),
-            used: Vec::new(),
-            devices: Vec::new(),
-            closed: Vec::new(),
-            settled: Vec::new(),
-            gaps: Vec::new(),
-            state: Some(state),
-        }
-    }
-}
-
 impl Booked {
     fn capacity_is_none(&self) -> bool {
         self.pools.values().all(|pool| pool.capacity_ms == 0)
@@ -593,9 +602,10 @@ impl Node {
         let device = self.state.devices.iter().find(|device| device.seen.id == id);
         let newest = self.samples.get(&id).and_then(|samples| samples.back());
         let known = newest.or(device.and_then(|device| device.last.as_ref()));
-        let waiting =
-            self.samples.get(&id).is_some_and(|samples| samples.iter().any(|one| one.reset));
-        let reset = device.is_some_and(|device| device.reset) && !waiting;
+        let queued = self.samples.get(&id).into_iter().flatten();
+        let waiting = queued.filter(|sample| sample.reset).count();
+        let reset = device.is_some_and(|device| device.resets as usize > waiting);
+        let reset = self.began_again.remove(&id) || reset;
         let counted = known.is_some_and(|known| known.counter.is_some());
         let news = match (reading.counter_mj, known.and_then(|known| known.counter)) {
             (Some(counter), Some(before)) => reset || counter != before,

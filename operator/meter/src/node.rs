@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::energy::most_mj;
@@ -47,9 +47,9 @@ pub struct Device {
     pub seen: DeviceSeen,
     /// Since when it is here.
     pub joined: Timestamp,
-    /// Whether its counter began again since it was last read.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub reset: bool,
+    /// How often its counter began again since it was last read.
+    #[serde(default)]
+    pub resets: u32,
     /// The last reading up to which its energy is booked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Sample>,
@@ -163,6 +163,8 @@ pub(crate) struct Node {
     /// The latest time at which each device was read, whatever it said.
     pub(crate) read_at: FxHashMap<Name, Timestamp>,
     pub(crate) booked: Booked,
+    /// Devices that have not joined yet, and whose counters began again since they were read.
+    pub(crate) began_again: FxHashSet<Name>,
     /// What follows is told apart from what was.
     cut: bool,
 }
@@ -282,7 +284,7 @@ impl Node {
 
     fn take(&mut self, at: Timestamp, event: Event, terms: &Terms<'_>) {
         match event {
-            Event::Begin(lease) => self.begin(at, lease),
+            Event::Begin(lease) => self.begin(at, lease, terms),
             Event::End { uid, ended, facts, unseen } => self.end(at, &uid, ended, facts, unseen),
             Event::Devices { pool, usable, devices } => {
                 self.leave(at, &devices, terms);
@@ -292,7 +294,7 @@ impl Node {
         }
     }
 
-    fn begin(&mut self, at: Timestamp, mut lease: Lease) {
+    fn begin(&mut self, at: Timestamp, mut lease: Lease, terms: &Terms<'_>) {
         if self.state.leases.iter().any(|known| known.uid == lease.uid) {
             return;
         }
@@ -302,6 +304,9 @@ impl Node {
         let later = lease.bound.latest.since(at) * gpus;
         let earlier = at.since(lease.bound.earliest) * gpus;
         self.uncertain(&lease, later, earlier);
+        // What it drew before the books reach back to is bounded, and no more.
+        let reach = self.state.spans.front().map_or(at, |span| span.from);
+        self.unmeasured(&lease, reach.since(lease.bound.earliest), terms);
         self.booked.first = true;
         self.state.leases.push(lease);
     }
@@ -353,20 +358,21 @@ impl Node {
         self.booked.gaps.push(gap);
         let gpus = u64::from(lease.gpus);
         self.uncertain(&lease, 0, between.width() * gpus);
-        let above = most_mj(terms.config.limit_mw, between.width()) * gpus;
-        let usage = Use::Lease(lease.account.clone());
+        self.unmeasured(&lease, between.width(), terms);
+        (lease.until, lease.ended) = (Some(lease.from), Some(ended));
+        self.close(lease, ended, facts);
+    }
+
+    /// Bounds what a lease may have drawn over so many milliseconds that nothing is known of.
+    fn unmeasured(&mut self, lease: &Lease, ms: u64, terms: &Terms<'_>) {
+        let above = most_mj(terms.config.limit_mw, ms) * u64::from(lease.gpus);
         let pool = self.state.pool.clone();
-        self.booked.energy(
-            pool.as_ref(),
-            usage,
-            Method::Shared,
-            Bounded { value: 0, below: 0, above },
-        );
+        let usage = Use::Lease(lease.account.clone());
+        let mj = Bounded { value: 0, below: 0, above };
+        self.booked.energy(pool.as_ref(), usage, Method::Shared, mj);
         if let Some(registration) = &lease.account.registration {
             self.booked.used.entry(registration.clone()).or_default().0 += above;
         }
-        (lease.until, lease.ended) = (Some(lease.from), Some(ended));
-        self.close(lease, ended, facts);
     }
 
     /// Says how far the time of a lease may be from what is booked, and with it that of what it
@@ -392,7 +398,7 @@ impl Node {
                 continue;
             }
             self.booked.devices.push(DeviceEntry { device: seen.clone(), at, joined: true });
-            self.state.devices.push(Device { seen, joined: at, reset: false, last: None });
+            self.state.devices.push(Device { seen, joined: at, resets: 0, last: None });
         }
         self.state.devices.sort_by(|one, other| one.seen.id.cmp(&other.seen.id));
         let devices = &self.state.devices;

@@ -1,24 +1,17 @@
 //! `daylight controller`.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
-use daylight_crds::GoDuration;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failed;
 use super::connect::Connection;
+use super::serve::{Listen, duration, listen, shutdown};
 use crate::controller::executor::Limits;
 use crate::controller::lease::LeaseConfig;
 use crate::controller::run::{self, Settings};
 use crate::index::marks;
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: Result<GoDuration, _> = text.parse();
-    parsed.map(|duration| duration.as_duration()).map_err(|error| error.to_string())
-}
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
@@ -74,19 +67,6 @@ pub(super) struct Flags {
     listen: Listen,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Listen(Option<SocketAddr>);
-
-fn listen(text: &str) -> Result<Listen, String> {
-    if text == "none" {
-        return Ok(Listen(None));
-    }
-    let address = text.parse().map_err(|_| {
-        format!("{text:?} is no address such as 0.0.0.0:8080 or [::]:8080, nor `none`")
-    })?;
-    Ok(Listen(Some(address)))
-}
-
 impl Flags {
     fn settings(self, namespace: &str) -> Settings {
         Settings {
@@ -132,14 +112,7 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Fai
         version = env!("CARGO_PKG_VERSION"), identity = %settings.lease.identity,
         server = %config.cluster_url, "Starting."
     );
-    let failed = |error: &dyn std::error::Error| Failed::new(error.to_string());
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
-    let shutdown = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    Box::pin(run::run(config, settings, shutdown)).await.map_err(|error| failed(&error))
+    let shutdown = shutdown()?;
+    let done = Box::pin(run::run(config, settings, shutdown)).await;
+    done.map_err(|error| Failed::new(error.to_string()))
 }

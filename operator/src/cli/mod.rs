@@ -2,12 +2,14 @@
 //! `kubectl-daylight`.
 
 mod approval;
+mod auditor;
 mod connect;
 mod controller;
 mod emergency;
 mod gpu_map;
 mod output;
 mod picture;
+mod serve;
 mod status;
 mod table;
 mod why;
@@ -34,6 +36,8 @@ struct Cli {
 enum Command {
     /// Run the controller: decide which GPUs mine, start and stop miners, start AI jobs
     Controller(Box<controller::Flags>),
+    /// Run the auditor: see who has which GPU, meter what it draws, keep the books
+    Auditor(Box<auditor::Flags>),
     /// Show the pools, who has what, and a map of the GPUs
     Status(status::Flags),
     /// Say why an object is as it is: a miner that waits, a registration, a pool, an AI job, a pod
@@ -106,7 +110,7 @@ fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
 }
 
 fn run(cli: Cli) -> Result<(), Failed> {
-    let serves = matches!(cli.command, Command::Controller(_));
+    let serves = matches!(cli.command, Command::Controller(_) | Command::Auditor(_));
     crate::logs::start(serves);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4))
@@ -123,6 +127,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failed> {
     let connection = cli.connection;
     match cli.command {
         Command::Controller(flags) => Box::pin(controller::run(&connection, *flags)).await,
+        Command::Auditor(flags) => Box::pin(auditor::run(&connection, *flags)).await,
         Command::Status(flags) => status::run(&connection, &flags).await,
         Command::Why(flags) => why::run(&connection, &flags).await,
         Command::Approve(flags) => approval::approve(&connection, &flags).await,
@@ -157,10 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_of_the_controller_has_a_variable() {
+    fn every_flag_of_what_serves_has_a_variable() {
         let command = Cli::command();
-        let controller = command.find_subcommand("controller").unwrap();
-        for argument in controller.get_arguments() {
+        let serving = ["controller", "auditor"].map(|name| command.find_subcommand(name).unwrap());
+        for argument in serving.into_iter().flat_map(clap::Command::get_arguments) {
             let id = argument.get_id().as_str();
             if id == "help" || id == "version" {
                 continue;

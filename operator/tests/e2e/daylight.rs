@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Child;
 
-/// One `daylight controller`.
+/// One `daylight controller`, or `daylight auditor`.
 pub(crate) struct Controller {
     child: Child,
     /// Where it serves its metrics.
@@ -44,12 +44,31 @@ fn program() -> &'static str {
 impl Controller {
     /// Starts one. It has not looked at anything yet.
     pub(crate) fn start(control_plane: &ControlPlane, name: &str, flags: &[&str]) -> Self {
+        let flags = [&["--identity", name], &LEASE[..], flags].concat();
+        Self::serve(control_plane, "controller", name, &flags)
+    }
+
+    /// Starts an auditor, whose journal lies in a directory of this name.
+    pub(crate) fn auditor(
+        control_plane: &ControlPlane,
+        name: &str,
+        journal: &str,
+        flags: &[&str],
+    ) -> Self {
+        let directory = control_plane.directory().join(journal);
+        let directory = directory.to_str().unwrap();
+        let flags =
+            [&["--data-dir", directory, "--usage-every", "1s", "--book-every", "5s"], flags]
+                .concat();
+        Self::serve(control_plane, "auditor", name, &flags)
+    }
+
+    fn serve(control_plane: &ControlPlane, command: &str, name: &str, flags: &[&str]) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let listen = port.to_string();
         let log = control_plane.directory().join("logs").join(format!("{name}.log"));
         let child = tokio::process::Command::new(program())
-            .args(["controller", "--listen", &listen, "--identity", name])
-            .args(LEASE)
+            .args([command, "--listen", &listen])
             .args(flags)
             .envs(control_plane.environment())
             .env("RUST_LOG", std::env::var("E2E_LOG").unwrap_or_else(|_| "info".into()))
@@ -154,7 +173,7 @@ pub(crate) fn as_plugin(directory: &Path) -> PathBuf {
 
 /// Prints the end of what the controllers of a test logged.
 pub(crate) fn show_logs(directory: &Path, test: u32) {
-    let prefix = format!("t{test}-controller-");
+    let prefix = format!("t{test}-");
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
         if entry.file_name().to_string_lossy().starts_with(&prefix) {
             let text = std::fs::read_to_string(entry.path()).unwrap_or_default();

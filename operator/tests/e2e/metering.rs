@@ -1,11 +1,131 @@
 //! Every lease is on record, and nothing waits for the record.
 
+use std::time::Duration;
+
 use daylight_crds::LeaseRecord;
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::json;
 
-use crate::site::{SOON, Site, eventually};
+use crate::daylight::Controller;
+use crate::site::{OFFICER, SOON, Site, eventually};
+
+/// Keeps the pods of a test for its auditor.
+const FOR_THE_AUDITOR: [&str; 3] = ["--metered", "--record-after", "10m"];
+
+/// The seconds that the auditor has booked for miners.
+async fn mined(auditor: &Controller) -> f64 {
+    let class = ["class=\"pow-mining\""];
+    auditor.metric("daylight_assigned_gpu_seconds_total", &class).await.unwrap_or_default()
+}
+
+/// From its binding to its end, in whole seconds, as Kubernetes tells it.
+fn held_seconds(pod: &Pod) -> Option<i64> {
+    let status = pod.status.as_ref()?;
+    let bound = status.conditions.as_ref()?.iter().find(|one| one.type_ == "PodScheduled")?;
+    let ended = status.container_statuses.as_ref()?.iter().filter_map(|container| {
+        container.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()
+    });
+    let ended = ended.map(|time| time.0.as_second()).max()?;
+    Some(ended - bound.last_transition_time.as_ref()?.0.as_second())
+}
+
+/// The auditor is killed while miners run, and away while all of them end. What it books
+/// afterwards is what Kubernetes tells of each of them, to the second, and nobody had to wait.
+pub(crate) async fn leases_that_end_while_the_auditor_is_away_are_booked_exactly(site: &mut Site) {
+    site.nodes(1).await;
+    site.pool(json!({})).await;
+    site.registered("reg", json!({"gpus": 8})).await;
+    let auditor =
+        Controller::auditor(&site.control_plane, &site.key_dash("audit-1"), "journal-1", &[]);
+    eventually(SOON, "the auditor has the node in its books", || async {
+        (auditor.metric("daylight_metered_nodes", &["count"]).await? >= 1.0).then_some(())
+    })
+    .await;
+    site.start_with(&FOR_THE_AUDITOR);
+    site.miner("miner", "reg", 8, json!({})).await;
+    site.mines(8).await;
+    eventually(SOON, "mining is booked", || async { (mined(&auditor).await > 8.0).then_some(()) })
+        .await;
+    auditor.kill().await;
+
+    site.daylight(&["stop", "-m", "test", "--as", OFFICER]);
+    let ended = eventually(SOON, "all miners have ended and wait for the auditor", || async {
+        let pods = site.pods("daylight.dev/miner").await;
+        let seconds: Vec<_> = pods.iter().filter_map(held_seconds).collect();
+        (seconds.len() == 8).then_some(seconds)
+    })
+    .await;
+    let held: i64 = ended.iter().sum();
+
+    let auditor =
+        Controller::auditor(&site.control_plane, &site.key_dash("audit-2"), "journal-1", &[]);
+    eventually(SOON, "it lets all of them go", || async {
+        site.pods("daylight.dev/miner").await.is_empty().then_some(())
+    })
+    .await;
+    eventually(SOON, "all of it is booked", || async {
+        ((mined(&auditor).await - held as f64).abs() < 0.001).then_some(())
+    })
+    .await;
+    assert_eq!(auditor.metric("daylight_books_closed", &[]).await, Some(1.0));
+    let records: Api<LeaseRecord> = site.namespaced();
+    assert!(records.list(&ListParams::default()).await.unwrap().items.is_empty());
+
+    // Nothing is counted twice after one more restart.
+    let size = auditor.metric("daylight_audit_log_size", &[]).await.unwrap();
+    auditor.terminate().await;
+    let auditor =
+        Controller::auditor(&site.control_plane, &site.key_dash("audit-3"), "journal-1", &[]);
+    eventually(SOON, "it goes on", || async {
+        (auditor.metric("daylight_audit_log_size", &[]).await? > size).then_some(())
+    })
+    .await;
+    assert!((mined(&auditor).await - held as f64).abs() < 0.001);
+    auditor.terminate().await;
+    site.daylight(&["resume", "-m", "test"]);
+}
+
+/// With AI and miners taking turns, device time adds up: devices x seconds.
+pub(crate) async fn device_time_adds_up(site: &mut Site) {
+    site.nodes(2).await;
+    site.pool(json!({})).await;
+    site.registered("reg", json!({"gpus": 16})).await;
+    let auditor =
+        Controller::auditor(&site.control_plane, &site.key_dash("audit"), "journal-2", &[]);
+    site.start_with(&FOR_THE_AUDITOR);
+    site.miner("miner", "reg", 16, json!({})).await;
+    site.mines(16).await;
+    site.ai_job("training", 2, 4, json!({})).await;
+    site.job_status("training", "running", |status| status["state"] == "Running").await;
+    let sum = |name: &'static str, labels: &'static [&'static str]| {
+        let auditor = &auditor;
+        async move { auditor.metric(name, labels).await.unwrap_or_default() }
+    };
+    eventually(Duration::from_mins(1), "AI, mining and idle time is booked", || async {
+        let leased = sum("daylight_device_seconds_total", &["use=\"lease\""]).await;
+        let training = sum("daylight_assigned_gpu_seconds_total", &["ai-training"]).await;
+        (training > 8.0 && leased > 30.0).then_some(())
+    })
+    .await;
+    assert_eq!(auditor.metric("daylight_books_closed", &[]).await, Some(1.0));
+    // The miners that AI displaced are on record, and gone.
+    eventually(SOON, "nothing waits for the auditor", || async {
+        let pods = site.pods("daylight.dev/miner").await;
+        pods.iter().all(|pod| pod.metadata.deletion_timestamp.is_none()).then_some(())
+    })
+    .await;
+    site.pool_status("metered", |status| {
+        let conditions = status["conditions"].as_array();
+        conditions
+            .into_iter()
+            .flatten()
+            .any(|one| one["type"] == "Metered" && one["status"] == "True")
+    })
+    .await;
+    auditor.terminate().await;
+}
 
 pub(crate) async fn ends_that_no_auditor_takes_are_written_down_and_hold_nothing_up(
     site: &mut Site,

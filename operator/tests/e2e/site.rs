@@ -133,6 +133,11 @@ impl Site {
         format!("{}/{name}", self.name)
     }
 
+    /// `NAMESPACE-name`, for files.
+    pub(crate) fn key_dash(&self, name: &str) -> String {
+        format!("{}-{name}", self.name)
+    }
+
     /// Starts a controller.
     pub(crate) fn start(&mut self) -> usize {
         self.start_with(&[])
@@ -373,6 +378,14 @@ async fn clear(client: &Client) {
             let pods: Api<Pod> = Api::namespaced(client.clone(), &name);
             let now = DeleteParams::default().grace_period(0);
             let _ = pods.delete_collection(&now, &list).await;
+            // Nobody is left to take their end on record.
+            for pod in pods.list(&list).await.unwrap() {
+                if pod.metadata.finalizers.is_some() {
+                    let none = json!({"metadata": {"finalizers": null}});
+                    let params = PatchParams::default();
+                    let _ = pods.patch(&pod.name_any(), &params, &Patch::Merge(&none)).await;
+                }
+            }
             let _ = namespaces.delete(&name, &all).await;
         }
     }

@@ -39,6 +39,8 @@ pub struct Node {
     pub allocatable: Requests,
     /// Whether an autoscaler made it and may remove it.
     pub autoscaled: bool,
+    /// Which boot of its machine it is, if its kubelet says.
+    pub boot: Option<Name>,
 }
 
 /// The node's condition `Ready`.
@@ -98,11 +100,20 @@ struct RawTaint<'a> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct Status<'a> {
     #[serde(borrow)]
     conditions: Vec<Condition<'a>>,
     allocatable: Amounts,
+    #[serde(borrow)]
+    node_info: NodeInfo<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct NodeInfo<'a> {
+    #[serde(borrow, rename = "bootID")]
+    boot_id: Cow<'a, str>,
 }
 
 #[derive(Default, Deserialize)]
@@ -157,6 +168,7 @@ impl From<Raw<'_>> for Node {
                 _ => Readiness::NotReady,
             },
             allocatable: status.allocatable.rounded(),
+            boot: Some(&*status.node_info.boot_id).filter(|id| !id.is_empty()).map(Name::from),
         }
     }
 }

@@ -1,0 +1,306 @@
+//! What Prometheus sees of the auditor. Every name begins with `daylight_`.
+//!
+//! Totals are those of the books, which are rebuilt from the journal: they go on where they were
+//! before a restart.
+
+use std::collections::BTreeMap;
+
+use daylight_meter::{Books, Key, Method, Name, Use};
+use prometheus::core::Collector;
+use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+/// All metrics of the auditor.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    assigned_seconds: CounterVec,
+    device_seconds: CounterVec,
+    undeclared_seconds: CounterVec,
+    energy: CounterVec,
+    unexplained: CounterVec,
+    energy_error: GaugeVec,
+    time_error: GaugeVec,
+    gaps: CounterVec,
+    overcommitted: CounterVec,
+    /// 1 if the books close, for time and energy of all pools.
+    pub books_closed: IntGauge,
+    /// Entries in the journal.
+    pub log_size: IntGauge,
+    /// Bytes that wait to be written to the journal.
+    pub unwritten: IntGauge,
+    /// Until when everything is booked, in seconds since the epoch.
+    pub booked_until: IntGauge,
+    /// Entries made by this process, by kind.
+    pub entries: IntCounterVec,
+    /// Answers of exporters, by how they came out.
+    pub scrapes: IntCounterVec,
+    /// Nodes in the books, by how their energy is known.
+    pub nodes: IntGaugeVec,
+}
+
+/// Registers a metric, and says so if another one has its name.
+fn add<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    made: prometheus::Result<C>,
+) -> prometheus::Result<C> {
+    let metric = made?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+/// The labels of what a lease held.
+const OF_LEASE: [&str; 4] = ["pool", "class", "registration", "namespace"];
+
+impl Metrics {
+    /// A registry with all of them, at zero.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let opts = |name: &str, help: &str| Opts::new(format!("daylight_{name}"), help);
+        let with_method = [&OF_LEASE[..], &["method"]].concat();
+        let r = &registry;
+        let build_info = add(
+            r,
+            IntGaugeVec::new(
+                opts("build_info", "The version that runs; the value is 1."),
+                &["version"],
+            ),
+        )?;
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self {
+            assigned_seconds: add(
+                r,
+                CounterVec::new(
+                    opts("assigned_gpu_seconds_total", "Device time that leases held."),
+                    &OF_LEASE,
+                ),
+            )?,
+            device_seconds: add(
+                r,
+                CounterVec::new(
+                    opts(
+                        "device_seconds_total",
+                        "Device time by use: lease, idle or unavailable; together devices times seconds.",
+                    ),
+                    &["pool", "use"],
+                ),
+            )?,
+            undeclared_seconds: add(
+                r,
+                CounterVec::new(
+                    opts(
+                        "undeclared_gpu_seconds_total",
+                        "Device time held by pods that declare no class.",
+                    ),
+                    &["pool", "namespace"],
+                ),
+            )?,
+            energy: add(
+                r,
+                CounterVec::new(
+                    opts("gpu_energy_joules_total", "Energy of devices while leases held them."),
+                    &with_method,
+                ),
+            )?,
+            unexplained: add(
+                r,
+                CounterVec::new(
+                    opts(
+                        "unheld_energy_joules_total",
+                        "Energy of devices that nobody held: kind=\"idle\" up to what an idle device draws, kind=\"unexplained\" above it.",
+                    ),
+                    &["pool", "kind"],
+                ),
+            )?,
+            energy_error: add(
+                r,
+                GaugeVec::new(
+                    opts(
+                        "energy_error_bound_joules",
+                        "How far the true energy may be from what is booked, at most: side=\"below\" or \"above\".",
+                    ),
+                    &["pool", "class", "registration", "namespace", "side"],
+                ),
+            )?,
+            time_error: add(
+                r,
+                GaugeVec::new(
+                    opts(
+                        "time_error_bound_seconds",
+                        "How far the true device time may be from what is booked, at most.",
+                    ),
+                    &["pool", "class", "registration", "namespace", "side"],
+                ),
+            )?,
+            gaps: add(
+                r,
+                CounterVec::new(
+                    opts(
+                        "meter_gap_seconds_total",
+                        "Device time over which nothing was measured, or not to be believed.",
+                    ),
+                    &["pool"],
+                ),
+            )?,
+            overcommitted: add(
+                r,
+                CounterVec::new(
+                    opts(
+                        "overcommitted_gpu_seconds_total",
+                        "Time of GPUs that were held beyond the devices there are, as with time-slicing.",
+                    ),
+                    &["pool"],
+                ),
+            )?,
+            books_closed: add(
+                r,
+                IntGauge::with_opts(opts(
+                    "books_closed",
+                    "1 if time and energy of every pool add up to the last unit.",
+                )),
+            )?,
+            log_size: add(
+                r,
+                IntGauge::with_opts(opts("audit_log_size", "Entries in the journal.")),
+            )?,
+            unwritten: add(
+                r,
+                IntGauge::with_opts(opts(
+                    "audit_log_unwritten_bytes",
+                    "Bytes of entries that wait to be written to the journal.",
+                )),
+            )?,
+            booked_until: add(
+                r,
+                IntGauge::with_opts(opts(
+                    "booked_until_timestamp_seconds",
+                    "Until when all device time is booked.",
+                )),
+            )?,
+            entries: add(
+                r,
+                IntCounterVec::new(
+                    opts("audit_log_entries_total", "Entries that this process made, by kind."),
+                    &["kind"],
+                ),
+            )?,
+            scrapes: add(
+                r,
+                IntCounterVec::new(
+                    opts(
+                        "exporter_scrapes_total",
+                        "Answers of exporters: outcome=\"read\" or \"failed\".",
+                    ),
+                    &["outcome"],
+                ),
+            )?,
+            nodes: add(
+                r,
+                IntGaugeVec::new(
+                    opts("metered_nodes", "Nodes in the books: by=\"exporter\" or by=\"count\"."),
+                    &["by"],
+                ),
+            )?,
+            registry: registry.clone(),
+        })
+    }
+
+    /// All of them.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Takes the totals of the books over.
+    pub fn set_books(&self, books: &Books) {
+        let mut uses: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for (key, ms) in &books.time {
+            let pool = of_pool(key.pool.as_ref());
+            let seconds = ms.value as f64 / 1000.0;
+            *uses.entry((pool, use_name(&key.usage))).or_default() += ms.value;
+            if let Use::Lease(account) = &key.usage {
+                let labels = of_lease(key);
+                set(&self.assigned_seconds, &labels, seconds);
+                self.time_error
+                    .with_label_values(&[labels[0], labels[1], labels[2], labels[3], "below"])
+                    .set(ms.below as f64 / 1000.0);
+                self.time_error
+                    .with_label_values(&[labels[0], labels[1], labels[2], labels[3], "above"])
+                    .set(ms.above as f64 / 1000.0);
+                if account.class.is_none() {
+                    set(&self.undeclared_seconds, &[pool, &account.namespace], seconds);
+                }
+            }
+        }
+        for ((pool, usage), ms) in uses {
+            set(&self.device_seconds, &[pool, usage], ms as f64 / 1000.0);
+        }
+        self.set_energy(books);
+        for (pool, ms) in &books.gap_ms {
+            set(&self.gaps, &[of_pool(pool.as_ref())], *ms as f64 / 1000.0);
+        }
+        for (pool, ms) in &books.overcommitted_ms {
+            set(&self.overcommitted, &[of_pool(pool.as_ref())], *ms as f64 / 1000.0);
+        }
+    }
+
+    fn set_energy(&self, books: &Books) {
+        let mut errors: BTreeMap<&Key, (u64, u64)> = BTreeMap::new();
+        let mut unheld: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for ((key, method), mj) in &books.energy {
+            if matches!(key.usage, Use::Lease(_)) {
+                let [pool, class, registration, namespace] = of_lease(key);
+                let labels = [pool, class, registration, namespace, method.name()];
+                set(&self.energy, &labels, mj.value as f64 / 1000.0);
+                let error = errors.entry(key).or_default();
+                error.0 += mj.below;
+                error.1 += mj.above;
+            } else {
+                let unexplained = *method == Method::Unexplained;
+                let kind = if unexplained { "unexplained" } else { "idle" };
+                *unheld.entry((of_pool(key.pool.as_ref()), kind)).or_default() += mj.value;
+            }
+        }
+        for (key, (below, above)) in errors {
+            let [pool, class, registration, namespace] = of_lease(key);
+            for (side, mj) in [("below", below), ("above", above)] {
+                self.energy_error
+                    .with_label_values(&[pool, class, registration, namespace, side])
+                    .set(mj as f64 / 1000.0);
+            }
+        }
+        for ((pool, kind), mj) in unheld {
+            set(&self.unexplained, &[pool, kind], mj as f64 / 1000.0);
+        }
+    }
+}
+
+fn of_pool(pool: Option<&Name>) -> &str {
+    pool.map_or("", |pool| pool)
+}
+
+fn use_name(usage: &Use) -> &'static str {
+    match usage {
+        Use::Lease(_) => "lease",
+        Use::Idle => "idle",
+        Use::Unavailable => "unavailable",
+    }
+}
+
+/// The values of [`OF_LEASE`].
+fn of_lease(key: &Key) -> [&str; 4] {
+    let Use::Lease(account) = &key.usage else { return [of_pool(key.pool.as_ref()), "", "", ""] };
+    [
+        of_pool(key.pool.as_ref()),
+        account.class.as_deref().unwrap_or("undeclared"),
+        account.registration.as_deref().map_or("", |key| crate::index::names::parts(key).1),
+        &account.namespace,
+    ]
+}
+
+/// Raises a counter to a total.
+fn set(counter: &CounterVec, labels: &[&str], total: f64) {
+    let counter = counter.with_label_values(labels);
+    let more = total - counter.get();
+    if more > 0.0 {
+        counter.inc_by(more);
+    }
+}

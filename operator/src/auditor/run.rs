@@ -1,0 +1,505 @@
+//! The auditor's main loop: watch events, scrapes and the clock in; journal, finalizers, statuses
+//! and metrics out.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use daylight_crds::{EnergyLimit, Registration};
+use daylight_meter::{Config, Entry, Meter, Timestamp};
+use daylight_planner::model::Name;
+use kube::Client;
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::sync::{mpsc, watch as channel};
+use tokio::task::JoinSet;
+
+use super::books::Bookkeeper;
+use super::exporter::found::{ExporterName, ExporterPod, Found};
+use super::exporter::scrape::{ScrapeSettings, Scraper};
+use super::journal::{Directory, Journal, JournalError};
+use super::metrics::Metrics;
+use super::record::Record;
+use super::writer::{self, Writer};
+use super::{period, say};
+use crate::controller::site::wall_clock;
+use crate::index::Change;
+use crate::index::store::Stored as _;
+use crate::index::watch::{self, Selectors, Source, Task, Watches};
+use crate::serving::{self, Health};
+
+/// How the auditor runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Daylight's own namespace.
+    pub namespace: String,
+    /// Where the journal lies.
+    pub data_dir: PathBuf,
+    /// Where metrics and health are served, if anywhere.
+    pub listen: Option<SocketAddr>,
+    /// The exporter of the devices' figures, if there is one.
+    pub exporter: Option<ExporterName>,
+    /// How often it is asked.
+    pub scrape_every: Duration,
+    /// How old its figures may be.
+    pub refresh: Duration,
+    /// Extended resources that are GPUs, beside those that pools name.
+    pub resources: Vec<String>,
+    /// How often a node's books are written when nothing happens on it.
+    pub book_every: Duration,
+    /// Entries that are kept in memory while the journal cannot be written, in bytes.
+    pub memory: usize,
+    /// How often registrations are told what they have used.
+    pub usage_every: Duration,
+}
+
+/// Why the auditor ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The journal cannot be opened.
+    #[error("the data directory {0} cannot be used ({1}); give another with --data-dir")]
+    Directory(PathBuf, std::io::Error),
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The journal does not say all that it should.
+    #[error(transparent)]
+    Restore(#[from] daylight_meter::RestoreError),
+    /// No client can be made.
+    #[error("the API server cannot be spoken to ({0}); check KUBECONFIG or the service account")]
+    Client(#[from] kube::Error),
+    /// A metric is defined twice.
+    #[error("the metrics are not consistent ({0})")]
+    Metrics(#[from] prometheus::Error),
+    /// Nothing can be served.
+    #[error("{0}")]
+    Serve(std::io::Error),
+    /// A watch ended.
+    #[error("the watches ended, so the process must; it is to be started again")]
+    Watches,
+}
+
+/// What the auditor watches beside the index.
+enum Seen {
+    Exporter(Change<ExporterPod>),
+    Record(Change<Record>),
+}
+
+/// What is still to be told may be this old: nothing later is booked yet.
+const LAG: Duration = Duration::from_millis(1500);
+/// How often the clock is looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// How often metrics are brought up to date.
+const METRICS_EVERY: Duration = Duration::from_secs(5);
+/// How soon a pod that could not be let go is tried again.
+const LET_GO_AGAIN: Duration = Duration::from_secs(2);
+/// How long the last entries are waited for at the end.
+const SETTLE: Duration = Duration::from_secs(5);
+/// Entries after which a snapshot is made, so that a restart needs to read no more.
+const SNAPSHOT_EVERY: u64 = 20_000;
+/// How long the end of a lease is remembered that nobody asks for any more, in milliseconds: a
+/// `LeaseRecord` of it may come after its pod is gone.
+const REMEMBERED: u64 = 60_000;
+/// Requests under way at once.
+const AT_ONCE: usize = 32;
+
+/// Audits until `shutdown`.
+pub async fn run(
+    config: kube::Config,
+    settings: Settings,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let directory = Directory::take(&settings.data_dir)
+        .map_err(|error| RunError::Directory(settings.data_dir.clone(), error))?;
+    let (journal, tail) = Journal::open(directory)?;
+    let entries = writer::read(&tail)?;
+    tracing::info!(size = journal.size(), read = entries.len(), "The journal is open.");
+    let meter = Meter::restore(meter_config(&settings), entries)?;
+    drop(tail);
+
+    let mut config = config;
+    config.default_retry = false;
+    let client = Client::try_from(config)?;
+    let metrics = Metrics::new()?;
+    let health = Health::default();
+    let mut server = serving::start(settings.listen, metrics.registry(), &health);
+    let watch_settings =
+        watch::Settings { namespace: settings.namespace.clone(), ..watch::Settings::default() };
+    let (also, _tasks, _rounds) = watch_also(&client, &watch_settings, settings.exporter.as_ref());
+
+    let now = now_after(Timestamp(0));
+    let resources = settings.resources.iter().map(|name| Name::from(name.as_str())).collect();
+    let mut main = Main {
+        closed: meter.closed().map(|uid| (uid.clone(), now)).collect(),
+        books: Bookkeeper::new(meter, resources, settings.exporter.is_some(), now),
+        watches: watch::start(&client, &watch_settings),
+        also,
+        found: settings.exporter.as_ref().map(Found::new),
+        scraper: settings.exporter.as_ref().map(|exporter| {
+            Scraper::new(ScrapeSettings {
+                port: exporter.port,
+                every: settings.scrape_every,
+                timeout: Duration::from_secs(5),
+            })
+        }),
+        snapshot_at: journal.size(),
+        writer: Writer::new(journal),
+        records: FxHashMap::default(),
+        records_listed: false,
+        requests: JoinSet::new(),
+        let_go: FxHashMap::default(),
+        usage_at: None,
+        metrics_at: None,
+        client,
+        metrics,
+        health,
+        settings,
+        now,
+    };
+
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut events = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            error = &mut server => return Err(RunError::Serve(error)),
+            count = main.watches.recv_many(&mut events, 1024) => {
+                if count == 0 {
+                    return Err(RunError::Watches);
+                }
+                main.tick();
+                for event in events.drain(..) {
+                    main.books.apply(event, main.now);
+                }
+            }
+            seen = main.also.recv() => {
+                let Some(seen) = seen else { return Err(RunError::Watches) };
+                main.tick();
+                main.see(seen);
+            }
+            scraped = next_scrape(&mut main.scraper) => {
+                main.tick();
+                let outcome = if scraped.devices.is_ok() { "read" } else { "failed" };
+                main.metrics.scrapes.with_label_values(&[outcome]).inc();
+                if let Err(why) = &scraped.devices {
+                    tracing::debug!(node = %scraped.node, %why, "An exporter does not answer.");
+                }
+                main.books.scraped(&scraped, main.now);
+            }
+            closed = main.writer.next() => {
+                main.closed.extend(closed.into_iter().map(|uid| (uid, main.now)));
+            }
+            Some(_) = main.requests.join_next() => {}
+            _ = tick.tick() => main.tick(),
+        }
+        main.turn();
+    }
+    main.end().await;
+    Ok(())
+}
+
+fn meter_config(settings: &Settings) -> Config {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Config {
+        refresh_ms: millis(settings.refresh),
+        book_every_ms: millis(settings.book_every),
+        ..Config::default()
+    }
+}
+
+/// The wall clock, which never runs backwards here: what was booked stays booked.
+fn now_after(last: Timestamp) -> Timestamp {
+    Timestamp(wall_clock().0).max(last)
+}
+
+async fn next_scrape(scraper: &mut Option<Scraper>) -> super::exporter::scrape::Scraped {
+    match scraper {
+        Some(scraper) => scraper.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Watches exporters' pods and `LeaseRecord`s.
+fn watch_also(
+    client: &Client,
+    settings: &watch::Settings,
+    exporter: Option<&ExporterName>,
+) -> (mpsc::Receiver<Seen>, JoinSet<()>, channel::Sender<u64>) {
+    let (to, seen) = mpsc::channel(1024);
+    let (rounds, round) = channel::channel(0);
+    let mut tasks = JoinSet::new();
+    let path = "/apis/daylight.dev/v1alpha1/leaserecords".to_owned();
+    let source = Source::new(path, Selectors::default(), Seen::Record);
+    let task = Task::new(client.clone(), source, settings.clone());
+    tasks.spawn(task.run(to.clone(), round.clone()));
+    if let Some(exporter) = exporter {
+        let path = format!("/api/v1/namespaces/{}/pods", exporter.namespace);
+        let source = Source::new(path, Selectors::default(), Seen::Exporter);
+        let task = Task::new(client.clone(), source, settings.clone());
+        tasks.spawn(task.run(to, round));
+    }
+    (seen, tasks, rounds)
+}
+
+struct Main {
+    books: Bookkeeper,
+    watches: Watches,
+    also: mpsc::Receiver<Seen>,
+    found: Option<Found>,
+    scraper: Option<Scraper>,
+    writer: Writer,
+    /// The size of the journal at the last snapshot.
+    snapshot_at: u64,
+    /// Leases whose end is on record and whose pods wait to be let go, by UID.
+    /// And when somebody asked for it last.
+    closed: FxHashMap<Name, Timestamp>,
+    /// `LeaseRecord`s by key.
+    records: FxHashMap<Name, Record>,
+    records_listed: bool,
+    requests: JoinSet<()>,
+    /// Pods and records that were asked to be let go, and when.
+    let_go: FxHashMap<Name, Instant>,
+    usage_at: Option<Instant>,
+    metrics_at: Option<Instant>,
+    client: Client,
+    metrics: Metrics,
+    health: Health,
+    settings: Settings,
+    now: Timestamp,
+}
+
+impl Main {
+    fn tick(&mut self) {
+        self.now = now_after(self.now);
+    }
+
+    fn see(&mut self, seen: Seen) {
+        match seen {
+            Seen::Exporter(change) => {
+                if let Some(found) = &mut self.found {
+                    found.apply(change);
+                }
+            }
+            Seen::Record(Change::Item(record) | Change::Applied(record)) => {
+                self.records.insert(record.key().clone(), *record);
+            }
+            Seen::Record(Change::Deleted(record)) => {
+                self.records.remove(record.key());
+            }
+            // Where they cannot be listed, nothing waits for them.
+            Seen::Record(Change::Listed { .. } | Change::Failed(_)) => self.records_listed = true,
+            Seen::Record(_) => {}
+        }
+    }
+
+    /// Does all that can be done without waiting.
+    fn turn(&mut self) {
+        let instant = Instant::now();
+        if !self.books.is_warm() && self.books.index.is_warm() && self.records_listed {
+            // First the ends that are written down: what is gone then ended unseen.
+            self.take_records();
+            self.books.begin(self.now);
+        }
+        self.books.refresh(self.now);
+        if let (Some(found), Some(scraper)) = (&self.found, &mut self.scraper)
+            && self.books.is_warm()
+        {
+            scraper.ask(found, instant);
+        }
+        let has_room = self.writer.waiting_bytes() < self.settings.memory;
+        if self.books.sees() && has_room {
+            self.take_records();
+            let lag = u64::try_from(LAG.as_millis()).unwrap_or_default();
+            self.books.meter.advance(self.now.minus(lag));
+            self.push();
+        }
+        self.writer.start(instant);
+        self.release(instant);
+        self.tell(instant, has_room);
+    }
+
+    /// Takes in ends of leases that the controller wrote down.
+    fn take_records(&mut self) {
+        for record in self.records.values() {
+            if let Some(object) = &record.object
+                && !self.closed.contains_key(&*object.spec.pod_uid)
+            {
+                self.books.record(object, self.now);
+            }
+        }
+    }
+
+    fn push(&mut self) {
+        let full = self.writer.size() >= self.snapshot_at + SNAPSHOT_EVERY;
+        let entries = if full {
+            self.snapshot_at = self.writer.size();
+            self.books.meter.snapshot()
+        } else {
+            self.books.meter.take_entries()
+        };
+        for entry in &entries {
+            self.metrics.entries.with_label_values(&[kind(entry)]).inc();
+        }
+        self.writer.push(entries);
+    }
+
+    /// Lets pods go whose end is on record, and deletes the records of such.
+    fn release(&mut self, now: Instant) {
+        self.let_go.retain(|_, at| now.saturating_duration_since(*at) < LET_GO_AGAIN);
+        let pods = self.books.to_let_go(|uid| self.closed.contains_key(uid));
+        for (key, uid) in pods {
+            if self.requests.len() >= AT_ONCE {
+                return;
+            }
+            if self.let_go.insert(uid.clone(), now).is_none() {
+                self.requests.spawn(say::release(self.client.clone(), key, uid));
+            }
+        }
+        for record in self.records.values() {
+            let Some(object) = &record.object else { continue };
+            if self.requests.len() >= AT_ONCE {
+                return;
+            }
+            let on_record = self.closed.contains_key(&*object.spec.pod_uid);
+            let key = record.key().clone();
+            if on_record && self.let_go.insert(key.clone(), now).is_none() {
+                let uid = record.uid().to_owned();
+                self.requests.spawn(say::delete_record(self.client.clone(), key, uid));
+            }
+        }
+        self.forget();
+    }
+
+    /// Ends that nobody asks for any more need not be remembered.
+    fn forget(&mut self) {
+        if !self.books.is_warm() || self.closed.is_empty() {
+            return;
+        }
+        let mut asked: FxHashSet<Name> = self
+            .records
+            .values()
+            .filter_map(|record| Some(Name::from(&*record.object.as_ref()?.spec.pod_uid)))
+            .collect();
+        asked.extend(self.books.unreleased());
+        let now = self.now;
+        let mut over = Vec::new();
+        for (uid, asked_at) in &mut self.closed {
+            if asked.contains(uid) {
+                *asked_at = now;
+            } else if now.since(*asked_at) >= REMEMBERED {
+                over.push(uid.clone());
+            }
+        }
+        for uid in over {
+            self.closed.remove(&uid);
+            self.books.meter.forget(&uid);
+        }
+    }
+
+    /// Brings statuses, metrics and health up to date.
+    fn tell(&mut self, now: Instant, has_room: bool) {
+        if self.usage_at.is_none_or(|at| now >= at) && self.books.is_warm() {
+            self.usage_at = Some(now + self.settings.usage_every);
+            self.tell_usage();
+            self.tell_pools(has_room);
+        }
+        if self.metrics_at.is_none_or(|at| now >= at) {
+            self.metrics_at = Some(now + METRICS_EVERY);
+            let books = self.books.meter.books();
+            let closes = books.check();
+            if let Err(imbalance) = &closes {
+                tracing::error!(%imbalance, "The books do not close.");
+            }
+            let metrics = &self.metrics;
+            metrics.books_closed.set(i64::from(closes.is_ok()));
+            metrics.set_books(&books);
+            metrics.log_size.set(signed(self.writer.size()));
+            metrics.booked_until.set(self.books.meter.booked_until().0.div_euclid(1000));
+            let (read, counted) = self.books.nodes_by_source();
+            metrics.nodes.with_label_values(&["exporter"]).set(signed(read as u64));
+            metrics.nodes.with_label_values(&["count"]).set(signed(counted as u64));
+        }
+        self.metrics.unwritten.set(signed(self.writer.waiting_bytes() as u64));
+        let pending = self.books.index.pending();
+        let mut pending: Vec<String> =
+            pending.into_iter().map(|(kind, why)| format!("{kind}: {why}")).collect();
+        pending.extend(self.writer.trouble().map(str::to_owned));
+        self.health.beat(pending);
+    }
+
+    fn tell_usage(&mut self) {
+        let registrations: Vec<_> = self
+            .books
+            .index
+            .registrations()
+            .filter_map(|(key, registration)| {
+                let limit = energy_limit(registration)?;
+                Some((key.clone(), registration.clone(), limit.period))
+            })
+            .collect();
+        for (key, registration, period) in registrations {
+            let pool = registration.spec.pools.iter().find_map(|pool| self.books.index.pool(pool));
+            let zone = pool.map_or("Etc/UTC", |pool| &pool.spec.site.time_zone);
+            let booked = self.books.meter.booked_until();
+            let Some(start) = period::start(booked, period, zone) else { continue };
+            self.books.meter.begin_period(&key, start);
+            let usage = self.books.meter.usage(&key);
+            if let Some(write) = say::usage(&key, &registration, &usage) {
+                self.requests.spawn(say::apply(self.client.clone(), write));
+            }
+        }
+    }
+
+    fn tell_pools(&mut self, has_room: bool) {
+        let standing = say::Standing {
+            trouble: self.writer.trouble(),
+            has_room,
+            imbalance: self.books.meter.check().err(),
+        };
+        let pools: Vec<_> = self.books.index.pools().collect();
+        for (_, pool) in pools {
+            if let Some(write) = say::metered(pool, &standing, self.now) {
+                self.requests.spawn(say::apply(self.client.clone(), write));
+            }
+        }
+    }
+
+    /// Writes what is booked, and waits a little for it to be durable.
+    async fn end(mut self) {
+        tracing::info!("Ending.");
+        self.books.meter.flush();
+        self.push();
+        let deadline = Instant::now() + SETTLE;
+        while !self.writer.is_settled() && Instant::now() < deadline {
+            self.writer.start(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
+            if tokio::time::timeout(left, self.writer.next()).await.is_err() {
+                break;
+            }
+            if self.writer.wake_at().is_some() {
+                break;
+            }
+        }
+    }
+}
+
+/// The limit whose period usage is counted over: the registration's own, or else its owner's.
+fn energy_limit(registration: &Registration) -> Option<&EnergyLimit> {
+    let spec = &registration.spec;
+    let owner = spec.owner_limits.as_ref().and_then(|limits| limits.energy.as_ref());
+    spec.limits.energy.as_ref().or(owner)
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn kind(entry: &Entry) -> &'static str {
+    match entry {
+        Entry::Node(_) => "node",
+        Entry::Period { .. } => "period",
+        _ => "snapshot",
+    }
+}

@@ -1,0 +1,72 @@
+//! `daylight auditor`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Failed;
+use super::connect::Connection;
+use super::serve::{Listen, duration, listen, shutdown};
+use crate::auditor::exporter::found::ExporterName;
+use crate::auditor::run::{self, Settings};
+
+#[derive(Debug, Args)]
+pub(super) struct Flags {
+    /// Where the journal is kept; no other process may use it
+    #[arg(long, env = "DAYLIGHT_DATA_DIR", value_name = "DIRECTORY")]
+    data_dir: PathBuf,
+    /// The exporter of the devices' energy: the `DaemonSet`, and the port of its pods, as
+    /// NAMESPACE/NAME:PORT; without one, energy is what miners declare
+    #[arg(long, env = "DAYLIGHT_EXPORTER", value_name = "EXPORTER")]
+    exporter: Option<ExporterName>,
+    /// How often each exporter is asked
+    #[arg(long, env = "DAYLIGHT_SCRAPE_EVERY", default_value = "15s", value_parser = duration)]
+    scrape_every: Duration,
+    /// How old an exporter's figures may be: how often it refreshes them
+    #[arg(long, env = "DAYLIGHT_EXPORTER_REFRESH", default_value = "30s", value_parser = duration)]
+    exporter_refresh: Duration,
+    /// Extended resources that are GPUs, beside those that pools name
+    #[arg(
+        long,
+        env = "DAYLIGHT_GPU_RESOURCES",
+        value_delimiter = ',',
+        default_value = "nvidia.com/gpu,amd.com/gpu"
+    )]
+    gpu_resources: Vec<String>,
+    /// How often a node's books are written when nothing happens on it
+    #[arg(long, env = "DAYLIGHT_BOOK_EVERY", default_value = "1m", value_parser = duration)]
+    book_every: Duration,
+    /// How often registrations are told what they have used
+    #[arg(long, env = "DAYLIGHT_USAGE_EVERY", default_value = "10s", value_parser = duration)]
+    usage_every: Duration,
+    /// Entries that are kept in memory while the journal cannot be written, in MiB
+    #[arg(long, env = "DAYLIGHT_MEMORY_MIB", default_value_t = 64)]
+    memory_mib: u16,
+    /// Where /metrics, /livez and /readyz are served; `none` for nowhere
+    #[arg(long, env = "DAYLIGHT_LISTEN", default_value = "0.0.0.0:8081", value_parser = listen)]
+    listen: Listen,
+}
+
+pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Failed> {
+    let config = connection.config().await?;
+    let settings = Settings {
+        namespace: connection.namespace.clone(),
+        data_dir: flags.data_dir,
+        listen: flags.listen.0,
+        exporter: flags.exporter,
+        scrape_every: flags.scrape_every,
+        refresh: flags.exporter_refresh,
+        resources: flags.gpu_resources,
+        book_every: flags.book_every,
+        memory: usize::from(flags.memory_mib) << 20,
+        usage_every: flags.usage_every,
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), data = %settings.data_dir.display(),
+        server = %config.cluster_url, "Starting."
+    );
+    let shutdown = shutdown()?;
+    let done = Box::pin(run::run(config, settings, shutdown)).await;
+    done.map_err(|error| Failed::new(error.to_string()))
+}
