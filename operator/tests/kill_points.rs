@@ -1,0 +1,347 @@
+//! Killed at any durable write, the auditor loses no lease that it had on record, counts none
+//! twice, and its books close.
+//!
+//! A site of two nodes lives through the same day again and again. Each time the disk dies at
+//! another write, which it leaves half done, or a quarter, or whole and not reported; a new
+//! auditor opens what is there, is told the world as the API server has it, and goes on.
+
+#![allow(clippy::unwrap_used)] // A test may fail where it likes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::rc::Rc;
+
+use daylight::auditor::journal::{Disk, Journal};
+use daylight_meter::{
+    Account, Config, DeviceSeen, Entry, LeaseSeen, Meter, Moment, Name, Reading, Timestamp,
+};
+use rustc_hash::FxHashSet;
+
+/// A disk that dies at a chosen write.
+#[derive(Clone, Debug, Default)]
+struct Mortal {
+    files: Rc<RefCell<BTreeMap<String, Vec<u8>>>>,
+    writes: Rc<Cell<usize>>,
+    dies_at: Rc<Cell<Option<usize>>>,
+    /// How much of the last write is done, in quarters.
+    quarters: Rc<Cell<usize>>,
+}
+
+impl Mortal {
+    /// How many bytes of a write are done, and whether it is the last.
+    fn write(&self, bytes: usize) -> io::Result<(usize, bool)> {
+        let dead = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let write = self.writes.get() + 1;
+        match self.dies_at.get() {
+            Some(last) if write > last => Err(dead()),
+            Some(last) if write == last => {
+                self.writes.set(write);
+                Ok((bytes * self.quarters.get() / 4, true))
+            }
+            _ => {
+                self.writes.set(write);
+                Ok((bytes, false))
+            }
+        }
+    }
+}
+
+fn told(dies: bool) -> io::Result<()> {
+    if dies { Err(io::Error::from(io::ErrorKind::BrokenPipe)) } else { Ok(()) }
+}
+
+impl Disk for Mortal {
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.files.borrow().get(path).cloned())
+    }
+
+    fn extend(&mut self, path: &str, keep: u64, bytes: &[u8]) -> io::Result<()> {
+        let (done, dies) = self.write(bytes.len())?;
+        let mut files = self.files.borrow_mut();
+        let file = files.entry(path.to_owned()).or_default();
+        file.truncate(usize::try_from(keep).unwrap());
+        file.extend_from_slice(&bytes[..done]);
+        told(dies)
+    }
+
+    fn replace(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let (done, dies) = self.write(bytes.len())?;
+        // A file is renamed into place whole or not at all.
+        if done == bytes.len() {
+            self.files.borrow_mut().insert(path.to_owned(), bytes.to_vec());
+        }
+        told(dies)
+    }
+}
+
+/// A pod as the API server has it.
+struct Pod {
+    uid: Name,
+    node: u32,
+    bound: i64,
+    ended: Option<i64>,
+    /// Its finalizer is gone, and with it the pod.
+    released: bool,
+}
+
+const BEGIN: i64 = 1_750_000_000_000;
+const NODES: u32 = 2;
+const DEVICES: u32 = 2;
+const SECONDS: i64 = 80;
+
+/// The seconds at which a pod of each slot is bound: each runs for 17 seconds.
+fn is_bound_at(second: i64, slot: i64) -> bool {
+    (second + slot * 7) % 29 == 0
+}
+
+struct Site {
+    pods: Vec<Pod>,
+    meter: Meter,
+    journal: Journal<Mortal>,
+    disk: Mortal,
+    unwritten: Vec<Entry>,
+    closed: FxHashSet<Name>,
+    deaths: usize,
+    entries: usize,
+}
+
+fn node(number: u32) -> Name {
+    format!("n{number}").into()
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp(BEGIN + second * 1000)
+}
+
+fn config() -> Config {
+    Config { refresh_ms: 1000, book_every_ms: 5000, ..Config::default() }
+}
+
+impl Site {
+    fn open(disk: &Mortal) -> (Journal<Mortal>, Meter) {
+        let (journal, tail) = Journal::open(disk.clone()).unwrap();
+        let entries = tail.entries.iter().map(|bytes| serde_json::from_slice(bytes).unwrap());
+        let meter = Meter::restore(config(), entries).unwrap();
+        (journal, meter)
+    }
+
+    fn new(dies_at: usize, quarters: usize) -> Self {
+        let disk = Mortal::default();
+        disk.dies_at.set(Some(dies_at));
+        disk.quarters.set(quarters);
+        let (journal, meter) = Self::open(&disk);
+        Self {
+            pods: Vec::new(),
+            meter,
+            journal,
+            disk,
+            unwritten: Vec::new(),
+            closed: FxHashSet::default(),
+            deaths: 0,
+            entries: 0,
+        }
+    }
+
+    fn seen(pod: &Pod) -> LeaseSeen {
+        LeaseSeen {
+            uid: pod.uid.clone(),
+            pod: format!("team-a/{}", pod.uid).into(),
+            node: node(pod.node),
+            gpus: 1,
+            account: Account {
+                class: Some("pow-mining".into()),
+                registration: Some("team-a/reg".into()),
+                namespace: "team-a".into(),
+            },
+            watts: 300,
+            bound: Moment::exactly(at(pod.bound)),
+            started: None,
+            owed: true,
+        }
+    }
+
+    /// Tells the meter all that there is, as after a list.
+    fn tell_all(&mut self, now: i64) {
+        for number in 0..NODES {
+            let name = node(number);
+            let devices: Vec<DeviceSeen> = (0..DEVICES)
+                .map(|one| DeviceSeen {
+                    id: format!("GPU-{number}-{one}").into(),
+                    model: None,
+                    limit_mw: Some(700_000),
+                })
+                .collect();
+            self.meter.devices(&name, Some(&"hall".into()), DEVICES, &devices, at(now));
+        }
+        let present = self.pods.iter().filter(|pod| !pod.released).map(|pod| pod.uid.clone());
+        let present: FxHashSet<Name> = present.collect();
+        for place in 0..self.pods.len() {
+            self.tell(place, now);
+        }
+        self.meter.vanished(&present, at(now));
+    }
+
+    fn tell(&mut self, place: usize, now: i64) {
+        let pod = &self.pods[place];
+        if pod.released {
+            return;
+        }
+        let seen = Self::seen(pod);
+        match pod.ended {
+            Some(ended) => self.meter.ended(seen, Moment::exactly(at(ended)), None, at(now)),
+            None => self.meter.lease(seen, at(now)),
+        }
+    }
+
+    /// One second of the site.
+    fn second(&mut self, now: i64) {
+        for slot in 0..i64::from(NODES * DEVICES) {
+            if is_bound_at(now, slot) {
+                self.pods.push(Pod {
+                    uid: format!("pod-{now}-{slot}").into(),
+                    node: slot as u32 % NODES,
+                    bound: now,
+                    ended: None,
+                    released: false,
+                });
+                self.tell(self.pods.len() - 1, now);
+            }
+        }
+        for place in 0..self.pods.len() {
+            if self.pods[place].ended.is_none() && self.pods[place].bound + 17 == now {
+                self.pods[place].ended = Some(now);
+                self.tell(place, now);
+            }
+        }
+        for number in 0..NODES {
+            let readings: Vec<Reading> = (0..DEVICES)
+                .map(|one| Reading {
+                    device: format!("GPU-{number}-{one}").into(),
+                    counter_mj: Some(now as u64 * 250_000 + u64::from(one)),
+                    power_mw: None,
+                    holder: None,
+                })
+                .collect();
+            self.meter.readings(&node(number), Moment::exactly(at(now)), &readings);
+        }
+        self.meter.advance(at(now - 2));
+        let entries = if now % 60 == 59 { self.meter.snapshot() } else { self.meter.take_entries() };
+        self.unwritten.extend(entries);
+        self.write(now);
+        for pod in &mut self.pods {
+            pod.released |= pod.ended.is_some() && self.closed.contains(&pod.uid);
+        }
+    }
+
+    fn write(&mut self, now: i64) {
+        if self.unwritten.is_empty() {
+            return;
+        }
+        let leaves: Vec<Vec<u8>> =
+            self.unwritten.iter().map(|entry| serde_json::to_vec(entry).unwrap()).collect();
+        let snapshot =
+            self.unwritten.iter().rposition(|entry| matches!(entry, Entry::SnapshotBegin));
+        if self.journal.append(&leaves, snapshot).is_ok() {
+            self.entries += leaves.len();
+            for entry in self.unwritten.drain(..) {
+                if let Entry::Node(entry) = entry {
+                    self.closed.extend(entry.closed.iter().map(|one| one.lease.uid.clone()));
+                }
+            }
+        } else {
+            self.die(now);
+        }
+    }
+
+    /// The process is gone, and a new one begins with what is on the disk.
+    fn die(&mut self, now: i64) {
+        self.deaths += 1;
+        self.disk.dies_at.set(None);
+        let (journal, meter) = Self::open(&self.disk);
+        self.journal = journal;
+        self.closed = meter.closed().cloned().collect();
+        self.meter = meter;
+        self.unwritten.clear();
+        self.tell_all(now);
+    }
+
+    /// All entries of the journal, from the first.
+    fn all(&self) -> Vec<Entry> {
+        let files = self.disk.files.borrow();
+        let bundles = files.iter().filter(|(path, _)| path.starts_with("tile/entries/"));
+        let mut entries = Vec::new();
+        let mut left = self.journal.size();
+        for (_, bytes) in bundles {
+            let mut rest = &bytes[..];
+            // What lies behind the committed end does not count.
+            for _ in 0..left.min(256) {
+                let (length, after) = rest.split_first_chunk::<2>().unwrap();
+                let (entry, after) = after.split_at(usize::from(u16::from_be_bytes(*length)));
+                entries.push(serde_json::from_slice(entry).unwrap());
+                rest = after;
+            }
+            left = left.saturating_sub(256);
+        }
+        entries
+    }
+}
+
+/// Lives through the day; gives the site at its end.
+fn live(dies_at: usize, quarters: usize) -> Site {
+    let mut site = Site::new(dies_at, quarters);
+    site.tell_all(0);
+    for now in 1..SECONDS {
+        site.second(now);
+    }
+    site.meter.advance(at(SECONDS));
+    site.meter.flush();
+    site.unwritten.extend(site.meter.take_entries());
+    site.write(SECONDS);
+    site
+}
+
+fn check(site: &Site, point: &str) {
+    site.meter.check().unwrap();
+    let mut closed: BTreeMap<Name, u32> = BTreeMap::new();
+    for entry in site.all() {
+        if let Entry::Node(entry) = entry {
+            for one in &entry.closed {
+                *closed.entry(one.lease.uid.clone()).or_default() += 1;
+            }
+        }
+    }
+    let ended: BTreeSet<&Name> =
+        site.pods.iter().filter(|pod| pod.ended.is_some()).map(|pod| &pod.uid).collect();
+    for uid in &ended {
+        assert_eq!(closed.get(*uid), Some(&1), "{point}: {uid}");
+    }
+    assert_eq!(closed.len(), ended.len(), "{point}");
+    let released = site.pods.iter().filter(|pod| pod.released);
+    for pod in released {
+        assert!(closed.contains_key(&pod.uid), "{point}: {} was let go unrecorded", pod.uid);
+    }
+    // The books on the disk are those of the process.
+    let (_, restored) = Site::open(&site.disk);
+    assert_eq!(restored.books(), site.meter.books(), "{point}");
+}
+
+#[test]
+fn killed_at_any_durable_write_nothing_is_lost_or_counted_twice() {
+    let whole = live(usize::MAX, 4);
+    assert_eq!(whole.deaths, 0);
+    check(&whole, "never killed");
+    let writes = whole.disk.writes.get();
+    let mut points = 0;
+    for dies_at in 1..=writes {
+        for quarters in [0, 2, 4] {
+            let site = live(dies_at, quarters);
+            let point = format!("killed at write {dies_at}, {quarters}/4 of it done");
+            assert_eq!(site.deaths, 1, "{point}");
+            check(&site, &point);
+            points += 1;
+        }
+    }
+    println!("{points} kill points over {writes} writes and {} entries", whole.entries);
+    assert!(points >= 200, "{points} kill points are too few");
+}
