@@ -1,9 +1,8 @@
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fmt;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,13 +17,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::binary::Programs;
-use crate::certificates::{Authority, Identity};
 use crate::error::{Error, Result};
+use crate::launch::{self, Files, Ports};
 use crate::nodes::is_ready;
-use crate::options::{ClientRate, Options};
+use crate::options::Options;
 use crate::process::{self, Process};
-use crate::scratch::{self, Scratch};
-use crate::{Component, Nodes, kubeconfig};
+use crate::scratch::Scratch;
+use crate::{Component, Nodes};
 
 const POLL: Duration = Duration::from_millis(25);
 /// How many of the testbed's own requests are under way at once.
@@ -35,40 +34,13 @@ const TRIES: usize = 4;
 /// A running control plane. It ends when this is dropped.
 pub struct ControlPlane {
     options: Options,
-    programs: Programs,
+    pub(crate) programs: Programs,
     files: Files,
     ports: Ports,
     client: Client,
     processes: Mutex<BTreeMap<Component, Process>>,
     /// Last, so that it goes when the processes are gone.
     scratch: Scratch,
-}
-
-/// The files that the components and clients are started with.
-#[derive(Debug)]
-struct Files {
-    authority: PathBuf,
-    authority_der: Vec<u8>,
-    server: Identity,
-    service_account_key: PathBuf,
-    service_account_public_key: PathBuf,
-    admin: PathBuf,
-    controller_manager: PathBuf,
-    scheduler: PathBuf,
-    kwok: PathBuf,
-    kubelet: PathBuf,
-    logs: PathBuf,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Ports {
-    etcd: u16,
-    etcd_peer: u16,
-    api_server: u16,
-    controller_manager: u16,
-    scheduler: u16,
-    kwok: u16,
-    kubelet: u16,
 }
 
 impl ControlPlane {
@@ -175,53 +147,6 @@ impl ControlPlane {
         let mut config = config(&self.files.admin).await?;
         config.auth_info.impersonate = Some(user.to_owned());
         Client::try_from(config).map_err(Error::request("making a client"))
-    }
-
-    /// Runs the real kubectl against this control plane. That it ran says
-    /// nothing about its success: see the output's status, or use
-    /// [`Self::kubectl_ok`].
-    pub async fn kubectl<I, S>(&self, arguments: I) -> Result<Output>
-    where
-        I: IntoIterator<Item = S>,
-        S: AsRef<OsStr>,
-    {
-        self.tool("kubectl", arguments, "").await.map(|(_, output)| output)
-    }
-
-    /// Runs kubectl, which must succeed, and returns what it printed.
-    pub async fn kubectl_ok<I, S>(&self, arguments: I) -> Result<String>
-    where
-        I: IntoIterator<Item = S>,
-        S: AsRef<OsStr>,
-    {
-        let (said, output) = self.tool("kubectl", arguments, "").await?;
-        succeeded("kubectl", said, &output)
-    }
-
-    /// Applies these manifests (YAML, also several documents) with kubectl.
-    pub async fn apply(&self, manifests: &str) -> Result<String> {
-        let (said, output) = self.tool("kubectl", ["apply", "-f", "-"], manifests).await?;
-        succeeded("kubectl", said, &output)
-    }
-
-    /// Runs the real helm against this control plane, with caches of its own.
-    /// See [`Self::kubectl`].
-    pub async fn helm<I, S>(&self, arguments: I) -> Result<Output>
-    where
-        I: IntoIterator<Item = S>,
-        S: AsRef<OsStr>,
-    {
-        self.tool("helm", arguments, "").await.map(|(_, output)| output)
-    }
-
-    /// Runs helm, which must succeed, and returns what it printed.
-    pub async fn helm_ok<I, S>(&self, arguments: I) -> Result<String>
-    where
-        I: IntoIterator<Item = S>,
-        S: AsRef<OsStr>,
-    {
-        let (said, output) = self.tool("helm", arguments, "").await?;
-        succeeded("helm", said, &output)
     }
 
     /// A directory with `kubectl` and `helm` in it, to put on a `PATH`. With
@@ -369,156 +294,13 @@ impl ControlPlane {
             .ok_or(Error::Component { component, state: "is not running" })
     }
 
-    async fn tool<I, S>(
-        &self,
-        program: &'static str,
-        arguments: I,
-        input: &str,
-    ) -> Result<(String, Output)>
-    where
-        I: IntoIterator<Item = S>,
-        S: AsRef<OsStr>,
-    {
-        let mut command = self.programs.tool(program)?;
-        command.args(arguments).envs(self.environment());
-        let said = command
-            .get_args()
-            .skip(usize::from(matches!(self.programs, Programs::Binary(_))))
-            .map(OsStr::to_string_lossy)
-            .collect::<Vec<_>>()
-            .join(" ");
-        let failed = || Error::io("running", program);
-        let mut child = tokio::process::Command::from(command)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(failed())?;
-        let stdin = child.stdin.take();
-        let write = async {
-            if let Some(mut stdin) = stdin {
-                // One that needs no input may be gone already.
-                let _ = stdin.write_all(input.as_bytes()).await;
-            }
-        };
-        let ((), output) = tokio::join!(write, child.wait_with_output());
-        Ok((said, output.map_err(failed())?))
-    }
-
     fn command(&self, component: Component) -> Result<Command> {
         let mut command = self.programs.server(component.program())?;
         if component == Component::Kubelet {
             command = self.options.real_node.command(&command, &self.scratch)?;
         }
-        let files = &self.files;
-        let ports = &self.ports;
-        let flag = |name: &str, value: &dyn AsRef<OsStr>| {
-            let mut flag = std::ffi::OsString::from(format!("--{name}="));
-            flag.push(value.as_ref());
-            flag
-        };
-        // What the two clients that are also servers have in common.
-        let serving = |kubeconfig: &PathBuf, port: u16, rate: ClientRate| {
-            vec![
-                flag("kubeconfig", kubeconfig),
-                flag("authentication-kubeconfig", kubeconfig),
-                flag("authorization-kubeconfig", kubeconfig),
-                flag("tls-cert-file", &files.server.certificate),
-                flag("tls-private-key-file", &files.server.key),
-                flag("bind-address", &"127.0.0.1"),
-                flag("secure-port", &port.to_string()),
-                flag("kube-api-qps", &rate.qps.to_string()),
-                flag("kube-api-burst", &rate.burst.to_string()),
-                flag("leader-elect", &"false"),
-            ]
-        };
-        let loopback = |port: u16| format!("http://127.0.0.1:{port}");
-        let arguments = match component {
-            Component::Etcd => {
-                let (clients, peers) = (loopback(ports.etcd), loopback(ports.etcd_peer));
-                let mut arguments = vec![
-                    flag("data-dir", &self.directory().join("etcd")),
-                    flag("listen-client-urls", &clients),
-                    flag("advertise-client-urls", &clients),
-                    flag("listen-peer-urls", &peers),
-                    flag("initial-advertise-peer-urls", &peers),
-                    flag("initial-cluster", &format!("default={peers}")),
-                    flag("quota-backend-bytes", &"8589934592"),
-                    flag("log-level", &"warn"),
-                ];
-                if !self.options.fsync {
-                    arguments.push("--unsafe-no-fsync".into());
-                }
-                arguments
-            }
-            Component::ApiServer => {
-                let mut arguments = vec![
-                    flag("etcd-servers", &loopback(ports.etcd)),
-                    flag("bind-address", &"127.0.0.1"),
-                    flag("advertise-address", &"127.0.0.1"),
-                    flag("secure-port", &ports.api_server.to_string()),
-                    flag("tls-cert-file", &files.server.certificate),
-                    flag("tls-private-key-file", &files.server.key),
-                    flag("client-ca-file", &files.authority),
-                    flag("authorization-mode", &"RBAC"),
-                    flag("service-account-issuer", &"https://kubernetes.default.svc"),
-                    flag("service-account-key-file", &files.service_account_public_key),
-                    flag("service-account-signing-key-file", &files.service_account_key),
-                    flag("service-cluster-ip-range", &"10.0.0.0/16"),
-                    flag("allow-privileged", &"true"),
-                    // A loopback address cannot be an endpoint of the service
-                    // `kubernetes`, and nothing here looks for one.
-                    flag("endpoint-reconciler-type", &"none"),
-                    // A real node's name is not resolved.
-                    flag("kubelet-preferred-address-types", &"InternalIP"),
-                    flag("max-requests-inflight", &"2000"),
-                    flag("max-mutating-requests-inflight", &"1000"),
-                ];
-                if !self.options.components.contains(&Component::ControllerManager) {
-                    arguments.push(flag("disable-admission-plugins", &"TaintNodesByCondition"));
-                }
-                arguments
-            }
-            Component::ControllerManager => {
-                let mut arguments = serving(
-                    &files.controller_manager,
-                    ports.controller_manager,
-                    self.options.controller_manager_rate,
-                );
-                arguments.extend([
-                    flag("use-service-account-credentials", &"true"),
-                    flag("service-account-private-key-file", &files.service_account_key),
-                    flag("root-ca-file", &files.authority),
-                ]);
-                arguments
-            }
-            Component::Scheduler => {
-                serving(&files.scheduler, ports.scheduler, self.options.scheduler_rate)
-            }
-            Component::Kwok => {
-                let config = self.directory().join("kwok.yaml");
-                scratch::write(&config, include_str!("kwok.yaml"))?;
-                vec![
-                    flag("kubeconfig", &files.kwok),
-                    flag("config", &config),
-                    flag("server-address", &format!("127.0.0.1:{}", ports.kwok)),
-                    flag(
-                        "node-lease-duration-seconds",
-                        &self.options.node_lease.as_secs().to_string(),
-                    ),
-                    flag("v", &"WARN"),
-                ]
-            }
-            Component::Kubelet => {
-                vec![flag("kubeconfig", &files.kubelet), flag("port", &ports.kubelet.to_string())]
-            }
-        };
-        command.args(arguments);
-        if let Some(gates) = self.options.feature_gates.get(&component) {
-            command.arg(flag("feature-gates", &gates.join(",")));
-        }
-        command.args(self.options.flags.get(&component).into_iter().flatten());
+        let (files, ports) = (&self.files, &self.ports);
+        command.args(launch::arguments(component, &self.options, files, ports, self.directory())?);
         command.current_dir(self.directory());
         Ok(command)
     }
@@ -618,65 +400,6 @@ impl Drop for ControlPlane {
     }
 }
 
-impl Ports {
-    /// Free ports. Another program may take one before it is used; then the
-    /// start is tried over.
-    fn choose() -> Result<Self> {
-        let failed = |error| Error::io("finding a free port", "127.0.0.1")(error);
-        let listeners = (0..7)
-            .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-            .collect::<std::io::Result<Vec<_>>>()
-            .map_err(failed)?;
-        let port = |index: usize| {
-            listeners[index].local_addr().map(|address| address.port()).map_err(failed)
-        };
-        Ok(Self {
-            etcd: port(0)?,
-            etcd_peer: port(1)?,
-            api_server: port(2)?,
-            controller_manager: port(3)?,
-            scheduler: port(4)?,
-            kwok: port(5)?,
-            kubelet: port(6)?,
-        })
-    }
-
-    fn api_server_url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.api_server)
-    }
-}
-
-impl Files {
-    fn new(scratch: &Scratch, ports: &Ports) -> Result<Self> {
-        let directory = scratch.directory("pki")?;
-        let authority = Authority::new(&directory)?;
-        let url = ports.api_server_url();
-        let client = |file: &str, user: &str, group: Option<&str>| {
-            let identity = authority.client(file, user, group)?;
-            let path = scratch.path().join(format!("{file}.kubeconfig"));
-            kubeconfig::write(&path, &url, &authority, &identity)
-        };
-        let (service_account_key, service_account_public_key) = authority.service_account_key()?;
-        Ok(Self {
-            server: authority.server()?,
-            service_account_key,
-            service_account_public_key,
-            admin: client("admin", "admin", Some("system:masters"))?,
-            controller_manager: client(
-                "controller-manager",
-                "system:kube-controller-manager",
-                None,
-            )?,
-            scheduler: client("scheduler", "system:kube-scheduler", None)?,
-            kwok: client("kwok", "kwok", Some("system:masters"))?,
-            kubelet: client("kubelet", "kubelet", Some("system:masters"))?,
-            logs: scratch.directory("logs")?,
-            authority_der: authority.der,
-            authority: authority.certificate,
-        })
-    }
-}
-
 async fn config(kubeconfig: &Path) -> Result<Config> {
     let file = Kubeconfig::read_from(kubeconfig)?;
     Ok(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)
@@ -709,14 +432,4 @@ async fn answers(port: u16, path: &str) -> bool {
 
 fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
-}
-
-fn succeeded(program: &'static str, arguments: String, output: &Output) -> Result<String> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-    if output.status.success() {
-        Ok(text(&output.stdout))
-    } else {
-        let (status, stderr) = (output.status, text(&output.stderr));
-        Err(Error::Command { program, arguments, status, stderr })
-    }
 }

@@ -118,6 +118,7 @@ mod exporters;
 mod image;
 mod isolation;
 mod kubeconfig;
+mod launch;
 mod nodes;
 mod options;
 mod process;
@@ -125,6 +126,7 @@ mod real_node;
 mod scratch;
 mod signals;
 pub mod story;
+mod tools;
 
 pub use binary::{Programs, build};
 pub use component::Component;

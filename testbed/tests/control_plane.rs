@@ -1,32 +1,32 @@
 //! That the testbed is what it says: real, obedient, and gone afterwards.
 
+mod harness;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daylight_testbed::{Component, ControlPlane, Error, Nodes, Options, Programs};
+use daylight_testbed::{Component, ControlPlane, Nodes, Options, Programs};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use harness::{Outcome, World};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Node, Pod};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Arguments;
 use serde_json::{Value, json};
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Runtime;
 
 /// Makes this executable a test's child: it starts a control plane, prints
 /// what belongs to it, and waits to be killed.
 const CHILD: &str = "DAYLIGHT_TESTBED_TEST_CHILD";
 const PATIENCE: Duration = Duration::from_secs(30);
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let runtime = Runtime::new().expect("a runtime");
@@ -38,75 +38,40 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They take turns: two cores, and times are measured.
     arguments.test_threads = Some(1);
-    let shared = Shared { runtime: runtime.handle().clone(), control_plane: Arc::default() };
+    let world = World::new(runtime.handle().clone(), Ok(()), || Box::pin(start()));
     let trials = vec![
-        shared.test("a_pod_runs_by_way_of_the_real_scheduler", a_pod_runs),
-        shared.test("a_run_time_ends_a_pod", a_run_time_ends_a_pod),
-        shared.test("an_exit_code_fails_a_pod", an_exit_code_fails_a_pod),
-        shared.test("a_job_completes", a_job_completes),
-        shared.test("an_active_deadline_ends_a_pod", an_active_deadline_ends_a_pod),
-        shared.test("a_drained_pod_is_terminal_before_it_is_gone", a_drain_takes_its_time),
-        shared.test("a_drain_longer_than_the_grace_period_is_killed", a_drain_is_cut_short),
-        shared.test("a_drain_goes_on_while_the_pod_changes", a_drain_goes_on),
-        shared.test("a_pod_that_ignores_sigterm_has_failed", no_drain_is_a_failure),
-        shared.test("finalizers_hold_a_pod_that_has_ended", finalizers_hold_a_pod),
-        shared.test("a_higher_priority_preempts", a_higher_priority_preempts),
-        shared.test("a_node_without_its_kubelet_is_frozen", an_outage_freezes_a_node),
-        shared.test("kubectl_and_helm_run", kubectl_and_helm_run),
-        shared.test("users_have_the_rights_that_roles_give_them", users_have_few_rights),
-        alone(&runtime, "the_api_server_restarts_under_load", the_api_server_restarts),
-        alone(&runtime, "components_stop_and_start", components_stop_and_start),
-        alone(&runtime, "a_wrong_flag_is_said", a_wrong_flag_is_said),
-        alone(&runtime, "nothing_outlives_a_stop", nothing_outlives_a_stop),
-        alone(&runtime, "nothing_outlives_a_panic", nothing_outlives_a_panic),
-        alone(&runtime, "nothing_outlives_a_killed_parent", || nothing_outlives_a_kill(false)),
-        alone(&runtime, "kubebuilder_assets_will_do", || nothing_outlives_a_kill(true)),
+        world.test("a_pod_runs_by_way_of_the_real_scheduler", a_pod_runs),
+        world.test("a_run_time_ends_a_pod", a_run_time_ends_a_pod),
+        world.test("an_exit_code_fails_a_pod", an_exit_code_fails_a_pod),
+        world.test("a_job_completes", a_job_completes),
+        world.test("an_active_deadline_ends_a_pod", an_active_deadline_ends_a_pod),
+        world.test("a_drained_pod_is_terminal_before_it_is_gone", a_drain_takes_its_time),
+        world.test("a_drain_longer_than_the_grace_period_is_killed", a_drain_is_cut_short),
+        world.test("a_drain_goes_on_while_the_pod_changes", a_drain_goes_on),
+        world.test("a_pod_that_ignores_sigterm_has_failed", no_drain_is_a_failure),
+        world.test("finalizers_hold_a_pod_that_has_ended", finalizers_hold_a_pod),
+        world.test("a_higher_priority_preempts", a_higher_priority_preempts),
+        world.test("a_node_without_its_kubelet_is_frozen", an_outage_freezes_a_node),
+        world.test("kubectl_and_helm_run", kubectl_and_helm_run),
+        world.test("users_have_the_rights_that_roles_give_them", users_have_few_rights),
+        world.alone("the_api_server_restarts_under_load", the_api_server_restarts),
+        world.alone("components_stop_and_start", components_stop_and_start),
+        world.alone("a_wrong_flag_is_said", a_wrong_flag_is_said),
+        world.alone("nothing_outlives_a_stop", nothing_outlives_a_stop),
+        world.alone("nothing_outlives_a_panic", nothing_outlives_a_panic),
+        world.alone("nothing_outlives_a_killed_parent", || nothing_outlives_a_kill(false)),
+        world.alone("nothing_is_left_of_bench_cluster_at_sigterm", bench_cluster_ends),
+        world.alone("kubebuilder_assets_will_do", || nothing_outlives_a_kill(true)),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials);
-    drop(shared);
+    drop(world);
     conclusion.exit_code()
 }
 
-/// The tests that share a control plane, which is started for the first.
-struct Shared {
-    runtime: Handle,
-    control_plane: Arc<tokio::sync::OnceCell<ControlPlane>>,
-}
-
-impl Shared {
-    fn test(
-        &self,
-        name: &str,
-        test: impl AsyncFn(&ControlPlane) -> Outcome + Send + 'static,
-    ) -> Trial {
-        let (runtime, control_plane) = (self.runtime.clone(), self.control_plane.clone());
-        Trial::test(name, move || {
-            runtime.block_on(async {
-                let control_plane = control_plane
-                    .get_or_try_init(async || {
-                        let control_plane = ControlPlane::start(Options::full()).await?;
-                        control_plane.create_nodes(&Nodes::new(2)).await?;
-                        Ok::<_, Error>(control_plane)
-                    })
-                    .await
-                    .map_err(failed)?;
-                test(control_plane).await.map_err(failed)
-            })
-        })
-    }
-}
-
-fn alone(
-    runtime: &Runtime,
-    name: &str,
-    test: impl AsyncFnOnce() -> Outcome + Send + 'static,
-) -> Trial {
-    let runtime = runtime.handle().clone();
-    Trial::test(name, move || runtime.block_on(test()).map_err(failed))
-}
-
-fn failed(error: impl Into<Box<dyn std::error::Error>>) -> Failed {
-    Failed::from(error.into().to_string())
+async fn start() -> Outcome<ControlPlane> {
+    let control_plane = ControlPlane::start(Options::full()).await?;
+    control_plane.create_nodes(&Nodes::new(2)).await?;
+    Ok(control_plane)
 }
 
 // ---- what pods do --------------------------------------------------------
@@ -488,6 +453,29 @@ async fn nothing_outlives_a_kill(assets: bool) -> Outcome {
 }
 
 /// A process that gets SIGKILL when this is dropped.
+async fn bench_cluster_ends() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let there = || -> Vec<String> {
+        let entries = std::fs::read_dir(directory.path()).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench-cluster"));
+    bench.args(["--nodes", "2", "--sides", "a", "--daylight", "/bin/true"]);
+    let mut bench = Killed(bench.env("TMPDIR", directory.path()).stdout(Stdio::null()).spawn()?);
+    let begun = Instant::now();
+    while !there().iter().any(|name| name.starts_with("daylight-testbed-")) {
+        assert!(begun.elapsed() < PATIENCE, "it does not start: {:?}", there());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(there().iter().any(|name| name.starts_with("daylight-bench-")), "{:?}", there());
+    let id = bench.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status()?.success());
+    let status = tokio::task::spawn_blocking(move || bench.0.wait()).await??;
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(there(), Vec::<String>::new());
+    Ok(())
+}
+
 struct Killed(Child);
 
 impl Drop for Killed {

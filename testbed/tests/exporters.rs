@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use daylight_testbed::{ControlPlane, Exporters, Nodes, Options};
+use daylight_testbed::{Component, ControlPlane, Exporters, Nodes, Options};
 use harness::{Outcome, World};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let runtime = Runtime::new().expect("a runtime");
-    let world = World::new(runtime.handle().clone(), || Box::pin(start()));
+    let world = World::new(runtime.handle().clone(), Ok(()), || Box::pin(start()));
     let trials = vec![
         world.test("dcgm_exporters_fields_are_all_there", dcgm_fields),
         world.test("counters_move_by_watts_and_time", counters_move),
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         world.test("an_exporter_restarts_and_keeps_its_counters", restarts),
         world.test("a_boot_a_jump_and_a_replacement", boot_jump_replacement),
         world.test("parts_repeat_their_device", parts_repeat),
+        world.alone("exporters_are_back_with_their_process", exporters_are_back),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(world);
@@ -336,6 +337,21 @@ async fn parts_repeat(control_plane: &ControlPlane) -> Outcome {
     for name in ["one", "two"] {
         delete(control_plane, name).await?;
     }
+    Ok(())
+}
+
+async fn exporters_are_back() -> Outcome {
+    let control_plane = ControlPlane::start(Options::full()).await?;
+    control_plane.create_nodes(&Nodes::new(1).gpus(1)).await?;
+    control_plane.create_exporters(&dcgm()).await?;
+    let url = control_plane.exporter_url(&dcgm(), "node-0000").await?;
+    let before = scrape(&url).await?;
+    control_plane.stop_component(Component::Kwok).await?;
+    assert!(get(&url, PATIENCE).await.is_err());
+    control_plane.start_component(Component::Kwok).await?;
+    let after = until(&url, |text| !of(text, ENERGY).is_empty()).await?;
+    assert_eq!(ids(&after, ENERGY), ids(&before, ENERGY));
+    control_plane.stop().await;
     Ok(())
 }
 

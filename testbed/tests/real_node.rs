@@ -1,22 +1,24 @@
 //! That containers run on a real node beside simulated ones, and that nothing
 //! is left of it.
 
+mod harness;
+
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use daylight_testbed::{Component, ControlPlane, Error, Nodes, Options, RealNode, isolate};
+use daylight_testbed::{Component, ControlPlane, Nodes, Options, RealNode, isolate};
+use harness::{Outcome, World};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Node, Pod};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::Arguments;
 use serde_json::{Value, json};
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Runtime;
 
 /// Makes this executable a test's child: it starts a control plane with a real
 /// node and a pod on it, prints its directory and the node's process, and waits
@@ -24,8 +26,6 @@ use tokio::runtime::{Handle, Runtime};
 const CHILD: &str = "DAYLIGHT_TESTBED_TEST_CHILD";
 const NODE: &str = "real-0";
 const PATIENCE: Duration = Duration::from_mins(1);
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -38,11 +38,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
 
-    let world = World {
-        runtime: runtime.handle().clone(),
-        control_plane: Arc::default(),
-        isolated: Arc::new(isolated),
-    };
+    let world = World::new(runtime.handle().clone(), isolated, || Box::pin(start()));
     let trials = vec![
         world.test("a_container_runs_and_gets_sigterm", a_container_runs),
         world.test("a_drain_longer_than_the_grace_period_is_killed", a_drain_is_cut_short),
@@ -56,55 +52,6 @@ fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(world);
     conclusion.exit_code()
-}
-
-struct World {
-    runtime: Handle,
-    /// Started for the first test that needs it.
-    control_plane: Arc<tokio::sync::Mutex<Option<ControlPlane>>>,
-    isolated: Arc<Result<(), Error>>,
-}
-
-impl World {
-    fn test(
-        &self,
-        name: &str,
-        test: impl AsyncFn(&ControlPlane) -> Outcome + Send + 'static,
-    ) -> Trial {
-        let shared = self.control_plane.clone();
-        self.trial(name, async move || {
-            let mut shared = shared.lock().await;
-            let control_plane = match &mut *shared {
-                Some(started) => started,
-                none => none.insert(start().await?),
-            };
-            test(control_plane).await
-        })
-    }
-
-    /// A test that runs without the shared control plane: a namespace is for
-    /// one real node.
-    fn alone(&self, name: &str, test: impl AsyncFn() -> Outcome + Send + 'static) -> Trial {
-        let shared = self.control_plane.clone();
-        self.trial(name, async move || {
-            if let Some(control_plane) = shared.lock().await.take() {
-                control_plane.stop().await;
-            }
-            test().await
-        })
-    }
-
-    fn trial(&self, name: &str, test: impl AsyncFnOnce() -> Outcome + Send + 'static) -> Trial {
-        let (runtime, isolated) = (self.runtime.clone(), self.isolated.clone());
-        Trial::ignorable_test(name, move || match &*isolated {
-            Err(why @ Error::NoRealNode { .. }) => Ok(Completion::ignored_with(why)),
-            Err(error) => Err(Failed::from(error)),
-            Ok(()) => match runtime.block_on(test()) {
-                Ok(()) => Ok(Completion::Completed),
-                Err(error) => Err(Failed::from(error.to_string())),
-            },
-        })
-    }
 }
 
 async fn start() -> Outcome<ControlPlane> {

@@ -12,16 +12,16 @@ pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 pub(crate) type Start = fn() -> Pin<Box<dyn Future<Output = Outcome<ControlPlane>>>>;
 
 pub(crate) struct World {
-    pub(crate) runtime: Handle,
-    pub(crate) start: Start,
-    pub(crate) control_plane: Arc<tokio::sync::Mutex<Option<ControlPlane>>>,
+    runtime: Handle,
+    start: Start,
+    control_plane: Arc<tokio::sync::Mutex<Option<ControlPlane>>>,
     /// Whether the tests can run here. [`Error::NoRealNode`] has them ignored.
-    pub(crate) possible: Arc<Result<(), Error>>,
+    possible: Arc<Result<(), Error>>,
 }
 
 impl World {
-    pub(crate) fn new(runtime: Handle, start: Start) -> Self {
-        Self { runtime, start, control_plane: Arc::default(), possible: Arc::new(Ok(())) }
+    pub(crate) fn new(runtime: Handle, possible: Result<(), Error>, start: Start) -> Self {
+        Self { runtime, start, control_plane: Arc::default(), possible: Arc::new(possible) }
     }
 
     /// A test on the shared control plane.
@@ -38,6 +38,21 @@ impl World {
                 none => none.insert(start().await?),
             };
             test(control_plane).await
+        })
+    }
+
+    /// A test without the shared control plane, which ends before it.
+    pub(crate) fn alone(
+        &self,
+        name: &str,
+        test: impl AsyncFnOnce() -> Outcome + Send + 'static,
+    ) -> Trial {
+        let shared = self.control_plane.clone();
+        self.trial(name, async move || {
+            if let Some(control_plane) = shared.lock().await.take() {
+                control_plane.stop().await;
+            }
+            test().await
         })
     }
 
