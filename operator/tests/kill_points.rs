@@ -226,7 +226,8 @@ impl Site {
             self.meter.readings(&node(number), Moment::exactly(at(now)), &readings);
         }
         self.meter.advance(at(now - 2));
-        let entries = if now % 60 == 59 { self.meter.snapshot() } else { self.meter.take_entries() };
+        let entries =
+            if now % 60 == 59 { self.meter.snapshot() } else { self.meter.take_entries() };
         self.unwritten.extend(entries);
         self.write(now);
         for pod in &mut self.pods {

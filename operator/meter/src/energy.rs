@@ -77,9 +77,9 @@ impl Node {
         let ms = sample.at.middle().since(last.at.middle());
         let longest = sample.at.latest.since(last.at.earliest);
         let most = most_mj(limit, longest);
-        let untimed = sample.untimed || last.untimed;
+        let untimed = !sample.is_timed_from(&last);
         let mut drawn = Drawn { open: false, untimed, ..Drawn::anything(last.at, sample.at) };
-        if sample.untimed && !last.untimed {
+        if untimed && !last.untimed {
             self.gap(&id, GapKind::Backwards, &drawn, 0);
         }
         match (last.counter, sample.counter) {
@@ -134,12 +134,16 @@ impl Node {
             counter: None,
             power: None,
             reset: false,
+            clock_steps: self.state.clock_steps,
             untimed: false,
             holder: None,
         };
         let last = self.state.devices[at].last.clone().unwrap_or(nothing);
         let until = Moment::exactly(left.max(last.at.earliest));
-        let drawn = Drawn { untimed: last.untimed, ..Drawn::anything(last.at, until) };
+        let drawn = Drawn {
+            untimed: last.untimed || last.clock_steps != self.state.clock_steps,
+            ..Drawn::anything(last.at, until)
+        };
         self.gap(&id, GapKind::Left, &drawn, 0);
         self.book_drawn(&drawn, &last, &last, limit, terms);
     }
@@ -170,12 +174,19 @@ impl Node {
             .collect();
         if within.is_empty() {
             // No time passed, or it is older than what is known: who holds it now drew it.
-            let Some(span) = self.state.spans.back() else { return };
-            within.push((span.clone(), 1));
+            let span = self.state.spans.back().cloned();
+            within.push((span.unwrap_or_else(|| self.present()), 1));
         }
-        let wide_from = drawn.from.earliest.minus(SECOND);
-        let wide_until = drawn.until.latest.plus(SECOND);
-        let could = self.could_have(wide_from, wide_until, labels);
+        let (wide_from, wide_until) = if drawn.untimed {
+            (Timestamp(i64::MIN), Timestamp(i64::MAX))
+        } else {
+            (drawn.from.earliest.minus(SECOND), drawn.until.latest.plus(SECOND))
+        };
+        let mut could = self.could_have(wide_from, wide_until, labels);
+        if drawn.untimed {
+            // Nor is it known how long it was nobody's.
+            could.entry(None).or_default();
+        }
         let all = most_mj(limit_mw, drawn.until.latest.since(drawn.from.earliest));
         let ceiling = if drawn.open { all.max(drawn.mj) } else { drawn.mj };
         let most = |ms: u64| if drawn.untimed { ceiling } else { most_mj(limit_mw, ms) };
@@ -320,8 +331,11 @@ impl Node {
         }
         let mut holders: Vec<(Holder, u64)> =
             leases.iter().map(|lease| (Some(lease.uid.clone()), lease.gpus.into())).collect();
-        let free = u64::from(span.devices).saturating_sub(held);
-        if free > 0 {
+        let (devices, offered) = (u64::from(span.devices), u64::from(span.offered));
+        let free = devices.saturating_sub(held);
+        // Where devices are divided, all that is held may be on the others.
+        let parts = offered / devices.max(1);
+        if free > 0 || (offered > devices && held + parts <= offered) {
             holders.push((None, free));
         }
         holders

@@ -19,6 +19,14 @@ pub enum Entry {
         /// When it begins.
         start: Timestamp,
     },
+    /// The clock was set back.
+    Clock {
+        /// To when.
+        at: Timestamp,
+        /// By how many milliseconds.
+        #[serde(with = "crate::amount::decimal")]
+        back_ms: u64,
+    },
     /// A snapshot begins: what follows until [`Entry::SnapshotEnd`] says all that came before.
     SnapshotBegin,
     /// A total, in a snapshot.

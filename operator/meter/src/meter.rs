@@ -76,6 +76,8 @@ pub struct Meter {
     used: BTreeMap<Name, Used>,
     entries: Vec<Entry>,
     booked_until: Timestamp,
+    /// Until when it was last told to book.
+    horizon: Timestamp,
 }
 
 impl Meter {
@@ -129,7 +131,9 @@ impl Meter {
                         self.nodes.remove(&entry.node);
                     }
                 }
-                self.booked_until = self.booked_until.max(entry.until);
+                if entry.until > self.booked_until {
+                    (self.booked_until, self.horizon) = (entry.until, entry.until);
+                }
             }
             Entry::Period { registration, start } => self.start_period(registration, *start),
             Entry::Total(total) => self.add_total(&total.time, &total.energy, &total.pools),
@@ -137,6 +141,10 @@ impl Meter {
                 self.periods.insert(registration.clone(), *start);
                 let used = Used { millijoules: *millijoules, peak_watts: *peak_watts };
                 self.used.insert(registration.clone(), used);
+            }
+            Entry::Clock { at, back_ms } => {
+                self.horizon = *at;
+                self.nodes.values_mut().for_each(|node| node.clock_set_back(*back_ms));
             }
             Entry::SnapshotBegin | Entry::SnapshotEnd => {}
         }
@@ -343,8 +351,15 @@ impl Meter {
 
     /// Books everything until `horizon`, which nothing that is still to be observed should lie
     /// before: what does is booked late, with the bounds that follow. Nodes on which leases ended
-    /// are written at once, others when their time has come.
+    /// are written at once, others when their time has come. A horizon before the last one shows
+    /// that the clock was set back.
     pub fn advance(&mut self, horizon: Timestamp) {
+        let back_ms = self.horizon.since(horizon);
+        self.horizon = horizon;
+        if back_ms > 0 {
+            self.entries.push(Entry::Clock { at: horizon, back_ms });
+            self.nodes.values_mut().for_each(|node| node.clock_set_back(back_ms));
+        }
         self.booked_until = self.booked_until.max(horizon);
         let terms = Terms { config: &self.config, periods: &self.periods };
         let mut due = Vec::new();
@@ -376,7 +391,7 @@ impl Meter {
         let until = node.state.booked_until;
         let booked =
             std::mem::replace(&mut node.booked, Booked { from: until, ..Booked::default() });
-        if until <= booked.from && booked.closed.is_empty() && booked.devices.is_empty() {
+        if until <= booked.from && booked.is_nothing() {
             node.booked = booked;
             return;
         }
@@ -589,6 +604,14 @@ fn lease(seen: LeaseSeen) -> (Name, Lease) {
 }
 
 impl Booked {
+    fn is_nothing(&self) -> bool {
+        self.closed.is_empty()
+            && self.devices.is_empty()
+            && self.time.is_empty()
+            && self.energy.is_empty()
+            && self.gaps.is_empty()
+    }
+
     fn capacity_is_none(&self) -> bool {
         self.pools.values().all(|pool| pool.capacity_ms == 0)
     }
@@ -635,6 +658,7 @@ impl Node {
             counter: reading.counter_mj,
             power: if reading.counter_mj.is_some() { None } else { reading.power_mw },
             reset,
+            clock_steps: self.state.clock_steps,
             untimed,
             holder: reading.holder.clone(),
         });

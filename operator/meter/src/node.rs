@@ -23,6 +23,9 @@ pub struct NodeState {
     /// Which boot of its machine it is, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Name>,
+    /// How often the clock was set back.
+    #[serde(default)]
+    pub clock_steps: u32,
     /// Its pool.
     pub pool: Option<Name>,
     /// How many of its devices it offers.
@@ -69,8 +72,11 @@ pub struct Sample {
     /// Whether the counter began again since the reading before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reset: bool,
-    /// Whether the clock had been set back: all that is known of its time is that it was after
-    /// the reading before.
+    /// How often the clock had been set back.
+    #[serde(default)]
+    pub clock_steps: u32,
+    /// Whether it is older, by the clock, than the reading before: all that is known of its time
+    /// is that it is not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untimed: bool,
     /// The pod that had the whole device.
@@ -89,8 +95,26 @@ pub struct Span {
     pub pool: Option<Name>,
     /// How many devices there were.
     pub devices: u32,
+    /// How many the node offered: more than there were, where they were divided.
+    pub offered: u32,
     /// The leases that held them, by UID.
     pub held: Vec<Name>,
+}
+
+impl Sample {
+    /// Whether the clock tells how long after another this was.
+    pub(crate) fn is_timed_from(&self, last: &Self) -> bool {
+        !self.untimed && !last.untimed && self.clock_steps == last.clock_steps
+    }
+}
+
+impl Span {
+    /// Whether the devices are held by the same.
+    fn is_like(&self, other: &Self) -> bool {
+        self.pool == other.pool
+            && (self.devices, self.offered) == (other.devices, other.offered)
+            && self.held == other.held
+    }
 }
 
 /// Something that changes who holds what.
@@ -204,6 +228,17 @@ impl Node {
             .any(|event| matches!(event, Event::End { uid: ending, .. } if **ending == *uid))
     }
 
+    /// The clock was set back: what holds devices now may have had them for longer than it tells.
+    pub(crate) fn clock_set_back(&mut self, ms: u64) {
+        self.state.clock_steps += 1;
+        for lease in self.state.leases.iter().filter(|lease| lease.until.is_none()) {
+            let above = ms * u64::from(lease.gpus);
+            let usage = Use::Lease(lease.account.clone());
+            let longer = Bounded { value: 0, below: 0, above };
+            self.booked.time(self.state.pool.as_ref(), usage, longer);
+        }
+    }
+
     /// Books time until `to`.
     pub(crate) fn book(&mut self, to: Timestamp, terms: &Terms<'_>) {
         // With a clock that was set back nothing is booked twice, and what happens is still heard.
@@ -228,6 +263,7 @@ impl Node {
         if ms == 0 {
             return;
         }
+        let present = self.present();
         self.state.booked_until = to;
         let pool = self.state.pool.clone();
         let devices = self.state.devices.len() as u64;
@@ -269,16 +305,25 @@ impl Node {
                 booked.energy(pool.as_ref(), usage, Method::Declared, mj);
             }
         }
-        let uids: Vec<Name> = holding.iter().map(|lease| lease.uid.clone()).collect();
-        let devices = devices as u32;
+        let span = Span { until: to, ..present };
         let cut = std::mem::take(&mut self.cut);
         match self.state.spans.back_mut() {
-            Some(last)
-                if !cut && last.pool == pool && last.devices == devices && last.held == uids =>
-            {
-                last.until = to;
-            }
-            _ => self.state.spans.push_back(Span { from, until: to, pool, devices, held: uids }),
+            Some(last) if !cut && last.is_like(&span) => last.until = to,
+            _ => self.state.spans.push_back(span),
+        }
+    }
+
+    /// Who holds the devices where the books end.
+    pub(crate) fn present(&self) -> Span {
+        let at = self.state.booked_until;
+        let holding = self.state.leases.iter().filter(|lease| lease.holds_at(at));
+        Span {
+            from: at,
+            until: at,
+            pool: self.state.pool.clone(),
+            devices: self.state.devices.len() as u32,
+            offered: self.state.usable,
+            held: holding.map(|lease| lease.uid.clone()).collect(),
         }
     }
 

@@ -500,6 +500,7 @@ fn kind(entry: &Entry) -> &'static str {
     match entry {
         Entry::Node(_) => "node",
         Entry::Period { .. } => "period",
+        Entry::Clock { .. } => "clock",
         _ => "snapshot",
     }
 }
