@@ -36,8 +36,10 @@ async fn every_step_of_the_demonstration_holds() -> Result<(), Failed> {
     };
     let played = story::play(&cluster, repository, &log, &mut say).await;
     let held = match played {
-        Ok((steps, operator)) => {
-            operator.stop().await?;
+        Ok((steps, operators)) => {
+            for operator in operators {
+                operator.stop().await?;
+            }
             steps.iter().all(|step| step.held)
         }
         Err(error) => {

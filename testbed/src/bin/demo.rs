@@ -81,7 +81,7 @@ fn stopped(sentence: impl Into<String>) -> Stopped {
 
 /// What the demo leaves up. All of it ends when this is dropped.
 struct Stage {
-    operator: Operator,
+    operators: Vec<Operator>,
     control_plane: Option<ControlPlane>,
     logs: TempDir,
     held: bool,
@@ -100,11 +100,15 @@ async fn run(arguments: &Arguments) -> Told<bool> {
             println!("\nThe cluster stays up. In another shell:\n");
             println!("export KUBECONFIG={}", control_plane.kubeconfig().display());
         }
-        println!("curl http://{}/metrics", stage.operator.address());
-        println!("The controller's log is in {}. Ctrl-C ends it all.", stage.logs.path().display());
+        for operator in &stage.operators {
+            println!("curl http://{}/metrics   # {}", operator.address(), operator.command());
+        }
+        println!("Their logs are in {}. Ctrl-C ends it all.", stage.logs.path().display());
         asked_to_end().await;
     }
-    stage.operator.stop().await?;
+    for operator in stage.operators {
+        operator.stop().await?;
+    }
     if let Some(control_plane) = stage.control_plane {
         control_plane.stop().await;
     }
@@ -124,8 +128,8 @@ async fn demo(arguments: &Arguments, repository: &Path, daylight: &Path) -> Told
         let control_plane = control_plane().await?;
         (Cluster::of_testbed(&control_plane, daylight)?, Some(control_plane))
     };
-    let (held, operator) = tell(&cluster, repository, &log).await?;
-    Ok(Stage { operator, control_plane, logs, held })
+    let (held, operators) = tell(&cluster, repository, &log).await?;
+    Ok(Stage { operators, control_plane, logs, held })
 }
 
 async fn control_plane() -> Told<ControlPlane> {
@@ -139,7 +143,7 @@ async fn control_plane() -> Told<ControlPlane> {
 }
 
 /// Plays the story; says whether all of it held.
-async fn tell(cluster: &Cluster, repository: &Path, log: &Path) -> Told<(bool, Operator)> {
+async fn tell(cluster: &Cluster, repository: &Path, log: &Path) -> Told<(bool, Vec<Operator>)> {
     let colours = std::io::stdout().is_terminal();
     let mut say = |line: &str| {
         let coloured = colours.then(|| {
@@ -149,9 +153,9 @@ async fn tell(cluster: &Cluster, repository: &Path, log: &Path) -> Told<(bool, O
         println!("{}", coloured.as_deref().unwrap_or(line));
     };
     match story::play(cluster, repository, log, &mut say).await {
-        Ok((steps, operator)) => {
+        Ok((steps, operators)) => {
             println!("\n{}", story::table(&steps));
-            Ok((steps.iter().all(|step| step.held), operator))
+            Ok((steps.iter().all(|step| step.held), operators))
         }
         Err(error) => {
             if let Ok(log) = std::fs::read_to_string(log) {

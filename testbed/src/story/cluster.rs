@@ -20,6 +20,7 @@ pub struct Cluster {
     client: Client,
     programs: Programs,
     daylight: PathBuf,
+    is_ours: bool,
 }
 
 impl Cluster {
@@ -30,6 +31,7 @@ impl Cluster {
             client: control_plane.client(),
             programs: Programs::find([crate::Component::Kwok])?,
             daylight: daylight.to_owned(),
+            is_ours: true,
         })
     }
 
@@ -47,7 +49,13 @@ impl Cluster {
             client: Client::try_from(config).map_err(|error| unusable(&error))?,
             programs: Programs::find([crate::Component::Kwok])?,
             daylight: daylight.to_owned(),
+            is_ours: false,
         })
+    }
+
+    /// Whether the cluster was made for the story, and ends with it.
+    pub fn is_ours(&self) -> bool {
+        self.is_ours
     }
 
     /// A client with the rights of the kubeconfig.
@@ -93,8 +101,36 @@ impl Cluster {
         )))
     }
 
+    /// Runs kubectl, which must be refused, and returns what it complained of.
+    pub async fn refused<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Told<Option<String>> {
+        let command = Command::from(self.programs.tool("kubectl")?);
+        Ok(self.run("kubectl", command, arguments).await.err().map(|Stopped(sentence)| sentence))
+    }
+
+    /// Runs `daylight`, which must be refused, and returns what it complained of.
+    pub async fn daylight_refused<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Option<String> {
+        let refused = self.run("daylight", Command::new(&self.daylight), arguments).await;
+        refused.err().map(|Stopped(sentence)| sentence)
+    }
+
     /// Starts `daylight controller`, and waits until it is ready.
     pub async fn start_operator(&self, log: &Path) -> Told<Operator> {
+        self.start("controller", &[], log).await
+    }
+
+    /// The same, for a cluster that has an auditor.
+    pub async fn start_metered_operator(&self, log: &Path) -> Told<Operator> {
+        self.start("controller", &["--metered".as_ref()], log).await
+    }
+
+    /// Starts `daylight auditor` with its journal in a directory, and waits until it is ready.
+    pub async fn start_auditor(&self, journal: &Path, log: &Path) -> Told<Operator> {
+        let flags =
+            ["--data-dir".as_ref(), journal.as_os_str(), "--book-every".as_ref(), "5s".as_ref()];
+        self.start("auditor", &flags, log).await
+    }
+
+    async fn start(&self, command: &'static str, flags: &[&OsStr], log: &Path) -> Told<Operator> {
         let failed = |error: std::io::Error| {
             Stopped::new(format!("{} cannot be run: {error}", self.daylight.display()))
         };
@@ -105,7 +141,8 @@ impl Cluster {
         let child = Command::new("/bin/sh")
             .args(["-c", UNTIL_STDIN_CLOSES, "sh"])
             .arg(&self.daylight)
-            .args(["controller", "--listen", &address.to_string()])
+            .args([command, "--listen", &address.to_string()])
+            .args(flags)
             .env("KUBECONFIG", &self.kubeconfig)
             .stdin(Stdio::piped())
             .stdout(file.try_clone().map_err(failed)?)
@@ -113,22 +150,29 @@ impl Cluster {
             .process_group(0)
             .spawn()
             .map_err(failed)?;
-        let mut operator = Operator { child, address: address.to_string(), log: log.to_owned() };
+        let address = address.to_string();
+        let mut operator = Operator { child, command, address, log: log.to_owned() };
         operator.ready().await?;
         Ok(operator)
     }
 }
 
-/// A running controller. It ends when this is dropped, and also when this
+/// A running controller or auditor. It ends when this is dropped, and also when this
 /// process is gone: its standard input closes then.
 #[derive(Debug)]
 pub struct Operator {
     child: Child,
+    command: &'static str,
     address: String,
     log: PathBuf,
 }
 
 impl Operator {
+    /// Which of Daylight's commands it is.
+    pub fn command(&self) -> &'static str {
+        self.command
+    }
+
     /// Where its metrics and probes are served.
     pub fn address(&self) -> &str {
         &self.address
@@ -140,7 +184,8 @@ impl Operator {
                 let log = std::fs::read_to_string(&self.log).unwrap_or_default();
                 let last: Vec<_> = log.lines().rev().take(5).collect();
                 return Err(Stopped::new(format!(
-                    "the controller ended ({status}); its last words: {}",
+                    "the {} ended ({status}); its last words: {}",
+                    self.command,
                     last.into_iter().rev().collect::<Vec<_>>().join("\n")
                 )));
             }
@@ -150,7 +195,8 @@ impl Operator {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Err(Stopped::new(format!(
-            "the controller was not ready within a minute; see {}",
+            "the {} was not ready within a minute; see {}",
+            self.command,
             self.log.display()
         )))
     }
@@ -170,7 +216,35 @@ impl Operator {
     pub async fn stop(mut self) -> Told<()> {
         drop(self.child.stdin.take());
         let ended = tokio::time::timeout(Duration::from_secs(10), self.child.wait()).await;
-        ended.map(|_| ()).map_err(|_| Stopped::new("the controller did not end within 10 s"))
+        let late = |_| Stopped::new(format!("the {} did not end within 10 s", self.command));
+        ended.map(|_| ()).map_err(late)
+    }
+
+    /// Kills it, as a crash would: no part of it has time to tidy up.
+    pub async fn kill(mut self) -> Told<()> {
+        let failed = |error: std::io::Error| {
+            Stopped::new(format!("the {} cannot be killed: {error}", self.command))
+        };
+        let Some(group) = self.child.id() else { return Ok(()) };
+        // It has a process group of its own, which the shell leads that started it.
+        let kill = Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status().await;
+        kill.map_err(failed)?;
+        self.child.wait().await.map(|_| ()).map_err(failed)
+    }
+
+    /// The values of a metric, each behind its labels as they are written, sorted.
+    pub async fn series(&self, name: &str) -> Vec<(String, f64)> {
+        let answer = get(&self.address, "/metrics").await.unwrap_or_default();
+        let mut series: Vec<_> = answer
+            .lines()
+            .filter_map(|line| {
+                let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+                let labels = labels.strip_prefix('{')?.strip_suffix('}')?;
+                Some((labels.to_owned(), value.parse().ok()?))
+            })
+            .collect();
+        series.sort_by(|one, other| one.0.cmp(&other.0));
+        series
     }
 }
 

@@ -9,6 +9,7 @@ use kube::Api;
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 
+mod audit;
 mod cluster;
 mod observer;
 mod plain_job;
@@ -78,13 +79,14 @@ pub struct Story<'a> {
 
 /// Plays the story on a cluster whose GPU nodes carry the label
 /// `nvidia.com/gpu.present=true`; `repository` has `crds/` and `examples/`. The
-/// controller, left running at the end, writes its log to `log`.
+/// controller and the auditor, left running at the end, write their logs to
+/// `log` and beside it.
 pub async fn play(
     cluster: &Cluster,
     repository: &Path,
     log: &Path,
     say: &mut dyn FnMut(&str),
-) -> Told<(Vec<Step>, Operator)> {
+) -> Told<(Vec<Step>, Vec<Operator>)> {
     let mut story = Story {
         cluster,
         repository: repository.to_owned(),
@@ -96,24 +98,43 @@ pub async fn play(
         gpus: 0,
         gpus_per_node: 0,
     };
-    let operator = story.tell().await?;
-    Ok((story.steps, operator))
+    let (operator, auditor) = story.tell().await?;
+    Ok((story.steps, std::iter::once(operator).chain(auditor).collect()))
 }
 
 impl Story<'_> {
-    async fn tell(&mut self) -> Told<Operator> {
+    async fn tell(&mut self) -> Told<(Operator, Option<Operator>)> {
         self.install().await?;
-        let operator = self.cluster.start_operator(&self.log).await?;
+        let auditor = if self.cluster.is_ours() { Some(self.start_auditor().await?) } else { None };
+        let operator = self.start_operator().await?;
         self.line("The controller is ready.");
         self.approval().await?;
         self.fill().await?;
         self.ai_jobs().await?;
         let operator = self.without_operator(operator).await?;
         self.window().await?;
-        self.edit().await?;
+        let auditor = if let Some(auditor) = auditor {
+            Some(self.auditor_killed(auditor).await?)
+        } else {
+            self.edit().await?;
+            None
+        };
         self.emergency_stop().await?;
+        if let Some(auditor) = &auditor {
+            self.books(auditor).await?;
+            self.admission().await?;
+        }
         self.totals();
-        Ok(operator)
+        Ok((operator, auditor))
+    }
+
+    /// On a cluster of somebody else's nothing may be left that waits for an auditor.
+    async fn start_operator(&self) -> Told<Operator> {
+        if self.cluster.is_ours() {
+            self.cluster.start_metered_operator(&self.log).await
+        } else {
+            self.cluster.start_operator(&self.log).await
+        }
     }
 
     fn line(&mut self, text: &str) {
@@ -311,7 +332,7 @@ impl Story<'_> {
             took.is_some(),
         );
         let begun = Instant::now();
-        let operator = self.cluster.start_operator(&self.log).await?;
+        let operator = self.start_operator().await?;
         let full = self.gpus - 97 - (self.gpus * 5 + 99) / 100;
         let settled = self.observer.until(LIMIT, |picture| picture.mining() == full).await;
         let took = settled.map(|_| begun.elapsed());

@@ -67,6 +67,11 @@ impl Picture {
         self.live().filter(|pod| pod.owner == Owner::Miner).map(|pod| pod.gpus).sum()
     }
 
+    /// Miners' pods that have ended and are still there, since their end is not on record.
+    pub fn unrecorded(&self) -> usize {
+        self.pods.values().filter(|pod| pod.owner == Owner::Miner && pod.terminal).count()
+    }
+
     /// Pods of a job that run.
     pub fn running_of(&self, job: &str) -> usize {
         let of_job = |pod: &&Seen| matches!(&pod.owner, Owner::Job(name) if name == job);

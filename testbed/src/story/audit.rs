@@ -1,0 +1,203 @@
+//! The part of the story that auditors care for: what is on record, and what is let in.
+
+use std::time::{Duration, Instant};
+
+use super::{LIMIT, MINER, Story, Told, observer::Picture, seconds};
+use crate::story::{Operator, Stopped};
+
+/// A GPU pod that says nothing of its class.
+const UNDECLARED: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: undeclared, namespace: ai-team}
+spec:
+  containers:
+    - name: c
+      image: docker.io/library/busybox:1.37
+      resources: {limits: {nvidia.com/gpu: 1}}
+";
+
+/// A pod that mines without a Miner, and so without a registration.
+const UNREGISTERED: &str = "
+apiVersion: v1
+kind: Pod
+metadata:
+  name: unregistered
+  namespace: tenant-a
+  labels: {daylight.dev/activity: pow-mining}
+spec:
+  containers:
+    - name: c
+      image: registry.example.com/miners/kaspa:1.4
+      resources: {limits: {nvidia.com/gpu: 1}}
+";
+
+/// A tenant's user, with the rights that tenants have in their namespace.
+const TENANT: &str = "bob@tenant-a.example";
+
+/// Who submitted the registration, here with all rights that there are.
+const SUBMITTER: &str = "alice@tenant-a.example";
+
+impl Story<'_> {
+    /// The auditor is killed, miners end without it, and another one goes on with its journal.
+    pub(super) async fn auditor_killed(&mut self, auditor: Operator) -> Told<Operator> {
+        let before = sum(&auditor.series("daylight_assigned_gpu_seconds_total").await);
+        auditor.kill().await?;
+        self.line("The auditor is killed.");
+        self.edit().await?;
+        let begun = Instant::now();
+        let auditor = self.start_auditor().await?;
+        let begins = Duration::from_secs(1);
+        let settled =
+            self.observer.until(LIMIT, |picture: &Picture| picture.unrecorded() == 0).await;
+        tokio::time::sleep(begins).await;
+        let after = sum(&auditor.series("daylight_assigned_gpu_seconds_total").await);
+        let seen = format!(
+            "{before:.0} GPU-seconds on record before, {after:.0} after; every miner that ended \
+             meanwhile is let go"
+        );
+        let held = settled.is_some() && after >= before;
+        self.step(
+            "a killed auditor goes on from its journal",
+            settled.map(|_| begun.elapsed()),
+            seen,
+            held,
+        );
+        Ok(auditor)
+    }
+
+    pub(super) async fn start_auditor(&self) -> Told<Operator> {
+        let journal = self.log.with_file_name("journal");
+        self.cluster.start_auditor(&journal, &self.log.with_file_name("auditor.log")).await
+    }
+
+    /// The books as they stand.
+    pub(super) async fn books(&mut self, auditor: &Operator) -> Told<()> {
+        // Metrics follow the books within five seconds.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let closed = auditor.metric("daylight_books_closed").await == Some(1.0);
+        let uses = auditor.series("daylight_device_seconds_total").await;
+        let of = |usage: &str| {
+            let with =
+                uses.iter().filter(|(labels, _)| labels.contains(&format!("use=\"{usage}\"")));
+            with.map(|(_, value)| value).sum::<f64>()
+        };
+        let (leased, idle) = (of("lease"), of("idle"));
+        let mut lines = vec!["GPU-hours on record:".to_owned()];
+        for class in ["ai-training", "ai-inference", "pow-mining"] {
+            let held = auditor.series("daylight_assigned_gpu_seconds_total").await;
+            let with =
+                held.iter().filter(|(labels, _)| labels.contains(&format!("class=\"{class}\"")));
+            let hours = with.map(|(_, value)| value).sum::<f64>() / 3600.0;
+            let error = auditor.series("daylight_time_error_bound_seconds").await;
+            let with =
+                error.iter().filter(|(labels, _)| labels.contains(&format!("class=\"{class}\"")));
+            let bound = with.map(|(_, value)| *value).fold(0.0, f64::max) / 3600.0;
+            lines.push(format!("  {class:14} {hours:7.3}  at most {bound:.3} off"));
+        }
+        lines.push(format!("  {:14} {:7.3}", "idle", idle / 3600.0));
+        let text = lines.join("\n");
+        self.line(&text);
+        let seen = format!("{:.3} GPU-hours leased and {:.3} idle", leased / 3600.0, idle / 3600.0);
+        self.step(
+            "the books close to the last GPU-millisecond",
+            None,
+            seen,
+            closed && leased > 0.0,
+        );
+        Ok(())
+    }
+
+    /// What is not on the positive list is not let in.
+    pub(super) async fn admission(&mut self) -> Told<()> {
+        let policies = self.policies()?;
+        let path = self.file_of("policies.yaml", &policies)?;
+        let path = path.to_string_lossy().into_owned();
+        let binding = |name: &'static str, role: &'static str, user: &str| {
+            ["create", "clusterrolebinding", name, role]
+                .map(str::to_owned)
+                .into_iter()
+                .chain([format!("--user={user}")])
+                .collect::<Vec<_>>()
+        };
+        self.cluster.kubectl(&["apply", "-f", &path]).await?;
+        self.cluster.kubectl(&binding("demo-tenant", "--clusterrole=edit", TENANT)).await?;
+        self.cluster
+            .kubectl(&binding("demo-submitter", "--clusterrole=cluster-admin", SUBMITTER))
+            .await?;
+        self.line("The admission policies are in force.");
+        self.pod_refused("an undeclared GPU pod is refused", "undeclared", UNDECLARED, TENANT)
+            .await?;
+        self.pod_refused(
+            "a miner without registration is refused",
+            "unregistered",
+            UNREGISTERED,
+            TENANT,
+        )
+        .await?;
+        let own = ["approve", MINER, "-m", "It is mine.", "--as", SUBMITTER];
+        let refused = self.cluster.daylight_refused(&own).await;
+        let held = refused.is_some();
+        let seen =
+            refused.map_or_else(|| "it was taken".into(), |sentence| last_sentence(&sentence));
+        self.step("one's own approval is refused", None, seen, held);
+        for name in ["demo-tenant", "demo-submitter"] {
+            self.cluster.kubectl(&["delete", "clusterrolebinding", name]).await?;
+        }
+        // This story's programs run as an administrator, and not as the accounts that the policies
+        // know; so what follows is played without them.
+        self.cluster.kubectl(&["delete", "-f", &path]).await?;
+        Ok(())
+    }
+
+    async fn pod_refused(&mut self, what: &str, name: &str, pod: &str, user: &str) -> Told<()> {
+        let path = self.file_of(&format!("{name}.yaml"), pod)?;
+        let path = path.to_string_lossy().into_owned();
+        let create = ["create", "--dry-run=server", "-f", &path, "--as", user];
+        let begun = Instant::now();
+        // New policies take the API server a moment.
+        let refused = loop {
+            let refused = self.cluster.refused(&create).await?;
+            if refused.is_some() || begun.elapsed() > LIMIT {
+                break refused;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        let held = refused.as_ref().is_some_and(|sentence| sentence.contains("daylight"));
+        let seen = refused.map_or_else(
+            || format!("it was let in for {}", seconds(begun.elapsed())),
+            |sentence| last_sentence(&sentence),
+        );
+        self.step(what, None, seen, held);
+        Ok(())
+    }
+
+    /// The policies of the installation, all of them in force.
+    fn policies(&self) -> Told<String> {
+        let path = self.repository.join("docs/install/daylight.yaml");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| Stopped::new(format!("{}: {error}", path.display())))?;
+        let is_policy = |part: &&str| part.contains("\nkind: ValidatingAdmissionPolicy");
+        let policies: Vec<&str> = text.split("\n---\n").filter(is_policy).collect();
+        Ok(policies
+            .join("\n---\n")
+            .replace("validationActions: [Audit]", "validationActions: [Deny]"))
+    }
+
+    fn file_of(&self, name: &str, text: &str) -> Told<std::path::PathBuf> {
+        let path = self.log.with_file_name(name);
+        std::fs::write(&path, text)
+            .map_err(|error| Stopped::new(format!("{}: {error}", path.display())))?;
+        Ok(path)
+    }
+}
+
+fn sum(series: &[(String, f64)]) -> f64 {
+    series.iter().map(|(_, value)| value).sum()
+}
+
+/// What a refusal says in the end, without the names of policies before it.
+fn last_sentence(text: &str) -> String {
+    let text = text.trim();
+    text.rsplit_once("denied request: ").map_or(text, |(_, rest)| rest).to_owned()
+}
