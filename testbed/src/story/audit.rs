@@ -26,10 +26,12 @@ metadata:
   namespace: tenant-a
   labels: {daylight.dev/activity: pow-mining}
 spec:
+  securityContext: {runAsNonRoot: true, runAsUser: 65532, seccompProfile: {type: RuntimeDefault}}
   containers:
     - name: c
       image: registry.example.com/miners/kaspa:1.4
       resources: {limits: {nvidia.com/gpu: 1}}
+      securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
 ";
 
 /// A tenant's user, with the rights that tenants have in their namespace.
@@ -37,6 +39,9 @@ const TENANT: &str = "bob@tenant-a.example";
 
 /// Who submitted the registration, here with all rights that there are.
 const SUBMITTER: &str = "alice@tenant-a.example";
+
+/// What the API server says before the sentence of a policy.
+const BY_POLICY: &str = "denied request: ";
 
 impl Story<'_> {
     /// The auditor is killed, miners end without it, and another one goes on with its journal.
@@ -163,7 +168,7 @@ impl Story<'_> {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         };
-        let held = refused.as_ref().is_some_and(|sentence| sentence.contains("daylight"));
+        let held = refused.as_ref().is_some_and(|sentence| sentence.contains(BY_POLICY));
         let seen = refused.map_or_else(
             || format!("it was let in for {}", seconds(begun.elapsed())),
             |sentence| last_sentence(&sentence),
@@ -199,5 +204,5 @@ fn sum(series: &[(String, f64)]) -> f64 {
 /// What a refusal says in the end, without the names of policies before it.
 fn last_sentence(text: &str) -> String {
     let text = text.trim();
-    text.rsplit_once("denied request: ").map_or(text, |(_, rest)| rest).to_owned()
+    text.rsplit_once(BY_POLICY).map_or(text, |(_, rest)| rest).to_owned()
 }
