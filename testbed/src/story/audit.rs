@@ -142,9 +142,9 @@ impl Story<'_> {
         .await?;
         let own = ["approve", MINER, "-m", "It is mine.", "--as", SUBMITTER];
         let refused = self.cluster.daylight_refused(&own).await;
-        let held = refused.is_some();
-        let seen =
-            refused.map_or_else(|| "it was taken".into(), |sentence| last_sentence(&sentence));
+        let sentence = refused.as_deref().and_then(|text| Some(text.split_once("Error: ")?.1));
+        let held = sentence.is_some_and(|sentence| sentence.contains("somebody else"));
+        let seen = sentence.unwrap_or("it was taken").to_owned();
         self.step("one's own approval is refused", None, seen, held);
         for name in ["demo-tenant", "demo-submitter"] {
             self.cluster.kubectl(&["delete", "clusterrolebinding", name]).await?;
