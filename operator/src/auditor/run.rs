@@ -42,6 +42,8 @@ pub struct Settings {
     pub scrape_every: Duration,
     /// How old its figures may be.
     pub refresh: Duration,
+    /// The most watts that a device draws whose exporter does not say.
+    pub device_watts: u32,
     /// Extended resources that are GPUs, beside those that pools name.
     pub resources: Vec<String>,
     /// How often a node's books are written when nothing happens on it.
@@ -205,6 +207,7 @@ fn meter_config(settings: &Settings) -> Config {
     Config {
         refresh_ms: millis(settings.refresh),
         book_every_ms: millis(settings.book_every),
+        limit_mw: u64::from(settings.device_watts) * 1000,
         ..Config::default()
     }
 }

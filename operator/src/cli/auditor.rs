@@ -26,6 +26,9 @@ pub(super) struct Flags {
     /// How old an exporter's figures may be: how often it refreshes them
     #[arg(long, env = "DAYLIGHT_EXPORTER_REFRESH", default_value = "30s", value_parser = duration)]
     exporter_refresh: Duration,
+    /// The most watts that a device draws whose exporter does not say
+    #[arg(long, env = "DAYLIGHT_DEVICE_WATTS", default_value_t = 1500)]
+    device_watts: u32,
     /// Extended resources that are GPUs, beside those that pools name
     #[arg(
         long,
@@ -57,6 +60,7 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Fai
         exporter: flags.exporter,
         scrape_every: flags.scrape_every,
         refresh: flags.exporter_refresh,
+        device_watts: flags.device_watts,
         resources: flags.gpu_resources,
         book_every: flags.book_every,
         memory: usize::from(flags.memory_mib) << 20,

@@ -113,14 +113,7 @@ impl Controller {
 
     /// What it answers on a path of its HTTP server: the status and the text.
     pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(&self.listen).await.ok()?;
-        let request = format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let code = head.split(' ').nth(1)?.parse().ok()?;
-        Some((code, body.to_owned()))
+        get(&self.listen, path).await
     }
 
     /// The sum of a metric over all series that have these labels.
@@ -140,6 +133,18 @@ impl Controller {
     pub(crate) async fn leads(&self) -> bool {
         self.metric("daylight_leader", &[]).await == Some(1.0)
     }
+}
+
+/// What a server answers on a path: the status and the text.
+pub(crate) async fn get(address: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let code = head.split(' ').nth(1)?.parse().ok()?;
+    Some((code, body.to_owned()))
 }
 
 /// Runs a command of the program.

@@ -168,6 +168,7 @@ fn main() -> ExitCode {
         mirror::without_a_mirror_ai_runs_and_no_miner_is_started,
         metering::leases_that_end_while_the_auditor_is_away_are_booked_exactly,
         metering::device_time_adds_up,
+        metering::mining_stops_before_a_kwh_cap_could_be_passed,
         metering::ends_that_no_auditor_takes_are_written_down_and_hold_nothing_up,
         upkeep::not_ready_until_the_definitions_are_installed,
         upkeep::pods_that_ended_are_removed,

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use daylight_crds::LeaseRecord;
+use daylight_testbed::Exporters;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::json;
 
-use crate::daylight::Controller;
+use crate::daylight::{Controller, get};
 use crate::site::{OFFICER, SOON, Site, eventually};
 
 /// Keeps the pods of a test for its auditor.
@@ -166,4 +167,71 @@ pub(crate) async fn ends_that_no_auditor_takes_are_written_down_and_hold_nothing
         site.pods("daylight.dev/miner").await.is_empty().then_some(())
     })
     .await;
+}
+
+/// What the counters of a node's devices stand at, in millijoules.
+async fn counters(site: &Site, exporters: &Exporters, node: &str) -> f64 {
+    let url = site.control_plane.exporter_url(exporters, node).await.unwrap();
+    let address = url.strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap();
+    let text = get(address, "/metrics").await.unwrap().1;
+    let lines =
+        text.lines().filter(|line| line.starts_with("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{"));
+    lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+}
+
+/// Eight miners declare 300 watts and draw twenty kilowatts each, which uses up a kilowatt-hour in 22
+/// seconds. Mining ends before that; what the devices' own counters say is the proof. AI goes on.
+pub(crate) async fn mining_stops_before_a_kwh_cap_could_be_passed(site: &mut Site) {
+    let node = site.nodes(1).await.remove(0);
+    let exporters = Exporters::dcgm().refresh(Duration::from_secs(1));
+    site.control_plane.create_exporters(&exporters).await.unwrap();
+    let flags = [
+        "--exporter",
+        "gpu-operator/nvidia-dcgm-exporter:9400",
+        "--exporter-refresh",
+        "1s",
+        "--scrape-every",
+        "500ms",
+        "--device-watts",
+        "21000",
+    ];
+    let auditor =
+        Controller::auditor(&site.control_plane, &site.key_dash("audit"), "journal-3", &flags);
+    eventually(SOON, "the devices are read", || async {
+        (auditor.metric("daylight_metered_nodes", &["exporter"]).await? >= 1.0).then_some(())
+    })
+    .await;
+    site.pool(json!({})).await;
+    let cap = json!({"gpus": 8, "energy": {"kwh": 1, "period": "Year"}});
+    site.registered("reg", cap).await;
+    site.start_with(&FOR_THE_AUDITOR);
+    let before = counters(site, &exporters, &node).await;
+    let miner = json!({
+        "metadata": {"name": "miner", "annotations": {
+            "daylight.dev/simulated-drain-time": "200ms",
+            "daylight.dev/simulated-watts": "20000",
+        }},
+        "spec": {
+            "registration": "reg", "replicas": 8, "image": "registry.example.com/miners/kaspa:1",
+            "drainTimeout": "1s", "wattsPerReplica": 300,
+        },
+    });
+    crate::site::create(&site.namespaced::<daylight_crds::Miner>(), miner).await;
+    eventually(SOON, "it mines", || async { (!site.mining().await.is_empty()).then_some(()) })
+        .await;
+    site.ai_job("training", 1, 1, json!({})).await;
+    site.mines(0).await;
+    let why = site.miner_status("miner", "told why", |status| status["reason"].is_string()).await;
+    println!("{}", why["message"]);
+    // Nothing begins again, whatever is read from now on.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(site.mining().await.len(), 0);
+    let used = counters(site, &exporters, &node).await - before;
+    let cap = 3_600_000_000.0;
+    assert!(used <= cap, "the cap of {cap} mJ is passed: the counters moved {used}");
+    println!("{:.0}% of the cap were used", 100.0 * used / cap);
+    assert!(used >= cap / 20.0, "they hardly mined: {used} of {cap} mJ");
+    site.job_status("training", "running", |status| status["state"] == "Running").await;
+    assert_eq!(auditor.metric("daylight_books_closed", &[]).await, Some(1.0));
+    auditor.terminate().await;
 }
