@@ -172,6 +172,13 @@ impl Metrics {
         };
         for reason in ReclaimReason::ALL {
             metrics.evictions.with_label_values(&[reason.code()]);
+            metrics.reclaim_duration.with_label_values(&[reason.code()]);
+        }
+        // At zero from the beginning: a rate does not see the first of a series that is new.
+        for kind in ["Pod", "AIJob"] {
+            for part in ["total", "miners"] {
+                metrics.ai_wait.with_label_values(&[kind, part]);
+            }
         }
         Ok(metrics)
     }

@@ -1,0 +1,199 @@
+//! What the dashboards ask for is there, and is what Grafana can show.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use daylight_testbed::Exporters;
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::{Value, json};
+
+use crate::daylight::Controller;
+use crate::prometheus::{Prometheus, lint};
+use crate::site::{OFFICER, SOON, Site, eventually};
+
+const EXPORTER: [&str; 8] = [
+    "--exporter",
+    "gpu-operator/nvidia-dcgm-exporter:9400",
+    "--scrape-every",
+    "1s",
+    "--exporter-refresh",
+    "1s",
+    "--book-every",
+    "2s",
+];
+
+fn dashboards() -> Vec<(PathBuf, Value)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/daylight/dashboards");
+    let mut found: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            (path, serde_json::from_str(&text).unwrap())
+        })
+        .collect();
+    found.sort_by(|a: &(PathBuf, Value), b| a.0.cmp(&b.0));
+    assert_eq!(found.len(), 2);
+    found
+}
+
+/// Everything that can happen happens once; then each query of each dashboard has an answer, and
+/// promtool has nothing to say against the metrics.
+pub(crate) async fn every_query_of_every_dashboard_has_an_answer(site: &mut Site) {
+    let nodes = site.nodes(2).await;
+    let exporters = Exporters::dcgm().refresh(Duration::from_secs(1)).power_limit();
+    site.control_plane.create_exporters(&exporters).await.unwrap();
+    site.pool(json!({})).await;
+    site.registered("reg", json!({"gpus": 16})).await;
+    site.filed("not-yet", json!({"gpus": 16})).await;
+    let auditor = Controller::auditor(
+        &site.control_plane,
+        &site.key_dash("audit"),
+        "journal-dashboards",
+        &EXPORTER,
+    );
+    site.start_with(&["--metered", "--record-after", "10m"]);
+    let targets = [site.controllers[0].listen.clone(), auditor.listen.clone()];
+    let targets = [&*targets[0], &*targets[1]];
+    let directory = site.control_plane.directory().to_owned();
+    let prometheus = Prometheus::start(&directory, &targets).await;
+    eventually(SOON, "the auditor reads the exporters", || async {
+        (auditor.metric("daylight_metered_nodes", &["exporter"]).await? >= 2.0).then_some(())
+    })
+    .await;
+
+    site.miner("miner", "reg", 14, json!({})).await;
+    site.mines(14).await;
+    undeclared(site).await;
+    site.ai_job("training", 1, 8, json!({})).await;
+    site.job_status("training", "running", |status| status["state"] == "Running").await;
+    // A counter that begins anew leaves a gap.
+    let boots = "daylight.dev/simulated-boots";
+    site.control_plane.annotate_node(&nodes[0], boots, Some("2")).await.unwrap();
+    eventually(Duration::from_mins(2), "a gap is booked", || async {
+        let gaps = auditor.metric("daylight_meter_gap_seconds_total", &[]).await?;
+        (gaps > 0.0).then_some(())
+    })
+    .await;
+    site.daylight(&["stop", "-m", "test", "--as", OFFICER]);
+    eventually(SOON, "mining has ended", || async {
+        site.pods("daylight.dev/miner").await.is_empty().then_some(())
+    })
+    .await;
+    site.daylight(&["resume", "-m", "test", "--as", OFFICER]);
+    site.mines(6).await;
+    // For the rates over the last scrapes, and idle energy.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+
+    for (name, process) in [("controller", &site.controllers[0]), ("auditor", &auditor)] {
+        let (code, exposition) = process.get("/metrics").await.unwrap();
+        assert_eq!(code, 200);
+        assert_eq!(lint(&exposition), "", "promtool about the {name}");
+    }
+    let mut asked = 0;
+    let mut without = Vec::new();
+    for (path, dashboard) in dashboards() {
+        for panel in panels(&dashboard) {
+            for target in panel["targets"].as_array().into_iter().flatten() {
+                asked += 1;
+                if let Err(why) = ask(&prometheus, target) {
+                    let (file, title) = (path.file_name().unwrap(), &panel["title"]);
+                    without.push(format!("{} {title} {}: {why}", file.display(), target["refId"]));
+                }
+            }
+        }
+    }
+    println!("{asked} queries asked of Prometheus");
+    assert!(without.is_empty(), "{} without an answer:\n{}", without.len(), without.join("\n"));
+    let dcgm = ["delete", "daemonset", "--namespace", "gpu-operator", "nvidia-dcgm-exporter"];
+    site.control_plane.kubectl_ok(dcgm).await.unwrap();
+    auditor.terminate().await;
+}
+
+/// A pod that holds a GPU and declares no class.
+async fn undeclared(site: &Site) {
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = site.namespaced();
+    let pod = serde_json::from_value(json!({
+        "metadata": {"name": "undeclared"},
+        "spec": {"containers": [{
+            "name": "main", "image": "main", "resources": {"limits": {"nvidia.com/gpu": "1"}},
+        }]},
+    }));
+    pods.create(&PostParams::default(), &pod.unwrap()).await.unwrap();
+}
+
+/// Asks as Grafana would, with everything selected.
+fn ask(prometheus: &Prometheus, target: &Value) -> Result<(), String> {
+    let range = format!("{}s", prometheus.age().as_secs());
+    let query = target["expr"]
+        .as_str()
+        .unwrap()
+        .replace("$__rate_interval", "10s")
+        .replace("$__range", &range)
+        .replace("$pool", ".*")
+        .replace("$namespace", ".*");
+    assert!(!query.contains('$'), "a variable that is not known: {query}");
+    let instant = target["instant"] == true;
+    let series = if instant { prometheus.instant(&query)? } else { prometheus.range(&query)? };
+    let number = |value: &Value| value[1].as_str().and_then(|text| text.parse::<f64>().ok());
+    let has_number = |one: &Value| {
+        let values = one["values"].as_array().cloned().unwrap_or_default();
+        let all = values.iter().chain(std::iter::once(&one["value"]));
+        all.filter_map(number).any(f64::is_finite)
+    };
+    if !series.iter().any(has_number) {
+        return Err(format!("no number of {query}"));
+    }
+    // What the legend names is there to be shown.
+    let legend = target["legendFormat"].as_str().unwrap_or_default();
+    for label in legend.split("{{").skip(1).filter_map(|rest| rest.split_once("}}")) {
+        if series.iter().any(|one| one["metric"][label.0].is_null()) {
+            return Err(format!("the legend names {}, which {query} does not give", label.0));
+        }
+    }
+    Ok(())
+}
+
+fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
+    dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row")
+}
+
+/// What can be said without a Grafana: it is of a schema that Grafana reads, asks the data source
+/// that is chosen, and its panels stand beside each other.
+pub(crate) async fn grafana_can_show_the_dashboards(_: &mut Site) {
+    let mut uids = BTreeSet::new();
+    for (path, dashboard) in dashboards() {
+        let name = path.display();
+        assert!(dashboard["schemaVersion"].as_u64() >= Some(39), "{name}");
+        assert!(dashboard["id"].is_null(), "{name}: Grafana gives the id");
+        assert!(uids.insert(dashboard["uid"].to_string()), "{name}: a uid twice");
+        let variables = dashboard["templating"]["list"].as_array().unwrap();
+        assert_eq!(variables[0]["type"], "datasource", "{name}");
+        let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
+        for panel in dashboard["panels"].as_array().unwrap() {
+            let title = &panel["title"];
+            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{name} {title}: an id twice");
+            let at = |what: &str| panel["gridPos"][what].as_u64().unwrap();
+            assert!(at("x") + at("w") <= 24, "{name} {title}: wider than the page");
+            for x in at("x")..at("x") + at("w") {
+                for y in at("y")..at("y") + at("h") {
+                    assert!(taken.insert((x, y)), "{name} {title}: covers another panel");
+                }
+            }
+        }
+        for panel in panels(&dashboard) {
+            let title = panel["title"].as_str().unwrap();
+            assert!(!panel["description"].as_str().unwrap().is_empty(), "{name} {title}");
+            let unit = panel["fieldConfig"]["defaults"]["unit"].as_str().unwrap();
+            let units = ["short", "s", "bytes", "percentunit", "watt", "kwatth", "d"];
+            assert!(units.contains(&unit), "{name} {title}: {unit}");
+            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{name} {title}");
+            for target in panel["targets"].as_array().unwrap() {
+                assert_eq!(target["datasource"]["uid"], "${datasource}", "{name} {title}");
+                assert_ne!(target["instant"], target["range"], "{name} {title}");
+            }
+        }
+    }
+}
