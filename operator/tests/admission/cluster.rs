@@ -226,7 +226,7 @@ pub(crate) fn registration(name: &str, submitted_by: &str) -> Value {
     })
 }
 
-/// Who did what, and what admission noted of it; of leases and of components nothing.
+/// Who did what, and what admission noted of it; of Kubernetes' own components nothing.
 const AUDIT_POLICY: &str = "
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -234,7 +234,5 @@ omitStages: [RequestReceived, ResponseStarted]
 rules:
   - level: None
     users: [system:kube-scheduler, system:kube-controller-manager, kwok, system:apiserver]
-  - level: None
-    resources: [{group: coordination.k8s.io}]
   - level: Metadata
 ";

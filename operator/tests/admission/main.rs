@@ -7,11 +7,13 @@
 #![allow(clippy::unwrap_used)] // A test may fail where it likes.
 
 mod admitted;
+mod charts;
 mod cluster;
 mod cost;
 mod manifest;
 mod refused;
 mod request;
+mod rights;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -73,6 +75,9 @@ fn main() -> ExitCode {
         refused::what_is_off_the_list_is_refused_or_reported,
         admitted::with_the_lists_gone_or_spoiled_ai_goes_on_and_mining_does_not,
         admitted::every_legitimate_way_is_admitted,
+        rights::every_right_of_the_controller_is_used,
+        charts::values_that_make_no_sense_are_refused_with_a_sentence,
+        charts::the_charts_install_upgrade_uninstall_and_install_again,
     ];
     // Run by name, with `--ignored`, when figures are wanted.
     let measurements = tests![cost::cpu_time_of_an_admission];
