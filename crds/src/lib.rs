@@ -56,7 +56,8 @@ pub use registration::{
     RegistrationSpec, Reporting, ReportingPeriod,
 };
 pub use registration_status::{
-    Approval, ApprovalState, Held, RegistrationState, RegistrationStatus, Usage,
+    Approval, ApprovalState, Held, LimitForecast, LimitOf, RegistrationState, RegistrationStatus,
+    Usage,
 };
 
 /// The API group of all kinds.
@@ -67,6 +68,12 @@ pub const VERSION: &str = "v1alpha1";
 
 /// The condition that every kind has: whether it can be acted upon or does what it should.
 pub const CONDITION_READY: &str = "Ready";
+
+/// The condition of a [`Registration`] one of whose limits is passed.
+pub const CONDITION_OVER_LIMIT: &str = "OverLimit";
+
+/// The condition of a [`Registration`] whose energy limit will be met in this period.
+pub const CONDITION_LIMIT_FORECAST: &str = "LimitForecast";
 
 /// The condition of an [`AiJob`] whose gang has its GPUs.
 pub const CONDITION_ADMITTED: &str = "Admitted";

@@ -28,12 +28,12 @@ use crate::{EnergyLimit, RegistrationStatus, rules};
     ).field_path(".status.approval.by"),
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.activityClass", description = "Activity class"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.state", description = "Whether it counts now"),
-    printcolumn(name = "Approved by", type_ = "string", json_path = ".status.approval.by", description = "Who decided last"),
-    printcolumn(name = "GPU limit", type_ = "integer", json_path = ".spec.limits.gpus", description = "The most GPUs at once"),
-    printcolumn(name = "Held", type_ = "integer", json_path = ".status.held.gpus", description = "GPUs held now"),
-    printcolumn(name = "Valid until", type_ = "string", json_path = ".spec.validUntil", description = "When it ends"),
+    printcolumn(name = "Limits used", type_ = "string", json_path = ".status.limitsUsed", description = "What is used of the limits"),
+    printcolumn(name = "Days left", type_ = "integer", json_path = ".status.daysLeft", description = "Whole days until it ends"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Operator", type_ = "string", json_path = ".spec.operator.name", priority = 1, description = "Who operates"),
+    printcolumn(name = "Approved by", type_ = "string", json_path = ".status.approval.by", priority = 1, description = "Who decided last"),
+    printcolumn(name = "Valid until", type_ = "string", json_path = ".spec.validUntil", priority = 1, description = "When it ends"),
     printcolumn(name = "Site", type_ = "string", json_path = ".spec.site", priority = 1, description = "Where"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1, description = "The state as a sentence")
 )]
@@ -45,6 +45,9 @@ use crate::{EnergyLimit, RegistrationStatus, rules};
     validation = Rule::new("!has(self.ownerLimits) || has(self.operator.ownerPseudonym)")
         .message("ownerLimits need operator.ownerPseudonym, by which the owner's registrations are found: set it, or remove ownerLimits")
         .field_path(".ownerLimits"),
+    validation = Rule::new("!has(self.ownerLimits) || !has(self.ownerLimits.energy) || !has(self.limits.energy) || self.ownerLimits.energy.period == self.limits.energy.period")
+        .message("limits.energy and ownerLimits.energy must have the same period, over which use is counted: make them equal")
+        .field_path(".ownerLimits.energy.period"),
 )]
 pub struct RegistrationSpec {
     /// Who operates the work.

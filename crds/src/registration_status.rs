@@ -18,7 +18,8 @@ pub struct RegistrationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Ready: whether the registration counts now, and if not, why.
+    /// Ready: whether the registration counts now, and if not, why. `OverLimit`: whether a limit is
+    /// passed. `LimitForecast`: whether an energy limit will be met in this period.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -48,6 +49,44 @@ pub struct RegistrationStatus {
     /// What pods hold under the registration now, those that are ending included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
+
+    /// What is used of the limits, for people, such as GPUs 4/8, 31% of 6000 kWh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub limits_used: Option<String>,
+
+    /// Whole days until validUntil.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10_000_000))]
+    pub days_left: Option<u32>,
+
+    /// When an energy limit will be met at the present rate; absent if not in this period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<LimitForecast>,
+}
+
+/// When an energy limit will be met if nothing changes. Mining stops before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitForecast {
+    /// When.
+    pub at: Time,
+    /// Whose limit it is: Registration or Owner.
+    pub limit: LimitOf,
+    /// The present rate, in watts.
+    #[schemars(range(min = 0, max = 100_000_000_000_i64))]
+    pub watts: u64,
+}
+
+/// Whose limit it is.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum LimitOf {
+    /// The registration's own.
+    Registration,
+    /// The owner's, over all registrations.
+    Owner,
 }
 
 /// A decision about a registration.
@@ -167,7 +206,7 @@ pub struct Usage {
     /// Energy since then, in millijoules, upper bound, as a decimal string.
     pub millijoules: Millijoules,
 
-    /// The highest power measured, in watts.
+    /// The highest mean power of one replica, in watts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000_000_000_i64))]
     pub peak_watts: Option<u64>,

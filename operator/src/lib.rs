@@ -8,6 +8,7 @@ pub mod cli;
 pub mod controller;
 pub mod index;
 pub mod logs;
+pub mod metric_table;
 pub mod names;
 pub mod registration_signature;
 pub mod serving;

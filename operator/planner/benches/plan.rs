@@ -19,7 +19,7 @@ use daylight_planner::explain::{Action, Plan};
 use daylight_planner::model::{
     Approval, AutoscaledNodes, Class, ClassAssignment, Delta, Headroom, Job, JobState, Limits,
     Membership, Miner, MiningPolicy, Mirrored, Node, NodeCondition, Pod, Pool, Preemption,
-    Queueing, ReclaimUnit, Registration, Role, Shape, Snapshot, Usage,
+    Queueing, Reading, ReclaimUnit, Registration, Role, Shape, Snapshot, Usage,
 };
 use daylight_planner::time::{Timestamp, Windows};
 
@@ -93,6 +93,8 @@ fn registration(index: u32) -> Registration {
             millijoules: 1_000_000_000,
             peak_watts: Some(310),
         }),
+        reading: Reading::Counts,
+        energy_resets: None,
         mirrored: Mirrored::Holds,
         problem: None,
     }

@@ -214,6 +214,23 @@ pub struct RegistrationReport {
     pub gpus: u32,
     /// Watts declared for them.
     pub watts: u64,
+    /// A limit of it or its owner that is passed now.
+    pub over: Option<Reason>,
+    /// When an energy limit will be met at the present rate, if in the present period.
+    pub forecast: Option<Forecast>,
+}
+
+/// When an energy limit will be met if nothing changes. Mining stops before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// When.
+    pub at: Timestamp,
+    /// The rate: the larger of declared and measured, in watts.
+    pub watts: u64,
+    /// The limit, in millijoules.
+    pub limit_mj: u64,
+    /// Whether it is the owner's, over all registrations.
+    pub of_owner: bool,
 }
 
 /// What there is to say of a miner.

@@ -12,6 +12,8 @@ mod reason;
 mod state;
 pub mod time;
 
+use std::time::Duration;
+
 use explain::Plan;
 use model::{Delta, Snapshot};
 use state::State;
@@ -21,12 +23,35 @@ use time::Timestamp;
 #[derive(Clone, Debug, Default)]
 pub struct Planner {
     state: State,
+    margins: Margins,
+}
+
+/// How far ahead energy limits are looked after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Margins {
+    /// A meter's reading older than this does not let more miners start.
+    pub meter_stale: Duration,
+    /// A miner is granted only if the energy left lets all run so long.
+    pub energy_ahead: Duration,
+}
+
+impl Default for Margins {
+    fn default() -> Self {
+        Self { meter_stale: Duration::from_mins(5), energy_ahead: Duration::from_mins(10) }
+    }
 }
 
 impl Planner {
     /// A planner of a whole site.
     pub fn new(snapshot: Snapshot) -> Self {
-        Self { state: State::new(snapshot) }
+        Self { state: State::new(snapshot), margins: Margins::default() }
+    }
+
+    /// The same with other margins.
+    #[must_use]
+    pub fn with_margins(mut self, margins: Margins) -> Self {
+        self.margins = margins;
+        self
     }
 
     /// Takes one change in.
@@ -38,6 +63,6 @@ impl Planner {
     ///
     /// The planner changes only when it is told that the actions took effect.
     pub fn plan(&mut self, now: Timestamp) -> Plan {
-        plan::Run::new(&mut self.state, now).plan()
+        plan::Run::new(&mut self.state, self.margins, now).plan()
     }
 }

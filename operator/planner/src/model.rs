@@ -159,11 +159,27 @@ pub struct Registration {
     pub owner_limits: Limits,
     /// What the meter has counted in the current period.
     pub usage: Option<Usage>,
+    /// Whether that is all, but for what miners draw that are still there.
+    #[serde(default)]
+    pub reading: Reading,
+    /// When the period of the energy limit ends, if there is one.
+    #[serde(default)]
+    pub energy_resets: Option<Timestamp>,
     /// Whether admission knows it.
     #[serde(default)]
     pub mirrored: Mirrored,
     /// What is wrong with the object, in one sentence.
     pub problem: Option<Arc<str>>,
+}
+
+/// Whether a meter's reading can be built on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reading {
+    /// It can.
+    #[default]
+    Counts,
+    /// Miners may have ended since that nobody here saw: no more are started on it.
+    Partial,
 }
 
 /// Whether admission knows a registration, so that pods under it are let in.

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
 use clap::Args;
+use daylight_planner::Margins;
 
 use super::Failed;
 use super::connect::Connection;
@@ -62,6 +63,12 @@ pub(super) struct Flags {
     /// Let no approval count without the authority's signature
     #[arg(long, env = "DAYLIGHT_REQUIRE_SIGNATURE")]
     require_signature: bool,
+    /// A meter's reading older than this lets no more miners start under an energy limit
+    #[arg(long, env = "DAYLIGHT_METER_STALE", default_value = "5m", value_parser = duration)]
+    meter_stale: Duration,
+    /// A miner starts only if the energy left of its limit lets all run so long
+    #[arg(long, env = "DAYLIGHT_ENERGY_AHEAD", default_value = "10m", value_parser = duration)]
+    energy_ahead: Duration,
     /// Where /metrics, /livez and /readyz are served; `none` for nowhere
     #[arg(long, env = "DAYLIGHT_LISTEN", default_value = "0.0.0.0:8080", value_parser = listen)]
     listen: Listen,
@@ -82,6 +89,7 @@ impl Flags {
                 retry_every: self.lease_retry,
                 request_timeout: self.request_timeout,
             },
+            margins: Margins { meter_stale: self.meter_stale, energy_ahead: self.energy_ahead },
             limits: Limits {
                 concurrency: usize::from(self.concurrency.max(1)),
                 per_second: self.rate,

@@ -27,7 +27,7 @@ pub(super) struct Picture {
 pub(super) async fn take(client: &Client, namespace: &str) -> Result<Picture, Failed> {
     let settings = Settings { namespace: namespace.into(), ..Settings::default() };
     let mut watches = watch::start(client, &settings);
-    let mut index = Index::new(wall_clock());
+    let mut index = Index::new(wall_clock()).taking_readings_as_complete();
     let mut deltas = Vec::new();
     let mut events = Vec::new();
     let begun = tokio::time::Instant::now();

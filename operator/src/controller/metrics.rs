@@ -6,16 +6,18 @@
 use std::time::Duration;
 
 use daylight_planner::explain::{PoolGpus, ReclaimReason};
-use prometheus::core::Collector;
 use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
 };
 
+use crate::metric_table::{Register, Row};
+
 /// All metrics of the controller.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
+    rows: Vec<Row>,
     /// GPUs of each pool by state.
     pub pool_gpus: IntGaugeVec,
     /// GPUs that pods hold, by pool, class, registration and namespace.
@@ -44,6 +46,14 @@ pub struct Metrics {
     pub registration_status: IntGaugeVec,
     /// When a registration ends.
     pub registration_expiry: GaugeVec,
+    /// What registrations and owners may take.
+    pub registration_limit: GaugeVec,
+    /// Whether a limit is passed.
+    pub registration_over_limit: IntGaugeVec,
+    /// When an energy limit will be met.
+    pub registration_forecast: GaugeVec,
+    /// The positive list.
+    pub activity_class_info: IntGaugeVec,
     /// Ends of leases that were written down in the auditor's place.
     pub lease_records: IntCounter,
     /// One if this process leads.
@@ -64,25 +74,11 @@ const INSTANTS: [f64; 12] =
 /// From a millisecond to the longest a request may take.
 const REQUESTS: [f64; 11] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// Registers metrics, and says at once if two have the same name.
-struct Register<'a>(&'a Registry);
-
-impl Register<'_> {
-    fn add<C: Collector + Clone + 'static>(
-        &self,
-        made: prometheus::Result<C>,
-    ) -> prometheus::Result<C> {
-        let metric = made?;
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-}
-
 impl Metrics {
     /// A registry with all of them, at zero.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let r = Register(&registry);
+        let mut r = Register::new(&registry);
         let opts = |name: &str, help: &str| Opts::new(format!("daylight_{name}"), help);
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
             HistogramOpts::new(format!("daylight_{name}"), help).buckets(buckets.to_vec())
@@ -159,6 +155,28 @@ impl Metrics {
                 opts("registration_expiry_timestamp_seconds", "When a registration ends."),
                 &["namespace", "registration"],
             ))?,
+            registration_limit: r.add(GaugeVec::new(
+                opts(
+                    "registration_limit",
+                    "What a registration, or all of its owner's, may take: GPUs, watts, or joules in a period.",
+                ),
+                &["namespace", "registration", "of", "limit"],
+            ))?,
+            registration_over_limit: r.add(IntGaugeVec::new(
+                opts("registration_over_limit", "1 if a limit of a registration or its owner is passed."),
+                &["namespace", "registration"],
+            ))?,
+            registration_forecast: r.add(GaugeVec::new(
+                opts(
+                    "registration_forecast_timestamp_seconds",
+                    "When an energy limit will be met at the present rate, if in this period.",
+                ),
+                &["namespace", "registration"],
+            ))?,
+            activity_class_info: r.add(IntGaugeVec::new(
+                opts("activity_class_info", "The positive list; the value is 1."),
+                &["class", "category", "assignment"],
+            ))?,
             lease_records: r.add(IntCounter::with_opts(opts(
                 "lease_records_total",
                 "Ends of leases that the controller wrote down, since the auditor had not within a minute.",
@@ -169,6 +187,7 @@ impl Metrics {
                 "Changes that the API server told.",
             )))?,
             registry: registry.clone(),
+            rows: r.rows(),
         };
         for reason in ReclaimReason::ALL {
             metrics.evictions.with_label_values(&[reason.code()]);
@@ -216,7 +235,16 @@ impl Metrics {
         self.registration_info.reset();
         self.registration_status.reset();
         self.registration_expiry.reset();
+        self.registration_limit.reset();
+        self.registration_over_limit.reset();
+        self.registration_forecast.reset();
+        self.activity_class_info.reset();
         self.queued_writes.set(0);
+    }
+
+    /// What each of them is.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
     }
 
     /// All of them.
@@ -228,6 +256,11 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_documentation_has_every_metric_and_no_other() {
+        crate::metric_table::check("Controller", Metrics::new().unwrap().rows().to_vec());
+    }
 
     #[test]
     fn a_scrape_shows_every_metric_with_its_prefix() {

@@ -44,9 +44,23 @@ pub fn metrics(plan: &Plan, site: &Site) {
         let labels = [&*assigned.pool, class, registration, &*assigned.namespace];
         metrics.assigned_gpus.with_label_values(&labels).set(gpus.into());
     }
+    registrations(plan, site);
+    metrics.activity_class_info.reset();
+    for (name, class) in site.index.classes() {
+        let (category, assignment) =
+            (format!("{:?}", class.spec.category), format!("{:?}", class.spec.assignment));
+        metrics.activity_class_info.with_label_values(&[&**name, &category, &assignment]).set(1);
+    }
+}
+
+fn registrations(plan: &Plan, site: &Site) {
+    let metrics = &site.metrics;
     metrics.registration_info.reset();
     metrics.registration_status.reset();
     metrics.registration_expiry.reset();
+    metrics.registration_limit.reset();
+    metrics.registration_over_limit.reset();
+    metrics.registration_forecast.reset();
     for report in &plan.registrations {
         let key = &report.registration;
         let Some(object) = site.index.registration(key) else { continue };
@@ -56,9 +70,32 @@ pub fn metrics(plan: &Plan, site: &Site) {
         metrics.registration_info.with_label_values(&info).set(1);
         let state = format!("{:?}", registration::state(&report.state));
         metrics.registration_status.with_label_values(&[namespace, name, &*state]).set(1);
+        let it = [namespace, name];
+        let expiry = spec.valid_until.0.as_second() as f64;
+        metrics.registration_expiry.with_label_values(&it).set(expiry);
         metrics
-            .registration_expiry
-            .with_label_values(&[namespace, name])
-            .set(spec.valid_until.0.as_second() as f64);
+            .registration_over_limit
+            .with_label_values(&it)
+            .set(i64::from(report.over.is_some()));
+        if let Some(forecast) = &report.forecast {
+            let at = forecast.at.0 as f64 / 1000.0;
+            metrics.registration_forecast.with_label_values(&it).set(at);
+        }
+        for (of, limits) in
+            [("registration", Some(&spec.limits)), ("owner", spec.owner_limits.as_ref())]
+        {
+            let Some(limits) = limits else { continue };
+            let joules = limits.energy.as_ref().map(|energy| energy.kwh as f64 * 3_600_000.0);
+            for (limit, value) in [
+                ("gpus", limits.gpus.map(f64::from)),
+                ("watts", limits.watts.map(|watts| watts as f64)),
+                ("joules", joules),
+            ] {
+                if let Some(value) = value {
+                    let labels = [namespace, name, of, limit];
+                    metrics.registration_limit.with_label_values(&labels).set(value);
+                }
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use daylight_planner::Margins;
 use daylight_planner::Planner;
 use daylight_planner::explain::Plan;
 use daylight_planner::time::Timestamp;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub authority_keys: String,
     /// Whether approvals count only with the authority's signature.
     pub require_signature: bool,
+    /// How far ahead energy limits are looked after.
+    pub margins: Margins,
     /// How much is done at once.
     pub limits: Limits,
     /// Where metrics and health are served, if anywhere.
@@ -70,6 +73,8 @@ const SETTLE: Duration = Duration::from_millis(800);
 const FIRST_CLAIM: Duration = Duration::from_millis(500);
 /// How often statuses are looked at.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
+/// How often they are looked at though no plan was made.
+const STATUS_AT_LEAST: Duration = Duration::from_mins(1);
 /// How often the PriorityClass of miners is looked at: while it is well, and while it is not.
 const PRIORITY_CLASS_EVERY: Duration = Duration::from_mins(5);
 const PRIORITY_CLASS_AGAIN: Duration = Duration::from_secs(2);
@@ -111,7 +116,7 @@ pub async fn run(
     let index = Index::new(wall_clock()).requiring_signatures(settings.require_signature);
     let mut main = Main {
         site: Site::new(index, Events::new(&settings.lease.identity), metrics),
-        planner: Planner::default(),
+        planner: Planner::default().with_margins(settings.margins),
         executor: Executor::new(sender, settings.limits),
         statuses: Statuses::default(),
         mirrors: Mirrors::new(&settings.namespace),
@@ -345,6 +350,10 @@ impl Main {
 
     fn write_statuses(&mut self) {
         let now = self.site.instant;
+        // Days that are left pass without a plan.
+        if self.statused.is_some_and(|at| at + STATUS_AT_LEAST <= now) {
+            self.status_due.get_or_insert(now);
+        }
         if self.status_due.is_some_and(|due| due <= now) {
             self.statused = Some(now);
             let (writes, later) = self.statuses.due(&self.plan, &mut self.site, &self.executor);

@@ -10,6 +10,7 @@
 mod amounts;
 mod assume;
 pub mod digest;
+mod energy;
 mod event;
 mod given;
 mod jobs;
@@ -52,6 +53,7 @@ pub use event::{Change, Event, Kind, Round, Trouble};
 pub use pods::Seen;
 pub use reads::{Assigned, Leftover, Why};
 
+use energy::Energy;
 use given::Given;
 use mirror::Mirror;
 use names::Names;
@@ -70,6 +72,8 @@ const SWEEP_EVERY: Duration = Duration::from_hours(1);
 #[derive(Debug, Default)]
 pub struct Index {
     started: Timestamp,
+    /// From when on ends of leases were seen.
+    ends_known_since: Timestamp,
     now: Timestamp,
     warm: bool,
     names: Names,
@@ -128,6 +132,9 @@ pub struct Index {
     /// What admission should know.
     mirror: Mirror,
     renewals: Renewals,
+    energy: Energy,
+    /// Registrations whose leases ended just now.
+    drawn: BTreeSet<Name>,
     /// Whether approvals count only with the authority's signature, and its keys.
     signature_required: bool,
     authority: AuthorityKeys,
@@ -139,7 +146,15 @@ pub struct Index {
 impl Index {
     /// An empty picture; `started` is when the process began to look.
     pub fn new(started: Timestamp) -> Self {
-        Self { started, now: started, ..Self::default() }
+        Self { started, now: started, ends_known_since: started, ..Self::default() }
+    }
+
+    /// For a look that decides nothing: takes it that no lease ended before it which a meter may
+    /// not have counted.
+    #[must_use]
+    pub fn taking_readings_as_complete(mut self) -> Self {
+        self.ends_known_since = Timestamp::default();
+        self
     }
 
     /// Lets no approval count without the authority's signature.
@@ -234,6 +249,7 @@ impl Index {
         }
         self.expire(out);
         self.refresh_windows(out);
+        self.refresh_energy(out);
         self.refresh_renewals(out);
         self.refresh_mirror(false, out);
         if self.now.since(self.swept_at) >= SWEEP_EVERY {
@@ -245,7 +261,12 @@ impl Index {
     /// When something changes by time alone, if ever.
     pub fn wake_at(&self) -> Option<Timestamp> {
         let due = self.due.first().map(|(at, _)| *at);
-        let turns = [self.windows_due_at(), self.mirror_due_at(), self.renewal_due_at()];
+        let turns = [
+            self.windows_due_at(),
+            self.mirror_due_at(),
+            self.renewal_due_at(),
+            self.energy_due_at(),
+        ];
         [due, self.expires_at()].into_iter().chain(turns).flatten().min()
     }
 
@@ -295,6 +316,7 @@ impl Index {
         for key in keys(&self.pods) {
             self.track_pod(&key, None);
         }
+        self.tell_drawn(out);
         for key in keys(&self.nodes) {
             self.remember_first(&key);
             self.tell_node(&key, out);

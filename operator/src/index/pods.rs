@@ -78,6 +78,7 @@ impl Index {
                 index.tell_node(&node, out);
             }
         });
+        self.tell_drawn(out);
     }
 
     /// Keeps what is derived from a pod; gives the nodes that are to be told again.
@@ -169,6 +170,13 @@ impl Index {
         }
 
         let over = after.is_none_or(Pod::is_terminal);
+        let ended = over && before.is_none_or(|pod| !pod.is_terminal());
+        let last = self.pods.get(key).map(|pod| pod as &Pod).or(before);
+        if let Some(last) = last.filter(|last| ended && last.lease.is_some()).cloned()
+            && let Some(registration) = self.note_drawn(&last)
+        {
+            self.drawn.insert(registration);
+        }
         nodes.extend(self.note_end(key, before));
         if over {
             self.ending.remove(key);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use daylight_crds::{ApprovalState, GpuPool, Registration};
-use daylight_planner::model::{self, Approval, Delta, Limits, Mirrored, Name, Usage};
+use daylight_planner::model::{self, Approval, Delta, Limits, Mirrored, Name};
 
 use super::names::{key, parts};
 use super::slim::Custom;
@@ -46,6 +46,7 @@ impl Index {
         };
         self.set_problem(Kind::Registration, name, problem);
         self.note_mirrored(name, entry);
+        self.note_energy(name, view.as_ref());
         if let Some(view) = &mut view {
             view.mirrored = self.mirrored(name);
         }
@@ -77,6 +78,7 @@ impl Index {
                 }
             },
         };
+        let used = self.energy_used(name, registration);
         model::Registration {
             key: name.clone(),
             owner: spec.operator.owner_pseudonym.as_deref().map(Arc::from),
@@ -87,11 +89,9 @@ impl Index {
             approval,
             limits: limits(&spec.limits),
             owner_limits: spec.owner_limits.as_ref().map(limits).unwrap_or_default(),
-            usage: status.and_then(|status| status.usage.as_ref()).map(|usage| Usage {
-                metered_until: moment(&usage.metered_until),
-                millijoules: usage.millijoules.0,
-                peak_watts: usage.peak_watts,
-            }),
+            usage: used.usage,
+            reading: used.reading,
+            energy_resets: used.resets,
             mirrored: Mirrored::default(),
             problem: self
                 .elsewhere(registration)

@@ -9,6 +9,7 @@
 mod caps;
 mod dashboards;
 mod daylight;
+mod energy;
 mod filling;
 mod jobs;
 mod leadership;
@@ -164,6 +165,9 @@ fn main() -> ExitCode {
         leadership::every_replica_is_ready_and_one_leads,
         renewal::a_renewal_that_overlaps_costs_no_more_than_the_drain,
         renewal::a_renewal_that_begins_as_the_old_one_ends_waits_for_that,
+        energy::no_kwh_cap_is_passed_and_its_date_is_foreseen,
+        energy::a_meter_that_stops_holds_mining_and_not_ai,
+        energy::an_owners_registrations_are_limited_together,
         signature::nothing_mines_without_the_authoritys_signature,
         mirror::admission_is_told_what_is_registered,
         mirror::a_mirror_that_others_spoil_is_put_right,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use crate::Margins;
 use crate::explain::{Action, Plan, Reason, ReclaimReason};
 use crate::model::{JobState, Name, Role};
 use crate::state::table::Id;
@@ -15,6 +16,7 @@ use crate::state::{JobRow, MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow, 
 use crate::time::Timestamp;
 
 mod fill;
+mod forecast;
 mod gang;
 mod queue;
 mod rebalance;
@@ -32,6 +34,7 @@ use standing::{Mode, OwnerStanding, Standing};
 /// The decision in the making.
 pub(crate) struct Run<'a> {
     state: &'a mut State,
+    margins: Margins,
     now: Timestamp,
     actions: Vec<Action>,
     undo: Vec<Undo>,
@@ -60,10 +63,11 @@ enum Undo {
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(state: &'a mut State, now: Timestamp) -> Self {
+    pub(crate) fn new(state: &'a mut State, margins: Margins, now: Timestamp) -> Self {
         state.refresh();
         Self {
             state,
+            margins,
             now,
             actions: Vec::new(),
             undo: Vec::new(),

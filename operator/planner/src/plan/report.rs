@@ -87,12 +87,15 @@ impl Run<'_> {
         let report = |(key, id): (&crate::model::Name, _)| {
             let standing = self.standings.get(id)?;
             let held = self.state.registrations[*id].held;
+            let object = self.state.registrations[*id].object.as_ref()?;
             let state = standing.held_back.as_ref().unwrap_or(&standing.state).clone();
             Some(RegistrationReport {
                 registration: key.clone(),
                 state,
                 gpus: held.gpus(),
                 watts: held.watts(),
+                over: self.over_limit(object, standing),
+                forecast: self.forecast(object, standing),
             })
         };
         self.state.registrations_by_key.iter().filter_map(report).collect()

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use crate::Margins;
 use crate::explain::{Reason, ReclaimReason};
-use crate::model::{Approval, ClassAssignment, MiningPolicy, Mirrored, Name, Registration, Usage};
+use crate::model::{
+    Approval, ClassAssignment, MiningPolicy, Mirrored, Name, Reading, Registration, Usage,
+};
 use crate::plan::Run;
 use crate::state::table::Id;
 use crate::state::{Held, PoolRow, RegistrationRow};
 use crate::time::{Timestamp, WindowState};
 
-/// A reading older than this does not let more miners start.
-const METER_STALE: Duration = Duration::from_mins(5);
-
-/// A miner is granted only if the energy left lets it run so long.
-const ENERGY_AHEAD: Duration = Duration::from_mins(10);
+/// How long it may take from the decision that a miner ends until it is told.
+const REACTION: Duration = Duration::from_secs(2);
 
 /// Whether a pool mines now.
 #[derive(Clone, Debug)]
@@ -63,6 +63,15 @@ pub(super) struct OwnerStanding {
     metered_until: Option<Timestamp>,
     metered: bool,
     held: Held,
+}
+
+impl OwnerStanding {
+    /// The energy limit, and what all registrations have used together, if all are metered.
+    pub(super) fn energy(&self) -> Option<(u64, Usage)> {
+        let metered_until = self.metered_until.filter(|_| self.metered)?;
+        let usage = Usage { metered_until, millijoules: self.used_mj, peak_watts: None };
+        Some((self.energy_mj?, usage))
+    }
 }
 
 /// What a meter says of an energy limit.
@@ -226,8 +235,17 @@ impl Run<'_> {
             let watts = projected_watts(held.watts(), replicas, standing.peak_watts);
             let energy = self.energy(object.limits.energy_mj, object.usage, watts, drain);
             apply_energy(&mut standing, &energy, &object.key);
+            if object.reading == Reading::Partial
+                && standing.reclaim.is_none()
+                && standing.held_back.is_none()
+                && let Some(Usage { metered_until, .. }) = object.usage
+            {
+                let registration = object.key.clone();
+                standing.held_back = Some(Reason::MeterStale { registration, metered_until });
+            }
             let registration = object.key.clone();
             match object.mirrored {
+                _ if standing.reclaim.is_some() => {}
                 Mirrored::Holds => {}
                 Mirrored::Pending => {
                     standing.held_back = Some(Reason::MirrorPending { registration });
@@ -324,6 +342,8 @@ impl Run<'_> {
         };
         let left = limit.saturating_sub(usage.millijoules);
         let age = self.now.since(usage.metered_until);
+        let drain = drain + REACTION;
+        let Margins { meter_stale, energy_ahead } = self.margins;
         let projected = |ahead: Duration| u128::from(watts) * (age + drain + ahead).as_millis();
         if let Some(lasts) = left.checked_div(watts) {
             if projected(Duration::ZERO) >= u128::from(left) {
@@ -331,11 +351,11 @@ impl Run<'_> {
             }
             self.wake(usage.metered_until + Duration::from_millis(lasts) - drain);
         }
-        if age > METER_STALE {
+        if age > meter_stale {
             return Energy::Stale(usage.metered_until);
         }
-        self.wake(usage.metered_until + METER_STALE + Duration::from_millis(1));
-        let horizon = (age + drain + ENERGY_AHEAD).as_millis().max(1);
+        self.wake(usage.metered_until + meter_stale + Duration::from_millis(1));
+        let horizon = (age + drain + energy_ahead).as_millis().max(1);
         Energy::Carries((u128::from(left) / horizon) as u64)
     }
 }

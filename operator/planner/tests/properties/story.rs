@@ -287,6 +287,8 @@ fn registration(
         limits: Limits::default(),
         owner_limits: Limits::default(),
         usage: None,
+        reading: Reading::Counts,
+        energy_resets: None,
         mirrored: Mirrored::Holds,
         problem: None,
     }

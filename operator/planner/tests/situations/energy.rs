@@ -61,16 +61,17 @@ fn mining_stops_early_enough_that_its_drain_cannot_pass_the_limit() {
     site.edit_registration("acme/power", |r| r.limits.energy_mj = Some(watt_hours(1_000)));
     metered(&mut site, 0);
     site.settle();
-    // 4 x 300 W use 20 Wh a minute; 10 Wh last 30 seconds, of which 10 go to the drain.
+    // 4 x 300 W use 20 Wh a minute; 10 Wh last 30 seconds, of which 10 go to the drain and 2 to
+    // telling them.
     site.wait(minutes(30));
     metered(&mut site, watt_hours(990));
     assert_snapshot!(site.act(), @"
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (4 of 4): Running. All of it runs.
-    look again at 12:30:20
+    look again at 12:30:18
     ");
-    site.wait(seconds(20));
+    site.wait(seconds(18));
     assert_snapshot!(site.act(), @"
     evict acme/hash-node-1-0 within 10s: EnergyBudget
     evict acme/hash-node-1-1 within 10s: EnergyBudget
@@ -137,4 +138,41 @@ fn an_owners_kwh_hold_over_all_its_registrations() {
     miner zeta/hash (1 of 2): EnergyLimit. The energy limit of registration zeta/power would be passed before the next meter reading.
     look again at 12:05:00.001
     ");
+}
+
+#[test]
+fn a_reading_that_may_lack_miners_lets_no_more_start() {
+    let mut site = Site::of(1, 4, 4);
+    site.edit_registration("acme/power", |r| {
+        r.limits.energy_mj = Some(watt_hours(10_000));
+        r.reading = Reading::Partial;
+    });
+    metered(&mut site, 0);
+    assert!(site.actions().is_empty());
+    site.edit_registration("acme/power", |r| r.reading = Reading::Counts);
+    assert!(!site.actions().is_empty());
+}
+
+#[test]
+fn the_first_limit_to_be_met_is_foreseen_and_one_that_is_passed_is_told() {
+    let mut site = Site::of(1, 4, 4);
+    site.edit_registration("acme/power", |r| {
+        r.limits.energy_mj = Some(watt_hours(10_000));
+        r.energy_resets = Some(NEW_YEAR);
+    });
+    metered(&mut site, watt_hours(4_000));
+    site.settle();
+    metered(&mut site, watt_hours(4_000));
+    let report = |site: &mut Site| site.look().registrations.remove(0);
+    // 4 x 300 W take five hours for the 6 kWh that are left.
+    let seen = report(&mut site);
+    let forecast = seen.forecast.unwrap();
+    assert_eq!((forecast.at, forecast.watts), (site.now + minutes(300), 1_200));
+    assert_eq!(seen.over, None);
+    // Not in this period.
+    let soon = site.now + minutes(299);
+    site.edit_registration("acme/power", |r| r.energy_resets = Some(soon));
+    assert_eq!(report(&mut site).forecast, None);
+    site.edit_registration("acme/power", |r| r.limits.gpus = Some(3));
+    assert_eq!(report(&mut site).over.unwrap().code(), "RegistrationGpuLimit");
 }

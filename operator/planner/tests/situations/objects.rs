@@ -12,7 +12,7 @@ pub(crate) const GPU: &str = "nvidia.com/gpu";
 pub(crate) const NOON: Timestamp = Timestamp::from_seconds(1_782_907_200);
 
 /// The beginning of the year 2027, when registrations end.
-const NEW_YEAR: Timestamp = Timestamp::from_seconds(1_798_761_600);
+pub(crate) const NEW_YEAR: Timestamp = Timestamp::from_seconds(1_798_761_600);
 
 /// Changes a value on its way.
 pub(crate) trait But: Sized {
@@ -102,6 +102,8 @@ pub(crate) fn registration(key: &str) -> Registration {
         limits: Limits::default(),
         owner_limits: Limits::default(),
         usage: None,
+        reading: Reading::Counts,
+        energy_resets: None,
         mirrored: Mirrored::Holds,
         problem: None,
     }

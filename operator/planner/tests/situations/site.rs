@@ -154,7 +154,7 @@ impl Site {
     }
 
     /// The plan, checked against one made from scratch.
-    fn look(&mut self) -> Plan {
+    pub(crate) fn look(&mut self) -> Plan {
         let plan = self.planner.plan(self.now);
         assert_eq!(plan, self.planner.plan(self.now), "the same site gives the same plan");
         let scratch = Planner::new(self.snapshot()).plan(self.now);

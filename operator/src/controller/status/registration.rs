@@ -1,11 +1,14 @@
 //! The status of a `Registration`, approval and usage excepted: those are others' to write.
 
-use daylight_crds::{CONDITION_READY, Held, Registration, RegistrationState, RegistrationStatus};
-use daylight_planner::explain::{Reason, RegistrationReport};
+use daylight_crds::{
+    CONDITION_LIMIT_FORECAST, CONDITION_OVER_LIMIT, CONDITION_READY, Held, LimitForecast, LimitOf,
+    Millijoules, Registration, RegistrationState, RegistrationStatus,
+};
+use daylight_planner::explain::{Forecast, Reason, RegistrationReport};
 use daylight_planner::model::Approval;
 use daylight_planner::time::Timestamp;
 
-use super::conditions::{Conditions, Why};
+use super::conditions::{Conditions, Why, time};
 
 /// What the plan says of a registration, as its status.
 pub(super) fn status(
@@ -17,17 +20,95 @@ pub(super) fn status(
     let generation = registration.metadata.generation;
     let why = Why::from(&report.state);
     let active = matches!(report.state, Reason::Active { .. });
-    let ready = Conditions { observed, generation, now }.make(CONDITION_READY, active, &why);
+    let conditions = Conditions { observed, generation, now };
+    let over = report.over.as_ref().map_or_else(
+        || Why::new("WithinLimits", "No limit is passed."),
+        |reason| Why::new(reason.code(), &format!("A limit is passed. {reason}")),
+    );
     RegistrationStatus {
         observed_generation: generation,
-        conditions: vec![ready],
+        conditions: vec![
+            conditions.make(CONDITION_READY, active, &why),
+            conditions.make(CONDITION_OVER_LIMIT, report.over.is_some(), &over),
+            conditions.make(
+                CONDITION_LIMIT_FORECAST,
+                report.forecast.is_some(),
+                &foreseen(registration, report.forecast.as_ref()),
+            ),
+        ],
         approval: None,
         state: Some(state(&report.state)),
         reason: Some(why.word),
         message: Some(why.sentence),
         usage: None,
         held: Some(Held { gpus: report.gpus, watts: report.watts }),
+        limits_used: Some(limits_used(registration, report)),
+        days_left: Some(days_left(registration, now)),
+        forecast: report.forecast.as_ref().and_then(|forecast| {
+            let limit = if forecast.of_owner { LimitOf::Owner } else { LimitOf::Registration };
+            Some(LimitForecast { at: time(minute(forecast.at))?, limit, watts: forecast.watts })
+        }),
     }
+}
+
+/// Whole minutes, so that readings that differ a little say the same.
+fn minute(at: Timestamp) -> Timestamp {
+    Timestamp(at.0.div_euclid(60_000) * 60_000)
+}
+
+fn foreseen(registration: &Registration, forecast: Option<&Forecast>) -> Why {
+    let spec = &registration.spec;
+    let owner = spec.owner_limits.as_ref().and_then(|limits| limits.energy.as_ref());
+    match forecast {
+        Some(forecast) => {
+            let at = time(minute(forecast.at)).map(|at| at.0.to_string()).unwrap_or_default();
+            let kwh = forecast.limit_mj / Millijoules::KILOWATT_HOUR.0;
+            let whose = if forecast.of_owner { "the owner's limit" } else { "the limit" };
+            Why::new(
+                "LimitAhead",
+                &format!(
+                    "At the present {} W, {whose} of {kwh} kWh is met at {at}; mining stops before.",
+                    forecast.watts
+                ),
+            )
+        }
+        None if spec.limits.energy.is_none() && owner.is_none() => {
+            Why::new("NoEnergyLimit", "No energy limit is set.")
+        }
+        None => Why::new(
+            "LimitNotAhead",
+            "At the present rate no energy limit is met in this period, or there is no reading yet.",
+        ),
+    }
+}
+
+/// Such as `GPUs 4/8, 1200 of 2400 W, 31% of 6000 kWh`.
+fn limits_used(registration: &Registration, report: &RegistrationReport) -> String {
+    let limits = &registration.spec.limits;
+    let mut parts = Vec::new();
+    match limits.gpus {
+        Some(gpus) => parts.push(format!("GPUs {}/{gpus}", report.gpus)),
+        None => parts.push(format!("GPUs {}", report.gpus)),
+    }
+    if let Some(watts) = limits.watts {
+        parts.push(format!("{} of {watts} W", report.watts));
+    }
+    if let Some(energy) = &limits.energy {
+        let usage = registration.status.as_ref().and_then(|status| status.usage.as_ref());
+        let limit = u128::from(energy.kwh) * u128::from(Millijoules::KILOWATT_HOUR.0);
+        let percent =
+            usage.and_then(|usage| (u128::from(usage.millijoules.0) * 100).checked_div(limit));
+        match percent {
+            Some(percent) => parts.push(format!("{percent}% of {} kWh", energy.kwh)),
+            None => parts.push(format!("unmetered of {} kWh", energy.kwh)),
+        }
+    }
+    parts.join(", ")
+}
+
+fn days_left(registration: &Registration, now: Timestamp) -> u32 {
+    let left = registration.spec.valid_until.0.as_millisecond().saturating_sub(now.0);
+    u32::try_from(left.max(0) / 86_400_000).unwrap_or(u32::MAX)
 }
 
 /// The state that a reason puts a registration in.

@@ -1,6 +1,7 @@
 //! Objects go in, exact deltas come out.
 
 mod approvals;
+mod energy;
 mod jobs;
 mod lifecycle;
 mod mirror;

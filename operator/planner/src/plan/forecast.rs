@@ -1,0 +1,78 @@
+//! Which limits are passed, and when the energy limits will be met at the present rate.
+
+use std::time::Duration;
+
+use crate::explain::{Forecast, Reason};
+use crate::model::{Registration, Usage};
+use crate::plan::Run;
+use crate::plan::standing::{Standing, projected_watts};
+use crate::state::RegistrationRow;
+use crate::state::table::Id;
+use crate::time::Timestamp;
+
+impl Run<'_> {
+    /// A limit of the registration or its owner that is passed now, as after it shrank.
+    pub(super) fn over_limit(&self, object: &Registration, standing: &Standing) -> Option<Reason> {
+        let registration = object.key.clone();
+        let id = self.state.registrations_by_key.get(&object.key)?;
+        let held = self.state.registrations[*id].held;
+        if held.gpus() > standing.gpus {
+            return Some(Reason::RegistrationGpuLimit { registration, limit: standing.gpus });
+        }
+        if held.watts() > standing.watts {
+            return Some(Reason::RegistrationPowerLimit { registration, watts: standing.watts });
+        }
+        if let (Some(limit), Some(usage)) = (object.limits.energy_mj, object.usage)
+            && usage.millijoules > limit
+        {
+            return Some(Reason::EnergyLimit { registration });
+        }
+        let owner = self.owners.get(object.owner.as_ref()?)?;
+        let sum = |of: fn(&RegistrationRow) -> u64| -> u64 {
+            owner.registrations.iter().map(|id| of(&self.state.registrations[*id])).sum()
+        };
+        if sum(|row| row.held.gpus().into()) > owner.gpus.into() {
+            return Some(Reason::OwnerGpuLimit { limit: owner.gpus });
+        }
+        if sum(|row| row.held.watts()) > owner.watts {
+            return Some(Reason::OwnerPowerLimit { watts: owner.watts });
+        }
+        None
+    }
+
+    /// When the first of the two energy limits is met at the present rate, if that is in the
+    /// present period.
+    pub(super) fn forecast(&self, object: &Registration, standing: &Standing) -> Option<Forecast> {
+        let resets = object.energy_resets?;
+        let id = *self.state.registrations_by_key.get(&object.key)?;
+        let own = object.limits.energy_mj.zip(object.usage).and_then(|(limit, usage)| {
+            let watts = self.present_watts(id, standing);
+            let at = met_at(limit, usage, watts)?;
+            Some(Forecast { at, watts, limit_mj: limit, of_owner: false })
+        });
+        let owner = object.owner.as_ref().and_then(|name| {
+            let owner = self.owners.get(name)?;
+            let (limit, usage) = owner.energy()?;
+            let watts = owner
+                .registrations
+                .iter()
+                .filter_map(|id| Some(self.present_watts(*id, self.standings.get(id)?)));
+            let watts = watts.sum();
+            let at = met_at(limit, usage, watts)?;
+            Some(Forecast { at, watts, limit_mj: limit, of_owner: true })
+        });
+        let first = [own, owner].into_iter().flatten().min_by_key(|one| one.at);
+        first.filter(|one| one.at < resets)
+    }
+
+    fn present_watts(&self, id: Id<RegistrationRow>, standing: &Standing) -> u64 {
+        let row = &self.state.registrations[id];
+        projected_watts(row.held.watts(), row.leases.len() as u64, standing.peak_watts)
+    }
+}
+
+fn met_at(limit: u64, usage: Usage, watts: u64) -> Option<Timestamp> {
+    // Watts x milliseconds are millijoules.
+    let lasts = limit.saturating_sub(usage.millijoules).checked_div(watts)?;
+    Some(usage.metered_until + Duration::from_millis(lasts))
+}

@@ -1,0 +1,195 @@
+//! What a registration has used of its energy limit: what the meter read, and what its miners may
+//! have drawn since.
+
+use std::time::Duration;
+
+use daylight_crds::{EnergyPeriod, Registration};
+use daylight_planner::model::{self, Delta, Name, Reading, Usage};
+use daylight_planner::time::Timestamp;
+use jiff::civil::Weekday;
+use jiff::tz::TimeZone;
+use jiff::{ToSpan as _, Zoned};
+use rustc_hash::FxHashMap;
+
+use super::slim::Pod;
+use super::{Index, moment};
+
+/// By how much the meter's clock may be ahead.
+const SKEW: Duration = Duration::from_mins(1);
+
+/// What is kept for energy limits.
+#[derive(Debug, Default)]
+pub(super) struct Energy {
+    /// Leases that ended and may be missing in the last reading, by registration and pod: an end
+    /// may be told twice.
+    ended: FxHashMap<Name, FxHashMap<Name, Ended>>,
+    /// When the present period of each limited registration ends.
+    resets: FxHashMap<Name, Timestamp>,
+}
+
+/// A lease that ended.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    from: Timestamp,
+    to: Timestamp,
+    watts: u64,
+}
+
+/// A registration's use of energy, as the planner is told it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Use {
+    pub(super) usage: Option<Usage>,
+    pub(super) reading: Reading,
+    /// When the period of the limit ends; `None` without a limit.
+    pub(super) resets: Option<Timestamp>,
+}
+
+impl Index {
+    /// What a registration has used of the present period.
+    ///
+    /// A reading of an earlier period says that nothing of this one is used, but for what miners
+    /// drew since. A reading from a period or a time that is not yet is none.
+    pub(super) fn energy_used(&self, name: &Name, registration: &Registration) -> Use {
+        let status = registration.status.as_ref();
+        let Some(read) = status.and_then(|status| status.usage.as_ref()) else {
+            return Use {
+                resets: self.period_of(registration).map(|(_, end)| end),
+                ..Use::default()
+            };
+        };
+        let mut usage = Usage {
+            metered_until: moment(&read.metered_until),
+            millijoules: read.millijoules.0,
+            peak_watts: read.peak_watts,
+        };
+        let Some((start, end)) = self.period_of(registration) else {
+            return Use { usage: Some(usage), ..Use::default() };
+        };
+        let resets = Some(end);
+        let of = moment(&read.period_start);
+        if of > start + SKEW || usage.metered_until > self.now + SKEW {
+            return Use { resets, ..Use::default() };
+        }
+        if of < start && usage.metered_until < start + SKEW {
+            usage.millijoules = 0;
+            usage.metered_until = usage.metered_until.min(start);
+        }
+        let peak = usage.peak_watts.unwrap_or_default();
+        let since = usage.metered_until;
+        let ended = self.energy.ended.get(name).into_iter().flat_map(FxHashMap::values);
+        for lease in ended.filter(|lease| lease.to > since) {
+            let ran = lease.to.since(lease.from.max(since)).as_millis() as u64;
+            let drawn = lease.watts.max(peak).saturating_mul(ran);
+            usage.millijoules = usage.millijoules.saturating_add(drawn);
+        }
+        // Leases that ended before this process looked may be missing in an older reading.
+        let reading =
+            if since < self.ends_known_since { Reading::Partial } else { Reading::Counts };
+        Use { usage: Some(usage), reading, resets }
+    }
+
+    /// Notes when the period of a registration's limit ends, and forgets what its meter has
+    /// counted.
+    pub(super) fn note_energy(&mut self, name: &Name, view: Option<&model::Registration>) {
+        match view.and_then(|view| view.energy_resets) {
+            Some(end) => self.energy.resets.insert(name.clone(), end),
+            None => self.energy.resets.remove(name),
+        };
+        if let Some(Usage { metered_until, .. }) = view.and_then(|view| view.usage)
+            && let Some(ended) = self.energy.ended.get_mut(name)
+        {
+            ended.retain(|_, lease| lease.to > metered_until);
+        }
+    }
+
+    /// A miner's pod ended; gives its registration if that has to be told again.
+    pub(super) fn note_drawn(&mut self, pod: &Pod) -> Option<Name> {
+        let lease = pod.lease.as_ref()?;
+        let name = lease.registration.clone();
+        if pod.node.is_none() || !self.energy.resets.contains_key(&name) {
+            return None;
+        }
+        // Whole seconds, rounded down.
+        let finished = pod.finished_at.map(|at| at + Duration::from_secs(1));
+        let to = finished.map_or(self.now, |at| at.min(self.now));
+        let ended = Ended { from: pod.created, to, watts: lease.watts };
+        self.energy.ended.entry(name.clone()).or_default().insert(pod.key.clone(), ended);
+        Some(name)
+    }
+
+    /// Tells the registrations whose leases ended.
+    pub(super) fn tell_drawn(&mut self, out: &mut Vec<Delta>) {
+        for registration in std::mem::take(&mut self.drawn) {
+            self.tell_registration(&registration, out);
+        }
+    }
+
+    /// Tells the registrations whose energy period is over.
+    pub(super) fn refresh_energy(&mut self, out: &mut Vec<Delta>) {
+        let over = self.energy.resets.iter().filter(|(_, end)| **end <= self.now);
+        let mut over: Vec<Name> = over.map(|(name, _)| name.clone()).collect();
+        over.sort_unstable();
+        for name in over {
+            self.energy.resets.remove(&name);
+            self.tell_registration(&name, out);
+        }
+    }
+
+    /// When the first energy period is over.
+    pub(super) fn energy_due_at(&self) -> Option<Timestamp> {
+        self.energy.resets.values().min().copied()
+    }
+
+    /// The present period of a registration's own limit, or else its owner's.
+    fn period_of(&self, registration: &Registration) -> Option<(Timestamp, Timestamp)> {
+        let spec = &registration.spec;
+        let owner = spec.owner_limits.as_ref().and_then(|limits| limits.energy.as_ref());
+        let limit = spec.limits.energy.as_ref().or(owner)?;
+        let pool = spec.pools.iter().find_map(|pool| self.pool(pool));
+        let zone = pool.map_or("Etc/UTC", |pool| &*pool.spec.site.time_zone);
+        period(self.now, limit.period, zone)
+    }
+}
+
+/// The period that `now` is in, by the calendar of a site: from its first midnight to that of the
+/// next one. Where the time zone does not exist it is UTC, so that a limit is never without a
+/// period.
+fn period(now: Timestamp, period: EnergyPeriod, zone: &str) -> Option<(Timestamp, Timestamp)> {
+    let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
+    let day = jiff::Timestamp::from_millisecond(now.0).ok()?.to_zoned(zone).start_of_day().ok()?;
+    let (first, long) = match period {
+        EnergyPeriod::Day => (day, 1.day()),
+        EnergyPeriod::Week => {
+            let since_monday = day.weekday().since(Weekday::Monday);
+            (day.checked_sub(i64::from(since_monday).days()).ok()?, 1.week())
+        }
+        EnergyPeriod::Month => (day.first_of_month().ok()?, 1.month()),
+        EnergyPeriod::Year => (day.first_of_year().ok()?, 1.year()),
+    };
+    let midnight = |day: Zoned| {
+        let midnight = day.start_of_day().ok()?;
+        Some(Timestamp(midnight.timestamp().as_millisecond()))
+    };
+    let next = first.checked_add(long).ok()?;
+    Some((midnight(first)?, midnight(next)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn periods_go_from_midnight_to_midnight_of_the_site() {
+        let at = |text: &str| Timestamp(text.parse::<jiff::Timestamp>().unwrap().as_millisecond());
+        let now = at("2026-10-24T22:30:00Z");
+        let is = |of, zone, start: &str, end: &str| {
+            assert_eq!(period(now, of, zone), Some((at(start), at(end))), "{of:?} {zone}");
+        };
+        // A day of 25 hours: Oslo leaves summer time.
+        is(EnergyPeriod::Day, "Europe/Oslo", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z");
+        is(EnergyPeriod::Week, "Europe/Oslo", "2026-10-18T22:00:00Z", "2026-10-25T23:00:00Z");
+        is(EnergyPeriod::Month, "Europe/Oslo", "2026-09-30T22:00:00Z", "2026-10-31T23:00:00Z");
+        is(EnergyPeriod::Year, "Europe/Oslo", "2025-12-31T23:00:00Z", "2026-12-31T23:00:00Z");
+        is(EnergyPeriod::Day, "Mars/Base", "2026-10-24T00:00:00Z", "2026-10-25T00:00:00Z");
+    }
+}
