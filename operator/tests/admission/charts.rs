@@ -30,8 +30,12 @@ pub(crate) async fn the_charts_install_upgrade_uninstall_and_install_again(clust
     assert_eq!(ours().await, installed);
     cluster.set_mode("Warn").await;
     let actions = [
-        "get", "validatingadmissionpolicybinding", "daylight-gpu-pods", "daylight-miner-pods",
-        "-o", "jsonpath={.items[*].spec.validationActions}",
+        "get",
+        "validatingadmissionpolicybinding",
+        "daylight-gpu-pods",
+        "daylight-miner-pods",
+        "-o",
+        "jsonpath={.items[*].spec.validationActions}",
     ];
     let actions = control_plane.kubectl_ok(actions).await.unwrap();
     assert_eq!(actions, r#"["Warn","Audit"] ["Deny","Audit"]"#);

@@ -87,15 +87,15 @@ impl Prometheus {
     }
 
     /// The series that a query gives now.
-    pub(crate) fn instant(&self, query: &str) -> Result<Vec<Value>, String> {
-        query(&["instant", "-o", "json", &self.url, query])
+    pub(crate) fn instant(&self, asked: &str) -> Result<Vec<Value>, String> {
+        query(&["instant", "-o", "json", &self.url, asked])
     }
 
     /// The series that a query gives from the beginning until now, one value a second.
-    pub(crate) fn range(&self, query: &str) -> Result<Vec<Value>, String> {
+    pub(crate) fn range(&self, asked: &str) -> Result<Vec<Value>, String> {
         let begun = self.begun.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let start = format!("--start={begun}");
-        query(&["range", "-o", "json", &start, "--step=1s", &self.url, query])
+        query(&["range", "-o", "json", &start, "--step=1s", &self.url, asked])
     }
 }
 
