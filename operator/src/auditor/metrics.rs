@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 
 use daylight_meter::{Books, Key, Method, Name, Use};
-use prometheus::core::Collector;
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::metric_table::{Register, Row};
 
 /// All metrics of the auditor.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
+    rows: Vec<Row>,
     assigned_seconds: CounterVec,
     device_seconds: CounterVec,
     undeclared_seconds: CounterVec,
@@ -38,16 +40,6 @@ pub struct Metrics {
     pub nodes: IntGaugeVec,
 }
 
-/// Registers a metric, and says so if another one has its name.
-fn add<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    made: prometheus::Result<C>,
-) -> prometheus::Result<C> {
-    let metric = made?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
 /// The labels of what a lease held.
 const OF_LEASE: [&str; 4] = ["pool", "class", "registration", "namespace"];
 
@@ -57,26 +49,19 @@ impl Metrics {
         let registry = Registry::new();
         let opts = |name: &str, help: &str| Opts::new(format!("daylight_{name}"), help);
         let with_method = [&OF_LEASE[..], &["method"]].concat();
-        let r = &registry;
-        let build_info = add(
-            r,
-            IntGaugeVec::new(
-                opts("build_info", "The version that runs; the value is 1."),
-                &["version"],
-            ),
-        )?;
+        let mut r = Register::new(&registry);
+        let build_info = r.add(IntGaugeVec::new(
+            opts("build_info", "The version that runs; the value is 1."),
+            &["version"],
+        ))?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self {
-            assigned_seconds: add(
-                r,
-                CounterVec::new(
+            assigned_seconds: r.add(CounterVec::new(
                     opts("assigned_gpu_seconds_total", "Device time that leases held."),
                     &OF_LEASE,
                 ),
             )?,
-            device_seconds: add(
-                r,
-                CounterVec::new(
+            device_seconds: r.add(CounterVec::new(
                     opts(
                         "device_seconds_total",
                         "Device time by use: lease, idle or unavailable; together devices times seconds.",
@@ -84,9 +69,7 @@ impl Metrics {
                     &["pool", "use"],
                 ),
             )?,
-            undeclared_seconds: add(
-                r,
-                CounterVec::new(
+            undeclared_seconds: r.add(CounterVec::new(
                     opts(
                         "undeclared_gpu_seconds_total",
                         "Device time held by pods that declare no class.",
@@ -94,16 +77,12 @@ impl Metrics {
                     &["pool", "namespace"],
                 ),
             )?,
-            energy: add(
-                r,
-                CounterVec::new(
+            energy: r.add(CounterVec::new(
                     opts("gpu_energy_joules_total", "Energy of devices while leases held them."),
                     &with_method,
                 ),
             )?,
-            unexplained: add(
-                r,
-                CounterVec::new(
+            unexplained: r.add(CounterVec::new(
                     opts(
                         "unheld_energy_joules_total",
                         "Energy of devices that nobody held: kind=\"idle\" up to what an idle device draws, kind=\"unexplained\" above it.",
@@ -111,9 +90,7 @@ impl Metrics {
                     &["pool", "kind"],
                 ),
             )?,
-            energy_error: add(
-                r,
-                GaugeVec::new(
+            energy_error: r.add(GaugeVec::new(
                     opts(
                         "energy_error_bound_joules",
                         "How far the true energy may be from what is booked, at most: side=\"below\" or \"above\".",
@@ -121,9 +98,7 @@ impl Metrics {
                     &["pool", "class", "registration", "namespace", "side"],
                 ),
             )?,
-            time_error: add(
-                r,
-                GaugeVec::new(
+            time_error: r.add(GaugeVec::new(
                     opts(
                         "time_error_bound_seconds",
                         "How far the true device time may be from what is booked, at most.",
@@ -131,9 +106,7 @@ impl Metrics {
                     &["pool", "class", "registration", "namespace", "side"],
                 ),
             )?,
-            gaps: add(
-                r,
-                CounterVec::new(
+            gaps: r.add(CounterVec::new(
                     opts(
                         "meter_gap_seconds_total",
                         "Device time over which nothing was measured, or not to be believed.",
@@ -141,9 +114,7 @@ impl Metrics {
                     &["pool"],
                 ),
             )?,
-            overcommitted: add(
-                r,
-                CounterVec::new(
+            overcommitted: r.add(CounterVec::new(
                     opts(
                         "overcommitted_gpu_seconds_total",
                         "Time of GPUs that were held beyond the devices there are, as with time-slicing.",
@@ -151,41 +122,29 @@ impl Metrics {
                     &["pool"],
                 ),
             )?,
-            books_closed: add(
-                r,
-                IntGauge::with_opts(opts(
+            books_closed: r.add(IntGauge::with_opts(opts(
                     "books_closed",
                     "1 if time and energy of every pool add up to the last unit.",
                 )),
             )?,
-            log_size: add(
-                r,
-                IntGauge::with_opts(opts("audit_log_size", "Entries in the journal.")),
+            log_size: r.add(IntGauge::with_opts(opts("audit_log_size", "Entries in the journal.")),
             )?,
-            unwritten: add(
-                r,
-                IntGauge::with_opts(opts(
+            unwritten: r.add(IntGauge::with_opts(opts(
                     "audit_log_unwritten_bytes",
                     "Bytes of entries that wait to be written to the journal.",
                 )),
             )?,
-            booked_until: add(
-                r,
-                IntGauge::with_opts(opts(
+            booked_until: r.add(IntGauge::with_opts(opts(
                     "booked_until_timestamp_seconds",
                     "Until when all device time is booked.",
                 )),
             )?,
-            entries: add(
-                r,
-                IntCounterVec::new(
+            entries: r.add(IntCounterVec::new(
                     opts("audit_log_entries_total", "Entries that this process made, by kind."),
                     &["kind"],
                 ),
             )?,
-            scrapes: add(
-                r,
-                IntCounterVec::new(
+            scrapes: r.add(IntCounterVec::new(
                     opts(
                         "exporter_scrapes_total",
                         "Answers of exporters: outcome=\"read\" or \"failed\".",
@@ -193,20 +152,24 @@ impl Metrics {
                     &["outcome"],
                 ),
             )?,
-            nodes: add(
-                r,
-                IntGaugeVec::new(
+            nodes: r.add(IntGaugeVec::new(
                     opts("metered_nodes", "Nodes in the books: by=\"exporter\" or by=\"count\"."),
                     &["by"],
                 ),
             )?,
-            registry: registry.clone(),
+            rows: r.rows(),
+            registry,
         })
     }
 
     /// All of them.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// What they are.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
     }
 
     /// Takes the totals of the books over.
@@ -302,5 +265,15 @@ fn set(counter: &CounterVec, labels: &[&str], total: f64) {
     let more = total - counter.get();
     if more > 0.0 {
         counter.inc_by(more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_every_metric_and_no_other() {
+        crate::metric_table::check("Auditor", Metrics::new().unwrap().rows().to_vec());
     }
 }

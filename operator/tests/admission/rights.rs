@@ -38,28 +38,18 @@ pub(crate) async fn every_right_of_the_controller_is_used(cluster: &Cluster) {
 
     tell_the_story(cluster).await;
 
-    let mut used = BTreeSet::new();
-    let mut refused = BTreeSet::new();
-    for entry in &cluster.audit_log.entries()[before..] {
-        let by_controller = entry["impersonatedUser"]["username"] == CONTROLLER
-            && !entry["auditID"].as_str().unwrap_or_default().starts_with("attempt-");
-        if by_controller {
-            match entry["annotations"]["authorization.k8s.io/decision"].as_str() {
-                Some("allow") => used.insert(right_of(entry)),
-                _ => refused.insert(right_of(entry)),
-            };
-        }
-    }
     let given = rights_given(cluster).await;
-    let unused: Vec<&Right> = given
-        .iter()
-        .filter(|right| !used.contains(*right))
-        .filter(|right| {
-            !ELSEWHERE
-                .iter()
-                .any(|(known, _)| right == known || right.split(' ').next() == Some(known))
-        })
-        .collect();
+    // A watch is in the log once it has ended, a moment after the controller has.
+    let begun = Instant::now();
+    let (used, refused, unused) = loop {
+        let (used, refused) = rights_used(cluster, before);
+        let unused: Vec<&Right> =
+            given.iter().filter(|right| !used.contains(*right) && !is_elsewhere(right)).collect();
+        if unused.is_empty() || begun.elapsed() > Duration::from_secs(20) {
+            break (used, refused, unused);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
     cluster.control_plane.apply(include_str!("people.yaml")).await.unwrap();
     cluster
         .helm(&["upgrade", "daylight", &crate::cluster::chart("daylight"), "--reuse-values"])
@@ -72,6 +62,27 @@ pub(crate) async fn every_right_of_the_controller_is_used(cluster: &Cluster) {
         given.len(),
         given.intersection(&used).count()
     );
+}
+
+/// What the controller did, and what it was refused, since so many entries of the log.
+fn rights_used(cluster: &Cluster, before: usize) -> (BTreeSet<Right>, BTreeSet<Right>) {
+    let (mut used, mut refused) = (BTreeSet::new(), BTreeSet::new());
+    for entry in &cluster.audit_log.entries()[before..] {
+        let by_controller = entry["impersonatedUser"]["username"] == CONTROLLER
+            && !entry["auditID"].as_str().unwrap_or_default().starts_with("attempt-");
+        if by_controller {
+            match entry["annotations"]["authorization.k8s.io/decision"].as_str() {
+                Some("allow") => used.insert(right_of(entry)),
+                _ => refused.insert(right_of(entry)),
+            };
+        }
+    }
+    (used, refused)
+}
+
+fn is_elsewhere(right: &str) -> bool {
+    let verb = right.split(' ').next();
+    ELSEWHERE.iter().any(|(known, _)| right == *known || verb == Some(known))
 }
 
 fn right_of(entry: &Value) -> Right {
@@ -221,7 +232,7 @@ async fn story(environment: Environment, client: kube::Client) {
     let worker = |more: Value| {
         let mut spec = json!({"containers": [{
             "name": "train", "image": "registry.example.com/train:1",
-            "resources": {"limits": {"nvidia.com/gpu": "8"}},
+            "resources": {"limits": {"nvidia.com/gpu": "4"}},
         }]});
         if let Value::Object(more) = more {
             for (key, value) in more {
