@@ -234,4 +234,6 @@ pub(crate) async fn mining_stops_before_a_kwh_cap_could_be_passed(site: &mut Sit
     site.job_status("training", "running", |status| status["state"] == "Running").await;
     assert_eq!(auditor.metric("daylight_books_closed", &[]).await, Some(1.0));
     auditor.terminate().await;
+    let exporters = ["delete", "daemonset", "--namespace", "gpu-operator", "nvidia-dcgm-exporter"];
+    site.control_plane.kubectl_ok(exporters).await.unwrap();
 }
