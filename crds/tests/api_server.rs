@@ -110,7 +110,7 @@ async fn examples_apply_twice(site: Arc<Site>) -> Result<(), Failed> {
         expect(output.status.success() && warnings.is_empty(), warnings.into())?;
     }
     let printed = control_plane.kubectl_ok(["get", "daylight", "-A"]).await?;
-    for column in ["HEADROOM", "CATEGORY", "APPROVED BY", "WHY NOT", "WAITING FOR"] {
+    for column in ["HEADROOM", "CATEGORY", "LIMITS USED", "WHY NOT", "WAITING FOR"] {
         expect(printed.contains(column), printed.clone())?;
     }
     let one_miner = [

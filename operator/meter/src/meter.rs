@@ -640,8 +640,11 @@ impl Node {
         let untimed = latest.is_some_and(|latest| asked.latest < latest);
         // It was refreshed after the answer in which it still had its old value.
         let after = known.map(|known| known.at.earliest).max(self.read_at.get(&id).copied());
-        let read_at = self.read_at.entry(id.clone()).or_insert(asked.earliest);
-        *read_at = asked.earliest.max(*read_at);
+        // A blank does not say that the counter still has its old value.
+        if reading.counter_mj.is_some() || !counted {
+            let read_at = self.read_at.entry(id.clone()).or_insert(asked.earliest);
+            *read_at = asked.earliest.max(*read_at);
+        }
         if !news {
             return;
         }
