@@ -171,7 +171,11 @@ pub(crate) async fn a_node_that_is_deleted_is_forgotten(site: &mut Site) {
     nodes.delete(&format!("{}-0000", site.name), &DeleteParams::default()).await.unwrap();
     site.pool_status("one node", |status| status["nodes"] == 1 && status["gpus"]["total"] == 8)
         .await;
-    site.mines(8).await;
+    // Kubernetes removes pods of nodes that are gone after 40 to 60 seconds.
+    eventually(Duration::from_mins(3), "only the other node's miners are left", || async {
+        (site.mining().await.len() == 8).then_some(())
+    })
+    .await;
 }
 
 pub(crate) async fn gpus_that_vanish_for_a_moment_displace_nobody(site: &mut Site) {
