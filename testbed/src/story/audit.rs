@@ -52,11 +52,14 @@ impl Story<'_> {
         self.edit().await?;
         let begun = Instant::now();
         let auditor = self.start_auditor().await?;
-        let begins = Duration::from_secs(1);
         let settled =
             self.observer.until(LIMIT, |picture: &Picture| picture.unrecorded() == 0).await;
-        tokio::time::sleep(begins).await;
-        let after = sum(&auditor.series("daylight_assigned_gpu_seconds_total").await);
+        // Its metrics show what it has booked anew within seconds.
+        let mut after = 0.0;
+        while after < before && begun.elapsed() < LIMIT {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            after = sum(&auditor.series("daylight_assigned_gpu_seconds_total").await);
+        }
         let seen = format!(
             "{before:.0} GPU-seconds on record before, {after:.0} after; every miner that ended \
              meanwhile is let go"
