@@ -9,8 +9,6 @@ pub mod books;
 pub mod exporter;
 pub mod journal;
 pub mod metrics;
-mod period;
-pub mod record;
 pub mod run;
 mod say;
 mod writer;

@@ -5,25 +5,26 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use daylight_crds::{EnergyLimit, Registration};
+use daylight_crds::LeaseRecord;
 use daylight_meter::{Config, Entry, Meter, Timestamp};
 use daylight_planner::model::Name;
+use daylight_planner::time;
 use kube::Client;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
 
 use super::books::Bookkeeper;
-use super::exporter::found::{ExporterName, ExporterPod, Found};
+use super::exporter::found::{ExporterName, Found};
 use super::exporter::scrape::{ScrapeSettings, Scraper};
 use super::journal::{Directory, Journal, JournalError};
 use super::metrics::Metrics;
-use super::record::Record;
+use super::say;
 use super::writer::{self, Writer};
-use super::{period, say};
 use crate::controller::site::wall_clock;
 use crate::index::Change;
-use crate::index::store::Stored as _;
+use crate::index::slim::{Custom, ExporterPod};
+use crate::index::store::Store;
 use crate::index::watch::{self, Selectors, Source, Task, Watches};
 use crate::serving::{self, Health};
 
@@ -83,7 +84,7 @@ pub enum RunError {
 /// What the auditor watches beside the index.
 enum Seen {
     Exporter(Change<ExporterPod>),
-    Record(Change<Record>),
+    Record(Change<Custom<LeaseRecord>>),
 }
 
 /// What is still to be told may be this old: nothing later is booked yet.
@@ -145,8 +146,7 @@ pub async fn run(
         }),
         snapshot_at: journal.size(),
         writer: Writer::new(journal),
-        records: FxHashMap::default(),
-        records_listed: false,
+        records: Store::default(),
         requests: JoinSet::new(),
         let_go: FxHashMap::default(),
         usage_at: None,
@@ -255,12 +255,9 @@ struct Main {
     writer: Writer,
     /// The size of the journal at the last snapshot.
     snapshot_at: u64,
-    /// Leases whose end is on record and whose pods wait to be let go, by UID.
-    /// And when somebody asked for it last.
+    /// Leases whose end is on record and may still be asked for, by UID, and when that was last.
     closed: FxHashMap<Name, Timestamp>,
-    /// `LeaseRecord`s by key.
-    records: FxHashMap<Name, Record>,
-    records_listed: bool,
+    records: Store<Custom<LeaseRecord>>,
     requests: JoinSet<()>,
     /// Pods and records that were asked to be let go, and when.
     let_go: FxHashMap<Name, Instant>,
@@ -285,22 +282,18 @@ impl Main {
                     found.apply(change);
                 }
             }
-            Seen::Record(Change::Item(record) | Change::Applied(record)) => {
-                self.records.insert(record.key().clone(), *record);
+            Seen::Record(change) => {
+                self.records.apply(change);
             }
-            Seen::Record(Change::Deleted(record)) => {
-                self.records.remove(record.key());
-            }
-            // Where they cannot be listed, nothing waits for them.
-            Seen::Record(Change::Listed { .. } | Change::Failed(_)) => self.records_listed = true,
-            Seen::Record(_) => {}
         }
     }
 
     /// Does all that can be done without waiting.
     fn turn(&mut self) {
         let instant = Instant::now();
-        if !self.books.is_warm() && self.books.index.is_warm() && self.records_listed {
+        // Where records cannot be listed, nothing waits for them.
+        let records = self.records.listed().is_some() || self.records.trouble().is_some();
+        if !self.books.is_warm() && self.books.index.is_warm() && records {
             // First the ends that are written down: what is gone then ended unseen.
             self.take_records();
             self.books.begin(self.now);
@@ -325,10 +318,8 @@ impl Main {
 
     /// Takes in ends of leases that the controller wrote down.
     fn take_records(&mut self) {
-        for record in self.records.values() {
-            if let Some(object) = &record.object
-                && !self.closed.contains_key(&*object.spec.pod_uid)
-            {
+        for object in readable(&self.records) {
+            if !self.closed.contains_key(&*object.spec.pod_uid) {
                 self.books.record(object, self.now);
             }
         }
@@ -360,15 +351,14 @@ impl Main {
                 self.requests.spawn(say::release(self.client.clone(), key, uid));
             }
         }
-        for record in self.records.values() {
-            let Some(object) = &record.object else { continue };
+        for (key, record) in self.records.iter() {
+            let Some(object) = record.get() else { continue };
             if self.requests.len() >= AT_ONCE {
                 return;
             }
             let on_record = self.closed.contains_key(&*object.spec.pod_uid);
-            let key = record.key().clone();
             if on_record && self.let_go.insert(key.clone(), now).is_none() {
-                let uid = record.uid().to_owned();
+                let (key, uid) = (key.clone(), record.uid.to_string());
                 self.requests.spawn(say::delete_record(self.client.clone(), key, uid));
             }
         }
@@ -380,11 +370,9 @@ impl Main {
         if !self.books.is_warm() || self.closed.is_empty() {
             return;
         }
-        let mut asked: FxHashSet<Name> = self
-            .records
-            .values()
-            .filter_map(|record| Some(Name::from(&*record.object.as_ref()?.spec.pod_uid)))
-            .collect();
+        let recorded = readable(&self.records);
+        let mut asked: FxHashSet<Name> =
+            recorded.map(|record| Name::from(&*record.spec.pod_uid)).collect();
         asked.extend(self.books.unreleased());
         let now = self.now;
         let mut over = Vec::new();
@@ -433,20 +421,17 @@ impl Main {
     }
 
     fn tell_usage(&mut self) {
+        let booked = time::Timestamp(self.books.meter.booked_until().0);
         let registrations: Vec<_> = self
             .books
             .index
             .registrations()
             .filter_map(|(key, registration)| {
-                let limit = energy_limit(registration)?;
-                Some((key.clone(), registration.clone(), limit.period))
+                let (start, _) = self.books.index.energy_period(registration, booked)?;
+                Some((key.clone(), registration.clone(), Timestamp(start.0)))
             })
             .collect();
-        for (key, registration, period) in registrations {
-            let pool = registration.spec.pools.iter().find_map(|pool| self.books.index.pool(pool));
-            let zone = pool.map_or("Etc/UTC", |pool| &pool.spec.site.time_zone);
-            let booked = self.books.meter.booked_until();
-            let Some(start) = period::start(booked, period, zone) else { continue };
+        for (key, registration, start) in registrations {
             self.books.meter.begin_period(&key, start);
             let usage = self.books.meter.usage(&key);
             if let Some(write) = say::usage(&key, &registration, &usage) {
@@ -488,11 +473,9 @@ impl Main {
     }
 }
 
-/// The limit whose period usage is counted over: the registration's own, or else its owner's.
-fn energy_limit(registration: &Registration) -> Option<&EnergyLimit> {
-    let spec = &registration.spec;
-    let owner = spec.owner_limits.as_ref().and_then(|limits| limits.energy.as_ref());
-    spec.limits.energy.as_ref().or(owner)
+/// The records that can be read.
+fn readable(records: &Store<Custom<LeaseRecord>>) -> impl Iterator<Item = &LeaseRecord> {
+    records.iter().filter_map(|(_, record)| record.get().map(|record| &**record))
 }
 
 fn signed(count: u64) -> i64 {

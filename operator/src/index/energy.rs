@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use daylight_crds::{EnergyPeriod, Registration};
+use daylight_crds::{EnergyLimit, EnergyPeriod, Registration, RegistrationSpec};
 use daylight_planner::model::{self, Delta, Name, Reading, Usage};
 use daylight_planner::time::Timestamp;
 use jiff::civil::Weekday;
@@ -53,7 +53,7 @@ impl Index {
         let status = registration.status.as_ref();
         let Some(read) = status.and_then(|status| status.usage.as_ref()) else {
             return Use {
-                resets: self.period_of(registration).map(|(_, end)| end),
+                resets: self.energy_period(registration, self.now).map(|(_, end)| end),
                 ..Use::default()
             };
         };
@@ -62,7 +62,7 @@ impl Index {
             millijoules: read.millijoules.0,
             peak_watts: read.peak_watts,
         };
-        let Some((start, end)) = self.period_of(registration) else {
+        let Some((start, end)) = self.energy_period(registration, self.now) else {
             return Use { usage: Some(usage), ..Use::default() };
         };
         let resets = Some(end);
@@ -140,15 +140,25 @@ impl Index {
         self.energy.resets.values().min().copied()
     }
 
-    /// The present period of a registration's own limit, or else its owner's.
-    fn period_of(&self, registration: &Registration) -> Option<(Timestamp, Timestamp)> {
+    /// The period that a moment is in of a registration's energy limit, its own or else its
+    /// owner's: from when until when. `None` where there is no such limit.
+    pub fn energy_period(
+        &self,
+        registration: &Registration,
+        at: Timestamp,
+    ) -> Option<(Timestamp, Timestamp)> {
         let spec = &registration.spec;
-        let owner = spec.owner_limits.as_ref().and_then(|limits| limits.energy.as_ref());
-        let limit = spec.limits.energy.as_ref().or(owner)?;
+        let limit = energy_limit(spec)?;
         let pool = spec.pools.iter().find_map(|pool| self.pool(pool));
         let zone = pool.map_or("Etc/UTC", |pool| &*pool.spec.site.time_zone);
-        period(self.now, limit.period, zone)
+        period(at, limit.period, zone)
     }
+}
+
+/// The energy limit whose period use is counted over: a registration's own, or else its owner's.
+pub fn energy_limit(spec: &RegistrationSpec) -> Option<&EnergyLimit> {
+    let owner = spec.owner_limits.as_ref().and_then(|limits| limits.energy.as_ref());
+    spec.limits.energy.as_ref().or(owner)
 }
 
 /// The period that `now` is in, by the calendar of a site: from its first midnight to that of the
@@ -180,7 +190,6 @@ mod tests {
 
     #[test]
     fn periods_go_from_midnight_to_midnight_of_the_site() {
-        let at = |text: &str| Timestamp(text.parse::<jiff::Timestamp>().unwrap().as_millisecond());
         let now = at("2026-10-24T22:30:00Z");
         let is = |of, zone, start: &str, end: &str| {
             assert_eq!(period(now, of, zone), Some((at(start), at(end))), "{of:?} {zone}");
@@ -191,5 +200,26 @@ mod tests {
         is(EnergyPeriod::Month, "Europe/Oslo", "2026-09-30T22:00:00Z", "2026-10-31T23:00:00Z");
         is(EnergyPeriod::Year, "Europe/Oslo", "2025-12-31T23:00:00Z", "2026-12-31T23:00:00Z");
         is(EnergyPeriod::Day, "Mars/Base", "2026-10-24T00:00:00Z", "2026-10-25T00:00:00Z");
+    }
+    fn at(text: &str) -> Timestamp {
+        Timestamp(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
+    }
+
+    #[test]
+    fn periods_begin_at_midnight_of_the_site() {
+        let now = at("2026-11-01T23:30:00Z"); // In Oslo it is Monday, 2 November, 00:30.
+        let start = |of| period(now, of, "Europe/Oslo").unwrap().0;
+        assert_eq!(start(EnergyPeriod::Day), at("2026-11-01T23:00:00Z"));
+        assert_eq!(start(EnergyPeriod::Week), at("2026-11-01T23:00:00Z"));
+        assert_eq!(start(EnergyPeriod::Month), at("2026-10-31T23:00:00Z"));
+        assert_eq!(start(EnergyPeriod::Year), at("2025-12-31T23:00:00Z"));
+    }
+
+    #[test]
+    fn a_day_that_begins_at_one_has_its_period() {
+        // In Beirut clocks go from 00:00 to 01:00 on 29 March 2026.
+        let now = at("2026-03-29T10:00:00Z");
+        let (day, _) = period(now, EnergyPeriod::Day, "Asia/Beirut").unwrap();
+        assert_eq!(day, at("2026-03-28T22:00:00Z"));
     }
 }

@@ -10,7 +10,7 @@
 mod amounts;
 mod assume;
 pub mod digest;
-mod energy;
+pub mod energy;
 mod event;
 mod given;
 mod jobs;

@@ -28,6 +28,28 @@ pub(crate) trait Stored {
     fn version(&self) -> u64;
 }
 
+/// Implements [`Stored`] for a type whose fields `uid` and `version` are these, and whose field of
+/// the given name is the key.
+macro_rules! stored {
+    ($type:ty, $key:ident) => {
+        impl $crate::index::store::Stored for $type {
+            fn key(&self) -> &daylight_planner::model::Name {
+                &self.$key
+            }
+
+            fn uid(&self) -> &str {
+                &self.uid
+            }
+
+            fn version(&self) -> u64 {
+                self.version
+            }
+        }
+    };
+}
+
+pub(crate) use stored;
+
 /// The objects of one kind.
 #[derive(Debug)]
 pub(crate) struct Store<T> {

@@ -9,10 +9,9 @@ use std::str::FromStr;
 
 use daylight_planner::model::Name;
 use rustc_hash::FxHashMap;
-use serde::{Deserialize, Deserializer};
 
-use crate::index::names::key;
-use crate::index::store::{Store, Stored};
+use crate::index::slim::ExporterPod;
+use crate::index::store::Store;
 use crate::index::{Change, Round};
 
 /// The exporter that an installation names: a `DaemonSet` and a port of its pods.
@@ -50,94 +49,6 @@ impl fmt::Display for ExporterName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}:{}", self.namespace, self.daemon_set, self.port)
     }
-}
-
-/// A pod in the exporter's namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExporterPod {
-    key: Name,
-    uid: Box<str>,
-    version: u64,
-    daemon_set: Option<Box<str>>,
-    node: Option<Name>,
-    ip: Option<IpAddr>,
-    /// It runs and is not being deleted.
-    runs: bool,
-}
-
-impl Stored for ExporterPod {
-    fn key(&self) -> &Name {
-        &self.key
-    }
-
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-
-    fn version(&self) -> u64 {
-        self.version
-    }
-}
-
-impl<'de> Deserialize<'de> for ExporterPod {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let pod = Raw::deserialize(deserializer)?;
-        let Raw { metadata, spec, status } = pod;
-        let owner = metadata.owner_references.into_iter().find(|owner| owner.controller);
-        Ok(Self {
-            key: key(&metadata.namespace, &metadata.name).into(),
-            uid: metadata.uid.into(),
-            version: metadata.resource_version.parse().unwrap_or(0),
-            daemon_set: owner
-                .filter(|owner| owner.kind == "DaemonSet" && owner.api_version == "apps/v1")
-                .map(|owner| owner.name.into()),
-            node: (!spec.node_name.is_empty()).then(|| spec.node_name.into()),
-            ip: status.pod_ip.parse().ok(),
-            runs: status.phase == "Running" && metadata.deletion_timestamp.is_none(),
-        })
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Raw {
-    metadata: Metadata,
-    spec: Spec,
-    status: Status,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Metadata {
-    name: String,
-    namespace: String,
-    uid: String,
-    resource_version: String,
-    deletion_timestamp: Option<String>,
-    owner_references: Vec<OwnerReference>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct OwnerReference {
-    api_version: String,
-    kind: String,
-    name: String,
-    controller: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Spec {
-    node_name: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Status {
-    phase: String,
-    #[serde(rename = "podIP")]
-    pod_ip: String,
 }
 
 /// The exporters that were found.

@@ -9,6 +9,7 @@ use daylight_planner::model::Approval;
 use daylight_planner::time::Timestamp;
 
 use super::conditions::{Conditions, Why, time};
+use crate::index::energy::energy_limit;
 
 /// What the plan says of a registration, as its status.
 pub(super) fn status(
@@ -57,8 +58,6 @@ fn minute(at: Timestamp) -> Timestamp {
 }
 
 fn foreseen(registration: &Registration, forecast: Option<&Forecast>) -> Why {
-    let spec = &registration.spec;
-    let owner = spec.owner_limits.as_ref().and_then(|limits| limits.energy.as_ref());
     match forecast {
         Some(forecast) => {
             let at = time(minute(forecast.at)).map(|at| at.0.to_string()).unwrap_or_default();
@@ -72,7 +71,7 @@ fn foreseen(registration: &Registration, forecast: Option<&Forecast>) -> Why {
                 ),
             )
         }
-        None if spec.limits.energy.is_none() && owner.is_none() => {
+        None if energy_limit(&registration.spec).is_none() => {
             Why::new("NoEnergyLimit", "No energy limit is set.")
         }
         None => Why::new(

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::meta::{Meta, Moment};
 use crate::index::marks;
-use crate::index::store::Stored;
+use crate::index::store::stored;
 
 /// A `batch/v1` Job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,19 +63,7 @@ pub struct Outcome {
     pub message: Box<str>,
 }
 
-impl Stored for BatchJob {
-    fn key(&self) -> &Name {
-        &self.key
-    }
-
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-
-    fn version(&self) -> u64 {
-        self.version
-    }
-}
+stored!(BatchJob, key);
 
 #[derive(Default, Deserialize)]
 #[serde(default)]

@@ -35,10 +35,14 @@ pub(super) struct Meta<'a> {
 
 /// One of `metadata.ownerReferences`.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct OwnerReference<'a> {
     #[serde(borrow)]
+    pub(super) api_version: Cow<'a, str>,
+    #[serde(borrow)]
     pub(super) kind: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) name: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) uid: Cow<'a, str>,
     pub(super) controller: Option<bool>,

@@ -6,6 +6,7 @@
 
 mod batch_job;
 mod custom;
+mod exporter_pod;
 mod meta;
 mod node;
 mod pod;
@@ -14,6 +15,7 @@ mod spec;
 
 pub use batch_job::{BatchJob, Outcome};
 pub use custom::Custom;
+pub use exporter_pod::ExporterPod;
 pub use node::{Effect, Node, Readiness, Taint};
 pub use pod::{Lease, Owner, Phase, Pod};
 pub use small::{ConfigMap, Namespace};

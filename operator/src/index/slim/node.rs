@@ -11,7 +11,7 @@ use crate::index::amounts::Amounts;
 use crate::index::marks;
 use crate::index::requests::Requests;
 use crate::index::selector::Labels;
-use crate::index::store::Stored;
+use crate::index::store::stored;
 pub use crate::index::taints::{Effect, Taint};
 
 /// A node.
@@ -55,19 +55,7 @@ pub enum Readiness {
     Unknown,
 }
 
-impl Stored for Node {
-    fn key(&self) -> &Name {
-        &self.name
-    }
-
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-
-    fn version(&self) -> u64 {
-        self.version
-    }
-}
+stored!(Node, name);
 
 #[derive(Default, Deserialize)]
 #[serde(default)]

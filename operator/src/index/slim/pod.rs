@@ -13,7 +13,7 @@ use crate::index::amounts::Amounts;
 use crate::index::marks;
 use crate::index::names::parts;
 use crate::index::requests::{ContainerResources, Requests, Resources};
-use crate::index::store::Stored;
+use crate::index::store::stored;
 
 /// A pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,19 +134,7 @@ impl Pod {
     }
 }
 
-impl Stored for Pod {
-    fn key(&self) -> &Name {
-        &self.key
-    }
-
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-
-    fn version(&self) -> u64 {
-        self.version
-    }
-}
+stored!(Pod, key);
 
 #[derive(Default, Deserialize)]
 #[serde(default)]

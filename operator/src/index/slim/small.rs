@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::meta::{Meta, Pairs};
 use crate::index::marks;
-use crate::index::store::Stored;
+use crate::index::store::stored;
 
 /// A namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,33 +49,8 @@ impl ConfigMap {
     }
 }
 
-impl Stored for Namespace {
-    fn key(&self) -> &Name {
-        &self.name
-    }
-
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-
-    fn version(&self) -> u64 {
-        self.version
-    }
-}
-
-impl Stored for ConfigMap {
-    fn key(&self) -> &Name {
-        &self.key
-    }
-
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-
-    fn version(&self) -> u64 {
-        self.version
-    }
-}
+stored!(Namespace, name);
+stored!(ConfigMap, key);
 
 impl<'de> Deserialize<'de> for Namespace {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
