@@ -5,10 +5,13 @@
 
 pub mod auditor;
 pub mod cli;
+pub mod clock;
+mod conditions;
 pub mod controller;
 pub mod index;
 pub mod logs;
 pub mod metric_table;
 pub mod names;
 pub mod registration_signature;
+pub mod requests;
 pub mod serving;

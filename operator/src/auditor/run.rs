@@ -21,11 +21,12 @@ use super::journal::{Directory, Journal, JournalError};
 use super::metrics::Metrics;
 use super::say;
 use super::writer::{self, Writer};
-use crate::controller::site::wall_clock;
+use crate::clock::wall_clock;
 use crate::index::Change;
 use crate::index::slim::{Custom, ExporterPod};
 use crate::index::store::Store;
 use crate::index::watch::{self, Selectors, Source, Task, Watches};
+use crate::requests;
 use crate::serving::{self, Health};
 
 /// How the auditor runs.
@@ -348,7 +349,7 @@ impl Main {
                 return;
             }
             if self.let_go.insert(uid.clone(), now).is_none() {
-                self.requests.spawn(say::release(self.client.clone(), key, uid));
+                self.requests.spawn(say::send(self.client.clone(), say::release(&key, &uid)));
             }
         }
         for (key, record) in self.records.iter() {
@@ -358,8 +359,10 @@ impl Main {
             }
             let on_record = self.closed.contains_key(&*object.spec.pod_uid);
             if on_record && self.let_go.insert(key.clone(), now).is_none() {
-                let (key, uid) = (key.clone(), record.uid.to_string());
-                self.requests.spawn(say::delete_record(self.client.clone(), key, uid));
+                self.requests.spawn(say::send(
+                    self.client.clone(),
+                    requests::delete_lease_record(key, &record.uid),
+                ));
             }
         }
         self.forget();
@@ -435,7 +438,7 @@ impl Main {
             self.books.meter.begin_period(&key, start);
             let usage = self.books.meter.usage(&key);
             if let Some(write) = say::usage(&key, &registration, &usage) {
-                self.requests.spawn(say::apply(self.client.clone(), write));
+                self.requests.spawn(say::send(self.client.clone(), write));
             }
         }
     }
@@ -449,7 +452,7 @@ impl Main {
         let pools: Vec<_> = self.books.index.pools().collect();
         for (_, pool) in pools {
             if let Some(write) = say::metered(pool, &standing, self.now) {
-                self.requests.spawn(say::apply(self.client.clone(), write));
+                self.requests.spawn(say::send(self.client.clone(), write));
             }
         }
     }

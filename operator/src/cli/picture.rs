@@ -8,7 +8,7 @@ use daylight_planner::explain::Plan;
 use kube::Client;
 
 use super::Failed;
-use crate::controller::site::wall_clock;
+use crate::clock::wall_clock;
 use crate::index::Index;
 use crate::index::watch::{self, Settings};
 

@@ -16,7 +16,7 @@ use super::gpu_map::{self, NodeMap, Use};
 use super::output::Output;
 use super::picture::{self, Picture};
 use super::table::table;
-use crate::controller::site::wall_clock;
+use crate::clock::wall_clock;
 use crate::names::PODS_REFUSED;
 
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 
-use super::executor::send::{JSON, Write};
+use crate::requests::{JSON, Write};
 
 /// What happened to an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use super::executor::send::Write;
-use super::executor::{Executor, Target, requests};
+use super::executor::{Executor, Target};
 use super::site::Site;
 use crate::index::{Kind, marks};
+use crate::requests::{self, Write};
 
 /// How soon a mirror is written again while nothing is seen to have come of it.
 const AGAIN: Duration = Duration::from_secs(2);

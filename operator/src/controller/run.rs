@@ -13,17 +13,19 @@ use tokio::task::JoinHandle;
 
 use super::events::Events;
 use super::executor::send::Sender;
-use super::executor::{Executor, Limits, Target, requests};
+use super::executor::{Executor, Limits, Target};
 use super::fence::fenced_client;
 use super::lease::{self, Leadership, LeaseConfig, LeaseConfigError, Tenure, Vacate};
 use super::metrics::Metrics;
 use super::mirrors::Mirrors;
 use super::report;
-use super::site::{Site, wall_clock};
+use super::site::Site;
 use super::status::Statuses;
 use super::upkeep::Upkeep;
+use crate::clock::wall_clock;
 use crate::index::watch::{self, Watches};
 use crate::index::{Event, Index, Round};
+use crate::requests;
 use crate::serving::{self, Health};
 
 /// How the controller runs.
@@ -393,7 +395,7 @@ impl Main {
             wall = [wall, self.wake_at].into_iter().flatten().min();
         }
         if let Some(at) = wall {
-            sleep = sleep.min(at.since(super::site::wall_clock()));
+            sleep = sleep.min(at.since(wall_clock()));
         }
         // Moments are told in milliseconds: not to wake just before one.
         sleep + Duration::from_millis(1)

@@ -9,12 +9,8 @@ use rustc_hash::FxHashMap;
 use super::events::Events;
 use super::executor::refusals::Refusals;
 use super::metrics::Metrics;
+use crate::clock::wall_clock;
 use crate::index::Index;
-
-/// The wall clock.
-pub fn wall_clock() -> Timestamp {
-    Timestamp(jiff::Timestamp::now().as_millisecond())
-}
 
 /// What the main loop knows.
 pub struct Site {

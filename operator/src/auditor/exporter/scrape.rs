@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::found::Found;
 use super::text::{self, DeviceReading};
-use crate::controller::site::wall_clock;
+use crate::clock::wall_clock;
 
 /// How exporters are asked.
 #[derive(Clone, Copy, Debug)]

@@ -12,7 +12,6 @@ pub mod lanes;
 pub mod miner_pod;
 pub mod perform;
 pub mod refusals;
-pub mod requests;
 pub mod send;
 pub mod stage;
 mod start;
@@ -27,9 +26,10 @@ use tokio::task::{JoinError, JoinSet};
 
 use self::lanes::{Change, Lanes, Pace};
 use self::perform::Outcome;
-use self::send::{Sender, Write};
+use self::send::Sender;
 use super::site::Site;
 use crate::index::Kind;
+use crate::requests::Write;
 
 /// How much is done at once.
 #[derive(Clone, Copy, Debug)]

@@ -7,13 +7,13 @@ use serde::de::DeserializeOwned;
 
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
-use super::requests::{
-    create_priority_class, delete_mirror, delete_pod, evict_pod, forget_start, read_pod,
-    read_priority_class,
-};
-use super::send::{Answer, Failure, Sender, Write, is_disruption_budget};
+use super::send::{Answer, Failure, Sender, is_disruption_budget};
 use crate::index::marks::{MINER_PRIORITY, MINER_PRIORITY_CLASS};
 use crate::index::slim::{BatchJob, Pod};
+use crate::requests::{
+    Write, create_priority_class, delete_mirror, delete_pod, evict_pod, forget_start, read_pod,
+    read_priority_class,
+};
 
 /// How a change ended.
 #[derive(Debug)]

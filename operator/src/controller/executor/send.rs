@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use kube::Client;
 use kube::client::Body;
@@ -13,30 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::controller::lease::Standing;
 use crate::controller::metrics::Metrics;
-
-/// A request that can be sent again.
-#[derive(Clone, Debug)]
-pub struct Write {
-    /// What it does, as metrics name it: `create pod`, `evict pod`.
-    pub what: &'static str,
-    /// The HTTP method.
-    pub method: Method,
-    /// The path, with its query if it has one.
-    pub path: String,
-    /// The type of the body.
-    pub content_type: &'static str,
-    /// The body.
-    pub body: Bytes,
-}
-
-/// JSON as it is.
-pub const JSON: &str = "application/json";
-/// An RFC 7396 merge patch.
-pub const MERGE_PATCH: &str = "application/merge-patch+json";
-/// A patch that knows the fields of Kubernetes' own kinds.
-pub const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
-/// A server-side apply; JSON is YAML.
-pub const APPLY_PATCH: &str = "application/apply-patch+yaml";
+use crate::requests::{JSON, Write};
 
 /// What the API server said.
 #[derive(Clone, Debug)]
@@ -223,6 +200,8 @@ mod tests {
     use axum::Router;
     use axum::response::IntoResponse as _;
     use serde_json::json;
+
+    use http::Method;
 
     use super::*;
 

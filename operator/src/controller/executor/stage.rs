@@ -6,7 +6,7 @@ use daylight_planner::model;
 use daylight_planner::time::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::controller::status::conditions::{Conditions, Why, time};
+use crate::conditions::{Conditions, Why, time};
 
 /// One step of an AIJob.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,12 +11,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::lanes::Change;
 use super::miner_pod::MinerPod;
 use super::perform::{self, Outcome};
-use super::send::Write;
 use super::stage::Step;
-use super::{Done, Executor, Target, gang, requests};
+use super::{Done, Executor, Target, gang};
 use crate::controller::site::Site;
 use crate::index::names::parts;
 use crate::index::slim;
+use crate::requests::{self, Write};
 
 impl Executor {
     /// Begins a change, and says whether there was one to begin.

@@ -7,7 +7,7 @@ use daylight_crds::{
 use daylight_planner::explain::{JobReport, Reason};
 use daylight_planner::time::Timestamp;
 
-use super::conditions::{Conditions, Why, time};
+use crate::conditions::{Conditions, Why, time};
 
 /// How a job's pods are, and how it ended, as seen.
 #[derive(Clone, Copy, Debug, Default)]

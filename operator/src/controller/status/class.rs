@@ -3,7 +3,7 @@
 use daylight_crds::{ActivityClass, ActivityClassStatus, CONDITION_READY};
 use daylight_planner::time::Timestamp;
 
-use super::conditions::{Conditions, Why};
+use crate::conditions::{Conditions, Why};
 
 /// Who works under a class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

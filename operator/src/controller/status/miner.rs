@@ -6,7 +6,7 @@ use daylight_planner::explain::{MinerReport, Reason};
 use daylight_planner::time::Timestamp;
 use kube::ResourceExt as _;
 
-use super::conditions::{Conditions, Why, time};
+use crate::conditions::{Conditions, Why, time};
 use crate::names::PODS_REFUSED;
 
 /// A miner's pods that have not ended.

@@ -6,7 +6,6 @@
 
 mod ai_job;
 mod class;
-pub(crate) mod conditions;
 mod miner;
 mod pool;
 pub(crate) mod registration;
@@ -25,11 +24,10 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use super::events::What;
-use super::executor::requests::apply_status;
-use super::executor::send::Write;
 use super::executor::{Executor, Target};
 use super::site::Site;
 use crate::index::{Index, Kind};
+use crate::requests::{Write, apply_status};
 
 pub use ai_job::Progress;
 pub use miner::Replicas;

@@ -4,7 +4,7 @@ use daylight_crds::{CONDITION_READY, GpuCounts, GpuPool, GpuPoolStatus, MiningPo
 use daylight_planner::explain::{PoolGpus, PoolReport, Reason};
 use daylight_planner::time::Timestamp;
 
-use super::conditions::{Conditions, Why, time};
+use crate::conditions::{Conditions, Why, time};
 
 /// What the plan says of a pool, as its status.
 pub(super) fn status(pool: &GpuPool, report: &PoolReport, now: Timestamp) -> GpuPoolStatus {

@@ -8,7 +8,7 @@ use daylight_planner::explain::{Forecast, Reason, RegistrationReport};
 use daylight_planner::model::Approval;
 use daylight_planner::time::Timestamp;
 
-use super::conditions::{Conditions, Why, time};
+use crate::conditions::{Conditions, Why, time};
 use crate::index::energy::energy_limit;
 
 /// What the plan says of a registration, as its status.

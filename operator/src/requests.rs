@@ -15,10 +15,33 @@ use kube::Resource;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::send::{APPLY_PATCH, JSON, MERGE_PATCH, STRATEGIC_MERGE_PATCH, Write};
 use crate::index::marks::{MINER_PRIORITY, MINER_PRIORITY_CLASS, MIRROR};
 use crate::index::mirror::Repair;
 use crate::index::names::parts;
+
+/// A request that can be sent again.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// What it does, as metrics name it: `create pod`, `evict pod`.
+    pub what: &'static str,
+    /// The HTTP method.
+    pub method: Method,
+    /// The path, with its query if it has one.
+    pub path: String,
+    /// The type of the body.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// JSON as it is.
+pub const JSON: &str = "application/json";
+/// An RFC 7396 merge patch.
+pub const MERGE_PATCH: &str = "application/merge-patch+json";
+/// A patch that knows the fields of Kubernetes' own kinds.
+pub const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
+/// A server-side apply; JSON is YAML.
+pub const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 /// A value whose JSON cannot fail: of strings, numbers, lists and maps with string keys.
 pub(crate) fn body(value: &impl Serialize) -> Bytes {
@@ -114,6 +137,17 @@ pub fn delete_pod(key: &str, uid: &str, grace: Option<Duration>) -> Write {
 /// Writes down the end of a lease.
 pub fn create_lease_record(namespace: &str, record: &LeaseRecord) -> Write {
     create("create leaserecord", namespace, "daylight/leases", record)
+}
+
+/// Deletes what was written down of a lease.
+pub fn delete_lease_record(key: &str, uid: &str) -> Write {
+    Write {
+        what: "delete leaserecord",
+        method: Method::DELETE,
+        path: path::<LeaseRecord>(key),
+        content_type: JSON,
+        body: body(&delete_options(uid, None)),
+    }
 }
 
 /// Lets a pod go: takes away the finalizer by which the auditor holds it, and no other.

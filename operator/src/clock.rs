@@ -1,0 +1,8 @@
+//! The one place that asks what time it is.
+
+use daylight_planner::time::Timestamp;
+
+/// The wall clock.
+pub fn wall_clock() -> Timestamp {
+    Timestamp(jiff::Timestamp::now().as_millisecond())
+}
