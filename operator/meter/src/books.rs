@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Account, Bounded, Name};
+use crate::{Account, Bounded, Name, PoolEntry};
 
 /// What a device is used for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,14 +66,8 @@ pub struct Books {
     pub time: BTreeMap<Key, Bounded>,
     /// Millijoules.
     pub energy: BTreeMap<(Key, Method), Bounded>,
-    /// Devices × milliseconds of each pool.
-    pub capacity_ms: BTreeMap<Option<Name>, u64>,
-    /// What the energy of each pool's devices moved, in millijoules.
-    pub moved_mj: BTreeMap<Option<Name>, u64>,
-    /// GPU-milliseconds that were leased beyond the devices there are.
-    pub overcommitted_ms: BTreeMap<Option<Name>, u64>,
-    /// Device-milliseconds over which nothing was measured, or not to be believed.
-    pub gap_ms: BTreeMap<Option<Name>, u64>,
+    /// What there was to book, by pool.
+    pub pools: BTreeMap<Option<Name>, PoolEntry>,
 }
 
 /// Books that do not close, and by how much.
@@ -107,8 +101,48 @@ impl Books {
                 *energy.entry(&key.pool).or_default() += booked.value;
             }
         }
-        close("time", &time, &self.capacity_ms)?;
-        close("energy", &energy, &self.moved_mj)
+        self.close("time", &time, |pool| pool.capacity_ms)?;
+        self.close("energy", &energy, |pool| pool.moved_mj)
+    }
+
+    fn close(
+        &self,
+        what: &'static str,
+        booked: &BTreeMap<&Option<Name>, u64>,
+        total: impl Fn(&PoolEntry) -> u64,
+    ) -> Result<(), Imbalance> {
+        for pool in booked.keys().copied().chain(self.pools.keys()) {
+            let booked = booked.get(pool).copied().unwrap_or_default();
+            let total = self.pools.get(pool).map(&total).unwrap_or_default();
+            if booked != total {
+                let pool = pool.clone().unwrap_or_else(|| "none".into());
+                return Err(Imbalance { what, pool, booked, total });
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds time of one use.
+    pub(crate) fn add_time(&mut self, key: &Key, ms: Bounded) {
+        self.time.entry(key.clone()).or_default().add(ms);
+    }
+
+    /// Adds energy of one use by one method.
+    pub(crate) fn add_energy(&mut self, key: &Key, method: Method, mj: Bounded) {
+        self.energy.entry((key.clone(), method)).or_default().add(mj);
+    }
+
+    /// Adds what there was to book of one pool.
+    pub(crate) fn add_pool(&mut self, more: &PoolEntry) {
+        let PoolEntry { pool, capacity_ms, moved_mj, overcommitted_ms, gap_ms } = more;
+        let sum = self
+            .pools
+            .entry(pool.clone())
+            .or_insert_with(|| PoolEntry { pool: pool.clone(), ..PoolEntry::default() });
+        sum.capacity_ms += capacity_ms;
+        sum.moved_mj += moved_mj;
+        sum.overcommitted_ms += overcommitted_ms;
+        sum.gap_ms += gap_ms;
     }
 
     /// Energy by all methods for which `of` holds, of the whole site.
@@ -121,21 +155,4 @@ impl Books {
         }
         sum
     }
-}
-
-fn close(
-    what: &'static str,
-    booked: &BTreeMap<&Option<Name>, u64>,
-    totals: &BTreeMap<Option<Name>, u64>,
-) -> Result<(), Imbalance> {
-    let pools = booked.keys().copied().chain(totals.keys());
-    for pool in pools {
-        let booked = booked.get(pool).copied().unwrap_or_default();
-        let total = totals.get(pool).copied().unwrap_or_default();
-        if booked != total {
-            let pool = pool.clone().unwrap_or_else(|| "none".into());
-            return Err(Imbalance { what, pool, booked, total });
-        }
-    }
-    Ok(())
 }

@@ -150,8 +150,7 @@ impl Node {
 
     fn gap(&mut self, device: &Name, kind: GapKind, drawn: &Drawn, millijoules: u64) {
         let between = Moment::between(drawn.from.earliest, drawn.until.latest);
-        let pool = self.state.pool.clone();
-        self.booked.pool(pool.as_ref()).gap_ms += between.width();
+        self.booked.pool(self.state.pool.as_ref()).gap_ms += between.width();
         self.booked.gaps.push(Gap { kind, device: Some(device.clone()), between, millijoules });
     }
 
@@ -374,6 +373,12 @@ impl Node {
     pub(crate) fn read_until(&self) -> Option<Timestamp> {
         let last = self.state.devices.iter().filter_map(|device| device.last.as_ref());
         last.map(|sample| sample.at.earliest).min()
+    }
+
+    /// The same; `None` also where a device was not read yet, or there is none.
+    pub(crate) fn wholly_read_until(&self) -> Option<Timestamp> {
+        let all = self.state.devices.iter().all(|device| device.last.is_some());
+        self.read_until().filter(|_| all)
     }
 
     fn forget_spans(&mut self) {

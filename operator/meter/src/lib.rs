@@ -21,6 +21,7 @@ mod lease;
 mod meter;
 mod node;
 mod observe;
+mod reading;
 mod time;
 
 pub use amount::{Bounded, split};

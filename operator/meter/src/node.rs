@@ -215,10 +215,19 @@ impl Node {
         self.state.leases.iter().find(|lease| *lease.uid == *uid && lease.until.is_none())
     }
 
-    pub(crate) fn is_waiting(&self, uid: &str) -> bool {
-        self.events.values().any(|event| match event {
-            Event::Begin(lease) => *lease.uid == *uid,
-            _ => false,
+    /// Leases that the books do not have yet.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Lease> {
+        self.events.values().filter_map(|event| match event {
+            Event::Begin(lease) => Some(lease),
+            _ => None,
+        })
+    }
+
+    /// From when on a lease will be in the books that is not yet.
+    pub(crate) fn began_at(&self, uid: &str) -> Option<Timestamp> {
+        self.events.iter().find_map(|((at, _), event)| match event {
+            Event::Begin(lease) if *lease.uid == *uid => Some(*at),
+            _ => None,
         })
     }
 
@@ -411,10 +420,9 @@ impl Node {
     /// Bounds what a lease may have drawn over so many milliseconds that nothing is known of.
     fn unmeasured(&mut self, lease: &Lease, ms: u64, terms: &Terms<'_>) {
         let above = most_mj(terms.config.limit_mw, ms) * u64::from(lease.gpus);
-        let pool = self.state.pool.clone();
         let usage = Use::Lease(lease.account.clone());
         let mj = Bounded { value: 0, below: 0, above };
-        self.booked.energy(pool.as_ref(), usage, Method::Shared, mj);
+        self.booked.energy(self.state.pool.as_ref(), usage, Method::Shared, mj);
         if let Some(registration) = &lease.account.registration {
             self.booked.used.entry(registration.clone()).or_default().0 += above;
         }
@@ -423,14 +431,10 @@ impl Node {
     /// Says how far the time of a lease may be from what is booked, and with it that of what it
     /// took the time from.
     fn uncertain(&mut self, lease: &Lease, below: u64, above: u64) {
-        let pool = self.state.pool.clone();
+        let pool = self.state.pool.as_ref();
         let usage = Use::Lease(lease.account.clone());
-        self.booked.time(pool.as_ref(), usage, Bounded { value: 0, below, above });
-        self.booked.time(
-            pool.as_ref(),
-            Use::Idle,
-            Bounded { value: 0, below: above, above: below },
-        );
+        self.booked.time(pool, usage, Bounded { value: 0, below, above });
+        self.booked.time(pool, Use::Idle, Bounded { value: 0, below: above, above: below });
     }
 
     fn have(&mut self, at: Timestamp, pool: Option<Name>, usable: u32, devices: Vec<DeviceSeen>) {

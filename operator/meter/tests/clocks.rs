@@ -302,7 +302,7 @@ proptest! {
         }
         // All that the counters moved is booked, though part of it may be left as not believed.
         let moved: u64 = (0..2).map(|device| world.read[device] - world.first[device]).sum();
-        prop_assert_eq!(books.moved_mj.values().sum::<u64>(), moved);
+        prop_assert_eq!(books.pools.values().map(|pool| pool.moved_mj).sum::<u64>(), moved);
         let restored = Meter::restore(config(), world.durable.iter().cloned()).unwrap();
         prop_assert_eq!(restored.books(), books);
     }

@@ -518,7 +518,7 @@ proptest! {
         // What the counters moved is booked, no more and no less.
         if world.faultless {
             let moved: u64 = world.read.values().map(|(first, last)| last - first).sum();
-            let booked: u64 = books.moved_mj.values().sum();
+            let booked: u64 = books.pools.values().map(|pool| pool.moved_mj).sum();
             prop_assert_eq!(booked, moved);
         }
 

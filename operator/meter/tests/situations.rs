@@ -159,7 +159,7 @@ impl From<Bounded> for Joules {
 }
 
 fn moved(books: &Books) -> u64 {
-    books.moved_mj.values().sum::<u64>() / 1000
+    books.pools.values().map(|pool| pool.moved_mj).sum::<u64>() / 1000
 }
 
 fn of_method(books: &Books, method: Method) -> u64 {
@@ -214,8 +214,8 @@ fn instances_of_a_partitioned_device_are_one_device() {
     site.advance(100);
 
     let books = site.meter.books();
-    assert_eq!(books.capacity_ms.values().sum::<u64>(), 100_000);
-    assert_eq!(books.overcommitted_ms.values().sum::<u64>(), 100_000);
+    assert_eq!(books.pools.values().map(|pool| pool.capacity_ms).sum::<u64>(), 100_000);
+    assert_eq!(books.pools.values().map(|pool| pool.overcommitted_ms).sum::<u64>(), 100_000);
     assert_eq!((site.leased("one").1, site.leased("two").1), (50, 50));
     assert_eq!((site.joules("one").1, site.joules("two").1), (20_000, 20_000));
     assert_eq!(of_method(&books, Method::Shared), 40_000);
@@ -235,8 +235,8 @@ fn one_slice_of_a_time_sliced_device_has_all_of_it() {
     site.advance(100);
 
     let books = site.meter.books();
-    assert_eq!(books.capacity_ms.values().sum::<u64>(), 100_000);
-    assert_eq!(books.overcommitted_ms.values().sum::<u64>(), 0);
+    assert_eq!(books.pools.values().map(|pool| pool.capacity_ms).sum::<u64>(), 100_000);
+    assert_eq!(books.pools.values().map(|pool| pool.overcommitted_ms).sum::<u64>(), 0);
     assert_eq!(site.leased("one").1, 100);
     assert_eq!(site.joules("one"), Joules(40_000, 40_000, 40_000));
     assert_eq!(of_method(&books, Method::Counter), 40_000);
@@ -262,7 +262,7 @@ fn a_replaced_device() {
     // 20 s of the old one and 10 s of the new one were never read: 15 kJ more are the truth.
     assert_eq!(mine.1, 45_000);
     assert!(mine.2 >= 60_000 && mine.2 <= 45_000 + 33 * 700, "{mine:?}");
-    assert_eq!(books.capacity_ms.values().sum::<u64>(), 150_000);
+    assert_eq!(books.pools.values().map(|pool| pool.capacity_ms).sum::<u64>(), 150_000);
     assert_eq!(site.gap_kinds(), [GapKind::Left, GapKind::First]);
     let devices = |joined: bool, site: &Site| -> Vec<Name> {
         let nodes = site.durable.iter().filter_map(|entry| match entry {
@@ -419,7 +419,10 @@ fn a_node_that_is_lost() {
     let unseen = gaps.iter().find(|gap| gap.kind == GapKind::Unseen).unwrap();
     assert_eq!(unseen.between, Moment::between(second(60), second(360)));
     // Its device left with it: there is no capacity after it was given up.
-    assert_eq!(site.meter.books().capacity_ms.values().sum::<u64>(), 360_000);
+    assert_eq!(
+        site.meter.books().pools.values().map(|pool| pool.capacity_ms).sum::<u64>(),
+        360_000
+    );
 }
 
 /// The auditor is down for an hour. A miner whose pod waits for it is booked to the millisecond,
@@ -479,7 +482,10 @@ fn a_clock_that_is_set_back() {
     let (least, booked, most) = site.leased("mine");
     assert_eq!((least, booked), (720, 720));
     assert!(most >= 1260, "{most}");
-    assert_eq!(site.meter.books().capacity_ms.values().sum::<u64>(), 720_000);
+    assert_eq!(
+        site.meter.books().pools.values().map(|pool| pool.capacity_ms).sum::<u64>(),
+        720_000
+    );
     assert_eq!(site.gap_kinds(), [GapKind::Backwards]);
     let usage = site.meter.usage(&registration("mine"));
     assert!(usage.millijoules >= 660_000_000, "{usage:?}");
@@ -582,11 +588,11 @@ fn a_period_begins() {
     let mut site = Site::new();
     site.devices("n", &["GPU-a"], 1, 0);
     site.bind("n", "mine", 1, 0);
-    site.meter.begin_period(&registration("mine"), second(0));
+    site.meter.begin_periods([(registration("mine"), second(0))]);
     site.read("n", 0, &[("GPU-a", Some(0))]);
     site.read("n", 60, &[("GPU-a", Some(30_000))]);
     site.advance(60);
-    site.meter.begin_period(&registration("mine"), second(60));
+    site.meter.begin_periods([(registration("mine"), second(60))]);
     site.read("n", 120, &[("GPU-a", Some(50_000))]);
     site.advance(130);
 

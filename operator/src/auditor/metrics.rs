@@ -197,11 +197,10 @@ impl Metrics {
             set(&self.device_seconds, &[pool, usage], ms as f64 / 1000.0);
         }
         self.set_energy(books);
-        for (pool, ms) in &books.gap_ms {
-            set(&self.gaps, &[of_pool(pool.as_ref())], *ms as f64 / 1000.0);
-        }
-        for (pool, ms) in &books.overcommitted_ms {
-            set(&self.overcommitted, &[of_pool(pool.as_ref())], *ms as f64 / 1000.0);
+        for (pool, entry) in &books.pools {
+            let pool = [of_pool(pool.as_ref())];
+            set(&self.gaps, &pool, entry.gap_ms as f64 / 1000.0);
+            set(&self.overcommitted, &pool, entry.overcommitted_ms as f64 / 1000.0);
         }
     }
 

@@ -434,10 +434,12 @@ impl Main {
                 Some((key.clone(), registration.clone(), Timestamp(start.0)))
             })
             .collect();
-        for (key, registration, start) in registrations {
-            self.books.meter.begin_period(&key, start);
-            let usage = self.books.meter.usage(&key);
-            if let Some(write) = say::usage(&key, &registration, &usage) {
+        let meter = &mut self.books.meter;
+        meter.begin_periods(registrations.iter().map(|(key, _, start)| (key.clone(), *start)));
+        let usages = meter.usages(registrations.iter().map(|(key, ..)| key));
+        for (key, registration, _) in &registrations {
+            let Some(usage) = usages.get(key) else { continue };
+            if let Some(write) = say::usage(key, registration, usage) {
                 self.requests.spawn(say::send(self.client.clone(), write));
             }
         }

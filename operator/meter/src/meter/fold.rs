@@ -1,0 +1,222 @@
+//! The meter's durable state is the fold of its entries: made here, and taken in here.
+
+use super::{Meter, Used};
+use crate::entry::{PoolEntry, Total};
+use crate::node::{Booked, Node};
+use crate::{Config, EnergyEntry, Entry, Name, NodeEntry, TimeEntry, UsedEntry};
+
+/// Why a meter cannot go on from entries.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The snapshot that they begin with is not whole.
+    #[error("the snapshot breaks off: entries between its beginning and its end are missing")]
+    Snapshot,
+}
+
+impl Meter {
+    /// A meter that goes on after these entries: from a snapshot on, or all from the first.
+    ///
+    /// # Errors
+    ///
+    /// The snapshot is not whole.
+    pub fn restore(
+        config: Config,
+        entries: impl IntoIterator<Item = Entry>,
+    ) -> Result<Self, RestoreError> {
+        let mut meter = Self::new(config);
+        let mut whole = true;
+        for entry in entries {
+            match &entry {
+                Entry::SnapshotBegin => {
+                    meter = Self::new(meter.config);
+                    whole = false;
+                }
+                Entry::SnapshotEnd => whole = true,
+                entry => meter.fold(entry),
+            }
+        }
+        if whole { Ok(meter) } else { Err(RestoreError::Snapshot) }
+    }
+
+    /// Takes in what an entry says.
+    fn fold(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Node(entry) => {
+                self.add(entry);
+                for closed in &entry.closed {
+                    self.at.remove(&closed.lease.uid);
+                }
+                match &entry.state {
+                    Some(state) => {
+                        for lease in state.leases.iter().filter(|lease| lease.until.is_none()) {
+                            self.at.insert(lease.uid.clone(), entry.node.clone());
+                        }
+                        let node = Node::from_state(state.clone());
+                        self.nodes.insert(entry.node.clone(), node);
+                    }
+                    None if entry.more => {}
+                    None => {
+                        self.nodes.remove(&entry.node);
+                    }
+                }
+                if entry.until > self.booked_until {
+                    (self.booked_until, self.horizon) = (entry.until, entry.until);
+                }
+            }
+            Entry::Period { registration, start } => self.start_period(registration, *start),
+            Entry::Total(total) => self.add_total(&total.time, &total.energy, &total.pools),
+            Entry::Used { registration, start, millijoules, peak_watts } => {
+                self.periods.insert(registration.clone(), *start);
+                let used = Used { millijoules: *millijoules, peak_watts: *peak_watts };
+                self.used.insert(registration.clone(), used);
+            }
+            Entry::Clock { at, back_ms } => {
+                self.horizon = *at;
+                self.nodes.values_mut().for_each(|node| node.clock_set_back(*back_ms));
+            }
+            Entry::SnapshotBegin | Entry::SnapshotEnd => {}
+        }
+    }
+
+    fn add(&mut self, entry: &NodeEntry) {
+        self.add_total(&entry.time, &entry.energy, &entry.pools);
+        for used in &entry.used {
+            // What belongs to a period that is over is in the journal, and counts no more.
+            if self.period(&used.registration) == used.start {
+                let sum = self.used.entry(used.registration.clone()).or_default();
+                sum.millijoules += used.millijoules;
+                sum.peak_watts = sum.peak_watts.max(used.peak_watts);
+            }
+        }
+    }
+
+    fn add_total(&mut self, time: &[TimeEntry], energy: &[EnergyEntry], pools: &[PoolEntry]) {
+        for TimeEntry { key, ms } in time {
+            self.books.add_time(key, *ms);
+        }
+        for EnergyEntry { key, method, mj } in energy {
+            self.books.add_energy(key, *method, *mj);
+        }
+        for pool in pools {
+            self.books.add_pool(pool);
+        }
+    }
+
+    pub(super) fn write(&mut self, name: &Name) {
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        let until = node.state.booked_until;
+        let booked =
+            std::mem::replace(&mut node.booked, Booked { from: until, ..Booked::default() });
+        if until <= booked.from && booked.is_nothing() {
+            node.booked = booked;
+            return;
+        }
+        let over = node.state.devices.is_empty()
+            && node.state.leases.is_empty()
+            && node.events.is_empty()
+            && booked.capacity_is_none();
+        for closed in &booked.closed {
+            self.at.remove(&closed.lease.uid);
+        }
+        let state = (!over).then(|| node.state.clone());
+        if over {
+            self.nodes.remove(name);
+        }
+        let entry = NodeEntry {
+            node: name.clone(),
+            from: booked.from,
+            until,
+            time: booked.time.into_iter().map(|(key, ms)| TimeEntry { key, ms }).collect(),
+            energy: booked
+                .energy
+                .into_iter()
+                .map(|((key, method), mj)| EnergyEntry { key, method, mj })
+                .collect(),
+            pools: booked.pools.into_values().collect(),
+            used: booked
+                .used
+                .into_iter()
+                .map(|(registration, (millijoules, peak_watts))| UsedEntry {
+                    start: self.periods.get(&registration).copied().unwrap_or_default(),
+                    registration,
+                    millijoules,
+                    peak_watts,
+                })
+                .collect(),
+            devices: booked.devices,
+            closed: booked.closed,
+            settled: booked.settled,
+            gaps: booked.gaps,
+            more: false,
+            state,
+        };
+        self.add(&entry);
+        self.entries.push(Entry::Node(Box::new(entry)));
+    }
+
+    /// What is to be made durable, in this order.
+    pub fn take_entries(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.entries)
+    }
+
+    /// Entries that alone say all that was booked so far. Take those of before first.
+    pub fn snapshot(&mut self) -> Vec<Entry> {
+        self.flush();
+        let mut entries = self.take_entries();
+        entries.push(Entry::SnapshotBegin);
+        let time = self.books.time.iter().map(|(key, ms)| TimeEntry { key: key.clone(), ms: *ms });
+        let time: Vec<_> = time.collect();
+        for time in time.chunks(PER_TOTAL) {
+            let time = time.to_vec();
+            entries.push(Entry::Total(Total { time, energy: Vec::new(), pools: Vec::new() }));
+        }
+        let energy = self.books.energy.iter().map(|((key, method), mj)| EnergyEntry {
+            key: key.clone(),
+            method: *method,
+            mj: *mj,
+        });
+        let energy: Vec<_> = energy.collect();
+        for energy in energy.chunks(PER_TOTAL) {
+            let energy = energy.to_vec();
+            entries.push(Entry::Total(Total { time: Vec::new(), energy, pools: Vec::new() }));
+        }
+        let pools: Vec<_> = self.books.pools.values().cloned().collect();
+        for pools in pools.chunks(PER_TOTAL) {
+            let pools = pools.to_vec();
+            entries.push(Entry::Total(Total { time: Vec::new(), energy: Vec::new(), pools }));
+        }
+        for (registration, start) in &self.periods {
+            let used = self.used.get(registration).copied().unwrap_or_default();
+            entries.push(Entry::Used {
+                registration: registration.clone(),
+                start: *start,
+                millijoules: used.millijoules,
+                peak_watts: used.peak_watts,
+            });
+        }
+        for (name, node) in &self.nodes {
+            let at = node.state.booked_until;
+            let standing = NodeEntry::standing(name.clone(), at, Some(node.state.clone()));
+            entries.push(Entry::Node(Box::new(standing)));
+        }
+        entries.push(Entry::SnapshotEnd);
+        entries
+    }
+}
+
+/// Totals in one entry of a snapshot: each is 600 bytes at most.
+const PER_TOTAL: usize = 100;
+
+impl Booked {
+    fn is_nothing(&self) -> bool {
+        self.closed.is_empty()
+            && self.devices.is_empty()
+            && self.time.is_empty()
+            && self.energy.is_empty()
+            && self.gaps.is_empty()
+    }
+
+    fn capacity_is_none(&self) -> bool {
+        self.pools.values().all(|pool| pool.capacity_ms == 0)
+    }
+}
