@@ -81,5 +81,9 @@ pub const CONDITION_ADMITTED: &str = "Admitted";
 /// The condition of a [`GpuPool`] whose leases are taken on record. Written by the auditor.
 pub const CONDITION_METERED: &str = "Metered";
 
+/// The reason of [`CONDITION_METERED`] by which the controller adds no miner: nothing more can be
+/// taken on record.
+pub const JOURNAL_FULL: &str = "JournalFull";
+
 /// The condition of an [`AiJob`] that has ended.
 pub const CONDITION_FINISHED: &str = "Finished";

@@ -19,7 +19,7 @@ use daylight_planner::explain::{Action, Plan};
 use daylight_planner::model::{
     Approval, AutoscaledNodes, Class, ClassAssignment, Delta, Headroom, Job, JobState, Limits,
     Membership, Miner, MiningPolicy, Mirrored, Node, NodeCondition, Pod, Pool, Preemption,
-    Queueing, Reading, ReclaimUnit, Registration, Role, Shape, Snapshot, Usage,
+    Queueing, Reading, ReclaimUnit, Recording, Registration, Role, Shape, Snapshot, Usage,
 };
 use daylight_planner::time::{Timestamp, Windows};
 
@@ -49,6 +49,7 @@ fn pool(index: u32) -> Pool {
         reclaim_unit: ReclaimUnit::Gpu,
         autoscaled_nodes: AutoscaledNodes::Skip,
         queueing: Queueing::Backfill,
+        recording: Recording::Works,
         problem: None,
     }
 }

@@ -46,9 +46,21 @@ pub struct Pool {
     pub autoscaled_nodes: AutoscaledNodes,
     /// How AI jobs queue.
     pub queueing: Queueing,
+    /// Whether what happens in it is taken on record.
+    pub recording: Recording,
     /// What is wrong with the object, in one sentence. Such a pool serves AI
     /// jobs and holds mining.
     pub problem: Option<Arc<str>>,
+}
+
+/// Whether the auditor takes on record what happens in a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recording {
+    /// As far as it says.
+    #[default]
+    Works,
+    /// It can take nothing more.
+    Full,
 }
 
 /// Whether and how a pool's idle GPUs are given to miners.

@@ -24,6 +24,7 @@ pub enum Reason {
     EmergencyStop { by: Arc<str>, reason: Arc<str> },
     Observing { would_mine: u32 },
     Holding { pool: Name },
+    JournalFull { pool: Name },
     Draining { pool: Name },
     WindowClosed { pool: Name, opens: Option<Timestamp> },
     Overlapping { pool: Name, nodes: u32 },
@@ -127,6 +128,7 @@ impl Reason {
             Self::EmergencyStop { .. } => "EmergencyStop",
             Self::Observing { .. } => "Observing",
             Self::Holding { .. } => "Holding",
+            Self::JournalFull { .. } => "JournalFull",
             Self::Draining { .. } => "Draining",
             Self::WindowClosed { .. } => "WindowClosed",
             Self::Overlapping { .. } => "Overlapping",
@@ -223,6 +225,10 @@ impl fmt::Display for Reason {
             Self::Holding { pool } => {
                 write!(f, "Pool {pool} holds mining: running miners stay, none is added.")
             }
+            Self::JournalFull { pool } => write!(
+                f,
+                "The auditor can take nothing more on record, which the condition Metered of pool {pool} explains: running miners stay, none is added."
+            ),
             Self::Draining { pool } => write!(f, "Pool {pool} drains mining."),
             Self::WindowClosed { pool, opens: Some(at) } => {
                 write!(f, "The mining window of pool {pool} is closed; it opens at {}.", At(*at))

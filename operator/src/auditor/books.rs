@@ -113,9 +113,9 @@ impl Bookkeeper {
 
     /// The GPUs of a list of extended resources, and the resource.
     fn gpus<'a>(&self, extended: &'a [(Name, u32)]) -> Option<(&'a Name, u32)> {
-        let of_pool =
-            |resource: &Name| self.index.pools().any(|(_, pool)| *pool.spec.resource == **resource);
-        let is_gpu = |resource: &Name| self.resources.contains(resource) || of_pool(resource);
+        let is_gpu = |resource: &Name| {
+            self.resources.contains(resource) || self.index.is_of_a_pool(resource)
+        };
         extended
             .iter()
             .find(|(resource, count)| *count > 0 && is_gpu(resource))

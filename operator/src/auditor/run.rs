@@ -90,7 +90,7 @@ enum Seen {
 
 /// What is still to be told may be this old: nothing later is booked yet.
 const LAG: Duration = Duration::from_millis(1500);
-/// How often the clock is looked at.
+/// How often what has happened is booked.
 const TICK: Duration = Duration::from_millis(250);
 /// How often metrics are brought up to date.
 const METRICS_EVERY: Duration = Duration::from_secs(5);
@@ -195,9 +195,13 @@ pub async fn run(
                 main.closed.extend(closed.into_iter().map(|uid| (uid, main.now)));
             }
             Some(_) = main.requests.join_next() => {}
-            _ = tick.tick() => main.tick(),
+            _ = tick.tick() => {
+                main.tick();
+                main.book();
+            }
         }
-        main.turn();
+        main.writer.start(Instant::now());
+        main.release();
     }
     main.end().await;
     Ok(())
@@ -289,8 +293,8 @@ impl Main {
         }
     }
 
-    /// Does all that can be done without waiting.
-    fn turn(&mut self) {
+    /// Books what has happened, and tells of it.
+    fn book(&mut self) {
         let instant = Instant::now();
         // Where records cannot be listed, nothing waits for them.
         let records = self.records.listed().is_some() || self.records.trouble().is_some();
@@ -312,8 +316,7 @@ impl Main {
             self.books.meter.advance(self.now.minus(lag));
             self.push();
         }
-        self.writer.start(instant);
-        self.release(instant);
+        self.forget();
         self.tell(instant, has_room);
     }
 
@@ -341,7 +344,8 @@ impl Main {
     }
 
     /// Lets pods go whose end is on record, and deletes the records of such.
-    fn release(&mut self, now: Instant) {
+    fn release(&mut self) {
+        let now = Instant::now();
         self.let_go.retain(|_, at| now.saturating_duration_since(*at) < LET_GO_AGAIN);
         let pods = self.books.to_let_go(|uid| self.closed.contains_key(uid));
         for (key, uid) in pods {
@@ -365,7 +369,6 @@ impl Main {
                 ));
             }
         }
-        self.forget();
     }
 
     /// Ends that nobody asks for any more need not be remembered.

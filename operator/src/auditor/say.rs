@@ -1,7 +1,7 @@
 //! What the auditor writes in the cluster: its own finalizer away, what registrations have used,
 //! whether pools are metered, and `LeaseRecord`s away that are in the journal.
 
-use daylight_crds::{CONDITION_METERED, GpuPool, Millijoules, Registration};
+use daylight_crds::{CONDITION_METERED, GpuPool, JOURNAL_FULL, Millijoules, Registration};
 use daylight_meter::{Imbalance, Timestamp, Usage};
 use http::Request;
 use http::header::CONTENT_TYPE;
@@ -71,7 +71,7 @@ impl Standing<'_> {
                 let sentence = format!(
                     "Nothing more can be taken on record ({trouble}), and no miner is started until it can."
                 );
-                (false, Why::new("JournalFull", &sentence))
+                (false, Why::new(JOURNAL_FULL, &sentence))
             }
             (_, Some(trouble)) => {
                 let sentence = format!("What happens is kept in memory only: {trouble}.");

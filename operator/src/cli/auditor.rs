@@ -10,6 +10,7 @@ use super::connect::Connection;
 use super::serve::{Listen, duration, listen, shutdown};
 use crate::auditor::exporter::found::ExporterName;
 use crate::auditor::run::{self, Settings};
+use crate::index::quantity::Quantity;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
@@ -43,9 +44,9 @@ pub(super) struct Flags {
     /// How often registrations are told what they have used
     #[arg(long, env = "DAYLIGHT_USAGE_EVERY", default_value = "10s", value_parser = duration)]
     usage_every: Duration,
-    /// Entries that are kept in memory while the journal cannot be written, in MiB
-    #[arg(long, env = "DAYLIGHT_MEMORY_MIB", default_value_t = 64)]
-    memory_mib: u16,
+    /// Entries that are kept in memory while the journal cannot be written, in bytes
+    #[arg(long, env = "DAYLIGHT_MEMORY", default_value = "64Mi")]
+    memory: Quantity,
     /// Where /metrics, /livez and /readyz are served; `none` for nowhere
     #[arg(long, env = "DAYLIGHT_LISTEN", default_value = "0.0.0.0:8081", value_parser = listen)]
     listen: Listen,
@@ -63,7 +64,7 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Fai
         device_watts: flags.device_watts,
         resources: flags.gpu_resources,
         book_every: flags.book_every,
-        memory: usize::from(flags.memory_mib) << 20,
+        memory: usize::try_from(flags.memory.units()).unwrap_or(usize::MAX),
         usage_every: flags.usage_every,
     };
     tracing::info!(

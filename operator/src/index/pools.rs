@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use daylight_crds::{ActivityClass, Assignment, GpuPool};
+use daylight_crds::{ActivityClass, Assignment, CONDITION_METERED, GpuPool, JOURNAL_FULL};
 use daylight_planner::model::{
     self, AutoscaledNodes, ClassAssignment, Delta, Headroom, MiningPolicy, Name, Queueing,
-    ReclaimUnit,
+    ReclaimUnit, Recording,
 };
 use daylight_planner::time::{Timestamp, Windows};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::selector::PoolSelector;
@@ -32,7 +33,12 @@ impl Index {
         Touched { key, before }: Touched<Custom<GpuPool>>,
         out: &mut Vec<Delta>,
     ) {
-        if same_spec(before.as_deref(), self.pools.get(&key), |pool| &pool.spec) {
+        let after = self.pools.get(&key);
+        if same_spec(before.as_deref(), after, |pool| &pool.spec) {
+            let recorded = before.as_deref().and_then(Custom::get).map(|pool| recording(pool));
+            if recorded != after.and_then(Custom::get).map(|pool| recording(pool)) {
+                self.tell_pool(&key, out);
+            }
             return;
         }
         self.windows.remove(&key);
@@ -114,6 +120,11 @@ impl Index {
         changed
     }
 
+    /// Whether a pool is of this extended resource.
+    pub fn is_of_a_pool(&self, resource: &str) -> bool {
+        self.resources.contains(resource)
+    }
+
     /// The pool that has a resource of a node: the oldest one that claims it.
     pub fn pool_of(&self, node: &str, resource: &str) -> Option<&Name> {
         let node = self.nodes.get(node)?;
@@ -193,6 +204,7 @@ impl Index {
                 daylight_crds::Queueing::StrictFifo => Queueing::StrictFifo,
                 daylight_crds::Queueing::Backfill => Queueing::Backfill,
             },
+            recording: recording(pool),
             problem,
         }
     }
@@ -287,6 +299,15 @@ pub(super) fn same_spec<K, S: PartialEq>(
         }
         _ => false,
     }
+}
+
+/// What the auditor says of a pool.
+fn recording(pool: &GpuPool) -> Recording {
+    let conditions = pool.status.iter().flat_map(|status| &status.conditions);
+    let full = |one: &Condition| {
+        one.type_ == CONDITION_METERED && one.status == "False" && one.reason == JOURNAL_FULL
+    };
+    if conditions.into_iter().any(full) { Recording::Full } else { Recording::Works }
 }
 
 fn headroom(value: &IntOrString) -> Result<Headroom, String> {

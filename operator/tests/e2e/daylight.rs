@@ -1,6 +1,5 @@
 //! The program under test, as processes.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -37,6 +36,10 @@ const LEASE: [&str; 10] = [
 pub(crate) const LEASE_DURATION: Duration = Duration::from_secs(3);
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Starts a program so that a file that may grow no more is an error to it, as a full disk is. Its
+/// log goes through a pipe, which that does not concern.
+const START: &str = r#"trap '' XFSZ; exec "$@" 2> >(exec cat >"$0")"#;
+
 fn program() -> &'static str {
     env!("CARGO_BIN_EXE_daylight")
 }
@@ -67,14 +70,14 @@ impl Controller {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let listen = port.to_string();
         let log = control_plane.directory().join("logs").join(format!("{name}.log"));
-        let child = tokio::process::Command::new(program())
+        let child = tokio::process::Command::new("bash")
+            .args(["-c", START, log.to_str().unwrap(), program()])
             .args([command, "--listen", &listen])
             .args(flags)
             .envs(control_plane.environment())
             .env("RUST_LOG", std::env::var("E2E_LOG").unwrap_or_else(|_| "info".into()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -99,6 +102,22 @@ impl Controller {
         let status = self.child.wait().await.unwrap();
         assert!(status.success(), "it ended with {status}; see {}", self.log.display());
         begun.elapsed()
+    }
+
+    /// Lets no file that it writes grow any more, as a full disk would.
+    pub(crate) fn fill_disk(&self) {
+        self.limit_files("1");
+    }
+
+    /// Lets them grow again.
+    pub(crate) fn free_disk(&self) {
+        self.limit_files("unlimited");
+    }
+
+    fn limit_files(&self, bytes: &str) {
+        let (id, limit) = (self.child.id().unwrap().to_string(), format!("--fsize={bytes}:"));
+        let status = Command::new("prlimit").args(["--pid", &id, &limit]).status().unwrap();
+        assert!(status.success());
     }
 
     /// Stops all its threads, as a machine that hangs would.

@@ -175,6 +175,8 @@ fn main() -> ExitCode {
         metering::leases_that_end_while_the_auditor_is_away_are_booked_exactly,
         metering::device_time_adds_up,
         metering::mining_stops_before_a_kwh_cap_could_be_passed,
+        metering::a_full_disk_stops_grants_and_loses_nothing,
+        metering::an_auditor_that_hangs_holds_metered_mining_and_not_ai,
         metering::ends_that_no_auditor_takes_are_written_down_and_hold_nothing_up,
         dashboards::grafana_can_show_the_dashboards,
         dashboards::every_query_of_every_dashboard_has_an_answer,

@@ -2,18 +2,28 @@
 
 use std::time::Duration;
 
-use daylight_crds::LeaseRecord;
+use daylight_crds::{JOURNAL_FULL, LeaseRecord, Miner};
 use daylight_testbed::Exporters;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::ListParams;
-use serde_json::json;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
 
 use crate::daylight::{Controller, get};
 use crate::site::{OFFICER, SOON, Site, eventually};
 
 /// Keeps the pods of a test for its auditor.
 const FOR_THE_AUDITOR: [&str; 3] = ["--metered", "--record-after", "10m"];
+
+/// Reads exporters that refresh every second.
+const EVERY_SECOND: [&str; 6] = [
+    "--exporter",
+    "gpu-operator/nvidia-dcgm-exporter:9400",
+    "--exporter-refresh",
+    "1s",
+    "--scrape-every",
+    "500ms",
+];
 
 /// The seconds that the auditor has booked for miners.
 async fn mined(auditor: &Controller) -> f64 {
@@ -169,6 +179,111 @@ pub(crate) async fn ends_that_no_auditor_takes_are_written_down_and_hold_nothing
     .await;
 }
 
+/// The disk of the journal is full. What happens is kept in memory first; then no miner is started
+/// any more, while AI goes on. With room again, all of it is booked.
+pub(crate) async fn a_full_disk_stops_grants_and_loses_nothing(site: &mut Site) {
+    site.nodes(1).await;
+    site.pool(json!({})).await;
+    site.registered("reg", json!({"gpus": 8})).await;
+    let auditor = Controller::auditor(
+        &site.control_plane,
+        &site.key_dash("audit"),
+        "journal-4",
+        &["--memory", "2Ki"],
+    );
+    site.start_with(&FOR_THE_AUDITOR);
+    site.miner("miner", "reg", 2, json!({})).await;
+    site.mines(2).await;
+    let is_metered = |status: &Value, value: &str, reason: &str| {
+        let conditions = status["conditions"].as_array().into_iter().flatten();
+        let said = |one: &Value| {
+            one["type"] == "Metered" && one["status"] == value && one["reason"] == reason
+        };
+        conditions.into_iter().any(said)
+    };
+    site.pool_status("metered", |status| is_metered(status, "True", "Metering")).await;
+
+    auditor.fill_disk();
+    site.pool_status("told", |status| is_metered(status, "False", JOURNAL_FULL)).await;
+    let miners: Api<Miner> = site.namespaced();
+    let more = Patch::Merge(json!({"spec": {"replicas": 8}}));
+    miners.patch("miner", &PatchParams::default(), &more).await.unwrap();
+    site.miner_status("miner", "told", |status| status["reason"] == JOURNAL_FULL).await;
+    site.ai_job("training", 1, 7, json!({})).await;
+    site.job_status("training", "running", |status| status["state"] == "Running").await;
+    site.mines(1).await;
+    let ended = eventually(SOON, "the miner that made way has ended", || async {
+        site.pods("daylight.dev/miner").await.iter().find_map(held_seconds)
+    })
+    .await;
+    let size = auditor.metric("daylight_audit_log_size", &[]).await.unwrap();
+
+    auditor.free_disk();
+    site.pool_status("metered again", |status| is_metered(status, "True", "Metering")).await;
+    eventually(SOON, "the end is on record and its pod is gone", || async {
+        (site.pods("daylight.dev/miner").await.len() == 1).then_some(())
+    })
+    .await;
+    let training = ["class=\"ai-training\""];
+    eventually(SOON, "what happened meanwhile is booked", || async {
+        let grown = auditor.metric("daylight_audit_log_size", &[]).await? > size;
+        let trained = auditor.metric("daylight_assigned_gpu_seconds_total", &training).await?;
+        (grown && mined(&auditor).await >= ended as f64 && trained > 7.0).then_some(())
+    })
+    .await;
+    assert_eq!(auditor.metric("daylight_books_closed", &[]).await, Some(1.0));
+    // What was written before and after is read whole.
+    auditor.kill().await;
+    let auditor =
+        Controller::auditor(&site.control_plane, &site.key_dash("audit-2"), "journal-4", &[]);
+    eventually(SOON, "it goes on", || async {
+        (mined(&auditor).await >= ended as f64).then_some(())
+    })
+    .await;
+    auditor.terminate().await;
+}
+
+/// The auditor hangs: miners under an energy limit stay as many as they are, since nobody knows
+/// what more of them would use; AI goes on.
+pub(crate) async fn an_auditor_that_hangs_holds_metered_mining_and_not_ai(site: &mut Site) {
+    site.nodes(1).await;
+    site.pool(json!({})).await;
+    let exporters = Exporters::dcgm().refresh(Duration::from_secs(1));
+    site.control_plane.create_exporters(&exporters).await.unwrap();
+    let auditor = Controller::auditor(
+        &site.control_plane,
+        &site.key_dash("audit"),
+        "journal-5",
+        &EVERY_SECOND,
+    );
+    let limits = json!({"gpus": 8, "energy": {"kwh": 1_000, "period": "Year"}});
+    site.registered("reg", limits).await;
+    let stale = ["--meter-stale", "5s"];
+    site.start_with(&[&FOR_THE_AUDITOR[..], &stale].concat());
+    site.miner("miner", "reg", 2, json!({})).await;
+    site.mines(2).await;
+
+    auditor.pause();
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    let miners: Api<Miner> = site.namespaced();
+    let more = Patch::Merge(json!({"spec": {"replicas": 4}}));
+    miners.patch("miner", &PatchParams::default(), &more).await.unwrap();
+    site.miner_status("miner", "told", |status| status["reason"] == "MeterStale").await;
+    site.ai_job("training", 1, 2, json!({})).await;
+    site.job_status("training", "running", |status| status["state"] == "Running").await;
+    site.mines(2).await;
+
+    auditor.resume();
+    site.mines(4).await;
+    auditor.terminate().await;
+    no_exporters(site).await;
+}
+
+async fn no_exporters(site: &Site) {
+    let exporters = ["delete", "daemonset", "--namespace", "gpu-operator", "nvidia-dcgm-exporter"];
+    site.control_plane.kubectl_ok(exporters).await.unwrap();
+}
+
 /// What the counters of a node's devices stand at, in millijoules.
 async fn counters(site: &Site, exporters: &Exporters, node: &str) -> f64 {
     let url = site.control_plane.exporter_url(exporters, node).await.unwrap();
@@ -185,16 +300,7 @@ pub(crate) async fn mining_stops_before_a_kwh_cap_could_be_passed(site: &mut Sit
     let node = site.nodes(1).await.remove(0);
     let exporters = Exporters::dcgm().refresh(Duration::from_secs(1));
     site.control_plane.create_exporters(&exporters).await.unwrap();
-    let flags = [
-        "--exporter",
-        "gpu-operator/nvidia-dcgm-exporter:9400",
-        "--exporter-refresh",
-        "1s",
-        "--scrape-every",
-        "500ms",
-        "--device-watts",
-        "21000",
-    ];
+    let flags = [&EVERY_SECOND[..], &["--device-watts", "21000"]].concat();
     let auditor =
         Controller::auditor(&site.control_plane, &site.key_dash("audit"), "journal-3", &flags);
     eventually(SOON, "the devices are read", || async {
@@ -234,6 +340,5 @@ pub(crate) async fn mining_stops_before_a_kwh_cap_could_be_passed(site: &mut Sit
     site.job_status("training", "running", |status| status["state"] == "Running").await;
     assert_eq!(auditor.metric("daylight_books_closed", &[]).await, Some(1.0));
     auditor.terminate().await;
-    let exporters = ["delete", "daemonset", "--namespace", "gpu-operator", "nvidia-dcgm-exporter"];
-    site.control_plane.kubectl_ok(exporters).await.unwrap();
+    no_exporters(site).await;
 }

@@ -7,7 +7,8 @@ use rustc_hash::FxHashMap;
 use crate::Margins;
 use crate::explain::{Reason, ReclaimReason};
 use crate::model::{
-    Approval, ClassAssignment, MiningPolicy, Mirrored, Name, Reading, Registration, Usage,
+    Approval, ClassAssignment, MiningPolicy, Mirrored, Name, Reading, Recording, Registration,
+    Usage,
 };
 use crate::plan::Run;
 use crate::state::table::Id;
@@ -159,6 +160,9 @@ impl Run<'_> {
         };
         if let Some(end) = until {
             self.wake(end - pool.drain_timeout);
+        }
+        if pool.recording == Recording::Full && pool.policy != MiningPolicy::Observe {
+            return Mode::Keep(Reason::JournalFull { pool: pool.name });
         }
         match pool.policy {
             MiningPolicy::Fill => Mode::Fill(until),

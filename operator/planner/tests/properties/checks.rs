@@ -54,7 +54,7 @@ pub(crate) fn grants(before: &World, after: &World, plan: &Plan) -> Check {
         prop_assert!(cpu <= node.cpu_milli && pods <= node.pod_slots, "{} is overfull", node.name);
 
         prop_assert!(before.stop.is_none());
-        prop_assert_eq!(pool.policy, MiningPolicy::Fill);
+        prop_assert_eq!((pool.policy, pool.recording), (MiningPolicy::Fill, Recording::Works));
         let WindowState::Open(end) = pool.windows.at(after.now) else {
             return Err(TestCaseError::fail("granted outside the window"));
         };
@@ -323,6 +323,7 @@ pub(crate) fn no_idle_gpu_for_a_waiting_miner(world: &World, plan: &Plan) -> Che
         let registration = &world.registrations[&miner.registration];
         for pool in registration.pools.iter().filter_map(|pool| world.pools.get(pool)) {
             let open = pool.policy == MiningPolicy::Fill
+                && pool.recording == Recording::Works
                 && world.stop.is_none()
                 && matches!(pool.windows.at(world.now), WindowState::Open(end)
                     if end.is_none_or(|end| world.now + pool.drain_timeout < end));
@@ -493,6 +494,7 @@ pub(crate) fn shares_are_fair(world: &World, plan: &Plan) -> Check {
             }
             let shared = pools.iter().filter_map(|pool| world.pools.get(pool)).any(|pool| {
                 pool.policy == MiningPolicy::Fill
+                    && pool.recording == Recording::Works
                     && pool.min_run_time.is_zero()
                     && pool.power_budget_watts.is_none()
                     && matches!(pool.windows.at(world.now), WindowState::Open(end)

@@ -349,6 +349,9 @@ fn change_pool(world: &mut World, key: &Name, change: &PoolChange) -> Delta {
         PoolChange::Queueing(strict) => {
             pool.queueing = if *strict { Queueing::StrictFifo } else { Queueing::Backfill };
         }
+        PoolChange::Recording(works) => {
+            pool.recording = if *works { Recording::Works } else { Recording::Full };
+        }
     }
     Delta::Pool(pool.clone())
 }

@@ -96,6 +96,7 @@ pub(crate) enum PoolChange {
     IdleDelay(u64),
     ReclaimUnit(bool),
     Queueing(bool),
+    Recording(bool),
 }
 
 #[derive(Clone, Debug)]
@@ -133,6 +134,7 @@ fn pool_change() -> impl Strategy<Value = PoolChange> {
         (0..300u64).prop_map(PoolChange::IdleDelay),
         any::<bool>().prop_map(PoolChange::ReclaimUnit),
         any::<bool>().prop_map(PoolChange::Queueing),
+        any::<bool>().prop_map(PoolChange::Recording),
     ]
 }
 
@@ -242,6 +244,7 @@ fn pool(index: usize, resource: usize, fills: bool, headroom: u32) -> Pool {
         reclaim_unit: ReclaimUnit::Gpu,
         autoscaled_nodes: AutoscaledNodes::Skip,
         queueing: Queueing::Backfill,
+        recording: Recording::Works,
         problem: None,
     }
 }

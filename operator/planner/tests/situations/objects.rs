@@ -54,6 +54,7 @@ pub(crate) fn pool(name: &str) -> Pool {
         reclaim_unit: ReclaimUnit::Gpu,
         autoscaled_nodes: AutoscaledNodes::Skip,
         queueing: Queueing::Backfill,
+        recording: Recording::Works,
         problem: None,
     }
 }

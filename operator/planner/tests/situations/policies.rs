@@ -91,6 +91,28 @@ fn hold_keeps_the_miners_that_run_and_adds_none() {
 }
 
 #[test]
+fn while_nothing_can_be_taken_on_record_no_miner_is_added() {
+    let mut site = Site::of(1, 4, 2);
+    site.settle();
+    site.edit_pool("h100", |pool| pool.recording = Recording::Full);
+    site.edit_miner("acme/hash", |miner| miner.replicas = 4);
+    assert_snapshot!(site.act(), @"
+    pool h100 (4 GPUs: 2 mining, 2 idle): JournalFull. The auditor can take nothing more on record, which the condition Metered of pool h100 explains: running miners stay, none is added.
+    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (2 of 4): JournalFull. The auditor can take nothing more on record, which the condition Metered of pool h100 explains: running miners stay, none is added.
+    look again in 183 days
+    ");
+    site.edit_pool("h100", |pool| pool.recording = Recording::Works);
+    assert_snapshot!(site.act(), @"
+    grant acme/hash on node-1 (h100) slots 2 3, stops within 10s, ends in 183 days
+    pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
+    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
+    miner acme/hash (4 of 4): Running. All of it runs.
+    look again in 183 days
+    ");
+}
+
+#[test]
 fn drain_stops_all_miners_of_the_pool() {
     let mut site = Site::of(1, 2, 4)
         .with(pool("a100"))
