@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::node::NodeState;
-use crate::{Bounded, DeviceSeen, Facts, Key, Lease, Method, Moment, Name, Timestamp};
+use crate::{Bounded, DeviceSeen, Facts, Key, Lease, Method, Moment, Name, ObjectEntry, Timestamp};
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub enum Entry {
         /// When it begins.
         start: Timestamp,
     },
+    /// A registration, a class or a pool changed.
+    Object(Box<ObjectEntry>),
     /// The clock was set back.
     Clock {
         /// To when.

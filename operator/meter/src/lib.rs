@@ -22,6 +22,7 @@ mod meter;
 mod node;
 mod observe;
 mod reading;
+mod register;
 mod time;
 
 pub use amount::{Bounded, split};
@@ -33,6 +34,7 @@ pub use entry::{
 pub use lease::{Account, Facts, Lease};
 pub use meter::{Config, Meter, RestoreError, Usage};
 pub use observe::{DeviceSeen, LeaseSeen, Reading};
+pub use register::{Decision, ObjectEntry, ObjectKind, ObjectSeen};
 pub use time::{Moment, Timestamp};
 
 /// A name, shared by all who use it.

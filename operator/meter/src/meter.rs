@@ -8,9 +8,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use self::fold::RestoreError;
 use crate::node::{Event, Node};
+use crate::register::Register;
 use crate::{
-    Books, Bounded, DeviceSeen, Entry, Facts, Imbalance, Lease, LeaseSeen, Moment, Name, Reading,
-    Timestamp,
+    Books, Bounded, DeviceSeen, Entry, Facts, Imbalance, Lease, LeaseSeen, Moment, Name,
+    ObjectKind, ObjectSeen, Reading, Timestamp,
 };
 
 /// What the meter goes by. Times in milliseconds, power in milliwatts.
@@ -68,6 +69,7 @@ pub struct Meter {
     books: Books,
     periods: BTreeMap<Name, Timestamp>,
     used: BTreeMap<Name, Used>,
+    register: Register,
     entries: Vec<Entry>,
     booked_until: Timestamp,
     /// Until when it was last told to book.
@@ -250,6 +252,26 @@ impl Meter {
             self.start_period(&registration, start);
             self.entries.push(Entry::Period { registration, start });
         }
+    }
+
+    /// A registration, a class or a pool as it is seen. To say it again changes nothing.
+    pub fn object(&mut self, seen: ObjectSeen, now: Timestamp) {
+        self.entries.extend(self.register.see(seen, now));
+    }
+
+    /// Such an object is gone.
+    pub fn object_gone(&mut self, kind: ObjectKind, name: &Name, now: Timestamp) {
+        self.entries.extend(self.register.lose(kind, name, now));
+    }
+
+    /// How an object was last seen.
+    pub fn object_seen(&self, kind: ObjectKind, name: &Name) -> Option<&ObjectSeen> {
+        self.register.get(kind, name)
+    }
+
+    /// The objects that are on record, as they were last seen.
+    pub fn objects(&self) -> impl Iterator<Item = &ObjectSeen> {
+        self.register.entries().map(|entry| &entry.seen)
     }
 
     /// Books everything until `horizon`, which nothing that is still to be observed should lie

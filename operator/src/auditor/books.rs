@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use daylight_crds::LeaseRecord;
-use daylight_meter::{Account, DeviceSeen, Entry, LeaseSeen, Meter, Moment, Reading, Timestamp};
+use daylight_meter::{
+    Account, DeviceSeen, Entry, LeaseSeen, Meter, Moment, ObjectKind, Reading, Timestamp,
+};
 use daylight_planner::model::Name;
 use daylight_planner::time;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -45,7 +47,13 @@ fn meters(at: time::Timestamp) -> Timestamp {
 
 impl Bookkeeper {
     /// Books that go on from what `meter` holds.
-    pub fn new(meter: Meter, resources: Vec<Name>, has_exporter: bool, now: Timestamp) -> Self {
+    pub fn new(
+        meter: Meter,
+        resources: Vec<Name>,
+        has_exporter: bool,
+        signature_required: bool,
+        now: Timestamp,
+    ) -> Self {
         // Devices that the books know are not told anew until their exporter speaks again.
         let read = meter
             .nodes()
@@ -53,7 +61,7 @@ impl Bookkeeper {
             .filter(|(node, devices)| devices.iter().any(|device| !is_counted(node, &device.id)))
             .collect();
         Self {
-            index: Index::new(time::Timestamp(now.0)),
+            index: Index::new(time::Timestamp(now.0)).requiring_signatures(signature_required),
             meter,
             resources,
             has_exporter,
@@ -81,14 +89,26 @@ impl Bookkeeper {
             Touched::Pod(pod) => self.look_at_pod(&pod, now),
             Touched::Node(name) => self.look_at_node(&name, now),
             Touched::Nodes => self.look_at_nodes(now),
+            Touched::Registration(name) => {
+                self.look_at_object(ObjectKind::Registration, &name, now);
+            }
+            Touched::Class(name) if self.is_edited(ObjectKind::ActivityClass, &name) => {
+                self.look_at_register(now);
+            }
+            Touched::Pool(name) if self.is_edited(ObjectKind::GpuPool, &name) => {
+                self.look_at_register(now);
+                self.look_at_nodes(now);
+            }
+            Touched::Register => self.look_at_register(now),
             Touched::All => self.look_at_all(now),
-            Touched::Nothing => {}
+            Touched::Class(_) | Touched::Pool(_) | Touched::Nothing => {}
         }
     }
 
     /// Everything was listed: from now on it is booked.
     pub fn begin(&mut self, now: Timestamp) {
         self.warm_at = Some(now);
+        self.look_at_register(now);
         self.look_at_all(now);
     }
 
@@ -195,7 +215,7 @@ impl Bookkeeper {
             gpus,
             account: Account {
                 class: self.index.class_of(pod),
-                registration: pod.lease.as_ref().map(|lease| lease.registration.clone()),
+                registration: pod.registration.clone(),
                 namespace: pod.namespace().into(),
             },
             watts: pod.lease.as_ref().map_or(0, |lease| lease.watts),
@@ -345,6 +365,10 @@ enum Touched {
     Pod(Box<Pod>),
     Node(Name),
     Nodes,
+    Registration(Name),
+    Class(Name),
+    Pool(Name),
+    Register,
     All,
     Nothing,
 }
@@ -359,10 +383,20 @@ impl Touched {
             Event::Node(Change::Item(node) | Change::Applied(node) | Change::Deleted(node)) => {
                 Self::Node(node.name.clone())
             }
-            Event::Node(Change::Listed { .. })
-            | Event::GpuPool(
-                Change::Item(_) | Change::Applied(_) | Change::Deleted(_) | Change::Listed { .. },
-            ) => Self::Nodes,
+            Event::Node(Change::Listed { .. }) => Self::Nodes,
+            Event::GpuPool(Change::Item(pool) | Change::Applied(pool) | Change::Deleted(pool)) => {
+                Self::Pool(pool.key.clone())
+            }
+            Event::ActivityClass(
+                Change::Item(class) | Change::Applied(class) | Change::Deleted(class),
+            ) => Self::Class(class.key.clone()),
+            Event::Registration(
+                Change::Item(object) | Change::Applied(object) | Change::Deleted(object),
+            ) => Self::Registration(object.key.clone()),
+            Event::GpuPool(Change::Listed { .. })
+            | Event::ActivityClass(Change::Listed { .. })
+            | Event::Registration(Change::Listed { .. })
+            | Event::AuthorityKeys(_) => Self::Register,
             _ => Self::Nothing,
         }
     }

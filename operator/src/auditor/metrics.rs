@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use daylight_meter::{Books, Key, Method, Name, Use};
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use rustc_hash::FxHashMap;
 
+use crate::index::Assigned;
 use crate::metric_table::{Register, Row};
 
 /// All metrics of the auditor.
@@ -20,6 +22,9 @@ pub struct Metrics {
     undeclared_seconds: CounterVec,
     energy: CounterVec,
     unexplained: CounterVec,
+    unregistered: IntGaugeVec,
+    /// Edits of registrations, classes and pools that nobody saw, found by this process.
+    pub unseen_edits: IntCounterVec,
     energy_error: GaugeVec,
     time_error: GaugeVec,
     gaps: CounterVec,
@@ -88,6 +93,22 @@ impl Metrics {
                         "Energy of devices that nobody held: kind=\"idle\" up to what an idle device draws, kind=\"unexplained\" above it.",
                     ),
                     &["pool", "kind"],
+                ),
+            )?,
+            unregistered: r.add(IntGaugeVec::new(
+                    opts(
+                        "unregistered_gpus",
+                        "GPUs held by pods whose registration is missing or not in force, as the auditor itself finds; more than a drain long it is an alarm.",
+                    ),
+                    &OF_LEASE,
+                ),
+            )?,
+            unseen_edits: r.add(IntCounterVec::new(
+                    opts(
+                        "unseen_edits_total",
+                        "Edits of a spec that nobody saw, as jumps of its generation show; found by this process.",
+                    ),
+                    &["kind"],
                 ),
             )?,
             energy_error: r.add(GaugeVec::new(
@@ -172,6 +193,20 @@ impl Metrics {
         &self.rows
     }
 
+    /// Takes over which GPUs are held without a registration in force.
+    pub fn set_unregistered(&self, held: FxHashMap<Assigned, u32>) {
+        self.unregistered.reset();
+        for (held, gpus) in held {
+            let labels = [
+                &*held.pool,
+                of_class(held.class.as_ref()),
+                of_registration(held.registration.as_ref()),
+                &*held.namespace,
+            ];
+            self.unregistered.with_label_values(&labels).set(i64::from(gpus));
+        }
+    }
+
     /// Takes the totals of the books over.
     pub fn set_books(&self, books: &Books) {
         let mut uses: BTreeMap<(&str, &str), u64> = BTreeMap::new();
@@ -182,12 +217,7 @@ impl Metrics {
             if let Use::Lease(account) = &key.usage {
                 let labels = of_lease(key);
                 set(&self.assigned_seconds, &labels, seconds);
-                self.time_error
-                    .with_label_values(&[labels[0], labels[1], labels[2], labels[3], "below"])
-                    .set(ms.below as f64 / 1000.0);
-                self.time_error
-                    .with_label_values(&[labels[0], labels[1], labels[2], labels[3], "above"])
-                    .set(ms.above as f64 / 1000.0);
+                set_bounds(&self.time_error, labels, ms.below, ms.above);
                 if account.class.is_none() {
                     set(&self.undeclared_seconds, &[pool, &account.namespace], seconds);
                 }
@@ -222,12 +252,7 @@ impl Metrics {
             }
         }
         for (key, (below, above)) in errors {
-            let [pool, class, registration, namespace] = of_lease(key);
-            for (side, mj) in [("below", below), ("above", above)] {
-                self.energy_error
-                    .with_label_values(&[pool, class, registration, namespace, side])
-                    .set(mj as f64 / 1000.0);
-            }
+            set_bounds(&self.energy_error, of_lease(key), below, above);
         }
         for ((pool, kind), mj) in unheld {
             set(&self.unexplained, &[pool, kind], mj as f64 / 1000.0);
@@ -237,6 +262,14 @@ impl Metrics {
 
 fn of_pool(pool: Option<&Name>) -> &str {
     pool.map_or("", |pool| pool)
+}
+
+fn of_class(class: Option<&Name>) -> &str {
+    class.map_or("undeclared", |class| class)
+}
+
+fn of_registration(registration: Option<&Name>) -> &str {
+    registration.map_or("", |key| crate::index::names::parts(key).1)
 }
 
 fn use_name(usage: &Use) -> &'static str {
@@ -252,10 +285,19 @@ fn of_lease(key: &Key) -> [&str; 4] {
     let Use::Lease(account) = &key.usage else { return [of_pool(key.pool.as_ref()), "", "", ""] };
     [
         of_pool(key.pool.as_ref()),
-        account.class.as_deref().unwrap_or("undeclared"),
-        account.registration.as_deref().map_or("", |key| crate::index::names::parts(key).1),
+        of_class(account.class.as_ref()),
+        of_registration(account.registration.as_ref()),
         &account.namespace,
     ]
+}
+
+/// Says how far the truth may be off, in thousandths.
+fn set_bounds(gauge: &GaugeVec, of_lease: [&str; 4], below: u64, above: u64) {
+    let [pool, class, registration, namespace] = of_lease;
+    for (side, bound) in [("below", below), ("above", above)] {
+        let labels = [pool, class, registration, namespace, side];
+        gauge.with_label_values(&labels).set(bound as f64 / 1000.0);
+    }
 }
 
 /// Raises a counter to a total.

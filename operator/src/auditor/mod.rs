@@ -9,6 +9,7 @@ pub mod books;
 pub mod exporter;
 pub mod journal;
 pub mod metrics;
+mod register;
 pub mod run;
 mod say;
 mod writer;

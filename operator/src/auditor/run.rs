@@ -34,6 +34,10 @@ use crate::serving::{self, Health};
 pub struct Settings {
     /// Daylight's own namespace.
     pub namespace: String,
+    /// The `ConfigMap` in that namespace that holds the authority's keys.
+    pub authority_keys: String,
+    /// Whether approvals count only with the authority's signature.
+    pub require_signature: bool,
     /// Where the journal lies.
     pub data_dir: PathBuf,
     /// Where metrics and health are served, if anywhere.
@@ -126,15 +130,24 @@ pub async fn run(
     let metrics = Metrics::new()?;
     let health = Health::default();
     let mut server = serving::start(settings.listen, metrics.registry(), &health);
-    let watch_settings =
-        watch::Settings { namespace: settings.namespace.clone(), ..watch::Settings::default() };
+    let watch_settings = watch::Settings {
+        namespace: settings.namespace.clone(),
+        authority_keys: settings.authority_keys.clone(),
+        ..watch::Settings::default()
+    };
     let (also, _tasks, _rounds) = watch_also(&client, &watch_settings, settings.exporter.as_ref());
 
     let now = now_after(Timestamp(0));
     let resources = settings.resources.iter().map(|name| Name::from(name.as_str())).collect();
     let mut main = Main {
         closed: meter.closed().map(|uid| (uid.clone(), now)).collect(),
-        books: Bookkeeper::new(meter, resources, settings.exporter.is_some(), now),
+        books: Bookkeeper::new(
+            meter,
+            resources,
+            settings.exporter.is_some(),
+            settings.require_signature,
+            now,
+        ),
         watches: watch::start(&client, &watch_settings),
         also,
         found: settings.exporter.as_ref().map(Found::new),
@@ -338,6 +351,10 @@ impl Main {
             self.books.meter.take_entries()
         };
         for entry in &entries {
+            if let Entry::Object(object) = entry {
+                let kind = format!("{:?}", object.seen.object);
+                self.metrics.unseen_edits.with_label_values(&[&kind]).inc_by(object.unseen);
+            }
             self.metrics.entries.with_label_values(&[kind(entry)]).inc();
         }
         self.writer.push(entries);
@@ -399,6 +416,7 @@ impl Main {
     fn tell(&mut self, now: Instant, has_room: bool) {
         if self.usage_at.is_none_or(|at| now >= at) && self.books.is_warm() {
             self.usage_at = Some(now + self.settings.usage_every);
+            self.books.look_at_register(self.now);
             self.tell_usage();
             self.tell_pools(has_room);
         }
@@ -414,6 +432,7 @@ impl Main {
             metrics.set_books(&books);
             metrics.log_size.set(signed(self.writer.size()));
             metrics.booked_until.set(self.books.meter.booked_until().0.div_euclid(1000));
+            metrics.set_unregistered(self.books.unregistered());
             let (read, counted) = self.books.nodes_by_source();
             metrics.nodes.with_label_values(&["exporter"]).set(signed(read as u64));
             metrics.nodes.with_label_values(&["count"]).set(signed(counted as u64));
@@ -432,6 +451,9 @@ impl Main {
             .books
             .index
             .registrations()
+            // What the authority has not signed, where it must, has no meter: nothing mines under
+            // a limit then, whatever the controller makes of it.
+            .filter(|(key, _)| self.books.is_signed(key))
             .filter_map(|(key, registration)| {
                 let (start, _) = self.books.index.energy_period(registration, booked)?;
                 Some((key.clone(), registration.clone(), Timestamp(start.0)))
@@ -494,6 +516,7 @@ fn kind(entry: &Entry) -> &'static str {
     match entry {
         Entry::Node(_) => "node",
         Entry::Period { .. } => "period",
+        Entry::Object(_) => "object",
         Entry::Clock { .. } => "clock",
         _ => "snapshot",
     }

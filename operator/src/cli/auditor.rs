@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Failed;
 use super::connect::Connection;
-use super::serve::{Listen, duration, listen, shutdown};
+use super::serve::{Authority, Listen, duration, listen, shutdown};
 use crate::auditor::exporter::found::ExporterName;
 use crate::auditor::run::{self, Settings};
 use crate::index::quantity::Quantity;
@@ -44,6 +44,8 @@ pub(super) struct Flags {
     /// How often registrations are told what they have used
     #[arg(long, env = "DAYLIGHT_USAGE_EVERY", default_value = "10s", value_parser = duration)]
     usage_every: Duration,
+    #[command(flatten)]
+    authority: Authority,
     /// Entries that are kept in memory while the journal cannot be written, in bytes
     #[arg(long, env = "DAYLIGHT_MEMORY", default_value = "64Mi")]
     memory: Quantity,
@@ -56,6 +58,8 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Fai
     let config = connection.config().await?;
     let settings = Settings {
         namespace: connection.namespace.clone(),
+        authority_keys: flags.authority.authority_keys,
+        require_signature: flags.authority.require_signature,
         data_dir: flags.data_dir,
         listen: flags.listen.0,
         exporter: flags.exporter,

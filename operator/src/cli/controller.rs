@@ -8,11 +8,10 @@ use daylight_planner::Margins;
 
 use super::Failed;
 use super::connect::Connection;
-use super::serve::{Listen, duration, listen, shutdown};
+use super::serve::{Authority, Listen, duration, listen, shutdown};
 use crate::controller::executor::Limits;
 use crate::controller::lease::LeaseConfig;
 use crate::controller::run::{self, Settings};
-use crate::index::marks;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
@@ -54,15 +53,8 @@ pub(super) struct Flags {
     /// and the pod is let go
     #[arg(long, env = "DAYLIGHT_RECORD_AFTER", default_value = "1m", value_parser = duration)]
     record_after: Duration,
-    /// The `ConfigMap` in Daylight's namespace that holds the authority's public keys
-    #[arg(
-        long, env = "DAYLIGHT_AUTHORITY_KEYS", value_name = "NAME",
-        default_value = marks::AUTHORITY_KEYS
-    )]
-    authority_keys: String,
-    /// Let no approval count without the authority's signature
-    #[arg(long, env = "DAYLIGHT_REQUIRE_SIGNATURE")]
-    require_signature: bool,
+    #[command(flatten)]
+    authority: Authority,
     /// A meter's reading older than this lets no more miners start under an energy limit
     #[arg(long, env = "DAYLIGHT_METER_STALE", default_value = "5m", value_parser = duration)]
     meter_stale: Duration,
@@ -78,8 +70,8 @@ impl Flags {
     fn settings(self, namespace: &str) -> Settings {
         Settings {
             namespace: namespace.into(),
-            authority_keys: self.authority_keys,
-            require_signature: self.require_signature,
+            authority_keys: self.authority.authority_keys,
+            require_signature: self.authority.require_signature,
             lease: LeaseConfig {
                 namespace: namespace.into(),
                 name: self.lease_name,

@@ -3,10 +3,26 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::Args;
 use daylight_crds::GoDuration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failed;
+use crate::index::marks;
+
+/// What counts as approved.
+#[derive(Debug, Args)]
+pub(super) struct Authority {
+    /// The `ConfigMap` in Daylight's namespace that holds the authority's public keys
+    #[arg(
+        long, env = "DAYLIGHT_AUTHORITY_KEYS", value_name = "NAME",
+        default_value = marks::AUTHORITY_KEYS
+    )]
+    pub(super) authority_keys: String,
+    /// Let no approval count without the authority's signature
+    #[arg(long, env = "DAYLIGHT_REQUIRE_SIGNATURE")]
+    pub(super) require_signature: bool,
+}
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Result<GoDuration, _> = text.parse();

@@ -64,9 +64,14 @@ pub fn spec_digest<'a>(
         },
         "pools": named.iter().map(|name| pool(name, pools(name))).collect::<Vec<_>>(),
     });
+    of(&subject)
+}
+
+/// SHA-256 over the canonical JSON (RFC 8785) of a value, as `sha256:` and 64 hexadecimal digits.
+pub fn of(subject: &impl Serialize) -> String {
     // Serializing a value of strings, whole numbers, lists and maps cannot fail;
     // if it did, the result would match no approval.
-    let canonical = serde_json_canonicalizer::to_vec(&subject).unwrap_or_default();
+    let canonical = serde_json_canonicalizer::to_vec(subject).unwrap_or_default();
     let mut digest = String::from("sha256:");
     for byte in Sha256::digest(&canonical) {
         let _ = write!(digest, "{byte:02x}");

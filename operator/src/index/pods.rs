@@ -58,6 +58,7 @@ impl Index {
         for name in [
             &mut pod.ai_job,
             &mut pod.activity,
+            &mut pod.registration,
             &mut pod.node,
             &mut pod.pinned,
             &mut pod.nominated,

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
-use daylight_planner::model::{EmergencyStop, Name, Role};
+use daylight_planner::model::{self, EmergencyStop, Name};
 use daylight_planner::time::Timestamp;
 use rustc_hash::FxHashMap;
 
 use super::event::{Kind, Round, Trouble};
 use super::slim::{BatchJob, Namespace, Node, Pod};
 use super::store::{Store, Stored};
-use super::{Index, names};
+use super::{Index, keys, names};
 
 /// A miner's pod that has to be removed.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ pub struct Assigned {
     pub pool: Name,
     /// The class, if one is declared.
     pub class: Option<Name>,
-    /// `namespace/name` of the registration, if the pods are a miner's.
+    /// `namespace/name` of the registration that the pods name.
     pub registration: Option<Name>,
     /// The namespace.
     pub namespace: String,
@@ -63,6 +63,12 @@ impl Index {
     read!(registration, registrations, registrations, Registration);
     read!(miner, miners, miners, Miner);
     read!(ai_job, ai_jobs, ai_jobs, AiJob);
+
+    /// A registration as the planner was told it: whether its approval holds, and what is wrong
+    /// with it. Of one that is being deleted there is nothing to tell.
+    pub fn found(&self, registration: &str) -> Option<&model::Registration> {
+        self.given.registrations.get(registration)
+    }
 
     /// A pod, in any phase.
     pub fn pod(&self, key: &str) -> Option<&Pod> {
@@ -195,10 +201,7 @@ impl Index {
                 let assigned = Assigned {
                     pool: pool.clone(),
                     class: known.and_then(|known| self.class_of(known)),
-                    registration: match &pod.role {
-                        Role::Miner { registration, .. } => Some(registration.clone()),
-                        _ => None,
-                    },
+                    registration: known.and_then(|known| known.registration.clone()),
                     namespace: names::parts(&pod.key).0.to_owned(),
                 };
                 *sums.entry(assigned).or_insert(0) += count;
@@ -262,6 +265,25 @@ impl Index {
             Kind::RegistrationMirror => self.registration_mirror.len(),
             Kind::ClassMirror => self.class_mirror.len(),
             Kind::AuthorityKeys => self.authority_keys.len(),
+        }
+    }
+
+    /// The keys of all objects of a kind, sorted.
+    pub fn keys(&self, kind: Kind) -> Vec<Name> {
+        match kind {
+            Kind::Pod => keys(&self.pods),
+            Kind::Node => keys(&self.nodes),
+            Kind::Namespace => keys(&self.namespaces),
+            Kind::BatchJob => keys(&self.batch_jobs),
+            Kind::GpuPool => keys(&self.pools),
+            Kind::ActivityClass => keys(&self.classes),
+            Kind::Registration => keys(&self.registrations),
+            Kind::Miner => keys(&self.miners),
+            Kind::AiJob => keys(&self.ai_jobs),
+            Kind::EmergencyStop => keys(&self.stops),
+            Kind::RegistrationMirror => keys(&self.registration_mirror),
+            Kind::ClassMirror => keys(&self.class_mirror),
+            Kind::AuthorityKeys => keys(&self.authority_keys),
         }
     }
 

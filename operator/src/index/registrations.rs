@@ -53,6 +53,12 @@ impl Index {
         self.given.registration(name, view, out);
     }
 
+    /// The digest of a registration with its class and pools as they are now.
+    pub fn registration_digest(&self, registration: &Registration) -> String {
+        let class = self.class(&registration.spec.activity_class).map(AsRef::as_ref);
+        digest::spec_digest(registration, class, |pool| self.pool(pool).map(AsRef::as_ref))
+    }
+
     fn registration_view(&self, name: &Name, registration: &Registration) -> model::Registration {
         let spec = &registration.spec;
         let status = registration.status.as_ref();
@@ -63,11 +69,7 @@ impl Index {
                 ApprovalState::Suspended => Approval::Suspended,
                 ApprovalState::Revoked => Approval::Revoked,
                 ApprovalState::Approved => {
-                    let now = digest::spec_digest(
-                        registration,
-                        self.class(&spec.activity_class).map(AsRef::as_ref),
-                        |pool| self.pool(pool).map(AsRef::as_ref),
-                    );
+                    let now = self.registration_digest(registration);
                     if approval.digest_version == digest::VERSION
                         && approval.spec_digest.as_deref() == Some(&*now)
                     {

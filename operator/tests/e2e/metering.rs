@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use daylight_crds::{JOURNAL_FULL, LeaseRecord, Miner};
+use daylight::auditor::journal::{Directory, Journal};
+use daylight_crds::{JOURNAL_FULL, LeaseRecord, Miner, Registration};
 use daylight_testbed::Exporters;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -277,6 +278,61 @@ pub(crate) async fn an_auditor_that_hangs_holds_metered_mining_and_not_ai(site: 
     site.mines(4).await;
     auditor.terminate().await;
     no_exporters(site).await;
+}
+
+/// What the journal says of a registration, in order: generation, edits that nobody saw, and how
+/// the auditor found it.
+fn told_of(site: &Site, journal: &str, registration: &str) -> Vec<(String, u64, String)> {
+    let directory = Directory::take(&site.control_plane.directory().join(journal)).unwrap();
+    let (_, tail) = Journal::open(directory).unwrap();
+    let entries = tail.entries.iter().map(|entry| serde_json::from_slice::<Value>(entry).unwrap());
+    let of_it = entries.filter(|entry| {
+        entry["kind"] == "object" && entry["name"] == site.key(registration).as_str()
+    });
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    of_it
+        .map(|entry| {
+            let unseen = text(&entry["unseen"]).map_or(0, |unseen| unseen.parse().unwrap());
+            (text(&entry["generation"]).unwrap(), unseen, text(&entry["standing"]).unwrap())
+        })
+        .collect()
+}
+
+pub(crate) async fn edits_that_nobody_saw_are_on_record(site: &mut Site) {
+    site.nodes(1).await;
+    site.pool(json!({})).await;
+    site.filed("reg", json!({"gpus": 8})).await;
+    let start = |name: &str| {
+        Controller::auditor(&site.control_plane, &site.key_dash(name), "journal-6", &[])
+    };
+    let auditor = start("audit-1");
+    let grown = async |auditor: &Controller, size: f64| {
+        eventually(SOON, "the journal grows", || async {
+            let now = auditor.metric("daylight_audit_log_size", &[]).await?;
+            (now > size).then_some(now)
+        })
+        .await
+    };
+    let size = grown(&auditor, 0.0).await;
+    site.approve("reg");
+    grown(&auditor, size).await;
+    auditor.terminate().await;
+
+    let registrations: Api<Registration> = site.namespaced();
+    for gpus in [7, 6, 5] {
+        let edit = Patch::Merge(json!({"spec": {"limits": {"gpus": gpus}}}));
+        registrations.patch("reg", &PatchParams::default(), &edit).await.unwrap();
+    }
+    let auditor = start("audit-2");
+    eventually(SOON, "two of the edits are missed", || async {
+        let unseen = auditor.metric("daylight_unseen_edits_total", &["Registration"]).await?;
+        (unseen == 2.0).then_some(())
+    })
+    .await;
+    auditor.terminate().await;
+    let told = told_of(site, "journal-6", "reg");
+    let told: Vec<_> = told.iter().map(|(at, unseen, is)| (&**at, *unseen, &**is)).collect();
+    assert_eq!(told, [("1", 0, "Pending"), ("1", 0, "Active"), ("4", 2, "Changed")]);
 }
 
 async fn no_exporters(site: &Site) {

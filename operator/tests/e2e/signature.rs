@@ -2,15 +2,16 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use daylight_crds::Registration;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::daylight::command_fails;
-use crate::site::{OFFICER, SYSTEM, Site};
+use crate::daylight::{Controller, command_fails};
+use crate::site::{OFFICER, SOON, SYSTEM, Site, eventually};
 
 const KEYS: &str = "authority-of-this-test";
 
@@ -37,25 +38,68 @@ async fn is(site: &Site, name: &str, state: &str) {
     site.status(registrations, name, state, |status| status["state"] == state).await;
 }
 
+/// Makes the authority's key pair, and the `ConfigMap` with the public one; `None` where openssl
+/// is not installed.
+async fn authority(site: &Site, directory: &Path) -> Option<()> {
+    std::fs::create_dir_all(directory).unwrap();
+    openssl(directory, "genpkey -algorithm ed25519 -out authority.pem")?;
+    let public = openssl(directory, "pkey -in authority.pem -pubout").unwrap();
+    let public = String::from_utf8(public).unwrap();
+    set_keys(site, json!({"2026": public, "note": "not a key"})).await;
+    Some(())
+}
+
+async fn set_keys(site: &Site, keys: Value) {
+    let maps: Api<ConfigMap> = Api::namespaced(site.client.clone(), SYSTEM);
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": KEYS}, "data": keys,
+    });
+    let params = PatchParams::apply("test").force();
+    maps.patch(KEYS, &params, &Patch::Apply(&map)).await.unwrap();
+}
+
+/// The controller was told to do without the signature, or somebody put another in its place. The
+/// auditor was not: it gives no reading for what is not signed, and nothing mines.
+pub(crate) async fn the_auditor_verifies_the_signature_by_itself(site: &mut Site) {
+    let directory = site.control_plane.directory().join("authority-2");
+    if authority(site, &directory).await.is_none() {
+        println!("not tested: openssl is not installed");
+        return;
+    }
+    site.nodes(1).await;
+    site.pool(json!({})).await;
+    let limits = json!({"gpus": 8, "energy": {"kwh": 1_000, "period": "Year"}});
+    site.registered("reg", limits).await;
+    site.miner("miner", "reg", 8, json!({})).await;
+    site.start();
+    let auditor = Controller::auditor(
+        &site.control_plane,
+        &site.key_dash("audit"),
+        "journal-signature",
+        &["--require-signature", "--authority-keys", KEYS],
+    );
+    eventually(SOON, "the auditor has the node in its books", || async {
+        (auditor.metric("daylight_metered_nodes", &["count"]).await? >= 1.0).then_some(())
+    })
+    .await;
+    is(site, "reg", "Active").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    site.miner_status("miner", "told", |status| status["reason"] == "MeterUnavailable").await;
+    assert_eq!(site.observer.started(), 0);
+
+    let signature = sign(site, &directory, "authority.pem", "reg");
+    site.daylight(&["approve", &site.key("reg"), "--signature", &signature, "--as", OFFICER]);
+    site.mines(8).await;
+    auditor.terminate().await;
+}
+
 pub(crate) async fn nothing_mines_without_the_authoritys_signature(site: &mut Site) {
     let directory = site.control_plane.directory().join("authority");
-    std::fs::create_dir_all(&directory).unwrap();
-    if openssl(&directory, "genpkey -algorithm ed25519 -out authority.pem").is_none() {
+    if authority(site, &directory).await.is_none() {
         println!("not tested: openssl is not installed");
         return;
     }
     openssl(&directory, "genpkey -algorithm ed25519 -out other.pem").unwrap();
-    let public = openssl(&directory, "pkey -in authority.pem -pubout").unwrap();
-    let public = String::from_utf8(public).unwrap();
-    let maps: Api<ConfigMap> = Api::namespaced(site.client.clone(), SYSTEM);
-    let set_keys = async |keys: serde_json::Value| {
-        let map = json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": KEYS}, "data": keys,
-        });
-        let params = PatchParams::apply("test").force();
-        maps.patch(KEYS, &params, &Patch::Apply(&map)).await.unwrap();
-    };
-    set_keys(json!({"2026": public, "note": "not a key"})).await;
 
     site.nodes(1).await;
     site.pool(json!({})).await;
@@ -94,7 +138,7 @@ pub(crate) async fn nothing_mines_without_the_authoritys_signature(site: &mut Si
     is(site, "reg", "Active").await;
     site.mines(8).await;
     // A key that is withdrawn ends what it signed; AI runs all the same.
-    set_keys(json!({})).await;
+    set_keys(site, json!({})).await;
     is(site, "reg", "SignatureInvalid").await;
     site.mines(0).await;
     site.ai_job("training", 1, 8, json!({})).await;

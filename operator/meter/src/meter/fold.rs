@@ -64,6 +64,7 @@ impl Meter {
                 }
             }
             Entry::Period { registration, start } => self.start_period(registration, *start),
+            Entry::Object(entry) => self.register.fold(entry),
             Entry::Total(total) => self.add_total(&total.time, &total.energy, &total.pools),
             Entry::Used { registration, start, millijoules, peak_watts } => {
                 self.periods.insert(registration.clone(), *start);
@@ -194,6 +195,8 @@ impl Meter {
                 peak_watts: used.peak_watts,
             });
         }
+        let objects = self.register.entries().cloned();
+        entries.extend(objects.map(|entry| Entry::Object(Box::new(entry))));
         for (name, node) in &self.nodes {
             let at = node.state.booked_until;
             let standing = NodeEntry::standing(name.clone(), at, Some(node.state.clone()));

@@ -236,8 +236,8 @@ impl Run<'_> {
         }) else {
             return Err(Some(Reason::RegistrationMissing { registration }));
         };
-        if standing.reclaim.is_some() {
-            return Err(Some(standing.state.clone()));
+        if let Some((_, reason)) = &standing.stop {
+            return Err(Some(reason.clone()));
         }
         if miner.replicas == 0 {
             return Err(Some(Reason::NothingWanted));

@@ -54,8 +54,8 @@ impl Run<'_> {
         }
         let mut inactive: Vec<_> = Vec::new();
         for (&id, standing) in &self.standings {
-            if let Some(reason) = standing.reclaim {
-                inactive.push((id, reason));
+            if let Some((reason, _)) = &standing.stop {
+                inactive.push((id, *reason));
             }
         }
         for (registration, reason) in inactive {

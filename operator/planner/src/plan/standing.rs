@@ -36,8 +36,8 @@ pub(super) enum Mode {
 pub(super) struct Standing {
     /// `Active`, or why not.
     pub(super) state: Reason,
-    /// Why its miners must stop now, if they must.
-    pub(super) reclaim: Option<ReclaimReason>,
+    /// Why its miners must stop now, if they must, and what they are told.
+    pub(super) stop: Option<(ReclaimReason, Reason)>,
     /// Why none is added although those that run may stay.
     pub(super) held_back: Option<Reason>,
     /// The rank of its class.
@@ -183,7 +183,7 @@ impl Run<'_> {
         let (class_name, registration) = (object.class.clone(), object.key.clone());
         let mut standing = Standing {
             state: Reason::Active { until: object.valid_until },
-            reclaim: None,
+            stop: None,
             held_back: None,
             rank: class.map_or(0, |class| class.rank),
             until: object.valid_until,
@@ -193,15 +193,13 @@ impl Run<'_> {
             peak_watts: peak_watts(object.usage),
             owner: object.owner.clone(),
         };
-        let off_list = match class.map(|class| class.assignment) {
+        let assignment = class.map(|class| class.assignment);
+        let off_list = match assignment {
             None => Some(Reason::ClassUnknown { class: class_name }),
             Some(ClassAssignment::Prohibited) => {
                 Some(Reason::ClassProhibited { class: class_name })
             }
-            Some(ClassAssignment::Guaranteed) => {
-                Some(Reason::ClassNotForMining { class: class_name })
-            }
-            Some(ClassAssignment::IdleOnly) => None,
+            Some(ClassAssignment::Guaranteed | ClassAssignment::IdleOnly) => None,
         };
         let inactive = match object.approval {
             _ if object.problem.is_some() => {
@@ -228,11 +226,15 @@ impl Run<'_> {
             }
         };
         if let Some(reason) = off_list {
-            standing.state = reason;
-            standing.reclaim = Some(ReclaimReason::ClassInactive);
+            standing.state = reason.clone();
+            standing.stop = Some((ReclaimReason::ClassInactive, reason));
         } else if let Some(reason) = inactive {
-            standing.state = reason;
-            standing.reclaim = Some(ReclaimReason::RegistrationInactive);
+            standing.state = reason.clone();
+            standing.stop = Some((ReclaimReason::RegistrationInactive, reason));
+        } else if assignment == Some(ClassAssignment::Guaranteed) {
+            // In force, for work that asks for its GPUs by itself.
+            let reason = Reason::ClassNotForMining { class: object.class.clone() };
+            standing.stop = Some((ReclaimReason::ClassInactive, reason));
         } else {
             let row = &self.state.registrations[id];
             let (held, replicas) = (row.held, row.leases.len() as u64);
@@ -240,7 +242,7 @@ impl Run<'_> {
             let energy = self.energy(object.limits.energy_mj, object.usage, watts, drain);
             apply_energy(&mut standing, &energy, &object.key);
             if object.reading == Reading::Partial
-                && standing.reclaim.is_none()
+                && standing.stop.is_none()
                 && standing.held_back.is_none()
                 && let Some(Usage { metered_until, .. }) = object.usage
             {
@@ -249,7 +251,7 @@ impl Run<'_> {
             }
             let registration = object.key.clone();
             match object.mirrored {
-                _ if standing.reclaim.is_some() => {}
+                _ if standing.stop.is_some() => {}
                 Mirrored::Holds => {}
                 Mirrored::Pending => {
                     standing.held_back = Some(Reason::MirrorPending { registration });
@@ -320,7 +322,7 @@ impl Run<'_> {
             for id in owner.registrations {
                 let key = self.state.registrations.name(id).clone();
                 if let Some(standing) = self.standings.get_mut(&id)
-                    && standing.reclaim.is_none()
+                    && standing.stop.is_none()
                 {
                     apply_energy(standing, &energy, &key);
                 }
@@ -379,12 +381,12 @@ fn apply_energy(standing: &mut Standing, energy: &Energy, key: &Name) {
         Energy::NoLimit => {}
         Energy::Carries(watts) => standing.energy_watts = *watts,
         Energy::Unmetered => {
-            standing.reclaim = Some(ReclaimReason::EnergyBudget);
             standing.state = Reason::MeterUnavailable { registration };
+            standing.stop = Some((ReclaimReason::EnergyBudget, standing.state.clone()));
         }
         Energy::UsedUp => {
-            standing.reclaim = Some(ReclaimReason::EnergyBudget);
             standing.state = Reason::EnergyLimit { registration };
+            standing.stop = Some((ReclaimReason::EnergyBudget, standing.state.clone()));
         }
         Energy::Stale(metered_until) => {
             standing.held_back =

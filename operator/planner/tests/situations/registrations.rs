@@ -148,12 +148,12 @@ fn a_class_that_becomes_prohibited_stops_mining() {
 }
 
 #[test]
-fn an_ai_class_is_no_ground_for_mining() {
+fn an_ai_class_is_registered_and_no_ground_for_mining() {
     let mut site = Site::of(1, 2, 2);
     site.edit_registration("acme/power", |r| r.class = "ai-training".into());
     assert_snapshot!(site.plan(), @"
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): ClassNotForMining. ActivityClass ai-training is not IdleOnly, so miners cannot be assigned under it.
+    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 2): ClassNotForMining. ActivityClass ai-training is not IdleOnly, so miners cannot be assigned under it.
     look again in 183 days
     ");

@@ -129,7 +129,6 @@ pub(crate) fn state(reason: &Reason) -> RegistrationState {
         Reason::Invalid { .. }
         | Reason::ClassUnknown { .. }
         | Reason::ClassProhibited { .. }
-        | Reason::ClassNotForMining { .. }
         | Reason::PoolUnknown { .. }
         | Reason::PoolNotRegistered { .. } => RegistrationState::Invalid,
         // Approved and in time; what holds its miners back is told as the reason.

@@ -34,6 +34,8 @@ pub struct Pod {
     pub ai_job: Option<Name>,
     /// The class that its label names.
     pub activity: Option<Name>,
+    /// The registration that its label names, `namespace/name`.
+    pub registration: Option<Name>,
     /// What controls it.
     pub owner: Option<Owner>,
     /// Whether the auditor's finalizer is on it.
@@ -239,6 +241,7 @@ impl From<Raw<'_>> for Pod {
             deletion: metadata.deletion_timestamp.map(|at| at.0),
             ai_job: metadata.beside(labels::AI_JOB),
             activity: metadata.labels.get(labels::ACTIVITY).map(Name::from),
+            registration: metadata.beside(labels::REGISTRATION),
             owner: metadata
                 .controller()
                 .map(|owner| Owner { is_job: owner.kind == "Job", uid: (&*owner.uid).into() }),

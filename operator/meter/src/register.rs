@@ -1,0 +1,188 @@
+//! The register: what was seen of registrations, and of the classes and pools they stand on.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Entry, Name, Timestamp};
+
+/// A kind of objects that are registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ObjectKind {
+    /// An entry of the positive list.
+    ActivityClass,
+    /// A set of nodes.
+    GpuPool,
+    /// A registered activity.
+    Registration,
+}
+
+/// An object as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectSeen {
+    /// Its kind.
+    pub object: ObjectKind,
+    /// Its name; `namespace/name` of a registration.
+    pub name: Name,
+    /// Its UID.
+    pub uid: Name,
+    /// Its `metadata.generation`, which every edit of its spec moves by one.
+    #[serde(with = "crate::amount::decimal")]
+    pub generation: u64,
+    /// SHA-256 of its spec.
+    pub digest: Name,
+    /// What was decided about it, of a registration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// Whether it is in force, or why not, as the auditor itself finds; of a registration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Name>,
+}
+
+/// A decision about a registration, as it stands in its status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// `Approved`, `Rejected`, `Suspended` or `Revoked`.
+    pub state: Name,
+    /// Who decided.
+    pub by: Name,
+    /// When, as they say.
+    pub at: Timestamp,
+    /// About what, by its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Name>,
+    /// The authority's signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Name>,
+}
+
+/// A change of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectEntry {
+    /// How it was seen.
+    #[serde(flatten)]
+    pub seen: ObjectSeen,
+    /// When it was seen so first.
+    pub at: Timestamp,
+    /// Edits since it was last seen, or since it was created, that nobody saw.
+    #[serde(
+        default,
+        with = "crate::amount::decimal",
+        skip_serializing_if = "crate::amount::is_zero"
+    )]
+    pub unseen: u64,
+    /// Whether it is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
+}
+
+/// The objects as they were last seen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Register {
+    objects: BTreeMap<(ObjectKind, Name), ObjectEntry>,
+}
+
+impl Register {
+    /// What is new in how an object was seen.
+    /// Of one that was deleted and created anew, both.
+    pub(crate) fn see(&mut self, seen: ObjectSeen, at: Timestamp) -> Vec<Entry> {
+        let key = (seen.object, seen.name.clone());
+        let known = self.objects.get(&key);
+        if known.is_some_and(|known| known.seen == seen) {
+            return Vec::new();
+        }
+        let same = known.filter(|known| known.seen.uid == seen.uid);
+        let before = same.map_or(0, |known| known.seen.generation);
+        let replaced = if same.is_some() { None } else { self.lose(key.0, &key.1, at) };
+        let unseen = seen.generation.saturating_sub(before + 1);
+        let entry = ObjectEntry { seen, at, unseen, gone: false };
+        self.objects.insert(key, entry.clone());
+        replaced.into_iter().chain([Entry::Object(Box::new(entry))]).collect()
+    }
+
+    /// An object is not there any more.
+    pub(crate) fn lose(&mut self, kind: ObjectKind, name: &Name, at: Timestamp) -> Option<Entry> {
+        let known = self.objects.remove(&(kind, name.clone()))?;
+        let gone = ObjectEntry { at, unseen: 0, gone: true, ..known };
+        Some(Entry::Object(Box::new(gone)))
+    }
+
+    /// Takes in what an entry says.
+    pub(crate) fn fold(&mut self, entry: &ObjectEntry) {
+        let key = (entry.seen.object, entry.seen.name.clone());
+        if entry.gone {
+            self.objects.remove(&key);
+        } else {
+            self.objects.insert(key, entry.clone());
+        }
+    }
+
+    /// How an object was last seen.
+    pub(crate) fn get(&self, kind: ObjectKind, name: &Name) -> Option<&ObjectSeen> {
+        Some(&self.objects.get(&(kind, name.clone()))?.seen)
+    }
+
+    /// All objects, as they were last seen.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &ObjectEntry> {
+        self.objects.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registration(uid: &str, generation: u64, standing: &str) -> ObjectSeen {
+        ObjectSeen {
+            object: ObjectKind::Registration,
+            name: "acme/power".into(),
+            uid: uid.into(),
+            generation,
+            digest: format!("sha256:{generation}").into(),
+            decision: None,
+            standing: Some(standing.into()),
+        }
+    }
+
+    fn told(entries: &[Entry]) -> Vec<(&str, u64, u64, bool)> {
+        let objects = entries.iter().map(|entry| match entry {
+            Entry::Object(entry) => {
+                (&*entry.seen.uid, entry.seen.generation, entry.unseen, entry.gone)
+            }
+            other => panic!("{other:?}"),
+        });
+        objects.collect()
+    }
+
+    #[test]
+    fn each_change_is_told_once_and_what_nobody_saw_is_counted() {
+        let mut register = Register::default();
+        let now = Timestamp(1);
+        let mut see = |seen| register.see(seen, now);
+        assert_eq!(told(&see(registration("a", 1, "AwaitingApproval"))), [("a", 1, 0, false)]);
+        assert_eq!(see(registration("a", 1, "AwaitingApproval")), []);
+        assert_eq!(told(&see(registration("a", 1, "Active"))), [("a", 1, 0, false)]);
+        assert_eq!(told(&see(registration("a", 4, "ApprovalVoided"))), [("a", 4, 2, false)]);
+        // Deleted and filed again, and edited once before anybody looked.
+        let again = see(registration("b", 2, "AwaitingApproval"));
+        assert_eq!(told(&again), [("a", 4, 0, true), ("b", 2, 1, false)]);
+    }
+
+    #[test]
+    fn a_register_goes_on_from_its_entries() {
+        let mut register = Register::default();
+        let mut entries = register.see(registration("a", 1, "Active"), Timestamp(1));
+        entries.extend(register.see(registration("a", 3, "Active"), Timestamp(2)));
+        let mut again = Register::default();
+        for entry in &entries {
+            let Entry::Object(entry) = entry else { panic!("{entry:?}") };
+            again.fold(entry);
+        }
+        assert_eq!(again.see(registration("a", 3, "Active"), Timestamp(3)), []);
+        assert!(again.lose(ObjectKind::Registration, &"acme/power".into(), Timestamp(4)).is_some());
+        assert_eq!(again.entries().count(), 0);
+    }
+}
