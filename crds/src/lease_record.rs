@@ -84,6 +84,16 @@ pub struct LeaseRecordSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
 
+    /// What its container said of its work as it ended, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub termination_message: Option<String>,
+
+    /// The image of that container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub image: Option<String>,
+
     /// When the controller saw that it had ended: not later than that it had.
     pub seen_ended_at: Time,
 }

@@ -41,6 +41,8 @@ const (
 	// exitAnnotation: the exit code, when the program ends by itself or
 	// after a drain. Default 0.
 	exitAnnotation = "daylight.dev/simulated-exit"
+	// messageAnnotation: the containers' termination message. Default: none.
+	messageAnnotation = "daylight.dev/simulated-termination-message"
 )
 
 // outageAnnotation, "true" on a node: its kubelet is away, and its pods stay
@@ -451,6 +453,7 @@ func ended(code int, reason, message string) func(*corev1.Pod, time.Time) *corev
 			}
 			now.Ready, now.Started = false, &no
 			now.State = corev1.ContainerState{Terminated: terminated(code, since, at)}
+			now.State.Terminated.Message = pod.Annotations[messageAnnotation]
 			return now
 		}
 		statuses := pod.Status.ContainerStatuses

@@ -44,6 +44,7 @@
 //! | `daylight.dev/simulated-run-time: 1h30m` | ends by itself so long after that | runs until it is deleted |
 //! | `daylight.dev/simulated-drain-time: 5s` | handles SIGTERM, and ends so long after it, or at the end of its grace period by SIGKILL (exit code 137) | dies of SIGTERM at once (143) |
 //! | `daylight.dev/simulated-exit: "1"` | exits so at the end of its run time or drain; anything but 0 is a failure | 0 |
+//! | `daylight.dev/simulated-termination-message: bye` | its containers leave that termination message | none |
 //!
 //! As with a kubelet, a pod that is deleted first becomes `Succeeded` or
 //! `Failed`, with the times at which its containers ended, and then goes; other

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Account, Bounded, Name, PoolEntry};
+use crate::{Account, Bounded, Facts, Name, PoolEntry};
 
 /// What a device is used for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -68,6 +68,8 @@ pub struct Books {
     pub energy: BTreeMap<(Key, Method), Bounded>,
     /// What there was to book, by pool.
     pub pools: BTreeMap<Option<Name>, PoolEntry>,
+    /// The work that leases said they did, by whose they were and whether it was seen.
+    pub work: BTreeMap<(Account, bool), Facts>,
 }
 
 /// Books that do not close, and by how much.
@@ -143,6 +145,11 @@ impl Books {
         sum.moved_mj += moved_mj;
         sum.overcommitted_ms += overcommitted_ms;
         sum.gap_ms += gap_ms;
+    }
+
+    /// Adds work that a lease did.
+    pub(crate) fn add_work(&mut self, account: &Account, facts: Facts) {
+        self.work.entry((account.clone(), facts.seen)).or_default().add(facts);
     }
 
     /// Energy by all methods for which `of` holds, of the whole site.

@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::node::NodeState;
-use crate::{Bounded, DeviceSeen, Facts, Key, Lease, Method, Moment, Name, ObjectEntry, Timestamp};
+use crate::{
+    Account, Bounded, DeviceSeen, Facts, Key, Lease, Method, Moment, Name, ObjectEntry, Timestamp,
+};
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +52,7 @@ pub enum Entry {
 }
 
 /// A total of the books, in a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Total {
     /// Time by use.
@@ -62,6 +64,9 @@ pub struct Total {
     /// What there was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolEntry>,
+    /// Work.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub work: Vec<WorkEntry>,
 }
 
 /// What happened on one node in one stretch of time.
@@ -146,6 +151,15 @@ pub struct TimeEntry {
     pub key: Key,
     /// How many.
     pub ms: Bounded,
+}
+
+/// Work that was done for one account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkEntry {
+    /// Whose.
+    pub account: Account,
+    /// What it was.
+    pub work: Facts,
 }
 
 /// Millijoules of one use by one method.

@@ -65,7 +65,7 @@ impl Lease {
 }
 
 /// What a miner says of its work.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Facts {
     /// Shares that the pool took.
@@ -79,4 +79,14 @@ pub struct Facts {
     pub hashes: u64,
     /// Whether the agent itself saw the pool take the shares; else they are claimed.
     pub seen: bool,
+}
+
+impl Facts {
+    /// Adds work of the same evidence.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.shares_accepted = self.shares_accepted.saturating_add(more.shares_accepted);
+        self.shares_rejected = self.shares_rejected.saturating_add(more.shares_rejected);
+        self.hashes = self.hashes.saturating_add(more.hashes);
+        self.seen = more.seen;
+    }
 }

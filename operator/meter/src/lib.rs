@@ -29,7 +29,7 @@ pub use amount::{Bounded, split};
 pub use books::{Books, Imbalance, Key, Method, Use};
 pub use entry::{
     Closed, DeviceEntry, EnergyEntry, Entry, Gap, GapKind, NodeEntry, PoolEntry, Settled,
-    TimeEntry, Total, UsedEntry,
+    TimeEntry, Total, UsedEntry, WorkEntry,
 };
 pub use lease::{Account, Facts, Lease};
 pub use meter::{Config, Meter, RestoreError, Usage};

@@ -324,6 +324,11 @@ impl Meter {
             for pool in booked.pools.values() {
                 books.add_pool(pool);
             }
+            for closed in &booked.closed {
+                if let Some(facts) = closed.facts {
+                    books.add_work(&closed.lease.account, facts);
+                }
+            }
         }
         books
     }

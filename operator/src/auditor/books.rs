@@ -12,6 +12,7 @@ use daylight_planner::time;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::exporter::scrape::Scraped;
+use super::work;
 use crate::index::slim::Pod;
 use crate::index::{Change, Event, Index, Kind};
 
@@ -27,6 +28,8 @@ pub struct Bookkeeper {
     pub meter: Meter,
     /// Extended resources that are GPUs, beside those that pools name.
     resources: Vec<Name>,
+    /// Images whose agents are believed to have seen a pool take shares, by patterns.
+    agents: Vec<String>,
     /// Whether the installation names an exporter.
     has_exporter: bool,
     /// Devices by node, as exporters list them.
@@ -38,6 +41,19 @@ pub struct Bookkeeper {
     warm_at: Option<Timestamp>,
 }
 
+/// What the installation says of the books.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Extended resources that are GPUs, beside those that pools name.
+    pub resources: Vec<Name>,
+    /// Images whose agents are believed to have seen a pool take shares, by patterns.
+    pub agents: Vec<String>,
+    /// Whether an exporter is named.
+    pub has_exporter: bool,
+    /// Whether approvals count only with the authority's signature.
+    pub signature_required: bool,
+}
+
 /// A node as the meter was told of it: its pool, how many devices it offers, and which it has.
 type Told = (Option<Name>, u32, Vec<DeviceSeen>);
 
@@ -47,13 +63,8 @@ fn meters(at: time::Timestamp) -> Timestamp {
 
 impl Bookkeeper {
     /// Books that go on from what `meter` holds.
-    pub fn new(
-        meter: Meter,
-        resources: Vec<Name>,
-        has_exporter: bool,
-        signature_required: bool,
-        now: Timestamp,
-    ) -> Self {
+    pub fn new(meter: Meter, terms: Terms, now: Timestamp) -> Self {
+        let Terms { resources, agents, has_exporter, signature_required } = terms;
         // Devices that the books know are not told anew until their exporter speaks again.
         let read = meter
             .nodes()
@@ -64,6 +75,7 @@ impl Bookkeeper {
             index: Index::new(time::Timestamp(now.0)).requiring_signatures(signature_required),
             meter,
             resources,
+            agents,
             has_exporter,
             read,
             counted: FxHashMap::default(),
@@ -187,7 +199,10 @@ impl Bookkeeper {
             match pod.finished_at {
                 Some(at) => {
                     let ended = Moment::in_second(meters(at), now);
-                    self.meter.ended(seen, ended, None, now);
+                    let work = pod.work.as_ref();
+                    let facts =
+                        work.and_then(|it| work::facts(&it.message, &it.image, &self.agents));
+                    self.meter.ended(seen, ended, facts, now);
                 }
                 None if self.meter.holds(&uid) => self.meter.vanish(&uid, now),
                 None if seen.owed => {
@@ -258,7 +273,11 @@ impl Bookkeeper {
             started: spec.started_at.as_ref().map(|time| Moment::in_second(at(time), now)),
             owed: true,
         };
-        self.meter.ended(seen, ended, None, now);
+        let message = spec.termination_message.as_deref();
+        let facts = message.and_then(|message| {
+            work::facts(message, spec.image.as_deref().unwrap_or_default(), &self.agents)
+        });
+        self.meter.ended(seen, ended, facts, now);
     }
 
     /// Takes in what an exporter said.

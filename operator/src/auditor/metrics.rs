@@ -23,6 +23,8 @@ pub struct Metrics {
     energy: CounterVec,
     unexplained: CounterVec,
     unregistered: IntGaugeVec,
+    shares: IntCounterVec,
+    hashes: IntCounterVec,
     /// Edits of registrations, classes and pools that nobody saw, found by this process.
     pub unseen_edits: IntCounterVec,
     energy_error: GaugeVec,
@@ -101,6 +103,19 @@ impl Metrics {
                         "GPUs held by pods whose registration is missing or not in force, as the auditor itself finds; more than a drain long it is an alarm.",
                     ),
                     &OF_LEASE,
+                ),
+            )?,
+            shares: r.add(IntCounterVec::new(
+                    opts(
+                        "miner_shares_total",
+                        "Shares that miners told of as they ended: result=\"accepted\" or \"rejected\", evidence=\"seen\" by a trusted agent or \"claimed\".",
+                    ),
+                    &["namespace", "registration", "result", "evidence"],
+                ),
+            )?,
+            hashes: r.add(IntCounterVec::new(
+                    opts("miner_hashes_total", "Hashes that miners told of as they ended."),
+                    &["namespace", "registration", "evidence"],
                 ),
             )?,
             unseen_edits: r.add(IntCounterVec::new(
@@ -227,6 +242,17 @@ impl Metrics {
             set(&self.device_seconds, &[pool, usage], ms as f64 / 1000.0);
         }
         self.set_energy(books);
+        for ((account, seen), work) in &books.work {
+            let evidence = if *seen { "seen" } else { "claimed" };
+            let (namespace, name) =
+                (&*account.namespace, of_registration(account.registration.as_ref()));
+            for (result, shares) in
+                [("accepted", work.shares_accepted), ("rejected", work.shares_rejected)]
+            {
+                raise(&self.shares, &[namespace, name, result, evidence], shares);
+            }
+            raise(&self.hashes, &[namespace, name, evidence], work.hashes);
+        }
         for (pool, entry) in &books.pools {
             let pool = [of_pool(pool.as_ref())];
             set(&self.gaps, &pool, entry.gap_ms as f64 / 1000.0);
@@ -307,6 +333,12 @@ fn set(counter: &CounterVec, labels: &[&str], total: f64) {
     if more > 0.0 {
         counter.inc_by(more);
     }
+}
+
+/// Raises a counter of whole things to a total.
+fn raise(counter: &IntCounterVec, labels: &[&str], total: u64) {
+    let counter = counter.with_label_values(labels);
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 #[cfg(test)]

@@ -12,4 +12,5 @@ pub mod metrics;
 mod register;
 pub mod run;
 mod say;
+mod work;
 mod writer;

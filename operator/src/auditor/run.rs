@@ -14,7 +14,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
 
-use super::books::Bookkeeper;
+use super::books::{Bookkeeper, Terms};
 use super::exporter::found::{ExporterName, Found};
 use super::exporter::scrape::{ScrapeSettings, Scraper};
 use super::journal::{Directory, Journal, JournalError};
@@ -52,6 +52,8 @@ pub struct Settings {
     pub device_watts: u32,
     /// Extended resources that are GPUs, beside those that pools name.
     pub resources: Vec<String>,
+    /// Images whose agents are believed to have seen a pool take shares, by patterns.
+    pub agents: Vec<String>,
     /// How often a node's books are written when nothing happens on it.
     pub book_every: Duration,
     /// Entries that are kept in memory while the journal cannot be written, in bytes.
@@ -138,16 +140,15 @@ pub async fn run(
     let (also, _tasks, _rounds) = watch_also(&client, &watch_settings, settings.exporter.as_ref());
 
     let now = now_after(Timestamp(0));
-    let resources = settings.resources.iter().map(|name| Name::from(name.as_str())).collect();
+    let terms = Terms {
+        resources: settings.resources.iter().map(|name| Name::from(name.as_str())).collect(),
+        agents: settings.agents.clone(),
+        has_exporter: settings.exporter.is_some(),
+        signature_required: settings.require_signature,
+    };
     let mut main = Main {
         closed: meter.closed().map(|uid| (uid.clone(), now)).collect(),
-        books: Bookkeeper::new(
-            meter,
-            resources,
-            settings.exporter.is_some(),
-            settings.require_signature,
-            now,
-        ),
+        books: Bookkeeper::new(meter, terms, now),
         watches: watch::start(&client, &watch_settings),
         also,
         found: settings.exporter.as_ref().map(Found::new),

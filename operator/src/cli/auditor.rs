@@ -38,6 +38,10 @@ pub(super) struct Flags {
         default_value = "nvidia.com/gpu,amd.com/gpu"
     )]
     gpu_resources: Vec<String>,
+    /// Images, with `*` for any rest, whose agents are believed when they say that they saw a pool
+    /// take shares; what others say is claimed
+    #[arg(long, env = "DAYLIGHT_AGENT_IMAGES", value_name = "PATTERNS", value_delimiter = ',')]
+    agent_images: Vec<String>,
     /// How often a node's books are written when nothing happens on it
     #[arg(long, env = "DAYLIGHT_BOOK_EVERY", default_value = "1m", value_parser = duration)]
     book_every: Duration,
@@ -67,6 +71,7 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Fai
         refresh: flags.exporter_refresh,
         device_watts: flags.device_watts,
         resources: flags.gpu_resources,
+        agents: flags.agent_images,
         book_every: flags.book_every,
         memory: usize::try_from(flags.memory.units()).unwrap_or(usize::MAX),
         usage_every: flags.usage_every,

@@ -152,7 +152,7 @@ fn beyond_class(spec: &MinerSpec, name: &str, class: &ActivityClassSpec) -> Opti
 }
 
 /// Whether `text` is like `pattern`, in which `*` stands for any run of characters.
-fn is_like(text: &str, pattern: &str) -> bool {
+pub fn is_like(text: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else {

@@ -326,13 +326,61 @@ pub(crate) async fn edits_that_nobody_saw_are_on_record(site: &mut Site) {
     let auditor = start("audit-2");
     eventually(SOON, "two of the edits are missed", || async {
         let unseen = auditor.metric("daylight_unseen_edits_total", &["Registration"]).await?;
-        (unseen == 2.0).then_some(())
+        (unseen as u64 == 2).then_some(())
     })
     .await;
     auditor.terminate().await;
     let told = told_of(site, "journal-6", "reg");
     let told: Vec<_> = told.iter().map(|(at, unseen, is)| (&**at, *unseen, &**is)).collect();
     assert_eq!(told, [("1", 0, "Pending"), ("1", 0, "Active"), ("4", 2, "Changed")]);
+}
+
+/// One miner of an image that is trusted to have seen its shares taken, and one of another.
+pub(crate) async fn what_miners_say_of_their_work_is_booked_as_seen_or_claimed(site: &mut Site) {
+    site.nodes(1).await;
+    site.pool(json!({})).await;
+    site.registered("reg", json!({"gpus": 8})).await;
+    let auditor = Controller::auditor(
+        &site.control_plane,
+        &site.key_dash("audit"),
+        "journal-7",
+        &["--agent-images", "registry.example.com/daylight-miner:*"],
+    );
+    site.start_with(&FOR_THE_AUDITOR);
+    let said = json!({
+        "daylight.dev/work": "v1", "sharesAccepted": "7", "sharesRejected": 1,
+        "hashes": "9000000000", "evidence": "seen",
+    });
+    for (name, image) in [("agent", "daylight-miner:1"), ("other", "miners/kaspa:1")] {
+        let miner = json!({
+            "metadata": {"name": name, "annotations": {
+                "daylight.dev/simulated-termination-message": said.to_string(),
+            }},
+            "spec": {
+                "registration": "reg", "replicas": 2, "wattsPerReplica": 300,
+                "image": format!("registry.example.com/{image}"), "drainTimeout": "1s",
+            },
+        });
+        crate::site::create(&site.namespaced::<Miner>(), miner).await;
+    }
+    site.mines(4).await;
+    site.daylight(&["stop", "-m", "test", "--as", OFFICER]);
+    let told = async |evidence: &'static str| {
+        let namespace = format!("namespace=\"{}\"", site.name);
+        let of = [&*namespace, evidence];
+        let accepted = [&*namespace, evidence, "result=\"accepted\""];
+        let hashes = auditor.metric("daylight_miner_hashes_total", &of).await?;
+        let shares = auditor.metric("daylight_miner_shares_total", &accepted).await?;
+        Some((shares as u64, hashes as u64))
+    };
+    for evidence in ["seen", "claimed"] {
+        eventually(SOON, "both miners' work is booked", || async {
+            (told(evidence).await? == (14, 18_000_000_000)).then_some(())
+        })
+        .await;
+    }
+    auditor.terminate().await;
+    site.daylight(&["resume", "-m", "test"]);
 }
 
 async fn no_exporters(site: &Site) {

@@ -3,7 +3,7 @@
 use super::{Meter, Used};
 use crate::entry::{PoolEntry, Total};
 use crate::node::{Booked, Node};
-use crate::{Config, EnergyEntry, Entry, Name, NodeEntry, TimeEntry, UsedEntry};
+use crate::{Config, EnergyEntry, Entry, Name, NodeEntry, TimeEntry, UsedEntry, WorkEntry};
 
 /// Why a meter cannot go on from entries.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,12 @@ impl Meter {
             }
             Entry::Period { registration, start } => self.start_period(registration, *start),
             Entry::Object(entry) => self.register.fold(entry),
-            Entry::Total(total) => self.add_total(&total.time, &total.energy, &total.pools),
+            Entry::Total(total) => {
+                self.add_total(&total.time, &total.energy, &total.pools);
+                for WorkEntry { account, work } in &total.work {
+                    self.books.add_work(account, *work);
+                }
+            }
             Entry::Used { registration, start, millijoules, peak_watts } => {
                 self.periods.insert(registration.clone(), *start);
                 let used = Used { millijoules: *millijoules, peak_watts: *peak_watts };
@@ -81,6 +86,11 @@ impl Meter {
 
     fn add(&mut self, entry: &NodeEntry) {
         self.add_total(&entry.time, &entry.energy, &entry.pools);
+        for closed in &entry.closed {
+            if let Some(facts) = closed.facts {
+                self.books.add_work(&closed.lease.account, facts);
+            }
+        }
         for used in &entry.used {
             // What belongs to a period that is over is in the journal, and counts no more.
             if self.period(&used.registration) == used.start {
@@ -169,7 +179,7 @@ impl Meter {
         let time: Vec<_> = time.collect();
         for time in time.chunks(PER_TOTAL) {
             let time = time.to_vec();
-            entries.push(Entry::Total(Total { time, energy: Vec::new(), pools: Vec::new() }));
+            entries.push(Entry::Total(Total { time, ..Total::default() }));
         }
         let energy = self.books.energy.iter().map(|((key, method), mj)| EnergyEntry {
             key: key.clone(),
@@ -179,12 +189,22 @@ impl Meter {
         let energy: Vec<_> = energy.collect();
         for energy in energy.chunks(PER_TOTAL) {
             let energy = energy.to_vec();
-            entries.push(Entry::Total(Total { time: Vec::new(), energy, pools: Vec::new() }));
+            entries.push(Entry::Total(Total { energy, ..Total::default() }));
         }
         let pools: Vec<_> = self.books.pools.values().cloned().collect();
         for pools in pools.chunks(PER_TOTAL) {
             let pools = pools.to_vec();
-            entries.push(Entry::Total(Total { time: Vec::new(), energy: Vec::new(), pools }));
+            entries.push(Entry::Total(Total { pools, ..Total::default() }));
+        }
+        let work = self
+            .books
+            .work
+            .iter()
+            .map(|((account, _), work)| WorkEntry { account: account.clone(), work: *work });
+        let work: Vec<_> = work.collect();
+        for work in work.chunks(PER_TOTAL) {
+            let work = work.to_vec();
+            entries.push(Entry::Total(Total { work, ..Total::default() }));
         }
         for (registration, start) in &self.periods {
             let used = self.used.get(registration).copied().unwrap_or_default();

@@ -250,6 +250,8 @@ fn lease_record(pod: &slim::Pod, site: &Site) -> Option<LeaseRecord> {
         bound_at: pod.bound_at.and_then(time),
         started_at: pod.started_at.and_then(time),
         finished_at: pod.finished_at.and_then(time),
+        termination_message: pod.work.as_ref().map(|work| work.message.to_string()),
+        image: pod.work.as_ref().map(|work| work.image.to_string()),
         seen_ended_at: time(site.now)?,
     };
     Some(LeaseRecord::new(&format!("lease-{}", pod.uid), spec))

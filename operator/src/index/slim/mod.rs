@@ -17,6 +17,6 @@ pub use batch_job::{BatchJob, Outcome};
 pub use custom::Custom;
 pub use exporter_pod::ExporterPod;
 pub use node::{Effect, Node, Readiness, Taint};
-pub use pod::{Lease, Owner, Phase, Pod};
+pub use pod::{Lease, Owner, Phase, Pod, Work};
 pub use small::{ConfigMap, Namespace};
 pub use spec::{Scheduling, Template};

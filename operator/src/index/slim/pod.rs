@@ -60,6 +60,8 @@ pub struct Pod {
     pub started_at: Option<Timestamp>,
     /// When its last container ended, to the second, if all have.
     pub finished_at: Option<Timestamp>,
+    /// What it said of its work as it ended.
+    pub work: Option<Box<Work>>,
     /// Whether all its containers are ready.
     pub ready: bool,
     /// What it asks for.
@@ -88,6 +90,15 @@ pub struct Lease {
     pub revision: u64,
     /// Watts declared for it.
     pub watts: u64,
+}
+
+/// What a container said of its work as it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Its image.
+    pub image: Box<str>,
+    /// Its termination message.
+    pub message: Box<str>,
 }
 
 /// What controls a pod.
@@ -180,6 +191,7 @@ struct Condition<'a> {
 #[serde(rename_all = "camelCase", default)]
 struct ContainerStatus {
     name: Box<str>,
+    image: Box<str>,
     allocated_resources: Amounts,
     resources: Option<Resources>,
     state: State,
@@ -195,6 +207,7 @@ struct State {
 #[serde(rename_all = "camelCase", default)]
 struct Terminated {
     finished_at: Option<Moment>,
+    message: Box<str>,
 }
 
 impl<'de> Deserialize<'de> for Pod {
@@ -205,7 +218,7 @@ impl<'de> Deserialize<'de> for Pod {
 
 impl From<Raw<'_>> for Pod {
     fn from(raw: Raw<'_>) -> Self {
-        let Raw { metadata, spec, status } = raw;
+        let Raw { metadata, spec, mut status } = raw;
         let condition = |kind: &str| status.conditions.iter().find(|one| one.kind == kind);
         let since = |condition: Option<&Condition<'_>>| {
             condition.and_then(|one| one.last_transition_time.map(|at| at.0))
@@ -224,6 +237,14 @@ impl From<Raw<'_>> for Pod {
         let node = some(&spec.node_name);
         let waits = node.is_none() && spec.preemption_policy == "Never" && lease.is_none();
         let pinned = if lease.is_some() { spec.node_filter().pinned().cloned() } else { None };
+        let work = status.container_statuses.iter_mut().find_map(|one| {
+            let ended = one.state.terminated.as_mut()?;
+            let told = ended.message.contains(marks::WORK);
+            told.then(|| {
+                let message = std::mem::take(&mut ended.message);
+                Box::new(Work { image: std::mem::take(&mut one.image), message })
+            })
+        });
         let in_use: Vec<_> = status
             .container_statuses
             .into_iter()
@@ -262,6 +283,7 @@ impl From<Raw<'_>> for Pod {
             bound_at: since(scheduled.filter(|one| one.status == "True")),
             started_at: status.start_time.map(|at| at.0),
             finished_at,
+            work,
             ready: condition("Ready").is_some_and(|one| one.status == "True"),
             requests: spec.requests(&in_use),
             priority: spec.priority,
