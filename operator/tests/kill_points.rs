@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use daylight::auditor::journal::{Disk, Journal};
 use daylight_meter::{
-    Account, Config, DeviceSeen, Entry, LeaseSeen, Meter, Moment, Name, Reading, Timestamp,
+    Account, Config, DeviceSeen, Entry, Facts, LeaseSeen, Meter, Moment, Name, Reading, Timestamp,
 };
 use rustc_hash::FxHashSet;
 
@@ -74,6 +74,9 @@ impl Disk for Mortal {
         told(dies)
     }
 }
+
+/// What every pod says of its work.
+const WORK: Facts = Facts { shares_accepted: 1, shares_rejected: 0, hashes: 1_000, seen: true };
 
 /// A pod as the API server has it.
 struct Pod {
@@ -189,7 +192,7 @@ impl Site {
         }
         let seen = Self::seen(pod);
         match pod.ended {
-            Some(ended) => self.meter.ended(seen, Moment::exactly(at(ended)), None, at(now)),
+            Some(ended) => self.meter.ended(seen, Moment::exactly(at(ended)), Some(WORK), at(now)),
             None => self.meter.lease(seen, at(now)),
         }
     }
@@ -322,6 +325,9 @@ fn check(site: &Site, point: &str) {
     for pod in released {
         assert!(closed.contains_key(&pod.uid), "{point}: {} was let go unrecorded", pod.uid);
     }
+    // What each said of its work counts once, too.
+    let hashes: u64 = site.meter.books().work.values().map(|work| work.hashes).sum();
+    assert_eq!(hashes, WORK.hashes * ended.len() as u64, "{point}");
     // The books on the disk are those of the process.
     let (_, restored) = Site::open(&site.disk);
     assert_eq!(restored.books(), site.meter.books(), "{point}");
