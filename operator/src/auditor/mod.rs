@@ -9,6 +9,7 @@ pub mod books;
 pub mod exporter;
 pub mod journal;
 pub mod metrics;
+mod pseudonyms;
 mod register;
 pub mod run;
 mod say;

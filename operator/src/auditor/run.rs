@@ -20,7 +20,7 @@ use super::exporter::scrape::{ScrapeSettings, Scraper};
 use super::journal::{Directory, Journal, JournalError};
 use super::metrics::Metrics;
 use super::say;
-use super::writer::{self, Writer};
+use super::writer::Writer;
 use crate::clock::wall_clock;
 use crate::index::Change;
 use crate::index::slim::{Custom, ExporterPod};
@@ -121,8 +121,8 @@ pub async fn run(
     let directory = Directory::take(&settings.data_dir)
         .map_err(|error| RunError::Directory(settings.data_dir.clone(), error))?;
     let (journal, tail) = Journal::open(directory)?;
-    let entries = writer::read(&tail)?;
-    tracing::info!(size = journal.size(), read = entries.len(), "The journal is open.");
+    let (writer, entries) = Writer::open(journal, &tail)?;
+    tracing::info!(size = writer.size(), read = entries.len(), "The journal is open.");
     let meter = Meter::restore(meter_config(&settings), entries)?;
     drop(tail);
 
@@ -159,8 +159,8 @@ pub async fn run(
                 timeout: Duration::from_secs(5),
             })
         }),
-        snapshot_at: journal.size(),
-        writer: Writer::new(journal),
+        snapshot_at: writer.size(),
+        writer,
         records: Store::default(),
         requests: JoinSet::new(),
         let_go: FxHashMap::default(),

@@ -281,14 +281,19 @@ pub(crate) async fn an_auditor_that_hangs_holds_metered_mining_and_not_ai(site: 
 }
 
 /// What the journal says of a registration, in order: generation, edits that nobody saw, and how
-/// the auditor found it.
-fn told_of(site: &Site, journal: &str, registration: &str) -> Vec<(String, u64, String)> {
+/// the auditor found it. No entry names its tenant.
+fn told_of(site: &Site, journal: &str, registration: &Registration) -> Vec<(String, u64, String)> {
     let directory = Directory::take(&site.control_plane.directory().join(journal)).unwrap();
     let (_, tail) = Journal::open(directory).unwrap();
     let entries = tail.entries.iter().map(|entry| serde_json::from_slice::<Value>(entry).unwrap());
-    let of_it = entries.filter(|entry| {
-        entry["kind"] == "object" && entry["name"] == site.key(registration).as_str()
-    });
+    for entry in &tail.entries {
+        let entry = String::from_utf8_lossy(entry);
+        let names = [site.key("reg"), format!("\"namespace\":\"{}\"", site.name)];
+        assert!(names.iter().all(|name| !entry.contains(name)), "{entry}");
+        assert!(!entry.contains(OFFICER), "{entry}");
+    }
+    let uid = registration.metadata.uid.as_deref().unwrap();
+    let of_it = entries.filter(|entry| entry["kind"] == "object" && entry["uid"] == uid);
     let text = |value: &Value| value.as_str().map(str::to_owned);
     of_it
         .map(|entry| {
@@ -301,7 +306,7 @@ fn told_of(site: &Site, journal: &str, registration: &str) -> Vec<(String, u64, 
 pub(crate) async fn edits_that_nobody_saw_are_on_record(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
-    site.filed("reg", json!({"gpus": 8})).await;
+    let registration = site.filed("reg", json!({"gpus": 8})).await;
     let start = |name: &str| {
         Controller::auditor(&site.control_plane, &site.key_dash(name), "journal-6", &[])
     };
@@ -330,7 +335,7 @@ pub(crate) async fn edits_that_nobody_saw_are_on_record(site: &mut Site) {
     })
     .await;
     auditor.terminate().await;
-    let told = told_of(site, "journal-6", "reg");
+    let told = told_of(site, "journal-6", &registration);
     let told: Vec<_> = told.iter().map(|(at, unseen, is)| (&**at, *unseen, &**is)).collect();
     assert_eq!(told, [("1", 0, "Pending"), ("1", 0, "Active"), ("4", 2, "Changed")]);
 }

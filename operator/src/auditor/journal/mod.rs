@@ -204,6 +204,11 @@ impl<D: Disk> Journal<D> {
         self.disk.extend(&path, keep, bytes).map_err(|error| failed(&path, error))
     }
 
+    /// Where it lies, for files beside it.
+    pub fn disk(&mut self) -> &mut D {
+        &mut self.disk
+    }
+
     fn tail(&self) -> Result<Tail, JournalError> {
         let Commit { size, snapshot, snapshot_at, .. } = self.commit;
         let mut tail = Tail { from: snapshot, entries: Vec::new() };
