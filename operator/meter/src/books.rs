@@ -74,12 +74,12 @@ pub struct Books {
 
 /// Books that do not close, and by how much.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the books of {what} in pool {pool} do not close: {booked} are booked of {total}")]
+#[error("the books of {what} of {of} do not close: {booked} are booked of {total}")]
 pub struct Imbalance {
     /// `time` or `energy`.
     pub what: &'static str,
-    /// The pool.
-    pub pool: Name,
+    /// The pool or device.
+    pub of: Name,
     /// What is booked.
     pub booked: u64,
     /// What there is.
@@ -117,8 +117,8 @@ impl Books {
             let booked = booked.get(pool).copied().unwrap_or_default();
             let total = self.pools.get(pool).map(&total).unwrap_or_default();
             if booked != total {
-                let pool = pool.clone().unwrap_or_else(|| "none".into());
-                return Err(Imbalance { what, pool, booked, total });
+                let pool = pool.as_deref().unwrap_or("none");
+                return Err(Imbalance { what, of: format!("pool {pool}").into(), booked, total });
             }
         }
         Ok(())

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::meter::Terms;
-use crate::node::{Node, Sample, Span};
+use crate::node::{Counted, Node, Sample, Span};
 use crate::{Bounded, Gap, GapKind, Lease, Method, Moment, Name, Timestamp, Use, split};
 
 /// Times of pods are told in whole seconds.
@@ -70,7 +70,7 @@ impl Node {
                 self.book_drawn(&drawn, &sample, &sample, limit, terms);
             }
             self.settle_reset(at, &sample);
-            self.state.devices[at].last = Some(sample);
+            self.go_on_from(at, sample, None);
             self.booked.first = true;
             return;
         };
@@ -82,7 +82,7 @@ impl Node {
         if untimed && !last.untimed {
             self.gap(&id, GapKind::Backwards, &drawn, 0);
         }
-        match (last.counter, sample.counter) {
+        let booked = match (last.counter, sample.counter) {
             (Some(before), Some(after)) if sample.reset || after < before => {
                 drawn.open = true;
                 // What it counted since it began again is real, unless that cannot be.
@@ -91,6 +91,7 @@ impl Node {
                 }
                 self.gap(&id, GapKind::Reset, &drawn, after);
                 self.book_drawn(&drawn, &last, &sample, limit, terms);
+                None
             }
             (Some(before), Some(after))
                 if !untimed && after - before > most + most / 10 + SECOND =>
@@ -98,10 +99,11 @@ impl Node {
                 drawn.open = true;
                 self.gap(&id, GapKind::Jump, &drawn, after - before);
                 self.book_drawn(&drawn, &last, &sample, limit, terms);
+                None
             }
             (Some(before), Some(after)) => {
                 drawn.mj = after - before;
-                self.book_drawn(&drawn, &last, &sample, limit, terms);
+                Some(self.book_drawn(&drawn, &last, &sample, limit, terms))
             }
             _ => {
                 if let (Some(before), Some(after)) = (last.power, sample.power) {
@@ -110,10 +112,25 @@ impl Node {
                     drawn.mj = most_mj(u64::midpoint(before, after), ms).min(most);
                     self.book_drawn(&drawn, &last, &sample, limit, terms);
                 }
+                None
             }
-        }
+        };
         self.settle_reset(at, &sample);
-        self.state.devices[at].last = Some(sample);
+        self.go_on_from(at, sample, booked);
+    }
+
+    /// A device's energy is booked up to a reading. `booked` is what was booked of its counter since
+    /// the reading before; `None` where that does not follow from the two.
+    fn go_on_from(&mut self, at: usize, sample: Sample, booked: Option<u64>) {
+        let device = &mut self.state.devices[at];
+        device.counted = match (device.counted, booked, sample.counter) {
+            (Some(counted), Some(booked), _) => {
+                Some(Counted { booked: counted.booked + booked, ..counted })
+            }
+            (_, _, Some(counter)) => Some(Counted { from: counter, booked: 0 }),
+            (_, _, None) => None,
+        };
+        device.last = Some(sample);
     }
 
     fn settle_reset(&mut self, at: usize, sample: &Sample) {
@@ -154,6 +171,7 @@ impl Node {
         self.booked.gaps.push(Gap { kind, device: Some(device.clone()), between, millijoules });
     }
 
+    /// Books what a device drew to those who had it, and says how much was booked.
     fn book_drawn(
         &mut self,
         drawn: &Drawn,
@@ -161,7 +179,7 @@ impl Node {
         next: &Sample,
         limit_mw: u64,
         terms: &Terms<'_>,
-    ) {
+    ) -> u64 {
         let labels = [next.holder.as_ref(), last.holder.as_ref()];
         let (from, until) = (drawn.from.middle(), drawn.until.middle());
         let mut within: Vec<(Span, u64)> = self
@@ -196,6 +214,7 @@ impl Node {
         let weights: Vec<u64> = within.iter().map(|(_, ms)| *ms).collect();
         let mut parts: Vec<Part> = Vec::new();
         for ((span, ms), mj) in within.iter().zip(split(drawn.mj, &weights)) {
+            self.booked.pool(span.pool.as_ref()).moved_mj += mj;
             let holders = self.holders(span, labels);
             let shared = holders.len() > 1;
             let shares: Vec<u64> = holders.iter().map(|(_, share)| *share).collect();
@@ -229,6 +248,7 @@ impl Node {
             }
         }
         let alone = could.len() <= 1 && !drawn.open;
+        let mut booked = 0;
         for part in parts {
             let mut bounded = Bounded::exactly(part.mj);
             if !alone {
@@ -242,8 +262,9 @@ impl Node {
                 bounded.above = upper.saturating_sub(part.mj);
                 bounded.below = part.mj.saturating_sub(lower);
             }
-            self.book_part(&part, bounded, drawn, terms);
+            booked += self.book_part(&part, bounded, drawn, terms);
         }
+        booked
     }
 
     /// Who may have had a device between two moments, and for how long at most.
@@ -277,8 +298,8 @@ impl Node {
         could
     }
 
-    fn book_part(&mut self, part: &Part, mj: Bounded, drawn: &Drawn, terms: &Terms<'_>) {
-        self.booked.pool(part.pool.as_ref()).moved_mj += mj.value;
+    /// Books a part, and says how much of it.
+    fn book_part(&mut self, part: &Part, mj: Bounded, drawn: &Drawn, terms: &Terms<'_>) -> u64 {
         let method = if part.shared { Method::Shared } else { drawn.method };
         let Some(uid) = &part.holder else {
             let floor = most_mj(terms.config.idle_mw, part.ms);
@@ -288,10 +309,10 @@ impl Node {
             self.booked.energy(part.pool.as_ref(), Use::Idle, method, idle);
             let above = Bounded { value: above, below: mj.below.min(above), above: 0 };
             self.booked.energy(part.pool.as_ref(), Use::Idle, Method::Unexplained, above);
-            return;
+            return mj.value;
         };
         let Some(lease) = self.state.leases.iter_mut().find(|lease| lease.uid == *uid) else {
-            return;
+            return 0;
         };
         lease.energy.add(mj);
         let account = lease.account.clone();
@@ -309,6 +330,7 @@ impl Node {
             }
         }
         self.booked.energy(part.pool.as_ref(), Use::Lease(account), method, mj);
+        mj.value
     }
 
     /// Who had a device in a span, and for how many of its parts.

@@ -354,13 +354,31 @@ impl Meter {
         self.booked_until
     }
 
-    /// Whether the books close.
+    /// Whether the books close: of time and energy of every pool, and of every device whose
+    /// counter is read.
     ///
     /// # Errors
     ///
-    /// The first pool of which they do not.
+    /// The first pool or device of which they do not.
     pub fn check(&self) -> Result<(), Imbalance> {
-        self.books().check()
+        self.check_with(&self.books())
+    }
+
+    /// The same, with [`Self::books`] that are at hand.
+    ///
+    /// # Errors
+    ///
+    /// The first pool or device of which they do not.
+    pub fn check_with(&self, books: &Books) -> Result<(), Imbalance> {
+        books.check()?;
+        let devices = self.nodes.values().flat_map(|node| &node.state.devices);
+        for device in devices {
+            if let Some((total, booked)) = device.imbalance() {
+                let of = format!("device {}", device.seen.id).into();
+                return Err(Imbalance { what: "energy", of, booked, total });
+            }
+        }
+        Ok(())
     }
 
     /// What registrations have used of their present periods.

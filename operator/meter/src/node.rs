@@ -56,6 +56,29 @@ pub struct Device {
     /// The last reading up to which its energy is booked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Sample>,
+    /// Its own books, as long as its counter goes on from a reading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Counted>,
+}
+
+/// The books of one device: `from` and what is booked make its counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Its counter when it was first read, or read again after it could not be believed.
+    #[serde(with = "crate::amount::decimal")]
+    pub from: u64,
+    /// Millijoules booked since, to whomever.
+    #[serde(with = "crate::amount::decimal")]
+    pub booked: u64,
+}
+
+impl Device {
+    /// What its counter has moved and what of it is booked, if that is not the same.
+    pub(crate) fn imbalance(&self) -> Option<(u64, u64)> {
+        let counted = self.counted?;
+        let moved = self.last.as_ref()?.counter?.saturating_sub(counted.from);
+        (moved != counted.booked).then_some((moved, counted.booked))
+    }
 }
 
 /// A reading that says something new.
@@ -447,7 +470,13 @@ impl Node {
                 continue;
             }
             self.booked.devices.push(DeviceEntry { device: seen.clone(), at, joined: true });
-            self.state.devices.push(Device { seen, joined: at, resets: 0, last: None });
+            self.state.devices.push(Device {
+                seen,
+                joined: at,
+                resets: 0,
+                last: None,
+                counted: None,
+            });
         }
         self.state.devices.sort_by(|one, other| one.seen.id.cmp(&other.seen.id));
         let devices = &self.state.devices;

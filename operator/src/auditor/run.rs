@@ -424,7 +424,7 @@ impl Main {
         if self.metrics_at.is_none_or(|at| now >= at) {
             self.metrics_at = Some(now + METRICS_EVERY);
             let books = self.books.meter.books();
-            let closes = books.check();
+            let closes = self.books.meter.check_with(&books);
             if let Err(imbalance) = &closes {
                 tracing::error!(%imbalance, "The books do not close.");
             }
