@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
+use daylight::auditor::batch::Batch;
 use daylight::auditor::journal::{Disk, Journal};
+use daylight::auditor::pseudonyms::Pseudonyms;
 use daylight_meter::{
     Account, Config, DeviceSeen, Entry, Facts, LeaseSeen, Meter, Moment, Name, Reading, Timestamp,
 };
@@ -73,6 +75,12 @@ impl Disk for Mortal {
         }
         told(dies)
     }
+
+    fn remove(&mut self, path: &str) -> io::Result<()> {
+        let (_, dies) = self.write(0)?;
+        self.files.borrow_mut().remove(path);
+        told(dies)
+    }
 }
 
 /// What every pod says of its work.
@@ -103,7 +111,8 @@ struct Site {
     meter: Meter,
     journal: Journal<Mortal>,
     disk: Mortal,
-    unwritten: Vec<Entry>,
+    pseudonyms: Pseudonyms,
+    unwritten: Batch,
     closed: FxHashSet<Name>,
     deaths: usize,
     entries: usize,
@@ -123,8 +132,8 @@ fn config() -> Config {
 
 impl Site {
     fn open(disk: &Mortal) -> (Journal<Mortal>, Meter) {
-        let (journal, tail) = Journal::open(disk.clone()).unwrap();
-        let entries = tail.entries.iter().map(|bytes| serde_json::from_slice(bytes).unwrap());
+        let (journal, state) = Journal::open(disk.clone()).unwrap();
+        let entries = state.iter().map(|line| serde_json::from_slice(line).unwrap());
         let meter = Meter::restore(config(), entries).unwrap();
         (journal, meter)
     }
@@ -139,7 +148,8 @@ impl Site {
             meter,
             journal,
             disk,
-            unwritten: Vec::new(),
+            pseudonyms: Pseudonyms::new(b"key"),
+            unwritten: Batch::default(),
             closed: FxHashSet::default(),
             deaths: 0,
             entries: 0,
@@ -231,7 +241,7 @@ impl Site {
         self.meter.advance(at(now - 2));
         let entries =
             if now % 60 == 59 { self.meter.snapshot() } else { self.meter.take_entries() };
-        self.unwritten.extend(entries);
+        self.unwritten.add(entries, &mut self.pseudonyms);
         self.write(now);
         for pod in &mut self.pods {
             pod.released |= pod.ended.is_some() && self.closed.contains(&pod.uid);
@@ -242,17 +252,10 @@ impl Site {
         if self.unwritten.is_empty() {
             return;
         }
-        let leaves: Vec<Vec<u8>> =
-            self.unwritten.iter().map(|entry| serde_json::to_vec(entry).unwrap()).collect();
-        let snapshot =
-            self.unwritten.iter().rposition(|entry| matches!(entry, Entry::SnapshotBegin));
-        if self.journal.append(&leaves, snapshot).is_ok() {
+        let Batch { leaves, state, anew, .. } = &self.unwritten;
+        if self.journal.append(leaves, state, *anew).is_ok() {
             self.entries += leaves.len();
-            for entry in self.unwritten.drain(..) {
-                if let Entry::Node(entry) = entry {
-                    self.closed.extend(entry.closed.iter().map(|one| one.lease.uid.clone()));
-                }
-            }
+            self.closed.extend(std::mem::take(&mut self.unwritten).closed);
         } else {
             self.die(now);
         }
@@ -266,27 +269,15 @@ impl Site {
         self.journal = journal;
         self.closed = meter.closed().cloned().collect();
         self.meter = meter;
-        self.unwritten.clear();
+        self.unwritten = Batch::default();
         self.tell_all(now);
     }
 
     /// All entries of the journal, from the first.
     fn all(&self) -> Vec<Entry> {
-        let files = self.disk.files.borrow();
-        let bundles = files.iter().filter(|(path, _)| path.starts_with("tile/entries/"));
         let mut entries = Vec::new();
-        let mut left = self.journal.size();
-        for (_, bytes) in bundles {
-            let mut rest = &bytes[..];
-            // What lies behind the committed end does not count.
-            for _ in 0..left.min(256) {
-                let (length, after) = rest.split_first_chunk::<2>().unwrap();
-                let (entry, after) = after.split_at(usize::from(u16::from_be_bytes(*length)));
-                entries.push(serde_json::from_slice(entry).unwrap());
-                rest = after;
-            }
-            left = left.saturating_sub(256);
-        }
+        let read = |entry: &[u8]| entries.push(serde_json::from_slice(entry).unwrap());
+        self.journal.verify(read).unwrap();
         entries
     }
 }
@@ -300,7 +291,7 @@ fn live(dies_at: usize, quarters: usize) -> Site {
     }
     site.meter.advance(at(SECONDS));
     site.meter.flush();
-    site.unwritten.extend(site.meter.take_entries());
+    site.unwritten.add(site.meter.take_entries(), &mut site.pseudonyms);
     site.write(SECONDS);
     site
 }

@@ -103,24 +103,23 @@ pub struct NodeEntry {
     /// What could not be measured or believed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
-    /// Whether the next entry goes on with the same, and says how the node stands.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub more: bool,
     /// How the node stands, to go on from; `None` when it is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<NodeState>,
 }
 
 impl NodeEntry {
-    /// The entry in two, for a leaf that it does not fit into: what happened, and how the node
-    /// stands.
-    #[must_use]
-    pub fn in_two(self) -> [Self; 2] {
-        let mut stands = Self::standing(self.node.clone(), self.until, None);
-        let mut happened = self;
-        stands.state = happened.state.take();
-        happened.more = true;
-        [happened, stands]
+    /// What happened, in two entries, for a leaf that it does not fit into. `None` where nothing
+    /// can be divided.
+    pub fn halves(&self) -> Option<[Self; 2]> {
+        let mut first = self.clone();
+        let mut second = Self::standing(self.node.clone(), self.until, None);
+        second.devices = half_of(&mut first.devices);
+        second.closed = half_of(&mut first.closed);
+        second.settled = half_of(&mut first.settled);
+        second.gaps = half_of(&mut first.gaps);
+        let moved = second.devices.len() + second.closed.len() + second.settled.len();
+        (moved + second.gaps.len() > 0).then_some([first, second])
     }
 
     /// How a node stands, and nothing else.
@@ -137,10 +136,13 @@ impl NodeEntry {
             closed: Vec::new(),
             settled: Vec::new(),
             gaps: Vec::new(),
-            more: false,
             state,
         }
     }
+}
+
+fn half_of<T>(list: &mut Vec<T>) -> Vec<T> {
+    list.split_off(list.len().div_ceil(2))
 }
 
 /// Device-milliseconds of one use.

@@ -333,6 +333,11 @@ impl Meter {
         books
     }
 
+    /// The totals of what entries were made of: those that a meter restored from them has.
+    pub fn written(&self) -> &Books {
+        &self.books
+    }
+
     /// The devices of a node, as the books have them.
     pub fn devices_of(&self, node: &str) -> Vec<DeviceSeen> {
         let devices = self.nodes.get(node).into_iter().flat_map(|node| &node.state.devices);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use daylight_crds::LeaseRecord;
 use daylight_meter::{
-    Account, DeviceSeen, Entry, LeaseSeen, Meter, Moment, ObjectKind, Reading, Timestamp,
+    Account, DeviceSeen, LeaseSeen, Meter, Moment, ObjectKind, Reading, Timestamp,
 };
 use daylight_planner::model::Name;
 use daylight_planner::time;
@@ -353,15 +353,6 @@ impl Bookkeeper {
         let read = self.told.keys().filter(|node| self.read.contains_key(*node)).count();
         (read, self.told.len() - read)
     }
-}
-
-/// Leases that an entry has closed.
-pub fn closed_in(entry: &Entry) -> impl Iterator<Item = &Name> {
-    let closed = match entry {
-        Entry::Node(entry) => &entry.closed[..],
-        _ => &[],
-    };
-    closed.iter().map(|closed| &closed.lease.uid)
 }
 
 /// Devices that nothing tells apart.

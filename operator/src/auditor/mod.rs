@@ -5,11 +5,12 @@
 //! The path of data: watches and exporters feed [`books`], which feeds the meter; the meter's
 //! entries go to the journal; once they are durable, pods are let go and statuses written.
 
+pub mod batch;
 pub mod books;
 pub mod exporter;
 pub mod journal;
 pub mod metrics;
-mod pseudonyms;
+pub mod pseudonyms;
 mod register;
 pub mod run;
 mod say;

@@ -2,8 +2,7 @@
 //!
 //! A pseudonym is HMAC-SHA256 of a name under the installation's key, its first 16 bytes in
 //! hexadecimal: the same name always has the same one, and without the key it tells nothing. Who
-//! has the key can show which name one stands for. The auditor itself goes on from the journal with
-//! real names, so it keeps them in a file beside it, which is not for others.
+//! has the key can show which name one stands for.
 
 use std::fmt::Write as _;
 use std::io;
@@ -17,26 +16,15 @@ use super::journal::{Disk, JournalError};
 
 /// The file with the key: any text.
 const KEY: &str = "pseudonym.key";
-/// The file with the names: in each line a pseudonym and what it stands for, as JSON.
-const NAMES: &str = "names";
 
-/// A pseudonym, and the name it stands for.
-pub(super) type Named = (Box<str>, Box<str>);
+/// Pseudonyms that are remembered, so that they need not be computed again.
+const REMEMBERED: usize = 100_000;
 
 /// Gives names their pseudonyms.
 #[derive(Debug)]
-pub(super) struct Pseudonyms {
+pub struct Pseudonyms {
     hmac: Hmac<Sha256>,
-    /// By their names, those that the file has, or is to have.
     known: FxHashMap<Box<str>, Box<str>>,
-    /// Those of them that the file does not have yet.
-    new: Vec<Named>,
-}
-
-/// The file of names. It may have more than the journal needs, and never less.
-#[derive(Debug)]
-pub(super) struct Names {
-    length: u64,
 }
 
 /// What a string of an entry names.
@@ -49,11 +37,32 @@ enum Is {
 }
 
 impl Pseudonyms {
-    /// With a key; those that stand for `names` are known.
-    fn new(key: &[u8], names: Vec<Named>) -> Self {
+    /// With the key that lies there. Where a journal begins, `may_make` lets one be made.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or is missing.
+    pub fn open(disk: &mut impl Disk, may_make: bool) -> Result<Self, JournalError> {
+        let failed = |error| JournalError::Disk { path: KEY.into(), error };
+        match disk.read(KEY).map_err(failed)? {
+            Some(key) => Ok(Self::new(key.trim_ascii())),
+            None if may_make => {
+                let mut bytes = [0_u8; 32];
+                getrandom::fill(&mut bytes).map_err(|error| failed(io::Error::other(error)))?;
+                let key = hexadecimal(&bytes);
+                disk.replace(KEY, key.as_bytes()).map_err(failed)?;
+                Ok(Self::new(key.as_bytes()))
+            }
+            None => Err(JournalError::Damaged(format!(
+                "{KEY} is missing, by which its names became pseudonyms"
+            ))),
+        }
+    }
+
+    /// With a key.
+    pub fn new(key: &[u8]) -> Self {
         let hmac = Hmac::new_from_slice(key).unwrap_or_else(|_| unreachable!("any length will do"));
-        let known = names.into_iter().map(|(pseudonym, name)| (name, pseudonym)).collect();
-        Self { hmac, known, new: Vec::new() }
+        Self { hmac, known: FxHashMap::default() }
     }
 
     /// Puts pseudonyms in the place of names in an entry.
@@ -72,112 +81,21 @@ impl Pseudonyms {
             return pseudonym.to_string();
         }
         let code = self.hmac.clone().chain_update(name).finalize().into_bytes();
-        let mut pseudonym = String::with_capacity(32);
-        for byte in &code[..16] {
-            let _ = write!(pseudonym, "{byte:02x}");
+        let pseudonym = hexadecimal(&code[..16]);
+        if self.known.len() >= REMEMBERED {
+            self.known.clear();
         }
         self.known.insert(name.into(), pseudonym.as_str().into());
-        self.new.push((pseudonym.as_str().into(), name.into()));
         pseudonym
     }
-
-    /// The names that the file does not have yet.
-    pub(super) fn take_new(&mut self) -> Vec<Named> {
-        std::mem::take(&mut self.new)
-    }
-
-    /// The file begins anew: it will have only the names that are used from now on.
-    pub(super) fn begin_anew(&mut self) {
-        self.known.clear();
-    }
 }
 
-impl Names {
-    /// Opens the file, and the key beside it, which is made the first time. Puts the names back in
-    /// the place of pseudonyms in `entries`.
-    pub(super) fn open(
-        disk: &mut impl Disk,
-        entries: &mut [Value],
-    ) -> Result<(Self, Pseudonyms), JournalError> {
-        let names = read(disk, NAMES)?;
-        let key = match (read(disk, KEY)?, &names) {
-            (Some(key), _) => key.trim_ascii().to_vec(),
-            (None, Some(_)) => {
-                return Err(JournalError::Damaged(format!(
-                    "{KEY} is missing, by which its names became pseudonyms"
-                )));
-            }
-            (None, None) => make_key(disk)?,
-        };
-        let text = names.unwrap_or_default();
-        // A line that a crash cut off belongs to nothing that was committed.
-        let length = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let lines = text[..length].split(|byte| *byte == b'\n');
-        let named: Vec<Named> =
-            lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
-        let real: FxHashMap<&str, &str> =
-            named.iter().map(|(pseudonym, name)| (&**pseudonym, &**name)).collect();
-        for entry in entries {
-            // What has no name any more keeps its pseudonym.
-            each_name(entry, &mut |_, text| {
-                let own = text.rsplit('/').next().unwrap_or(text);
-                real.get(own).map_or(text, |name| name).to_owned()
-            });
-        }
-        Ok((Self { length: length as u64 }, Pseudonyms::new(&key, named)))
-    }
-
-    /// Adds names, durable.
-    pub(super) fn add(&mut self, disk: &mut impl Disk, new: &[Named]) -> Result<(), JournalError> {
-        if new.is_empty() {
-            return Ok(());
-        }
-        let text = lines(new);
-        disk.extend(NAMES, self.length, &text).map_err(|error| failed(NAMES, error))?;
-        self.length += text.len() as u64;
-        Ok(())
-    }
-
-    /// Keeps only these.
-    pub(super) fn keep(
-        &mut self,
-        disk: &mut impl Disk,
-        only: &[Named],
-    ) -> Result<(), JournalError> {
-        let text = lines(only);
-        disk.replace(NAMES, &text).map_err(|error| failed(NAMES, error))?;
-        self.length = text.len() as u64;
-        Ok(())
-    }
-}
-
-fn make_key(disk: &mut impl Disk) -> Result<Vec<u8>, JournalError> {
-    let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes).map_err(|error| failed(KEY, io::Error::other(error)))?;
-    let mut key = String::with_capacity(64);
+fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
-        let _ = write!(key, "{byte:02x}");
-    }
-    disk.replace(KEY, key.as_bytes()).map_err(|error| failed(KEY, error))?;
-    Ok(key.into_bytes())
-}
-
-fn lines(names: &[Named]) -> Vec<u8> {
-    let mut text = Vec::new();
-    for name in names {
-        // Two strings: that cannot fail.
-        text.extend(serde_json::to_vec(name).unwrap_or_default());
-        text.push(b'\n');
+        let _ = write!(text, "{byte:02x}");
     }
     text
-}
-
-fn read(disk: &impl Disk, path: &str) -> Result<Option<Vec<u8>>, JournalError> {
-    disk.read(path).map_err(|error| failed(path, error))
-}
-
-fn failed(path: &str, error: io::Error) -> JournalError {
-    JournalError::Disk { path: path.into(), error }
 }
 
 /// Changes each string of an entry that names a tenant, something of a tenant, or a person.
@@ -231,6 +149,11 @@ mod tests {
             self.0.insert(path.into(), bytes.into());
             Ok(())
         }
+
+        fn remove(&mut self, path: &str) -> io::Result<()> {
+            self.0.remove(path);
+            Ok(())
+        }
     }
 
     fn entry() -> Value {
@@ -245,60 +168,34 @@ mod tests {
     }
 
     #[test]
-    fn names_are_hidden_and_come_back() {
-        let mut disk = Memory::default();
-        let (mut names, mut pseudonyms) = Names::open(&mut disk, &mut []).unwrap();
-        let mut hidden = [entry()];
-        pseudonyms.hide(&mut hidden[0]);
-        let text = hidden[0].to_string();
+    fn names_are_hidden_and_nothing_else() {
+        let mut hidden = entry();
+        Pseudonyms::new(b"secret").hide(&mut hidden);
+        let text = hidden.to_string();
         assert!(!text.contains("acme") && !text.contains("night"), "{text}");
         assert!(text.contains("pow-mining") && text.contains("gpu-7") && text.contains("GPU-1"));
-        assert_eq!(
-            hidden[0]["closed"][0]["lease"]["pod"],
-            hidden[0]["state"]["devices"][0]["last"]["holder"]
-        );
-        let new = pseudonyms.take_new();
-        assert_eq!(new.len(), 3);
-        names.add(&mut disk, &new).unwrap();
-        // A crash left a line half written.
-        disk.0.get_mut(NAMES).unwrap().extend(b"[\"12ab");
-
-        // The next process has the names, and gives the same pseudonyms.
-        let mut shown = hidden.clone();
-        let (mut names, mut again) = Names::open(&mut disk, &mut shown).unwrap();
-        assert_eq!(shown, [entry()]);
-        again.hide(&mut shown[0]);
-        assert_eq!(shown, hidden);
-        assert!(again.take_new().is_empty());
-        again.of("beta");
-        names.add(&mut disk, &again.take_new()).unwrap();
-        let mut beta = [json!({"namespace": again.of("beta")})];
-        let (mut names, _) = Names::open(&mut disk, &mut beta).unwrap();
-        assert_eq!(beta[0]["namespace"], "beta");
-
-        // Of what is not kept the pseudonym is left.
-        names.keep(&mut disk, &new[..1]).unwrap();
-        let mut shown = hidden.clone();
-        Names::open(&mut disk, &mut shown).unwrap();
-        assert_eq!(shown[0]["closed"][0]["lease"]["account"]["namespace"], "acme");
-        assert_eq!(shown[0]["closed"][0]["lease"]["pod"], hidden[0]["closed"][0]["lease"]["pod"]);
+        let lease = &hidden["closed"][0]["lease"];
+        assert_eq!(lease["pod"], hidden["state"]["devices"][0]["last"]["holder"]);
+        assert_eq!(lease["account"]["registration"], hidden["used"][0]["registration"]);
+        let namespace = lease["account"]["namespace"].as_str().unwrap();
+        assert!(lease["pod"].as_str().unwrap().starts_with(&format!("{namespace}/")));
     }
 
     #[test]
-    fn without_its_key_a_journal_is_not_gone_on_with() {
+    fn the_key_is_made_once_and_missed() {
         let mut disk = Memory::default();
-        let (mut names, mut pseudonyms) = Names::open(&mut disk, &mut []).unwrap();
-        pseudonyms.hide(&mut entry());
-        names.add(&mut disk, &pseudonyms.take_new()).unwrap();
+        let mut first = Pseudonyms::open(&mut disk, true).unwrap();
+        let mut again = Pseudonyms::open(&mut disk, true).unwrap();
+        assert_eq!(first.of("acme"), again.of("acme"));
         disk.0.remove(KEY);
-        let error = Names::open(&mut disk, &mut []).unwrap_err().to_string();
+        let error = Pseudonyms::open(&mut disk, false).unwrap_err().to_string();
         assert!(error.contains("pseudonym.key is missing"), "{error}");
     }
 
     #[test]
     fn anybody_with_the_key_can_tell() {
         // printf acme | openssl dgst -sha256 -mac HMAC -macopt key:secret
-        let mut pseudonyms = Pseudonyms::new(b"secret", Vec::new());
+        let mut pseudonyms = Pseudonyms::new(b"secret");
         assert_eq!(pseudonyms.of("acme"), "700f8a71077438948e68c52f90421d3f");
     }
 }

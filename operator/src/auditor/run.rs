@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use daylight_crds::LeaseRecord;
-use daylight_meter::{Config, Entry, Meter, Timestamp};
+use daylight_meter::{Books, Config, Entry, Meter, Timestamp};
 use daylight_planner::model::Name;
 use daylight_planner::time;
 use kube::Client;
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::books::{Bookkeeper, Terms};
 use super::exporter::found::{ExporterName, Found};
 use super::exporter::scrape::{ScrapeSettings, Scraper};
-use super::journal::{Directory, Journal, JournalError};
+use super::journal::{Directory, JournalError};
 use super::metrics::Metrics;
 use super::say;
 use super::writer::Writer;
@@ -104,8 +104,6 @@ const METRICS_EVERY: Duration = Duration::from_secs(5);
 const LET_GO_AGAIN: Duration = Duration::from_secs(2);
 /// How long the last entries are waited for at the end.
 const SETTLE: Duration = Duration::from_secs(5);
-/// Entries after which a snapshot is made, so that a restart needs to read no more.
-const SNAPSHOT_EVERY: u64 = 20_000;
 /// How long the end of a lease is remembered that nobody asks for any more, in milliseconds: a
 /// `LeaseRecord` of it may come after its pod is gone.
 const REMEMBERED: u64 = 60_000;
@@ -120,11 +118,9 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let directory = Directory::take(&settings.data_dir)
         .map_err(|error| RunError::Directory(settings.data_dir.clone(), error))?;
-    let (journal, tail) = Journal::open(directory)?;
-    let (writer, entries) = Writer::open(journal, &tail)?;
+    let (writer, entries) = Writer::open(directory)?;
     tracing::info!(size = writer.size(), read = entries.len(), "The journal is open.");
     let meter = Meter::restore(meter_config(&settings), entries)?;
-    drop(tail);
 
     let mut config = config;
     config.default_retry = false;
@@ -159,7 +155,7 @@ pub async fn run(
                 timeout: Duration::from_secs(5),
             })
         }),
-        snapshot_at: writer.size(),
+        to_publish: None,
         writer,
         records: Store::default(),
         requests: JoinSet::new(),
@@ -272,8 +268,9 @@ struct Main {
     found: Option<Found>,
     scraper: Option<Scraper>,
     writer: Writer,
-    /// The size of the journal at the last snapshot.
-    snapshot_at: u64,
+    /// Totals, and how many entries must be durable before they may be shown: a counter that was
+    /// seen never falls back, whenever this process is killed.
+    to_publish: Option<(u64, Books)>,
     /// Leases whose end is on record and may still be asked for, by UID, and when that was last.
     closed: FxHashMap<Name, Timestamp>,
     records: Store<Custom<LeaseRecord>>,
@@ -344,13 +341,9 @@ impl Main {
     }
 
     fn push(&mut self) {
-        let full = self.writer.size() >= self.snapshot_at + SNAPSHOT_EVERY;
-        let entries = if full {
-            self.snapshot_at = self.writer.size();
-            self.books.meter.snapshot()
-        } else {
-            self.books.meter.take_entries()
-        };
+        let anew = self.writer.wants_snapshot() && self.writer.is_settled();
+        let entries =
+            if anew { self.books.meter.snapshot() } else { self.books.meter.take_entries() };
         for entry in &entries {
             if let Entry::Object(object) = entry {
                 let kind = format!("{:?}", object.seen.object);
@@ -359,6 +352,10 @@ impl Main {
             self.metrics.entries.with_label_values(&[kind(entry)]).inc();
         }
         self.writer.push(entries);
+        if self.to_publish.is_none() {
+            let written = self.books.meter.written().clone();
+            self.to_publish = Some((self.writer.taken(), written));
+        }
     }
 
     /// Lets pods go whose end is on record, and deletes the records of such.
@@ -430,7 +427,11 @@ impl Main {
             }
             let metrics = &self.metrics;
             metrics.books_closed.set(i64::from(closes.is_ok()));
-            metrics.set_books(&books);
+            match self.to_publish.take_if(|(durable, _)| self.writer.durable() >= *durable) {
+                Some((_, books)) => metrics.set_books(&books),
+                None if self.writer.taken() == 0 => metrics.set_books(self.books.meter.written()),
+                None => {}
+            }
             metrics.log_size.set(signed(self.writer.size()));
             metrics.booked_until.set(self.books.meter.booked_until().0.div_euclid(1000));
             metrics.set_unregistered(self.books.unregistered());

@@ -284,16 +284,18 @@ pub(crate) async fn an_auditor_that_hangs_holds_metered_mining_and_not_ai(site: 
 /// the auditor found it. No entry names its tenant.
 fn told_of(site: &Site, journal: &str, registration: &Registration) -> Vec<(String, u64, String)> {
     let directory = Directory::take(&site.control_plane.directory().join(journal)).unwrap();
-    let (_, tail) = Journal::open(directory).unwrap();
-    let entries = tail.entries.iter().map(|entry| serde_json::from_slice::<Value>(entry).unwrap());
-    for entry in &tail.entries {
-        let entry = String::from_utf8_lossy(entry);
+    let (journal, _) = Journal::open(directory).unwrap();
+    let mut entries = Vec::new();
+    let read = |entry: &[u8]| entries.push(serde_json::from_slice::<Value>(entry).unwrap());
+    journal.verify(read).unwrap();
+    for entry in &entries {
+        let entry = entry.to_string();
         let names = [site.key("reg"), format!("\"namespace\":\"{}\"", site.name)];
         assert!(names.iter().all(|name| !entry.contains(name)), "{entry}");
         assert!(!entry.contains(OFFICER), "{entry}");
     }
     let uid = registration.metadata.uid.as_deref().unwrap();
-    let of_it = entries.filter(|entry| entry["kind"] == "object" && entry["uid"] == uid);
+    let of_it = entries.iter().filter(|entry| entry["kind"] == "object" && entry["uid"] == uid);
     let text = |value: &Value| value.as_str().map(str::to_owned);
     of_it
         .map(|entry| {

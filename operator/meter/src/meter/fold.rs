@@ -54,7 +54,6 @@ impl Meter {
                         let node = Node::from_state(state.clone());
                         self.nodes.insert(entry.node.clone(), node);
                     }
-                    None if entry.more => {}
                     None => {
                         self.nodes.remove(&entry.node);
                     }
@@ -158,7 +157,6 @@ impl Meter {
             closed: booked.closed,
             settled: booked.settled,
             gaps: booked.gaps,
-            more: false,
             state,
         };
         self.add(&entry);

@@ -14,6 +14,8 @@ pub trait Disk {
     /// Puts a file in place of the one of its name, durable. After an error, and after a crash, it
     /// is the old one or the new one, whole.
     fn replace(&mut self, path: &str, bytes: &[u8]) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&mut self, path: &str) -> io::Result<()>;
 }
 
 /// A directory, which no other process may write while this exists.
@@ -95,5 +97,9 @@ impl Disk for Directory {
         file.sync_all()?;
         fs::rename(&new, &path)?;
         self.sync_names(&path)
+    }
+
+    fn remove(&mut self, path: &str) -> io::Result<()> {
+        fs::remove_file(self.root.join(path))
     }
 }

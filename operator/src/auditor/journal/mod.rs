@@ -1,23 +1,26 @@
-//! The journal: what the auditor has found, one entry after another, durable and never changed.
+//! The journal: what the auditor has found, one entry after another, durable and never changed;
+//! and the state that the auditor goes on from, which is its own.
 //!
 //! Entries are numbered from 0. They lie in bundles of 256, each entry behind its length in two
 //! bytes (big-endian), at the paths that C2SP `tlog-tiles` gives entry bundles; so a Merkle log
-//! can be built over them as they are. The file `commit` says how many entries count, and holds a
-//! hash over all of them; it is replaced after the entries are on disk, and an entry counts only
-//! from then on. What lies behind the committed end, as a crash leaves it, is overwritten.
+//! can be built over them as they are. The state lies in one file, a line after another, until a
+//! new one begins that says all by itself. The file `commit` says how much of both counts, and holds
+//! a hash over each; it is replaced after they are on disk, and they count only from then on,
+//! entries and state together. What lies behind the committed end, as a crash leaves it, is
+//! overwritten.
 //!
 //! ```text
-//! commit                  {"size":"612","head":"9f…","end":"18211","snapshot":"590",…}
+//! commit                  {"size":"612","head":"9f…","end":"18211","state":"3",…}
 //! tile/entries/000        entries 0 to 255
 //! tile/entries/001        256 to 511
 //! tile/entries/002        512 to 611
+//! state/3                 what the auditor goes on from
 //! ```
 
 mod disk;
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io;
-use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -42,17 +45,9 @@ pub struct Journal<D> {
     commit: Commit,
 }
 
-/// What was read of a journal when it was opened.
-#[derive(Debug, Default)]
-pub struct Tail {
-    /// The number of the first entry.
-    pub from: u64,
-    /// The entries from the last snapshot on, or all where there is none.
-    pub entries: Vec<Vec<u8>>,
-}
-
-/// Which entries count. Numbers are written as strings: JSON's are doubles.
+/// How much counts. Numbers are written as strings: JSON's are doubles.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Commit {
     version: u32,
     /// How many entries count.
@@ -63,18 +58,20 @@ struct Commit {
     /// Bytes that count of the last bundle.
     #[serde(with = "text")]
     end: u64,
-    /// The number of the last snapshot; 0 is the beginning.
+    /// The hash over the entries before that bundle.
+    bundle_head: Head,
+    /// The number of the state's file; 0 is none.
     #[serde(with = "text")]
-    snapshot: u64,
-    /// Where it begins in its bundle.
+    state: u64,
+    /// Bytes that count of it.
     #[serde(with = "text")]
-    snapshot_at: u64,
-    /// The hash over what is before it.
-    snapshot_head: Head,
+    state_end: u64,
+    /// The hash over its lines.
+    state_head: Head,
 }
 
-/// A hash over a row of entries: SHA-256 of the hash over those before, and of the entry's leaf
-/// hash as RFC 6962 has it. Of no entries: zeros.
+/// A hash over a row of entries or lines: SHA-256 of the hash over those before, and of the leaf
+/// hash of this one as RFC 6962 has it. Of none: zeros.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Head([u8; 32]);
 
@@ -120,20 +117,21 @@ impl Default for Commit {
             size: 0,
             head: Head::default(),
             end: 0,
-            snapshot: 0,
-            snapshot_at: 0,
-            snapshot_head: Head::default(),
+            bundle_head: Head::default(),
+            state: 0,
+            state_end: 0,
+            state_head: Head::default(),
         }
     }
 }
 
 impl<D: Disk> Journal<D> {
-    /// Opens the journal that lies there, or begins one, and reads it from its last snapshot on.
+    /// Opens the journal that lies there, or begins one. Gives the lines of the state.
     ///
     /// # Errors
     ///
-    /// It cannot be read, or what is read is not what was written.
-    pub fn open(disk: D) -> Result<(Self, Tail), JournalError> {
+    /// It cannot be read, or the state or the last bundle is not what was written.
+    pub fn open(disk: D) -> Result<(Self, Vec<Vec<u8>>), JournalError> {
         let commit = match read(&disk, COMMIT)? {
             Some(text) => serde_json::from_slice::<Commit>(&text).map_err(|error| {
                 JournalError::Damaged(format!("{COMMIT} is unreadable: {error}"))
@@ -144,8 +142,12 @@ impl<D: Disk> Journal<D> {
             return Err(JournalError::Version(commit.version));
         }
         let journal = Self { disk, commit };
-        let tail = journal.tail()?;
-        Ok((journal, tail))
+        if journal.commit.size > 0 {
+            let last = (journal.commit.size - 1) / BUNDLE;
+            journal.verify_bundles(last, journal.commit.bundle_head, &mut |_| {})?;
+        }
+        let state = journal.state()?;
+        Ok((journal, state))
     }
 
     /// How many entries count.
@@ -153,22 +155,55 @@ impl<D: Disk> Journal<D> {
         self.commit.size
     }
 
-    /// Appends entries and makes them durable: all of them count afterwards, or, after an error,
-    /// none. `snapshot` is the place among them of one that alone says what all before it say.
+    /// How many bytes of state count.
+    pub fn state_bytes(&self) -> u64 {
+        self.commit.state_end
+    }
+
+    /// The hash over all entries, in hexadecimal.
+    pub fn head(&self) -> String {
+        self.commit.head.to_string()
+    }
+
+    /// Where it lies, for files beside it.
+    pub fn disk(&mut self) -> &mut D {
+        &mut self.disk
+    }
+
+    /// Appends entries and lines of state, and makes them durable: all of them count afterwards,
+    /// or, after an error, none. With `anew` these lines alone are the state from then on.
     ///
     /// # Errors
     ///
-    /// The disk is full, read-only or broken. What counted before still does, and the same
-    /// entries may be appended again.
+    /// The disk is full, read-only or broken. What counted before still does, and the same may be
+    /// appended again.
     pub fn append(
         &mut self,
         entries: &[impl AsRef<[u8]>],
-        snapshot: Option<usize>,
+        state: &[impl AsRef<[u8]>],
+        anew: bool,
     ) -> Result<(), JournalError> {
         let mut commit = self.commit.clone();
+        self.append_entries(&mut commit, entries)?;
+        self.append_state(&mut commit, state, anew)?;
+        let text = serde_json::to_vec(&commit).unwrap_or_default();
+        self.disk.replace(COMMIT, &text).map_err(|error| failed(COMMIT, error))?;
+        let before = std::mem::replace(&mut self.commit, commit).state;
+        if before != 0 && before != self.commit.state {
+            // One that is left is in nobody's way.
+            let _ = self.disk.remove(&state_path(before));
+        }
+        Ok(())
+    }
+
+    fn append_entries(
+        &mut self,
+        commit: &mut Commit,
+        entries: &[impl AsRef<[u8]>],
+    ) -> Result<(), JournalError> {
         let mut chunk = Vec::new();
         let mut chunk_at = commit.end;
-        for (at, entry) in entries.iter().enumerate() {
+        for entry in entries {
             let entry = entry.as_ref();
             let length =
                 u16::try_from(entry.len()).map_err(|_| JournalError::TooLong(entry.len()))?;
@@ -176,11 +211,7 @@ impl<D: Disk> Journal<D> {
                 self.extend(commit.size, chunk_at, &chunk)?;
                 chunk.clear();
                 (chunk_at, commit.end) = (0, 0);
-            }
-            if snapshot == Some(at) {
-                commit.snapshot = commit.size;
-                commit.snapshot_at = commit.end;
-                commit.snapshot_head = commit.head;
+                commit.bundle_head = commit.head;
             }
             chunk.extend_from_slice(&length.to_be_bytes());
             chunk.extend_from_slice(entry);
@@ -188,11 +219,7 @@ impl<D: Disk> Journal<D> {
             commit.size += 1;
             commit.end += 2 + u64::from(length);
         }
-        self.extend(commit.size, chunk_at, &chunk)?;
-        let text = serde_json::to_vec(&commit).unwrap_or_default();
-        self.disk.replace(COMMIT, &text).map_err(|error| failed(COMMIT, error))?;
-        self.commit = commit;
-        Ok(())
+        self.extend(commit.size, chunk_at, &chunk)
     }
 
     /// Writes to the bundle that ends before entry `before`.
@@ -204,41 +231,83 @@ impl<D: Disk> Journal<D> {
         self.disk.extend(&path, keep, bytes).map_err(|error| failed(&path, error))
     }
 
-    /// Where it lies, for files beside it.
-    pub fn disk(&mut self) -> &mut D {
-        &mut self.disk
+    fn append_state(
+        &mut self,
+        commit: &mut Commit,
+        state: &[impl AsRef<[u8]>],
+        anew: bool,
+    ) -> Result<(), JournalError> {
+        if anew || commit.state == 0 {
+            commit.state += 1;
+            (commit.state_end, commit.state_head) = (0, Head::default());
+        }
+        let mut chunk = Vec::new();
+        for line in state {
+            commit.state_head = commit.state_head.and(line.as_ref());
+            chunk.extend_from_slice(line.as_ref());
+            chunk.push(b'\n');
+        }
+        let path = state_path(commit.state);
+        self.disk.extend(&path, commit.state_end, &chunk).map_err(|error| failed(&path, error))?;
+        commit.state_end += chunk.len() as u64;
+        Ok(())
     }
 
-    fn tail(&self) -> Result<Tail, JournalError> {
-        let Commit { size, snapshot, snapshot_at, .. } = self.commit;
-        let mut tail = Tail { from: snapshot, entries: Vec::new() };
-        let mut head = self.commit.snapshot_head;
-        let mut number = snapshot;
-        let mut at = snapshot_at;
-        while number < size {
-            let bundle = number / BUNDLE;
+    fn state(&self) -> Result<Vec<Vec<u8>>, JournalError> {
+        let Commit { state, state_end, state_head, .. } = self.commit;
+        if state == 0 {
+            return Ok(Vec::new());
+        }
+        let path = state_path(state);
+        let damaged = |what| JournalError::Damaged(format!("{path} {what}"));
+        let bytes = read(&self.disk, &path)?.ok_or_else(|| damaged("is missing"))?;
+        let bytes = bytes.get(..usize_of(state_end)).ok_or_else(|| damaged("is too short"))?;
+        let mut lines: Vec<Vec<u8>> =
+            bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+        lines.pop();
+        let head = lines.iter().fold(Head::default(), |head, line| head.and(line));
+        if head == state_head { Ok(lines) } else { Err(damaged("is not what was committed")) }
+    }
+
+    /// Reads all entries, in order, and finds out whether they are what was committed.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read, or are not.
+    pub fn verify(&self, mut entry: impl FnMut(&[u8])) -> Result<(), JournalError> {
+        self.verify_bundles(0, Head::default(), &mut entry)
+    }
+
+    /// The same from a bundle on, `head` being the hash over what is before it.
+    fn verify_bundles(
+        &self,
+        first: u64,
+        mut head: Head,
+        each: &mut impl FnMut(&[u8]),
+    ) -> Result<(), JournalError> {
+        let Commit { size, .. } = self.commit;
+        for bundle in first..size.div_ceil(BUNDLE) {
             let path = bundle_path(bundle);
             let bytes = read(&self.disk, &path)?
                 .ok_or_else(|| JournalError::Damaged(format!("{path} is missing")))?;
-            let last = size.min((bundle + 1) * BUNDLE);
-            let mut rest = bytes.get(usize_of(at)..).unwrap_or_default();
-            for entry in number..last {
-                let (bytes, after) = split(rest).ok_or_else(|| {
-                    JournalError::Damaged(format!("{path} ends within entry {entry}"))
+            let mut rest = &bytes[..];
+            for number in bundle * BUNDLE..size.min((bundle + 1) * BUNDLE) {
+                let (entry, after) = split(rest).ok_or_else(|| {
+                    JournalError::Damaged(format!("{path} ends within entry {number}"))
                 })?;
-                head = head.and(bytes);
-                tail.entries.push(bytes.to_vec());
+                head = head.and(entry);
+                each(entry);
                 rest = after;
             }
-            (number, at) = (last, 0);
         }
-        if head != self.commit.head {
-            let Range { start, end } = snapshot..size;
-            return Err(JournalError::Damaged(format!(
-                "entries {start} to {end} are not those that were committed"
-            )));
+        if head == self.commit.head {
+            return Ok(());
         }
-        Ok(tail)
+        Err(JournalError::Damaged(format!(
+            "entries {} to {} are not those that were committed",
+            first * BUNDLE,
+            size - 1
+        )))
     }
 }
 
@@ -260,6 +329,10 @@ fn failed(path: &str, error: io::Error) -> JournalError {
     JournalError::Disk { path: path.into(), error }
 }
 
+fn state_path(number: u64) -> String {
+    format!("state/{number}")
+}
+
 /// The path of a bundle: its number in groups of three digits, all but the last behind an `x`.
 fn bundle_path(number: u64) -> String {
     let mut path = String::from("tile/entries/");
@@ -278,13 +351,15 @@ fn bundle_path(number: u64) -> String {
     path
 }
 
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 impl Serialize for Head {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut text = String::with_capacity(64);
-        for byte in self.0 {
-            let _ = write!(text, "{byte:02x}");
-        }
-        serializer.serialize_str(&text)
+        serializer.collect_str(self)
     }
 }
 

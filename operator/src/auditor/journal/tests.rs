@@ -61,6 +61,21 @@ impl Disk for Mortal {
         }
         if self.dead() { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
     }
+
+    fn remove(&mut self, path: &str) -> io::Result<()> {
+        self.spend(0)?;
+        self.files.borrow_mut().remove(path);
+        Ok(())
+    }
+}
+
+const NONE: [&[u8]; 0] = [];
+
+/// The entries of a journal, all of them.
+fn entries(journal: &Journal<impl Disk>) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    journal.verify(|entry| all.push(entry.to_vec())).unwrap();
+    all
 }
 
 fn entry(number: u64, length: usize) -> Vec<u8> {
@@ -77,56 +92,76 @@ fn bundles_lie_where_tlog_tiles_has_them() {
 }
 
 #[test]
-fn what_was_appended_is_read_from_the_snapshot_on() {
+fn what_was_appended_is_read_again() {
     let disk = Mortal::default();
-    let (mut journal, tail) = Journal::open(disk.clone()).unwrap();
-    assert_eq!(tail.entries.len(), 0);
+    let (mut journal, state) = Journal::open(disk.clone()).unwrap();
+    assert!(state.is_empty());
     let all: Vec<_> = (0..700).map(|number| entry(number, 0)).collect();
-    journal.append(&all[..300], Some(10)).unwrap();
-    journal.append(&all[300..], Some(250)).unwrap();
+    journal.append(&all[..300], &["one", "two"], false).unwrap();
+    journal.append(&all[300..400], &["three"], false).unwrap();
+    let (mut journal, state) = Journal::open(disk.clone()).unwrap();
+    assert_eq!(state, [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
+    journal.append(&all[400..], &["anew"], true).unwrap();
+    journal.append(&NONE, &["more"], false).unwrap();
     assert_eq!(journal.size(), 700);
-    let (journal, tail) = Journal::open(disk.clone()).unwrap();
-    assert_eq!((journal.size(), tail.from), (700, 550));
-    assert_eq!(tail.entries, all[550..]);
+    let (journal, state) = Journal::open(disk.clone()).unwrap();
+    assert_eq!(journal.size(), 700);
+    assert_eq!(state, [b"anew".to_vec(), b"more".to_vec()]);
+    assert_eq!(entries(&journal), all);
     let files = disk.files.borrow();
     assert_eq!(
         files["tile/entries/000"].len(),
         all[..256].iter().map(|one| one.len() + 2).sum::<usize>()
     );
+    // The state before is not kept.
+    assert!(files.contains_key("state/2") && !files.contains_key("state/1"));
 }
 
 #[test]
 fn an_edit_of_what_was_written_is_found() {
     let disk = Mortal::default();
     let (mut journal, _) = Journal::open(disk.clone()).unwrap();
-    journal.append(&[entry(0, 0), entry(1, 0)], None).unwrap();
-    let path = bundle_path(0);
-    disk.files.borrow_mut().get_mut(&path).unwrap()[14] = b'7';
-    let error = Journal::open(disk.clone()).unwrap_err().to_string();
-    assert!(error.contains("entries 0 to 2 are not those that were committed"), "{error}");
-    disk.files.borrow_mut().get_mut(&path).unwrap().truncate(20);
-    let error = Journal::open(disk.clone()).unwrap_err().to_string();
-    assert!(error.contains("ends within entry 1"), "{error}");
-    disk.files.borrow_mut().remove(&path);
-    let error = Journal::open(disk).unwrap_err().to_string();
-    assert!(error.contains("tile/entries/000 is missing"), "{error}");
+    let all: Vec<_> = (0..300).map(|number| entry(number, 0)).collect();
+    journal.append(&all, &["state"], false).unwrap();
+    let edit = |path: &str, at: usize| {
+        disk.files.borrow_mut().get_mut(path).unwrap()[at] ^= 1;
+    };
+    let error = || Journal::open(disk.clone()).unwrap_err().to_string();
+    edit("tile/entries/001", 14);
+    assert!(error().contains("entries 256 to 299 are not those that were committed"));
+    edit("tile/entries/001", 14);
+    edit("state/1", 2);
+    assert!(error().contains("state/1 is not what was committed"), "{}", error());
+    edit("state/1", 2);
+    // What lies further back is found by who reads all.
+    edit("tile/entries/000", 14);
+    let (journal, _) = Journal::open(disk.clone()).unwrap();
+    let error_of_all = journal.verify(|_| {}).unwrap_err().to_string();
+    assert!(error_of_all.contains("entries 0 to 299 are not those"), "{error_of_all}");
+    edit("tile/entries/000", 14);
+    disk.files.borrow_mut().get_mut("tile/entries/001").unwrap().truncate(20);
+    assert!(error().contains("ends within entry 257"), "{}", error());
+    disk.files.borrow_mut().remove("tile/entries/001");
+    assert!(error().contains("tile/entries/001 is missing"), "{}", error());
 }
 
 #[test]
 fn an_entry_that_is_too_long_changes_nothing() {
     let (mut journal, _) = Journal::open(Mortal::default()).unwrap();
-    let error = journal.append(&[entry(0, 0), entry(1, MAX_ENTRY)], None).unwrap_err();
+    let long = [entry(0, 0), entry(1, MAX_ENTRY)];
+    let error = journal.append(&long, &NONE, false).unwrap_err();
     assert!(matches!(error, JournalError::TooLong(_)));
     assert_eq!(journal.size(), 0);
-    journal.append(&[entry(0, 0)], None).unwrap();
+    journal.append(&[entry(0, 0)], &NONE, false).unwrap();
 }
 
 proptest! {
     /// Whatever write it dies at, and however much of that write is done: what was committed is
-    /// read again, in order and once, and the journal goes on from there.
+    /// read again, entries and state together, in order and once, and the journal goes on from
+    /// there.
     #[test]
     fn a_crash_at_any_write_loses_and_doubles_nothing(
-        batches in prop::collection::vec((1_usize..120, any::<bool>(), 0_usize..300), 1..12),
+        batches in prop::collection::vec((0_usize..120, any::<bool>(), 0_usize..300), 1..12),
         dies_at in 1_usize..40,
         part in any::<u8>(),
     ) {
@@ -134,28 +169,32 @@ proptest! {
         let (mut journal, _) = Journal::open(disk.clone()).unwrap();
         disk.left.set(Some(dies_at));
         disk.part.set(part);
-        let mut all = Vec::new();
-        for (count, snapshot, length) in batches {
+        let (mut all, mut state) = (Vec::new(), Vec::new());
+        for (number, (count, anew, length)) in batches.into_iter().enumerate() {
             let from = all.len() as u64;
             let batch: Vec<_> = (0..count as u64).map(|one| entry(from + one, length)).collect();
-            let snapshot = snapshot.then_some(count / 2);
-            if journal.append(&batch, snapshot).is_err() {
+            let lines = [format!("{number}").into_bytes(), vec![b'x'; length]];
+            let mut next = if anew { Vec::new() } else { state.clone() };
+            next.extend(lines.clone());
+            if journal.append(&batch, &lines, anew).is_err() {
                 disk.revive();
-                let (again, _) = Journal::open(disk.clone()).unwrap();
+                let (again, seen) = Journal::open(disk.clone()).unwrap();
                 journal = again;
-                let size = journal.size();
-                // Either none of the batch counts or, if it died after the commit, all of it.
-                prop_assert!(size == from || size == from + count as u64, "{size}");
-                if size == from {
-                    journal.append(&batch, snapshot).unwrap();
+                // Either nothing of the batch counts or, if it died after the commit, all of it.
+                if seen == next {
+                    prop_assert_eq!(journal.size(), from + count as u64);
+                } else {
+                    prop_assert_eq!((journal.size(), &seen), (from, &state));
+                    journal.append(&batch, &lines, anew).unwrap();
                 }
             }
             all.extend(batch);
+            state = next;
         }
         disk.revive();
-        let (journal, tail) = Journal::open(disk).unwrap();
-        prop_assert_eq!(journal.size(), all.len() as u64);
-        prop_assert_eq!(&tail.entries[..], &all[usize_of(tail.from)..]);
+        let (journal, seen) = Journal::open(disk).unwrap();
+        prop_assert_eq!(entries(&journal), all);
+        prop_assert_eq!(seen, state);
     }
 }
 
@@ -176,18 +215,19 @@ fn a_directory_has_one_writer_and_keeps_what_counts() {
     let error = Directory::take(&scratch.0).unwrap_err().to_string();
     assert!(error.contains("another process writes the journal"), "{error}");
     let all: Vec<_> = (0..600).map(|number| entry(number, 20)).collect();
-    journal.append(&all[..255], None).unwrap();
-    journal.append(&all[255..], None).unwrap();
+    journal.append(&all[..255], &["a"], false).unwrap();
+    journal.append(&all[255..], &["b"], true).unwrap();
     drop(journal);
     // What a crash leaves behind the committed end is overwritten.
     let bundle = scratch.0.join("tile/entries/002");
     let mut torn = std::fs::read(&bundle).unwrap();
     torn.extend_from_slice(b"half an entry");
     std::fs::write(&bundle, torn).unwrap();
-    let (mut journal, tail) = Journal::open(Directory::take(&scratch.0).unwrap()).unwrap();
-    assert_eq!(tail.entries, all);
-    journal.append(&[entry(600, 0)], None).unwrap();
+    let (mut journal, state) = Journal::open(Directory::take(&scratch.0).unwrap()).unwrap();
+    assert_eq!((entries(&journal), state), (all, vec![b"b".to_vec()]));
+    assert!(!scratch.0.join("state/1").exists());
+    journal.append(&[entry(600, 0)], &NONE, false).unwrap();
     drop(journal);
-    let (journal, tail) = Journal::open(Directory::take(&scratch.0).unwrap()).unwrap();
-    assert_eq!((journal.size(), tail.entries.len()), (601, 601));
+    let (journal, _) = Journal::open(Directory::take(&scratch.0).unwrap()).unwrap();
+    assert_eq!(journal.size(), 601);
 }
