@@ -103,6 +103,9 @@ impl Node {
             }
             (Some(before), Some(after)) => {
                 drawn.mj = after - before;
+                if !untimed && ms > terms.config.unread_ms {
+                    self.gap(&id, GapKind::Unread, &drawn, drawn.mj);
+                }
                 Some(self.book_drawn(&drawn, &last, &sample, limit, terms))
             }
             _ => {

@@ -272,6 +272,9 @@ pub enum GapKind {
     /// The clock was set back between two readings: what the counter moved is booked, but who drew
     /// how much of it is not known.
     Backwards,
+    /// A device was not read for far longer than its exporter takes to refresh: what its counter
+    /// moved is booked, but who drew how much of it is less well known.
+    Unread,
     /// A device left with energy that was never read.
     Left,
     /// A device was first read after it had joined.

@@ -19,6 +19,8 @@ use crate::{
 pub struct Config {
     /// How old a figure may be that an exporter gives: dcgm-exporter refreshes every 30 s.
     pub refresh_ms: u64,
+    /// For how long a device may bring no new reading before that is a gap.
+    pub unread_ms: u64,
     /// How often a node's books are written when nothing asks for it sooner.
     pub book_every_ms: u64,
     /// The most that a device draws whose own limit is not known.
@@ -29,7 +31,13 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { refresh_ms: 30_000, book_every_ms: 60_000, limit_mw: 1_500_000, idle_mw: 150_000 }
+        Self {
+            refresh_ms: 30_000,
+            unread_ms: 120_000,
+            book_every_ms: 60_000,
+            limit_mw: 1_500_000,
+            idle_mw: 150_000,
+        }
     }
 }
 

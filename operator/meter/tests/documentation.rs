@@ -42,6 +42,7 @@ fn every_gap_and_method_has_a_row() {
         GapKind::Reset,
         GapKind::Jump,
         GapKind::Backwards,
+        GapKind::Unread,
         GapKind::Left,
         GapKind::First,
         GapKind::Unseen,

@@ -293,7 +293,7 @@ fn an_exporter_that_restarts() {
     site.advance(240);
 
     assert_eq!(site.joules("mine"), Joules(120_000, 120_000, 120_000));
-    assert_eq!(site.gap_kinds(), []);
+    assert_eq!(site.gap_kinds(), [GapKind::Unread]);
 }
 
 /// A node boots again and its counter begins at 0. What it counted before the boot and after the
@@ -350,6 +350,23 @@ fn a_blank_is_bridged() {
 
     assert_eq!(site.joules("mine"), Joules(60_000, 60_000, 60_000));
     assert_eq!(site.gap_kinds(), []);
+}
+
+/// Its exporter is away for an hour: what the counter moved meanwhile is booked, and that nobody
+/// looked is on record.
+#[test]
+fn an_hour_without_a_reading_is_a_gap() {
+    let mut site = Site::new();
+    site.devices("n", &["GPU-a"], 1, 0);
+    site.bind("n", "mine", 1, 0);
+    site.read("n", 0, &[("GPU-a", Some(0))]);
+    site.read("n", 3_600, &[("GPU-a", Some(1_440_000))]);
+    site.advance(3_610);
+
+    assert_eq!(site.joules("mine"), Joules(1_440_000, 1_440_000, 1_440_000));
+    let gaps = site.gaps();
+    assert_eq!((gaps[0].kind, gaps[0].millijoules), (GapKind::Unread, 1_440_000_000));
+    assert_eq!((gaps.len(), gaps[0].between.width() / 60_000), (1, 60));
 }
 
 /// An exporter repeats an old value for an hour. Whatever its answers say of the time, nothing is
@@ -486,7 +503,7 @@ fn a_clock_that_is_set_back() {
         site.meter.books().pools.values().map(|pool| pool.capacity_ms).sum::<u64>(),
         720_000
     );
-    assert_eq!(site.gap_kinds(), [GapKind::Backwards]);
+    assert_eq!(site.gap_kinds(), [GapKind::Unread, GapKind::Backwards]);
     let usage = site.meter.usage(&registration("mine"));
     assert!(usage.millijoules >= 660_000_000, "{usage:?}");
     // Twenty-two minutes' energy in twelve minutes' time is no one's power.

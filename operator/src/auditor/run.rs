@@ -107,6 +107,8 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// How long the end of a lease is remembered that nobody asks for any more, in milliseconds: a
 /// `LeaseRecord` of it may come after its pod is gone.
 const REMEMBERED: u64 = 60_000;
+/// A device is unread when so many readings of its exporter should have been news, and none was.
+const UNREAD: u64 = 4;
 /// Requests under way at once.
 const AT_ONCE: usize = 32;
 
@@ -221,6 +223,7 @@ fn meter_config(settings: &Settings) -> Config {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Config {
         refresh_ms: millis(settings.refresh),
+        unread_ms: UNREAD * millis(settings.refresh.max(settings.scrape_every)),
         book_every_ms: millis(settings.book_every),
         limit_mw: u64::from(settings.device_watts) * 1000,
         ..Config::default()

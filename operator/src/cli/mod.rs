@@ -12,6 +12,7 @@ mod picture;
 mod serve;
 mod status;
 mod table;
+mod verify;
 mod why;
 
 use std::ffi::OsString;
@@ -52,6 +53,8 @@ enum Command {
     Revoke(approval::Decide),
     /// Emergency stop: end all mining, and keep it ended until `resume`
     Stop(emergency::Stop),
+    /// Verify that a journal of the auditor is what was written
+    Verify(verify::Flags),
     /// Lift the emergency stop
     Resume(emergency::Resume),
 }
@@ -135,6 +138,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failed> {
         Command::Suspend(flags) => approval::suspend(&connection, &flags).await,
         Command::Revoke(flags) => approval::revoke(&connection, &flags).await,
         Command::Stop(flags) => emergency::stop(&connection, &flags).await,
+        Command::Verify(flags) => verify::run(&flags),
         Command::Resume(flags) => emergency::resume(&connection, &flags).await,
     }
 }

@@ -337,6 +337,8 @@ pub(crate) async fn edits_that_nobody_saw_are_on_record(site: &mut Site) {
     })
     .await;
     auditor.terminate().await;
+    let journal = site.control_plane.directory().join("journal-6");
+    site.daylight(&["verify", journal.to_str().unwrap()]);
     let told = told_of(site, "journal-6", &registration);
     let told: Vec<_> = told.iter().map(|(at, unseen, is)| (&**at, *unseen, &**is)).collect();
     assert_eq!(told, [("1", 0, "Pending"), ("1", 0, "Active"), ("4", 2, "Changed")]);

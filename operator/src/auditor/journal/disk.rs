@@ -22,7 +22,8 @@ pub trait Disk {
 #[derive(Debug)]
 pub struct Directory {
     root: PathBuf,
-    _lock: File,
+    /// Not there where it is only read.
+    _lock: Option<File>,
 }
 
 impl Directory {
@@ -42,7 +43,17 @@ impl Directory {
             ),
             fs::TryLockError::Error(error) => error,
         })?;
-        Ok(Self { root: root.to_owned(), _lock: lock })
+        Ok(Self { root: root.to_owned(), _lock: Some(lock) })
+    }
+
+    /// A directory that is only read, also while another process writes it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn look_at(root: &Path) -> io::Result<Self> {
+        fs::read_dir(root)?;
+        Ok(Self { root: root.to_owned(), _lock: None })
     }
 
     /// Makes the names in a directory, and in those above it, durable.

@@ -132,15 +132,7 @@ impl<D: Disk> Journal<D> {
     ///
     /// It cannot be read, or the state or the last bundle is not what was written.
     pub fn open(disk: D) -> Result<(Self, Vec<Vec<u8>>), JournalError> {
-        let commit = match read(&disk, COMMIT)? {
-            Some(text) => serde_json::from_slice::<Commit>(&text).map_err(|error| {
-                JournalError::Damaged(format!("{COMMIT} is unreadable: {error}"))
-            })?,
-            None => Commit::default(),
-        };
-        if commit.version != VERSION {
-            return Err(JournalError::Version(commit.version));
-        }
+        let commit = committed(&disk)?.unwrap_or_default();
         let journal = Self { disk, commit };
         if journal.commit.size > 0 {
             let last = (journal.commit.size - 1) / BUNDLE;
@@ -148,6 +140,17 @@ impl<D: Disk> Journal<D> {
         }
         let state = journal.state()?;
         Ok((journal, state))
+    }
+
+    /// The journal that lies there, to be read.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it cannot be read.
+    pub fn look_at(disk: D) -> Result<Self, JournalError> {
+        let commit = committed(&disk)?
+            .ok_or_else(|| JournalError::Damaged(format!("{COMMIT} is missing")))?;
+        Ok(Self { disk, commit })
     }
 
     /// How many entries count.
@@ -308,6 +311,17 @@ impl<D: Disk> Journal<D> {
             first * BUNDLE,
             size - 1
         )))
+    }
+}
+
+fn committed(disk: &impl Disk) -> Result<Option<Commit>, JournalError> {
+    let Some(text) = read(disk, COMMIT)? else { return Ok(None) };
+    let commit: Commit = serde_json::from_slice(&text)
+        .map_err(|error| JournalError::Damaged(format!("{COMMIT} is unreadable: {error}")))?;
+    if commit.version == VERSION {
+        Ok(Some(commit))
+    } else {
+        Err(JournalError::Version(commit.version))
     }
 }
 
