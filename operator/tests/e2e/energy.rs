@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use daylight_crds::{Miner, Registration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
@@ -114,6 +115,15 @@ pub(crate) async fn no_kwh_cap_is_passed_and_its_date_is_foreseen(site: &mut Sit
     assert_eq!(foreseen["status"], "True");
     assert!(foreseen["message"].as_str().unwrap().contains("limit of 4 kWh is met at"));
     assert_eq!(status["forecast"]["limit"], "Registration");
+    let events: Api<Event> = site.namespaced();
+    eventually(Duration::from_secs(30), "an Event tells of it", || async {
+        let events = events.list(&ListParams::default()).await.unwrap().items;
+        events.into_iter().find(|event| {
+            event.reason.as_deref() == Some("LimitAhead")
+                && event.type_.as_deref() == Some("Warning")
+        })
+    })
+    .await;
 
     let cap = kwh * KILOWATT_HOUR;
     let begun = Instant::now();

@@ -13,12 +13,13 @@ pub(crate) mod registration;
 use std::time::{Duration, Instant};
 
 use daylight_crds::{
-    ActivityClass, AiJob, AiJobStatus, CONDITION_ADMITTED, GpuPool, Miner, Registration,
-    RegistrationState,
+    ActivityClass, AiJob, AiJobStatus, CONDITION_ADMITTED, CONDITION_LIMIT_FORECAST,
+    CONDITION_OVER_LIMIT, GpuPool, Miner, Registration, RegistrationState,
 };
 use daylight_planner::explain::Plan;
 use daylight_planner::model::Name;
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
@@ -82,7 +83,7 @@ impl Pass<'_> {
         object: &K,
         seen: Option<&S>,
         wanted: &S,
-        words: Option<Words<'_>>,
+        words: &[Words<'_>],
     ) where
         K: Resource<DynamicType = ()>,
         S: PartialEq + Serialize,
@@ -99,10 +100,8 @@ impl Pass<'_> {
         let Some(uid) = object.meta().uid.as_deref() else { return };
         self.statuses.written.insert(at, self.site.instant);
         self.writes.push((target, apply_status::<K>(key, uid, MANAGER, wanted)));
-        if let Some(words) = words
-            && words.seen != words.wanted
-        {
-            self.tell(&object.object_ref(&()), &words);
+        for words in words.iter().filter(|words| words.seen != words.wanted) {
+            self.tell(&object.object_ref(&()), words);
         }
     }
 
@@ -126,14 +125,7 @@ impl Pass<'_> {
                 warning: wanted.conditions.iter().any(|one| one.status != "True"),
             };
             let seen = pool.status.as_ref();
-            self.compare::<GpuPool, _>(
-                Kind::GpuPool,
-                &report.pool,
-                &pool,
-                seen,
-                &wanted,
-                Some(words),
-            );
+            self.compare::<GpuPool, _>(Kind::GpuPool, &report.pool, &pool, seen, &wanted, &[words]);
         }
     }
 
@@ -153,13 +145,18 @@ impl Pass<'_> {
                 sentence: wanted.message.as_deref(),
                 warning: wanted.state != Some(RegistrationState::Active),
             };
+            let observed = object.status.as_ref().map_or(&[][..], |status| &status.conditions);
+            let mut words = vec![words];
+            for limit in [CONDITION_OVER_LIMIT, CONDITION_LIMIT_FORECAST] {
+                words.extend(Words::of(limit, observed, &wanted.conditions));
+            }
             self.compare::<Registration, _>(
                 Kind::Registration,
                 key,
                 &object,
                 seen.as_ref(),
                 &wanted,
-                Some(words),
+                &words,
             );
         }
     }
@@ -191,7 +188,7 @@ impl Pass<'_> {
                 &object,
                 seen,
                 &wanted,
-                None,
+                &[],
             );
         }
     }
@@ -216,7 +213,7 @@ impl Pass<'_> {
                 warning: false,
             };
             let seen = object.status.as_ref();
-            self.compare::<Miner, _>(Kind::Miner, key, &object, seen, &wanted, Some(words));
+            self.compare::<Miner, _>(Kind::Miner, key, &object, seen, &wanted, &[words]);
         }
     }
 
@@ -244,14 +241,7 @@ impl Pass<'_> {
                 warning: false,
             };
             let seen = object.status.as_ref().map(explained);
-            self.compare::<AiJob, _>(
-                Kind::AiJob,
-                key,
-                &object,
-                seen.as_ref(),
-                &wanted,
-                Some(words),
-            );
+            self.compare::<AiJob, _>(Kind::AiJob, key, &object, seen.as_ref(), &wanted, &[words]);
         }
     }
 }
@@ -262,6 +252,21 @@ struct Words<'a> {
     wanted: Option<&'a str>,
     sentence: Option<&'a str>,
     warning: bool,
+}
+
+impl<'a> Words<'a> {
+    /// Of a condition that warns while it holds: what is told of it now, if that is worth telling.
+    fn of(condition: &str, seen: &'a [Condition], wanted: &'a [Condition]) -> Option<Self> {
+        let find = |all: &'a [Condition]| all.iter().find(|one| one.type_ == condition);
+        let (seen, wanted) = (find(seen), find(wanted)?);
+        let holds = |one: &Condition| one.status == "True";
+        (holds(wanted) || seen.is_some_and(holds)).then(|| Self {
+            seen: seen.map(|seen| &*seen.reason),
+            wanted: Some(&wanted.reason),
+            sentence: Some(&wanted.message),
+            warning: holds(wanted),
+        })
+    }
 }
 
 /// The part of a job's status that is written here.
