@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use daylight_meter::{
-    Account, Config, DeviceSeen, LeaseSeen, Meter, Moment, Name, Reading, Timestamp,
+    Account, Config, DeviceSeen, Entry, LeaseSeen, Meter, Moment, Name, NodeEntry, Reading,
+    Timestamp,
 };
 
 const NODES: u64 = 10_000;
@@ -26,6 +27,8 @@ struct Site {
     nodes: Vec<Name>,
     readings: Vec<Vec<Reading>>,
     minute: u64,
+    /// Those of the last round.
+    entries: Vec<Entry>,
 }
 
 fn device(node: u64, number: u64) -> Name {
@@ -79,7 +82,7 @@ impl Site {
             readings.push(of_node.collect());
             nodes.push(node);
         }
-        let mut site = Self { meter, nodes, readings, minute: 0 };
+        let mut site = Self { meter, nodes, readings, minute: 0, entries: Vec::new() };
         for _ in 0..2 {
             site.round();
         }
@@ -102,13 +105,28 @@ impl Site {
         let entries = self.meter.take_entries();
         let took = began.elapsed();
         assert_eq!(entries.len() as u64, NODES);
-        black_box(entries);
+        self.entries = black_box(entries);
         took
+    }
+
+    /// The mean length of an entry as JSON: with how its node stands, and without.
+    fn bytes(&self) -> [u64; 2] {
+        let mut sums = [0; 2];
+        for entry in &self.entries {
+            let Entry::Node(node) = entry else { continue };
+            let bare = Entry::Node(Box::new(NodeEntry { state: None, ..(**node).clone() }));
+            for (sum, entry) in sums.iter_mut().zip([entry, &bare]) {
+                *sum += serde_json::to_vec(entry).map_or(0, |bytes| bytes.len() as u64);
+            }
+        }
+        sums.map(|sum| sum / NODES)
     }
 }
 
 fn rounds(criterion: &mut Criterion) {
     let mut site = Site::new();
+    let [whole, bare] = site.bytes();
+    println!("an entry of a node has {whole} bytes, {bare} of them without how the node stands");
     let mut group = criterion.benchmark_group("10,000 nodes with 8 devices");
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
     group.bench_function("a round of readings and a minute's books", |bencher| {

@@ -67,16 +67,25 @@ pub fn split(total: u64, weights: &[u64]) -> Vec<u64> {
     parts
 }
 
-/// Whole numbers as decimal strings.
-pub(crate) mod decimal {
+/// Whole numbers as decimal strings, for `#[serde(with)]`: JSON's numbers are doubles.
+pub mod decimal {
     use super::{Deserialize, Deserializer, Serializer};
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-    pub(crate) fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    /// Writes one.
+    ///
+    /// # Errors
+    ///
+    /// The serializer fails.
+    pub fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(number)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    /// Reads one.
+    ///
+    /// # Errors
+    ///
+    /// It is no decimal string, or larger than 64 bits.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }

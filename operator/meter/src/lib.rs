@@ -25,7 +25,7 @@ mod reading;
 mod register;
 mod time;
 
-pub use amount::{Bounded, split};
+pub use amount::{Bounded, decimal, split};
 pub use books::{Books, Imbalance, Key, Method, Use};
 pub use entry::{
     Closed, DeviceEntry, EnergyEntry, Entry, Gap, GapKind, NodeEntry, PoolEntry, Settled,

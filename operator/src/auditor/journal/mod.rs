@@ -51,20 +51,20 @@ pub struct Journal<D> {
 struct Commit {
     version: u32,
     /// How many entries count.
-    #[serde(with = "text")]
+    #[serde(with = "daylight_meter::decimal")]
     size: u64,
     /// The hash over all of them.
     head: Head,
     /// Bytes that count of the last bundle.
-    #[serde(with = "text")]
+    #[serde(with = "daylight_meter::decimal")]
     end: u64,
     /// The hash over the entries before that bundle.
     bundle_head: Head,
     /// The number of the state's file; 0 is none.
-    #[serde(with = "text")]
+    #[serde(with = "daylight_meter::decimal")]
     state: u64,
     /// Bytes that count of it.
-    #[serde(with = "text")]
+    #[serde(with = "daylight_meter::decimal")]
     state_end: u64,
     /// The hash over its lines.
     state_head: Head,
@@ -389,20 +389,6 @@ impl<'de> Deserialize<'de> for Head {
                 .map_err(serde::de::Error::custom)?;
         }
         Ok(Self(head))
-    }
-}
-
-/// Whole numbers as strings.
-mod text {
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-    pub(super) fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(number)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
