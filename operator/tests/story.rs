@@ -24,7 +24,7 @@ async fn every_step_of_the_demonstration_holds() -> Result<(), Failed> {
     let nodes = Nodes::new(40).label("nvidia.com/gpu.present", "true");
     control_plane.create_nodes(&nodes).await?;
     let daylight = Path::new(env!("CARGO_BIN_EXE_daylight"));
-    let cluster = Cluster::of_testbed(&control_plane, daylight)?;
+    let cluster = Cluster::with_exporters(&control_plane, daylight).await?;
     let repository =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the crate has no parent")?;
     let log = control_plane.directory().join("controller.log");

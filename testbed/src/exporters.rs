@@ -1,11 +1,14 @@
 //! The exporters of simulated nodes' GPUs.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client};
 use serde_json::json;
 
 use crate::ControlPlane;
@@ -38,7 +41,17 @@ pub struct Exporters {
     power_limit: bool,
 }
 
+impl fmt::Display for Exporters {
+    /// As `daylight auditor --exporter` is told of them: `NAMESPACE/NAME:PORT`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}:{}", self.namespace, self.name, self.port)
+    }
+}
+
 impl Exporters {
+    /// What NVIDIA's calls the counter of a device's energy, in millijoules.
+    pub const DCGM_COUNTER: &str = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION";
+
     /// NVIDIA's dcgm-exporter: `gpu-operator/nvidia-dcgm-exporter`, port 9400.
     pub fn dcgm() -> Self {
         Self {
@@ -75,6 +88,18 @@ impl Exporters {
     pub fn power_limit(mut self) -> Self {
         self.power_limit = true;
         self
+    }
+
+    /// Where they answer, by node.
+    pub(crate) async fn addresses(&self, client: Client) -> Result<BTreeMap<String, SocketAddr>> {
+        let pods: Api<Pod> = Api::namespaced(client, self.namespace);
+        let of_set = ListParams::default().labels(&format!("app={}", self.name));
+        let found = pods.list(&of_set).await.map_err(Error::request("looking for exporters"))?;
+        let address = |pod: Pod| {
+            let ip: IpAddr = pod.status?.pod_ip?.parse().ok()?;
+            Some((pod.spec?.node_name?, SocketAddr::new(ip, self.port)))
+        };
+        Ok(found.into_iter().filter_map(address).collect())
     }
 
     fn daemon_set(&self) -> serde_json::Value {

@@ -71,7 +71,7 @@
 //! | on a node: `daylight.dev/simulated-idle-watts: "80"` | what a GPU draws on which nothing runs | 60 |
 //! | `daylight.dev/simulated-time-slicing: "4"` | so many pods share each GPU; the node's capacity counts the shares | 1 |
 //! | `daylight.dev/simulated-mig: "7"` | each GPU has so many instances; the capacity counts the instances | none |
-//! | `daylight.dev/simulated-boots: "2"` | at each change the node boots: counters begin at 0, the exporter restarts; pods go on | |
+//! | `daylight.dev/simulated-boots: "2"` | at each change the node boots: counters begin at 0, the exporter restarts, `bootID` is that value; pods go on | `bootID` is `0` |
 //! | `daylight.dev/simulated-replaced-gpus: "0,3,3"` | GPU 0 was replaced, GPU 3 twice: other identities, counters from 0 | none |
 //! | `daylight.dev/simulated-energy-jump: "5000"` | counters are so many joules ahead; behind, if negative | 0 |
 //! | `daylight.dev/simulated-exporter-restarts: "1"` | at each change the exporter restarts, and is away for a second | |

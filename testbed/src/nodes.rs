@@ -179,6 +179,7 @@ fn system() -> NodeSystemInfo {
     NodeSystemInfo {
         architecture: "amd64".to_owned(),
         operating_system: "linux".to_owned(),
+        boot_id: "0".to_owned(),
         kubelet_version: "v1.37.2".to_owned(),
         kube_proxy_version: "v1.37.2".to_owned(),
         container_runtime_version: "kwok://0.8.0".to_owned(),

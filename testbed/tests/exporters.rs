@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use daylight_testbed::{Component, ControlPlane, Exporters, Nodes, Options};
 use harness::{Outcome, World};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use libtest_mimic::Arguments;
@@ -305,6 +305,9 @@ async fn boot_jump_replacement(control_plane: &ControlPlane) -> Outcome {
     control_plane.annotate_node(node, "daylight.dev/simulated-boots", Some("1")).await?;
     let booted = until(&url, |text| value(text, ENERGY, 0) < value(&back, ENERGY, 0)).await?;
     assert_eq!(ids(&booted, ENERGY), ids(&replaced, ENERGY), "the devices are the same");
+    let nodes: Api<Node> = Api::all(control_plane.client());
+    let boot = async || nodes.get(node).await.ok()?.status?.node_info.map(|info| info.boot_id);
+    eventually(async || Ok(boot().await.as_deref() == Some("1"))).await?;
     Ok(())
 }
 

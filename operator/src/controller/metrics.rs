@@ -48,6 +48,8 @@ pub struct Metrics {
     pub registration_expiry: GaugeVec,
     /// What registrations and owners may take.
     pub registration_limit: GaugeVec,
+    /// What a registration takes of them.
+    pub registration_used: GaugeVec,
     /// Whether a limit is passed.
     pub registration_over_limit: IntGaugeVec,
     /// When an energy limit will be met.
@@ -162,6 +164,13 @@ impl Metrics {
                 ),
                 &["namespace", "registration", "of", "limit"],
             ))?,
+            registration_used: r.add(GaugeVec::new(
+                opts(
+                    "registration_used",
+                    "What a registration takes of its limits: GPUs and watts now, or joules in the present period.",
+                ),
+                &["namespace", "registration", "limit"],
+            ))?,
             registration_over_limit: r.add(IntGaugeVec::new(
                 opts("registration_over_limit", "1 if a limit of a registration or its owner is passed."),
                 &["namespace", "registration"],
@@ -236,6 +245,7 @@ impl Metrics {
         self.registration_status.reset();
         self.registration_expiry.reset();
         self.registration_limit.reset();
+        self.registration_used.reset();
         self.registration_over_limit.reset();
         self.registration_forecast.reset();
         self.activity_class_info.reset();

@@ -1,8 +1,10 @@
 //! What Prometheus is told of the site.
 
-use daylight_planner::explain::Plan;
+use daylight_crds::{Registration, RegistrationSpec};
+use daylight_planner::explain::{Plan, RegistrationReport};
 
 use super::executor::Executor;
+use super::metrics::Metrics;
 use super::site::Site;
 use super::status::registration;
 use crate::index::Seen;
@@ -59,6 +61,7 @@ fn registrations(plan: &Plan, site: &Site) {
     metrics.registration_status.reset();
     metrics.registration_expiry.reset();
     metrics.registration_limit.reset();
+    metrics.registration_used.reset();
     metrics.registration_over_limit.reset();
     metrics.registration_forecast.reset();
     for report in &plan.registrations {
@@ -81,20 +84,38 @@ fn registrations(plan: &Plan, site: &Site) {
             let at = forecast.at.0 as f64 / 1000.0;
             metrics.registration_forecast.with_label_values(&it).set(at);
         }
-        for (of, limits) in
-            [("registration", Some(&spec.limits)), ("owner", spec.owner_limits.as_ref())]
-        {
-            let Some(limits) = limits else { continue };
-            let joules = limits.energy.as_ref().map(|energy| energy.kwh as f64 * 3_600_000.0);
-            for (limit, value) in [
-                ("gpus", limits.gpus.map(f64::from)),
-                ("watts", limits.watts.map(|watts| watts as f64)),
-                ("joules", joules),
-            ] {
-                if let Some(value) = value {
-                    let labels = [namespace, name, of, limit];
-                    metrics.registration_limit.with_label_values(&labels).set(value);
-                }
+        used(report, object, metrics);
+        limits(namespace, name, spec, metrics);
+    }
+}
+
+fn used(report: &RegistrationReport, object: &Registration, metrics: &Metrics) {
+    let (namespace, name) = parts(&report.registration);
+    let usage = object.status.as_ref().and_then(|status| status.usage.as_ref());
+    for (limit, value) in [
+        ("gpus", Some(f64::from(report.gpus))),
+        ("watts", Some(report.watts as f64)),
+        ("joules", usage.map(|usage| usage.millijoules.0 as f64 / 1000.0)),
+    ] {
+        if let Some(value) = value {
+            metrics.registration_used.with_label_values(&[namespace, name, limit]).set(value);
+        }
+    }
+}
+
+fn limits(namespace: &str, name: &str, spec: &RegistrationSpec, metrics: &Metrics) {
+    let of_owner = spec.owner_limits.as_ref();
+    for (of, limits) in [("registration", Some(&spec.limits)), ("owner", of_owner)] {
+        let Some(limits) = limits else { continue };
+        let joules = limits.energy.as_ref().map(|energy| energy.kwh as f64 * 3_600_000.0);
+        for (limit, value) in [
+            ("gpus", limits.gpus.map(f64::from)),
+            ("watts", limits.watts.map(|watts| watts as f64)),
+            ("joules", joules),
+        ] {
+            if let Some(value) = value {
+                let labels = [namespace, name, of, limit];
+                metrics.registration_limit.with_label_values(&labels).set(value);
             }
         }
     }

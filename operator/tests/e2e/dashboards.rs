@@ -44,7 +44,8 @@ pub(crate) async fn every_query_of_every_dashboard_has_an_answer(site: &mut Site
     let exporters = Exporters::dcgm().refresh(Duration::from_secs(1)).power_limit();
     site.control_plane.create_exporters(&exporters).await.unwrap();
     site.pool(json!({})).await;
-    site.registered("reg", json!({"gpus": 16})).await;
+    let energy = json!({"kwh": 1_000_000, "period": "Year"});
+    site.registered("reg", json!({"gpus": 16, "watts": 16_000, "energy": energy})).await;
     site.filed("not-yet", json!({"gpus": 16})).await;
     let auditor = Controller::auditor(
         &site.control_plane,

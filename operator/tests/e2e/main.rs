@@ -194,11 +194,6 @@ fn main() -> ExitCode {
             let world = world.clone();
             Trial::ignorable_test(name, move || match prometheus::missing() {
                 Some(why) if name.contains("every_query") => Ok(Completion::ignored_with(why)),
-                None if name.contains("every_query")
-                    && std::env::var_os("E2E_DASHBOARDS").is_none() =>
-                {
-                    Ok(Completion::ignored_with("set E2E_DASHBOARDS to run it, by itself"))
-                }
                 _ => world.run(name, test).map(|()| Completion::Completed),
             })
         })

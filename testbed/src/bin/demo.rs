@@ -126,7 +126,10 @@ async fn demo(arguments: &Arguments, repository: &Path, daylight: &Path) -> Told
         (Cluster::existing(kubeconfig, daylight).await?, None)
     } else {
         let control_plane = control_plane().await?;
-        (Cluster::of_testbed(&control_plane, daylight)?, Some(control_plane))
+        let start = Instant::now();
+        let cluster = Cluster::with_exporters(&control_plane, daylight).await?;
+        println!("An exporter of each node answers after {}.", story::seconds(start.elapsed()));
+        (cluster, Some(control_plane))
     };
     let (held, operators) = tell(&cluster, repository, &log).await?;
     Ok(Stage { operators, control_plane, logs, held })

@@ -46,7 +46,7 @@ const BY_POLICY: &str = "denied request: ";
 impl Story<'_> {
     /// The auditor is killed, miners end without it, and another one goes on with its journal.
     pub(super) async fn auditor_killed(&mut self, auditor: Operator) -> Told<Operator> {
-        let before = sum(&auditor.series("daylight_assigned_gpu_seconds_total").await);
+        let before = booked(&auditor).await;
         auditor.kill().await?;
         self.line("The auditor is killed.");
         self.edit().await?;
@@ -58,7 +58,7 @@ impl Story<'_> {
         let mut after = 0.0;
         while after < before && begun.elapsed() < LIMIT {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            after = sum(&auditor.series("daylight_assigned_gpu_seconds_total").await);
+            after = booked(&auditor).await;
         }
         let seen = format!(
             "{before:.0} GPU-seconds on record before, {after:.0} after; every miner that ended \
@@ -77,43 +77,6 @@ impl Story<'_> {
     pub(super) async fn start_auditor(&self) -> Told<Operator> {
         let journal = self.log.with_file_name("journal");
         self.cluster.start_auditor(&journal, &self.log.with_file_name("auditor.log")).await
-    }
-
-    /// The books as they stand.
-    pub(super) async fn books(&mut self, auditor: &Operator) -> Told<()> {
-        // Metrics follow the books within five seconds.
-        tokio::time::sleep(Duration::from_secs(6)).await;
-        let closed = auditor.metric("daylight_books_closed").await == Some(1.0);
-        let uses = auditor.series("daylight_device_seconds_total").await;
-        let of = |usage: &str| {
-            let with =
-                uses.iter().filter(|(labels, _)| labels.contains(&format!("use=\"{usage}\"")));
-            with.map(|(_, value)| value).sum::<f64>()
-        };
-        let (leased, idle) = (of("lease"), of("idle"));
-        let mut lines = vec!["GPU-hours on record:".to_owned()];
-        for class in ["ai-training", "ai-inference", "pow-mining"] {
-            let held = auditor.series("daylight_assigned_gpu_seconds_total").await;
-            let with =
-                held.iter().filter(|(labels, _)| labels.contains(&format!("class=\"{class}\"")));
-            let hours = with.map(|(_, value)| value).sum::<f64>() / 3600.0;
-            let error = auditor.series("daylight_time_error_bound_seconds").await;
-            let with =
-                error.iter().filter(|(labels, _)| labels.contains(&format!("class=\"{class}\"")));
-            let bound = with.map(|(_, value)| *value).fold(0.0, f64::max) / 3600.0;
-            lines.push(format!("  {class:14} {hours:7.3}  at most {bound:.3} off"));
-        }
-        lines.push(format!("  {:14} {:7.3}", "idle", idle / 3600.0));
-        let text = lines.join("\n");
-        self.line(&text);
-        let seen = format!("{:.3} GPU-hours leased and {:.3} idle", leased / 3600.0, idle / 3600.0);
-        self.step(
-            "the books close to the last GPU-millisecond",
-            None,
-            seen,
-            closed && leased > 0.0,
-        );
-        Ok(())
     }
 
     /// What is not on the positive list is not let in.
@@ -192,7 +155,7 @@ impl Story<'_> {
             .replace("validationActions: [Audit]", "validationActions: [Deny]"))
     }
 
-    fn file_of(&self, name: &str, text: &str) -> Told<std::path::PathBuf> {
+    pub(super) fn file_of(&self, name: &str, text: &str) -> Told<std::path::PathBuf> {
         let path = self.log.with_file_name(name);
         std::fs::write(&path, text)
             .map_err(|error| Stopped::new(format!("{}: {error}", path.display())))?;
@@ -200,8 +163,10 @@ impl Story<'_> {
     }
 }
 
-fn sum(series: &[(String, f64)]) -> f64 {
-    series.iter().map(|(_, value)| value).sum()
+/// The GPU-seconds of all leases that an auditor has on record.
+async fn booked(auditor: &Operator) -> f64 {
+    let scrape = auditor.scrape().await;
+    scrape.map_or(0.0, |scrape| scrape.sum("daylight_assigned_gpu_seconds_total", &[]))
 }
 
 /// What a refusal says in the end, without the names of policies before it.

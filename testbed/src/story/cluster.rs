@@ -1,5 +1,6 @@
 //! The cluster that a story plays on, and the programs that play in it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,10 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::process::{Child, Command};
 
+use super::scrape::{Scrape, get};
 use crate::binary::UNTIL_STDIN_CLOSES;
 use crate::story::{Stopped, Told};
-use crate::{ControlPlane, Programs};
+use crate::{ControlPlane, Exporters, Programs};
 
 /// A cluster, and the `daylight` binary to run on it.
 pub struct Cluster {
@@ -20,10 +22,24 @@ pub struct Cluster {
     client: Client,
     programs: Programs,
     daylight: PathBuf,
-    is_ours: bool,
+    /// Those of a cluster that was made for the story.
+    exporters: Option<Exporters>,
 }
 
+/// How often the exporters of a story's cluster take their values: so often that a limit on energy
+/// can be met within the story.
+const REFRESH: Duration = Duration::from_secs(1);
+
 impl Cluster {
+    /// A control plane of the testbed that was made for the story, with an exporter for each of
+    /// its nodes.
+    pub async fn with_exporters(control_plane: &ControlPlane, daylight: &Path) -> Told<Self> {
+        let exporters = Exporters::dcgm().refresh(REFRESH);
+        control_plane.create_exporters(&exporters).await?;
+        let cluster = Self::of_testbed(control_plane, daylight)?;
+        Ok(Self { exporters: Some(exporters), ..cluster })
+    }
+
     /// A control plane of the testbed.
     pub fn of_testbed(control_plane: &ControlPlane, daylight: &Path) -> Told<Self> {
         Ok(Self {
@@ -31,7 +47,7 @@ impl Cluster {
             client: control_plane.client(),
             programs: Programs::find([crate::Component::Kwok])?,
             daylight: daylight.to_owned(),
-            is_ours: true,
+            exporters: None,
         })
     }
 
@@ -49,13 +65,27 @@ impl Cluster {
             client: Client::try_from(config).map_err(|error| unusable(&error))?,
             programs: Programs::find([crate::Component::Kwok])?,
             daylight: daylight.to_owned(),
-            is_ours: false,
+            exporters: None,
         })
     }
 
     /// Whether the cluster was made for the story, and ends with it.
     pub fn is_ours(&self) -> bool {
-        self.is_ours
+        self.exporters.is_some()
+    }
+
+    /// What the counters of each node's devices stand at together, in millijoules, as they say
+    /// themselves; of no node where the cluster is somebody else's.
+    pub async fn counters(&self) -> Told<BTreeMap<String, u64>> {
+        let mut counters = BTreeMap::new();
+        let Some(exporters) = &self.exporters else { return Ok(counters) };
+        for (node, address) in exporters.addresses(self.client()).await? {
+            let silent = || Stopped::new(format!("the exporter of {node} does not answer"));
+            let scrape = get(&address.to_string(), "/metrics").await.map(Scrape::new);
+            let millijoules = scrape.ok_or_else(silent)?.sum(Exporters::DCGM_COUNTER, &[]);
+            counters.insert(node, millijoules as u64);
+        }
+        Ok(counters)
     }
 
     /// A client with the rights of the kubeconfig.
@@ -120,13 +150,21 @@ impl Cluster {
 
     /// The same, for a cluster that has an auditor.
     pub async fn start_metered_operator(&self, log: &Path) -> Told<Operator> {
-        self.start("controller", &["--metered".as_ref()], log).await
+        // A limit on energy that is met has so little left that nothing begins again within the story.
+        let flags = ["--metered", "--energy-ahead", "3m"].map(OsStr::new);
+        self.start("controller", &flags, log).await
     }
 
     /// Starts `daylight auditor` with its journal in a directory, and waits until it is ready.
     pub async fn start_auditor(&self, journal: &Path, log: &Path) -> Told<Operator> {
-        let flags =
-            ["--data-dir".as_ref(), journal.as_os_str(), "--book-every".as_ref(), "5s".as_ref()];
+        let exporter = self.exporters.as_ref().map(ToString::to_string);
+        let refresh = format!("{}ms", REFRESH.as_millis());
+        let mut flags = vec![OsStr::new("--data-dir"), journal.as_os_str()];
+        flags.extend(["--book-every", "5s", "--usage-every", "1s"].map(OsStr::new));
+        if let Some(exporter) = &exporter {
+            flags.extend(["--exporter", exporter, "--scrape-every", "1s"].map(OsStr::new));
+            flags.extend(["--exporter-refresh", &refresh].map(OsStr::new));
+        }
         self.start("auditor", &flags, log).await
     }
 
@@ -201,15 +239,9 @@ impl Operator {
         )))
     }
 
-    /// The sum of a metric over all its labels.
-    pub async fn metric(&self, name: &str) -> Option<f64> {
-        let answer = get(&self.address, "/metrics").await?;
-        let values = answer.lines().filter_map(|line| {
-            let rest = line.strip_prefix(name)?;
-            let labelled = rest.starts_with('{') || rest.starts_with(' ');
-            labelled.then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
-        });
-        Some(values.sum())
+    /// Its metrics, if it answers.
+    pub async fn scrape(&self) -> Option<Scrape> {
+        get(&self.address, "/metrics").await.map(Scrape::new)
     }
 
     /// Ends it in good order, as SIGTERM does.
@@ -231,29 +263,4 @@ impl Operator {
         kill.map_err(failed)?;
         self.child.wait().await.map(|_| ()).map_err(failed)
     }
-
-    /// The values of a metric, each behind its labels as they are written, sorted.
-    pub async fn series(&self, name: &str) -> Vec<(String, f64)> {
-        let answer = get(&self.address, "/metrics").await.unwrap_or_default();
-        let mut series: Vec<_> = answer
-            .lines()
-            .filter_map(|line| {
-                let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
-                let labels = labels.strip_prefix('{')?.strip_suffix('}')?;
-                Some((labels.to_owned(), value.parse().ok()?))
-            })
-            .collect();
-        series.sort_by(|one, other| one.0.cmp(&other.0));
-        series
-    }
-}
-
-/// A GET over plain HTTP/1.0; the whole answer, headers included.
-async fn get(address: &str, path: &str) -> Option<String> {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    Some(answer)
 }

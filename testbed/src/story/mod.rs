@@ -11,13 +11,16 @@ use serde_json::{Value, json};
 
 mod audit;
 mod cluster;
+mod energy;
 mod observer;
 mod plain_job;
 mod program;
+mod scrape;
 
 pub use cluster::{Cluster, Operator};
 pub use observer::{Observer, Owner, Picture, Seen};
 pub use program::build;
+pub use scrape::Scrape;
 
 const POOL: &str = "frankfurt";
 const MINER: &str = "tenant-a/kaspa";
@@ -105,6 +108,7 @@ pub async fn play(
 impl Story<'_> {
     async fn tell(&mut self) -> Told<(Operator, Option<Operator>)> {
         self.install().await?;
+        let counters = self.cluster.counters().await?;
         let auditor = if self.cluster.is_ours() { Some(self.start_auditor().await?) } else { None };
         let operator = self.start_operator().await?;
         self.line("The controller is ready.");
@@ -121,7 +125,8 @@ impl Story<'_> {
         };
         self.emergency_stop().await?;
         if let Some(auditor) = &auditor {
-            self.books(auditor).await?;
+            self.energy_cap().await?;
+            self.books(auditor, &counters).await?;
             self.admission().await?;
         }
         self.totals();

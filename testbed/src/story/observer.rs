@@ -1,6 +1,6 @@
 //! Somebody who watches all pods and counts GPUs, independently of Daylight.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,12 @@ impl Picture {
     /// GPUs that miners hold, whatever their state.
     pub fn held_by_miners(&self) -> i64 {
         self.live().filter(|pod| pod.owner == Owner::Miner).map(|pod| pod.gpus).sum()
+    }
+
+    /// The nodes on which miners run.
+    pub fn nodes_that_mine(&self) -> BTreeSet<String> {
+        let miners = self.live().filter(|pod| pod.owner == Owner::Miner && pod.running);
+        miners.filter_map(|pod| pod.node.clone()).collect()
     }
 
     /// Miners' pods that have ended and are still there, since their end is not on record.

@@ -135,8 +135,8 @@ impl<'a> Site<'a> {
 
     /// How many miners Daylight has told to stop, as it counts them itself.
     async fn evicted(&self) -> Option<usize> {
-        let count = self.operator.as_ref()?.metric("daylight_evictions_total").await?;
-        Some(count as usize)
+        let scrape = self.operator.as_ref()?.scrape().await?;
+        Some(scrape.sum("daylight_evictions_total", &[]) as usize)
     }
 
     /// Removes the AI work at `path`, and waits until all GPUs are filled again.
