@@ -9,6 +9,7 @@ mod emergency;
 mod gpu_map;
 mod output;
 mod picture;
+mod release;
 mod serve;
 mod status;
 mod table;
@@ -54,6 +55,8 @@ enum Command {
     Stop(emergency::Stop),
     /// Lift the emergency stop
     Resume(emergency::Resume),
+    /// After an uninstallation: let go the pods that still wait for an auditor
+    Release(release::Release),
 }
 
 /// Why a command failed: one sentence that says what is wrong, where, and what to do.
@@ -136,6 +139,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failed> {
         Command::Revoke(flags) => approval::revoke(&connection, &flags).await,
         Command::Stop(flags) => emergency::stop(&connection, &flags).await,
         Command::Resume(flags) => emergency::resume(&connection, &flags).await,
+        Command::Release(flags) => release::release(&connection, &flags).await,
     }
 }
 
