@@ -9,6 +9,7 @@ mod emergency;
 mod gpu_map;
 mod output;
 mod picture;
+mod release;
 mod serve;
 mod status;
 mod table;
@@ -57,6 +58,8 @@ enum Command {
     Verify(verify::Flags),
     /// Lift the emergency stop
     Resume(emergency::Resume),
+    /// After an uninstallation: let go the pods that still wait for an auditor
+    Release(release::Release),
 }
 
 /// Why a command failed: one sentence that says what is wrong, where, and what to do.
@@ -140,6 +143,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failed> {
         Command::Stop(flags) => emergency::stop(&connection, &flags).await,
         Command::Verify(flags) => verify::run(&flags),
         Command::Resume(flags) => emergency::resume(&connection, &flags).await,
+        Command::Release(flags) => release::release(&connection, &flags).await,
     }
 }
 

@@ -2,32 +2,102 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Cluster, SYSTEM, chart};
+use daylight_testbed::Nodes;
+use serde_json::{Value, json};
+
+use crate::cluster::{AUDITOR, CONTROLLER, Cluster, SYSTEM, chart, miner};
+use crate::process::{Process, command, path};
+use crate::request::Change;
 
 /// Kubernetes removes things in the background; nothing may hang.
 const SOON: Duration = Duration::from_secs(30);
+const PODS: &str = "/api/v1/namespaces/tenant-a/pods";
+
+/// The names of all that the charts have installed beside the definitions.
+async fn installed(cluster: &Cluster) -> Vec<String> {
+    let everywhere = "clusterroles,clusterrolebindings,validatingadmissionpolicies,\
+                      validatingadmissionpolicybindings,priorityclasses";
+    let namespaced = "deployments,statefulsets,poddisruptionbudgets,services,serviceaccounts,roles,\
+                      rolebindings";
+    let mut names = String::new();
+    for kinds in [everywhere, namespaced] {
+        let get = ["get", kinds, "-n", SYSTEM, "-o", "name"];
+        names += &cluster.control_plane.kubectl_ok(get).await.unwrap();
+    }
+    // What people made for Daylight's accounts in this test is theirs.
+    let ours = |name: &&str| name.contains("/daylight") && !name.ends_with("/daylight-accounts");
+    names.lines().filter(ours).map(str::to_owned).collect()
+}
+
+/// Installs both charts again, and waits until policies hold.
+async fn install(cluster: &Cluster) -> String {
+    // helm takes over the definitions that it left.
+    cluster.helm(&["install", "daylight-crds", &chart("daylight-crds")]).await;
+    let daylight = chart("daylight");
+    let mut install = vec!["install", "daylight", &*daylight];
+    install.extend(["--set", "controller.replicas=0", "--set", "admission.mode=Enforce"]);
+    let notes = cluster.helm(&install).await;
+    cluster.set_mode("Enforce").await;
+    notes
+}
+
+/// Uninstalls both charts.
+async fn uninstall(cluster: &Cluster) {
+    let begun = Instant::now();
+    cluster.helm(&["uninstall", "daylight", "--wait", "--timeout", "60s"]).await;
+    cluster.helm(&["uninstall", "daylight-crds", "--wait", "--timeout", "60s"]).await;
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+}
+
+/// Waits for what kubectl says of something to be so, and gives it.
+async fn until(cluster: &Cluster, get: &[&str], is_so: impl Fn(&str) -> bool) -> String {
+    let begun = Instant::now();
+    loop {
+        let output = cluster.control_plane.kubectl(get).await.unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        if is_so(&said) {
+            return said;
+        }
+        assert!(begun.elapsed() < SOON, "{get:?}: {said}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Starts a miner's pod whose end is to be taken on record.
+async fn start_metered(cluster: &Cluster, name: &str) {
+    let mut pod = miner(name);
+    pod["metadata"]["finalizers"] = json!(["daylight.dev/metered"]);
+    cluster.make(CONTROLLER, &Change::create(PODS, pod)).await;
+}
+
+async fn end_pod(cluster: &Cluster, name: &str) {
+    let ended = json!({"status": {"phase": "Succeeded"}});
+    cluster.make_as_admin(&Change::patch(&format!("{PODS}/{name}/status"), ended)).await;
+}
 
 pub(crate) async fn the_charts_install_upgrade_uninstall_and_install_again(cluster: &Cluster) {
     let control_plane = &cluster.control_plane;
-    let (daylight, definitions) = (chart("daylight"), chart("daylight-crds"));
-    let everything = [
-        "get",
-        "clusterroles,clusterrolebindings,validatingadmissionpolicies,\
-         validatingadmissionpolicybindings,priorityclasses",
-        "-o",
-        "name",
-    ];
-    let ours = async || -> Vec<String> {
-        let names = control_plane.kubectl_ok(everything).await.unwrap();
-        names.lines().filter(|name| name.contains("/daylight")).map(str::to_owned).collect()
+    let daylight = chart("daylight");
+    let before = installed(cluster).await;
+    assert!(before.len() > 30, "{before:?}");
+    let auditors = |names: &[String]| {
+        let ours = names.iter().filter(|name| name.ends_with("/daylight-auditor"));
+        let mut kinds: Vec<_> = ours.filter_map(|name| name.split(['.', '/']).next()).collect();
+        kinds.sort_unstable();
+        kinds.join(" ")
     };
-    let installed = ours().await;
-    assert!(installed.len() > 20, "{installed:?}");
+    assert_eq!(
+        auditors(&before),
+        "clusterrole clusterrolebinding role rolebinding service serviceaccount statefulset"
+    );
+    let claim = ["get", "pvc", "journal-daylight-auditor-0", "-n", SYSTEM, "-o"];
+    let claim = [&claim[..], &["jsonpath={.metadata.uid}"]].concat();
+    let journal = until(cluster, &claim, |uid| uid.len() == 36).await;
 
     // An upgrade that changes nothing keeps everything, and one that changes the mode changes only
     // what a policy does.
     cluster.helm(&["upgrade", "daylight", &daylight, "--reuse-values"]).await;
-    assert_eq!(ours().await, installed);
+    assert_eq!(installed(cluster).await, before);
     cluster.set_mode("Warn").await;
     let actions = [
         "get",
@@ -40,26 +110,146 @@ pub(crate) async fn the_charts_install_upgrade_uninstall_and_install_again(clust
     let actions = control_plane.kubectl_ok(actions).await.unwrap();
     assert_eq!(actions, r#"["Warn","Audit"] ["Deny","Audit"]"#);
 
-    let begun = Instant::now();
-    cluster.helm(&["uninstall", "daylight", "--wait", "--timeout", "60s"]).await;
-    cluster.helm(&["uninstall", "daylight-crds", "--wait", "--timeout", "60s"]).await;
-    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
-    // What people made for Daylight's accounts in this test is theirs.
-    let left: Vec<String> =
-        ours().await.into_iter().filter(|name| !name.ends_with("/daylight-accounts")).collect();
+    // The auditor goes and comes; its journal stays. The controller gives out the finalizer as long
+    // as there is one to take it off.
+    let flags =
+        ["get", "deployment", "daylight-controller", "-n", SYSTEM, "-o", "jsonpath={..args}"];
+    for (enabled, expected) in
+        [("false", r#"["controller"]"#), ("true", r#"["controller","--metered"]"#)]
+    {
+        let value = format!("auditor.enabled={enabled}");
+        cluster.helm(&["upgrade", "daylight", &daylight, "--reuse-values", "--set", &value]).await;
+        let now = installed(cluster).await;
+        assert_eq!(auditors(&now).is_empty(), enabled == "false", "{now:?}");
+        assert_eq!(control_plane.kubectl_ok(flags).await.unwrap(), expected);
+        assert_eq!(until(cluster, &claim, |uid| !uid.is_empty()).await, journal);
+    }
+
+    uninstall(cluster).await;
+    let left = installed(cluster).await;
     assert!(left.is_empty(), "{left:?}");
     let kept = control_plane.kubectl_ok(["get", "crds", "-o", "name"]).await.unwrap();
     assert!(kept.contains("registrations.daylight.dev"), "{kept}");
     let kept = ["get", "registration", "night", "-n", "tenant-a", "-o", "name"];
     control_plane.kubectl_ok(kept).await.unwrap();
 
-    // helm takes over the definitions that it left, and the objects are as they were.
-    cluster.helm(&["install", "daylight-crds", &definitions, "--take-ownership"]).await;
-    let mut again = vec!["install", "daylight", &*daylight];
-    again.extend(["--set", "controller.replicas=0", "--set", "admission.mode=Enforce"]);
-    cluster.helm(&again).await;
-    assert_eq!(ours().await, installed);
-    cluster.set_mode("Enforce").await;
+    // Objects and journal are as they were.
+    let notes = install(cluster).await;
+    assert_eq!(installed(cluster).await, before);
+    assert_eq!(until(cluster, &claim, |uid| !uid.is_empty()).await, journal);
+    // There is none here, and who installs is told so.
+    assert!(notes.contains("has no default StorageClass"), "{notes}");
+    let class = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "metadata": {
+            "name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+        },
+        "provisioner": "kubernetes.io/no-provisioner",
+    });
+    let classes = "/apis/storage.k8s.io/v1/storageclasses";
+    cluster.make_as_admin(&Change::create(classes, class)).await;
+    let notes = cluster.helm(&["upgrade", "daylight", &daylight, "--reuse-values"]).await;
+    assert!(
+        notes.contains("admission.mode is Enforce") && !notes.contains("StorageClass"),
+        "{notes}"
+    );
+    // The remedy that it names.
+    let delete = ["delete", "statefulset,pvc", "-n", SYSTEM, "-l"];
+    let delete = [&delete[..], &["app.kubernetes.io/component=auditor"]].concat();
+    control_plane.kubectl_ok(delete).await.unwrap();
+    let named = ["upgrade", "daylight", &daylight, "--reuse-values", "--set"];
+    cluster.helm(&[&named[..], &["auditor.storage.className=local"]].concat()).await;
+    let claim = ["get", "pvc", "journal-daylight-auditor-0", "-n", SYSTEM, "-o"];
+    let claim = [&claim[..], &["jsonpath={.spec.storageClassName}"]].concat();
+    until(cluster, &claim, |class| class == "local").await;
+    cluster.make_as_admin(&Change::delete(&format!("{classes}/local"))).await;
+
+    the_account_of_the_auditor_audits(cluster).await;
+}
+
+/// An auditor with the token of the account that the chart makes takes the end of a lease on record.
+async fn the_account_of_the_auditor_audits(cluster: &Cluster) {
+    let control_plane = &cluster.control_plane;
+    let token = ["create", "token", "daylight-auditor", "-n", SYSTEM];
+    let token = format!("--token={}", control_plane.kubectl_ok(token).await.unwrap().trim());
+    let file = control_plane.directory().join("auditor.kubeconfig");
+    std::fs::copy(control_plane.kubeconfig(), &file).unwrap();
+    let kubeconfig = ["--kubeconfig", path(&file)];
+    for set in
+        [["set-credentials", "auditor", &*token], ["set-context", "--current", "--user=auditor"]]
+    {
+        let set = [&kubeconfig[..], &["config"], &set[..]].concat();
+        control_plane.kubectl_ok(set).await.unwrap();
+    }
+    let who = [&kubeconfig[..], &["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]];
+    assert_eq!(control_plane.kubectl_ok(who.concat()).await.unwrap(), AUDITOR);
+
+    start_metered(cluster, "audited").await;
+    end_pod(cluster, "audited").await;
+    let auditor = Process::auditor(control_plane, "charts-auditor", &kubeconfig);
+    let finalizers =
+        ["get", "pod", "audited", "-n", "tenant-a", "-o", "jsonpath={.metadata.finalizers}"];
+    until(cluster, &finalizers, str::is_empty).await;
+    auditor.end().await;
+}
+
+pub(crate) async fn pods_that_an_uninstallation_leaves_behind_can_be_let_go(cluster: &Cluster) {
+    let control_plane = &cluster.control_plane;
+    control_plane.create_nodes(&Nodes::new(1).prefix("left")).await.unwrap();
+    for name in ["left-running", "left-ended", "left-ending"] {
+        start_metered(cluster, name).await;
+    }
+    let phase = ["get", "pod", "left-running", "-n", "tenant-a", "-o", "jsonpath={.status.phase}"];
+    until(cluster, &phase, |phase| phase == "Running").await;
+    end_pod(cluster, "left-ended").await;
+    cluster.make_as_admin(&Change::delete(&format!("{PODS}/left-ending"))).await;
+
+    // What is still to be booked stays: its policy holds as long as Daylight is installed.
+    let refused = command(control_plane, &["release"]).await;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("only Daylight removes the finalizer"),
+        "{said}"
+    );
+
+    uninstall(cluster).await;
+    let namespace = json!({"metadata": {"name": "leaving"}});
+    cluster.make_as_admin(&Change::create("/api/v1/namespaces", namespace)).await;
+    let mut pod = crate::cluster::pod("held", "nginx");
+    pod["metadata"]["finalizers"] = json!(["daylight.dev/metered"]);
+    pod["spec"]["serviceAccountName"] = Value::Null;
+    cluster.make_as_admin(&Change::create("/api/v1/namespaces/leaving/pods", pod)).await;
+    for delete in [
+        &["delete", "pods", "-n", "tenant-a", "-l", "daylight.dev/miner", "--wait=false"][..],
+        &["delete", "namespace", "leaving", "--wait=false"],
+    ] {
+        control_plane.kubectl_ok(delete).await.unwrap();
+    }
+    let held = ["get", "pods", "-A", "-o", "jsonpath={..metadata.finalizers}"];
+    let held = control_plane.kubectl_ok(held).await.unwrap();
+    assert!(held.matches("daylight.dev/metered").count() >= 4, "{held}");
+
+    // The API server takes a moment to forget a policy.
+    let begun = Instant::now();
+    let released = loop {
+        let released = command(control_plane, &["release", "-o", "json"]).await;
+        if released.status.success() {
+            break serde_json::from_slice::<Value>(&released.stdout).unwrap();
+        }
+        let said = String::from_utf8_lossy(&released.stderr);
+        assert!(begun.elapsed() < SOON, "{said}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    let released = released["released"].as_array().unwrap();
+    for key in ["tenant-a/left-running", "tenant-a/left-ended", "leaving/held"] {
+        assert!(released.contains(&json!(key)), "{released:?}");
+    }
+    let left = ["get", "pods", "-n", "tenant-a", "-l", "daylight.dev/miner", "-o", "name"];
+    until(cluster, &left, str::is_empty).await;
+    let left = ["get", "namespace", "leaving"];
+    until(cluster, &left, |said| said.contains("NotFound")).await;
+
+    install(cluster).await;
 }
 
 pub(crate) async fn values_that_make_no_sense_are_refused_with_a_sentence(cluster: &Cluster) {

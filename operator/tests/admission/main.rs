@@ -11,6 +11,7 @@ mod charts;
 mod cluster;
 mod cost;
 mod manifest;
+mod process;
 mod refused;
 mod request;
 mod rights;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         admitted::every_legitimate_way_is_admitted,
         charts::values_that_make_no_sense_are_refused_with_a_sentence,
         charts::the_charts_install_upgrade_uninstall_and_install_again,
+        charts::pods_that_an_uninstallation_leaves_behind_can_be_let_go,
     ];
     // Run by name, with `--ignored`, when figures are wanted.
     let measurements = tests![cost::cpu_time_of_an_admission];
