@@ -5,6 +5,7 @@ mod approval;
 mod auditor;
 mod connect;
 mod controller;
+mod doctor;
 mod emergency;
 mod gpu_map;
 mod output;
@@ -54,6 +55,8 @@ enum Command {
     Revoke(approval::Decide),
     /// Emergency stop: end all mining, and keep it ended until `resume`
     Stop(emergency::Stop),
+    /// Check an installation against the security model, and say what cannot be checked
+    Doctor(doctor::Flags),
     /// Verify that a journal of the auditor is what was written
     Verify(verify::Flags),
     /// Lift the emergency stop
@@ -141,6 +144,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failed> {
         Command::Suspend(flags) => approval::suspend(&connection, &flags).await,
         Command::Revoke(flags) => approval::revoke(&connection, &flags).await,
         Command::Stop(flags) => emergency::stop(&connection, &flags).await,
+        Command::Doctor(flags) => doctor::run(&connection, &flags).await,
         Command::Verify(flags) => verify::run(&flags),
         Command::Resume(flags) => emergency::resume(&connection, &flags).await,
         Command::Release(flags) => release::release(&connection, &flags).await,

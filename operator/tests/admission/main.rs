@@ -10,6 +10,7 @@ mod admitted;
 mod charts;
 mod cluster;
 mod cost;
+mod doctor;
 mod manifest;
 mod process;
 mod refused;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         rights::every_right_of_the_controller_is_used,
         admitted::with_the_lists_gone_or_spoiled_ai_goes_on_and_mining_does_not,
         admitted::every_legitimate_way_is_admitted,
+        doctor::a_sound_installation_is_found_sound_and_each_spoiled_one_is_told,
         charts::values_that_make_no_sense_are_refused_with_a_sentence,
         charts::the_charts_install_upgrade_uninstall_and_install_again,
         charts::pods_that_an_uninstallation_leaves_behind_can_be_let_go,

@@ -1,0 +1,216 @@
+//! `daylight doctor` finds nothing wrong with what the charts installed, and each way of spoiling it.
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, TENANT, classes, gpu_pod, pod, registrations};
+use crate::process::command;
+use crate::request::{Change, make};
+
+const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+const BINDINGS: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
+const PRIORITIES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+const CLASSES: &str = "/apis/daylight.dev/v1alpha1/activityclasses";
+const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+const ROLE_BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+
+/// What the doctor calls a problem.
+async fn problems(cluster: &Cluster) -> Vec<String> {
+    let output = command(&cluster.control_plane, &["doctor", "-o", "json"]).await;
+    let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let problems = found.iter().filter(|one| one["level"] == "Problem");
+    let problems: Vec<String> =
+        problems.map(|one| one["sentence"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(output.status.success(), problems.is_empty());
+    problems
+}
+
+/// An object as it can be created again.
+async fn object(cluster: &Cluster, path: &str) -> Value {
+    let text = cluster.control_plane.kubectl_ok(["get", "--raw", path]).await.unwrap();
+    let mut object: Value = serde_json::from_str(&text).unwrap();
+    for field in ["resourceVersion", "uid", "creationTimestamp", "generation", "managedFields"] {
+        object["metadata"].as_object_mut().unwrap().remove(field);
+    }
+    object
+}
+
+/// Spoils something, sees that the doctor says so, and mends it.
+async fn told(cluster: &Cluster, spoil: &[Change], mend: &[Change], what: &str, sound: &[String]) {
+    for change in spoil {
+        cluster.make_as_admin(change).await;
+    }
+    let found = problems(cluster).await;
+    let new: Vec<&String> = found.iter().filter(|one| !sound.contains(one)).collect();
+    assert!(new.iter().any(|one| one.contains(what)), "{what}: {new:#?}");
+    println!("{}", new.iter().find(|one| one.contains(what)).unwrap());
+    for change in mend {
+        cluster.make_as_admin(change).await;
+    }
+}
+
+pub(crate) async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(
+    cluster: &Cluster,
+) {
+    let sound = problems(cluster).await;
+    // No image is there to run.
+    assert!(sound.iter().all(|one| one.contains("ready") || one.contains("leads")), "{sound:#?}");
+
+    let output = command(&cluster.control_plane, &["doctor"]).await;
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    // Who may read little is told what is not checked, and the rest is.
+    let output = command(&cluster.control_plane, &["doctor", "--as", TENANT, "-o", "json"]).await;
+    let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let unread = |one: &Value| one["sentence"].as_str().unwrap().starts_with("You may not list");
+    assert!(found.iter().filter(|one| one["level"] == "Unknown" && unread(one)).count() > 5);
+
+    let named = |collection: &str, name: &str| format!("{collection}/{name}");
+    let delete_and_create = async |collection: &str, name: &str| {
+        let path = named(collection, name);
+        let object = object(cluster, &path).await;
+        ([Change::delete(&path)], [Change::create(collection, object)])
+    };
+    for (collection, name) in [
+        (POLICIES, "daylight-lists"),
+        (BINDINGS, "daylight-miner-pods"),
+        (PRIORITIES, "daylight-miner"),
+    ] {
+        let (spoil, mend) = delete_and_create(collection, name).await;
+        told(cluster, &spoil, &mend, &format!("{name} is missing"), &sound).await;
+    }
+
+    // The lists are the controller's.
+    cluster.lists(&registrations(), &Value::Null).await;
+    let found = problems(cluster).await;
+    assert!(found.iter().any(|one| one.contains("daylight-classes is missing")), "{found:#?}");
+    cluster.lists(&registrations(), &classes()).await;
+
+    let policy = named(POLICIES, "daylight-gpu-pods");
+    let before = object(cluster, &policy).await;
+    let edit = |spec: Value| Change::patch(&policy, json!({"spec": spec}));
+    told(
+        cluster,
+        &[edit(json!({"failurePolicy": "Ignore"}))],
+        &[edit(json!({"failurePolicy": before["spec"]["failurePolicy"]}))],
+        "daylight-gpu-pods has",
+        &sound,
+    )
+    .await;
+
+    let binding = named(BINDINGS, "daylight-miner-pods");
+    let act =
+        |actions: Value| Change::patch(&binding, json!({"spec": {"validationActions": actions}}));
+    told(
+        cluster,
+        &[act(json!(["Audit"]))],
+        &[act(json!(["Deny", "Audit"]))],
+        "rules about miners are always enforced",
+        &sound,
+    )
+    .await;
+
+    let below = json!({
+        "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+        "metadata": {"name": "below"}, "value": -2_000_000,
+    });
+    told(
+        cluster,
+        &[Change::create(PRIORITIES, below)],
+        &[Change::delete(&named(PRIORITIES, "below"))],
+        "cannot displace miners",
+        &sound,
+    )
+    .await;
+
+    // A class that admission takes for one of AI.
+    let _ = make(&cluster.admin(), &Change::delete(&named(CLASSES, "edge-compute"))).await;
+    let class = json!({
+        "apiVersion": "daylight.dev/v1alpha1", "kind": "ActivityClass",
+        "metadata": {"name": "edge-compute"},
+        "spec": {"category": "Declared", "assignment": "IdleOnly", "registration": "Required"},
+    });
+    told(
+        cluster,
+        &[Change::create(CLASSES, class)],
+        &[Change::delete(&named(CLASSES, "edge-compute"))],
+        "guaranteedClasses of the chart has it",
+        &sound,
+    )
+    .await;
+
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "assigner"},
+        "rules": [{
+            "apiGroups": ["daylight.dev"], "resources": ["activityclasses"], "verbs": ["assign"],
+        }],
+    });
+    let bound = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "assigner"},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "assigner",
+        },
+        "subjects": [{
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory@example.com",
+        }],
+    });
+    told(
+        cluster,
+        &[Change::create(ROLES, role), Change::create(ROLE_BINDINGS, bound)],
+        &[
+            Change::delete(&named(ROLE_BINDINGS, "assigner")),
+            Change::delete(&named(ROLES, "assigner")),
+        ],
+        "lets User mallory@example.com start pods of classes that fill idle GPUs",
+        &sound,
+    )
+    .await;
+    on_a_node_of_a_pool(cluster, &sound).await;
+    assert_eq!(problems(cluster).await, sound);
+}
+
+/// Pods that came in where nothing is refused.
+async fn on_a_node_of_a_pool(cluster: &Cluster, sound: &[String]) {
+    let pools = "/apis/daylight.dev/v1alpha1/gpupools";
+    let pool = json!({
+        "apiVersion": "daylight.dev/v1alpha1", "kind": "GpuPool",
+        "metadata": {"name": "doctors"},
+        "spec": {
+            "nodeSelector": {"matchLabels": {"doctor": "yes"}}, "resource": "nvidia.com/gpu",
+            "site": {"name": "site-1", "timeZone": "Etc/UTC"},
+        },
+    });
+    cluster.make_as_admin(&Change::create(pools, pool)).await;
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "doctors-node", "labels": {"doctor": "yes"}},
+    });
+    cluster.make_as_admin(&Change::create("/api/v1/nodes", node)).await;
+    let amounts = json!({"nvidia.com/gpu": "8", "cpu": "64", "memory": "64Gi", "pods": "110"});
+    let offered = json!({"status": {"allocatable": amounts, "capacity": amounts}});
+    cluster.make_as_admin(&Change::patch("/api/v1/nodes/doctors-node/status", offered)).await;
+
+    let pods = "/api/v1/namespaces/kube-system/pods";
+    let bound = |mut pod: Value| {
+        pod["spec"]["nodeName"] = json!("doctors-node");
+        Change::create(pods, pod)
+    };
+    let mut greedy = pod("greedy", "registry.example.com/any:1");
+    greedy["spec"]["containers"][0]["env"] =
+        json!([{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]);
+    let off_list = gpu_pod("off-list", Some("no-such-class"));
+    let gone = |name: &str| {
+        let mut delete = Change::delete(&format!("{pods}/{name}"));
+        delete.body = json!({"gracePeriodSeconds": 0});
+        delete
+    };
+    for (name, pod, what) in [
+        ("undeclared", gpu_pod("undeclared", None), "declares no class"),
+        ("off-list", off_list, "not on the positive list"),
+        ("greedy", greedy, "asks for no GPU and sets NVIDIA_VISIBLE_DEVICES"),
+    ] {
+        told(cluster, &[bound(pod)], &[gone(name)], what, sound).await;
+    }
+    cluster.make_as_admin(&Change::delete("/api/v1/nodes/doctors-node")).await;
+    cluster.make_as_admin(&Change::delete(&format!("{pools}/doctors"))).await;
+}
