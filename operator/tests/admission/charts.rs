@@ -205,7 +205,7 @@ pub(crate) async fn pods_that_an_uninstallation_leaves_behind_can_be_let_go(clus
     cluster.make_as_admin(&Change::delete(&format!("{PODS}/left-ending"))).await;
 
     // What is still to be booked stays: its policy holds as long as Daylight is installed.
-    let refused = command(control_plane, &["release"]).await;
+    let refused = command(&control_plane.environment(), &["release"]).await;
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(
         !refused.status.success() && said.contains("only Daylight removes the finalizer"),
@@ -232,7 +232,7 @@ pub(crate) async fn pods_that_an_uninstallation_leaves_behind_can_be_let_go(clus
     // The API server takes a moment to forget a policy.
     let begun = Instant::now();
     let released = loop {
-        let released = command(control_plane, &["release", "-o", "json"]).await;
+        let released = command(&control_plane.environment(), &["release", "-o", "json"]).await;
         if released.status.success() {
             break serde_json::from_slice::<Value>(&released.stdout).unwrap();
         }

@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         manifest::the_plain_manifest_is_what_the_chart_gives,
         refused::what_is_off_the_list_is_refused_or_reported,
         // Before others leave pods that take its nodes' GPUs.
-        rights::every_right_of_the_controller_is_used,
+        rights::every_right_of_controller_and_auditor_is_used,
         admitted::with_the_lists_gone_or_spoiled_ai_goes_on_and_mining_does_not,
         admitted::every_legitimate_way_is_admitted,
         doctor::a_sound_installation_is_found_sound_and_each_spoiled_one_is_told,

@@ -1,16 +1,19 @@
 //! The program under test, as processes.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use daylight_testbed::ControlPlane;
 use tokio::process::Child;
 
+/// The variables by which a program finds the control plane.
+pub(crate) type Environment = Vec<(&'static str, PathBuf)>;
+
 /// One that serves: it ends when this is dropped.
 pub(crate) struct Process {
     child: Child,
-    log: std::path::PathBuf,
+    log: PathBuf,
 }
 
 impl Process {
@@ -47,10 +50,10 @@ impl Process {
 }
 
 /// Runs a command of the program.
-pub(crate) async fn command(control_plane: &ControlPlane, arguments: &[&str]) -> Output {
+pub(crate) async fn command(environment: &Environment, arguments: &[&str]) -> Output {
     tokio::process::Command::new(env!("CARGO_BIN_EXE_daylight"))
         .args(arguments)
-        .envs(control_plane.environment())
+        .envs(environment.clone())
         .output()
         .await
         .unwrap()

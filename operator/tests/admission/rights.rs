@@ -1,21 +1,20 @@
-//! Daylight's account has the rights that the controller uses, and no others.
+//! Daylight's two accounts have the rights that controller and auditor use, and no others.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use daylight_testbed::Nodes;
 use serde_json::{Value, json};
 
-use crate::cluster::{CONTROLLER, Cluster, OFFICER, SYSTEM, classes, registrations};
+use crate::cluster::{AUDITOR, CONTROLLER, Cluster, OFFICER, SYSTEM, classes, registrations};
+use crate::process::{Environment, Process, command};
 use crate::request::Change;
 
 /// A verb on a resource, such as `create pods/eviction` or `patch daylight.dev/miners/status`.
 type Right = String;
 
 /// Rights that this story has no use for, each with what they are there for.
-const ELSEWHERE: [(&str, &str); 4] = [
+const ELSEWHERE: [(&str, &str); 3] = [
     (
         "assign daylight.dev/activityclasses",
         "asked for by the policies, when it creates a miner's pod",
@@ -25,10 +24,9 @@ const ELSEWHERE: [(&str, &str); 4] = [
         "takes a Job's start time away on Kubernetes before 1.35, to change where it runs",
     ),
     ("get pods", "looks what became of a miner's pod when the answer to its creation is lost"),
-    ("list", "where the API server does not stream lists, and a new leader's list with quorum"),
 ];
 
-pub(crate) async fn every_right_of_the_controller_is_used(cluster: &Cluster) {
+pub(crate) async fn every_right_of_controller_and_auditor_is_used(cluster: &Cluster) {
     let extra = ["delete", "clusterrolebinding", "daylight-accounts"];
     cluster.control_plane.kubectl_ok(extra).await.unwrap();
     cluster.lists(&Value::Null, &Value::Null).await;
@@ -38,51 +36,66 @@ pub(crate) async fn every_right_of_the_controller_is_used(cluster: &Cluster) {
 
     tell_the_story(cluster).await;
 
-    let given = rights_given(cluster).await;
-    // A watch is in the log once it has ended, a moment after the controller has.
-    let begun = Instant::now();
-    let (used, refused, unused) = loop {
-        let (used, refused) = rights_used(cluster, before);
-        let unused: Vec<&Right> =
-            given.iter().filter(|right| !used.contains(*right) && !is_elsewhere(right)).collect();
-        if unused.is_empty() || begun.elapsed() > Duration::from_secs(20) {
-            break (used, refused, unused);
+    let mut wrong = Vec::new();
+    for (role, account) in [("daylight-controller", CONTROLLER), ("daylight-auditor", AUDITOR)] {
+        let given = rights_given(cluster, role).await;
+        // A watch is in the log once it has ended, a moment after who watched has.
+        let begun = Instant::now();
+        let (used, refused, unused) = loop {
+            let (used, refused) = rights_used(cluster, account, before);
+            let unused = |right: &&Right| !used.contains(*right) && !is_elsewhere(right, &used);
+            let unused: Vec<Right> = given.iter().filter(unused).cloned().collect();
+            if unused.is_empty() || begun.elapsed() > Duration::from_secs(20) {
+                break (used, refused, unused);
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        };
+        if !refused.is_empty() {
+            wrong.push(format!("{role} asked for what it may not do: {refused:?}"));
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    };
+        if !unused.is_empty() {
+            wrong
+                .push(format!("{role}: rights that no code path uses: {unused:?}\nused: {used:?}"));
+        }
+        let seen = given.intersection(&used).count();
+        println!("{role}: {} rights given, {seen} of them seen in use", given.len());
+    }
     cluster.control_plane.apply(include_str!("people.yaml")).await.unwrap();
     cluster
         .helm(&["upgrade", "daylight", &crate::cluster::chart("daylight"), "--reuse-values"])
         .await;
     cluster.lists(&registrations(), &classes()).await;
-    assert!(refused.is_empty(), "the controller asked for what it may not do: {refused:?}");
-    assert!(unused.is_empty(), "rights that no code path uses: {unused:?}\nused: {used:?}");
-    println!(
-        "{} rights given, {} of them seen in use",
-        given.len(),
-        given.intersection(&used).count()
-    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What the controller did, and what it was refused, since so many entries of the log.
-fn rights_used(cluster: &Cluster, before: usize) -> (BTreeSet<Right>, BTreeSet<Right>) {
+/// What an account did, and what it was refused, since so many entries of the log.
+fn rights_used(
+    cluster: &Cluster,
+    account: &str,
+    before: usize,
+) -> (BTreeSet<Right>, BTreeSet<Right>) {
     let (mut used, mut refused) = (BTreeSet::new(), BTreeSet::new());
     for entry in &cluster.audit_log.entries()[before..] {
-        let by_controller = entry["impersonatedUser"]["username"] == CONTROLLER
+        let by_process = entry["impersonatedUser"]["username"] == account
             && !entry["auditID"].as_str().unwrap_or_default().starts_with("attempt-");
-        if by_controller {
-            match entry["annotations"]["authorization.k8s.io/decision"].as_str() {
-                Some("allow") => used.insert(right_of(entry)),
-                _ => refused.insert(right_of(entry)),
+        if by_process {
+            // By its role, or by a policy.
+            let allowed = entry["annotations"]["authorization.k8s.io/decision"] == "allow";
+            match allowed && entry["responseStatus"]["code"] != 403 {
+                true => used.insert(right_of(entry)),
+                false => refused.insert(right_of(entry)),
             };
         }
     }
     (used, refused)
 }
 
-fn is_elsewhere(right: &str) -> bool {
-    let verb = right.split(' ').next();
-    ELSEWHERE.iter().any(|(known, _)| right == *known || verb == Some(known))
+/// What is watched is first listed by the watch itself, and with `list` only where the API server
+/// does not stream lists: that needs `list` on the same, and on nothing that is not watched.
+fn is_elsewhere(right: &str, used: &BTreeSet<Right>) -> bool {
+    let listed = right.strip_prefix("list ");
+    ELSEWHERE.iter().any(|(known, _)| right == *known)
+        || listed.is_some_and(|what| used.contains(&format!("watch {what}")))
 }
 
 fn right_of(entry: &Value) -> Right {
@@ -104,14 +117,13 @@ fn name(verb: &str, group: &str, resource: &str) -> Right {
     }
 }
 
-/// What the roles that are bound to the controller's account give.
-async fn rights_given(cluster: &Cluster) -> BTreeSet<Right> {
+/// What the roles of this name give, which are those that are bound to the account of that name.
+async fn rights_given(cluster: &Cluster, role: &str) -> BTreeSet<Right> {
     let mut given = BTreeSet::new();
-    let everything = ["get", "clusterrole/daylight-controller", "-o", "json"];
-    let own = ["get", "role/daylight-controller", "-n", SYSTEM, "-o", "json"];
-    for role in [everything.to_vec(), own.to_vec()] {
+    for kind in ["clusterrole", "role"] {
+        let get = ["get", kind, role, "-n", SYSTEM, "-o", "json"];
         let role: Value =
-            serde_json::from_str(&cluster.control_plane.kubectl_ok(role).await.unwrap()).unwrap();
+            serde_json::from_str(&cluster.control_plane.kubectl_ok(get).await.unwrap()).unwrap();
         let texts = |value: &Value| -> Vec<String> {
             value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
         };
@@ -128,31 +140,57 @@ async fn rights_given(cluster: &Cluster) -> BTreeSet<Right> {
     given
 }
 
-/// Everything that the controller does: grants, evictions that a budget refuses, lease records, jobs
-/// that start, fail to start and end, lists that somebody spoils.
+/// Everything that the two do: grants, evictions that a budget refuses, lease records, jobs that
+/// start, fail to start and end, lists that somebody spoils; then leases that end on record.
 async fn tell_the_story(cluster: &Cluster) {
+    let control_plane = &cluster.control_plane;
     let nodes = Nodes::new(4).prefix("story").label("site", "story");
-    cluster.control_plane.create_nodes(&nodes).await.unwrap();
-    let log = cluster.control_plane.directory().join("logs/story-controller.log");
-    let mut controller = tokio::process::Command::new(env!("CARGO_BIN_EXE_daylight"))
-        .args(["controller", "--listen", "none", "--as", CONTROLLER, "--metered"])
-        .args(["--record-after", "1s", "--lease-duration", "3s", "--lease-renew", "500ms"])
-        .args(["--lease-retry", "100ms", "--request-timeout", "1s"])
-        .envs(cluster.control_plane.environment())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(File::create(&log).unwrap())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let told = tokio::spawn(story(cluster.control_plane.environment(), cluster.admin())).await;
+    control_plane.create_nodes(&nodes).await.unwrap();
+    let mut flags = vec!["controller", "--as", CONTROLLER, "--metered", "--record-after", "1s"];
+    flags.extend(["--lease-duration", "3s", "--lease-renew", "500ms", "--lease-retry", "100ms"]);
+    flags.extend(["--request-timeout", "1s"]);
+    let controller = Process::start(control_plane, "story-controller", &flags);
+    let told = tokio::spawn(story(control_plane.environment(), cluster.admin())).await;
+    let auditor = Process::auditor(control_plane, "story-auditor", &["--as", AUDITOR]);
     let spoiled = spoil_lists(cluster).await;
-    controller.kill().await.unwrap();
-    if told.is_err() || !spoiled {
-        println!("{}", std::fs::read_to_string(&log).unwrap_or_default());
+    let metered = tokio::spawn(story_is_metered(cluster.admin())).await;
+    let controller = controller.end().await;
+    let closed = tokio::spawn(story_ends(cluster.admin())).await;
+    let auditor = auditor.end().await;
+    if told.is_err() || !spoiled || metered.is_err() || closed.is_err() {
+        println!("{controller}\n{auditor}");
     }
     told.unwrap();
     assert!(spoiled, "the lists are not put right");
+    metered.unwrap();
+    closed.unwrap();
+}
+
+/// The auditor says what it has to say, and takes over what the controller wrote down.
+async fn story_is_metered(client: kube::Client) {
+    let story = "/apis/daylight.dev/v1alpha1/namespaces/story";
+    until(&client, "the use of the registration", &format!("{story}/registrations"), |list| {
+        let registrations = list["items"].as_array().unwrap();
+        registrations.iter().any(|one| one["status"]["usage"]["millijoules"].is_string())
+    })
+    .await;
+    let pool = "/apis/daylight.dev/v1alpha1/gpupools/story";
+    until(&client, "that the pool is metered", pool, |pool| {
+        let conditions = pool["status"]["conditions"].as_array().unwrap();
+        conditions.iter().any(|one| one["type"] == "Metered" && one["status"] == "True")
+    })
+    .await;
+}
+
+/// All miners end, with nobody there but the auditor to let them go.
+async fn story_ends(client: kube::Client) {
+    let pods = "/api/v1/namespaces/story/pods?labelSelector=daylight.dev/miner";
+    let request = http::Request::delete(pods).body(Vec::new()).unwrap();
+    client.request::<Value>(request).await.unwrap();
+    let none = |list: &Value| list["items"].as_array().unwrap().is_empty();
+    until(&client, "no pod of a miner", pods, none).await;
+    let records = "/apis/daylight.dev/v1alpha1/namespaces/story/leaserecords";
+    until(&client, "no lease record", records, none).await;
 }
 
 /// Edits one list, and makes the other one such that it can only be made anew.
@@ -181,8 +219,6 @@ async fn spoil_lists(cluster: &Cluster) -> bool {
     false
 }
 
-type Environment = Vec<(&'static str, std::path::PathBuf)>;
-
 async fn story(environment: Environment, client: kube::Client) {
     let api = |path: &str| format!("/apis/daylight.dev/v1alpha1/{path}");
     let create = async |path: &str, object: Value| {
@@ -205,13 +241,14 @@ async fn story(environment: Environment, client: kube::Client) {
     let mut registration = crate::cluster::registration("reg", "tenant@example.com");
     registration["spec"]["pools"] = json!(["story"]);
     registration["spec"]["limits"] = json!({"gpus": 32});
-    create(&api("namespaces/story/registrations"), registration).await;
-    let approved = std::process::Command::new(env!("CARGO_BIN_EXE_daylight"))
-        .args(["approve", "story/reg", "--as", OFFICER])
-        .envs(environment)
-        .output()
-        .unwrap();
+    let registrations = api("namespaces/story/registrations");
+    create(&registrations, registration.clone()).await;
+    let approved = command(&environment, &["approve", "story/reg", "--as", OFFICER]).await;
     assert!(approved.status.success(), "{}", String::from_utf8_lossy(&approved.stderr));
+    // One whose use the auditor tells.
+    registration["metadata"]["name"] = json!("limited");
+    registration["spec"]["limits"]["energy"] = json!({"kwh": 100, "period": "Day"});
+    create(&registrations, registration).await;
     let miner = json!({
         "registration": "reg", "replicas": 32, "image": "registry.example.com/miners/kaspa:1",
         "drainTimeout": "1s", "wattsPerReplica": 300,
