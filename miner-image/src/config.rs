@@ -111,12 +111,27 @@ pub(crate) enum EngineName {
     /// Any program, run as it is told.
     #[default]
     Command,
+    /// xmrig.
+    Xmrig,
+    /// T-Rex.
+    Trex,
+    /// Rigel.
+    Rigel,
+    /// `GMiner`.
+    Gminer,
+    /// SRBMiner-MULTI.
+    Srbminer,
 }
 
 impl fmt::Display for EngineName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Command => "command",
+            Self::Xmrig => "xmrig",
+            Self::Trex => "trex",
+            Self::Rigel => "rigel",
+            Self::Gminer => "gminer",
+            Self::Srbminer => "srbminer",
         })
     }
 }

@@ -2,12 +2,13 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::config::{Config, FigureSource, host_and_port, loopback};
+use crate::adapters::Upstream;
+use crate::config::{Config, EngineName, FigureSource, host_and_port, loopback};
 use crate::fetch;
 use crate::figures::Figures;
 use crate::secret::Secrets;
@@ -23,32 +24,44 @@ pub(crate) enum Engine {
 pub(crate) struct External {
     words: Vec<String>,
     env: Vec<(String, String)>,
-    figures: Option<(SocketAddr, String, FigureSource)>,
+    figures: Option<Source>,
     /// Holds the wallet, and goes when the engine does.
     secret_file: Option<PathBuf>,
+}
+
+/// Where an engine gives its figures.
+struct Source {
+    address: SocketAddr,
+    path: String,
+    form: Form,
+}
+
+/// How it writes them.
+enum Form {
+    /// As the agent knows of this engine.
+    Known(EngineName),
+    /// As the configuration says.
+    Told(Box<FigureSource>),
 }
 
 impl Engine {
     /// The engine that `config` asks for. Writes the file with its secrets, if it has one.
     pub(crate) fn new(config: &Config, secrets: &Secrets) -> io::Result<Self> {
         let engine = &config.engine;
-        let secret_file = match &engine.config_template {
-            Some(template) => {
-                let text = fill(&fs::read_to_string(template)?, config, secrets);
-                Some(write_secret(&config.agent.run_dir, &text)?)
-            }
-            None => None,
+        let upstream = Upstream::new(config, secrets);
+        let text = match &engine.config_template {
+            Some(template) => Some(fill(&fs::read_to_string(template)?, config, secrets)),
+            None => engine.name.file(&upstream),
         };
+        let secret_file =
+            text.map(|text| write_secret(&config.agent.run_dir, &text)).transpose()?;
         let path = secret_file.as_deref().map(Path::to_string_lossy).unwrap_or_default();
-        let words = engine.command.iter().chain(&engine.args);
-        let figures = engine.figures.as_ref().and_then(|source| {
-            let (address, path) = loopback(&source.address).ok()?;
-            Some((address, path, source.clone()))
-        });
+        let made = engine.name.args(&upstream);
+        let words = engine.command.iter().chain(&made).chain(&engine.args);
         Ok(Self::External(External {
             words: words.map(|word| word.replace("{config}", &path)).collect(),
             env: engine.env.clone().into_iter().collect(),
-            figures,
+            figures: Source::new(config),
             secret_file,
         }))
     }
@@ -75,10 +88,29 @@ impl Engine {
     /// One sentence on why it tells nothing.
     pub(crate) async fn figures(&self) -> Result<Figures, String> {
         let Self::External(external) = self;
-        let Some((address, path, source)) = &external.figures else {
+        let Some(source) = &external.figures else {
             return Err("the configuration does not say where its figures are".into());
         };
-        source.parse(&fetch::get(*address, path).await?)
+        let answer = fetch::get(source.address, &source.path).await?;
+        match &source.form {
+            Form::Told(told) => told.parse(&answer),
+            Form::Known(name) => serde_json::from_slice(&answer)
+                .map(|answer| name.parse(&answer))
+                .map_err(|error| format!("the answer is no JSON: {error}")),
+        }
+    }
+}
+
+impl Source {
+    fn new(config: &Config) -> Option<Self> {
+        let engine = &config.engine;
+        if let Some(path) = engine.name.path() {
+            let address = (Ipv4Addr::LOCALHOST, engine.api_port).into();
+            return Some(Self { address, path: path.into(), form: Form::Known(engine.name) });
+        }
+        let told = engine.figures.clone()?;
+        let (address, path) = loopback(&told.address).ok()?;
+        Some(Self { address, path, form: Form::Told(told.into()) })
     }
 }
 

@@ -1,6 +1,7 @@
 //! `daylight-miner`: the first process of a miner's container. It runs an engine, gives the device
 //! back in time, and says what was done. The manual is `docs/miner.md`.
 
+mod adapters;
 mod agent;
 mod asks;
 mod config;

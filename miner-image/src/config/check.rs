@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use super::{Config, FigureSource, Pool};
+use super::{Config, EngineName, FigureSource, Pool};
 
 /// One mistake as one sentence, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Config {
                     );
                 }
             }
-            None if named => wrong(
+            None if named && engine.name == EngineName::Command => wrong(
                 "engine.args",
                 "{config} stands for the file made from engine.config_template, which is not set"
                     .into(),
@@ -101,6 +101,41 @@ impl Config {
         }
         if let Some(figures) = &engine.figures {
             figure_mistakes(figures, wrong);
+        }
+        if engine.name != EngineName::Command {
+            self.adapter_mistakes(wrong);
+        }
+    }
+
+    fn adapter_mistakes(&self, wrong: &mut impl FnMut(&str, String)) {
+        let name = self.engine.name;
+        if self.engine.figures.is_some() {
+            wrong(
+                "engine.figures",
+                format!("the agent knows where {name} gives its figures: leave it out"),
+            );
+        }
+        if self.engine.config_template.is_some() {
+            wrong(
+                "engine.config_template",
+                format!("the agent makes the files of {name}: leave it out"),
+            );
+        }
+        if self.pool.endpoints.is_empty() {
+            wrong("pool.endpoints", format!("{name} needs a pool to work for"));
+        }
+        let secrets = [
+            ("pool.wallet_file", &self.pool.wallet_file),
+            ("pool.password_file", &self.pool.password_file),
+        ];
+        for (place, _) in secrets.iter().filter(|(_, file)| file.is_some() && !name.keeps_secrets())
+        {
+            wrong(
+                place,
+                format!(
+                    "{name} takes it on its command line only, where everyone can read it: leave it out, and let pool.endpoints name a proxy that holds it"
+                ),
+            );
         }
     }
 }

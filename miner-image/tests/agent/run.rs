@@ -22,7 +22,9 @@ pub(crate) const ENGINE: &str = env!("CARGO_BIN_EXE_stand-in");
 pub(crate) struct Site {
     directory: TempDir,
     /// Where the agent answers.
-    pub(crate) port: u16,
+    port: u16,
+    /// Where the engine gives its figures.
+    pub(crate) figures: u16,
     config: String,
     env: Vec<(String, String)>,
 }
@@ -54,7 +56,7 @@ engine.command = {words:?}
 engine.figures_every = "100ms"
 "#
         );
-        let mut site = Self { directory, port, config, env: Vec::new() };
+        let mut site = Self { directory, port, figures, config, env: Vec::new() };
         if tells.is_some() {
             site.add(&format!(
                 r#"[engine.figures]

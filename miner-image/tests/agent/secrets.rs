@@ -54,6 +54,44 @@ fn secrets_reach_the_engine_and_are_seen_nowhere() {
 }
 
 #[test]
+fn xmrig_is_told_by_a_file_and_its_answer_is_understood() {
+    let mut site = Site::new(&["--answer", "DIR/answer"]);
+    // The example of doc/api/2/summary.json in xmrig's repository, without what is not read.
+    site.file(
+        "answer",
+        r#"{"results": {"diff_current": 37638, "shares_good": 3, "shares_total": 3, "hashes_total": 165638},
+            "connection": {"uptime": 106}, "hashrate": {"total": [1207.19, 1210.82, null]}}"#,
+    );
+    let wallet = site.file("wallet", WALLET);
+    site.set("pool.wallet_file", &format!("{:?}", wallet.to_str().expect("a path")));
+    site.set("pool.endpoints", "[\"stratum+ssl://pool.example.com:3333\"]");
+    site.set("engine.name", "\"xmrig\"");
+    site.set("engine.algorithm", "\"rx/0\"");
+    site.set("engine.api_port", &site.figures.to_string());
+    let mut run = site.run();
+    run.wait_log(r#""user":"[wallet]""#);
+    run.wait("figures", |run| run.get("/readyz").0 == 200);
+    assert_eq!(run.metric(r#"hashrate{algorithm="rx/0"}"#), Some(1207.19));
+    assert_eq!(run.metric("pool_authorised"), Some(1.0));
+    assert_eq!(run.stop(), 0);
+    let record = run.record();
+    assert_eq!((&record["sharesAccepted"], &record["engine"]), (&"3".into(), &"xmrig".into()));
+    assert!(!run.log().contains(WALLET), "{}", run.log());
+}
+
+#[test]
+fn an_engine_that_shows_its_login_gets_no_wallet() {
+    let mut site = Site::new(&[]);
+    let wallet = site.file("wallet", WALLET);
+    site.set("pool.wallet_file", &format!("{:?}", wallet.to_str().expect("a path")));
+    site.set("pool.endpoints", "[\"127.0.0.1:3333\"]");
+    site.set("engine.name", "\"trex\"");
+    let output = site.command("check").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.starts_with("pool.wallet_file: trex takes it on its command line only"), "{text}");
+}
+
+#[test]
 fn a_secret_where_everyone_can_read_it_is_refused() {
     let refused = |site: &Site, args: &[&str]| {
         let output = site.command("run").args(args).output().unwrap();

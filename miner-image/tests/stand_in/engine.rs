@@ -28,6 +28,12 @@ struct Engine {
     /// Gives its figures on this loopback port
     #[arg(long)]
     figures: Option<u16>,
+    /// Gives the figures that stand in this file instead
+    #[arg(long)]
+    answer: Option<String>,
+    /// Is told where to give its figures by a file such as xmrig's, and says what stands in it
+    #[arg(long)]
+    config: Option<String>,
     /// Is connected to no pool
     #[arg(long)]
     offline: bool,
@@ -56,7 +62,13 @@ struct Engine {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let engine = Engine::parse();
+    let mut engine = Engine::parse();
+    if let Some(file) = &engine.config {
+        let text = fs::read_to_string(file).expect("a configuration");
+        let config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        engine.figures = config["http"]["port"].as_u64().and_then(|port| port.try_into().ok());
+        engine.say.push(text);
+    }
     let mut terminate = signal(SignalKind::terminate()).expect("a signal handler");
     let mut hangup = signal(SignalKind::hangup()).expect("a signal handler");
     for line in &engine.say {
@@ -108,11 +120,13 @@ async fn give_figures(listener: TcpListener, engine: Engine) {
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let ticks = began.elapsed().saturating_sub(slow).as_millis() / 100;
         let rate = if ticks > 0 && !engine.offline { 10_000 } else { 0 };
-        let body = format!(
+        let counted = format!(
             r#"{{"hashrate":{rate},"hashes":{},"accepted":{ticks},"rejected":1,"connected":{}}}"#,
             ticks * 1000,
             !engine.offline
         );
+        let recorded = engine.answer.as_ref().map(fs::read_to_string);
+        let body = recorded.map_or(counted, |text| text.expect("an answer"));
         answer(&mut stream, &body).await;
     }
 }
