@@ -20,10 +20,10 @@ use crate::metrics;
 use crate::status::Shared;
 
 /// So many are answered at once; the others wait.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
 
-/// A connection is closed after this, whatever it does.
-const LONGEST: Duration = Duration::from_secs(10);
+/// A connection is closed after this, whatever it does, so that none keeps a probe waiting.
+const LONGEST: Duration = Duration::from_secs(2);
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

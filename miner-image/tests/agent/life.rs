@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::run::{ENGINE, Run, Site};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Whether the process is there that wrote, or of which was written, its id into a file.
 fn is_there(run: &Run, file: &str) -> bool {
@@ -211,6 +212,26 @@ fn orphans_are_reaped() {
     // One that has ended and is not reaped still has its place in /proc.
     run.wait("the orphan is gone", |run| !is_there(run, "orphan"));
     assert_eq!(run.stop(), 0);
+}
+
+#[test]
+fn as_the_first_process_it_ends_all_others() {
+    let namespace = ["--pid", "--fork", "--mount-proc", "true"];
+    if !Command::new("unshare").args(namespace).status().is_ok_and(|status| status.success()) {
+        eprintln!("not tested here: unshare may make no namespace");
+        return;
+    }
+    let mut site = Site::new(&["--child"]);
+    site.set("drain.grace", "\"1s\"");
+    let mut run = site.run_first();
+    run.wait_log("stand-in is up\nstand-in is up");
+    let agent = i32::try_from(run.below()[0]).unwrap();
+    let status = fs::read_to_string(format!("/proc/{agent}/status")).unwrap();
+    let ids = status.lines().find(|line| line.starts_with("NSpid:")).unwrap();
+    assert!(ids.ends_with("\t1"), "{ids}");
+    kill_process(Pid::from_raw(agent).unwrap(), Signal::TERM).unwrap();
+    assert_eq!(run.code(), 10, "{}", run.log());
+    assert_eq!(run.record()["reason"], "Killed");
 }
 
 #[test]

@@ -113,8 +113,22 @@ connected = "/connected"
 
     /// Starts the agent.
     pub(crate) fn run(self) -> Run {
+        let command = self.command("run");
+        self.start(command)
+    }
+
+    /// Starts the agent as the first process of a namespace, as in a container. The run is then
+    /// that of `unshare`, whose child it is.
+    pub(crate) fn run_first(self) -> Run {
+        let agent = self.command("run");
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"]);
+        command.arg(agent.get_program()).args(agent.get_args()).stdin(Stdio::null());
+        self.start(command)
+    }
+
+    fn start(self, mut command: Command) -> Run {
         let log = fs::File::create(self.path("log")).expect("a log");
-        let mut command = self.command("run");
         command.stdout(log.try_clone().expect("a second handle")).stderr(log);
         Run { agent: command.spawn().expect("an agent"), site: self }
     }
