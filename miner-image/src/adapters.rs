@@ -1,9 +1,10 @@
 //! Engines that the agent knows: how each is told what to do, and how it tells what it did.
 //!
-//! Sources are cited at each. Left out for want of a whole recorded answer of their present API:
-//! lolMiner and bzminer; `[engine.figures]` can read both.
+//! Sources are cited at each. bzminer is left out for want of a whole recorded answer;
+//! `[engine.figures]` can read it.
 
 mod gminer;
+mod lolminer;
 mod rigel;
 mod srbminer;
 mod trex;
@@ -85,6 +86,7 @@ impl EngineName {
             Self::Trex => trex::args(upstream),
             Self::Rigel => rigel::args(upstream),
             Self::Gminer => gminer::args(upstream),
+            Self::Lolminer => lolminer::args(upstream),
             Self::Srbminer => srbminer::args(upstream),
         }
     }
@@ -101,7 +103,7 @@ impl EngineName {
             Self::Xmrig => Some("/2/summary"),
             Self::Trex => Some("/summary"),
             Self::Gminer => Some("/stat"),
-            Self::Rigel | Self::Srbminer => Some("/"),
+            Self::Lolminer | Self::Rigel | Self::Srbminer => Some("/"),
         }
     }
 
@@ -113,6 +115,7 @@ impl EngineName {
             Self::Trex => trex::parse(answer),
             Self::Rigel => rigel::parse(answer),
             Self::Gminer => gminer::parse(answer),
+            Self::Lolminer => lolminer::parse(answer),
             Self::Srbminer => srbminer::parse(answer),
         }
     }

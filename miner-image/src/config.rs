@@ -119,6 +119,8 @@ pub(crate) enum EngineName {
     Rigel,
     /// `GMiner`.
     Gminer,
+    /// lolMiner.
+    Lolminer,
     /// SRBMiner-MULTI.
     Srbminer,
 }
@@ -131,6 +133,7 @@ impl fmt::Display for EngineName {
             Self::Trex => "trex",
             Self::Rigel => "rigel",
             Self::Gminer => "gminer",
+            Self::Lolminer => "lolminer",
             Self::Srbminer => "srbminer",
         })
     }
