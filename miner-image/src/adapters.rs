@@ -147,15 +147,57 @@ fn measured(value: &Value, path: &str) -> Option<f64> {
 }
 
 #[cfg(test)]
-pub(crate) fn upstream() -> Upstream {
-    Upstream {
-        host: "pool.example.com".into(),
-        port: 3333,
-        tls: true,
-        login: "login".into(),
-        password: "x".into(),
-        worker: "rig-1".into(),
-        algorithm: Some("algo".into()),
-        api_port: 4067,
+mod tests {
+    use super::*;
+
+    fn told(name: EngineName) -> Upstream {
+        let mut config = Config::default();
+        config.engine.name = name;
+        config.engine.algorithm = Some("algo".into());
+        config.engine.api_port = 4067;
+        config.pool.endpoints = vec!["stratum+ssl://pool.example.com:3333".into()];
+        config.pool.worker = Some("rig-1".into());
+        let secrets = Secrets { wallet: Some("49wallet".into()), password: Some("secret".into()) };
+        Upstream::new(&config, &secrets)
+    }
+
+    #[test]
+    fn command_lines_are_what_the_engines_document_and_hold_no_secret() {
+        let cases = [
+            (EngineName::Xmrig, "--config={config}"),
+            (
+                EngineName::Trex,
+                "--url stratum+ssl://pool.example.com:3333 --user rig-1 --pass x --worker rig-1 --api-bind-http 127.0.0.1:4067 --api-bind-telnet 0 --api-read-only --no-watchdog --no-color --algo algo",
+            ),
+            (
+                EngineName::Rigel,
+                "--url stratum+ssl://pool.example.com:3333 --username rig-1 --password x --worker rig-1 --api-bind 127.0.0.1:4067 --no-watchdog --no-tui --no-colour --algorithm algo",
+            ),
+            (
+                EngineName::Gminer,
+                "--server pool.example.com --port 3333 --user rig-1 --pass x --ssl 1 --api 4067 --watchdog 0 --color 0 --algo algo",
+            ),
+            (
+                EngineName::Lolminer,
+                "--pool pool.example.com:3333 --user rig-1 --pass x --tls on --apihost 127.0.0.1 --apiport 4067 --watchdog exit --nocolor --algo algo",
+            ),
+            (
+                EngineName::Srbminer,
+                "--pool pool.example.com:3333 --wallet rig-1 --worker rig-1 --password x --tls true --api-enable --api-port 4067 --disable-worker-watchdog --algorithm algo",
+            ),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(name.args(&told(name)).join(" "), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn xmrigs_login_stands_in_its_file() {
+        let file = EngineName::Xmrig.file(&told(EngineName::Xmrig)).unwrap();
+        let file: Value = serde_json::from_str(&file).unwrap();
+        let pool = &file["pools"][0];
+        assert_eq!((&pool["user"], &pool["pass"]), (&"49wallet".into(), &"secret".into()));
+        assert_eq!((&pool["url"], &pool["tls"]), (&"pool.example.com:3333".into(), &true.into()));
+        assert_eq!(file["http"]["host"], "127.0.0.1");
     }
 }

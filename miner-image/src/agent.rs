@@ -115,6 +115,14 @@ impl Agent {
         let mut pause = restart.backoff.0;
         loop {
             let began = Instant::now();
+            tokio::select! {
+                biased;
+                // Nothing is started for somebody who has asked already.
+                (outcome, why) = self.asks.next(None) => {
+                    return (outcome, format!("asked to end before anything ran: {why}"));
+                }
+                () = std::future::ready(()) => {}
+            }
             let (sentence, exit) = match self.one_run().await {
                 Stop::Asked(end) => return end,
                 Stop::Unasked(sentence, exit) => (sentence, exit),
@@ -365,7 +373,7 @@ async fn read(engine: &Engine, shared: &Shared) {
 
 /// Leaves the record of work, as it stands, in the termination message.
 fn leave_record(config: &Config, shared: &Shared, voice: &Voice, sentence: &str) {
-    let status = shared.get();
+    let mut status = shared.get();
     let work = &status.work;
     let record = Record {
         shares_accepted: work.accepted.value(),
@@ -380,7 +388,11 @@ fn leave_record(config: &Config, shared: &Shared, voice: &Voice, sentence: &str)
         ..Record::default()
     };
     let file = &config.record.file;
-    if let Err(error) = record.write(file) {
+    let written = record.write(file);
+    if let Err(error) = &written
+        && !status.record_failed
+    {
         voice.say(&format!("{}: the record cannot be written: {error}", file.display()));
     }
+    status.record_failed = written.is_err();
 }

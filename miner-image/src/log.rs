@@ -101,25 +101,25 @@ pub(crate) async fn pass_on(
     let longest = voice.secrets.longest();
     let mut lines = Lines { limit: limits.line_bytes + longest, ..Lines::default() };
     let mut allowance = Allowance::new(limits.lines_per_second);
+    let mut each = |line: &[u8], cut| {
+        let text = String::from_utf8_lossy(line);
+        if let Some(outcome) = signs.found_in(&text) {
+            // One sign is enough: a full channel has it already.
+            let _ = tell.try_send(outcome);
+        }
+        if allowance.take(Instant::now()) {
+            let hidden = voice.secrets.hide(&text);
+            voice.send(Line::Engine(shown(&hidden, limits.line_bytes, longest, cut)));
+        } else {
+            voice.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    };
     let mut buffer = [0; 8192];
     while let Ok(read @ 1..) = output.read(&mut buffer).await {
-        lines.split(&buffer[..read], |line, cut| {
-            let text = String::from_utf8_lossy(line);
-            if let Some(outcome) = signs.found_in(&text) {
-                // One sign is enough: a full channel has it already.
-                let _ = tell.try_send(outcome);
-            }
-            if allowance.take(Instant::now()) {
-                voice.send(Line::Engine(shown(
-                    &voice.secrets.hide(&text),
-                    limits.line_bytes,
-                    longest,
-                    cut,
-                )));
-            } else {
-                voice.dropped.fetch_add(1, Ordering::Relaxed);
-            }
-        });
+        lines.split(&buffer[..read], &mut each);
+    }
+    if !lines.line.is_empty() {
+        each(&lines.line, lines.cut);
     }
 }
 

@@ -19,7 +19,7 @@ mod secret;
 mod status;
 mod work;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -63,12 +63,12 @@ fn main() -> ExitCode {
     };
     let (config, secrets) = match load(flags) {
         Ok(loaded) => loaded,
-        Err(mistakes) => {
+        Err((record, mistakes)) => {
             for mistake in &mistakes {
                 eprintln!("{mistake}");
             }
             if run {
-                leave_refusal(flags, &mistakes);
+                leave_refusal(&record, &mistakes);
             }
             return end(Outcome::BadConfiguration);
         }
@@ -90,15 +90,14 @@ fn main() -> ExitCode {
 }
 
 /// Says in the termination message why nothing ran.
-fn leave_refusal(flags: &Flags, mistakes: &[Mistake]) {
+fn leave_refusal(file: &Path, mistakes: &[Mistake]) {
     let sentences: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     let record = Record {
         reason: Some(Outcome::BadConfiguration),
         message: &sentences.join("; "),
         ..Record::default()
     };
-    let file = flags.record.clone().unwrap_or(config::Record::default().file);
-    if let Err(error) = record.write(&file) {
+    if let Err(error) = record.write(file) {
         eprintln!("{}: the record cannot be written: {error}", file.display());
     }
 }
@@ -107,11 +106,22 @@ fn end(outcome: Outcome) -> ExitCode {
     ExitCode::from(outcome.code())
 }
 
-/// The configuration and the secrets that it names, or all that is wrong with them.
-fn load(flags: &Flags) -> Result<(Config, Secrets), Vec<Mistake>> {
-    let mut config = Config::read(Path::new(&flags.config), flags.config_is_default())?;
+/// Where the record is left, and all that is wrong.
+type Refusal = (PathBuf, Vec<Mistake>);
+
+/// The configuration and the secrets that it names.
+fn load(flags: &Flags) -> Result<(Config, Secrets), Refusal> {
+    let refused = |config: Config, mistakes| Err((config.record.file, mistakes));
+    let read = Config::read(&flags.config, flags.config_is_default());
+    let (mut config, unread) = match read {
+        Ok(config) => (config, Vec::new()),
+        Err(mistakes) => (Config::default(), mistakes),
+    };
     if let Err((place, says)) = config.overlay(flags) {
-        return Err(vec![Mistake::new(place, says)]);
+        return refused(config, vec![Mistake::new(place, says)]);
+    }
+    if !unread.is_empty() {
+        return refused(config, unread);
     }
     let mut mistakes = config.mistakes();
     let secrets = Secrets::read(&config.pool).unwrap_or_else(|wrong| {
@@ -119,5 +129,5 @@ fn load(flags: &Flags) -> Result<(Config, Secrets), Vec<Mistake>> {
         Secrets::default()
     });
     mistakes.extend(secrets.exposed(&config));
-    if mistakes.is_empty() { Ok((config, secrets)) } else { Err(mistakes) }
+    if mistakes.is_empty() { Ok((config, secrets)) } else { refused(config, mistakes) }
 }

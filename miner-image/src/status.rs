@@ -31,6 +31,7 @@ impl Shared {
             restarts: 0,
             lines_dropped: 0,
             failed_reads: 0,
+            record_failed: false,
             lease_age: None,
             grace: Duration::ZERO,
             drain_began: None,
@@ -86,6 +87,8 @@ pub(crate) struct Status {
     pub(crate) lines_dropped: u64,
     /// Readings of the engine's figures that failed.
     pub(crate) failed_reads: u64,
+    /// Whether the record could not be written the last time.
+    pub(crate) record_failed: bool,
     /// How long ago the lease was renewed.
     pub(crate) lease_age: Option<Duration>,
     /// The grace period.

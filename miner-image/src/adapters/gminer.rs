@@ -8,8 +8,6 @@ use crate::figures::{Device, Figures};
 
 /// The agent watches over it, so that its own watchdog need not.
 pub(super) fn args(upstream: &Upstream) -> Vec<String> {
-    let login = format!("{}.{}", upstream.login, upstream.worker);
-    let login = if upstream.login == upstream.worker { &upstream.login } else { &login };
     let (port, api) = (upstream.port.to_string(), upstream.api_port.to_string());
     let mut args = words([
         "--server",
@@ -17,7 +15,7 @@ pub(super) fn args(upstream: &Upstream) -> Vec<String> {
         "--port",
         &port,
         "--user",
-        login,
+        &upstream.login,
         "--pass",
         &upstream.password,
         "--ssl",

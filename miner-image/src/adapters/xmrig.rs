@@ -82,13 +82,4 @@ mod tests {
         };
         assert_eq!(parse(&serde_json::from_str(ANSWER).unwrap()), expected);
     }
-
-    #[test]
-    fn its_login_stands_in_its_file_only() {
-        let upstream = crate::adapters::upstream();
-        assert!(!args().iter().any(|word| word.contains("login")));
-        let file: Value = serde_json::from_str(&file(&upstream)).unwrap();
-        assert_eq!(file.pointer("/pools/0/user"), Some(&json!("login")));
-        assert_eq!(file.pointer("/http/host"), Some(&json!("127.0.0.1")));
-    }
 }

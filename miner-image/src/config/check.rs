@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::{Config, EngineName, FigureSource, Pool};
@@ -67,8 +68,16 @@ impl Config {
 
     fn engine_mistakes(&self, wrong: &mut impl FnMut(&str, String)) {
         let engine = &self.engine;
-        if engine.command.first().is_none_or(String::is_empty) {
-            wrong("engine.command", "it must name the engine's program, here or after --".into());
+        match engine.command.first() {
+            Some(program) if !program.is_empty() => {
+                if let Err(says) = program_there(program) {
+                    wrong("engine.command", says);
+                }
+            }
+            _ => wrong(
+                "engine.command",
+                "it must name the engine's program, here or after --".into(),
+            ),
         }
         if engine.dev_fee.is_some_and(|fee| !(0.0..=1.0).contains(&fee)) {
             wrong("engine.dev_fee", "it must be a ratio from 0 to 1: 0.01 is one percent".into());
@@ -170,6 +179,23 @@ fn pool_mistakes(pool: &Pool, wrong: &mut impl FnMut(&str, String)) {
             wrong(place, "it must name a file".into());
         }
     }
+}
+
+/// Whether `program` can be run: as a path, or as a name in `PATH`.
+fn program_there(program: &str) -> Result<(), String> {
+    let runs = |file: &Path| {
+        file.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        return runs(Path::new(program))
+            .then_some(())
+            .ok_or_else(|| format!("{program} is no file that can be run"));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .any(|directory| runs(&directory.join(program)))
+        .then_some(())
+        .ok_or_else(|| format!("{program} is in no directory of PATH: write its whole path"))
 }
 
 /// The host and the port of `endpoint`, which is `host:port` or `scheme://host:port`.

@@ -53,7 +53,7 @@ pub(crate) struct Flags {
 
     /// Where the record of work is left (`record.file`)
     #[arg(long, env = "DAYLIGHT_MINER_RECORD", hide_env_values = true)]
-    pub(crate) record: Option<PathBuf>,
+    record: Option<PathBuf>,
 
     /// The engine's command, instead of the configured one (`engine.command`)
     #[arg(last = true, value_name = "COMMAND")]
@@ -74,6 +74,9 @@ impl Config {
     ///
     /// The place and the reason where a value cannot be taken.
     pub(crate) fn overlay(&mut self, flags: &Flags) -> Result<(), (&'static str, String)> {
+        if let Some(record) = &flags.record {
+            self.record.file.clone_from(record);
+        }
         if let Some(name) = &flags.engine {
             self.engine.name = read::word::<EngineName>(name).map_err(|says| ("ENGINE", says))?;
         }
@@ -99,9 +102,6 @@ impl Config {
         }
         if let Some(listen) = &flags.listen {
             self.http.listen.clone_from(listen);
-        }
-        if let Some(record) = &flags.record {
-            self.record.file.clone_from(record);
         }
         Ok(())
     }

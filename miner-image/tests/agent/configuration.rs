@@ -56,7 +56,7 @@ fn the_environment_and_the_command_line_count_more_than_the_file() {
         .unwrap();
     assert_eq!(output.status.code(), Some(12));
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("engine.command: command (/no/such/engine) cannot be started"), "{text}");
+    assert_eq!(text, "engine.command: /no/such/engine is no file that can be run\n");
 }
 
 #[test]

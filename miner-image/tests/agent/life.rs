@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::run::{ENGINE, Run, Site};
 use rustix::process::{Pid, Signal, kill_process};
@@ -191,6 +191,26 @@ fn a_flood_of_lines_is_held_to_its_limits() {
     let longest = log.lines().filter(|line| line.starts_with("flood")).map(str::len).max();
     assert_eq!(longest, Some(100 + "…".len()), "{log}");
     assert_eq!(run.stop(), 0);
+}
+
+#[test]
+fn last_words_without_an_end_of_line_are_heard() {
+    let mut site = Site::with_command(&["printf", "cannot open device"]);
+    site.add("[engine.device_lost]\nlog = [\"open device\"]");
+    let mut run = site.run();
+    assert_eq!(run.code(), 14, "{}", run.log());
+    assert!(run.log().contains("cannot open device"), "{}", run.log());
+}
+
+#[test]
+fn a_lease_that_has_lapsed_lets_nothing_begin() {
+    let mut site = Site::new(&[]);
+    let lease = site.file("lease", "");
+    fs::File::open(&lease).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    site.add(&format!("[lease]\nfile = {:?}\nlapses_after = \"2s\"", lease.to_str().unwrap()));
+    let mut run = site.run();
+    assert_eq!(run.code(), 15, "{}", run.log());
+    assert!(!run.log().contains("stand-in"), "{}", run.log());
 }
 
 #[test]
