@@ -30,8 +30,7 @@ const LAST_FIGURES: Duration = Duration::from_millis(250);
 /// Runs the engine until the agent is asked to end, or has to.
 pub(crate) async fn run(config: Config, secrets: Secrets) -> Outcome {
     let voice = Voice::new(secrets.clone());
-    let engine = &config.engine;
-    let shared = Shared::new(engine.name.to_string(), engine.algorithm.clone(), engine.dev_fee);
+    let shared = Shared::new(&config.engine);
     shared.get().grace = config.drain.grace.0;
     let (outcome, sentence) = match Agent::new(config.clone(), &secrets, &voice, &shared).await {
         Ok(mut agent) => agent.live().await,
@@ -89,6 +88,7 @@ impl Agent {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| wrong("http.listen", &format!("{address} cannot be had: {error}")))?;
+        shared.get().evidence = engine.evidence();
         tokio::spawn(http::serve(listener, shared.clone(), engine.tells()));
         let signs = [
             (&config.engine.login_refused, Outcome::LoginRefused),
@@ -379,6 +379,7 @@ fn leave_record(config: &Config, shared: &Shared, voice: &Voice, sentence: &str)
         shares_accepted: work.accepted.value(),
         shares_rejected: work.rejected.value() + work.stale.value(),
         hashes: work.hashes.value(),
+        evidence: status.evidence,
         reason: status.outcome,
         message: sentence,
         engine: &status.engine,

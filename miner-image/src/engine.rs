@@ -11,6 +11,7 @@ use crate::adapters::Upstream;
 use crate::config::{Config, EngineName, FigureSource, host_and_port, loopback};
 use crate::fetch;
 use crate::figures::Figures;
+use crate::record::Evidence;
 use crate::secret::Secrets;
 
 /// Something that works for a pool. Engines that are built in, and the one that stands between an
@@ -79,6 +80,13 @@ impl Engine {
     pub(crate) fn tells(&self) -> bool {
         let Self::External(external) = self;
         external.figures.is_some()
+    }
+
+    /// Who sees what it tells.
+    pub(crate) fn evidence(&self) -> Evidence {
+        match self {
+            Self::External(_) => Evidence::Claimed,
+        }
     }
 
     /// What it tells of itself now.

@@ -13,7 +13,8 @@ pub(crate) fn render(status: &Status, ready: bool) -> String {
     let version = ("version", env!("CARGO_PKG_VERSION"));
 
     text.family("info", "gauge", "What runs.");
-    text.sample("info", &[engine, algorithm, version], 1);
+    let evidence = ("evidence", status.evidence.as_str());
+    text.sample("info", &[engine, algorithm, evidence, version], 1);
     text.one("ready", "gauge", "1 while connected, authorised and hashing.", u8::from(ready));
     text.one(
         "uptime_seconds",
@@ -165,12 +166,18 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::EngineConfig;
     use crate::figures::{Device, Figures};
     use crate::status::Shared;
 
     #[test]
     fn another_reader_reads_it() {
-        let shared = Shared::new("com\"mand".into(), Some("sha\\256\nd".into()), Some(0.01));
+        let engine = EngineConfig {
+            algorithm: Some("sha\\256 \"d\"\n".into()),
+            dev_fee: Some(0.01),
+            ..EngineConfig::default()
+        };
+        let shared = Shared::new(&engine);
         let mut status = shared.get();
         let device = |index| Device { index, power: Some(61.5), ..Device::default() };
         let figures = Figures {

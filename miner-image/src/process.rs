@@ -85,13 +85,14 @@ impl Processes {
         let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
         self.limit_memory(None)?;
         let child = command.spawn();
-        self.limit_memory(self.memory)?;
+        let limited = self.limit_memory(self.memory);
         // The command keeps its ends of the pipe open for as long as it lives.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let pid = i32::try_from(child?.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("the process has no id"))?;
         let (tell, ended) = oneshot::channel();
         awaited.insert(pid, tell);
+        limited?;
         Ok(Child { pid, ended, output: Some(Receiver::from_owned_fd(reader.into())?) })
     }
 

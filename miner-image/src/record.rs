@@ -44,12 +44,21 @@ pub(crate) struct Record<'a> {
     pub(crate) restarts: u32,
 }
 
-/// Who saw what a record says.
+/// Who saw what a record says: the agent, where it stands between engine and pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Evidence {
     /// The engine says so.
     Claimed,
+}
+
+impl Evidence {
+    /// The word in the record.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Claimed => "claimed",
+        }
+    }
 }
 
 impl Default for Record<'_> {

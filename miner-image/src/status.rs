@@ -6,8 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::config::EngineConfig;
 use crate::figures::Figures;
 use crate::outcome::Outcome;
+use crate::record::Evidence;
 use crate::work::Work;
 
 /// The agent's state, of which there is one.
@@ -16,11 +18,12 @@ pub(crate) struct Shared(Arc<Mutex<Status>>);
 
 impl Shared {
     /// The state at the beginning.
-    pub(crate) fn new(engine: String, algorithm: Option<String>, dev_fee: Option<f64>) -> Self {
+    pub(crate) fn new(engine: &EngineConfig) -> Self {
         Self(Arc::new(Mutex::new(Status {
-            engine,
-            algorithm,
-            dev_fee,
+            engine: engine.name.to_string(),
+            algorithm: engine.algorithm.clone(),
+            dev_fee: engine.dev_fee,
+            evidence: Evidence::Claimed,
             began: Instant::now(),
             phase: Phase::Starting,
             run: None,
@@ -67,6 +70,8 @@ pub(crate) struct Status {
     pub(crate) algorithm: Option<String>,
     /// What it does for its author, from 0 to 1.
     pub(crate) dev_fee: Option<f64>,
+    /// Who saw its figures.
+    pub(crate) evidence: Evidence,
     /// When the agent began.
     pub(crate) began: Instant,
     /// What it is doing.
@@ -150,6 +155,7 @@ impl Status {
             engine: &self.engine,
             algorithm: self.algorithm.as_deref(),
             dev_fee_ratio: self.dev_fee,
+            evidence: self.evidence,
             uptime_seconds: self.began.elapsed().as_secs(),
             engine_seconds: self.seconds() as u64,
             restarts: self.restarts,
@@ -175,6 +181,7 @@ pub(crate) struct View<'a> {
     engine: &'a str,
     algorithm: Option<&'a str>,
     dev_fee_ratio: Option<f64>,
+    evidence: Evidence,
     uptime_seconds: u64,
     engine_seconds: u64,
     restarts: u32,
