@@ -55,7 +55,8 @@ pub(crate) struct Flags {
     #[arg(long, env = "DAYLIGHT_MINER_RECORD", hide_env_values = true)]
     record: Option<PathBuf>,
 
-    /// The engine's command, instead of the configured one (`engine.command`)
+    /// The engine's command, instead of the configured one (`engine.command`); what begins with an
+    /// option is further arguments for the configured one (`engine.args`)
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
@@ -80,13 +81,14 @@ impl Config {
         if let Some(name) = &flags.engine {
             self.engine.name = read::word::<EngineName>(name).map_err(|says| ("ENGINE", says))?;
         }
-        if !flags.command.is_empty() {
-            self.engine.command = flags
-                .command
-                .iter()
-                .map(|word| word.to_str().map(str::to_owned))
-                .collect::<Option<_>>()
-                .ok_or_else(|| ("command line", "the command must be UTF-8".to_owned()))?;
+        let words: Option<Vec<String>> =
+            flags.command.iter().map(|word| word.to_str().map(str::to_owned)).collect();
+        match words.ok_or_else(|| ("command line", "the command must be UTF-8".to_owned()))? {
+            words if words.first().is_some_and(|word| word.starts_with('-')) => {
+                self.engine.args.extend(words);
+            }
+            words if !words.is_empty() => self.engine.command = words,
+            _ => {}
         }
         set(&mut self.engine.algorithm, flags.algorithm.as_ref());
         set(&mut self.pool.wallet_file, flags.wallet_file.as_ref());

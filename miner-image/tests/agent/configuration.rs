@@ -60,6 +60,17 @@ fn the_environment_and_the_command_line_count_more_than_the_file() {
 }
 
 #[test]
+fn options_after_the_dashes_are_the_configured_engines() {
+    let mut site = Site::new(&["--say", "configured"]);
+    site.set("restart.limit", "1");
+    let added = ["--", "--say", "added", "--end-after-ms", "1"];
+    let output = site.command("run").args(added).output().unwrap();
+    assert_eq!(output.status.code(), Some(11));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with("configured\nadded\n"), "{said}");
+}
+
+#[test]
 fn a_flag_that_nobody_knows_is_a_bad_configuration() {
     let output = Site::new(&[]).command("run").arg("--wallet=49abc").output().unwrap();
     assert_eq!(output.status.code(), Some(12));
