@@ -214,6 +214,19 @@ fn a_lease_that_has_lapsed_lets_nothing_begin() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_holds_nothing_up() {
+    let mut site = Site::new(&["--figures", "--flood", "2000"]);
+    site.set("log.lines_per_second", "1000");
+    let mut run = site.run_unheard();
+    run.wait("readiness", |run| run.get("/readyz").0 == 200);
+    run.wait("dropped lines", |run| {
+        run.metric("log_lines_dropped_total").is_some_and(|lines| lines > 0.0)
+    });
+    assert_eq!(run.stop(), 0);
+    assert_eq!(run.record()["reason"], "Drained");
+}
+
+#[test]
 fn signals_that_are_the_engines_own_are_passed_on() {
     let mut run = Site::new(&[]).run();
     run.wait_log("stand-in is up");
