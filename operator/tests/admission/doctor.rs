@@ -15,7 +15,7 @@ const ROLE_BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindi
 
 /// What the doctor calls a problem.
 async fn problems(cluster: &Cluster) -> Vec<String> {
-    let output = command(&cluster.control_plane, &["doctor", "-o", "json"]).await;
+    let output = command(&cluster.control_plane.environment(), &["doctor", "-o", "json"]).await;
     let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
     let problems = found.iter().filter(|one| one["level"] == "Problem");
     let problems: Vec<String> =
@@ -55,10 +55,12 @@ pub(crate) async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_
     // No image is there to run.
     assert!(sound.iter().all(|one| one.contains("ready") || one.contains("leads")), "{sound:#?}");
 
-    let output = command(&cluster.control_plane, &["doctor"]).await;
+    let output = command(&cluster.control_plane.environment(), &["doctor"]).await;
     println!("{}", String::from_utf8_lossy(&output.stdout));
     // Who may read little is told what is not checked, and the rest is.
-    let output = command(&cluster.control_plane, &["doctor", "--as", TENANT, "-o", "json"]).await;
+    let output =
+        command(&cluster.control_plane.environment(), &["doctor", "--as", TENANT, "-o", "json"])
+            .await;
     let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
     let unread = |one: &Value| one["sentence"].as_str().unwrap().starts_with("You may not list");
     assert!(found.iter().filter(|one| one["level"] == "Unknown" && unread(one)).count() > 5);

@@ -1,0 +1,80 @@
+//! Who may ask the agent to end its work: the kubelet by a signal, the lease by its lapse, the
+//! engine by what it says.
+
+use std::future::pending;
+use std::io;
+
+use rustix::process::{Pid, Signal};
+use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::config;
+use crate::lease::Lease;
+use crate::outcome::Outcome;
+use crate::process::Processes;
+use crate::status::Shared;
+
+/// All who may ask.
+pub(crate) struct Asks {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    hangup: unix::Signal,
+    quit: unix::Signal,
+    user1: unix::Signal,
+    user2: unix::Signal,
+    signs: mpsc::Receiver<Outcome>,
+    lease: Option<Lease>,
+    shared: Shared,
+}
+
+impl Asks {
+    /// Listens from now on. `signs` are those found in the engine's log.
+    pub(crate) fn new(
+        lease: Option<config::Lease>,
+        signs: mpsc::Receiver<Outcome>,
+        shared: Shared,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+            signs,
+            lease: lease.map(Lease::new),
+            shared,
+        })
+    }
+
+    /// Waits until somebody asks, and says how the run ends then. Until then signals that are the
+    /// engine's own affair go to `engine`.
+    pub(crate) async fn next(&mut self, engine: Option<Pid>) -> (Outcome, &'static str) {
+        loop {
+            let lapse = async {
+                match &mut self.lease {
+                    Some(lease) => lease.lapse(&self.shared).await,
+                    None => pending().await,
+                }
+            };
+            let signal = tokio::select! {
+                _ = self.terminate.recv() => return (Outcome::Drained, "SIGTERM"),
+                _ = self.interrupt.recv() => return (Outcome::Drained, "SIGINT"),
+                () = lapse => return (Outcome::LeaseLapsed, "the lease was not renewed in time"),
+                Some(outcome) = self.signs.recv() => return (outcome, "the engine's log says so"),
+                _ = self.hangup.recv() => Signal::HUP,
+                _ = self.quit.recv() => Signal::QUIT,
+                _ = self.user1.recv() => Signal::USR1,
+                _ = self.user2.recv() => Signal::USR2,
+            };
+            if let Some(engine) = engine {
+                Processes::pass(engine, signal);
+            }
+        }
+    }
+
+    /// A sign that was found and that nobody has heard of yet.
+    pub(crate) fn sign(&mut self) -> Option<Outcome> {
+        self.signs.try_recv().ok()
+    }
+}

@@ -1,0 +1,99 @@
+//! From a file's text to a configuration, with every mistake's line.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::value::{Error, StrDeserializer};
+
+use super::{Config, Mistake};
+
+/// After so many mistakes it is a wrong file, and no list helps.
+const MOST: usize = 20;
+
+impl Config {
+    /// Reads `file`. One that is not there is an empty one where it may be `missing`.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes of form that can be told apart.
+    pub(crate) fn read(file: &Path, missing: bool) -> Result<Self, Vec<Mistake>> {
+        match fs::read_to_string(file) {
+            Ok(text) => parse(&text, &file.display().to_string()),
+            Err(error) if missing && error.kind() == ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(vec![Mistake::new(
+                file.display().to_string(),
+                format!("the configuration cannot be read: {error}"),
+            )]),
+        }
+    }
+}
+
+/// Takes a line with a mistake out and reads on, so that one run shows them all.
+fn parse(text: &str, name: &str) -> Result<Config, Vec<Mistake>> {
+    let mut text = text.to_owned();
+    let mut mistakes = Vec::new();
+    loop {
+        let error = match toml::from_str(&text) {
+            Ok(config) if mistakes.is_empty() => return Ok(config),
+            Ok(_) => break,
+            Err(error) => error,
+        };
+        let span = error.span().unwrap_or(0..0);
+        let line = text[..span.start].matches('\n').count() + 1;
+        let says = error.message().trim().replace('\n', ", ");
+        mistakes.push((line, says));
+        let start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        // What reaches over lines, and what is no TOML by itself, cannot be taken out alone.
+        let alone = &text[start..end];
+        let pair = !alone.trim_start().starts_with('[') && alone.parse::<toml::Table>().is_ok();
+        if !pair || span.end > end || mistakes.len() == MOST {
+            break;
+        }
+        text.replace_range(start..end, "");
+    }
+    mistakes.sort();
+    let place = |line| format!("{name}, line {line}");
+    Err(mistakes.into_iter().map(|(line, says)| Mistake::new(place(line), says)).collect())
+}
+
+/// A value of an enum by its name.
+pub(super) fn word<'de, T: Deserialize<'de>>(name: &'de str) -> Result<T, String> {
+    T::deserialize(StrDeserializer::<Error>::new(name)).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistakes(text: &str) -> Vec<String> {
+        parse(text, "miner.toml").unwrap_err().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_mistake_is_shown_with_its_line() {
+        let said = mistakes(
+            "[engine]\ncommand = \"xmrig\"\nname = \"command\"\n\n[drain]\ngrace = \"soon\"\ngrade = 5\n",
+        );
+        assert_eq!(
+            said,
+            [
+                "miner.toml, line 2: invalid type: string \"xmrig\", expected a sequence",
+                "miner.toml, line 6: \"soon\" is not a length of time: write it like 90s, 1m30s or 250ms, at most 1000h",
+                "miner.toml, line 7: unknown field `grade`, expected one of `grace`, `margin`, `hook`, `signal`",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_one_mistake() {
+        assert_eq!(mistakes("[engine\nname = 1").len(), 1);
+    }
+
+    #[test]
+    fn an_empty_file_is_a_configuration() {
+        assert!(parse("", "miner.toml").is_ok());
+    }
+}

@@ -1,0 +1,81 @@
+//! Where the agent answers: `/metrics`, `/status`, `/readyz` and `/livez`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use crate::metrics;
+use crate::status::Shared;
+
+/// So many are answered at once; the others wait.
+const AT_ONCE: usize = 64;
+
+/// A connection is closed after this, whatever it does, so that none keeps a probe waiting.
+const LONGEST: Duration = Duration::from_secs(2);
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Answers on `listener` until it is dropped. `tells` is whether the engine's figures are read.
+pub(crate) async fn serve(listener: TcpListener, shared: Shared, tells: bool) {
+    let free = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        let Ok(permit) = free.clone().acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors, most likely: others will be closed.
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let answer = answer(&request, &shared, tells);
+                async { Ok::<_, Infallible>(answer) }
+            });
+            let connection = http1::Builder::new()
+                .keep_alive(false)
+                .max_buf_size(16 * 1024)
+                .serve_connection(TokioIo::new(stream), service);
+            // A client that breaks off is its own affair.
+            let _ = timeout(LONGEST, connection).await;
+            drop(permit);
+        });
+    }
+}
+
+fn answer(request: &Request<Incoming>, shared: &Shared, tells: bool) -> Response<Full<Bytes>> {
+    let status = shared.get();
+    let ready = status.ready(tells);
+    let (code, kind, body) = match (request.method(), request.uri().path()) {
+        (&Method::GET, "/metrics") => {
+            (StatusCode::OK, TEXT, metrics::render(&status, ready.is_ok()))
+        }
+        (&Method::GET, "/status") => match serde_json::to_string(&status.view(ready)) {
+            Ok(view) => (StatusCode::OK, JSON, view),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
+        },
+        (&Method::GET, "/readyz") => match ready {
+            Ok(()) => (StatusCode::OK, TEXT, "ready\n".into()),
+            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
+        },
+        // That it answers is all there is to know: a pool that is away is no reason to be killed.
+        (&Method::GET, "/livez") => (StatusCode::OK, TEXT, "alive\n".into()),
+        _ => (StatusCode::NOT_FOUND, TEXT, "/metrics /status /readyz /livez\n".into()),
+    };
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

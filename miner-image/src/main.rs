@@ -1,0 +1,133 @@
+//! `daylight-miner`: the first process of a miner's container. It runs an engine, gives the device
+//! back in time, and says what was done. The manual is `docs/miner.md`.
+
+mod adapters;
+mod agent;
+mod asks;
+mod config;
+mod engine;
+mod fetch;
+mod figures;
+mod http;
+mod lease;
+mod log;
+mod metrics;
+mod outcome;
+mod process;
+mod record;
+mod secret;
+mod status;
+mod work;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Flags, Mistake};
+use crate::outcome::Outcome;
+use crate::record::Record;
+use crate::secret::Secrets;
+
+#[derive(Parser)]
+#[command(
+    name = "daylight-miner",
+    version,
+    about = "Runs a mining engine and gives it back in time"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the engine until told to stop
+    Run(Flags),
+    /// Explain what is wrong with the configuration, and start nothing
+    Check(Flags),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            let wrong = error.use_stderr();
+            return if wrong { end(Outcome::BadConfiguration) } else { ExitCode::SUCCESS };
+        }
+    };
+    let (flags, run) = match &cli.command {
+        Command::Run(flags) => (flags, true),
+        Command::Check(flags) => (flags, false),
+    };
+    let (config, secrets) = match load(flags) {
+        Ok(loaded) => loaded,
+        Err((record, mistakes)) => {
+            for mistake in &mistakes {
+                eprintln!("{mistake}");
+            }
+            if run {
+                leave_refusal(&record, &mistakes);
+            }
+            return end(Outcome::BadConfiguration);
+        }
+    };
+    if !run {
+        println!("{} would run: the configuration is good", config.engine.display());
+        return ExitCode::SUCCESS;
+    }
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(agent::run(config, secrets)),
+        Err(error) => {
+            eprintln!("the agent cannot start: {error}");
+            Outcome::AgentFailed
+        }
+    };
+    end(outcome)
+}
+
+/// Says in the termination message why nothing ran.
+fn leave_refusal(file: &Path, mistakes: &[Mistake]) {
+    let sentences: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    let record = Record {
+        reason: Some(Outcome::BadConfiguration),
+        message: &sentences.join("; "),
+        ..Record::default()
+    };
+    if let Err(error) = record.write(file) {
+        eprintln!("{}: the record cannot be written: {error}", file.display());
+    }
+}
+
+fn end(outcome: Outcome) -> ExitCode {
+    ExitCode::from(outcome.code())
+}
+
+/// Where the record is left, and all that is wrong.
+type Refusal = (PathBuf, Vec<Mistake>);
+
+/// The configuration and the secrets that it names.
+fn load(flags: &Flags) -> Result<(Config, Secrets), Refusal> {
+    let refused = |config: Config, mistakes| Err((config.record.file, mistakes));
+    let read = Config::read(&flags.config, flags.config_is_default());
+    let (mut config, unread) = match read {
+        Ok(config) => (config, Vec::new()),
+        Err(mistakes) => (Config::default(), mistakes),
+    };
+    if let Err((place, says)) = config.overlay(flags) {
+        return refused(config, vec![Mistake::new(place, says)]);
+    }
+    if !unread.is_empty() {
+        return refused(config, unread);
+    }
+    let mut mistakes = config.mistakes();
+    let secrets = Secrets::read(&config.pool).unwrap_or_else(|wrong| {
+        mistakes.extend(wrong);
+        Secrets::default()
+    });
+    mistakes.extend(secrets.exposed(&config));
+    if mistakes.is_empty() { Ok((config, secrets)) } else { refused(config, mistakes) }
+}

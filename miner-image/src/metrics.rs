@@ -1,0 +1,206 @@
+//! The state in the Prometheus text format, in base units and in one vocabulary whatever the
+//! engine.
+
+use std::fmt::{Display, Write as _};
+
+use crate::status::Status;
+
+/// The text of `/metrics`.
+pub(crate) fn render(status: &Status, ready: bool) -> String {
+    let mut text = Text(String::with_capacity(4096));
+    let engine = ("engine", status.engine.as_str());
+    let algorithm = ("algorithm", status.algorithm.as_deref().unwrap_or(""));
+    let version = ("version", env!("CARGO_PKG_VERSION"));
+
+    text.family("info", "gauge", "What runs.");
+    let evidence = ("evidence", status.evidence.as_str());
+    text.sample("info", &[engine, algorithm, evidence, version], 1);
+    text.one("ready", "gauge", "1 while connected, authorised and hashing.", u8::from(ready));
+    text.one(
+        "uptime_seconds",
+        "gauge",
+        "How long the agent has run.",
+        status.began.elapsed().as_secs_f64(),
+    );
+    text.one("engine_up", "gauge", "1 while the engine runs.", u8::from(status.run.is_some()));
+    text.one(
+        "engine_seconds_total",
+        "counter",
+        "How long the engine has run, all its runs together.",
+        status.seconds(),
+    );
+    text.one(
+        "engine_restarts_total",
+        "counter",
+        "How often the engine was started again.",
+        status.restarts,
+    );
+
+    text.family("shares_total", "counter", "Shares by what the pool said of them.");
+    let work = &status.work;
+    for (result, total) in
+        [("accepted", work.accepted), ("rejected", work.rejected), ("stale", work.stale)]
+    {
+        text.sample("shares_total", &[("result", result)], total.value());
+    }
+    text.family("hashes_total", "counter", "Hashes computed, of whatever the algorithm counts.");
+    text.sample("hashes_total", &[algorithm], work.hashes.value());
+
+    if let Some(figures) = status.figures() {
+        text.maybe(
+            "pool_connected",
+            "1 while the engine is connected to a pool.",
+            figures.connected.map(f64::from),
+        );
+        text.maybe(
+            "pool_authorised",
+            "1 while the pool takes the login.",
+            figures.authorised.map(f64::from),
+        );
+        text.maybe(
+            "share_difficulty",
+            "The difficulty of a share that the pool set.",
+            figures.difficulty,
+        );
+        if let Some(rate) = figures.hashrate {
+            text.family("hashrate", "gauge", "Hashes per second.");
+            text.sample("hashrate", &[algorithm], rate);
+        }
+        let devices = &figures.devices;
+        let each = |number: &dyn Fn(usize) -> Option<f64>| {
+            (0..devices.len()).filter_map(|at| Some((devices[at].index, number(at)?))).collect()
+        };
+        text.devices(
+            "device_hashrate",
+            "Hashes per second of a device.",
+            each(&|at| devices[at].hashrate),
+        );
+        text.devices(
+            "device_temperature_celsius",
+            "The temperature that the engine reads of a device.",
+            each(&|at| devices[at].temperature),
+        );
+        text.devices(
+            "device_power_watts",
+            "The power that the engine reads of a device.",
+            each(&|at| devices[at].power),
+        );
+    }
+
+    text.maybe(
+        "dev_fee_ratio",
+        "The part of the work that the engine does for its author.",
+        status.dev_fee,
+    );
+    text.one("drain_grace_seconds", "gauge", "The grace period.", status.grace.as_secs_f64());
+    text.maybe(
+        "drain_seconds",
+        "How long the drain has taken so far.",
+        status.drain_began.map(|at| at.elapsed().as_secs_f64()),
+    );
+    text.maybe(
+        "lease_age_seconds",
+        "How long ago the lease was renewed.",
+        status.lease_age.map(|age| age.as_secs_f64()),
+    );
+    text.one(
+        "log_lines_dropped_total",
+        "counter",
+        "Lines of the log beyond its limits.",
+        status.lines_dropped,
+    );
+    text.one(
+        "figures_failed_total",
+        "counter",
+        "Readings of the engine's figures that failed.",
+        status.failed_reads,
+    );
+    text.0
+}
+
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(
+            self.0,
+            "# HELP daylight_miner_{name} {help}\n# TYPE daylight_miner_{name} {kind}\n"
+        );
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let _ = write!(self.0, "daylight_miner_{name}");
+        for (at, (label, text)) in labels.iter().enumerate() {
+            let before = if at == 0 { '{' } else { ',' };
+            let _ = write!(self.0, "{before}{label}=\"{}\"", escaped(text));
+        }
+        let after = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.0, "{after} {value}");
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    fn maybe(&mut self, name: &str, help: &str, value: Option<f64>) {
+        if let Some(value) = value {
+            self.one(name, "gauge", help, value);
+        }
+    }
+
+    fn devices(&mut self, name: &str, help: &str, values: Vec<(u64, f64)>) {
+        if !values.is_empty() {
+            self.family(name, "gauge", help);
+        }
+        for (index, value) in values {
+            self.sample(name, &[("device", &index.to_string())], value);
+        }
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EngineConfig;
+    use crate::figures::{Device, Figures};
+    use crate::status::Shared;
+
+    #[test]
+    fn another_reader_reads_it() {
+        let engine = EngineConfig {
+            algorithm: Some("sha\\256 \"d\"\n".into()),
+            dev_fee: Some(0.01),
+            ..EngineConfig::default()
+        };
+        let shared = Shared::new(&engine);
+        let mut status = shared.get();
+        let device = |index| Device { index, power: Some(61.5), ..Device::default() };
+        let figures = Figures {
+            hashrate: Some(1.5e9),
+            connected: Some(true),
+            devices: vec![device(0), device(3)],
+            ..Figures::default()
+        };
+        status.told = Some((figures, status.began));
+        let text = render(&status, true);
+        let lines = text.lines().map(|line| Ok(line.to_owned()));
+        let read = prometheus_parse::Scrape::parse(lines).unwrap();
+        let value = |name: &str| {
+            let found = read.samples.iter().find(|sample| sample.metric == name).unwrap();
+            format!("{:?}", found.value)
+        };
+        assert_eq!(value("daylight_miner_hashrate"), "Gauge(1500000000.0)");
+        assert_eq!(value("daylight_miner_pool_connected"), "Gauge(1.0)");
+        assert_eq!(value("daylight_miner_dev_fee_ratio"), "Gauge(0.01)");
+        assert_eq!(value("daylight_miner_engine_restarts_total"), "Counter(0.0)");
+        let power = read.samples.iter().filter(|s| s.metric == "daylight_miner_device_power_watts");
+        assert_eq!(power.count(), 2);
+        let samples = text.lines().filter(|line| !line.starts_with('#')).count();
+        assert_eq!(read.samples.len(), samples, "{text}");
+    }
+}

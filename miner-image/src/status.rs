@@ -1,0 +1,196 @@
+//! What is going on, for all who ask.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::config::EngineConfig;
+use crate::figures::Figures;
+use crate::outcome::Outcome;
+use crate::record::Evidence;
+use crate::work::Work;
+
+/// The agent's state, of which there is one.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Mutex<Status>>);
+
+impl Shared {
+    /// The state at the beginning.
+    pub(crate) fn new(engine: &EngineConfig) -> Self {
+        Self(Arc::new(Mutex::new(Status {
+            engine: engine.name.to_string(),
+            algorithm: engine.algorithm.clone(),
+            dev_fee: engine.dev_fee,
+            evidence: Evidence::Claimed,
+            began: Instant::now(),
+            phase: Phase::Starting,
+            run: None,
+            ran: Duration::ZERO,
+            told: None,
+            untold: None,
+            work: Work::default(),
+            restarts: 0,
+            lines_dropped: 0,
+            failed_reads: 0,
+            record_failed: false,
+            lease_age: None,
+            grace: Duration::ZERO,
+            drain_began: None,
+            outcome: None,
+            message: String::new(),
+        })))
+    }
+
+    /// The state, to read or to change.
+    pub(crate) fn get(&self) -> MutexGuard<'_, Status> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the agent is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum Phase {
+    /// The engine runs, and has not hashed yet.
+    Starting,
+    /// The engine works.
+    Working,
+    /// The engine ended, and will be started again.
+    Waiting,
+    /// The engine is being ended.
+    Draining,
+}
+
+/// The agent's state.
+pub(crate) struct Status {
+    /// The engine's name.
+    pub(crate) engine: String,
+    /// Its algorithm.
+    pub(crate) algorithm: Option<String>,
+    /// What it does for its author, from 0 to 1.
+    pub(crate) dev_fee: Option<f64>,
+    /// Who saw its figures.
+    pub(crate) evidence: Evidence,
+    /// When the agent began.
+    pub(crate) began: Instant,
+    /// What it is doing.
+    pub(crate) phase: Phase,
+    /// When the present run of the engine began.
+    pub(crate) run: Option<Instant>,
+    /// How long all earlier runs took.
+    pub(crate) ran: Duration,
+    /// What the engine told last in its present run, and when.
+    pub(crate) told: Option<(Figures, Instant)>,
+    /// Why it tells nothing.
+    pub(crate) untold: Option<String>,
+    /// The totals.
+    pub(crate) work: Work,
+    /// How often the engine was started again.
+    pub(crate) restarts: u32,
+    /// Lines of the log that were dropped.
+    pub(crate) lines_dropped: u64,
+    /// Readings of the engine's figures that failed.
+    pub(crate) failed_reads: u64,
+    /// Whether the record could not be written the last time.
+    pub(crate) record_failed: bool,
+    /// How long ago the lease was renewed.
+    pub(crate) lease_age: Option<Duration>,
+    /// The grace period.
+    pub(crate) grace: Duration,
+    /// When the drain began.
+    pub(crate) drain_began: Option<Instant>,
+    /// How it ended.
+    pub(crate) outcome: Option<Outcome>,
+    /// What happened last, as a sentence.
+    pub(crate) message: String,
+}
+
+impl Status {
+    /// What the engine told last, if it is not too old to go by.
+    pub(crate) fn figures(&self) -> Option<&Figures> {
+        self.told.as_ref().map(|(figures, _)| figures)
+    }
+
+    /// How long the engine has run, all its runs together.
+    pub(crate) fn seconds(&self) -> f64 {
+        (self.ran + self.run.map_or(Duration::ZERO, |at| at.elapsed())).as_secs_f64()
+    }
+
+    /// `Ok` where it is connected, authorised and hashing, else what is missing. An engine of which
+    /// no figures are known is taken at its running.
+    pub(crate) fn ready(&self, tells: bool) -> Result<(), &'static str> {
+        match self.phase {
+            Phase::Waiting => return Err("the engine ended and will be started again"),
+            Phase::Draining => return Err("the engine is being ended"),
+            Phase::Starting | Phase::Working => {}
+        }
+        if self.run.is_none() {
+            return Err("the engine is not running");
+        }
+        if !tells {
+            return Ok(());
+        }
+        let Some(figures) = self.figures() else {
+            return Err("the engine tells nothing of itself yet");
+        };
+        if figures.connected == Some(false) {
+            return Err("the engine is not connected to a pool");
+        }
+        if figures.authorised == Some(false) {
+            return Err("the pool has not taken the login");
+        }
+        match figures.hashing() {
+            Some(false) => Err("the engine does not hash"),
+            Some(true) | None => Ok(()),
+        }
+    }
+
+    /// The state as `/status` shows it.
+    pub(crate) fn view(&self, ready: Result<(), &'static str>) -> View<'_> {
+        View {
+            phase: self.phase,
+            ready: ready.is_ok(),
+            not_ready_because: ready.err(),
+            engine: &self.engine,
+            algorithm: self.algorithm.as_deref(),
+            dev_fee_ratio: self.dev_fee,
+            evidence: self.evidence,
+            uptime_seconds: self.began.elapsed().as_secs(),
+            engine_seconds: self.seconds() as u64,
+            restarts: self.restarts,
+            shares_accepted: self.work.accepted.value(),
+            shares_rejected: self.work.rejected.value(),
+            shares_stale: self.work.stale.value(),
+            hashes: self.work.hashes.value(),
+            figures: self.figures(),
+            no_figures_because: self.untold.as_deref(),
+            lease_age_seconds: self.lease_age.map(|age| age.as_secs()),
+            message: &self.message,
+        }
+    }
+}
+
+/// `/status`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct View<'a> {
+    phase: Phase,
+    ready: bool,
+    not_ready_because: Option<&'static str>,
+    engine: &'a str,
+    algorithm: Option<&'a str>,
+    dev_fee_ratio: Option<f64>,
+    evidence: Evidence,
+    uptime_seconds: u64,
+    engine_seconds: u64,
+    restarts: u32,
+    shares_accepted: u64,
+    shares_rejected: u64,
+    shares_stale: u64,
+    hashes: u64,
+    figures: Option<&'a Figures>,
+    no_figures_because: Option<&'a str>,
+    lease_age_seconds: Option<u64>,
+    message: &'a str,
+}

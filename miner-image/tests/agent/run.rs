@@ -1,0 +1,263 @@
+//! The real binary, run on a stand-in engine.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// So long is waited for what must come: only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The stand-in's path.
+pub(crate) const ENGINE: &str = env!("CARGO_BIN_EXE_stand-in");
+
+/// A place for a run, and what is to be run there.
+pub(crate) struct Site {
+    directory: TempDir,
+    /// Where the agent answers.
+    port: u16,
+    /// Where the engine gives its figures.
+    pub(crate) figures: u16,
+    config: String,
+    env: Vec<(String, String)>,
+}
+
+impl Site {
+    /// The stand-in with `args`, whose figures are read where it gives some.
+    pub(crate) fn new(args: &[&str]) -> Self {
+        let command: Vec<&str> = [ENGINE].iter().chain(args).copied().collect();
+        Self::with_command(&command)
+    }
+
+    /// Any command, in which `DIR` stands for a directory of the run's own, and after `--figures`
+    /// comes the port.
+    pub(crate) fn with_command(command: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [port, figures] = free_ports();
+        let here = directory.path().to_str().expect("a path in UTF-8").to_owned();
+        let mut words: Vec<String> =
+            command.iter().map(|word| word.replace("DIR", &here)).collect();
+        let tells = words.iter().position(|word| word == "--figures");
+        if let Some(at) = tells {
+            words.insert(at + 1, figures.to_string());
+        }
+        let config = format!(
+            r#"agent.run_dir = "{here}/run"
+http.listen = "127.0.0.1:{port}"
+restart.backoff = "10ms"
+engine.command = {words:?}
+engine.figures_every = "100ms"
+"#
+        );
+        let mut site = Self { directory, port, figures, config, env: Vec::new() };
+        if tells.is_some() {
+            site.add(&format!(
+                r#"[engine.figures]
+address = "http://127.0.0.1:{figures}/"
+format = "json"
+hashrate = "/hashrate"
+hashes = "/hashes"
+shares_accepted = "/accepted"
+shares_rejected = "/rejected"
+connected = "/connected"
+"#
+            ));
+        }
+        site
+    }
+
+    /// Adds lines to the configuration.
+    pub(crate) fn add(&mut self, lines: &str) {
+        self.config += lines;
+        self.config += "\n";
+    }
+
+    /// Sets one value of the configuration, written as TOML has it.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        self.config = format!("{key} = {value}\n{}", self.config);
+    }
+
+    /// Sets a variable of the agent's environment.
+    pub(crate) fn env(&mut self, name: &str, value: &str) {
+        self.env.push((name.into(), value.into()));
+    }
+
+    /// A path that only this run uses.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes a file there, and gives its path.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        fs::write(self.path(name), text).expect("a file");
+        self.path(name)
+    }
+
+    /// The agent's command.
+    pub(crate) fn command(&self, subcommand: &str) -> Command {
+        let config = self.file("miner.toml", &self.config);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_daylight-miner"));
+        command.arg(subcommand).arg("--config").arg(config);
+        command.arg("--record").arg(self.path("record"));
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the agent.
+    pub(crate) fn run(self) -> Run {
+        let command = self.command("run");
+        self.start(command)
+    }
+
+    /// Starts the agent as the first process of a namespace, as in a container. The run is then
+    /// that of `unshare`, whose child it is.
+    pub(crate) fn run_first(self) -> Run {
+        let agent = self.command("run");
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"]);
+        command.arg(agent.get_program()).args(agent.get_args()).stdin(Stdio::null());
+        self.start(command)
+    }
+
+    /// Starts the agent with a log that nobody reads: the run holds its other end.
+    pub(crate) fn run_unheard(self) -> Run {
+        let mut command = self.command("run");
+        let agent = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Run { agent: agent.expect("an agent"), site: self }
+    }
+
+    fn start(self, mut command: Command) -> Run {
+        let log = fs::File::create(self.path("log")).expect("a log");
+        command.stdout(log.try_clone().expect("a second handle")).stderr(log);
+        Run { agent: command.spawn().expect("an agent"), site: self }
+    }
+}
+
+/// An agent that runs. It is ended when this is dropped, whatever became of the test.
+pub(crate) struct Run {
+    agent: Child,
+    /// Where it runs.
+    pub(crate) site: Site,
+}
+
+impl Run {
+    /// The agent's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.agent.id()
+    }
+
+    /// Sends the agent a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.agent), signal).expect("an agent");
+    }
+
+    /// Waits for the agent to end, and gives its exit code.
+    pub(crate) fn code(&mut self) -> i32 {
+        let mut ended: Option<ExitStatus> = None;
+        self.wait("the agent ends", |run| {
+            ended = run.agent.try_wait().expect("an agent");
+            ended.is_some()
+        });
+        ended.and_then(|status| status.code()).expect("an exit code")
+    }
+
+    /// Asks it to end as the kubelet does, and gives its exit code.
+    pub(crate) fn stop(&mut self) -> i32 {
+        self.signal(Signal::TERM);
+        self.code()
+    }
+
+    /// Waits until `is` holds.
+    pub(crate) fn wait(&mut self, what: &str, mut is: impl FnMut(&mut Self) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !is(self) {
+            assert!(Instant::now() < until, "{what}: not so, the log is\n{}", self.log());
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until the log has `text`.
+    pub(crate) fn wait_log(&mut self, text: &str) {
+        self.wait(text, |run| run.log().contains(text));
+    }
+
+    /// All that was logged.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.site.path("log")).unwrap_or_default()).into_owned()
+    }
+
+    /// The record of work.
+    pub(crate) fn record(&self) -> Value {
+        let text = fs::read(self.site.path("record")).expect("a record");
+        serde_json::from_slice(&text).expect("a record in JSON")
+    }
+
+    /// The status and the body of the agent's answer, or status 0 where there is none.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let answer = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.site.port))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nhost: agent\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let answer = answer().unwrap_or_default();
+        let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+        (code, answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+    }
+
+    /// A metric without labels, or with the labels written out.
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics");
+        let start = format!("daylight_miner_{series} ");
+        text.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok())
+    }
+
+    /// The agent's children and theirs.
+    pub(crate) fn below(&self) -> Vec<u32> {
+        let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+            .expect("processes")
+            .flatten()
+            .filter_map(|entry| {
+                let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+                let (_, after) = stat.rsplit_once(')')?;
+                let parent = after.split_whitespace().nth(1)?.parse().ok()?;
+                Some((entry.file_name().to_str()?.parse().ok()?, parent))
+            })
+            .collect();
+        let mut found = vec![self.pid()];
+        let mut next = 0;
+        while let Some(parent) = found.get(next).copied() {
+            found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+            next += 1;
+        }
+        found.split_off(1)
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let below = self.below();
+        // Those that have ended are no longer there to be killed.
+        let _ = self.agent.kill();
+        let _ = self.agent.wait();
+        for pid in below {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+        }
+    }
+}
+
+fn free_ports() -> [u16; 2] {
+    // Held at the same time, so that they differ.
+    let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    held.map(|listener| listener.local_addr().expect("an address").port())
+}
