@@ -17,7 +17,7 @@ use daylight::controller::events::Events;
 use daylight::controller::site::Site;
 use daylight::controller::{metrics::Metrics, report};
 use daylight::index::{Change, Event, Index, Round, digest};
-use daylight::serving::{self, Health};
+use daylight::serving::{self, Health, Whole};
 use daylight_crds::GpuPool;
 use daylight_meter::{Account, Config, DeviceSeen, LeaseSeen, Meter, Moment, Name, Reading};
 use daylight_planner::Planner;
@@ -135,7 +135,12 @@ fn auditor() -> Result<auditor::metrics::Metrics, Error> {
 /// Reads `/metrics` some times.
 async fn read(process: &str, registry: &Registry) -> Result<(), Error> {
     let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let server = tokio::spawn(serving::start(Some(address), registry, &Health::default()));
+    let server = tokio::spawn(serving::start(
+        Some(address),
+        registry,
+        &Whole::default(),
+        &Health::default(),
+    ));
     while TcpStream::connect(address).await.is_err() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

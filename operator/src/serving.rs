@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -51,9 +51,21 @@ impl Health {
     }
 }
 
+/// While gauges are set anew nothing is scraped, so that no scrape misses half of them.
+#[derive(Clone, Debug, Default)]
+pub struct Whole(Arc<Mutex<()>>);
+
+impl Whole {
+    /// Keeps scrapes, or those who set gauges, waiting as long as it is held.
+    pub fn hold(&self) -> MutexGuard<'_, ()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[derive(Clone)]
 struct Served {
     registry: Registry,
+    whole: Whole,
     health: Health,
 }
 
@@ -61,11 +73,18 @@ struct Served {
 pub type Server = Pin<Box<dyn Future<Output = io::Error> + Send>>;
 
 /// Serves in a task of its own, or nowhere.
-pub fn start(address: Option<SocketAddr>, registry: &Registry, health: &Health) -> Server {
+pub fn start(
+    address: Option<SocketAddr>,
+    registry: &Registry,
+    whole: &Whole,
+    health: &Health,
+) -> Server {
     let Some(address) = address else {
         return Box::pin(std::future::pending());
     };
-    let task = tokio::spawn(serve(address, registry.clone(), health.clone()));
+    let served =
+        Served { registry: registry.clone(), whole: whole.clone(), health: health.clone() };
+    let task = tokio::spawn(serve(address, served));
     Box::pin(async {
         match task.await {
             Ok(Err(error)) => error,
@@ -74,26 +93,30 @@ pub fn start(address: Option<SocketAddr>, registry: &Registry, health: &Health) 
     })
 }
 
-async fn serve(address: SocketAddr, registry: Registry, health: Health) -> io::Result<()> {
+async fn serve(address: SocketAddr, served: Served) -> io::Result<()> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
         let message =
             format!("cannot listen on {address} ({error}); choose another address with --listen");
         io::Error::new(error.kind(), message)
     })?;
     tracing::info!(address = %listener.local_addr()?, "Serving /metrics, /livez and /readyz.");
-    axum::serve(listener, router(registry, health)).await
+    axum::serve(listener, router(served)).await
 }
 
-fn router(registry: Registry, health: Health) -> Router {
+fn router(served: Served) -> Router {
     Router::new()
         .route("/metrics", get(scrape))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .with_state(Served { registry, health })
+        .with_state(served)
 }
 
 async fn scrape(State(served): State<Served>) -> Response {
-    match render(&served.registry) {
+    let rendered = {
+        let _whole = served.whole.hold();
+        render(&served.registry)
+    };
+    match rendered {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
@@ -131,8 +154,12 @@ mod tests {
 
     use super::*;
 
+    fn served(registry: Registry, health: Health) -> Served {
+        Served { registry, whole: Whole::default(), health }
+    }
+
     async fn ask(health: &Health, path: &str) -> (StatusCode, String) {
-        let router = router(Registry::new(), health.clone());
+        let router = router(served(Registry::new(), health.clone()));
         let request = http::Request::get(path).body(axum::body::Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
         let status = response.status();
@@ -159,7 +186,7 @@ mod tests {
         let gauge = prometheus::IntGauge::new("daylight_leader", "1 if this process leads.");
         registry.register(Box::new(gauge.unwrap())).unwrap();
         let request = http::Request::get("/metrics").body(axum::body::Body::empty()).unwrap();
-        let response = router(registry, Health::default()).oneshot(request).await.unwrap();
+        let response = router(served(registry, Health::default())).oneshot(request).await.unwrap();
         assert_eq!(response.headers()[header::CONTENT_TYPE], prometheus::TEXT_FORMAT);
         let body = response.into_body().collect().await.unwrap().to_bytes();
         assert!(String::from_utf8(body.to_vec()).unwrap().contains("daylight_leader 0"));

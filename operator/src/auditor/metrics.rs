@@ -11,11 +11,14 @@ use rustc_hash::FxHashMap;
 
 use crate::index::Assigned;
 use crate::metric_table::{Register, Row};
+use crate::serving::Whole;
 
 /// All metrics of the auditor.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Held while gauges are set anew.
+    pub whole: Whole,
     rows: Vec<Row>,
     assigned_seconds: CounterVec,
     device_seconds: CounterVec,
@@ -193,6 +196,7 @@ impl Metrics {
                     &["by"],
                 ),
             )?,
+            whole: Whole::default(),
             rows: r.rows(),
             registry,
         })
@@ -210,6 +214,7 @@ impl Metrics {
 
     /// Takes over which GPUs are held without a registration in force.
     pub fn set_unregistered(&self, held: FxHashMap<Assigned, u32>) {
+        let _whole = self.whole.hold();
         self.unregistered.reset();
         for (held, gpus) in held {
             let labels = [

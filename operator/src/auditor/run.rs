@@ -129,7 +129,7 @@ pub async fn run(
     let client = Client::try_from(config)?;
     let metrics = Metrics::new()?;
     let health = Health::default();
-    let mut server = serving::start(settings.listen, metrics.registry(), &health);
+    let mut server = serving::start(settings.listen, metrics.registry(), &metrics.whole, &health);
     let watch_settings = watch::Settings {
         namespace: settings.namespace.clone(),
         authority_keys: settings.authority_keys.clone(),

@@ -12,11 +12,14 @@ use prometheus::{
 };
 
 use crate::metric_table::{Register, Row};
+use crate::serving::Whole;
 
 /// All metrics of the controller.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Held while gauges are set anew.
+    pub whole: Whole,
     rows: Vec<Row>,
     /// GPUs of each pool by state.
     pub pool_gpus: IntGaugeVec,
@@ -196,6 +199,7 @@ impl Metrics {
                 "Changes that the API server told.",
             )))?,
             registry: registry.clone(),
+            whole: Whole::default(),
             rows: r.rows(),
         };
         for reason in ReclaimReason::ALL {

@@ -35,6 +35,7 @@ pub fn seen(seen: &Seen, site: &mut Site, executor: &mut Executor) {
 /// Sets the gauges to what the plan and the picture say.
 pub fn metrics(plan: &Plan, site: &Site) {
     let metrics = &site.metrics;
+    let _whole = metrics.whole.hold();
     metrics.pool_gpus.reset();
     for report in &plan.pools {
         metrics.set_pool(&report.pool, &report.gpus);

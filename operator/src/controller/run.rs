@@ -80,6 +80,8 @@ const STATUS_AT_LEAST: Duration = Duration::from_mins(1);
 /// How often the PriorityClass of miners is looked at: while it is well, and while it is not.
 const PRIORITY_CLASS_EVERY: Duration = Duration::from_mins(5);
 const PRIORITY_CLASS_AGAIN: Duration = Duration::from_secs(2);
+/// Setting the gauges takes at most one part of the time in so many.
+const METRICS_SHARE: u32 = 20;
 /// The longest sleep of the main loop.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// A plan that took long is not made again before so many times that.
@@ -100,7 +102,7 @@ pub async fn run(
     let health = Health::default();
     let (mut leadership, elector) = lease::elect(client.clone(), settings.lease.clone());
     let mut elector = tokio::spawn(elector);
-    let mut server = serving::start(settings.listen, metrics.registry(), &health);
+    let mut server = serving::start(settings.listen, metrics.registry(), &metrics.whole, &health);
 
     let timeout = settings.lease.request_timeout;
     let writer = fenced_client(&config, leadership.standing.clone(), timeout)?;
@@ -135,6 +137,8 @@ pub async fn run(
         plan_cost: Duration::ZERO,
         wake_at: None,
         status_due: None,
+        metrics_due: None,
+        metrics_free: Instant::now(),
         statused: None,
         priority_class_at: None,
         beat: None,
@@ -212,6 +216,9 @@ struct Main {
     /// When the plan changes by time alone.
     wake_at: Option<Timestamp>,
     status_due: Option<Instant>,
+    /// When the gauges are set next, and from when on that may be.
+    metrics_due: Option<Instant>,
+    metrics_free: Instant,
     statused: Option<Instant>,
     /// When the PriorityClass of miners was looked at.
     priority_class_at: Option<Instant>,
@@ -361,7 +368,14 @@ impl Main {
             let (writes, later) = self.statuses.due(&self.plan, &mut self.site, &self.executor);
             self.executor.submit_background(writes);
             self.status_due = later.then_some(now + STATUS_EVERY);
+            self.metrics_due.get_or_insert(self.metrics_free.max(now));
+        }
+        if self.metrics_due.is_some_and(|due| due <= now) {
+            let began = Instant::now();
             report::metrics(&self.plan, &self.site);
+            // A large site's gauges take a while; the loop has better things to do.
+            self.metrics_free = now + began.elapsed() * METRICS_SHARE;
+            self.metrics_due = None;
         }
         let events = self.site.events.due(now);
         let events = events.into_iter().map(|write| (Target::Event, write));
@@ -384,6 +398,7 @@ impl Main {
             Mode::Leading => {
                 until(self.plan_due());
                 until(self.status_due);
+                until(self.metrics_due);
                 until(self.priority_class_due());
                 until(self.site.refusals.wake_at(self.site.instant));
                 until(self.executor.wait().map(|wait| now + wait));
