@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)] // A test may fail where it likes.
 
 mod admitted;
+mod budget;
 mod charts;
 mod cluster;
 mod cost;
@@ -80,6 +81,9 @@ fn main() -> ExitCode {
         admitted::with_the_lists_gone_or_spoiled_ai_goes_on_and_mining_does_not,
         admitted::every_legitimate_way_is_admitted,
         doctor::a_sound_installation_is_found_sound_and_each_spoiled_one_is_told,
+        budget::the_largest_pods_keep_to_the_budget_of_every_rule,
+        budget::nothing_passes_for_want_of_budget,
+        budget::the_largest_pods_change_within_budget,
         charts::values_that_make_no_sense_are_refused_with_a_sentence,
         charts::the_charts_install_upgrade_uninstall_and_install_again,
         charts::pods_that_an_uninstallation_leaves_behind_can_be_let_go,
