@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, TENANT, classes, gpu_pod, pod, registrations};
+use crate::cluster::{Cluster, TENANT, classes, gpu_pod, registrations};
 use crate::process::command;
 use crate::request::{Change, make};
 
@@ -88,15 +88,18 @@ pub(crate) async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_
 
     let policy = named(POLICIES, "daylight-gpu-pods");
     let before = object(cluster, &policy).await;
-    let edit = |spec: Value| Change::patch(&policy, json!({"spec": spec}));
-    told(
-        cluster,
-        &[edit(json!({"failurePolicy": "Ignore"}))],
-        &[edit(json!({"failurePolicy": before["spec"]["failurePolicy"]}))],
-        "daylight-gpu-pods has",
-        &sound,
-    )
-    .await;
+    let edit = |field: &str, value: Value| Change::patch(&policy, json!({"spec": {field: value}}));
+    let as_before = |field: &str| edit(field, before["spec"][field].clone());
+    let mut lax = before["spec"]["validations"].clone();
+    lax[0]["expression"] = json!("true");
+    for (field, value) in [
+        ("failurePolicy", json!("Ignore")),
+        ("validations", lax),
+        ("matchConditions", json!([{"name": "never", "expression": "false"}])),
+    ] {
+        let what = "daylight-gpu-pods is not what this version ships";
+        told(cluster, &[edit(field, value)], &[as_before(field)], what, &sound).await;
+    }
 
     let binding = named(BINDINGS, "daylight-miner-pods");
     let act =
@@ -167,6 +170,19 @@ pub(crate) async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_
         &sound,
     )
     .await;
+    let mut second = object(cluster, &named(ROLE_BINDINGS, "daylight-controller")).await;
+    second["metadata"]["name"] = json!("second");
+    second["subjects"] = json!([{
+        "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory@example.com",
+    }]);
+    told(
+        cluster,
+        &[Change::create(ROLE_BINDINGS, second)],
+        &[Change::delete(&named(ROLE_BINDINGS, "second"))],
+        "User mallory@example.com has the ClusterRole daylight-controller",
+        &sound,
+    )
+    .await;
     on_a_node_of_a_pool(cluster, &sound).await;
     assert_eq!(problems(cluster).await, sound);
 }
@@ -197,9 +213,6 @@ async fn on_a_node_of_a_pool(cluster: &Cluster, sound: &[String]) {
         pod["spec"]["nodeName"] = json!("doctors-node");
         Change::create(pods, pod)
     };
-    let mut greedy = pod("greedy", "registry.example.com/any:1");
-    greedy["spec"]["containers"][0]["env"] =
-        json!([{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]);
     let off_list = gpu_pod("off-list", Some("no-such-class"));
     let gone = |name: &str| {
         let mut delete = Change::delete(&format!("{pods}/{name}"));
@@ -209,7 +222,6 @@ async fn on_a_node_of_a_pool(cluster: &Cluster, sound: &[String]) {
     for (name, pod, what) in [
         ("undeclared", gpu_pod("undeclared", None), "declares no class"),
         ("off-list", off_list, "not on the positive list"),
-        ("greedy", greedy, "asks for no GPU and sets NVIDIA_VISIBLE_DEVICES"),
     ] {
         told(cluster, &[bound(pod)], &[gone(name)], what, sound).await;
     }

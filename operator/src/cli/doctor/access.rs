@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::rbac::v1::{PolicyRule, Subject};
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Subject};
 use kube::ResourceExt as _;
 
 use super::look::Installation;
+use super::shipped::{self, Likeness};
 use super::{Findings, Level};
 
 /// A right that should be few people's.
 struct Right {
-    verb: &'static str,
+    verbs: &'static [&'static str],
     group: &'static str,
     resource: &'static str,
     /// What who has it may do.
@@ -19,29 +20,39 @@ struct Right {
     ours: &'static str,
 }
 
-const RIGHTS: [Right; 3] = [
+const RIGHTS: [Right; 4] = [
     Right {
-        verb: "assign",
+        verbs: &["assign"],
         group: "daylight.dev",
         resource: "activityclasses",
         means: "start pods of classes that fill idle GPUs, and so mine without registration",
         ours: "daylight-controller",
     },
     Right {
-        verb: "approve",
+        verbs: &["approve"],
         group: "daylight.dev",
         resource: "registrations",
         means: "approve registrations",
         ours: "daylight-approver",
     },
     Right {
-        verb: "update",
+        verbs: &["update", "patch", "delete", "deletecollection"],
         group: "admissionregistration.k8s.io",
         resource: "validatingadmissionpolicies",
         means: "change what is refused",
         ours: "",
     },
+    Right {
+        verbs: &["update", "patch", "delete", "deletecollection"],
+        group: "admissionregistration.k8s.io",
+        resource: "validatingadmissionpolicybindings",
+        means: "change what is refused",
+        ours: "",
+    },
 ];
+
+/// The label of roles that the API server makes.
+const BOOTSTRAP: &str = "kubernetes.io/bootstrapping";
 
 /// Roles of Daylight's, each with its purpose.
 const OURS: [&str; 3] = ["daylight-controller", "daylight-auditor", "daylight-approver"];
@@ -80,7 +91,12 @@ pub(super) fn examine(seen: &Installation, found: &mut Findings) {
             all_powerful.extend(whom(true));
             continue;
         }
-        if OURS.contains(&&*name) || name.starts_with("system:") {
+        if OURS.contains(&&*name) {
+            ours(seen, role, &whom(true), found);
+            continue;
+        }
+        // Kubernetes' own roles, which it puts right by itself.
+        if role.labels().get(BOOTSTRAP).is_some_and(|of| of == "rbac-defaults") {
             continue;
         }
         for right in &RIGHTS {
@@ -90,7 +106,7 @@ pub(super) fn examine(seen: &Installation, found: &mut Findings) {
                 if !whom.is_empty() {
                     let list: Vec<String> = whom.into_iter().collect();
                     let level =
-                        if right.verb == "approve" { Level::Warning } else { Level::Problem };
+                        if right.verbs == ["approve"] { Level::Warning } else { Level::Problem };
                     found.add(
                         level,
                         format!(
@@ -121,6 +137,30 @@ pub(super) fn examine(seen: &Installation, found: &mut Findings) {
     }
 }
 
+/// Daylight's own role has the rights that are shipped, and only its own account has it.
+fn ours(seen: &Installation, role: &ClusterRole, whom: &BTreeSet<String>, found: &mut Findings) {
+    let name = role.name_any();
+    let shipped = shipped::objects("ClusterRole");
+    let Some(wanted) = shipped.iter().find(|one| one["metadata"]["name"] == *name) else { return };
+    let rules = serde_json::to_value(&role.rules).unwrap_or_default();
+    if shipped::compare(&wanted["rules"], &rules, &seen.namespace) == Likeness::Same {
+        found.fine(format!("ClusterRole {name} has the rights that this version ships."));
+    } else {
+        found.problem(format!(
+            "ClusterRole {name} has other rights than this version ships: somebody edited it, or the chart is of another version; install the chart daylight again."
+        ));
+    }
+    let own = format!("ServiceAccount {}/{name}", seen.namespace);
+    // Who approves is the installation's to say.
+    if wanted["metadata"]["name"] != "daylight-approver" {
+        for other in whom.iter().filter(|one| **one != own) {
+            found.problem(format!(
+                "{other} has the ClusterRole {name}, which is for {own} alone: take the ClusterRoleBinding away."
+            ));
+        }
+    }
+}
+
 fn subject(subject: &Subject) -> String {
     match subject.namespace.as_deref() {
         Some(namespace) => format!("{} {namespace}/{}", subject.kind, subject.name),
@@ -141,5 +181,5 @@ fn is_everything(rule: &PolicyRule) -> bool {
 fn gives(rule: &PolicyRule, right: &Right) -> bool {
     has(rule.api_groups.as_deref(), right.group)
         && has(rule.resources.as_deref(), right.resource)
-        && has(Some(&rule.verbs), right.verb)
+        && right.verbs.iter().any(|verb| has(Some(&rule.verbs), verb))
 }

@@ -6,17 +6,15 @@ use daylight_crds::Assignment;
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
-use kube::ResourceExt as _;
-use serde_json::Value;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
 
 use super::look::Installation;
+use super::shipped::{self, Likeness};
 use super::{Findings, Level};
 use crate::index::marks::{
     CLASS_MIRROR, MINER_PRIORITY, MINER_PRIORITY_CLASS, REGISTRATION_MIRROR,
 };
-
-/// The manifest that this version installs, with the chart's own values.
-const SHIPPED: &str = include_str!("../../../../docs/install/daylight.yaml");
 
 /// Minor versions of Kubernetes 1 that Daylight is made for.
 const VERSIONS: std::ops::RangeInclusive<u32> = 34..=37;
@@ -65,17 +63,10 @@ fn definitions(seen: &Installation, found: &mut Findings) {
     }
 }
 
-/// The shipped objects of a kind.
-fn shipped(kind: &str) -> Vec<Value> {
-    let documents =
-        SHIPPED.split("\n---\n").filter(|text| text.contains(&format!("kind: {kind}\n")));
-    let read = |text: &str| serde_saphyr::from_str::<Value>(text).ok();
-    documents.filter_map(read).filter(|object| object["kind"] == kind).collect()
-}
-
 fn policies(seen: &Installation, found: &mut Findings) {
     let Some(there) = found.read(&seen.policies) else { return };
-    for wanted in shipped("ValidatingAdmissionPolicy") {
+    let mut valued = Vec::new();
+    for wanted in shipped::objects("ValidatingAdmissionPolicy") {
         let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
         let Some(policy) = there.iter().find(|one| one.name_any() == name) else {
             found.problem(format!(
@@ -84,28 +75,26 @@ fn policies(seen: &Installation, found: &mut Findings) {
             continue;
         };
         let spec = serde_json::to_value(&policy.spec).unwrap_or_default();
-        let rules = |spec: &Value| spec["validations"].as_array().map_or(0, Vec::len);
-        if rules(&spec) < rules(&wanted["spec"])
-            || spec["failurePolicy"] != wanted["spec"]["failurePolicy"]
-        {
-            found.problem(format!(
-                "ValidatingAdmissionPolicy {name} has {} of {} rules and the failure policy {}: somebody edited it; install the chart daylight again.",
-                rules(&spec),
-                rules(&wanted["spec"]),
-                spec["failurePolicy"].as_str().unwrap_or("none")
-            ));
-        } else if within(&wanted["spec"], &spec) {
-            found.fine(format!("ValidatingAdmissionPolicy {name} is as this version ships it."));
-        } else {
-            found.warning(format!(
-                "ValidatingAdmissionPolicy {name} is not what this version ships with its own values: if that is not by values of yours, somebody edited it (compare with `helm get manifest daylight`)."
-            ));
+        match shipped::compare(&wanted["spec"], &spec, &seen.namespace) {
+            Likeness::Same => {
+                found.fine(format!("ValidatingAdmissionPolicy {name} is as this version ships it."));
+            }
+            Likeness::OtherValues => valued.push(name.to_owned()),
+            Likeness::Different => found.problem(format!(
+                "ValidatingAdmissionPolicy {name} is not what this version ships: somebody edited it, or the chart is of another version; install the chart daylight again."
+            )),
         }
         for warning in type_warnings(policy) {
             found.warning(format!(
                 "The API server warns of ValidatingAdmissionPolicy {name}: {warning}."
             ));
         }
+    }
+    if !valued.is_empty() {
+        found.warning(format!(
+            "What {} compare with are not the chart's own lists of resources, device classes and paths: see whether `helm get values daylight` has all that are GPUs here.",
+            valued.join(", ")
+        ));
     }
 }
 
@@ -115,24 +104,10 @@ fn type_warnings(policy: &ValidatingAdmissionPolicy) -> Vec<String> {
     warnings.map(|one| one.warning.trim_end_matches('.').to_owned()).collect()
 }
 
-/// Whether all that is in `wanted` is in `there`; the API server adds defaults.
-fn within(wanted: &Value, there: &Value) -> bool {
-    match (wanted, there) {
-        (Value::Object(wanted), Value::Object(there)) => wanted
-            .iter()
-            .all(|(field, wanted)| there.get(field).is_some_and(|there| within(wanted, there))),
-        (Value::Array(wanted), Value::Array(there)) => {
-            wanted.len() == there.len() && wanted.iter().zip(there).all(|(w, t)| within(w, t))
-        }
-        (Value::String(wanted), Value::String(there)) => wanted.trim() == there.trim(),
-        (wanted, there) => wanted == there,
-    }
-}
-
 fn bindings(seen: &Installation, found: &mut Findings) {
     let Some(there) = found.read(&seen.bindings) else { return };
     let mut modes = BTreeSet::new();
-    for wanted in shipped("ValidatingAdmissionPolicyBinding") {
+    for wanted in shipped::objects("ValidatingAdmissionPolicyBinding") {
         let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
         let Some(binding) = there.iter().find(|one| one.name_any() == name) else {
             found.problem(format!(
@@ -140,15 +115,16 @@ fn bindings(seen: &Installation, found: &mut Findings) {
             ));
             continue;
         };
-        let spec = &binding.spec;
-        if wanted["spec"]["policyName"] != *spec.policy_name {
+        let mut spec = serde_json::to_value(&binding.spec).unwrap_or_default();
+        // The mode is a value of the chart, and looked at below.
+        spec["validationActions"] = wanted["spec"]["validationActions"].clone();
+        if shipped::compare(&wanted["spec"], &spec, &seen.namespace) == Likeness::Different {
             found.problem(format!(
-                "ValidatingAdmissionPolicyBinding {name} is of the policy {}, and should be of {}: install the chart daylight again.",
-                spec.policy_name,
-                wanted["spec"]["policyName"].as_str().unwrap_or_default()
+                "ValidatingAdmissionPolicyBinding {name} is not what this version ships: somebody edited it, or the chart is of another version; install the chart daylight again."
             ));
         }
-        let actions: BTreeSet<&str> = spec.validation_actions.iter().map(String::as_str).collect();
+        let actions: BTreeSet<&str> =
+            binding.spec.validation_actions.iter().map(String::as_str).collect();
         let always = wanted["spec"]["validationActions"]
             .as_array()
             .is_some_and(|actions| actions.iter().any(|action| action == "Deny"));
@@ -187,8 +163,8 @@ fn mode(actions: &BTreeSet<&str>) -> &'static str {
     }
 }
 
-/// Says which namespaces are exempt: who may create pods there may take any GPU.
-fn exempt(bindings: &[ValidatingAdmissionPolicyBinding], found: &mut Findings) {
+/// The namespaces in which rules about others than miners do not hold.
+pub(super) fn exempt_namespaces(bindings: &[ValidatingAdmissionPolicyBinding]) -> BTreeSet<&str> {
     let mut exempt: BTreeSet<&str> = BTreeSet::new();
     for binding in bindings.iter().filter(|one| one.name_any().starts_with("daylight-")) {
         let selector =
@@ -199,8 +175,13 @@ fn exempt(bindings: &[ValidatingAdmissionPolicyBinding], found: &mut Findings) {
             exempt.extend(rule.values.iter().flatten().map(String::as_str));
         }
     }
-    if !exempt.is_empty() {
-        let names: Vec<&str> = exempt.into_iter().collect();
+    exempt
+}
+
+/// Who may create pods in an exempt namespace may take any GPU.
+fn exempt(bindings: &[ValidatingAdmissionPolicyBinding], found: &mut Findings) {
+    let names: Vec<&str> = exempt_namespaces(bindings).into_iter().collect();
+    if !names.is_empty() {
         found.add(
             Level::Unknown,
             format!(
@@ -247,12 +228,32 @@ fn lists(seen: &Installation, found: &mut Findings) {
         (CLASS_MIRROR, "images and registrations of classes are not checked"),
     ] {
         match maps.iter().find(|map| map.name_any() == name) {
-            Some(_) => found.fine(format!("ConfigMap {}/{name} is there.", seen.namespace)),
+            Some(map) => {
+                found.fine(format!("ConfigMap {}/{name} is there.", seen.namespace));
+                if name == CLASS_MIRROR {
+                    unlisted_classes(seen, map, found);
+                }
+            }
             None => found.problem(format!(
                 "ConfigMap {}/{name} is missing, so {what}: the controller writes it; see whether one runs and leads.",
                 seen.namespace
             )),
         }
+    }
+}
+
+/// Whether the controller has listed every class.
+fn unlisted_classes(seen: &Installation, list: &ConfigMap, found: &mut Findings) {
+    let Some(classes) = found.read(&seen.classes) else { return };
+    let listed = |name: &String| list.data.as_ref().is_some_and(|data| data.contains_key(name));
+    let missing: Vec<String> =
+        classes.iter().map(ResourceExt::name_any).filter(|name| !listed(name)).collect();
+    if !missing.is_empty() {
+        found.problem(format!(
+            "ConfigMap {}/{CLASS_MIRROR} does not have the classes {}, so their images and registrations are not checked: see whether a controller leads.",
+            seen.namespace,
+            missing.join(", ")
+        ));
     }
 }
 

@@ -42,6 +42,9 @@ pub(super) struct Installation {
     pub(super) pods: Read<Vec<Pod>>,
 }
 
+/// Objects in a page of a list.
+const PAGE: u32 = 500;
+
 /// Reads all of it. What cannot be read stops nothing else.
 pub(super) async fn at(client: &Client, namespace: &str) -> Installation {
     let ours = || namespace.to_owned();
@@ -80,20 +83,60 @@ async fn all<K>(api: Api<K>) -> Read<Vec<K>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let list = api.list(&ListParams::default()).await;
-    list.map(|list| list.items).map_err(|error| {
-        let plural = K::plural(&());
-        match error {
-            kube::Error::Api(status) if status.code == 403 => {
-                format!("You may not list {plural}, so what depends on them is not checked.")
-            }
-            kube::Error::Api(status) if status.code == 404 => {
-                format!("The API server has no {plural}, so what depends on them is not checked.")
-            }
-            error => format!(
-                "The {plural} cannot be listed ({}), so what depends on them is not checked.",
-                crate::cli::output::chain(&error)
-            ),
+    let (mut items, mut page) = (Vec::new(), ListParams::default().limit(PAGE));
+    loop {
+        let list = api.list(&page).await.map_err(|error| unread::<K>(error))?;
+        items.extend(list.items);
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(items),
         }
-    })
+    }
+}
+
+fn unread<K: Resource<DynamicType = ()>>(error: kube::Error) -> String {
+    let plural = K::plural(&());
+    match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            format!("You may not list {plural}, so what depends on them is not checked.")
+        }
+        kube::Error::Api(status) if status.code == 404 => {
+            format!("The API server has no {plural}, so what depends on them is not checked.")
+        }
+        error => format!(
+            "The {plural} cannot be listed ({}), so what depends on them is not checked.",
+            crate::cli::output::chain(&error)
+        ),
+    }
+}
+
+#[cfg(test)]
+impl Installation {
+    /// One of which nothing can be read.
+    pub(super) fn nothing() -> Self {
+        fn unread<T>() -> Read<T> {
+            Err("unread".into())
+        }
+        Self {
+            namespace: "daylight-system".into(),
+            now: jiff::Timestamp::UNIX_EPOCH,
+            minor: unread(),
+            definitions: unread(),
+            policies: unread(),
+            bindings: unread(),
+            priorities: unread(),
+            lists: unread(),
+            cluster_roles: unread(),
+            cluster_bindings: unread(),
+            role_bindings: unread(),
+            deployments: unread(),
+            stateful_sets: unread(),
+            leases: unread(),
+            classes: unread(),
+            pools: unread(),
+            namespaces: unread(),
+            nodes: unread(),
+            pods: unread(),
+        }
+    }
 }

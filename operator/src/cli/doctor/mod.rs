@@ -5,6 +5,7 @@ mod access;
 mod admission;
 mod look;
 mod processes;
+mod shipped;
 mod unseen;
 mod work;
 

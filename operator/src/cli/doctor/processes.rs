@@ -13,6 +13,12 @@ const AUDITOR: &str = "daylight-auditor";
 const LAPSED: i64 = 2;
 
 pub(super) fn examine(seen: &Installation, found: &mut Findings) {
+    controller(seen, found);
+    leader(seen, found);
+    auditor(seen, found);
+}
+
+fn controller(seen: &Installation, found: &mut Findings) {
     let namespace = &seen.namespace;
     let Some(deployments) = found.read(&seen.deployments) else { return };
     match deployments.iter().find(|one| one.name_any() == CONTROLLER) {
@@ -36,8 +42,6 @@ pub(super) fn examine(seen: &Installation, found: &mut Findings) {
             }
         }
     }
-    leader(seen, found);
-    auditor(seen, found);
 }
 
 fn leader(seen: &Installation, found: &mut Findings) {

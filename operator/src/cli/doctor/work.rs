@@ -6,8 +6,8 @@ use daylight_crds::{CONDITION_METERED, CONDITION_READY, labels};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
 
-use super::Findings;
 use super::look::Installation;
+use super::{Findings, admission};
 use crate::index::marks::MINER_PRIORITY_CLASS;
 
 /// Pods that are named in one sentence; of more only their number is told.
@@ -75,7 +75,11 @@ fn pools(seen: &Installation, found: &mut Findings) {
                 found.warning(format!("GpuPool {name} is not {kind}: {}", sentence(why)));
             }
         }
-        if !wrong {
+        if pool.status.as_ref().is_none_or(|status| status.conditions.is_empty()) {
+            found.warning(format!(
+                "GpuPool {name} has no conditions: no controller has looked at it yet."
+            ));
+        } else if !wrong {
             found.fine(format!("GpuPool {name} is as it should be."));
         }
     }
@@ -127,10 +131,15 @@ fn oddities(
     if holds && class.is_none() && !namespace_has_class(pod, seen) {
         odd.push("holds GPUs of a pool and declares no class; it was admitted before the policies were enforced, or in the mode Audit: label it anew or end it.");
     }
-    if holds && containers().any(takes_devices) {
-        odd.push("sets NVIDIA_VISIBLE_DEVICES, or is privileged, on a node of a pool, and may use GPUs that it was not given: start it without.");
-    } else if !holds && containers().any(names_devices) {
-        odd.push("asks for no GPU and sets NVIDIA_VISIBLE_DEVICES on a node of a pool: start it without, or with a request.");
+    let bindings = seen.bindings.as_deref().unwrap_or_default();
+    let exempt = admission::exempt_namespaces(bindings);
+    if !exempt.contains(&*pod.namespace().unwrap_or_default()) {
+        if containers().any(names_devices) {
+            odd.push("sets NVIDIA_VISIBLE_DEVICES on a node of a pool, and may use GPUs that it was not given: start it without.");
+        }
+        if containers().any(is_privileged) {
+            odd.push("is privileged on a node of a pool, and may use any GPU there: start it without, or in an exempt namespace.");
+        }
     }
     odd
 }
@@ -145,10 +154,61 @@ fn namespace_has_class(pod: &Pod, seen: &Installation) -> bool {
 }
 
 fn names_devices(container: &Container) -> bool {
-    container.env.iter().flatten().any(|one| one.name == "NVIDIA_VISIBLE_DEVICES")
+    let harmless = |value: &String| ["", "void", "none"].contains(&&**value);
+    container.env.iter().flatten().any(|one| {
+        one.name == "NVIDIA_VISIBLE_DEVICES" && !one.value.as_ref().is_some_and(harmless)
+    })
 }
 
-fn takes_devices(container: &Container) -> bool {
-    let privileged = container.security_context.as_ref().and_then(|it| it.privileged);
-    names_devices(container) || privileged == Some(true)
+fn is_privileged(container: &Container) -> bool {
+    container.security_context.as_ref().and_then(|it| it.privileged) == Some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cli::doctor::look::Installation;
+
+    fn odd(namespace: &str, env: &str, more: &Value) -> Vec<&'static str> {
+        let mut pod = json!({
+            "metadata": {"name": "pod", "namespace": namespace},
+            "spec": {"nodeName": "gpu-1", "containers": [{
+                "name": "main", "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": env}],
+            }]},
+            "status": {"phase": "Running"},
+        });
+        for (path, value) in more.as_object().unwrap() {
+            *pod.pointer_mut(path).unwrap() = value.clone();
+        }
+        let binding = json!({
+            "metadata": {"name": "daylight-gpu-pods"},
+            "spec": {"policyName": "daylight-gpu-pods", "matchResources": {"namespaceSelector": {
+                "matchExpressions": [{
+                    "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["drivers"],
+                }],
+            }}},
+        });
+        let seen = Installation {
+            bindings: Ok(vec![serde_json::from_value(binding).unwrap()]),
+            ..Installation::nothing()
+        };
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        let nodes = BTreeSet::from(["gpu-1".to_owned()]);
+        oddities(&pod, &seen, &BTreeSet::from(["nvidia.com/gpu"]), &nodes, None)
+    }
+
+    #[test]
+    fn device_variables_are_told_where_they_give_devices() {
+        assert!(odd("tenant", "all", &json!({}))[0].contains("NVIDIA_VISIBLE_DEVICES"));
+        for harmless in ["", "void", "none"] {
+            assert!(odd("tenant", harmless, &json!({})).is_empty(), "{harmless}");
+        }
+        assert!(odd("drivers", "all", &json!({})).is_empty());
+        let ended = json!({"/status/phase": "Failed"});
+        assert!(odd("tenant", "all", &ended).is_empty());
+        let elsewhere = json!({"/spec/nodeName": "cpu-1"});
+        assert!(odd("tenant", "all", &elsewhere).is_empty());
+    }
 }
