@@ -275,6 +275,7 @@ pub(crate) async fn values_that_make_no_sense_are_refused_with_a_sentence(cluste
         vec!["auditor.enabled=true", "auditor.exporter=gpu-operator/nvidia-dcgm-exporter:9400"],
         vec!["admission.exemptNamespaces={a,b}", "controller.replicas=1"],
         vec!["minerPriorityClass.create=false", "metrics.annotations=false"],
+        vec!["requireSignature=true"],
     ] {
         let mut template = vec!["template", "daylight", &*daylight, "--namespace", SYSTEM];
         template.extend(values.iter().flat_map(|value| ["--set", value]));
