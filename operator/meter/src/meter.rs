@@ -141,6 +141,15 @@ impl Meter {
         self.end(&uid, ended, facts, false);
     }
 
+    /// Says of which pool a node was that the books do not have, or have no more.
+    pub fn was_of_pool(&mut self, node: &Name, pool: &Name, now: Timestamp) {
+        self.nodes.entry(node.clone()).or_insert_with(|| {
+            let mut node = Node::new(now);
+            node.state.pool = Some(pool.clone());
+            node
+        });
+    }
+
     /// A pod was let go, or is gone: its end needs not be remembered.
     pub fn forget(&mut self, uid: &str) {
         for node in self.nodes.values_mut().filter(|node| !node.state.closed.is_empty()) {

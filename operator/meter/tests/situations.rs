@@ -352,6 +352,24 @@ fn a_blank_is_bridged() {
     assert_eq!(site.gap_kinds(), []);
 }
 
+/// The auditor was away while a node came, a lease on it ended, and the node went. What the
+/// controller wrote down is booked in the pool that it names, though nothing else is known.
+#[test]
+fn a_lease_of_a_node_that_is_gone_is_booked_in_its_pool() {
+    let mut site = Site::new();
+    site.advance(1_000);
+    let (gone, pool) = (name("gone"), name("hall"));
+    site.meter.was_of_pool(&gone, &pool, second(1_010));
+    site.end("gone", "mine", 1, 100, 900);
+    site.advance(1_100);
+
+    let books = site.meter.books();
+    let of_pool: Vec<_> = books.time.keys().map(|key| key.pool.clone()).collect();
+    assert!(!of_pool.is_empty() && of_pool.iter().all(|of| of.as_ref() == Some(&pool)));
+    let (least, booked, most) = site.leased("mine");
+    assert!((least, booked) == (0, 0) && most >= 800, "{most}");
+}
+
 /// Its exporter is away for an hour: what the counter moved meanwhile is booked, and that nobody
 /// looked is on record.
 #[test]

@@ -273,6 +273,9 @@ impl Bookkeeper {
             started: spec.started_at.as_ref().map(|time| Moment::in_second(at(time), now)),
             owed: true,
         };
+        if let Some(pool) = &spec.pool {
+            self.meter.was_of_pool(&seen.node, &Name::from(&**pool), now);
+        }
         let message = spec.termination_message.as_deref();
         let facts = message.and_then(|message| {
             work::facts(message, spec.image.as_deref().unwrap_or_default(), &self.agents)
