@@ -117,7 +117,7 @@ func (e *exporters) open(pod *corev1.Pod, node *corev1.Node) (netip.Addr, error)
 		restarts:   restartsOf(node),
 		faults:     faultsOf(node),
 	}
-	listener, err := x.listen(pod.Status.PodIP)
+	listener, err := listen(pod.Status.PodIP, x.port)
 	if err != nil {
 		return netip.Addr{}, err
 	}
@@ -200,19 +200,19 @@ func faultsOf(node *corev1.Node) faults {
 
 // listen listens at the pod's address; if it has none yet, at a free one. Other
 // clusters on this machine take theirs from the same network.
-func (x *exporter) listen(podIP string) (net.Listener, error) {
+func listen(podIP string, port uint16) (net.Listener, error) {
 	if podIP != "" {
-		return net.Listen("tcp4", net.JoinHostPort(podIP, fmt.Sprint(x.port)))
+		return net.Listen("tcp4", net.JoinHostPort(podIP, fmt.Sprint(port)))
 	}
 	for range 100 {
 		n := rand.Uint32()
 		address := netip.AddrFrom4([4]byte{127, byte(1 + n>>16%254), byte(n >> 8), byte(1 + n%254)})
-		listener, err := net.Listen("tcp4", netip.AddrPortFrom(address, x.port).String())
+		listener, err := net.Listen("tcp4", netip.AddrPortFrom(address, port).String())
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			return listener, err
 		}
 	}
-	return nil, fmt.Errorf("no address with a free port %d was found in 127.0.0.0/8", x.port)
+	return nil, fmt.Errorf("no address with a free port %d was found in 127.0.0.0/8", port)
 }
 
 // run answers scrapes until ctx is done.
@@ -236,7 +236,7 @@ func (x *exporter) run(ctx context.Context, listener net.Listener) {
 			case <-time.After(restartTime):
 			}
 			var err error
-			if listener, err = x.listen(x.address.Addr().String()); err == nil {
+			if listener, err = listen(x.address.Addr().String(), x.port); err == nil {
 				break
 			}
 			slog.Warn("an exporter cannot listen again", "address", x.address, "err", err)

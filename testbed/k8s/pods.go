@@ -75,6 +75,7 @@ type podSimulator struct {
 	nextIP    atomic.Uint32
 	hardware  *hardware
 	exporters *exporters
+	pages     *pages
 }
 
 // moments are when a pod was first seen in each state, and the version of it
@@ -110,6 +111,7 @@ func simulatePods(ctx context.Context, kubeconfig string, workers int) error {
 		hardware: newHardware(),
 	}
 	s.exporters = newExporters(s.hardware)
+	s.pages = newPages()
 
 	core := client.CoreV1().RESTClient()
 	nodes := cache.NewSharedIndexInformer(
@@ -229,6 +231,7 @@ func (s *podSimulator) observe(pod *corev1.Pod) {
 	s.hardware.machine(pod.Spec.NodeName).observe(pod, now)
 	if isTerminal(pod) {
 		s.exporters.close(pod.UID)
+		s.pages.close(pod.UID)
 	}
 	s.queue.Add(pod.Namespace + "/" + pod.Name)
 }
@@ -249,6 +252,7 @@ func (s *podSimulator) forget(pod *corev1.Pod) {
 	s.mu.Unlock()
 	s.hardware.machine(pod.Spec.NodeName).release(pod.UID, time.Now())
 	s.exporters.close(pod.UID)
+	s.pages.close(pod.UID)
 }
 
 func (s *podSimulator) work(ctx context.Context) {
@@ -299,6 +303,11 @@ func (s *podSimulator) step(ctx context.Context, key string) error {
 	if isExporter(pod) && pod.Status.Phase == corev1.PodRunning {
 		// It runs on after this process began anew.
 		if _, err := s.exporters.open(pod, node); err != nil {
+			return err
+		}
+	}
+	if hasPage(pod) && pod.Status.Phase == corev1.PodRunning {
+		if _, err := s.pages.open(pod); err != nil {
 			return err
 		}
 	}
@@ -495,7 +504,7 @@ func conditions(
 }
 
 // address gives a starting pod its node's address and one of its own, which is
-// one that can be reached if the pod is an exporter.
+// one that can be reached if the pod is an exporter or has a page.
 func (s *podSimulator) address(pod *corev1.Pod, node *corev1.Node, status *corev1.PodStatus) error {
 	for _, address := range node.Status.Addresses {
 		if address.Type == corev1.NodeInternalIP {
@@ -507,6 +516,12 @@ func (s *podSimulator) address(pod *corev1.Pod, node *corev1.Node, status *corev
 	status.PodIP = status.HostIP
 	if isExporter(pod) {
 		address, err := s.exporters.open(pod, node)
+		if err != nil {
+			return err
+		}
+		status.PodIP = address.String()
+	} else if hasPage(pod) {
+		address, err := s.pages.open(pod)
 		if err != nil {
 			return err
 		}

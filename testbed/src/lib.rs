@@ -45,6 +45,7 @@
 //! | `daylight.dev/simulated-drain-time: 5s` | handles SIGTERM, and ends so long after it, or at the end of its grace period by SIGKILL (exit code 137) | dies of SIGTERM at once (143) |
 //! | `daylight.dev/simulated-exit: "1"` | exits so at the end of its run time or drain; anything but 0 is a failure | 0 |
 //! | `daylight.dev/simulated-termination-message: bye` | its containers leave that termination message | none |
+//! | `daylight.dev/simulated-metrics: up 1` | answers that at `/metrics` on port 9735 of a loopback address of its own, while it runs | does not answer |
 //!
 //! As with a kubelet, a pod that is deleted first becomes `Succeeded` or
 //! `Failed`, with the times at which its containers ended, and then goes; other

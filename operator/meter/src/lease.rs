@@ -51,6 +51,9 @@ pub struct Lease {
     /// Energy booked for it so far, in millijoules.
     #[serde(default)]
     pub energy: Bounded,
+    /// What it last said of its work, while it holds its GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Facts>,
 }
 
 impl Lease {

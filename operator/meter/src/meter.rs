@@ -141,6 +141,17 @@ impl Meter {
         self.end(&uid, ended, facts, false);
     }
 
+    /// What a lease says of its work so far: it counts where its end brings no other word.
+    pub fn worked(&mut self, uid: &str, facts: Facts) {
+        let node = self.at.get(uid).and_then(|node| self.nodes.get_mut(node));
+        let lease = node.and_then(|node| {
+            node.state.leases.iter_mut().find(|lease| *lease.uid == *uid && lease.until.is_none())
+        });
+        if let Some(lease) = lease {
+            lease.work = Some(facts);
+        }
+    }
+
     /// Says of which pool a node was that the books do not have, or have no more.
     pub fn was_of_pool(&mut self, node: &Name, pool: &Name, now: Timestamp) {
         self.nodes.entry(node.clone()).or_insert_with(|| {
@@ -463,6 +474,7 @@ fn lease(seen: LeaseSeen) -> (Name, Lease) {
         until: None,
         ended: None,
         energy: Bounded::default(),
+        work: None,
     };
     (node, lease)
 }

@@ -414,10 +414,11 @@ impl Node {
         self.close(lease, ended, facts);
     }
 
-    fn close(&mut self, lease: Lease, ended: Moment, facts: Option<Facts>) {
+    fn close(&mut self, mut lease: Lease, ended: Moment, facts: Option<Facts>) {
         if lease.owed {
             self.state.closed.push(lease.uid.clone());
         }
+        let facts = facts.or(lease.work.take());
         self.booked.closed.push(Closed { lease, ended, facts });
     }
 

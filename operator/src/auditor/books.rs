@@ -1,6 +1,7 @@
 //! What the auditor knows: the picture of the cluster, the exporters, and the meter they feed.
 //! Synchronous, without a clock.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use daylight_crds::LeaseRecord;
@@ -13,7 +14,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::exporter::scrape::Scraped;
 use super::work;
-use crate::index::slim::Pod;
+use crate::index::miners::is_like;
+use crate::index::slim::{Phase, Pod};
 use crate::index::{Change, Event, Index, Kind};
 
 /// How long a node's exporter is waited for before its devices are only counted.
@@ -32,6 +34,8 @@ pub struct Bookkeeper {
     agents: Vec<String>,
     /// Whether the installation names an exporter.
     has_exporter: bool,
+    /// Where agents that are trusted can be asked of their work, by their pods' UIDs.
+    pub serving: FxHashMap<Name, IpAddr>,
     /// Devices by node, as exporters list them.
     read: FxHashMap<Name, Vec<DeviceSeen>>,
     /// The most devices that a node without an exporter offered.
@@ -77,6 +81,7 @@ impl Bookkeeper {
             resources,
             agents,
             has_exporter,
+            serving: FxHashMap::default(),
             read,
             counted: FxHashMap::default(),
             told: FxHashMap::default(),
@@ -195,6 +200,10 @@ impl Bookkeeper {
         let there = self.index.pod(&pod.key).is_some_and(|known| known.uid == pod.uid);
         let Some(seen) = self.seen(pod, now) else { return };
         let uid = seen.uid.clone();
+        match self.agent(pod).filter(|_| there) {
+            Some(ip) => self.serving.insert(uid.clone(), ip),
+            None => self.serving.remove(&uid),
+        };
         if pod.is_terminal() {
             match pod.finished_at {
                 Some(at) => {
@@ -216,6 +225,13 @@ impl Bookkeeper {
         } else {
             self.meter.vanish(&uid, now);
         }
+    }
+
+    /// Where a pod's agent can be asked, if it is one that is trusted and runs.
+    fn agent(&self, pod: &Pod) -> Option<IpAddr> {
+        let lease = pod.lease.as_ref().filter(|_| pod.phase == Phase::Running)?;
+        let trusted = self.agents.iter().any(|pattern| is_like(&lease.image, pattern));
+        lease.ip.filter(|_| trusted)
     }
 
     fn seen(&self, pod: &Pod, now: Timestamp) -> Option<LeaseSeen> {

@@ -5,6 +5,7 @@
 //! The path of data: watches and exporters feed [`books`], which feeds the meter; the meter's
 //! entries go to the journal; once they are durable, pods are let go and statuses written.
 
+pub mod agents;
 pub mod batch;
 pub mod books;
 pub mod exporter;

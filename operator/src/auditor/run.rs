@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use daylight_crds::LeaseRecord;
-use daylight_meter::{Books, Config, Entry, Meter, Timestamp};
+use daylight_meter::{Books, Config, Entry, Facts, Meter, Timestamp};
 use daylight_planner::model::Name;
 use daylight_planner::time;
 use kube::Client;
@@ -14,6 +14,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
 
+use super::agents::{AgentSettings, Agents};
 use super::books::{Bookkeeper, Terms};
 use super::exporter::found::{ExporterName, Found};
 use super::exporter::scrape::{ScrapeSettings, Scraper};
@@ -54,6 +55,8 @@ pub struct Settings {
     pub resources: Vec<String>,
     /// Images whose agents are believed to have seen a pool take shares, by patterns.
     pub agents: Vec<String>,
+    /// How those are asked while they run, if they are.
+    pub ask_agents: Option<AgentSettings>,
     /// How often a node's books are written when nothing happens on it.
     pub book_every: Duration,
     /// Entries that are kept in memory while the journal cannot be written, in bytes.
@@ -149,6 +152,7 @@ pub async fn run(
         books: Bookkeeper::new(meter, terms, now),
         watches: watch::start(&client, &watch_settings),
         also,
+        asked: settings.ask_agents.map(Agents::new),
         found: settings.exporter.as_ref().map(Found::new),
         scraper: settings.exporter.as_ref().map(|exporter| {
             Scraper::new(ScrapeSettings {
@@ -203,6 +207,10 @@ pub async fn run(
                 }
                 main.books.scraped(&scraped, main.now);
             }
+            (uid, told) = next_agent(&mut main.asked) => match told {
+                Ok(facts) => main.books.meter.worked(&uid, facts),
+                Err(why) => tracing::debug!(%uid, %why, "An agent does not answer."),
+            },
             closed = main.writer.next() => {
                 main.closed.extend(closed.into_iter().map(|uid| (uid, main.now)));
             }
@@ -242,6 +250,13 @@ async fn next_scrape(scraper: &mut Option<Scraper>) -> super::exporter::scrape::
     }
 }
 
+async fn next_agent(agents: &mut Option<Agents>) -> (Name, Result<Facts, String>) {
+    match agents {
+        Some(agents) => agents.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Watches exporters' pods and `LeaseRecord`s.
 fn watch_also(
     client: &Client,
@@ -270,6 +285,7 @@ struct Main {
     also: mpsc::Receiver<Seen>,
     found: Option<Found>,
     scraper: Option<Scraper>,
+    asked: Option<Agents>,
     writer: Writer,
     /// Totals, and how many entries must be durable before they may be shown: a counter that was
     /// seen never falls back, whenever this process is killed.
@@ -322,6 +338,9 @@ impl Main {
             && self.books.is_warm()
         {
             scraper.ask(found, instant);
+        }
+        if let Some(asked) = &mut self.asked {
+            asked.ask(&self.books.serving, instant);
         }
         let has_room = self.writer.waiting_bytes() < self.settings.memory;
         if self.books.sees() && has_room {

@@ -8,6 +8,7 @@ use clap::Args;
 use super::Failed;
 use super::connect::Connection;
 use super::serve::{Authority, Listen, duration, listen, shutdown};
+use crate::auditor::agents::AgentSettings;
 use crate::auditor::exporter::found::ExporterName;
 use crate::auditor::run::{self, Settings};
 use crate::index::quantity::Quantity;
@@ -42,6 +43,12 @@ pub(super) struct Flags {
     /// take shares; what others say is claimed
     #[arg(long, env = "DAYLIGHT_AGENT_IMAGES", value_name = "PATTERNS", value_delimiter = ',')]
     agent_images: Vec<String>,
+    /// The port at which those are asked of their work while they run; 0 asks none
+    #[arg(long, env = "DAYLIGHT_AGENT_PORT", default_value_t = 9735)]
+    agent_port: u16,
+    /// How often each is asked
+    #[arg(long, env = "DAYLIGHT_AGENT_EVERY", default_value = "1m", value_parser = duration)]
+    agent_every: Duration,
     /// How often a node's books are written when nothing happens on it
     #[arg(long, env = "DAYLIGHT_BOOK_EVERY", default_value = "1m", value_parser = duration)]
     book_every: Duration,
@@ -72,6 +79,11 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Fai
         device_watts: flags.device_watts,
         resources: flags.gpu_resources,
         agents: flags.agent_images,
+        ask_agents: (flags.agent_port != 0).then_some(AgentSettings {
+            port: flags.agent_port,
+            every: flags.agent_every,
+            timeout: Duration::from_secs(5),
+        }),
         book_every: flags.book_every,
         memory: usize::try_from(flags.memory.units()).unwrap_or(usize::MAX),
         usage_every: flags.usage_every,

@@ -54,6 +54,7 @@ impl Index {
             names.share(&mut lease.miner);
             names.share(&mut lease.registration);
             names.share(&mut lease.pool);
+            names.share(&mut lease.image);
         }
         for name in [
             &mut pod.ai_job,

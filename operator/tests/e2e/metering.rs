@@ -392,6 +392,44 @@ pub(crate) async fn what_miners_say_of_their_work_is_booked_as_seen_or_claimed(s
     site.daylight(&["resume", "-m", "test"]);
 }
 
+/// Agents are asked while they run. Their node is lost, and with it their last words: what they had
+/// told before is booked.
+pub(crate) async fn a_node_that_is_lost_takes_little_of_its_miners_work_along(site: &mut Site) {
+    let node = site.nodes(1).await.remove(0);
+    site.pool(json!({})).await;
+    site.registered("reg", json!({"gpus": 8})).await;
+    let agents = ["--agent-images", "registry.example.com/daylight-miner:*", "--agent-every", "1s"];
+    let auditor =
+        Controller::auditor(&site.control_plane, &site.key_dash("audit"), "journal-8", &agents);
+    site.start_with(&FOR_THE_AUDITOR);
+    let said = "daylight_miner_info{evidence=\"seen\"} 1\n\
+        daylight_miner_hashes_total 9000000000\n\
+        daylight_miner_shares_total{result=\"accepted\"} 7\n\
+        daylight_miner_shares_total{result=\"stale\"} 1\n";
+    let miner = json!({
+        "metadata": {"name": "agent", "annotations": {"daylight.dev/simulated-metrics": said}},
+        "spec": {
+            "registration": "reg", "replicas": 2, "wattsPerReplica": 300,
+            "image": "registry.example.com/daylight-miner:1", "drainTimeout": "1s",
+        },
+    });
+    crate::site::create(&site.namespaced::<Miner>(), miner).await;
+    site.mines(2).await;
+    // They are asked within a second of being seen.
+    eventually(SOON, "both are booked", || async { (mined(&auditor).await > 8.0).then_some(()) })
+        .await;
+    site.control_plane.kubectl_ok(["delete", "node", &node]).await.unwrap();
+    eventually(Duration::from_mins(2), "their work is booked", || async {
+        let namespace = format!("namespace=\"{}\"", site.name);
+        let labels = [&*namespace, "evidence=\"seen\"", "result=\"accepted\""];
+        let shares = auditor.metric("daylight_miner_shares_total", &labels).await?;
+        (shares as u64 == 14).then_some(())
+    })
+    .await;
+    assert_eq!(auditor.metric("daylight_books_closed", &[]).await, Some(1.0));
+    auditor.terminate().await;
+}
+
 async fn no_exporters(site: &Site) {
     let exporters = ["delete", "daemonset", "--namespace", "gpu-operator", "nvidia-dcgm-exporter"];
     site.control_plane.kubectl_ok(exporters).await.unwrap();

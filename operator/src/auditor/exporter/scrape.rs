@@ -48,10 +48,23 @@ const AT_ONCE: usize = 64;
 /// The longest answer: of a few hundred metrics about 16 devices it is a fiftieth of this.
 const LONGEST: usize = 16 << 20;
 
+/// Speaks HTTP with those who are asked.
+pub(in crate::auditor) type Http = Client<HttpConnector, Empty<Bytes>>;
+
+/// A client that gives up connecting after `timeout`, and keeps a connection for `idle`.
+pub(in crate::auditor) fn http(timeout: Duration, idle: Duration) -> Http {
+    let mut tcp = HttpConnector::new();
+    tcp.set_connect_timeout(Some(timeout));
+    Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(1)
+        .pool_idle_timeout(idle)
+        .build(tcp)
+}
+
 /// Asks exporters.
 pub struct Scraper {
     settings: ScrapeSettings,
-    http: Client<HttpConnector, Empty<Bytes>>,
+    http: Http,
     due: FxHashMap<Name, Instant>,
     room: Arc<Semaphore>,
     running: JoinSet<Scraped>,
@@ -60,15 +73,9 @@ pub struct Scraper {
 impl Scraper {
     /// Nobody is asked yet.
     pub fn new(settings: ScrapeSettings) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.set_connect_timeout(Some(settings.timeout));
-        let http = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(1)
-            .pool_idle_timeout(settings.every * 3)
-            .build(tcp);
         Self {
             settings,
-            http,
+            http: http(settings.timeout, settings.every * 3),
             due: FxHashMap::default(),
             room: Arc::new(Semaphore::new(AT_ONCE)),
             running: JoinSet::new(),
@@ -124,10 +131,8 @@ impl Scraper {
     }
 }
 
-async fn get(
-    http: &Client<HttpConnector, Empty<Bytes>>,
-    address: SocketAddr,
-) -> Result<String, String> {
+/// Asks what is served at `/metrics`.
+pub(in crate::auditor) async fn get(http: &Http, address: SocketAddr) -> Result<String, String> {
     let uri = format!("http://{address}/metrics");
     let request = http::Request::get(uri).body(Empty::new()).map_err(|error| error.to_string())?;
     let answer =

@@ -121,7 +121,7 @@ fn oddities(
     });
     let class = pod.labels().get(labels::ACTIVITY);
     let is_miner = spec.priority_class_name.as_deref() == Some(MINER_PRIORITY_CLASS);
-    let ours = [labels::MINER, labels::REGISTRATION, labels::POOL];
+    let ours = [labels::MINER, labels::REGISTRATION];
     if is_miner && !ours.iter().all(|label| pod.labels().contains_key(*label)) {
         odd.push("has the miners' priority and is no miner of Daylight's; it was admitted before the policies were, or around them: delete it.");
     }

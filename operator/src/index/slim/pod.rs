@@ -1,6 +1,7 @@
 //! Pods.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use daylight_crds::labels;
 use daylight_planner::model::Name;
@@ -90,6 +91,10 @@ pub struct Lease {
     pub revision: u64,
     /// Watts declared for it.
     pub watts: u64,
+    /// Its image, once it runs.
+    pub image: Name,
+    /// Where it can be reached then.
+    pub ip: Option<IpAddr>,
 }
 
 /// What a container said of its work as it ended.
@@ -171,6 +176,8 @@ struct Status<'a> {
     conditions: Vec<Condition<'a>>,
     #[serde(borrow)]
     nominated_node_name: Cow<'a, str>,
+    #[serde(borrow, rename = "podIP")]
+    pod_ip: Cow<'a, str>,
     start_time: Option<Moment>,
     container_statuses: Vec<ContainerStatus>,
 }
@@ -232,7 +239,10 @@ impl From<Raw<'_>> for Pod {
             .and_then(|times| times.into_iter().max());
         let lease = Lease::read(&metadata)
             .filter(|_| spec.priority_class_name == marks::MINER_PRIORITY_CLASS)
-            .map(Box::new);
+            .map(|lease| {
+                let image = status.container_statuses.first().map_or("", |one| &one.image);
+                Box::new(Lease { image: image.into(), ip: status.pod_ip.parse().ok(), ..lease })
+            });
         let some = |text: &str| (!text.is_empty()).then(|| Name::from(text));
         let node = some(&spec.node_name);
         let waits = node.is_none() && spec.preemption_policy == "Never" && lease.is_none();
@@ -307,6 +317,7 @@ impl Lease {
                 .unwrap_or(0),
             revision: number(marks::REVISION).unwrap_or(0),
             watts: number(marks::WATTS).unwrap_or(0),
+            ..Self::default()
         })
     }
 }
