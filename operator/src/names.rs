@@ -10,5 +10,5 @@ pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 /// Label by which Kueue finds the queue of a job.
 pub const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
 
-/// Reason of a Miner none of whose pods the API server takes.
+/// Reason of a Miner or `AIJob` whose pods the API server does not take.
 pub const PODS_REFUSED: &str = "PodsRefused";

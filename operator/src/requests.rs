@@ -9,7 +9,7 @@ use daylight_crds::{AiJob, LeaseRecord};
 use http::Method;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Service};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::Resource;
 use serde::Serialize;
@@ -88,6 +88,21 @@ pub fn read_pod(key: &str) -> Write {
         what: "read pod",
         method: Method::GET,
         path: path::<Pod>(key),
+        content_type: JSON,
+        body: Bytes::new(),
+    }
+}
+
+/// Reads the Events by which the Job controller says why it could not create pods of one Job.
+pub fn read_refusals(key: &str, job_uid: &str) -> Write {
+    let (namespace, _) = parts(key);
+    let path = Event::url_path(&(), Some(namespace));
+    Write {
+        what: "list events",
+        method: Method::GET,
+        path: format!(
+            "{path}?fieldSelector=involvedObject.uid%3D{job_uid}%2Creason%3DFailedCreate"
+        ),
         content_type: JSON,
         body: Bytes::new(),
     }

@@ -162,21 +162,40 @@ fn waiting(picture: &Picture) -> Vec<Waiting> {
         .iter()
         .map(|report| entry("registration", &report.registration, &report.state));
     let miners = plan.miners.iter().map(|report| {
-        let refused = refused(picture, &report.miner);
+        let name = &report.miner;
+        let status = picture.index.miner(name).and_then(|miner| miner.status.as_ref());
+        let refused = status.and_then(|status| {
+            refused("miner", name, status.reason.as_ref(), status.message.as_ref())
+        });
         refused.unwrap_or_else(|| entry("miner", &report.miner, &report.reason))
     });
-    let jobs = plan.jobs.iter().map(|report| entry("aijob", &report.job, &report.reason));
+    let jobs = plan.jobs.iter().map(|report| {
+        let name = &report.job;
+        let status = picture.index.ai_job(name).and_then(|job| job.status.as_ref());
+        let refused = status.and_then(|status| {
+            refused("aijob", name, status.reason.as_ref(), status.message.as_ref())
+        });
+        refused.unwrap_or_else(|| entry("aijob", &report.job, &report.reason))
+    });
     let pods = plan.waiting_pods.iter().map(|report| entry("pod", &report.pod, &report.reason));
     jobs.chain(pods).chain(registrations).chain(miners).filter(waits).collect()
 }
 
-/// What a plan made here cannot know of a miner, and the controller wrote down: the API server
-/// takes none of its pods.
-fn refused(picture: &Picture, miner: &Name) -> Option<Waiting> {
-    let status = picture.index.miner(miner)?.status.as_ref()?;
-    let reason = status.reason.clone().filter(|reason| reason == PODS_REFUSED)?;
-    let message = status.message.clone().unwrap_or_default();
-    Some(Waiting { kind: "miner", name: miner.clone(), reason, message })
+/// What a plan made here cannot know of a miner or AIJob, and the controller wrote down: the API
+/// server does not take its pods.
+fn refused(
+    kind: &'static str,
+    name: &Name,
+    reason: Option<&String>,
+    message: Option<&String>,
+) -> Option<Waiting> {
+    let reason = reason.filter(|reason| *reason == PODS_REFUSED)?.clone();
+    Some(Waiting {
+        kind,
+        name: name.clone(),
+        reason,
+        message: message.cloned().unwrap_or_default(),
+    })
 }
 
 fn draw(status: &Status, most: usize, width: usize) -> String {

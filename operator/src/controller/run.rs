@@ -334,7 +334,9 @@ impl Main {
         }
         self.planned = Some(Instant::now());
         let upkeep = Upkeep::of(&self.site.index, &plan, self.site.now, &self.limits);
-        self.wake_at = [plan.wake_at, upkeep.wake_at].into_iter().flatten().min();
+        let (asks, ask_at) = self.site.gang_refusals.due(&self.site.index, self.site.now);
+        self.executor.submit_background(asks);
+        self.wake_at = [plan.wake_at, upkeep.wake_at, ask_at].into_iter().flatten().min();
         let actions = std::mem::take(&mut plan.actions);
         self.executor.submit(actions, upkeep.changes);
         self.plan = plan;

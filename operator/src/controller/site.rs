@@ -7,6 +7,7 @@ use daylight_planner::time::Timestamp;
 use rustc_hash::FxHashMap;
 
 use super::events::Events;
+use super::executor::gang_refusals::GangRefusals;
 use super::executor::refusals::Refusals;
 use super::metrics::Metrics;
 use crate::clock::wall_clock;
@@ -24,6 +25,8 @@ pub struct Site {
     pub metrics: Metrics,
     /// Miners whose pods the API server does not take.
     pub refusals: Refusals,
+    /// AIJobs whose pods it does not take.
+    pub gang_refusals: GangRefusals,
     /// Now, by the wall clock and by the monotonic one.
     pub now: Timestamp,
     /// See `now`.
@@ -49,6 +52,7 @@ impl Site {
             events,
             metrics,
             refusals: Refusals::default(),
+            gang_refusals: GangRefusals::default(),
             now,
             instant: Instant::now(),
             miners: FxHashMap::default(),

@@ -310,6 +310,21 @@ async fn story(environment: Environment, client: kube::Client) {
             .await;
         }
     }
+    // One whose pods a policy refuses: its class allows other images only.
+    let spec =
+        json!({"workers": 1, "activityClass": "ai-inference", "template": worker(Value::Null)});
+    create(&jobs, daylight("AIJob", "refused", spec)).await;
+    until(&client, "the job reads the policy's own sentence", &jobs, |list| {
+        let items = list["items"].as_array().unwrap();
+        let status =
+            &items.iter().find(|job| job["metadata"]["name"] == "refused").unwrap()["status"];
+        let sentence = "which is none of those that the class ai-inference allows";
+        status["reason"] == "PodsRefused" && status["message"].as_str().unwrap().contains(sentence)
+    })
+    .await;
+    let refused = Change::delete(&format!("{jobs}/refused"));
+    assert!(crate::request::make(&client, &refused).await.is_admitted());
+
     until(&client, "the gang starts", &jobs, |list| state(list, "apart") == "Starting").await;
     until(&client, "the gang is queued again", &jobs, |list| state(list, "apart") == "Queued")
         .await;

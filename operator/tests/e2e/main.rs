@@ -154,6 +154,7 @@ fn main() -> ExitCode {
         reclaim::an_api_server_that_restarts_under_load_changes_nothing,
         reclaim::an_unreachable_nodes_miners_still_count,
         refusals::a_quota_refuses_one_miner_and_another_gets_the_gpus,
+        refusals::an_ai_job_whose_pods_are_refused_says_why,
         refusals::a_priority_class_that_would_displace_ai_stops_grants,
         refusals::a_bad_object_beside_good_ones_stops_none,
         refusals::a_class_that_is_taken_off_the_list_stops_mining,

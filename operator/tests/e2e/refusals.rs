@@ -1,6 +1,6 @@
 //! What the API server refuses stops nobody else.
 
-use daylight_crds::{ActivityClass, GpuPool};
+use daylight_crds::{ActivityClass, AiJob, GpuPool};
 use k8s_openapi::api::core::v1::ResourceQuota;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::Api;
@@ -35,6 +35,42 @@ pub(crate) async fn a_quota_refuses_one_miner_and_another_gets_the_gpus(site: &m
     quotas.delete("gpus", &DeleteParams::default()).await.unwrap();
     site.mines(16).await;
     site.miner_status("miner", "content", |status| status["reason"] == "Running").await;
+}
+
+pub(crate) async fn an_ai_job_whose_pods_are_refused_says_why(site: &mut Site) {
+    site.nodes(2).await;
+    site.pool(json!({})).await;
+    let quotas: Api<ResourceQuota> = site.namespaced();
+    let hard = json!({"requests.nvidia.com/gpu": "4"});
+    create(&quotas, json!({"metadata": {"name": "gpus"}, "spec": {"hard": hard}})).await;
+    eventually(SOON, "the quota counts", || async {
+        quotas.get("gpus").await.unwrap().status?.hard
+    })
+    .await;
+    site.start();
+    // One of the two workers is within the quota.
+    site.ai_job("training", 2, 4, json!({"gangTimeout": "6s"})).await;
+    let refused = |status: &serde_json::Value| status["reason"] == "PodsRefused";
+    let status = site.job_status("training", "told of the quota", refused).await;
+    assert_eq!(status["state"], "Starting");
+    assert!(status["message"].as_str().unwrap().contains("exceeded quota"), "{status:#}");
+    let why = site.daylight(&["why", "aijob", &site.key("training")]);
+    assert!(why.contains("PodsRefused") && why.contains("exceeded quota"), "{why}");
+    assert!(site.daylight(&["status"]).contains("exceeded quota"));
+    // Also while it backs off.
+    let backs_off = |status: &serde_json::Value| status["backoffUntil"].is_string();
+    let status = site.job_status("training", "backing off", backs_off).await;
+    assert!(refused(&status), "{status:#}");
+    let asked = site.controllers[0].metric("daylight_writes_total", &["list events", "done"]);
+    assert!(asked.await.unwrap() < 20.0, "it does not ask all the time");
+
+    quotas.delete("gpus", &DeleteParams::default()).await.unwrap();
+    let job: Api<AiJob> = site.namespaced();
+    eventually(4 * SOON, "the AIJob to run", || async {
+        let status = job.get_status("training").await.unwrap().status?;
+        (status.reason.as_deref() == Some("Running")).then_some(())
+    })
+    .await;
 }
 
 pub(crate) async fn a_priority_class_that_would_displace_ai_stops_grants(site: &mut Site) {

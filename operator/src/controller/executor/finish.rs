@@ -34,6 +34,7 @@ impl Executor {
             (Target::Status(kind, key), _) => written(kind, &key, outcome, site),
             (Target::PriorityClass, _) => self.priority_class_is(outcome),
             (Target::Mirror(kind), _) => mirrored(kind, &outcome),
+            (Target::GangRefusal(key), _) => gang_refused(&key, &outcome, site),
             (Target::Event, _) | (_, None) => {}
         }
     }
@@ -170,6 +171,21 @@ fn mirrored(kind: Kind, outcome: &Outcome) {
             "What admission reads cannot be brought up to date, so nothing is granted under new \
              registrations."
         );
+    }
+}
+
+/// Takes in why a gang lacks pods.
+fn gang_refused(key: &Name, outcome: &Outcome, site: &mut Site) {
+    match outcome {
+        Outcome::Made(body) => {
+            if let Some(job) = site.index.ai_job(key) {
+                site.gang_refusals.answered(key, body, job);
+            }
+        }
+        Outcome::Refused { code, message } => {
+            tracing::warn!(job = %key, code, %message, "Why an AIJob lacks pods cannot be asked.");
+        }
+        _ => {}
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod finish;
 pub mod gang;
+pub mod gang_refusals;
 pub mod lanes;
 pub mod miner_pod;
 pub mod perform;
@@ -68,6 +69,8 @@ pub enum Target {
     PriorityClass,
     /// A ConfigMap by which admission knows registrations or classes.
     Mirror(Kind),
+    /// Why an AIJob lacks pods.
+    GangRefusal(Name),
 }
 
 /// A change that has been made, or not.

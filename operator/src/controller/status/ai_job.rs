@@ -8,6 +8,7 @@ use daylight_planner::explain::{JobReport, Reason};
 use daylight_planner::time::Timestamp;
 
 use crate::conditions::{Conditions, Why, time};
+use crate::names::PODS_REFUSED;
 
 /// How a job's pods are, and how it ended, as seen.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,6 +17,8 @@ pub struct Progress<'a> {
     pub running: u32,
     /// How it ended, in a sentence, if it has.
     pub outcome: Option<&'a str>,
+    /// Why the API server takes none of its pods, if it does not.
+    pub refusal: Option<&'a str>,
 }
 
 /// What the plan says of a job, as its status.
@@ -34,7 +37,13 @@ pub(super) fn status(
     let why = match (state, progress.outcome) {
         (AiJobState::Succeeded, _) => Why::new("Succeeded", "All workers ended well."),
         (AiJobState::Failed, outcome) => Why::new("Failed", outcome.unwrap_or("It failed.")),
-        _ => Why::from(&report.reason),
+        _ => match (progress.refusal, &report.reason) {
+            (Some(refusal), Reason::Starting { .. } | Reason::GangBackoff { .. }) => {
+                refused(refusal)
+            }
+            (Some(refusal), Reason::External) if state == AiJobState::Starting => refused(refusal),
+            (_, reason) => Why::from(reason),
+        },
     };
     let workers = job.spec.workers;
     let ready = state == AiJobState::Running && progress.running >= workers;
@@ -59,4 +68,8 @@ pub(super) fn status(
         backoff_until,
         ..AiJobStatus::default()
     }
+}
+
+fn refused(refusal: &str) -> Why {
+    Why::new(PODS_REFUSED, &format!("The API server does not take its pods: {refusal}"))
 }

@@ -28,6 +28,7 @@ use super::events::What;
 use super::executor::{Executor, Target};
 use super::site::Site;
 use crate::index::{Index, Kind};
+use crate::names::PODS_REFUSED;
 use crate::requests::{Write, apply_status};
 
 pub use ai_job::Progress;
@@ -232,13 +233,14 @@ impl Pass<'_> {
             let outcome = batch
                 .and_then(|batch| batch.outcome.as_ref())
                 .map(|outcome| outcome.message.to_string());
-            let progress = Progress { running, outcome: outcome.as_deref() };
+            let refusal = self.site.gang_refusals.get(key);
+            let progress = Progress { running, outcome: outcome.as_deref(), refusal };
             let wanted = ai_job::status(&object, report, progress, self.site.now);
             let words = Words {
                 seen: object.status.as_ref().and_then(|status| status.reason.as_deref()),
                 wanted: wanted.reason.as_deref(),
                 sentence: wanted.message.as_deref(),
-                warning: false,
+                warning: wanted.reason.as_deref() == Some(PODS_REFUSED),
             };
             let seen = object.status.as_ref().map(explained);
             self.compare::<AiJob, _>(Kind::AiJob, key, &object, seen.as_ref(), &wanted, &[words]);
