@@ -7,6 +7,8 @@ pub mod client;
 mod difficulty;
 mod endpoint;
 mod lines;
+#[cfg(feature = "loopback")]
+pub mod loopback;
 mod malformed;
 mod message;
 pub mod monero;

@@ -82,8 +82,13 @@ impl Lines {
 
     /// Sends a line.
     pub(crate) async fn send(&mut self, line: &str) -> Result<(), Broken> {
+        self.send_raw(format!("{line}\n").as_bytes()).await
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) async fn send_raw(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         let send = async {
-            self.stream.write_all(format!("{line}\n").as_bytes()).await?;
+            self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
         Ok(timeout(self.line_time, send).await.map_err(|_| Broken::TooSlow)??)

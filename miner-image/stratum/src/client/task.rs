@@ -73,7 +73,7 @@ impl<S: Session> Task<S> {
     }
 
     async fn keep_connected(&mut self) -> Over {
-        // Failures since a pool last was of use.
+        // Failures since a pool last was of use, which means that it took a share.
         let mut failures = 0_usize;
         let mut goal = self.declared(0);
         loop {
@@ -83,7 +83,7 @@ impl<S: Session> Task<S> {
                 Err(over) => return over,
                 Ok(opened) => opened,
             };
-            let (began, accepted) = (Instant::now(), self.status.borrow().accepted);
+            let accepted = self.status.borrow().accepted;
             let end = loop {
                 match opened {
                     Err(fault) => break End::Failed(fault),
@@ -100,8 +100,7 @@ impl<S: Session> Task<S> {
                 }
             };
             self.work.send_replace(None);
-            let of_use = self.status.borrow().accepted > accepted
-                || began.elapsed() > self.config.timing.longest_backoff;
+            let of_use = self.status.borrow().accepted > accepted;
             failures = if of_use { 0 } else { failures + 1 };
             let next = if of_use { 0 } else { (goal.pool + 1) % self.config.pools.len() };
             let fault = match end {
