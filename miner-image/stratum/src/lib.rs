@@ -12,6 +12,7 @@ pub mod loopback;
 mod malformed;
 mod message;
 pub mod monero;
+pub mod proxy;
 mod session;
 pub mod sha256d;
 mod tls;

@@ -33,6 +33,26 @@ pub struct Status {
     pub message: Option<String>,
 }
 
+impl Status {
+    /// Adds up with another client's: the state is the better one, the rest what is newer.
+    pub(crate) fn add(&mut self, other: &Self) {
+        if let State::LoggedIn { .. } = other.state {
+            self.state = other.state;
+        }
+        self.accepted += other.accepted;
+        self.rejected += other.rejected;
+        self.stale += other.stale;
+        self.lost += other.lost;
+        self.accepted_hashes = self.accepted_hashes.saturating_add(other.accepted_hashes);
+        self.logins += other.logins;
+        self.failovers += other.failovers;
+        self.refused_redirects += other.refused_redirects;
+        self.latency = other.latency.or(self.latency);
+        self.fault = other.fault.clone().or(self.fault.take());
+        self.message = other.message.clone().or(self.message.take());
+    }
+}
+
 /// Whether there is a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {

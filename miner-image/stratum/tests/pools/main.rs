@@ -1,6 +1,7 @@
 //! Miners and pools over real sockets.
 
 mod client;
+mod proxy;
 
 use std::time::Duration;
 
