@@ -1,0 +1,24 @@
+//! Hashes per second of one core, by kernel. Beside it as the machine's own measure:
+//! `openssl speed -bytes 64 sha256`.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use daylight_stratum::Target;
+use daylight_stratum::sha256d::{Kernel, Scan};
+
+/// Nonces a measurement.
+const NONCES: u32 = 1 << 16;
+
+fn scan(criterion: &mut Criterion) {
+    let scan = Scan::new([7; 80], Target::from_upper(0));
+    let mut group = criterion.benchmark_group("sha256d");
+    group.throughput(Throughput::Elements(NONCES.into()));
+    for kernel in [Kernel::Lanes, Kernel::Instructions] {
+        group.bench_function(format!("{kernel:?}"), |bencher| {
+            bencher.iter(|| kernel.scan(&scan, 0, NONCES));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, scan);
+criterion_main!(benches);

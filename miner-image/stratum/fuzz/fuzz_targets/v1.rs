@@ -1,0 +1,14 @@
+//! What is read is written so that it is read as the same.
+
+#![no_main]
+
+use daylight_stratum::v1::{FromPool, Request};
+
+libfuzzer_sys::fuzz_target!(|line: &[u8]| {
+    if let Ok(message) = FromPool::decode(line) {
+        assert_eq!(FromPool::decode(message.encode().as_bytes()), Ok(message));
+    }
+    if let Ok(request) = Request::decode(line) {
+        assert_eq!(Request::decode(request.encode().as_bytes()), Ok(request));
+    }
+});

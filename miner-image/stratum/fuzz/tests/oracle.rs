@@ -1,0 +1,103 @@
+//! What Daylight's codec for Stratum v1 writes, `sv1_api` of the Stratum reference implementation
+//! reads as the same, and the other way round.
+
+use daylight_stratum::{Id, v1};
+use proptest::prelude::*;
+use sv1_api::json_rpc::{Message, Response};
+use sv1_api::methods::{Client2Server, Server2Client, server_to_client};
+
+fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..=most)
+}
+
+fn job() -> impl Strategy<Value = v1::Job> {
+    let parts = (bytes(200), bytes(200), prop::collection::vec(any::<[u8; 32]>(), 0..14));
+    ("[a-z0-9]{1,9}", any::<[u8; 32]>(), parts, any::<(u32, u32, u32, bool)>()).prop_map(
+        |(id, previous, (coinbase1, coinbase2, branches), (version, bits, time, clean))| v1::Job {
+            id,
+            previous,
+            coinbase1,
+            coinbase2,
+            branches,
+            version,
+            bits,
+            time,
+            clean,
+        },
+    )
+}
+
+fn submit() -> impl Strategy<Value = v1::Submit> {
+    let names = ("[a-z.]{1,20}", "[a-z0-9]{1,9}");
+    (names, prop::collection::vec(any::<u8>(), 1..=16), any::<(u32, u32, Option<u32>)>()).prop_map(
+        |((user, job), extranonce2, (time, nonce, version_bits))| v1::Submit {
+            user,
+            job,
+            extranonce2,
+            time,
+            nonce,
+            version_bits,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn jobs(job in job()) {
+        let ours = v1::FromPool::Notice(v1::Notice::Job(job.clone()));
+        let message: Message = serde_json::from_str(&ours.encode()).unwrap();
+        let Server2Client::Notify(theirs) = message.try_into().unwrap() else {
+            panic!("another message");
+        };
+        prop_assert_eq!(&theirs.job_id, &job.id);
+        prop_assert_eq!(Vec::<u8>::from(theirs.prev_hash.clone()), job.previous.to_vec());
+        prop_assert_eq!(Vec::<u8>::from(theirs.coin_base1.clone()), job.coinbase1);
+        prop_assert_eq!(Vec::<u8>::from(theirs.coin_base2.clone()), job.coinbase2);
+        let branches: Vec<_> = job.branches.iter().map(|branch| branch.to_vec()).collect();
+        let theirs_of_it: Vec<_> = theirs.merkle_branch.iter().map(|node| node.as_ref().to_vec()).collect();
+        prop_assert_eq!(theirs_of_it, branches);
+        prop_assert_eq!((theirs.version.0, theirs.bits.0, theirs.time.0), (job.version, job.bits, job.time));
+        prop_assert_eq!(theirs.clean_jobs, job.clean);
+
+        let line = serde_json::to_string(&Message::from(theirs)).unwrap();
+        prop_assert_eq!(v1::FromPool::decode(line.as_bytes()), Ok(ours));
+    }
+
+    #[test]
+    fn shares(id: u64, submit in submit()) {
+        let ours = v1::Request { id: Id::Number(id), call: v1::Call::Submit(submit.clone()) };
+        let message: Message = serde_json::from_str(&ours.encode()).unwrap();
+        let Client2Server::Submit(theirs) = message.try_into().unwrap() else {
+            panic!("another message");
+        };
+        prop_assert_eq!((theirs.id, &theirs.user_name, &theirs.job_id), (id, &submit.user, &submit.job));
+        prop_assert_eq!(Vec::<u8>::from(theirs.extra_nonce2.clone()), submit.extranonce2);
+        prop_assert_eq!((theirs.time.0, theirs.nonce.0), (submit.time, submit.nonce));
+        prop_assert_eq!(theirs.version_bits.as_ref().map(|bits| bits.0), submit.version_bits);
+
+        let line = serde_json::to_string(&Message::from(theirs)).unwrap();
+        prop_assert_eq!(v1::Request::decode(line.as_bytes()), Ok(ours));
+    }
+
+    #[test]
+    fn subscriptions(extranonce1 in prop::collection::vec(any::<u8>(), 1..=16), extranonce2_size: u8) {
+        let ours = v1::Subscribed { session: "a".into(), extranonce1, extranonce2_size };
+        let reply = v1::Reply { id: Some(Id::Number(1)), result: Ok(ours.encode()) };
+        let response: Response =
+            serde_json::from_str(&v1::FromPool::Reply(reply).encode()).unwrap();
+        let theirs = server_to_client::Subscribe::try_from(&response).unwrap();
+        prop_assert_eq!(Vec::<u8>::from(theirs.extra_nonce1), ours.extranonce1);
+        prop_assert_eq!(theirs.extra_nonce2_size, usize::from(ours.extranonce2_size));
+    }
+
+    #[test]
+    fn difficulties(difficulty in 1e-6..1e15_f64) {
+        let ours = v1::Notice::SetDifficulty(daylight_stratum::Difficulty::new(difficulty).unwrap());
+        let message: Message =
+            serde_json::from_str(&v1::FromPool::Notice(ours).encode()).unwrap();
+        let Server2Client::SetDifficulty(theirs) = message.try_into().unwrap() else {
+            panic!("another message");
+        };
+        prop_assert!((theirs.value - difficulty).abs() <= f64::EPSILON * difficulty);
+    }
+}

@@ -1,0 +1,192 @@
+//! How rare a share is, and the target that its hash has to reach.
+
+use std::fmt;
+
+/// A share difficulty of Stratum v1: 1 is a target of `0x00000000ffff0000…`, some 2³² hashes a
+/// share. Finite and above 0; pools for small miners use fractions.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Difficulty(f64);
+
+impl Difficulty {
+    /// The difficulty that holds where a pool has named none.
+    pub const ONE: Self = Self(1.0);
+
+    /// A difficulty, if it is finite and above 0.
+    pub fn new(difficulty: f64) -> Option<Self> {
+        (difficulty.is_finite() && difficulty > 0.0).then_some(Self(difficulty))
+    }
+
+    /// As a number.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+
+    /// The target: `0xffff × 2²⁰⁸` divided by the difficulty, rounded down, exactly; at most 2²⁵⁶ - 1.
+    pub fn target(self) -> Target {
+        // The number as mantissa × 2^exponent, both whole.
+        let bits = self.0.to_bits();
+        let (field, fraction) = ((bits >> 52) as i32, bits & ((1 << 52) - 1));
+        let (mantissa, exponent) = match field {
+            0 => (fraction, -1074),
+            _ => (fraction | (1 << 52), field - 1075),
+        };
+        // Long division, bit by bit: of 0xffff, then of as many zeros as remain.
+        let (mut quotient, mut rest) = ([0_u64; 4], 0_u64);
+        let steps = 16 + 208 - exponent;
+        for step in 0..steps {
+            let digit = if step < 16 { (0xffff >> (15 - step)) & 1 } else { 0 };
+            rest = rest << 1 | digit;
+            let mut carry = u64::from(rest >= mantissa);
+            rest -= carry * mantissa;
+            for limb in &mut quotient {
+                (*limb, carry) = (*limb << 1 | carry, *limb >> 63);
+            }
+            if carry > 0 {
+                return Target::EASIEST;
+            }
+        }
+        Target(quotient)
+    }
+}
+
+impl fmt::Display for Difficulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The largest value that a hash may have, as a number of 256 bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Target([u64; 4]);
+
+impl Target {
+    /// Every hash reaches it.
+    pub const EASIEST: Self = Self([u64::MAX; 4]);
+
+    /// From the compact form in a block's header (`bits`). A negative or overlong one is a target
+    /// that no hash reaches.
+    pub fn from_compact(bits: u32) -> Self {
+        let (size, mantissa) = ((bits >> 24) as usize, bits & 0x007f_ffff);
+        let mut bytes = [0_u8; 32];
+        if bits & 0x0080_0000 == 0 {
+            for (place, byte) in mantissa.to_le_bytes()[..3].iter().enumerate() {
+                match (size + place).checked_sub(3) {
+                    Some(index @ 0..32) => bytes[index] = *byte,
+                    Some(_) if *byte > 0 => return Self([0; 4]),
+                    _ => {}
+                }
+            }
+        }
+        Self(limbs(&bytes))
+    }
+
+    /// As Monero's pools count it: the hash's upper 64 bits may be at most this.
+    pub fn from_upper(upper: u64) -> Self {
+        Self([u64::MAX, u64::MAX, u64::MAX, upper])
+    }
+
+    /// Whether a hash, in the order in which SHA-256 gives it, read as a number whose lowest byte
+    /// comes first, reaches the target.
+    pub fn reached_by(&self, hash: &[u8; 32]) -> bool {
+        limbs(hash).iter().rev().le(self.0.iter().rev())
+    }
+
+    /// Its upper 32 bits: a hash whose own are higher cannot reach it.
+    pub fn upper32(&self) -> u32 {
+        (self.0[3] >> 32) as u32
+    }
+
+    /// How many hashes it takes on average to reach it, at most 2⁶⁴ - 1.
+    pub fn expected_hashes(&self) -> u64 {
+        // 2^256 / (target + 1), rounded. 128 bits of the target are enough: where they are all
+        // zeros, it takes more than 2^64 hashes.
+        let upper = u128::from(self.0[3]) << 64 | u128::from(self.0[2]);
+        let Some(divisor) = upper.checked_add(1) else { return 1 };
+        let (hashes, rest) = (u128::MAX / divisor, u128::MAX % divisor);
+        u64::try_from(hashes.saturating_add((rest >= divisor / 2).into())).unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Target(")?;
+        self.0.iter().rev().try_for_each(|limb| write!(f, "{limb:016x}"))?;
+        f.write_str(")")
+    }
+}
+
+/// The number in its four parts, the lowest first.
+fn limbs(bytes: &[u8; 32]) -> [u64; 4] {
+    let mut limbs = [0; 4];
+    for (limb, bytes) in limbs.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *limb = u64::from_le_bytes(*bytes);
+    }
+    limbs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn shown(difficulty: f64) -> String {
+        format!("{:?}", Difficulty::new(difficulty).unwrap().target())
+    }
+
+    #[test]
+    fn targets_of_published_difficulties() {
+        // The first is every pool's; the second is block 100,000's, whose `bits` are 0x1b04864c.
+        assert_eq!(
+            shown(1.0),
+            "Target(00000000ffff0000000000000000000000000000000000000000000000000000)"
+        );
+        assert_eq!(Target::from_compact(0x1d00_ffff), Difficulty::ONE.target());
+        assert_eq!(
+            shown(65_535.0),
+            "Target(0000000000010000000000000000000000000000000000000000000000000000)"
+        );
+        assert_eq!(
+            format!("{:?}", Target::from_compact(0x1b04_864c)),
+            "Target(000000000004864c000000000000000000000000000000000000000000000000)"
+        );
+    }
+
+    #[test]
+    fn targets_at_the_ends() {
+        assert_eq!(Difficulty::new(f64::from_bits(1)).unwrap().target(), Target::EASIEST);
+        assert_eq!(Difficulty::new(f64::MAX).unwrap().target(), Target([0; 4]));
+        assert_eq!(Difficulty::new(0.0), None);
+        assert_eq!(Difficulty::new(f64::NAN), None);
+        assert_eq!(Difficulty::new(f64::INFINITY), None);
+        assert_eq!(Target::from_compact(0xff12_3456), Target([0; 4]));
+        assert_eq!(Target::from_compact(0x0480_0001), Target([0; 4]));
+        assert_eq!(Target::from_compact(0x2200_00ff), Target([0, 0, 0, 0xff << 56]));
+        assert_eq!(Target::EASIEST.expected_hashes(), 1);
+        assert_eq!(Target([0; 4]).expected_hashes(), u64::MAX);
+        assert_eq!(Difficulty::ONE.target().expected_hashes(), 0x1_0001_0001);
+    }
+
+    proptest! {
+        #[test]
+        fn a_harder_share_has_no_higher_target(a in 1e-12..1e18_f64, b in 1e-12..1e18_f64) {
+            let (low, high) = if a < b { (a, b) } else { (b, a) };
+            let [low, high] = [low, high].map(|d| Difficulty::new(d).unwrap().target());
+            prop_assert!(low.0.iter().rev().ge(high.0.iter().rev()));
+            prop_assert!(low.expected_hashes() <= high.expected_hashes());
+        }
+
+        #[test]
+        fn a_target_reaches_itself_and_nothing_above(d in 1e-9..1e12_f64) {
+            let target = Difficulty::new(d).unwrap().target();
+            let mut hash = [0; 32];
+            for (bytes, limb) in hash.as_chunks_mut::<8>().0.iter_mut().zip(target.0) {
+                *bytes = limb.to_le_bytes();
+            }
+            prop_assert!(target.reached_by(&hash));
+            if let Some(next) = target.0[3].checked_add(1) {
+                hash[24..].copy_from_slice(&next.to_le_bytes());
+                prop_assert!(!target.reached_by(&hash));
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Declared pools.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A pool that may be talked to: `host:port`, or with a scheme before it: `stratum+tcp://` and
+/// `tcp://` in plain, `stratum+ssl://`, `stratum+tls://`, `ssl://` and `tls://` with TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// A name or an address; an IPv6 address without its brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Whether, and how, it has to prove who it is.
+    pub tls: Tls,
+}
+
+/// How a connection is secured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Not at all.
+    Off,
+    /// By a certificate that the system's roots vouch for.
+    Roots,
+    /// By this one certificate, whoever made it: its SHA-256.
+    Pinned([u8; 32]),
+}
+
+/// Why a text names no pool.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// Another protocol.
+    #[error(
+        "pool {0}: the scheme is unknown: write stratum+tcp:// or stratum+tls://, or only host:port"
+    )]
+    Scheme(String),
+    /// No host, or no port.
+    #[error("pool {0}: write host:port, with a port from 1 to 65535")]
+    Address(String),
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let (scheme, address) = text.split_once("://").unwrap_or(("tcp", text));
+        let tls = match scheme.strip_prefix("stratum+").unwrap_or(scheme) {
+            "tcp" => Tls::Off,
+            "tls" | "ssl" => Tls::Roots,
+            _ => return Err(EndpointError::Scheme(text.into())),
+        };
+        let wrong = || EndpointError::Address(text.into());
+        let (host, port) = address.trim_end_matches('/').rsplit_once(':').ok_or_else(wrong)?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = bare.unwrap_or(host);
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)?;
+        if host.is_empty() || (bare.is_none() && host.contains([':', '/', '@'])) {
+            return Err(wrong());
+        }
+        Ok(Self { host: host.into(), port, tls })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tls != Tls::Off {
+            f.write_str("tls://")?;
+        }
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_in_every_form() {
+        let shown = |text: &str| text.parse::<Endpoint>().map(|endpoint| endpoint.to_string());
+        for text in
+            ["pool.example:3333", "tcp://pool.example:3333", "stratum+tcp://pool.example:3333/"]
+        {
+            assert_eq!(shown(text), Ok("pool.example:3333".into()));
+        }
+        for text in ["tls://[::1]:443", "stratum+ssl://[::1]:443", "ssl://[::1]:443"] {
+            assert_eq!(shown(text), Ok("tls://[::1]:443".into()));
+        }
+        assert!(matches!(shown("http://pool.example:80"), Err(EndpointError::Scheme(_))));
+        for text in ["pool.example", "pool.example:0", ":1", "pool.example:65536", "::1:2", "a@b:1"]
+        {
+            assert_eq!(shown(text), Err(EndpointError::Address(text.into())), "{text}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What both dialects share: a message's number, and a pool's refusal.
+
+use serde_json::{Value, json};
+
+use crate::malformed::{Field, Fields, Malformed};
+
+/// What pairs a request with its reply.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Id {
+    /// The usual kind.
+    Number(u64),
+    /// Some programs number theirs in words.
+    Text(String),
+}
+
+impl Id {
+    pub(crate) fn encode(&self) -> Value {
+        match self {
+            Self::Number(number) => json!(number),
+            Self::Text(text) => json!(text),
+        }
+    }
+
+    /// None where there is none.
+    pub(crate) fn decode(field: Field<'_>) -> Result<Option<Self>, Malformed> {
+        match field.value {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(Self::Text(text.clone()))),
+            Some(_) => Ok(Some(Self::Number(field.small("a whole number or a string")?))),
+        }
+    }
+
+    /// For requests, which have to have one.
+    pub(crate) fn required(field: Field<'_>) -> Result<Self, Malformed> {
+        Self::decode(field)?.ok_or_else(|| field.not("a whole number or a string"))
+    }
+}
+
+/// A pool's or a proxy's refusal. Stratum's own codes are 20 (other), 21 (job not found, stale), 22
+/// (duplicate share), 23 (low difficulty), 24 (unauthorized worker) and 25 (not subscribed).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its number.
+    pub code: i64,
+    /// Its words.
+    pub message: String,
+}
+
+impl Failure {
+    /// Stratum's code for what has no other.
+    pub const OTHER: i64 = 20;
+    /// The job is unknown, or no longer the pool's.
+    pub const STALE: i64 = 21;
+    /// The share was there before.
+    pub const DUPLICATE: i64 = 22;
+    /// The hash does not reach the difficulty.
+    pub const LOW_DIFFICULTY: i64 = 23;
+    /// The worker has not been let in.
+    pub const UNAUTHORIZED: i64 = 24;
+    /// The connection has not subscribed.
+    pub const NOT_SUBSCRIBED: i64 = 25;
+
+    /// A refusal by its code and words.
+    pub fn new(code: i64, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// Reads what pools put into `error`: a list, an object, or bare words.
+    pub(crate) fn decode(of: &'static str, error: Field<'_>) -> Result<Self, Malformed> {
+        let wanted = "a code and a message";
+        let Some(value) = error.value else { return Err(error.not(wanted)) };
+        let fields = Fields::new(of, Some(value));
+        let (code, message) = match value {
+            Value::Array(_) => (fields.at(0, "error code"), fields.at(1, "error message")),
+            Value::Object(_) => {
+                (fields.keyed("code", "error code"), fields.keyed("message", "error message"))
+            }
+            Value::String(text) => return Ok(Self::new(Self::OTHER, text)),
+            _ => return Err(error.not(wanted)),
+        };
+        Ok(Self {
+            code: code.value.and_then(Value::as_i64).ok_or_else(|| code.not("a whole number"))?,
+            message: message.text()?.into(),
+        })
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (code {})", self.message, self.code)
+    }
+}

@@ -1,0 +1,118 @@
+//! What a miner sends.
+
+use serde_json::json;
+
+use crate::malformed::{Field, Fields, Malformed, object, unknown};
+use crate::message::Id;
+
+/// A request of a miner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Its number, which the reply repeats.
+    pub id: Id,
+    /// What it asks for.
+    pub call: Call,
+}
+
+/// What a miner asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `login`: who works; the reply has the first job.
+    Login {
+        /// The wallet, often with a difficulty or a worker's name behind it.
+        login: String,
+        /// The password, which often is the worker's name.
+        pass: String,
+        /// Program and version.
+        agent: String,
+        /// The worker's name, where the pool has a field for it.
+        rigid: Option<String>,
+        /// The algorithms that the miner can do; empty where it does not say.
+        algorithms: Vec<String>,
+    },
+    /// `submit`: a share.
+    Submit(Submit),
+    /// `keepalived`: the miner is still there.
+    KeepAlive {
+        /// The session.
+        session: String,
+    },
+}
+
+/// A share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submit {
+    /// The session.
+    pub session: String,
+    /// The job it is for.
+    pub job: String,
+    /// The bytes that stand in the blob.
+    pub nonce: [u8; 4],
+    /// The blob's hash.
+    pub result: [u8; 32],
+}
+
+impl Request {
+    /// The request as a line, without its end.
+    pub fn encode(&self) -> String {
+        let (method, params) = match &self.call {
+            Call::Login { login, pass, agent, rigid, algorithms } => {
+                let mut params = json!({"login": login, "pass": pass, "agent": agent});
+                if let Some(rigid) = rigid {
+                    params["rigid"] = json!(rigid);
+                }
+                if !algorithms.is_empty() {
+                    params["algo"] = json!(algorithms);
+                }
+                ("login", params)
+            }
+            Call::Submit(Submit { session, job, nonce, result }) => (
+                "submit",
+                json!({
+                    "id": session,
+                    "job_id": job,
+                    "nonce": hex::encode(nonce),
+                    "result": hex::encode(result),
+                }),
+            ),
+            Call::KeepAlive { session } => ("keepalived", json!({"id": session})),
+        };
+        json!({"id": self.id.encode(), "jsonrpc": "2.0", "method": method, "params": params})
+            .to_string()
+    }
+
+    /// Reads a line that a miner sent.
+    pub fn decode(line: &[u8]) -> Result<Self, Malformed> {
+        let message = object(line)?;
+        let head = Fields::new("request", Some(&message));
+        let (id, method) = (Id::required(head.named("id"))?, head.named("method").text()?);
+        let params = message.get("params");
+        let call = match method {
+            "login" => {
+                let fields = Fields::new("login", params);
+                Call::Login {
+                    login: fields.named("login").string()?,
+                    pass: fields.named("pass").maybe(Field::string)?.unwrap_or_default(),
+                    agent: fields.named("agent").maybe(Field::string)?.unwrap_or_default(),
+                    rigid: fields.named("rigid").maybe(Field::string)?,
+                    algorithms: (fields.keyed("algo", "algorithms").maybe(Field::texts)?)
+                        .unwrap_or_default(),
+                }
+            }
+            "submit" => {
+                let fields = Fields::new("submit", params);
+                Call::Submit(Submit {
+                    session: fields.keyed("id", "session").string()?,
+                    job: fields.keyed("job_id", "job").string()?,
+                    nonce: fields.named("nonce").array("4 bytes in hexadecimal digits")?,
+                    result: fields.named("result").array("32 bytes in hexadecimal digits")?,
+                })
+            }
+            "keepalived" => Call::KeepAlive {
+                session: Fields::new("keepalived", params).keyed("id", "session").string()?,
+            },
+            other => return Err(unknown(other)),
+        };
+        Ok(Self { id, call })
+    }
+}

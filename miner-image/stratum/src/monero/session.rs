@@ -1,0 +1,106 @@
+//! A miner's side of a connection.
+
+use std::sync::Arc;
+
+use super::{Call, FromPool, Job, LoggedIn, Reply, Request, Submit};
+use crate::malformed::Malformed;
+use crate::message::Id;
+use crate::session::{AGENT, Heard, Login, Submission};
+
+/// What to hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// The job.
+    pub job: Arc<Job>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The job's name.
+    pub job: String,
+    /// The bytes that stand in the blob.
+    pub nonce: [u8; 4],
+    /// The blob's hash.
+    pub result: [u8; 32],
+}
+
+const LOGIN: u64 = 1;
+const KEEP_ALIVE: u64 = 2;
+
+/// A connection to a pool, see [`crate::Session`].
+#[derive(Debug)]
+pub struct Session {
+    next_id: u64,
+    name: Option<String>,
+    job: Option<Arc<Job>>,
+}
+
+impl crate::Session for Session {
+    type Work = Work;
+    type Share = Share;
+
+    fn open(login: &Login) -> (Self, Vec<String>) {
+        let call = Call::Login {
+            login: login.user.clone(),
+            pass: login.password.clone(),
+            agent: AGENT.into(),
+            rigid: login.worker.clone(),
+            algorithms: login.algorithms.clone(),
+        };
+        (Self { next_id: KEEP_ALIVE + 1, name: None, job: None }, vec![request(LOGIN, call)])
+    }
+
+    fn receive(&mut self, line: &[u8]) -> Result<Vec<Heard<Work>>, Malformed> {
+        match FromPool::decode(line) {
+            Ok(FromPool::Job(job)) if self.name.is_some() => Ok(vec![self.work(job)]),
+            // Without a session nobody could submit for it; the login brings a job of its own.
+            Ok(FromPool::Job(_)) | Err(Malformed::UnknownMethod(_)) => Ok(vec![]),
+            Ok(FromPool::Reply(reply)) => self.reply(&reply),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn submit(&mut self, share: &Share) -> Option<Submission> {
+        let job = self.job.as_ref().filter(|job| job.id == share.job)?;
+        let hashes = job.target().expected_hashes();
+        let id = self.next_id;
+        self.next_id += 1;
+        let Share { job, nonce, result } = share.clone();
+        let submit = Submit { session: self.name.clone()?, job, nonce, result };
+        Some(Submission { id, line: request(id, Call::Submit(submit)), hashes })
+    }
+
+    fn keep_alive(&mut self) -> Option<String> {
+        let session = self.name.clone()?;
+        Some(request(KEEP_ALIVE, Call::KeepAlive { session }))
+    }
+}
+
+impl Session {
+    fn reply(&mut self, reply: &Reply) -> Result<Vec<Heard<Work>>, Malformed> {
+        let Some(Id::Number(id)) = reply.id else { return Ok(vec![]) };
+        Ok(match (id, &reply.result) {
+            (LOGIN, Ok(result)) => {
+                let LoggedIn { session, job, .. } = LoggedIn::decode(result)?;
+                self.name = Some(session);
+                vec![Heard::LoggedIn, self.work(job)]
+            }
+            (LOGIN, Err(failure)) => vec![Heard::Refused(failure.clone())],
+            (KEEP_ALIVE, _) => vec![],
+            _ => vec![Heard::Judged { id, verdict: reply.accepted() }],
+        })
+    }
+
+    /// A job always takes the place of the one before; that shares for the one before are worth
+    /// nothing is how the pools have it when the height moves on.
+    fn work(&mut self, job: Job) -> Heard<Work> {
+        let job = Arc::new(job);
+        self.job = Some(Arc::clone(&job));
+        Heard::Work { work: Work { job }, clean: true }
+    }
+}
+
+fn request(id: u64, call: Call) -> String {
+    Request { id: Id::Number(id), call }.encode()
+}

@@ -1,0 +1,131 @@
+//! Stratum v1 for engines.
+
+use std::sync::Arc;
+
+use super::{Act, Front, name, named};
+use crate::client::{Offer, Verdict};
+use crate::message::{Failure, Id};
+use crate::v1::{
+    Call, Configured, FromPool, Job, Notice, Reply, Request, Session, Share, Subscribed, Work,
+};
+use crate::{Difficulty, Malformed};
+
+/// What an engine was told so far.
+#[derive(Debug, Default)]
+pub struct V1 {
+    /// The parts of the coinbase, once it has subscribed.
+    extranonce: Option<(Vec<u8>, u8)>,
+    /// It understands when they change.
+    takes_extranonce: bool,
+    /// The bits of the version that it may roll.
+    mask: u32,
+    authorized: bool,
+    difficulty: Option<Difficulty>,
+    era: Option<u64>,
+}
+
+impl Front for V1 {
+    type Session = Session;
+
+    fn hear(&mut self, line: &[u8], offer: &Offer<Work>) -> Result<Vec<Act<Share>>, Malformed> {
+        let Request { id, call } = Request::decode(line)?;
+        let result = match call {
+            Call::Configure { extensions, version_rolling } => {
+                self.mask =
+                    version_rolling.map_or(0, |rolling| rolling.mask & offer.work.version_mask);
+                self.takes_extranonce |=
+                    extensions.iter().any(|name| name == "subscribe-extranonce");
+                let version_mask = Some(self.mask).filter(|mask| *mask > 0);
+                Ok(Configured { version_mask, extranonce: self.takes_extranonce }.encode())
+            }
+            Call::Subscribe { .. } => {
+                let Work { extranonce1, extranonce2_size, .. } = offer.work.clone();
+                self.extranonce = Some((extranonce1.clone(), extranonce2_size));
+                let session = "loopback".into();
+                Ok(Subscribed { session, extranonce1, extranonce2_size }.encode())
+            }
+            Call::Authorize { .. } if self.extranonce.is_none() => {
+                Err(Failure::new(Failure::NOT_SUBSCRIBED, "Not subscribed"))
+            }
+            Call::Authorize { .. } => {
+                self.authorized = true;
+                let told = self.offer(offer).unwrap_or_default();
+                let lines = [reply(id, Ok(true.into()))].into_iter().chain(told);
+                return Ok(lines.map(Act::Say).collect());
+            }
+            Call::SubscribeExtranonce => {
+                self.takes_extranonce = true;
+                Ok(true.into())
+            }
+            // How rare shares are to be is the pool's business.
+            Call::SuggestDifficulty(_) => Ok(true.into()),
+            Call::Submit(_) if !self.authorized => {
+                Err(Failure::new(Failure::UNAUTHORIZED, "Unauthorized worker"))
+            }
+            Call::Submit(submit) => match named(&submit.job) {
+                Some((connection, job)) => {
+                    let share = Share {
+                        job,
+                        extranonce2: submit.extranonce2,
+                        time: submit.time,
+                        nonce: submit.nonce,
+                        version_bits: submit.version_bits.map(|bits| bits & self.mask),
+                    };
+                    return Ok(vec![Act::Submit { id, connection, share }]);
+                }
+                None => Err(Failure::new(Failure::STALE, "Job not found")),
+            },
+        };
+        Ok(vec![Act::Say(reply(id, result))])
+    }
+
+    fn offer(&mut self, offer: &Offer<Work>) -> Option<Vec<String>> {
+        let Work { job, extranonce1, extranonce2_size, difficulty, version_mask } = &offer.work;
+        let mut notices = vec![];
+        let extranonce = (extranonce1.clone(), *extranonce2_size);
+        if self.extranonce.as_ref().is_some_and(|told| *told != extranonce) {
+            if !self.takes_extranonce {
+                return None;
+            }
+            self.extranonce = Some(extranonce);
+            notices.push(Notice::SetExtranonce {
+                extranonce1: extranonce1.clone(),
+                extranonce2_size: *extranonce2_size,
+            });
+        }
+        if self.mask & !version_mask != 0 {
+            self.mask &= version_mask;
+            notices.push(Notice::SetVersionMask(self.mask));
+        }
+        if self.authorized {
+            if self.difficulty.replace(*difficulty) != Some(*difficulty) {
+                notices.push(Notice::SetDifficulty(*difficulty));
+            }
+            let clean = self.era.replace(offer.era) != Some(offer.era);
+            let id = name(offer.connection, &job.id);
+            notices.push(Notice::Job(Job { id, clean, ..Arc::unwrap_or_clone(Arc::clone(job)) }));
+        }
+        Some(notices.into_iter().map(|notice| FromPool::Notice(notice).encode()).collect())
+    }
+
+    fn judged(&self, id: Id, verdict: Verdict) -> String {
+        reply(
+            id,
+            match verdict {
+                Verdict::Accepted => Ok(true.into()),
+                Verdict::Rejected(failure) => Err(failure),
+                Verdict::Stale => Err(Failure::new(Failure::STALE, "Job not found")),
+                Verdict::Lost => Err(Failure::new(Failure::OTHER, "The pool gave no answer")),
+            },
+        )
+    }
+
+    fn unknown(&self, error: &Malformed) -> String {
+        let result = Err(Failure::new(Failure::OTHER, error.to_string()));
+        FromPool::Reply(Reply { id: None, result }).encode()
+    }
+}
+
+fn reply(id: Id, result: Result<serde_json::Value, Failure>) -> String {
+    FromPool::Reply(Reply { id: Some(id), result }).encode()
+}

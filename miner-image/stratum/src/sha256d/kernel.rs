@@ -1,0 +1,156 @@
+//! Which nonces of a header reach a target.
+
+use std::time::{Duration, Instant};
+
+use sha2::block_api::compress256;
+
+use super::lanes::Lanes;
+use super::sha256d;
+use crate::Target;
+
+/// SHA-256's initial state, from FIPS 180-4.
+pub(super) const INITIAL: [u32; 8] = [
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
+    0x5be0_cd19,
+];
+
+/// A header whose first 64 bytes are hashed already.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    header: [u8; 80],
+    target: Target,
+    /// SHA-256's state after the first 64 bytes.
+    pub(super) midstate: [u32; 8],
+    /// The next three words, which the nonce follows.
+    pub(super) tail: [u32; 3],
+}
+
+impl Scan {
+    /// Prepares a header; what stands in it as the nonce does not matter.
+    pub fn new(header: [u8; 80], target: Target) -> Self {
+        let (blocks, rest) = header.as_chunks::<64>();
+        let mut midstate = INITIAL;
+        compress256(&mut midstate, blocks);
+        let (words, _) = rest.as_chunks::<4>();
+        let tail = [words[0], words[1], words[2]].map(u32::from_be_bytes);
+        Self { header, target, midstate, tail }
+    }
+
+    /// The highest value that the hash's upper 32 bits may have.
+    pub(super) fn upper(&self) -> u32 {
+        self.target.upper32()
+    }
+
+    /// Whether the header with a nonce reaches the target. This is another computation than the
+    /// kernels' and thereby checks them.
+    fn proved(&self, nonce: u32) -> bool {
+        let mut header = self.header;
+        header[76..].copy_from_slice(&nonce.to_le_bytes());
+        self.target.reached_by(&sha256d(&header))
+    }
+}
+
+/// A way to compute it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// Many nonces at once in the lanes of vectors: AVX-512, AVX2, NEON, or what the CPU has.
+    Lanes,
+    /// One nonce after the other by the CPU's instructions for SHA-256, or in portable code where
+    /// it has none.
+    Instructions,
+}
+
+/// How many nonces an engine hashes between two looks at the world: half a millisecond's worth.
+pub(super) const BATCH: u32 = 1 << 14;
+
+impl Kernel {
+    /// The faster one on this CPU, by trying both for some milliseconds.
+    pub fn fastest() -> Self {
+        let scan = Scan::new([0; 80], Target::from_upper(0));
+        let speed = |kernel: Self| {
+            let (start, mut count) = (Instant::now(), 0_u64);
+            while start.elapsed() < Duration::from_millis(5) {
+                kernel.scan(&scan, 0, 1024);
+                count += 1024;
+            }
+            count as f64 / start.elapsed().as_secs_f64()
+        };
+        match speed(Self::Lanes) > speed(Self::Instructions) {
+            true => Self::Lanes,
+            false => Self::Instructions,
+        }
+    }
+
+    /// The nonces among `count` from `first` on (after the highest comes 0) that reach the target.
+    pub fn scan(self, scan: &Scan, first: u32, count: u32) -> Vec<u32> {
+        let mut found = match self {
+            Self::Lanes => pulp::Arch::new().dispatch(Lanes { scan, first, count }),
+            Self::Instructions => instructions(scan, first, count),
+        };
+        found.retain(|nonce| scan.proved(*nonce));
+        found
+    }
+}
+
+fn instructions(scan: &Scan, first: u32, count: u32) -> Vec<u32> {
+    let mut inner = [0; 64];
+    inner[..12].copy_from_slice(&scan.header[64..76]);
+    inner[16] = 0x80;
+    inner[62..].copy_from_slice(&640_u16.to_be_bytes());
+    let mut outer = [0; 64];
+    outer[32] = 0x80;
+    outer[62..].copy_from_slice(&256_u16.to_be_bytes());
+    let mut found = vec![];
+    for nonce in (0..count).map(|step| first.wrapping_add(step)) {
+        inner[12..16].copy_from_slice(&nonce.to_le_bytes());
+        let mut state = scan.midstate;
+        compress256(&mut state, &[inner]);
+        for (bytes, word) in outer.as_chunks_mut::<4>().0.iter_mut().zip(state) {
+            *bytes = word.to_be_bytes();
+        }
+        state = INITIAL;
+        compress256(&mut state, &[outer]);
+        if state[7].swap_bytes() <= scan.upper() {
+            found.push(nonce);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A target that one hash in `hashes` reaches.
+    fn one_in(hashes: u64) -> Target {
+        Target::from_upper(u64::MAX / hashes)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn all_kernels_find_what_plain_hashing_finds(
+            head: [u8; 32], middle: [u8; 32], tail: [u8; 16], first: u32, count in 0..700_u32,
+        ) {
+            let mut header = [0; 80];
+            header[..32].copy_from_slice(&head);
+            header[32..64].copy_from_slice(&middle);
+            header[64..].copy_from_slice(&tail);
+            let scan = Scan::new(header, one_in(50));
+            let plain: Vec<u32> = (0..count)
+                .map(|step| first.wrapping_add(step))
+                .filter(|nonce| scan.proved(*nonce))
+                .collect();
+            prop_assert_eq!(&Kernel::Lanes.scan(&scan, first, count), &plain);
+            prop_assert_eq!(&Kernel::Instructions.scan(&scan, first, count), &plain);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What a pool sends on its own account.
+
+use serde_json::{Value, json};
+
+use super::Reply;
+use crate::Difficulty;
+use crate::malformed::{Field, Fields, Malformed, object, unknown};
+use crate::message::Id;
+
+/// Anything that a pool sends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FromPool {
+    /// News.
+    Notice(Notice),
+    /// The answer to a request.
+    Reply(Reply),
+    /// `client.get_version`: the pool wants to know the program.
+    AsksVersion(Id),
+}
+
+/// News of a pool.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// `mining.notify`: a job.
+    Job(Job),
+    /// `mining.set_difficulty`: from the next job on.
+    SetDifficulty(Difficulty),
+    /// `mining.set_extranonce`: from the next job on.
+    SetExtranonce {
+        /// The pool's part of the coinbase.
+        extranonce1: Vec<u8>,
+        /// How many bytes the miner adds, at most 255.
+        extranonce2_size: u8,
+    },
+    /// `mining.set_version_mask`: the bits that may be rolled.
+    SetVersionMask(u32),
+    /// `client.reconnect`.
+    Reconnect(Redirect),
+    /// `client.show_message`: words for a human.
+    ShowMessage(String),
+}
+
+/// Where a pool wants the miner to connect again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redirect {
+    /// The host; none for the same one.
+    pub host: Option<String>,
+    /// The port; none for the same one.
+    pub port: Option<u16>,
+    /// After how many seconds.
+    pub wait: u32,
+}
+
+/// What to hash: a header in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its name.
+    pub id: String,
+    /// The hash of the block before, in the header's order. (On the line each of its eight words
+    /// is turned round.)
+    pub previous: [u8; 32],
+    /// The coinbase up to the extranonces.
+    pub coinbase1: Vec<u8>,
+    /// The coinbase after them.
+    pub coinbase2: Vec<u8>,
+    /// What the coinbase's hash is joined with, step by step, to the Merkle root.
+    pub branches: Vec<[u8; 32]>,
+    /// The header's version.
+    pub version: u32,
+    /// The network's target, as the header has it.
+    pub bits: u32,
+    /// The header's time.
+    pub time: u32,
+    /// Whether all jobs before are worth nothing any more.
+    pub clean: bool,
+}
+
+impl FromPool {
+    /// The message as a line, without its end.
+    pub fn encode(&self) -> String {
+        match self {
+            Self::Notice(notice) => notice.encode(),
+            Self::Reply(reply) => reply.encode(),
+            Self::AsksVersion(id) => {
+                json!({"id": id.encode(), "method": "client.get_version", "params": []}).to_string()
+            }
+        }
+    }
+
+    /// Reads a line that a pool sent.
+    pub fn decode(line: &[u8]) -> Result<Self, Malformed> {
+        let message = object(line)?;
+        let head = Fields::new("message", Some(&message));
+        let Some(method) = head.named("method").maybe(Field::text)? else {
+            return Reply::decode(&message).map(Self::Reply);
+        };
+        let params = message.get("params");
+        let notice = match method {
+            "mining.notify" => Notice::Job(Job::decode(Fields::new("mining.notify", params))?),
+            "mining.set_difficulty" => Notice::SetDifficulty(
+                Fields::new("mining.set_difficulty", params).at(0, "difficulty").difficulty()?,
+            ),
+            "mining.set_extranonce" => {
+                let fields = Fields::new("mining.set_extranonce", params);
+                Notice::SetExtranonce {
+                    extranonce1: fields.at(0, "extranonce1").bytes()?,
+                    extranonce2_size: fields.at(1, "extranonce2 size").small("from 0 to 255")?,
+                }
+            }
+            "mining.set_version_mask" => Notice::SetVersionMask(
+                Fields::new("mining.set_version_mask", params).at(0, "mask").hex32()?,
+            ),
+            "client.reconnect" => {
+                Notice::Reconnect(Redirect::decode(Fields::new("client.reconnect", params))?)
+            }
+            "client.show_message" => Notice::ShowMessage(
+                Fields::new("client.show_message", params).at(0, "message").string()?,
+            ),
+            "client.get_version" => return Id::required(head.named("id")).map(Self::AsksVersion),
+            other => return Err(unknown(other)),
+        };
+        Ok(Self::Notice(notice))
+    }
+}
+
+impl Notice {
+    fn encode(&self) -> String {
+        let (method, params) = match self {
+            Self::Job(job) => ("mining.notify", job.encode()),
+            Self::SetDifficulty(difficulty) => ("mining.set_difficulty", json!([difficulty.get()])),
+            Self::SetExtranonce { extranonce1, extranonce2_size } => {
+                ("mining.set_extranonce", json!([hex::encode(extranonce1), extranonce2_size]))
+            }
+            Self::SetVersionMask(mask) => {
+                ("mining.set_version_mask", json!([format!("{mask:08x}")]))
+            }
+            Self::Reconnect(redirect) => {
+                ("client.reconnect", json!([redirect.host, redirect.port, redirect.wait]))
+            }
+            Self::ShowMessage(message) => ("client.show_message", json!([message])),
+        };
+        json!({"id": null, "method": method, "params": params}).to_string()
+    }
+}
+
+impl Redirect {
+    fn decode(fields: Fields<'_>) -> Result<Self, Malformed> {
+        let (host, port, wait) = (fields.at(0, "host"), fields.at(1, "port"), fields.at(2, "wait"));
+        Ok(Self {
+            // An empty name is the same as none.
+            host: host.maybe(Field::string)?.filter(|host| !host.is_empty()),
+            port: match port.value {
+                None => None,
+                Some(Value::String(text)) => {
+                    Some(text.parse().map_err(|_| port.not("from 0 to 65535"))?)
+                }
+                Some(_) => Some(port.small("from 0 to 65535")?),
+            },
+            wait: wait.maybe(|wait| wait.small("a number of seconds"))?.unwrap_or(0),
+        })
+    }
+}
+
+impl Job {
+    fn encode(&self) -> Value {
+        json!([
+            self.id,
+            hex::encode(turned(self.previous)),
+            hex::encode(&self.coinbase1),
+            hex::encode(&self.coinbase2),
+            self.branches.iter().map(hex::encode).collect::<Vec<_>>(),
+            format!("{:08x}", self.version),
+            format!("{:08x}", self.bits),
+            format!("{:08x}", self.time),
+            self.clean,
+        ])
+    }
+
+    fn decode(fields: Fields<'_>) -> Result<Self, Malformed> {
+        let branches = fields.at(4, "Merkle branches");
+        Ok(Self {
+            id: fields.at(0, "job").string()?,
+            previous: turned(
+                fields.at(1, "previous block").array("32 bytes in hexadecimal digits")?,
+            ),
+            coinbase1: fields.at(2, "coinbase1").bytes()?,
+            coinbase2: fields.at(3, "coinbase2").bytes()?,
+            branches: (branches.texts()?.iter())
+                .map(|branch| {
+                    let mut hash = [0; 32];
+                    hex::decode_to_slice(branch, &mut hash)
+                        .map(|()| hash)
+                        .map_err(|_| branches.not("a list of 32 bytes in hexadecimal digits each"))
+                })
+                .collect::<Result<_, _>>()?,
+            version: fields.at(5, "version").hex32()?,
+            bits: fields.at(6, "bits").hex32()?,
+            time: fields.at(7, "time").hex32()?,
+            clean: fields.at(8, "clean jobs").switch()?,
+        })
+    }
+}
+
+/// Turns each word of four bytes round.
+fn turned(mut hash: [u8; 32]) -> [u8; 32] {
+    for word in hash.as_chunks_mut::<4>().0 {
+        word.reverse();
+    }
+    hash
+}

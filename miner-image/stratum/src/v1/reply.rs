@@ -1,0 +1,129 @@
+//! What a pool answers.
+
+use serde_json::{Value, json};
+
+use crate::malformed::{Fields, Malformed};
+use crate::message::{Failure, Id};
+
+/// The answer to a request. What it means, the request tells: read it with [`Subscribed`] or
+/// [`Configured`], or as true or false.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// The request's number; none where the pool could not read the request.
+    pub id: Option<Id>,
+    /// What came of it.
+    pub result: Result<Value, Failure>,
+}
+
+impl Reply {
+    pub(super) fn encode(&self) -> String {
+        let id = self.id.as_ref().map_or(Value::Null, Id::encode);
+        match &self.result {
+            Ok(result) => json!({"id": id, "result": result, "error": null}),
+            Err(Failure { code, message }) => {
+                json!({"id": id, "result": null, "error": [code, message, null]})
+            }
+        }
+        .to_string()
+    }
+
+    pub(super) fn decode(message: &Value) -> Result<Self, Malformed> {
+        let fields = Fields::new("reply", Some(message));
+        let id = Id::decode(fields.named("id"))?;
+        let error = fields.named("error");
+        let result = match (error.value, message.get("result")) {
+            (Some(_), _) => Err(Failure::decode("reply", error)?),
+            (None, Some(result)) => Ok(result.clone()),
+            (None, None) => {
+                return Err(fields.named("result").not("there, and neither is an error"));
+            }
+        };
+        Ok(Self { id, result })
+    }
+
+    /// Whether the pool said yes: what it answers to `mining.authorize` and `mining.submit`.
+    pub fn accepted(&self) -> Result<(), Failure> {
+        match &self.result {
+            Ok(Value::Bool(true)) => Ok(()),
+            Ok(_) => Err(Failure::new(Failure::OTHER, "the pool said no, and not why")),
+            Err(failure) => Err(failure.clone()),
+        }
+    }
+}
+
+/// The result of `mining.subscribe`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscribed {
+    /// The session's name, which the pool may take up again.
+    pub session: String,
+    /// The pool's part of the coinbase.
+    pub extranonce1: Vec<u8>,
+    /// How many bytes the miner adds.
+    pub extranonce2_size: u8,
+}
+
+impl Subscribed {
+    /// As the result of a [`Reply`].
+    pub fn encode(&self) -> Value {
+        json!([
+            [["mining.set_difficulty", self.session], ["mining.notify", self.session]],
+            hex::encode(&self.extranonce1),
+            self.extranonce2_size,
+        ])
+    }
+
+    /// Reads the result of a [`Reply`].
+    pub fn decode(result: &Value) -> Result<Self, Malformed> {
+        let fields = Fields::new("mining.subscribe's result", Some(result));
+        // Pools write a list of pairs, one pair, or nothing of use here.
+        let subscriptions = result.get(0);
+        let session = subscriptions
+            .and_then(|subscriptions| subscriptions.get(0))
+            .and_then(|first| first.get(1))
+            .or_else(|| subscriptions.and_then(|pair| pair.get(1)))
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        Ok(Self {
+            session: session.into(),
+            extranonce1: fields.at(1, "extranonce1").bytes()?,
+            extranonce2_size: fields.at(2, "extranonce2 size").small("from 0 to 255")?,
+        })
+    }
+}
+
+/// The result of `mining.configure`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Configured {
+    /// The bits of the version that may be rolled; none where the pool has it otherwise.
+    pub version_mask: Option<u32>,
+    /// Whether the pool will send `mining.set_extranonce`.
+    pub extranonce: bool,
+}
+
+impl Configured {
+    /// As the result of a [`Reply`].
+    pub fn encode(&self) -> Value {
+        let mut result = json!({
+            "version-rolling": self.version_mask.is_some(),
+            "subscribe-extranonce": self.extranonce,
+        });
+        if let Some(mask) = self.version_mask {
+            result["version-rolling.mask"] = json!(format!("{mask:08x}"));
+        }
+        result
+    }
+
+    /// Reads the result of a [`Reply`].
+    pub fn decode(result: &Value) -> Result<Self, Malformed> {
+        let fields = Fields::new("mining.configure's result", Some(result));
+        // A pool may put words here that say why not.
+        let granted = |key| result.get(key).and_then(Value::as_bool).unwrap_or(false);
+        Ok(Self {
+            version_mask: match granted("version-rolling") {
+                true => Some(fields.keyed("version-rolling.mask", "mask").hex32()?),
+                false => None,
+            },
+            extranonce: granted("subscribe-extranonce"),
+        })
+    }
+}

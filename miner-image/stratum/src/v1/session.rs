@@ -1,0 +1,202 @@
+//! A miner's side of a connection.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{
+    Call, Configured, FromPool, Job, Notice, Reply, Request, Submit, Subscribed, VersionRolling,
+};
+use crate::Difficulty;
+use crate::malformed::Malformed;
+use crate::message::Id;
+use crate::session::{AGENT, Heard, Login, Submission};
+
+/// What to hash.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Work {
+    /// The header in parts.
+    pub job: Arc<Job>,
+    /// The pool's part of the coinbase.
+    pub extranonce1: Vec<u8>,
+    /// How many bytes the miner adds to it.
+    pub extranonce2_size: u8,
+    /// How rare the shares are to be.
+    pub difficulty: Difficulty,
+    /// The bits of the version that may be rolled.
+    pub version_mask: u32,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The job's name.
+    pub job: String,
+    /// The miner's part of the coinbase.
+    pub extranonce2: Vec<u8>,
+    /// The header's time.
+    pub time: u32,
+    /// The header's nonce.
+    pub nonce: u32,
+    /// The bits of the version that were rolled, where any may be.
+    pub version_bits: Option<u32>,
+}
+
+/// The bits that BIP 320 leaves to miners.
+const ROLLED: VersionRolling = VersionRolling { mask: 0x1fff_e000, min_bits: 2 };
+
+/// A pool that names more jobs than this without a clean one is sent no shares for the oldest.
+const JOBS: usize = 64;
+
+const CONFIGURE: u64 = 1;
+const SUBSCRIBE: u64 = 2;
+const AUTHORIZE: u64 = 3;
+
+/// A connection to a pool, see [`crate::Session`].
+#[derive(Debug)]
+pub struct Session {
+    login: Login,
+    next_id: u64,
+    subscribed: Option<Subscribed>,
+    authorized: bool,
+    version_mask: u32,
+    difficulty: Option<Difficulty>,
+    job: Option<Arc<Job>>,
+    /// The jobs that shares may be for, each with its difficulty and when it came.
+    live: HashMap<String, (Difficulty, u64)>,
+    jobs: u64,
+}
+
+impl crate::Session for Session {
+    type Work = Work;
+    type Share = Share;
+
+    fn open(login: &Login) -> (Self, Vec<String>) {
+        let session = Self {
+            login: login.clone(),
+            next_id: AUTHORIZE + 1,
+            subscribed: None,
+            authorized: false,
+            version_mask: 0,
+            difficulty: None,
+            job: None,
+            live: HashMap::new(),
+            jobs: 0,
+        };
+        let configure = Call::Configure {
+            extensions: vec!["version-rolling".into(), "subscribe-extranonce".into()],
+            version_rolling: Some(ROLLED),
+        };
+        let subscribe = Call::Subscribe { agent: AGENT.into(), session: None };
+        (session, vec![request(CONFIGURE, configure), request(SUBSCRIBE, subscribe)])
+    }
+
+    fn receive(&mut self, line: &[u8]) -> Result<Vec<Heard<Work>>, Malformed> {
+        Ok(match FromPool::decode(line) {
+            Ok(FromPool::Notice(notice)) => self.notice(notice).into_iter().collect(),
+            Ok(FromPool::Reply(reply)) => self.reply(&reply)?,
+            Ok(FromPool::AsksVersion(id)) => {
+                let reply = Reply { id: Some(id), result: Ok(AGENT.into()) };
+                vec![Heard::Say(FromPool::Reply(reply).encode())]
+            }
+            // An extension that only others understand.
+            Err(Malformed::UnknownMethod(_)) => vec![],
+            Err(error) => return Err(error),
+        })
+    }
+
+    fn submit(&mut self, share: &Share) -> Option<Submission> {
+        let (difficulty, _) = self.live.get(&share.job)?;
+        let hashes = difficulty.target().expected_hashes();
+        let id = self.next_id;
+        self.next_id += 1;
+        let Share { job, extranonce2, time, nonce, version_bits } = share.clone();
+        let user = self.login.user.clone();
+        let submit = Submit { user, job, extranonce2, time, nonce, version_bits };
+        Some(Submission { id, line: request(id, Call::Submit(submit)), hashes })
+    }
+
+    fn keep_alive(&mut self) -> Option<String> {
+        None
+    }
+}
+
+impl Session {
+    fn notice(&mut self, notice: Notice) -> Option<Heard<Work>> {
+        match notice {
+            Notice::Job(job) => {
+                if job.clean {
+                    self.live.clear();
+                }
+                self.job = Some(Arc::new(job));
+                return self.work();
+            }
+            Notice::SetDifficulty(difficulty) => {
+                // From the next job on; but whoever named a job first meant it for that one, too.
+                if self.difficulty.replace(difficulty).is_none() && self.job.is_some() {
+                    return self.work();
+                }
+            }
+            Notice::SetExtranonce { extranonce1, extranonce2_size } => {
+                if let Some(subscribed) = &mut self.subscribed {
+                    subscribed.extranonce1 = extranonce1;
+                    subscribed.extranonce2_size = extranonce2_size;
+                }
+            }
+            Notice::SetVersionMask(mask) => self.version_mask = mask & ROLLED.mask,
+            Notice::Reconnect(redirect) => return Some(Heard::Moved(redirect)),
+            Notice::ShowMessage(message) => return Some(Heard::Message(message)),
+        }
+        None
+    }
+
+    fn reply(&mut self, reply: &Reply) -> Result<Vec<Heard<Work>>, Malformed> {
+        let Some(Id::Number(id)) = reply.id else { return Ok(vec![]) };
+        Ok(match (id, &reply.result) {
+            (CONFIGURE, Ok(result)) => {
+                let mask = Configured::decode(result)?.version_mask;
+                self.version_mask = mask.unwrap_or(0) & ROLLED.mask;
+                vec![]
+            }
+            (CONFIGURE, Err(_)) => vec![],
+            (SUBSCRIBE, Ok(result)) => {
+                self.subscribed = Some(Subscribed::decode(result)?);
+                let Login { user, password, .. } = self.login.clone();
+                vec![Heard::Say(request(AUTHORIZE, Call::Authorize { user, password }))]
+            }
+            (SUBSCRIBE, Err(failure)) => vec![Heard::Refused(failure.clone())],
+            (AUTHORIZE, _) => match reply.accepted() {
+                Ok(()) => {
+                    self.authorized = true;
+                    [Heard::LoggedIn].into_iter().chain(self.work()).collect()
+                }
+                Err(failure) => vec![Heard::Refused(failure)],
+            },
+            _ => vec![Heard::Judged { id, verdict: reply.accepted() }],
+        })
+    }
+
+    /// The newest job as work, once everything that it takes is known.
+    fn work(&mut self) -> Option<Heard<Work>> {
+        let (Some(job), Some(subscribed), true) = (&self.job, &self.subscribed, self.authorized)
+        else {
+            return None;
+        };
+        let difficulty = self.difficulty.unwrap_or(Difficulty::ONE);
+        self.jobs += 1;
+        self.live.insert(job.id.clone(), (difficulty, self.jobs));
+        let oldest = self.jobs.saturating_sub(JOBS as u64);
+        self.live.retain(|_, (_, came)| *came > oldest);
+        let work = Work {
+            job: Arc::clone(job),
+            extranonce1: subscribed.extranonce1.clone(),
+            extranonce2_size: subscribed.extranonce2_size,
+            difficulty,
+            version_mask: self.version_mask,
+        };
+        Some(Heard::Work { work, clean: job.clean })
+    }
+}
+
+fn request(id: u64, call: Call) -> String {
+    Request { id: Id::Number(id), call }.encode()
+}

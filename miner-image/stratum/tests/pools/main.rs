@@ -1,0 +1,78 @@
+//! Miners and pools over real sockets.
+
+mod client;
+mod proxy;
+
+use std::time::Duration;
+
+use daylight_stratum::client::{Client, Config, State, Status, Timing};
+use daylight_stratum::loopback::{Dialect, LoopbackPool, Misbehaviour, Setup};
+use daylight_stratum::sha256d::sha256d;
+use daylight_stratum::{Endpoint, Login, Session, v1};
+
+pub(crate) fn config(pools: Vec<Endpoint>) -> Config {
+    let login = Login {
+        user: "wallet.worker".into(),
+        password: "x".into(),
+        worker: None,
+        algorithms: vec![],
+    };
+    // Short where a test waits for it to pass, long where it must not.
+    let timing = Timing {
+        login: Duration::from_millis(500),
+        line: Duration::from_millis(200),
+        reply: Duration::from_millis(300),
+        first_backoff: Duration::from_millis(10),
+        longest_backoff: Duration::from_millis(40),
+        return_to_first: Duration::from_millis(100),
+        ..Timing::default()
+    };
+    Config { pools, login, timing }
+}
+
+pub(crate) async fn pool(setup: Setup) -> LoopbackPool {
+    LoopbackPool::start(setup).await.expect("a port on the loopback interface")
+}
+
+pub(crate) fn v1_pool(misbehaviour: Misbehaviour) -> Setup {
+    Setup { misbehaviour, ..Setup::new(Dialect::V1) }
+}
+
+pub(crate) fn monero_pool(misbehaviour: Misbehaviour) -> Setup {
+    Setup { misbehaviour, ..Setup::new(Dialect::Monero(sha256d)) }
+}
+
+/// Nobody listens there.
+pub(crate) async fn nobody() -> Endpoint {
+    pool(v1_pool(Misbehaviour::None)).await.endpoint()
+}
+
+pub(crate) async fn status<S: Session>(
+    client: &Client<S>,
+    wanted: impl Fn(&Status) -> bool,
+) -> Status {
+    client.status().wait_for(|status| wanted(status)).await.expect("the client goes on").clone()
+}
+
+pub(crate) fn logged_in(pool: usize) -> impl Fn(&Status) -> bool {
+    move |status| status.state == State::LoggedIn { pool }
+}
+
+/// A share that reaches the target of the newest work.
+pub(crate) async fn mine(client: &Client<v1::Session>) -> (u64, v1::Share) {
+    let mut work = client.work();
+    let offer = work.wait_for(Option::is_some).await.expect("the client goes on").clone();
+    let offer = offer.expect("it was waited for");
+    let mut share = v1::Share {
+        job: offer.work.job.id.clone(),
+        extranonce2: vec![0; offer.work.extranonce2_size.into()],
+        time: offer.work.job.time,
+        nonce: 0,
+        version_bits: Some(0x2000),
+    };
+    let target = offer.work.difficulty.target();
+    while !target.reached_by(&sha256d(&offer.work.header(&share))) {
+        share.nonce += 1;
+    }
+    (offer.connection, share)
+}

@@ -1,0 +1,125 @@
+//! The proxy between an engine and its pools.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use daylight_stratum::client::{Client, Config, State, Verdict};
+use daylight_stratum::loopback::{Event, Misbehaviour, Setup};
+use daylight_stratum::proxy::{Monero, Proxy, V1};
+use daylight_stratum::sha256d::{Engine, Kernel, sha256d};
+use daylight_stratum::v1::Redirect;
+use daylight_stratum::{Endpoint, Login, Tls, monero, v1};
+
+use super::{config, logged_in, mine, monero_pool, pool, status, v1_pool};
+
+/// What an engine beside the proxy is told.
+fn engine(proxy: &Proxy) -> Config {
+    let address = proxy.address();
+    let endpoint = Endpoint { host: address.ip().to_string(), port: address.port(), tls: Tls::Off };
+    let login =
+        Login { user: "nobody".into(), password: String::new(), worker: None, algorithms: vec![] };
+    Config { login, ..config(vec![endpoint]) }
+}
+
+/// A pool that knows nobody but the wallet.
+fn of_the_wallet(setup: Setup) -> Setup {
+    Setup { user: Some("wallet.worker".into()), ..setup }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_mines_for_a_wallet_that_it_never_learns() {
+    let pool = pool(of_the_wallet(v1_pool(Misbehaviour::None))).await;
+    let proxy = Proxy::start::<V1>(config(vec![pool.endpoint()])).await.unwrap();
+    let client = Client::<v1::Session>::start(engine(&proxy));
+    let threads = NonZeroUsize::MIN;
+    let engine =
+        Engine::start(threads, Kernel::fastest(), &client.work(), &client.shares()).unwrap();
+    let accepted = |events: &[Event], job| {
+        events.iter().filter(|event| **event == Event::Accepted { job }).count()
+    };
+    pool.until(|events| accepted(events, 1) >= 5).await;
+    let job = pool.new_job(true);
+    let events = pool.until(|events| accepted(events, job) >= 5).await;
+    assert_eq!(events[1], Event::LoggedIn("wallet.worker".into()));
+    assert_eq!(proxy.engines(), 1);
+    assert_eq!(proxy.status().state, State::LoggedIn { pool: 0 });
+
+    tokio::task::spawn_blocking(|| engine.stop()).await.unwrap();
+    let claimed = client.drain(Duration::from_secs(10)).await;
+    let seen = proxy.drain(Duration::from_secs(10)).await;
+    let events = pool.until(|events| events.last() == Some(&Event::Left)).await;
+    let taken = events.iter().filter(|event| matches!(event, Event::Accepted { .. })).count();
+    // What the engine was told, what the proxy saw, and what the pool took are the same.
+    assert_eq!((claimed.accepted, claimed.lost), (taken as u64, 0));
+    assert_eq!((seen.accepted, seen.lost), (taken as u64, 0));
+    assert_eq!(seen.accepted_hashes, claimed.accepted_hashes);
+    assert_eq!(seen.state, State::Drained);
+}
+
+#[tokio::test]
+async fn an_engine_of_the_monero_dialect_mines_for_the_wallet_too() {
+    let pool = pool(of_the_wallet(monero_pool(Misbehaviour::None))).await;
+    let proxy = Proxy::start::<Monero>(config(vec![pool.endpoint()])).await.unwrap();
+    let client = Client::<monero::Session>::start(engine(&proxy));
+    let mut work = client.work();
+    let mut jobs = vec![];
+    for _ in 0..2 {
+        let offer = work.wait_for(|offer| {
+            offer.as_ref().is_some_and(|offer| !jobs.contains(&offer.work.job.id))
+        });
+        let offer = offer.await.unwrap().clone().unwrap();
+        let job = &offer.work.job;
+        let found =
+            (0_u32..).map(u32::to_le_bytes).map(|nonce| (nonce, sha256d(&job.with_nonce(nonce))));
+        let (nonce, result) =
+            found.into_iter().find(|(_, hash)| job.target().reached_by(hash)).unwrap();
+        let share = monero::Share { job: job.id.clone(), nonce, result };
+        let good = client.shares().submit(offer.connection, share.clone()).await;
+        assert_eq!(good, Ok(Verdict::Accepted));
+        // The pool computes the hash by itself.
+        let forged = monero::Share { result: [0; 32], ..share };
+        let verdict = client.shares().submit(offer.connection, forged).await;
+        assert!(matches!(verdict, Ok(Verdict::Rejected(_))), "{verdict:?}");
+        jobs.push(job.id.clone());
+        pool.new_job(true);
+    }
+    drop(client);
+    let seen = proxy.drain(Duration::from_secs(10)).await;
+    assert_eq!((seen.accepted, seen.rejected, seen.lost), (2, 2, 0));
+}
+
+#[tokio::test]
+async fn a_proxy_refuses_redirects_and_fails_over_without_the_engine() {
+    let (first, second) =
+        (pool(v1_pool(Misbehaviour::None)).await, pool(v1_pool(Misbehaviour::None)).await);
+    let foreign = pool(v1_pool(Misbehaviour::None)).await;
+    let mut pools = config(vec![first.endpoint(), second.endpoint()]);
+    pools.timing.return_to_first = Duration::from_hours(1);
+    let proxy = Proxy::start::<V1>(pools).await.unwrap();
+    let client = Client::<v1::Session>::start(engine(&proxy));
+    status(&client, logged_in(0)).await;
+
+    let port = Some(foreign.endpoint().port);
+    first.redirect(Redirect { host: Some("127.0.0.2".into()), port, wait: 0 });
+    let (connection, share) = mine(&client).await;
+    assert_eq!(client.shares().submit(connection, share.clone()).await, Ok(Verdict::Accepted));
+    assert_eq!(proxy.status().refused_redirects, 1);
+    assert_eq!(foreign.events(), []);
+
+    // The engine stays connected, while the proxy goes from pool to pool.
+    let before = client.work().borrow().clone().unwrap();
+    first.disconnect();
+    drop(first);
+    let mut work = client.work();
+    let other = work.wait_for(|offer| {
+        offer.as_ref().is_some_and(|offer| offer.work.job.id != before.work.job.id)
+    });
+    let other = other.await.unwrap().clone().unwrap();
+    assert_eq!(other.connection, before.connection);
+    assert!(other.era > before.era);
+    assert_eq!(client.shares().submit(connection, share).await, Ok(Verdict::Stale));
+    let (connection, share) = mine(&client).await;
+    assert_eq!(client.shares().submit(connection, share).await, Ok(Verdict::Accepted));
+    second.until(|events| events.contains(&Event::Accepted { job: 1 })).await;
+    assert_eq!(client.status().borrow().logins, 1);
+}
