@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use daylight_meter::{
-    Account, Books, Config, DeviceSeen, Entry, LeaseSeen, Meter, Moment, Name, Reading, Timestamp,
-    Use,
+    Account, Books, Config, DeviceSeen, Entry, LeaseSeen, Meter, Method, Moment, Name, NodeEntry,
+    Reading, Timestamp, Use,
 };
 use proptest::prelude::*;
 use rustc_hash::FxHashSet;
@@ -466,6 +466,27 @@ fn of_tenant(books: &Books, number: usize) -> (u64, u64, u64, u64) {
     (time.0, time.1, energy.lower(), energy.upper())
 }
 
+/// Whether what an entry books of each pool is what it says there was.
+fn closes(entry: &NodeEntry) -> Result<(), String> {
+    let mut booked: BTreeMap<&Option<Name>, (u64, u64)> = BTreeMap::new();
+    for time in &entry.time {
+        booked.entry(&time.key.pool).or_default().0 += time.ms.value;
+    }
+    for energy in entry.energy.iter().filter(|one| one.method != Method::Declared) {
+        booked.entry(&energy.key.pool).or_default().1 += energy.mj.value;
+    }
+    for pool in &entry.pools {
+        let (ms, mj) = booked.remove(&pool.pool).unwrap_or_default();
+        if (ms, mj) != (pool.capacity_ms, pool.moved_mj) {
+            return Err(format!("{ms} ms and {mj} mJ are booked of {pool:?}"));
+        }
+    }
+    match booked.iter().find(|(_, (ms, mj))| ms + mj > 0) {
+        Some((pool, booked)) => Err(format!("{booked:?} are booked of {pool:?}, of nothing")),
+        None => Ok(()),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
@@ -488,6 +509,13 @@ proptest! {
         world.settle();
         let books = world.meter.books();
         prop_assert_eq!(books.check(), Ok(()));
+
+        // Each entry closes by itself, and so does every period that is made of them.
+        for entry in &world.durable {
+            if let Entry::Node(entry) = entry {
+                prop_assert_eq!(closes(entry), Ok(()));
+            }
+        }
 
         // Every lease is closed once.
         let mut closed: BTreeMap<Name, u32> = BTreeMap::new();

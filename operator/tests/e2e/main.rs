@@ -181,6 +181,7 @@ fn main() -> ExitCode {
         metering::an_auditor_that_hangs_holds_metered_mining_and_not_ai,
         metering::edits_that_nobody_saw_are_on_record,
         metering::what_miners_say_of_their_work_is_booked_as_seen_or_claimed,
+        metering::a_foreign_pod_that_ends_unseen_is_bounded,
         metering::a_node_that_is_lost_takes_little_of_its_miners_work_along,
         metering::ends_that_no_auditor_takes_are_written_down_and_hold_nothing_up,
         dashboards::grafana_can_show_the_dashboards,

@@ -1,13 +1,13 @@
 //! Every lease is on record, and nothing waits for the record.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daylight::auditor::journal::{Directory, Journal};
 use daylight_crds::{JOURNAL_FULL, LeaseRecord, Miner, Registration};
 use daylight_testbed::Exporters;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::daylight::{Controller, get};
@@ -390,6 +390,67 @@ pub(crate) async fn what_miners_say_of_their_work_is_booked_as_seen_or_claimed(s
     }
     auditor.terminate().await;
     site.daylight(&["resume", "-m", "test"]);
+}
+
+/// A pod of somebody else's carries no finalizer: it ends and goes while the auditor is away. Its end
+/// lies somewhere in between, and the bounds and a gap say so.
+pub(crate) async fn a_foreign_pod_that_ends_unseen_is_bounded(site: &mut Site) {
+    site.nodes(1).await;
+    site.pool(json!({})).await;
+    let start = |name: &str| {
+        Controller::auditor(&site.control_plane, &site.key_dash(name), "journal-9", &[])
+    };
+    let auditor = start("audit-1");
+    let pods: Api<Pod> = site.namespaced();
+    let pod = json!({
+        "metadata": {"name": "foreign", "labels": {"daylight.dev/activity": "ai-training"}},
+        "spec": {"containers": [{
+            "name": "train", "image": "registry.example.com/train:1",
+            "resources": {"limits": {"nvidia.com/gpu": "4"}},
+        }]},
+    });
+    crate::site::create(&pods, pod).await;
+    let namespace = format!("namespace=\"{}\"", site.name);
+    let held = async |auditor: &Controller| {
+        auditor.metric("daylight_assigned_gpu_seconds_total", &[&namespace]).await
+    };
+    eventually(SOON, "it is booked", || async { (held(&auditor).await? > 4.0).then_some(()) })
+        .await;
+    auditor.kill().await;
+    let away = Instant::now();
+    pods.delete("foreign", &DeleteParams::default().grace_period(0)).await.unwrap();
+    eventually(SOON, "it is gone", || async {
+        pods.get_opt("foreign").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    let auditor = start("audit-2");
+    let bounds = eventually(SOON, "its end is bounded", || async {
+        let bound = async |side: &str| {
+            let side = format!("side=\"{side}\"");
+            auditor.metric("daylight_time_error_bound_seconds", &[&*namespace, &*side]).await
+        };
+        let bounds = (bound("below").await?, bound("above").await?);
+        (bounds.0 + bounds.1 > 0.0).then_some(bounds)
+    })
+    .await;
+    // Four GPUs, for as long as nobody looked.
+    let most = 4.0 * (away.elapsed().as_secs_f64() + 10.0);
+    assert!(bounds.0 + bounds.1 >= 12.0 && bounds.0 + bounds.1 <= most, "{bounds:?}, {most}");
+    let before = held(&auditor).await.unwrap();
+    assert_eq!(auditor.metric("daylight_books_closed", &[]).await, Some(1.0));
+    auditor.terminate().await;
+    let directory = Directory::take(&site.control_plane.directory().join("journal-9")).unwrap();
+    let (journal, _) = Journal::open(directory).unwrap();
+    let mut gaps = Vec::new();
+    let read = |entry: &[u8]| {
+        let entry: Value = serde_json::from_slice(entry).unwrap();
+        gaps.extend(entry["gaps"].as_array().cloned().unwrap_or_default());
+    };
+    journal.verify(read).unwrap();
+    assert!(gaps.iter().any(|gap| gap["what"] == "unseen"), "{gaps:?}");
+    assert!(before >= 4.0);
 }
 
 /// Agents are asked while they run. Their node is lost, and with it their last words: what they had
