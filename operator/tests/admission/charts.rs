@@ -63,16 +63,19 @@ async fn until(cluster: &Cluster, get: &[&str], is_so: impl Fn(&str) -> bool) ->
     }
 }
 
-/// Starts a miner's pod whose end is to be taken on record.
-async fn start_metered(cluster: &Cluster, name: &str) {
+/// Starts a miner's pod, for the node `left-0000`, whose end is to be taken on record.
+async fn start_metered(cluster: &Cluster, name: &str, annotations: Value) {
     let mut pod = miner(name);
     pod["metadata"]["finalizers"] = json!(["daylight.dev/metered"]);
+    pod["metadata"]["annotations"] = annotations;
+    pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": "left-0000"});
     cluster.make(CONTROLLER, &Change::create(PODS, pod)).await;
 }
 
-async fn end_pod(cluster: &Cluster, name: &str) {
-    let ended = json!({"status": {"phase": "Succeeded"}});
-    cluster.make_as_admin(&Change::patch(&format!("{PODS}/{name}/status"), ended)).await;
+/// Waits until a pod is in this phase.
+async fn until_phase(cluster: &Cluster, name: &str, phase: &str) {
+    let get = ["get", "pod", name, "-n", "tenant-a", "-o", "jsonpath={.status.phase}"];
+    until(cluster, &get, |found| found == phase).await;
 }
 
 pub(crate) async fn the_charts_install_upgrade_uninstall_and_install_again(cluster: &Cluster) {
@@ -184,8 +187,10 @@ async fn the_account_of_the_auditor_audits(cluster: &Cluster) {
     let who = [&kubeconfig[..], &["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]];
     assert_eq!(control_plane.kubectl_ok(who.concat()).await.unwrap(), AUDITOR);
 
-    start_metered(cluster, "audited").await;
-    end_pod(cluster, "audited").await;
+    // There is no such node yet, so nobody else says how far the pod is.
+    start_metered(cluster, "audited", Value::Null).await;
+    let ended = json!({"status": {"phase": "Succeeded"}});
+    cluster.make_as_admin(&Change::patch(&format!("{PODS}/audited/status"), ended)).await;
     let auditor = Process::auditor(control_plane, "charts-auditor", &kubeconfig);
     let finalizers =
         ["get", "pod", "audited", "-n", "tenant-a", "-o", "jsonpath={.metadata.finalizers}"];
@@ -196,12 +201,14 @@ async fn the_account_of_the_auditor_audits(cluster: &Cluster) {
 pub(crate) async fn pods_that_an_uninstallation_leaves_behind_can_be_let_go(cluster: &Cluster) {
     let control_plane = &cluster.control_plane;
     control_plane.create_nodes(&Nodes::new(1).prefix("left")).await.unwrap();
-    for name in ["left-running", "left-ended", "left-ending"] {
-        start_metered(cluster, name).await;
+    let soon = json!({"daylight.dev/simulated-run-time": "1s"});
+    for (name, annotations) in
+        [("left-running", Value::Null), ("left-ended", soon), ("left-ending", Value::Null)]
+    {
+        start_metered(cluster, name, annotations).await;
     }
-    let phase = ["get", "pod", "left-running", "-n", "tenant-a", "-o", "jsonpath={.status.phase}"];
-    until(cluster, &phase, |phase| phase == "Running").await;
-    end_pod(cluster, "left-ended").await;
+    until_phase(cluster, "left-running", "Running").await;
+    until_phase(cluster, "left-ended", "Succeeded").await;
     cluster.make_as_admin(&Change::delete(&format!("{PODS}/left-ending"))).await;
 
     // What is still to be booked stays: its policy holds as long as Daylight is installed.
