@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, TENANT, classes, gpu_pod, registrations};
+use crate::cluster::{Cluster, TENANT, chart, classes, gpu_pod, registrations};
 use crate::process::command;
 use crate::request::{Change, make};
 
@@ -185,6 +185,9 @@ pub(crate) async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_
     .await;
     on_a_node_of_a_pool(cluster, &sound).await;
     assert_eq!(problems(cluster).await, sound);
+    // What was mended by hand is helm's again.
+    let daylight = chart("daylight");
+    cluster.helm(&["upgrade", "daylight", &daylight, "--reuse-values", "--force-conflicts"]).await;
 }
 
 /// Pods that came in where nothing is refused.
