@@ -25,6 +25,9 @@ pub struct Share {
     pub result: [u8; 32],
 }
 
+/// A pool that names more jobs than this for a height is sent no shares for those before.
+const JOBS: usize = 64;
+
 const LOGIN: u64 = 1;
 const KEEP_ALIVE: u64 = 2;
 
@@ -33,7 +36,8 @@ const KEEP_ALIVE: u64 = 2;
 pub struct Session {
     next_id: u64,
     name: Option<String>,
-    job: Option<Arc<Job>>,
+    /// The jobs that shares may be for, the newest last.
+    live: Vec<Arc<Job>>,
 }
 
 impl crate::Session for Session {
@@ -48,7 +52,7 @@ impl crate::Session for Session {
             rigid: login.worker.clone(),
             algorithms: login.algorithms.clone(),
         };
-        (Self { next_id: KEEP_ALIVE + 1, name: None, job: None }, vec![request(LOGIN, call)])
+        (Self { next_id: KEEP_ALIVE + 1, name: None, live: vec![] }, vec![request(LOGIN, call)])
     }
 
     fn receive(&mut self, line: &[u8]) -> Result<Vec<Heard<Work>>, Malformed> {
@@ -62,7 +66,7 @@ impl crate::Session for Session {
     }
 
     fn submit(&mut self, share: &Share) -> Option<Submission> {
-        let job = self.job.as_ref().filter(|job| job.id == share.job)?;
+        let job = self.live.iter().rfind(|job| job.id == share.job)?;
         let hashes = job.target().expected_hashes();
         let id = self.next_id;
         self.next_id += 1;
@@ -92,12 +96,18 @@ impl Session {
         })
     }
 
-    /// A job always takes the place of the one before; that shares for the one before are worth
-    /// nothing is how the pools have it when the height moves on.
+    /// A job always takes the place of the one before, but pools still take shares for that one as
+    /// long as the height is the same.
     fn work(&mut self, job: Job) -> Heard<Work> {
+        let clean = self.live.last().is_none_or(|last| {
+            job.height.is_none() || last.height != job.height || self.live.len() == JOBS
+        });
+        if clean {
+            self.live.clear();
+        }
         let job = Arc::new(job);
-        self.job = Some(Arc::clone(&job));
-        Heard::Work { work: Work { job }, clean: true }
+        self.live.push(Arc::clone(&job));
+        Heard::Work { work: Work { job }, clean }
     }
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daylight_stratum::client::{Client, Fault, State, Verdict};
+use daylight_stratum::client::{Client, Config, Fault, State, Verdict};
 use daylight_stratum::loopback::{Event, LoopbackPool, Misbehaviour, Setup};
 use daylight_stratum::sha256d::{Engine, Kernel};
 use daylight_stratum::v1::Redirect;
@@ -22,12 +22,24 @@ const HOSTILE: [Misbehaviour; 7] = [
     Misbehaviour::RefusesLogins,
 ];
 
+/// Waits short for pools that only waste time.
+fn hasty(misbehaviour: Misbehaviour, pools: Vec<Endpoint>) -> Config {
+    let mut config = config(pools);
+    match misbehaviour {
+        Misbehaviour::Silent => config.timing.login = Duration::from_secs(1),
+        Misbehaviour::SlowBytes => config.timing.line = Duration::from_secs(1),
+        _ => {}
+    }
+    config
+}
+
 #[tokio::test]
 async fn a_hostile_pool_costs_nothing_but_the_way_to_the_next() {
     for misbehaviour in HOSTILE {
         let (bad, good) =
             (pool(v1_pool(misbehaviour)).await, pool(v1_pool(Misbehaviour::None)).await);
-        let client = Client::<v1::Session>::start(config(vec![bad.endpoint(), good.endpoint()]));
+        let pools = hasty(misbehaviour, vec![bad.endpoint(), good.endpoint()]);
+        let client = Client::<v1::Session>::start(pools);
         let status = status(&client, logged_in(1)).await;
         let fault = status.fault.unwrap().to_string();
         let told = match misbehaviour {
@@ -53,8 +65,8 @@ async fn a_hostile_monero_pool_costs_nothing_but_the_way_to_the_next() {
     for misbehaviour in HOSTILE.into_iter().filter(|bad| *bad != Misbehaviour::HugeNumbers) {
         let (bad, good) =
             (pool(monero_pool(misbehaviour)).await, pool(monero_pool(Misbehaviour::None)).await);
-        let client =
-            Client::<monero::Session>::start(config(vec![bad.endpoint(), good.endpoint()]));
+        let pools = hasty(misbehaviour, vec![bad.endpoint(), good.endpoint()]);
+        let client = Client::<monero::Session>::start(pools);
         assert!(status(&client, logged_in(1)).await.fault.is_some(), "{misbehaviour:?}");
     }
 }
@@ -80,8 +92,9 @@ async fn a_pool_may_hang_up_at_each_step() {
 async fn a_pool_that_never_judges_is_left() {
     let pools =
         [pool(v1_pool(Misbehaviour::NeverJudges)).await, pool(v1_pool(Misbehaviour::None)).await];
-    let client =
-        Client::<v1::Session>::start(config(pools.iter().map(LoopbackPool::endpoint).collect()));
+    let mut impatient = config(pools.iter().map(LoopbackPool::endpoint).collect());
+    impatient.timing.reply = Duration::from_millis(100);
+    let client = Client::<v1::Session>::start(impatient);
     let (connection, share) = mine(&client).await;
     assert_eq!(client.shares().submit(connection, share.clone()).await, Ok(Verdict::Lost));
     status(&client, logged_in(1)).await;
@@ -94,7 +107,9 @@ async fn the_first_pool_is_returned_to() {
     let first = pool(v1_pool(Misbehaviour::None)).await;
     let second = pool(v1_pool(Misbehaviour::None)).await;
     let port = first.endpoint().port;
-    let client = Client::<v1::Session>::start(config(vec![first.endpoint(), second.endpoint()]));
+    let mut homesick = config(vec![first.endpoint(), second.endpoint()]);
+    homesick.timing.return_to_first = Duration::from_millis(50);
+    let client = Client::<v1::Session>::start(homesick);
     status(&client, logged_in(0)).await;
     drop(first);
     status(&client, logged_in(1)).await;
@@ -203,6 +218,29 @@ async fn bad_shares_are_counted_as_the_pool_has_them() {
     // A difficulty of a millionth: 2³² millionths of hashes.
     assert_eq!(status.accepted_hashes, 4295);
     pool.until(|events| events.last() == Some(&Event::Left)).await;
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_the_word_on_the_last_share_but_not_for_ever() {
+    let good = pool(v1_pool(Misbehaviour::None)).await;
+    let client = Client::<v1::Session>::start(config(vec![good.endpoint()]));
+    let (connection, share) = mine(&client).await;
+    let verdict = client.shares().submit(connection, share);
+    assert_eq!(client.drain(Duration::from_secs(10)).await.accepted, 1);
+    assert_eq!(verdict.await, Ok(Verdict::Accepted));
+    assert!(good.events().contains(&Event::Accepted { job: 1 }));
+
+    let mute = pool(v1_pool(Misbehaviour::NeverJudges)).await;
+    let client = Client::<v1::Session>::start(config(vec![mute.endpoint()]));
+    let (connection, share) = mine(&client).await;
+    let verdict = client.shares().submit(connection, share);
+    assert_eq!(client.drain(Duration::from_millis(50)).await.lost, 1);
+    assert_eq!(verdict.await, Ok(Verdict::Lost));
+    mute.until(|events| events.last() == Some(&Event::Left)).await;
+
+    // Where no pool can be reached, there is nothing to wait for.
+    let client = Client::<v1::Session>::start(config(vec![nobody().await]));
+    assert_eq!(client.drain(Duration::from_hours(1)).await.state, State::Drained);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

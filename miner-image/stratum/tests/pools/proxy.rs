@@ -9,6 +9,8 @@ use daylight_stratum::proxy::{Monero, Proxy, V1};
 use daylight_stratum::sha256d::{Engine, Kernel, sha256d};
 use daylight_stratum::v1::Redirect;
 use daylight_stratum::{Endpoint, Login, Tls, monero, v1};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 
 use super::{config, logged_in, mine, monero_pool, pool, status, v1_pool};
 
@@ -93,9 +95,8 @@ async fn a_proxy_refuses_redirects_and_fails_over_without_the_engine() {
     let (first, second) =
         (pool(v1_pool(Misbehaviour::None)).await, pool(v1_pool(Misbehaviour::None)).await);
     let foreign = pool(v1_pool(Misbehaviour::None)).await;
-    let mut pools = config(vec![first.endpoint(), second.endpoint()]);
-    pools.timing.return_to_first = Duration::from_hours(1);
-    let proxy = Proxy::start::<V1>(pools).await.unwrap();
+    let pools = vec![first.endpoint(), second.endpoint()];
+    let proxy = Proxy::start::<V1>(config(pools)).await.unwrap();
     let client = Client::<v1::Session>::start(engine(&proxy));
     status(&client, logged_in(0)).await;
 
@@ -122,4 +123,49 @@ async fn a_proxy_refuses_redirects_and_fails_over_without_the_engine() {
     assert_eq!(client.shares().submit(connection, share).await, Ok(Verdict::Accepted));
     second.until(|events| events.contains(&Event::Accepted { job: 1 })).await;
     assert_eq!(client.status().borrow().logins, 1);
+}
+
+#[tokio::test]
+async fn a_hostile_engine_costs_nobody_but_itself() {
+    let pool = pool(v1_pool(Misbehaviour::None)).await;
+    let proxy = Proxy::start::<V1>(config(vec![pool.endpoint()])).await.unwrap();
+    for (sent, told) in [
+        (b"\x16\x03\x01\n".to_vec(), "the line is no JSON object"),
+        (
+            b"{\"id\":1,\"method\":\"mining.submit\",\"params\":[1e99]}\n".to_vec(),
+            "user is not a string",
+        ),
+        (vec![b'['; 70_000], ""),
+    ] {
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        stream.write_all(&sent).await.unwrap();
+        // The proxy says what was wrong, if it can, and closes the connection.
+        let mut answer = vec![];
+        let end = stream.read_to_end(&mut answer).await;
+        assert!(String::from_utf8_lossy(&answer).contains(told), "{answer:?} {end:?}");
+    }
+    let client = Client::<v1::Session>::start(engine(&proxy));
+    let (connection, share) = mine(&client).await;
+    assert_eq!(client.shares().submit(connection, share).await, Ok(Verdict::Accepted));
+}
+
+#[tokio::test]
+async fn an_engine_is_told_what_it_did_wrong() {
+    let pool = pool(v1_pool(Misbehaviour::None)).await;
+    let proxy = Proxy::start::<V1>(config(vec![pool.endpoint()])).await.unwrap();
+    let stream = TcpStream::connect(proxy.address()).await.unwrap();
+    let mut stream = BufReader::new(stream);
+    for (sent, code) in [
+        (r#"{"id":"a","method":"mining.authorize","params":["x","x"]}"#, 25),
+        (r#"{"id":"a","method":"mining.submit","params":["x","1-1","00","0","0"]}"#, 24),
+        (r#"{"id":"a","method":"mining.get_transactions","params":[]}"#, 20),
+    ] {
+        stream.write_all(format!("{sent}\n").as_bytes()).await.unwrap();
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        let v1::FromPool::Reply(reply) = v1::FromPool::decode(line.as_bytes()).unwrap() else {
+            panic!("no reply: {line}");
+        };
+        assert_eq!(reply.result.unwrap_err().code, code);
+    }
 }
