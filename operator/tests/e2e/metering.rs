@@ -432,12 +432,12 @@ pub(crate) async fn a_foreign_pod_that_ends_unseen_is_bounded(site: &mut Site) {
             auditor.metric("daylight_time_error_bound_seconds", &[&*namespace, &*side]).await
         };
         let bounds = (bound("below").await?, bound("above").await?);
-        (bounds.0 + bounds.1 > 0.0).then_some(bounds)
+        // Four GPUs for three seconds at least.
+        (bounds.0 + bounds.1 >= 12.0).then_some(bounds)
     })
     .await;
-    // Four GPUs, for as long as nobody looked.
     let most = 4.0 * (away.elapsed().as_secs_f64() + 10.0);
-    assert!(bounds.0 + bounds.1 >= 12.0 && bounds.0 + bounds.1 <= most, "{bounds:?}, {most}");
+    assert!(bounds.0 + bounds.1 <= most, "{bounds:?}, {most}");
     let before = held(&auditor).await.unwrap();
     assert_eq!(auditor.metric("daylight_books_closed", &[]).await, Some(1.0));
     auditor.terminate().await;
