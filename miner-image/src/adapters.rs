@@ -10,6 +10,8 @@ mod srbminer;
 mod trex;
 mod xmrig;
 
+use std::net::SocketAddr;
+
 use serde_json::Value;
 
 use crate::config::{Config, EngineName, host_and_port};
@@ -19,6 +21,8 @@ use crate::secret::Secrets;
 /// How an engine is told for whom to work.
 #[derive(Clone, Debug)]
 pub(crate) struct Upstream {
+    /// The pool as it was told.
+    told: String,
     /// The pool's host.
     host: String,
     /// The pool's port.
@@ -48,6 +52,7 @@ impl Upstream {
         let secret = config.engine.name.keeps_secrets();
         let told = |secret_text: &Option<String>| secret_text.clone().filter(|_| secret);
         Self {
+            told: endpoint.to_owned(),
             host: host.to_owned(),
             port,
             tls: scheme.contains("ssl") || scheme.contains("tls"),
@@ -57,6 +62,48 @@ impl Upstream {
             algorithm: config.engine.algorithm.clone(),
             api_port: config.engine.api_port,
         }
+    }
+
+    /// The agent itself, at this address, which takes any login.
+    pub(crate) fn proxy(config: &Config, address: SocketAddr) -> Self {
+        let worker = config.pool.worker.clone().unwrap_or_else(|| "daylight".into());
+        Self {
+            told: String::new(),
+            host: address.ip().to_string(),
+            port: address.port(),
+            tls: false,
+            login: worker.clone(),
+            password: "x".into(),
+            worker,
+            algorithm: config.engine.algorithm.clone(),
+            api_port: config.engine.api_port,
+        }
+    }
+
+    /// A template with all that is known filled in, the secrets too.
+    pub(crate) fn fill(&self, template: &str) -> String {
+        let algorithm = self.algorithm.as_deref().unwrap_or("");
+        let (pool, port) = (self.pool(), self.port.to_string());
+        let values = [
+            ("{wallet}", &*self.login),
+            ("{password}", &*self.password),
+            ("{worker}", &*self.worker),
+            ("{algorithm}", algorithm),
+            ("{pool}", &*pool),
+            ("{host}", &*self.host),
+            ("{port}", &*port),
+        ];
+        fill(template, &values)
+    }
+
+    /// A word of a command line with the pool's place filled in.
+    pub(crate) fn place(&self, word: &str) -> String {
+        let (pool, port) = (self.pool(), self.port.to_string());
+        fill(word, &[("{pool}", &*pool), ("{host}", &*self.host), ("{port}", &*port)])
+    }
+
+    fn pool(&self) -> String {
+        if self.told.is_empty() { self.stratum() } else { self.told.clone() }
     }
 
     fn address(&self) -> String {
@@ -75,13 +122,13 @@ impl Upstream {
 impl EngineName {
     /// Whether the engine takes a login from a file, and not on its command line only.
     pub(crate) fn keeps_secrets(self) -> bool {
-        matches!(self, Self::Command | Self::Xmrig)
+        matches!(self, Self::Command | Self::Xmrig | Self::Sha256d)
     }
 
     /// The arguments that the agent makes for it, in which `{config}` is its file's path.
     pub(crate) fn args(self, upstream: &Upstream) -> Vec<String> {
         match self {
-            Self::Command => Vec::new(),
+            Self::Command | Self::Sha256d => Vec::new(),
             Self::Xmrig => xmrig::args(),
             Self::Trex => trex::args(upstream),
             Self::Rigel => rigel::args(upstream),
@@ -99,7 +146,7 @@ impl EngineName {
     /// The path of its figures, if the agent knows one.
     pub(crate) fn path(self) -> Option<&'static str> {
         match self {
-            Self::Command => None,
+            Self::Command | Self::Sha256d => None,
             Self::Xmrig => Some("/2/summary"),
             Self::Trex => Some("/summary"),
             Self::Gminer => Some("/stat"),
@@ -110,7 +157,7 @@ impl EngineName {
     /// What its answer says.
     pub(crate) fn parse(self, answer: &Value) -> Figures {
         match self {
-            Self::Command => Figures::default(),
+            Self::Command | Self::Sha256d => Figures::default(),
             Self::Xmrig => xmrig::parse(answer),
             Self::Trex => trex::parse(answer),
             Self::Rigel => rigel::parse(answer),
@@ -119,6 +166,25 @@ impl EngineName {
             Self::Srbminer => srbminer::parse(answer),
         }
     }
+}
+
+/// `template` with `values` in the place of their names. Once through, so that what is filled in is
+/// never filled in again.
+fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    let mut text = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some(at) = rest.find('{') {
+        text.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some((name, value)) = values.iter().find(|(name, _)| rest.starts_with(name)) {
+            text.push_str(value);
+            rest = &rest[name.len()..];
+        } else {
+            text.push('{');
+            rest = &rest[1..];
+        }
+    }
+    text + rest
 }
 
 /// The words of a command line.
@@ -149,6 +215,19 @@ fn measured(value: &Value, path: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_template_is_filled_once() {
+        let mut config = Config::default();
+        config.pool.endpoints = vec!["stratum+tcp://pool.example.com:3333".into()];
+        let secrets = Secrets { wallet: Some("49{password}".into()), password: Some("p".into()) };
+        let text = Upstream::new(&config, &secrets)
+            .fill(r#"{"url":"{host}:{port}","user":"{wallet}","pass":"{password}","x":{}}"#);
+        assert_eq!(
+            text,
+            r#"{"url":"pool.example.com:3333","user":"49{password}","pass":"p","x":{}}"#
+        );
+    }
 
     fn told(name: EngineName) -> Upstream {
         let mut config = Config::default();

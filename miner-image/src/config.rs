@@ -9,6 +9,7 @@ mod span;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -55,6 +56,9 @@ pub(crate) struct EngineConfig {
     pub(crate) env: BTreeMap<String, String>,
     /// The algorithm, in the engine's own writing.
     pub(crate) algorithm: Option<String>,
+    /// For engines that are built in: how many threads hash; as many as there are processors, where
+    /// it is left out.
+    pub(crate) threads: Option<NonZeroUsize>,
     /// The part of the work that the engine does for its author, from 0 to 1.
     pub(crate) dev_fee: Option<f64>,
     /// A file in which `{wallet}`, `{password}`, `{worker}`, `{pool}`, `{host}` and `{port}` are
@@ -84,6 +88,7 @@ impl Default for EngineConfig {
             args: Vec::new(),
             env: BTreeMap::new(),
             algorithm: None,
+            threads: None,
             dev_fee: None,
             config_template: None,
             api_port: 14_067,
@@ -100,7 +105,12 @@ impl Default for EngineConfig {
 impl EngineConfig {
     /// The engine's name and command, for people.
     pub(crate) fn display(&self) -> String {
-        format!("{} ({})", self.name, self.command.first().map_or("no command", String::as_str))
+        match (self.name.built_in(), self.command.first()) {
+            (Some(_), _) => self.name.to_string(),
+            (None, command) => {
+                format!("{} ({})", self.name, command.map_or("no command", String::as_str))
+            }
+        }
     }
 }
 
@@ -123,6 +133,40 @@ pub(crate) enum EngineName {
     Lolminer,
     /// SRBMiner-MULTI.
     Srbminer,
+    /// SHA-256d on the processor, built in.
+    Sha256d,
+}
+
+/// The engines that are part of the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BuiltInName {
+    /// SHA-256d on the processor.
+    Sha256d,
+}
+
+impl BuiltInName {
+    /// What it computes, in the writing of its pools.
+    pub(crate) fn algorithm(self) -> &'static str {
+        match self {
+            Self::Sha256d => "sha256d",
+        }
+    }
+}
+
+impl EngineName {
+    /// Which of the engines that are part of the agent it is, if it is one.
+    pub(crate) fn built_in(self) -> Option<BuiltInName> {
+        match self {
+            Self::Sha256d => Some(BuiltInName::Sha256d),
+            Self::Command
+            | Self::Xmrig
+            | Self::Trex
+            | Self::Rigel
+            | Self::Gminer
+            | Self::Lolminer
+            | Self::Srbminer => None,
+        }
+    }
 }
 
 impl fmt::Display for EngineName {
@@ -135,6 +179,7 @@ impl fmt::Display for EngineName {
             Self::Gminer => "gminer",
             Self::Lolminer => "lolminer",
             Self::Srbminer => "srbminer",
+            Self::Sha256d => "sha256d",
         })
     }
 }
@@ -206,6 +251,45 @@ pub(crate) struct Pool {
     pub(crate) password_file: Option<PathBuf>,
     /// What the pool calls this worker; the pod's name where it is left out.
     pub(crate) worker: Option<String>,
+    /// What the agent logs in with, in which `{wallet}` and `{worker}` are filled in.
+    pub(crate) login: Option<String>,
+    /// What the agent speaks with the pool, where it stands between the pool and an engine.
+    pub(crate) protocol: Option<Protocol>,
+    /// SHA-256 of the certificates that pools have to show, in hexadecimal, by `host:port`.
+    pub(crate) pins: BTreeMap<String, String>,
+    /// What the wallet has to be: `sha256:` and SHA-256 over salt and wallet in hexadecimal.
+    pub(crate) wallet_commitment: Option<String>,
+    /// The file with the salt of that.
+    pub(crate) wallet_salt_file: Option<PathBuf>,
+}
+
+/// What is spoken with a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) enum Protocol {
+    /// Stratum v1, as Bitcoin's pools speak it.
+    #[serde(rename = "stratum-v1")]
+    StratumV1,
+    /// The dialect of Monero's pools.
+    #[serde(rename = "monero")]
+    Monero,
+    /// None that the agent knows: the engine connects to the pool by itself.
+    #[serde(rename = "none")]
+    Unknown,
+}
+
+impl Config {
+    /// What the agent speaks with the pools, if it does.
+    pub(crate) fn spoken(&self) -> Option<Protocol> {
+        let by_engine = match self.engine.name {
+            EngineName::Sha256d => return Some(Protocol::StratumV1),
+            // Its own KawPow speaks another language.
+            EngineName::Xmrig if self.engine.algorithm.as_deref() != Some("kawpow") => {
+                Some(Protocol::Monero)
+            }
+            _ => None,
+        };
+        self.pool.protocol.or(by_engine).filter(|protocol| *protocol != Protocol::Unknown)
+    }
 }
 
 /// `[drain]`

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::config::{FigureSource, Format};
+use crate::pool::Seen;
 
 /// What an engine told at one moment. What it does not tell is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -26,8 +27,13 @@ pub(crate) struct Figures {
     pub(crate) shares_rejected: Option<u64>,
     /// Shares that came too late.
     pub(crate) shares_stale: Option<u64>,
+    /// Shares that were sent, and of which the pool said nothing.
+    pub(crate) shares_lost: Option<u64>,
     /// The difficulty of a share.
     pub(crate) difficulty: Option<f64>,
+    /// What the agent saw of the pools, where it stands in between.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pool: Option<Seen>,
     /// Each device.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) devices: Vec<Device>,

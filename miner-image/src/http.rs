@@ -59,16 +59,17 @@ fn answer(request: &Request<Incoming>, shared: &Shared, tells: bool) -> Response
     let status = shared.get();
     let ready = status.ready(tells);
     let (code, kind, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/metrics") => {
-            (StatusCode::OK, TEXT, metrics::render(&status, ready.is_ok()))
-        }
+        (&Method::GET, "/metrics") => (StatusCode::OK, TEXT, metrics::render(&status, ready)),
         (&Method::GET, "/status") => match serde_json::to_string(&status.view(ready)) {
             Ok(view) => (StatusCode::OK, JSON, view),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
         },
         (&Method::GET, "/readyz") => match ready {
             Ok(()) => (StatusCode::OK, TEXT, "ready\n".into()),
-            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
+            Err(missing) => {
+                let why = format!("{}\n", status.sentence(missing));
+                (StatusCode::SERVICE_UNAVAILABLE, TEXT, why)
+            }
         },
         // That it answers is all there is to know: a pool that is away is no reason to be killed.
         (&Method::GET, "/livez") => (StatusCode::OK, TEXT, "alive\n".into()),

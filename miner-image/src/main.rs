@@ -4,6 +4,7 @@
 mod adapters;
 mod agent;
 mod asks;
+mod built_in;
 mod config;
 mod engine;
 mod fetch;
@@ -13,13 +14,15 @@ mod lease;
 mod log;
 mod metrics;
 mod outcome;
+mod pool;
 mod process;
+mod program;
 mod record;
 mod secret;
 mod status;
 mod work;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -63,14 +66,14 @@ fn main() -> ExitCode {
     };
     let (config, secrets) = match load(flags) {
         Ok(loaded) => loaded,
-        Err((record, mistakes)) => {
-            for mistake in &mistakes {
+        Err(refusal) => {
+            for mistake in &refusal.mistakes {
                 eprintln!("{mistake}");
             }
             if run {
-                leave_refusal(&record, &mistakes);
+                refusal.leave();
             }
-            return end(Outcome::BadConfiguration);
+            return end(refusal.outcome);
         }
     };
     if !run {
@@ -89,29 +92,39 @@ fn main() -> ExitCode {
     end(outcome)
 }
 
-/// Says in the termination message why nothing ran.
-fn leave_refusal(file: &Path, mistakes: &[Mistake]) {
-    let sentences: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-    let record = Record {
-        reason: Some(Outcome::BadConfiguration),
-        message: &sentences.join("; "),
-        ..Record::default()
-    };
-    if let Err(error) = record.write(file) {
-        eprintln!("{}: the record cannot be written: {error}", file.display());
-    }
-}
-
 fn end(outcome: Outcome) -> ExitCode {
     ExitCode::from(outcome.code())
 }
 
-/// Where the record is left, and all that is wrong.
-type Refusal = (PathBuf, Vec<Mistake>);
+/// Why nothing runs.
+struct Refusal {
+    outcome: Outcome,
+    mistakes: Vec<Mistake>,
+    /// Where the record is left.
+    record: PathBuf,
+}
+
+impl Refusal {
+    /// Says so in the termination message.
+    fn leave(&self) {
+        let sentences: Vec<String> = self.mistakes.iter().map(ToString::to_string).collect();
+        let record = Record {
+            reason: Some(self.outcome),
+            message: &sentences.join("; "),
+            ..Record::default()
+        };
+        if let Err(error) = record.write(&self.record) {
+            eprintln!("{}: the record cannot be written: {error}", self.record.display());
+        }
+    }
+}
 
 /// The configuration and the secrets that it names.
 fn load(flags: &Flags) -> Result<(Config, Secrets), Refusal> {
-    let refused = |config: Config, mistakes| Err((config.record.file, mistakes));
+    let refused = |config: Config, mistakes| {
+        let record = config.record.file;
+        Err(Refusal { outcome: Outcome::BadConfiguration, mistakes, record })
+    };
     let read = Config::read(&flags.config, flags.config_is_default());
     let (mut config, unread) = match read {
         Ok(config) => (config, Vec::new()),
@@ -129,5 +142,14 @@ fn load(flags: &Flags) -> Result<(Config, Secrets), Refusal> {
         Secrets::default()
     });
     mistakes.extend(secrets.exposed(&config));
-    if mistakes.is_empty() { Ok((config, secrets)) } else { refused(config, mistakes) }
+    if !mistakes.is_empty() {
+        return refused(config, mistakes);
+    }
+    match secrets.committed(&config.pool) {
+        Ok(()) => Ok((config, secrets)),
+        Err(wrong) => {
+            let record = config.record.file;
+            Err(Refusal { outcome: Outcome::WrongWallet, mistakes: vec![wrong], record })
+        }
+    }
 }

@@ -3,10 +3,10 @@
 
 use std::fmt::{Display, Write as _};
 
-use crate::status::Status;
+use crate::status::{NotReady, Status};
 
 /// The text of `/metrics`.
-pub(crate) fn render(status: &Status, ready: bool) -> String {
+pub(crate) fn render(status: &Status, ready: Result<(), NotReady>) -> String {
     let mut text = Text(String::with_capacity(4096));
     let engine = ("engine", status.engine.as_str());
     let algorithm = ("algorithm", status.algorithm.as_deref().unwrap_or(""));
@@ -15,7 +15,12 @@ pub(crate) fn render(status: &Status, ready: bool) -> String {
     text.family("info", "gauge", "What runs.");
     let evidence = ("evidence", status.evidence.as_str());
     text.sample("info", &[engine, algorithm, evidence, version], 1);
-    text.one("ready", "gauge", "1 while connected, authorised and hashing.", u8::from(ready));
+    let is_ready = u8::from(ready.is_ok());
+    text.one("ready", "gauge", "1 while connected, authorised and hashing.", is_ready);
+    if let Err(missing) = ready {
+        text.family("not_ready", "gauge", "1 with what is missing, while not ready.");
+        text.sample("not_ready", &[("reason", missing.word())], 1);
+    }
     text.one(
         "uptime_seconds",
         "gauge",
@@ -38,9 +43,12 @@ pub(crate) fn render(status: &Status, ready: bool) -> String {
 
     text.family("shares_total", "counter", "Shares by what the pool said of them.");
     let work = &status.work;
-    for (result, total) in
-        [("accepted", work.accepted), ("rejected", work.rejected), ("stale", work.stale)]
-    {
+    for (result, total) in [
+        ("accepted", work.accepted),
+        ("rejected", work.rejected),
+        ("stale", work.stale),
+        ("lost", work.lost),
+    ] {
         text.sample("shares_total", &[("result", result)], total.value());
     }
     text.family("hashes_total", "counter", "Hashes computed, of whatever the algorithm counts.");
@@ -62,6 +70,31 @@ pub(crate) fn render(status: &Status, ready: bool) -> String {
             "The difficulty of a share that the pool set.",
             figures.difficulty,
         );
+        if let Some(pool) = &figures.pool {
+            text.one(
+                "pool_logins_total",
+                "counter",
+                "Logins at pools since the engine began.",
+                pool.logins,
+            );
+            text.one(
+                "pool_failovers_total",
+                "counter",
+                "Times that another pool took the work, since the engine began.",
+                pool.failovers,
+            );
+            text.one(
+                "pool_refused_redirects_total",
+                "counter",
+                "Redirects to hosts that are not declared, since the engine began.",
+                pool.refused_redirects,
+            );
+            text.maybe(
+                "pool_latency_seconds",
+                "From a request to the pool's reply, the last time.",
+                pool.latency_seconds,
+            );
+        }
         if let Some(rate) = figures.hashrate {
             text.family("hashrate", "gauge", "Hashes per second.");
             text.sample("hashrate", &[algorithm], rate);
@@ -166,7 +199,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::EngineConfig;
+    use crate::config::{Config, EngineConfig};
     use crate::figures::{Device, Figures};
     use crate::status::Shared;
 
@@ -177,7 +210,7 @@ mod tests {
             dev_fee: Some(0.01),
             ..EngineConfig::default()
         };
-        let shared = Shared::new(&engine);
+        let shared = Shared::new(&Config { engine, ..Config::default() });
         let mut status = shared.get();
         let device = |index| Device { index, power: Some(61.5), ..Device::default() };
         let figures = Figures {
@@ -187,7 +220,7 @@ mod tests {
             ..Figures::default()
         };
         status.told = Some((figures, status.began));
-        let text = render(&status, true);
+        let text = render(&status, Err(NotReady::NoFigures));
         let lines = text.lines().map(|line| Ok(line.to_owned()));
         let read = prometheus_parse::Scrape::parse(lines).unwrap();
         let value = |name: &str| {

@@ -21,6 +21,8 @@ pub(crate) enum Outcome {
     DeviceLost,
     /// The lease file was not renewed: 15.
     LeaseLapsed,
+    /// The wallet is not the one that the registration commits to, so nothing was started: 16.
+    WrongWallet,
 }
 
 impl Outcome {
@@ -35,6 +37,7 @@ impl Outcome {
             Self::LoginRefused => 13,
             Self::DeviceLost => 14,
             Self::LeaseLapsed => 15,
+            Self::WrongWallet => 16,
         }
     }
 }

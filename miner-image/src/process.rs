@@ -58,12 +58,12 @@ pub(crate) struct Processes {
 
 impl Processes {
     /// Makes this process the one that inherits orphans, hides its memory from the engine, and
-    /// holds itself to `memory` bytes. Reaps from then on.
-    pub(crate) fn adopt(memory: u64) -> io::Result<Self> {
+    /// holds itself to `memory` bytes, if any. Reaps from then on.
+    pub(crate) fn adopt(memory: Option<u64>) -> io::Result<Self> {
         set_child_subreaper(Some(getpid()))?;
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-        let processes = Self { memory: Some(memory), ..Self::default() };
-        processes.limit_memory(Some(memory))?;
+        let processes = Self { memory, ..Self::default() };
+        processes.limit_memory(memory)?;
         let mut ends = signal(SignalKind::child())?;
         let reaper = processes.clone();
         tokio::spawn(async move {

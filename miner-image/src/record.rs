@@ -48,6 +48,8 @@ pub(crate) struct Record<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Evidence {
+    /// The agent saw the pool take it.
+    Seen,
     /// The engine says so.
     Claimed,
 }
@@ -56,6 +58,7 @@ impl Evidence {
     /// The word in the record.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::Seen => "seen",
             Self::Claimed => "claimed",
         }
     }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::config::{Config, Mistake, Pool};
 
 /// Shorter ones (pools take `x` for a password) would be found in every line.
@@ -28,6 +30,31 @@ impl Secrets {
                 Err([wallet.err(), password.err()].into_iter().flatten().collect())
             }
         }
+    }
+
+    /// Whether the wallet is the one that `pool` commits to, where it commits to one.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, if it is not, or if that cannot be found out.
+    pub(crate) fn committed(&self, pool: &Pool) -> Result<(), Mistake> {
+        let Some(commitment) = &pool.wallet_commitment else { return Ok(()) };
+        let wrong = |says: String| Err(Mistake::new("pool.wallet_file", says));
+        let Some(wallet) = &self.wallet else {
+            return wrong("the registration commits to a wallet, and none is given".into());
+        };
+        let salt = match &pool.wallet_salt_file {
+            None => String::new(),
+            Some(path) => file("pool.wallet_salt_file", Some(path))?.unwrap_or_default(),
+        };
+        let digest = Sha256::new().chain_update(&salt).chain_update(wallet).finalize();
+        let is = format!("sha256:{}", hex::encode(digest));
+        if is == *commitment {
+            return Ok(());
+        }
+        wrong(format!(
+            "it is not the wallet that the registration commits to ({commitment}): nothing runs for another one; give the registered wallet, and its salt if it has one"
+        ))
     }
 
     /// Where a secret stands that everyone may read: the environment, the agent's own command
@@ -123,6 +150,31 @@ mod tests {
     fn what_is_shown_has_no_secret_in_it() {
         let secrets = secrets("49wallet", "hunter2");
         assert_eq!(secrets.hide("login 49wallet.rig hunter2"), "login [wallet].rig [password]");
+    }
+
+    /// `printf 'pepper49wallet' | sha256sum`
+    const COMMITMENT: &str =
+        "sha256:b045bfdec07d69466c486bcbd9b37489cec8d3aa17b373347d001019f5d9c19b";
+
+    #[test]
+    fn another_wallet_than_the_registered_one_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let salt = directory.path().join("salt");
+        fs::write(&salt, "pepper\n").unwrap();
+        let mut pool = Pool {
+            wallet_commitment: Some(COMMITMENT.into()),
+            wallet_salt_file: Some(salt),
+            ..Pool::default()
+        };
+        assert_eq!(secrets("49wallet", "x").committed(&pool), Ok(()));
+        let wrong = secrets("49other", "x").committed(&pool).unwrap_err().to_string();
+        assert!(wrong.contains("not the wallet that the registration commits to"), "{wrong}");
+        assert!(!wrong.contains("49other"));
+        assert!(Secrets::default().committed(&pool).is_err());
+        pool.wallet_salt_file = None;
+        assert!(secrets("49wallet", "x").committed(&pool).is_err());
+        pool.wallet_commitment = None;
+        assert_eq!(secrets("49other", "x").committed(&pool), Ok(()));
     }
 
     #[test]

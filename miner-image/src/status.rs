@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::config::EngineConfig;
+use crate::config::Config;
 use crate::figures::Figures;
 use crate::outcome::Outcome;
 use crate::record::Evidence;
@@ -18,12 +18,13 @@ pub(crate) struct Shared(Arc<Mutex<Status>>);
 
 impl Shared {
     /// The state at the beginning.
-    pub(crate) fn new(engine: &EngineConfig) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
+        let engine = &config.engine;
         Self(Arc::new(Mutex::new(Status {
             engine: engine.name.to_string(),
-            algorithm: engine.algorithm.clone(),
+            algorithm: config.algorithm().map(str::to_owned),
             dev_fee: engine.dev_fee,
-            evidence: Evidence::Claimed,
+            evidence: config.evidence(),
             began: Instant::now(),
             phase: Phase::Starting,
             run: None,
@@ -60,6 +61,52 @@ pub(crate) enum Phase {
     Waiting,
     /// The engine is being ended.
     Draining,
+}
+
+/// What is missing until the engine earns something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum NotReady {
+    /// The engine is not running yet.
+    Starting,
+    /// It ended, and will be started again.
+    Restarting,
+    /// It is being ended.
+    Draining,
+    /// It tells nothing of itself.
+    NoFigures,
+    /// It is not connected to a pool.
+    PoolUnreachable,
+    /// The pool has not taken the login.
+    NotAuthorised,
+    /// It does not hash.
+    NotHashing,
+}
+
+impl NotReady {
+    /// The word, as a metric's label.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "Starting",
+            Self::Restarting => "Restarting",
+            Self::Draining => "Draining",
+            Self::NoFigures => "NoFigures",
+            Self::PoolUnreachable => "PoolUnreachable",
+            Self::NotAuthorised => "NotAuthorised",
+            Self::NotHashing => "NotHashing",
+        }
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Starting => "the engine is not running",
+            Self::Restarting => "the engine ended and will be started again",
+            Self::Draining => "the engine is being ended",
+            Self::NoFigures => "the engine tells nothing of itself yet",
+            Self::PoolUnreachable => "the engine is not connected to a pool",
+            Self::NotAuthorised => "the pool has not taken the login",
+            Self::NotHashing => "the engine does not hash",
+        }
+    }
 }
 
 /// The agent's state.
@@ -119,39 +166,49 @@ impl Status {
 
     /// `Ok` where it is connected, authorised and hashing, else what is missing. An engine of which
     /// no figures are known is taken at its running.
-    pub(crate) fn ready(&self, tells: bool) -> Result<(), &'static str> {
+    pub(crate) fn ready(&self, tells: bool) -> Result<(), NotReady> {
         match self.phase {
-            Phase::Waiting => return Err("the engine ended and will be started again"),
-            Phase::Draining => return Err("the engine is being ended"),
+            Phase::Waiting => return Err(NotReady::Restarting),
+            Phase::Draining => return Err(NotReady::Draining),
             Phase::Starting | Phase::Working => {}
         }
         if self.run.is_none() {
-            return Err("the engine is not running");
+            return Err(NotReady::Starting);
         }
         if !tells {
             return Ok(());
         }
-        let Some(figures) = self.figures() else {
-            return Err("the engine tells nothing of itself yet");
-        };
+        let Some(figures) = self.figures() else { return Err(NotReady::NoFigures) };
         if figures.connected == Some(false) {
-            return Err("the engine is not connected to a pool");
+            return Err(NotReady::PoolUnreachable);
         }
         if figures.authorised == Some(false) {
-            return Err("the pool has not taken the login");
+            return Err(NotReady::NotAuthorised);
         }
         match figures.hashing() {
-            Some(false) => Err("the engine does not hash"),
+            Some(false) => Err(NotReady::NotHashing),
             Some(true) | None => Ok(()),
         }
     }
 
+    /// Why it is not ready, as a sentence.
+    pub(crate) fn sentence(&self, missing: NotReady) -> String {
+        let fault = self.figures().and_then(|figures| figures.pool.as_ref()?.fault.as_deref());
+        match (missing, fault) {
+            (NotReady::PoolUnreachable, Some(fault)) => {
+                format!("{}: {fault}", missing.sentence())
+            }
+            _ => missing.sentence().to_owned(),
+        }
+    }
+
     /// The state as `/status` shows it.
-    pub(crate) fn view(&self, ready: Result<(), &'static str>) -> View<'_> {
+    pub(crate) fn view(&self, ready: Result<(), NotReady>) -> View<'_> {
         View {
             phase: self.phase,
             ready: ready.is_ok(),
-            not_ready_because: ready.err(),
+            not_ready: ready.err(),
+            not_ready_because: ready.err().map(|missing| self.sentence(missing)),
             engine: &self.engine,
             algorithm: self.algorithm.as_deref(),
             dev_fee_ratio: self.dev_fee,
@@ -162,6 +219,7 @@ impl Status {
             shares_accepted: self.work.accepted.value(),
             shares_rejected: self.work.rejected.value(),
             shares_stale: self.work.stale.value(),
+            shares_lost: self.work.lost.value(),
             hashes: self.work.hashes.value(),
             figures: self.figures(),
             no_figures_because: self.untold.as_deref(),
@@ -177,7 +235,8 @@ impl Status {
 pub(crate) struct View<'a> {
     phase: Phase,
     ready: bool,
-    not_ready_because: Option<&'static str>,
+    not_ready: Option<NotReady>,
+    not_ready_because: Option<String>,
     engine: &'a str,
     algorithm: Option<&'a str>,
     dev_fee_ratio: Option<f64>,
@@ -188,6 +247,7 @@ pub(crate) struct View<'a> {
     shares_accepted: u64,
     shares_rejected: u64,
     shares_stale: u64,
+    shares_lost: u64,
     hashes: u64,
     figures: Option<&'a Figures>,
     no_figures_because: Option<&'a str>,

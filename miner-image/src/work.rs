@@ -13,6 +13,8 @@ pub(crate) struct Work {
     pub(crate) rejected: Total,
     /// Shares that came too late.
     pub(crate) stale: Total,
+    /// Shares of which the pool said nothing.
+    pub(crate) lost: Total,
     /// Hashes computed.
     pub(crate) hashes: Total,
 }
@@ -38,9 +40,15 @@ impl Total {
 }
 
 impl Work {
+    /// Shares that earn nothing.
+    pub(crate) fn of_no_use(&self) -> u64 {
+        self.rejected.value() + self.stale.value() + self.lost.value()
+    }
+
     /// The engine begins again, and with it its counters.
     pub(crate) fn begin(&mut self) {
-        for total in [&mut self.accepted, &mut self.rejected, &mut self.stale, &mut self.hashes] {
+        let shares = [&mut self.accepted, &mut self.rejected, &mut self.stale, &mut self.lost];
+        for total in shares.into_iter().chain([&mut self.hashes]) {
             total.last = 0.0;
         }
     }
@@ -52,6 +60,7 @@ impl Work {
             (&mut self.accepted, figures.shares_accepted),
             (&mut self.rejected, figures.shares_rejected),
             (&mut self.stale, figures.shares_stale),
+            (&mut self.lost, figures.shares_lost),
         ];
         for (total, now) in shares {
             if let Some(now) = now {

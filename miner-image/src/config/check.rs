@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::{Config, EngineName, FigureSource, Pool};
+use super::{BuiltInName, Config, EngineName, FigureSource, Pool};
 
 /// One mistake as one sentence, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,11 @@ impl Config {
     fn engine_mistakes(&self, wrong: &mut impl FnMut(&str, String)) {
         let engine = &self.engine;
         match engine.command.first() {
+            Some(_) if engine.name.built_in().is_some() => wrong(
+                "engine.command",
+                format!("{} is part of the agent and is no program: leave it out", engine.name),
+            ),
+            None if engine.name.built_in().is_some() => {}
             Some(program) if !program.is_empty() => {
                 if let Err(says) = program_there(program) {
                     wrong("engine.command", says);
@@ -111,8 +116,64 @@ impl Config {
         if let Some(figures) = &engine.figures {
             figure_mistakes(figures, wrong);
         }
-        if engine.name != EngineName::Command {
-            self.adapter_mistakes(wrong);
+        match engine.name.built_in() {
+            Some(name) => self.built_in_mistakes(name, wrong),
+            None if engine.name != EngineName::Command => self.adapter_mistakes(wrong),
+            None => {}
+        }
+        if self.spoken().is_some() {
+            self.spoken_mistakes(wrong);
+        } else if self.pool.wallet_commitment.is_some() {
+            wrong(
+                "pool.wallet_commitment",
+                "it can be held to only where the agent itself logs in: set pool.protocol, or leave it out".into(),
+            );
+        }
+    }
+
+    fn built_in_mistakes(&self, name: BuiltInName, wrong: &mut impl FnMut(&str, String)) {
+        let engine = &self.engine;
+        if engine.algorithm.as_deref().is_some_and(|algorithm| algorithm != name.algorithm()) {
+            wrong(
+                "engine.algorithm",
+                format!("{} computes {}: leave it out", engine.name, name.algorithm()),
+            );
+        }
+        for (place, said) in [
+            ("engine.args", !engine.args.is_empty()),
+            ("engine.figures", engine.figures.is_some()),
+            ("engine.config_template", engine.config_template.is_some()),
+            ("drain.hook", !self.drain.hook.is_empty()),
+            ("pool.protocol", self.pool.protocol.is_some()),
+        ] {
+            if said {
+                wrong(
+                    place,
+                    format!(
+                        "it is for programs, and {} is part of the agent: leave it out",
+                        engine.name
+                    ),
+                );
+            }
+        }
+    }
+
+    /// Where the agent itself logs in, it has to know where and as whom.
+    fn spoken_mistakes(&self, wrong: &mut impl FnMut(&str, String)) {
+        let pool = &self.pool;
+        if pool.endpoints.is_empty() {
+            wrong("pool.endpoints", "it must name a pool to work for".into());
+        }
+        for endpoint in &pool.endpoints {
+            if let Err(says) = crate::pool::endpoint(pool, endpoint) {
+                wrong("pool.endpoints", says);
+            }
+        }
+        if pool.wallet_file.is_none() {
+            wrong(
+                "pool.wallet_file",
+                "it must name the file with the wallet: there is no default one".into(),
+            );
         }
     }
 
@@ -130,8 +191,11 @@ impl Config {
                 format!("the agent makes the files of {name}: leave it out"),
             );
         }
-        if self.pool.endpoints.is_empty() {
+        if self.pool.endpoints.is_empty() && self.spoken().is_none() {
             wrong("pool.endpoints", format!("{name} needs a pool to work for"));
+        }
+        if self.spoken().is_some() {
+            return;
         }
         let secrets = [
             ("pool.wallet_file", &self.pool.wallet_file),
@@ -142,7 +206,7 @@ impl Config {
             wrong(
                 place,
                 format!(
-                    "{name} takes it on its command line only, where everyone can read it: leave it out, and let pool.endpoints name a proxy that holds it"
+                    "{name} takes it on its command line only, where everyone can read it: leave it out, and let pool.endpoints name a proxy that holds it; where the pool speaks Bitcoin's Stratum, set pool.protocol = \"stratum-v1\", and the agent is that proxy"
                 ),
             );
         }

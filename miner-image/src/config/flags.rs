@@ -1,12 +1,13 @@
 //! The environment and the command line, which count more than the file.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{Config, EngineName, Span, read};
+use super::{Config, EngineName, Protocol, Span, read};
 
 /// Where the configuration is looked for when nobody says.
 const DEFAULT_FILE: &str = "/etc/daylight-miner/miner.toml";
@@ -30,6 +31,26 @@ pub(crate) struct Flags {
     /// Pools in the order of preference, separated by commas (`pool.endpoints`)
     #[arg(long, env = "POOL_ENDPOINTS", value_delimiter = ',', hide_env_values = true)]
     pool: Vec<String>,
+
+    /// How many threads of a built-in engine hash (`engine.threads`)
+    #[arg(long, env = "THREADS", hide_env_values = true)]
+    threads: Option<NonZeroUsize>,
+
+    /// SHA-256 of the pools' certificates as HOST:PORT=HEX, separated by commas (`pool.pins`)
+    #[arg(long = "pin", env = "POOL_PINS", value_delimiter = ',', hide_env_values = true)]
+    pins: Vec<String>,
+
+    /// What the agent speaks between engine and pool (`pool.protocol`)
+    #[arg(long, env = "POOL_PROTOCOL", hide_env_values = true)]
+    protocol: Option<String>,
+
+    /// What the wallet has to be (`pool.wallet_commitment`)
+    #[arg(long, env = "WALLET_COMMITMENT", hide_env_values = true)]
+    wallet_commitment: Option<String>,
+
+    /// The file with the salt of that (`pool.wallet_salt_file`)
+    #[arg(long, env = "WALLET_SALT_FILE", hide_env_values = true)]
+    wallet_salt_file: Option<PathBuf>,
 
     /// What the pool calls this worker (`pool.worker`)
     #[arg(long, env = "POD_NAME", hide_env_values = true)]
@@ -90,6 +111,19 @@ impl Config {
             words if !words.is_empty() => self.engine.command = words,
             _ => {}
         }
+        if let Some(protocol) = &flags.protocol {
+            let protocol = read::word::<Protocol>(protocol);
+            self.pool.protocol = Some(protocol.map_err(|says| ("POOL_PROTOCOL", says))?);
+        }
+        for pin in &flags.pins {
+            let (pool, pin) = pin
+                .split_once('=')
+                .ok_or_else(|| ("POOL_PINS", format!("\"{pin}\": write HOST:PORT=HEX")))?;
+            self.pool.pins.insert(pool.into(), pin.into());
+        }
+        set(&mut self.engine.threads, flags.threads.as_ref());
+        set(&mut self.pool.wallet_commitment, flags.wallet_commitment.as_ref());
+        set(&mut self.pool.wallet_salt_file, flags.wallet_salt_file.as_ref());
         set(&mut self.engine.algorithm, flags.algorithm.as_ref());
         set(&mut self.pool.wallet_file, flags.wallet_file.as_ref());
         set(&mut self.pool.password_file, flags.password_file.as_ref());

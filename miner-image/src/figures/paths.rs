@@ -36,7 +36,7 @@ impl FigureSource {
             shares_rejected: whole(&self.shares_rejected),
             shares_stale: whole(&self.shares_stale),
             difficulty: at(&self.difficulty),
-            devices: Vec::new(),
+            ..Figures::default()
         }
     }
 }

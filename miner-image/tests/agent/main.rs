@@ -2,5 +2,6 @@
 
 mod configuration;
 mod life;
+mod pools;
 mod run;
 mod secrets;

@@ -39,24 +39,16 @@ impl Site {
     /// Any command, in which `DIR` stands for a directory of the run's own, and after `--figures`
     /// comes the port.
     pub(crate) fn with_command(command: &[&str]) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let [port, figures] = free_ports();
-        let here = directory.path().to_str().expect("a path in UTF-8").to_owned();
+        let mut site = Self::bare();
+        let here = site.directory.path().to_str().expect("a path in UTF-8").to_owned();
+        let figures = site.figures;
         let mut words: Vec<String> =
             command.iter().map(|word| word.replace("DIR", &here)).collect();
         let tells = words.iter().position(|word| word == "--figures");
         if let Some(at) = tells {
             words.insert(at + 1, figures.to_string());
         }
-        let config = format!(
-            r#"agent.run_dir = "{here}/run"
-http.listen = "127.0.0.1:{port}"
-restart.backoff = "10ms"
-engine.command = {words:?}
-engine.figures_every = "100ms"
-"#
-        );
-        let mut site = Self { directory, port, figures, config, env: Vec::new() };
+        site.add(&format!("engine.command = {words:?}"));
         if tells.is_some() {
             site.add(&format!(
                 r#"[engine.figures]
@@ -71,6 +63,28 @@ connected = "/connected"
             ));
         }
         site
+    }
+
+    /// A built-in engine, for a pool at `endpoint`.
+    pub(crate) fn built_in(name: &str, endpoint: &str) -> Self {
+        let mut site = Self::bare();
+        let wallet = site.file("wallet", "49wallet\n");
+        site.add(&format!(
+            "engine.name = \"{name}\"\nengine.threads = 1\npool.endpoints = [\"{endpoint}\"]\npool.wallet_file = \"{}\"",
+            wallet.display()
+        ));
+        site
+    }
+
+    /// Nothing to run yet.
+    fn bare() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [port, figures] = free_ports();
+        let here = directory.path().display();
+        let config = format!(
+            "agent.run_dir = \"{here}/run\"\nhttp.listen = \"127.0.0.1:{port}\"\nrestart.backoff = \"10ms\"\nengine.figures_every = \"100ms\"\n"
+        );
+        Self { directory, port, figures, config, env: Vec::new() }
     }
 
     /// Adds lines to the configuration.

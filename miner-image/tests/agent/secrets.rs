@@ -65,6 +65,7 @@ fn xmrig_is_told_by_a_file_and_its_answer_is_understood() {
     let wallet = site.file("wallet", WALLET);
     site.set("pool.wallet_file", &format!("{:?}", wallet.to_str().expect("a path")));
     site.set("pool.endpoints", "[\"stratum+ssl://pool.example.com:3333\"]");
+    site.set("pool.protocol", "\"none\"");
     site.set("engine.name", "\"xmrig\"");
     site.set("engine.algorithm", "\"rx/0\"");
     site.set("engine.api_port", &site.figures.to_string());

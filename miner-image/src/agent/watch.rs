@@ -1,0 +1,144 @@
+//! Watching a run: its figures, and whether it is of any use.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::log::Voice;
+use crate::record::Record;
+use crate::status::{Phase, Shared};
+
+/// Why a run is ended by the agent itself.
+pub(super) enum Trouble {
+    /// It does not hash.
+    Stalled,
+    /// No pool lets it in, with the pool's word.
+    Refused(String),
+}
+
+/// Looking at an engine that is part of the agent costs nothing.
+const OWN_FIGURES: Duration = Duration::from_secs(1);
+
+/// Reads the figures for as long as the engine hashes, or may still come to it.
+pub(super) async fn watch(
+    config: &Config,
+    engine: &Engine,
+    shared: &Shared,
+    voice: &Voice,
+) -> Trouble {
+    let began = Instant::now();
+    let every = match engine {
+        Engine::Program(_) => config.engine.figures_every.0,
+        Engine::BuiltIn(_) => config.engine.figures_every.0.min(OWN_FIGURES),
+    };
+    let (mut hashed, mut said) = (None, Said::default());
+    loop {
+        sleep(every).await;
+        if config.tells() {
+            read(engine, shared).await;
+        }
+        if let Some(says) = engine.refusal() {
+            return Trouble::Refused(says);
+        }
+        shared.get().lines_dropped = voice.dropped();
+        leave_record(config, shared, voice, "");
+        said.say(shared, voice);
+        let (connected, hashing) = {
+            let status = shared.get();
+            let figures = status.figures();
+            (
+                figures.and_then(|figures| figures.connected),
+                figures.map_or(Some(false), crate::figures::Figures::hashing),
+            )
+        };
+        // Without a pool there is nothing to hash, and an engine that tells no hashrate is taken
+        // at its running.
+        if !config.tells() || hashing != Some(false) || connected == Some(false) {
+            hashed = Some(Instant::now());
+            let mut status = shared.get();
+            if hashing == Some(true) || !config.tells() {
+                status.phase = Phase::Working;
+            }
+            continue;
+        }
+        let limit = match hashed {
+            Some(at) => at + config.engine.stalled_after.0,
+            None => began + config.engine.start_within.0,
+        };
+        if Instant::now() > limit {
+            return Trouble::Stalled;
+        }
+    }
+}
+
+/// What the log has heard of the pools.
+#[derive(Default)]
+struct Said {
+    connected: Option<bool>,
+    fault: Option<String>,
+}
+
+impl Said {
+    /// Says what has changed.
+    fn say(&mut self, shared: &Shared, voice: &Voice) {
+        let (connected, fault) = {
+            let status = shared.get();
+            let Some(figures) = status.figures() else { return };
+            let Some(pool) = &figures.pool else { return };
+            (figures.connected, pool.fault.clone())
+        };
+        if fault != self.fault {
+            fault.iter().for_each(|fault| voice.say(fault));
+            self.fault = fault;
+        }
+        if connected != self.connected {
+            if connected == Some(true) {
+                voice.say("logged in at a pool");
+            }
+            self.connected = connected;
+        }
+    }
+}
+
+/// Reads the figures once.
+pub(super) async fn read(engine: &Engine, shared: &Shared) {
+    let (figures, untold) = engine.figures().await;
+    let now = Instant::now();
+    let mut status = shared.get();
+    status.failed_reads += u64::from(untold.is_some());
+    status.untold = untold;
+    if let Some(figures) = &figures {
+        let since = status.told.as_ref().map_or(Duration::ZERO, |(_, at)| now - *at);
+        status.work.add(figures, since);
+    }
+    status.told = figures.map(|figures| (figures, now));
+}
+
+/// Leaves the record of work, as it stands, in the termination message.
+pub(super) fn leave_record(config: &Config, shared: &Shared, voice: &Voice, sentence: &str) {
+    let mut status = shared.get();
+    let work = &status.work;
+    let record = Record {
+        shares_accepted: work.accepted.value(),
+        shares_rejected: work.of_no_use(),
+        hashes: work.hashes.value(),
+        evidence: status.evidence,
+        reason: status.outcome,
+        message: sentence,
+        engine: &status.engine,
+        algorithm: status.algorithm.as_deref(),
+        seconds: status.seconds() as u64,
+        restarts: status.restarts,
+        ..Record::default()
+    };
+    let file = &config.record.file;
+    let written = record.write(file);
+    if let Err(error) = &written
+        && !status.record_failed
+    {
+        voice.say(&format!("{}: the record cannot be written: {error}", file.display()));
+    }
+    status.record_failed = written.is_err();
+}

@@ -1,0 +1,163 @@
+//! The agent as the one who talks with the pool: for an engine of its own, and for somebody else's.
+
+use std::time::Duration;
+
+use daylight_stratum::loopback::{Dialect, Event, LoopbackPool, Setup};
+use daylight_stratum::{Difficulty, Endpoint};
+use tokio::runtime::Runtime;
+
+use crate::run::{Run, Site};
+
+/// A pool that verifies every share, on a runtime of its own.
+struct Pool {
+    runtime: Runtime,
+    pool: LoopbackPool,
+}
+
+impl Pool {
+    fn new(setup: Setup) -> Self {
+        let runtime = Runtime::new().expect("a runtime");
+        let pool = runtime.block_on(LoopbackPool::start(setup)).expect("a pool");
+        Self { runtime, pool }
+    }
+
+    /// One that wants a share in some 43,000 hashes of this user.
+    fn of(user: &str) -> Self {
+        let difficulty = Difficulty::new(1e-5).expect("a difficulty");
+        Self::new(Setup { user: Some(user.into()), difficulty, ..Setup::new(Dialect::V1) })
+    }
+
+    fn endpoint(&self) -> String {
+        let Endpoint { host, port, .. } = self.pool.endpoint();
+        format!("{host}:{port}")
+    }
+
+    /// Waits until it has taken so many shares, and gives all that it saw.
+    fn accepted(&self, least: usize) -> Vec<Event> {
+        let enough = |events: &[Event]| accepted(events) >= least;
+        self.runtime.block_on(async {
+            let wait = tokio::time::timeout(Duration::from_secs(40), self.pool.until(enough));
+            wait.await.expect("shares")
+        })
+    }
+}
+
+fn accepted(events: &[Event]) -> usize {
+    events.iter().filter(|event| matches!(event, Event::Accepted { .. })).count()
+}
+
+fn rejected(events: &[Event]) -> usize {
+    events.iter().filter(|event| matches!(event, Event::Rejected(_))).count()
+}
+
+fn shares(run: &Run, result: &str) -> Option<f64> {
+    run.metric(&format!("shares_total{{result=\"{result}\"}}"))
+}
+
+#[test]
+fn the_built_in_engine_earns_what_the_pool_says() {
+    let pool = Pool::of("49wallet.rig-1");
+    let mut site = Site::built_in("sha256d", &pool.endpoint());
+    site.add("pool.worker = \"rig-1\"");
+    let mut run = site.run();
+    run.wait("it is ready", |run| run.get("/readyz").0 == 200);
+    pool.accepted(20);
+    assert!(run.metric("hashrate{algorithm=\"sha256d\"}").is_some_and(|rate| rate > 1e5));
+    assert_eq!(run.metric("pool_connected"), Some(1.0));
+    assert!(shares(&run, "accepted").is_some_and(|shares| shares > 0.0));
+
+    assert_eq!(run.stop(), 0);
+    let record = run.record();
+    let events = pool.accepted(20);
+    // To the last share: those that were found while it was stopping, too.
+    assert_eq!(record["sharesAccepted"], accepted(&events).to_string());
+    assert_eq!(record["sharesRejected"], rejected(&events).to_string());
+    assert_eq!((&record["evidence"], &record["reason"]), (&"seen".into(), &"Drained".into()));
+    let hashes: f64 = record["hashes"].as_str().and_then(|text| text.parse().ok()).expect("hashes");
+    let stand_for = accepted(&events) as f64 * 42950.0;
+    assert!((0.2..5.0).contains(&(hashes / stand_for)), "{hashes} for {stand_for}");
+}
+
+#[test]
+fn an_engine_behind_the_agent_is_counted_by_the_pool_and_knows_no_wallet() {
+    let pool = Pool::of("49wallet");
+    // The agent itself makes a good engine: it logs in as whom it likes, at the agent's own port.
+    let miner = env!("CARGO_BIN_EXE_daylight-miner");
+    let mut site = Site::with_command(&[miner, "run", "--config", "DIR/inner.toml", "--pool"]);
+    site.add("engine.args = [\"{host}:{port}\", \"--record\", \"/dev/null\"]");
+    site.add("pool.protocol = \"stratum-v1\"");
+    site.add(&format!("pool.endpoints = [\"{}\"]", pool.endpoint()));
+    let wallet = site.file("wallet", "49wallet");
+    site.add(&format!("pool.wallet_file = \"{}\"", wallet.display()));
+    let dummy = site.file("dummy", "somebody");
+    let inner = format!(
+        "engine.name = \"sha256d\"\nengine.threads = 1\npool.wallet_file = \"{}\"\nhttp.listen = \"127.0.0.1:{}\"\n",
+        dummy.display(),
+        site.figures
+    );
+    site.file("inner.toml", &inner);
+    let mut run = site.run();
+    pool.accepted(10);
+    run.wait("it is ready", |run| run.get("/readyz").0 == 200);
+
+    assert_eq!(run.stop(), 0);
+    let record = run.record();
+    let events = pool.accepted(10);
+    assert_eq!(record["sharesAccepted"], accepted(&events).to_string());
+    assert_eq!(record["evidence"], "seen");
+    assert_eq!(record["engine"], "command");
+    let users: Vec<_> = events.iter().filter(|event| matches!(event, Event::LoggedIn(_))).collect();
+    assert_eq!(users, [&Event::LoggedIn("49wallet".into())]);
+}
+
+#[test]
+fn a_login_that_every_pool_refuses_ends_the_run() {
+    let pool = Pool::of("somebody-else");
+    let mut run = Site::built_in("sha256d", &pool.endpoint()).run();
+    assert_eq!(run.code(), 13);
+    let record = run.record();
+    assert_eq!(record["reason"], "LoginRefused");
+    let message = record["message"].as_str().expect("a message");
+    assert!(message.contains("refused the login"), "{message}");
+    assert!(!run.log().contains("49wallet"), "{}", run.log());
+}
+
+#[test]
+fn a_pool_that_is_away_is_waited_for() {
+    let pool = Pool::of("49wallet");
+    let endpoint = pool.endpoint();
+    drop(pool);
+    let mut run = Site::built_in("sha256d", &endpoint).run();
+    run.wait("it says what is missing", |run| {
+        run.metric("not_ready{reason=\"PoolUnreachable\"}") == Some(1.0)
+    });
+    run.wait("it says why", |run| {
+        let (code, says) = run.get("/readyz");
+        code == 503 && says.contains(&format!("pool {endpoint} cannot be reached"))
+    });
+    assert_eq!(run.get("/livez").0, 200);
+    assert_eq!(run.stop(), 0);
+    assert_eq!(run.record()["reason"], "Drained");
+}
+
+#[test]
+fn nothing_runs_for_another_wallet_than_the_registered_one() {
+    let pool = Pool::of("49wallet");
+    let mut site = Site::built_in("sha256d", &pool.endpoint());
+    site.env("WALLET_COMMITMENT", &format!("sha256:{}", "0".repeat(64)));
+    let mut run = site.run();
+    assert_eq!(run.code(), 16);
+    assert_eq!(run.record()["reason"], "WrongWallet");
+    assert_eq!(pool.pool.events(), []);
+}
+
+#[test]
+fn what_a_built_in_engine_cannot_be_told_is_a_mistake() {
+    let mut site = Site::built_in("sha256d", "pool.example.com:3333");
+    site.add("engine.args = [\"--fast\"]\nengine.algorithm = \"scrypt\"");
+    let output = site.command("check").output().expect("an agent");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(12));
+    assert!(said.contains("engine.args: it is for programs"), "{said}");
+    assert!(said.contains("engine.algorithm: sha256d computes sha256d"), "{said}");
+}
