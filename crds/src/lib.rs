@@ -49,7 +49,10 @@ pub use gpu_pool::{
 };
 pub use lease_record::{LeaseRecord, LeaseRecordSpec};
 pub use manifest::{MAX_MANIFEST_BYTES, ManifestError, definitions, manifest, manifest_name};
-pub use miner::{Engine, Miner, MinerResources, MinerSpec, MinerStatus, WalletSecret};
+pub use miner::{
+    Agent, EndedWork, Engine, EngineConfig, Miner, MinerResources, MinerSpec, MinerStatus,
+    MinerWork, PasswordSecret, PoolCertificate, WalletSecret,
+};
 pub use mining::{AutoscaledNodes, Mining, MiningPolicy, MiningWindow, ReclaimUnit};
 pub use registration::{
     Filing, Identifier, IdentifiersSecret, Limits, Operator, Payout, Registration,

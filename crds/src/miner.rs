@@ -8,6 +8,7 @@ use k8s_openapi::{
     },
 };
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{GoDuration, rules, schema};
@@ -36,6 +37,8 @@ use crate::{GoDuration, rules, schema};
     printcolumn(name = "Wanted", type_ = "integer", json_path = ".spec.replicas", description = "Replicas asked for"),
     printcolumn(name = "Running", type_ = "integer", json_path = ".status.readyReplicas", description = "Replicas that run"),
     printcolumn(name = "Why not", type_ = "string", json_path = ".status.reason", description = "Why not all run"),
+    printcolumn(name = "Hashrate", type_ = "string", json_path = ".status.work.hashrate", description = "Hashes per second, all replicas together"),
+    printcolumn(name = "Shares", type_ = "integer", json_path = ".status.work.sharesAccepted", description = "Shares that mining pools took"),
     printcolumn(name = "Registration", type_ = "string", json_path = ".spec.registration", description = "The registration it works under"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Entitled", type_ = "integer", json_path = ".status.entitled", priority = 1, description = "Replicas that the plan gives it now"),
@@ -77,6 +80,11 @@ pub struct MinerSpec {
     #[x_kube(validation = rules::matches("^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", "image must be an image name, such as registry.example.com/miners/kaspa:1.4"))]
     pub image: String,
 
+    /// Whether `daylight-miner` is the image's first process: then Daylight asks it whether it
+    /// works, has it check the wallet against the registration, and shows its figures.
+    #[serde(default)]
+    pub agent: Agent,
+
     /// What runs in the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<Engine>,
@@ -89,9 +97,22 @@ pub struct MinerSpec {
     #[x_kube(validation = rules::endpoints("poolEndpoints"))]
     pub pool_endpoints: Vec<String>,
 
-    /// The Secret in this namespace with the wallet's address. Handed to the image as WALLET.
+    /// Certificates that mining pools with TLS have to show, whoever made them. Handed to the
+    /// image as `POOL_PINS`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["endpoint".into()]))]
+    pub pool_certificates: Vec<PoolCertificate>,
+
+    /// The Secret in this namespace with the wallet's address. Handed to the image as a file,
+    /// which `WALLET_FILE` names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wallet_secret_ref: Option<WalletSecret>,
+
+    /// The Secret in this namespace with the password at the mining pools. Handed to the image as
+    /// a file, which `POOL_PASSWORD_FILE` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_password_secret_ref: Option<PasswordSecret>,
 
     /// Further environment variables for the image, as plain values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -137,6 +158,16 @@ impl MinerSpec {
     }
 }
 
+/// What the first process of an image is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Agent {
+    /// `daylight-miner`.
+    Daylight,
+    /// Anything else.
+    #[default]
+    Other,
+}
+
 /// The mining program in an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -157,6 +188,68 @@ pub struct Engine {
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = rules::algorithm("engine.algorithm"))]
     pub algorithm: Option<String>,
+
+    /// The ConfigMap in this namespace with the agent's configuration file. Handed to the image as
+    /// /etc/daylight-miner/miner.toml.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_ref: Option<EngineConfig>,
+}
+
+/// A `ConfigMap` with the agent's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineConfig {
+    /// The ConfigMap's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// The key in it.
+    #[serde(default = "EngineConfig::default_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+impl EngineConfig {
+    /// The key when the miner does not say.
+    pub fn default_key() -> String {
+        "miner.toml".into()
+    }
+}
+
+/// The certificate of a mining pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolCertificate {
+    /// The mining pool, as host:port.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::matches("^[^ /@]+:[0-9]+$", "poolCertificates.endpoint must be host:port, such as pool.example.com:443"))]
+    pub endpoint: String,
+
+    /// SHA-256 of the certificate in DER, as 64 lower-case hexadecimal digits.
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = rules::matches("^[0-9a-f]{64}$", "poolCertificates.sha256 must be 64 lower-case hexadecimal digits"))]
+    pub sha256: String,
+}
+
+/// A Secret with the password at mining pools.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PasswordSecret {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// The key in it.
+    #[serde(default = "PasswordSecret::default_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+impl PasswordSecret {
+    /// The key of the password when the miner does not say.
+    pub fn default_key() -> String {
+        "password".into()
+    }
 }
 
 /// A Secret with a wallet's address.
@@ -171,6 +264,12 @@ pub struct WalletSecret {
     #[serde(default = "WalletSecret::default_key")]
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
+
+    /// The key of the salt with which the registration commits to the address, in
+    /// payout.addressCommitment. `WALLET_SALT_FILE` names its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub salt_key: Option<String>,
 }
 
 impl WalletSecret {
@@ -193,6 +292,12 @@ pub struct MinerResources {
     #[serde(default = "MinerResources::default_memory")]
     #[schemars(schema_with = "schema::quantity")]
     pub memory: Quantity,
+
+    /// Huge pages of 2 MiB in bytes, for instance 2400Mi, on nodes that have them: RandomX is
+    /// faster with them.
+    #[serde(default, rename = "hugePages2Mi", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::quantity")]
+    pub huge_pages_2mi: Option<Quantity>,
 }
 
 impl MinerResources {
@@ -209,7 +314,7 @@ impl MinerResources {
 
 impl Default for MinerResources {
     fn default() -> Self {
-        Self { cpu: Self::default_cpu(), memory: Self::default_memory() }
+        Self { cpu: Self::default_cpu(), memory: Self::default_memory(), huge_pages_2mi: None }
     }
 }
 
@@ -260,4 +365,56 @@ pub struct MinerStatus {
     /// The earliest time at which more may run, where one can be known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eligible_at: Option<Time>,
+
+    /// What its agents say of their work, as the auditor last read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<MinerWork>,
+}
+
+/// What a miner's agents say of their work: for eyes. What counts is in the books.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MinerWork {
+    /// Hashes per second of all replicas that say, as a quantity with three digits, for instance
+    /// 29.4M.
+    #[schemars(length(max = 32))]
+    pub hashrate: String,
+
+    /// Shares that mining pools took, of all replicas so far.
+    #[serde(default)]
+    pub shares_accepted: u64,
+
+    /// Shares that mining pools did not take, of all replicas so far.
+    #[serde(default)]
+    pub shares_rejected: u64,
+
+    /// The part of these of replicas that have ended.
+    #[serde(default)]
+    pub ended: EndedWork,
+
+    /// Replicas that say how they are.
+    #[serde(default)]
+    pub replicas: u32,
+
+    /// What most of those that do not work lack, as one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub not_ready: Option<String>,
+
+    /// How many of them do not work.
+    #[serde(default)]
+    pub not_ready_replicas: u32,
+}
+
+/// The work of replicas that have ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndedWork {
+    /// Shares that mining pools took.
+    #[serde(default)]
+    pub shares_accepted: u64,
+
+    /// Shares that they did not.
+    #[serde(default)]
+    pub shares_rejected: u64,
 }

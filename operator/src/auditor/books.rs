@@ -1,18 +1,19 @@
 //! What the auditor knows: the picture of the cluster, the exporters, and the meter they feed.
 //! Synchronous, without a clock.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use daylight_crds::LeaseRecord;
 use daylight_meter::{
-    Account, DeviceSeen, LeaseSeen, Meter, Moment, ObjectKind, Reading, Timestamp,
+    Account, DeviceSeen, Facts, LeaseSeen, Meter, Moment, ObjectKind, Reading, Timestamp,
 };
 use daylight_planner::model::Name;
 use daylight_planner::time;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::agents::Agent;
 use super::exporter::scrape::Scraped;
+use super::miners::{Miners, Says};
 use super::work;
 use crate::index::miners::is_like;
 use crate::index::slim::{Phase, Pod};
@@ -34,8 +35,10 @@ pub struct Bookkeeper {
     agents: Vec<String>,
     /// Whether the installation names an exporter.
     has_exporter: bool,
-    /// Where agents that are trusted can be asked of their work, by their pods' UIDs.
-    pub serving: FxHashMap<Name, IpAddr>,
+    /// Agents that can be asked of their work, by their pods' UIDs.
+    pub serving: FxHashMap<Name, Agent>,
+    /// What agents say of their work, by miner.
+    pub(super) miners: Miners,
     /// Devices by node, as exporters list them.
     read: FxHashMap<Name, Vec<DeviceSeen>>,
     /// The most devices that a node without an exporter offered.
@@ -82,6 +85,7 @@ impl Bookkeeper {
             agents,
             has_exporter,
             serving: FxHashMap::default(),
+            miners: Miners::default(),
             read,
             counted: FxHashMap::default(),
             told: FxHashMap::default(),
@@ -201,16 +205,19 @@ impl Bookkeeper {
         let Some(seen) = self.seen(pod, now) else { return };
         let uid = seen.uid.clone();
         match self.agent(pod).filter(|_| there) {
-            Some(ip) => self.serving.insert(uid.clone(), ip),
+            Some(agent) => self.serving.insert(uid.clone(), agent),
             None => self.serving.remove(&uid),
         };
+        if let Some(lease) = pod.lease.as_ref().filter(|_| pod.is_terminal() || !there)
+            && self.meter.holds(&uid)
+        {
+            self.miners.ended(&uid, &lease.miner, self.last_words(pod));
+        }
         if pod.is_terminal() {
             match pod.finished_at {
                 Some(at) => {
                     let ended = Moment::in_second(meters(at), now);
-                    let work = pod.work.as_ref();
-                    let facts =
-                        work.and_then(|it| work::facts(&it.message, &it.image, &self.agents));
+                    let facts = self.last_words(pod);
                     self.meter.ended(seen, ended, facts, now);
                 }
                 None if self.meter.holds(&uid) => self.meter.vanish(&uid, now),
@@ -227,11 +234,28 @@ impl Bookkeeper {
         }
     }
 
-    /// Where a pod's agent can be asked, if it is one that is trusted and runs.
-    fn agent(&self, pod: &Pod) -> Option<IpAddr> {
+    /// What a pod said of its work as it ended.
+    fn last_words(&self, pod: &Pod) -> Option<Facts> {
+        let work = pod.work.as_ref()?;
+        work::facts(&work.message, &work.image, &self.agents)
+    }
+
+    /// A pod's agent, if it runs and can be asked.
+    fn agent(&self, pod: &Pod) -> Option<Agent> {
         let lease = pod.lease.as_ref().filter(|_| pod.phase == Phase::Running)?;
         let trusted = self.agents.iter().any(|pattern| is_like(&lease.image, pattern));
-        lease.ip.filter(|_| trusted)
+        let miner = self.index.miner(&lease.miner);
+        let told = miner.is_some_and(|miner| miner.spec.agent == daylight_crds::Agent::Daylight);
+        let ip = lease.ip.filter(|_| trusted || told)?;
+        Some(Agent { miner: lease.miner.clone(), ip, trusted })
+    }
+
+    /// An agent says how it is.
+    pub(super) fn said(&mut self, uid: &Name, mut says: Says) {
+        let Some(agent) = self.serving.get(uid) else { return };
+        says.facts.seen &= agent.trusted;
+        self.meter.worked(uid, says.facts);
+        self.miners.said(uid, &agent.miner, says);
     }
 
     fn seen(&self, pod: &Pod, now: Timestamp) -> Option<LeaseSeen> {

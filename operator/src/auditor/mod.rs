@@ -11,6 +11,7 @@ pub mod books;
 pub mod exporter;
 pub mod journal;
 pub mod metrics;
+mod miners;
 pub mod pseudonyms;
 mod register;
 pub mod run;

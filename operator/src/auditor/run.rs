@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use daylight_crds::LeaseRecord;
-use daylight_meter::{Books, Config, Entry, Facts, Meter, Timestamp};
+use daylight_meter::{Books, Config, Entry, Meter, Timestamp};
 use daylight_planner::model::Name;
 use daylight_planner::time;
 use kube::Client;
@@ -20,6 +20,7 @@ use super::exporter::found::{ExporterName, Found};
 use super::exporter::scrape::{ScrapeSettings, Scraper};
 use super::journal::{Directory, JournalError};
 use super::metrics::Metrics;
+use super::miners::Says;
 use super::say;
 use super::writer::Writer;
 use crate::clock::wall_clock;
@@ -168,6 +169,7 @@ pub async fn run(
         let_go: FxHashMap::default(),
         usage_at: None,
         metrics_at: None,
+        miners_at: None,
         client,
         metrics,
         health,
@@ -208,7 +210,7 @@ pub async fn run(
                 main.books.scraped(&scraped, main.now);
             }
             (uid, told) = next_agent(&mut main.asked) => match told {
-                Ok(facts) => main.books.meter.worked(&uid, facts),
+                Ok(says) => main.books.said(&uid, says),
                 Err(why) => tracing::debug!(%uid, %why, "An agent does not answer."),
             },
             closed = main.writer.next() => {
@@ -250,7 +252,7 @@ async fn next_scrape(scraper: &mut Option<Scraper>) -> super::exporter::scrape::
     }
 }
 
-async fn next_agent(agents: &mut Option<Agents>) -> (Name, Result<Facts, String>) {
+async fn next_agent(agents: &mut Option<Agents>) -> (Name, Result<Says, String>) {
     match agents {
         Some(agents) => agents.next().await,
         None => std::future::pending().await,
@@ -298,6 +300,7 @@ struct Main {
     let_go: FxHashMap<Name, Instant>,
     usage_at: Option<Instant>,
     metrics_at: Option<Instant>,
+    miners_at: Option<Instant>,
     client: Client,
     metrics: Metrics,
     health: Health,
@@ -439,6 +442,16 @@ impl Main {
             self.books.look_at_register(self.now);
             self.tell_usage();
             self.tell_pools(has_room);
+        }
+        if let Some(every) = self.settings.ask_agents.map(|settings| settings.every)
+            && self.miners_at.is_none_or(|at| now >= at)
+            && self.books.is_warm()
+        {
+            self.miners_at = Some(now + every);
+            let miners = self.books.index.miners().map(|(key, miner)| (key, &**miner));
+            for write in self.books.miners.due(miners) {
+                self.requests.spawn(say::send(self.client.clone(), write));
+            }
         }
         if self.metrics_at.is_none_or(|at| now >= at) {
             self.metrics_at = Some(now + METRICS_EVERY);

@@ -12,7 +12,7 @@ use crate::conditions::{Conditions, Why, time};
 use crate::requests::{self, Write};
 
 /// As which manager the auditor writes.
-const MANAGER: &str = "daylight/auditor";
+pub(super) const MANAGER: &str = "daylight/auditor";
 
 /// Takes the auditor's finalizer off a pod, and no other.
 pub(super) fn release(key: &str, uid: &str) -> Write {

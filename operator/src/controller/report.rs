@@ -2,13 +2,17 @@
 
 use daylight_crds::{Registration, RegistrationSpec};
 use daylight_planner::explain::{Plan, RegistrationReport};
+use daylight_planner::model::Name;
 
 use super::executor::Executor;
+use super::executor::finish::refuse;
+use super::executor::refusals::By;
 use super::metrics::Metrics;
 use super::site::Site;
 use super::status::registration;
 use crate::index::Seen;
 use crate::index::names::parts;
+use crate::index::slim::Trouble;
 
 /// Notes something that happened in the cluster.
 pub fn seen(seen: &Seen, site: &mut Site, executor: &mut Executor) {
@@ -22,13 +26,36 @@ pub fn seen(seen: &Seen, site: &mut Site, executor: &mut Executor) {
                 site.metrics.observe_ai_wait_for_miners("Pod", miners);
             }
         }
-        Seen::MinerEnded { pod, failed, .. } => {
-            if *failed {
-                tracing::info!(%pod, "A miner's pod failed by itself; its slot rests.");
+        Seen::MinerEnded { pod, miner, failed, trouble, ran, .. } => {
+            if let Some(ran) = ran {
+                site.refusals.ran(miner, *ran);
             }
+            if *failed {
+                let why = trouble.as_ref().map_or("", |trouble| &*trouble.sentence);
+                tracing::info!(%pod, why, "A miner's pod failed by itself.");
+            }
+            trouble.iter().for_each(|trouble| troubled(miner, trouble, site));
             executor.ended(pod, site);
         }
+        Seen::MinerStuck { miner, trouble } => troubled(miner, trouble, site),
+        Seen::MinerReady { miner } => {
+            site.troubles.remove(miner);
+            if site.refusals.works(miner) {
+                site.tell_again(miner);
+            }
+        }
         Seen::AiJobGone { job } => executor.forget_job(job),
+    }
+}
+
+/// A miner's pod failed. What the miner would meet anywhere caps the miner; for the rest its slot
+/// rests.
+fn troubled(miner: &Name, trouble: &Trouble, site: &mut Site) {
+    let Trouble { word, sentence, own } = trouble;
+    if *own {
+        refuse(miner, By::Itself, (word, format!("A replica failed: {sentence}.")), site);
+    } else {
+        site.troubles.insert(miner.clone(), trouble.clone());
     }
 }
 

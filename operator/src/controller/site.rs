@@ -12,6 +12,7 @@ use super::executor::refusals::Refusals;
 use super::metrics::Metrics;
 use crate::clock::wall_clock;
 use crate::index::Index;
+use crate::index::slim::Trouble;
 
 /// What the main loop knows.
 pub struct Site {
@@ -23,8 +24,10 @@ pub struct Site {
     pub events: Events,
     /// What Prometheus sees.
     pub metrics: Metrics,
-    /// Miners whose pods the API server does not take.
+    /// Miners that get no more for a while.
     pub refusals: Refusals,
+    /// Why a miner's pod failed last, until one is ready again.
+    pub troubles: FxHashMap<Name, Trouble>,
     /// AIJobs whose pods it does not take.
     pub gang_refusals: GangRefusals,
     /// Now, by the wall clock and by the monotonic one.
@@ -52,6 +55,7 @@ impl Site {
             events,
             metrics,
             refusals: Refusals::default(),
+            troubles: FxHashMap::default(),
             gang_refusals: GangRefusals::default(),
             now,
             instant: Instant::now(),
@@ -92,6 +96,7 @@ impl Site {
                 Delta::MinerGone(key) => {
                     self.miners.remove(key);
                     self.refusals.forget(key);
+                    self.troubles.remove(key);
                 }
                 Delta::Job(job) => self.note_job(job),
                 Delta::JobGone(key) => {

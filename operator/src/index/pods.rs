@@ -6,7 +6,7 @@ use daylight_planner::model::{self, Delta, Name, Role};
 
 use super::preemption::SETTLE;
 use super::quarantine::LONG_ENOUGH;
-use super::slim::{Phase, Pod};
+use super::slim::{Phase, Pod, Trouble};
 use super::store::Touched;
 use super::{Index, Why};
 
@@ -35,10 +35,28 @@ pub enum Seen {
         pool: Name,
         /// How it ended.
         phase: Phase,
-        /// Whether it failed by itself, so that its slot is closed for a while.
+        /// The miner.
+        miner: Name,
+        /// Whether it failed by itself.
         failed: bool,
+        /// Why, where that is known.
+        trouble: Option<Box<Trouble>>,
+        /// How long it ran, where that is known.
+        ran: Option<Duration>,
         /// From when its deletion was seen to its end, if it was deleted.
         drained_for: Option<Duration>,
+    },
+    /// The container of a miner's pod cannot be started.
+    MinerStuck {
+        /// The miner.
+        miner: Name,
+        /// Why.
+        trouble: Box<Trouble>,
+    },
+    /// A miner's pod became ready.
+    MinerReady {
+        /// The miner.
+        miner: Name,
     },
     /// An AIJob was deleted. It may be said more than once.
     AiJobGone {
@@ -149,6 +167,8 @@ impl Index {
                 }
                 if pod.is_terminal() {
                     self.leftovers.insert(key.clone(), Why::Ended);
+                } else if pod.stuck().is_some() {
+                    self.leftovers.insert(key.clone(), Why::NeverStarts);
                 } else if pod.node.is_some() {
                     self.leftovers.remove(key);
                 } else if !self.leftovers.contains_key(key) {
@@ -179,6 +199,7 @@ impl Index {
         {
             self.drawn.insert(registration);
         }
+        nodes.extend(self.note_beginning(key, before));
         nodes.extend(self.note_end(key, before));
         if over {
             self.ending.remove(key);
@@ -187,6 +208,27 @@ impl Index {
         nodes.sort_unstable();
         nodes.dedup();
         nodes
+    }
+
+    /// How a miner's pod begins: that it is ready, or cannot be started; gives the node that this
+    /// means something for.
+    fn note_beginning(&mut self, key: &Name, before: Option<&Pod>) -> Option<Name> {
+        let pod = self.pods.get(key)?;
+        let lease = pod.lease.as_ref()?;
+        let miner = lease.miner.clone();
+        if pod.ready && before.is_none_or(|pod| !pod.ready) {
+            self.seen.push(Seen::MinerReady { miner });
+            return None;
+        }
+        let trouble = pod.stuck().filter(|_| before.is_none_or(|pod| pod.stuck().is_none()))?;
+        let trouble = Box::new(trouble.clone());
+        let node = pod.place().filter(|_| !trouble.own).cloned();
+        if let Some(node) = &node {
+            let memory = self.memories.entry(node.clone()).or_default();
+            memory.quarantine.failed(lease.slot, self.now);
+        }
+        self.seen.push(Seen::MinerStuck { miner, trouble });
+        node
     }
 
     /// What the end of a pod means for its node; gives the node if it means anything.
@@ -224,15 +266,20 @@ impl Index {
         if ran.is_some_and(|ran| ran >= LONG_ENOUGH) {
             memory.quarantine.succeeded(lease.slot);
         }
-        if failed {
+        let trouble = last.trouble.clone().filter(|_| failed);
+        // What a miner would meet everywhere is no reason to keep others from here.
+        if failed && !trouble.as_ref().is_some_and(|trouble| trouble.own) {
             memory.quarantine.failed(lease.slot, ended_at);
         }
         let drained_for = self.deletions.remove(key).map(|since| self.now.since(since));
         self.seen.push(Seen::MinerEnded {
             pod: key.clone(),
+            miner: lease.miner.clone(),
             pool: lease.pool.clone(),
             phase: last.phase,
             failed,
+            trouble,
+            ran,
             drained_for,
         });
         Some(node)

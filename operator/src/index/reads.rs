@@ -28,6 +28,8 @@ pub enum Why {
     Ended,
     /// It was not bound in time.
     NeverBound,
+    /// Its container cannot be started.
+    NeverStarts,
 }
 
 /// GPUs held by pods of a kind.

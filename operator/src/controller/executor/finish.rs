@@ -8,6 +8,7 @@ use kube::Resource as _;
 
 use super::lanes::Change;
 use super::perform::Outcome;
+use super::refusals::By;
 use super::stage::Step;
 use super::{Done, Executor, Target};
 use crate::controller::events::What;
@@ -213,7 +214,8 @@ fn granted(
         other => {
             site.index.unforesee_pod(key, &mut site.deltas);
             if let Outcome::Refused { message, .. } = other {
-                refuse(&grant.miner, &message, site);
+                let sentence = format!("The API server does not take its pods: {message}");
+                refuse(&grant.miner, By::ApiServer, (PODS_REFUSED, sentence), site);
             }
         }
     }
@@ -243,19 +245,17 @@ fn miner_reference(site: &Site, key: &str) -> Option<ObjectReference> {
     site.index.miner(key).map(|miner| miner.object_ref(&()))
 }
 
-fn refuse(miner: &Name, message: &str, site: &mut Site) {
+/// A pod of a miner was turned down, with a word and a sentence on why.
+pub(in crate::controller) fn refuse(miner: &Name, by: By, why: (&str, String), site: &mut Site) {
     let held = site.held(miner);
-    if !site.refusals.refused(miner, message, held, site.instant) {
+    let (word, sentence) = (why.0.to_owned(), why.1.clone());
+    if !site.refusals.refused(miner, by, why, held, site.instant) {
         return;
     }
-    tracing::warn!(%miner, %message, "The API server does not take a miner's pods.");
+    tracing::warn!(%miner, word, sentence, "A miner gets no more GPUs for a while.");
     site.tell_again(miner);
     if let Some(subject) = miner_reference(site, miner) {
-        let what = What::State {
-            word: PODS_REFUSED.into(),
-            sentence: format!("The API server does not take its pods: {message}"),
-            warning: true,
-        };
+        let what = What::State { word: word.into(), sentence, warning: true };
         site.events.note(&subject, what, 0, None, site.instant);
     }
 }

@@ -7,16 +7,19 @@ use daylight_crds::labels::{
     ACTIVITY, EPOCH, MANAGED_BY, METERED_FINALIZER, MINER, POOL, REGISTRATION, SIMULATED_PREFIX,
     SLOT,
 };
-use daylight_crds::{GpuPoolSpec, Miner};
+use daylight_crds::{Agent, GpuPoolSpec, Miner};
 use daylight_planner::explain::Grant;
 use daylight_planner::time::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, EnvVar, EnvVarSource, NodeAffinity, NodeSelector,
-    NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, Pod, PodSecurityContext,
-    PodSpec, ResourceRequirements, SeccompProfile, SecretKeySelector, SecurityContext,
+    Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource,
+    HTTPGetAction, KeyToPath, NodeAffinity, NodeSelector, NodeSelectorRequirement,
+    NodeSelectorTerm, ObjectFieldSelector, Pod, PodSecurityContext, PodSpec, Probe,
+    ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretProjection, SecurityContext,
+    Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource as _, ResourceExt as _};
 use sha2::{Digest as _, Sha256};
 
@@ -43,10 +46,21 @@ pub struct MinerPod<'a> {
     pub now: Timestamp,
     /// Whether an auditor takes the pod's end on record.
     pub metered: bool,
+    /// The wallet that its registration commits to, if it does.
+    pub wallet: Option<&'a str>,
 }
 
 /// The user that miners run as.
 const USER: i64 = 65532;
+
+/// Where Secrets are mounted in its container.
+const SECRETS: &str = "/run/secrets/daylight";
+
+/// Where the agent looks for its configuration.
+const CONFIG: &str = "/etc/daylight-miner";
+
+/// Where the agent answers.
+const AGENT_PORT: i32 = 9735;
 
 /// The longest part of a pod's name that is taken from the miner's.
 const PREFIX: usize = 40;
@@ -140,6 +154,7 @@ impl MinerPod<'_> {
             termination_grace_period_seconds: i64::try_from(self.grant.grace.as_secs()).ok(),
             active_deadline_seconds: self.deadline(),
             automount_service_account_token: Some(false),
+            volumes: Some(self.volumes()).filter(|volumes| !volumes.is_empty()),
             enable_service_links: Some(false),
             security_context: Some(PodSecurityContext {
                 run_as_non_root: Some(true),
@@ -165,17 +180,42 @@ impl MinerPod<'_> {
     fn container(&self) -> Container {
         let spec = &self.miner.spec;
         let gpus = Quantity(spec.gpus_per_replica.to_string());
-        let resources = BTreeMap::from([
+        let mut resources = BTreeMap::from([
             ("cpu".to_owned(), spec.resources.cpu.clone()),
             ("memory".to_owned(), spec.resources.memory.clone()),
             (self.pool.resource.clone(), gpus),
         ]);
+        if let Some(pages) = &spec.resources.huge_pages_2mi {
+            resources.insert("hugepages-2Mi".to_owned(), pages.clone());
+        }
+        let mounts: Vec<VolumeMount> = self
+            .volumes()
+            .into_iter()
+            .map(|volume| VolumeMount {
+                mount_path: if volume.config_map.is_some() { CONFIG } else { SECRETS }.into(),
+                name: volume.name,
+                read_only: Some(true),
+                ..VolumeMount::default()
+            })
+            .collect();
+        let agent = spec.agent == Agent::Daylight;
         let engine_args = spec.engine.as_ref().map(|engine| engine.args.clone());
         Container {
             name: "miner".into(),
             image: Some(spec.image.clone()),
             args: engine_args.filter(|args| !args.is_empty()),
             env: Some(self.env()),
+            volume_mounts: Some(mounts).filter(|mounts| !mounts.is_empty()),
+            ports: agent.then(|| {
+                vec![ContainerPort {
+                    name: Some("metrics".into()),
+                    container_port: AGENT_PORT,
+                    ..ContainerPort::default()
+                }]
+            }),
+            readiness_probe: agent.then(|| probe("/readyz", 2, 1)),
+            // An agent that does not answer for a minute cannot drain either.
+            liveness_probe: agent.then(|| probe("/livez", 10, 6)),
             resources: Some(ResourceRequirements {
                 limits: Some(resources.clone()),
                 requests: Some(resources),
@@ -192,6 +232,55 @@ impl MinerPod<'_> {
             }),
             ..Container::default()
         }
+    }
+
+    /// The Secrets and the configuration that it names, as files. Neither makes `kubectl drain` or
+    /// autoscalers ask before they end it, as a volume with data of its own would.
+    fn volumes(&self) -> Vec<Volume> {
+        let spec = &self.miner.spec;
+        let item = |key: &str, path: &str| KeyToPath {
+            key: key.into(),
+            path: path.into(),
+            ..KeyToPath::default()
+        };
+        let secret = |name: &str, items: Vec<KeyToPath>| VolumeProjection {
+            secret: Some(SecretProjection {
+                name: name.into(),
+                items: Some(items),
+                optional: None,
+            }),
+            ..VolumeProjection::default()
+        };
+        let wallet = spec.wallet_secret_ref.as_ref().map(|wallet| {
+            let salt = wallet.salt_key.iter().map(|key| item(key, "salt"));
+            secret(&wallet.name, [item(&wallet.key, "wallet")].into_iter().chain(salt).collect())
+        });
+        let password = spec
+            .pool_password_secret_ref
+            .as_ref()
+            .map(|password| secret(&password.name, vec![item(&password.key, "password")]));
+        let sources: Vec<_> = wallet.into_iter().chain(password).collect();
+        let secrets = (!sources.is_empty()).then(|| Volume {
+            name: "secrets".into(),
+            projected: Some(ProjectedVolumeSource {
+                // The miner's user is none of root's group.
+                default_mode: Some(0o444),
+                sources: Some(sources),
+                ..ProjectedVolumeSource::default()
+            }),
+            ..Volume::default()
+        });
+        let config = spec.engine.as_ref().and_then(|engine| engine.config_ref.as_ref());
+        let config = config.map(|config| Volume {
+            name: "config".into(),
+            config_map: Some(ConfigMapVolumeSource {
+                name: config.name.clone(),
+                items: Some(vec![item(&config.key, "miner.toml")]),
+                ..ConfigMapVolumeSource::default()
+            }),
+            ..Volume::default()
+        });
+        secrets.into_iter().chain(config).collect()
     }
 
     /// What the image is told. The miner's own variables come first, so that it cannot replace
@@ -221,19 +310,25 @@ impl MinerPod<'_> {
         if !spec.pool_endpoints.is_empty() {
             env.push(plain("POOL_ENDPOINTS", spec.pool_endpoints.join(",")));
         }
+        if !spec.pool_certificates.is_empty() {
+            let pins = spec.pool_certificates.iter();
+            let pins: Vec<_> = pins.map(|pin| format!("{}={}", pin.endpoint, pin.sha256)).collect();
+            env.push(plain("POOL_PINS", pins.join(",")));
+        }
         if let Some(wallet) = &spec.wallet_secret_ref {
-            env.push(EnvVar {
-                name: "WALLET".into(),
-                value: None,
-                value_from: Some(EnvVarSource {
-                    secret_key_ref: Some(SecretKeySelector {
-                        name: wallet.name.clone(),
-                        key: wallet.key.clone(),
-                        optional: None,
-                    }),
-                    ..EnvVarSource::default()
-                }),
-            });
+            env.push(plain("WALLET_FILE", format!("{SECRETS}/wallet")));
+            if wallet.salt_key.is_some() {
+                env.push(plain("WALLET_SALT_FILE", format!("{SECRETS}/salt")));
+            }
+        }
+        if let Some(commitment) = self.wallet {
+            env.push(plain("WALLET_COMMITMENT", commitment.to_owned()));
+        }
+        if spec.pool_password_secret_ref.is_some() {
+            env.push(plain("POOL_PASSWORD_FILE", format!("{SECRETS}/password")));
+        }
+        if spec.agent == Agent::Daylight {
+            env.push(plain("DAYLIGHT_MINER_LISTEN", format!("pod:{AGENT_PORT}")));
         }
         // The root is read-only, and a volume of the pod's own would make `kubectl drain` and
         // autoscalers ask before they end it: every container has this one.
@@ -242,6 +337,21 @@ impl MinerPod<'_> {
         env.push(field("POD_NAME", "metadata.name"));
         env.push(field("NODE_NAME", "spec.nodeName"));
         env
+    }
+}
+
+/// The agent is asked at this path.
+fn probe(path: &str, every_seconds: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.into()),
+            port: IntOrString::Int(AGENT_PORT),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(every_seconds),
+        failure_threshold: Some(failures),
+        timeout_seconds: Some(2),
+        ..Probe::default()
     }
 }
 
@@ -336,8 +446,39 @@ mod tests {
             revision: 7,
             now: Timestamp(1_700_000_000_400),
             metered: true,
+            wallet: None,
         };
         insta::assert_yaml_snapshot!(pod.build());
+    }
+
+    #[test]
+    fn daylights_own_agent_is_asked_and_told_which_wallet_is_registered() {
+        let (mut miner, pool, grant) = (miner("kaspa"), pool(), grant());
+        miner.spec.agent = Agent::Daylight;
+        let added = json!({
+            "engine": {"name": "sha256d", "configRef": {"name": "miner"}},
+            "walletSecretRef": {"name": "wallet", "saltKey": "salt"},
+            "poolPasswordSecretRef": {"name": "password"},
+            "poolCertificates": [{"endpoint": "a.example.com:5555", "sha256": "ab".repeat(32)}],
+            "resources": {"hugePages2Mi": "2400Mi"},
+        });
+        let mut spec = serde_json::to_value(&miner.spec).unwrap();
+        for (key, value) in added.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        miner.spec = serde_json::from_value(spec).unwrap();
+        let pod = MinerPod {
+            grant: &grant,
+            miner: &miner,
+            class: "pow-mining",
+            pool: &pool.spec,
+            epoch: 1,
+            revision: 7,
+            now: Timestamp(1_700_000_000_400),
+            metered: false,
+            wallet: Some("sha256:abcd"),
+        };
+        insta::assert_yaml_snapshot!(pod.build().spec);
     }
 
     #[test]
@@ -353,6 +494,7 @@ mod tests {
             revision: 7,
             now: Timestamp(1_700_000_000_000),
             metered: false,
+            wallet: None,
         }
         .build();
         assert_eq!(pod.spec.unwrap().active_deadline_seconds, None);

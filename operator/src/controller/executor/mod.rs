@@ -6,7 +6,7 @@
 //! had told it, or what was foreseen is taken back. Changes that have not begun are no facts: a
 //! new plan replaces them.
 
-mod finish;
+pub(super) mod finish;
 pub mod gang;
 pub mod gang_refusals;
 pub mod lanes;

@@ -88,7 +88,10 @@ impl Executor {
             return None;
         }
         let miner = site.index.miner(&grant.miner)?.clone();
-        let class = site.index.registration(&grant.registration)?.spec.activity_class.clone();
+        let registration = site.index.registration(&grant.registration)?;
+        let class = registration.spec.activity_class.clone();
+        let payout = registration.spec.payout.as_ref();
+        let wallet = payout.and_then(|payout| payout.address_commitment.clone());
         let pool = site.index.pool(&grant.pool)?.clone();
         let built = MinerPod {
             grant,
@@ -99,6 +102,7 @@ impl Executor {
             revision: site.index.revision(&grant.miner)?,
             now: site.now,
             metered: self.limits.metered,
+            wallet: wallet.as_deref(),
         };
         let namespace = parts(&grant.miner).0;
         let key: Name = format!("{namespace}/{}", built.name()).into();

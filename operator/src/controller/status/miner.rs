@@ -1,13 +1,13 @@
 //! The status of a `Miner`.
 
 use daylight_crds::labels::MINER;
-use daylight_crds::{CONDITION_READY, Miner, MinerStatus};
+use daylight_crds::{CONDITION_READY, Miner, MinerStatus, MinerWork};
 use daylight_planner::explain::{MinerReport, Reason};
 use daylight_planner::time::Timestamp;
 use kube::ResourceExt as _;
 
 use crate::conditions::{Conditions, Why, time};
-use crate::names::PODS_REFUSED;
+use crate::index::slim::Trouble;
 
 /// A miner's pods that have not ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,18 +20,29 @@ pub struct Replicas {
     pub gpus: u32,
 }
 
-/// What the plan says of a miner, as its status. `refusal` is why the API server takes none of
-/// its pods, if it does not.
+/// What is known of a miner beside the plan.
+pub(super) struct Standing<'a> {
+    /// Its pods.
+    pub(super) replicas: Replicas,
+    /// Why it gets no more, if so.
+    pub(super) refusal: Option<Why>,
+    /// Why one of its pods failed last, if none has been ready since.
+    pub(super) trouble: Option<&'a Trouble>,
+}
+
+/// What the plan says of a miner, as its status.
 pub(super) fn status(
     miner: &Miner,
     report: &MinerReport,
-    replicas: Replicas,
-    refusal: Option<&str>,
+    standing: Standing<'_>,
     now: Timestamp,
 ) -> MinerStatus {
-    let observed = miner.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let status = miner.status.as_ref();
+    let observed = status.map_or(&[][..], |status| &status.conditions);
     let generation = miner.metadata.generation;
-    let (ready, why) = readiness(report, replicas, refusal);
+    let replicas = standing.replicas;
+    let work = status.and_then(|status| status.work.as_ref());
+    let (ready, why) = readiness(report, standing, work);
     let condition = Conditions { observed, generation, now }.make(CONDITION_READY, ready, &why);
     MinerStatus {
         observed_generation: generation,
@@ -44,20 +55,56 @@ pub(super) fn status(
         reason: Some(why.word),
         message: Some(why.sentence),
         eligible_at: report.reason.earliest().and_then(time),
+        work: None,
     }
 }
 
-fn readiness(report: &MinerReport, replicas: Replicas, refusal: Option<&str>) -> (bool, Why) {
+fn readiness(
+    report: &MinerReport,
+    standing: Standing<'_>,
+    work: Option<&MinerWork>,
+) -> (bool, Why) {
+    let Standing { replicas, refusal, trouble } = standing;
     if let Some(refusal) = refusal {
-        let sentence = format!("The API server does not take its pods: {refusal}");
-        return (false, Why::new(PODS_REFUSED, &sentence));
+        return (false, refusal);
     }
+    let failed = |trouble: &Trouble, then: &str| {
+        Why::new(&trouble.word, &format!("A replica failed: {}. {then}", trouble.sentence))
+    };
     match report.reason {
         Reason::Running if replicas.ready < report.wanted => {
-            let sentence = format!("{} of {} replicas run.", replicas.ready, report.wanted);
-            (false, Why::new("Starting", &sentence))
+            let run = format!("{} of {} replicas are ready.", replicas.ready, report.wanted);
+            let lacks = work.and_then(|work| Some((work.not_ready.as_ref()?, work)));
+            let why = match (trouble, lacks) {
+                (Some(trouble), _) => failed(trouble, &run),
+                (None, Some((word, work))) => {
+                    let lacks = lacking(word);
+                    Why::new(
+                        word,
+                        &format!("{} of its replicas {lacks}. {run}", work.not_ready_replicas),
+                    )
+                }
+                (None, None) => Why::new("Starting", &run),
+            };
+            (false, why)
         }
         Reason::Running | Reason::NothingWanted => (true, Why::from(&report.reason)),
+        Reason::Quarantined { .. } => {
+            let why = Why::from(&report.reason);
+            (false, trouble.map_or(why.clone(), |trouble| failed(trouble, &why.sentence)))
+        }
         _ => (false, Why::from(&report.reason)),
+    }
+}
+
+/// What agents lack by their word for it, as the rest of a sentence.
+fn lacking(word: &str) -> &'static str {
+    match word {
+        "PoolUnreachable" => "reach none of their mining pools",
+        "NotAuthorised" => "are not logged in at their mining pool",
+        "NotHashing" => "do not hash",
+        "NoFigures" => "run an engine that tells nothing of itself",
+        "Restarting" => "run an engine that has ended and is started again",
+        _ => "do not work yet",
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use daylight_crds::{
     ActivityClass, AiJob, AiJobStatus, CONDITION_ADMITTED, CONDITION_LIMIT_FORECAST,
-    CONDITION_OVER_LIMIT, GpuPool, Miner, Registration, RegistrationState,
+    CONDITION_OVER_LIMIT, GpuPool, Miner, MinerStatus, Registration, RegistrationState,
 };
 use daylight_planner::explain::Plan;
 use daylight_planner::model::Name;
@@ -27,6 +27,7 @@ use serde::Serialize;
 use super::events::What;
 use super::executor::{Executor, Target};
 use super::site::Site;
+use crate::conditions::Why;
 use crate::index::{Index, Kind};
 use crate::names::PODS_REFUSED;
 use crate::requests::{Write, apply_status};
@@ -200,20 +201,27 @@ impl Pass<'_> {
             let key = &report.miner;
             let Some(object) = self.site.index.miner(key).cloned() else { continue };
             let replicas = replicas.get(key).copied().unwrap_or_default();
-            let refusal = self.site.refusals.get(key).map(|refusal| refusal.message.clone());
-            let refusal = refusal.or_else(|| {
+            let refusal = self.site.refusals.get(key);
+            let refusal = refusal.map(|it| Why::new(&it.word, &it.sentence)).or_else(|| {
                 let wants = report.held < report.wanted || replicas.alive < report.held;
-                wants.then(|| self.executor.no_grants().map(str::to_owned)).flatten()
+                let none = wants.then(|| self.executor.no_grants()).flatten()?;
+                Some(Why::new(
+                    PODS_REFUSED,
+                    &format!("The API server does not take its pods: {none}"),
+                ))
             });
-            let wanted =
-                miner::status(&object, report, replicas, refusal.as_deref(), self.site.now);
+            let trouble = self.site.troubles.get(key);
+            let standing = miner::Standing { replicas, refusal, trouble };
+            let wanted = miner::status(&object, report, standing, self.site.now);
             let words = Words {
                 seen: object.status.as_ref().and_then(|status| status.reason.as_deref()),
                 wanted: wanted.reason.as_deref(),
                 sentence: wanted.message.as_deref(),
                 warning: false,
             };
-            let seen = object.status.as_ref();
+            // The auditor writes of their work.
+            let seen = object.status.clone().map(|status| MinerStatus { work: None, ..status });
+            let seen = seen.as_ref();
             self.compare::<Miner, _>(Kind::Miner, key, &object, seen, &wanted, &[words]);
         }
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::meta::{Meta, Moment};
 use super::spec::{Scheduling, Spec};
+use super::trouble::{Terminated, Trouble, Waiting};
 use crate::index::amounts::Amounts;
 use crate::index::marks;
 use crate::index::names::parts;
@@ -63,6 +64,8 @@ pub struct Pod {
     pub finished_at: Option<Timestamp>,
     /// What it said of its work as it ended.
     pub work: Option<Box<Work>>,
+    /// Why its container does not run, for a miner's pod.
+    pub trouble: Option<Box<Trouble>>,
     /// Whether all its containers are ready.
     pub ready: bool,
     /// What it asks for.
@@ -145,6 +148,13 @@ impl Pod {
         matches!(self.phase, Phase::Succeeded | Phase::Failed)
     }
 
+    /// Why its container will not start, if the kubelet has given up on it for now.
+    pub fn stuck(&self) -> Option<&Trouble> {
+        // The first failure to pull an image may be a moment's.
+        let trouble = self.trouble.as_deref().filter(|trouble| &*trouble.word != "ErrImagePull")?;
+        (!self.is_terminal()).then_some(trouble)
+    }
+
     /// The node it is bound to; for a miner's pod that is not bound, the one it
     /// is pinned to.
     pub fn place(&self) -> Option<&Name> {
@@ -207,14 +217,8 @@ struct ContainerStatus {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct State {
+    waiting: Option<Waiting>,
     terminated: Option<Terminated>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Terminated {
-    finished_at: Option<Moment>,
-    message: Box<str>,
 }
 
 impl<'de> Deserialize<'de> for Pod {
@@ -247,6 +251,12 @@ impl From<Raw<'_>> for Pod {
         let node = some(&spec.node_name);
         let waits = node.is_none() && spec.preemption_policy == "Never" && lease.is_none();
         let pinned = if lease.is_some() { spec.node_filter().pinned().cloned() } else { None };
+        let first = status.container_statuses.first().filter(|_| lease.is_some());
+        let trouble = first.and_then(|one| match (&one.state.terminated, &one.state.waiting) {
+            (Some(ended), _) => Trouble::of_ended(ended),
+            (None, Some(waiting)) => Trouble::of_waiting(waiting),
+            (None, None) => None,
+        });
         let work = status.container_statuses.iter_mut().find_map(|one| {
             let ended = one.state.terminated.as_mut()?;
             let told = ended.message.contains(marks::WORK);
@@ -294,6 +304,7 @@ impl From<Raw<'_>> for Pod {
             started_at: status.start_time.map(|at| at.0),
             finished_at,
             work,
+            trouble: trouble.map(Box::new),
             ready: condition("Ready").is_some_and(|one| one.status == "True"),
             requests: spec.requests(&in_use),
             priority: spec.priority,

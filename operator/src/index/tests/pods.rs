@@ -274,7 +274,9 @@ fn what_happened_is_noted() {
     site.wait(7);
     site.apply(&ended(&stopping, "Failed"));
     site.delete(&ended(&stopping, "Failed"));
-    let [Seen::MinerEnded { pod, failed, drained_for, .. }] = &*site.index.take_seen() else {
+    let seen = site.index.take_seen();
+    let [Seen::MinerReady { .. }, Seen::MinerEnded { pod, failed, drained_for, .. }] = &*seen
+    else {
         panic!();
     };
     assert_eq!((&**pod, *failed), ("team/m-n1-0-0", false));
@@ -291,4 +293,68 @@ fn a_nominated_node_is_told() {
     };
     assert_eq!(nominated.as_deref(), Some("n1"));
     assert_eq!(*node, None);
+}
+
+fn closed_slots(site: &Site) -> Vec<u32> {
+    closed(site).0.into_iter().map(|(slot, _)| slot).collect()
+}
+
+/// A miner's pod whose container is in this state.
+fn in_state(pod: &Value, phase: &str, state: &Value) -> Value {
+    let container = json!({"name": "miner", "image": "r.io/miner:1", "state": state});
+    patched(pod, &json!({"status": {"phase": phase, "containerStatuses": [container]}}))
+}
+
+#[test]
+fn what_a_miner_would_meet_anywhere_closes_no_slot() {
+    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let record = json!({"daylight.dev/work": "v1", "reason": "WrongWallet", "message": "no"});
+    let state = json!({"terminated": {
+        "exitCode": 16, "reason": "Error", "message": record.to_string(),
+        "finishedAt": "2026-11-24T06:00:10Z",
+    }});
+    let pod = running(&lease("m", "n1", 0), "n1");
+    site.apply(&pod);
+    site.index.take_seen();
+    site.apply(&in_state(&pod, "Failed", &state));
+    let [Seen::MinerEnded { miner, failed: true, trouble: Some(trouble), .. }] =
+        &*site.index.take_seen()
+    else {
+        panic!();
+    };
+    assert_eq!((&**miner, &*trouble.word, trouble.own), ("team/m", "WrongWallet", true));
+    assert_eq!(closed_slots(&site), [0_u32; 0]);
+
+    // An engine that crashes may be the device's fault.
+    let pod = running(&lease("m", "n1", 1), "n1");
+    site.apply(&pod);
+    let other = record.to_string().replace("WrongWallet", "EngineCrashed");
+    let state = patched(&state, &json!({"terminated": {"exitCode": 11, "message": other}}));
+    site.apply(&in_state(&pod, "Failed", &state));
+    assert_eq!(closed_slots(&site), [1]);
+}
+
+#[test]
+fn a_container_that_cannot_start_is_removed_and_told() {
+    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let stuck = |slot: u32, reason: &str| {
+        let bound = patched(
+            &running(&lease("m", "n1", slot), "n1"),
+            &json!({"status": {"phase": "Pending", "conditions": []}}),
+        );
+        in_state(&bound, "Pending", &json!({"waiting": {"reason": reason, "message": "why"}}))
+    };
+    site.apply(&stuck(0, "ContainerCreating"));
+    site.apply(&stuck(1, "ErrImagePull"));
+    assert_eq!(site.index.leftovers().len(), 0);
+    site.index.take_seen();
+    site.apply(&stuck(0, "CreateContainerConfigError"));
+    assert_eq!(site.index.leftovers()[0].why, Why::NeverStarts);
+    let seen = site.index.take_seen();
+    let [Seen::MinerStuck { trouble, .. }] = &*seen else { panic!("{seen:?}") };
+    assert!(trouble.own);
+    assert_eq!(closed_slots(&site), [0_u32; 0], "the Secret is missing anywhere");
+    site.apply(&stuck(1, "ImagePullBackOff"));
+    assert_eq!(site.index.leftovers().len(), 2);
+    assert_eq!(closed_slots(&site), [1], "the node may have no way to the registry");
 }
