@@ -79,10 +79,11 @@ pub(crate) fn build(
     let mut child = cargo.stdout(Stdio::piped()).spawn().map_err(wrong("running cargo"))?;
     let mut built = None;
     for message in Message::parse_stream(BufReader::new(child.stdout.take().expect("a pipe"))) {
-        if let Message::CompilerArtifact(artifact) = message.map_err(wrong("what cargo says"))?
-            && artifact.target.name == MINER
-        {
-            built = artifact.executable.or(built);
+        if let Message::CompilerArtifact(artifact) = message.map_err(wrong("what cargo says"))? {
+            tree.has(&artifact.package_id.repr)?;
+            if artifact.target.name == MINER {
+                built = artifact.executable.or(built);
+            }
         }
     }
     let status = child.wait().map_err(wrong("waiting for cargo"))?;

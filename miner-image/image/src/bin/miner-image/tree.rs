@@ -89,6 +89,22 @@ impl Tree {
         Ok(())
     }
 
+    /// Holds the tree to what cargo has compiled: `id` is `registry+https://…#name@1.0.0`, or
+    /// `path+file:///…/name#1.0.0`.
+    pub(crate) fn has(&self, id: &str) -> Result<()> {
+        let (place, package) = id.rsplit_once('#').unwrap_or(("", id));
+        let folder = place.rsplit_once('/').map_or(place, |(_, folder)| folder);
+        let (name, version) = package.rsplit_once('@').unwrap_or((folder, package));
+        let name = Name { name: name.to_owned(), version: version.to_owned() };
+        if self.crates.contains_key(&name) {
+            return Ok(());
+        }
+        Err(Failure(format!(
+            "cargo compiles {} {}, which cargo tree does not list",
+            name.name, name.version
+        )))
+    }
+
     /// The version of a crate in the tree.
     pub(crate) fn find(&self, name: &str) -> Option<&Name> {
         self.crates.keys().find(|each| each.name == name)
@@ -126,5 +142,10 @@ mod tests {
         let uses = |user: &str| tree.crates[name(user)].uses.iter().cloned().collect::<Vec<_>>();
         assert_eq!(uses("daylight-miner"), [name("serde").clone()]);
         assert_eq!(uses("serde"), [name("serde_derive").clone()]);
+        tree.has("registry+https://example.org/index#serde@1.0.1").unwrap();
+        tree.has("path+file:///source/miner-image#daylight-miner@0.1.0").unwrap();
+        tree.has("path+file:///source/daylight-miner#0.1.0").unwrap();
+        let other = tree.has("registry+https://example.org/index#serde@2.0.0").unwrap_err();
+        assert_eq!(other.to_string(), "cargo compiles serde 2.0.0, which cargo tree does not list");
     }
 }
