@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         test("the_bill_lists_what_cargo_lists", &["cc"], the_bill_lists_what_cargo_lists),
         test("tls_finds_the_roots", &["cc"], tls_finds_the_roots),
         test("what_cannot_run_alone_is_refused", &["cc"], what_cannot_run_alone_is_refused),
+        test("the_containerfile_says_the_same", &["cc"], the_containerfile_says_the_same),
         test("the_program_stays_small", &["cc"], the_program_stays_small),
         test("skopeo_reads_both_forms", &["cc", "skopeo"], skopeo_reads_both_forms),
         test(
@@ -223,6 +224,29 @@ fn what_cannot_run_alone_is_refused(_: &World) -> Outcome {
     Ok(())
 }
 
+fn the_containerfile_says_the_same(_: &World) -> Outcome {
+    let scratch = tempfile::tempdir()?;
+    let layout = scratch.path().join("layout");
+    run(builder().arg("--binary").arg(program(scratch.path())?).arg("--output").arg(&layout))?;
+    let config = &config(&layout)?["config"];
+    let text = |key: &str| config[key].as_str().unwrap_or_default().to_owned();
+    let ports = config["ExposedPorts"].as_object().ok_or("no ports")?;
+    let file = fs::read_to_string(workspace().join("miner-image/Containerfile"))?;
+    let (_, last) = file.split_once("FROM scratch\n").ok_or("no last stage")?;
+    let said: Vec<&str> = last.lines().skip(1).collect();
+    assert_eq!(
+        said,
+        [
+            format!("USER {}", text("User")),
+            format!("WORKDIR {}", text("WorkingDir")),
+            format!("EXPOSE {}", ports.keys().cloned().collect::<Vec<_>>().join(" ")),
+            format!("STOPSIGNAL {}", text("StopSignal")),
+            format!("ENTRYPOINT {}", config["Entrypoint"].to_string().replace(',', ", ")),
+        ]
+    );
+    Ok(())
+}
+
 // ---- with the program -----------------------------------------------------
 
 fn the_program_stays_small(world: &World) -> Outcome {
@@ -394,13 +418,21 @@ fn files(folder: &Path) -> Outcome<Vec<(PathBuf, Vec<u8>)>> {
 
 /// Unpacks the one layer.
 fn unpack(layout: &Path, root: &Path) -> Outcome {
-    let blob = |digest: &Value| {
-        let digest = digest.as_str().unwrap_or_default().replace(':', "/");
-        fs::read(layout.join("blobs").join(digest))
-    };
-    let index: Value = serde_json::from_slice(&fs::read(layout.join("index.json"))?)?;
-    let manifest: Value = serde_json::from_slice(&blob(&index["manifests"][0]["digest"])?)?;
-    let layer = blob(&manifest["layers"][0]["digest"])?;
+    let layer = blob(layout, &manifest(layout)?["layers"][0]["digest"])?;
     tar::Archive::new(flate2::read::GzDecoder::new(layer.as_slice())).unpack(root)?;
     Ok(())
+}
+
+fn config(layout: &Path) -> Outcome<Value> {
+    Ok(serde_json::from_slice(&blob(layout, &manifest(layout)?["config"]["digest"])?)?)
+}
+
+fn manifest(layout: &Path) -> Outcome<Value> {
+    let index: Value = serde_json::from_slice(&fs::read(layout.join("index.json"))?)?;
+    Ok(serde_json::from_slice(&blob(layout, &index["manifests"][0]["digest"])?)?)
+}
+
+fn blob(layout: &Path, digest: &Value) -> Outcome<Vec<u8>> {
+    let digest = digest.as_str().unwrap_or_default().replace(':', "/");
+    Ok(fs::read(layout.join("blobs").join(digest))?)
 }

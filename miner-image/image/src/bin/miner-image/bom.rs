@@ -1,4 +1,4 @@
-//! The bill of materials, as CycloneDX 1.6 in JSON: <https://cyclonedx.org/docs/1.6/json/>.
+//! The bill of materials, as `CycloneDX` 1.6 in JSON: <https://cyclonedx.org/docs/1.6/json/>.
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};

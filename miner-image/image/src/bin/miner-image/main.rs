@@ -54,7 +54,7 @@ struct Cli {
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
 
-    /// Write the bill of materials (CycloneDX 1.6), which is in the layout in any case, here too
+    /// Write the bill of materials here too; the layout has it in any case
     #[arg(long, value_name = "FILE")]
     sbom: Option<PathBuf>,
 }

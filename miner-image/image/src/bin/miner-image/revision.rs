@@ -22,11 +22,12 @@ impl Revision {
         };
         let clean = git(&["status", "--porcelain"]).is_some_and(|changes| changes.is_empty());
         let mut revision = Self::default();
-        if clean && let Some(head) = git(&["log", "-1", "--format=%H %ct"]) {
-            if let Some((commit, seconds)) = head.trim().split_once(' ') {
-                revision.commit = Some(commit.to_owned());
-                revision.created = Some(time(seconds)?);
-            }
+        let head = git(&["log", "-1", "--format=%H %ct"]).filter(|_| clean);
+        if let Some((commit, seconds)) =
+            head.as_deref().and_then(|head| head.trim().split_once(' '))
+        {
+            revision.commit = Some(commit.to_owned());
+            revision.created = Some(time(seconds)?);
         }
         if let Ok(seconds) = std::env::var("SOURCE_DATE_EPOCH") {
             revision.created = Some(time(&seconds)?);

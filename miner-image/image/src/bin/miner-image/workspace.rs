@@ -65,7 +65,7 @@ impl Workspace {
 
     /// Cargo, as it called this program, in the workspace's root.
     pub(crate) fn cargo(&self) -> Command {
-        self.command(&std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
+        self.command(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
     }
 
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
