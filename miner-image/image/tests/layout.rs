@@ -15,7 +15,10 @@ fn image(compression: Compression) -> Image {
     Image {
         platform: Platform { architecture: Arch::ARM64 },
         files: vec![file("program", 0o755), file("etc/passwd", 0o644)],
-        config: ConfigBuilder::default().entrypoint(["/program".to_owned()]).build().unwrap(),
+        config: ConfigBuilder::default()
+            .entrypoint(["/program".to_owned()])
+            .build()
+            .expect("a configuration"),
         created: None,
         annotations: BTreeMap::from(annotations),
         compression,
@@ -23,13 +26,17 @@ fn image(compression: Compression) -> Image {
 }
 
 fn layout(compression: Compression) -> Layout {
-    let mut layout = image(compression).pack().unwrap().named("example.org:5000/program:1.0");
-    layout.attach("application/example+json", "list.json", b"[]".to_vec()).unwrap();
+    let mut layout =
+        image(compression).pack().expect("an image").named("example.org:5000/program:1.0");
+    layout
+        .attach("application/example+json", "list.json", b"[]".to_vec())
+        .expect("an image to refer to");
     layout
 }
 
 fn read<T: serde::de::DeserializeOwned>(directory: &Path, path: &str) -> T {
-    serde_json::from_slice(&fs::read(directory.join(path)).unwrap()).unwrap()
+    let contents = fs::read(directory.join(path)).expect("a file");
+    serde_json::from_slice(&contents).expect("JSON")
 }
 
 fn blob<T: serde::de::DeserializeOwned>(directory: &Path, digest: &str) -> T {

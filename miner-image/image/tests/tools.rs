@@ -280,10 +280,11 @@ fn containerd_calls_it(world: &World) -> Outcome {
     let place = |name: &str| scratch.path().join(name);
     let (config, socket) = (place("config.toml"), place("socket"));
     let text = format!(
-        "version = 2\nroot = {:?}\nstate = {:?}\n\
-         disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = {socket:?}\n",
-        place("root"),
-        place("state"),
+        "version = 2\nroot = '{}'\nstate = '{}'\n\
+         disabled_plugins = ['io.containerd.grpc.v1.cri']\n[grpc]\naddress = '{}'\n",
+        place("root").display(),
+        place("state").display(),
+        socket.display(),
     );
     fs::write(&config, text)?;
     let log = File::create(place("log"))?;
