@@ -1,0 +1,173 @@
+//! The bill of materials, as `CycloneDX` 1.6 in JSON: <https://cyclonedx.org/docs/1.6/json/>.
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::failure::{Result, wrong};
+use crate::toolchain::Toolchain;
+use crate::tree::{Crate, Name, Tree};
+use crate::workspace::{MINER, Workspace};
+
+/// What registries and layouts call the document.
+pub(crate) const MEDIA_TYPE: &str = "application/vnd.cyclonedx+json";
+
+/// C and C++ that crates bring in their own archives, which cargo knows nothing of.
+pub(crate) const PARTS: [Part; 1] = [Part {
+    of: "randomx-rs",
+    name: "RandomX",
+    license: "BSD-3-Clause",
+    purl: "pkg:github/tevador/RandomX",
+    cxx: true,
+}];
+
+pub(crate) struct Part {
+    /// The crate that brings it.
+    pub(crate) of: &'static str,
+    name: &'static str,
+    license: &'static str,
+    purl: &'static str,
+    /// Whether it needs the C++ library.
+    pub(crate) cxx: bool,
+}
+
+pub(crate) struct Bom<'a> {
+    pub(crate) workspace: &'a Workspace,
+    pub(crate) toolchain: &'a Toolchain,
+    pub(crate) tree: &'a Tree,
+}
+
+impl Bom<'_> {
+    /// The document for this program.
+    pub(crate) fn document(&self, program: &[u8], created: Option<&str>) -> Result<Vec<u8>> {
+        let mut subject = Value::Null;
+        let mut components = Vec::new();
+        let mut dependencies = Vec::new();
+        for (name, each) in &self.tree.crates {
+            let mut uses: Vec<String> = each.uses.iter().map(purl).collect();
+            if name.name == MINER {
+                subject = self.component(name, each, "application");
+                let digest = hex::encode(Sha256::digest(program));
+                subject["hashes"] = json!([{ "alg": "SHA-256", "content": digest }]);
+                let linked = self.linked();
+                uses.extend(
+                    linked.iter().filter_map(|part| part["bom-ref"].as_str().map(str::to_owned)),
+                );
+                components.extend(linked);
+            } else {
+                components.push(self.component(name, each, "library"));
+            }
+            for part in PARTS.iter().filter(|part| part.of == name.name) {
+                let mut component = outside(part.name, "", part.license, part.purl);
+                component["description"] =
+                    format!("as it comes with {} {}", part.of, name.version).into();
+                components.push(component);
+                dependencies.push(json!({ "ref": part.purl }));
+                uses.push(part.purl.to_owned());
+            }
+            uses.sort();
+            dependencies.push(json!({ "ref": purl(name), "dependsOn": uses }));
+        }
+        components.sort_by_key(|component| component["bom-ref"].to_string());
+        dependencies.sort_by_key(|dependency| dependency["ref"].to_string());
+
+        let rustc =
+            json!({ "type": "application", "name": "rustc", "version": self.toolchain.rustc });
+        let mut metadata = json!({
+            "lifecycles": [{ "phase": "build" }],
+            "tools": { "components": [
+                { "type": "application", "name": "miner-image", "version": env!("CARGO_PKG_VERSION") },
+                rustc,
+            ] },
+            "component": subject,
+            "properties": [
+                { "name": "daylight:target", "value": self.toolchain.target.triple() },
+            ],
+        });
+        if let Some(created) = created {
+            metadata["timestamp"] = created.into();
+        }
+        let document = json!({
+            "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+            "bomFormat": "CycloneDX",
+            "specVersion": "1.6",
+            "version": 1,
+            "metadata": metadata,
+            "components": components,
+            "dependencies": dependencies,
+        });
+        serde_json_canonicalizer::to_vec(&document).map_err(wrong("the bill of materials"))
+    }
+
+    fn component(&self, name: &Name, each: &Crate, kind: &str) -> Value {
+        let purl = purl(name);
+        let mut component = json!({
+            "type": kind,
+            "bom-ref": purl,
+            "name": name.name,
+            "version": name.version,
+            "scope": if each.linked { "required" } else { "excluded" },
+            "purl": purl,
+        });
+        if !each.license.is_empty() {
+            component["licenses"] = json!([{ "expression": each.license }]);
+        }
+        if let Some(checksum) = self.workspace.checksum(&name.name, &name.version) {
+            component["hashes"] = json!([{ "alg": "SHA-256", "content": checksum }]);
+        }
+        if !each.repository.is_empty() {
+            component["externalReferences"] = json!([{ "type": "vcs", "url": each.repository }]);
+        }
+        component
+    }
+
+    /// What is in every static program of this toolchain, and in the image beside it.
+    fn linked(&self) -> Vec<Value> {
+        let (rust, gcc) = (&self.toolchain.rustc, &self.toolchain.gcc);
+        let glibc = &self.toolchain.glibc;
+        let exception = "GPL-3.0-or-later WITH GCC-exception-3.1";
+        let generic = |name: &str, version: &str, license: &str| {
+            outside(name, version, license, &format!("pkg:generic/{name}@{version}"))
+        };
+        let mut linked = vec![
+            generic("rust-std", rust, "MIT OR Apache-2.0"),
+            generic("glibc", glibc, "LGPL-2.1-or-later"),
+            generic("libgcc", gcc, exception),
+        ];
+        if PARTS.iter().any(|part| part.cxx && self.tree.find(part.of).is_some()) {
+            // Encoded as package URLs want it.
+            let purl = format!("pkg:generic/libstdc%2B%2B@{gcc}");
+            linked.push(outside("libstdc++", gcc, exception, &purl));
+        }
+        let roots = "webpki-root-certs";
+        if let Some(version) = self.workspace.version_of(roots)
+            && self.tree.find(roots).is_none()
+        {
+            let purl = format!("pkg:cargo/{roots}@{version}");
+            let mut roots = outside(roots, version, "CDLA-Permissive-2.0", &purl);
+            roots["type"] = "data".into();
+            roots["description"] = "Mozilla's roots, in /etc/ssl/certs/ca-certificates.crt".into();
+            linked.push(roots);
+        }
+        linked
+    }
+}
+
+/// A component that is no crate of the program's.
+fn outside(name: &str, version: &str, license: &str, purl: &str) -> Value {
+    let mut component = Map::new();
+    let mut say = |key: &str, value: Value| component.insert(key.to_owned(), value);
+    say("type", "library".into());
+    say("bom-ref", purl.into());
+    say("name", name.into());
+    say("scope", "required".into());
+    say("licenses", json!([{ "expression": license }]));
+    say("purl", purl.into());
+    if !version.is_empty() {
+        say("version", version.into());
+    }
+    component.into()
+}
+
+fn purl(name: &Name) -> String {
+    format!("pkg:cargo/{}@{}", name.name, name.version.replace('+', "%2B"))
+}

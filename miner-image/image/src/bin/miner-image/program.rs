@@ -1,0 +1,124 @@
+//! The program itself: static, stripped, and the same bytes in whatever folder it is built.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use cargo_metadata::Message;
+
+use crate::bom::PARTS;
+use crate::failure::{Failure, Result, doing, wrong};
+use crate::toolchain::{Toolchain, output};
+use crate::tree::{Choice, Tree};
+use crate::workspace::{MINER, Workspace, cargo_home};
+
+/// What would change the program's bytes on one machine and not on the other.
+const UNWANTED: [&str; 9] = [
+    "RUSTFLAGS",
+    "CARGO_BUILD_TARGET",
+    "CARGO_INCREMENTAL",
+    "CFLAGS",
+    "CXXFLAGS",
+    "CPPFLAGS",
+    "LDFLAGS",
+    "ARFLAGS",
+    "LD_LIBRARY_PATH",
+];
+
+/// Builds the miner and returns where it is.
+pub(crate) fn build(
+    workspace: &Workspace,
+    toolchain: &Toolchain,
+    tree: &Tree,
+    choice: Choice<'_>,
+) -> Result<PathBuf> {
+    let target = toolchain.target.triple();
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--locked", "--profile", "image", "--package", MINER, "--bin", MINER]);
+    cargo.args(["--target", target, "--message-format", "json-render-diagnostics"]);
+    cargo.args(choice.arguments());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if UNWANTED.contains(&&*text) || text.starts_with("CARGO_PROFILE_") {
+            cargo.env_remove(&name);
+        }
+    }
+
+    let places = places(workspace, toolchain);
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    let mut c_flags = Vec::new();
+    for (from, to) in &places {
+        let from =
+            from.to_str().filter(|from| !from.contains(char::is_whitespace)).ok_or_else(|| {
+                Failure(format!(
+                    "{} has a space, which flags for C compilers cannot carry: build elsewhere",
+                    from.display()
+                ))
+            })?;
+        flags.push(format!("--remap-path-prefix={from}={to}"));
+        c_flags.push(format!("-ffile-prefix-map={from}={to}"));
+    }
+    if PARTS.iter().any(|part| part.cxx && tree.find(part.of).is_some()) {
+        flags.push(format!("-Lnative={}", static_cxx(workspace, toolchain)?.display()));
+    }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    for language in ["CFLAGS", "CXXFLAGS"] {
+        cargo.env(format!("{language}_{}", target.replace('-', "_")), c_flags.join(" "));
+    }
+    // For what a compiler of C would otherwise take from the clock.
+    cargo.env("SOURCE_DATE_EPOCH", "0");
+    if let Some(linker) = &toolchain.linker {
+        let variable = format!("CARGO_TARGET_{}_LINKER", target.replace('-', "_").to_uppercase());
+        if std::env::var_os(&variable).is_none() {
+            cargo.env(variable, linker);
+        }
+    }
+
+    let mut child = cargo.stdout(Stdio::piped()).spawn().map_err(wrong("running cargo"))?;
+    let mut built = None;
+    for message in Message::parse_stream(BufReader::new(child.stdout.take().expect("a pipe"))) {
+        if let Message::CompilerArtifact(artifact) = message.map_err(wrong("what cargo says"))? {
+            tree.has(&artifact.package_id.repr)?;
+            if artifact.target.name == MINER {
+                built = artifact.executable.or(built);
+            }
+        }
+    }
+    let status = child.wait().map_err(wrong("waiting for cargo"))?;
+    built.filter(|_| status.success()).map(PathBuf::from).ok_or_else(|| {
+        Failure(format!(
+            "{MINER} could not be built for {target}; where its standard library is what is missing: rustup target add {target}"
+        ))
+    })
+}
+
+/// Folders of this machine, and what the program calls them. Where several fit, the last counts.
+fn places(workspace: &Workspace, toolchain: &Toolchain) -> Vec<(PathBuf, String)> {
+    let mut places = Vec::new();
+    if let Some(home) = cargo_home() {
+        places.push((home, "/cargo".to_owned()));
+    }
+    places.push((workspace.root.clone(), "/daylight".to_owned()));
+    places.push((workspace.target_directory.clone(), "/daylight/target".to_owned()));
+    let library = toolchain.sysroot.join("lib/rustlib/src/rust");
+    places.push((library, format!("/rustc/{}", toolchain.rustc_commit)));
+    places
+}
+
+/// A folder with the static C++ library and nothing else: where the linker finds the shared one
+/// beside it, it takes that.
+fn static_cxx(workspace: &Workspace, toolchain: &Toolchain) -> Result<PathBuf> {
+    const LIBRARY: &str = "libstdc++.a";
+    let mut cxx = workspace.command(&toolchain.cxx);
+    let found: OsString = output(cxx.arg(format!("-print-file-name={LIBRARY}")))?.trim().into();
+    let found = Path::new(&found);
+    if !found.is_absolute() {
+        return Err(Failure(format!("{} has no {LIBRARY}: install libstdc++-dev", toolchain.cxx)));
+    }
+    let folder = workspace.target_directory.join(toolchain.target.triple()).join("static-cxx");
+    fs::create_dir_all(&folder).map_err(doing("making", &folder))?;
+    fs::copy(found, folder.join(LIBRARY)).map_err(doing("copying", found))?;
+    Ok(folder)
+}

@@ -1,0 +1,183 @@
+//! An image in files: <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md>.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::BufWriter;
+use std::path::Path;
+use std::str::FromStr as _;
+
+use oci_spec::image::{
+    ANNOTATION_REF_NAME, Descriptor, Digest, ImageIndexBuilder, ImageManifestBuilder, MediaType,
+    OciLayoutBuilder, SCHEMA_VERSION,
+};
+use serde::Serialize;
+use sha2::Digest as _;
+
+use crate::error::{Error, Result};
+use crate::layer::{self, File};
+
+/// Where containerd, and what is built on it, looks for an image's whole name.
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// Marks a folder as a layout.
+const MARK: &str = "oci-layout";
+
+/// An image with what refers to it, ready to be written.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    blobs: BTreeMap<String, Vec<u8>>,
+    manifests: Vec<Descriptor>,
+    sizes: Sizes,
+}
+
+/// How large an image is, in bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Sizes {
+    /// Its files as an archive.
+    pub unpacked: u64,
+    /// The layer as it is stored and pulled.
+    pub layer: u64,
+    /// The layer, the configuration and the manifest: all that a node pulls.
+    pub total: u64,
+}
+
+impl Layout {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// The digest of the image's manifest: what stands behind the `@` in a pod, on any registry.
+    pub fn digest(&self) -> String {
+        self.manifests.first().map(|image| image.digest().to_string()).unwrap_or_default()
+    }
+
+    /// How large the image is.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// Calls the image `name`, such as `example.org/miner:1.0`, for whoever loads the layout. The
+    /// digest stays what it is.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        let tag = name.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/'));
+        let mut names = HashMap::from([(CONTAINERD_NAME.to_owned(), name.to_owned())]);
+        names.insert(ANNOTATION_REF_NAME.to_owned(), tag.unwrap_or("latest").to_owned());
+        if let Some(image) = self.manifests.first_mut() {
+            image.set_annotations(Some(names));
+        }
+        self
+    }
+
+    /// Lets a document refer to the image, as registries list it (`referrers`); returns the digest
+    /// of the manifest by which it does.
+    ///
+    /// # Errors
+    ///
+    /// There is no image yet, or the format does not allow the media type.
+    pub fn attach(&mut self, media_type: &str, title: &str, document: Vec<u8>) -> Result<String> {
+        let image = self.manifests.first().ok_or_else(|| {
+            oci_spec::OciSpecError::Other("a document needs an image to refer to".to_owned())
+        })?;
+        let subject =
+            Descriptor::new(MediaType::ImageManifest, image.size(), image.digest().clone());
+        let kind = MediaType::from(media_type);
+        let mut document = self.add(kind.clone(), document)?;
+        let title = (oci_spec::image::ANNOTATION_TITLE.to_owned(), title.to_owned());
+        document.set_annotations(Some([title].into()));
+        let manifest = ImageManifestBuilder::default()
+            .schema_version(SCHEMA_VERSION)
+            .media_type(MediaType::ImageManifest)
+            .artifact_type(kind.clone())
+            .config(self.add(MediaType::EmptyJSON, b"{}".to_vec())?)
+            .layers([document])
+            .subject(subject)
+            .build()?;
+        let mut manifest = self.add_json(MediaType::ImageManifest, &manifest)?;
+        manifest.set_artifact_type(Some(kind));
+        let digest = manifest.digest().to_string();
+        self.manifests.push(manifest);
+        Ok(digest)
+    }
+
+    /// Writes the layout as a folder. One that holds a layout already is replaced.
+    ///
+    /// # Errors
+    ///
+    /// The folder holds something else, or cannot be written.
+    pub fn write_directory(&self, directory: &Path) -> Result<()> {
+        if directory.join(MARK).exists() {
+            fs::remove_dir_all(directory).map_err(Error::io("replacing", directory))?;
+        } else if fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(Error::Occupied(directory.to_owned()));
+        }
+        for file in self.files()? {
+            let path = directory.join(&file.path);
+            let folder = path.parent().unwrap_or(directory);
+            fs::create_dir_all(folder).map_err(Error::io("making", folder))?;
+            fs::write(&path, &file.contents).map_err(Error::io("writing", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the layout as one archive, which `ctr image import`, `podman load` and others read.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn write_tar(&self, path: &Path) -> Result<()> {
+        let file = fs::File::create(path).map_err(Error::io("creating", path))?;
+        let mut archive = tar::Builder::new(BufWriter::new(file));
+        for file in self.files()? {
+            layer::append(&mut archive, &file).map_err(Error::io("writing", path))?;
+        }
+        let file = archive.into_inner().map_err(Error::io("writing", path))?;
+        file.into_inner().map(drop).map_err(|error| Error::io("writing", path)(error.into_error()))
+    }
+
+    /// Everything, the marks first.
+    fn files(&self) -> Result<Vec<File>> {
+        let mark = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
+        let index = ImageIndexBuilder::default()
+            .schema_version(SCHEMA_VERSION)
+            .media_type(MediaType::ImageIndex)
+            .manifests(self.manifests.clone())
+            .build()?;
+        let file = |path: String, contents| File { path, mode: 0o644, contents };
+        let mut files =
+            vec![file(MARK.to_owned(), json(&mark)?), file("index.json".to_owned(), json(&index)?)];
+        for (hash, contents) in &self.blobs {
+            files.push(file(format!("blobs/sha256/{hash}"), contents.clone()));
+        }
+        Ok(files)
+    }
+
+    pub(crate) fn add(&mut self, media_type: MediaType, blob: Vec<u8>) -> Result<Descriptor> {
+        let digest = digest(&blob)?;
+        let descriptor = Descriptor::new(media_type, blob.len() as u64, digest.clone());
+        self.blobs.insert(digest.digest().to_owned(), blob);
+        Ok(descriptor)
+    }
+
+    pub(crate) fn add_json(
+        &mut self,
+        media_type: MediaType,
+        blob: &impl Serialize,
+    ) -> Result<Descriptor> {
+        self.add(media_type, json(blob)?)
+    }
+
+    /// Enters the image itself.
+    pub(crate) fn list(&mut self, image: Descriptor, sizes: Sizes) {
+        self.manifests.insert(0, image);
+        self.sizes = sizes;
+    }
+}
+
+pub(crate) fn digest(blob: &[u8]) -> Result<Digest> {
+    Ok(Digest::from_str(&format!("sha256:{}", hex::encode(sha2::Sha256::digest(blob))))?)
+}
+
+/// Maps of the specification's types have no order of their own: the canonical form gives them one.
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    Ok(serde_json_canonicalizer::to_vec(value)?)
+}
