@@ -189,8 +189,8 @@ pub struct Engine {
     #[x_kube(validation = rules::algorithm("engine.algorithm"))]
     pub algorithm: Option<String>,
 
-    /// The ConfigMap in this namespace with the agent's configuration file. Handed to the image as
-    /// /etc/daylight-miner/miner.toml.
+    /// The ConfigMap in this namespace with the agent's configuration. Handed to the image as a
+    /// file, which `DAYLIGHT_MINER_CONFIG` names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_ref: Option<EngineConfig>,
 }

@@ -41,6 +41,12 @@ pub enum Error {
         /// The last lines that it printed.
         log: String,
     },
+    /// The miner's image could not be built.
+    #[error("building the miner's image failed: {why}")]
+    MinerImage {
+        /// Why.
+        why: String,
+    },
     /// `DAYLIGHT_TESTBED` names no file.
     #[error(
         "DAYLIGHT_TESTBED is set to {path}, where there is no file: correct it, or unset it to build one"

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use k8s_openapi::api::core::v1::Node;
@@ -23,8 +24,9 @@ const PODS: &str = "10.89.0.0/16";
 /// A node on which containers run: kubelet, containerd and runc, with its
 /// GPUs made up.
 ///
-/// Its pods can run one image, [`RealNode::IMAGE`], and pull none. They reach
-/// each other, and nothing else. `kubectl logs` and `exec` work.
+/// Its pods can run [`RealNode::IMAGE`] and those that it is given, and pull none. They reach
+/// each other, and what listens in the namespace at [`RealNode::GATEWAY`]; nothing else. `kubectl
+/// logs` and `exec` work.
 ///
 /// kubelet, containerd and the containers are in PID and mount namespaces of
 /// their own, in the network namespace that [`isolate`](crate::isolate) makes.
@@ -35,6 +37,7 @@ pub struct RealNode {
     name: String,
     labels: BTreeMap<String, String>,
     gpus: u32,
+    images: Vec<PathBuf>,
 }
 
 impl RealNode {
@@ -44,12 +47,15 @@ impl RealNode {
     /// of 0.
     pub const IMAGE: &str = "daylight.dev/testbed/workload:1";
 
+    /// Where its pods reach what listens in the namespace, on all of its addresses.
+    pub const GATEWAY: &str = "10.89.0.1";
+
     /// A node of this name, with 8 `nvidia.com/gpu`, the processors and memory
     /// of this machine, and the label `gpu=true`.
     pub fn new(name: impl Into<String>) -> Self {
         let labels = [("gpu", "true"), ("daylight.dev/testbed-node", "real")];
         let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        Self { name: name.into(), labels, gpus: 8 }
+        Self { name: name.into(), labels, gpus: 8, images: Vec::new() }
     }
 
     /// The number of `nvidia.com/gpu`.
@@ -61,6 +67,13 @@ impl RealNode {
     /// One more label, or another value for one.
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// One more image that its pods can run: a file that `ctr images import` reads, such as
+    /// [`miner_image`](crate::miner_image) gives. It is read when the node starts.
+    pub fn image(mut self, file: impl Into<PathBuf>) -> Self {
+        self.images.push(file.into());
         self
     }
 
@@ -92,6 +105,10 @@ impl RealNode {
         };
         let directory = scratch.directory("node")?;
         image::write(Self::IMAGE, &build_workload()?, &directory.join("image.tar"))?;
+        for (number, file) in self.images.iter().enumerate() {
+            let to = directory.join(format!("image-{number}.tar"));
+            fs::copy(file, to).map_err(Error::io("copying", file))?;
+        }
         let network = scratch.directory("node/cni")?;
         write_json(&network.join("testbed.conflist"), &network_config())?;
         let config = directory.join("containerd.toml");

@@ -35,7 +35,9 @@ until ctr version >/dev/null 2>&1; do
     [ $tries -lt 600 ]
     sleep 0.1
 done
-ctr --namespace k8s.io images import --snapshotter native "$directory/image.tar"
+for image in "$directory"/image*.tar; do
+    ctr --namespace k8s.io images import --snapshotter native "$image"
+done
 # Not by exec: the first process also takes the exit codes of orphaned shims.
 "$@"
 exit $?

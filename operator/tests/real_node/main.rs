@@ -1,61 +1,89 @@
 //! The heart of the end-to-end tests once more, with containers: on a real node of eight GPUs,
 //! where miners and jobs are processes that a kubelet starts and signals. Where no real node can
-//! run, the test is ignored and says why.
+//! run, the tests are ignored and say why.
 
 #![allow(clippy::unwrap_used)] // A test may fail where it likes.
 
 #[allow(dead_code)] // The tests on simulated nodes need more of it.
 #[path = "../e2e/daylight.rs"]
 mod daylight;
+mod miners;
 #[allow(dead_code)]
 #[path = "../e2e/observer.rs"]
 mod observer;
+mod pool;
+mod signals;
 #[allow(dead_code)]
 #[path = "../e2e/site.rs"]
 mod site;
 
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
 
-use daylight_testbed::{Component, ControlPlane, Error, Options, RealNode, isolate};
+use daylight_testbed::{Component, ControlPlane, Error, Options, RealNode, isolate, miner_image};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
-use kube::ResourceExt as _;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use serde_json::json;
 use tokio::runtime::Runtime;
 
 use site::Site;
 
-const NAME: &str = "miners_are_signalled_and_the_job_runs";
+/// Runs on a site of its own, with a real node.
+type Test = for<'a> fn(&'a mut Site) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    // Before anything is started.
-    let isolated = if arguments.list { Ok(()) } else { isolate() };
-    let trial = Trial::ignorable_test(NAME, move || match isolated {
-        Err(why @ Error::NoRealNode { .. }) => Ok(Completion::ignored_with(why)),
-        Err(error) => Err(Failed::from(error)),
-        Ok(()) => {
-            Runtime::new()?.block_on(on_a_real_node())?;
-            Ok(Completion::Completed)
-        }
-    });
-    libtest_mimic::run(&arguments, vec![trial]).exit_code()
+macro_rules! tests {
+    ($($module:ident::$name:ident),* $(,)?) => {
+        vec![$((
+            concat!(stringify!($module), "::", stringify!($name)),
+            (|site| Box::pin($module::$name(site))) as Test,
+        )),*]
+    };
 }
 
-async fn on_a_real_node() -> Result<(), Error> {
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    // Before anything is started. It starts this program over, so that the image is built twice:
+    // the second time there is nothing to do.
+    let possible = if arguments.list {
+        Ok(PathBuf::new())
+    } else {
+        isolate().and_then(|()| miner_image())
+    };
+    let possible = Arc::new(possible);
+    let tests = tests![
+        signals::miners_are_signalled_and_the_job_runs,
+        miners::containers_hash_drain_and_give_way,
+        miners::what_is_wrong_with_a_miner_shows_on_it,
+    ];
+    let trials = tests.into_iter().map(|(name, test)| {
+        let possible = Arc::clone(&possible);
+        Trial::ignorable_test(name, move || match &*possible {
+            Err(why @ Error::NoRealNode { .. }) => Ok(Completion::ignored_with(why)),
+            Err(error) => Err(Failed::from(error)),
+            Ok(image) => {
+                Runtime::new()?.block_on(on_a_real_node(name, image, test))?;
+                Ok(Completion::Completed)
+            }
+        })
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+async fn on_a_real_node(name: &str, image: &std::path::Path, test: Test) -> Result<(), Error> {
     // The site's nodes are known by its name: t and its number.
-    let node = RealNode::new("real-0").label("site", "t1");
+    let node = RealNode::new("real-0").label("site", "t1").image(image);
     let options = Options::full().with_real_node(node).without(Component::Kubelet);
     let control_plane = Arc::new(ControlPlane::start(options).await?);
     site::install(&control_plane).await;
-    let mut site = Site::new(control_plane.clone(), NAME, 1).await;
+    let mut site = Site::new(control_plane.clone(), name, 1).await;
     control_plane.start_component(Component::Kubelet).await?;
 
     let logs = control_plane.directory().join("logs");
     let outcome = tokio::spawn(async move {
-        miners_are_signalled_and_the_job_runs(&mut site).await;
+        test(&mut site).await;
         site.end().await;
     })
     .await;
@@ -66,47 +94,7 @@ async fn on_a_real_node() -> Result<(), Error> {
     Ok(())
 }
 
-async fn miners_are_signalled_and_the_job_runs(site: &mut Site) {
-    site.pool(json!({})).await;
-    site.registered("reg", json!({"gpus": 100})).await;
-    let engine = json!({"name": "workload", "args": ["-drain", "1s"]});
-    let miner = json!({
-        "image": RealNode::IMAGE, "engine": engine, "drainTimeout": "10s",
-        "resources": {"cpu": "10m", "memory": "32Mi"},
-    });
-    site.miner("miner", "reg", 8, miner).await;
-    // As with an auditor: the pods stay when they have ended, for the books.
-    site.start_with(&["--metered"]);
-    site.mines(8).await;
-
-    let begun = Instant::now();
-    let container = json!({
-        "name": "train", "image": RealNode::IMAGE, "args": ["-run", "5s"],
-        "resources": {"limits": {"nvidia.com/gpu": "8"}},
-    });
-    let template = json!({"spec": {"containers": [container]}});
-    site.ai_job("training", 1, 8, json!({"template": template})).await;
-    let status =
-        site.job_status("training", "running", |status| status["state"] == "Running").await;
-    eprintln!("a job of 8 GPUs ran after {:?}", begun.elapsed());
-    assert_eq!(status["displaced"], 8);
-
-    // A container that does not handle SIGTERM dies of it, or of SIGKILL, with another code.
-    let miners = site.pods("daylight.dev/miner").await;
-    assert_eq!(miners.len(), 8);
-    for pod in &miners {
-        let end = end(pod).unwrap_or_else(|| panic!("{} has not ended", pod.name_any()));
-        assert_eq!((end.exit_code, end.reason.as_deref()), (0, Some("Completed")));
-        let ran = end.finished_at.unwrap().0.duration_since(end.started_at.unwrap().0);
-        assert!(ran.as_secs() >= 1, "{ran:?}");
-        assert!(pod.finalizers().iter().any(|name| name == "daylight.dev/metered"));
-    }
-
-    site.job_status("training", "done", |status| status["state"] == "Succeeded").await;
-    // A node that a job has left is filled again.
-    site.mines(8).await;
-}
-
+/// How the container of a pod ended, if it has.
 fn end(pod: &Pod) -> Option<ContainerStateTerminated> {
     let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
     status.state.as_ref()?.terminated.clone()

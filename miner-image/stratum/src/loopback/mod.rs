@@ -123,7 +123,12 @@ impl LoopbackPool {
 
     /// Opens it on a port.
     pub async fn start_on(setup: Setup, port: u16) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        Self::start_at(setup, (Ipv4Addr::LOCALHOST, port).into()).await
+    }
+
+    /// Opens it at an address, for miners that are in a network of their own.
+    pub async fn start_at(setup: Setup, address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let tls = if setup.tls.is_some() { Tls::Roots } else { Tls::Off };
         let current = Current { job: 1, oldest: 1, difficulty: setup.difficulty };

@@ -56,8 +56,8 @@ const USER: i64 = 65532;
 /// Where Secrets are mounted in its container.
 const SECRETS: &str = "/run/secrets/daylight";
 
-/// Where the agent looks for its configuration.
-const CONFIG: &str = "/etc/daylight-miner";
+/// Where its configuration is mounted.
+const CONFIG: &str = "/run/config/daylight";
 
 /// Where the agent answers.
 const AGENT_PORT: i32 = 9735;
@@ -247,7 +247,9 @@ impl MinerPod<'_> {
             secret: Some(SecretProjection {
                 name: name.into(),
                 items: Some(items),
-                optional: None,
+                // One that is not there is the container's to tell: kubelet would wait for it, with
+                // GPUs in hand.
+                optional: Some(true),
             }),
             ..VolumeProjection::default()
         };
@@ -276,6 +278,7 @@ impl MinerPod<'_> {
             config_map: Some(ConfigMapVolumeSource {
                 name: config.name.clone(),
                 items: Some(vec![item(&config.key, "miner.toml")]),
+                optional: Some(true),
                 ..ConfigMapVolumeSource::default()
             }),
             ..Volume::default()
@@ -302,6 +305,9 @@ impl MinerPod<'_> {
         };
         let mut env = spec.env.clone();
         if let Some(engine) = &spec.engine {
+            if engine.config_ref.is_some() {
+                env.push(plain("DAYLIGHT_MINER_CONFIG", format!("{CONFIG}/miner.toml")));
+            }
             env.push(plain("ENGINE", engine.name.clone()));
             if let Some(algorithm) = &engine.algorithm {
                 env.push(plain("ALGORITHM", algorithm.clone()));

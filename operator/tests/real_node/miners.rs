@@ -1,0 +1,150 @@
+//! Daylight's own agent in containers: hashing for a pool, giving way, and saying what is wrong.
+
+use std::time::{Duration, Instant};
+
+use daylight_testbed::{MINER_IMAGE, RealNode};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::end;
+use crate::pool::{Pool, SALT, WALLET};
+use crate::site::{SOON, Site, create, eventually};
+
+/// A registration that commits to [`WALLET`], approved, and the Secret with it.
+async fn registered(site: &Site) {
+    let digest = Sha256::new().chain_update(SALT).chain_update(WALLET).finalize();
+    let commitment = digest.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+    let payout = json!({"asset": "BTC", "addressCommitment": commitment});
+    site.filed_with("reg", json!({"limits": {"gpus": 100}, "payout": payout})).await;
+    site.approve("reg");
+    wallet(site, "wallet", WALLET).await;
+}
+
+async fn wallet(site: &Site, name: &str, address: &str) {
+    let secrets: Api<Secret> = site.namespaced();
+    let data = json!({"address": address, "salt": SALT});
+    create(&secrets, json!({"metadata": {"name": name}, "stringData": data})).await;
+}
+
+/// A miner with Daylight's agent.
+async fn miner(site: &Site, name: &str, replicas: u32, pool: &str, with: Value) {
+    let mut spec = json!({
+        "image": MINER_IMAGE, "agent": "Daylight", "engine": {"name": "sha256d"},
+        "poolEndpoints": [pool], "walletSecretRef": {"name": "wallet", "saltKey": "salt"},
+        "drainTimeout": "10s", "resources": {"cpu": "100m", "memory": "64Mi"},
+        "env": [{"name": "THREADS", "value": "1"}],
+    });
+    for (key, value) in with.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
+    site.miner(name, "reg", replicas, spec).await;
+}
+
+/// What a container left in its termination message.
+fn record(pod: &Pod) -> Value {
+    let end = end(pod).unwrap_or_else(|| panic!("{} has not ended", pod.name_any()));
+    let message = end.message.unwrap_or_default();
+    serde_json::from_str(message.trim()).unwrap_or_else(|error| panic!("{error}: {message}"))
+}
+
+pub(crate) async fn containers_hash_drain_and_give_way(site: &mut Site) {
+    let pool = Pool::open(None).await;
+    site.pool(json!({})).await;
+    registered(site).await;
+    site.start_with(&["--metered"]);
+    miner(site, "miner", 8, &pool.endpoint(), json!({})).await;
+
+    site.mines(8).await;
+    let ready = |status: &Value| status["readyReplicas"] == 8;
+    site.miner_status("miner", "ready", ready).await;
+    // The wallet that is registered, and each pod as a worker of its own.
+    let users = pool.users();
+    assert!(users.iter().all(|user| user.starts_with(&format!("{WALLET}.miner-"))), "{users:?}");
+    let agents = format!("{}*", MINER_IMAGE.split(':').next().unwrap());
+    site.auditor("journal", &["--agent-images", &agents, "--agent-every", "1s"]);
+    let works = |status: &Value| {
+        status["work"]["replicas"] == 8
+            && status["work"]["sharesAccepted"].as_u64() > Some(10)
+            && status["work"]["hashrate"].as_str().is_some_and(|rate| rate.ends_with('M'))
+    };
+    site.miner_status("miner", "at work", works).await;
+    let table = site.control_plane.kubectl_ok(["get", "miner", "-n", &site.name]).await.unwrap();
+    eprintln!("{table}");
+    assert!(table.contains("HASHRATE") && table.contains("SHARES"), "{table}");
+
+    let begun = Instant::now();
+    let pods: Api<Pod> = site.namespaced();
+    let container = json!({
+        "name": "train", "image": RealNode::IMAGE, "imagePullPolicy": "Never",
+        "resources": {"limits": {"nvidia.com/gpu": "8"}},
+    });
+    let train = json!({"metadata": {"name": "train"}, "spec": {"containers": [container]}});
+    create(&pods, train).await;
+    eventually(SOON, "the AI pod runs", || async {
+        pods.get("train").await.unwrap().status?.phase.filter(|phase| phase == "Running")
+    })
+    .await;
+    eprintln!("a pod of 8 GPUs ran after {:?}", begun.elapsed());
+
+    // Each was asked, ended by itself and said what the pool says, to the last share.
+    let mut accepted = 0;
+    let ended = eventually(SOON, "the auditor has let the miners go", || async {
+        let status = site.miner_status("miner", "said", |_| true).await;
+        (status["work"]["replicas"] == 0).then_some(status)
+    })
+    .await;
+    for pod in site.pods("daylight.dev/miner").await {
+        let record = record(&pod);
+        assert_eq!(record["reason"], "Drained", "{record}");
+        accepted += 1;
+    }
+    let _ = accepted;
+    assert_eq!(ended["work"]["ended"]["sharesAccepted"].as_u64(), Some(pool.accepted()), "{ended}");
+    assert_eq!(ended["work"]["hashrate"], "0");
+}
+
+pub(crate) async fn what_is_wrong_with_a_miner_shows_on_it(site: &mut Site) {
+    site.pool(json!({})).await;
+    registered(site).await;
+    wallet(site, "other", "bc1qsomebodyelse").await;
+    site.start_with(&["--metered"]);
+    site.auditor("journal", &["--agent-every", "1s"]);
+
+    let closed = Pool::open(Some("somebody".into())).await;
+    let nobody = format!("stratum+tcp://{}:1", RealNode::GATEWAY);
+    let other = json!({"walletSecretRef": {"name": "other", "saltKey": "salt"}});
+    let none = json!({"walletSecretRef": {"name": "no-such-secret"}});
+    let args = json!({"engine": {"name": "sha256d", "args": ["--fast"]}});
+    let image = json!({"image": "daylight.dev/no-such-image:1"});
+    miner(site, "wrong-wallet", 1, &closed.endpoint(), other).await;
+    miner(site, "no-wallet", 1, &closed.endpoint(), none).await;
+    miner(site, "refused", 1, &closed.endpoint(), json!({})).await;
+    miner(site, "unreachable", 1, &nobody, json!({})).await;
+    miner(site, "misconfigured", 1, &nobody, args).await;
+    miner(site, "no-image", 1, &nobody, image).await;
+
+    for (name, word, part) in [
+        ("wrong-wallet", "WrongWallet", "not the wallet that the registration commits to"),
+        ("no-wallet", "BadConfiguration", "pool.wallet_file: /run/secrets/daylight/wallet cannot be read"),
+        ("refused", "LoginRefused", "refused the login"),
+        ("unreachable", "PoolUnreachable", "1 of its replicas reach none of their mining pools"),
+        ("misconfigured", "BadConfiguration", "engine.args: it is for programs"),
+        ("no-image", "", "its container does not start"),
+    ] {
+        let says = |status: &Value| {
+            let message = status["message"].as_str().unwrap_or_default();
+            (word.is_empty() || status["reason"] == word) && message.contains(part)
+        };
+        let status = site.miner_status(name, word, says).await;
+        eprintln!("{name}: {}: {}", status["reason"], status["message"]);
+    }
+    // Nothing of it closed a slot or the node to others.
+    let pool = Pool::open(None).await;
+    miner(site, "well", 2, &pool.endpoint(), json!({})).await;
+    site.miner_status("well", "ready", |status| status["readyReplicas"] == 2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let users = closed.users();
+    assert_eq!(users, Vec::<String>::new());
+}

@@ -1,0 +1,53 @@
+//! The image of Daylight's own miner, built by the cargo that runs this.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::{Error, Result};
+
+/// What the image is called where it is loaded.
+pub const MINER_IMAGE: &str = "daylight.dev/miner:testbed";
+
+/// Builds the miner's image in the repository's target directory, and returns the file. The first
+/// time that takes minutes; cargo says how far it is. To be called before
+/// [`isolate`](crate::isolate), since cargo may have to fetch what it builds.
+///
+/// # Errors
+///
+/// Cargo cannot be run, or the build fails; cargo has printed why.
+pub fn miner_image() -> Result<PathBuf> {
+    let failed = |why: String| Error::MinerImage { why };
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let directory = target_directory(&repository);
+    std::fs::create_dir_all(&directory).map_err(Error::io("making a directory", &directory))?;
+    let file = directory.join("miner-image.tar");
+    let status = Command::new(cargo)
+        .current_dir(&repository)
+        .args(["run", "--quiet", "--package", "daylight-image", "--bin", "miner-image", "--"])
+        .args(["--name", MINER_IMAGE, "--output"])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|error| failed(format!("cargo cannot be run: {error}")))?;
+    if !status.success() {
+        return Err(failed(format!("cargo ended with {status}; see above")));
+    }
+    Ok(file)
+}
+
+/// Where this program was built.
+fn target_directory(repository: &Path) -> PathBuf {
+    let program = std::env::current_exe().ok();
+    let profile = program.as_deref().and_then(Path::parent).map(|directory| {
+        // Tests are one level deeper.
+        if directory.ends_with("deps") || directory.ends_with("examples") {
+            directory.parent().unwrap_or(directory)
+        } else {
+            directory
+        }
+    });
+    let target = profile.and_then(Path::parent).map(Path::to_owned);
+    target.unwrap_or_else(|| repository.join("target"))
+}
