@@ -151,15 +151,22 @@ struct Purpose {
 }
 
 impl Lane {
-    fn run(self, device: &Device) -> Result<(), DeviceLost> {
+    fn run(mut self, device: &Device) -> Result<(), DeviceLost> {
+        let mut kernel = Kernel::open(device)?;
         // wgpu panics where a driver fails in the midst of a wait.
-        catch_unwind(AssertUnwindSafe(|| self.hash(device)))
-            .unwrap_or_else(|panic| Err(DeviceLost::new(device, said(&*panic))))
+        match catch_unwind(AssertUnwindSafe(|| self.hash(&mut kernel))) {
+            Ok(ended) => ended,
+            Err(panic) => {
+                let lost = kernel.lost(said(&*panic));
+                // To close what is broken could panic once more.
+                std::mem::forget(kernel);
+                Err(lost)
+            }
+        }
     }
 
     /// Hashes until it is told to stop, or there is to be no work any more.
-    fn hash(mut self, device: &Device) -> Result<(), DeviceLost> {
-        let mut kernel = Kernel::open(device)?;
+    fn hash(&mut self, kernel: &mut Kernel) -> Result<(), DeviceLost> {
         let mut in_flight = VecDeque::with_capacity(IN_FLIGHT);
         loop {
             let order = *self.orders.borrow();
@@ -173,7 +180,7 @@ impl Lane {
                 in_flight.push_back((purpose, kernel.begin(scan, first, count)?));
             }
             match in_flight.pop_front() {
-                Some((purpose, batch)) => self.end(&mut kernel, purpose, batch)?,
+                Some((purpose, batch)) => self.end(kernel, purpose, batch)?,
                 None if over || !self.wait() => return Ok(()),
                 None => {}
             }

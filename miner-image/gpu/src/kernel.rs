@@ -94,9 +94,8 @@ impl Kernel {
     /// the lowest steps first. Blocks.
     pub fn scan(&mut self, scan: &Scan, first: u32, count: u32) -> Result<Vec<u32>, DeviceLost> {
         let starts = (0..count).step_by(PART as usize).rev();
-        let mut parts: Vec<_> = starts
-            .map(|start| (first.wrapping_add(start), PART.min(count - start)))
-            .collect();
+        let mut parts: Vec<_> =
+            starts.map(|start| (first.wrapping_add(start), PART.min(count - start))).collect();
         let mut found = vec![];
         while let Some((first, count)) = parts.pop() {
             let batch = self.begin(scan.clone(), first, count)?;
@@ -117,10 +116,11 @@ impl Kernel {
     ) -> Result<Batch, DeviceLost> {
         let slot = self.slots.pop().unwrap_or_else(|| Slot::new(&self.opened, &self.pipeline));
         self.queue.write_buffer(&slot.params, 0, &params(&scan, first, count));
-        let mut encoder = self.opened.create_command_encoder(&Default::default());
+        let mut encoder =
+            self.opened.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.clear_buffer(&slot.found, 0, Some(4));
         {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             pass.set_pipeline(&self.pipeline);
             pass.set_bind_group(0, &slot.group, &[]);
             let (x, y) = groups(count);
@@ -138,10 +138,8 @@ impl Kernel {
     /// than it has room for.
     pub(crate) fn end(&mut self, batch: Batch) -> Result<Option<Vec<u32>>, DeviceLost> {
         let Batch { scan, first, slot, submission, .. } = batch;
-        let poll = wgpu::PollType::Wait {
-            submission_index: Some(submission),
-            timeout: Some(PATIENCE),
-        };
+        let poll =
+            wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
         let polled = self.opened.poll(poll);
         self.healthy()?;
         if let Err(error) = polled {
@@ -173,7 +171,8 @@ impl Kernel {
         self.complaints.first().map_or(Ok(()), |complaint| Err(self.lost(complaint)))
     }
 
-    fn lost(&self, cause: &str) -> DeviceLost {
+    /// That it is lost: for the reason that the graphics stack gave first, else for this one.
+    pub(crate) fn lost(&self, cause: &str) -> DeviceLost {
         DeviceLost::new(&self.device, self.complaints.first().unwrap_or(cause))
     }
 }

@@ -32,7 +32,13 @@ impl Complaints {
     pub(crate) fn of(device: &wgpu::Device) -> Self {
         let complaints = Self::default();
         let lost = complaints.clone();
-        device.set_device_lost_callback(move |_, message| lost.note(message));
+        device.set_device_lost_callback(move |reason, message| {
+            lost.note(match (reason, message.is_empty()) {
+                (_, false) => message,
+                (wgpu::DeviceLostReason::Destroyed, true) => "it was destroyed".into(),
+                (wgpu::DeviceLostReason::Unknown, true) => "the driver names no reason".into(),
+            });
+        });
         let wrong = complaints.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             wrong.note(error.to_string());

@@ -114,8 +114,8 @@ impl Body {
         let [b, c, d] = ["a2", "b2", "c2"].map(param);
         let [f, g, h] = ["e2", "f2", "g2"].map(param);
         let mut state = [a, b, c, d, e, f, g, h];
-        for round in 4..64 {
-            state = self.round(round, state, &words[round]);
+        for (round, word) in words.iter().enumerate().skip(4) {
+            state = self.round(round, state, word);
         }
 
         // The second block is the first one's hash, and the padding.
@@ -128,8 +128,8 @@ impl Body {
         words[15] = Known(256);
         self.extend(&mut words, 61);
         state = INITIAL.map(Known);
-        for round in 0..61 {
-            state = self.round(round, state, &words[round]);
+        for (round, word) in words.iter().enumerate() {
+            state = self.round(round, state, word);
         }
         // What is `e` now moves on to `h`.
         let [.., e, _, _, _] = state;
