@@ -82,7 +82,7 @@ impl Engine {
     }
 
     /// The first device that was lost. It ends the engine: no device hashes any more then, and the
-    /// engine can but be stopped.
+    /// engine can but be stopped. The channel closes where the hashing ended without a loss.
     pub fn lost(&self) -> watch::Receiver<Option<DeviceLost>> {
         self.lost.clone()
     }

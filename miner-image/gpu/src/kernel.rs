@@ -83,8 +83,7 @@ impl Kernel {
             },
             cache: None,
         });
-        // One more for what is hashed again.
-        let slots = repeat_with(|| Slot::new(&opened, &pipeline)).take(IN_FLIGHT + 1).collect();
+        let slots = repeat_with(|| Slot::new(&opened, &pipeline)).take(IN_FLIGHT).collect();
         let kernel = Self { device: device.clone(), opened, queue, pipeline, slots, complaints };
         kernel.healthy()?;
         Ok(kernel)
@@ -107,7 +106,7 @@ impl Kernel {
         Ok(found)
     }
 
-    /// Sends a batch to the device. There may be [`IN_FLIGHT`] beside that of [`Kernel::scan`].
+    /// Sends a batch to the device, of which there should be at most [`IN_FLIGHT`].
     pub(crate) fn begin(
         &mut self,
         scan: Scan,

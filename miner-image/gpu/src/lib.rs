@@ -11,20 +11,25 @@
 //!
 //! # What an image needs
 //!
-//! The binary has to be a dynamic one: a static one cannot load drivers. The loader finds `libc`,
-//! `libm` and `libgcc_s`; nothing else is linked. At run time `libvulkan.so.1` is opened, which is
-//! Khronos' loader (in Debian the package libvulkan1). Without it there is no device, and no error.
-//! The loader reads the drivers' descriptions, one JSON file each, from `/etc/vulkan/icd.d` and
-//! `/usr/share/vulkan/icd.d`, or those that `VK_DRIVER_FILES` names, and opens the libraries that
-//! they name:
+//! The binary has to be a dynamic one: a static one cannot load drivers. It is linked with `libc.so.6`,
+//! `libm.so.6` and `libgcc_s.so.1`, and opens `libvulkan.so.1` when [`devices`] is called: Khronos'
+//! loader, in Debian the package libvulkan1. Without it there is no device, and no error.
 //!
-//! - NVIDIA: the container toolkit mounts the library (`libGLX_nvidia.so.0`) and the description
-//!   where `NVIDIA_DRIVER_CAPABILITIES` holds `graphics`. `compute` alone is not enough.
-//! - AMD, Intel, and lavapipe, which computes on the CPU: Mesa (in Debian mesa-vulkan-drivers), and
-//!   for the first two the device's node below `/dev/dri`.
+//! The loader reads the drivers' descriptions, a JSON file each, from `/etc/vulkan/icd.d` and
+//! `/usr/share/vulkan/icd.d`, or those that `VK_DRIVER_FILES` names (`VK_ICD_FILENAMES` for loaders
+//! older than 1.3.207). It opens the libraries that they name, and these need more:
 //!
-//! Mesa and NVIDIA keep compiled shaders below `~/.cache`. Where that cannot be written, each start
-//! compiles anew.
+//! - Mesa, for AMD and Intel, and lavapipe, which computes on the CPU: in Debian
+//!   mesa-vulkan-drivers, whose dependencies are what it opens, LLVM, libdrm and the client
+//!   libraries of X and Wayland among them. GPUs need their node below `/dev/dri`, too.
+//!   `NODEVICE_SELECT=1` keeps one of Mesa's layers from complaining that there is no desktop.
+//! - NVIDIA: its container toolkit mounts library and description if `NVIDIA_DRIVER_CAPABILITIES`
+//!   holds `graphics`; `compute` alone is not enough.
+//!
+//! Mesa keeps compiled shaders in `~/.cache/mesa_shader_cache`, or where `MESA_SHADER_CACHE_DIR`
+//! says. Where it cannot write, it compiles at each start.
+//!
+//! The tests run on lavapipe.
 
 mod device;
 mod engine;
