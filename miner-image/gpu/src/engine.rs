@@ -154,15 +154,13 @@ impl Lane {
     fn run(mut self, device: &Device) -> Result<(), DeviceLost> {
         let mut kernel = Kernel::open(device)?;
         // wgpu panics where a driver fails in the midst of a wait.
-        match catch_unwind(AssertUnwindSafe(|| self.hash(&mut kernel))) {
-            Ok(ended) => ended,
-            Err(panic) => {
-                let lost = kernel.lost(said(&*panic));
-                // To close what is broken could panic once more.
-                std::mem::forget(kernel);
-                Err(lost)
-            }
+        let ended = catch_unwind(AssertUnwindSafe(|| self.hash(&mut kernel)))
+            .unwrap_or_else(|panic| Err(kernel.lost(said(&*panic))));
+        if ended.is_err() {
+            // To close what is broken could panic, or take forever.
+            std::mem::forget(kernel);
         }
+        ended
     }
 
     /// Hashes until it is told to stop, or there is to be no work any more.

@@ -47,8 +47,8 @@ pub(crate) struct Batch {
 /// How many batches the device has at a time: it goes on with one while the CPU sees to the other.
 pub(crate) const IN_FLIGHT: usize = 2;
 
-/// The longest that a batch may take. A driver that gives up on a device does so earlier.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest that a batch may take: one that should take milliseconds, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How much [`Kernel::scan`] takes at once: a fast device's millisecond, a slow one's second.
 const PART: u32 = 1 << 22;
