@@ -4,30 +4,17 @@ use std::time::{Duration, Instant};
 
 use sha2::block_api::compress256;
 
+use super::constants::INITIAL;
 use super::lanes::Lanes;
 use super::sha256d;
 use crate::Target;
-
-/// SHA-256's initial state, from FIPS 180-4.
-pub(super) const INITIAL: [u32; 8] = [
-    0x6a09_e667,
-    0xbb67_ae85,
-    0x3c6e_f372,
-    0xa54f_f53a,
-    0x510e_527f,
-    0x9b05_688c,
-    0x1f83_d9ab,
-    0x5be0_cd19,
-];
 
 /// A header whose first 64 bytes are hashed already.
 #[derive(Clone, Debug)]
 pub struct Scan {
     header: [u8; 80],
     target: Target,
-    /// SHA-256's state after the first 64 bytes.
     pub(super) midstate: [u32; 8],
-    /// The next three words, which the nonce follows.
     pub(super) tail: [u32; 3],
 }
 
@@ -42,14 +29,25 @@ impl Scan {
         Self { header, target, midstate, tail }
     }
 
-    /// The highest value that the hash's upper 32 bits may have.
-    pub(super) fn upper(&self) -> u32 {
+    /// SHA-256's state after the first 64 bytes.
+    pub fn midstate(&self) -> [u32; 8] {
+        self.midstate
+    }
+
+    /// The next three words, which the nonce follows.
+    pub fn tail(&self) -> [u32; 3] {
+        self.tail
+    }
+
+    /// The highest value that the hash's upper 32 bits may have. The hash is read as a number
+    /// whose lowest byte comes first: they are its last four bytes.
+    pub fn upper(&self) -> u32 {
         self.target.upper32()
     }
 
     /// Whether the header with a nonce reaches the target. This is another computation than the
     /// kernels' and thereby checks them.
-    fn proved(&self, nonce: u32) -> bool {
+    pub fn proved(&self, nonce: u32) -> bool {
         let mut header = self.header;
         header[76..].copy_from_slice(&nonce.to_le_bytes());
         self.target.reached_by(&sha256d(&header))

@@ -1,0 +1,218 @@
+//! One device, opened: batches of nonces go in, and those come out that reach the target.
+
+use std::iter::repeat_with;
+use std::time::{Duration, Instant};
+
+use daylight_stratum::sha256d::Scan;
+use futures::executor::block_on;
+
+use crate::lost::Complaints;
+use crate::params::{NAMES, params};
+use crate::shader::{GROUP, ROOM, shader};
+use crate::{Device, DeviceLost};
+
+/// A device that hashes.
+#[derive(Debug)]
+pub struct Kernel {
+    device: Device,
+    opened: wgpu::Device,
+    queue: wgpu::Queue,
+    pipeline: wgpu::ComputePipeline,
+    /// Those that no batch uses.
+    slots: Vec<Slot>,
+    complaints: Complaints,
+}
+
+/// What a batch needs on the device.
+#[derive(Debug)]
+struct Slot {
+    params: wgpu::Buffer,
+    found: wgpu::Buffer,
+    /// A copy of `found` that the CPU can read.
+    read: wgpu::Buffer,
+    group: wgpu::BindGroup,
+}
+
+/// Nonces that the device goes through.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) scan: Scan,
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+    pub(crate) begun: Instant,
+    slot: Slot,
+    submission: wgpu::SubmissionIndex,
+}
+
+/// How many batches the device has at a time: it goes on with one while the CPU sees to the other.
+pub(crate) const IN_FLIGHT: usize = 2;
+
+/// The longest that a batch may take: one that should take milliseconds, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much [`Kernel::scan`] takes at once: a fast device's millisecond, a slow one's second.
+const PART: u32 = 1 << 22;
+
+/// Of the results: how many there are, and each.
+const FOUND: u64 = 4 + 4 * ROOM as u64;
+
+impl Kernel {
+    /// Opens a device, and compiles the shader for it. Blocks, up to some seconds.
+    pub fn open(device: &Device) -> Result<Self, DeviceLost> {
+        let descriptor = wgpu::DeviceDescriptor {
+            required_limits: wgpu::Limits::downlevel_defaults(),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let (opened, queue) = block_on(device.adapter.request_device(&descriptor))
+            .map_err(|error| DeviceLost::new(device, &error.to_string()))?;
+        let complaints = Complaints::of(&opened);
+        let module = opened.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: None,
+            source: wgpu::ShaderSource::Wgsl(shader().into()),
+        });
+        let pipeline = opened.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: None,
+            layout: None,
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // A workgroup shares nothing.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        let slots = repeat_with(|| Slot::new(&opened, &pipeline)).take(IN_FLIGHT).collect();
+        let kernel = Self { device: device.clone(), opened, queue, pipeline, slots, complaints };
+        kernel.healthy()?;
+        Ok(kernel)
+    }
+
+    /// The nonces among `count` from `first` on (after the highest comes 0) that reach the target,
+    /// the lowest steps first. Blocks.
+    pub fn scan(&mut self, scan: &Scan, first: u32, count: u32) -> Result<Vec<u32>, DeviceLost> {
+        let starts = (0..count).step_by(PART as usize).rev();
+        let mut parts: Vec<_> =
+            starts.map(|start| (first.wrapping_add(start), PART.min(count - start))).collect();
+        let mut found = vec![];
+        while let Some((first, count)) = parts.pop() {
+            let batch = self.begin(scan.clone(), first, count)?;
+            match self.end(batch)? {
+                Some(nonces) => found.extend(nonces),
+                None => parts.extend(halves(first, count)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Sends a batch to the device, of which there should be at most [`IN_FLIGHT`].
+    pub(crate) fn begin(
+        &mut self,
+        scan: Scan,
+        first: u32,
+        count: u32,
+    ) -> Result<Batch, DeviceLost> {
+        let slot = self.slots.pop().unwrap_or_else(|| Slot::new(&self.opened, &self.pipeline));
+        self.queue.write_buffer(&slot.params, 0, &params(&scan, first, count));
+        let mut encoder =
+            self.opened.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.clear_buffer(&slot.found, 0, Some(4));
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            pass.set_pipeline(&self.pipeline);
+            pass.set_bind_group(0, &slot.group, &[]);
+            let (x, y) = groups(count);
+            pass.dispatch_workgroups(x, y, 1);
+        }
+        encoder.copy_buffer_to_buffer(&slot.found, 0, &slot.read, 0, FOUND);
+        // What comes of it shows when the buffer is read.
+        encoder.map_buffer_on_submit(&slot.read, wgpu::MapMode::Read, .., |_| {});
+        let submission = self.queue.submit([encoder.finish()]);
+        self.healthy()?;
+        Ok(Batch { scan, first, count, begun: Instant::now(), slot, submission })
+    }
+
+    /// Waits for a batch. Gives the nonces that reach the target; none where the device found more
+    /// than it has room for.
+    pub(crate) fn end(&mut self, batch: Batch) -> Result<Option<Vec<u32>>, DeviceLost> {
+        let Batch { scan, first, slot, submission, .. } = batch;
+        let poll =
+            wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
+        let polled = self.opened.poll(poll);
+        self.healthy()?;
+        if let Err(error) = polled {
+            return Err(self.lost(&error.to_string()));
+        }
+        let found = {
+            let bytes = slot.read.get_mapped_range(..).map_err(|e| self.lost(&e.to_string()))?;
+            let (words, _) = bytes.as_chunks::<4>();
+            let mut words = words.iter().map(|word| u32::from_le_bytes(*word));
+            let count = words.next().unwrap_or(0);
+            (count <= ROOM).then(|| words.take(count as usize).collect::<Vec<_>>())
+        };
+        slot.read.unmap();
+        self.slots.push(slot);
+        Ok(found.map(|mut nonces| {
+            nonces.retain(|nonce| scan.proved(*nonce));
+            nonces.sort_unstable_by_key(|nonce| nonce.wrapping_sub(first));
+            nonces
+        }))
+    }
+
+    /// Makes the device fail.
+    #[cfg(feature = "loss")]
+    pub(crate) fn lose(&self) {
+        self.opened.destroy();
+    }
+
+    fn healthy(&self) -> Result<(), DeviceLost> {
+        self.complaints.first().map_or(Ok(()), |complaint| Err(self.lost(complaint)))
+    }
+
+    /// That it is lost: for the reason that the graphics stack gave first, else for this one.
+    pub(crate) fn lost(&self, cause: &str) -> DeviceLost {
+        DeviceLost::new(&self.device, self.complaints.first().unwrap_or(cause))
+    }
+}
+
+impl Slot {
+    fn new(device: &wgpu::Device, pipeline: &wgpu::ComputePipeline) -> Self {
+        use wgpu::BufferUsages as Usages;
+
+        let buffer = |size, usage| {
+            let mapped_at_creation = false;
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size,
+                usage,
+                mapped_at_creation,
+            })
+        };
+        let params = buffer(4 * NAMES.len() as u64, Usages::UNIFORM | Usages::COPY_DST);
+        let found = buffer(FOUND, Usages::STORAGE | Usages::COPY_DST | Usages::COPY_SRC);
+        let read = buffer(FOUND, Usages::MAP_READ | Usages::COPY_DST);
+        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &[
+                wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() },
+                wgpu::BindGroupEntry { binding: 1, resource: found.as_entire_binding() },
+            ],
+        });
+        Self { params, found, read, group }
+    }
+}
+
+/// The workgroups for as many nonces: in rows, as one dimension holds no more than 65,535.
+fn groups(count: u32) -> (u32, u32) {
+    let groups = count.div_ceil(GROUP);
+    let row = groups.min(1 << 15);
+    (row, if row == 0 { 0 } else { groups.div_ceil(row) })
+}
+
+/// Both halves of a range, the later one first.
+fn halves(first: u32, count: u32) -> [(u32, u32); 2] {
+    let half = count / 2;
+    [(first.wrapping_add(half), count - half), (first, half)]
+}

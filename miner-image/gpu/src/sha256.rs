@@ -1,0 +1,31 @@
+//! SHA-256's functions, from FIPS 180-4, for what is known before the device begins.
+
+/// σ0, of the schedule.
+pub(crate) fn small0(x: u32) -> u32 {
+    x.rotate_right(7) ^ x.rotate_right(18) ^ x >> 3
+}
+
+/// σ1, of the schedule.
+pub(crate) fn small1(x: u32) -> u32 {
+    x.rotate_right(17) ^ x.rotate_right(19) ^ x >> 10
+}
+
+/// Σ0, of the rounds.
+pub(crate) fn large0(x: u32) -> u32 {
+    x.rotate_right(2) ^ x.rotate_right(13) ^ x.rotate_right(22)
+}
+
+/// Σ1, of the rounds.
+pub(crate) fn large1(x: u32) -> u32 {
+    x.rotate_right(6) ^ x.rotate_right(11) ^ x.rotate_right(25)
+}
+
+/// Takes each bit from `f` or `g`, as `e` says.
+pub(crate) fn ch(e: u32, f: u32, g: u32) -> u32 {
+    g ^ e & (f ^ g)
+}
+
+/// What most of the three say, bit by bit.
+pub(crate) fn maj(a: u32, b: u32, c: u32) -> u32 {
+    a & b | c & (a | b)
+}

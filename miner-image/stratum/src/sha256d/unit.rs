@@ -1,0 +1,100 @@
+//! How a job's space is divided among those who hash.
+
+use std::ops::RangeInclusive;
+
+use crate::v1::{Share, Work};
+
+/// The part of a job's space that one thread, or one device, goes through before it takes the next:
+/// a sixteenth of the nonces of one header.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// The header's other parts; its nonce is 0.
+    pub share: Share,
+    /// The nonces to go through.
+    pub nonces: RangeInclusive<u32>,
+}
+
+/// The nonces' parts a header.
+const PARTS: u64 = 16;
+
+impl Unit {
+    /// A unit by its number: nonces first, then versions, then the miner's part of the coinbase.
+    /// None behind the last.
+    pub fn of(work: &Work, number: u64) -> Option<Self> {
+        let (part, header) = (number % PARTS, number / PARTS);
+        let versions = 1_u64 << work.version_mask.count_ones();
+        let (version, extranonce2) = (header % versions, header / versions);
+        let size = usize::from(work.extranonce2_size);
+        if size < 8 && extranonce2 >> (8 * size) > 0 {
+            return None;
+        }
+        let mut bytes = extranonce2.to_le_bytes().to_vec();
+        bytes.resize(size, 0);
+        let length = (1_u64 << 32) / PARTS;
+        let share = Share {
+            job: work.job.id.clone(),
+            extranonce2: bytes,
+            time: work.job.time,
+            nonce: 0,
+            version_bits: (work.version_mask > 0).then(|| spread(version, work.version_mask)),
+        };
+        Some(Self { share, nonces: (part * length) as u32..=((part + 1) * length - 1) as u32 })
+    }
+}
+
+/// The lowest bits of a number, in the places that a mask has.
+fn spread(number: u64, mask: u32) -> u32 {
+    let places = (0..32).filter(|place| mask >> place & 1 == 1).enumerate();
+    places.fold(0, |bits, (index, place)| bits | ((number >> index & 1) as u32) << place)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::Difficulty;
+    use crate::v1::Job;
+
+    fn work(extranonce2_size: u8, version_mask: u32) -> Work {
+        let job = Job {
+            id: "1".into(),
+            previous: [1; 32],
+            coinbase1: vec![2],
+            coinbase2: vec![3],
+            branches: vec![],
+            version: 0x2000_0000,
+            bits: 0x1d00_ffff,
+            time: 4,
+            clean: true,
+        };
+        Work {
+            job: Arc::new(job),
+            extranonce1: vec![],
+            extranonce2_size,
+            difficulty: Difficulty::ONE,
+            version_mask,
+        }
+    }
+
+    #[test]
+    fn units_go_through_the_whole_space_and_nothing_twice() {
+        for (size, mask, headers) in
+            [(0, 0, 1), (0, 0x6000, 4), (1, 0, 256), (1, 0x1000_2000, 1024)]
+        {
+            let work = work(size, mask);
+            let units = (0..).map_while(|number| Unit::of(&work, number));
+            let mut seen = HashSet::new();
+            let mut count = 0;
+            for Unit { share, nonces } in units {
+                count += 1;
+                assert_eq!(nonces.end() - nonces.start(), u32::MAX / 16);
+                assert_eq!(share.version_bits.unwrap_or(0) & !mask, 0);
+                assert!(seen.insert((work.header(&share), *nonces.start())));
+            }
+            assert_eq!(count, headers * 16);
+        }
+        assert!(Unit::of(&work(8, 0), u64::MAX).is_some());
+    }
+}
