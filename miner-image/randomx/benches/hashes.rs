@@ -1,5 +1,5 @@
 //! Hashes per second: `cargo bench -p daylight-randomx [-- light|fast]`. Beside it as the library's
-//! own measure: its `randomx-benchmark --jit --largePages?`, which cmake builds with it.
+//! own measure: its `randomx-benchmark`, which cmake builds with it.
 
 use std::env;
 use std::error::Error;

@@ -254,3 +254,57 @@ impl Hasher<'_> {
         self.0.next(input)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn options(mode: Mode, huge_pages: bool) -> Options {
+        Options { threads: NonZeroU32::new(4).unwrap(), mode, huge_pages }
+    }
+
+    #[test]
+    fn what_the_container_may_not_have_is_not_tried() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let (light, fast) = (options(Mode::Light, true), options(Mode::Fast, true));
+        assert_eq!(fast.check(root), Ok(()));
+        assert_eq!(fast.pages(root), Pages::Huge);
+
+        fs::write(root.join("memory.max"), (300 * MIB).to_string()).unwrap();
+        fs::write(root.join("hugetlb.2MB.max"), (300 * MIB).to_string()).unwrap();
+        assert_eq!(light.check(root), Ok(()));
+        assert_eq!(light.pages(root), Pages::Huge);
+        assert_eq!(options(Mode::Light, false).pages(root), Pages::Normal);
+        let limit = Error::Limit { mode: Mode::Fast, needed: 2344, limit: 300 };
+        assert_eq!(fast.check(root), Err(limit));
+        assert_eq!(
+            fast.pages(root).to_string(),
+            "normal pages instead of huge ones, since the container may have 300 MiB of huge pages \
+             and 2344 MiB are needed: give it more hugepages-2Mi"
+        );
+    }
+
+    #[test]
+    fn without_huge_pages_there_are_normal_ones() {
+        let options = options(Mode::Light, true);
+        let asked = std::cell::RefCell::new(vec![]);
+        let large = |flags: Flags| {
+            asked.borrow_mut().push(flags.contains(Flags::FLAG_LARGE_PAGES));
+            (!flags.contains(Flags::FLAG_LARGE_PAGES)).then_some(())
+        };
+        let mut pages = Pages::Huge;
+        assert_eq!(options.allocate(&mut pages, "cache", large), Ok(()));
+        assert_eq!(
+            pages.to_string(),
+            "normal pages instead of huge ones, since the system has not 264 MiB of huge pages \
+             free: have the node set aside more (vm.nr_hugepages)"
+        );
+        // It is not tried again.
+        assert_eq!(options.allocate(&mut pages, "dataset", large), Ok(()));
+        assert_eq!(*asked.borrow(), [true, false, false]);
+        let none = options.allocate::<()>(&mut pages, "dataset", |_| None);
+        assert!(matches!(none, Err(Error::Memory { part: "dataset", .. })));
+    }
+}

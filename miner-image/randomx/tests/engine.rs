@@ -13,23 +13,24 @@ use daylight_stratum::{Difficulty, Login};
 use tokio::sync::watch;
 
 const LIGHT: Options =
-    Options { threads: NonZeroU32::new(2).unwrap(), mode: Mode::Light, huge_pages: false };
+    Options { threads: NonZeroU32::MIN.saturating_add(1), mode: Mode::Light, huge_pages: false };
 
 /// What the pool's jobs are to be hashed with at the moment, and the memory for it.
 static VERIFIER: Mutex<([u8; 32], Option<Memory>)> = Mutex::new(([0; 32], None));
 
 fn verify(blob: &[u8]) -> [u8; 32] {
-    let mut verifier = VERIFIER.lock().unwrap();
+    let mut verifier = VERIFIER.lock().expect("nobody panicked with it");
     let (seed, memory) = &mut *verifier;
-    let memory = memory.get_or_insert_with(|| Memory::new(LIGHT).unwrap());
-    let ready = memory.prepare(seed, &|_| ControlFlow::Continue(())).unwrap().unwrap();
-    ready.hasher().unwrap().hash(blob)
+    let memory = memory.get_or_insert_with(|| Memory::new(LIGHT).expect("no limit"));
+    let ready = memory.prepare(seed, &|_| ControlFlow::Continue(())).expect("256 MiB");
+    ready.expect("nobody told it to break").hasher().expect("2 MiB").hash(blob)
 }
 
 /// A pool that wants a share in some four hashes.
 async fn pool() -> LoopbackPool {
-    let difficulty = Difficulty::new(4.0 / 4_294_967_296.0).unwrap();
-    LoopbackPool::start(Setup { difficulty, ..Setup::new(Dialect::Monero(verify)) }).await.unwrap()
+    let difficulty = Difficulty::new(4.0 / 4_294_967_296.0).expect("above 0");
+    let setup = Setup { difficulty, ..Setup::new(Dialect::Monero(verify)) };
+    LoopbackPool::start(setup).await.expect("a port on the loopback interface")
 }
 
 fn client(pool: &LoopbackPool) -> Client<Session> {
@@ -42,13 +43,13 @@ fn client(pool: &LoopbackPool) -> Client<Session> {
 }
 
 async fn reached(engine: &Engine, wanted: impl Fn(&State) -> bool) -> State {
-    engine.state().wait_for(|state| wanted(state)).await.unwrap().clone()
+    engine.state().wait_for(|state| wanted(state)).await.expect("it says when it ends").clone()
 }
 
 /// Blocks a thread that may be blocked.
 async fn stop(engine: Engine) -> (Vec<u64>, Duration) {
     let start = Instant::now();
-    let hashes = tokio::task::spawn_blocking(|| engine.stop()).await.unwrap();
+    let hashes = tokio::task::spawn_blocking(|| engine.stop()).await.expect("it does not panic");
     (hashes, start.elapsed())
 }
 
@@ -92,16 +93,16 @@ async fn a_pool_takes_what_the_engine_finds_also_after_the_seed_changed() {
 }
 
 /// Work that no pool sent.
-fn offer(algorithm: &str, seed: u8) -> Option<Arc<Offer<Work>>> {
+fn offer(algorithm: &str) -> Arc<Offer<Work>> {
     let job = Job {
         id: "1".into(),
         blob: vec![0; 76],
         target: 0,
         algorithm: Some(algorithm.into()),
         height: None,
-        seed: Some([seed; 32]),
+        seed: Some([1; 32]),
     };
-    Some(Arc::new(Offer { connection: 1, era: 1, work: Work { job: Arc::new(job) } }))
+    Arc::new(Offer { connection: 1, era: 1, work: Work { job: Arc::new(job) } })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,7 +111,7 @@ async fn another_algorithm_is_refused_and_what_comes_later_is_not() {
     let (work, feed) = watch::channel(None);
     let engine = Engine::start(LIGHT, &feed, &client(&pool).shares()).unwrap();
     assert_eq!(*engine.state().borrow(), State::Waiting);
-    work.send_replace(offer("kawpow", 1));
+    work.send_replace(Some(offer("kawpow")));
     let State::Refused(refusal) = reached(&engine, |state| *state != State::Waiting).await else {
         panic!("not refused");
     };
@@ -118,14 +119,14 @@ async fn another_algorithm_is_refused_and_what_comes_later_is_not() {
         refusal.to_string(),
         "the pool wants kawpow hashed and this engine does rx/0 only: choose a pool for rx/0"
     );
-    work.send_replace(offer("rx/0", 1));
+    work.send_replace(Some(offer("rx/0")));
     reached(&engine, |state| *state == State::Hashing).await;
     let before = engine.hashes();
-    work.send_replace(offer("kawpow", 1));
+    work.send_replace(Some(offer("kawpow")));
     reached(&engine, |state| matches!(state, State::Refused(_))).await;
     // The threads have ended by then, and start again with the memory that is there.
     assert!(engine.hashes() >= before);
-    work.send_replace(offer("rx/0", 1));
+    work.send_replace(Some(offer("rx/0")));
     reached(&engine, |state| *state == State::Hashing).await;
     // Without a client there is nothing to hash for.
     drop(work);
@@ -138,7 +139,7 @@ async fn a_stop_waits_for_no_memory_that_is_being_made() {
     let pool = pool().await;
     let shares = client(&pool).shares();
     for (mode, percent) in [(Mode::Light, 0), (Mode::Fast, 0), (Mode::Fast, 1)] {
-        let (_work, feed) = watch::channel(offer("rx/0", 1));
+        let (_work, feed) = watch::channel(Some(offer("rx/0")));
         let engine = Engine::start(Options { mode, ..LIGHT }, &feed, &shares).unwrap();
         reached(&engine, |state| *state == State::Preparing { percent }).await;
         let state = engine.state();

@@ -35,16 +35,17 @@ fn fast() {
 }
 
 fn vectors(mode: Mode) {
-    let threads = NonZeroU32::new(2).unwrap();
-    let mut memory = Memory::new(Options { threads, mode, huge_pages: false }).unwrap();
+    let threads = NonZeroU32::MIN.saturating_add(1);
+    let mut memory = Memory::new(Options { threads, mode, huge_pages: false }).expect("no limit");
     let told = std::sync::Mutex::new(vec![]);
     let tell = |percent| {
-        told.lock().unwrap().push(percent);
+        told.lock().expect("nobody panicked").push(percent);
         ControlFlow::Continue(())
     };
-    let ready = memory.prepare(KEY.as_bytes(), &tell).unwrap().unwrap();
+    let ready =
+        memory.prepare(KEY.as_bytes(), &tell).expect("memory").expect("nobody told it to break");
     assert_eq!(ready.pages(), &Pages::Normal);
-    let mut hasher = ready.hasher().unwrap();
+    let mut hasher = ready.hasher().expect("memory");
     for (input, hash) in VECTORS {
         assert_eq!(hex::encode(hasher.hash(input.as_bytes())), hash, "{input}");
     }
@@ -62,13 +63,14 @@ fn vectors(mode: Mode) {
 
     drop(hasher);
 
-    let told = told.into_inner().unwrap();
+    let told = told.into_inner().expect("nobody panicked");
     assert_eq!(told.first(), Some(&0));
     match mode {
         Mode::Light => {
             let (key, hash) = OTHER_KEY;
-            let ready = memory.prepare(key.as_bytes(), &|_| ControlFlow::Continue(())).unwrap();
-            let mut hasher = ready.unwrap().hasher().unwrap();
+            let ready =
+                memory.prepare(key.as_bytes(), &|_| ControlFlow::Continue(())).expect("memory");
+            let mut hasher = ready.expect("nobody told it to break").hasher().expect("memory");
             assert_eq!(hex::encode(hasher.hash(VECTORS[2].0.as_bytes())), hash);
         }
         Mode::Fast => assert_eq!(told.iter().max(), Some(&100)),
