@@ -63,9 +63,9 @@ impl Dataset {
         NonNull::new(unsafe { randomx_alloc_dataset(flags.bits()) }).map(Self)
     }
 
-    /// Makes all of its items out of a filled cache. The threads tell, every few milliseconds, how
-    /// much of it is done, from 0 to 1, and give up once they are told to break: true if they came
-    /// to the end.
+    /// Makes all of its items out of a filled cache. The threads tell, every few hundred items,
+    /// how much of it is done, from 0 to 1, and give up once they are told to break: true if they
+    /// came to the end.
     pub(crate) fn fill(
         &mut self,
         cache: &Cache,
@@ -108,7 +108,7 @@ impl Dataset {
 }
 
 /// How many items a thread makes before it looks whether to go on.
-const CHUNK: u64 = 4096;
+const CHUNK: u64 = 512;
 
 impl Drop for Dataset {
     fn drop(&mut self) {

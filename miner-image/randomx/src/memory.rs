@@ -143,8 +143,8 @@ impl Memory {
     }
 
     /// Makes it for a key, which is a job's seed; there is nothing to do where it is made for this
-    /// key already. All the while it tells how many percent are done, and gives up within
-    /// milliseconds of being told to break: then there is none.
+    /// key already. All the while it tells how many percent are done, and gives up soon after
+    /// it is told to break: then there is none.
     pub fn prepare(&mut self, key: &[u8], tell: &Tell<'_>) -> Result<Option<Ready<'_>>, Error> {
         if self.key.as_deref() != Some(key) {
             self.key = None;
@@ -248,8 +248,8 @@ impl Hasher<'_> {
         self.0.first(input);
     }
 
-    /// The hash of the input that was begun with; begins with another, which takes less time than
-    /// to end the one first. Zeros where nothing was begun.
+    /// The hash of the input that was begun with; begins with another in the same pass over the
+    /// thread's memory. Means nothing where nothing was begun.
     pub fn next(&mut self, input: &[u8]) -> [u8; 32] {
         self.0.next(input)
     }
