@@ -199,7 +199,7 @@ impl Miner {
         if submit.session != self.number.to_string() {
             return Err(Failure::new(Failure::UNAUTHORIZED, "Unauthenticated"));
         }
-        let job = monero_job(self.number, number, difficulty);
+        let job = monero_job(self.number, number, difficulty, self.current().seed);
         let blob = job.with_nonce(submit.nonce);
         let hash = proof(&blob);
         if hash != submit.result {
@@ -210,7 +210,7 @@ impl Miner {
 
     fn monero_job(&self) -> monero::Job {
         let current = self.current();
-        monero_job(self.number, current.job, current.difficulty)
+        monero_job(self.number, current.job, current.difficulty, current.seed)
     }
 
     /// A job of which shares are taken, with the difficulty that it was given out with.
@@ -259,7 +259,7 @@ fn v1_job(current: &Current) -> v1::Job {
 }
 
 /// The same for Monero's dialect: each miner has a blob of its own.
-fn monero_job(miner: u64, number: u64, difficulty: Difficulty) -> monero::Job {
+fn monero_job(miner: u64, number: u64, difficulty: Difficulty, seed: [u8; 32]) -> monero::Job {
     let mut blob = sha256d(format!("{miner} {number}").as_bytes()).repeat(2);
     blob.resize(76, 0);
     blob[monero::Job::NONCE].fill(0);
@@ -269,6 +269,6 @@ fn monero_job(miner: u64, number: u64, difficulty: Difficulty) -> monero::Job {
         target: u64::MAX / difficulty.target().expected_hashes(),
         algorithm: Some("rx/0".into()),
         height: Some(number),
-        seed: Some([0; 32]),
+        seed: Some(seed),
     }
 }

@@ -103,6 +103,8 @@ struct Current {
     /// Jobs from this one on count.
     oldest: u64,
     difficulty: Difficulty,
+    /// What Monero's jobs name as the key.
+    seed: [u8; 32],
 }
 
 /// What the connections share.
@@ -131,7 +133,7 @@ impl LoopbackPool {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let tls = if setup.tls.is_some() { Tls::Roots } else { Tls::Off };
-        let current = Current { job: 1, oldest: 1, difficulty: setup.difficulty };
+        let current = Current { job: 1, oldest: 1, difficulty: setup.difficulty, seed: [0; 32] };
         let (current, current_seen) = watch::channel(current);
         let (events, events_seen) = watch::channel(vec![]);
         let (orders, _) = broadcast::channel(64);
@@ -182,6 +184,11 @@ impl LoopbackPool {
     /// Wants another difficulty from the next job on.
     pub fn set_difficulty(&self, difficulty: Difficulty) {
         self.current.send_modify(|current| current.difficulty = difficulty);
+    }
+
+    /// Wants another key from the next job on, where the dialect is Monero's.
+    pub fn set_seed(&self, seed: [u8; 32]) {
+        self.current.send_modify(|current| current.seed = seed);
     }
 
     /// Sends everybody elsewhere.

@@ -1,0 +1,88 @@
+//! One thread's part of the hashing.
+
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use daylight_stratum::client::{Offer, Shares};
+use daylight_stratum::monero::{Job, Share, Work};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::job::seed;
+use crate::{Feed, Hasher};
+
+/// One thread's part.
+pub(crate) struct Lane<'a> {
+    /// What the memory is made of.
+    pub(crate) seed: [u8; 32],
+    /// Its part of every job's nonces.
+    pub(crate) nonces: RangeInclusive<u32>,
+    /// The last blob, and the next nonce for it, where one is left.
+    pub(crate) begun: Option<(Vec<u8>, Option<u32>)>,
+    pub(crate) work: Feed,
+    pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) shares: Shares<Share>,
+    pub(crate) hashes: &'a AtomicU64,
+    pub(crate) runtime: Handle,
+}
+
+impl Lane<'_> {
+    /// Hashes until it is to stop, or there is work that wants other memory.
+    pub(crate) fn run(mut self, mut hasher: Hasher<'_>) {
+        while !*self.stop.borrow() {
+            let offer = self.work.borrow_and_update().clone();
+            if let Some(offer) = offer {
+                if seed(&offer.work.job) != Ok(self.seed) {
+                    return;
+                }
+                self.hash(&offer, &mut hasher);
+            }
+            if !self.wait() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for other work; false once there is to be none.
+    fn wait(&mut self) -> bool {
+        let Self { work, stop, runtime, .. } = self;
+        runtime.block_on(async {
+            tokio::select! {
+                changed = work.changed() => changed.is_ok(),
+                _ = stop.wait_for(|stop| *stop) => false,
+            }
+        })
+    }
+
+    /// Hashes until there is other work, or nothing left of this.
+    fn hash(&mut self, offer: &Offer<Work>, hasher: &mut Hasher<'_>) {
+        let job = &offer.work.job;
+        // A pool may offer the same blob with another target: what was found is not sent again.
+        let mut nonce = match self.begun.take() {
+            Some((blob, nonce)) if blob == job.blob => nonce,
+            _ => Some(*self.nonces.start()),
+        };
+        let target = job.target();
+        let mut blob = job.blob.clone();
+        if let Some(first) = nonce {
+            blob[Job::NONCE].copy_from_slice(&first.to_le_bytes());
+            hasher.begin(&blob);
+        }
+        while let Some(at) = nonce {
+            nonce = at.checked_add(1).filter(|next| self.nonces.contains(next));
+            // Behind the last there is none to begin with, and it is as good as any.
+            blob[Job::NONCE].copy_from_slice(&nonce.unwrap_or(at).to_le_bytes());
+            let result = hasher.next(&blob);
+            self.hashes.fetch_add(1, Ordering::Relaxed);
+            if target.reached_by(&result) {
+                let share = Share { job: job.id.clone(), nonce: at.to_le_bytes(), result };
+                // The client counts what becomes of it.
+                drop(self.shares.submit(offer.connection, share));
+            }
+            if *self.stop.borrow() || self.work.has_changed().unwrap_or(true) {
+                break;
+            }
+        }
+        self.begun = Some((job.blob.clone(), nonce));
+    }
+}
