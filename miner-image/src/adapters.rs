@@ -122,13 +122,13 @@ impl Upstream {
 impl EngineName {
     /// Whether the engine takes a login from a file, and not on its command line only.
     pub(crate) fn keeps_secrets(self) -> bool {
-        matches!(self, Self::Command | Self::Xmrig | Self::Sha256d)
+        matches!(self, Self::Command | Self::Xmrig)
     }
 
     /// The arguments that the agent makes for it, in which `{config}` is its file's path.
     pub(crate) fn args(self, upstream: &Upstream) -> Vec<String> {
         match self {
-            Self::Command | Self::Sha256d => Vec::new(),
+            Self::Command | Self::Sha256d | Self::Randomx | Self::Sha256dGpu => Vec::new(),
             Self::Xmrig => xmrig::args(),
             Self::Trex => trex::args(upstream),
             Self::Rigel => rigel::args(upstream),
@@ -146,7 +146,7 @@ impl EngineName {
     /// The path of its figures, if the agent knows one.
     pub(crate) fn path(self) -> Option<&'static str> {
         match self {
-            Self::Command | Self::Sha256d => None,
+            Self::Command | Self::Sha256d | Self::Randomx | Self::Sha256dGpu => None,
             Self::Xmrig => Some("/2/summary"),
             Self::Trex => Some("/summary"),
             Self::Gminer => Some("/stat"),
@@ -157,7 +157,7 @@ impl EngineName {
     /// What its answer says.
     pub(crate) fn parse(self, answer: &Value) -> Figures {
         match self {
-            Self::Command | Self::Sha256d => Figures::default(),
+            Self::Command | Self::Sha256d | Self::Randomx | Self::Sha256dGpu => Figures::default(),
             Self::Xmrig => xmrig::parse(answer),
             Self::Trex => trex::parse(answer),
             Self::Rigel => rigel::parse(answer),

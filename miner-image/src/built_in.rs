@@ -1,18 +1,24 @@
 //! The engines that are part of the agent.
 
+#[cfg(feature = "gpu")]
+mod gpu;
+#[cfg(feature = "randomx")]
+mod randomx;
+
 use std::collections::VecDeque;
-use std::io;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use daylight_stratum::client::{Client, Status};
+use daylight_stratum::client::{self, Client, Status};
+#[cfg(feature = "randomx")]
+use daylight_stratum::monero;
 use daylight_stratum::{sha256d, v1};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{BuiltInName, Config};
-use crate::figures::Figures;
+use crate::figures::{Device, Figures};
 use crate::pool;
 use crate::secret::Secrets;
 
@@ -23,37 +29,69 @@ const RATE_OVER: Duration = Duration::from_secs(10);
 pub(crate) struct BuiltIn {
     link: Link,
     hashing: Box<dyn Hashing>,
-    readings: Mutex<VecDeque<(Instant, u64)>>,
+    readings: Mutex<VecDeque<(Instant, Vec<u64>)>>,
 }
 
 /// The connection, in the dialect of the engine's pools.
 enum Link {
     V1(Client<v1::Session>),
+    #[cfg(feature = "randomx")]
+    Monero(Client<monero::Session>),
 }
 
 /// Threads that hash.
 trait Hashing: Send + Sync {
-    /// Hashes so far.
-    fn hashes(&self) -> u64;
+    /// Hashes so far, by device. An engine on processors is one device.
+    fn hashes(&self) -> Vec<u64>;
+
+    /// What the devices are called, where there may be several.
+    fn devices(&self) -> &[String] {
+        &[]
+    }
+
+    /// Why there will be no hashing any more.
+    fn trouble(&self) -> Option<Trouble> {
+        None
+    }
+
+    /// What people may want to know of how it goes.
+    fn remark(&self) -> Option<String> {
+        None
+    }
 
     /// Ends them. Blocks until they have handed over what they found, and gives all hashes.
-    fn stop(self: Box<Self>) -> u64;
+    fn stop(self: Box<Self>) -> Vec<u64>;
+}
+
+/// Why a built-in engine ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// A device is lost.
+    DeviceLost(String),
+    /// Something else.
+    Failed(String),
 }
 
 impl BuiltIn {
     /// Connects, and begins to hash.
-    pub(crate) fn start(name: BuiltInName, config: &Config, secrets: &Secrets) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// One sentence on why it cannot.
+    pub(crate) fn start(
+        name: BuiltInName,
+        config: &Config,
+        secrets: &Secrets,
+    ) -> Result<Self, String> {
         let told = pool::client(config, secrets);
-        let threads = config.engine.threads;
-        let threads = threads.or(thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-        let (link, hashing): (_, Box<dyn Hashing>) = match name {
-            BuiltInName::Sha256d => {
-                let client = Client::start(told);
-                let kernel = sha256d::Kernel::fastest();
-                let (work, shares) = (client.work(), client.shares());
-                let engine = sha256d::Engine::start(threads, kernel, &work, &shares)?;
-                (Link::V1(client), Box::new(engine))
-            }
+        let (link, hashing) = match name {
+            BuiltInName::Sha256d => sha256d(config, told)?,
+            #[cfg(feature = "randomx")]
+            BuiltInName::Randomx => randomx::start(config, told)?,
+            #[cfg(feature = "gpu")]
+            BuiltInName::Sha256dGpu => gpu::start(config, told)?,
+            #[cfg(not(all(feature = "randomx", feature = "gpu")))]
+            name => return Err(format!("this agent was built without {name:?}")),
         };
         Ok(Self { link, hashing, readings: Mutex::default() })
     }
@@ -62,25 +100,48 @@ impl BuiltIn {
     pub(crate) fn pools(&self) -> Status {
         match &self.link {
             Link::V1(client) => client.status().borrow().clone(),
+            #[cfg(feature = "randomx")]
+            Link::Monero(client) => client.status().borrow().clone(),
         }
+    }
+
+    /// Why there will be no hashing any more.
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        self.hashing.trouble()
+    }
+
+    /// What people may want to know of how it goes.
+    pub(crate) fn remark(&self) -> Option<String> {
+        self.hashing.remark()
     }
 
     /// What it is doing.
     pub(crate) fn figures(&self) -> Figures {
         let (now, hashes) = (Instant::now(), self.hashing.hashes());
         let mut readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
-        readings.push_back((now, hashes));
+        readings.push_back((now, hashes.clone()));
         while readings.get(1).is_some_and(|(at, _)| now - *at > RATE_OVER) {
             readings.pop_front();
         }
-        let rate = readings
-            .front()
-            .filter(|(at, _)| *at < now)
-            .map_or(0.0, |(at, before)| (hashes - before) as f64 / (now - *at).as_secs_f64());
+        let rates: Vec<f64> = match readings.front().filter(|(at, _)| *at < now) {
+            Some((at, before)) => {
+                let seconds = (now - *at).as_secs_f64();
+                let more = hashes.iter().zip(before).map(|(now, before)| now - before);
+                more.map(|more| more as f64 / seconds).collect()
+            }
+            None => vec![0.0; hashes.len()],
+        };
+        let device = |(index, name): (usize, &String)| Device {
+            index: index as u64,
+            name: Some(name.clone()),
+            hashrate: rates.get(index).copied(),
+            ..Device::default()
+        };
         let figures = Figures {
-            hashrate: Some(rate),
-            hashes: Some(hashes as f64),
+            hashrate: Some(rates.iter().sum()),
+            hashes: Some(hashes.iter().sum::<u64>() as f64),
             difficulty: self.link.difficulty(),
+            devices: self.hashing.devices().iter().enumerate().map(device).collect(),
             ..Figures::default()
         };
         pool::seen(&self.pools(), figures)
@@ -93,7 +154,7 @@ impl BuiltIn {
         let hashing = self.hashing;
         let stopped = timeout_at(deadline, tokio::task::spawn_blocking(|| hashing.stop())).await;
         let (hashes, stopped) = match stopped {
-            Ok(Ok(hashes)) => (Some(hashes as f64), true),
+            Ok(Ok(hashes)) => (Some(hashes.iter().sum::<u64>() as f64), true),
             // A panic is no reason to stay.
             Ok(Err(_)) => (before.hashes, true),
             Err(_) => (before.hashes, false),
@@ -101,6 +162,8 @@ impl BuiltIn {
         let left = deadline - Instant::now();
         let status = match self.link {
             Link::V1(client) => client.drain(left).await,
+            #[cfg(feature = "randomx")]
+            Link::Monero(client) => client.drain(left).await,
         };
         (pool::seen(&status, Figures { hashes, ..before }), stopped)
     }
@@ -113,16 +176,40 @@ impl Link {
             Self::V1(client) => {
                 client.work().borrow().as_ref().map(|offer| offer.work.difficulty.get())
             }
+            #[cfg(feature = "randomx")]
+            Self::Monero(client) => {
+                let work = client.work();
+                let offer = work.borrow();
+                offer.as_ref().map(|offer| offer.work.job.target().expected_hashes() as f64)
+            }
         }
     }
 }
 
+/// A connection and the threads on it, or one sentence on why not.
+type Started = Result<(Link, Box<dyn Hashing>), String>;
+
+/// As many threads as are wanted, or as there are processors.
+fn threads(config: &Config) -> NonZeroUsize {
+    let told = config.engine.threads;
+    told.or(thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+}
+
+fn sha256d(config: &Config, told: client::Config) -> Started {
+    let client = Client::start(told);
+    let kernel = sha256d::Kernel::fastest();
+    let (work, shares) = (client.work(), client.shares());
+    let engine = sha256d::Engine::start(threads(config), kernel, &work, &shares)
+        .map_err(|error| error.to_string())?;
+    Ok((Link::V1(client), Box::new(engine)))
+}
+
 impl Hashing for sha256d::Engine {
-    fn hashes(&self) -> u64 {
-        Self::hashes(self).iter().sum()
+    fn hashes(&self) -> Vec<u64> {
+        vec![Self::hashes(self).iter().sum()]
     }
 
-    fn stop(self: Box<Self>) -> u64 {
-        Self::stop(*self).iter().sum()
+    fn stop(self: Box<Self>) -> Vec<u64> {
+        Self::stop(*self)
     }
 }

@@ -59,6 +59,12 @@ pub(crate) struct EngineConfig {
     /// For engines that are built in: how many threads hash; as many as there are processors, where
     /// it is left out.
     pub(crate) threads: Option<NonZeroUsize>,
+    /// How much memory RandomX takes.
+    pub(crate) mode: RandomxMode,
+    /// Whether RandomX uses huge pages.
+    pub(crate) huge_pages: bool,
+    /// Which GPUs hash, by their numbers; all of them where it is left out.
+    pub(crate) devices: Vec<usize>,
     /// The part of the work that the engine does for its author, from 0 to 1.
     pub(crate) dev_fee: Option<f64>,
     /// A file in which `{wallet}`, `{password}`, `{worker}`, `{pool}`, `{host}` and `{port}` are
@@ -89,6 +95,9 @@ impl Default for EngineConfig {
             env: BTreeMap::new(),
             algorithm: None,
             threads: None,
+            mode: RandomxMode::default(),
+            huge_pages: false,
+            devices: Vec::new(),
             dev_fee: None,
             config_template: None,
             api_port: 14_067,
@@ -135,6 +144,22 @@ pub(crate) enum EngineName {
     Srbminer,
     /// SHA-256d on the processor, built in.
     Sha256d,
+    /// RandomX on the processor, built in.
+    Randomx,
+    /// SHA-256d on GPUs, built in.
+    #[serde(rename = "sha256d-gpu")]
+    Sha256dGpu,
+}
+
+/// How much memory RandomX takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RandomxMode {
+    /// 256 MiB.
+    #[default]
+    Light,
+    /// 2336 MiB, for several times as many hashes.
+    Fast,
 }
 
 /// The engines that are part of the agent.
@@ -142,13 +167,35 @@ pub(crate) enum EngineName {
 pub(crate) enum BuiltInName {
     /// SHA-256d on the processor.
     Sha256d,
+    /// RandomX on the processor.
+    Randomx,
+    /// SHA-256d on GPUs.
+    Sha256dGpu,
 }
 
 impl BuiltInName {
     /// What it computes, in the writing of its pools.
     pub(crate) fn algorithm(self) -> &'static str {
         match self {
-            Self::Sha256d => "sha256d",
+            Self::Sha256d | Self::Sha256dGpu => "sha256d",
+            Self::Randomx => "rx/0",
+        }
+    }
+
+    /// What its pools speak.
+    fn protocol(self) -> Protocol {
+        match self {
+            Self::Sha256d | Self::Sha256dGpu => Protocol::StratumV1,
+            Self::Randomx => Protocol::Monero,
+        }
+    }
+
+    /// Whether this agent has it.
+    fn is_here(self) -> bool {
+        match self {
+            Self::Sha256d => true,
+            Self::Randomx => cfg!(feature = "randomx"),
+            Self::Sha256dGpu => cfg!(feature = "gpu"),
         }
     }
 }
@@ -158,6 +205,8 @@ impl EngineName {
     pub(crate) fn built_in(self) -> Option<BuiltInName> {
         match self {
             Self::Sha256d => Some(BuiltInName::Sha256d),
+            Self::Randomx => Some(BuiltInName::Randomx),
+            Self::Sha256dGpu => Some(BuiltInName::Sha256dGpu),
             Self::Command
             | Self::Xmrig
             | Self::Trex
@@ -180,6 +229,8 @@ impl fmt::Display for EngineName {
             Self::Lolminer => "lolminer",
             Self::Srbminer => "srbminer",
             Self::Sha256d => "sha256d",
+            Self::Randomx => "randomx",
+            Self::Sha256dGpu => "sha256d-gpu",
         })
     }
 }
@@ -280,8 +331,10 @@ pub(crate) enum Protocol {
 impl Config {
     /// What the agent speaks with the pools, if it does.
     pub(crate) fn spoken(&self) -> Option<Protocol> {
+        if let Some(name) = self.engine.name.built_in() {
+            return Some(name.protocol());
+        }
         let by_engine = match self.engine.name {
-            EngineName::Sha256d => return Some(Protocol::StratumV1),
             // Its own KawPow speaks another language.
             EngineName::Xmrig if self.engine.algorithm.as_deref() != Some("kawpow") => {
                 Some(Protocol::Monero)

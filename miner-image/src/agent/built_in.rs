@@ -18,8 +18,9 @@ impl Agent {
         let engine = match BuiltIn::start(name, &self.config, &self.secrets) {
             Ok(engine) => Engine::BuiltIn(engine),
             Err(error) => {
-                let says = format!("{} cannot be started: {error}", self.config.engine.name);
-                return Stop::Final((Outcome::AgentFailed, says));
+                let says =
+                    format!("engine: {} cannot be started: {error}", self.config.engine.name);
+                return Stop::Final((Outcome::BadConfiguration, says));
             }
         };
         self.began(&format!("{} begins", self.config.engine.display()));
@@ -29,6 +30,8 @@ impl Agent {
                     Stop::Unasked("the engine did not hash for too long".into())
                 }
                 Trouble::Refused(says) => Stop::Final((Outcome::LoginRefused, says)),
+                Trouble::DeviceLost(says) => Stop::Final((Outcome::DeviceLost, says)),
+                Trouble::Failed(says) => Stop::Unasked(says),
             },
             (outcome, why) = self.asks.next(None) => {
                 self.shared.get().drain_began = Some(Instant::now());

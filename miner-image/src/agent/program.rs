@@ -50,7 +50,9 @@ impl Agent {
                 Trouble::Stalled => {
                     (Ok("the engine did not hash for too long and was killed".into()), None)
                 }
-                Trouble::Refused(says) => (Err(says), None),
+                Trouble::Refused(says) => (Err((Outcome::LoginRefused, says)), None),
+                Trouble::DeviceLost(says) => (Err((Outcome::DeviceLost, says)), None),
+                Trouble::Failed(says) => (Ok(says), None),
             },
             (outcome, why) = self.asks.next(Some(child.pid)) => {
                 let end = self.drain(&engine, child.pid, outcome, why).await;
@@ -63,7 +65,7 @@ impl Agent {
         }
         self.settle(engine, log).await;
         match (sentence, self.meaning_of(exit)) {
-            (Err(refused), _) => Stop::Final((Outcome::LoginRefused, refused)),
+            (Err(end), _) => Stop::Final(end),
             (Ok(sentence), Some(outcome)) => Stop::Final((outcome, sentence)),
             (Ok(sentence), None) => Stop::Unasked(sentence),
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::built_in;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::log::Voice;
@@ -16,6 +17,19 @@ pub(super) enum Trouble {
     Stalled,
     /// No pool lets it in, with the pool's word.
     Refused(String),
+    /// A device is lost, with the engine's word.
+    DeviceLost(String),
+    /// The engine has ended by itself, with its word.
+    Failed(String),
+}
+
+impl From<built_in::Trouble> for Trouble {
+    fn from(trouble: built_in::Trouble) -> Self {
+        match trouble {
+            built_in::Trouble::DeviceLost(says) => Self::DeviceLost(says),
+            built_in::Trouble::Failed(says) => Self::Failed(says),
+        }
+    }
 }
 
 /// Looking at an engine that is part of the agent costs nothing.
@@ -41,6 +55,12 @@ pub(super) async fn watch(
         }
         if let Some(says) = engine.refusal() {
             return Trouble::Refused(says);
+        }
+        if let Engine::BuiltIn(engine) = engine {
+            if let Some(trouble) = engine.trouble() {
+                return trouble.into();
+            }
+            said.remark(engine.remark(), voice);
         }
         shared.get().lines_dropped = voice.dropped();
         leave_record(config, shared, voice, "");
@@ -78,9 +98,18 @@ pub(super) async fn watch(
 struct Said {
     connected: Option<bool>,
     fault: Option<String>,
+    remark: Option<String>,
 }
 
 impl Said {
+    /// Says what an engine remarks, if it is new.
+    fn remark(&mut self, remark: Option<String>, voice: &Voice) {
+        if remark != self.remark {
+            remark.iter().for_each(|remark| voice.say(remark));
+            self.remark = remark;
+        }
+    }
+
     /// Says what has changed.
     fn say(&mut self, shared: &Shared, voice: &Voice) {
         let (connected, fault) = {

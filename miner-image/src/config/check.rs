@@ -133,6 +133,12 @@ impl Config {
 
     fn built_in_mistakes(&self, name: BuiltInName, wrong: &mut impl FnMut(&str, String)) {
         let engine = &self.engine;
+        if !name.is_here() {
+            wrong(
+                "engine.name",
+                format!("this agent was built without {}: take another image", engine.name),
+            );
+        }
         if engine.algorithm.as_deref().is_some_and(|algorithm| algorithm != name.algorithm()) {
             wrong(
                 "engine.algorithm",

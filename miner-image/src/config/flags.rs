@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Config, EngineName, Protocol, Span, read};
+use super::{Config, EngineName, Protocol, RandomxMode, Span, read};
 
 /// Where the configuration is looked for when nobody says.
 const DEFAULT_FILE: &str = "/etc/daylight-miner/miner.toml";
@@ -35,6 +35,14 @@ pub(crate) struct Flags {
     /// How many threads of a built-in engine hash (`engine.threads`)
     #[arg(long, env = "THREADS", hide_env_values = true)]
     threads: Option<NonZeroUsize>,
+
+    /// How much memory RandomX takes, light or fast (`engine.mode`)
+    #[arg(long, env = "RANDOMX_MODE", hide_env_values = true)]
+    mode: Option<String>,
+
+    /// Whether RandomX uses huge pages (`engine.huge_pages`)
+    #[arg(long, env = "HUGE_PAGES", hide_env_values = true, num_args = 0..=1, default_missing_value = "true")]
+    huge_pages: Option<bool>,
 
     /// SHA-256 of the pools' certificates as HOST:PORT=HEX, separated by commas (`pool.pins`)
     #[arg(long = "pin", env = "POOL_PINS", value_delimiter = ',', hide_env_values = true)]
@@ -110,6 +118,13 @@ impl Config {
             }
             words if !words.is_empty() => self.engine.command = words,
             _ => {}
+        }
+        if let Some(mode) = &flags.mode {
+            let mode = read::word::<RandomxMode>(mode);
+            self.engine.mode = mode.map_err(|says| ("RANDOMX_MODE", says))?;
+        }
+        if let Some(huge_pages) = flags.huge_pages {
+            self.engine.huge_pages = huge_pages;
         }
         if let Some(protocol) = &flags.protocol {
             let protocol = read::word::<Protocol>(protocol);
