@@ -8,9 +8,10 @@ use daylight_peers::bridge::{self, Pool, Shares};
 use daylight_stratum::client::{Client, Offer, Verdict};
 use daylight_stratum::sha256d::{Engine, Kernel, Scan};
 use daylight_stratum::{Difficulty, v1};
-use serde_json::json;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
-use super::{Outcome, client, rejected, stayed};
+use super::{Outcome, client, rejected, stayed, too_late};
 
 /// Some hundred thousand hashes a share, so that the node keeps up with one core.
 const RARE: f64 = 3e-5;
@@ -73,11 +74,8 @@ pub(crate) async fn judgement() -> Outcome {
     assert_eq!(node.height().await?, 1);
 
     // What another miner found for the same height comes too late, whether it knows or not.
-    let (too_late, _) = mine(&late.work, late.work.job.version);
-    match other.shares().submit(late.connection, too_late).await? {
-        Verdict::Stale => {}
-        verdict => assert_eq!(rejected(verdict)?.0, 21),
-    }
+    let (share, _) = mine(&late.work, late.work.job.version);
+    too_late(other.shares().submit(late.connection, share).await?)?;
     assert_eq!(node.height().await?, 1);
     let next = self::offer(&client, 2).await?;
     assert!(next.era > offer.era && next.work.job.clean);
@@ -89,24 +87,59 @@ pub(crate) async fn judgement() -> Outcome {
     Ok(())
 }
 
-/// Segwit is voted for as it was on the main network: three windows of 144 blocks.
+/// Segwit is voted for as on the main network: it takes three windows of 144 blocks.
 pub(crate) async fn witnesses() -> Outcome {
     let node = Btcd::start().await?;
-    let pool = pool(&node, OFTEN).await?;
+    // What a witness may spend that has this script in it: OP_TRUE.
+    let script = hex::decode(format!("0020{}", hex::encode(Sha256::digest([0x51]))))?;
+    let (difficulty, listen) = (Difficulty::new(OFTEN), "127.0.0.1:0".parse()?);
+    let pool = bridge::v1::start_paying(&node, difficulty.ok_or("one")?, listen, &script).await?;
     let client = client::<v1::Session>(&pool, "wallet.one");
-    for height in 1..=435 {
+    let mine_at = async |height| -> Outcome<Value> {
         let offer = offer(&client, height).await?;
         let (share, _) = mine(&offer.work, 0);
         let verdict = client.shares().submit(offer.connection, share).await?;
         assert_eq!(verdict, Verdict::Accepted, "{height}");
+        Ok(node.rpc().call("getblock", json!([node.best_block().await?, 2])).await?)
+    };
+    let first = mine_at(1).await?;
+    let coinbase = first["rawtx"][0]["txid"].as_str().ok_or("a coinbase")?;
+    for height in 2..=431 {
+        mine_at(height).await?;
     }
-    assert_eq!(node.height().await?, 435);
-    let block = node.rpc().call("getblock", json!([node.best_block().await?, 2])).await?;
+
+    let spent = node.rpc().call("sendrawtransaction", json!([spend(coinbase, &script)?])).await?;
+    // Templates are made anew for the next block, or once a minute.
+    mine_at(432).await?;
+    let block = mine_at(433).await?;
+    assert_eq!(block["rawtx"][1]["txid"], spent, "{block}");
     let coinbase = &block["rawtx"][0];
     let commitment = coinbase["vout"][1]["scriptPubKey"]["hex"].as_str().ok_or("a commitment")?;
     assert!(commitment.starts_with("6a24aa21a9ed"), "{commitment}");
-    assert_eq!(coinbase["vin"][0]["witness"], json!(["0".repeat(64)]), "{coinbase}");
+    // The reward after two halvings, and the fee.
+    assert_eq!(coinbase["vout"][0]["value"], 12.5 + 1.0, "{coinbase}");
     Ok(())
+}
+
+/// A transaction that spends a coinbase, with a witness, and pays the same script.
+fn spend(coinbase: &str, script: &[u8]) -> Outcome<String> {
+    let mut previous = hex::decode(coinbase)?;
+    previous.reverse();
+    let paid = 4_900_000_000_u64.to_le_bytes();
+    let parts: [&[u8]; 8] = [
+        // The version, the marker of a witness, one input.
+        &[1, 0, 0, 0, 0, 1, 1],
+        &previous,
+        // Its first output, no script, the last sequence number; one output.
+        &[0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1],
+        &paid,
+        &[script.len() as u8],
+        script,
+        // The witness: one part, which is the script.
+        &[1, 1, 0x51],
+        &[0; 4],
+    ];
+    Ok(hex::encode(parts.concat()))
 }
 
 pub(crate) async fn restart() -> Outcome {
@@ -122,7 +155,7 @@ pub(crate) async fn restart() -> Outcome {
     node.restart().await?;
     // On regtest btcd begins anew.
     assert_eq!(node.height().await?, 0);
-    assert_eq!(rejected(client.shares().submit(second.connection, lost).await?)?.0, 21);
+    too_late(client.shares().submit(second.connection, lost).await?)?;
     let again = offer(&client, 1).await?;
     let (share, _) = mine(&again.work, 0);
     assert_eq!(client.shares().submit(again.connection, share).await?, Verdict::Accepted);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use daylight_peers::Error;
 use daylight_stratum::client::{Client, Config, State, Timing, Verdict};
-use daylight_stratum::{Endpoint, Login, Session, Tls};
+use daylight_stratum::{Endpoint, Failure, Login, Session, Tls};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::runtime::Runtime;
 
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let trials = vec![
         trial("btcd_takes_what_is_mined", bitcoin::blocks),
         trial("shares_are_judged_as_bitcoin_has_them", bitcoin::judgement),
-        trial("blocks_commit_to_witnesses", bitcoin::witnesses),
+        trial("transactions_with_witnesses_are_mined", bitcoin::witnesses),
         trial("a_bridge_outlives_a_restart_of_btcd", bitcoin::restart),
         trial("nothing_outlives_a_killed_parent", process::nothing_outlives_a_kill),
         trial("monerod_takes_what_is_mined", monero::blocks),
@@ -77,6 +77,14 @@ fn rejected(verdict: Verdict) -> Outcome<(i64, String)> {
         Verdict::Rejected(failure) => Ok((failure.code, failure.message)),
         other => Err(format!("not rejected: {other:?}").into()),
     }
+}
+
+/// That a share came too late, whether the client knew or the pool had to say so.
+fn too_late(verdict: Verdict) -> Outcome {
+    if verdict != Verdict::Stale {
+        assert_eq!(rejected(verdict)?.0, Failure::STALE);
+    }
+    Ok(())
 }
 
 /// That a client has had one connection from its start on.

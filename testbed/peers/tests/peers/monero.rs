@@ -10,7 +10,7 @@ use daylight_stratum::monero::{Session, Share, Work};
 use randomx_rs::{RandomXCache, RandomXFlag, RandomXVM};
 use serde_json::json;
 
-use super::{Outcome, client, rejected, stayed};
+use super::{Outcome, client, rejected, stayed, too_late};
 
 /// Every hash is a block.
 const EASIEST: NonZeroU64 = NonZeroU64::MIN;
@@ -26,9 +26,10 @@ pub(crate) async fn blocks() -> Outcome {
     assert_eq!(node.blocks().await?, 1);
     let pool = pool(&node, EASIEST).await?;
     let client = client::<Session>(&pool, "wallet.one");
+    let solver = Solver::new(&offer(&client, 1).await?.work)?;
     for height in 1..=3 {
         let offer = offer(&client, height).await?;
-        let share = Solver::new(&offer.work)?.share(&offer.work, 0)?;
+        let share = solver.share(&offer.work, 0)?;
         let verdict = client.shares().submit(offer.connection, share).await?;
         assert_eq!(verdict, Verdict::Accepted);
         assert_eq!(node.blocks().await?, height + 1);
@@ -71,10 +72,7 @@ pub(crate) async fn judgement() -> Outcome {
 
     // What another miner found for the same height comes too late, whether it knows or not.
     let share = solver.share(&late.work, 0)?;
-    match other.shares().submit(late.connection, share).await? {
-        Verdict::Stale => {}
-        verdict => assert_eq!(rejected(verdict)?.0, 21),
-    }
+    too_late(other.shares().submit(late.connection, share).await?)?;
     let books = pool.books();
     assert_eq!(
         books.shares["wallet.one"],

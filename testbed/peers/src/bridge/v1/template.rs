@@ -26,7 +26,7 @@ pub(super) struct Proposal {
     pub(super) latest: u32,
     pub(super) bits: String,
     pub(super) height: u64,
-    /// The script of the output that commits to the witnesses.
+    /// Of the output that commits to the witnesses.
     #[serde(rename = "default_witness_commitment", default)]
     pub(super) commitment: Option<String>,
 }
@@ -56,7 +56,7 @@ impl Template {
     /// What a node proposes, with the payment's script, as the job of this number. None where the
     /// proposal cannot be read.
     pub(super) fn new(proposal: &Proposal, script: &[u8], number: u64) -> Option<Self> {
-        let commitment = proposal.commitment.as_ref().map(hex::decode).transpose().ok()?;
+        let commitment = proposal.commitment.as_ref().map(commitment).transpose().ok()?;
         let transactions = proposal.transactions.iter().map(|other| hex::decode(&other.data));
         let hashes = proposal.transactions.iter().map(|other| hash(&other.txid));
         let (coinbase1, coinbase2) =
@@ -133,6 +133,16 @@ fn coinbase(
     }
     after.extend([0; 4]);
     (before, after)
+}
+
+/// The script that commits to the witnesses (BIP 141). BIP 145 has it in the template; btcd gives
+/// only the hash in it.
+fn commitment(told: &String) -> Result<Vec<u8>, hex::FromHexError> {
+    let bytes = hex::decode(told)?;
+    Ok(match bytes.len() {
+        32 => [&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed], &*bytes].concat(),
+        _ => bytes,
+    })
 }
 
 /// A height as a script pushes it (BIP 34).
