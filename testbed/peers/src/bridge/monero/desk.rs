@@ -8,7 +8,7 @@ use daylight_stratum::monero::{Call, FromPool, Job, LoggedIn, Reply, Request, Su
 use daylight_stratum::{Failure, Target};
 use serde_json::json;
 
-use super::node::{Node, Template};
+use super::node::{Node, POLL, Template};
 use crate::bridge::books::{Block, Ledger};
 use crate::bridge::pool;
 
@@ -126,8 +126,14 @@ impl pool::Desk for Desk {
         if self.user.is_none() {
             return vec![];
         }
-        // A node that is away comes back, which is news again.
-        let job = self.job().await;
-        job.into_iter().map(|job| FromPool::Job(job).encode()).collect()
+        loop {
+            match self.job().await {
+                Ok(job) => return vec![FromPool::Job(job).encode()],
+                // A node that is away comes back, which is news again.
+                Err(_) if self.node.is_away() => return vec![],
+                // One that has just come may answer this only after a while.
+                Err(_) => tokio::time::sleep(POLL).await,
+            }
+        }
     }
 }

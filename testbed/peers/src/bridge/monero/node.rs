@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::rpc::Rpc;
 
 /// How often the node is asked whether its chain has grown.
-const POLL: Duration = Duration::from_millis(200);
+pub(super) const POLL: Duration = Duration::from_millis(200);
 
 /// The node, and the top of its chain.
 pub(super) struct Node {
@@ -81,6 +81,11 @@ impl Node {
     /// Whether a block comes next in the chain.
     pub(super) fn is_next(&self, template: &Template) -> bool {
         self.top.borrow().as_ref() == Some(&template.previous)
+    }
+
+    /// Whether the node did not answer when it was last asked.
+    pub(super) fn is_away(&self) -> bool {
+        self.top.borrow().is_none()
     }
 
     /// Keeps up with the node's chain.
