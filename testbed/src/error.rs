@@ -11,29 +11,37 @@ use crate::Component;
 pub enum Error {
     /// Go is not installed.
     #[error(
-        "the testbed builds Kubernetes from source, for which there is no `go` on the PATH: \
-         install Go {needed} or newer, or set DAYLIGHT_TESTBED to a built binary"
+        "the testbed builds {title} from source, for which there is no `go` on the PATH: \
+         install Go {needed} or newer{instead}"
     )]
     GoMissing {
+        /// What is to be built.
+        title: &'static str,
         /// The oldest version that will do, for example `1.26.0`.
         needed: String,
+        /// What else would do, as the end of a sentence.
+        instead: &'static str,
     },
     /// Go is installed, but too old.
     #[error(
-        "the testbed builds Kubernetes from source, for which the `go` on the PATH is too old \
-         ({found}): install Go {needed} or newer, or set DAYLIGHT_TESTBED to a built binary"
+        "the testbed builds {title} from source, for which the `go` on the PATH is too old \
+         ({found}): install Go {needed} or newer{instead}"
     )]
     GoTooOld {
+        /// What is to be built.
+        title: &'static str,
         /// The version found.
         found: String,
         /// The oldest version that will do.
         needed: String,
+        /// What else would do, as the end of a sentence.
+        instead: &'static str,
     },
-    /// `go` could not build the binary.
-    #[error(
-        "building the testbed's Kubernetes in {directory} failed ({status}); its last words:\n{log}"
-    )]
+    /// `go` could not build a program.
+    #[error("building {title} in {directory} failed ({status}); its last words:\n{log}")]
     Build {
+        /// What was to be built.
+        title: &'static str,
         /// The Go module.
         directory: PathBuf,
         /// How `go` ended.

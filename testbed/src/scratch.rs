@@ -1,4 +1,4 @@
-//! Where a control plane keeps its files, and that none are left behind.
+//! Where what is started keeps its files, and that none are left behind.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -13,17 +13,18 @@ use crate::error::{Error, Result};
 const PREFIX: &str = "daylight-testbed-";
 const LOCK: &str = "in-use";
 
-/// A temporary directory that is removed when this is dropped, and by the
-/// next control plane if this process was killed.
+/// A temporary directory that is removed when this is dropped, and by the next
+/// one's start if this process was killed.
 #[derive(Debug)]
-pub(crate) struct Scratch {
+pub struct Scratch {
     directory: TempDir,
     /// Held for as long as the directory is in use.
     _lock: File,
 }
 
 impl Scratch {
-    pub(crate) fn new() -> Result<Self> {
+    /// Makes one.
+    pub fn new() -> Result<Self> {
         let parent = std::env::temp_dir();
         remove_abandoned(&parent);
         let directory = tempfile::Builder::new()
@@ -36,7 +37,8 @@ impl Scratch {
         Ok(Self { directory, _lock: lock })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
@@ -59,7 +61,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes what control planes of killed processes have left: the directories
+/// Removes what killed processes have left: the directories
 /// whose lock nobody holds, unless they are so young that it may not be held
 /// yet. Best effort: another process may be at it too.
 fn remove_abandoned(parent: &Path) {

@@ -20,7 +20,7 @@ pub mod v1;
 
 pub use difficulty::{Difficulty, Target};
 pub use endpoint::{Endpoint, EndpointError, Tls};
-pub use lines::Broken;
+pub use lines::{Broken, LINE_TIME, Lines};
 pub use malformed::{MAX_LINE, Malformed};
 pub use message::{Failure, Id};
 pub use session::{Heard, Login, Session, Submission};

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::MAX_LINE;
 
 /// A stream of any kind.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Why no more lines come.
@@ -31,10 +31,10 @@ pub enum Broken {
 
 /// How long a line may take from its first byte to its last, and how long the other side may take
 /// to accept one.
-pub(crate) const LINE_TIME: Duration = Duration::from_secs(10);
+pub const LINE_TIME: Duration = Duration::from_secs(10);
 
-/// A connection as lines.
-pub(crate) struct Lines {
+/// A connection as lines, each of bounded length and bounded time.
+pub struct Lines {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
     /// How much of the buffer was looked through for an end of line.
@@ -45,12 +45,16 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    pub(crate) fn new(stream: impl Stream + 'static, line_time: Duration) -> Self {
+    /// A connection whose lines may take so long each; [`LINE_TIME`] is usual.
+    pub fn new(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        line_time: Duration,
+    ) -> Self {
         Self { stream: Box::new(stream), buffer: vec![], seen: 0, due: None, line_time }
     }
 
     /// The next line, without its end. May be dropped and called again at any time.
-    pub(crate) async fn next(&mut self) -> Result<Vec<u8>, Broken> {
+    pub async fn next(&mut self) -> Result<Vec<u8>, Broken> {
         loop {
             if let Some(end) = self.buffer[self.seen..].iter().position(|byte| *byte == b'\n') {
                 let rest = self.buffer.split_off(self.seen + end + 1);
@@ -81,7 +85,7 @@ impl Lines {
     }
 
     /// Sends a line.
-    pub(crate) async fn send(&mut self, line: &str) -> Result<(), Broken> {
+    pub async fn send(&mut self, line: &str) -> Result<(), Broken> {
         self.send_raw(format!("{line}\n").as_bytes()).await
     }
 
@@ -95,7 +99,7 @@ impl Lines {
     }
 
     /// Closes in good order: what was sent arrives.
-    pub(crate) async fn close(mut self) {
+    pub async fn close(mut self) {
         let _ = timeout(self.line_time, self.stream.shutdown()).await;
     }
 }

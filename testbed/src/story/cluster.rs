@@ -12,7 +12,7 @@ use kube::{Client, Config};
 use tokio::process::{Child, Command};
 
 use super::scrape::{Scrape, get};
-use crate::binary::UNTIL_STDIN_CLOSES;
+use crate::binary::until_stdin_closes;
 use crate::story::{Stopped, Told};
 use crate::{ControlPlane, Exporters, Programs};
 
@@ -176,9 +176,7 @@ impl Cluster {
         let address = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .map_err(failed)?;
-        let child = Command::new("/bin/sh")
-            .args(["-c", UNTIL_STDIN_CLOSES, "sh"])
-            .arg(&self.daylight)
+        let child = Command::from(until_stdin_closes(&self.daylight))
             .args([command, "--listen", &address.to_string()])
             .args(flags)
             .env("KUBECONFIG", &self.kubeconfig)

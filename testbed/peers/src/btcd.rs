@@ -1,0 +1,128 @@
+//! Bitcoin's node.
+
+use std::path::{Path, PathBuf};
+
+use daylight_testbed::{GoProgram, Scratch};
+use serde_json::json;
+
+use crate::daemon::{Daemon, free_port, lost_its_port};
+use crate::error::{Error, Result};
+use crate::rpc::Rpc;
+
+const NODE: &str = "btcd";
+/// How often a start is tried over when another program took its port.
+const TRIES: usize = 4;
+
+/// btcd, a full node of Bitcoin, on a regtest chain of its own: without peers, and with a target that
+/// every second hash reaches. Dropping it ends it.
+///
+/// getblocktemplate answers at once: on regtest btcd does not wait for a peer. It leaves an empty
+/// directory `.btcd` in the user's home, whatever it is told.
+#[derive(Debug)]
+pub struct Btcd {
+    /// None only while it restarts, or after that has failed.
+    daemon: Option<Daemon>,
+    program: PathBuf,
+    port: u16,
+    user: String,
+    password: String,
+    rpc: Rpc,
+    /// Last, so that it goes when the process is gone.
+    scratch: Scratch,
+}
+
+impl Btcd {
+    /// Starts one, and waits until it answers. The first start on a machine builds btcd, which takes
+    /// about a minute on two cores.
+    pub async fn start() -> Result<Self> {
+        let program = tokio::task::spawn_blocking(build)
+            .await
+            .map_err(|error| Error::io("building btcd")(std::io::Error::other(error)))??;
+        let mut tries = 1;
+        loop {
+            match Self::start_once(program.clone()).await {
+                Err(error) if tries < TRIES && lost_its_port(&error) => tries += 1,
+                result => return result,
+            }
+        }
+    }
+
+    async fn start_once(program: PathBuf) -> Result<Self> {
+        let (user, password) = (secret(), secret());
+        let port = free_port()?;
+        let rpc = Rpc::new(NODE, format!("http://127.0.0.1:{port}/"), Some((&user, &password)));
+        let scratch = Scratch::new()?;
+        let mut node = Self { daemon: None, program, port, user, password, rpc, scratch };
+        node.launch().await?;
+        Ok(node)
+    }
+
+    /// Ends it and starts it again on the same port. On regtest, btcd forgets its chain thereby.
+    pub async fn restart(&mut self) -> Result<()> {
+        if let Some(daemon) = self.daemon.take() {
+            daemon.stop().await;
+        }
+        self.launch().await
+    }
+
+    async fn launch(&mut self) -> Result<()> {
+        let home = self.scratch.path();
+        let place = |name: &str| home.join(name).display().to_string();
+        let arguments = [
+            "--regtest".to_owned(),
+            format!("--datadir={}", place("chain")),
+            format!("--logdir={}", place("logs")),
+            format!("--rpclisten=127.0.0.1:{}", self.port),
+            "--notls".to_owned(),
+            format!("--rpcuser={}", self.user),
+            format!("--rpcpass={}", self.password),
+            format!("--miningaddr={NOBODY}"),
+            "--nolisten".to_owned(),
+            "--nodnsseed".to_owned(),
+            "--nocfilters".to_owned(),
+            // The cache that is set aside at the start; the default is 250 MiB.
+            "--utxocachemaxsize=16".to_owned(),
+        ];
+        let mut daemon = Daemon::start(NODE, &self.program, &arguments, home)?;
+        daemon.ready(&self.rpc, "getblockcount").await?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Its JSON-RPC.
+    pub fn rpc(&self) -> &Rpc {
+        &self.rpc
+    }
+
+    /// The height of its chain.
+    pub async fn height(&self) -> Result<u64> {
+        self.rpc.read("getblockcount", json!([])).await
+    }
+
+    /// The hash of the block at the top of its chain, as Bitcoin's programs write it: the last byte
+    /// first.
+    pub async fn best_block(&self) -> Result<String> {
+        self.rpc.read("getbestblockhash", json!([])).await
+    }
+}
+
+/// btcd wants an address before it gives out templates, and puts it into coinbases that a bridge does
+/// not use: the hash in this one is of zeros only.
+const NOBODY: &str = "mfWxJ45yp2SFn7UciZyNpvDKrzbhyfKrY8";
+
+fn build() -> Result<PathBuf> {
+    let program = GoProgram {
+        name: NODE,
+        title: "btcd",
+        sources: Path::new(env!("CARGO_MANIFEST_DIR")).join("btcd"),
+        package: "github.com/btcsuite/btcd",
+        linker_flags: "-s -w".into(),
+        takes: Some("about a minute"),
+        instead: "",
+    };
+    Ok(program.build()?)
+}
+
+fn secret() -> String {
+    format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..))
+}

@@ -1,0 +1,50 @@
+//! Real nodes of mining networks as peers for tests, and bridges that let miners mine on them.
+//!
+//! A node is Bitcoin's or Monero's own program on a chain of its own, from which nothing leads
+//! anywhere: a coin of it is worth nothing. A bridge is a small pool: to miners it speaks their
+//! Stratum, to its node the node's RPC. It makes nothing up: a block counts once the node has it at
+//! the top of its chain.
+//!
+//! ```no_run
+//! # async fn example() -> daylight_peers::Result<()> {
+//! use daylight_peers::{Btcd, bridge};
+//! use daylight_stratum::Difficulty;
+//!
+//! let node = Btcd::start().await?;
+//! let listen = "127.0.0.1:0".parse().expect("an address");
+//! let pool = bridge::v1::start(&node, Difficulty::ONE, listen).await?;
+//! println!("mine at stratum+tcp://{}", pool.address());
+//! let books = pool.until(|books| books.blocks.len() >= 3).await;
+//! println!("{} shares", books.shares["wallet.worker"].accepted);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Monerod`] and [`bridge::monero`] are the same for Monero, with its dialect of Stratum.
+//! `cargo run -p daylight-peers --example pool -- btcd` has such a pool to mine at by hand.
+//!
+//! # What runs
+//!
+//! | | program | from |
+//! |---|---|---|
+//! | [`Btcd`] | btcd, a full node of Bitcoin, with `--regtest` | built from source with Go by the module in `testbed/peers/btcd`; once, then it is in the user's cache |
+//! | [`Monerod`] | Monero's own node, with `--regtest --offline` | the `PATH`: Debian's package `monero` |
+//!
+//! [`Error::is_missing`] tells where such a program cannot be had, so that a test can be ignored.
+//!
+//! Nodes listen on free loopback ports and keep their files in a temporary directory. Each ends when
+//! its value is dropped, and also when this process is gone for whatever reason: its standard input
+//! closes then, and a shell ends it. Bridges listen where they are told, which may be an address
+//! that others than this machine reach.
+
+pub mod bridge;
+mod btcd;
+mod daemon;
+mod error;
+mod monerod;
+mod rpc;
+
+pub use btcd::Btcd;
+pub use error::{Error, Result};
+pub use monerod::Monerod;
+pub use rpc::Rpc;
