@@ -98,7 +98,14 @@ pub(crate) fn build(
 fn places(workspace: &Workspace, toolchain: &Toolchain) -> Vec<(PathBuf, String)> {
     let mut places = Vec::new();
     if let Some(home) = cargo_home() {
+        // Each registry's folder is named after its address, which a mirror changes.
+        let registries = home.join("registry/src");
+        let mut sources: Vec<PathBuf> = fs::read_dir(&registries)
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        sources.sort();
         places.push((home, "/cargo".to_owned()));
+        places.extend(sources.into_iter().map(|source| (source, "/cargo/registry".to_owned())));
     }
     places.push((workspace.root.clone(), "/daylight".to_owned()));
     places.push((workspace.target_directory.clone(), "/daylight/target".to_owned()));
