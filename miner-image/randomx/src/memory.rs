@@ -199,8 +199,7 @@ impl Memory {
     }
 
     fn fill_dataset(&mut self, tell: &Tell<'_>) -> Result<bool, Error> {
-        // Only the dataset is hashed with: the cache ends here.
-        let Some(cache) = self.cache.take() else { return Ok(false) };
+        let Some(cache) = &self.cache else { return Ok(false) };
         let dataset = match &mut self.dataset {
             Some(dataset) => dataset,
             none => {
@@ -210,7 +209,12 @@ impl Memory {
             }
         };
         let tell = |part: f64| tell((part * 100.0) as u8);
-        Ok(dataset.fill(&cache, self.options.threads.get(), &tell))
+        let filled = dataset.fill(cache, self.options.threads.get(), &tell);
+        if filled {
+            // Only the dataset is hashed with. Who gave up is not to wait for this.
+            self.cache = None;
+        }
+        Ok(filled)
     }
 }
 

@@ -29,7 +29,7 @@ fn light() {
 }
 
 #[test]
-#[ignore = "makes 2336 MiB, which takes minutes on a busy machine"]
+#[ignore = "takes 2.3 GiB and 90 seconds of processor time"]
 fn fast() {
     vectors(Mode::Fast);
 }
