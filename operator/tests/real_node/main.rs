@@ -47,11 +47,8 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     // Before anything is started. It starts this program over, so that the image is built twice:
     // the second time there is nothing to do.
-    let possible = if arguments.list {
-        Ok(PathBuf::new())
-    } else {
-        isolate().and_then(|()| miner_image())
-    };
+    let possible =
+        if arguments.list { Ok(PathBuf::new()) } else { isolate().and_then(|()| miner_image()) };
     let possible = Arc::new(possible);
     let tests = tests![
         signals::miners_are_signalled_and_the_job_runs,

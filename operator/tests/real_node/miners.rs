@@ -15,7 +15,8 @@ use crate::site::{SOON, Site, create, eventually};
 /// A registration that commits to [`WALLET`], approved, and the Secret with it.
 async fn registered(site: &Site) {
     let digest = Sha256::new().chain_update(SALT).chain_update(WALLET).finalize();
-    let commitment = digest.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+    let commitment =
+        digest.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"));
     let payout = json!({"asset": "BTC", "addressCommitment": commitment});
     site.filed_with("reg", json!({"limits": {"gpus": 100}, "payout": payout})).await;
     site.approve("reg");
@@ -127,7 +128,11 @@ pub(crate) async fn what_is_wrong_with_a_miner_shows_on_it(site: &mut Site) {
 
     for (name, word, part) in [
         ("wrong-wallet", "WrongWallet", "not the wallet that the registration commits to"),
-        ("no-wallet", "BadConfiguration", "pool.wallet_file: /run/secrets/daylight/wallet cannot be read"),
+        (
+            "no-wallet",
+            "BadConfiguration",
+            "pool.wallet_file: /run/secrets/daylight/wallet cannot be read",
+        ),
         ("refused", "LoginRefused", "refused the login"),
         ("unreachable", "PoolUnreachable", "1 of its replicas reach none of their mining pools"),
         ("misconfigured", "BadConfiguration", "engine.args: it is for programs"),
