@@ -452,8 +452,9 @@ impl Default for Record {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Lease {
-    /// The file that whoever grants the device touches.
-    pub(crate) file: PathBuf,
+    /// The file that whoever grants the device touches. Where it is left out, the lease is renewed by
+    /// requests with the header `daylight-lease: renew`.
+    pub(crate) file: Option<PathBuf>,
     /// How old it may get.
     pub(crate) lapses_after: Span,
 }

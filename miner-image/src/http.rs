@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::metrics;
 use crate::status::Shared;
@@ -24,6 +24,9 @@ const AT_ONCE: usize = 64;
 
 /// A connection is closed after this, whatever it does, so that none keeps a probe waiting.
 const LONGEST: Duration = Duration::from_secs(2);
+
+/// Says that whoever asks renews the lease.
+const LEASE: &str = "daylight-lease";
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -56,7 +59,10 @@ pub(crate) async fn serve(listener: TcpListener, shared: Shared, tells: bool) {
 }
 
 fn answer(request: &Request<Incoming>, shared: &Shared, tells: bool) -> Response<Full<Bytes>> {
-    let status = shared.get();
+    let mut status = shared.get();
+    if request.headers().get(LEASE).is_some_and(|value| value == "renew") {
+        status.lease_renewed = Some(Instant::now());
+    }
     let ready = status.ready(tells);
     let (code, kind, body) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/metrics") => (StatusCode::OK, TEXT, metrics::render(&status, ready)),

@@ -1,4 +1,4 @@
-//! The lease file: as long as somebody touches it, the engine may work.
+//! The lease: as long as somebody renews it, by touching a file or by a request, the engine may work.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep};
 use crate::config;
 use crate::status::Shared;
 
-/// Watches a lease file. A renewal is a new modification time; how long ago the last one was seen
-/// is taken from a clock that nobody can set.
+/// Watches a lease. The renewal of a file is a new modification time; how long ago the last one was
+/// seen is taken from a clock that nobody can set.
 pub(crate) struct Lease {
     config: config::Lease,
     modified: Option<SystemTime>,
@@ -26,7 +26,10 @@ impl Lease {
     }
 
     /// How long ago it was renewed.
-    fn age(&mut self) -> Duration {
+    fn age(&mut self, shared: &Shared) -> Duration {
+        if let Some(at) = shared.get().lease_renewed.take() {
+            self.renewed = at;
+        }
         let modified = modified(&self.config);
         if modified.is_some() && modified != self.modified {
             self.modified = modified;
@@ -38,7 +41,7 @@ impl Lease {
     /// Waits until it has lapsed, and says in `shared` how old it is.
     pub(crate) async fn lapse(&mut self, shared: &Shared) {
         loop {
-            let age = self.age();
+            let age = self.age(shared);
             shared.get().lease_age = Some(age);
             let left = self.config.lapses_after.0.saturating_sub(age);
             if left.is_zero() {
@@ -50,5 +53,5 @@ impl Lease {
 }
 
 fn modified(config: &config::Lease) -> Option<SystemTime> {
-    std::fs::metadata(&config.file).and_then(|file| file.modified()).ok()
+    std::fs::metadata(config.file.as_ref()?).and_then(|file| file.modified()).ok()
 }

@@ -19,7 +19,7 @@ pub(crate) enum Outcome {
     LoginRefused,
     /// The engine lost its device: 14.
     DeviceLost,
-    /// The lease file was not renewed: 15.
+    /// The lease was not renewed: 15.
     LeaseLapsed,
     /// The wallet is not the one that the registration commits to, so nothing was started: 16.
     WrongWallet,

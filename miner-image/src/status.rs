@@ -37,6 +37,7 @@ impl Shared {
             failed_reads: 0,
             record_failed: false,
             lease_age: None,
+            lease_renewed: None,
             grace: Duration::ZERO,
             drain_began: None,
             outcome: None,
@@ -143,6 +144,8 @@ pub(crate) struct Status {
     pub(crate) record_failed: bool,
     /// How long ago the lease was renewed.
     pub(crate) lease_age: Option<Duration>,
+    /// When a request renewed it, if that was not seen to yet.
+    pub(crate) lease_renewed: Option<Instant>,
     /// The grace period.
     pub(crate) grace: Duration,
     /// When the drain began.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Config, EngineName, Protocol, RandomxMode, Span, read};
+use super::{Config, EngineName, Lease, Protocol, RandomxMode, Span, read};
 
 /// Where the configuration is looked for when nobody says.
 const DEFAULT_FILE: &str = "/etc/daylight-miner/miner.toml";
@@ -75,6 +75,10 @@ pub(crate) struct Flags {
     /// The pod's grace period in seconds (`drain.grace`)
     #[arg(long, env = "DRAIN_SECONDS", hide_env_values = true)]
     drain_seconds: Option<u32>,
+
+    /// How many seconds the lease lasts without a renewal (`lease.lapses_after`)
+    #[arg(long, env = "DAYLIGHT_LEASE_SECONDS", hide_env_values = true)]
+    lease_seconds: Option<u32>,
 
     /// Where the agent answers (`http.listen`)
     #[arg(long, env = "DAYLIGHT_MINER_LISTEN", hide_env_values = true)]
@@ -150,6 +154,11 @@ impl Config {
         }
         if let Some(seconds) = flags.drain_seconds {
             self.drain.grace = Span(Duration::from_secs(seconds.into()));
+        }
+        if let Some(seconds) = flags.lease_seconds {
+            let file = self.lease.take().and_then(|lease| lease.file);
+            let lapses_after = Span(Duration::from_secs(seconds.into()));
+            self.lease = Some(Lease { file, lapses_after });
         }
         if let Some(listen) = &flags.listen {
             self.http.listen.clone_from(listen);

@@ -155,6 +155,23 @@ fn ready_is_connected_and_hashing_and_alive_is_neither() {
 }
 
 #[test]
+fn a_lease_is_renewed_by_those_who_say_so() {
+    let mut site = Site::new(&[]);
+    site.env("DAYLIGHT_LEASE_SECONDS", "2");
+    let mut run = site.run();
+    run.wait("it answers", |run| run.get("/livez").0 == 200);
+    // Whoever only looks renews nothing.
+    let asked = Instant::now();
+    while asked.elapsed() < Duration::from_secs(4) {
+        assert_eq!(run.get_with("/metrics", "daylight-lease: renew\r\n").0, 200);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    run.wait("it lapses", |run| run.get("/metrics").0 == 0);
+    assert_eq!(run.code(), 15);
+    assert_eq!(run.record()["reason"], "LeaseLapsed");
+}
+
+#[test]
 fn a_lease_that_is_renewed_holds_and_one_that_lapses_ends_the_work() {
     let mut site = Site::new(&["--figures"]);
     let lease = site.file("lease", "");

@@ -216,9 +216,14 @@ impl Run {
 
     /// The status and the body of the agent's answer, or status 0 where there is none.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        self.get_with(path, "")
+    }
+
+    /// The same, asked with a further header.
+    pub(crate) fn get_with(&self, path: &str, header: &str) -> (u16, String) {
         let answer = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.site.port))?;
-            write!(stream, "GET {path} HTTP/1.1\r\nhost: agent\r\n\r\n")?;
+            write!(stream, "GET {path} HTTP/1.1\r\nhost: agent\r\n{header}\r\n")?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;
             Ok(answer)

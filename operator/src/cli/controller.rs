@@ -49,6 +49,10 @@ pub(super) struct Flags {
     /// Let an auditor take the end of each miner's pod on record before the pod goes
     #[arg(long, env = "DAYLIGHT_METERED")]
     metered: bool,
+    /// How long miners with Daylight's agent work on when no auditor asks them any more, as on a node
+    /// that is cut off; at least 2m, or 0s for as long as they are let
+    #[arg(long, env = "DAYLIGHT_AGENT_LEASE", default_value = "0s", value_parser = agent_lease)]
+    agent_lease: Duration,
     /// How long an auditor may take for that, before the end is written down in a `LeaseRecord`
     /// and the pod is let go
     #[arg(long, env = "DAYLIGHT_RECORD_AFTER", default_value = "1m", value_parser = duration)]
@@ -86,12 +90,21 @@ impl Flags {
                 concurrency: usize::from(self.concurrency.max(1)),
                 per_second: self.rate,
                 metered: self.metered,
+                agent_lease: Some(self.agent_lease).filter(|lease| !lease.is_zero()),
                 failed_pods_kept: self.failed_pods_kept,
                 record_after: self.record_after,
             },
             listen: self.listen.0,
             debounce: self.debounce,
         }
+    }
+}
+
+/// Auditors ask every minute, if they are not told otherwise.
+fn agent_lease(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        lease if lease.is_zero() || lease >= Duration::from_mins(2) => Ok(lease),
+        _ => Err("it must be at least 2m, since auditors ask every minute; 0s for no lease".into()),
     }
 }
 

@@ -134,7 +134,10 @@ impl Scraper {
 /// Asks what is served at `/metrics`.
 pub(in crate::auditor) async fn get(http: &Http, address: SocketAddr) -> Result<String, String> {
     let uri = format!("http://{address}/metrics");
-    let request = http::Request::get(uri).body(Empty::new()).map_err(|error| error.to_string())?;
+    // Agents of miners work only for so long after they were asked like this; to others it says
+    // nothing.
+    let request = http::Request::get(uri).header("daylight-lease", "renew").body(Empty::new());
+    let request = request.map_err(|error| error.to_string())?;
     let answer =
         http.request(request).await.map_err(|error| format!("it cannot be reached ({error})"))?;
     if !answer.status().is_success() {

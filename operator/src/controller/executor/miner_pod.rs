@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use daylight_crds::labels::{
     ACTIVITY, EPOCH, MANAGED_BY, METERED_FINALIZER, MINER, POOL, REGISTRATION, SIMULATED_PREFIX,
@@ -46,6 +47,8 @@ pub struct MinerPod<'a> {
     pub now: Timestamp,
     /// Whether an auditor takes the pod's end on record.
     pub metered: bool,
+    /// How long its agent works on without an auditor that asks it, if that is to end.
+    pub lease: Option<Duration>,
     /// The wallet that its registration commits to, if it does.
     pub wallet: Option<&'a str>,
 }
@@ -335,6 +338,12 @@ impl MinerPod<'_> {
         }
         if spec.agent == Agent::Daylight {
             env.push(plain("DAYLIGHT_MINER_LISTEN", format!("pod:{AGENT_PORT}")));
+            if let Some(lease) = self.lease {
+                env.push(plain("DAYLIGHT_LEASE_SECONDS", lease.as_secs().to_string()));
+            }
+        }
+        if spec.resources.huge_pages_2mi.is_some() {
+            env.push(plain("HUGE_PAGES", "true".into()));
         }
         // The root is read-only, and a volume of the pod's own would make `kubectl drain` and
         // autoscalers ask before they end it: every container has this one.
@@ -388,8 +397,6 @@ pub(crate) fn rfc3339(at: Timestamp) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use daylight_crds::GpuPool;
     use serde_json::json;
 
@@ -452,6 +459,7 @@ mod tests {
             revision: 7,
             now: Timestamp(1_700_000_000_400),
             metered: true,
+            lease: None,
             wallet: None,
         };
         insta::assert_yaml_snapshot!(pod.build());
@@ -482,6 +490,7 @@ mod tests {
             revision: 7,
             now: Timestamp(1_700_000_000_400),
             metered: false,
+            lease: Some(Duration::from_mins(10)),
             wallet: Some("sha256:abcd"),
         };
         insta::assert_yaml_snapshot!(pod.build().spec);
@@ -500,6 +509,7 @@ mod tests {
             revision: 7,
             now: Timestamp(1_700_000_000_000),
             metered: false,
+            lease: None,
             wallet: None,
         }
         .build();

@@ -41,6 +41,8 @@ pub struct Limits {
     pub per_second: u32,
     /// Whether an auditor takes the end of pods on record, so that they carry its finalizer.
     pub metered: bool,
+    /// How long agents of miners work on without an auditor that asks them, if that is to end.
+    pub agent_lease: Option<Duration>,
     /// How long a miner's pod that failed by itself is kept, so that its log can be read.
     pub failed_pods_kept: Duration,
     /// How long the auditor may take to have the end of a pod on record.

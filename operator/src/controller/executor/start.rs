@@ -102,6 +102,7 @@ impl Executor {
             revision: site.index.revision(&grant.miner)?,
             now: site.now,
             metered: self.limits.metered,
+            lease: self.limits.agent_lease,
             wallet: wallet.as_deref(),
         };
         let namespace = parts(&grant.miner).0;
