@@ -155,9 +155,8 @@ mod tests {
         let lacks = (first.not_ready.as_deref(), first.not_ready_replicas);
         assert_eq!(lacks, (Some("PoolUnreachable"), 1));
 
-        let mut status = daylight_crds::MinerStatus::default();
-        status.work = Some(first);
-        miner.status = Some(status.clone());
+        let status = |work| daylight_crds::MinerStatus { work: Some(work), ..Default::default() };
+        miner.status = Some(status(first));
         assert_eq!(miners.due([(&key, &miner)].into_iter()).len(), 0, "nothing is new");
 
         let last = Facts { shares_accepted: 9, ..Facts::default() };
@@ -167,8 +166,7 @@ mod tests {
         assert_eq!((second.shares_accepted, second.ended.shares_accepted), (14, 14));
         assert_eq!((&*second.hashrate, second.replicas, second.not_ready.clone()), ("0", 0, None));
 
-        status.work = Some(second);
-        miner.status = Some(status);
+        miner.status = Some(status(second));
         let mut again = Miners::default();
         again.said(&"c".into(), &key, says(1, 10.0, None));
         assert_eq!(shown(&again.due([(&key, &miner)].into_iter())).shares_accepted, 15);

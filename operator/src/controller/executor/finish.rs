@@ -255,7 +255,7 @@ pub(in crate::controller) fn refuse(miner: &Name, by: By, why: (&str, String), s
     tracing::warn!(%miner, word, sentence, "A miner gets no more GPUs for a while.");
     site.tell_again(miner);
     if let Some(subject) = miner_reference(site, miner) {
-        let what = What::State { word: word.into(), sentence, warning: true };
+        let what = What::State { word, sentence, warning: true };
         site.events.note(&subject, what, 0, None, site.instant);
     }
 }
