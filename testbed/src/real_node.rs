@@ -43,8 +43,8 @@ pub struct RealNode {
 impl RealNode {
     /// The image. Its program runs until SIGTERM. Arguments tell it otherwise:
     /// `-run 3s` ends it by itself so long after its start, `-drain 5s` so long
-    /// after SIGTERM instead of at once, and `-exit 1` with this code instead
-    /// of 0.
+    /// after SIGTERM instead of at once, `-exit 1` with this code instead
+    /// of 0, and `-memory 64` has it write to so many MiB first.
     pub const IMAGE: &str = "daylight.dev/testbed/workload:1";
 
     /// Where its pods reach what listens in the namespace, on all of its addresses.

@@ -2,7 +2,7 @@
 // run, and, told nothing, what holds their sandboxes. It does what a simulated
 // pod does by its annotations: runs until SIGTERM or for the time of -run,
 // takes the time of -drain to end after SIGTERM, and exits with the code of
-// -exit.
+// -exit. With -memory it takes so much memory first.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -18,11 +19,16 @@ func main() {
 	run := flag.Duration("run", 0, "end by itself after this `time`; 0 is never")
 	drain := flag.Duration("drain", 0, "after SIGTERM, go on for this `time`")
 	exit := flag.Int("exit", 0, "end with this `code`")
+	memory := flag.Int("memory", 0, "write to so many `MiB`")
 	flag.Parse()
 
 	terminate := make(chan os.Signal, 1)
 	signal.Notify(terminate, syscall.SIGTERM, syscall.SIGINT)
 	fmt.Println("started")
+	taken := make([]byte, *memory<<20)
+	for at := 0; at < len(taken); at += 4096 {
+		taken[at] = 1
+	}
 
 	var over <-chan time.Time
 	if *run > 0 {
@@ -35,5 +41,6 @@ func main() {
 		fmt.Println("SIGTERM, draining for", *drain)
 		time.Sleep(*drain)
 	}
+	runtime.KeepAlive(taken)
 	os.Exit(*exit)
 }

@@ -211,7 +211,7 @@ impl Bookkeeper {
         if let Some(lease) = pod.lease.as_ref().filter(|_| pod.is_terminal() || !there)
             && self.meter.holds(&uid)
         {
-            self.miners.ended(&uid, &lease.miner, self.last_words(pod));
+            self.miners.ended(&uid, &lease.miner, self.last_words(pod), !there);
         }
         if pod.is_terminal() {
             match pod.finished_at {

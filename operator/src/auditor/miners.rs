@@ -5,7 +5,7 @@
 
 use daylight_crds::{EndedWork, Miner, MinerWork};
 use daylight_meter::{Facts, Name};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::json;
 
 use super::say::MANAGER;
@@ -27,8 +27,12 @@ pub(super) struct Says {
 pub(super) struct Miners {
     /// Pods that run, by UID, with their miner.
     live: FxHashMap<Name, (Name, Says)>,
-    /// Pods that have ended since the auditor began, by miner.
+    /// What pods that have ended did, by miner: what was shown as the auditor began, and more since.
     ended: FxHashMap<Name, EndedWork>,
+    /// Pods that have ended, are in that, and are still there.
+    counted: FxHashSet<Name>,
+    /// What ended before it was known what is shown of its miner.
+    newly: FxHashMap<Name, EndedWork>,
 }
 
 impl Miners {
@@ -38,17 +42,24 @@ impl Miners {
     }
 
     /// A pod has ended, and says of its work what `facts` are; where it says nothing, what it said
-    /// last counts.
-    pub(super) fn ended(&mut self, uid: &str, miner: &Name, facts: Option<Facts>) {
+    /// last counts. It may be told again until the pod is `gone`.
+    pub(super) fn ended(&mut self, uid: &Name, miner: &Name, facts: Option<Facts>, gone: bool) {
         let last = self.live.remove(uid).map(|(_, says)| says.facts);
-        if let Some(facts) = facts.or(last) {
-            let sum = self.ended.entry(miner.clone()).or_default();
-            sum.shares_accepted += facts.shares_accepted;
-            sum.shares_rejected += facts.shares_rejected;
+        let is_new = self.counted.insert(uid.clone());
+        if gone {
+            self.counted.remove(uid);
+        }
+        if let Some(facts) = facts.or(last).filter(|_| is_new) {
+            let sums = match self.ended.get_mut(miner) {
+                Some(sums) => sums,
+                None => self.newly.entry(miner.clone()).or_default(),
+            };
+            sums.shares_accepted += facts.shares_accepted;
+            sums.shares_rejected += facts.shares_rejected;
         }
     }
 
-    /// The statuses that have changed, of `miners`. What ended since the last time moves into them.
+    /// The statuses that have changed, of all `miners` there are.
     pub(super) fn due<'a>(
         &mut self,
         miners: impl Iterator<Item = (&'a Name, &'a Miner)>,
@@ -57,31 +68,39 @@ impl Miners {
         for (miner, says) in self.live.values() {
             live.entry(miner).or_default().push(says);
         }
+        let mut ended = FxHashMap::default();
         let mut writes = Vec::new();
         for (key, miner) in miners {
             let shown = miner.status.as_ref().and_then(|status| status.work.as_ref());
+            let mut sums = self
+                .ended
+                .get(key)
+                .copied()
+                .unwrap_or_else(|| shown.map_or_else(EndedWork::default, |work| work.ended));
+            if let Some(newly) = self.newly.remove(key) {
+                sums.shares_accepted += newly.shares_accepted;
+                sums.shares_rejected += newly.shares_rejected;
+            }
+            ended.insert(key.clone(), sums);
             let live = live.get(&**key).map_or(&[][..], Vec::as_slice);
-            let newly = self.ended.remove(key);
-            if live.is_empty() && newly.is_none() && shown.is_none_or(|work| work.replicas == 0) {
+            if live.is_empty() && shown.is_none() && sums == EndedWork::default() {
                 continue;
             }
-            let wanted = work(live, shown, newly.unwrap_or_default());
+            let wanted = work(live, sums);
             let Some(uid) = miner.metadata.uid.as_deref().filter(|_| shown != Some(&wanted)) else {
                 continue;
             };
             let status = json!({ "work": wanted });
             writes.push(requests::apply_status::<Miner>(key, uid, MANAGER, &status));
         }
+        // Those that are gone are forgotten.
+        self.ended = ended;
+        self.newly.clear();
         writes
     }
 }
 
-fn work(live: &[&Says], shown: Option<&MinerWork>, newly: EndedWork) -> MinerWork {
-    let before = shown.map_or_else(EndedWork::default, |work| work.ended);
-    let ended = EndedWork {
-        shares_accepted: before.shares_accepted + newly.shares_accepted,
-        shares_rejected: before.shares_rejected + newly.shares_rejected,
-    };
+fn work(live: &[&Says], ended: EndedWork) -> MinerWork {
     let sum = |of: fn(&Facts) -> u64| live.iter().map(|says| of(&says.facts)).sum::<u64>();
     let mut lacking: FxHashMap<&str, u32> = FxHashMap::default();
     for word in live.iter().filter_map(|says| says.not_ready.as_deref()) {
@@ -160,11 +179,17 @@ mod tests {
         assert_eq!(miners.due([(&key, &miner)].into_iter()).len(), 0, "nothing is new");
 
         let last = Facts { shares_accepted: 9, ..Facts::default() };
-        miners.ended("a", &key, Some(last));
-        miners.ended("b", &key, None);
+        miners.ended(&"a".into(), &key, Some(last), false);
+        // A pod that ended is told of again until it is gone.
+        miners.ended(&"a".into(), &key, Some(last), false);
+        miners.ended(&"a".into(), &key, Some(last), true);
+        miners.ended(&"b".into(), &key, None, true);
         let second = shown(&miners.due([(&key, &miner)].into_iter()));
         assert_eq!((second.shares_accepted, second.ended.shares_accepted), (14, 14));
         assert_eq!((&*second.hashrate, second.replicas, second.not_ready.clone()), ("0", 0, None));
+        // Once more before the watch has shown it.
+        let same = shown(&miners.due([(&key, &miner)].into_iter()));
+        assert_eq!(same, second);
 
         miner.status = Some(status(second));
         let mut again = Miners::default();

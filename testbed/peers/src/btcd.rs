@@ -32,6 +32,11 @@ pub struct Btcd {
 }
 
 impl Btcd {
+    /// Builds it, where that was not done before: for those who will have no network later. Blocks.
+    pub fn build() -> Result<()> {
+        build().map(drop)
+    }
+
     /// Starts one, and waits until it answers. The first start on a machine builds btcd, which takes
     /// about a minute on two cores.
     pub async fn start() -> Result<Self> {
