@@ -150,13 +150,6 @@ impl Site {
         self.controllers.len() - 1
     }
 
-    /// Starts an auditor, which ends with the site.
-    pub(crate) fn auditor(&mut self, journal: &str, flags: &[&str]) {
-        let name = format!("{}-{journal}-auditor", self.name);
-        let auditor = Controller::auditor(&self.control_plane, &name, journal, flags);
-        self.controllers.push(auditor);
-    }
-
     /// Nodes of eight GPUs that belong to the site's pool.
     pub(crate) async fn nodes(&self, count: usize) -> Vec<String> {
         let nodes = Nodes::new(count).prefix(&self.name).label("site", &self.name);

@@ -10,6 +10,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::daylight::Controller;
 use crate::end;
 use crate::pool::{Pool, SALT, WALLET};
 use crate::site::{SOON, Site, create, eventually};
@@ -45,6 +46,12 @@ async fn miner(site: &Site, name: &str, replicas: u32, pool: &str, with: Value) 
     site.miner(name, "reg", replicas, spec).await;
 }
 
+/// Starts an auditor, which ends with the site.
+fn audited(site: &mut Site, flags: &[&str]) {
+    let auditor = Controller::auditor(&site.control_plane, "t1-auditor", "journal", flags);
+    site.controllers.push(auditor);
+}
+
 /// What a container left in its termination message.
 fn record(pod: &Pod) -> Value {
     let end = end(pod).unwrap_or_else(|| panic!("{} has not ended", pod.name_any()));
@@ -66,7 +73,7 @@ pub(crate) async fn containers_hash_drain_and_give_way(site: &mut Site) {
     let users = pool.users();
     assert!(users.iter().all(|user| user.starts_with(&format!("{WALLET}.miner-"))), "{users:?}");
     let agents = format!("{}*", MINER_IMAGE.split(':').next().unwrap());
-    site.auditor("journal", &["--agent-images", &agents, "--agent-every", "1s"]);
+    audited(site, &["--agent-images", &agents, "--agent-every", "1s"]);
     let works = |status: &Value| {
         status["work"]["replicas"] == 8
             && status["work"]["sharesAccepted"].as_u64() > Some(10)
@@ -97,7 +104,7 @@ pub(crate) async fn what_is_wrong_with_a_miner_shows_on_it(site: &mut Site) {
     registered(site).await;
     wallet(site, "other", "bc1qsomebodyelse").await;
     site.start_with(&["--metered"]);
-    site.auditor("journal", &["--agent-every", "1s"]);
+    audited(site, &["--agent-every", "1s"]);
 
     let closed = Pool::open(Some("somebody".into())).await;
     let nobody = format!("stratum+tcp://{}:1", RealNode::GATEWAY);

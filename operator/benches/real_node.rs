@@ -1,0 +1,118 @@
+//! `cargo bench -p daylight --bench real_node`: how long an AI pod of one GPU waits for its container
+//! on a real node full of miners, next to the same node when it is empty. As root, with
+//! containerd. `ROUNDS` is 50 unless set.
+
+#![allow(clippy::unwrap_used)]
+
+#[allow(dead_code)]
+#[path = "../tests/e2e/daylight.rs"]
+mod daylight;
+#[allow(dead_code)]
+#[path = "../tests/e2e/observer.rs"]
+mod observer;
+#[allow(dead_code)]
+#[path = "../tests/real_node/pool.rs"]
+mod pool;
+#[allow(dead_code)]
+#[path = "../tests/e2e/site.rs"]
+mod site;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use daylight_testbed::{
+    Component, ControlPlane, MINER_IMAGE, Options, RealNode, isolate, miner_image,
+};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use pool::{Pool, WALLET};
+use site::{Site, create, eventually};
+
+fn main() {
+    // `cargo test --benches` only wants to see that it builds.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let image = match isolate().and_then(|()| miner_image()) {
+        Ok(image) => image,
+        Err(error) => {
+            eprintln!("nothing is measured: {error}");
+            std::process::exit(1);
+        }
+    };
+    Runtime::new().unwrap().block_on(measure(&image));
+}
+
+async fn measure(image: &std::path::Path) {
+    let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(50);
+    let node = RealNode::new("real-0").label("site", "t1").image(image);
+    let options = Options::full().with_real_node(node).without(Component::Kubelet);
+    let control_plane = Arc::new(ControlPlane::start(options).await.unwrap());
+    site::install(&control_plane).await;
+    let mut site = Site::new(control_plane.clone(), "bench", 1).await;
+    control_plane.start_component(Component::Kubelet).await.unwrap();
+    site.pool(json!({})).await;
+    site.registered("reg", json!({"gpus": 100})).await;
+    let pool = Pool::open(None).await;
+    let secrets: Api<Secret> = site.namespaced();
+    let data = json!({"address": WALLET});
+    create(&secrets, json!({"metadata": {"name": "wallet"}, "stringData": data})).await;
+    let miner = json!({
+        "image": MINER_IMAGE, "agent": "Daylight", "engine": {"name": "sha256d"},
+        "poolEndpoints": [pool.endpoint()], "walletSecretRef": {"name": "wallet"},
+        "drainTimeout": "10s", "resources": {"cpu": "50m", "memory": "64Mi"},
+        "env": [{"name": "THREADS", "value": "1"}],
+    });
+    site.miner("miner", "reg", 0, miner).await;
+    site.start();
+
+    let empty = ai_starts(&site, "empty", rounds, 0).await;
+    let miners: Api<daylight_crds::Miner> = site.namespaced();
+    let eight = Patch::Merge(json!({"spec": {"replicas": 8}}));
+    miners.patch("miner", &PatchParams::default(), &eight).await.unwrap();
+    let full = ai_starts(&site, "full", rounds, 8).await;
+    println!("from an AI pod's creation to its container, {rounds} times each:");
+    tell("an empty node", empty);
+    tell("a node full of miners", full);
+    println!("load {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
+    site.end().await;
+}
+
+async fn ai_starts(site: &Site, name: &str, rounds: usize, miners: usize) -> Vec<Duration> {
+    let pods: Api<Pod> = site.namespaced();
+    let mut took = Vec::new();
+    for round in 0..rounds {
+        site.mines(miners).await;
+        let name = format!("{name}-{round}");
+        let container = json!({
+            "name": "train", "image": RealNode::IMAGE, "imagePullPolicy": "Never",
+            "resources": {"limits": {"nvidia.com/gpu": "1"}},
+        });
+        let begun = Instant::now();
+        create(&pods, json!({"metadata": {"name": name}, "spec": {"containers": [container]}}))
+            .await;
+        eventually(Duration::from_mins(1), "the AI pod runs", || async {
+            pods.get(&name).await.unwrap().status?.phase.filter(|phase| phase == "Running")
+        })
+        .await;
+        took.push(begun.elapsed());
+        let now = DeleteParams::default().grace_period(0);
+        pods.delete(&name, &now).await.unwrap();
+        eventually(Duration::from_mins(1), "it is gone", || async {
+            pods.get_opt(&name).await.unwrap().is_none().then_some(())
+        })
+        .await;
+    }
+    took
+}
+
+fn tell(what: &str, mut took: Vec<Duration>) {
+    took.sort_unstable();
+    let Some(last) = took.last() else { return };
+    let at = |percent: usize| took[(took.len() - 1) * percent / 100];
+    println!("  {what}: p50 {:.2?}, p99 {:.2?}, longest {last:.2?}", at(50), at(99));
+}
