@@ -18,10 +18,16 @@ pub use pool::MiningPool;
 use super::books::Books;
 use super::telling::Telling;
 use super::{Cluster, LIMIT, Observer, Operator, Step, Stopped, Told, file_beside};
-use ends::Ends;
+use ends::{End, Ends};
 
 const NAMESPACE: &str = "tenant-a";
 const GPUS: i64 = 8;
+/// Of one GPU each.
+const MINERS: usize = 8;
+/// The agent's exit code for a wallet that is not the registered one.
+const WRONG_WALLET: i32 = 16;
+/// A slot rests longer than this after its third failure in a row.
+const REST: Duration = Duration::from_secs(30);
 const REASON: &str = "The demonstration says so";
 
 /// Plays the story on a cluster whose one node is real, has eight GPUs, carries the label
@@ -177,22 +183,16 @@ impl Real<'_> {
         let what = format!("an AI pod of {GPUS} GPUs runs");
         self.telling.step(&what, took, seen, took.is_some() && most <= GPUS);
 
-        let ends = loop {
-            let ends = self.ends.of("bitcoin");
-            if ends.len() as i64 >= GPUS || begun.elapsed() > LIMIT {
-                break ends;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        };
+        let ends = self.ended("bitcoin", MINERS, begun).await;
         let good = ends.iter().filter(|end| end.in_good_order()).count();
         let seen = format!("{good} of {} ended with exit code 0 and `Drained`", ends.len());
-        let held = good == ends.len() && ends.len() as i64 == GPUS;
+        let held = good == ends.len() && ends.len() == MINERS;
         self.telling.step("each miner ended in good order", None, seen, held);
         if let Some(end) = ends.first() {
             self.telling.line(&format!("One of their records: {}", end.record));
         }
 
-        let told: u64 = ends.iter().map(ends::End::accepted).sum();
+        let told: u64 = ends.iter().map(End::accepted).sum();
         let (begun, taken) = (Instant::now(), self.pool.accepted());
         let booked = loop {
             let booked = accepted(auditor).await;
@@ -242,19 +242,39 @@ impl Real<'_> {
         let wrong = |status: &Value| status["reason"] == "WrongWallet";
         let status = self.status("impostor", "told that its wallet is wrong", wrong).await?;
         let took = begun.elapsed();
-        let refused = self.pool.wallets() == [site::WALLET];
-        let seen = format!("WrongWallet: {}", message(&status));
-        self.telling.step("another wallet than the registered one", Some(took), seen, refused);
-
-        let begun = Instant::now();
-        self.scale(GPUS).await?;
-        self.ready(GPUS).await?;
-        let seen = format!("{GPUS} of {GPUS} miners are ready on the same node");
-        self.telling.step("it has cost nobody a slot", Some(begun.elapsed()), seen, true);
         let table = self.cluster.kubectl(&["get", "miner", "-n", NAMESPACE]).await?;
+        let held = self.pool.wallets() == [site::WALLET];
+        let seen = format!("WrongWallet: {}", message(&status));
+        self.telling.step("another wallet is refused", Some(took), seen, held);
         self.telling.line(table.trim_end());
+
+        // As many failures as would close the node, if they were its own.
+        let tries = self.ended("impostor", 3, begun).await;
+        let refused = tries.iter().filter(|end| end.exit_code == WRONG_WALLET).count();
+        self.ready(GPUS - 1).await?;
         self.cluster.kubectl(&["delete", "miner", "impostor", "-n", NAMESPACE]).await?;
+        self.scale(GPUS).await?;
+        let begun = Instant::now();
+        self.ready(GPUS).await?;
+        let took = begun.elapsed();
+        let seen = format!(
+            "{refused} of {} tries ended with exit code {WRONG_WALLET}; then {GPUS} others are ready",
+            tries.len()
+        );
+        let held = refused == tries.len() && refused >= 3 && took < REST;
+        self.telling.step("it has cost nobody a slot", Some(took), seen, held);
         Ok(())
+    }
+
+    /// How a miner's containers ended, once so many have or `begun` is too long ago.
+    async fn ended(&self, miner: &str, count: usize, begun: Instant) -> Vec<End> {
+        loop {
+            let ends = self.ends.of(miner);
+            if ends.len() >= count || begun.elapsed() > LIMIT {
+                return ends;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn scale(&self, replicas: i64) -> Told<()> {
@@ -272,7 +292,7 @@ impl Real<'_> {
         let why = message(&self.status("bitcoin", "stopped", stopped).await?);
         let held = took.is_some()
             && why.contains(REASON)
-            && self.ends.of("bitcoin").iter().all(ends::End::in_good_order);
+            && self.ends.of("bitcoin").iter().all(End::in_good_order);
         self.telling.step("emergency stop ends all mining", took, why, held);
         self.cluster.daylight(&["resume"]).await?;
         let begun = Instant::now();
