@@ -111,6 +111,7 @@
 //! daylight-testbed --example measure` says it of another machine.
 
 mod binary;
+mod cargo;
 mod certificates;
 mod component;
 mod control_groups;
