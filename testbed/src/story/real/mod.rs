@@ -208,6 +208,7 @@ impl Real<'_> {
         let held = taken > 0 && told == taken && (booked - taken as f64).abs() < 0.5;
         self.telling.step("no share is lost, and none is made up", None, seen, held);
 
+        self.ready(0).await?;
         let begun = Instant::now();
         self.pods.delete(&name, &DeleteParams::default()).await?;
         self.ready(GPUS).await?;
@@ -288,14 +289,15 @@ impl Real<'_> {
         self.cluster.daylight(&["stop", "-m", REASON]).await?;
         let ended = self.observer.until(LIMIT, |picture| picture.held_by_miners() == 0).await;
         let took = ended.map(|_| begun.elapsed());
-        let stopped = |status: &Value| status["reason"] == "EmergencyStop";
+        let stopped =
+            |status: &Value| status["reason"] == "EmergencyStop" && status["readyReplicas"] == 0;
         let why = message(&self.status("bitcoin", "stopped", stopped).await?);
         let held = took.is_some()
             && why.contains(REASON)
             && self.ends.of("bitcoin").iter().all(End::in_good_order);
         self.telling.step("emergency stop ends all mining", took, why, held);
-        self.cluster.daylight(&["resume"]).await?;
         let begun = Instant::now();
+        self.cluster.daylight(&["resume"]).await?;
         self.ready(GPUS).await?;
         let seen = format!("{} GPUs mine again", self.observer.picture().mining());
         self.telling.step("mining resumes", Some(begun.elapsed()), seen, true);
