@@ -2,6 +2,7 @@
 //! are made there, and nothing is changed outside.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use crate::binary::{Programs, build_workload};
 use crate::error::{Error, Result};
 use crate::{Component, control_groups, real_node};
 
-/// Set in the namespace.
+/// Set in the namespace, to what was built for it.
 const ISOLATED: &str = "DAYLIGHT_TESTBED_ISOLATED";
 /// Where distributions and the CNI project put the plugins.
 const PLUGINS: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
@@ -38,15 +39,41 @@ const TRIAL: &str = "
 /// the programs cannot be built, which is done before: there is no network
 /// inside.
 pub fn isolate() -> Result<()> {
-    if is_isolated() {
-        return Ok(());
+    isolate_with(|| Ok(Vec::new())).map(drop)
+}
+
+/// The same for a program that needs more than that: `build` makes it once it is known that a real
+/// node can run, while there still is a network. The files that it gives are given back inside.
+///
+/// # Errors
+///
+/// Those of [`isolate`], and of `build`.
+pub fn isolate_with<E: From<Error>>(
+    build: impl FnOnce() -> Result<Vec<PathBuf>, E>,
+) -> Result<Vec<PathBuf>, E> {
+    if let Some(files) = std::env::var_os(ISOLATED) {
+        let files = std::env::split_paths(&files).filter(|file| !file.as_os_str().is_empty());
+        return Ok(files.collect());
     }
     if let Some(why) = obstacle() {
-        return Err(Error::NoRealNode { why });
+        return Err(Error::NoRealNode { why }.into());
     }
+    let files = build()?;
     Programs::find([Component::Kubelet])?;
     build_workload()?;
-    let program = std::env::current_exe().map_err(Error::io("finding", "this program"))?;
+    Err(start_over(&files).into())
+}
+
+/// Returns only where that failed.
+fn start_over(files: &[PathBuf]) -> Error {
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return Error::io("finding", "this program")(error),
+    };
+    let files = match std::env::join_paths(files) {
+        Ok(files) => files,
+        Err(error) => return Error::io("naming", "what was built")(io::Error::other(error)),
+    };
     let inside = format!(
         r#"ip link set lo up && ip address add {}/32 dev lo && exec "$@""#,
         real_node::ADDRESS
@@ -55,9 +82,9 @@ pub fn isolate() -> Result<()> {
         .args(["--net", "sh", "-c", &inside, "sh"])
         .arg(program)
         .args(std::env::args_os().skip(1))
-        .env(ISOLATED, "1")
+        .env(ISOLATED, files)
         .exec();
-    Err(Error::io("starting", "unshare")(error))
+    Error::io("starting", "unshare")(error)
 }
 
 pub(crate) fn is_isolated() -> bool {

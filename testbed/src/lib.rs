@@ -111,6 +111,7 @@
 //! daylight-testbed --example measure` says it of another machine.
 
 mod binary;
+mod cargo;
 mod certificates;
 mod component;
 mod control_groups;
@@ -138,7 +139,7 @@ pub use control_plane::ControlPlane;
 pub use error::{Error, Result};
 pub use exporters::Exporters;
 pub use go_program::GoProgram;
-pub use isolation::isolate;
+pub use isolation::{isolate, isolate_with};
 pub use miner_image::{MINER_IMAGE, miner_image};
 pub use nodes::Nodes;
 pub use options::{ClientRate, Options};

@@ -1,8 +1,9 @@
 //! The image of Daylight's own miner, built by the cargo that runs this.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
+use crate::cargo::cargo;
 use crate::error::{Error, Result};
 
 /// What the image is called where it is loaded.
@@ -18,11 +19,10 @@ pub const MINER_IMAGE: &str = "daylight.dev/miner:testbed";
 pub fn miner_image() -> Result<PathBuf> {
     let failed = |why: String| Error::MinerImage { why };
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let directory = target_directory(&repository);
     std::fs::create_dir_all(&directory).map_err(Error::io("making a directory", &directory))?;
     let file = directory.join("miner-image.tar");
-    let status = Command::new(cargo)
+    let status = cargo()
         .current_dir(&repository)
         .args(["run", "--quiet", "--package", "daylight-image", "--bin", "miner-image", "--"])
         .args(["--name", MINER_IMAGE, "--output"])

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use daylight_testbed::story::{self, Cluster, Operator, Stopped, Told};
-use daylight_testbed::{ControlPlane, Nodes, Options, asked_to_end};
+use daylight_testbed::story::{self, Cluster, MiningPool, Operator, Step, Stopped, Told};
+use daylight_testbed::{
+    ControlPlane, Nodes, Options, RealNode, asked_to_end, isolate_with, miner_image,
+};
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 const USAGE: &str = "\
 Plays Daylight's main job on a real Kubernetes control plane with 40 simulated
@@ -19,22 +22,28 @@ Usage: cargo demo [-- OPTIONS]
   --kubeconfig FILE    play on that cluster instead; it needs nodes labelled
                        nvidia.com/gpu.present=true with 160 nvidia.com/gpu or more that
                        run or simulate the pods of examples/
+  --real               play with containers on one real node of 8 made-up GPUs, whose miners
+                       hash for a mining pool; needs root, containerd, runc, the CNI plugins
+                       and iproute2, and says which of them are missing
   -h, --help           print this
 
-The first run builds Kubernetes from source, which takes some minutes.
+The first run builds Kubernetes from source, and with --real the miner's image, which
+takes some minutes.
 ";
 
 struct Arguments {
     keep: bool,
     kubeconfig: Option<PathBuf>,
+    real: bool,
 }
 
 fn arguments() -> Result<Option<Arguments>, String> {
-    let mut parsed = Arguments { keep: false, kubeconfig: None };
+    let mut parsed = Arguments { keep: false, kubeconfig: None, real: false };
     let mut given = std::env::args().skip(1);
     while let Some(argument) = given.next() {
         match argument.as_str() {
             "--keep" => parsed.keep = true,
+            "--real" => parsed.real = true,
             "--kubeconfig" => {
                 let file = given.next().ok_or("--kubeconfig needs a file")?;
                 parsed.kubeconfig = Some(file.into());
@@ -43,11 +52,13 @@ fn arguments() -> Result<Option<Arguments>, String> {
             other => return Err(format!("{other:?} is no option; see --help")),
         }
     }
+    if parsed.real && parsed.kubeconfig.is_some() {
+        return Err("--real plays on a cluster of its own: leave out --kubeconfig".to_owned());
+    }
     Ok(Some(parsed))
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = match arguments() {
         Ok(Some(arguments)) => arguments,
         Ok(None) => {
@@ -59,7 +70,7 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(&arguments).await {
+    match play(&arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -79,25 +90,61 @@ fn stopped(sentence: impl Into<String>) -> Stopped {
     Stopped::new(sentence)
 }
 
+/// What has to be built.
+struct Built {
+    daylight: PathBuf,
+    /// The miner's image, for a real node.
+    image: Option<PathBuf>,
+}
+
+fn play(arguments: &Arguments) -> Told<bool> {
+    let repository = repository()?;
+    // Before anything is started: with a real node this program starts over, in a network
+    // namespace.
+    let built = build(arguments, &repository)?;
+    let runtime = Runtime::new().map_err(|error| stopped(format!("no threads: {error}")))?;
+    runtime.block_on(run(arguments, &repository, &built))
+}
+
+fn build(arguments: &Arguments, repository: &Path) -> Told<Built> {
+    if !arguments.real {
+        println!("Building daylight ...");
+        return Ok(Built { daylight: story::build(repository, false)?, image: None });
+    }
+    let mut files = isolate_with(|| {
+        println!("Building daylight and the miner's image ...");
+        Ok::<_, Stopped>(vec![story::build(repository, false)?, miner_image()?])
+    })?
+    .into_iter();
+    match (files.next(), files.next()) {
+        (Some(daylight), image @ Some(_)) => Ok(Built { daylight, image }),
+        _ => Err(stopped("what was built is not known: start this outside of the namespace")),
+    }
+}
+
 /// What the demo leaves up. All of it ends when this is dropped.
 struct Stage {
     operators: Vec<Operator>,
     control_plane: Option<ControlPlane>,
+    /// What the miners of a real node hash for.
+    pool: Option<MiningPool>,
     logs: TempDir,
     held: bool,
 }
 
-async fn run(arguments: &Arguments) -> Told<bool> {
-    let repository = repository()?;
-    println!("Building daylight ...");
-    let daylight = story::build(&repository, false)?;
+async fn run(arguments: &Arguments, repository: &Path, built: &Built) -> Told<bool> {
     let stage = tokio::select! {
-        stage = demo(arguments, &repository, &daylight) => stage?,
+        stage = demo(arguments, repository, built) => stage?,
         () = asked_to_end() => return Err(stopped("interrupted")),
     };
     if arguments.keep {
         if let Some(control_plane) = &stage.control_plane {
             println!("\nThe cluster stays up. In another shell:\n");
+            if stage.pool.is_some() {
+                // Nothing of it can be reached from outside of its network.
+                println!("nsenter --net --target {}", std::process::id());
+                println!("export PATH={}:$PATH", control_plane.tools().display());
+            }
             println!("export KUBECONFIG={}", control_plane.kubeconfig().display());
         }
         for operator in &stage.operators {
@@ -115,13 +162,23 @@ async fn run(arguments: &Arguments) -> Told<bool> {
     Ok(stage.held)
 }
 
-async fn demo(arguments: &Arguments, repository: &Path, daylight: &Path) -> Told<Stage> {
+async fn demo(arguments: &Arguments, repository: &Path, built: &Built) -> Told<Stage> {
     let logs = tempfile::Builder::new()
         .prefix("daylight-demo-")
         .tempdir()
         .map_err(|error| stopped(format!("no temporary directory: {error}")))?;
     let log = logs.path().join("controller.log");
+    let daylight = &built.daylight;
 
+    if let Some(image) = &built.image {
+        let control_plane = with_real_node(image).await?;
+        let cluster = Cluster::of_testbed(&control_plane, daylight)?;
+        let pool = MiningPool::open().await?;
+        let told = story::play_real(&cluster, &pool, repository, &log, &mut say).await;
+        let (held, operators) = sum_up(told, &log)?;
+        let (control_plane, pool) = (Some(control_plane), Some(pool));
+        return Ok(Stage { operators, control_plane, pool, logs, held });
+    }
     let (cluster, control_plane) = if let Some(kubeconfig) = &arguments.kubeconfig {
         (Cluster::existing(kubeconfig, daylight).await?, None)
     } else {
@@ -131,8 +188,9 @@ async fn demo(arguments: &Arguments, repository: &Path, daylight: &Path) -> Told
         println!("An exporter of each node answers after {}.", story::seconds(start.elapsed()));
         (cluster, Some(control_plane))
     };
-    let (held, operators) = tell(&cluster, repository, &log).await?;
-    Ok(Stage { operators, control_plane, logs, held })
+    let told = story::play(&cluster, repository, &log, &mut say).await;
+    let (held, operators) = sum_up(told, &log)?;
+    Ok(Stage { operators, control_plane, pool: None, logs, held })
 }
 
 async fn control_plane() -> Told<ControlPlane> {
@@ -145,17 +203,29 @@ async fn control_plane() -> Told<ControlPlane> {
     Ok(control_plane)
 }
 
-/// Plays the story; says whether all of it held.
-async fn tell(cluster: &Cluster, repository: &Path, log: &Path) -> Told<(bool, Vec<Operator>)> {
-    let colours = std::io::stdout().is_terminal();
-    let mut say = |line: &str| {
-        let coloured = colours.then(|| {
-            let green = line.replacen("  ok: ", "  \u{1b}[32mok\u{1b}[0m: ", 1);
-            green.replacen("DID NOT HOLD", "\u{1b}[31mDID NOT HOLD\u{1b}[0m", 1)
-        });
-        println!("{}", coloured.as_deref().unwrap_or(line));
-    };
-    match story::play(cluster, repository, log, &mut say).await {
+async fn with_real_node(image: &Path) -> Told<ControlPlane> {
+    let start = Instant::now();
+    let node = RealNode::new("real-0").label("nvidia.com/gpu.present", "true").image(image);
+    let control_plane = ControlPlane::start(Options::full().with_real_node(node)).await?;
+    println!(
+        "A Kubernetes control plane and a real node, with kubelet, containerd and 8 made-up GPUs, \
+         are up after {}.",
+        story::seconds(start.elapsed())
+    );
+    Ok(control_plane)
+}
+
+fn say(line: &str) {
+    let coloured = std::io::stdout().is_terminal().then(|| {
+        let green = line.replacen("  ok: ", "  \u{1b}[32mok\u{1b}[0m: ", 1);
+        green.replacen("DID NOT HOLD", "\u{1b}[31mDID NOT HOLD\u{1b}[0m", 1)
+    });
+    println!("{}", coloured.as_deref().unwrap_or(line));
+}
+
+/// Shows the table, or what the controller said last; says whether the whole story held.
+fn sum_up(told: Told<(Vec<Step>, Vec<Operator>)>, log: &Path) -> Told<(bool, Vec<Operator>)> {
+    match told {
         Ok((steps, operators)) => {
             println!("\n{}", story::table(&steps));
             Ok((steps.iter().all(|step| step.held), operators))

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{LIMIT, MINER, Story, Told, observer::Picture, seconds};
+use super::{LIMIT, MINER, Story, Told, file_beside, observer::Picture, seconds};
 use crate::story::{Operator, Stopped};
 
 /// A GPU pod that says nothing of its class.
@@ -156,10 +156,7 @@ impl Story<'_> {
     }
 
     pub(super) fn file_of(&self, name: &str, text: &str) -> Told<std::path::PathBuf> {
-        let path = self.log.with_file_name(name);
-        std::fs::write(&path, text)
-            .map_err(|error| Stopped::new(format!("{}: {error}", path.display())))?;
-        Ok(path)
+        file_beside(&self.log, name, text)
     }
 }
 

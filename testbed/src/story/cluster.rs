@@ -157,6 +157,16 @@ impl Cluster {
 
     /// Starts `daylight auditor` with its journal in a directory, and waits until it is ready.
     pub async fn start_auditor(&self, journal: &Path, log: &Path) -> Told<Operator> {
+        self.start_auditor_with(journal, log, &[]).await
+    }
+
+    /// The same, with further flags.
+    pub async fn start_auditor_with(
+        &self,
+        journal: &Path,
+        log: &Path,
+        with: &[&str],
+    ) -> Told<Operator> {
         let exporter = self.exporters.as_ref().map(ToString::to_string);
         let refresh = format!("{}ms", REFRESH.as_millis());
         let mut flags = vec![OsStr::new("--data-dir"), journal.as_os_str()];
@@ -165,6 +175,7 @@ impl Cluster {
             flags.extend(["--exporter", exporter, "--scrape-every", "1s"].map(OsStr::new));
             flags.extend(["--exporter-refresh", &refresh].map(OsStr::new));
         }
+        flags.extend(with.iter().map(OsStr::new));
         self.start("auditor", &flags, log).await
     }
 

@@ -1,10 +1,10 @@
 //! The part of the story that is about energy: a limit that is met in advance, and the books.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::{LIMIT, MINER, Operator, Picture, Scrape, Stopped, Story, Told};
+use super::books::Books;
+use super::{LIMIT, MINER, Operator, Picture, Stopped, Story, Told};
 
 /// A tenant that says its GPUs draw 100 watts; they draw 1,400, and would use up its kilowatt-hour
 /// within seconds.
@@ -40,8 +40,6 @@ spec:
 const ERGO: &str = "tenant-a/ergo";
 /// In millijoules: the limit of [`THIRSTY`].
 const KILOWATT_HOUR: u64 = 3_600_000_000;
-/// The same in joules.
-const JOULES: f64 = 3_600_000.0;
 
 impl Story<'_> {
     /// A limit on energy is met in advance: mining ends before it could be passed, as the devices'
@@ -115,7 +113,9 @@ impl Story<'_> {
             books.hours(),
             books.kwh(),
         );
-        let held = books.closed && books.has_both() && books.kwh() <= at_most;
+        let held = books.closed
+            && books.have_energy_of(&["ai-training", "pow-mining"])
+            && books.kwh() <= at_most;
         self.step("the books close, in time and in energy", None, seen, held);
         Ok(())
     }
@@ -134,98 +134,4 @@ fn moved(
 
 fn kwh_of(millijoules: u64) -> f64 {
     millijoules as f64 / KILOWATT_HOUR as f64
-}
-
-/// An amount, and how far below and above it the truth may be, where that is told.
-#[derive(Clone, Copy, Debug)]
-struct Amount {
-    value: f64,
-    off: Option<[f64; 2]>,
-}
-
-impl fmt::Display for Amount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>9.3}", self.value)?;
-        match self.off {
-            Some([below, above]) => write!(f, "  -{below:.3} +{above:.3}"),
-            None => write!(f, "  {:13}", ""),
-        }
-    }
-}
-
-/// What the auditor says of its books.
-struct Books {
-    closed: bool,
-    /// GPU-hours and kilowatt-hours by class, and then of what nobody held.
-    lines: Vec<(String, Amount, Amount)>,
-}
-
-impl Books {
-    fn read(scrape: &Scrape) -> Self {
-        let held = scrape.series("daylight_assigned_gpu_seconds_total");
-        let class = |(labels, _): (&str, f64)| {
-            let class = labels.split(',').find(|label| label.starts_with("class=\""));
-            class.map(str::to_owned)
-        };
-        let classes: BTreeSet<String> = held.filter_map(class).collect();
-        let of_class = |class: &str, total: &str, bound: &str, unit: f64| Amount {
-            value: scrape.sum(total, &[class]) / unit,
-            off: Some(
-                ["side=\"below\"", "side=\"above\""]
-                    .map(|side| scrape.sum(bound, &[class, side]) / unit),
-            ),
-        };
-        let mut lines: Vec<_> = classes
-            .iter()
-            .map(|class| {
-                let (held, off) =
-                    ("daylight_assigned_gpu_seconds_total", "daylight_time_error_bound_seconds");
-                let hours = of_class(class, held, off, 3600.0);
-                let (drew, off) =
-                    ("daylight_gpu_energy_joules_total", "daylight_energy_error_bound_joules");
-                let kwh = of_class(class, drew, off, JOULES);
-                (class.trim_start_matches("class=").trim_matches('"').to_owned(), hours, kwh)
-            })
-            .collect();
-        for name in ["idle", "unavailable", "unexplained"] {
-            let of = |total: &str, label: &str, unit: f64| Amount {
-                value: scrape.sum(total, &[&format!("{label}=\"{name}\"")]) / unit,
-                off: None,
-            };
-            let hours = of("daylight_device_seconds_total", "use", 3600.0);
-            let kwh = of("daylight_unheld_energy_joules_total", "kind", JOULES);
-            if hours.value + kwh.value > 0.0 {
-                lines.push((name.to_owned(), hours, kwh));
-            }
-        }
-        let closed = scrape.series("daylight_books_closed").any(|(_, value)| value > 0.0);
-        Self { closed, lines }
-    }
-
-    fn hours(&self) -> f64 {
-        self.lines.iter().map(|(_, hours, _)| hours.value).sum()
-    }
-
-    fn kwh(&self) -> f64 {
-        self.lines.iter().map(|(.., kwh)| kwh.value).sum()
-    }
-
-    /// Whether AI and mining are in them, with their energy.
-    fn has_both(&self) -> bool {
-        ["ai-training", "pow-mining"].iter().all(|class| {
-            self.lines
-                .iter()
-                .any(|(name, hours, kwh)| name == class && hours.value > 0.0 && kwh.value > 0.0)
-        })
-    }
-
-    fn table(&self) -> String {
-        let heading =
-            format!("{:14} GPU-hours  off at most          kWh  off at most", "on record");
-        let line = |(name, hours, kwh): &(String, Amount, Amount)| {
-            format!("{name:14} {hours}  {kwh}").trim_end().to_owned()
-        };
-        let lines: Vec<_> = std::iter::once(heading).chain(self.lines.iter().map(line)).collect();
-        lines.join("\n")
-    }
 }

@@ -10,17 +10,24 @@ use kube::api::{ListParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 
 mod audit;
+mod books;
 mod cluster;
 mod energy;
 mod observer;
 mod plain_job;
 mod program;
+mod real;
 mod scrape;
+mod telling;
 
 pub use cluster::{Cluster, Operator};
 pub use observer::{Observer, Owner, Picture, Seen};
 pub use program::build;
+pub use real::{MiningPool, play_real};
 pub use scrape::Scrape;
+pub use telling::{Step, seconds, table};
+
+use telling::Telling;
 
 const POOL: &str = "frankfurt";
 const MINER: &str = "tenant-a/kaspa";
@@ -54,28 +61,13 @@ impl From<kube::Error> for Stopped {
 /// The result of a part of the story.
 pub type Told<T> = std::result::Result<T, Stopped>;
 
-/// One line of the summary.
-#[derive(Clone, Debug)]
-pub struct Step {
-    /// What was to hold.
-    pub what: String,
-    /// How long it took, where that says something.
-    pub took: Option<Duration>,
-    /// What was seen.
-    pub seen: String,
-    /// Whether it held.
-    pub held: bool,
-}
-
 /// The story in the telling.
 pub struct Story<'a> {
     cluster: &'a Cluster,
     repository: PathBuf,
     log: PathBuf,
     observer: Observer,
-    steps: Vec<Step>,
-    say: &'a mut dyn FnMut(&str),
-    begun: Instant,
+    telling: Telling<'a>,
     gpus: i64,
     gpus_per_node: i64,
 }
@@ -95,14 +87,12 @@ pub async fn play(
         repository: repository.to_owned(),
         log: log.to_owned(),
         observer: Observer::start(cluster.client()),
-        steps: Vec::new(),
-        say,
-        begun: Instant::now(),
+        telling: Telling::new(say),
         gpus: 0,
         gpus_per_node: 0,
     };
     let (operator, auditor) = story.tell().await?;
-    Ok((story.steps, std::iter::once(operator).chain(auditor).collect()))
+    Ok((story.telling.steps, std::iter::once(operator).chain(auditor).collect()))
 }
 
 impl Story<'_> {
@@ -143,19 +133,11 @@ impl Story<'_> {
     }
 
     fn line(&mut self, text: &str) {
-        let at = self.begun.elapsed().as_secs_f64();
-        for (index, part) in text.lines().enumerate() {
-            let stamp = if index == 0 { format!("{at:6.1}s") } else { " ".repeat(7) };
-            (self.say)(&format!("{stamp}  {part}"));
-        }
+        self.telling.line(text);
     }
 
     fn step(&mut self, what: &str, took: Option<Duration>, seen: impl Into<String>, held: bool) {
-        let seen = seen.into();
-        let time = took.map_or(String::new(), |took| format!(" after {}", seconds(took)));
-        let mark = if held { "ok" } else { "DID NOT HOLD" };
-        self.line(&format!("{mark}: {what}{time} ({seen})"));
-        self.steps.push(Step { what: what.to_owned(), took, seen, held });
+        self.telling.step(what, took, seen, held);
     }
 
     async fn file(&self, path: &str) -> Told<()> {
@@ -412,19 +394,10 @@ impl Story<'_> {
     }
 }
 
-/// A time as people read it.
-pub fn seconds(time: Duration) -> String {
-    format!("{:.2} s", time.as_secs_f64())
-}
-
-/// The summary as a table.
-pub fn table(steps: &[Step]) -> String {
-    let width = steps.iter().map(|step| step.what.chars().count()).max().unwrap_or_default();
-    let mut lines = vec![format!("{:width$}  {:>9}  held", "what", "time")];
-    for step in steps {
-        let took = step.took.map_or_else(|| "-".to_owned(), seconds);
-        let held = if step.held { "yes" } else { "NO" };
-        lines.push(format!("{:width$}  {took:>9}  {held}", step.what));
-    }
-    lines.join("\n")
+/// A file beside the log.
+fn file_beside(log: &Path, name: &str, text: &str) -> Told<PathBuf> {
+    let path = log.with_file_name(name);
+    std::fs::write(&path, text)
+        .map_err(|error| Stopped::new(format!("{}: {error}", path.display())))?;
+    Ok(path)
 }

@@ -1,7 +1,9 @@
 //! `daylight`, built by the cargo that runs this.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+
+use crate::cargo::cargo;
 
 use super::{Stopped, Told};
 
@@ -11,8 +13,7 @@ use super::{Stopped, Told};
 ///
 /// Cargo cannot be run, or the build fails; cargo has printed why.
 pub fn build(repository: &Path, release: bool) -> Told<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command.current_dir(repository).args(["build", "--bin", "daylight"]);
     command.args(["--message-format", "json-render-diagnostics"]);
     if release {
