@@ -17,11 +17,12 @@ mod pool;
 #[path = "../tests/e2e/site.rs"]
 mod site;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daylight_testbed::{
-    Component, ControlPlane, MINER_IMAGE, Options, RealNode, isolate, miner_image,
+    Component, ControlPlane, Error, MINER_IMAGE, Options, RealNode, isolate, miner_image,
 };
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
@@ -37,19 +38,20 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    let image = match isolate().and_then(|()| miner_image()) {
-        Ok(image) => image,
+    let images = match isolate_with(|| Ok::<_, Error>(vec![miner_image()?])) {
+        Ok(images) => images,
         Err(error) => {
             eprintln!("nothing is measured: {error}");
             std::process::exit(1);
         }
     };
-    Runtime::new().unwrap().block_on(measure(&image));
+    Runtime::new().unwrap().block_on(measure(&images));
 }
 
-async fn measure(image: &std::path::Path) {
+async fn measure(images: &[PathBuf]) {
     let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(50);
-    let node = RealNode::new("real-0").label("site", "t1").image(image);
+    let node = RealNode::new("real-0").label("site", "t1");
+    let node = images.iter().fold(node, RealNode::image);
     let options = Options::full().with_real_node(node).without(Component::Kubelet);
     let control_plane = Arc::new(ControlPlane::start(options).await.unwrap());
     site::install(&control_plane).await;

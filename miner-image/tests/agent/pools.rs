@@ -110,6 +110,43 @@ fn an_engine_behind_the_agent_is_counted_by_the_pool_and_knows_no_wallet() {
     assert_eq!(users, [&Event::LoggedIn("49wallet".into())]);
 }
 
+/// On whatever computes there, lavapipe on processors for one.
+#[cfg(feature = "gpu")]
+#[test]
+fn a_gpu_earns_what_the_pool_says() {
+    if daylight_gpu::devices().is_empty() {
+        eprintln!("nothing is tested: there is no Vulkan driver here");
+        return;
+    }
+    let pool = Pool::of("49wallet");
+    let mut site = Site::built_in("sha256d-gpu", &pool.endpoint());
+    site.add("engine.devices = [0]");
+    let mut run = site.run();
+    run.wait("it is ready", |run| run.get("/readyz").0 == 200);
+    pool.accepted(5);
+    assert!(run.metric("device_hashrate{device=\"0\"}").is_some_and(|rate| rate > 1e5));
+    assert_eq!(run.stop(), 0);
+    let events = pool.accepted(5);
+    let record = run.record();
+    assert_eq!(record["sharesAccepted"], accepted(&events).to_string());
+    assert_eq!((&record["evidence"], &record["engine"]), (&"seen".into(), &"sha256d-gpu".into()));
+}
+
+#[cfg(feature = "randomx")]
+#[test]
+fn randomx_hashes_and_drains() {
+    // What it finds is verified in the engine's own tests; this pool knows no RandomX and refuses it.
+    let difficulty = Difficulty::new(1e-9).expect("a difficulty");
+    let pool = Pool::new(Setup { difficulty, ..Setup::new(Dialect::Monero(|_| [0xff; 32])) });
+    let mut run = Site::built_in("randomx", &pool.endpoint()).run();
+    run.wait_log("RandomX makes its memory");
+    run.wait("it is ready", |run| run.get("/readyz").0 == 200);
+    assert!(run.metric("hashes_total{algorithm=\"rx/0\"}").is_some_and(|hashes| hashes > 0.0));
+    assert_eq!(run.stop(), 0);
+    let record = run.record();
+    assert_eq!((&record["reason"], &record["sharesAccepted"]), (&"Drained".into(), &"0".into()));
+}
+
 #[test]
 fn a_login_that_every_pool_refuses_ends_the_run() {
     let pool = Pool::of("somebody-else");

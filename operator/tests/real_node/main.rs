@@ -25,7 +25,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use daylight_peers::Btcd;
-use daylight_testbed::{Component, ControlPlane, Error, Options, RealNode, isolate, miner_image};
+use daylight_testbed::{
+    Component, ControlPlane, Error, Options, RealNode, isolate_with, miner_image,
+};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::runtime::Runtime;
@@ -47,14 +49,15 @@ macro_rules! tests {
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    // Before anything is started. It starts this program over, so that the image is built twice:
-    // the second time there is nothing to do.
+    // Before anything is started.
     let possible = if arguments.list {
-        Ok(PathBuf::new())
+        Ok(Vec::new())
     } else {
-        // There is no network inside. Where it cannot be built, that is said by those who need it.
-        let _ = Btcd::build();
-        isolate().and_then(|()| miner_image())
+        isolate_with(|| {
+            // Where it cannot be built, that is said by those who need it.
+            let _ = Btcd::build();
+            Ok(vec![miner_image()?])
+        })
     };
     let possible = Arc::new(possible);
     let tests = tests![
@@ -69,14 +72,14 @@ fn main() -> ExitCode {
         Trial::ignorable_test(name, move || match &*possible {
             Err(why @ Error::NoRealNode { .. }) => Ok(Completion::ignored_with(why)),
             Err(error) => Err(Failed::from(error)),
-            Ok(image) => {
+            Ok(images) => {
                 let runtime = Runtime::new()?;
                 if name.starts_with("chains::")
                     && let Some(missing) = runtime.block_on(chains::missing())
                 {
                     return Ok(Completion::ignored_with(missing));
                 }
-                runtime.block_on(on_a_real_node(name, image, test))?;
+                runtime.block_on(on_a_real_node(name, images, test))?;
                 Ok(Completion::Completed)
             }
         })
@@ -84,9 +87,10 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-async fn on_a_real_node(name: &str, image: &std::path::Path, test: Test) -> Result<(), Error> {
+async fn on_a_real_node(name: &str, images: &[PathBuf], test: Test) -> Result<(), Error> {
     // The site's nodes are known by its name: t and its number.
-    let node = RealNode::new("real-0").label("site", "t1").image(image);
+    let node = RealNode::new("real-0").label("site", "t1");
+    let node = images.iter().fold(node, RealNode::image);
     let options = Options::full().with_real_node(node).without(Component::Kubelet);
     let control_plane = Arc::new(ControlPlane::start(options).await?);
     site::install(&control_plane).await;
