@@ -103,6 +103,9 @@
 //! }
 //! ```
 //!
+//! There is no network inside: [`isolate_with`] lets a program build before what else it needs, such
+//! as [`miner_image`].
+//!
 //! # What it takes
 //!
 //! On two cores: about 3 s to start, 4 s with a real node; 5 s for 500 nodes; 23 s until 4,000 pods,

@@ -188,7 +188,7 @@ impl Real<'_> {
         let seen = format!("{good} of {} ended with exit code 0 and `Drained`", ends.len());
         let held = good == ends.len() && ends.len() == MINERS;
         self.telling.step("each miner ended in good order", None, seen, held);
-        if let Some(end) = ends.first() {
+        if let Some(end) = ends.iter().max_by_key(|end| end.accepted()) {
             self.telling.line(&format!("One of their records: {}", end.record));
         }
 
@@ -263,7 +263,7 @@ impl Real<'_> {
             tries.len()
         );
         let held = refused == tries.len() && refused >= 3 && took < REST;
-        self.telling.step("it has cost nobody a slot", Some(took), seen, held);
+        self.telling.step("its failures close no slot to others", Some(took), seen, held);
         Ok(())
     }
 
