@@ -51,7 +51,7 @@ pub fn seen(seen: &Seen, site: &mut Site, executor: &mut Executor) {
 /// A miner's pod failed. What the miner would meet anywhere caps the miner; for the rest its slot
 /// rests.
 fn troubled(miner: &Name, trouble: &Trouble, site: &mut Site) {
-    let Trouble { word, sentence, own } = trouble;
+    let Trouble { word, sentence, own, .. } = trouble;
     if *own {
         refuse(miner, By::Itself, (word, format!("A replica failed: {sentence}.")), site);
     } else {

@@ -159,6 +159,7 @@ fn main() -> ExitCode {
         refusals::a_bad_object_beside_good_ones_stops_none,
         refusals::a_class_that_is_taken_off_the_list_stops_mining,
         refusals::a_miner_that_crashes_rests,
+        refusals::a_miner_that_would_fail_anywhere_keeps_nothing_from_others,
         leadership::a_leader_killed_while_filling_is_replaced,
         leadership::a_leader_killed_while_reclaiming_is_replaced,
         leadership::a_paused_leader_writes_nothing_when_it_goes_on,

@@ -1,6 +1,6 @@
 //! What the API server refuses stops nobody else.
 
-use daylight_crds::{ActivityClass, AiJob, GpuPool};
+use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner};
 use k8s_openapi::api::core::v1::ResourceQuota;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::Api;
@@ -143,9 +143,43 @@ pub(crate) async fn a_miner_that_crashes_rests(site: &mut Site) {
     });
     create(&site.namespaced::<daylight_crds::Miner>(), miner).await;
     site.start();
-    site.miner_status("miner", "in quarantine", |status| status["reason"] == "Quarantined").await;
+    let status = site
+        .miner_status("miner", "in quarantine", |status| status["reason"] == "Quarantined")
+        .await;
+    let message = status["message"].as_str().unwrap();
+    assert!(message.contains("its container ended with exit code 1"), "{message}");
     site.pool_status("quarantined", |status| status["gpus"]["quarantined"].as_u64() >= Some(1))
         .await;
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert!(site.observer.started() < 40, "{} pods were started", site.observer.started());
+}
+
+pub(crate) async fn a_miner_that_would_fail_anywhere_keeps_nothing_from_others(site: &mut Site) {
+    site.nodes(1).await;
+    site.pool(json!({})).await;
+    site.registered("reg", json!({"gpus": 8})).await;
+    let record =
+        json!({"daylight.dev/work": "v1", "reason": "WrongWallet", "message": "no such wallet"});
+    let annotations = json!({
+        "daylight.dev/simulated-run-time": "100ms", "daylight.dev/simulated-exit": "16",
+        "daylight.dev/simulated-termination-message": record.to_string(),
+    });
+    let impostor = json!({
+        "metadata": {"name": "impostor", "annotations": annotations},
+        "spec": {"registration": "reg", "replicas": 1, "image": "i/m:1", "wattsPerReplica": 300},
+    });
+    let miners: Api<Miner> = site.namespaced();
+    create(&miners, impostor).await;
+    site.miner("miner", "reg", 7, json!({})).await;
+    site.start();
+    let told = |status: &serde_json::Value| status["reason"] == "WrongWallet";
+    let status = site.miner_status("impostor", "told why", told).await;
+    assert!(status["message"].as_str().unwrap().contains("no such wallet"), "{status:#}");
+    // It is tried ever more rarely, one replica at a time, and all GPUs are others' meanwhile.
+    site.miner_status("miner", "content", |status| status["reason"] == "Running").await;
+    let eight = Patch::Merge(json!({"spec": {"replicas": 8}}));
+    miners.patch("miner", &PatchParams::default(), &eight).await.unwrap();
+    site.mines(8).await;
+    site.pool_status("without quarantine", |status| status["gpus"]["quarantined"] == 0).await;
+    assert!(site.observer.started() < 24, "{} pods were started", site.observer.started());
 }

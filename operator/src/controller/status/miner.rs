@@ -91,7 +91,8 @@ fn readiness(
         Reason::Running | Reason::NothingWanted => (true, Why::from(&report.reason)),
         Reason::Quarantined { .. } => {
             let why = Why::from(&report.reason);
-            (false, trouble.map_or(why.clone(), |trouble| failed(trouble, &why.sentence)))
+            let sentence = trouble.map(|trouble| failed(trouble, &why.sentence).sentence);
+            (false, Why { sentence: sentence.unwrap_or(why.sentence), ..why })
         }
         _ => (false, Why::from(&report.reason)),
     }

@@ -150,9 +150,9 @@ impl Pod {
 
     /// Why its container will not start, if the kubelet has given up on it for now.
     pub fn stuck(&self) -> Option<&Trouble> {
+        let trouble = self.trouble.as_deref().filter(|trouble| trouble.before_start)?;
         // The first failure to pull an image may be a moment's.
-        let trouble = self.trouble.as_deref().filter(|trouble| &*trouble.word != "ErrImagePull")?;
-        (!self.is_terminal()).then_some(trouble)
+        (!self.is_terminal() && &*trouble.word != "ErrImagePull").then_some(trouble)
     }
 
     /// The node it is bound to; for a miner's pod that is not bound, the one it

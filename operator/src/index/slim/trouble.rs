@@ -14,6 +14,8 @@ pub struct Trouble {
     pub sentence: Box<str>,
     /// Whether it comes from the miner itself and would be the same on any node.
     pub own: bool,
+    /// Whether the container has not run at all.
+    pub before_start: bool,
 }
 
 /// A container that waits.
@@ -61,7 +63,8 @@ impl Trouble {
         }
         let sentence = if message.is_empty() { reason } else { message };
         let own = OWN_BEFORE.contains(&&**reason);
-        Some(Self::new(reason, &format!("its container does not start: {sentence}"), own))
+        let told = Self::new(reason, &format!("its container does not start: {sentence}"), own);
+        Some(Self { before_start: true, ..told })
     }
 
     /// Why it failed, if it did.
@@ -90,7 +93,7 @@ impl Trouble {
             && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let word = if is_word { word } else { "Failed" };
         let end = sentence.floor_char_boundary(LONGEST);
-        Self { word: word.into(), sentence: sentence[..end].into(), own }
+        Self { word: word.into(), sentence: sentence[..end].into(), own, before_start: false }
     }
 }
 

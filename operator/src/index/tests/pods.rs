@@ -316,6 +316,9 @@ fn what_a_miner_would_meet_anywhere_closes_no_slot() {
     let pod = running(&lease("m", "n1", 0), "n1");
     site.apply(&pod);
     site.index.take_seen();
+    // A kubelet tells of the container first.
+    site.apply(&in_state(&pod, "Running", &state));
+    assert_eq!((site.index.take_seen().len(), site.index.leftovers().len()), (0, 0));
     site.apply(&in_state(&pod, "Failed", &state));
     let [Seen::MinerEnded { miner, failed: true, trouble: Some(trouble), .. }] =
         &*site.index.take_seen()
