@@ -1,4 +1,4 @@
-//! Images of static programs, without a daemon and without a base image: what an image holds and
+//! Images of programs, without a daemon and without a base image: what an image holds and
 //! says goes in, an OCI image layout of the same bytes comes out, wherever and whenever it is made.
 //!
 //! Formats: <https://github.com/opencontainers/image-spec/tree/v1.1.1>.

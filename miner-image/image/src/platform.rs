@@ -19,6 +19,23 @@ impl Platform {
     /// It is no ELF executable, it is for a processor that images of Daylight are not made for, or
     /// it asks for a dynamic loader, which an image of one program does not have.
     pub fn of(program: &[u8]) -> Result<Self> {
+        match Self::read(program)? {
+            (_, true) => Err(Error::Program("it is linked dynamically".to_owned())),
+            (platform, false) => Ok(platform),
+        }
+    }
+
+    /// What `program` runs on, whose loader and libraries are in the image, too.
+    ///
+    /// # Errors
+    ///
+    /// It is no ELF executable, or it is for a processor that images of Daylight are not made for.
+    pub fn of_dynamic(program: &[u8]) -> Result<Self> {
+        Self::read(program).map(|(platform, _)| platform)
+    }
+
+    /// The same, and whether it asks for a dynamic loader.
+    fn read(program: &[u8]) -> Result<(Self, bool)> {
         let refused = |says: String| Error::Program(says);
         let file = match ElfFile64::<Endianness>::parse(program) {
             Ok(file) => file,
@@ -37,10 +54,7 @@ impl Platform {
             .elf_program_headers()
             .iter()
             .any(|segment| segment.p_type.get(endian) == object::elf::PT_INTERP);
-        if loader {
-            return Err(refused("it is linked dynamically".to_owned()));
-        }
-        Ok(Self { architecture })
+        Ok((Self { architecture }, loader))
     }
 }
 

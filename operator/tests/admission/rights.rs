@@ -151,7 +151,8 @@ async fn tell_the_story(cluster: &Cluster) {
     flags.extend(["--request-timeout", "1s"]);
     let controller = Process::start(control_plane, "story-controller", &flags);
     let told = tokio::spawn(story(control_plane.environment(), cluster.admin())).await;
-    let auditor = Process::auditor(control_plane, "story-auditor", &["--as", AUDITOR]);
+    let flags = ["--as", AUDITOR, "--agent-every", "1s"];
+    let auditor = Process::auditor(control_plane, "story-auditor", &flags);
     let spoiled = spoil_lists(cluster).await;
     let metered = tokio::spawn(story_is_metered(cluster.admin())).await;
     let controller = controller.end().await;
@@ -172,6 +173,11 @@ async fn story_is_metered(client: kube::Client) {
     until(&client, "the use of the registration", &format!("{story}/registrations"), |list| {
         let registrations = list["items"].as_array().unwrap();
         registrations.iter().any(|one| one["status"]["usage"]["millijoules"].is_string())
+    })
+    .await;
+    until(&client, "what agents say", &format!("{story}/miners"), |list| {
+        let miners = list["items"].as_array().unwrap();
+        miners.iter().any(|one| one["status"]["work"]["sharesAccepted"].as_u64() > Some(0))
     })
     .await;
     let pool = "/apis/daylight.dev/v1alpha1/gpupools/story";
@@ -251,9 +257,12 @@ async fn story(environment: Environment, client: kube::Client) {
     create(&registrations, registration).await;
     let miner = json!({
         "registration": "reg", "replicas": 32, "image": "registry.example.com/miners/kaspa:1",
-        "drainTimeout": "1s", "wattsPerReplica": 300,
+        "drainTimeout": "1s", "wattsPerReplica": 300, "agent": "Daylight",
     });
-    create(&api("namespaces/story/miners"), daylight("Miner", "miner", miner)).await;
+    let mut miner = daylight("Miner", "miner", miner);
+    let said = "daylight_miner_shares_total{result=\"accepted\"} 7\n";
+    miner["metadata"]["annotations"] = json!({"daylight.dev/simulated-metrics": said});
+    create(&api("namespaces/story/miners"), miner).await;
     let budget = json!({
         "maxUnavailable": 0, "selector": {"matchLabels": {"daylight.dev/miner": "miner"}},
     });

@@ -1,5 +1,6 @@
 //! The bill of materials, as `CycloneDX` 1.6 in JSON: <https://cyclonedx.org/docs/1.6/json/>.
 
+use daylight_image::File;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -34,6 +35,8 @@ pub(crate) struct Bom<'a> {
     pub(crate) workspace: &'a Workspace,
     pub(crate) toolchain: &'a Toolchain,
     pub(crate) tree: &'a Tree,
+    /// What the program is linked with dynamically.
+    pub(crate) libraries: &'a [File],
 }
 
 impl Bom<'_> {
@@ -120,24 +123,35 @@ impl Bom<'_> {
         component
     }
 
-    /// What is in every static program of this toolchain, and in the image beside it.
+    /// What is in every program of this toolchain, and in the image beside it.
     fn linked(&self) -> Vec<Value> {
         let (rust, gcc) = (&self.toolchain.rustc, &self.toolchain.gcc);
+        let file = |file: &File| {
+            json!({
+                "type": "file",
+                "bom-ref": format!("file:{}", file.path),
+                "name": file.path,
+                "scope": "required",
+                "hashes": [{ "alg": "SHA-256", "content": hex::encode(Sha256::digest(&file.contents)) }],
+            })
+        };
         let glibc = &self.toolchain.glibc;
         let exception = "GPL-3.0-or-later WITH GCC-exception-3.1";
         let generic = |name: &str, version: &str, license: &str| {
             outside(name, version, license, &format!("pkg:generic/{name}@{version}"))
         };
-        let mut linked = vec![
-            generic("rust-std", rust, "MIT OR Apache-2.0"),
-            generic("glibc", glibc, "LGPL-2.1-or-later"),
-            generic("libgcc", gcc, exception),
-        ];
-        if PARTS.iter().any(|part| part.cxx && self.tree.find(part.of).is_some()) {
+        let mut linked = vec![generic("rust-std", rust, "MIT OR Apache-2.0")];
+        let dynamic = !self.libraries.is_empty();
+        if !dynamic {
+            linked.push(generic("glibc", glibc, "LGPL-2.1-or-later"));
+            linked.push(generic("libgcc", gcc, exception));
+        }
+        if !dynamic && PARTS.iter().any(|part| part.cxx && self.tree.find(part.of).is_some()) {
             // Encoded as package URLs want it.
             let purl = format!("pkg:generic/libstdc%2B%2B@{gcc}");
             linked.push(outside("libstdc++", gcc, exception, &purl));
         }
+        linked.extend(self.libraries.iter().map(file));
         let roots = "webpki-root-certs";
         if let Some(version) = self.workspace.version_of(roots)
             && self.tree.find(roots).is_none()

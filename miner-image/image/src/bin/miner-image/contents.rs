@@ -18,19 +18,24 @@ use crate::workspace::{MINER, Workspace};
 const ID: u32 = 65532;
 const PORT: &str = "9735/tcp";
 
-/// The files: the program, who it runs as, and whom TLS trusts.
-pub(crate) fn files(workspace: &Workspace, program: Vec<u8>) -> Result<Vec<File>> {
+/// The files: the program with its libraries, who it runs as, and whom TLS trusts.
+pub(crate) fn files(
+    workspace: &Workspace,
+    program: Vec<u8>,
+    libraries: Vec<File>,
+) -> Result<Vec<File>> {
     let license = workspace.root.join("LICENSE");
     let license = fs::read(&license).map_err(doing("reading", &license))?;
     let text = |path: &str, contents| File { path: path.to_owned(), mode: 0o644, contents };
     let user = format!("daylight:x:{ID}:{ID}:daylight:/:/sbin/nologin\n");
-    Ok(vec![
+    let files = vec![
         File { path: MINER.to_owned(), mode: 0o755, contents: program },
         text("etc/passwd", user.into_bytes()),
         text("etc/group", format!("daylight:x:{ID}:\n").into_bytes()),
         text("etc/ssl/certs/ca-certificates.crt", roots()),
         text(&format!("usr/share/doc/{MINER}/LICENSE"), license),
-    ])
+    ];
+    Ok(files.into_iter().chain(libraries).collect())
 }
 
 /// Mozilla's roots, as they come with the lock file and not with the machine.
@@ -43,8 +48,13 @@ fn roots() -> Vec<u8> {
 
 /// What a pod says in `args` is for the engine, as with any other engine's image; the agent's own
 /// settings have variables and a file.
-pub(crate) fn config() -> Result<Config> {
+pub(crate) fn config(dynamic: bool) -> Result<Config> {
+    // By the first NVIDIA's container toolkit brings its Vulkan driver along; by the second a layer of
+    // Mesa's does not look for a desktop.
+    let env = ["NVIDIA_DRIVER_CAPABILITIES=compute,graphics,utility", "NODEVICE_SELECT=1"];
+    let env = env.map(str::to_owned).into_iter().filter(|_| dynamic);
     ConfigBuilder::default()
+        .env(env.collect::<Vec<_>>())
         .user(format!("{ID}:{ID}"))
         .entrypoint([format!("/{MINER}"), "run".to_owned(), "--".to_owned()])
         .working_dir("/")

@@ -4,6 +4,7 @@
 mod bom;
 mod contents;
 mod failure;
+mod libraries;
 mod program;
 mod revision;
 mod toolchain;
@@ -34,7 +35,8 @@ struct Cli {
     #[arg(long, value_name = "PATH")]
     output: Vec<PathBuf>,
 
-    /// What the image is called where it is loaded [default: daylight.dev/miner:VERSION]
+    /// What the image is called where it is loaded [default: daylight.dev/miner:VERSION,
+    /// with GPUs daylight.dev/miner-gpu:VERSION]
     #[arg(long)]
     name: Option<String>,
 
@@ -42,7 +44,8 @@ struct Cli {
     #[arg(long, value_enum)]
     target: Option<Target>,
 
-    /// Features of daylight-miner, separated by commas
+    /// Features of daylight-miner, separated by commas. With `gpu` the program is a dynamic one, since
+    /// it loads drivers, and this machine's C library and Vulkan loader are in the image, too
     #[arg(long, value_delimiter = ',')]
     features: Vec<String>,
 
@@ -79,7 +82,12 @@ fn make(cli: &Cli) -> Result<()> {
         None => program::build(&workspace, &toolchain, &tree, choice)?,
     };
     let program = fs::read(&built).map_err(doing("reading", &built))?;
-    let platform = Platform::of(&program)?;
+    let (platform, libraries) = if choice.is_dynamic() {
+        let libraries = libraries::libraries(&workspace, &toolchain, &built)?;
+        (Platform::of_dynamic(&program)?, libraries)
+    } else {
+        (Platform::of(&program)?, Vec::new())
+    };
     if platform.architecture != toolchain.target.architecture() {
         return Err(failure::Failure(format!(
             "{} is for {}, not for {}: name its --target",
@@ -90,19 +98,21 @@ fn make(cli: &Cli) -> Result<()> {
     }
 
     let revision = Revision::read(&workspace.root)?;
-    let bom = Bom { workspace: &workspace, toolchain: &toolchain, tree: &tree };
+    let bom =
+        Bom { workspace: &workspace, toolchain: &toolchain, tree: &tree, libraries: &libraries };
     let bom = bom.document(&program, revision.created.as_deref())?;
     let size = program.len() as u64;
     let image = Image {
         platform: platform.clone(),
-        files: contents::files(&workspace, program)?,
-        config: contents::config()?,
+        files: contents::files(&workspace, program, libraries)?,
+        config: contents::config(choice.is_dynamic())?,
         created: revision.created.clone(),
         annotations: contents::annotations(&workspace, &revision),
         compression: Compression::Gzip,
     };
-    let name =
-        cli.name.clone().unwrap_or_else(|| format!("daylight.dev/miner:{}", workspace.version));
+    let kind = if choice.is_dynamic() { "miner-gpu" } else { "miner" };
+    let name = format!("daylight.dev/{kind}:{}", workspace.version);
+    let name = cli.name.clone().unwrap_or(name);
     let mut layout = image.pack()?.named(&name);
     let referrer = layout.attach(bom::MEDIA_TYPE, "daylight-miner.cdx.json", bom.clone())?;
     if let Some(path) = &cli.sbom {

@@ -1,4 +1,4 @@
-//! The program itself: static, stripped, and the same bytes in whatever folder it is built.
+//! The program itself: static unless it loads drivers, stripped, and the same bytes in whatever folder it is built.
 
 use std::ffi::OsString;
 use std::fs;
@@ -47,7 +47,10 @@ pub(crate) fn build(
     }
 
     let places = places(workspace, toolchain);
-    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    let mut flags = Vec::new();
+    if !choice.is_dynamic() {
+        flags.push("-Ctarget-feature=+crt-static".to_owned());
+    }
     let mut c_flags = Vec::new();
     for (from, to) in &places {
         let from =
@@ -60,7 +63,8 @@ pub(crate) fn build(
         flags.push(format!("--remap-path-prefix={from}={to}"));
         c_flags.push(format!("-ffile-prefix-map={from}={to}"));
     }
-    if PARTS.iter().any(|part| part.cxx && tree.find(part.of).is_some()) {
+    let cxx = PARTS.iter().any(|part| part.cxx && tree.find(part.of).is_some());
+    if cxx && !choice.is_dynamic() {
         flags.push(format!("-Lnative={}", static_cxx(workspace, toolchain)?.display()));
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));

@@ -15,6 +15,11 @@ pub(crate) struct Choice<'a> {
 }
 
 impl Choice<'_> {
+    /// Whether the program has to load drivers, which a static one cannot.
+    pub(crate) fn is_dynamic(self) -> bool {
+        self.features.iter().any(|feature| feature == "gpu")
+    }
+
     /// As cargo's arguments.
     pub(crate) fn arguments(self) -> Vec<String> {
         let features = self.features.iter().map(|feature| format!("--features={feature}"));

@@ -1,0 +1,94 @@
+//! What a program that is linked dynamically needs beside it: its loader, the libraries that the
+//! loader finds for it, and the one that it opens by itself.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use daylight_image::File;
+use object::read::elf::ElfFile64;
+use object::{Endianness, Object as _, ObjectSection as _};
+
+use crate::failure::{Failure, Result, doing};
+use crate::toolchain::{Toolchain, output};
+use crate::workspace::Workspace;
+
+/// Khronos' loader of Vulkan drivers. The drivers themselves come with the node.
+const OPENED: &str = "libvulkan.so.1";
+
+/// The loader and the libraries of `program`, where it looks for them.
+pub(crate) fn libraries(
+    workspace: &Workspace,
+    toolchain: &Toolchain,
+    program: &Path,
+) -> Result<Vec<File>> {
+    let bytes = fs::read(program).map_err(doing("reading", program))?;
+    let loader =
+        loader(&bytes).ok_or_else(|| Failure(format!("{} names no loader", program.display())))?;
+    let opened = output(workspace.command("cc").arg(format!("-print-file-name={OPENED}")))?;
+    let opened = PathBuf::from(opened.trim());
+    // The compiler says how it got there.
+    let opened = opened.canonicalize().map_or(opened, |real| real.with_file_name(OPENED));
+    if toolchain.linker.is_some() {
+        let says = "a dynamic image is made of this machine's libraries: build it on a machine of its target's kind";
+        return Err(Failure(says.into()));
+    }
+    if !opened.is_absolute() {
+        return Err(Failure(format!("{OPENED} is not here: install libvulkan1")));
+    }
+    let mut found = BTreeMap::from([(loader.clone(), PathBuf::from(&loader))]);
+    let mut roots = VecDeque::from([program.to_owned(), opened.clone()]);
+    found.insert(in_place(&opened), opened);
+    while let Some(root) = roots.pop_front() {
+        let listed = output(workspace.command(&loader).arg("--list").arg(&root))?;
+        for line in listed.lines() {
+            let Some((_, place)) = line.split_once(" => ") else { continue };
+            let Some(place) =
+                place.split_whitespace().next().filter(|place| place.starts_with('/'))
+            else {
+                return Err(Failure(format!("{}: {} is not found", root.display(), line.trim())));
+            };
+            found.insert(in_place(Path::new(place)), PathBuf::from(place));
+        }
+    }
+    let file = |(path, place): (String, PathBuf)| {
+        let contents = fs::read(&place).map_err(doing("reading", &place))?;
+        Ok(File { path: path.trim_start_matches('/').to_owned(), mode: 0o755, contents })
+    };
+    found.into_iter().map(file).collect()
+}
+
+/// Where a library is in the image: Debian's `/lib` is a link to `/usr/lib`, and its loader looks
+/// into both.
+fn in_place(library: &Path) -> String {
+    let text = library.to_string_lossy();
+    if text.starts_with("/lib/") { format!("/usr{text}") } else { text.into_owned() }
+}
+
+/// The loader that a program names.
+fn loader(program: &[u8]) -> Option<String> {
+    let file = ElfFile64::<Endianness>::parse(program).ok()?;
+    let name = file.section_by_name(".interp")?.data().ok()?;
+    Some(String::from_utf8_lossy(name).trim_end_matches('\0').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dynamic_program_names_its_loader() {
+        let test = fs::read("/proc/self/exe").unwrap();
+        let named = loader(&test).unwrap();
+        assert!(Path::new(&named).is_file(), "{named}");
+        assert_eq!(loader(b"#!/bin/sh\n"), None);
+    }
+
+    #[test]
+    fn libraries_are_where_the_loader_looks() {
+        let place = |path| in_place(Path::new(path));
+        assert_eq!(place("/lib/x86_64-linux-gnu/libc.so.6"), "/usr/lib/x86_64-linux-gnu/libc.so.6");
+        assert_eq!(place("/usr/lib/a/libvulkan.so.1"), "/usr/lib/a/libvulkan.so.1");
+        assert_eq!(place("/lib64/ld-linux-x86-64.so.2"), "/lib64/ld-linux-x86-64.so.2");
+    }
+}
