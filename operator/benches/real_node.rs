@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daylight_testbed::{
-    Component, ControlPlane, Error, MINER_IMAGE, Options, RealNode, isolate, miner_image,
+    Component, ControlPlane, Error, MINER_IMAGE, Options, RealNode, isolate_with, miner_image,
 };
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
