@@ -10,6 +10,7 @@ pub(super) mod finish;
 pub mod gang;
 pub mod gang_refusals;
 pub mod lanes;
+mod miner_container;
 pub mod miner_pod;
 pub mod perform;
 pub mod refusals;
