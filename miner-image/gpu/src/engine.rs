@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use daylight_stratum::client::{Offer, Shares};
+use daylight_stratum::client::{Offer, Shares, wait_for_work};
 use daylight_stratum::sha256d::{Feed, Scan, Unit};
 use daylight_stratum::v1::{Share, Work};
 use tokio::runtime::Handle;
@@ -202,15 +202,12 @@ impl Lane {
     /// Waits for other work; false once there is to be none.
     fn wait(&mut self) -> bool {
         let Self { work, orders, runtime, .. } = self;
-        runtime.block_on(async {
-            tokio::select! {
-                changed = work.changed() => {
-                    work.mark_changed();
-                    changed.is_ok()
-                }
-                _ = orders.wait_for(|order| *order != Order::Hash) => false,
-            }
-        })
+        let more = wait_for_work(runtime, work, orders, |order| *order != Order::Hash);
+        if more {
+            // It is still to be taken up.
+            work.mark_changed();
+        }
+        more
     }
 
     /// The next batch: what it is for, its first nonce, and how many there are.

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use daylight_stratum::client::{Offer, Shares};
+use daylight_stratum::client::{Offer, Shares, wait_for_work};
 use daylight_stratum::monero::{Job, Share, Work};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -37,21 +37,10 @@ impl Lane<'_> {
                 }
                 self.hash(&offer, &mut hasher);
             }
-            if !self.wait() {
+            if !wait_for_work(&self.runtime, &mut self.work, &mut self.stop, |stop| *stop) {
                 return;
             }
         }
-    }
-
-    /// Waits for other work; false once there is to be none.
-    fn wait(&mut self) -> bool {
-        let Self { work, stop, runtime, .. } = self;
-        runtime.block_on(async {
-            tokio::select! {
-                changed = work.changed() => changed.is_ok(),
-                _ = stop.wait_for(|stop| *stop) => false,
-            }
-        })
     }
 
     /// Hashes until there is other work, or nothing left of this.

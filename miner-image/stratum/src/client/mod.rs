@@ -11,6 +11,7 @@ mod task;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -75,6 +76,22 @@ pub struct Offer<W> {
     pub era: u64,
     /// The work.
     pub work: W,
+}
+
+/// Waits for other work than was seen last, in a thread that may block. False once there is to be
+/// none, or `is_over` holds of what the thread was told.
+pub fn wait_for_work<W, T>(
+    runtime: &Handle,
+    work: &mut watch::Receiver<Option<Arc<Offer<W>>>>,
+    told: &mut watch::Receiver<T>,
+    is_over: impl FnMut(&T) -> bool,
+) -> bool {
+    runtime.block_on(async {
+        tokio::select! {
+            changed = work.changed() => changed.is_ok(),
+            _ = told.wait_for(is_over) => false,
+        }
+    })
 }
 
 /// What became of a share.

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::Unit;
 use super::kernel::{BATCH, Kernel, Scan};
-use crate::client::{Offer, Shares};
+use crate::client::{Offer, Shares, wait_for_work};
 use crate::v1::{Share, Work};
 
 /// Hashes what a client is offered, and gives it the shares.
@@ -96,21 +96,10 @@ impl Lane {
             if let Some(offer) = offer {
                 self.hash(&offer);
             }
-            if !self.wait() {
+            if !wait_for_work(&self.runtime, &mut self.work, &mut self.stop, |stop| *stop) {
                 return;
             }
         }
-    }
-
-    /// Waits for other work; false once there is to be none.
-    fn wait(&mut self) -> bool {
-        let Self { work, stop, runtime, .. } = self;
-        runtime.block_on(async {
-            tokio::select! {
-                changed = work.changed() => changed.is_ok(),
-                _ = stop.wait_for(|stop| *stop) => false,
-            }
-        })
     }
 
     /// Hashes until there is other work, or nothing left of this.
