@@ -168,6 +168,14 @@ impl Agent {
         status.work.begin();
     }
 
+    /// The engine is asked to end, from now on.
+    fn draining(&self, why: &str) -> Instant {
+        let now = Instant::now();
+        self.shared.get().drain_began = Some(now);
+        self.report(Phase::Draining, &format!("the engine is asked to end: {why}"));
+        now
+    }
+
     /// A run is over: its time is booked.
     fn ended(&self) {
         let mut status = self.shared.get();

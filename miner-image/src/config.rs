@@ -11,6 +11,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -367,6 +368,14 @@ impl Default for Drain {
             hook: Vec::new(),
             signal: StopSignal::Term,
         }
+    }
+}
+
+impl Drain {
+    /// How long an engine may take to end in good order.
+    pub(crate) fn gently(&self) -> Duration {
+        let grace = self.grace.0;
+        grace.saturating_sub(self.margin.0).max(grace / 2)
     }
 }
 

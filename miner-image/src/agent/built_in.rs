@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::watch::{Trouble, watch};
+use super::watch::watch;
 use super::{Agent, Stop};
 use crate::built_in::BuiltIn;
 use crate::config::BuiltInName;
 use crate::engine::Engine;
 use crate::outcome::Outcome;
-use crate::status::Phase;
 
 impl Agent {
     /// Hashes until somebody asks to end, or there is no use in it.
@@ -25,25 +24,15 @@ impl Agent {
         };
         self.began(&format!("{} begins", self.config.engine.display()));
         let stop = tokio::select! {
-            trouble = watch(&self.config, &engine, &self.shared, &self.voice) => match trouble {
-                Trouble::Stalled => {
-                    Stop::Unasked("the engine did not hash for too long".into())
-                }
-                Trouble::Refused(says) => Stop::Final((Outcome::LoginRefused, says)),
-                Trouble::DeviceLost(says) => Stop::Final((Outcome::DeviceLost, says)),
-                Trouble::Failed(says) => Stop::Unasked(says),
-            },
+            stop = watch(&self.config, &engine, &self.shared, &self.voice) => stop,
             (outcome, why) = self.asks.next(None) => {
-                self.shared.get().drain_began = Some(Instant::now());
-                self.report(Phase::Draining, &format!("the engine is asked to end: {why}"));
+                self.draining(why);
                 Stop::Final((outcome, why.to_owned()))
             }
         };
         let Engine::BuiltIn(engine) = engine else { return stop };
         let began = Instant::now();
-        let grace = self.config.drain.grace.0;
-        let end_at = began + grace.saturating_sub(self.config.drain.margin.0).max(grace / 2);
-        let (last, stopped) = engine.drain(end_at).await;
+        let (last, stopped) = engine.drain(began + self.config.drain.gently()).await;
         self.shared.get().work.add(&last, Duration::ZERO);
         self.ended();
         match stop {

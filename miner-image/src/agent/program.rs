@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::watch::{Trouble, read, watch};
+use super::watch::{read, watch};
 use super::{Agent, End, Stop};
 use crate::config::StopSignal;
 use crate::engine::Engine;
@@ -15,7 +15,6 @@ use crate::log::pass_on;
 use crate::outcome::Outcome;
 use crate::process::{Child, Exit, Processes};
 use crate::program::Program;
-use crate::status::Phase;
 
 /// What is left of an engine that ended by itself is given so long to go once it is killed.
 const LEFTOVERS: Duration = Duration::from_secs(5);
@@ -41,19 +40,13 @@ impl Agent {
         self.began(&format!("the engine runs as process {}", child.pid));
         let log = self.listen_to(&mut child);
         let engine = Engine::Program(program);
-        let (sentence, exit) = tokio::select! {
+        let (stop, exit) = tokio::select! {
             exit = &mut child.ended => {
                 let exit = exit.unwrap_or(Exit::Code(0));
-                (Ok(format!("the engine ended by itself with {exit}")), Some(exit))
+                let says = format!("the engine ended by itself with {exit}");
+                (Stop::Unasked(says), Some(exit))
             }
-            trouble = watch(&self.config, &engine, &self.shared, &self.voice) => match trouble {
-                Trouble::Stalled => {
-                    (Ok("the engine did not hash for too long and was killed".into()), None)
-                }
-                Trouble::Refused(says) => (Err((Outcome::LoginRefused, says)), None),
-                Trouble::DeviceLost(says) => (Err((Outcome::DeviceLost, says)), None),
-                Trouble::Failed(says) => (Ok(says), None),
-            },
+            stop = watch(&self.config, &engine, &self.shared, &self.voice) => (stop, None),
             (outcome, why) = self.asks.next(Some(child.pid)) => {
                 let end = self.drain(&engine, child.pid, outcome, why).await;
                 self.settle(engine, log).await;
@@ -64,10 +57,9 @@ impl Agent {
             self.voice.say("processes of the engine could not be killed");
         }
         self.settle(engine, log).await;
-        match (sentence, self.meaning_of(exit)) {
-            (Err(end), _) => Stop::Final(end),
-            (Ok(sentence), Some(outcome)) => Stop::Final((outcome, sentence)),
-            (Ok(sentence), None) => Stop::Unasked(sentence),
+        match (stop, self.meaning_of(exit)) {
+            (Stop::Unasked(sentence), Some(outcome)) => Stop::Final((outcome, sentence)),
+            (stop, _) => stop,
         }
     }
 
@@ -86,11 +78,9 @@ impl Agent {
 
     /// Ends the engine before the grace period does.
     async fn drain(&self, run: &Engine, engine: Pid, outcome: Outcome, why: &str) -> End {
-        let began = Instant::now();
+        let began = self.draining(why);
         let grace = self.config.drain.grace.0;
-        let kill_at = began + grace.saturating_sub(self.config.drain.margin.0).max(grace / 2);
-        self.shared.get().drain_began = Some(began);
-        self.report(Phase::Draining, &format!("the engine is asked to end: {why}"));
+        let kill_at = began + self.config.drain.gently();
         let gently = async {
             self.ask(engine, began, kill_at).await;
             Processes::gone_by(kill_at).await

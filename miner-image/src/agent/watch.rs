@@ -4,44 +4,26 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::built_in;
+use super::Stop;
+use crate::built_in::Trouble;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::log::Voice;
+use crate::outcome::Outcome;
 use crate::record::Record;
 use crate::status::{Phase, Shared};
-
-/// Why a run is ended by the agent itself.
-pub(super) enum Trouble {
-    /// It does not hash.
-    Stalled,
-    /// No pool lets it in, with the pool's word.
-    Refused(String),
-    /// A device is lost, with the engine's word.
-    DeviceLost(String),
-    /// The engine has ended by itself, with its word.
-    Failed(String),
-}
-
-impl From<built_in::Trouble> for Trouble {
-    fn from(trouble: built_in::Trouble) -> Self {
-        match trouble {
-            built_in::Trouble::DeviceLost(says) => Self::DeviceLost(says),
-            built_in::Trouble::Failed(says) => Self::Failed(says),
-        }
-    }
-}
 
 /// Looking at an engine that is part of the agent costs nothing.
 const OWN_FIGURES: Duration = Duration::from_secs(1);
 
-/// Reads the figures for as long as the engine hashes, or may still come to it.
+/// Reads the figures for as long as the engine hashes, or may still come to it. Then the run is over,
+/// if it is not by itself.
 pub(super) async fn watch(
     config: &Config,
     engine: &Engine,
     shared: &Shared,
     voice: &Voice,
-) -> Trouble {
+) -> Stop {
     let began = Instant::now();
     let every = match engine {
         Engine::Program(_) => config.engine.figures_every.0,
@@ -54,11 +36,13 @@ pub(super) async fn watch(
             read(engine, shared).await;
         }
         if let Some(says) = engine.refusal() {
-            return Trouble::Refused(says);
+            return Stop::Final((Outcome::LoginRefused, says));
         }
         if let Engine::BuiltIn(engine) = engine {
-            if let Some(trouble) = engine.trouble() {
-                return trouble.into();
+            match engine.trouble() {
+                Some(Trouble::DeviceLost(says)) => return Stop::Final((Outcome::DeviceLost, says)),
+                Some(Trouble::Failed(says)) => return Stop::Unasked(says),
+                None => {}
             }
             said.remark(engine.remark(), voice);
         }
@@ -88,7 +72,10 @@ pub(super) async fn watch(
             None => began + config.engine.start_within.0,
         };
         if Instant::now() > limit {
-            return Trouble::Stalled;
+            return Stop::Unasked(match engine {
+                Engine::Program(_) => "the engine did not hash for too long and was killed".into(),
+                Engine::BuiltIn(_) => "the engine did not hash for too long".into(),
+            });
         }
     }
 }
