@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 use daylight_testbed::{GoProgram, Scratch};
 use serde_json::json;
 
-use crate::daemon::{Daemon, free_port, lost_its_port};
+use crate::daemon::{Daemon, free_port, on_a_port_of_its_own};
 use crate::error::{Error, Result};
 use crate::rpc::Rpc;
 
 const NODE: &str = "btcd";
-/// How often a start is tried over when another program took its port.
-const TRIES: usize = 4;
 
 /// btcd, a full node of Bitcoin, on a regtest chain of its own: without peers, and with a target that
 /// every second hash reaches. Dropping it ends it.
@@ -43,13 +41,7 @@ impl Btcd {
         let program = tokio::task::spawn_blocking(build)
             .await
             .map_err(|error| Error::io("building btcd")(std::io::Error::other(error)))??;
-        let mut tries = 1;
-        loop {
-            match Self::start_once(program.clone()).await {
-                Err(error) if tries < TRIES && lost_its_port(&error) => tries += 1,
-                result => return result,
-            }
-        }
+        on_a_port_of_its_own(|| Self::start_once(program.clone())).await
     }
 
     async fn start_once(program: PathBuf) -> Result<Self> {

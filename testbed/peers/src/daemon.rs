@@ -18,6 +18,8 @@ const READY: Duration = Duration::from_mins(2);
 const GRACE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
 const LOG_LINES: usize = 20;
+/// How often a node is started when another program takes its port each time.
+const TRIES: usize = 4;
 
 /// A node's process. It ends when this is dropped, and also when this process ends without dropping
 /// it: its standard input closes then.
@@ -95,13 +97,27 @@ impl Drop for Daemon {
     }
 }
 
+/// Starts a node by `start`, and again where another program had taken its port.
+pub(crate) async fn on_a_port_of_its_own<T, F>(start: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut tries = 1;
+    loop {
+        match start().await {
+            Err(error) if tries < TRIES && lost_its_port(&error) => tries += 1,
+            result => return result,
+        }
+    }
+}
+
 /// Whether a node ended since another program had taken its port.
-pub(crate) fn lost_its_port(error: &Error) -> bool {
+fn lost_its_port(error: &Error) -> bool {
     let taken = "address already in use";
     matches!(error, Error::Ended { log, .. } if log.to_lowercase().contains(taken))
 }
 
-/// A free port. Another program may take it before the node does, see [`lost_its_port`].
+/// A free port. Another program may take it before the node does, see [`on_a_port_of_its_own`].
 pub(crate) fn free_port() -> Result<u16> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0");
     let address = listener.and_then(|listener| listener.local_addr());

@@ -6,13 +6,11 @@ use std::path::{Path, PathBuf};
 use daylight_testbed::Scratch;
 use serde_json::json;
 
-use crate::daemon::{Daemon, free_port, lost_its_port};
+use crate::daemon::{Daemon, free_port, on_a_port_of_its_own};
 use crate::error::{Error, Result};
 use crate::rpc::Rpc;
 
 const NODE: &str = "monerod";
-/// How often a start is tried over when another program took its port.
-const TRIES: usize = 4;
 
 /// monerod, Monero's own node, on a regtest chain of its own: offline, and with a difficulty that
 /// does not change. `RandomX` is its proof of work from the first block on. Dropping it ends it.
@@ -36,13 +34,7 @@ impl Monerod {
     /// Starts one on which a block takes so many hashes on average, and waits until it answers.
     pub async fn start(difficulty: NonZeroU64) -> Result<Self> {
         let program = find().ok_or(Error::Missing { program: NODE, package: "monero" })?;
-        let mut tries = 1;
-        loop {
-            match Self::start_once(program.clone(), difficulty).await {
-                Err(error) if tries < TRIES && lost_its_port(&error) => tries += 1,
-                result => return result,
-            }
-        }
+        on_a_port_of_its_own(|| Self::start_once(program.clone(), difficulty)).await
     }
 
     async fn start_once(program: PathBuf, difficulty: NonZeroU64) -> Result<Self> {
