@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use super::exporter::scrape::{Http, get, http};
 use super::miners::Says;
+use crate::conditions::is_word;
 
 /// How agents are asked.
 #[derive(Clone, Copy, Debug)]
@@ -138,13 +139,6 @@ fn says(text: &str) -> Option<Says> {
         }
     }
     facts.map(|facts| Says { facts: Facts { seen, ..facts }, ..says })
-}
-
-/// Whether it can be a condition's reason.
-fn is_word(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text.len() <= 63
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@
 use daylight_meter::Facts;
 use serde::Deserialize;
 
-use crate::index::marks::WORK;
+use crate::index::marks::record_of_work;
 use crate::index::miners::is_like;
 
 /// The version of the record.
@@ -67,8 +67,7 @@ impl Whole {
 /// What a container of `image` says of its work in its termination message, if it does and it can
 /// be read. `agents` are the images, by patterns, whose agents are believed to have seen it.
 pub(super) fn facts(message: &str, image: &str, agents: &[String]) -> Option<Facts> {
-    let line = message.lines().rev().find(|line| line.contains(WORK))?;
-    let record: Record = serde_json::from_str(line.trim()).ok()?;
+    let record: Record = serde_json::from_str(record_of_work(message)?).ok()?;
     if record.version != VERSION {
         return None;
     }

@@ -23,8 +23,8 @@ const CONFIG: &str = "/run/config/daylight";
 const AGENT_PORT: i32 = 9735;
 
 impl MinerPod<'_> {
-    /// The container.
-    pub(super) fn container(&self) -> Container {
+    /// The container, with all of the pod's volumes.
+    pub(super) fn container(&self, volumes: &[Volume]) -> Container {
         let spec = &self.miner.spec;
         let gpus = Quantity(spec.gpus_per_replica.to_string());
         let mut resources = BTreeMap::from([
@@ -35,12 +35,11 @@ impl MinerPod<'_> {
         if let Some(pages) = &spec.resources.huge_pages_2mi {
             resources.insert("hugepages-2Mi".to_owned(), pages.clone());
         }
-        let mounts: Vec<VolumeMount> = self
-            .volumes()
-            .into_iter()
+        let mounts: Vec<VolumeMount> = volumes
+            .iter()
             .map(|volume| VolumeMount {
                 mount_path: if volume.config_map.is_some() { CONFIG } else { SECRETS }.into(),
-                name: volume.name,
+                name: volume.name.clone(),
                 read_only: Some(true),
                 ..VolumeMount::default()
             })

@@ -134,8 +134,9 @@ impl MinerPod<'_> {
     }
 
     fn spec(&self) -> PodSpec {
+        let volumes = self.volumes();
         PodSpec {
-            containers: vec![self.container()],
+            containers: vec![self.container(&volumes)],
             affinity: Some(pinned_to(&self.grant.node)),
             tolerations: (!self.pool.tolerations.is_empty()).then(|| self.pool.tolerations.clone()),
             priority_class_name: Some(MINER_PRIORITY_CLASS.into()),
@@ -143,7 +144,7 @@ impl MinerPod<'_> {
             termination_grace_period_seconds: i64::try_from(self.grant.grace.as_secs()).ok(),
             active_deadline_seconds: self.deadline(),
             automount_service_account_token: Some(false),
-            volumes: Some(self.volumes()).filter(|volumes| !volumes.is_empty()),
+            volumes: Some(volumes).filter(|volumes| !volumes.is_empty()),
             enable_service_links: Some(false),
             security_context: Some(PodSecurityContext {
                 run_as_non_root: Some(true),
@@ -244,21 +245,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_grant_becomes_a_pod() {
-        let (miner, pool, grant) = (miner("kaspa"), pool(), grant());
-        let pod = MinerPod {
-            grant: &grant,
-            miner: &miner,
+    /// Without an auditor, an agent's lease and a registered wallet.
+    fn pod<'a>(grant: &'a Grant, miner: &'a Miner, pool: &'a GpuPool) -> MinerPod<'a> {
+        MinerPod {
+            grant,
+            miner,
             class: "pow-mining",
             pool: &pool.spec,
             epoch: 1,
             revision: 7,
             now: Timestamp(1_700_000_000_400),
-            metered: true,
+            metered: false,
             lease: None,
             wallet: None,
-        };
+        }
+    }
+
+    #[test]
+    fn a_grant_becomes_a_pod() {
+        let (miner, pool, grant) = (miner("kaspa"), pool(), grant());
+        let pod = MinerPod { metered: true, ..pod(&grant, &miner, &pool) };
         insta::assert_yaml_snapshot!(pod.build());
     }
 
@@ -279,16 +285,9 @@ mod tests {
         }
         miner.spec = serde_json::from_value(spec).unwrap();
         let pod = MinerPod {
-            grant: &grant,
-            miner: &miner,
-            class: "pow-mining",
-            pool: &pool.spec,
-            epoch: 1,
-            revision: 7,
-            now: Timestamp(1_700_000_000_400),
-            metered: false,
             lease: Some(Duration::from_mins(10)),
             wallet: Some("sha256:abcd"),
+            ..pod(&grant, &miner, &pool)
         };
         insta::assert_yaml_snapshot!(pod.build().spec);
     }
@@ -297,19 +296,7 @@ mod tests {
     fn without_an_end_there_is_no_deadline_and_without_an_auditor_no_finalizer() {
         let (miner, pool) = (miner("kaspa"), pool());
         let grant = Grant { until: None, ..grant() };
-        let pod = MinerPod {
-            grant: &grant,
-            miner: &miner,
-            class: "pow-mining",
-            pool: &pool.spec,
-            epoch: 0,
-            revision: 7,
-            now: Timestamp(1_700_000_000_000),
-            metered: false,
-            lease: None,
-            wallet: None,
-        }
-        .build();
+        let pod = pod(&grant, &miner, &pool).build();
         assert_eq!(pod.spec.unwrap().active_deadline_seconds, None);
         assert_eq!(pod.metadata.finalizers, None);
     }

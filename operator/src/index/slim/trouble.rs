@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 use super::meta::Moment;
-use crate::index::marks::WORK;
+use crate::conditions::is_word;
+use crate::index::marks::record_of_work;
 
 /// Why a container does not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +78,8 @@ impl Trouble {
         if *exit_code == 0 {
             return None;
         }
-        let words = ended.message.lines().rev().find(|line| line.contains(WORK));
-        let words = words.and_then(|line| serde_json::from_str::<LastWords>(line.trim()).ok());
+        let words = record_of_work(&ended.message);
+        let words = words.and_then(|line| serde_json::from_str::<LastWords>(line).ok());
         if let Some(LastWords { reason: Some(word), message }) = words {
             return Some(Self::new(&word, &message, OWN.contains(&&*word)));
         }
@@ -87,11 +88,7 @@ impl Trouble {
     }
 
     fn new(word: &str, sentence: &str, own: bool) -> Self {
-        // A condition's reason is a word of Kubernetes' own form.
-        let is_word = word.starts_with(|first: char| first.is_ascii_alphabetic())
-            && word.len() <= 63
-            && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let word = if is_word { word } else { "Failed" };
+        let word = if is_word(word) { word } else { "Failed" };
         let end = sentence.floor_char_boundary(LONGEST);
         Self { word: word.into(), sentence: sentence[..end].into(), own, before_start: false }
     }
