@@ -2,16 +2,13 @@
 
 use std::env;
 use std::error::Error;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const ARCHIVE: &str = "libstdc++.a";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-env-changed=CXX");
     let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
     if env::var("CARGO_CFG_TARGET_ENV")? != "gnu" || !features.split(',').any(|f| f == "crt-static")
     {
@@ -26,12 +23,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn archive() -> Result<PathBuf, Box<dyn Error>> {
-    let compiler = env::var_os("CXX").unwrap_or_else(|| OsString::from("g++"));
-    let output = Command::new(&compiler).arg(format!("-print-file-name={ARCHIVE}")).output()?;
+    // The one for the target, as `CXX` and its like have it.
+    let compiler = cc::Build::new().cpp(true).try_get_compiler()?;
+    let output = compiler.to_command().arg(format!("-print-file-name={ARCHIVE}")).output()?;
     let path = PathBuf::from(String::from_utf8(output.stdout)?.trim());
     // The compiler repeats the bare name of what it does not have.
     if path == Path::new(ARCHIVE) {
-        return Err(format!("{} has no {ARCHIVE}: install it", compiler.display()).into());
+        return Err(format!("{} has no {ARCHIVE}: install it", compiler.path().display()).into());
     }
     Ok(path)
 }

@@ -1,16 +1,14 @@
 //! The program itself: static unless it loads drivers, stripped, and the same bytes in whatever folder it is built.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use cargo_metadata::Message;
 
-use crate::bom::PARTS;
-use crate::failure::{Failure, Result, doing, wrong};
-use crate::toolchain::{Toolchain, output};
+use crate::failure::{Failure, Result, wrong};
+use crate::toolchain::Toolchain;
 use crate::tree::{Choice, Tree};
 use crate::workspace::{MINER, Workspace, cargo_home};
 
@@ -63,10 +61,6 @@ pub(crate) fn build(
         flags.push(format!("--remap-path-prefix={from}={to}"));
         c_flags.push(format!("-ffile-prefix-map={from}={to}"));
     }
-    let cxx = PARTS.iter().any(|part| part.cxx && tree.find(part.of).is_some());
-    if cxx && !choice.is_dynamic() {
-        flags.push(format!("-Lnative={}", static_cxx(workspace, toolchain)?.display()));
-    }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     for language in ["CFLAGS", "CXXFLAGS"] {
         cargo.env(format!("{language}_{}", target.replace('-', "_")), c_flags.join(" "));
@@ -116,20 +110,4 @@ fn places(workspace: &Workspace, toolchain: &Toolchain) -> Vec<(PathBuf, String)
     let library = toolchain.sysroot.join("lib/rustlib/src/rust");
     places.push((library, format!("/rustc/{}", toolchain.rustc_commit)));
     places
-}
-
-/// A folder with the static C++ library and nothing else: where the linker finds the shared one
-/// beside it, it takes that.
-fn static_cxx(workspace: &Workspace, toolchain: &Toolchain) -> Result<PathBuf> {
-    const LIBRARY: &str = "libstdc++.a";
-    let mut cxx = workspace.command(&toolchain.cxx);
-    let found: OsString = output(cxx.arg(format!("-print-file-name={LIBRARY}")))?.trim().into();
-    let found = Path::new(&found);
-    if !found.is_absolute() {
-        return Err(Failure(format!("{} has no {LIBRARY}: install libstdc++-dev", toolchain.cxx)));
-    }
-    let folder = workspace.target_directory.join(toolchain.target.triple()).join("static-cxx");
-    fs::create_dir_all(&folder).map_err(doing("making", &folder))?;
-    fs::copy(found, folder.join(LIBRARY)).map_err(doing("copying", found))?;
-    Ok(folder)
 }

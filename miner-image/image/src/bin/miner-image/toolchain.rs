@@ -47,8 +47,6 @@ pub(crate) struct Toolchain {
     pub(crate) target: Target,
     /// Where it is not this machine's own, the C compiler that links.
     pub(crate) linker: Option<String>,
-    /// The C++ compiler, which may be missing.
-    pub(crate) cxx: String,
     pub(crate) rustc: String,
     pub(crate) rustc_commit: String,
     pub(crate) sysroot: PathBuf,
@@ -77,7 +75,7 @@ impl Toolchain {
             true => format!("{}-{name}", target.gnu()),
             false => name.to_owned(),
         };
-        let (cc, cxx) = (tool("gcc"), tool("g++"));
+        let cc = tool("gcc");
         let macros = output(workspace.command(&cc).args([
             "-E",
             "-dM",
@@ -105,7 +103,6 @@ impl Toolchain {
         Ok(Self {
             target,
             linker: foreign.then_some(cc),
-            cxx,
             rustc: says("release"),
             rustc_commit: says("commit-hash"),
             sysroot: output(workspace.command("rustc").args(["--print", "sysroot"]))?.trim().into(),
