@@ -47,7 +47,20 @@ pub(crate) fn object(line: &[u8]) -> Result<Value, Malformed> {
 
 /// The error of a method that is not known.
 pub(crate) fn unknown(method: &str) -> Malformed {
-    Malformed::UnknownMethod(method.chars().take(64).collect())
+    Malformed::UnknownMethod(one_line(method, 64))
+}
+
+/// What the other side says, fit for a log or a condition: no more than so many characters of it,
+/// control characters escaped, so that it can neither fill them nor begin a line of its own.
+pub(crate) fn one_line(text: &str, longest: usize) -> String {
+    text.chars().take(longest).fold(String::new(), |mut line, next| {
+        if next.is_control() {
+            line.extend(next.escape_default());
+        } else {
+            line.push(next);
+        }
+        line
+    })
 }
 
 /// The fields of one message, by position or by name.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::malformed::{Field, Fields, Malformed};
+use crate::malformed::{Field, Fields, Malformed, one_line};
 
 /// What pairs a request with its reply.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -87,6 +87,6 @@ impl Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} (code {})", self.message, self.code)
+        write!(f, "{} (code {})", one_line(&self.message, 256), self.code)
     }
 }

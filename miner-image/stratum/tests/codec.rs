@@ -395,6 +395,16 @@ proptest! {
     }
 }
 
+/// What a pool or an engine says is shown in logs and conditions, where it gets no line of its own.
+#[test]
+fn what_the_other_side_says_stays_one_short_line() {
+    let error = v1::FromPool::decode(br#"{"id": null, "method": "a\nb", "params": []}"#);
+    assert_eq!(error.unwrap_err().to_string(), r"the method `a\nb` is unknown");
+
+    let refusal = Failure::new(24, format!("isn't\r\n{}", "x".repeat(100_000))).to_string();
+    assert!(refusal.starts_with(r"isn't\r\nxxx") && refusal.len() < 300, "{refusal}");
+}
+
 /// Each result is either a message that comes back as it was, or an error of one line.
 fn decode_all(line: &[u8]) {
     fn one<T: PartialEq + std::fmt::Debug>(
