@@ -95,7 +95,8 @@ impl BuiltIn {
             #[cfg(not(all(feature = "randomx", feature = "gpu")))]
             name => return Err(format!("this agent was built without {name:?}")),
         };
-        Ok(Self { link, hashing, readings: Mutex::default() })
+        let first = (Instant::now(), hashing.hashes());
+        Ok(Self { link, hashing, readings: Mutex::new(VecDeque::from([first])) })
     }
 
     /// How it stands with the pools.

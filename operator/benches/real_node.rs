@@ -1,6 +1,6 @@
 //! `cargo bench -p daylight --bench real_node`: how long an AI pod of one GPU waits for its container
 //! on a real node full of miners, next to the same node when it is empty. As root, with
-//! containerd. `ROUNDS` is 50 unless set.
+//! containerd. `ROUNDS` is 50 unless set. Says where the time went, too.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,10 +16,12 @@ mod pool;
 #[allow(dead_code)]
 #[path = "../tests/e2e/site.rs"]
 mod site;
+#[path = "real_node/stages.rs"]
+mod stages;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use daylight_testbed::{
     Component, ControlPlane, Error, MINER_IMAGE, Options, RealNode, isolate_with, miner_image,
@@ -32,6 +34,11 @@ use tokio::runtime::Runtime;
 
 use pool::{Pool, WALLET};
 use site::{Site, create, eventually};
+use stages::Stages;
+
+/// kubelet handles the end of a pod whose last change it has not yet seen in its containers one or
+/// two of its looks later, and it looks once a second.
+const SETTLED: Duration = Duration::from_secs(3);
 
 fn main() {
     // `cargo test --benches` only wants to see that it builds.
@@ -72,36 +79,48 @@ async fn measure(images: &[PathBuf]) {
     site.miner("miner", "reg", 0, miner).await;
     site.start();
 
-    let empty = ai_starts(&site, "empty", rounds, 0).await;
+    let empty = ai_starts(&site, "empty", rounds, 0, Duration::ZERO).await;
     let miners: Api<daylight_crds::Miner> = site.namespaced();
     let eight = Patch::Merge(json!({"spec": {"replicas": 8}}));
     miners.patch("miner", &PatchParams::default(), &eight).await.unwrap();
-    let full = ai_starts(&site, "full", rounds, 8).await;
+    let full = ai_starts(&site, "full", rounds, 8, SETTLED).await;
+    let young = ai_starts(&site, "young", rounds, 8, Duration::ZERO).await;
     println!("from an AI pod's creation to its container, {rounds} times each:");
-    tell("an empty node", empty);
-    tell("a node full of miners", full);
+    empty.tell("an empty node");
+    full.tell("a node full of miners");
+    young.tell("a node full of miners, of which one has just begun to hash");
     println!("load {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
     site.end().await;
 }
 
-async fn ai_starts(site: &Site, name: &str, rounds: usize, miners: usize) -> Vec<Duration> {
+/// Starts AI pods one after the other, each when so many miners have hashed for so long.
+async fn ai_starts(
+    site: &Site,
+    name: &str,
+    rounds: usize,
+    miners: usize,
+    hash_for: Duration,
+) -> Stages {
     let pods: Api<Pod> = site.namespaced();
-    let mut took = Vec::new();
+    let mut stages = Stages::watch(pods.clone());
     for round in 0..rounds {
-        site.mines(miners).await;
+        eventually(Duration::from_mins(1), "so many miners hash", || async {
+            let hash = site.mining().await.iter().filter(|pod| is_ready(pod)).count();
+            (hash == miners).then_some(())
+        })
+        .await;
+        tokio::time::sleep(hash_for).await;
         let name = format!("{name}-{round}");
         let container = json!({
             "name": "train", "image": RealNode::IMAGE, "imagePullPolicy": "Never",
             "resources": {"limits": {"nvidia.com/gpu": "1"}},
         });
-        let begun = Instant::now();
+        stages.begin();
         create(&pods, json!({"metadata": {"name": name}, "spec": {"containers": [container]}}))
             .await;
-        eventually(Duration::from_mins(1), "the AI pod runs", || async {
-            pods.get(&name).await.unwrap().status?.phase.filter(|phase| phase == "Running")
-        })
-        .await;
-        took.push(begun.elapsed());
+        let runs = Duration::from_mins(1);
+        let round = eventually(runs, "the AI pod runs", || async { stages.round(&name) }).await;
+        stages.keep(round);
         let now = DeleteParams::default().grace_period(0);
         pods.delete(&name, &now).await.unwrap();
         eventually(Duration::from_mins(1), "it is gone", || async {
@@ -109,12 +128,10 @@ async fn ai_starts(site: &Site, name: &str, rounds: usize, miners: usize) -> Vec
         })
         .await;
     }
-    took
+    stages
 }
 
-fn tell(what: &str, mut took: Vec<Duration>) {
-    took.sort_unstable();
-    let Some(last) = took.last() else { return };
-    let at = |percent: usize| took[(took.len() - 1) * percent / 100];
-    println!("  {what}: p50 {:.2?}, p99 {:.2?}, longest {last:.2?}", at(50), at(99));
+fn is_ready(pod: &Pod) -> bool {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
