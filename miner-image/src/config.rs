@@ -143,6 +143,8 @@ pub(crate) enum EngineName {
     Lolminer,
     /// SRBMiner-MULTI.
     Srbminer,
+    /// bzminer.
+    Bzminer,
     /// SHA-256d on the processor, built in.
     Sha256d,
     /// RandomX on the processor, built in.
@@ -214,7 +216,8 @@ impl EngineName {
             | Self::Rigel
             | Self::Gminer
             | Self::Lolminer
-            | Self::Srbminer => None,
+            | Self::Srbminer
+            | Self::Bzminer => None,
         }
     }
 }
@@ -229,6 +232,7 @@ impl fmt::Display for EngineName {
             Self::Gminer => "gminer",
             Self::Lolminer => "lolminer",
             Self::Srbminer => "srbminer",
+            Self::Bzminer => "bzminer",
             Self::Sha256d => "sha256d",
             Self::Randomx => "randomx",
             Self::Sha256dGpu => "sha256d-gpu",
