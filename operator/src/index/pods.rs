@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use daylight_planner::model::{self, Delta, Name, Role};
+use daylight_planner::time::Timestamp;
 
 use super::preemption::SETTLE;
 use super::quarantine::LONG_ENOUGH;
@@ -10,8 +11,16 @@ use super::slim::{Phase, Pod, Trouble};
 use super::store::Touched;
 use super::{Index, Why};
 
-/// How long a miner's pod may take to be bound; its node was chosen because it fits.
-pub(crate) const BIND_WITHIN: Duration = Duration::from_mins(1);
+/// How long a miner's pod may take to be bound, since its node was chosen because it fits; and then
+/// until its node has prepared all but its image.
+const STEP_WITHIN: Duration = Duration::from_mins(1);
+
+/// By when a miner's pod has to be one step further, if somebody else has to take it.
+fn next_step_by(pod: &Pod) -> Option<Timestamp> {
+    let lease = pod.lease.as_ref()?;
+    let since = if pod.node.is_some() { lease.unprepared_since? } else { pod.created };
+    Some(since + STEP_WITHIN)
+}
 
 /// Something that happened, for metrics and events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,8 +151,8 @@ impl Index {
         if let Some(since) = before.and_then(|pod| pod.unschedulable_since) {
             self.due.remove(&(since + SETTLE, key.clone()));
         }
-        if let Some(pod) = before.filter(|pod| pod.lease.is_some()) {
-            self.due.remove(&(pod.created + BIND_WITHIN, key.clone()));
+        if let Some(by) = before.and_then(next_step_by) {
+            self.due.remove(&(by, key.clone()));
         }
         self.waiting.remove(key);
         if let Some(pod) = after
@@ -169,10 +178,17 @@ impl Index {
                     self.leftovers.insert(key.clone(), Why::Ended);
                 } else if pod.stuck().is_some() {
                     self.leftovers.insert(key.clone(), Why::NeverStarts);
-                } else if pod.node.is_some() {
-                    self.leftovers.remove(key);
-                } else if !self.leftovers.contains_key(key) {
-                    self.due.insert((pod.created + BIND_WITHIN, key.clone()));
+                } else {
+                    let by = next_step_by(pod);
+                    let late = by.is_some_and(|by| by <= self.now);
+                    if !late {
+                        self.leftovers.remove(key);
+                    }
+                    if let Some(by) = by
+                        && !self.leftovers.contains_key(key)
+                    {
+                        self.due.insert((by, key.clone()));
+                    }
                 }
             }
             None => {
@@ -255,12 +271,12 @@ impl Index {
         };
         let ended_at = last.finished_at.unwrap_or(self.now).min(self.now);
         let asked_to = self.ending.get(key).is_some_and(|(uid, _)| **uid == *last.uid);
-        let failed = last.phase == Phase::Failed
-            && after.is_some()
+        let deliberate = last.disrupted || last.reason.as_deref().is_some_and(is_deliberate);
+        let put_out = last.trouble.as_ref().is_some_and(|trouble| trouble.put_out);
+        let failed = after.is_some()
             && !asked_to
             && last.deletion.is_none()
-            && !last.disrupted
-            && !last.reason.as_deref().is_some_and(is_deliberate);
+            && (put_out || last.phase == Phase::Failed && !deliberate);
         let ran = last.started_at.map(|at| ended_at.since(at));
         let memory = self.memories.entry(node.clone()).or_default();
         if ran.is_some_and(|ran| ran >= LONG_ENOUGH) {
@@ -312,18 +328,21 @@ impl Index {
         let Some(pod) = self.pods.get(key) else {
             return;
         };
-        let never_bound = pod.lease.as_ref().filter(|_| {
-            pod.node.is_none()
-                && !pod.is_terminal()
+        let late = pod.lease.as_ref().filter(|_| {
+            !pod.is_terminal()
                 && pod.deletion.is_none()
-                && pod.created + BIND_WITHIN <= self.now
+                && next_step_by(pod).is_some_and(|by| by <= self.now)
                 && !self.ending.contains_key(key)
         });
-        if let (Some(lease), Some(node)) = (never_bound, pod.place().cloned()) {
-            let slot = lease.slot;
-            if self.leftovers.insert(key.clone(), Why::NeverBound).is_none() {
+        if let (Some(lease), Some(node)) = (late, pod.place().cloned()) {
+            let (slot, miner, bound) = (lease.slot, lease.miner.clone(), pod.node.is_some());
+            if self.leftovers.insert(key.clone(), Why::Late).is_none() {
                 let memory = self.memories.entry(node.clone()).or_default();
                 memory.quarantine.failed(slot, self.now);
+                if bound {
+                    let trouble = Box::new(Trouble::unprepared());
+                    self.seen.push(Seen::MinerStuck { miner, trouble });
+                }
                 self.tell_node(&node, out);
             }
         }
@@ -443,8 +462,5 @@ fn spot(pod: &Pod) -> Option<&Name> {
 
 /// Whether a pod that failed for this reason was ended, as opposed to broken.
 fn is_deliberate(reason: &str) -> bool {
-    matches!(
-        reason,
-        "DeadlineExceeded" | "Evicted" | "Preempting" | "NodeShutdown" | "Shutdown" | "Terminated"
-    )
+    matches!(reason, "DeadlineExceeded" | "Preempting" | "NodeShutdown" | "Shutdown" | "Terminated")
 }

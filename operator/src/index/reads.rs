@@ -26,8 +26,8 @@ pub struct Leftover<'a> {
 pub enum Why {
     /// It is terminal.
     Ended,
-    /// It was not bound in time.
-    NeverBound,
+    /// It was not bound in time, or its node did not prepare it.
+    Late,
     /// Its container cannot be started.
     NeverStarts,
 }

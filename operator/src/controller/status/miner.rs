@@ -71,6 +71,7 @@ fn readiness(
     let failed = |trouble: &Trouble, then: &str| {
         Why::new(&trouble.word, &format!("A replica failed: {}. {then}", trouble.sentence))
     };
+    let why = Why::from(&report.reason);
     match report.reason {
         Reason::Running if replicas.ready < report.wanted => {
             let run = format!("{} of {} replicas are ready.", replicas.ready, report.wanted);
@@ -88,13 +89,19 @@ fn readiness(
             };
             (false, why)
         }
-        Reason::Running | Reason::NothingWanted => (true, Why::from(&report.reason)),
-        Reason::Quarantined { .. } => {
-            let why = Why::from(&report.reason);
+        Reason::Running | Reason::NothingWanted => (true, why),
+        Reason::Stopping { .. } => match trouble {
+            Some(trouble) => (false, failed(trouble, &why.sentence)),
+            None => (false, why),
+        },
+        // Why slots rest, or perhaps why nodes are closed or not there.
+        Reason::WaitingForIdleGpus { .. }
+        | Reason::NodesClosed { .. }
+        | Reason::Quarantined { .. } => {
             let sentence = trouble.map(|trouble| failed(trouble, &why.sentence).sentence);
             (false, Why { sentence: sentence.unwrap_or(why.sentence), ..why })
         }
-        _ => (false, Why::from(&report.reason)),
+        _ => (false, why),
     }
 }
 

@@ -94,6 +94,8 @@ pub struct Lease {
     pub revision: u64,
     /// Watts declared for it.
     pub watts: u64,
+    /// Since when its node has not prepared its volumes, its sandbox and its network.
+    pub unprepared_since: Option<Timestamp>,
     /// Its image, once it runs.
     pub image: Name,
     /// Where it can be reached then.
@@ -183,6 +185,8 @@ struct Status<'a> {
     #[serde(borrow)]
     reason: Cow<'a, str>,
     #[serde(borrow)]
+    message: Cow<'a, str>,
+    #[serde(borrow)]
     conditions: Vec<Condition<'a>>,
     #[serde(borrow)]
     nominated_node_name: Cow<'a, str>,
@@ -201,6 +205,8 @@ struct Condition<'a> {
     status: Cow<'a, str>,
     #[serde(borrow)]
     reason: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
     last_transition_time: Option<Moment>,
 }
 
@@ -245,18 +251,36 @@ impl From<Raw<'_>> for Pod {
             .filter(|_| spec.priority_class_name == marks::MINER_PRIORITY_CLASS)
             .map(|lease| {
                 let image = status.container_statuses.first().map_or("", |one| &one.image);
-                Box::new(Lease { image: image.into(), ip: status.pod_ip.parse().ok(), ..lease })
+                let unprepared = condition("PodReadyToStartContainers")
+                    .filter(|one| one.status == "False" && status.phase == "Pending");
+                Box::new(Lease {
+                    unprepared_since: since(unprepared),
+                    image: image.into(),
+                    ip: status.pod_ip.parse().ok(),
+                    ..lease
+                })
             });
         let some = |text: &str| (!text.is_empty()).then(|| Name::from(text));
         let node = some(&spec.node_name);
         let waits = node.is_none() && spec.preemption_policy == "Never" && lease.is_none();
         let pinned = if lease.is_some() { spec.node_filter().pinned().cloned() } else { None };
         let first = status.container_statuses.first().filter(|_| lease.is_some());
-        let trouble = first.and_then(|one| match (&one.state.terminated, &one.state.waiting) {
-            (Some(ended), _) => Trouble::of_ended(ended),
-            (None, Some(waiting)) => Trouble::of_waiting(waiting),
-            (None, None) => None,
-        });
+        let disrupted = condition("DisruptionTarget").filter(|one| one.status == "True");
+        let put_out = if status.reason == "Evicted" {
+            Some(&status.message)
+        } else {
+            // A container that ends well is no failure of its pod, even then.
+            let by_kubelet = disrupted.filter(|one| one.reason == "TerminationByKubelet");
+            by_kubelet.map(|one| &one.message)
+        };
+        let trouble = match put_out.filter(|_| lease.is_some()) {
+            Some(message) => Some(Trouble::of_put_out(message)),
+            None => first.and_then(|one| match (&one.state.terminated, &one.state.waiting) {
+                (Some(ended), _) => Trouble::of_ended(ended),
+                (None, Some(waiting)) => Trouble::of_waiting(waiting),
+                (None, None) => None,
+            }),
+        };
         let work = status.container_statuses.iter_mut().find_map(|one| {
             let ended = one.state.terminated.as_mut()?;
             let told = ended.message.contains(marks::WORK);
@@ -296,7 +320,7 @@ impl From<Raw<'_>> for Pod {
                 _ => Phase::Pending,
             },
             reason: some(&status.reason),
-            disrupted: condition("DisruptionTarget").is_some_and(|one| one.status == "True"),
+            disrupted: disrupted.is_some(),
             unschedulable_since: since(
                 scheduled.filter(|one| one.status == "False" && one.reason == "Unschedulable"),
             ),

@@ -17,6 +17,8 @@ pub struct Trouble {
     pub own: bool,
     /// Whether the container has not run at all.
     pub before_start: bool,
+    /// Whether its node put the pod out, with or without a failure of the container.
+    pub put_out: bool,
 }
 
 /// A container that waits.
@@ -68,6 +70,19 @@ impl Trouble {
         Some(Self { before_start: true, ..told })
     }
 
+    /// Why its container does not run: its node does not come to it.
+    pub fn unprepared() -> Self {
+        let says = "its node makes neither its sandbox nor its volumes; the pod's events say why";
+        Self::new("NotPrepared", says, false)
+    }
+
+    /// Why its node put the pod out.
+    pub(super) fn of_put_out(message: &str) -> Self {
+        let message = message.trim().trim_end_matches('.');
+        let told = Self::new("Evicted", &format!("its node put it out: {message}"), false);
+        Self { put_out: true, ..told }
+    }
+
     /// Why it failed, if it did.
     pub(super) fn of_ended(ended: &Terminated) -> Option<Self> {
         let Terminated { reason, exit_code, .. } = ended;
@@ -90,7 +105,13 @@ impl Trouble {
     fn new(word: &str, sentence: &str, own: bool) -> Self {
         let word = if is_word(word) { word } else { "Failed" };
         let end = sentence.floor_char_boundary(LONGEST);
-        Self { word: word.into(), sentence: sentence[..end].into(), own, before_start: false }
+        Self {
+            word: word.into(),
+            sentence: sentence[..end].into(),
+            own,
+            before_start: false,
+            put_out: false,
+        }
     }
 }
 

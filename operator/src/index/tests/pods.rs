@@ -179,7 +179,6 @@ fn ends_that_somebody_wanted_are_no_failures() {
     for (what, change) in [
         ("deleted", json!({"metadata": {"deletionTimestamp": "2026-11-24T06:00:30Z"}})),
         ("its time was over", json!({"status": {"reason": "DeadlineExceeded"}})),
-        ("evicted by the kubelet", json!({"status": {"reason": "Evicted"}})),
         (
             "preempted",
             json!({"status": {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}}),
@@ -211,6 +210,32 @@ fn ends_that_somebody_wanted_are_no_failures() {
 }
 
 #[test]
+fn a_miner_that_its_node_puts_out_closes_its_slot_and_is_told() {
+    let message = "The node was low on resource: ephemeral-storage. ";
+    let disrupted = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet",
+        "message": message,
+    });
+    let refused = json!({"phase": "Failed", "reason": "Evicted", "message": message});
+    for status in [json!({"phase": "Succeeded", "conditions": [disrupted]}), refused] {
+        let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+        let pod = running(&lease("m", "n1", 0), "n1");
+        site.apply(&pod);
+        site.index.take_seen();
+        site.apply(&patched(&pod, &json!({"status": status})));
+        let seen = site.index.take_seen();
+        let [Seen::MinerEnded { failed: true, trouble: Some(trouble), .. }] = &*seen else {
+            panic!("{seen:?}")
+        };
+        assert_eq!(&*trouble.word, "Evicted");
+        let says = "its node put it out: The node was low on resource: ephemeral-storage";
+        assert_eq!(&*trouble.sentence, says);
+        // Else the next one would be refused before the node is tainted, and the next.
+        assert_eq!(closed_slots(&site), [0]);
+    }
+}
+
+#[test]
 fn a_long_run_makes_up_for_failures() {
     let mut site = Site::with(&[pool("a"), node("n1", "a")]);
     let bound = running(&lease("m", "n1", 0), "n1");
@@ -239,7 +264,7 @@ fn a_miner_that_is_never_bound_closes_its_slot() {
     assert_eq!(closed(&site), (vec![(5, 70)], None));
     let leftovers = site.index.leftovers();
     assert_eq!(leftovers.len(), 1);
-    assert_eq!(leftovers[0].why, Why::NeverBound);
+    assert_eq!(leftovers[0].why, Why::Late);
     assert_eq!(leftovers[0].pod.name(), "m-n1-5-0");
     // Bound after all.
     site.apply(&running(&lease("m", "n1", 5), "n1"));
@@ -248,6 +273,35 @@ fn a_miner_that_is_never_bound_closes_its_slot() {
     site.apply(&lease("m", "n1", 6));
     assert!(site.index.wake_at().is_some());
     site.apply(&running(&lease("m", "n1", 6), "n1"));
+    assert_eq!(site.index.wake_at(), None);
+}
+
+#[test]
+fn a_miner_that_its_node_does_not_prepare_is_removed_and_told() {
+    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let bound = |prepared: &str| {
+        let since = "2026-11-24T06:00:00Z";
+        let condition = json!({
+            "type": "PodReadyToStartContainers", "status": prepared, "lastTransitionTime": since,
+        });
+        let status = json!({"status": {"phase": "Pending", "conditions": [condition]}});
+        patched(&running(&lease("m", "n1", 5), "n1"), &status)
+    };
+    site.apply(&bound("False"));
+    site.wait(59);
+    assert_eq!(site.index.leftovers().len(), 0);
+    site.index.take_seen();
+    site.wait(1);
+    assert_eq!(site.index.leftovers()[0].why, Why::Late);
+    assert_eq!(closed_slots(&site), [5]);
+    let seen = site.index.take_seen();
+    let [Seen::MinerStuck { trouble, .. }] = &*seen else { panic!("{seen:?}") };
+    assert_eq!((&*trouble.word, trouble.own), ("NotPrepared", false));
+    // It is told once, and forgotten when the node comes to it. Pulling an image may take long.
+    site.apply(&bound("False"));
+    assert_eq!(site.index.take_seen(), []);
+    site.apply(&bound("True"));
+    assert_eq!(site.index.leftovers().len(), 0);
     assert_eq!(site.index.wake_at(), None);
 }
 
