@@ -38,13 +38,15 @@ pub struct RealNode {
     labels: BTreeMap<String, String>,
     gpus: u32,
     images: Vec<PathBuf>,
+    disk: Option<u32>,
 }
 
 impl RealNode {
     /// The image. Its program runs until SIGTERM. Arguments tell it otherwise:
     /// `-run 3s` ends it by itself so long after its start, `-drain 5s` so long
     /// after SIGTERM instead of at once, `-exit 1` with this code instead
-    /// of 0, and `-memory 64` has it write to so many MiB first.
+    /// of 0, `-memory 64` has it write to so many MiB first, and `-disk 64`
+    /// write so many to its file system, or until that is full.
     pub const IMAGE: &str = "daylight.dev/testbed/workload:1";
 
     /// Where its pods reach what listens in the namespace, on all of its addresses.
@@ -55,7 +57,7 @@ impl RealNode {
     pub fn new(name: impl Into<String>) -> Self {
         let labels = [("gpu", "true"), ("daylight.dev/testbed-node", "real")];
         let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        Self { name: name.into(), labels, gpus: 8, images: Vec::new() }
+        Self { name: name.into(), labels, gpus: 8, images: Vec::new(), disk: None }
     }
 
     /// The number of `nvidia.com/gpu`.
@@ -74,6 +76,14 @@ impl RealNode {
     /// [`miner_image`](crate::miner_image) gives. It is read when the node starts.
     pub fn image(mut self, file: impl Into<PathBuf>) -> Self {
         self.images.push(file.into());
+        self
+    }
+
+    /// A disk of so many MiB for images, containers and volumes, in memory, of which kubelet
+    /// keeps a tenth free by putting pods out. Without it they are on this machine's, however full
+    /// that is.
+    pub fn disk(mut self, mebibytes: u32) -> Self {
+        self.disk = Some(mebibytes);
         self
     }
 
@@ -119,21 +129,58 @@ impl RealNode {
         control_groups::remove(scratch.control_group());
         control_groups::create(scratch.control_group())?;
         let control_group = Path::new("/").join(scratch.control_group());
-        write_json(&config, &kubelet_config(&directory, &control_group))?;
+        write_json(&config, &self.kubelet_config(&directory, &control_group))?;
 
         let mut command = Command::new("unshare");
         command
             .args(["--pid", "--mount", "--mount-proc", "--fork", "--kill-child"])
             .args(["sh", "-c", include_str!("real_node.sh"), "sh"])
             .arg(&directory)
+            .arg(self.disk.map(|mebibytes| mebibytes.to_string()).unwrap_or_default())
             .arg(kubelet.get_program())
             .args(kubelet.get_args())
             .arg(format!("--hostname-override={}", self.name))
             .arg(format!("--node-ip={ADDRESS}"))
             .arg(format!("--config={}", config.display()))
-            .arg(format!("--root-dir={}", directory.join("kubelet").display()))
+            .arg(format!("--root-dir={}", directory.join("disk/kubelet").display()))
             .arg(format!("--cert-dir={}", directory.join("pki").display()));
         Ok(command)
+    }
+
+    fn kubelet_config(&self, directory: &Path, control_group: &Path) -> Value {
+        // A disk of this machine's that is nearly full is no matter here.
+        let free = if self.disk.is_some() { "10%" } else { "0%" };
+        json!({
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "address": ADDRESS,
+            // Nobody else is in its network.
+            "authentication": { "anonymous": { "enabled": true }, "webhook": { "enabled": false } },
+            "authorization": { "mode": "AlwaysAllow" },
+            "healthzPort": 0,
+            "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+            "volumePluginDir": directory.join("plugins"),
+            "resolvConf": "",
+            "makeIPTablesUtilChains": false,
+            // A node that starts again is seen to.
+            "nodeStatusUpdateFrequency": "2s",
+            "nodeStatusReportFrequency": "5m",
+            // All groups are in one of the testbed's, and no others are touched.
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": control_group,
+            "enforceNodeAllocatable": [],
+            "failCgroupV1": false,
+            "failSwapOn": false,
+            "localStorageCapacityIsolation": self.disk.is_some(),
+            "imageGCHighThresholdPercent": 100,
+            "evictionHard": {
+                "memory.available": "0%",
+                "nodefs.available": free,
+                "nodefs.inodesFree": "0%",
+                "imagefs.available": free,
+            },
+            "evictionPressureTransitionPeriod": "5s",
+        })
     }
 
     /// Whether kubelet has reported the node ready since `start`, and pods can
@@ -195,7 +242,7 @@ fn containerd_config(directory: &Path, plugins: &Path, network: &Path) -> String
     let image = RealNode::IMAGE;
     format!(
         r#"version = 2
-root = "{directory}/containerd"
+root = "{directory}/disk/containerd"
 disabled_plugins = ["io.containerd.internal.v1.opt"] # It makes a directory in /opt.
 
 [plugins."io.containerd.grpc.v1.cri"]
@@ -214,38 +261,4 @@ bin_dir = "{plugins}"
 conf_dir = "{network}"
 "#
     )
-}
-
-fn kubelet_config(directory: &Path, control_group: &Path) -> Value {
-    json!({
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "address": ADDRESS,
-        // Nobody else is in its network.
-        "authentication": { "anonymous": { "enabled": true }, "webhook": { "enabled": false } },
-        "authorization": { "mode": "AlwaysAllow" },
-        "healthzPort": 0,
-        "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-        "volumePluginDir": directory.join("plugins"),
-        "resolvConf": "",
-        "makeIPTablesUtilChains": false,
-        // A node that starts again is seen to.
-        "nodeStatusUpdateFrequency": "2s",
-        "nodeStatusReportFrequency": "5m",
-        // All groups are in one of the testbed's, and no others are touched.
-        "cgroupDriver": "cgroupfs",
-        "cgroupRoot": control_group,
-        "enforceNodeAllocatable": [],
-        "failCgroupV1": false,
-        "failSwapOn": false,
-        "localStorageCapacityIsolation": false,
-        // A disk that is nearly full is no matter here.
-        "imageGCHighThresholdPercent": 100,
-        "evictionHard": {
-            "memory.available": "0%",
-            "nodefs.available": "0%",
-            "nodefs.inodesFree": "0%",
-            "imagefs.available": "0%",
-        },
-    })
 }

@@ -2,10 +2,11 @@
 # which end with it, and all that runs and is mounted in them. It runs kubelet,
 # which exits when its standard input closes, and containerd beside it.
 #
-# sh -c SCRIPT sh DIRECTORY KUBELET...
+# sh -c SCRIPT sh DIRECTORY MEBIBYTES KUBELET...
 set -e
 directory=$1
-shift
+mebibytes=$2
+shift 2
 
 # Paths that are built into containerd, the CNI plugins and kubelet. Whatever is
 # written there is seen by this node only.
@@ -13,6 +14,10 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/log
 mkdir /run/upper /run/work
 mount -t overlay overlay -o lowerdir=/var/lib,upperdir=/run/upper,workdir=/run/work /var/lib
+
+# Images, containers and volumes, on a disk of their own if it is to have a size.
+mkdir -p "$directory/disk"
+[ -z "$mebibytes" ] || mount -t tmpfs -o "size=${mebibytes}m" tmpfs "$directory/disk"
 
 # kubelet would set these for the whole machine. Here it finds what it wants.
 while read -r setting value; do

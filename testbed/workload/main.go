@@ -2,7 +2,8 @@
 // run, and, told nothing, what holds their sandboxes. It does what a simulated
 // pod does by its annotations: runs until SIGTERM or for the time of -run,
 // takes the time of -drain to end after SIGTERM, and exits with the code of
-// -exit. With -memory it takes so much memory first.
+// -exit. With -memory it takes so much memory first, with -disk so much of its
+// file system.
 package main
 
 import (
@@ -20,6 +21,7 @@ func main() {
 	drain := flag.Duration("drain", 0, "after SIGTERM, go on for this `time`")
 	exit := flag.Int("exit", 0, "end with this `code`")
 	memory := flag.Int("memory", 0, "write to so many `MiB`")
+	disk := flag.Int("disk", 0, "write so many `MiB` to the file system, or until it is full")
 	flag.Parse()
 
 	terminate := make(chan os.Signal, 1)
@@ -28,6 +30,12 @@ func main() {
 	taken := make([]byte, *memory<<20)
 	for at := 0; at < len(taken); at += 4096 {
 		taken[at] = 1
+	}
+
+	if *disk > 0 {
+		if err := fill("/filled", *disk); err != nil {
+			fmt.Println(err)
+		}
 	}
 
 	var over <-chan time.Time
@@ -43,4 +51,20 @@ func main() {
 	}
 	runtime.KeepAlive(taken)
 	os.Exit(*exit)
+}
+
+// fill writes so many MiB to a file.
+func fill(path string, mebibytes int) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	block := make([]byte, 1<<20)
+	for range mebibytes {
+		if _, err := file.Write(block); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -17,6 +17,9 @@ use crate::site::{Site, create};
 
 const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::UNSPECIFIED, 0);
 
+/// MiB of them for RandomX's cache and one thread.
+const HUGE_PAGES: u64 = 264;
+
 /// What is missing here for this, if anything is.
 pub(crate) async fn missing() -> Option<String> {
     let monerod = Monerod::start(NonZeroU64::MIN).await.err();
@@ -36,15 +39,16 @@ pub(crate) async fn containers_mine_blocks_that_real_nodes_accept(site: &mut Sit
     site.pool(json!({})).await;
     site.registered("reg", json!({"gpus": 100})).await;
     site.start_with(&["--metered"]);
-    miner(
-        site,
-        "monero",
-        &monero,
-        json!({"name": "randomx", "algorithm": "rx/0"}),
-        Monerod::WALLET,
-    )
-    .await;
-    miner(site, "bitcoin", &bitcoin, json!({"name": "sha256d"}), "bc1qexample").await;
+    let mut resources = json!({"cpu": "500m", "memory": "400Mi"});
+    let huge_pages = huge_pages_are_free();
+    if huge_pages {
+        resources["hugePages2Mi"] = json!(format!("{HUGE_PAGES}Mi"));
+    }
+    let engine = json!({"name": "randomx", "algorithm": "rx/0"});
+    miner(site, "monero", &monero, engine, &resources, Monerod::WALLET).await;
+    let engine = json!({"name": "sha256d"});
+    let resources = json!({"cpu": "500m", "memory": "64Mi"});
+    miner(site, "bitcoin", &bitcoin, engine, &resources, "bc1qexample").await;
 
     let patience = Duration::from_mins(3);
     for (name, pool) in [("bitcoin", &bitcoin), ("monero", &monero)] {
@@ -53,11 +57,34 @@ pub(crate) async fn containers_mine_blocks_that_real_nodes_accept(site: &mut Sit
         assert!(mined.is_ok(), "{name}: {:?}", pool.books());
         site.miner_status(name, "ready", |status| status["readyReplicas"] == 1).await;
     }
+    if huge_pages {
+        let miner = ["logs", "-n", &site.name, "-l", "daylight.dev/miner=monero"];
+        let log = site.control_plane.kubectl_ok(miner).await.unwrap();
+        assert!(log.contains("RandomX hashes on huge pages"), "{log}");
+    }
     assert!(btcd.height().await.unwrap() >= 2);
     assert!(monerod.blocks().await.unwrap() >= 2);
 }
 
-async fn miner(site: &Site, name: &str, pool: &Pool, engine: Value, wallet: &str) {
+/// Whether this machine has set aside as many huge pages as RandomX takes.
+fn huge_pages_are_free() -> bool {
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let said = |name: &str| {
+        let line = memory.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().ok()
+    };
+    said("Hugepagesize") == Some(2048)
+        && said("HugePages_Free").is_some_and(|pages| pages * 2 >= HUGE_PAGES)
+}
+
+async fn miner(
+    site: &Site,
+    name: &str,
+    pool: &Pool,
+    engine: Value,
+    resources: &Value,
+    wallet: &str,
+) {
     let secrets: Api<Secret> = site.namespaced();
     let data = json!({"address": wallet});
     create(&secrets, json!({"metadata": {"name": name}, "stringData": data})).await;
@@ -65,7 +92,7 @@ async fn miner(site: &Site, name: &str, pool: &Pool, engine: Value, wallet: &str
     let spec = json!({
         "image": MINER_IMAGE, "agent": "Daylight", "engine": engine,
         "poolEndpoints": [endpoint], "walletSecretRef": {"name": name},
-        "drainTimeout": "10s", "resources": {"cpu": "500m", "memory": "400Mi"},
+        "drainTimeout": "10s", "resources": resources,
         "env": [{"name": "THREADS", "value": "1"}],
     });
     site.miner(name, "reg", 1, spec).await;

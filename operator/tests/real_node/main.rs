@@ -9,6 +9,7 @@ mod chains;
 #[path = "../e2e/daylight.rs"]
 mod daylight;
 mod miners;
+mod nodes;
 #[allow(dead_code)]
 #[path = "../e2e/observer.rs"]
 mod observer;
@@ -65,6 +66,8 @@ fn main() -> ExitCode {
         miners::containers_hash_drain_and_give_way,
         miners::what_is_wrong_with_a_miner_shows_on_it,
         miners::an_engine_that_hangs_gives_its_gpus_back_in_time,
+        nodes::a_full_disk_puts_miners_out_until_there_is_room,
+        nodes::a_node_that_prepares_no_pod_is_told_and_left,
         chains::containers_mine_blocks_that_real_nodes_accept,
     ];
     let trials = tests.into_iter().map(|(name, test)| {
@@ -91,6 +94,7 @@ async fn on_a_real_node(name: &str, images: &[PathBuf], test: Test) -> Result<()
     // The site's nodes are known by its name: t and its number.
     let node = RealNode::new("real-0").label("site", "t1");
     let node = images.iter().fold(node, RealNode::image);
+    let node = if name.starts_with("nodes::") { node.disk(nodes::DISK) } else { node };
     let options = Options::full().with_real_node(node).without(Component::Kubelet);
     let control_plane = Arc::new(ControlPlane::start(options).await?);
     site::install(&control_plane).await;

@@ -1,11 +1,15 @@
 //! Daylight's own agent in containers: hashing for a pool, giving way, and saying what is wrong.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use daylight_crds::Miner;
 use daylight_testbed::{MINER_IMAGE, RealNode};
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, ListParams};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -16,7 +20,7 @@ use crate::pool::{Pool, SALT, WALLET};
 use crate::site::{SOON, Site, create, eventually};
 
 /// A registration that commits to [`WALLET`], approved, and the Secret with it.
-async fn registered(site: &Site) {
+pub(crate) async fn registered(site: &Site) {
     let digest = Sha256::new().chain_update(SALT).chain_update(WALLET).finalize();
     let commitment =
         digest.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"));
@@ -33,7 +37,7 @@ async fn wallet(site: &Site, name: &str, address: &str) {
 }
 
 /// A miner with Daylight's agent.
-async fn miner(site: &Site, name: &str, replicas: u32, pool: &str, with: Value) {
+pub(crate) async fn miner(site: &Site, name: &str, replicas: u32, pool: &str, with: Value) {
     let mut spec = json!({
         "image": MINER_IMAGE, "agent": "Daylight", "engine": {"name": "sha256d"},
         "poolEndpoints": [pool], "walletSecretRef": {"name": "wallet", "saltKey": "salt"},
@@ -52,11 +56,21 @@ fn audited(site: &mut Site, flags: &[&str]) {
     site.controllers.push(auditor);
 }
 
-/// What a container left in its termination message.
-fn record(pod: &Pod) -> Value {
-    let end = end(pod).unwrap_or_else(|| panic!("{} has not ended", pod.name_any()));
-    let message = end.message.unwrap_or_default();
-    serde_json::from_str(message.trim()).unwrap_or_else(|error| panic!("{error}: {message}"))
+/// What containers that end from now on leave in their termination messages, by pod.
+fn records(site: &Site) -> Arc<Mutex<BTreeMap<String, Value>>> {
+    let records = Arc::new(Mutex::new(BTreeMap::new()));
+    let (pods, kept): (Api<Pod>, _) = (site.namespaced(), records.clone());
+    tokio::spawn(async move {
+        let mut events = watcher::watcher(pods, watcher::Config::default()).boxed();
+        while let Some(event) = events.next().await {
+            let Ok(Event::Apply(pod) | Event::Delete(pod)) = event else { continue };
+            if let Some(message) = end(&pod).and_then(|end| end.message) {
+                let record = serde_json::from_str(message.trim()).unwrap();
+                kept.lock().unwrap().insert(pod.name_any(), record);
+            }
+        }
+    });
+    records
 }
 
 pub(crate) async fn containers_hash_drain_and_give_way(site: &mut Site) {
@@ -84,13 +98,20 @@ pub(crate) async fn containers_hash_drain_and_give_way(site: &mut Site) {
     eprintln!("{table}");
     assert!(table.contains("HASHRATE") && table.contains("SHARES"), "{table}");
 
+    let records = records(site);
     let took = ai_runs(site, "train").await;
     eprintln!("a pod of 8 GPUs ran after {took:?}");
 
     // Each was asked, ended by itself and said what the pool says, to the last share.
-    for pod in site.pods("daylight.dev/miner").await {
-        let record = record(&pod);
-        assert_eq!((&record["reason"], &record["evidence"]), (&json!("Drained"), &json!("seen")));
+    {
+        let records = records.lock().unwrap();
+        assert_eq!(records.len(), 8, "{records:#?}");
+        for record in records.values() {
+            assert_eq!(
+                (&record["reason"], &record["evidence"]),
+                (&json!("Drained"), &json!("seen"))
+            );
+        }
     }
     let over = |status: &Value| status["work"]["replicas"] == 0;
     let status = site.miner_status("miner", "over", over).await;
