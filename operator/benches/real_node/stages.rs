@@ -22,9 +22,12 @@ const ORDER: [&str; 5] = [
 /// The times since a round began, by what happened.
 type Round = BTreeMap<&'static str, Duration>;
 
+/// What a watch said, and when.
+type Said = Arc<Mutex<Vec<(Instant, Event<Pod>)>>>;
+
 /// Watches pods, and keeps when what happened first in each round.
 pub(crate) struct Stages {
-    seen: Arc<Mutex<Vec<(Instant, Event<Pod>)>>>,
+    seen: Said,
     task: JoinHandle<()>,
     begun: Instant,
     rounds: Vec<Round>,
@@ -32,12 +35,13 @@ pub(crate) struct Stages {
 
 impl Stages {
     pub(crate) fn watch(pods: Api<Pod>) -> Self {
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let seen = Said::default();
         let kept = seen.clone();
         let task = tokio::spawn(async move {
             let mut events = watcher::watcher(pods, watcher::Config::default()).boxed();
             while let Some(event) = events.next().await {
-                kept.lock().unwrap().push((Instant::now(), event.unwrap()));
+                let Ok(event) = event else { continue };
+                kept.lock().unwrap().push((Instant::now(), event));
             }
         });
         Self { seen, task, begun: Instant::now(), rounds: Vec::new() }
@@ -109,10 +113,8 @@ fn happened(pod: &Pod, gone: bool, ai: bool) -> Vec<&'static str> {
 fn ended(pod: &Pod) -> bool {
     let containers =
         pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    containers
-        .filter_map(|container| container.state.as_ref()?.terminated.as_ref())
-        .next()
-        .is_some()
+    let mut states = containers.filter_map(|container| container.state.as_ref());
+    states.any(|state| state.terminated.is_some())
 }
 
 fn spread<'a>(times: impl Iterator<Item = &'a Duration>) -> (Duration, Duration, Duration) {
