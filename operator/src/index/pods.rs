@@ -18,8 +18,8 @@ const STEP_WITHIN: Duration = Duration::from_mins(1);
 /// By when a miner's pod has to be one step further, if somebody else has to take it.
 fn next_step_by(pod: &Pod) -> Option<Timestamp> {
     let lease = pod.lease.as_ref()?;
-    let since = if pod.node.is_some() { lease.unprepared_since? } else { pod.created };
-    Some(since + STEP_WITHIN)
+    let waits = pod.node.is_none() || lease.unprepared;
+    waits.then(|| pod.bound_at.unwrap_or(pod.created) + STEP_WITHIN)
 }
 
 /// Something that happened, for metrics and events.

@@ -94,8 +94,8 @@ pub struct Lease {
     pub revision: u64,
     /// Watts declared for it.
     pub watts: u64,
-    /// Since when its node has not prepared its volumes, its sandbox and its network.
-    pub unprepared_since: Option<Timestamp>,
+    /// Whether its node has yet to prepare its volumes, its sandbox and its network.
+    pub unprepared: bool,
     /// Its image, once it runs.
     pub image: Name,
     /// Where it can be reached then.
@@ -252,9 +252,9 @@ impl From<Raw<'_>> for Pod {
             .map(|lease| {
                 let image = status.container_statuses.first().map_or("", |one| &one.image);
                 let unprepared = condition("PodReadyToStartContainers")
-                    .filter(|one| one.status == "False" && status.phase == "Pending");
+                    .is_some_and(|one| one.status == "False" && status.phase == "Pending");
                 Box::new(Lease {
-                    unprepared_since: since(unprepared),
+                    unprepared,
                     image: image.into(),
                     ip: status.pod_ip.parse().ok(),
                     ..lease
