@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt as _};
 use tokio::task::JoinHandle;
@@ -38,7 +39,8 @@ impl Stages {
         let seen = Said::default();
         let kept = seen.clone();
         let task = tokio::spawn(async move {
-            let mut events = watcher::watcher(pods, watcher::Config::default()).boxed();
+            let events = watcher::watcher(pods, watcher::Config::default());
+            let mut events = events.default_backoff().boxed();
             while let Some(event) = events.next().await {
                 let Ok(event) = event else { continue };
                 kept.lock().unwrap().push((Instant::now(), event));

@@ -9,6 +9,7 @@ use daylight_testbed::{MINER_IMAGE, RealNode};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, ListParams};
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
@@ -61,7 +62,8 @@ fn records(site: &Site) -> Arc<Mutex<BTreeMap<String, Value>>> {
     let records = Arc::new(Mutex::new(BTreeMap::new()));
     let (pods, kept): (Api<Pod>, _) = (site.namespaced(), records.clone());
     tokio::spawn(async move {
-        let mut events = watcher::watcher(pods, watcher::Config::default()).boxed();
+        let events = watcher::watcher(pods, watcher::Config::default());
+        let mut events = events.default_backoff().boxed();
         while let Some(event) = events.next().await {
             let Ok(Event::Apply(pod) | Event::Delete(pod)) = event else { continue };
             if let Some(message) = end(&pod).and_then(|end| end.message) {
