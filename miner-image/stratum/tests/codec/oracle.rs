@@ -6,44 +6,11 @@ use proptest::prelude::*;
 use sv1_api::json_rpc::{Message, Response};
 use sv1_api::methods::{Client2Server, Server2Client, server_to_client};
 
-fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(any::<u8>(), 0..=most)
-}
-
-fn job() -> impl Strategy<Value = v1::Job> {
-    let parts = (bytes(200), bytes(200), prop::collection::vec(any::<[u8; 32]>(), 0..14));
-    ("[a-z0-9]{1,9}", any::<[u8; 32]>(), parts, any::<(u32, u32, u32, bool)>()).prop_map(
-        |(id, previous, (coinbase1, coinbase2, branches), (version, bits, time, clean))| v1::Job {
-            id,
-            previous,
-            coinbase1,
-            coinbase2,
-            branches,
-            version,
-            bits,
-            time,
-            clean,
-        },
-    )
-}
-
-fn submit() -> impl Strategy<Value = v1::Submit> {
-    let names = ("[a-z.]{1,20}", "[a-z0-9]{1,9}");
-    (names, prop::collection::vec(any::<u8>(), 1..=16), any::<(u32, u32, Option<u32>)>()).prop_map(
-        |((user, job), extranonce2, (time, nonce, version_bits))| v1::Submit {
-            user,
-            job,
-            extranonce2,
-            time,
-            nonce,
-            version_bits,
-        },
-    )
-}
+use crate::{job, submit};
 
 proptest! {
     #[test]
-    fn jobs(job in job()) {
+    fn jobs(job in job("[a-z0-9]{1,9}", 200)) {
         let ours = v1::FromPool::Notice(v1::Notice::Job(job.clone()));
         let message: Message = serde_json::from_str(&ours.encode()).unwrap();
         let Server2Client::Notify(theirs) = message.try_into().unwrap() else {
@@ -64,7 +31,10 @@ proptest! {
     }
 
     #[test]
-    fn shares(id: u64, submit in submit()) {
+    fn shares(
+        id: u64,
+        submit in submit("[a-z.]{1,20}", "[a-z0-9]{1,9}", prop::collection::vec(any::<u8>(), 1..=16)),
+    ) {
         let ours = v1::Request { id: Id::Number(id), call: v1::Call::Submit(submit.clone()) };
         let message: Message = serde_json::from_str(&ours.encode()).unwrap();
         let Client2Server::Submit(theirs) = message.try_into().unwrap() else {

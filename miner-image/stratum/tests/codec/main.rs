@@ -1,5 +1,7 @@
 //! The codecs: real messages, property tests, and what is no message.
 
+mod oracle;
+
 use daylight_stratum::{Difficulty, Failure, Id, Malformed, monero, v1};
 use proptest::prelude::*;
 use serde_json::json;
@@ -209,8 +211,13 @@ fn failure() -> impl Strategy<Value = Failure> {
     (any::<i64>(), ".{0,30}").prop_map(|(code, message)| Failure::new(code, message))
 }
 
-fn submit() -> impl Strategy<Value = v1::Submit> {
-    (".{0,20}", ".{0,9}", bytes(16), any::<(u32, u32, Option<u32>)>()).prop_map(
+/// Shares of such users, for such jobs.
+fn submit(
+    user: &'static str,
+    job: &'static str,
+    extranonce2: impl Strategy<Value = Vec<u8>>,
+) -> impl Strategy<Value = v1::Submit> {
+    (user, job, extranonce2, any::<(u32, u32, Option<u32>)>()).prop_map(
         |(user, job, extranonce2, (time, nonce, version_bits))| v1::Submit {
             user,
             job,
@@ -237,13 +244,14 @@ fn call() -> impl Strategy<Value = v1::Call> {
         (".{0,20}", ".{0,20}").prop_map(|(user, password)| Call::Authorize { user, password }),
         Just(Call::SubscribeExtranonce),
         difficulty().prop_map(Call::SuggestDifficulty),
-        submit().prop_map(Call::Submit),
+        submit(".{0,20}", ".{0,9}", bytes(16)).prop_map(Call::Submit),
     ]
 }
 
-fn job() -> impl Strategy<Value = v1::Job> {
-    let parts = (bytes(300), bytes(300), prop::collection::vec(any::<[u8; 32]>(), 0..14));
-    (".{0,20}", any::<[u8; 32]>(), parts, any::<(u32, u32, u32, bool)>()).prop_map(
+/// Jobs with such names, and with so many bytes at most in each half of the coinbase.
+fn job(id: &'static str, most: usize) -> impl Strategy<Value = v1::Job> {
+    let parts = (bytes(most), bytes(most), prop::collection::vec(any::<[u8; 32]>(), 0..14));
+    (id, any::<[u8; 32]>(), parts, any::<(u32, u32, u32, bool)>()).prop_map(
         |(id, previous, (coinbase1, coinbase2, branches), (version, bits, time, clean))| v1::Job {
             id,
             previous,
@@ -261,7 +269,7 @@ fn job() -> impl Strategy<Value = v1::Job> {
 fn notice() -> impl Strategy<Value = v1::Notice> {
     use v1::Notice;
     prop_oneof![
-        job().prop_map(Notice::Job),
+        job(".{0,20}", 300).prop_map(Notice::Job),
         difficulty().prop_map(Notice::SetDifficulty),
         (bytes(16), any::<u8>()).prop_map(|(extranonce1, extranonce2_size)| {
             Notice::SetExtranonce { extranonce1, extranonce2_size }
