@@ -115,12 +115,12 @@ async fn ai_starts(
             "name": "train", "image": RealNode::IMAGE, "imagePullPolicy": "Never",
             "resources": {"limits": {"nvidia.com/gpu": "1"}},
         });
-        stages.begin();
+        stages.begin(&name);
         create(&pods, json!({"metadata": {"name": name}, "spec": {"containers": [container]}}))
             .await;
         let runs = Duration::from_mins(1);
-        let round = eventually(runs, "the AI pod runs", || async { stages.round(&name) }).await;
-        stages.keep(round);
+        let times = eventually(runs, "the AI pod runs", || async { stages.times() }).await;
+        stages.keep(times);
         let now = DeleteParams::default().grace_period(0);
         pods.delete(&name, &now).await.unwrap();
         eventually(Duration::from_mins(1), "it is gone", || async {

@@ -47,7 +47,31 @@ struct State {
 /// Watches until it is dropped.
 pub(crate) struct Observer {
     state: Arc<Mutex<State>>,
-    task: JoinHandle<()>,
+    _watch: Watch,
+}
+
+/// A watch of pods, which ends when this is dropped.
+pub(crate) struct Watch(JoinHandle<()>);
+
+impl Watch {
+    /// Hands over all that is said of these pods.
+    pub(crate) fn start(pods: Api<Pod>, mut take: impl FnMut(Event<Pod>) + Send + 'static) -> Self {
+        Self(tokio::spawn(async move {
+            let mut events = watcher::watcher(pods, watcher::Config::default()).boxed();
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => take(event),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// GPUs of each simulated node.
@@ -57,17 +81,8 @@ impl Observer {
     pub(crate) fn start(client: Client) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let seen = state.clone();
-        let task = tokio::spawn(async move {
-            let api: Api<Pod> = Api::all(client);
-            let mut events = watcher::watcher(api, watcher::Config::default()).boxed();
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(event) => seen.lock().unwrap().take(event),
-                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-                }
-            }
-        });
-        Self { state, task }
+        let watch = Watch::start(Api::all(client), move |event| seen.lock().unwrap().take(event));
+        Self { state, _watch: watch }
     }
 
     /// From now on a registration's miners may hold at most so many GPUs.
@@ -89,12 +104,6 @@ impl Observer {
     pub(crate) fn check(&self) {
         let state = self.state.lock().unwrap();
         assert!(state.wrong.is_empty(), "seen in {} events: {:#?}", state.events, state.wrong);
-    }
-}
-
-impl Drop for Observer {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

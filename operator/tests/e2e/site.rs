@@ -305,6 +305,20 @@ impl Site {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
     {
+        self.status_within(SOON, api, name, what, holds).await
+    }
+
+    pub(crate) async fn status_within<K>(
+        &self,
+        within: Duration,
+        api: Api<K>,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
         let mut last = Value::Null;
         let begun = Instant::now();
         loop {
@@ -314,7 +328,7 @@ impl Site {
                     return last;
                 }
             }
-            assert!(begun.elapsed() < SOON, "{} {name}: not {what}: {last:#}", K::kind(&()));
+            assert!(begun.elapsed() < within, "{} {name}: not {what}: {last:#}", K::kind(&()));
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 
 use daylight_crds::Miner;
 use daylight_testbed::{MINER_IMAGE, RealNode};
-use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, ListParams};
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher::Event;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::daylight::Controller;
 use crate::end;
+use crate::observer::Watch;
 use crate::pool::{Pool, SALT, WALLET};
 use crate::site::{SOON, Site, create, eventually};
 
@@ -57,22 +56,21 @@ fn audited(site: &mut Site, flags: &[&str]) {
     site.controllers.push(auditor);
 }
 
-/// What containers that end from now on leave in their termination messages, by pod.
-fn records(site: &Site) -> Arc<Mutex<BTreeMap<String, Value>>> {
-    let records = Arc::new(Mutex::new(BTreeMap::new()));
-    let (pods, kept): (Api<Pod>, _) = (site.namespaced(), records.clone());
-    tokio::spawn(async move {
-        let events = watcher::watcher(pods, watcher::Config::default());
-        let mut events = events.default_backoff().boxed();
-        while let Some(event) = events.next().await {
-            let Ok(Event::Apply(pod) | Event::Delete(pod)) = event else { continue };
-            if let Some(message) = end(&pod).and_then(|end| end.message) {
-                let record = serde_json::from_str(message.trim()).unwrap();
-                kept.lock().unwrap().insert(pod.name_any(), record);
-            }
+/// What containers leave in their termination messages, by pod.
+type Records = Arc<Mutex<BTreeMap<String, Value>>>;
+
+/// The records of containers that end while it is watched.
+fn records(site: &Site) -> (Records, Watch) {
+    let records = Records::default();
+    let kept = records.clone();
+    let watch = Watch::start(site.namespaced(), move |event| {
+        let (Event::Apply(pod) | Event::Delete(pod)) = event else { return };
+        if let Some(message) = end(&pod).and_then(|end| end.message) {
+            let record = serde_json::from_str(message.trim()).unwrap();
+            kept.lock().unwrap().insert(pod.name_any(), record);
         }
     });
-    records
+    (records, watch)
 }
 
 pub(crate) async fn containers_hash_drain_and_give_way(site: &mut Site) {
@@ -100,7 +98,7 @@ pub(crate) async fn containers_hash_drain_and_give_way(site: &mut Site) {
     eprintln!("{table}");
     assert!(table.contains("HASHRATE") && table.contains("SHARES"), "{table}");
 
-    let records = records(site);
+    let (records, _watch) = records(site);
     let took = ai_runs(site, "train").await;
     eprintln!("a pod of 8 GPUs ran after {took:?}");
 

@@ -20,12 +20,10 @@ pub(crate) const DISK: u32 = 512;
 /// containerd could not even write down that a container has ended.
 const FILLED: u32 = 450;
 
+const PATIENCE: Duration = Duration::from_mins(2);
+
 pub(crate) async fn a_full_disk_puts_miners_out_until_there_is_room(site: &mut Site) {
-    let pool = Pool::open(None).await;
-    site.pool(json!({})).await;
-    registered(site).await;
-    site.start_with(&["--metered"]);
-    miner(site, "miner", 2, &pool.endpoint(), json!({})).await;
+    let _pool = begin(site, 2).await;
     site.miner_status("miner", "ready", |status| status["readyReplicas"] == 2).await;
 
     let pods: Api<Pod> = site.namespaced();
@@ -41,7 +39,7 @@ pub(crate) async fn a_full_disk_puts_miners_out_until_there_is_room(site: &mut S
     eprintln!("{}: {}", status["reason"], status["message"]);
 
     // In the end it is the turn of the one that fills it, and the miners come back by themselves.
-    eventually(Duration::from_mins(2), "the disk has room again", || async {
+    eventually(PATIENCE, "the disk has room again", || async {
         pods.get("fills").await.unwrap().status?.phase.filter(|phase| phase != "Running")
     })
     .await;
@@ -55,11 +53,7 @@ pub(crate) async fn a_node_that_prepares_no_pod_is_told_and_left(site: &mut Site
     assert_ne!(broken, well);
     fs::write(&network, broken).unwrap();
 
-    let pool = Pool::open(None).await;
-    site.pool(json!({})).await;
-    registered(site).await;
-    site.start_with(&["--metered"]);
-    miner(site, "miner", 1, &pool.endpoint(), json!({})).await;
+    let _pool = begin(site, 1).await;
     let says = |status: &Value| says(status, "makes neither its sandbox nor its volumes");
     let status = patiently(site, "told", says).await;
     eprintln!("{}: {}", status["reason"], status["message"]);
@@ -68,14 +62,20 @@ pub(crate) async fn a_node_that_prepares_no_pod_is_told_and_left(site: &mut Site
     patiently(site, "ready", |status| status["readyReplicas"] == 1).await;
 }
 
+/// Starts Daylight with a miner that hashes for the pool.
+async fn begin(site: &mut Site, replicas: u32) -> Pool {
+    let pool = Pool::open(None).await;
+    site.pool(json!({})).await;
+    registered(site).await;
+    site.start_with(&["--metered"]);
+    miner(site, "miner", replicas, &pool.endpoint(), json!({})).await;
+    pool
+}
+
 /// The miner's status, once it is so: kubelets take their time.
 async fn patiently(site: &Site, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let miners: Api<Miner> = site.namespaced();
-    eventually(Duration::from_mins(2), what, || async {
-        let status = serde_json::to_value(miners.get("miner").await.unwrap().status).unwrap();
-        holds(&status).then_some(status)
-    })
-    .await
+    site.status_within(PATIENCE, miners, "miner", what, holds).await
 }
 
 fn says(status: &Value, part: &str) -> bool {
