@@ -42,7 +42,7 @@ pub use activity_class::{
     RegistrationRule, ReportColumn, ReportItem,
 };
 pub use ai_job::{AiJob, AiJobSpec, AiJobState, AiJobStatus, Placement, WorkerCounts};
-pub use duration::{GoDuration, InvalidDuration};
+pub use duration::GoDuration;
 pub use energy::{EnergyLimit, EnergyPeriod, Millijoules};
 pub use gpu_pool::{
     GpuCounts, GpuPool, GpuPoolSpec, GpuPoolStatus, GridConnection, Queueing, Site,

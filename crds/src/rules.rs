@@ -2,8 +2,6 @@
 
 use kube::core::{Message, Rule};
 
-use crate::GoDuration;
-
 /// An endpoint: `host:port`, or a URL with a port.
 const ENDPOINT: &str = r"^([a-z][a-z0-9+.-]*://)?([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$";
 
@@ -52,7 +50,7 @@ pub(crate) fn at_most(longest: &str, message: &str) -> Rule {
 pub(crate) fn within(shortest: &str, longest: &str, message: &str) -> Rule {
     Rule::new(format!(
         "!self.matches('{pattern}') || (duration(self) >= duration('{shortest}') && duration(self) <= duration('{longest}'))",
-        pattern = GoDuration::PATTERN
+        pattern = daylight_base::duration::PATTERN
     ))
     .message(message)
 }

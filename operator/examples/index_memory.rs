@@ -20,10 +20,10 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use daylight::index::{Change, Event, Index, Kind, digest, miners, watch};
+use daylight_base::Timestamp;
 use daylight_crds::GpuPool;
 use daylight_planner::Planner;
 use daylight_planner::model::Snapshot;
-use daylight_planner::time::Timestamp;
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 

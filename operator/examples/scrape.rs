@@ -18,11 +18,11 @@ use daylight::controller::site::Site;
 use daylight::controller::{metrics::Metrics, report};
 use daylight::index::{Change, Event, Index, Round, digest};
 use daylight::serving::{self, Health, Whole};
+use daylight_base::{Name, Timestamp};
 use daylight_crds::GpuPool;
-use daylight_meter::{Account, Config, DeviceSeen, LeaseSeen, Meter, Moment, Name, Reading};
+use daylight_meter::{Account, Config, DeviceSeen, LeaseSeen, Meter, Moment, Reading};
 use daylight_planner::Planner;
 use daylight_planner::model::Snapshot;
-use daylight_planner::time::Timestamp;
 use prometheus::Registry;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -72,7 +72,7 @@ fn controller() -> Result<Site, Error> {
 
 /// The auditor's metrics, after two rounds of readings.
 fn auditor() -> Result<auditor::metrics::Metrics, Error> {
-    const BEGIN: daylight_meter::Timestamp = daylight_meter::Timestamp(1_782_907_200_000);
+    const BEGIN: daylight_base::Timestamp = daylight_base::Timestamp(1_782_907_200_000);
     const MINUTE: u64 = 60_000;
     let mut meter = Meter::new(Config::default());
     let nodes: Vec<Name> = (0..NODES).map(|number| node_name(number).into()).collect();
@@ -105,7 +105,7 @@ fn auditor() -> Result<auditor::metrics::Metrics, Error> {
         }
     }
     for minute in 1..=2 {
-        let now = BEGIN.plus(minute * MINUTE);
+        let now = BEGIN.plus_millis(minute * MINUTE);
         for (number, node) in nodes.iter().enumerate() {
             // Of half of the nodes no exporter says who has which device.
             let holder = |one| {

@@ -1,6 +1,6 @@
 //! The one place that asks what time it is.
 
-use daylight_planner::time::Timestamp;
+use daylight_base::Timestamp;
 
 /// The wall clock.
 pub fn wall_clock() -> Timestamp {

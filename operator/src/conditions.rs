@@ -1,7 +1,7 @@
 //! Conditions, as `metav1.Condition` defines them.
 
+use daylight_base::Timestamp;
 use daylight_planner::explain::Reason;
-use daylight_planner::time::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// The moment as Kubernetes writes it: whole seconds.

@@ -15,8 +15,9 @@ use std::rc::Rc;
 use daylight::auditor::batch::Batch;
 use daylight::auditor::journal::{Disk, Journal};
 use daylight::auditor::pseudonyms::Pseudonyms;
+use daylight_base::{Name, Timestamp};
 use daylight_meter::{
-    Account, Config, DeviceSeen, Entry, Facts, LeaseSeen, Meter, Moment, Name, Reading, Timestamp,
+    Account, Config, DeviceSeen, Entry, Facts, LeaseSeen, Meter, Moment, Reading,
 };
 use rustc_hash::FxHashSet;
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use daylight_image::spec::ConfigBuilder;
-use daylight_image::{Compression, File, Image, Platform};
+use daylight_oci::spec::ConfigBuilder;
+use daylight_oci::{Compression, File, Image, Platform};
 
 use crate::error::{Error, Result};
 
@@ -21,7 +21,7 @@ pub(crate) fn write(name: &str, program: &Path, image: &Path) -> Result<()> {
     written.map_err(|error| Error::io("writing", image)(std::io::Error::other(error)))
 }
 
-fn pack(program: Vec<u8>) -> daylight_image::Result<daylight_image::Layout> {
+fn pack(program: Vec<u8>) -> daylight_oci::Result<daylight_oci::Layout> {
     let image = Image {
         platform: Platform::of(&program)?,
         files: vec![File { path: PROGRAM.to_owned(), mode: 0o755, contents: program }],

@@ -1,12 +1,11 @@
 //! The network namespace that a real node needs: its pods' bridge and addresses
 //! are made there, and nothing is changed outside.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::{fs, io};
 
 use crate::binary::{Programs, build_workload};
 use crate::error::{Error, Result};

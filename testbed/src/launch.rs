@@ -4,12 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use crate::Component;
 use crate::certificates::{Authority, Identity};
 use crate::error::{Error, Result};
-use crate::kubeconfig;
 use crate::options::{ClientRate, Options};
 use crate::scratch::{self, Scratch};
+use crate::{Component, kubeconfig};
 
 /// The arguments that a component is started with.
 pub(crate) fn arguments(

@@ -8,9 +8,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
+use daylight_base::{Name, Timestamp};
 use daylight_meter::{
-    Account, Config, DeviceSeen, Entry, LeaseSeen, Meter, Moment, Name, NodeEntry, Reading,
-    Timestamp,
+    Account, Config, DeviceSeen, Entry, LeaseSeen, Meter, Moment, NodeEntry, Reading,
 };
 
 const NODES: u64 = 10_000;
@@ -96,7 +96,7 @@ impl Site {
             *counter += WATTS * MINUTE;
         }
         self.minute += 1;
-        let now = BEGIN.plus(self.minute * MINUTE);
+        let now = BEGIN.plus_millis(self.minute * MINUTE);
         let began = Instant::now();
         for (node, readings) in self.nodes.iter().zip(&self.readings) {
             self.meter.readings(node, Moment::exactly(now), readings);

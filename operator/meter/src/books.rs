@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Account, Bounded, Facts, Name, PoolEntry};
+use crate::{Account, Bounded, Facts, PoolEntry};
+use daylight_base::Name;
 
 /// What a device is used for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

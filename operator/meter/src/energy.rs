@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use crate::meter::Terms;
 use crate::node::{Counted, Node, Sample, Span};
-use crate::{Bounded, Gap, GapKind, Lease, Method, Moment, Name, Timestamp, Use, split};
+use crate::{Bounded, Gap, GapKind, Lease, Method, Moment, Use, split};
+use daylight_base::{Name, Timestamp};
 
 /// Times of pods are told in whole seconds.
 const SECOND: u64 = 1000;
@@ -74,8 +75,8 @@ impl Node {
             self.booked.first = true;
             return;
         };
-        let ms = sample.at.middle().since(last.at.middle());
-        let longest = sample.at.latest.since(last.at.earliest);
+        let ms = sample.at.middle().millis_since(last.at.middle());
+        let longest = sample.at.latest.millis_since(last.at.earliest);
         let most = most_mj(limit, longest);
         let untimed = !sample.is_timed_from(&last);
         let mut drawn = Drawn { open: false, untimed, ..Drawn::anything(last.at, sample.at) };
@@ -200,14 +201,14 @@ impl Node {
         let (wide_from, wide_until) = if drawn.untimed {
             (Timestamp(i64::MIN), Timestamp(i64::MAX))
         } else {
-            (drawn.from.earliest.minus(SECOND), drawn.until.latest.plus(SECOND))
+            (drawn.from.earliest.minus_millis(SECOND), drawn.until.latest.plus_millis(SECOND))
         };
         let mut could = self.could_have(wide_from, wide_until, labels);
         if drawn.untimed {
             // Nor is it known how long it was nobody's.
             could.entry(None).or_default();
         }
-        let all = most_mj(limit_mw, drawn.until.latest.since(drawn.from.earliest));
+        let all = most_mj(limit_mw, drawn.until.latest.millis_since(drawn.from.earliest));
         let ceiling = if drawn.open { all.max(drawn.mj) } else { drawn.mj };
         let most = |ms: u64| if drawn.untimed { ceiling } else { most_mj(limit_mw, ms) };
         let most: BTreeMap<Holder, u64> =
@@ -326,7 +327,7 @@ impl Node {
             let used = self.booked.used.entry(registration.clone()).or_default();
             used.0 += mj.upper();
             // Over a short time a reading's moment is too uncertain to make a power of it.
-            let ms = drawn.until.middle().since(drawn.from.middle());
+            let ms = drawn.until.middle().millis_since(drawn.from.middle());
             let is_timed = !drawn.open && !drawn.untimed;
             if is_timed && !part.shared && part.ms == ms && ms >= SECOND {
                 used.1 = used.1.max((mj.value / ms + 1) * gpus);
@@ -381,9 +382,9 @@ impl Node {
     /// Lets go of leases that ended and whose energy is booked to the end.
     fn settle_leases(&mut self) {
         // Where no device was ever read, the first reading may still come.
-        let read = self.read_until().unwrap_or(self.state.booked_until.minus(FIRST_WITHIN));
+        let read = self.read_until().unwrap_or(self.state.booked_until.minus_millis(FIRST_WITHIN));
         let settled =
-            |lease: &Lease| lease.held_until().is_some_and(|end| read >= end.plus(SECOND));
+            |lease: &Lease| lease.held_until().is_some_and(|end| read >= end.plus_millis(SECOND));
         let (gone, stay) = std::mem::take(&mut self.state.leases)
             .into_iter()
             .partition::<Vec<_>, _>(|lease| settled(lease));
@@ -407,8 +408,8 @@ impl Node {
     }
 
     fn forget_spans(&mut self) {
-        let read = self.read_until().unwrap_or(self.state.booked_until.minus(FIRST_WITHIN));
-        let keep_from = read.minus(SECOND);
+        let read = self.read_until().unwrap_or(self.state.booked_until.minus_millis(FIRST_WITHIN));
+        let keep_from = read.minus_millis(SECOND);
         while self.state.spans.len() > 1
             && self.state.spans.front().is_some_and(|span| span.until <= keep_from)
         {
@@ -435,5 +436,5 @@ pub(crate) fn most_mj(milliwatts: u64, ms: u64) -> u64 {
 
 /// How long two stretches of time have in common, in milliseconds.
 fn overlap(from: Timestamp, until: Timestamp, since: Timestamp, to: Timestamp) -> u64 {
-    until.min(to).since(from.max(since))
+    until.min(to).millis_since(from.max(since))
 }

@@ -4,9 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::node::NodeState;
-use crate::{
-    Account, Bounded, DeviceSeen, Facts, Key, Lease, Method, Moment, Name, ObjectEntry, Timestamp,
-};
+use crate::{Account, Bounded, DeviceSeen, Facts, Key, Lease, Method, Moment, ObjectEntry};
+use daylight_base::{Name, Timestamp};
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

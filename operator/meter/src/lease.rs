@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bounded, Moment, Name, Timestamp};
+use crate::{Bounded, Moment};
+use daylight_base::{Name, Timestamp};
 
 /// For whom the books are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -19,11 +19,11 @@ mod energy;
 mod entry;
 mod lease;
 mod meter;
+mod moment;
 mod node;
 mod observe;
 mod reading;
 mod register;
-mod time;
 
 pub use amount::{Bounded, decimal, split};
 pub use books::{Books, Imbalance, Key, Method, Use};
@@ -33,9 +33,6 @@ pub use entry::{
 };
 pub use lease::{Account, Facts, Lease};
 pub use meter::{Config, Meter, RestoreError, Usage};
+pub use moment::Moment;
 pub use observe::{DeviceSeen, LeaseSeen, Reading};
 pub use register::{Decision, ObjectEntry, ObjectKind, ObjectSeen};
-pub use time::{Moment, Timestamp};
-
-/// A name, shared by all who use it.
-pub type Name = std::sync::Arc<str>;

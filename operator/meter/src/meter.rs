@@ -10,9 +10,10 @@ pub use self::fold::RestoreError;
 use crate::node::{Event, Node};
 use crate::register::Register;
 use crate::{
-    Books, Bounded, DeviceSeen, Entry, Facts, Imbalance, Lease, LeaseSeen, Moment, Name,
-    ObjectKind, ObjectSeen, Reading, Timestamp,
+    Books, Bounded, DeviceSeen, Entry, Facts, Imbalance, Lease, LeaseSeen, Moment, ObjectKind,
+    ObjectSeen, Reading,
 };
+use daylight_base::{Name, Timestamp};
 
 /// What the meter goes by. Times in milliseconds, power in milliwatts.
 #[derive(Clone, Debug)]
@@ -307,7 +308,7 @@ impl Meter {
     /// are written at once, others when their time has come. A horizon before the last one shows
     /// that the clock was set back.
     pub fn advance(&mut self, horizon: Timestamp) {
-        let back_ms = self.horizon.since(horizon);
+        let back_ms = self.horizon.millis_since(horizon);
         self.horizon = horizon;
         if back_ms > 0 {
             self.entries.push(Entry::Clock { at: horizon, back_ms });
@@ -318,8 +319,8 @@ impl Meter {
         let mut due = Vec::new();
         for (name, node) in &mut self.nodes {
             node.book(horizon, &terms);
-            let full =
-                node.state.booked_until.since(node.booked.from) >= terms.config.book_every_ms;
+            let full = node.state.booked_until.millis_since(node.booked.from)
+                >= terms.config.book_every_ms;
             let booked = &node.booked;
             let news = booked.first || !booked.closed.is_empty() || !booked.devices.is_empty();
             if full || news {

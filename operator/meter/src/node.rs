@@ -10,9 +10,10 @@ use crate::energy::most_mj;
 use crate::entry::{PoolEntry, Settled};
 use crate::meter::Terms;
 use crate::{
-    Bounded, Closed, DeviceEntry, DeviceSeen, Facts, Gap, GapKind, Key, Lease, Method, Moment,
-    Name, Timestamp, Use, split,
+    Bounded, Closed, DeviceEntry, DeviceSeen, Facts, Gap, GapKind, Key, Lease, Method, Moment, Use,
+    split,
 };
+use daylight_base::{Name, Timestamp};
 
 /// How a node stands: all that is needed to go on from there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -291,7 +292,7 @@ impl Node {
     /// Books the span until `to`, in which nothing changes.
     fn step(&mut self, to: Timestamp, terms: &Terms<'_>) {
         let from = self.state.booked_until;
-        let ms = to.since(from);
+        let ms = to.millis_since(from);
         if ms == 0 {
             return;
         }
@@ -378,12 +379,12 @@ impl Node {
         lease.from = at;
         let gpus = u64::from(lease.gpus);
         // It may have begun later than it says, and earlier than the books could take it in.
-        let later = lease.bound.latest.since(at) * gpus;
-        let earlier = at.since(lease.bound.earliest) * gpus;
+        let later = lease.bound.latest.millis_since(at) * gpus;
+        let earlier = at.millis_since(lease.bound.earliest) * gpus;
         self.uncertain(&lease, later, earlier);
         // What it drew before the books reach back to is bounded, and no more.
         let reach = self.state.spans.front().map_or(at, |span| span.from);
-        self.unmeasured(&lease, reach.since(lease.bound.earliest), terms);
+        self.unmeasured(&lease, reach.millis_since(lease.bound.earliest), terms);
         self.booked.first = true;
         self.state.leases.push(lease);
     }
@@ -400,8 +401,8 @@ impl Node {
         let lease = lease.clone();
         let gpus = u64::from(lease.gpus);
         // It may have held its GPUs for longer, or for less long than the books already say.
-        let longer = ended.latest.since(at) * gpus;
-        let shorter = at.since(ended.earliest) * gpus;
+        let longer = ended.latest.millis_since(at) * gpus;
+        let shorter = at.millis_since(ended.earliest) * gpus;
         self.uncertain(&lease, shorter, longer);
         if unseen {
             self.booked.gaps.push(Gap {

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Account, Moment, Name};
+use crate::{Account, Moment};
+use daylight_base::Name;
 
 /// A pod that holds GPUs of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,7 +37,7 @@ impl Node {
         let at = match latest {
             Some(latest) if untimed => Moment::exactly(latest),
             _ => {
-                let earliest = after.max(Some(asked.earliest.minus(refresh_ms)));
+                let earliest = after.max(Some(asked.earliest.minus_millis(refresh_ms)));
                 let earliest = earliest.unwrap_or(asked.earliest).min(asked.latest);
                 Moment { earliest, latest: asked.latest }
             }

@@ -8,9 +8,9 @@
 
 use std::collections::BTreeMap;
 
+use daylight_base::{Name, Timestamp};
 use daylight_meter::{
-    Account, Config, DeviceSeen, Entry, LeaseSeen, Meter, Method, Moment, Name, NodeEntry, Reading,
-    Timestamp, Use,
+    Account, Config, DeviceSeen, Entry, LeaseSeen, Meter, Method, Moment, NodeEntry, Reading, Use,
 };
 use proptest::prelude::*;
 
@@ -273,7 +273,7 @@ proptest! {
             }
         }
         // Until the clock has caught up, and everything was read.
-        let behind = world.latest.since(world.now());
+        let behind = world.latest.millis_since(world.now());
         for ms in [behind, 5_000, 5_000, 5_000] {
             world.pass(ms);
             world.read(false);

@@ -8,9 +8,10 @@
 
 use std::collections::BTreeMap;
 
+use daylight_base::{Name, Timestamp};
 use daylight_meter::{
-    Account, Books, Config, DeviceSeen, Entry, LeaseSeen, Meter, Method, Moment, Name, NodeEntry,
-    Reading, Timestamp, Use,
+    Account, Books, Config, DeviceSeen, Entry, LeaseSeen, Meter, Method, Moment, NodeEntry,
+    Reading, Use,
 };
 use proptest::prelude::*;
 use rustc_hash::FxHashSet;
@@ -120,7 +121,7 @@ struct World {
 }
 
 fn at(ms: u64) -> Timestamp {
-    Timestamp(BEGIN).plus(ms)
+    Timestamp(BEGIN).plus_millis(ms)
 }
 
 fn in_second(ms: u64, seen: u64) -> Moment {
@@ -368,7 +369,7 @@ impl World {
     }
 
     fn advance(&mut self) {
-        self.meter.advance(at(self.now).minus(LAG));
+        self.meter.advance(at(self.now).minus_millis(LAG));
     }
 
     fn happen(&mut self, what: &Happens) {

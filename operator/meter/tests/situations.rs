@@ -5,9 +5,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use daylight_base::{Name, Timestamp};
 use daylight_meter::{
     Account, Books, Bounded, Config, DeviceSeen, Entry, Gap, GapKind, LeaseSeen, Meter, Method,
-    Moment, Name, Reading, Timestamp, Use,
+    Moment, Reading, Use,
 };
 use rustc_hash::FxHashSet;
 
@@ -20,7 +21,7 @@ fn name(text: &str) -> Name {
 
 /// So many seconds after the story began.
 fn second(s: u64) -> Timestamp {
-    BEGIN.plus(s * 1000)
+    BEGIN.plus_millis(s * 1000)
 }
 
 fn registration(tenant: &str) -> Name {

@@ -14,6 +14,7 @@ use criterion::{
     BatchSize, BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, criterion_group,
     criterion_main, measurement::WallTime,
 };
+use daylight_base::Timestamp;
 use daylight_planner::Planner;
 use daylight_planner::explain::{Action, Plan};
 use daylight_planner::model::{
@@ -21,7 +22,7 @@ use daylight_planner::model::{
     Membership, Miner, MiningPolicy, Mirrored, Node, NodeCondition, Pod, Pool, Preemption,
     Queueing, Reading, ReclaimUnit, Recording, Registration, Role, Shape, Snapshot, Usage,
 };
-use daylight_planner::time::{Timestamp, Windows};
+use daylight_planner::windows::Windows;
 
 const GPU: &str = "nvidia.com/gpu";
 const POOLS: u32 = 5;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Name, Placement};
+use crate::model::Placement;
 pub use crate::reason::Reason;
-use crate::time::Timestamp;
+use daylight_base::{Name, Timestamp};
 
 /// What to do now, what to say of each object, and when to look again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,14 +10,14 @@ pub mod model;
 mod plan;
 mod reason;
 mod state;
-pub mod time;
+pub mod windows;
 
 use std::time::Duration;
 
+use daylight_base::Timestamp;
 use explain::Plan;
 use model::{Delta, Snapshot};
 use state::State;
-use time::Timestamp;
 
 /// The planner: see the crate documentation.
 #[derive(Clone, Debug, Default)]

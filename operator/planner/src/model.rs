@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::{Timestamp, Windows};
+use daylight_base::{Name, Timestamp};
 
-/// The name of a cluster-scoped object, or `namespace/name` of a namespaced one.
-pub type Name = Arc<str>;
+use crate::windows::Windows;
 
 /// A set of nodes and one extended resource on them, with the rules for mining.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Approval, Name};
-use crate::time::Timestamp;
+use crate::model::Approval;
+use daylight_base::{Name, Timestamp};
 
 /// Why an object is as it is.
 ///

@@ -9,7 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daylight_meter::{Facts, Name};
+use daylight_base::Name;
+use daylight_meter::Facts;
 use prometheus_parse::{Scrape, Value};
 use rustc_hash::FxHashMap;
 use tokio::sync::Semaphore;

@@ -4,7 +4,8 @@
 //! A line of state is an entry of the meter as it is. An entry of the journal is the same without
 //! how a node stands, with pseudonyms in the place of names; snapshots are state alone.
 
-use daylight_meter::{Entry, Name};
+use daylight_base::Name;
+use daylight_meter::Entry;
 use serde::Serialize;
 
 use super::journal::MAX_ENTRY;

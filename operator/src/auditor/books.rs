@@ -3,12 +3,9 @@
 
 use std::sync::Arc;
 
+use daylight_base::{Name, Timestamp};
 use daylight_crds::LeaseRecord;
-use daylight_meter::{
-    Account, DeviceSeen, Facts, LeaseSeen, Meter, Moment, ObjectKind, Reading, Timestamp,
-};
-use daylight_planner::model::Name;
-use daylight_planner::time;
+use daylight_meter::{Account, DeviceSeen, Facts, LeaseSeen, Meter, Moment, ObjectKind, Reading};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::agents::Agent;
@@ -64,10 +61,6 @@ pub struct Terms {
 /// A node as the meter was told of it: its pool, how many devices it offers, and which it has.
 type Told = (Option<Name>, u32, Vec<DeviceSeen>);
 
-fn meters(at: time::Timestamp) -> Timestamp {
-    Timestamp(at.0)
-}
-
 impl Bookkeeper {
     /// Books that go on from what `meter` holds.
     pub fn new(meter: Meter, terms: Terms, now: Timestamp) -> Self {
@@ -79,7 +72,7 @@ impl Bookkeeper {
             .filter(|(node, devices)| devices.iter().any(|device| !is_counted(node, &device.id)))
             .collect();
         Self {
-            index: Index::new(time::Timestamp(now.0)).requiring_signatures(signature_required),
+            index: Index::new(now).requiring_signatures(signature_required),
             meter,
             resources,
             agents,
@@ -101,7 +94,7 @@ impl Bookkeeper {
     /// Takes in what a watch saw.
     pub fn apply(&mut self, event: Event, now: Timestamp) {
         let what = Touched::of(&event);
-        self.index.apply(event, time::Timestamp(now.0), &mut Vec::new());
+        self.index.apply(event, now, &mut Vec::new());
         self.index.take_seen();
         if self.warm_at.is_none() {
             return;
@@ -180,8 +173,8 @@ impl Bookkeeper {
         let counted = self.counted.entry(name.clone()).or_default();
         *counted = usable.max(*counted);
         // Its exporter may still tell which devices they are.
-        let waits =
-            self.has_exporter && self.warm_at.is_none_or(|at| now.since(at) < EXPORTER_WITHIN);
+        let waits = self.has_exporter
+            && self.warm_at.is_none_or(|at| now.millis_since(at) < EXPORTER_WITHIN);
         let devices = match self.read.get(name).cloned() {
             Some(devices) => devices,
             None if waits => Vec::new(),
@@ -216,7 +209,7 @@ impl Bookkeeper {
         if pod.is_terminal() {
             match pod.finished_at {
                 Some(at) => {
-                    let ended = Moment::in_second(meters(at), now);
+                    let ended = Moment::in_second(at, now);
                     let facts = self.last_words(pod);
                     self.meter.ended(seen, ended, facts, now);
                 }
@@ -262,7 +255,7 @@ impl Bookkeeper {
         let node = pod.node.clone()?;
         let (_, gpus) = self.gpus(&pod.requests.extended)?;
         let bound = pod.bound_at.or(pod.started_at).unwrap_or(pod.created);
-        let second = |at: time::Timestamp| Moment::in_second(meters(at), now);
+        let second = |at: Timestamp| Moment::in_second(at, now);
         Some(LeaseSeen {
             uid: Name::from(&*pod.uid),
             pod: pod.key.clone(),
@@ -354,7 +347,7 @@ impl Bookkeeper {
                     .map(|(namespace, pod)| Arc::from(format!("{namespace}/{pod}"))),
             })
             .collect();
-        let asked = Moment::between(meters(scraped.asked), meters(scraped.answered));
+        let asked = Moment::between(scraped.asked, scraped.answered);
         self.meter.readings(node, asked, &readings);
     }
 
@@ -366,7 +359,9 @@ impl Bookkeeper {
 
     /// Lets what depends on time change.
     pub fn refresh(&mut self, now: Timestamp) {
-        if self.warm_at.is_some_and(|at| now.since(at) >= EXPORTER_WITHIN) && self.has_exporter {
+        if self.warm_at.is_some_and(|at| now.millis_since(at) >= EXPORTER_WITHIN)
+            && self.has_exporter
+        {
             // Once: nodes whose exporter did not speak are counted from now on.
             self.has_exporter = false;
             self.look_at_nodes(now);

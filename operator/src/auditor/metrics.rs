@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use daylight_meter::{Books, Key, Method, Name, Use};
+use daylight_base::Name;
+use daylight_meter::{Books, Key, Method, Use};
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use rustc_hash::FxHashMap;
 

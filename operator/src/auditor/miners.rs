@@ -3,8 +3,9 @@
 //! For eyes only: what counts is in the books, by registration. A total that was shown goes on
 //! from there when the auditor starts again.
 
+use daylight_base::Name;
 use daylight_crds::{EndedWork, Miner, MinerWork};
-use daylight_meter::{Facts, Name};
+use daylight_meter::Facts;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::json;
 

@@ -3,9 +3,10 @@
 //! It verifies by itself what the controller acts on: digest, approval, the authority's signature,
 //! validity. Each change goes on record, and so do the edits that nobody saw.
 
+use daylight_base::{Name, Timestamp};
 use daylight_crds::{Approval, Assignment, RegistrationRule, RegistrationState};
-use daylight_meter::{Decision, ObjectKind, ObjectSeen, Timestamp};
-use daylight_planner::model::{self, Name};
+use daylight_meter::{Decision, ObjectKind, ObjectSeen};
+use daylight_planner::model;
 use kube::Resource;
 use rustc_hash::FxHashMap;
 

@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use daylight_base::{Name, Timestamp};
 use daylight_crds::LeaseRecord;
-use daylight_meter::{Books, Config, Entry, Meter, Timestamp};
-use daylight_planner::model::Name;
-use daylight_planner::time;
+use daylight_meter::{Books, Config, Entry, Meter};
 use kube::Client;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{mpsc, watch as channel};
@@ -242,7 +241,7 @@ fn meter_config(settings: &Settings) -> Config {
 
 /// The wall clock, which never runs backwards here: what was booked stays booked.
 fn now_after(last: Timestamp) -> Timestamp {
-    Timestamp(wall_clock().0).max(last)
+    wall_clock().max(last)
 }
 
 async fn next_scrape(scraper: &mut Option<Scraper>) -> super::exporter::scrape::Scraped {
@@ -349,7 +348,7 @@ impl Main {
         if self.books.sees() && has_room {
             self.take_records();
             let lag = u64::try_from(LAG.as_millis()).unwrap_or_default();
-            self.books.meter.advance(self.now.minus(lag));
+            self.books.meter.advance(self.now.minus_millis(lag));
             self.push();
         }
         self.forget();
@@ -425,7 +424,7 @@ impl Main {
         for (uid, asked_at) in &mut self.closed {
             if asked.contains(uid) {
                 *asked_at = now;
-            } else if now.since(*asked_at) >= REMEMBERED {
+            } else if now.millis_since(*asked_at) >= REMEMBERED {
                 over.push(uid.clone());
             }
         }
@@ -483,7 +482,7 @@ impl Main {
     }
 
     fn tell_usage(&mut self) {
-        let booked = time::Timestamp(self.books.meter.booked_until().0);
+        let booked = self.books.meter.booked_until();
         let registrations: Vec<_> = self
             .books
             .index
@@ -493,7 +492,7 @@ impl Main {
             .filter(|(key, _)| self.books.is_signed(key))
             .filter_map(|(key, registration)| {
                 let (start, _) = self.books.index.energy_period(registration, booked)?;
-                Some((key.clone(), registration.clone(), Timestamp(start.0)))
+                Some((key.clone(), registration.clone(), start))
             })
             .collect();
         let meter = &mut self.books.meter;

@@ -1,8 +1,9 @@
 //! What the auditor writes in the cluster: its own finalizer away, what registrations have used,
 //! whether pools are metered, and `LeaseRecord`s away that are in the journal.
 
+use daylight_base::Timestamp;
 use daylight_crds::{CONDITION_METERED, GpuPool, JOURNAL_FULL, Millijoules, Registration};
-use daylight_meter::{Imbalance, Timestamp, Usage};
+use daylight_meter::{Imbalance, Usage};
 use http::Request;
 use http::header::CONTENT_TYPE;
 use kube::Client;
@@ -41,7 +42,6 @@ pub(super) async fn send(client: Client, write: Write) {
 
 /// What a registration has used, as its status; `None` where it is not metered.
 pub(super) fn usage(key: &str, registration: &Registration, usage: &Usage) -> Option<Write> {
-    let time = |at: Timestamp| time(daylight_planner::time::Timestamp(at.0));
     let used = daylight_crds::Usage {
         metered_until: time(usage.metered_until?)?,
         period_start: time(usage.start)?,
@@ -90,7 +90,6 @@ pub(super) fn metered(pool: &GpuPool, standing: &Standing<'_>, now: Timestamp) -
     let (holds, why) = standing.why();
     let observed = pool.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let generation = pool.metadata.generation;
-    let now = daylight_planner::time::Timestamp(now.0);
     let wanted = Conditions { observed, generation, now }.make(CONDITION_METERED, holds, &why);
     if observed.contains(&wanted) {
         return None;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use daylight_meter::{Entry, Name};
+use daylight_base::Name;
+use daylight_meter::Entry;
 use tokio::task::JoinHandle;
 
 use super::batch::Batch;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use daylight_planner::model::{Name, NodeCondition, Role, Snapshot};
-use daylight_planner::time::Timestamp;
+use daylight_base::{Name, Timestamp};
+use daylight_planner::model::{NodeCondition, Role, Snapshot};
 use serde::Serialize;
 
 /// What a GPU does.

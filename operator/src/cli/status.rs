@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use clap::Args;
+use daylight_base::Name;
 use daylight_crds::MiningPolicy;
 use daylight_planner::explain::PoolGpus;
-use daylight_planner::model::Name;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 use serde::Serialize;

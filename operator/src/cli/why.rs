@@ -10,10 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Client, ResourceExt as _};
 use serde::Serialize;
 
-use super::Failed;
 use super::connect::Connection;
 use super::output::Output;
-use super::picture;
+use super::{Failed, picture};
 use crate::index::names::parts;
 use crate::index::slim;
 

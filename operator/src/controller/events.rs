@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use daylight_base::Name;
 use daylight_planner::explain::{Reason, ReclaimReason};
-use daylight_planner::model::Name;
 use http::Method;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;

@@ -1,8 +1,8 @@
 //! What Prometheus is told of the site.
 
+use daylight_base::Name;
 use daylight_crds::{Registration, RegistrationSpec};
 use daylight_planner::explain::{Plan, RegistrationReport};
-use daylight_planner::model::Name;
 
 use super::executor::Executor;
 use super::executor::finish::refuse;

@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use daylight_planner::Margins;
-use daylight_planner::Planner;
+use daylight_base::Timestamp;
 use daylight_planner::explain::Plan;
-use daylight_planner::time::Timestamp;
+use daylight_planner::{Margins, Planner};
 use kube::Client;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use daylight_planner::model::{self, Delta, JobState, Name, Role};
-use daylight_planner::time::Timestamp;
+use daylight_base::{Name, Timestamp};
+use daylight_planner::model;
+use daylight_planner::model::{Delta, JobState, Role};
 use rustc_hash::FxHashMap;
 
 use super::events::Events;

@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
+use daylight_base::{Name, Timestamp};
 use daylight_crds::{AiJob, AiJobState};
 use daylight_planner::explain::Plan;
-use daylight_planner::model::Name;
-use daylight_planner::time::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rustc_hash::FxHashMap;
 

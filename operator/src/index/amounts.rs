@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use daylight_planner::model::Name;
+use daylight_base::Name;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 

@@ -6,9 +6,9 @@
 //! that is newer, and nothing here lasts longer than two minutes if no watch
 //! confirms it.
 
+use daylight_base::{Name, Timestamp};
 use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
-use daylight_planner::model::{Delta, JobState, Name};
-use daylight_planner::time::Timestamp;
+use daylight_planner::model::{Delta, JobState};
 
 use super::Index;
 use super::slim::{BatchJob, Custom, Pod};

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use daylight_base::{Name, Timestamp};
 use daylight_crds::{EnergyLimit, EnergyPeriod, Registration, RegistrationSpec};
-use daylight_planner::model::{self, Delta, Name, Reading, Usage};
-use daylight_planner::time::Timestamp;
+use daylight_planner::model;
+use daylight_planner::model::{Delta, Reading, Usage};
 use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
 use jiff::{ToSpan as _, Zoned};

@@ -2,8 +2,9 @@
 
 use std::hash::Hash;
 
+use daylight_base::Name;
 use daylight_planner::model::{
-    Class, Delta, EmergencyStop, Job, Miner, Name, Node, Pod, Pool, Registration, Snapshot,
+    Class, Delta, EmergencyStop, Job, Miner, Node, Pod, Pool, Registration, Snapshot,
 };
 use rustc_hash::FxHashMap;
 

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use daylight_base::Name;
 use daylight_crds::{AiJob, AiJobState};
-use daylight_planner::model::{self, Delta, JobState, Name, Placement, Shape};
+use daylight_planner::model;
+use daylight_planner::model::{Delta, JobState, Placement, Shape};
 
 use super::pods::Seen;
 use super::pools::same_spec;
@@ -232,7 +234,7 @@ impl Index {
 }
 
 /// When the gang was last suspended: since when it is not admitted.
-fn suspended_at(job: &AiJob) -> Option<daylight_planner::time::Timestamp> {
+fn suspended_at(job: &AiJob) -> Option<daylight_base::Timestamp> {
     let status = job.status.as_ref()?;
     if status.attempts.unwrap_or(0) == 0 {
         return None;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use daylight_base::{Name, Timestamp};
 use daylight_crds::{ActivityClassSpec, Miner, MinerSpec, RegistrationSpec};
-use daylight_planner::model::{self, Delta, Name, Shape};
-use daylight_planner::time::Timestamp;
+use daylight_planner::model;
+use daylight_planner::model::{Delta, Shape};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 

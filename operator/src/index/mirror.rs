@@ -14,9 +14,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use daylight_base::{Name, Timestamp};
 use daylight_crds::{ActivityClass, Registration};
-use daylight_planner::model::{Approval, Delta, Mirrored, Name};
-use daylight_planner::time::Timestamp;
+use daylight_planner::model::{Approval, Delta, Mirrored};
 
 use super::names::parts;
 use super::slim::{ConfigMap, Custom};

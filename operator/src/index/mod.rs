@@ -43,9 +43,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daylight_base::{Name, Timestamp};
 use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
-use daylight_planner::model::{Delta, JobState, Name, Snapshot};
-use daylight_planner::time::{Timestamp, Windows};
+use daylight_planner::model::{Delta, JobState, Snapshot};
+use daylight_planner::windows::Windows;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rustc_hash::{FxHashMap, FxHashSet};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daylight_planner::model::Name;
+use daylight_base::Name;
 use rustc_hash::FxHashSet;
 
 /// `namespace/name`, the key of a namespaced object; the name alone of others.

@@ -1,7 +1,8 @@
 //! Nodes: their pools, what they have, and what is remembered of them.
 
-use daylight_planner::model::{self, Delta, Membership, Name, NodeCondition};
-use daylight_planner::time::Timestamp;
+use daylight_base::{Name, Timestamp};
+use daylight_planner::model;
+use daylight_planner::model::{Delta, Membership, NodeCondition};
 
 use super::Index;
 use super::quarantine::Quarantine;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use daylight_planner::model::{self, Delta, Name, Role};
-use daylight_planner::time::Timestamp;
+use daylight_base::{Name, Timestamp};
+use daylight_planner::model;
+use daylight_planner::model::{Delta, Role};
 
 use super::preemption::SETTLE;
 use super::quarantine::LONG_ENOUGH;

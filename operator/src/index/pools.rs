@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use daylight_base::{Name, Timestamp};
 use daylight_crds::{ActivityClass, Assignment, CONDITION_METERED, GpuPool, JOURNAL_FULL};
+use daylight_planner::model;
 use daylight_planner::model::{
-    self, AutoscaledNodes, ClassAssignment, Delta, Headroom, MiningPolicy, Name, Queueing,
-    ReclaimUnit, Recording,
+    AutoscaledNodes, ClassAssignment, Delta, Headroom, MiningPolicy, Queueing, ReclaimUnit,
+    Recording,
 };
-use daylight_planner::time::{Timestamp, Windows};
+use daylight_planner::windows::Windows;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 

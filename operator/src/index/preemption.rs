@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use daylight_planner::model::{Delta, Name, Preemption};
+use daylight_base::Name;
+use daylight_planner::model::{Delta, Preemption};
 
 use super::Index;
 use super::marks::MINER_PRIORITY;

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use daylight_planner::time::Timestamp;
+use daylight_base::Timestamp;
 
 const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_mins(30);

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use daylight_base::{Name, Timestamp};
 use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
-use daylight_planner::model::{self, EmergencyStop, Name};
-use daylight_planner::time::Timestamp;
+use daylight_planner::model;
+use daylight_planner::model::EmergencyStop;
 use rustc_hash::FxHashMap;
 
 use super::event::{Kind, Round, Trouble};

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use daylight_base::Name;
 use daylight_crds::{ApprovalState, GpuPool, Registration};
-use daylight_planner::model::{self, Approval, Delta, Limits, Mirrored, Name};
+use daylight_planner::model;
+use daylight_planner::model::{Approval, Delta, Limits, Mirrored};
 
 use super::names::{key, parts};
 use super::slim::Custom;

@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 
+use daylight_base::{Name, Timestamp};
 use daylight_crds::Registration;
-use daylight_planner::model::{Approval, Delta, Name};
-use daylight_planner::time::Timestamp;
+use daylight_planner::model::{Approval, Delta};
 
 use super::names::{key, parts};
 use super::slim::Custom;

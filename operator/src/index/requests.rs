@@ -7,7 +7,7 @@
 //! For containers that are being resized in place, the larger of what is asked,
 //! allocated and in use counts.
 
-use daylight_planner::model::Name;
+use daylight_base::Name;
 use serde::Deserialize;
 
 use super::amounts::Amounts;

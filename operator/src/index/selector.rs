@@ -1,6 +1,6 @@
 //! Which nodes a label selector, a node selector or a node affinity allows.
 
-use daylight_planner::model::Name;
+use daylight_base::Name;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 /// A node's labels, sorted by key.

@@ -9,8 +9,7 @@
 
 use std::time::Duration;
 
-use daylight_planner::model::Name;
-use daylight_planner::time::Timestamp;
+use daylight_base::{Name, Timestamp};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::event::{Change, Round, Trouble};
@@ -33,7 +32,7 @@ pub(crate) trait Stored {
 macro_rules! stored {
     ($type:ty, $key:ident) => {
         impl $crate::index::store::Stored for $type {
-            fn key(&self) -> &daylight_planner::model::Name {
+            fn key(&self) -> &daylight_base::Name {
                 &self.$key
             }
 

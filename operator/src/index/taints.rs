@@ -1,6 +1,6 @@
 //! Taints and tolerations, as kube-scheduler compares them.
 
-use daylight_planner::model::Name;
+use daylight_base::Name;
 
 /// What a taint does to pods that do not tolerate it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use croner::Direction;
 use croner::parser::{CronParser, Seconds, Year};
+use daylight_base::Timestamp;
 use daylight_crds::MiningWindow;
-use daylight_planner::time::{Span, Timestamp, Windows};
+use daylight_planner::windows::{Span, Windows};
 use jiff::tz::TimeZone;
 
 /// How far windows are compiled.

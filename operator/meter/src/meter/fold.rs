@@ -3,7 +3,8 @@
 use super::{Meter, Used};
 use crate::entry::{PoolEntry, Total};
 use crate::node::{Booked, Node};
-use crate::{Config, EnergyEntry, Entry, Name, NodeEntry, TimeEntry, UsedEntry, WorkEntry};
+use crate::{Config, EnergyEntry, Entry, NodeEntry, TimeEntry, UsedEntry, WorkEntry};
+use daylight_base::Name;
 
 /// Why a meter cannot go on from entries.
 #[derive(Debug, thiserror::Error)]

@@ -7,13 +7,13 @@ use std::collections::BinaryHeap;
 use rustc_hash::FxHashMap;
 
 use crate::explain::{Action, Grant, Reason};
-use crate::model::{Miner, Name, Pod, Role};
+use crate::model::{Miner, Pod, Role};
 use crate::plan::search::{Searches, note};
 use crate::plan::standing::{Mode, projected_watts};
 use crate::plan::{Run, Undo};
 use crate::state::table::Id;
 use crate::state::{MinerRow, NodeRow, PoolRow, RegistrationRow};
-use crate::time::Timestamp;
+use daylight_base::{Name, Timestamp};
 
 /// How long a pod that just came is expected to be placed by kube-scheduler;
 /// so long, idle GPUs are kept for it.

@@ -8,7 +8,7 @@ use crate::plan::Run;
 use crate::plan::standing::{Standing, projected_watts};
 use crate::state::RegistrationRow;
 use crate::state::table::Id;
-use crate::time::Timestamp;
+use daylight_base::Timestamp;
 
 impl Run<'_> {
     /// A limit of the registration or its owner that is passed now, as after it shrank.

@@ -10,10 +10,10 @@ use rustc_hash::FxHashMap;
 
 use crate::Margins;
 use crate::explain::{Action, Plan, Reason, ReclaimReason};
-use crate::model::{JobState, Name, Role};
+use crate::model::{JobState, Role};
 use crate::state::table::Id;
 use crate::state::{JobRow, MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow, RoleIds, State};
-use crate::time::Timestamp;
+use daylight_base::{Name, Timestamp};
 
 mod fill;
 mod forecast;

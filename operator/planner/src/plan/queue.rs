@@ -6,14 +6,14 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::explain::{Action, Reason};
-use crate::model::{ClassAssignment, Job, JobState, MiningPolicy, Name, Placement, Queueing};
+use crate::model::{ClassAssignment, Job, JobState, MiningPolicy, Placement, Queueing};
 use crate::plan::Run;
 use crate::plan::gang::{Gang, Placed};
 use crate::plan::shadow::{Fit, Shadow};
 use crate::state::host::{Amounts, Host};
 use crate::state::table::Id;
 use crate::state::{JobRow, NodeRow, PoolRow, State};
-use crate::time::Timestamp;
+use daylight_base::{Name, Timestamp};
 
 /// How long a job waits after its gang was not bound in time: doubled each
 /// time, up to the longest.

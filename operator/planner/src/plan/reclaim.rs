@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::explain::ReclaimReason;
-use crate::model::{Name, Shape};
+use crate::model::Shape;
 use crate::plan::fill::Claim;
 use crate::plan::queue::job_order;
 use crate::plan::standing::Mode;
@@ -14,7 +14,7 @@ use crate::state::host::{Amounts, By};
 use crate::state::pods::by_age;
 use crate::state::table::Id;
 use crate::state::{Hold, MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow, Resource};
-use crate::time::Timestamp;
+use daylight_base::{Name, Timestamp};
 
 /// How long a node's GPUs may be gone before its miners are stopped: a restart
 /// of a kubelet or device plugin shows none for a while.

@@ -27,7 +27,7 @@ impl Run<'_> {
                     if whole { free } else { free.min(slots) };
             }
         }
-        let report = |(name, id): (&crate::model::Name, &Id<PoolRow>)| {
+        let report = |(name, id): (&daylight_base::Name, &Id<PoolRow>)| {
             let row = &self.state.pools[*id];
             let pool = row.object.as_ref()?;
             let sums = row.sums;
@@ -84,7 +84,7 @@ impl Run<'_> {
     }
 
     pub(super) fn report_registrations(&self) -> Vec<RegistrationReport> {
-        let report = |(key, id): (&crate::model::Name, _)| {
+        let report = |(key, id): (&daylight_base::Name, _)| {
             let standing = self.standings.get(id)?;
             let held = self.state.registrations[*id].held;
             let object = self.state.registrations[*id].object.as_ref()?;
@@ -102,7 +102,7 @@ impl Run<'_> {
     }
 
     pub(super) fn report_miners(&self) -> Vec<MinerReport> {
-        let report = |(key, &id): (&crate::model::Name, &Id<_>)| {
+        let report = |(key, &id): (&daylight_base::Name, &Id<_>)| {
             let row = &self.state.miners[id];
             let wanted = row.object.as_ref().map_or(0, |miner| miner.replicas);
             let outcome = self.outcomes.get(&id).and_then(|outcome| outcome.reason.clone());

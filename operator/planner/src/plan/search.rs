@@ -6,13 +6,13 @@ use std::ops::Bound;
 use rustc_hash::FxHashMap;
 
 use crate::explain::Reason;
-use crate::model::{Name, Shape};
+use crate::model::Shape;
 use crate::plan::Run;
 use crate::plan::fill::Candidate;
 use crate::state::host::{Amounts, NodeAt};
 use crate::state::table::Id;
 use crate::state::{MinerRow, NodeRow, PoolRow};
-use crate::time::Timestamp;
+use daylight_base::{Name, Timestamp};
 
 /// The search for nodes for replicas of one shape in one pool.
 ///

@@ -11,7 +11,7 @@ use crate::plan::Run;
 use crate::state::host::Amounts;
 use crate::state::table::Id;
 use crate::state::{JobRow, NodeRow, PoolRow};
-use crate::time::Timestamp;
+use daylight_base::Timestamp;
 
 /// The start that the first job of a queue can count on.
 pub(super) struct Shadow {

@@ -7,13 +7,13 @@ use rustc_hash::FxHashMap;
 use crate::Margins;
 use crate::explain::{Reason, ReclaimReason};
 use crate::model::{
-    Approval, ClassAssignment, MiningPolicy, Mirrored, Name, Reading, Recording, Registration,
-    Usage,
+    Approval, ClassAssignment, MiningPolicy, Mirrored, Reading, Recording, Registration, Usage,
 };
 use crate::plan::Run;
 use crate::state::table::Id;
 use crate::state::{Held, PoolRow, RegistrationRow};
-use crate::time::{Timestamp, WindowState};
+use crate::windows::WindowState;
+use daylight_base::{Name, Timestamp};
 
 /// How long it may take from the decision that a miner ends until it is told.
 const REACTION: Duration = Duration::from_secs(2);

@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use rustc_hash::FxHashMap;
 
 use crate::model::{
-    Class, Delta, EmergencyStop, Job, JobState, Miner, Name, Node, Pod, Pool, Registration, Shape,
+    Class, Delta, EmergencyStop, Job, JobState, Miner, Node, Pod, Pool, Registration, Shape,
     Snapshot,
 };
 use crate::state::host::{Buckets, Holder, Host, NodeAt, NodeUse, Sums};
 use crate::state::table::{Id, Table};
+use daylight_base::Name;
 
 pub(crate) mod host;
 mod jobs;

@@ -7,10 +7,11 @@
 
 use std::ops::Bound;
 
-use crate::model::{AutoscaledNodes, Name, Node, NodeCondition, ReclaimUnit};
+use crate::model::{AutoscaledNodes, Node, NodeCondition, ReclaimUnit};
 use crate::state::host::{Amounts, Host, Mines, NodeAt, NodeUse};
 use crate::state::table::Id;
 use crate::state::{NodeRow, PoolRow, Resource, Stale, State};
+use daylight_base::Name;
 
 /// The distance between neighbours in the order of nodes, before others come between.
 const GAP: u64 = 1 << 32;

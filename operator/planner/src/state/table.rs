@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use rustc_hash::FxHashMap;
 
-use crate::model::Name;
+use daylight_base::Name;
 
 /// The number of a row of type `T`.
 ///

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use daylight_base::Name;
 use daylight_planner::explain::{Action, Plan, Reason, ReclaimReason};
 use daylight_planner::model::*;
-use daylight_planner::time::WindowState;
+use daylight_planner::windows::WindowState;
 use proptest::prelude::*;
 
 use crate::world::{World, gpus, seconds};

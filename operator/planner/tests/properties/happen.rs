@@ -1,7 +1,8 @@
 //! What events do to a site.
 
+use daylight_base::Name;
 use daylight_planner::model::*;
-use daylight_planner::time::{Span, Windows};
+use daylight_planner::windows::{Span, Windows};
 
 use crate::story::{Event, NodeChange, PoolChange, RESOURCES, RegistrationChange, class};
 use crate::world::{World, name, seconds};

@@ -1,7 +1,8 @@
 //! Random sites, and random events.
 
+use daylight_base::Timestamp;
 use daylight_planner::model::*;
-use daylight_planner::time::{Timestamp, Windows};
+use daylight_planner::windows::Windows;
 use proptest::prelude::*;
 
 use crate::happen::happen;

@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daylight_base::{Name, Timestamp};
 use daylight_planner::explain::{Action, Plan};
 use daylight_planner::model::*;
-use daylight_planner::time::Timestamp;
 
 /// The site, object by object.
 #[derive(Clone, Default)]

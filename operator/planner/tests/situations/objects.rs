@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use daylight_base::Timestamp;
 use daylight_planner::model::*;
-use daylight_planner::time::{Span, Timestamp, Windows};
+use daylight_planner::windows::{Span, Windows};
 
 pub(crate) const GPU: &str = "nvidia.com/gpu";
 

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use daylight_base::{Name, Timestamp};
 use daylight_planner::Planner;
 use daylight_planner::explain::{Action, Grant, Plan, Reason};
 use daylight_planner::model::*;
-use daylight_planner::time::Timestamp;
 
 use crate::objects::*;
 

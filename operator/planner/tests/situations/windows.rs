@@ -1,7 +1,7 @@
 //! When mining is allowed. The planner gets spans; cron, time zones and
 //! daylight saving are compiled into them before.
 
-use daylight_planner::time::Windows;
+use daylight_planner::windows::Windows;
 use insta::assert_snapshot;
 
 use crate::objects::*;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use daylight_planner::model::Name;
+use daylight_base::Name;
 use rustc_hash::FxHashMap;
 
 use crate::index::slim::ExporterPod;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use daylight_planner::model::Name;
+use daylight_base::Name;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource as _;
 

@@ -6,9 +6,8 @@
 
 use std::time::Duration;
 
+use daylight_base::{Name, Timestamp};
 use daylight_crds::{AiJob, AiJobState};
-use daylight_planner::model::Name;
-use daylight_planner::time::Timestamp;
 use jiff::Timestamp as Time;
 use rustc_hash::FxHashMap;
 use serde::Deserialize;

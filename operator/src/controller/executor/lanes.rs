@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use daylight_base::Name;
 use daylight_planner::explain::{Action, Grant, ReclaimReason};
-use daylight_planner::model::{Name, Placement};
+use daylight_planner::model::Placement;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::stage::Step;

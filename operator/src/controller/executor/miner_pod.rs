@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use daylight_base::Timestamp;
 use daylight_crds::labels::{
     ACTIVITY, EPOCH, MANAGED_BY, METERED_FINALIZER, MINER, POOL, REGISTRATION, SIMULATED_PREFIX,
     SLOT,
 };
 use daylight_crds::{GpuPoolSpec, Miner};
 use daylight_planner::explain::Grant;
-use daylight_planner::time::Timestamp;
 use k8s_openapi::api::core::v1::{
     Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod,
     PodSecurityContext, PodSpec, SeccompProfile,

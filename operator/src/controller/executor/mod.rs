@@ -21,8 +21,8 @@ mod start;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use daylight_base::Name;
 use daylight_planner::explain::{Action, ReclaimReason};
-use daylight_planner::model::Name;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::task::{JoinError, JoinSet};
 

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use daylight_planner::model::Name;
+use daylight_base::Name;
 use rustc_hash::FxHashMap;
 
 /// The first back-off, and the longest.

@@ -1,9 +1,9 @@
 //! How far an AIJob is: the part of its status that the executor writes as it acts, and reads
 //! back after a restart.
 
+use daylight_base::Timestamp;
 use daylight_crds::{AiJob, AiJobState, AiJobStatus, CONDITION_ADMITTED, Placement};
 use daylight_planner::model;
-use daylight_planner::time::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::conditions::{Conditions, Why, time};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use daylight_base::{Name, Timestamp};
 use daylight_crds::{AiJob, GpuPool, LeaseRecord, LeaseRecordSpec};
 use daylight_planner::explain::Grant;
-use daylight_planner::model::{JobState, Name, Placement};
-use daylight_planner::time::Timestamp;
+use daylight_planner::model::{JobState, Placement};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::lanes::Change;

@@ -1,11 +1,11 @@
 //! The part of an `AIJob`'s status that explains it. How far it is (state, nodes, times, the
 //! condition Admitted) is written by the executor as it acts.
 
+use daylight_base::Timestamp;
 use daylight_crds::{
     AiJob, AiJobState, AiJobStatus, CONDITION_FINISHED, CONDITION_READY, WorkerCounts,
 };
 use daylight_planner::explain::{JobReport, Reason};
-use daylight_planner::time::Timestamp;
 
 use crate::conditions::{Conditions, Why, time};
 use crate::names::PODS_REFUSED;

@@ -1,7 +1,7 @@
 //! The status of an `ActivityClass`.
 
+use daylight_base::Timestamp;
 use daylight_crds::{ActivityClass, ActivityClassStatus, CONDITION_READY};
-use daylight_planner::time::Timestamp;
 
 use crate::conditions::{Conditions, Why};
 

@@ -1,9 +1,9 @@
 //! The status of a `Miner`.
 
+use daylight_base::Timestamp;
 use daylight_crds::labels::MINER;
 use daylight_crds::{CONDITION_READY, Miner, MinerStatus, MinerWork};
 use daylight_planner::explain::{MinerReport, Reason};
-use daylight_planner::time::Timestamp;
 use kube::ResourceExt as _;
 
 use crate::conditions::{Conditions, Why, time};

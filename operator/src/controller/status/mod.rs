@@ -12,12 +12,12 @@ pub(crate) mod registration;
 
 use std::time::{Duration, Instant};
 
+use daylight_base::Name;
 use daylight_crds::{
     ActivityClass, AiJob, AiJobStatus, CONDITION_ADMITTED, CONDITION_LIMIT_FORECAST,
     CONDITION_OVER_LIMIT, GpuPool, Miner, MinerStatus, Registration, RegistrationState,
 };
 use daylight_planner::explain::Plan;
-use daylight_planner::model::Name;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;

@@ -1,8 +1,8 @@
 //! The status of a `GpuPool`.
 
+use daylight_base::Timestamp;
 use daylight_crds::{CONDITION_READY, GpuCounts, GpuPool, GpuPoolStatus, MiningPolicy};
 use daylight_planner::explain::{PoolGpus, PoolReport, Reason};
-use daylight_planner::time::Timestamp;
 
 use crate::conditions::{Conditions, Why, time};
 

@@ -1,12 +1,12 @@
 //! The status of a `Registration`, approval and usage excepted: those are others' to write.
 
+use daylight_base::Timestamp;
 use daylight_crds::{
     CONDITION_LIMIT_FORECAST, CONDITION_OVER_LIMIT, CONDITION_READY, Held, LimitForecast, LimitOf,
     Millijoules, Registration, RegistrationState, RegistrationStatus,
 };
 use daylight_planner::explain::{Forecast, Reason, RegistrationReport};
 use daylight_planner::model::Approval;
-use daylight_planner::time::Timestamp;
 
 use crate::conditions::{Conditions, Why, time};
 use crate::index::energy::energy_limit;

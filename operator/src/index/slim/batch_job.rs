@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
+use daylight_base::{Name, Timestamp};
 use daylight_crds::labels;
-use daylight_planner::model::Name;
-use daylight_planner::time::Timestamp;
 use serde::{Deserialize, Deserializer};
 
 use super::meta::{Meta, Moment};

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use daylight_planner::model::Name;
-use daylight_planner::time::Timestamp;
+use daylight_base::{Name, Timestamp};
 use kube::Resource;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};

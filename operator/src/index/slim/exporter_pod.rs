@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use daylight_planner::model::Name;
+use daylight_base::Name;
 use serde::{Deserialize, Deserializer};
 
 use super::meta::Meta;

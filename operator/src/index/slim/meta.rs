@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use daylight_planner::model::Name;
-use daylight_planner::time::Timestamp;
+use daylight_base::{Name, Timestamp};
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 

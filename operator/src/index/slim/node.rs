@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use daylight_planner::model::Name;
-use daylight_planner::time::Timestamp;
+use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Deserializer};
 
 use super::meta::{Meta, Pairs};

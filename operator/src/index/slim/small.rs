@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
+use daylight_base::Name;
 use daylight_crds::labels;
-use daylight_planner::model::Name;
 use serde::{Deserialize, Deserializer};
 
 use super::meta::{Meta, Pairs};

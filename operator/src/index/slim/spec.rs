@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use daylight_planner::model::Name;
+use daylight_base::Name;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};

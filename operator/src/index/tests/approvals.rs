@@ -1,8 +1,8 @@
 //! Registrations: what was approved, and what voids it.
 
+use daylight_base::Timestamp;
 use daylight_crds::{ActivityClass, GpuPool, Registration};
 use daylight_planner::model::{Approval, Delta, Limits, Usage};
-use daylight_planner::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::Site;

@@ -1,7 +1,7 @@
 //! AI jobs, their Jobs and their workers.
 
+use daylight_base::Timestamp;
 use daylight_planner::model::{Delta, JobState, Placement, Preemption, Role, Shape};
-use daylight_planner::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::Site;

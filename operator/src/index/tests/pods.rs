@@ -1,7 +1,7 @@
 //! Pods that wait, and pods of miners that fail.
 
+use daylight_base::Timestamp;
 use daylight_planner::model::{Delta, Pod, Preemption, Role};
-use daylight_planner::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::Site;

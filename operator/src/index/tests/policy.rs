@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use daylight_base::Timestamp;
 use daylight_planner::model::{ClassAssignment, Delta, Headroom, MiningPolicy};
-use daylight_planner::time::{Timestamp, Windows};
+use daylight_planner::windows::Windows;
 use serde_json::{Value, json};
 
 use super::Site;

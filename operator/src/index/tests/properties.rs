@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use daylight_base::Timestamp;
 use daylight_planner::model::{Delta, JobState, Snapshot};
-use daylight_planner::time::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! A cluster to play with: objects are given as JSON, as the API server sends them.
 
+use daylight_base::Timestamp;
 use daylight_planner::model::{self, Delta};
-use daylight_planner::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::index::slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod};

@@ -407,7 +407,7 @@ async fn all_kinds_are_watched_and_a_relist_reaches_all() {
     });
     let client = kube::Client::new(server, "default");
     let mut watches = super::start(&client, &Settings::default());
-    let now = daylight_planner::time::Timestamp(0);
+    let now = daylight_base::Timestamp(0);
     let mut index = crate::index::Index::new(now);
     let mut out = Vec::new();
     let mut round = Round(0);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use daylight_image::File;
-use daylight_image::spec::{
+use daylight_oci::File;
+use daylight_oci::spec::{
     ANNOTATION_CREATED, ANNOTATION_DESCRIPTION, ANNOTATION_LICENSES, ANNOTATION_REVISION,
     ANNOTATION_TITLE, ANNOTATION_VERSION, Config, ConfigBuilder,
 };

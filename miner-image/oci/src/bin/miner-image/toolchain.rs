@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use clap::ValueEnum;
-use daylight_image::spec::Arch;
+use daylight_oci::spec::Arch;
 
 use crate::failure::{Failure, Result};
 use crate::workspace::Workspace;

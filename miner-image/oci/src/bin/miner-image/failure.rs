@@ -19,8 +19,8 @@ pub(crate) fn wrong<E: Display>(what: &'static str) -> impl FnOnce(E) -> Failure
     move |error| Failure(format!("{what}: {error}"))
 }
 
-impl From<daylight_image::Error> for Failure {
-    fn from(error: daylight_image::Error) -> Self {
+impl From<daylight_oci::Error> for Failure {
+    fn from(error: daylight_oci::Error) -> Self {
         Self(error.to_string())
     }
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use daylight_image::{Compression, Image, Platform};
+use daylight_oci::{Compression, Image, Platform};
 
 use crate::bom::Bom;
 use crate::failure::{Result, doing};

@@ -1,45 +1,7 @@
-//! Time as the planner sees it: a number that the caller passes in.
+//! Mining windows: the spans of time in which a pool may mine.
 
-use std::ops::{Add, Sub};
-use std::time::Duration;
-
+use daylight_base::Timestamp;
 use serde::{Deserialize, Serialize};
-
-/// A moment, in milliseconds since the Unix epoch.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct Timestamp(pub i64);
-
-impl Timestamp {
-    /// The moment `seconds` after the Unix epoch.
-    pub const fn from_seconds(seconds: i64) -> Self {
-        Self(seconds.saturating_mul(1000))
-    }
-
-    /// How long after `earlier` this is; zero if it is not after it.
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0).max(0).cast_unsigned())
-    }
-}
-
-impl Add<Duration> for Timestamp {
-    type Output = Self;
-
-    fn add(self, duration: Duration) -> Self {
-        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        Self(self.0.saturating_add(millis))
-    }
-}
-
-impl Sub<Duration> for Timestamp {
-    type Output = Self;
-
-    fn sub(self, duration: Duration) -> Self {
-        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        Self(self.0.saturating_sub(millis))
-    }
-}
 
 /// A stretch of time, `start` included, `end` not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

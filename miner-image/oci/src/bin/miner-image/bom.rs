@@ -1,6 +1,6 @@
 //! The bill of materials, as `CycloneDX` 1.6 in JSON: <https://cyclonedx.org/docs/1.6/json/>.
 
-use daylight_image::File;
+use daylight_oci::File;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 

@@ -1,31 +1,7 @@
 //! Moments, and how well they are known.
 
+use daylight_base::Timestamp;
 use serde::{Deserialize, Serialize};
-
-/// A moment, in milliseconds since the Unix epoch.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct Timestamp(pub i64);
-
-impl Timestamp {
-    /// Milliseconds from `earlier` to this; 0 if it is not after it.
-    pub fn since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0).max(0).cast_unsigned()
-    }
-
-    /// The moment so many milliseconds later.
-    #[must_use]
-    pub fn plus(self, millis: u64) -> Self {
-        Self(self.0.saturating_add_unsigned(millis))
-    }
-
-    /// The moment so many milliseconds earlier.
-    #[must_use]
-    pub fn minus(self, millis: u64) -> Self {
-        Self(self.0.saturating_sub_unsigned(millis))
-    }
-}
 
 /// A moment that is known to lie between two, both included. Its value is the earlier one for
 /// what Kubernetes tells in whole seconds, as Kubernetes itself reads it.
@@ -45,7 +21,7 @@ impl Moment {
 
     /// A moment that was told in whole seconds, and cannot be after `seen`.
     pub fn in_second(at: Timestamp, seen: Timestamp) -> Self {
-        Self { earliest: at, latest: at.plus(999).min(seen).max(at) }
+        Self { earliest: at, latest: at.plus_millis(999).min(seen).max(at) }
     }
 
     /// A moment between two, in whichever order.
@@ -55,11 +31,11 @@ impl Moment {
 
     /// How far it is from being known, in milliseconds.
     pub fn width(self) -> u64 {
-        self.latest.since(self.earliest)
+        self.latest.millis_since(self.earliest)
     }
 
     /// Halfway.
     pub fn middle(self) -> Timestamp {
-        self.earliest.plus(self.width() / 2)
+        self.earliest.plus_millis(self.width() / 2)
     }
 }

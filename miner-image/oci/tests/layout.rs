@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use daylight_image::spec::{Arch, ConfigBuilder, ImageIndex, ImageManifest};
-use daylight_image::{Compression, Error, File, Image, Layout, Platform};
+use daylight_oci::spec::{Arch, ConfigBuilder, ImageIndex, ImageManifest};
+use daylight_oci::{Compression, Error, File, Image, Layout, Platform};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 

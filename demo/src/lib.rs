@@ -1,0 +1,1 @@
+//! The story that `cargo demo` plays, and the comparison that `cargo bench-cluster` measures.

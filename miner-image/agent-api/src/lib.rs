@@ -1,0 +1,1 @@
+//! The contract between Daylight's operator and the agent in a miner's pod.

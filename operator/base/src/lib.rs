@@ -1,0 +1,12 @@
+//! The words that all crates of Daylight share: [`Name`], [`Timestamp`] and Go durations.
+//!
+//! This crate depends on no other crate of the workspace, has no clock and does no I/O.
+
+pub mod duration;
+mod timestamp;
+
+pub use timestamp::Timestamp;
+
+/// The name of a cluster-scoped object, or `namespace/name` of a namespaced one; shared by all
+/// that use it.
+pub type Name = std::sync::Arc<str>;

@@ -1,0 +1,1 @@
+//! An image of the cluster in memory, kept current by watches.
