@@ -23,17 +23,12 @@ use crate::secret::Secrets;
 pub(crate) struct Upstream {
     /// The pool as it was told.
     told: String,
-    /// The pool's host.
     host: String,
-    /// The pool's port.
     port: u16,
     /// Whether the connection is encrypted.
     tls: bool,
-    /// The login.
     login: String,
-    /// The password.
     password: String,
-    /// The worker's name.
     worker: String,
     /// The algorithm, in the engine's own writing.
     algorithm: Option<String>,

@@ -69,7 +69,6 @@ pub(crate) enum Trouble {
     /// A device is lost.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only GPUs are lost"))]
     DeviceLost(String),
-    /// Something else.
     #[cfg_attr(not(feature = "randomx"), expect(dead_code, reason = "only RandomX can fail"))]
     Failed(String),
 }

@@ -23,11 +23,9 @@ pub(crate) use span::Span;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// What runs.
     pub(crate) engine: EngineConfig,
     /// For whom it works.
     pub(crate) pool: Pool,
-    /// How it stops.
     pub(crate) drain: Drain,
     /// What happens when it ends unasked.
     pub(crate) restart: Restart,
@@ -53,7 +51,6 @@ pub(crate) struct EngineConfig {
     pub(crate) command: Vec<String>,
     /// Further arguments, after those that the agent makes.
     pub(crate) args: Vec<String>,
-    /// Further environment variables.
     pub(crate) env: BTreeMap<String, String>,
     /// The algorithm, in the engine's own writing.
     pub(crate) algorithm: Option<String>,
@@ -131,19 +128,13 @@ pub(crate) enum EngineName {
     /// Any program, run as it is told.
     #[default]
     Command,
-    /// xmrig.
     Xmrig,
-    /// T-Rex.
     Trex,
-    /// Rigel.
     Rigel,
     /// `GMiner`.
     Gminer,
-    /// lolMiner.
     Lolminer,
-    /// SRBMiner-MULTI.
     Srbminer,
-    /// bzminer.
     Bzminer,
     /// SHA-256d on the processor, built in.
     Sha256d,
@@ -253,7 +244,6 @@ pub(crate) struct FigureSource {
     /// By what the hashrate is multiplied to give hashes per second.
     #[serde(default = "one")]
     pub(crate) hashrate_scale: f64,
-    /// The hashrate.
     pub(crate) hashrate: Option<String>,
     /// All hashes since the engine began.
     pub(crate) hashes: Option<String>,
@@ -279,7 +269,6 @@ fn one() -> f64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
-    /// JSON.
     Json,
     /// The Prometheus text format.
     Prometheus,
@@ -291,7 +280,6 @@ pub(crate) enum Format {
 pub(crate) struct Sign {
     /// Pieces of text in a line of its log.
     pub(crate) log: Vec<String>,
-    /// Exit codes.
     pub(crate) exit: Vec<i32>,
 }
 
@@ -403,7 +391,6 @@ pub(crate) enum StopSignal {
 pub(crate) struct Restart {
     /// The first pause; each one after it is twice as long.
     pub(crate) backoff: Span,
-    /// The longest pause.
     pub(crate) longest: Span,
     /// With so many ends within `window` the agent gives up.
     pub(crate) limit: u32,

@@ -11,7 +11,6 @@ use crate::record::Evidence;
 
 /// A run of an engine.
 pub(crate) enum Engine {
-    /// Somebody else's program.
     Program(Program),
     /// Part of the agent.
     BuiltIn(BuiltIn),

@@ -34,7 +34,6 @@ pub(crate) struct Figures {
     /// What the agent saw of the pools, where it stands in between.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pool: Option<Seen>,
-    /// Each device.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) devices: Vec<Device>,
 }

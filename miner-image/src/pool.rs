@@ -65,7 +65,6 @@ fn certificate(pin: &str) -> Option<[u8; 32]> {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Seen {
-    /// Logins that succeeded.
     pub(crate) logins: u64,
     /// Times that another pool than before took the work.
     pub(crate) failovers: u64,

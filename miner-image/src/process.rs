@@ -25,7 +25,6 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) enum Exit {
     /// By itself, with an exit code.
     Code(i32),
-    /// By a signal.
     Signal(i32),
 }
 

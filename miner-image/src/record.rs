@@ -25,18 +25,14 @@ pub(crate) struct Record<'a> {
     /// Shares that it did not take, late ones included.
     #[serde(serialize_with = "text")]
     pub(crate) shares_rejected: u64,
-    /// Hashes computed.
     #[serde(serialize_with = "text")]
     pub(crate) hashes: u64,
-    /// Who saw it.
     pub(crate) evidence: Evidence,
     /// How it ended, or `None` while it goes on.
     pub(crate) reason: Option<Outcome>,
     /// The same as a sentence.
     pub(crate) message: &'a str,
-    /// The engine.
     pub(crate) engine: &'a str,
-    /// The algorithm.
     pub(crate) algorithm: Option<&'a str>,
     /// Seconds in which the engine ran.
     pub(crate) seconds: u64,

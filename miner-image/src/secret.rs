@@ -15,7 +15,6 @@ const SHORTEST_HIDDEN: usize = 4;
 pub(crate) struct Secrets {
     /// The wallet, or the account's name.
     pub(crate) wallet: Option<String>,
-    /// The password.
     pub(crate) password: Option<String>,
 }
 

@@ -56,7 +56,6 @@ impl Shared {
 pub(crate) enum Phase {
     /// The engine runs, and has not hashed yet.
     Starting,
-    /// The engine works.
     Working,
     /// The engine ended, and will be started again.
     Waiting,
@@ -112,9 +111,7 @@ impl NotReady {
 
 /// The agent's state.
 pub(crate) struct Status {
-    /// The engine's name.
     pub(crate) engine: String,
-    /// Its algorithm.
     pub(crate) algorithm: Option<String>,
     /// What it does for its author, from 0 to 1.
     pub(crate) dev_fee: Option<f64>,
@@ -132,7 +129,6 @@ pub(crate) struct Status {
     pub(crate) told: Option<(Figures, Instant)>,
     /// Why it tells nothing.
     pub(crate) untold: Option<String>,
-    /// The totals.
     pub(crate) work: Work,
     /// How often the engine was started again.
     pub(crate) restarts: u32,
@@ -146,11 +142,9 @@ pub(crate) struct Status {
     pub(crate) lease_age: Option<Duration>,
     /// When a request renewed it, if that was not seen to yet.
     pub(crate) lease_renewed: Option<Instant>,
-    /// The grace period.
     pub(crate) grace: Duration,
     /// When the drain began.
     pub(crate) drain_began: Option<Instant>,
-    /// How it ended.
     pub(crate) outcome: Option<Outcome>,
     /// What happened last, as a sentence.
     pub(crate) message: String,

@@ -15,7 +15,6 @@ pub(crate) struct Work {
     pub(crate) stale: Total,
     /// Shares of which the pool said nothing.
     pub(crate) lost: Total,
-    /// Hashes computed.
     pub(crate) hashes: Total,
 }
 

@@ -48,7 +48,6 @@ pub(crate) struct Conditions<'a> {
     pub(crate) observed: &'a [Condition],
     /// The generation they are computed from.
     pub(crate) generation: Option<i64>,
-    /// Now.
     pub(crate) now: Timestamp,
 }
 

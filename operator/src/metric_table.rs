@@ -14,11 +14,9 @@ pub struct Register {
 /// What a metric is: its row of the table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
-    /// Its name.
     pub name: String,
     /// `gauge`, `counter` or `histogram`.
     pub kind: String,
-    /// Its labels.
     pub labels: Vec<String>,
 }
 

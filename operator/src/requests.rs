@@ -24,13 +24,11 @@ use crate::index::names::parts;
 pub struct Write {
     /// What it does, as metrics name it: `create pod`, `evict pod`.
     pub what: &'static str,
-    /// The HTTP method.
     pub method: Method,
     /// The path, with its query if it has one.
     pub path: String,
     /// The type of the body.
     pub content_type: &'static str,
-    /// The body.
     pub body: Bytes,
 }
 

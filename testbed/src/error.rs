@@ -30,7 +30,6 @@ pub enum Error {
     GoTooOld {
         /// What is to be built.
         title: &'static str,
-        /// The version found.
         found: String,
         /// The oldest version that will do.
         needed: String,
@@ -42,7 +41,6 @@ pub enum Error {
     Build {
         /// What was to be built.
         title: &'static str,
-        /// The Go module.
         directory: PathBuf,
         /// How `go` ended.
         status: ExitStatus,
@@ -51,18 +49,12 @@ pub enum Error {
     },
     /// The miner's image could not be built.
     #[error("building the miner's image failed: {why}")]
-    MinerImage {
-        /// Why.
-        why: String,
-    },
+    MinerImage { why: String },
     /// `DAYLIGHT_TESTBED` names no file.
     #[error(
         "DAYLIGHT_TESTBED is set to {path}, where there is no file: correct it, or unset it to build one"
     )]
-    NoBinary {
-        /// Its value.
-        path: PathBuf,
-    },
+    NoBinary { path: PathBuf },
     /// A program was asked for that the binaries at hand do not include.
     #[error(
         "{program} is not among the programs in {directory} (KUBEBUILDER_ASSETS): add it, or unset the variable"
@@ -86,7 +78,6 @@ pub enum Error {
         doing: &'static str,
         /// To which file, directory or program.
         path: PathBuf,
-        /// Why it failed.
         source: std::io::Error,
     },
     /// A key or certificate could not be made.
@@ -98,9 +89,7 @@ pub enum Error {
     /// A component ended while it was needed.
     #[error("{component} ended ({status}) while it was starting; the end of its log:\n{log}")]
     Ended {
-        /// Which.
         component: Component,
-        /// How it ended.
         status: ExitStatus,
         /// The last lines of its log.
         log: String,
@@ -108,7 +97,6 @@ pub enum Error {
     /// A component did not become ready in time.
     #[error("{component} was not ready after {} s; the end of its log:\n{log}", after.as_secs())]
     NotReady {
-        /// Which.
         component: Component,
         /// How long it was given.
         after: Duration,
@@ -119,7 +107,6 @@ pub enum Error {
     /// runs.
     #[error("{component} {state}")]
     Component {
-        /// Which.
         component: Component,
         /// `is not running` or `is running already`.
         state: &'static str,
@@ -147,7 +134,6 @@ pub enum Error {
     /// A node has no exporter.
     #[error("no exporter of {set} runs on {node}: call create_exporters first")]
     NoExporter {
-        /// The node.
         node: String,
         /// The `DaemonSet`.
         set: &'static str,
@@ -157,7 +143,6 @@ pub enum Error {
     Request {
         /// What was asked for.
         doing: &'static str,
-        /// The answer.
         source: Box<kube::Error>,
     },
     /// kubectl or helm failed.
@@ -167,9 +152,7 @@ pub enum Error {
         program: &'static str,
         /// What it was told.
         arguments: String,
-        /// How it ended.
         status: ExitStatus,
-        /// What it said.
         stderr: String,
     },
 }

@@ -17,7 +17,6 @@ use crate::error::{Error, Result};
 /// cache.
 #[derive(Clone, Debug)]
 pub struct GoProgram {
-    /// The file's name.
     pub name: &'static str,
     /// What it is, for those who wait for it.
     pub title: &'static str,

@@ -9,7 +9,6 @@ use crate::{Component, RealNode};
 pub struct ClientRate {
     /// Requests a second, sustained.
     pub qps: u32,
-    /// Requests at once.
     pub burst: u32,
 }
 

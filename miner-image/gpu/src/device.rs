@@ -96,7 +96,6 @@ impl fmt::Display for Device {
 pub enum Choice {
     /// All that are not CPUs.
     Gpus,
-    /// All, also CPUs.
     All,
     /// Those with these indices.
     Indices(Vec<usize>),

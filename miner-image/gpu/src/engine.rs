@@ -131,7 +131,6 @@ struct Lane {
 /// Work, and how far it is done.
 struct Task {
     offer: Arc<Offer<Work>>,
-    /// The next unit.
     unit: u64,
     /// What is left of the one before.
     current: Option<Current>,

@@ -63,7 +63,6 @@ fn main(
 /// A word within the shader.
 #[derive(Clone)]
 enum Word {
-    /// Known now.
     Known(u32),
     /// What an expression gives.
     Of(String),

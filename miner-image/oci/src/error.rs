@@ -28,7 +28,6 @@ pub enum Error {
     /// What the image says of itself does not fit the format.
     #[error("the image's description is not what the format allows: {0}")]
     Format(#[from] oci_spec::OciSpecError),
-    /// Not JSON.
     #[error("the image's description cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
     /// The program is none that an image without libraries can run.

@@ -22,7 +22,6 @@ pub struct File {
 /// How a layer is stored.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Compression {
-    /// As it is.
     None,
     /// gzip, as small as it gets: every runtime reads it.
     #[default]

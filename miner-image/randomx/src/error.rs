@@ -11,7 +11,6 @@ pub enum Error {
         remedy(*mode)
     )]
     Limit {
-        /// The mode.
         mode: Mode,
         /// In MiB.
         needed: u64,
@@ -24,7 +23,6 @@ pub enum Error {
         remedy(*mode)
     )]
     Memory {
-        /// The mode.
         mode: Mode,
         /// What it was for.
         part: &'static str,

@@ -7,7 +7,6 @@ use std::fmt;
 pub enum Pages {
     /// Normal ones, as was asked for.
     Normal,
-    /// Huge ones.
     Huge,
     /// Normal ones, though huge ones were asked for.
     NormalInstead(NoHugePages),

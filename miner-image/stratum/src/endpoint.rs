@@ -9,7 +9,6 @@ use std::str::FromStr;
 pub struct Endpoint {
     /// A name or an address; an IPv6 address without its brackets.
     pub host: String,
-    /// The port.
     pub port: u16,
     /// Whether, and how, it has to prove who it is.
     pub tls: Tls,
@@ -18,7 +17,6 @@ pub struct Endpoint {
 /// How a connection is secured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tls {
-    /// Not at all.
     Off,
     /// By a certificate that the system's roots vouch for.
     Roots,

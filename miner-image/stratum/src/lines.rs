@@ -24,7 +24,6 @@ pub enum Broken {
     /// A line took too long to come or to go.
     #[error("the other side took too long over a line")]
     TooSlow,
-    /// The connection failed.
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
 }

@@ -23,14 +23,7 @@ pub enum Malformed {
     UnknownMethod(String),
     /// A field that is missing, or of the wrong form.
     #[error("{of}: {field} is not {wanted}")]
-    Field {
-        /// The message.
-        of: &'static str,
-        /// The field.
-        field: &'static str,
-        /// What belongs there.
-        wanted: &'static str,
-    },
+    Field { of: &'static str, field: &'static str, wanted: &'static str },
 }
 
 /// Reads a line as a JSON object.

@@ -7,7 +7,6 @@ use crate::malformed::{Field, Fields, Malformed, one_line};
 /// What pairs a request with its reply.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Id {
-    /// The usual kind.
     Number(u64),
     /// Some programs number theirs in words.
     Text(String),
@@ -40,9 +39,7 @@ impl Id {
 /// (duplicate share), 23 (low difficulty), 24 (unauthorized worker) and 25 (not subscribed).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Its number.
     pub code: i64,
-    /// Its words.
     pub message: String,
 }
 

@@ -31,7 +31,6 @@ pub(crate) const AGENT: &str = concat!("daylight/", env!("CARGO_PKG_VERSION"));
 pub enum Heard<W> {
     /// Something to work on, instead of what was before.
     Work {
-        /// The work.
         work: W,
         /// Whether shares of the work before are worth nothing any more.
         clean: bool,
@@ -41,12 +40,7 @@ pub enum Heard<W> {
     /// The pool did not.
     Refused(Failure),
     /// The pool took a share, or did not.
-    Judged {
-        /// Its number.
-        id: u64,
-        /// The pool's word.
-        verdict: Result<(), Failure>,
-    },
+    Judged { id: u64, verdict: Result<(), Failure> },
     /// A line to send.
     Say(String),
     /// The pool wants the connection to go elsewhere.
@@ -60,7 +54,6 @@ pub enum Heard<W> {
 pub struct Submission {
     /// The number under which the pool will judge it.
     pub id: u64,
-    /// The line.
     pub line: String,
     /// How many hashes such a share takes on average.
     pub hashes: u64,

@@ -158,7 +158,6 @@ connected = "/connected"
 /// An agent that runs. It is ended when this is dropped, whatever became of the test.
 pub(crate) struct Run {
     agent: Child,
-    /// Where it runs.
     pub(crate) site: Site,
 }
 

@@ -10,10 +10,8 @@ use daylight_base::Name;
 /// What a device is used for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Use {
-    /// Leased to somebody.
     #[serde(rename = "lease")]
     Lease(Account),
-    /// Leased to nobody.
     #[serde(rename = "idle")]
     Idle,
     /// There, but its node does not offer it.
@@ -81,9 +79,7 @@ pub struct Imbalance {
     pub what: &'static str,
     /// The pool or device.
     pub of: Name,
-    /// What is booked.
     pub booked: u64,
-    /// What there is.
     pub total: u64,
 }
 

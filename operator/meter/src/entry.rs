@@ -17,14 +17,12 @@ pub enum Entry {
     Period {
         /// `namespace/name` of the registration.
         registration: Name,
-        /// When it begins.
         start: Timestamp,
     },
     /// A registration, a class or a pool changed.
     Object(Box<ObjectEntry>),
     /// The clock was set back.
     Clock {
-        /// To when.
         at: Timestamp,
         /// By how many milliseconds.
         #[serde(with = "crate::amount::decimal")]
@@ -38,7 +36,6 @@ pub enum Entry {
     Used {
         /// `namespace/name` of the registration.
         registration: Name,
-        /// Since when.
         start: Timestamp,
         /// How much, in millijoules, upper bound.
         #[serde(with = "crate::amount::decimal")]
@@ -54,16 +51,13 @@ pub enum Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Total {
-    /// Time by use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub time: Vec<TimeEntry>,
     /// Energy by use and method.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub energy: Vec<EnergyEntry>,
-    /// What there was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolEntry>,
-    /// Work.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub work: Vec<WorkEntry>,
 }
@@ -72,9 +66,7 @@ pub struct Total {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeEntry {
-    /// The node.
     pub node: Name,
-    /// From when.
     pub from: Timestamp,
     /// Until when the time is booked; energy as far as it was read.
     pub until: Timestamp,
@@ -93,7 +85,6 @@ pub struct NodeEntry {
     /// Devices that joined or left.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceEntry>,
-    /// Leases that ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closed: Vec<Closed>,
     /// Leases that ended and whose energy is booked to the end.
@@ -147,31 +138,25 @@ fn half_of<T>(list: &mut Vec<T>) -> Vec<T> {
 /// Device-milliseconds of one use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeEntry {
-    /// Whose.
     #[serde(flatten)]
     pub key: Key,
-    /// How many.
     pub ms: Bounded,
 }
 
 /// Work that was done for one account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkEntry {
-    /// Whose.
     pub account: Account,
-    /// What it was.
     pub work: Facts,
 }
 
 /// Millijoules of one use by one method.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnergyEntry {
-    /// Whose.
     #[serde(flatten)]
     pub key: Key,
     /// How they are known.
     pub method: Method,
-    /// How many.
     pub mj: Bounded,
 }
 
@@ -213,10 +198,8 @@ pub struct UsedEntry {
 /// A device that joined or left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceEntry {
-    /// The device.
     #[serde(flatten)]
     pub device: DeviceSeen,
-    /// When.
     pub at: Timestamp,
     /// Whether it joined; else it left.
     pub joined: bool,
@@ -228,7 +211,6 @@ pub struct DeviceEntry {
 pub struct Closed {
     /// The lease, with what is booked of its energy so far.
     pub lease: Lease,
-    /// When it ended.
     pub ended: Moment,
     /// What the work says of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -238,7 +220,6 @@ pub struct Closed {
 /// A lease whose energy is booked to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
-    /// The pod's UID.
     pub uid: Name,
     /// All of its energy, in millijoules.
     pub energy: Bounded,
@@ -247,7 +228,6 @@ pub struct Settled {
 /// Something that could not be measured or believed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// What it was.
     #[serde(rename = "what")]
     pub kind: GapKind,
     /// The device, where it concerns one.

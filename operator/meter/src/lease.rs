@@ -14,14 +14,12 @@ pub struct Account {
     /// `namespace/name` of the registration, if it is registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Name>,
-    /// The namespace.
     pub namespace: Name,
 }
 
 /// A pod that holds GPUs of a node, or held them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// The pod's UID.
     pub uid: Name,
     /// `namespace/name` of the pod.
     pub pod: Name,
@@ -78,7 +76,6 @@ pub struct Facts {
     /// Shares that it did not.
     #[serde(with = "crate::amount::decimal")]
     pub shares_rejected: u64,
-    /// Hashes computed.
     #[serde(with = "crate::amount::decimal")]
     pub hashes: u64,
     /// Whether the agent itself saw the pool take the shares; else they are claimed.

@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 /// what Kubernetes tells in whole seconds, as Kubernetes itself reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
-    /// Not before this.
     pub earliest: Timestamp,
-    /// Not after this.
     pub latest: Timestamp,
 }
 

@@ -27,11 +27,9 @@ pub struct NodeState {
     /// How often the clock was set back.
     #[serde(default)]
     pub clock_steps: u32,
-    /// Its pool.
     pub pool: Option<Name>,
     /// How many of its devices it offers.
     pub usable: u32,
-    /// Its devices.
     pub devices: Vec<Device>,
     /// Leases that hold its devices, and those whose energy is not booked to the end.
     pub leases: Vec<Lease>,
@@ -46,7 +44,6 @@ pub struct NodeState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Device {
-    /// What it is.
     #[serde(flatten)]
     pub seen: DeviceSeen,
     /// Since when it is here.
@@ -111,11 +108,8 @@ pub struct Sample {
 /// A stretch of time in which the node's devices were held by the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
-    /// From when.
     pub from: Timestamp,
-    /// Until when.
     pub until: Timestamp,
-    /// The pool.
     pub pool: Option<Name>,
     /// How many devices there were.
     pub devices: u32,

@@ -8,15 +8,11 @@ use daylight_base::Name;
 /// A pod that holds GPUs of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseSeen {
-    /// The pod's UID.
     pub uid: Name,
     /// `namespace/name` of the pod.
     pub pod: Name,
-    /// The node.
     pub node: Name,
-    /// How many GPUs.
     pub gpus: u32,
-    /// For whom.
     pub account: Account,
     /// Watts declared for it.
     pub watts: u64,
@@ -45,7 +41,6 @@ pub struct DeviceSeen {
 /// What an exporter says of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// The device.
     pub device: Name,
     /// Its energy counter, in millijoules.
     pub counter_mj: Option<u64>,

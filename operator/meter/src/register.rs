@@ -14,7 +14,6 @@ pub enum ObjectKind {
     ActivityClass,
     /// A set of nodes.
     GpuPool,
-    /// A registered activity.
     Registration,
 }
 
@@ -22,11 +21,9 @@ pub enum ObjectKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectSeen {
-    /// Its kind.
     pub object: ObjectKind,
     /// Its name; `namespace/name` of a registration.
     pub name: Name,
-    /// Its UID.
     pub uid: Name,
     /// Its `metadata.generation`, which every edit of its spec moves by one.
     #[serde(with = "crate::amount::decimal")]
@@ -47,14 +44,12 @@ pub struct ObjectSeen {
 pub struct Decision {
     /// `Approved`, `Rejected`, `Suspended` or `Revoked`.
     pub state: Name,
-    /// Who decided.
     pub by: Name,
     /// When, as they say.
     pub at: Timestamp,
     /// About what, by its digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Name>,
-    /// The authority's signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<Name>,
 }

@@ -34,30 +34,23 @@ pub struct Plan {
 pub enum Action {
     /// Write the nodes that a job was given into its status.
     Reserve {
-        /// The job.
         job: Name,
-        /// Its nodes.
         placement: Vec<Placement>,
         /// How many miners are displaced for it from now on.
         displaced: u32,
     },
     /// Let a job's pods go to kube-scheduler.
     Release {
-        /// The job.
         job: Name,
         /// The nodes to prefer; empty if it asks for no GPUs.
         placement: Vec<Placement>,
     },
     /// Suspend a job whose gang was not bound in time; it queues again.
-    Suspend {
-        /// The job.
-        job: Name,
-    },
+    Suspend { job: Name },
     /// Stop a miner's pod.
     Evict {
         /// The pod, `namespace/name`.
         pod: Name,
-        /// Why.
         reason: ReclaimReason,
         /// Whom it makes room for: a job, a pod or a miner.
         beneficiary: Option<Name>,
@@ -71,13 +64,10 @@ pub enum Action {
 /// One replica of a miner on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// The miner.
     pub miner: Name,
     /// The registration that it is granted under.
     pub registration: Name,
-    /// The pool.
     pub pool: Name,
-    /// The node.
     pub node: Name,
     /// The slot on the node: no two live grants of a node share one.
     pub slot: u32,
@@ -117,7 +107,6 @@ pub enum ReclaimReason {
     ScaledDown,
     /// The miner's pod has to be made anew.
     Updated,
-    /// The emergency stop.
     EmergencyStop,
 }
 
@@ -191,11 +180,8 @@ pub struct PoolGpus {
 /// What there is to say of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolReport {
-    /// Its name.
     pub pool: Name,
-    /// Its nodes.
     pub nodes: u32,
-    /// Its GPUs.
     pub gpus: PoolGpus,
     /// Whether it mines, and why not.
     pub mining: Reason,
@@ -223,7 +209,6 @@ pub struct RegistrationReport {
 /// When an energy limit will be met if nothing changes. Mining stops before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forecast {
-    /// When.
     pub at: Timestamp,
     /// The rate: the larger of declared and measured, in watts.
     pub watts: u64,
@@ -238,7 +223,6 @@ pub struct Forecast {
 pub struct MinerReport {
     /// `namespace/name`.
     pub miner: Name,
-    /// Replicas wanted.
     pub wanted: u32,
     /// Replicas held after this plan, those that are stopping not included.
     pub held: u32,

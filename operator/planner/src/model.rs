@@ -17,7 +17,6 @@ use crate::windows::Windows;
 /// A set of nodes and one extended resource on them, with the rules for mining.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
-    /// Its name.
     pub name: Name,
     /// Where two pools claim the same resource of a node, the older one has it.
     pub created: Timestamp,
@@ -72,7 +71,6 @@ pub enum MiningPolicy {
     Fill,
     /// Keep the miners that run, add none.
     Hold,
-    /// Stop all miners.
     Drain,
 }
 
@@ -108,10 +106,8 @@ pub enum ReclaimUnit {
 /// Whether nodes that an autoscaler manages may mine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AutoscaledNodes {
-    /// They may not.
     #[default]
     Skip,
-    /// They may.
     Use,
 }
 
@@ -128,7 +124,6 @@ pub enum Queueing {
 /// One entry of the positive list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Class {
-    /// Its name.
     pub name: Name,
     /// What it may be given.
     pub assignment: ClassAssignment,
@@ -186,7 +181,6 @@ pub struct Registration {
 /// Whether a meter's reading can be built on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Reading {
-    /// It can.
     #[default]
     Counts,
     /// Miners may have ended since that nobody here saw: no more are started on it.
@@ -196,10 +190,8 @@ pub enum Reading {
 /// Whether admission knows a registration, so that pods under it are let in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Mirrored {
-    /// It does.
     #[default]
     Holds,
-    /// Not yet.
     Pending,
     /// There is no room left for it.
     Full,
@@ -208,7 +200,6 @@ pub enum Mirrored {
 /// What the compliance officer said of a registration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Approval {
-    /// Nothing yet.
     #[default]
     Pending,
     /// Approved as it stands.
@@ -219,11 +210,9 @@ pub enum Approval {
     Unsigned,
     /// It was approved with a signature that is not the authority's, or for something else.
     WronglySigned,
-    /// Rejected.
     Rejected,
     /// Suspended for a while.
     Suspended,
-    /// Revoked for good.
     Revoked,
 }
 
@@ -281,7 +270,6 @@ pub struct Miner {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Shape {
-    /// Whole GPUs.
     pub gpus: u32,
     /// Thousandths of a CPU.
     pub cpu_milli: u64,
@@ -302,7 +290,6 @@ pub struct Job {
     pub workers: u32,
     /// What one worker asks for.
     pub shape: Shape,
-    /// Its class.
     pub class: Name,
     /// The extended resource that its workers ask for.
     pub resource: Name,
@@ -323,7 +310,6 @@ pub struct Job {
 /// Workers of a job on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// The node.
     pub node: Name,
     /// How many workers it takes.
     pub workers: u32,
@@ -341,7 +327,6 @@ pub enum JobState {
     },
     /// Nodes were chosen; miners on them drain.
     Reserved {
-        /// The nodes.
         placement: Vec<Placement>,
         /// How often its gang was not bound in time.
         attempts: u32,
@@ -350,36 +335,30 @@ pub enum JobState {
     Released {
         /// The nodes that it prefers.
         placement: Vec<Placement>,
-        /// When.
         at: Timestamp,
         /// How often its gang was not bound in time before.
         attempts: u32,
     },
     /// All workers were bound.
     Running {
-        /// Since when.
         since: Timestamp,
     },
     /// Another queue (Kueue) decides when it starts.
     External,
-    /// It is over.
     Finished,
 }
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
-    /// Its name.
     pub name: Name,
     /// The pools whose selector matches.
     pub pools: Vec<Membership>,
-    /// Allocatable extended resources.
     pub gpus: Vec<(Name, u32)>,
     /// Allocatable CPU, in thousandths.
     pub cpu_milli: u64,
     /// Allocatable memory, in bytes.
     pub memory: u64,
-    /// Allocatable pods.
     pub pod_slots: u32,
     /// Whether pods can be bound and run.
     pub condition: NodeCondition,
@@ -398,7 +377,6 @@ pub struct Node {
 /// A pool whose selector matches a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
-    /// The pool.
     pub pool: Name,
     /// Whether the pool's tolerations cover the node's taints.
     pub tolerated: bool,
@@ -407,7 +385,6 @@ pub struct Membership {
 /// Whether pods can be bound to a node and run there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum NodeCondition {
-    /// They can.
     #[default]
     Ready,
     /// Cordoned: nothing new is bound.
@@ -464,7 +441,6 @@ pub enum Role {
         /// `namespace/name` of the job.
         job: Name,
     },
-    /// Anything else.
     Other {
         /// Its class, if it declares one.
         class: Option<Name>,
@@ -492,9 +468,7 @@ pub enum Preemption {
 /// The emergency stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EmergencyStop {
-    /// Who.
     pub by: Arc<str>,
-    /// Why.
     pub reason: Arc<str>,
 }
 
@@ -515,7 +489,6 @@ pub enum Delta {
     Node(Node),
     NodeGone(Name),
     Pod(Pod),
-    /// Deleted, or terminal.
     PodGone(Name),
     EmergencyStop(Option<EmergencyStop>),
 }

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 /// A stretch of time, `start` included, `end` not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Span {
-    /// When it begins.
     pub start: Timestamp,
     /// When it is over.
     pub end: Timestamp,
@@ -19,7 +18,6 @@ pub struct Span {
 /// compile further.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Windows {
-    /// At any time.
     #[default]
     Always,
     /// Within these spans, which are sorted and do not touch.

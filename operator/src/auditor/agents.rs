@@ -23,7 +23,6 @@ use crate::conditions::is_word;
 /// How agents are asked.
 #[derive(Clone, Copy, Debug)]
 pub struct AgentSettings {
-    /// Where they serve.
     pub port: u16,
     /// How often each is asked.
     pub every: Duration,
@@ -39,7 +38,6 @@ const AT_ONCE: usize = 64;
 pub struct Agent {
     /// Its miner, `namespace/name`.
     pub miner: Name,
-    /// Where it is.
     pub ip: IpAddr,
     /// Whether the installation trusts its image.
     pub trusted: bool,

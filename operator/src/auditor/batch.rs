@@ -27,7 +27,6 @@ struct Leaf<'a> {
 pub struct Batch {
     /// Entries of the journal.
     pub leaves: Vec<Vec<u8>>,
-    /// Lines of state.
     pub state: Vec<Vec<u8>>,
     /// Whether these lines alone are the state.
     pub anew: bool,

@@ -24,7 +24,6 @@ const EXPORTER_WITHIN: u64 = 60_000;
 pub struct Bookkeeper {
     /// The picture of the cluster.
     pub index: Index,
-    /// The meter.
     pub meter: Meter,
     /// Extended resources that are GPUs, beside those that pools name.
     resources: Vec<Name>,

@@ -33,7 +33,6 @@ use crate::serving::{self, Health};
 /// How the auditor runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Daylight's own namespace.
     pub namespace: String,
     /// The `ConfigMap` in that namespace that holds the authority's keys.
     pub authority_keys: String,
@@ -86,7 +85,6 @@ pub enum RunError {
     /// Nothing can be served.
     #[error("{0}")]
     Serve(std::io::Error),
-    /// A watch ended.
     #[error("the watches ended, so the process must; it is to be started again")]
     Watches,
 }

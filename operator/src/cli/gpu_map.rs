@@ -9,7 +9,6 @@ use serde::Serialize;
 /// What a GPU does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(super) enum Use {
-    /// AI holds it.
     Ai,
     /// A pod without a class holds it.
     Undeclared,
@@ -17,7 +16,6 @@ pub(super) enum Use {
     Mining,
     /// A miner leaves it.
     Stopping,
-    /// Nobody holds it.
     Idle,
     /// Nobody holds it, and nobody can have it now.
     Unavailable,

@@ -37,7 +37,6 @@ pub enum What {
 struct Sum {
     pods: u32,
     gpus: u32,
-    /// Whose they were.
     miners: BTreeMap<Name, u32>,
 }
 

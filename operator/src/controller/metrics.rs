@@ -29,9 +29,7 @@ pub struct Metrics {
     pub ai_wait: HistogramVec,
     /// From the eviction of a miner to the end of its pod.
     pub reclaim_duration: HistogramVec,
-    /// Miners evicted.
     pub evictions: IntCounterVec,
-    /// Miners started.
     pub grants: IntCounterVec,
     /// How long a plan takes.
     pub plan_duration: Histogram,
@@ -57,7 +55,6 @@ pub struct Metrics {
     pub registration_over_limit: IntGaugeVec,
     /// When an energy limit will be met.
     pub registration_forecast: GaugeVec,
-    /// The positive list.
     pub activity_class_info: IntGaugeVec,
     /// Ends of leases that were written down in the auditor's place.
     pub lease_records: IntCounter,

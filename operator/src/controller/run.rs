@@ -30,7 +30,6 @@ use crate::serving::{self, Health};
 /// How the controller runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Daylight's own namespace.
     pub namespace: String,
     /// How leadership is claimed.
     pub lease: LeaseConfig,
@@ -186,11 +185,9 @@ pub async fn run(
 /// What this process may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// Watch only.
     Following,
     /// It leads, and the picture must become fresher than the lease before anything is written.
     Settling(Tenure, Option<Round>),
-    /// Plan and write.
     Leading,
 }
 

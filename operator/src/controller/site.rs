@@ -17,13 +17,11 @@ use crate::index::slim::Trouble;
 
 /// What the main loop knows.
 pub struct Site {
-    /// The picture.
     pub index: Index,
     /// What the index said for the planner, and the planner was not told yet.
     pub deltas: Vec<Delta>,
     /// What users are to be told.
     pub events: Events,
-    /// What Prometheus sees.
     pub metrics: Metrics,
     /// Miners that get no more for a while.
     pub refusals: Refusals,

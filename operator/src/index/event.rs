@@ -90,7 +90,6 @@ pub enum Event {
 /// forgotten the place it stopped at; what the new list does not hold is gone.
 #[derive(Clone, Debug)]
 pub enum Change<T> {
-    /// A list begins.
     Listing,
     /// An object of the list.
     Item(Box<T>),

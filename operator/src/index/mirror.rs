@@ -48,7 +48,6 @@ pub(super) struct Mirror {
 pub struct Repair<'a> {
     /// What is there; `None` is that there is no such ConfigMap.
     pub found: Option<&'a ConfigMap>,
-    /// Its label.
     pub label: &'static str,
     /// All that it should hold.
     pub wanted: BTreeMap<String, String>,

@@ -28,7 +28,6 @@ fn next_step_by(pod: &Pod) -> Option<Timestamp> {
 pub enum Seen {
     /// A pod that is not a miner's, and asks for a pool's resource, was bound.
     AiPodBound {
-        /// The pod.
         pod: Name,
         /// Its class, if it declares one.
         class: Option<Name>,
@@ -39,13 +38,10 @@ pub enum Seen {
     },
     /// A miner's pod ended.
     MinerEnded {
-        /// The pod.
         pod: Name,
         /// The pool it was granted in.
         pool: Name,
-        /// How it ended.
         phase: Phase,
-        /// The miner.
         miner: Name,
         /// Whether it failed by itself.
         failed: bool,
@@ -57,17 +53,9 @@ pub enum Seen {
         drained_for: Option<Duration>,
     },
     /// The container of a miner's pod cannot be started.
-    MinerStuck {
-        /// The miner.
-        miner: Name,
-        /// Why.
-        trouble: Box<Trouble>,
-    },
+    MinerStuck { miner: Name, trouble: Box<Trouble> },
     /// A miner's pod became ready.
-    MinerReady {
-        /// The miner.
-        miner: Name,
-    },
+    MinerReady { miner: Name },
     /// An AIJob was deleted. It may be said more than once.
     AiJobGone {
         /// Its namespace and name.

@@ -16,16 +16,13 @@ use super::{Index, keys, names};
 /// A miner's pod that has to be removed.
 #[derive(Clone, Copy, Debug)]
 pub struct Leftover<'a> {
-    /// The pod.
     pub pod: &'a Pod,
-    /// Why.
     pub why: Why,
 }
 
 /// Why a miner's pod has to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
-    /// It is terminal.
     Ended,
     /// It was not bound in time, or its node did not prepare it.
     Late,
@@ -42,7 +39,6 @@ pub struct Assigned {
     pub class: Option<Name>,
     /// `namespace/name` of the registration that the pods name.
     pub registration: Option<Name>,
-    /// The namespace.
     pub namespace: String,
 }
 

@@ -27,11 +27,9 @@ impl Effect {
 /// A taint of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taint {
-    /// Its key.
     pub key: Name,
     /// Its value, often empty.
     pub value: Name,
-    /// What it does.
     pub effect: Effect,
 }
 

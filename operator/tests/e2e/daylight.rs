@@ -14,7 +14,6 @@ pub(crate) struct Controller {
     child: Child,
     /// Where it serves its metrics.
     pub(crate) listen: String,
-    /// Its log.
     pub(crate) log: PathBuf,
 }
 

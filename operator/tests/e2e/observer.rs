@@ -16,7 +16,6 @@ use tokio::task::JoinHandle;
 struct Held {
     node: Option<String>,
     gpus: u32,
-    /// Miner's pods only.
     lease: Option<Lease>,
 }
 

@@ -38,7 +38,6 @@ pub(crate) fn lint(exposition: &str) -> String {
 
 /// One that scrapes every second.
 pub(crate) struct Prometheus {
-    /// Ends with it.
     _child: Child,
     url: String,
     begun: SystemTime,

@@ -8,7 +8,6 @@ pub enum Error {
     /// A node's program is not installed.
     #[error("there is no `{program}` on the PATH: install it (Debian's package {package})")]
     Missing {
-        /// Its name.
         program: &'static str,
         /// The package that has it.
         package: &'static str,
@@ -21,15 +20,12 @@ pub enum Error {
     Io {
         /// What was being done.
         doing: String,
-        /// Why it failed.
         source: std::io::Error,
     },
     /// A node ended while it was needed.
     #[error("{node} ended ({status}); the end of its log:\n{log}")]
     Ended {
-        /// Which.
         node: &'static str,
-        /// How it ended.
         status: ExitStatus,
         /// The last lines of its log.
         log: String,
@@ -37,7 +33,6 @@ pub enum Error {
     /// A node did not answer in time.
     #[error("{node} was not ready after {} s; the end of its log:\n{log}", after.as_secs())]
     NotReady {
-        /// Which.
         node: &'static str,
         /// How long it was given.
         after: Duration,
@@ -47,29 +42,24 @@ pub enum Error {
     /// A node cannot be reached.
     #[error("{node} cannot be reached for {method}: {why}")]
     Unreachable {
-        /// Which.
         node: &'static str,
         /// What it was to be asked.
         method: String,
-        /// Why.
         why: String,
     },
     /// A node refused a request.
     #[error("{node} refused {method}: {message} (code {code})")]
     Refused {
-        /// Which.
         node: &'static str,
         /// What it was asked.
         method: String,
         /// The number of its refusal.
         code: i64,
-        /// Its words.
         message: String,
     },
     /// A node's answer is not what its documentation says.
     #[error("{node} answered {method} with what cannot be read: {why}")]
     Unreadable {
-        /// Which.
         node: &'static str,
         /// What it was asked.
         method: String,

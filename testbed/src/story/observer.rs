@@ -14,24 +14,20 @@ use tokio::task::JoinHandle;
 /// Whose a pod is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// A miner's.
     Miner,
     /// Of an AI job or a plain Job, by that label's value.
     Job(String),
-    /// Anybody else's.
     Other,
 }
 
 /// A pod that asks for GPUs, as last seen.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Whose it is.
     pub owner: Owner,
     /// The node it is bound to.
     pub node: Option<String>,
     /// How many GPUs it asks for.
     pub gpus: i64,
-    /// Whether it runs.
     pub running: bool,
     /// Whether it has ended.
     pub terminal: bool,

@@ -9,9 +9,7 @@ pub struct Step {
     pub what: String,
     /// How long it took, where that says something.
     pub took: Option<Duration>,
-    /// What was seen.
     pub seen: String,
-    /// Whether it held.
     pub held: bool,
 }
 

@@ -74,7 +74,6 @@ pub struct Offer<W> {
     pub connection: u64,
     /// Goes up whenever shares of the work before are worth nothing any more.
     pub era: u64,
-    /// The work.
     pub work: W,
 }
 

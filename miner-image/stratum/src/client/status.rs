@@ -19,7 +19,6 @@ pub struct Status {
     pub lost: u64,
     /// Hashes that the accepted shares took on average.
     pub accepted_hashes: u64,
-    /// Logins that succeeded.
     pub logins: u64,
     /// Times that another pool than before took the work.
     pub failovers: u64,
@@ -73,46 +72,23 @@ pub enum State {
 /// What went wrong with a pool.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// No connection.
     #[error("pool {pool} cannot be reached: {why}")]
-    Unreachable {
-        /// The pool.
-        pool: String,
-        /// Why.
-        why: String,
-    },
+    Unreachable { pool: String, why: String },
     /// It did not let the worker in.
     #[error("pool {pool} refused the login: {failure}")]
-    Refused {
-        /// The pool.
-        pool: String,
-        /// Its word.
-        failure: Failure,
-    },
+    Refused { pool: String, failure: Failure },
     /// It said something that is no message.
     #[error("pool {pool} broke the protocol: {error}")]
     Malformed {
-        /// The pool.
         pool: String,
         /// What was wrong with it.
         error: Malformed,
     },
-    /// The connection failed.
     #[error("the connection to pool {pool} ended: {why}")]
-    Lost {
-        /// The pool.
-        pool: String,
-        /// Why.
-        why: String,
-    },
+    Lost { pool: String, why: String },
     /// It wanted the connection to go to a host that is not declared.
     #[error(
         "pool {pool} wanted to send us to {to}, which is no declared pool: declare it if it is right"
     )]
-    Redirected {
-        /// The pool.
-        pool: String,
-        /// Where to.
-        to: String,
-    },
+    Redirected { pool: String, to: String },
 }

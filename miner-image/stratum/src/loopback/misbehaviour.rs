@@ -9,7 +9,6 @@ use crate::lines::{Broken, Lines};
 /// What a pool does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misbehaviour {
-    /// Nothing.
     None,
     /// Closes the connection at once.
     HangsUp,
@@ -25,7 +24,6 @@ pub enum Misbehaviour {
     SlowBytes,
     /// Takes the connection and says nothing.
     Silent,
-    /// Lets nobody in.
     RefusesLogins,
     /// Takes shares and does not say what became of them.
     NeverJudges,

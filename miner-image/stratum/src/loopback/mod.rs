@@ -25,7 +25,6 @@ pub use misbehaviour::Misbehaviour;
 /// A pool as it is to be.
 #[derive(Clone)]
 pub struct Setup {
-    /// What it speaks.
     pub dialect: Dialect,
     /// How rare shares are to be, at first.
     pub difficulty: Difficulty,
@@ -62,13 +61,11 @@ impl Setup {
 /// What a pool saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A connection.
     Connected,
     /// A login that was let in, with its user.
     LoggedIn(String),
     /// A share that reached the target, for the job of this number.
     Accepted {
-        /// The job's number.
         job: u64,
     },
     /// A share that was not taken, with the code.

@@ -18,7 +18,6 @@ pub enum FromPool {
 /// What to hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Its name.
     pub id: String,
     /// What to hash, with four bytes for the nonce at [`Job::NONCE`].
     pub blob: Vec<u8>,
@@ -46,7 +45,6 @@ pub struct Reply {
 pub struct LoggedIn {
     /// The session, which each share names.
     pub session: String,
-    /// The first job.
     pub job: Job,
     /// What the pool can do beside, such as `keepalive`.
     pub extensions: Vec<String>,

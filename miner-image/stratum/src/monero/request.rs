@@ -23,7 +23,6 @@ pub enum Call {
         login: String,
         /// The password, which often is the worker's name.
         pass: String,
-        /// Program and version.
         agent: String,
         /// The worker's name, where the pool has a field for it.
         rigid: Option<String>,
@@ -33,22 +32,17 @@ pub enum Call {
     /// `submit`: a share.
     Submit(Submit),
     /// `keepalived`: the miner is still there.
-    KeepAlive {
-        /// The session.
-        session: String,
-    },
+    KeepAlive { session: String },
 }
 
 /// A share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submit {
-    /// The session.
     pub session: String,
     /// The job it is for.
     pub job: String,
     /// The bytes that stand in the blob.
     pub nonce: [u8; 4],
-    /// The blob's hash.
     pub result: [u8; 32],
 }
 

@@ -10,18 +10,15 @@ use crate::session::{AGENT, Heard, Login, Submission};
 /// What to hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Work {
-    /// The job.
     pub job: Arc<Job>,
 }
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// The job's name.
     pub job: String,
     /// The bytes that stand in the blob.
     pub nonce: [u8; 4],
-    /// The blob's hash.
     pub result: [u8; 32],
 }
 

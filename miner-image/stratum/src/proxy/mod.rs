@@ -38,7 +38,6 @@ pub struct Proxy {
 struct Books {
     /// Of the engines that left.
     ended: Status,
-    /// Of the others.
     live: HashMap<u64, watch::Receiver<Status>>,
 }
 
@@ -71,11 +70,9 @@ pub enum Act<T> {
     Say(String),
     /// A share to the pool.
     Submit {
-        /// The request's number.
         id: Id,
         /// The connection that its job came on.
         connection: u64,
-        /// The share.
         share: T,
     },
 }

@@ -10,7 +10,6 @@ use crate::message::Id;
 /// Anything that a pool sends.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FromPool {
-    /// News.
     Notice(Notice),
     /// The answer to a request.
     Reply(Reply),
@@ -54,7 +53,6 @@ pub struct Redirect {
 /// What to hash: a header in parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Its name.
     pub id: String,
     /// The hash of the block before, in the header's order. (On the line each of its eight words
     /// is turned round.)
@@ -65,11 +63,9 @@ pub struct Job {
     pub coinbase2: Vec<u8>,
     /// What the coinbase's hash is joined with, step by step, to the Merkle root.
     pub branches: Vec<[u8; 32]>,
-    /// The header's version.
     pub version: u32,
     /// The network's target, as the header has it.
     pub bits: u32,
-    /// The header's time.
     pub time: u32,
     /// Whether all jobs before are worth nothing any more.
     pub clean: bool,

@@ -20,14 +20,12 @@ pub struct Request {
 pub enum Call {
     /// `mining.configure`: the extensions it would use.
     Configure {
-        /// Their names.
         extensions: Vec<String>,
         /// What it wants of version rolling, if it is among them.
         version_rolling: Option<VersionRolling>,
     },
     /// `mining.subscribe`: jobs, please.
     Subscribe {
-        /// Program and version.
         agent: String,
         /// The session to take up again.
         session: Option<String>,
@@ -59,15 +57,12 @@ pub struct VersionRolling {
 /// A share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submit {
-    /// The worker's name.
     pub user: String,
     /// The job it is for.
     pub job: String,
     /// The miner's part of the coinbase.
     pub extranonce2: Vec<u8>,
-    /// The header's time.
     pub time: u32,
-    /// The header's nonce.
     pub nonce: u32,
     /// The bits of the version that were rolled, within the mask.
     pub version_bits: Option<u32>,

@@ -29,13 +29,10 @@ pub struct Work {
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// The job's name.
     pub job: String,
     /// The miner's part of the coinbase.
     pub extranonce2: Vec<u8>,
-    /// The header's time.
     pub time: u32,
-    /// The header's nonce.
     pub nonce: u32,
     /// The bits of the version that were rolled, where any may be.
     pub version_bits: Option<u32>,

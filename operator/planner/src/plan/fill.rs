@@ -22,7 +22,6 @@ const SCHEDULING: std::time::Duration = std::time::Duration::from_secs(30);
 /// Which pools are filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pass {
-    /// Those that mine.
     Grant,
     /// Those that only observe: what would be granted.
     Observe,

@@ -27,7 +27,6 @@ pub(super) enum Mode {
     Observe(Option<Timestamp>),
     /// Miners stay, none is added.
     Keep(Reason),
-    /// Miners stop.
     Stop(ReclaimReason, Reason),
 }
 

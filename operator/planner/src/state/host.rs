@@ -163,7 +163,6 @@ impl Sizes {
 pub(crate) struct Host {
     pub(crate) pool: Id<PoolRow>,
     pub(crate) resource: Resource,
-    /// Allocatable.
     pub(crate) allocatable: u32,
     /// Held by classed pods and AI workers.
     pub(crate) ai: u32,

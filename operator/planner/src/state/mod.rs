@@ -143,7 +143,6 @@ pub(crate) struct JobRow {
     /// Workers bound or nominated, by node.
     pub(crate) placed: FxHashMap<Id<NodeRow>, u32>,
     pub(crate) placed_total: u32,
-    /// Workers bound.
     pub(crate) bound_total: u32,
     /// The nodes where it is promised something.
     pub(crate) holds: Vec<Id<NodeRow>>,

@@ -19,7 +19,6 @@ use crate::index::{Change, Round};
 pub struct ExporterName {
     /// The namespace of the `DaemonSet`.
     pub namespace: String,
-    /// Its name.
     pub daemon_set: String,
     /// Where its pods serve `/metrics`.
     pub port: u16,

@@ -21,7 +21,6 @@ use crate::clock::wall_clock;
 /// How exporters are asked.
 #[derive(Clone, Copy, Debug)]
 pub struct ScrapeSettings {
-    /// Where they serve.
     pub port: u16,
     /// How often each is asked.
     pub every: Duration,
@@ -32,7 +31,6 @@ pub struct ScrapeSettings {
 /// What came of asking the exporter of one node.
 #[derive(Debug)]
 pub struct Scraped {
-    /// The node.
     pub node: Name,
     /// When it was asked.
     pub asked: Timestamp,

@@ -23,7 +23,6 @@ pub struct DeviceReading {
     pub id: String,
     /// Its number on the node.
     pub index: Option<u32>,
-    /// What it is.
     pub model: Option<String>,
     /// Energy since its counter began, in millijoules; `None` where it is missing or blank.
     pub energy_mj: Option<u64>,

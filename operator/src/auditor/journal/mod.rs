@@ -90,7 +90,6 @@ pub enum JournalError {
         "the journal cannot be written to {path} ({error}); free space there, or mend the volume"
     )]
     Disk {
-        /// The file.
         path: String,
         /// What the system says.
         error: io::Error,

@@ -19,7 +19,6 @@ pub(super) type Read<T> = Result<T, String>;
 
 /// An installation as it is seen.
 pub(super) struct Installation {
-    /// Daylight's own namespace.
     pub(super) namespace: String,
     pub(super) now: jiff::Timestamp,
     /// The minor version of the API server.

@@ -14,66 +14,40 @@ use super::stage::Step;
 #[derive(Clone, Debug)]
 pub enum Change {
     /// Take a Job back whose gang was not bound in time.
-    Suspend {
-        /// The AIJob.
-        job: Name,
-    },
+    Suspend { job: Name },
     /// Write an AIJob's nodes into its status.
     Reserve {
-        /// The AIJob.
         job: Name,
-        /// Its nodes.
         placement: Vec<Placement>,
         /// How many miners are displaced for it.
         displaced: u32,
     },
     /// Let a Job go.
     Release {
-        /// The AIJob.
         job: Name,
         /// The nodes to prefer.
         placement: Vec<Placement>,
     },
     /// Make an AIJob's Job and Service.
-    MakeGang {
-        /// The AIJob.
-        job: Name,
-    },
+    MakeGang { job: Name },
     /// Write that an AIJob is a step further.
-    Advance {
-        /// The AIJob.
-        job: Name,
-        /// The step.
-        step: Step,
-    },
+    Advance { job: Name, step: Step },
     /// Stop a miner's pod.
     Evict {
-        /// The pod.
         pod: Name,
-        /// Why.
         reason: ReclaimReason,
-        /// For whom.
         beneficiary: Option<Name>,
         /// How long it may take.
         grace: Duration,
     },
     /// Remove a miner's pod that has ended or never began.
-    Remove {
-        /// The pod.
-        pod: Name,
-    },
+    Remove { pod: Name },
     /// Write down the end of a pod that the auditor has not taken on record, and let the pod go.
-    Record {
-        /// The pod.
-        pod: Name,
-    },
+    Record { pod: Name },
     /// Start one replica of a miner.
     Grant(Grant),
     /// Delete an AIJob that ended long enough ago.
-    Expire {
-        /// The AIJob.
-        job: Name,
-    },
+    Expire { job: Name },
 }
 
 impl From<Action> for Change {

@@ -28,7 +28,6 @@ use crate::names::{SAFE_TO_EVICT, UNTIL};
 pub struct MinerPod<'a> {
     /// What the planner decided.
     pub grant: &'a Grant,
-    /// The miner.
     pub miner: &'a Miner,
     /// The class of its registration.
     pub class: &'a str,

@@ -36,7 +36,6 @@ use crate::requests::Write;
 /// How much is done at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Changes under way.
     pub concurrency: usize,
     /// Changes a second; 0 is as many as can be.
     pub per_second: u32,
@@ -60,13 +59,11 @@ const BACKGROUND_BUSY: usize = 4;
 /// What a request concerns. No two requests concern the same at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// A pod.
     Pod(Name),
     /// An AIJob and its Job.
     Job(Name),
     /// The part of a status that explains an object.
     Status(Kind, Name),
-    /// An Event.
     Event,
     /// The PriorityClass of miners.
     PriorityClass,

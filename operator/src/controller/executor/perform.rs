@@ -34,12 +34,7 @@ pub enum Outcome {
     /// A request without a lasting effect on the picture was made.
     Made(bytes::Bytes),
     /// The API server will not do it, and says why.
-    Refused {
-        /// The HTTP status.
-        code: u16,
-        /// In a sentence.
-        message: String,
-    },
+    Refused { code: u16, message: String },
     /// Somebody else changed something first; the next plan sees it.
     Overtaken,
     /// It may or may not have been done; the watches will tell.

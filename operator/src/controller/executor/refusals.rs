@@ -21,7 +21,6 @@ const WORKED: Duration = Duration::from_mins(1);
 pub enum By {
     /// The API server, before it was there.
     ApiServer,
-    /// The pod itself.
     Itself,
 }
 

@@ -54,7 +54,6 @@ enum Attempt {
     Answer(Answer),
     /// Not done; the server is busy and says how long.
     Busy(Duration),
-    /// Perhaps done.
     Lost(String),
 }
 

@@ -15,7 +15,6 @@ pub enum Step {
     Queue,
     /// Nodes were chosen, and miners leave them.
     Reserve {
-        /// The nodes.
         placement: Vec<model::Placement>,
         /// The pool they belong to.
         pool: Option<String>,
@@ -39,7 +38,6 @@ pub enum Step {
     Finish {
         /// Whether all workers ended well.
         well: bool,
-        /// When.
         at: Option<Timestamp>,
         /// Why, in one word.
         word: String,

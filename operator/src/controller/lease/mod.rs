@@ -32,7 +32,6 @@ pub use standing::Standing;
 pub struct LeaseConfig {
     /// The namespace of the Lease.
     pub namespace: String,
-    /// Its name.
     pub name: String,
     /// Who claims it; no two processes may share an identity.
     pub identity: String,

@@ -13,7 +13,6 @@ use crate::names::PODS_REFUSED;
 /// How a job's pods are, and how it ended, as seen.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress<'a> {
-    /// Workers that run.
     pub running: u32,
     /// How it ended, in a sentence, if it has.
     pub outcome: Option<&'a str>,

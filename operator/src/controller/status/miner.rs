@@ -14,7 +14,6 @@ use crate::index::slim::Trouble;
 pub struct Replicas {
     /// All of them, those that are stopping included.
     pub alive: u32,
-    /// Those that run.
     pub ready: u32,
     /// GPUs that they hold.
     pub gpus: u32,
@@ -22,7 +21,6 @@ pub struct Replicas {
 
 /// What is known of a miner beside the plan.
 pub(super) struct Standing<'a> {
-    /// Its pods.
     pub(super) replicas: Replicas,
     /// Why it gets no more, if so.
     pub(super) refusal: Option<Why>,

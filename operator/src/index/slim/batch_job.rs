@@ -15,11 +15,9 @@ use crate::index::store::stored;
 pub struct BatchJob {
     /// `namespace/name`.
     pub key: Name,
-    /// Its UID.
     pub uid: Box<str>,
     /// Its resource version; 0 if it is no number.
     pub version: u64,
-    /// Its generation.
     pub generation: i64,
     /// When it was created.
     pub created: Timestamp,
@@ -39,7 +37,6 @@ pub struct BatchJob {
     pub ready: u32,
     /// Pods that ended well.
     pub succeeded: u32,
-    /// Pods that failed.
     pub failed: u32,
     /// When it was last started.
     pub started_at: Option<Timestamp>,
@@ -54,7 +51,6 @@ pub struct BatchJob {
 pub struct Outcome {
     /// Whether it completed, as opposed to failed.
     pub completed: bool,
-    /// When.
     pub at: Option<Timestamp>,
     /// Why, in one word.
     pub reason: Box<str>,

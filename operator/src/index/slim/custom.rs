@@ -22,11 +22,9 @@ use crate::index::store::Stored;
 pub struct Custom<K> {
     /// `namespace/name`, or the name of a cluster-scoped object.
     pub key: Name,
-    /// Its UID.
     pub uid: Box<str>,
     /// Its resource version; 0 if it is no number.
     pub version: u64,
-    /// Its generation.
     pub generation: i64,
     /// When it was created.
     pub created: Timestamp,

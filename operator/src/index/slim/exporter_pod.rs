@@ -14,7 +14,6 @@ use crate::index::store::stored;
 pub struct ExporterPod {
     /// `namespace/name`.
     pub key: Name,
-    /// Its UID.
     pub uid: Box<str>,
     /// Its resource version; 0 if it is no number.
     pub version: u64,
@@ -22,7 +21,6 @@ pub struct ExporterPod {
     pub daemon_set: Option<Box<str>>,
     /// The node it is bound to.
     pub node: Option<Name>,
-    /// Where it answers.
     pub ip: Option<IpAddr>,
     /// Whether it runs and is not being deleted.
     pub runs: bool,

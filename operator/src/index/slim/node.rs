@@ -16,9 +16,7 @@ pub use crate::index::taints::{Effect, Taint};
 /// A node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
-    /// Its name.
     pub name: Name,
-    /// Its UID.
     pub uid: Box<str>,
     /// Its resource version; 0 if it is no number.
     pub version: u64,
@@ -26,9 +24,7 @@ pub struct Node {
     pub created: Timestamp,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// Its labels.
     pub labels: Labels,
-    /// Its taints.
     pub taints: Box<[Taint]>,
     /// Whether it is cordoned.
     pub unschedulable: bool,

@@ -37,7 +37,6 @@ pub struct Pod {
     pub activity: Option<Name>,
     /// The registration that its label names, `namespace/name`.
     pub registration: Option<Name>,
-    /// What controls it.
     pub owner: Option<Owner>,
     /// Whether the auditor's finalizer is on it.
     pub metered: bool,
@@ -69,7 +68,6 @@ pub struct Pod {
     pub ready: bool,
     /// What it asks for.
     pub requests: Requests,
-    /// Its priority.
     pub priority: i32,
     /// Where it may run, if that may be asked here: it waits, and
     /// kube-scheduler will not preempt for it.
@@ -83,7 +81,6 @@ pub struct Lease {
     pub miner: Name,
     /// The registration, `namespace/name`; it is in the pod's namespace.
     pub registration: Name,
-    /// The pool.
     pub pool: Name,
     /// The slot on its node.
     pub slot: u32,
@@ -104,9 +101,7 @@ pub struct Lease {
 /// What a container said of its work as it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Work {
-    /// Its image.
     pub image: Box<str>,
-    /// Its termination message.
     pub message: Box<str>,
 }
 
@@ -115,7 +110,6 @@ pub struct Work {
 pub struct Owner {
     /// Whether it is a Job.
     pub is_job: bool,
-    /// Its UID.
     pub uid: Box<str>,
 }
 
@@ -125,7 +119,6 @@ pub enum Phase {
     /// Not all containers were started.
     #[default]
     Pending,
-    /// It runs.
     Running,
     /// All containers ended well.
     Succeeded,

@@ -13,9 +13,7 @@ use crate::index::store::stored;
 /// A namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {
-    /// Its name.
     pub name: Name,
-    /// Its UID.
     pub uid: Box<str>,
     /// Its resource version; 0 if it is no number.
     pub version: u64,
@@ -30,11 +28,9 @@ pub struct Namespace {
 pub struct ConfigMap {
     /// `namespace/name`.
     pub key: Name,
-    /// Its UID.
     pub uid: Box<str>,
     /// Its resource version; 0 if it is no number.
     pub version: u64,
-    /// Its data.
     pub data: Vec<(Box<str>, Box<str>)>,
     /// What it mirrors, if its label says so.
     pub mirror: Option<Box<str>>,

@@ -18,7 +18,10 @@ use crate::index::{Change, Event, Index, Kind, Round};
 #[derive(Clone, Debug)]
 enum Step {
     /// An object is written. Is the answer taken in before the watch tells?
-    Write { object: Value, answered: bool },
+    Write {
+        object: Value,
+        answered: bool,
+    },
     /// The object with this number is deleted, if it is there.
     Delete(usize),
     /// The watch of a kind tells so many of the events that wait.
@@ -31,7 +34,6 @@ enum Step {
     End(usize),
     /// A job's state is foreseen.
     State(usize),
-    /// Time passes.
     Wait(i64),
 }
 

@@ -22,7 +22,6 @@ pub(super) enum Line<T> {
         /// Whether that completes the list with which the watch began.
         complete: bool,
     },
-    /// The watch ends.
     Error(Box<Status>),
     /// An object that cannot be read.
     Unreadable,

@@ -40,7 +40,6 @@ pub struct Settings {
     pub answer: Duration,
     /// The first pause before a failed request is repeated; it doubles from there.
     pub pause: Duration,
-    /// The longest pause.
     pub longest_pause: Duration,
 }
 

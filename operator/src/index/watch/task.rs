@@ -64,7 +64,6 @@ enum End {
     Relist,
     /// The server has no streaming lists.
     NotStreamed,
-    /// Anything else.
     Failed(Trouble),
     /// Nobody listens any more.
     Over,

@@ -24,7 +24,6 @@ enum Reply {
     Page(Value),
     /// A watch: these events, and then?
     Stream(Vec<Value>, Then),
-    /// An error.
     Status(u16, &'static str),
 }
 

@@ -25,7 +25,6 @@ pub struct Shares {
 /// A block that the node took.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Its height.
     pub height: u64,
     /// Its hash, as the node's programs write it.
     pub hash: String,

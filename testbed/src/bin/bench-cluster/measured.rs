@@ -6,11 +6,8 @@ use crate::site::Rates;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// (a)
     Kubernetes,
-    /// (b)
     Client,
-    /// (c)
     Daylight,
 }
 

@@ -72,11 +72,8 @@ pub(crate) struct Marks {
 /// The way of pods.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Way {
-    /// They appeared.
     pub created: Span,
-    /// They were bound.
     pub bound: Span,
-    /// They ran.
     pub running: Span,
 }
 

@@ -34,7 +34,6 @@ impl End {
 /// The watch on miners' pods; it ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Ends {
-    /// By pod.
     seen: Arc<Mutex<BTreeMap<String, End>>>,
     task: JoinHandle<()>,
 }

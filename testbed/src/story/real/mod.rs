@@ -63,7 +63,6 @@ struct Real<'a> {
     pool: &'a MiningPool,
     log: &'a Path,
     miners: Api<DynamicObject>,
-    /// The AI team's.
     pods: Api<Pod>,
     observer: Observer,
     ends: Ends,

@@ -16,7 +16,6 @@ pub(crate) const MINER: &str = "daylight-miner";
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     pub(crate) target_directory: PathBuf,
-    /// The miner's.
     pub(crate) version: String,
     /// The miner's, as SPDX writes it.
     pub(crate) license: String,

@@ -33,7 +33,6 @@ pub(super) struct Template {
     pub(super) seed: [u8; 32],
     /// The hash of the block before.
     pub(super) previous: String,
-    /// What is hashed.
     pub(super) hashed: Vec<u8>,
     /// The whole block. The nonce stands where it stands in what is hashed.
     block: Vec<u8>,
