@@ -3,8 +3,6 @@
 
 mod adapters;
 mod agent;
-mod asks;
-mod built_in;
 mod config;
 mod engine;
 mod fetch;
@@ -16,10 +14,10 @@ mod metrics;
 mod outcome;
 mod pool;
 mod process;
-mod program;
 mod record;
 mod secret;
 mod status;
+mod stop_requests;
 mod work;
 
 use std::path::PathBuf;

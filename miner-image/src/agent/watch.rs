@@ -5,9 +5,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::Stop;
-use crate::built_in::Trouble;
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, Trouble};
 use crate::log::Voice;
 use crate::outcome::Outcome;
 use crate::record::Record;

@@ -15,7 +15,7 @@ use crate::process::Processes;
 use crate::status::Shared;
 
 /// All who may ask.
-pub(crate) struct Asks {
+pub(crate) struct StopRequests {
     terminate: unix::Signal,
     interrupt: unix::Signal,
     hangup: unix::Signal,
@@ -27,7 +27,7 @@ pub(crate) struct Asks {
     shared: Shared,
 }
 
-impl Asks {
+impl StopRequests {
     /// Listens from now on. `signs` are those found in the engine's log.
     pub(crate) fn new(
         lease: Option<config::Lease>,

@@ -10,11 +10,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::watch::{read, watch};
 use super::{Agent, End, Stop};
 use crate::config::StopSignal;
-use crate::engine::Engine;
+use crate::engine::{Engine, Program};
 use crate::log::pass_on;
 use crate::outcome::Outcome;
 use crate::process::{Child, Exit, Processes};
-use crate::program::Program;
 
 /// What is left of an engine that ended by itself is given so long to go once it is killed.
 const LEFTOVERS: Duration = Duration::from_secs(5);
@@ -47,7 +46,7 @@ impl Agent {
                 (Stop::Unasked(says), Some(exit))
             }
             stop = watch(&self.config, &engine, &self.shared, &self.voice) => (stop, None),
-            (outcome, why) = self.asks.next(Some(child.pid)) => {
+            (outcome, why) = self.stop_requests.next(Some(child.pid)) => {
                 let end = self.drain(&engine, child.pid, outcome, why).await;
                 self.settle(engine, log).await;
                 return Stop::Final(end);
@@ -72,7 +71,7 @@ impl Agent {
         } else if is(&engine.device_lost.exit) {
             Some(Outcome::DeviceLost)
         } else {
-            self.asks.sign()
+            self.stop_requests.sign()
         }
     }
 

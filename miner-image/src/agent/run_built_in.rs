@@ -6,9 +6,8 @@ use tokio::time::Instant;
 
 use super::watch::watch;
 use super::{Agent, Stop};
-use crate::built_in::BuiltIn;
 use crate::config::BuiltInName;
-use crate::engine::Engine;
+use crate::engine::{BuiltIn, Engine};
 use crate::outcome::Outcome;
 
 impl Agent {
@@ -25,7 +24,7 @@ impl Agent {
         self.began(&format!("{} begins", self.config.engine.display()));
         let stop = tokio::select! {
             stop = watch(&self.config, &engine, &self.shared, &self.voice) => stop,
-            (outcome, why) = self.asks.next(None) => {
+            (outcome, why) = self.stop_requests.next(None) => {
                 self.draining(why);
                 Stop::Final((outcome, why.to_owned()))
             }

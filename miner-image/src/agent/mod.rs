@@ -1,7 +1,7 @@
 //! The life of a run: the engine is started, watched, started again, and ended.
 
-mod built_in;
-mod program;
+mod run_built_in;
+mod run_program;
 mod watch;
 
 use std::collections::VecDeque;
@@ -10,7 +10,6 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use crate::asks::Asks;
 use crate::config::{Config, listen};
 use crate::http;
 use crate::log::{Signs, Voice};
@@ -18,6 +17,7 @@ use crate::outcome::Outcome;
 use crate::process::Processes;
 use crate::secret::Secrets;
 use crate::status::{Phase, Shared};
+use crate::stop_requests::StopRequests;
 use watch::leave_record;
 
 /// Runs the engine until the agent is asked to end, or has to.
@@ -44,7 +44,7 @@ struct Agent {
     config: Config,
     secrets: Secrets,
     processes: Processes,
-    asks: Asks,
+    stop_requests: StopRequests,
     signs: Signs,
     found: mpsc::Sender<Outcome>,
     voice: Voice,
@@ -73,7 +73,8 @@ impl Agent {
             (Outcome::AgentFailed, format!("the agent cannot start: {error}"))
         };
         let (found, signs) = mpsc::channel(1);
-        let asks = Asks::new(config.lease.clone(), signs, shared.clone()).map_err(failed)?;
+        let stop_requests =
+            StopRequests::new(config.lease.clone(), signs, shared.clone()).map_err(failed)?;
         // An engine that is part of the agent takes what the pod gives it.
         let memory =
             config.engine.name.built_in().is_none().then_some(config.agent.memory_mib << 20);
@@ -93,7 +94,7 @@ impl Agent {
         Ok(Self {
             secrets: secrets.clone(),
             processes,
-            asks,
+            stop_requests,
             signs: Signs(signs.collect()),
             found,
             voice: voice.clone(),
@@ -111,7 +112,7 @@ impl Agent {
             tokio::select! {
                 biased;
                 // Nothing is started for somebody who has asked already.
-                (outcome, why) = self.asks.next(None) => {
+                (outcome, why) = self.stop_requests.next(None) => {
                     return (outcome, format!("asked to end before anything ran: {why}"));
                 }
                 () = std::future::ready(()) => {}
@@ -142,7 +143,7 @@ impl Agent {
             self.leave();
             tokio::select! {
                 () = sleep(pause) => {}
-                (outcome, why) = self.asks.next(None) => {
+                (outcome, why) = self.stop_requests.next(None) => {
                     return (outcome, format!("asked to end while nothing ran: {why}"));
                 }
             }

@@ -1,13 +1,16 @@
 //! What an engine is to the agent.
 
+mod built_in;
+mod program;
+
 use daylight_stratum::client::Status;
 
-use crate::built_in::BuiltIn;
 use crate::config::Config;
 use crate::figures::Figures;
 use crate::pool;
-use crate::program::Program;
 use crate::record::Evidence;
+pub(crate) use built_in::{BuiltIn, Trouble};
+pub(crate) use program::Program;
 
 /// A run of an engine.
 pub(crate) enum Engine {
