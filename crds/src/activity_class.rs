@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{rules, schema};
 
@@ -108,7 +109,20 @@ pub struct ActivityClassSpec {
 
 /// What a kind of work counts as.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Display,
+    IntoStaticStr,
+    VariantArray,
 )]
 pub enum ActivityCategory {
     /// Data industry, such as AI training.
@@ -123,7 +137,20 @@ pub enum ActivityCategory {
 
 /// How a kind of work gets GPUs.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Display,
+    IntoStaticStr,
+    VariantArray,
 )]
 pub enum Assignment {
     /// Like any pod.
@@ -148,6 +175,9 @@ pub enum Assignment {
     Serialize,
     Deserialize,
     JsonSchema,
+    Display,
+    IntoStaticStr,
+    VariantArray,
 )]
 pub enum RegistrationRule {
     /// Pods must name an approved Registration.
@@ -159,7 +189,20 @@ pub enum RegistrationRule {
 
 /// An item that declarations must contain.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Display,
+    IntoStaticStr,
+    VariantArray,
 )]
 pub enum ReportItem {
     /// GPU-time assigned.
@@ -180,7 +223,20 @@ pub enum ReportItem {
 
 /// A column of a declaration.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Display,
+    IntoStaticStr,
+    VariantArray,
 )]
 pub enum ReportColumn {
     /// Computing for others.

@@ -7,6 +7,7 @@ use k8s_openapi::{
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{Mining, MiningPolicy, rules, schema};
 
@@ -146,6 +147,9 @@ pub struct GridConnection {
     Serialize,
     Deserialize,
     JsonSchema,
+    Display,
+    IntoStaticStr,
+    VariantArray,
 )]
 pub enum Queueing {
     /// No job starts before one that is ahead of it.

@@ -90,3 +90,80 @@ pub const JOURNAL_FULL: &str = "JournalFull";
 
 /// The condition of an [`AiJob`] that has ended.
 pub const CONDITION_FINISHED: &str = "Finished";
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use serde::Serialize;
+    use serde_json::json;
+    use strum::VariantArray;
+
+    use super::*;
+
+    /// Checks that `T`'s variants are called `names` in text and in JSON.
+    fn assert_names<T>(names: &[&str])
+    where
+        T: Copy + Debug + ToString + Into<&'static str> + Serialize + VariantArray,
+    {
+        let shown: Vec<String> = T::VARIANTS.iter().map(T::to_string).collect();
+        assert_eq!(shown, names);
+        for (variant, name) in T::VARIANTS.iter().zip(names) {
+            assert_eq!((*variant).into(), *name);
+            assert_eq!(serde_json::to_value(variant).unwrap(), json!(name));
+        }
+    }
+
+    // They leave the process in ConfigMaps, the journal and metric labels.
+    #[test]
+    fn names_of_variants_are_those_of_the_api() {
+        assert_names::<ActivityCategory>(&[
+            "DataIndustry",
+            "FinancialRegulated",
+            "Declared",
+            "Prohibited",
+        ]);
+        assert_names::<Assignment>(&["Guaranteed", "IdleOnly", "None"]);
+        assert_names::<RegistrationRule>(&["Required", "NotRequired"]);
+        assert_names::<ReportItem>(&[
+            "GpuTime",
+            "Energy",
+            "PeakPower",
+            "OperatingHours",
+            "Hashrate",
+            "Shares",
+            "AssetAmount",
+        ]);
+        assert_names::<ReportColumn>(&["Compute", "Finance", "Mining"]);
+        assert_names::<ApprovalState>(&["Approved", "Rejected", "Suspended", "Revoked"]);
+        assert_names::<RegistrationState>(&[
+            "Pending",
+            "Scheduled",
+            "Active",
+            "Changed",
+            "SignatureMissing",
+            "SignatureInvalid",
+            "Expired",
+            "Rejected",
+            "Suspended",
+            "Revoked",
+            "Invalid",
+        ]);
+        assert_names::<LimitOf>(&["Registration", "Owner"]);
+        assert_names::<ReportingPeriod>(&["Month", "Quarter", "Year"]);
+        assert_names::<EnergyPeriod>(&["Day", "Week", "Month", "Year"]);
+        assert_names::<MiningPolicy>(&["Observe", "Fill", "Hold", "Drain"]);
+        assert_names::<ReclaimUnit>(&["Gpu", "Node"]);
+        assert_names::<AutoscaledNodes>(&["Skip", "Use"]);
+        assert_names::<Queueing>(&["StrictFifo", "Backfill"]);
+        assert_names::<Agent>(&["Daylight", "Other"]);
+        assert_names::<AiJobState>(&[
+            "Queued",
+            "Reserved",
+            "Starting",
+            "Running",
+            "Succeeded",
+            "Failed",
+        ]);
+    }
+}

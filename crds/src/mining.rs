@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{GoDuration, rules, schema};
 
@@ -121,6 +122,9 @@ impl Default for Mining {
     Serialize,
     Deserialize,
     JsonSchema,
+    Display,
+    IntoStaticStr,
+    VariantArray,
 )]
 pub enum MiningPolicy {
     /// Plan, explain and meter; write nothing but status.
@@ -167,6 +171,9 @@ pub struct MiningWindow {
     Serialize,
     Deserialize,
     JsonSchema,
+    Display,
+    IntoStaticStr,
+    VariantArray,
 )]
 pub enum ReclaimUnit {
     /// As many GPUs as are needed.
@@ -190,6 +197,9 @@ pub enum ReclaimUnit {
     Serialize,
     Deserialize,
     JsonSchema,
+    Display,
+    IntoStaticStr,
+    VariantArray,
 )]
 pub enum AutoscaledNodes {
     /// They do not mine.

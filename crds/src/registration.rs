@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{EnergyLimit, RegistrationStatus, rules};
 
@@ -275,6 +276,9 @@ impl Default for Reporting {
     Serialize,
     Deserialize,
     JsonSchema,
+    Display,
+    IntoStaticStr,
+    VariantArray,
 )]
 pub enum ReportingPeriod {
     /// A calendar month.
