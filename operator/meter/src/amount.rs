@@ -91,6 +91,12 @@ pub mod decimal {
     }
 }
 
+/// Milliwatts × milliseconds, in millijoules, rounded up.
+pub(crate) fn most_mj(milliwatts: u64, ms: u64) -> u64 {
+    let mj = (u128::from(milliwatts) * u128::from(ms)).div_ceil(1000);
+    u64::try_from(mj).unwrap_or(u64::MAX)
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0

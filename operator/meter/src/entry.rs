@@ -1,11 +1,16 @@
 //! What goes into the journal. Each entry is small enough for one leaf of a log, and none is ever
 //! changed.
 
+use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::node::NodeState;
-use crate::{Account, Bounded, DeviceSeen, Facts, Key, Lease, Method, Moment, ObjectEntry};
-use daylight_base::{Name, Timestamp};
+use crate::amount::Bounded;
+use crate::key::{Key, Method};
+use crate::lease::{Account, Facts, Lease};
+use crate::moment::Moment;
+use crate::object::ObjectEntry;
+use crate::observe::DeviceSeen;
+use crate::state::NodeState;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,9 +1,10 @@
 //! Leases: pods that hold GPUs.
 
+use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Bounded, Moment};
-use daylight_base::{Name, Timestamp};
+use crate::amount::Bounded;
+use crate::moment::Moment;
 
 /// For whom the books are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

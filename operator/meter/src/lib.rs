@@ -14,25 +14,35 @@
 //! never guessed.
 
 mod amount;
+mod attribution;
+mod booked;
 mod books;
+mod config;
 mod energy;
 mod entry;
+mod key;
 mod lease;
 mod meter;
 mod moment;
 mod node;
+mod object;
 mod observe;
 mod reading;
 mod register;
+mod state;
 
 pub use amount::{Bounded, decimal, split};
-pub use books::{Books, Imbalance, Key, Method, Use};
+pub use books::{Books, Imbalance};
+pub use config::Config;
 pub use entry::{
     Closed, DeviceEntry, EnergyEntry, Entry, Gap, GapKind, NodeEntry, PoolEntry, Settled,
     TimeEntry, Total, UsedEntry, WorkEntry,
 };
+pub use key::{Key, Method, Use};
 pub use lease::{Account, Facts, Lease};
-pub use meter::{Config, Meter, RestoreError, Usage};
+pub use meter::Meter;
+pub use meter::journal::RestoreError;
+pub use meter::usage::Usage;
 pub use moment::Moment;
+pub use object::{Decision, ObjectEntry, ObjectKind, ObjectSeen};
 pub use observe::{DeviceSeen, LeaseSeen, Reading};
-pub use register::{Decision, ObjectEntry, ObjectKind, ObjectSeen};

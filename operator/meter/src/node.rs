@@ -4,136 +4,17 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use serde::{Deserialize, Serialize};
 
-use crate::energy::most_mj;
-use crate::entry::{PoolEntry, Settled};
-use crate::meter::Terms;
-use crate::{
-    Bounded, Closed, DeviceEntry, DeviceSeen, Facts, Gap, GapKind, Key, Lease, Method, Moment, Use,
-    split,
-};
+use crate::amount::{Bounded, most_mj, split};
+use crate::booked::Booked;
+use crate::config::Terms;
+use crate::entry::{Closed, DeviceEntry, Gap, GapKind};
+use crate::key::{Method, Use};
+use crate::lease::{Facts, Lease};
+use crate::moment::Moment;
+use crate::observe::DeviceSeen;
+use crate::state::{Device, NodeState, Sample, Span};
 use daylight_base::{Name, Timestamp};
-
-/// How a node stands: all that is needed to go on from there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeState {
-    /// Until when its time is booked.
-    pub booked_until: Timestamp,
-    /// Which boot of its machine it is, if that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot: Option<Name>,
-    /// How often the clock was set back.
-    #[serde(default)]
-    pub clock_steps: u32,
-    pub pool: Option<Name>,
-    /// How many of its devices it offers.
-    pub usable: u32,
-    pub devices: Vec<Device>,
-    /// Leases that hold its devices, and those whose energy is not booked to the end.
-    pub leases: Vec<Lease>,
-    /// Leases whose end is on record and whose pods wait to be let go.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub closed: Vec<Name>,
-    /// Who held its devices since the oldest reading that energy is still to be booked from.
-    pub spans: VecDeque<Span>,
-}
-
-/// A device as it was last read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Device {
-    #[serde(flatten)]
-    pub seen: DeviceSeen,
-    /// Since when it is here.
-    pub joined: Timestamp,
-    /// How often its counter began again since it was last read.
-    #[serde(default)]
-    pub resets: u32,
-    /// The last reading up to which its energy is booked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<Sample>,
-    /// Its own books, as long as its counter goes on from a reading.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub counted: Option<Counted>,
-}
-
-/// The books of one device: `from` and what is booked make its counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
-    /// Its counter when it was first read, or read again after it could not be believed.
-    #[serde(with = "crate::amount::decimal")]
-    pub from: u64,
-    /// Millijoules booked since, to whomever.
-    #[serde(with = "crate::amount::decimal")]
-    pub booked: u64,
-}
-
-impl Device {
-    /// What its counter has moved and what of it is booked, if that is not the same.
-    pub(crate) fn imbalance(&self) -> Option<(u64, u64)> {
-        let counted = self.counted?;
-        let moved = self.last.as_ref()?.counter?.saturating_sub(counted.from);
-        (moved != counted.booked).then_some((moved, counted.booked))
-    }
-}
-
-/// A reading that says something new.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sample {
-    /// When the exporter took it.
-    pub at: Moment,
-    /// The counter, in millijoules.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub counter: Option<u64>,
-    /// The power, in milliwatts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub power: Option<u64>,
-    /// Whether the counter began again since the reading before.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub reset: bool,
-    /// How often the clock had been set back.
-    #[serde(default)]
-    pub clock_steps: u32,
-    /// Whether it is older, by the clock, than the reading before: all that is known of its time
-    /// is that it is not.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub untimed: bool,
-    /// The pod that had the whole device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub holder: Option<Name>,
-}
-
-/// A stretch of time in which the node's devices were held by the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Span {
-    pub from: Timestamp,
-    pub until: Timestamp,
-    pub pool: Option<Name>,
-    /// How many devices there were.
-    pub devices: u32,
-    /// How many the node offered: more than there were, where they were divided.
-    pub offered: u32,
-    /// The leases that held them, by UID.
-    pub held: Vec<Name>,
-}
-
-impl Sample {
-    /// Whether the clock tells how long after another this was.
-    pub(crate) fn is_timed_from(&self, last: &Self) -> bool {
-        !self.untimed && !last.untimed && self.clock_steps == last.clock_steps
-    }
-}
-
-impl Span {
-    /// Whether the devices are held by the same.
-    fn is_like(&self, other: &Self) -> bool {
-        self.pool == other.pool
-            && (self.devices, self.offered) == (other.devices, other.offered)
-            && self.held == other.held
-    }
-}
 
 /// Something that changes who holds what.
 #[derive(Clone, Debug)]
@@ -152,46 +33,6 @@ pub(crate) enum Event {
     },
     /// Nothing; but what is before and what is after is told apart.
     Cut,
-}
-
-/// What was booked since the last entry.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Booked {
-    pub(crate) from: Timestamp,
-    pub(crate) time: BTreeMap<Key, Bounded>,
-    pub(crate) energy: BTreeMap<(Key, Method), Bounded>,
-    pub(crate) pools: BTreeMap<Option<Name>, PoolEntry>,
-    /// By registration: millijoules, upper bound, and the highest watts of a replica.
-    pub(crate) used: BTreeMap<Name, (u64, u64)>,
-    pub(crate) devices: Vec<DeviceEntry>,
-    pub(crate) closed: Vec<Closed>,
-    pub(crate) settled: Vec<Settled>,
-    pub(crate) gaps: Vec<Gap>,
-    /// Whether a lease began, or a device was read for the first time: what follows is counted
-    /// from there, so that is not to be lost.
-    pub(crate) first: bool,
-}
-
-impl Booked {
-    pub(crate) fn pool(&mut self, pool: Option<&Name>) -> &mut PoolEntry {
-        self.pools
-            .entry(pool.cloned())
-            .or_insert_with(|| PoolEntry { pool: pool.cloned(), ..PoolEntry::default() })
-    }
-
-    fn time(&mut self, pool: Option<&Name>, usage: Use, ms: Bounded) {
-        if !ms.is_zero() || ms.below != 0 {
-            let key = Key { pool: pool.cloned(), usage };
-            self.time.entry(key).or_default().add(ms);
-        }
-    }
-
-    pub(crate) fn energy(&mut self, pool: Option<&Name>, usage: Use, method: Method, mj: Bounded) {
-        if !mj.is_zero() {
-            let key = Key { pool: pool.cloned(), usage };
-            self.energy.entry((key, method)).or_default().add(mj);
-        }
-    }
 }
 
 /// A node, and what is not booked of it yet.

@@ -1,9 +1,10 @@
 //! What is observed.
 
+use daylight_base::Name;
 use serde::{Deserialize, Serialize};
 
-use crate::{Account, Moment};
-use daylight_base::Name;
+use crate::lease::Account;
+use crate::moment::Moment;
 
 /// A pod that holds GPUs of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]

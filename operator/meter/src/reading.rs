@@ -1,7 +1,9 @@
 //! Readings: which of them say something new, and when what they say was so.
 
-use crate::node::{Node, Sample};
-use crate::{Moment, Reading};
+use crate::moment::Moment;
+use crate::node::Node;
+use crate::observe::Reading;
+use crate::state::Sample;
 
 impl Node {
     /// Takes in a reading, if it says something new.

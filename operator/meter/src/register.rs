@@ -2,78 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use crate::Entry;
 use daylight_base::{Name, Timestamp};
 
-/// A kind of objects that are registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum ObjectKind {
-    /// An entry of the positive list.
-    ActivityClass,
-    /// A set of nodes.
-    GpuPool,
-    Registration,
-}
-
-/// An object as it was seen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ObjectSeen {
-    pub object: ObjectKind,
-    /// Its name; `namespace/name` of a registration.
-    pub name: Name,
-    pub uid: Name,
-    /// Its `metadata.generation`, which every edit of its spec moves by one.
-    #[serde(with = "crate::amount::decimal")]
-    pub generation: u64,
-    /// SHA-256 of its spec.
-    pub digest: Name,
-    /// What was decided about it, of a registration.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decision: Option<Decision>,
-    /// Whether it is in force, or why not, as the auditor itself finds; of a registration.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub standing: Option<Name>,
-}
-
-/// A decision about a registration, as it stands in its status.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Decision {
-    /// `Approved`, `Rejected`, `Suspended` or `Revoked`.
-    pub state: Name,
-    pub by: Name,
-    /// When, as they say.
-    pub at: Timestamp,
-    /// About what, by its digest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<Name>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signature: Option<Name>,
-}
-
-/// A change of an object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ObjectEntry {
-    /// How it was seen.
-    #[serde(flatten)]
-    pub seen: ObjectSeen,
-    /// When it was seen so first.
-    pub at: Timestamp,
-    /// Edits since it was last seen, or since it was created, that nobody saw.
-    #[serde(
-        default,
-        with = "crate::amount::decimal",
-        skip_serializing_if = "crate::amount::is_zero"
-    )]
-    pub unseen: u64,
-    /// Whether it is gone.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub gone: bool,
-}
+use crate::entry::Entry;
+use crate::object::{ObjectEntry, ObjectKind, ObjectSeen};
 
 /// The objects as they were last seen.
 #[derive(Clone, Debug, Default)]

@@ -1,10 +1,14 @@
 //! The meter's durable state is the fold of its entries: made here, and taken in here.
 
 use super::{Meter, Used};
-use crate::entry::{PoolEntry, Total};
-use crate::node::{Booked, Node};
-use crate::{Config, EnergyEntry, Entry, NodeEntry, TimeEntry, UsedEntry, WorkEntry};
 use daylight_base::Name;
+
+use crate::booked::Booked;
+use crate::config::Config;
+use crate::entry::{
+    EnergyEntry, Entry, NodeEntry, PoolEntry, TimeEntry, Total, UsedEntry, WorkEntry,
+};
+use crate::node::Node;
 
 /// Why a meter cannot go on from entries.
 #[derive(Debug, thiserror::Error)]
@@ -228,17 +232,3 @@ impl Meter {
 
 /// Totals in one entry of a snapshot: each is 600 bytes at most.
 const PER_TOTAL: usize = 100;
-
-impl Booked {
-    fn is_nothing(&self) -> bool {
-        self.closed.is_empty()
-            && self.devices.is_empty()
-            && self.time.is_empty()
-            && self.energy.is_empty()
-            && self.gaps.is_empty()
-    }
-
-    fn capacity_is_none(&self) -> bool {
-        self.pools.values().all(|pool| pool.capacity_ms == 0)
-    }
-}
