@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use daylight_testbed::story::{self, Cluster};
+use daylight_demo::{self as story, Cluster};
 use daylight_testbed::{ControlPlane, Nodes, Options};
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::env::env_path;
 use crate::error::{Error, Result};
 use crate::go_program::{directive, module};
 use crate::{Component, GoProgram};
@@ -26,14 +27,14 @@ impl Programs {
     /// `KUBEBUILDER_ASSETS` where that is set; else the binary that [`build`]
     /// makes or has made.
     pub fn find(components: impl IntoIterator<Item = Component>) -> Result<Self> {
-        if let Some(path) = set(BINARY) {
+        if let Some(path) = env_path(BINARY) {
             return if path.is_file() {
                 Ok(Self::Binary(path))
             } else {
                 Err(Error::NoBinary { path })
             };
         }
-        if let Some(directory) = set(ASSETS)
+        if let Some(directory) = env_path(ASSETS)
             && components.into_iter().all(|component| component <= Component::ApiServer)
         {
             return Ok(Self::Assets(directory));
@@ -55,7 +56,7 @@ impl Programs {
     }
 
     /// A command that runs a tool: kubectl or helm.
-    pub(crate) fn tool(&self, program: &'static str) -> Result<Command> {
+    pub fn tool(&self, program: &'static str) -> Result<Command> {
         match self {
             Self::Binary(path) => {
                 let mut command = Command::new(path);
@@ -94,10 +95,6 @@ server=$!
 exec 3<&- </dev/null
 wait $server
 "#;
-
-pub(crate) fn set(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
-}
 
 /// Builds the binary, if it has not been built from the same sources before,
 /// and returns where it is, see [`GoProgram::build`]. The first time this takes

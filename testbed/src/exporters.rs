@@ -91,7 +91,7 @@ impl Exporters {
     }
 
     /// Where they answer, by node.
-    pub(crate) async fn addresses(&self, client: Client) -> Result<BTreeMap<String, SocketAddr>> {
+    pub async fn addresses(&self, client: Client) -> Result<BTreeMap<String, SocketAddr>> {
         let pods: Api<Pod> = Api::namespaced(client, self.namespace);
         let of_set = ListParams::default().labels(&format!("app={}", self.name));
         let found = pods.list(&of_set).await.map_err(Error::request("looking for exporters"))?;

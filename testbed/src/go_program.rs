@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::binary::set;
+use crate::env::env_path;
 use crate::error::{Error, Result};
 
 /// A program that is built from a Go module, once, and then found in the user's
@@ -176,7 +176,7 @@ impl GoProgram {
 }
 
 fn cache_directory() -> PathBuf {
-    let cache = set("XDG_CACHE_HOME")
+    let cache = env_path("XDG_CACHE_HOME")
         .filter(|path| path.is_absolute())
         .unwrap_or_else(|| std::env::home_dir().unwrap_or_else(std::env::temp_dir).join(".cache"));
     cache.join("daylight").join("testbed")

@@ -9,8 +9,11 @@ use std::{fs, io};
 
 use crate::binary::{Programs, build_workload};
 use crate::error::{Error, Result};
-use crate::{Component, control_groups, real_node};
+use crate::{Component, control_groups};
 
+/// The real node's own address, on the loopback interface of the namespace: kubelet
+/// refuses an address of the loopback network.
+pub(crate) const ADDRESS: &str = "10.88.0.1";
 /// Set in the namespace, to what was built for it.
 const ISOLATED: &str = "DAYLIGHT_TESTBED_ISOLATED";
 /// Where distributions and the CNI project put the plugins.
@@ -73,10 +76,7 @@ fn start_over(files: &[PathBuf]) -> Error {
         Ok(files) => files,
         Err(error) => return Error::io("naming", "what was built")(io::Error::other(error)),
     };
-    let inside = format!(
-        r#"ip link set lo up && ip address add {}/32 dev lo && exec "$@""#,
-        real_node::ADDRESS
-    );
+    let inside = format!(r#"ip link set lo up && ip address add {ADDRESS}/32 dev lo && exec "$@""#);
     let error = Command::new("unshare")
         .args(["--net", "sh", "-c", &inside, "sh"])
         .arg(program)

@@ -11,13 +11,11 @@ use serde_json::{Value, json};
 
 use crate::binary::build_workload;
 use crate::error::{Error, Result};
+use crate::isolation::{self, ADDRESS};
 use crate::nodes::is_ready;
 use crate::scratch::{self, Scratch};
-use crate::{control_groups, image, isolation};
+use crate::{control_groups, image};
 
-/// The node's own address, on the loopback interface of its namespace: kubelet
-/// takes none of the loopback network's.
-pub(crate) const ADDRESS: &str = "10.88.0.1";
 /// The addresses of its pods.
 const PODS: &str = "10.89.0.0/16";
 

@@ -60,7 +60,6 @@ fn main() -> ExitCode {
         world.alone("nothing_outlives_a_stop", nothing_outlives_a_stop),
         world.alone("nothing_outlives_a_panic", nothing_outlives_a_panic),
         world.alone("nothing_outlives_a_killed_parent", || nothing_outlives_a_kill(false)),
-        world.alone("nothing_is_left_of_bench_cluster_at_sigterm", bench_cluster_ends),
         world.alone("kubebuilder_assets_will_do", || nothing_outlives_a_kill(true)),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -453,29 +452,6 @@ async fn nothing_outlives_a_kill(assets: bool) -> Outcome {
 }
 
 /// A process that gets SIGKILL when this is dropped.
-async fn bench_cluster_ends() -> Outcome {
-    let directory = tempfile::tempdir()?;
-    let there = || -> Vec<String> {
-        let entries = std::fs::read_dir(directory.path()).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-    };
-    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench-cluster"));
-    bench.args(["--nodes", "2", "--sides", "a", "--daylight", "/bin/true"]);
-    let mut bench = Killed(bench.env("TMPDIR", directory.path()).stdout(Stdio::null()).spawn()?);
-    let begun = Instant::now();
-    while !there().iter().any(|name| name.starts_with("daylight-testbed-")) {
-        assert!(begun.elapsed() < PATIENCE, "it does not start: {:?}", there());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(there().iter().any(|name| name.starts_with("daylight-bench-")), "{:?}", there());
-    let id = bench.0.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status()?.success());
-    let status = tokio::task::spawn_blocking(move || bench.0.wait()).await??;
-    assert_eq!(status.code(), Some(1));
-    assert_eq!(there(), Vec::<String>::new());
-    Ok(())
-}
-
 struct Killed(Child);
 
 impl Drop for Killed {

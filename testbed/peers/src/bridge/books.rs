@@ -1,58 +1,59 @@
-//! What a pool counts.
-
 use std::collections::BTreeMap;
 
+use daylight_stratum::pool::Event;
 use tokio::sync::watch;
 
-/// What a pool has counted so far.
+/// Shares and blocks that a pool has counted so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Books {
     /// The shares, by the name under which the miner logged in.
     pub shares: BTreeMap<String, Shares>,
-    /// The blocks that the node took and put at the top of its chain, in that order.
+    /// The blocks that the node accepted and put at the top of its chain, in that order.
     pub blocks: Vec<Block>,
 }
 
 /// A miner's shares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shares {
-    /// Those that were taken.
     pub accepted: u64,
-    /// Those that were not.
     pub rejected: u64,
 }
 
-/// A block that the node took.
+/// A block that the node accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     pub height: u64,
-    /// Its hash, as the node's programs write it.
+    /// In the notation of the node's programs.
     pub hash: String,
-    /// Whose share it was.
+    /// The miner whose share it was.
     pub user: String,
 }
 
-/// Where it is written down.
-#[derive(Clone, Debug)]
+/// The writing end of [`Books`].
+#[derive(Debug, Default)]
 pub(super) struct Ledger(watch::Sender<Books>);
 
 impl Ledger {
-    pub(super) fn new() -> (Self, watch::Receiver<Books>) {
-        let (sender, receiver) = watch::channel(Books::default());
-        (Self(sender), receiver)
+    pub(super) fn books(&self) -> watch::Receiver<Books> {
+        self.0.subscribe()
     }
 
-    pub(super) fn share(&self, user: &str, accepted: bool) {
+    /// Counts a worker's share. Other events are not the books' concern.
+    pub(super) fn record(&self, user: Option<&str>, event: &Event) {
+        let (Some(user), Event::Accepted { .. } | Event::Rejected(_)) = (user, event) else {
+            return;
+        };
         self.0.send_modify(|books| {
             let shares = books.shares.entry(user.to_owned()).or_default();
-            match accepted {
-                true => shares.accepted += 1,
-                false => shares.rejected += 1,
+            match event {
+                Event::Accepted { .. } => shares.accepted += 1,
+                _ => shares.rejected += 1,
             }
         });
     }
 
-    pub(super) fn block(&self, block: Block) {
+    pub(super) fn block(&self, height: u64, hash: String, user: &str) {
+        let block = Block { height, hash, user: user.to_owned() };
         self.0.send_modify(|books| books.blocks.push(block));
     }
 }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::cargo::cargo;
+use daylight_testbed::cargo;
 
-use super::{Stopped, Told};
+use crate::{Stopped, Told};
 
 /// Builds `daylight` and says where it is.
 ///
@@ -34,4 +34,21 @@ pub fn build(repository: &Path, release: bool) -> Told<PathBuf> {
     });
     let built = built.next_back();
     built.ok_or_else(|| Stopped::new("cargo did not say where it put daylight"))
+}
+
+/// Returns the repository's root, where `crds/` and `examples/` are.
+///
+/// # Errors
+///
+/// This program was built elsewhere, or the checkout has moved since.
+pub fn repository() -> Told<PathBuf> {
+    let parent = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let root = parent.filter(|path| path.join("crds").is_dir() && path.join("examples").is_dir());
+    root.map(Path::to_owned).ok_or_else(|| {
+        Stopped::new(concat!(
+            "there is no crds/ and examples/ next to ",
+            env!("CARGO_MANIFEST_DIR"),
+            ": build this program again in the repository"
+        ))
+    })
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use daylight_testbed::story::{self, Cluster, MiningPool, Operator, Step, Stopped, Told};
+use daylight_demo::{self as story, Cluster, MiningPool, Operator, Step, Stopped, Told};
 use daylight_testbed::{
     ControlPlane, Nodes, Options, RealNode, asked_to_end, isolate_with, miner_image,
 };
@@ -80,12 +80,6 @@ fn main() -> ExitCode {
     }
 }
 
-fn repository() -> Told<PathBuf> {
-    let testbed = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let parent = testbed.parent().filter(|path| path.join("examples").is_dir());
-    parent.map(Path::to_owned).ok_or_else(|| stopped("crds/ and examples/ are not beside testbed/"))
-}
-
 fn stopped(sentence: impl Into<String>) -> Stopped {
     Stopped::new(sentence)
 }
@@ -98,7 +92,7 @@ struct Built {
 }
 
 fn play(arguments: &Arguments) -> Told<bool> {
-    let repository = repository()?;
+    let repository = story::repository()?;
     // Before anything is started: with a real node this program starts over, in a network
     // namespace.
     let built = build(arguments, &repository)?;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{LIMIT, MINER, Story, Told, file_beside, observer::Picture, seconds};
-use crate::story::{Operator, Stopped};
+use crate::{LIMIT, MINER, Story, Told, file_beside, observer::Picture, seconds};
+use crate::{Operator, Stopped};
 
 /// A GPU pod that says nothing of its class.
 const UNDECLARED: &str = "

@@ -3,34 +3,16 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use daylight_testbed::story::{Operator, Stopped, Told};
+use daylight_demo::{Operator, Stopped, Told};
 use daylight_testbed::{ControlPlane, Nodes, Options};
 use http::{Method, Request};
 use kube::Client;
 use serde_json::{Value, json};
 
 use crate::manifests::{AI, FILL, MINING, fill_class};
-use crate::measured::{Row, What};
+use crate::measured::{Rates, Row, What};
 use crate::usage::Cpu;
 use crate::watcher::{Marks, Observer, Span};
-
-/// How fast Kubernetes' own controllers and scheduler may send requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rates {
-    /// As a Kubernetes that is told nothing: 20 a second for each controller, 50 for the scheduler.
-    Stock,
-    /// So high that they are no limit.
-    High,
-}
-
-impl Rates {
-    pub(crate) fn text(self) -> &'static str {
-        match self {
-            Self::Stock => "stock",
-            Self::High => "high",
-        }
-    }
-}
 
 /// What is the same for all sides of a comparison.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use daylight_stratum::Difficulty;
 use daylight_stratum::loopback::{Dialect, Event, LoopbackPool, Setup};
 
-use crate::RealNode;
-use crate::story::{Stopped, Told};
+use crate::{Stopped, Told};
+use daylight_testbed::RealNode;
 
 /// Some ten million hashes a share: some seconds for a miner with a tenth of a processor.
 const DIFFICULTY: f64 = 0.0025;

@@ -2,7 +2,23 @@
 
 use std::time::Duration;
 
-use crate::site::Rates;
+/// How fast Kubernetes' own controllers and scheduler may send requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rates {
+    /// The defaults of Kubernetes: 20 a second for each controller, 50 for the scheduler.
+    Stock,
+    /// High enough to be no limit.
+    High,
+}
+
+impl Rates {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::High => "high",
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::Scrape;
+use crate::Scrape;
 
 /// A kilowatt-hour.
 const JOULES: f64 = 3_600_000.0;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::books::Books;
-use super::{LIMIT, MINER, Operator, Picture, Stopped, Story, Told};
+use crate::books::Books;
+use crate::{LIMIT, MINER, Operator, Picture, Stopped, Story, Told};
 
 /// A tenant that says its GPUs draw 100 watts; they draw 1,400, and would use up its kilowatt-hour
 /// within seconds.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use daylight_testbed::story::{self, Stopped, Told};
+use daylight_demo::{self as story, Stopped, Told};
 
 mod manifests;
 mod measured;
@@ -15,8 +15,8 @@ mod site;
 mod usage;
 mod watcher;
 
-use measured::{Rows, Run, Side};
-use site::{Rates, Setup};
+use measured::{Rates, Rows, Run, Side};
+use site::Setup;
 
 const USAGE: &str = "\
 Measures how fast Daylight fills a cluster and gives GPUs back, beside bare
@@ -156,11 +156,7 @@ fn sizes(nodes: usize) -> Vec<usize> {
 }
 
 async fn bench(arguments: &Arguments) -> Told<bool> {
-    let testbed = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let repository = testbed.parent().filter(|path| path.join("examples").is_dir());
-    let repository = repository
-        .ok_or_else(|| Stopped::new("crds/ and examples/ are not beside testbed/"))?
-        .to_owned();
+    let repository = story::repository()?;
     let daylight = if let Some(path) = &arguments.daylight {
         // As /proc names it.
         let path = path.canonicalize();

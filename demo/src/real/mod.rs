@@ -15,9 +15,9 @@ mod site;
 
 pub use pool::MiningPool;
 
-use super::books::Books;
-use super::telling::Telling;
-use super::{Cluster, LIMIT, Observer, Operator, Step, Stopped, Told, file_beside};
+use crate::books::Books;
+use crate::report::Telling;
+use crate::{Cluster, LIMIT, Observer, Operator, Step, Stopped, Told, file_beside};
 use ends::{End, Ends};
 
 const NAMESPACE: &str = "tenant-a";
@@ -31,7 +31,7 @@ const REST: Duration = Duration::from_secs(30);
 const REASON: &str = "The demonstration says so";
 
 /// Plays the story on a cluster whose one node is real, has eight GPUs, carries the label
-/// `nvidia.com/gpu.present=true` and can run [`MINER_IMAGE`](crate::MINER_IMAGE), with miners for
+/// `nvidia.com/gpu.present=true` and can run [`MINER_IMAGE`](daylight_testbed::MINER_IMAGE), with miners for
 /// this mining pool. `repository` has `crds/` and `examples/`. The controller and the auditor, left
 /// running at the end, write their logs to `log` and beside it.
 pub async fn play_real(

@@ -3,10 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use daylight_testbed::story::{Stopped, Told};
+use daylight_demo::{Stopped, Told};
 
-use crate::measured::{Row, Run, Side, What};
-use crate::site::Rates;
+use crate::measured::{Rates, Row, Run, Side, What};
 
 /// What follows this line in the file was written by people, and stays.
 const WRITTEN_BY_HAND: &str = "<!-- Below this line the file is written by hand. -->";

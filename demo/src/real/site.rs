@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::{MINER_IMAGE, RealNode};
+use daylight_testbed::{MINER_IMAGE, RealNode};
 
 /// The wallet that is registered.
 pub(super) const WALLET: &str = "bc1qexampleoftenanta";

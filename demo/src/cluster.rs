@@ -11,10 +11,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::process::{Child, Command};
 
-use super::scrape::{Scrape, get};
-use crate::binary::until_stdin_closes;
-use crate::story::{Stopped, Told};
-use crate::{ControlPlane, Exporters, Programs};
+use crate::scrape::{Scrape, get};
+use crate::{Stopped, Told};
+use daylight_testbed::{Component, ControlPlane, Exporters, Programs, until_stdin_closes};
 
 /// A cluster, and the `daylight` binary to run on it.
 pub struct Cluster {
@@ -45,7 +44,7 @@ impl Cluster {
         Ok(Self {
             kubeconfig: control_plane.kubeconfig().to_owned(),
             client: control_plane.client(),
-            programs: Programs::find([crate::Component::Kwok])?,
+            programs: Programs::find([Component::Kwok])?,
             daylight: daylight.to_owned(),
             exporters: None,
         })
@@ -63,7 +62,7 @@ impl Cluster {
         Ok(Self {
             kubeconfig: kubeconfig.to_owned(),
             client: Client::try_from(config).map_err(|error| unusable(&error))?,
-            programs: Programs::find([crate::Component::Kwok])?,
+            programs: Programs::find([Component::Kwok])?,
             daylight: daylight.to_owned(),
             exporters: None,
         })

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use daylight_testbed::story::{Cluster, Stopped, Told};
+use daylight_demo::{Cluster, Stopped, Told};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
