@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use daylight_base::Name;
+use strum::Display;
 
 use crate::amount::Bounded;
 use crate::entry::PoolEntry;
@@ -22,14 +23,30 @@ pub struct Books {
     pub work: BTreeMap<(Account, bool), Facts>,
 }
 
+/// One of the two books.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display)]
+#[strum(serialize_all = "lowercase")]
+pub enum Book {
+    Time,
+    Energy,
+}
+
+impl Book {
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Time => "device-milliseconds",
+            Self::Energy => "millijoules",
+        }
+    }
+}
+
 /// Books that do not close, and by how much.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the books of {what} of {of} do not close: {booked} are booked of {total}")]
+#[error("the {book} book of {owner} does not close: {booked} of {total} {} are booked", .book.unit())]
 pub struct Imbalance {
-    /// `time` or `energy`.
-    pub what: &'static str,
-    /// The pool or device.
-    pub of: Name,
+    pub book: Book,
+    /// `pool NAME`, `no pool` or `device ID`.
+    pub owner: Name,
     pub booked: u64,
     pub total: u64,
 }
@@ -51,13 +68,13 @@ impl Books {
                 *energy.entry(&key.pool).or_default() += booked.value;
             }
         }
-        self.close("time", &time, |pool| pool.capacity_ms)?;
-        self.close("energy", &energy, |pool| pool.moved_mj)
+        self.close(Book::Time, &time, |pool| pool.capacity_ms)?;
+        self.close(Book::Energy, &energy, |pool| pool.moved_mj)
     }
 
     fn close(
         &self,
-        what: &'static str,
+        book: Book,
         booked: &BTreeMap<&Option<Name>, u64>,
         total: impl Fn(&PoolEntry) -> u64,
     ) -> Result<(), Imbalance> {
@@ -65,8 +82,8 @@ impl Books {
             let booked = booked.get(pool).copied().unwrap_or_default();
             let total = self.pools.get(pool).map(&total).unwrap_or_default();
             if booked != total {
-                let pool = pool.as_deref().unwrap_or("none");
-                return Err(Imbalance { what, of: format!("pool {pool}").into(), booked, total });
+                let owner = pool.as_ref().map_or("no pool".into(), |pool| format!("pool {pool}"));
+                return Err(Imbalance { book, owner: owner.into(), booked, total });
             }
         }
         Ok(())

@@ -3,6 +3,8 @@
 
 use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::amount::Bounded;
 use crate::key::{Key, Method};
@@ -13,8 +15,9 @@ use crate::observe::DeviceSeen;
 use crate::state::NodeState;
 
 /// One entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[strum(serialize_all = "camelCase", const_into_str)]
 pub enum Entry {
     /// What happened on one node, and how it stands.
     Node(Box<NodeEntry>),
@@ -68,7 +71,8 @@ pub struct Total {
 }
 
 /// What happened on one node in one stretch of time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeEntry {
     pub node: Name,
@@ -99,7 +103,6 @@ pub struct NodeEntry {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
     /// How the node stands, to go on from; `None` when it is gone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<NodeState>,
 }
 
@@ -108,7 +111,7 @@ impl NodeEntry {
     /// can be divided.
     pub fn halves(&self) -> Option<[Self; 2]> {
         let mut first = self.clone();
-        let mut second = Self::standing(self.node.clone(), self.until, None);
+        let mut second = Self::state_only(self.node.clone(), self.until, None);
         second.devices = half_of(&mut first.devices);
         second.closed = half_of(&mut first.closed);
         second.settled = half_of(&mut first.settled);
@@ -117,22 +120,9 @@ impl NodeEntry {
         (moved + second.gaps.len() > 0).then_some([first, second])
     }
 
-    /// How a node stands, and nothing else.
-    pub(crate) fn standing(node: Name, at: Timestamp, state: Option<NodeState>) -> Self {
-        Self {
-            node,
-            from: at,
-            until: at,
-            time: Vec::new(),
-            energy: Vec::new(),
-            pools: Vec::new(),
-            used: Vec::new(),
-            devices: Vec::new(),
-            closed: Vec::new(),
-            settled: Vec::new(),
-            gaps: Vec::new(),
-            state,
-        }
+    /// Returns an entry with the state of a node and nothing booked.
+    pub(crate) fn state_only(node: Name, at: Timestamp, state: Option<NodeState>) -> Self {
+        Self { node, from: at, until: at, state, ..Self::default() }
     }
 }
 
@@ -211,6 +201,7 @@ pub struct DeviceEntry {
 }
 
 /// A lease that ended.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Closed {
@@ -218,7 +209,6 @@ pub struct Closed {
     pub lease: Lease,
     pub ended: Moment,
     /// What the work says of itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<Facts>,
 }
 
@@ -231,12 +221,12 @@ pub struct Settled {
 }
 
 /// Something that could not be measured or believed.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     #[serde(rename = "what")]
     pub kind: GapKind,
     /// The device, where it concerns one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Name>,
     /// From when until when.
     pub between: Moment,
@@ -246,8 +236,21 @@ pub struct Gap {
 }
 
 /// Why something could not be measured or believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    IntoStaticStr,
+    VariantArray,
+)]
 #[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase", const_into_str)]
 pub enum GapKind {
     /// A counter began again: what it had counted since it was last read is lost.
     Reset,

@@ -1,57 +1,65 @@
-//! What an amount is booked under: pool, use and method.
+//! Keys of the books: pool, use and method.
 
 use daylight_base::Name;
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::lease::Account;
 
-/// What a device is used for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Use of a device.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Use {
-    #[serde(rename = "lease")]
     Lease(Account),
-    #[serde(rename = "idle")]
     Idle,
-    /// There, but its node does not offer it.
-    #[serde(rename = "unavailable")]
+    /// Present, but its node does not offer it.
     Unavailable,
 }
 
-/// Whose total it is.
+/// Line of the books: one use of the devices of one pool.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
-    /// The pool; `None` for devices in no pool.
+    /// `None` for devices of nodes in no pool.
     pub pool: Option<Name>,
-    /// What the devices were used for.
     pub usage: Use,
 }
 
-/// How energy is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Source of an amount of energy.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    IntoStaticStr,
+    VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Method {
-    /// The difference of the device's own counter.
+    /// Difference of two readings of the device's energy counter.
     Counter,
-    /// The trapezoid of its power, where it has no counter.
+    /// Trapezoid of two readings of its power, where it has no counter.
     Power,
     /// Declared watts × time, where nothing is measured.
     Declared,
-    /// A device's energy divided among those that had parts of it, or of which none can be told to
-    /// have had it.
+    /// Energy of a device divided among several possible holders.
     Shared,
-    /// Above what an idle device draws, while nobody had it.
+    /// Energy above that of an idle device while no lease held it.
     Unexplained,
 }
 
 impl Method {
-    /// As labels and entries name it.
+    /// Returns the name in entries and metric labels.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Power => "power",
-            Self::Declared => "declared",
-            Self::Shared => "shared",
-            Self::Unexplained => "unexplained",
-        }
+        self.into_str()
     }
 }

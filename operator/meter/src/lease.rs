@@ -2,23 +2,24 @@
 
 use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use crate::amount::Bounded;
 use crate::moment::Moment;
 
 /// For whom the books are kept.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Account {
     /// The activity class; `None` is undeclared.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Name>,
     /// `namespace/name` of the registration, if it is registered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Name>,
     pub namespace: Name,
 }
 
 /// A pod that holds GPUs of a node, or held them.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub uid: Name,
@@ -37,22 +38,18 @@ pub struct Lease {
     /// When it was bound.
     pub bound: Moment,
     /// When it began to run, if it did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Moment>,
     /// From when on it is in the books: later than it was bound only where that was learnt after
     /// the books had gone on.
     pub from: Timestamp,
     /// Until when; `None` as long as it holds them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// When it ended, as it was told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Moment>,
     /// Energy booked for it so far, in millijoules.
     #[serde(default)]
     pub energy: Bounded,
     /// What it last said of its work, while it holds its GPUs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Facts>,
 }
 

@@ -32,7 +32,7 @@ mod register;
 mod state;
 
 pub use amount::{Bounded, decimal, split};
-pub use books::{Books, Imbalance};
+pub use books::{Book, Books, Imbalance};
 pub use config::Config;
 pub use entry::{
     Closed, DeviceEntry, EnergyEntry, Entry, Gap, GapKind, NodeEntry, PoolEntry, Settled,

@@ -2,9 +2,25 @@
 
 use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
+use strum::{Display, IntoStaticStr, VariantArray};
 
 /// A kind of objects that are registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    Display,
+    IntoStaticStr,
+    VariantArray,
+)]
+#[strum(const_into_str)]
 pub enum ObjectKind {
     /// An entry of the positive list.
     ActivityClass,
@@ -14,6 +30,7 @@ pub enum ObjectKind {
 }
 
 /// An object as it was seen.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectSeen {
@@ -27,14 +44,13 @@ pub struct ObjectSeen {
     /// SHA-256 of its spec.
     pub digest: Name,
     /// What was decided about it, of a registration.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
     /// Whether it is in force, or why not, as the auditor itself finds; of a registration.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<Name>,
 }
 
 /// A decision about a registration, as it stands in its status.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
@@ -44,9 +60,7 @@ pub struct Decision {
     /// When, as they say.
     pub at: Timestamp,
     /// About what, by its digest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Name>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<Name>,
 }
 

@@ -2,6 +2,7 @@
 
 use daylight_base::Name;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use crate::lease::Account;
 use crate::moment::Moment;
@@ -26,16 +27,15 @@ pub struct LeaseSeen {
 }
 
 /// A device of a node.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceSeen {
     /// Its UUID or serial number; of devices that nothing tells apart, the node and a number.
     pub id: Name,
     /// What it is, if that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Name>,
     /// The most power it draws, in milliwatts, if that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_mw: Option<u64>,
 }
 

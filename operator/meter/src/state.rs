@@ -4,23 +4,25 @@ use std::collections::VecDeque;
 
 use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use crate::lease::Lease;
 use crate::moment::Moment;
 use crate::observe::DeviceSeen;
 
 /// How a node stands: all that is needed to go on from there.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeState {
     /// Until when its time is booked.
     pub booked_until: Timestamp,
     /// Which boot of its machine it is, if that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Name>,
     /// How often the clock was set back.
     #[serde(default)]
     pub clock_steps: u32,
+    #[serialize_always]
     pub pool: Option<Name>,
     /// How many of its devices it offers.
     pub usable: u32,
@@ -35,6 +37,7 @@ pub struct NodeState {
 }
 
 /// A device as it was last read.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Device {
@@ -46,10 +49,8 @@ pub struct Device {
     #[serde(default)]
     pub resets: u32,
     /// The last reading up to which its energy is booked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Sample>,
     /// Its own books, as long as its counter goes on from a reading.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<Counted>,
 }
 
@@ -74,15 +75,14 @@ impl Device {
 }
 
 /// A reading that says something new.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// When the exporter took it.
     pub at: Moment,
     /// The counter, in millijoules.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counter: Option<u64>,
     /// The power, in milliwatts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power: Option<u64>,
     /// Whether the counter began again since the reading before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -95,7 +95,6 @@ pub struct Sample {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untimed: bool,
     /// The pod that had the whole device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<Name>,
 }
 

@@ -222,7 +222,7 @@ impl Meter {
         entries.extend(objects.map(|entry| Entry::Object(Box::new(entry))));
         for (name, node) in &self.nodes {
             let at = node.state.booked_until;
-            let standing = NodeEntry::standing(name.clone(), at, Some(node.state.clone()));
+            let standing = NodeEntry::state_only(name.clone(), at, Some(node.state.clone()));
             entries.push(Entry::Node(Box::new(standing)));
         }
         entries.push(Entry::SnapshotEnd);

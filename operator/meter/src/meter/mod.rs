@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use daylight_base::{Name, Timestamp};
 use rustc_hash::FxHashMap;
 
-use crate::books::{Books, Imbalance};
+use crate::books::{Book, Books, Imbalance};
 use crate::config::{Config, Terms};
 use crate::entry::Entry;
 use crate::node::Node;
@@ -164,8 +164,8 @@ impl Meter {
         let devices = self.nodes.values().flat_map(|node| &node.state.devices);
         for device in devices {
             if let Some((total, booked)) = device.imbalance() {
-                let of = format!("device {}", device.seen.id).into();
-                return Err(Imbalance { what: "energy", of, booked, total });
+                let owner = format!("device {}", device.seen.id).into();
+                return Err(Imbalance { book: Book::Energy, owner, booked, total });
             }
         }
         Ok(())
