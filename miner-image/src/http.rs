@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use daylight_agent_api::http as api;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -24,9 +25,6 @@ const AT_ONCE: usize = 64;
 
 /// A connection is closed after this, whatever it does, so that none keeps a probe waiting.
 const LONGEST: Duration = Duration::from_secs(2);
-
-/// Says that whoever asks renews the lease.
-const LEASE: &str = "daylight-lease";
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -60,17 +58,19 @@ pub(crate) async fn serve(listener: TcpListener, shared: Shared, tells: bool) {
 
 fn answer(request: &Request<Incoming>, shared: &Shared, tells: bool) -> Response<Full<Bytes>> {
     let mut status = shared.get();
-    if request.headers().get(LEASE).is_some_and(|value| value == "renew") {
+    if request.headers().get(api::LEASE_HEADER).is_some_and(|value| value == api::LEASE_RENEW) {
         status.lease_renewed = Some(Instant::now());
     }
     let ready = status.ready(tells);
     let (code, kind, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/metrics") => (StatusCode::OK, TEXT, metrics::render(&status, ready)),
-        (&Method::GET, "/status") => match serde_json::to_string(&status.view(ready)) {
+        (&Method::GET, api::METRICS_PATH) => {
+            (StatusCode::OK, TEXT, metrics::render(&status, ready))
+        }
+        (&Method::GET, api::STATUS_PATH) => match serde_json::to_string(&status.view(ready)) {
             Ok(view) => (StatusCode::OK, JSON, view),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
         },
-        (&Method::GET, "/readyz") => match ready {
+        (&Method::GET, api::READY_PATH) => match ready {
             Ok(()) => (StatusCode::OK, TEXT, "ready\n".into()),
             Err(missing) => {
                 let why = format!("{}\n", status.sentence(missing));
@@ -78,7 +78,7 @@ fn answer(request: &Request<Incoming>, shared: &Shared, tells: bool) -> Response
             }
         },
         // That it answers is all there is to know: a pool that is away is no reason to be killed.
-        (&Method::GET, "/livez") => (StatusCode::OK, TEXT, "alive\n".into()),
+        (&Method::GET, api::LIVE_PATH) => (StatusCode::OK, TEXT, "alive\n".into()),
         _ => (StatusCode::NOT_FOUND, TEXT, "/metrics /status /readyz /livez\n".into()),
     };
     let mut response = Response::new(Full::from(body));

@@ -43,7 +43,7 @@ impl Lease {
         loop {
             let age = self.age(shared);
             shared.get().lease_age = Some(age);
-            let left = self.config.lapses_after.0.saturating_sub(age);
+            let left = self.config.lapses_after.saturating_sub(age);
             if left.is_zero() {
                 return;
             }

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
+use daylight_agent_api::Outcome;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::config::Log;
-use crate::outcome::Outcome;
 use crate::secret::Secrets;
 
 /// Lines that wait for a slow reader of the log; what comes on top is dropped.

@@ -11,7 +11,6 @@ mod http;
 mod lease;
 mod log;
 mod metrics;
-mod outcome;
 mod pool;
 mod process;
 mod record;
@@ -24,10 +23,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use daylight_agent_api::{LastWords, Outcome, WorkRecord};
 
 use crate::config::{Config, Flags, Mistake};
-use crate::outcome::Outcome;
-use crate::record::Record;
 use crate::secret::Secrets;
 
 #[derive(Parser)]
@@ -91,7 +89,7 @@ fn main() -> ExitCode {
 }
 
 fn end(outcome: Outcome) -> ExitCode {
-    ExitCode::from(outcome.code())
+    ExitCode::from(outcome.exit_code())
 }
 
 /// Why nothing runs.
@@ -106,12 +104,10 @@ impl Refusal {
     /// Says so in the termination message.
     fn leave(&self) {
         let sentences: Vec<String> = self.mistakes.iter().map(ToString::to_string).collect();
-        let record = Record {
-            reason: Some(self.outcome),
-            message: &sentences.join("; "),
-            ..Record::default()
-        };
-        if let Err(error) = record.write(&self.record) {
+        let last_words =
+            LastWords { reason: Some(self.outcome.to_string()), message: sentences.join("; ") };
+        let record = WorkRecord { last_words, ..WorkRecord::default() };
+        if let Err(error) = record::write(record, &self.record) {
             eprintln!("{}: the record cannot be written: {error}", self.record.display());
         }
     }

@@ -3,7 +3,9 @@
 
 use std::fmt::{Display, Write as _};
 
-use crate::status::{NotReady, Status};
+use daylight_agent_api::{NotReady, metrics};
+
+use crate::status::Status;
 
 /// The text of `/metrics`.
 pub(crate) fn render(status: &Status, ready: Result<(), NotReady>) -> String {
@@ -12,138 +14,153 @@ pub(crate) fn render(status: &Status, ready: Result<(), NotReady>) -> String {
     let algorithm = ("algorithm", status.algorithm.as_deref().unwrap_or(""));
     let version = ("version", env!("CARGO_PKG_VERSION"));
 
-    text.family("info", "gauge", "What runs.");
-    let evidence = ("evidence", status.evidence.as_str());
-    text.sample("info", &[engine, algorithm, evidence, version], 1);
+    text.family(metrics::INFO, "gauge", "What runs.");
+    let evidence = (metrics::EVIDENCE, &*status.evidence.to_string());
+    text.sample(metrics::INFO, &[engine, algorithm, evidence, version], 1);
     let is_ready = u8::from(ready.is_ok());
-    text.one("ready", "gauge", "1 while connected, authorised and hashing.", is_ready);
+    text.one(
+        "daylight_miner_ready",
+        "gauge",
+        "1 while connected, authorised and hashing.",
+        is_ready,
+    );
     if let Err(missing) = ready {
-        text.family("not_ready", "gauge", "1 with what is missing, while not ready.");
-        text.sample("not_ready", &[("reason", missing.word())], 1);
+        text.family(metrics::NOT_READY, "gauge", "1 with what is missing, while not ready.");
+        text.sample(metrics::NOT_READY, &[(metrics::REASON, &missing.to_string())], 1);
     }
     text.one(
-        "uptime_seconds",
+        "daylight_miner_uptime_seconds",
         "gauge",
         "How long the agent has run.",
         status.began.elapsed().as_secs_f64(),
     );
-    text.one("engine_up", "gauge", "1 while the engine runs.", u8::from(status.run.is_some()));
     text.one(
-        "engine_seconds_total",
+        "daylight_miner_engine_up",
+        "gauge",
+        "1 while the engine runs.",
+        u8::from(status.run.is_some()),
+    );
+    text.one(
+        "daylight_miner_engine_seconds_total",
         "counter",
         "How long the engine has run, all its runs together.",
         status.seconds(),
     );
     text.one(
-        "engine_restarts_total",
+        "daylight_miner_engine_restarts_total",
         "counter",
         "How often the engine was started again.",
         status.restarts,
     );
 
-    text.family("shares_total", "counter", "Shares by what the pool said of them.");
+    text.family(metrics::SHARES, "counter", "Shares by what the pool said of them.");
     let work = &status.work;
     for (result, total) in [
-        ("accepted", work.accepted),
+        (metrics::ACCEPTED, work.accepted),
         ("rejected", work.rejected),
         ("stale", work.stale),
         ("lost", work.lost),
     ] {
-        text.sample("shares_total", &[("result", result)], total.value());
+        text.sample(metrics::SHARES, &[(metrics::RESULT, result)], total.value());
     }
-    text.family("hashes_total", "counter", "Hashes computed, of whatever the algorithm counts.");
-    text.sample("hashes_total", &[algorithm], work.hashes.value());
+    text.family(metrics::HASHES, "counter", "Hashes computed, of whatever the algorithm counts.");
+    text.sample(metrics::HASHES, &[algorithm], work.hashes.value());
 
     if let Some(figures) = status.figures() {
         text.maybe(
-            "pool_connected",
+            "daylight_miner_pool_connected",
             "1 while the engine is connected to a pool.",
             figures.connected.map(f64::from),
         );
         text.maybe(
-            "pool_authorised",
+            "daylight_miner_pool_authorised",
             "1 while the pool takes the login.",
             figures.authorised.map(f64::from),
         );
         text.maybe(
-            "share_difficulty",
+            "daylight_miner_share_difficulty",
             "The difficulty of a share that the pool set.",
             figures.difficulty,
         );
         if let Some(pool) = &figures.pool {
             text.one(
-                "pool_logins_total",
+                "daylight_miner_pool_logins_total",
                 "counter",
                 "Logins at pools since the engine began.",
                 pool.logins,
             );
             text.one(
-                "pool_failovers_total",
+                "daylight_miner_pool_failovers_total",
                 "counter",
                 "Times that another pool took the work, since the engine began.",
                 pool.failovers,
             );
             text.one(
-                "pool_refused_redirects_total",
+                "daylight_miner_pool_refused_redirects_total",
                 "counter",
                 "Redirects to hosts that are not declared, since the engine began.",
                 pool.refused_redirects,
             );
             text.maybe(
-                "pool_latency_seconds",
+                "daylight_miner_pool_latency_seconds",
                 "From a request to the pool's reply, the last time.",
                 pool.latency_seconds,
             );
         }
         if let Some(rate) = figures.hashrate {
-            text.family("hashrate", "gauge", "Hashes per second.");
-            text.sample("hashrate", &[algorithm], rate);
+            text.family(metrics::HASHRATE, "gauge", "Hashes per second.");
+            text.sample(metrics::HASHRATE, &[algorithm], rate);
         }
         let devices = &figures.devices;
         let each = |number: &dyn Fn(usize) -> Option<f64>| {
             (0..devices.len()).filter_map(|at| Some((devices[at].index, number(at)?))).collect()
         };
         text.devices(
-            "device_hashrate",
+            "daylight_miner_device_hashrate",
             "Hashes per second of a device.",
             each(&|at| devices[at].hashrate),
         );
         text.devices(
-            "device_temperature_celsius",
+            "daylight_miner_device_temperature_celsius",
             "The temperature that the engine reads of a device.",
             each(&|at| devices[at].temperature),
         );
         text.devices(
-            "device_power_watts",
+            "daylight_miner_device_power_watts",
             "The power that the engine reads of a device.",
             each(&|at| devices[at].power),
         );
     }
 
     text.maybe(
-        "dev_fee_ratio",
+        "daylight_miner_dev_fee_ratio",
         "The part of the work that the engine does for its author.",
         status.dev_fee,
     );
-    text.one("drain_grace_seconds", "gauge", "The grace period.", status.grace.as_secs_f64());
+    text.one(
+        "daylight_miner_drain_grace_seconds",
+        "gauge",
+        "The grace period.",
+        status.grace.as_secs_f64(),
+    );
     text.maybe(
-        "drain_seconds",
+        "daylight_miner_drain_seconds",
         "How long the drain has taken so far.",
         status.drain_began.map(|at| at.elapsed().as_secs_f64()),
     );
     text.maybe(
-        "lease_age_seconds",
+        "daylight_miner_lease_age_seconds",
         "How long ago the lease was renewed.",
         status.lease_age.map(|age| age.as_secs_f64()),
     );
     text.one(
-        "log_lines_dropped_total",
+        "daylight_miner_log_lines_dropped_total",
         "counter",
         "Lines of the log beyond its limits.",
         status.lines_dropped,
     );
     text.one(
-        "figures_failed_total",
+        "daylight_miner_figures_failed_total",
         "counter",
         "Readings of the engine's figures that failed.",
         status.failed_reads,
@@ -155,14 +172,11 @@ struct Text(String);
 
 impl Text {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = write!(
-            self.0,
-            "# HELP daylight_miner_{name} {help}\n# TYPE daylight_miner_{name} {kind}\n"
-        );
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let _ = write!(self.0, "daylight_miner_{name}");
+        self.0.push_str(name);
         for (at, (label, text)) in labels.iter().enumerate() {
             let before = if at == 0 { '{' } else { ',' };
             let _ = write!(self.0, "{before}{label}=\"{}\"", escaped(text));

@@ -13,7 +13,7 @@ pub(crate) fn client(config: &Config, secrets: &Secrets) -> client::Config {
     let pool = &config.pool;
     let wallet = secrets.wallet.as_deref().unwrap_or("");
     let worker = pool.worker.as_deref();
-    let user = match (&pool.login, config.spoken(), worker) {
+    let user = match (&pool.login, config.pool_protocol(), worker) {
         (Some(login), ..) => {
             login.replace("{worker}", worker.unwrap_or("")).replace("{wallet}", wallet)
         }

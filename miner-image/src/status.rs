@@ -3,13 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use daylight_agent_api::{Evidence, NotReady, Outcome};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::figures::Figures;
-use crate::outcome::Outcome;
-use crate::record::Evidence;
 use crate::work::Work;
 
 /// The agent's state, of which there is one.
@@ -63,49 +62,16 @@ pub(crate) enum Phase {
     Draining,
 }
 
-/// What is missing until the engine earns something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) enum NotReady {
-    /// The engine is not running yet.
-    Starting,
-    /// It ended, and will be started again.
-    Restarting,
-    /// It is being ended.
-    Draining,
-    /// It tells nothing of itself.
-    NoFigures,
-    /// It is not connected to a pool.
-    PoolUnreachable,
-    /// The pool has not taken the login.
-    NotAuthorised,
-    /// It does not hash.
-    NotHashing,
-}
-
-impl NotReady {
-    /// The word, as a metric's label.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Starting => "Starting",
-            Self::Restarting => "Restarting",
-            Self::Draining => "Draining",
-            Self::NoFigures => "NoFigures",
-            Self::PoolUnreachable => "PoolUnreachable",
-            Self::NotAuthorised => "NotAuthorised",
-            Self::NotHashing => "NotHashing",
-        }
-    }
-
-    fn sentence(self) -> &'static str {
-        match self {
-            Self::Starting => "the engine is not running",
-            Self::Restarting => "the engine ended and will be started again",
-            Self::Draining => "the engine is being ended",
-            Self::NoFigures => "the engine tells nothing of itself yet",
-            Self::PoolUnreachable => "the engine is not connected to a pool",
-            Self::NotAuthorised => "the pool has not taken the login",
-            Self::NotHashing => "the engine does not hash",
-        }
+/// The reason as the rest of a sentence.
+fn sentence(reason: NotReady) -> &'static str {
+    match reason {
+        NotReady::Starting => "the engine is not running",
+        NotReady::Restarting => "the engine ended and will be started again",
+        NotReady::Draining => "the engine is being stopped",
+        NotReady::NoFigures => "the engine has not reported any figures yet",
+        NotReady::PoolUnreachable => "the engine is not connected to a pool",
+        NotReady::NotAuthorised => "the pool has not accepted the login",
+        NotReady::NotHashing => "the engine does not hash",
     }
 }
 
@@ -193,9 +159,9 @@ impl Status {
         let fault = self.figures().and_then(|figures| figures.pool.as_ref()?.fault.as_deref());
         match (missing, fault) {
             (NotReady::PoolUnreachable, Some(fault)) => {
-                format!("{}: {fault}", missing.sentence())
+                format!("{}: {fault}", sentence(missing))
             }
-            _ => missing.sentence().to_owned(),
+            _ => sentence(missing).to_owned(),
         }
     }
 

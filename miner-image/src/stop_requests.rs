@@ -4,13 +4,13 @@
 use std::future::pending;
 use std::io;
 
+use daylight_agent_api::Outcome;
 use rustix::process::{Pid, Signal};
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config;
 use crate::lease::Lease;
-use crate::outcome::Outcome;
 use crate::process::Processes;
 use crate::status::Shared;
 

@@ -6,6 +6,7 @@ mod watch;
 
 use std::collections::VecDeque;
 
+use daylight_agent_api::Outcome;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -13,7 +14,6 @@ use tokio::time::{Instant, sleep};
 use crate::config::{Config, listen};
 use crate::http;
 use crate::log::{Signs, Voice};
-use crate::outcome::Outcome;
 use crate::process::Processes;
 use crate::secret::Secrets;
 use crate::status::{Phase, Shared};
@@ -24,7 +24,7 @@ use watch::leave_record;
 pub(crate) async fn run(config: Config, secrets: Secrets) -> Outcome {
     let voice = Voice::new(secrets.clone());
     let shared = Shared::new(&config);
-    shared.get().grace = config.drain.grace.0;
+    shared.get().grace = config.drain.grace;
     let (outcome, sentence) = match Agent::new(config.clone(), &secrets, &voice, &shared).await {
         Ok(mut agent) => agent.live().await,
         Err(refusal) => refusal,
@@ -83,7 +83,7 @@ impl Agent {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| wrong("http.listen", &format!("{address} cannot be had: {error}")))?;
-        tokio::spawn(http::serve(listener, shared.clone(), config.tells()));
+        tokio::spawn(http::serve(listener, shared.clone(), config.has_figures()));
         let signs = [
             (&config.engine.login_refused, Outcome::LoginRefused),
             (&config.engine.device_lost, Outcome::DeviceLost),
@@ -106,7 +106,7 @@ impl Agent {
     async fn live(&mut self) -> End {
         let restart = self.config.restart.clone();
         let mut ends = VecDeque::new();
-        let mut pause = restart.backoff.0;
+        let mut pause = restart.backoff;
         loop {
             let began = Instant::now();
             tokio::select! {
@@ -123,7 +123,7 @@ impl Agent {
             };
             let now = Instant::now();
             ends.push_back(now);
-            while ends.front().is_some_and(|at| now - *at > restart.window.0) {
+            while ends.front().is_some_and(|at| now - *at > restart.window) {
                 ends.pop_front();
             }
             if ends.len() >= restart.limit as usize {
@@ -132,12 +132,12 @@ impl Agent {
                     format!(
                         "{sentence}, as the last of {} ends within {:?}",
                         ends.len(),
-                        restart.window.0
+                        restart.window
                     ),
                 );
             }
-            if now - began > restart.window.0 {
-                pause = restart.backoff.0;
+            if now - began > restart.window {
+                pause = restart.backoff;
             }
             self.report(Phase::Waiting, &format!("{sentence}; it is started again in {pause:?}"));
             self.leave();
@@ -147,7 +147,7 @@ impl Agent {
                     return (outcome, format!("asked to end while nothing ran: {why}"));
                 }
             }
-            pause = (pause * 2).min(restart.longest.0);
+            pause = (pause * 2).min(restart.longest);
             self.shared.get().restarts += 1;
         }
     }

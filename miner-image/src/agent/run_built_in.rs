@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
+use daylight_agent_api::Outcome;
 use tokio::time::Instant;
 
 use super::watch::watch;
 use super::{Agent, Stop};
-use crate::config::BuiltInName;
-use crate::engine::{BuiltIn, Engine};
-use crate::outcome::Outcome;
+use crate::engine::{BuiltIn, BuiltInName, Engine};
 
 impl Agent {
     /// Hashes until somebody asks to end, or there is no use in it.
@@ -31,7 +30,7 @@ impl Agent {
         };
         let Engine::BuiltIn(engine) = engine else { return stop };
         let began = Instant::now();
-        let (last, stopped) = engine.drain(began + self.config.drain.gently()).await;
+        let (last, stopped) = engine.drain(began + self.config.drain.until_kill()).await;
         self.shared.get().work.add(&last, Duration::ZERO);
         self.ended();
         match stop {

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use daylight_agent_api::Outcome;
 use rustix::process::{Pid, Signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -12,7 +13,6 @@ use super::{Agent, End, Stop};
 use crate::config::StopSignal;
 use crate::engine::{Engine, Program};
 use crate::log::pass_on;
-use crate::outcome::Outcome;
 use crate::process::{Child, Exit, Processes};
 
 /// What is left of an engine that ended by itself is given so long to go once it is killed.
@@ -78,8 +78,8 @@ impl Agent {
     /// Ends the engine before the grace period does.
     async fn drain(&self, run: &Engine, engine: Pid, outcome: Outcome, why: &str) -> End {
         let began = self.draining(why);
-        let grace = self.config.drain.grace.0;
-        let kill_at = began + self.config.drain.gently();
+        let grace = self.config.drain.grace;
+        let kill_at = began + self.config.drain.until_kill();
         let gently = async {
             self.ask(engine, began, kill_at).await;
             Processes::gone_by(kill_at).await
@@ -155,7 +155,7 @@ impl Agent {
         let _ = timeout(Duration::from_millis(500), log).await;
         let told = self.shared.get().told.take().map(|(figures, _)| figures);
         if let Engine::Program(program) = engine
-            && let Some(last) = program.settle(told, self.config.drain.margin.0 / 2).await
+            && let Some(last) = program.settle(told, self.config.drain.margin / 2).await
         {
             self.shared.get().work.add(&last, Duration::ZERO);
         }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use daylight_agent_api::{LastWords, Outcome, Work, WorkRecord};
 use tokio::time::{Instant, sleep};
 
 use super::Stop;
 use crate::config::Config;
 use crate::engine::{Engine, Trouble};
 use crate::log::Voice;
-use crate::outcome::Outcome;
-use crate::record::Record;
+use crate::record;
 use crate::status::{Phase, Shared};
 
 /// Looking at an engine that is part of the agent costs nothing.
@@ -25,13 +25,13 @@ pub(super) async fn watch(
 ) -> Stop {
     let began = Instant::now();
     let every = match engine {
-        Engine::Program(_) => config.engine.figures_every.0,
-        Engine::BuiltIn(_) => config.engine.figures_every.0.min(OWN_FIGURES),
+        Engine::Program(_) => config.engine.figures_every,
+        Engine::BuiltIn(_) => config.engine.figures_every.min(OWN_FIGURES),
     };
     let (mut hashed, mut said) = (None, Said::default());
     loop {
         sleep(every).await;
-        if config.tells() {
+        if config.has_figures() {
             read(engine, shared).await;
         }
         if let Some(says) = engine.refusal() {
@@ -58,17 +58,17 @@ pub(super) async fn watch(
         };
         // Without a pool there is nothing to hash, and an engine that tells no hashrate is taken
         // at its running.
-        if !config.tells() || hashing != Some(false) || connected == Some(false) {
+        if !config.has_figures() || hashing != Some(false) || connected == Some(false) {
             hashed = Some(Instant::now());
             let mut status = shared.get();
-            if hashing == Some(true) || !config.tells() {
+            if hashing == Some(true) || !config.has_figures() {
                 status.phase = Phase::Working;
             }
             continue;
         }
         let limit = match hashed {
-            Some(at) => at + config.engine.stalled_after.0,
-            None => began + config.engine.start_within.0,
+            Some(at) => at + config.engine.stalled_after,
+            None => began + config.engine.start_within,
         };
         if Instant::now() > limit {
             return Stop::Unasked(match engine {
@@ -135,21 +135,25 @@ pub(super) async fn read(engine: &Engine, shared: &Shared) {
 pub(super) fn leave_record(config: &Config, shared: &Shared, voice: &Voice, sentence: &str) {
     let mut status = shared.get();
     let work = &status.work;
-    let record = Record {
-        shares_accepted: work.accepted.value(),
-        shares_rejected: work.of_no_use(),
-        hashes: work.hashes.value(),
-        evidence: status.evidence,
-        reason: status.outcome,
-        message: sentence,
-        engine: &status.engine,
-        algorithm: status.algorithm.as_deref(),
+    let record = WorkRecord {
+        work: Work {
+            shares_accepted: work.accepted.value(),
+            shares_rejected: work.of_no_use(),
+            hashes: work.hashes.value(),
+            evidence: status.evidence,
+            ..Work::default()
+        },
+        last_words: LastWords {
+            reason: status.outcome.map(|outcome| outcome.to_string()),
+            message: sentence.to_owned(),
+        },
+        engine: status.engine.clone(),
+        algorithm: status.algorithm.clone(),
         seconds: status.seconds() as u64,
         restarts: status.restarts,
-        ..Record::default()
     };
     let file = &config.record.file;
-    let written = record.write(file);
+    let written = record::write(record, file);
     if let Err(error) = &written
         && !status.record_failed
     {

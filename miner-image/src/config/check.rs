@@ -5,7 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::{BuiltInName, Config, EngineName, FigureSource, Pool};
+use daylight_agent_api::env::POD_ADDRESS;
+use daylight_agent_api::http::PORT;
+
+use super::{Config, EngineName, FigureSource, Pool};
+use crate::engine::BuiltInName;
 
 /// One mistake as one sentence, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +60,7 @@ impl Config {
             wrong("http.listen", says);
         }
         if let Some(lease) = &self.lease
-            && lease.lapses_after.0.as_secs() == 0
+            && lease.lapses_after.as_secs() == 0
         {
             wrong("lease.lapses_after", "it must be at least 1s".into());
         }
@@ -90,7 +94,7 @@ impl Config {
         if engine.api_port == 0 {
             wrong("engine.api_port", "it must be from 1 to 65535".into());
         }
-        if engine.figures_every.0.as_millis() < 100 {
+        if engine.figures_every.as_millis() < 100 {
             wrong("engine.figures_every", "it must be at least 100ms".into());
         }
         let named = engine.command.iter().chain(&engine.args).any(|word| word.contains("{config}"));
@@ -121,7 +125,7 @@ impl Config {
             None if engine.name != EngineName::Command => self.adapter_mistakes(wrong),
             None => {}
         }
-        if self.spoken().is_some() {
+        if self.pool_protocol().is_some() {
             self.spoken_mistakes(wrong);
         } else if self.pool.wallet_commitment.is_some() {
             wrong(
@@ -133,7 +137,7 @@ impl Config {
 
     fn built_in_mistakes(&self, name: BuiltInName, wrong: &mut impl FnMut(&str, String)) {
         let engine = &self.engine;
-        if !name.is_here() {
+        if !name.is_available() {
             wrong(
                 "engine.name",
                 format!("this agent was built without {}: take another image", engine.name),
@@ -197,10 +201,10 @@ impl Config {
                 format!("the agent makes the files of {name}: leave it out"),
             );
         }
-        if self.pool.endpoints.is_empty() && self.spoken().is_none() {
+        if self.pool.endpoints.is_empty() && self.pool_protocol().is_none() {
             wrong("pool.endpoints", format!("{name} needs a pool to work for"));
         }
-        if self.spoken().is_some() {
+        if self.pool_protocol().is_some() {
             return;
         }
         let secrets = [
@@ -307,18 +311,18 @@ pub(crate) fn loopback(address: &str) -> Result<(SocketAddr, String), String> {
 /// The address to listen on: as it is written, or the pod's own one for `pod:PORT`, which kubelet
 /// writes into `/etc/hosts` beside the pod's name.
 pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
-    let address = match text.strip_prefix("pod:") {
+    let address = match text.strip_prefix(POD_ADDRESS) {
         Some(port) => {
             let port = port.parse().map_err(|_| format!("\"{port}\" is no port"))?;
             SocketAddr::new(pod_address()?, port)
         }
-        None => text
-            .parse()
-            .map_err(|_| format!("\"{text}\" is no address: write 127.0.0.1:9735 or pod:9735"))?,
+        None => text.parse().map_err(|_| {
+            format!("\"{text}\" is not an address: write 127.0.0.1:{PORT} or {POD_ADDRESS}{PORT}")
+        })?,
     };
     if address.ip().is_unspecified() {
         return Err(format!(
-            "{} means every network that the pod is on: write 127.0.0.1:{port} or pod:{port}",
+            "{} means every network that the pod is on: write 127.0.0.1:{port} or {POD_ADDRESS}{port}",
             address.ip(),
             port = address.port()
         ));

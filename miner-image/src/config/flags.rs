@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use daylight_agent_api::env as api;
 
-use super::{Config, EngineName, Lease, Protocol, RandomxMode, Span, read};
+use super::{Config, EngineName, Lease, Protocol, RandomxMode, read};
 
 /// Where the configuration is looked for when nobody says.
 const DEFAULT_FILE: &str = "/etc/daylight-miner/miner.toml";
@@ -17,19 +18,19 @@ const DEFAULT_FILE: &str = "/etc/daylight-miner/miner.toml";
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
     /// The configuration file
-    #[arg(long, env = "DAYLIGHT_MINER_CONFIG", default_value = DEFAULT_FILE, hide_env_values = true)]
+    #[arg(long, env = api::CONFIG, default_value = DEFAULT_FILE, hide_env_values = true)]
     pub(crate) config: PathBuf,
 
     /// The engine (`engine.name`)
-    #[arg(long, env = "ENGINE", hide_env_values = true)]
+    #[arg(long, env = api::ENGINE, hide_env_values = true)]
     engine: Option<String>,
 
     /// The algorithm (`engine.algorithm`)
-    #[arg(long, env = "ALGORITHM", hide_env_values = true)]
+    #[arg(long, env = api::ALGORITHM, hide_env_values = true)]
     algorithm: Option<String>,
 
     /// Pools in the order of preference, separated by commas (`pool.endpoints`)
-    #[arg(long, env = "POOL_ENDPOINTS", value_delimiter = ',', hide_env_values = true)]
+    #[arg(long, env = api::POOL_ENDPOINTS, value_delimiter = ',', hide_env_values = true)]
     pool: Vec<String>,
 
     /// How many threads of a built-in engine hash (`engine.threads`)
@@ -41,11 +42,11 @@ pub(crate) struct Flags {
     mode: Option<String>,
 
     /// Whether RandomX uses huge pages (`engine.huge_pages`)
-    #[arg(long, env = "HUGE_PAGES", hide_env_values = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, env = api::HUGE_PAGES, hide_env_values = true, num_args = 0..=1, default_missing_value = "true")]
     huge_pages: Option<bool>,
 
     /// SHA-256 of the pools' certificates as HOST:PORT=HEX, separated by commas (`pool.pins`)
-    #[arg(long = "pin", env = "POOL_PINS", value_delimiter = ',', hide_env_values = true)]
+    #[arg(long = "pin", env = api::POOL_PINS, value_delimiter = ',', hide_env_values = true)]
     pins: Vec<String>,
 
     /// What the agent speaks between engine and pool (`pool.protocol`)
@@ -53,35 +54,35 @@ pub(crate) struct Flags {
     protocol: Option<String>,
 
     /// What the wallet has to be (`pool.wallet_commitment`)
-    #[arg(long, env = "WALLET_COMMITMENT", hide_env_values = true)]
+    #[arg(long, env = api::WALLET_COMMITMENT, hide_env_values = true)]
     wallet_commitment: Option<String>,
 
     /// The file with the salt of that (`pool.wallet_salt_file`)
-    #[arg(long, env = "WALLET_SALT_FILE", hide_env_values = true)]
+    #[arg(long, env = api::WALLET_SALT_FILE, hide_env_values = true)]
     wallet_salt_file: Option<PathBuf>,
 
     /// What the pool calls this worker (`pool.worker`)
-    #[arg(long, env = "POD_NAME", hide_env_values = true)]
+    #[arg(long, env = api::POD_NAME, hide_env_values = true)]
     worker: Option<String>,
 
     /// The file with the wallet (`pool.wallet_file`)
-    #[arg(long, env = "WALLET_FILE", hide_env_values = true)]
+    #[arg(long, env = api::WALLET_FILE, hide_env_values = true)]
     wallet_file: Option<PathBuf>,
 
     /// The file with the pool's password (`pool.password_file`)
-    #[arg(long, env = "POOL_PASSWORD_FILE", hide_env_values = true)]
+    #[arg(long, env = api::POOL_PASSWORD_FILE, hide_env_values = true)]
     password_file: Option<PathBuf>,
 
     /// The pod's grace period in seconds (`drain.grace`)
-    #[arg(long, env = "DRAIN_SECONDS", hide_env_values = true)]
+    #[arg(long, env = api::DRAIN_SECONDS, hide_env_values = true)]
     drain_seconds: Option<u32>,
 
     /// How many seconds the lease lasts without a renewal (`lease.lapses_after`)
-    #[arg(long, env = "DAYLIGHT_LEASE_SECONDS", hide_env_values = true)]
+    #[arg(long, env = api::LEASE_SECONDS, hide_env_values = true)]
     lease_seconds: Option<u32>,
 
     /// Where the agent answers (`http.listen`)
-    #[arg(long, env = "DAYLIGHT_MINER_LISTEN", hide_env_values = true)]
+    #[arg(long, env = api::LISTEN, hide_env_values = true)]
     listen: Option<String>,
 
     /// Where the record of work is left (`record.file`)
@@ -112,7 +113,8 @@ impl Config {
             self.record.file.clone_from(record);
         }
         if let Some(name) = &flags.engine {
-            self.engine.name = read::word::<EngineName>(name).map_err(|says| ("ENGINE", says))?;
+            self.engine.name =
+                read::word::<EngineName>(name).map_err(|says| (api::ENGINE, says))?;
         }
         let words: Option<Vec<String>> =
             flags.command.iter().map(|word| word.to_str().map(str::to_owned)).collect();
@@ -137,7 +139,7 @@ impl Config {
         for pin in &flags.pins {
             let (pool, pin) = pin
                 .split_once('=')
-                .ok_or_else(|| ("POOL_PINS", format!("\"{pin}\": write HOST:PORT=HEX")))?;
+                .ok_or_else(|| (api::POOL_PINS, format!("\"{pin}\": write HOST:PORT=HEX")))?;
             self.pool.pins.insert(pool.into(), pin.into());
         }
         set(&mut self.engine.threads, flags.threads.as_ref());
@@ -153,11 +155,11 @@ impl Config {
             self.pool.endpoints.clone_from(&flags.pool);
         }
         if let Some(seconds) = flags.drain_seconds {
-            self.drain.grace = Span(Duration::from_secs(seconds.into()));
+            self.drain.grace = Duration::from_secs(seconds.into());
         }
         if let Some(seconds) = flags.lease_seconds {
             let file = self.lease.take().and_then(|lease| lease.file);
-            let lapses_after = Span(Duration::from_secs(seconds.into()));
+            let lapses_after = Duration::from_secs(seconds.into());
             self.lease = Some(Lease { file, lapses_after });
         }
         if let Some(listen) = &flags.listen {

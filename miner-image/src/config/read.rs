@@ -3,9 +3,11 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::Error as _;
 use serde::de::value::{Error, StrDeserializer};
+use serde::{Deserialize, Deserializer};
 
 use super::{Config, Mistake};
 
@@ -59,6 +61,19 @@ fn parse(text: &str, name: &str) -> Result<Config, Vec<Mistake>> {
     Err(mistakes.into_iter().map(|(line, says)| Mistake::new(place(line), says)).collect())
 }
 
+/// Longest duration, so that adding one to the current time cannot overflow.
+const LONGEST: Duration = Duration::from_hours(1000);
+
+/// Reads a duration in Go's notation.
+pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    let duration = daylight_base::duration::parse(&text).map_err(D::Error::custom)?;
+    if duration > LONGEST {
+        return Err(D::Error::custom(format!("{text:?} is too long: write at most 1000h")));
+    }
+    Ok(duration)
+}
+
 /// A value of an enum by its name.
 pub(super) fn word<'de, T: Deserialize<'de>>(name: &'de str) -> Result<T, String> {
     T::deserialize(StrDeserializer::<Error>::new(name)).map_err(|error| error.to_string())
@@ -81,10 +96,27 @@ mod tests {
             said,
             [
                 "miner.toml, line 2: invalid type: string \"xmrig\", expected a sequence",
-                "miner.toml, line 6: \"soon\" is not a length of time: write it like 90s, 1m30s or 250ms, at most 1000h",
+                "miner.toml, line 6: \"soon\" is not a duration: write whole numbers with the units h, m, s or ms, such as 30s, 10m or 1h30m",
                 "miner.toml, line 7: unknown field `grade`, expected one of `grace`, `margin`, `hook`, `signal`",
             ]
         );
+    }
+
+    #[test]
+    fn durations_are_read_as_go_writes_them() {
+        let read = |text: &str| duration(StrDeserializer::<Error>::new(text));
+        let cases =
+            [("90s", 90_000), ("1m30s", 90_000), ("250ms", 250), ("1h", 3_600_000), ("0s", 0)];
+        for (text, millis) in cases {
+            assert_eq!(read(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5", "s", "5 s", "-5s", "5d", "1.5s", "99999999999999999999s"] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains("is not a duration"), "{error}");
+        }
+        assert_eq!(read("1000h"), Ok(LONGEST));
+        let error = read("1001h").unwrap_err().to_string();
+        assert_eq!(error, "\"1001h\" is too long: write at most 1000h");
     }
 
     #[test]

@@ -5,11 +5,9 @@ mod program;
 
 use daylight_stratum::client::Status;
 
-use crate::config::Config;
 use crate::figures::Figures;
 use crate::pool;
-use crate::record::Evidence;
-pub(crate) use built_in::{BuiltIn, Trouble};
+pub(crate) use built_in::{BuiltIn, BuiltInName, Trouble};
 pub(crate) use program::Program;
 
 /// A run of an engine.
@@ -38,25 +36,5 @@ impl Engine {
             Self::Program(program) => program.pools(),
             Self::BuiltIn(built_in) => Some(built_in.pools()),
         }
-    }
-}
-
-impl Config {
-    /// Whether anything will be known of the engine but that it runs.
-    pub(crate) fn tells(&self) -> bool {
-        self.spoken().is_some()
-            || self.engine.name.path().is_some()
-            || self.engine.figures.is_some()
-    }
-
-    /// Who sees what is known of it.
-    pub(crate) fn evidence(&self) -> Evidence {
-        if self.spoken().is_some() { Evidence::Seen } else { Evidence::Claimed }
-    }
-
-    /// The algorithm.
-    pub(crate) fn algorithm(&self) -> Option<&str> {
-        let told = self.engine.algorithm.as_deref();
-        told.or(self.engine.name.built_in().map(crate::config::BuiltInName::algorithm))
     }
 }

@@ -51,7 +51,7 @@ impl Program {
     pub(crate) async fn new(config: &Config, secrets: &Secrets) -> io::Result<Self> {
         let engine = &config.engine;
         let told = pool::client(config, secrets);
-        let proxy = match config.spoken() {
+        let proxy = match config.pool_protocol() {
             Some(Protocol::StratumV1) => Some(Proxy::start::<proxy::V1>(told).await?),
             Some(Protocol::Monero) => Some(Proxy::start::<proxy::Monero>(told).await?),
             Some(Protocol::Unknown) | None => None,

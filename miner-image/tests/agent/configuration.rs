@@ -12,8 +12,7 @@ fn check_explains_each_mistake_and_run_refuses() {
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 2, "{said}");
     assert!(
-        lines[0].contains("miner.toml, line ")
-            && lines[0].contains("\"soon\" is not a length of time"),
+        lines[0].contains("miner.toml, line ") && lines[0].contains("\"soon\" is not a duration"),
         "{said}"
     );
     assert!(lines[1].contains("unknown field `line_byte`"), "{said}");

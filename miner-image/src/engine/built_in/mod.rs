@@ -2,6 +2,7 @@
 
 #[cfg(feature = "gpu")]
 mod gpu;
+mod name;
 #[cfg(feature = "randomx")]
 mod randomx;
 
@@ -17,10 +18,11 @@ use daylight_stratum::monero;
 use daylight_stratum::{sha256d, v1};
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{BuiltInName, Config};
+use crate::config::Config;
 use crate::figures::{Device, Figures};
 use crate::pool;
 use crate::secret::Secrets;
+pub(crate) use name::BuiltInName;
 
 /// The hashrate is the mean over this.
 const RATE_OVER: Duration = Duration::from_secs(10);
