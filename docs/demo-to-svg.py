@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws what `cargo demo` printed as docs/demo.svg.
+"""Draws the output of `cargo demo` as docs/demo.svg.
 
     cargo demo | docs/demo-to-svg.py > docs/demo.svg
 """
@@ -38,7 +38,7 @@ def main():
     height = len(lines) * LINE + 2 * MARGIN
     print(
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" role="img" aria-label="What cargo demo prints">'
+        f'viewBox="0 0 {width} {height}" role="img" aria-label="Output of cargo demo">'
     )
     print(f"<style>{STYLE}</style>")
     print(f'<rect width="{width}" height="{height}" rx="8" fill="#0d1117"/>')
