@@ -4,11 +4,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{rules, schema};
 
 /// What the work counts as, how it gets GPUs, and what it must report.
+#[skip_serializing_none]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "daylight.dev",
@@ -102,7 +104,6 @@ pub struct ActivityClassSpec {
     pub report_columns: Vec<ReportColumn>,
 
     /// What the work is, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub description: Option<String>,
 }
@@ -248,11 +249,11 @@ pub enum ReportColumn {
 }
 
 /// How a class is used.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ActivityClassStatus {
     /// The metadata.generation that this status was computed from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
     /// Ready: whether the class can be acted upon, and if not, what to correct.
@@ -261,14 +262,11 @@ pub struct ActivityClassStatus {
     pub conditions: Vec<Condition>,
 
     /// Registrations that name the class.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registrations: Option<u32>,
 
     /// Those of them that are active.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_registrations: Option<u32>,
 
     /// GPUs that pods of the class hold.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<u32>,
 }

@@ -7,11 +7,13 @@ use k8s_openapi::{
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{GoDuration, rules, schema};
 
 /// The gang, its place in the queue, and how long it may take.
+#[skip_serializing_none]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "daylight.dev",
@@ -83,13 +85,11 @@ pub struct AiJobSpec {
     pub priority: i32,
 
     /// The `GpuPool` to run in; absent means any that fits. Immutable.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub pool: Option<String>,
 
     /// The longest it runs, from 1s; then it is ended. Others may be scheduled around it only
     /// when it is set. Immutable.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::within("1s", "8760h", "maxRunTime must be from 1s to 8760h (a year)"))]
     pub max_run_time: Option<GoDuration>,
 
@@ -100,13 +100,11 @@ pub struct AiJobSpec {
     pub gang_timeout: GoDuration,
 
     /// How long the job is kept after it has finished; absent means until somebody deletes it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::at_most("8760h", "ttlAfterFinished must be at most 8760h (a year)"))]
     pub ttl_after_finished: Option<GoDuration>,
 
     /// The Kueue `LocalQueue` to wait in; then Kueue alone decides when the job starts.
     /// Immutable.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = rules::matches("^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", "queueName must be the name of a Kueue LocalQueue: lower-case letters, digits, '-' and '.'"))]
     pub queue_name: Option<String>,
@@ -119,18 +117,16 @@ pub struct AiJobSpec {
 }
 
 impl AiJobSpec {
-    /// Workers when the job does not say.
-    pub fn default_workers() -> u32 {
+    fn default_workers() -> u32 {
         1
     }
 
-    /// The gang's time to bind when the job does not say.
-    pub fn default_gang_timeout() -> GoDuration {
+    fn default_gang_timeout() -> GoDuration {
         GoDuration::from_secs(60)
     }
 
-    /// torchrun's usual port.
-    pub fn default_master_port() -> u16 {
+    fn default_master_port() -> u16 {
+        // torchrun's default.
         29500
     }
 }
@@ -168,11 +164,11 @@ pub enum AiJobState {
 }
 
 /// How far a job is, and what it waits for.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AiJobStatus {
     /// The metadata.generation that this status was computed from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
     /// Ready: whether all workers run. Admitted: whether the gang has its GPUs. Finished:
@@ -182,15 +178,12 @@ pub struct AiJobStatus {
     pub conditions: Vec<Condition>,
 
     /// Queued, Reserved (miners are leaving), Starting, Running, Succeeded or Failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<AiJobState>,
 
     /// The gang's workers by how far they are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<WorkerCounts>,
 
     /// The pool chosen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub pool: Option<String>,
 
@@ -201,49 +194,38 @@ pub struct AiJobStatus {
     pub placement: Vec<Placement>,
 
     /// What it waits for, as one word.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub reason: Option<String>,
 
     /// The same as one sentence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
 
     /// When it is expected to start, where that can be known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_start: Option<Time>,
 
     /// When it joined the queue.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_at: Option<Time>,
 
     /// When nodes were chosen for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved_at: Option<Time>,
 
     /// When it was released to the scheduler.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released_at: Option<Time>,
 
     /// When all workers ran.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
 
     /// When it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
 
     /// How often it was released.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
 
     /// Until when it waits after an attempt in which the gang was not complete in time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff_until: Option<Time>,
 
     /// How many miner pods made way for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub displaced: Option<u32>,
 }
 

@@ -7,6 +7,7 @@ use k8s_openapi::{
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{Mining, MiningPolicy, rules, schema};
@@ -77,6 +78,7 @@ pub struct GpuPoolSpec {
 }
 
 /// The site of a pool: where its nodes stand and what feeds them.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Site {
@@ -94,41 +96,36 @@ pub struct Site {
 
     /// Power usage effectiveness: facility energy over IT energy, as a decimal such as "1.25".
     /// Only used to show an estimate of facility energy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     #[x_kube(validation = rules::matches("^[1-9][0-9]?([.][0-9]{1,4})?$", "site.pue must be a decimal from 1 to 99.9999 in quotes, such as \"1.25\""))]
     pub pue: Option<String>,
 
     /// The site's connection to the grid, as declarations name it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid_connection: Option<GridConnection>,
 }
 
 impl Site {
-    /// The time zone of a site that names none.
-    pub fn default_time_zone() -> String {
+    fn default_time_zone() -> String {
         "Etc/UTC".into()
     }
 }
 
 /// A connection to the electricity grid.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.operator) || has(self.meteringPoint) || has(self.contractedWatts)")
     .message("gridConnection is empty: set operator, meteringPoint or contractedWatts, or remove it"))]
 pub struct GridConnection {
     /// The grid operator.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub operator: Option<String>,
 
     /// The metering point's number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub metering_point: Option<String>,
 
     /// The power that the contract allows, in watts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000_000_000_i64))]
     pub contracted_watts: Option<u64>,
 }
@@ -160,11 +157,11 @@ pub enum Queueing {
 }
 
 /// What Daylight sees and does in a pool.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GpuPoolStatus {
     /// The metadata.generation that this status was computed from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
     /// Ready: whether the pool's spec can be acted upon, and if not, what to correct.
@@ -173,38 +170,30 @@ pub struct GpuPoolStatus {
     pub conditions: Vec<Condition>,
 
     /// Nodes that match the selector.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<u32>,
 
     /// The pool's GPUs by what they do; total is the sum of the others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<GpuCounts>,
 
     /// GPUs that the plan gives to miners now: what would mine, while the policy is Observe.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned_mining_gpus: Option<u32>,
 
     /// The power that mining is reckoned to draw, in watts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mining_watts: Option<u64>,
 
     /// The mining policy in force: spec.mining.policy, unless a closed window or an emergency
     /// stop overrides it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<MiningPolicy>,
 
     /// Why that policy is in force or why idle GPUs do not mine, as one word.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub reason: Option<String>,
 
     /// The same as one sentence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
 
     /// When the policy in force may change next, where that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_change: Option<Time>,
 }
 

@@ -3,11 +3,13 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 
 use crate::rules;
 
 /// What was leased to whom, from when until when. Written once by the controller when it lets a
 /// pod go that the auditor has not; deleted by the auditor, which then has it in its journal.
+#[skip_serializing_none]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "daylight.dev",
@@ -53,44 +55,35 @@ pub struct LeaseRecordSpec {
     pub gpus: u32,
 
     /// The `GpuPool` that had them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub pool: Option<String>,
 
     /// Its class, if it declared one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub activity_class: Option<String>,
 
     /// The Registration in this namespace that it worked under, if any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub registration: Option<String>,
 
     /// Watts declared for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub watts: Option<u64>,
 
     /// When it was bound to the node: the GPUs were its own from then on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound_at: Option<Time>,
 
     /// When the kubelet took it up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
 
     /// When its last container ended, as the kubelet says; absent where none says it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
 
     /// What its container said of its work as it ended, if it did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub termination_message: Option<String>,
 
     /// The image of that container.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub image: Option<String>,
 

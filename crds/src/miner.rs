@@ -10,11 +10,13 @@ use k8s_openapi::{
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{GoDuration, rules, schema};
 
 /// What to run, and how much of it. Running replicas keep what they were started with.
+#[skip_serializing_none]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "daylight.dev",
@@ -87,7 +89,6 @@ pub struct MinerSpec {
     pub agent: Agent,
 
     /// What runs in the image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<Engine>,
 
     /// Mining pools in the order of preference, as host:port or scheme://host:port. Handed to
@@ -107,12 +108,10 @@ pub struct MinerSpec {
 
     /// The Secret in this namespace with the wallet's address. Handed to the image as a file,
     /// which `WALLET_FILE` names.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wallet_secret_ref: Option<WalletSecret>,
 
     /// The Secret in this namespace with the password at the mining pools. Handed to the image as
     /// a file, which `POOL_PASSWORD_FILE` names.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_password_secret_ref: Option<PasswordSecret>,
 
     /// Further environment variables for the image, as plain values.
@@ -128,7 +127,6 @@ pub struct MinerSpec {
 
     /// The power that a replica draws at most, in watts, all its GPUs together. Needed where a
     /// pool or a registration limits power or energy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub watts_per_replica: Option<u32>,
 
@@ -138,23 +136,19 @@ pub struct MinerSpec {
 }
 
 impl MinerSpec {
-    /// Replicas when the miner does not say.
-    pub fn default_replicas() -> u32 {
+    fn default_replicas() -> u32 {
         1
     }
 
-    /// GPUs a replica when the miner does not say.
-    pub fn default_gpus_per_replica() -> u32 {
+    fn default_gpus_per_replica() -> u32 {
         1
     }
 
-    /// The weight when the miner does not say.
-    pub fn default_weight() -> u32 {
+    fn default_weight() -> u32 {
         100
     }
 
-    /// The drain time when the miner does not say.
-    pub fn default_drain_timeout() -> GoDuration {
+    fn default_drain_timeout() -> GoDuration {
         GoDuration::from_secs(10)
     }
 }
@@ -183,6 +177,7 @@ pub enum Agent {
 }
 
 /// The mining program in an image.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Engine {
@@ -198,14 +193,12 @@ pub struct Engine {
 
     /// The algorithm, in lower case. Handed to the image as ALGORITHM. It must be among those
     /// that the activity class allows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = rules::algorithm("engine.algorithm"))]
     pub algorithm: Option<String>,
 
     /// The ConfigMap in this namespace with the agent's configuration. Handed to the image as a
     /// file, which `DAYLIGHT_MINER_CONFIG` names.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_ref: Option<EngineConfig>,
 }
 
@@ -224,8 +217,7 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// The key when the miner does not say.
-    pub fn default_key() -> String {
+    fn default_key() -> String {
         "miner.toml".into()
     }
 }
@@ -260,13 +252,13 @@ pub struct PasswordSecret {
 }
 
 impl PasswordSecret {
-    /// The key of the password when the miner does not say.
-    pub fn default_key() -> String {
+    fn default_key() -> String {
         "password".into()
     }
 }
 
 /// A Secret with a wallet's address.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WalletSecret {
@@ -281,19 +273,18 @@ pub struct WalletSecret {
 
     /// The key of the salt with which the registration commits to the address, in
     /// payout.addressCommitment. `WALLET_SALT_FILE` names its file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub salt_key: Option<String>,
 }
 
 impl WalletSecret {
-    /// The key of the address when the miner does not say.
-    pub fn default_key() -> String {
+    fn default_key() -> String {
         "address".into()
     }
 }
 
 /// CPU and memory of a miner's replica: both request and limit.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MinerResources {
@@ -309,19 +300,18 @@ pub struct MinerResources {
 
     /// Huge pages of 2 MiB in bytes, for instance 2400Mi, on nodes that have them: RandomX is
     /// faster with them.
-    #[serde(default, rename = "hugePages2Mi", skip_serializing_if = "Option::is_none")]
+    // `default`: with `schema_with`, schemars does not see that the field is optional.
+    #[serde(default, rename = "hugePages2Mi")]
     #[schemars(schema_with = "schema::quantity")]
     pub huge_pages_2mi: Option<Quantity>,
 }
 
 impl MinerResources {
-    /// CPU of a replica when the miner does not say.
-    pub fn default_cpu() -> Quantity {
+    fn default_cpu() -> Quantity {
         Quantity("1".into())
     }
 
-    /// Memory of a replica when the miner does not say.
-    pub fn default_memory() -> Quantity {
+    fn default_memory() -> Quantity {
         Quantity("2Gi".into())
     }
 }
@@ -333,11 +323,11 @@ impl Default for MinerResources {
 }
 
 /// How far a miner gets, and why no further.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MinerStatus {
     /// The metadata.generation that this status was computed from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
     /// Ready: whether all replicas wanted run, and if not, why.
@@ -354,38 +344,32 @@ pub struct MinerStatus {
     pub ready_replicas: u32,
 
     /// Replicas that the plan gives the miner now: what would run, while a pool only observes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entitled: Option<u32>,
 
     /// GPUs that its pods hold.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<u32>,
 
     /// The label selector of its pods, for the scale subresource.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub selector: Option<String>,
 
     /// Why not all replicas wanted run, as one word.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub reason: Option<String>,
 
     /// The same as one sentence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
 
     /// The earliest time at which more may run, where one can be known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eligible_at: Option<Time>,
 
     /// What its agents say of their work, as the auditor last read it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<MinerWork>,
 }
 
 /// What a miner's agents say of their work: for eyes. What counts is in the books.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MinerWork {
@@ -411,7 +395,6 @@ pub struct MinerWork {
     pub replicas: u32,
 
     /// What most of those that do not work lack, as one word.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub not_ready: Option<String>,
 

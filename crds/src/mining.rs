@@ -4,11 +4,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{GoDuration, rules, schema};
 
 /// Whether, when and how far the idle GPUs of a pool mine.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Mining {
@@ -25,7 +27,6 @@ pub struct Mining {
     pub windows: Vec<MiningWindow>,
 
     /// The most GPUs that mine at once; absent means no limit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub max_gpus: Option<u32>,
 
@@ -37,7 +38,6 @@ pub struct Mining {
 
     /// The most power that mining may draw, in watts, reckoned by the larger of what miners
     /// declare and what was measured; absent means no limit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000_000_000_i64))]
     pub power_budget_watts: Option<u64>,
 
@@ -70,23 +70,19 @@ pub struct Mining {
 }
 
 impl Mining {
-    /// GPUs kept free when the pool does not say: none.
-    pub fn default_headroom() -> IntOrString {
+    fn default_headroom() -> IntOrString {
         IntOrString::Int(0)
     }
 
-    /// How long a GPU must have been idle when the pool does not say.
-    pub fn default_idle_delay() -> GoDuration {
+    fn default_idle_delay() -> GoDuration {
         GoDuration::from_secs(5)
     }
 
-    /// How long a miner keeps its GPU against other miners when the pool does not say.
-    pub fn default_min_run_time() -> GoDuration {
+    fn default_min_run_time() -> GoDuration {
         GoDuration::from_secs(60)
     }
 
-    /// The longest drain when the pool does not say.
-    pub fn default_drain_timeout() -> GoDuration {
+    fn default_drain_timeout() -> GoDuration {
         GoDuration::from_secs(30)
     }
 }

@@ -4,11 +4,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{EnergyLimit, RegistrationStatus, rules};
 
 /// What is registered. An edit of it, of its class or of its pools voids the approval.
+#[skip_serializing_none]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "daylight.dev",
@@ -57,13 +59,11 @@ pub struct RegistrationSpec {
     /// The registration in this namespace that this one renews: miners that name that one work
     /// under this one from validFrom on, their pods as they are started anew. Class, site and
     /// owner must be the same. Immutable.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = rules::immutable("renews is immutable, since work was booked by it: create another Registration"))]
     pub renews: Option<String>,
 
     /// Where the registration is filed; absent as long as it is not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filing: Option<Filing>,
 
     /// The user name that submitted this registration; the approver must be somebody else.
@@ -98,11 +98,9 @@ pub struct RegistrationSpec {
 
     /// The most that all registrations of the same owner (operator.ownerPseudonym) may take
     /// together. Where they differ, the lowest counts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_limits: Option<Limits>,
 
     /// What the work earns, and where it goes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payout: Option<Payout>,
 
     /// How often the work is declared, and by when.
@@ -111,6 +109,7 @@ pub struct RegistrationSpec {
 }
 
 /// The operator of registered work.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(oldSelf.ownerPseudonym) || (has(self.ownerPseudonym) && self.ownerPseudonym == oldSelf.ownerPseudonym)")
@@ -128,12 +127,10 @@ pub struct Operator {
     pub identifiers: Vec<Identifier>,
 
     /// The Secret in this namespace with the identifiers' plain text and salts, by scheme.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identifiers_secret_ref: Option<IdentifiersSecret>,
 
     /// A keyed pseudonym of the owner: 64 lower-case hexadecimal digits. Registrations with the
     /// same one belong to one owner, whose limits they share. Immutable once set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = rules::matches("^[0-9a-f]{64}$", "operator.ownerPseudonym must be 64 lower-case hexadecimal digits (HMAC-SHA-256 of the owner)"))]
     pub owner_pseudonym: Option<String>,
@@ -164,6 +161,7 @@ pub struct IdentifiersSecret {
 }
 
 /// Where a registration is filed.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Filing {
@@ -176,7 +174,6 @@ pub struct Filing {
     pub number: String,
 
     /// Where it can be looked up: an https address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() == 'https'")
         .message("filing.link must be an https address, such as https://register.example.org/4711"))]
@@ -184,28 +181,27 @@ pub struct Filing {
 }
 
 /// The most that registered work may take; what is absent has no limit.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.gpus) || has(self.watts) || has(self.energy)")
     .message("limits must set at least one of gpus, watts and energy: what is registered without a limit cannot be checked"))]
 pub struct Limits {
     /// The most GPUs at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub gpus: Option<u32>,
 
     /// The most power at once, in watts, reckoned by the larger of what miners declare and what
     /// was measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000_000_000_i64))]
     pub watts: Option<u64>,
 
     /// The most energy over a calendar period. Without a meter it holds mining altogether.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub energy: Option<EnergyLimit>,
 }
 
 /// What registered work earns, and where it goes.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Payout {
@@ -215,13 +211,11 @@ pub struct Payout {
     pub asset: String,
 
     /// The algorithm, in lower case, for instance kheavyhash.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = rules::algorithm("payout.algorithm"))]
     pub algorithm: Option<String>,
 
     /// SHA-256 over salt and payout address, as sha256: and 64 hexadecimal digits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     #[x_kube(validation = rules::sha256("payout.addressCommitment must be sha256: and 64 lower-case hexadecimal digits, never the address itself"))]
     pub address_commitment: Option<String>,
@@ -250,8 +244,7 @@ pub struct Reporting {
 }
 
 impl Reporting {
-    /// The day of the month by which a declaration is due when nothing is said.
-    pub fn default_due_day() -> u32 {
+    fn default_due_day() -> u32 {
         20
     }
 }

@@ -4,11 +4,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{Millijoules, rules, schema};
 
 /// What was decided about a registration, and what its work takes now.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(oldSelf.approval) || oldSelf.approval.state != 'Revoked' || (has(self.approval) && self.approval.state == 'Revoked')")
@@ -16,7 +18,6 @@ use crate::{Millijoules, rules, schema};
     .field_path(".approval.state"))]
 pub struct RegistrationStatus {
     /// The metadata.generation that this status was computed from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
     /// Ready: whether the registration counts now, and if not, why. `OverLimit`: whether a limit is
@@ -26,43 +27,34 @@ pub struct RegistrationStatus {
     pub conditions: Vec<Condition>,
 
     /// The last decision. Only who has the verb approve may write it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
 
     /// The state that follows from approval, spec and time. Only Active counts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<RegistrationState>,
 
     /// Why it is in that state, as one word.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub reason: Option<String>,
 
     /// The same as one sentence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
 
     /// What the meter has counted in the current period. Written by the auditor.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
 
     /// What pods hold under the registration now, those that are ending included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
 
     /// What is used of the limits, for people, such as GPUs 4/8, 31% of 6000 kWh.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub limits_used: Option<String>,
 
     /// Whole days until validUntil.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000_000))]
     pub days_left: Option<u32>,
 
     /// When an energy limit will be met at the present rate; absent if not in this period.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast: Option<LimitForecast>,
 }
 
@@ -104,6 +96,7 @@ pub enum LimitOf {
 }
 
 /// A decision about a registration.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -128,7 +121,6 @@ pub struct Approval {
 
     /// What was approved: SHA-256 over the canonical JSON (RFC 8785) of the stored specs of
     /// registration, class and pools, as sha256: and 64 hexadecimal digits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     #[x_kube(validation = rules::sha256("approval.specDigest must be sha256: and 64 lower-case hexadecimal digits: use kubectl daylight approve"))]
     pub spec_digest: Option<String>,
@@ -139,26 +131,22 @@ pub struct Approval {
     pub digest_version: u32,
 
     /// The metadata.generation that was approved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub generation: Option<i64>,
 
     /// Why, for people. Required unless Approved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
 
     /// The authority's own detached Ed25519 signature, in base64: of specDigest, and of which
     /// registration that is. `kubectl daylight approve --print-message` prints what is signed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::matches("^[A-Za-z0-9+/]+={0,2}$", "approval.signature must be base64"))]
     pub signature: Option<String>,
 }
 
 impl Approval {
-    /// The version of the digest's rules that v1alpha1 uses.
-    pub fn default_digest_version() -> u32 {
+    fn default_digest_version() -> u32 {
         1
     }
 }
@@ -234,6 +222,7 @@ pub enum RegistrationState {
 }
 
 /// What the meter has counted in the current energy period.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
@@ -247,7 +236,6 @@ pub struct Usage {
     pub millijoules: Millijoules,
 
     /// The highest mean power of one replica, in watts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000_000_000_i64))]
     pub peak_watts: Option<u64>,
 }
