@@ -1,6 +1,5 @@
 //! What the planner decided, and why: actions, and one explanation per object.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -79,7 +78,21 @@ pub struct Grant {
 }
 
 /// Why GPUs are taken back from a miner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    Serialize,
+    Deserialize,
+)]
 pub enum ReclaimReason {
     /// An AI job or pod needs them.
     AiDemand,
@@ -112,47 +125,11 @@ pub enum ReclaimReason {
 
 impl ReclaimReason {
     /// All reasons, for tables and metrics.
-    pub const ALL: [Self; 14] = [
-        Self::AiDemand,
-        Self::Headroom,
-        Self::WindowClosed,
-        Self::GpuLimit,
-        Self::PowerBudget,
-        Self::EnergyBudget,
-        Self::RegistrationInactive,
-        Self::ClassInactive,
-        Self::PoolDrained,
-        Self::NodeUnavailable,
-        Self::Rebalance,
-        Self::ScaledDown,
-        Self::Updated,
-        Self::EmergencyStop,
-    ];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The machine-readable word.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::AiDemand => "AiDemand",
-            Self::Headroom => "Headroom",
-            Self::WindowClosed => "WindowClosed",
-            Self::GpuLimit => "GpuLimit",
-            Self::PowerBudget => "PowerBudget",
-            Self::EnergyBudget => "EnergyBudget",
-            Self::RegistrationInactive => "RegistrationInactive",
-            Self::ClassInactive => "ClassInactive",
-            Self::PoolDrained => "PoolDrained",
-            Self::NodeUnavailable => "NodeUnavailable",
-            Self::Rebalance => "Rebalance",
-            Self::ScaledDown => "ScaledDown",
-            Self::Updated => "Updated",
-            Self::EmergencyStop => "EmergencyStop",
-        }
-    }
-}
-
-impl fmt::Display for ReclaimReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.code())
+    pub fn code(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -250,4 +227,36 @@ pub struct PodReport {
     pub pod: Name,
     /// What it waits for.
     pub reason: Reason,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_reclaim_reasons_are_fixed() {
+        let words: Vec<_> = ReclaimReason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(
+            words,
+            [
+                "AiDemand",
+                "Headroom",
+                "WindowClosed",
+                "GpuLimit",
+                "PowerBudget",
+                "EnergyBudget",
+                "RegistrationInactive",
+                "ClassInactive",
+                "PoolDrained",
+                "NodeUnavailable",
+                "Rebalance",
+                "ScaledDown",
+                "Updated",
+                "EmergencyStop",
+            ]
+        );
+        for reason in ReclaimReason::ALL {
+            assert_eq!(reason.to_string(), reason.code());
+        }
+    }
 }

@@ -15,8 +15,8 @@ fn a_job_that_finds_its_gpus_idle_is_released_at_once() {
     release ml/train: 2 on node-2
     pool h100 (8 GPUs: 4 mining, 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 4): Running. All of it runs.
-    job ml/train: Starting. 0 of 2 workers bound to nodes.
+    miner acme/hash (4 of 4): Running. All pods are running.
+    job ml/train: Starting. Waiting for kube-scheduler to bind the workers: 0 of 2 bound.
     look again at 12:01:00
     ");
 }
@@ -34,9 +34,9 @@ fn an_ai_gang_takes_the_fewest_miners() {
     evict acme/pair-node-2-0 within 10s: AiDemand of ml/train
     pool h100 (12 GPUs: 8 mining, 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 4): Running. All of it runs.
-    miner acme/pair (1 of 2, 1 stopping): Stopping. 1 replica is stopping; then it is started again where GPUs are idle.
-    job ml/train: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    miner acme/hash (4 of 4): Running. All pods are running.
+    miner acme/pair (1 of 2, 1 stopping): Stopping. Stopping 1 replica; its replacement starts when GPUs become idle.
+    job ml/train: WaitingForDrain. Waiting for miners to free 2 GPUs.
     look again in 183 days
     ");
     site.drained();
@@ -44,9 +44,9 @@ fn an_ai_gang_takes_the_fewest_miners() {
     release ml/train: node-2, 2 on node-3
     pool h100 (12 GPUs: 6 AI, 6 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (6 GPUs, 1500 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 4): Running. All of it runs.
-    miner acme/pair (1 of 2): WaitingForIdleGpus. No node has 2 GPUs idle.
-    job ml/train: Starting. 0 of 3 workers bound to nodes.
+    miner acme/hash (4 of 4): Running. All pods are running.
+    miner acme/pair (1 of 2): WaitingForIdleGpus. No node has 2 idle GPUs.
+    job ml/train: Starting. Waiting for kube-scheduler to bind the workers: 0 of 3 bound.
     look again at 12:01:00
     ");
     site.bound("ml/train");
@@ -66,8 +66,8 @@ fn a_small_job_goes_where_it_breaks_up_no_whole_node() {
     release ml/tune: node-2
     pool h100 (24 GPUs: 6 AI, 18 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/tune: Starting. 0 of 1 worker bound to nodes.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/tune: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
     look again at 12:01:00
     ");
 }
@@ -91,10 +91,10 @@ fn jobs_go_by_priority_then_age() {
     release ml/urgent: node-1
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/older: WaitingForCapacity. Asks for 4 GPUs; 0 can be had now, miners' GPUs included.
-    job ml/urgent: Starting. 0 of 1 worker bound to nodes.
-    job ml/younger: WaitingForCapacity. Asks for 4 GPUs; 0 can be had now, miners' GPUs included.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/older: WaitingForCapacity. Requests 4 GPUs; 0 available now, including those that miners hold.
+    job ml/urgent: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
+    job ml/younger: WaitingForCapacity. Requests 4 GPUs; 0 available now, including those that miners hold.
     look again at 12:01:00
     ");
     site.bound("ml/urgent");
@@ -108,8 +108,8 @@ fn a_worker_larger_than_any_node_is_told_so() {
     assert_snapshot!(site.plan(), @"
     pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/huge: NoNodeLargeEnough. No node that it may use is large enough for one pod: 8 GPUs and the CPU and memory beside.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/huge: NoNodeLargeEnough. No permitted node is large enough for one pod with 8 GPUs and its CPU and memory. Request less per pod.
     look again in 183 days
     ");
 }
@@ -125,9 +125,9 @@ fn a_gang_larger_than_the_pool_waits_and_blocks_nobody() {
     grant acme/hash on node-2 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
     pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (7 GPUs, 2100 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (7 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/huge: PoolTooSmall. Asks for 12 GPUs; the nodes that it may use hold 8 at most.
-    job ml/tune: Starting. 0 of 1 worker bound to nodes.
+    miner acme/hash (7 of 8): WaitingForIdleGpus. No node has 1 idle GPU.
+    job ml/huge: PoolTooSmall. Requests 12 GPUs; the permitted nodes have at most 8. Request fewer or smaller workers.
+    job ml/tune: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
     look again at 12:01:00
     ");
 }
@@ -144,9 +144,9 @@ fn a_gang_whose_own_nodes_are_too_few_blocks_nobody() {
     release ml/tune: node-1, node-2
     pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/pinned: PoolTooSmall. Asks for 8 GPUs; the nodes that it may use hold 4 at most.
-    job ml/tune: Starting. 0 of 2 workers bound to nodes.
+    miner acme/hash (0 of 8): WaitingForIdleGpus. No node has 1 idle GPU.
+    job ml/pinned: PoolTooSmall. Requests 8 GPUs; the permitted nodes have at most 4. Request fewer or smaller workers.
+    job ml/tune: Starting. Waiting for kube-scheduler to bind the workers: 0 of 2 bound.
     look again at 12:01:00
     ");
 }
@@ -165,9 +165,9 @@ fn a_gang_that_asks_for_more_cpu_than_any_node_has_blocks_nobody() {
     grant acme/hash on node-2 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
     pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (7 GPUs, 2100 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (7 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/greedy: NoNodeLargeEnough. No node that it may use is large enough for one pod: 1 GPU and the CPU and memory beside.
-    job ml/tune: Starting. 0 of 1 worker bound to nodes.
+    miner acme/hash (7 of 8): WaitingForIdleGpus. No node has 1 idle GPU.
+    job ml/greedy: NoNodeLargeEnough. No permitted node is large enough for one pod with 1 GPU and its CPU and memory. Request less per pod.
+    job ml/tune: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
     look again at 12:01:00
     ");
 }
@@ -196,9 +196,9 @@ fn a_job_stays_within_the_pool_it_names() {
     pool a100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     pool h100 (4 GPUs: 2 AI, 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/lost: PoolUnknown. There is no GpuPool v100.
-    job ml/train: Running. All of it runs.
+    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
+    job ml/lost: PoolUnknown. There is no GpuPool v100. Create it, or correct the name.
+    job ml/train: Running. All pods are running.
     look again in 183 days
     ");
 }
@@ -222,10 +222,10 @@ fn a_class_that_may_only_have_idle_gpus_cannot_be_used_by_jobs() {
     assert_snapshot!(site.plan(), @"
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
     job ml/barred: ClassProhibited. ActivityClass prohibited-pow is prohibited.
-    job ml/sly: ClassNotForJobs. ActivityClass pow-mining is not Guaranteed, so AI jobs cannot run under it.
-    job ml/unlisted: ClassUnknown. There is no ActivityClass rendering; the positive list must have it first.
+    job ml/sly: ClassNotForJobs. ActivityClass pow-mining is not Guaranteed, so AI jobs cannot run under it. Name a Guaranteed class in spec.activityClass.
+    job ml/unlisted: ClassUnknown. There is no ActivityClass rendering. Add it to the positive list, or name another class.
     look again in 183 days
     ");
 }
@@ -239,8 +239,8 @@ fn a_job_in_a_kueue_queue_is_left_to_kueue() {
     grant acme/hash on node-1 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 4): Running. All of it runs.
-    job ml/queued: External. Another queue decides when it starts.
+    miner acme/hash (4 of 4): Running. All pods are running.
+    job ml/queued: External. Another queueing system, such as Kueue, decides when the job starts.
     look again in 183 days
     ");
 }
@@ -252,8 +252,8 @@ fn a_job_without_gpus_is_simply_released() {
     release ml/prepare: wherever kube-scheduler puts it
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/prepare: Starting. 0 of 2 workers bound to nodes.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/prepare: Starting. Waiting for kube-scheduler to bind the workers: 0 of 2 bound.
     look again at 12:01:00
     ");
 }
@@ -267,8 +267,8 @@ fn when_a_job_ends_its_gpus_rest_and_then_mine() {
     assert_snapshot!(site.act(), @"
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4): IdleDelay. GPUs rest after AI work until 2026-07-01T13:30:05Z.
-    job ml/train: Finished. It is over.
+    miner acme/hash (0 of 4): IdleDelay. GPUs stay idle until 2026-07-01T13:30:05Z, since AI work just ended there (spec.mining.idleDelay).
+    job ml/train: Finished. The job has finished.
     look again at 13:30:05
     ");
     site.wait(seconds(5));

@@ -29,10 +29,10 @@ fn none_passes_another_in_a_strict_queue() {
     assert_snapshot!(site.act(), @"
     pool h100 (8 GPUs: 3 AI, 5 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/first: WaitingForCapacity. Asks for 8 GPUs; 4 can be had now, miners' GPUs included. Running jobs end by 2026-07-01T13:00:00Z at the latest.
-    job ml/running: Running. All of it runs.
-    job ml/short: BehindJob. Job ml/first is first in the queue.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/first: WaitingForCapacity. Requests 8 GPUs; 4 available now, including those that miners hold. Running jobs free the rest by 2026-07-01T13:00:00Z at the latest.
+    job ml/running: Running. All pods are running.
+    job ml/short: BehindJob. Job ml/first is first in the queue and starts before this one.
     look again in 183 days
     ");
 }
@@ -47,12 +47,12 @@ fn backfill_may_pass_only_if_it_does_not_delay_the_first() {
     release ml/short: node-1
     pool h100 (8 GPUs: 3 AI, 5 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/first: WaitingForCapacity. Asks for 8 GPUs; 4 can be had now, miners' GPUs included. Running jobs end by 2026-07-01T13:00:00Z at the latest.
-    job ml/long: WouldDelay. Starting now could delay job ml/first, which is first in the queue; a shorter maxRunTime may help.
-    job ml/running: Running. All of it runs.
-    job ml/short: Starting. 0 of 1 worker bound to nodes.
-    job ml/silent: WouldDelay. Starting now could delay job ml/first, which is first in the queue; a shorter maxRunTime may help.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/first: WaitingForCapacity. Requests 8 GPUs; 4 available now, including those that miners hold. Running jobs free the rest by 2026-07-01T13:00:00Z at the latest.
+    job ml/long: WouldDelay. Starting now could delay job ml/first, which is first in the queue. A shorter spec.maxRunTime may help.
+    job ml/running: Running. All pods are running.
+    job ml/short: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
+    job ml/silent: WouldDelay. Starting now could delay job ml/first, which is first in the queue. A shorter spec.maxRunTime may help.
     look again at 12:01:00
     ");
 }
@@ -68,9 +68,9 @@ fn a_long_job_may_use_what_the_first_leaves_over() {
     assert_snapshot!(site.plan(), @"
     pool h100 (8 GPUs: 4 AI, 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/first: WaitingForCapacity. Asks for 6 GPUs; 3 can be had now, miners' GPUs included. Running jobs end by 2026-07-01T13:00:00Z at the latest.
-    job ml/running: Running. All of it runs.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/first: WaitingForCapacity. Requests 6 GPUs; 3 available now, including those that miners hold. Running jobs free the rest by 2026-07-01T13:00:00Z at the latest.
+    job ml/running: Running. All pods are running.
     look again in 183 days
     ");
 }
@@ -84,10 +84,10 @@ fn a_job_behind_may_use_nodes_that_the_first_cannot() {
     release ml/silent: small-1
     pool h100 (10 GPUs: 3 AI, 7 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/first: WaitingForCapacity. Asks for 8 GPUs; 4 can be had now, miners' GPUs included. Running jobs end by 2026-07-01T13:00:00Z at the latest.
-    job ml/running: Running. All of it runs.
-    job ml/silent: Starting. 0 of 1 worker bound to nodes.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/first: WaitingForCapacity. Requests 8 GPUs; 4 available now, including those that miners hold. Running jobs free the rest by 2026-07-01T13:00:00Z at the latest.
+    job ml/running: Running. All pods are running.
+    job ml/silent: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
     look again at 12:01:00
     ");
 }
@@ -104,11 +104,11 @@ fn a_long_job_passes_on_spare_gpus_and_the_next_finds_them_taken() {
     release ml/pair: node-1
     pool h100 (8 GPUs: 4 AI, 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/first: WaitingForCapacity. Asks for 6 GPUs; 0 can be had now, miners' GPUs included. Running jobs end by 2026-07-01T13:00:00Z at the latest.
-    job ml/pair: Starting. 0 of 1 worker bound to nodes.
-    job ml/queue: WouldDelay. Starting now could delay job ml/first, which is first in the queue; a shorter maxRunTime may help.
-    job ml/running: Running. All of it runs.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/first: WaitingForCapacity. Requests 6 GPUs; 0 available now, including those that miners hold. Running jobs free the rest by 2026-07-01T13:00:00Z at the latest.
+    job ml/pair: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
+    job ml/queue: WouldDelay. Starting now could delay job ml/first, which is first in the queue. A shorter spec.maxRunTime may help.
+    job ml/running: Running. All pods are running.
     look again at 12:01:00
     ");
 }
@@ -126,10 +126,10 @@ fn the_first_starts_when_its_time_has_come() {
     release ml/first: node-1, node-2
     pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/first: Starting. 0 of 2 workers bound to nodes.
-    job ml/running: Finished. It is over.
-    job ml/short: Finished. It is over.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/first: Starting. Waiting for kube-scheduler to bind the workers: 0 of 2 bound.
+    job ml/running: Finished. The job has finished.
+    job ml/short: Finished. The job has finished.
     look again at 12:51:00
     ");
 }
@@ -144,10 +144,10 @@ fn without_run_times_nothing_is_known_and_nobody_passes() {
     assert_snapshot!(site.act(), @"
     pool h100 (8 GPUs: 3 AI, 5 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/first: WaitingForCapacity. Asks for 8 GPUs; 4 can be had now, miners' GPUs included.
-    job ml/running: Running. All of it runs.
-    job ml/short: BehindJob. Job ml/first is first in the queue.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/first: WaitingForCapacity. Requests 8 GPUs; 4 available now, including those that miners hold.
+    job ml/running: Running. All pods are running.
+    job ml/short: BehindJob. Job ml/first is first in the queue and starts before this one.
     look again in 183 days
     ");
 }
@@ -161,9 +161,9 @@ fn miners_keep_mining_on_gpus_that_a_waiting_gang_cannot_use_yet() {
     assert_snapshot!(site.act(), @"
     pool h100 (8 GPUs: 3 AI, 5 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (5 GPUs, 1500 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (5 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/first: WaitingForCapacity. Asks for 8 GPUs; 4 can be had now, miners' GPUs included. Running jobs end by 2026-07-01T13:00:00Z at the latest.
-    job ml/running: Running. All of it runs.
+    miner acme/hash (5 of 8): WaitingForIdleGpus. No node has 1 idle GPU.
+    job ml/first: WaitingForCapacity. Requests 8 GPUs; 4 available now, including those that miners hold. Running jobs free the rest by 2026-07-01T13:00:00Z at the latest.
+    job ml/running: Running. All pods are running.
     look again in 183 days
     ");
 }

@@ -14,7 +14,7 @@ fn at_most_max_gpus_of_a_pool_mine() {
     grant acme/hash on node-1 (h100) slots 0 1 2, stops within 10s, ends in 183 days
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (3 of 4): PoolGpuLimit. Pool h100 lets at most 3 GPUs mine.
+    miner acme/hash (3 of 4): PoolGpuLimit. Pool h100 limits mining to 3 GPUs. Raise spec.mining.maxGpus to allow more.
     look again in 183 days
     ");
 }
@@ -30,8 +30,8 @@ fn when_max_gpus_shrinks_those_with_most_give_up_first() {
     evict acme/other-node-1-1 within 10s: GpuLimit
     pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (3 of 5, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
-    miner acme/other (2 of 3, 1 stopping): Stopping. 1 replica is stopping; then it is started again where GPUs are idle.
+    miner acme/hash (3 of 5, 2 stopping): Stopping. Stopping 2 replicas; replacements start as GPUs become idle.
+    miner acme/other (2 of 3, 1 stopping): Stopping. Stopping 1 replica; its replacement starts when GPUs become idle.
     look again in 183 days
     ");
 }
@@ -44,7 +44,7 @@ fn the_power_budget_of_a_pool_bounds_its_miners() {
     grant acme/hash on node-1 (h100) slots 0 1 2, stops within 10s, ends in 183 days
     pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (3 of 8): PowerBudget. Pool h100 lets at most 1000 W mine.
+    miner acme/hash (3 of 8): PowerBudget. Pool h100 limits mining to 1000 W. Raise spec.mining.powerBudgetWatts or lower the miners' watts.
     look again in 183 days
     ");
     site.edit_pool("h100", |pool| pool.power_budget_watts = Some(700));
@@ -52,7 +52,7 @@ fn the_power_budget_of_a_pool_bounds_its_miners() {
     evict acme/hash-node-1-0 within 10s: PowerBudget
     pool h100 (8 GPUs: 3 mining, 5 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 8, 1 stopping): PowerBudget. Pool h100 lets at most 700 W mine.
+    miner acme/hash (2 of 8, 1 stopping): PowerBudget. Pool h100 limits mining to 700 W. Raise spec.mining.powerBudgetWatts or lower the miners' watts.
     look again in 183 days
     ");
 }
@@ -103,7 +103,7 @@ fn headroom_is_no_reason_to_stop_miners_that_would_not_restore_it() {
     evict acme/hash-node-1-1 within 10s: Headroom
     pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (6 of 8, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
+    miner acme/hash (6 of 8, 2 stopping): Stopping. Stopping 2 replicas; replacements start as GPUs become idle.
     look again in 183 days
     ");
 }
@@ -151,8 +151,8 @@ fn an_owner_is_limited_over_two_registrations() {
     pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
     registration zeta/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (3 of 4): OwnerGpuLimit. All registrations of the owner together allow at most 5 GPUs.
-    miner zeta/hash (2 of 4): OwnerGpuLimit. All registrations of the owner together allow at most 5 GPUs.
+    miner acme/hash (3 of 4): OwnerGpuLimit. The owner's registrations together allow at most 5 GPUs.
+    miner zeta/hash (2 of 4): OwnerGpuLimit. The owner's registrations together allow at most 5 GPUs.
     look again in 183 days
     ");
 }
@@ -172,8 +172,8 @@ fn an_owner_over_its_limit_gives_up_across_registrations() {
     pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     registration zeta/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (3 of 4, 1 stopping): Stopping. 1 replica is stopping; then it is started again where GPUs are idle.
-    miner zeta/hash (2 of 4, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
+    miner acme/hash (3 of 4, 1 stopping): Stopping. Stopping 1 replica; its replacement starts when GPUs become idle.
+    miner zeta/hash (2 of 4, 2 stopping): Stopping. Stopping 2 replicas; replacements start as GPUs become idle.
     look again in 183 days
     ");
 }
@@ -189,8 +189,8 @@ fn miners_that_are_stopping_count_against_caps() {
     evict acme/hash-node-1-2 within 10s: ScaledDown
     pool h100 (8 GPUs: 4 mining, 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0, 2 stopping): NothingWanted. No replicas are wanted.
-    miner acme/other (2 of 4): PoolGpuLimit. Pool h100 lets at most 4 GPUs mine.
+    miner acme/hash (0 of 0, 2 stopping): NothingWanted. No replicas are requested.
+    miner acme/other (2 of 4): PoolGpuLimit. Pool h100 limits mining to 4 GPUs. Raise spec.mining.maxGpus to allow more.
     look again in 183 days
     ");
     site.drained();

@@ -58,8 +58,8 @@ fn a_higher_rank_is_served_first() {
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (1 GPUs, 300 W): Active. In force until 2027-01-01T00:00:00Z.
     registration lab/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (1 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
-    miner lab/fold (3 of 3): Running. All of it runs.
+    miner acme/hash (1 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
+    miner lab/fold (3 of 3): Running. All pods are running.
     look again in 183 days
     ");
 }
@@ -78,8 +78,8 @@ fn a_lower_rank_yields() {
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     registration lab/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (1 of 4, 3 stopping): Running. All of it runs.
-    miner lab/fold (0 of 3): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (1 of 4, 3 stopping): Running. All pods are running.
+    miner lab/fold (0 of 3): WaitingForIdleGpus. No node has 1 idle GPU.
     look again in 183 days
     ");
     site.settle();
@@ -97,8 +97,8 @@ fn min_run_time_protects() {
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     registration lab/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 4): Running. All of it runs.
-    miner lab/fold (0 of 3): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (4 of 4): Running. All pods are running.
+    miner lab/fold (0 of 3): WaitingForIdleGpus. No node has 1 idle GPU.
     look again at 12:01:00
     ");
     site.wait(seconds(40));
@@ -122,8 +122,8 @@ fn a_newcomer_takes_its_share_and_no_more() {
     evict acme/hash-node-1-3 within 10s: Rebalance of acme/other
     pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 8, 4 stopping): Running. All of it runs.
-    miner acme/other (0 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (4 of 8, 4 stopping): Running. All pods are running.
+    miner acme/other (0 of 8): WaitingForIdleGpus. No node has 1 idle GPU.
     look again in 183 days
     ");
     site.settle();
@@ -141,8 +141,8 @@ fn nobody_is_displaced_to_even_out_a_single_gpu() {
     assert_snapshot!(site.plan(), @"
     pool h100 (3 GPUs: 3 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 3): WaitingForIdleGpus. No node has 1 GPU idle.
-    miner acme/other (1 of 3): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (2 of 3): WaitingForIdleGpus. No node has 1 idle GPU.
+    miner acme/other (1 of 3): WaitingForIdleGpus. No node has 1 idle GPU.
     look again in 183 days
     ");
 }
@@ -160,8 +160,8 @@ fn a_newcomer_of_four_gpus_clears_one_node_rather_than_parts_of_two() {
     evict acme/hash-node-1-3 within 10s: Rebalance of acme/quad
     pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 8, 4 stopping): Running. All of it runs.
-    miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 GPUs idle.
+    miner acme/hash (4 of 8, 4 stopping): Running. All pods are running.
+    miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 idle GPUs.
     look again in 183 days
     ");
     site.settle();
@@ -183,8 +183,8 @@ fn a_node_being_cleared_for_a_large_replica_is_not_filled_by_small_ones_meanwhil
     assert_snapshot!(site.act(), @"
     pool h100 (8 GPUs: 7 mining, 1 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (7 GPUs, 2100 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 8, 3 stopping): KeptForMiner. Idle GPUs await others on their node for a larger replica of miner acme/quad, whose turn it is.
-    miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 GPUs idle.
+    miner acme/hash (4 of 8, 3 stopping): KeptForMiner. Idle GPUs are kept for miner acme/quad, which is next and waits for more GPUs on the same node.
+    miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 idle GPUs.
     look again in 183 days
     ");
     site.drained();
@@ -212,8 +212,8 @@ fn nobody_is_displaced_for_a_replica_that_would_need_the_headroom() {
     assert_snapshot!(site.act(), @"
     pool h100 (8 GPUs: 7 mining, 1 headroom): Filling. Idle GPUs go to registered miners.
     registration acme/power (7 GPUs, 2100 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (7 of 7): Running. All of it runs.
-    miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 GPUs idle.
+    miner acme/hash (7 of 7): Running. All pods are running.
+    miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 idle GPUs.
     look again in 183 days
     ");
 }
@@ -227,8 +227,8 @@ fn what_a_large_replica_waits_for_is_not_given_away_on_other_nodes() {
     assert_snapshot!(site.act(), @"
     pool h100 (12 GPUs: 10 mining, 1 idle, 1 headroom): Filling. Idle GPUs go to registered miners.
     registration acme/power (10 GPUs, 3000 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (7 of 13, 3 stopping): KeptForMiner. Idle GPUs await others on their node for a larger replica of miner acme/quad, whose turn it is.
-    miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 GPUs idle.
+    miner acme/hash (7 of 13, 3 stopping): KeptForMiner. Idle GPUs are kept for miner acme/quad, which is next and waits for more GPUs on the same node.
+    miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 idle GPUs.
     look again in 183 days
     ");
 }

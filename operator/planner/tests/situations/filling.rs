@@ -14,7 +14,7 @@ fn idle_gpus_go_to_a_registered_miner() {
     grant acme/hash on node-2 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
     pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (8 of 8): Running. All of it runs.
+    miner acme/hash (8 of 8): Running. All pods are running.
     look again in 183 days
     ");
 }
@@ -26,7 +26,7 @@ fn replicas_beyond_the_idle_gpus_wait() {
     grant acme/hash on node-1 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 6): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (4 of 6): WaitingForIdleGpus. No node has 1 idle GPU.
     look again in 183 days
     ");
 }
@@ -49,8 +49,8 @@ fn a_replica_of_two_gpus_needs_both_on_one_node() {
     assert_snapshot!(site.plan(), @"
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    miner acme/pair (0 of 1): WaitingForIdleGpus. No node has 2 GPUs idle.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    miner acme/pair (0 of 1): WaitingForIdleGpus. No node has 2 idle GPUs.
     look again in 183 days
     ");
 }
@@ -68,7 +68,7 @@ fn cpu_and_memory_count_too() {
     grant acme/hash on one-pod-slot (h100) slot 0, stops within 10s, ends in 183 days
     pool h100 (12 GPUs: 12 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 8): NoNodeFits. Nodes have 1 GPU idle, but not the CPU, memory or pod slots beside.
+    miner acme/hash (4 of 8): NoNodeFits. Nodes have 1 idle GPU, but not enough CPU, memory or pod slots alongside. Lower the miner's spec.resources.
     look again in 183 days
     ");
 }
@@ -80,7 +80,7 @@ fn gpus_rest_after_ai_work() {
     assert_snapshot!(site.act(), @"
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4): IdleDelay. GPUs rest after AI work until 2026-07-01T12:00:03Z.
+    miner acme/hash (0 of 4): IdleDelay. GPUs stay idle until 2026-07-01T12:00:03Z, since AI work just ended there (spec.mining.idleDelay).
     look again at 12:00:03
     ");
     site.wait(seconds(3));
@@ -99,7 +99,7 @@ fn a_miner_that_wants_fewer_gives_up_the_youngest() {
     evict acme/hash-node-1-2 within 10s: ScaledDown
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (3 of 3, 1 stopping): Running. All of it runs.
+    miner acme/hash (3 of 3, 1 stopping): Running. All pods are running.
     look again in 183 days
     ");
 }
@@ -128,7 +128,7 @@ fn an_edited_miner_is_made_anew() {
     evict acme/hash-node-1-1 within 10s: Updated
     pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 2, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
+    miner acme/hash (0 of 2, 2 stopping): Stopping. Stopping 2 replicas; replacements start as GPUs become idle.
     look again in 183 days
     ");
     site.drained();
@@ -141,7 +141,7 @@ fn a_miner_that_wants_nothing_says_so() {
     assert_snapshot!(site.plan(), @"
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
     look again in 183 days
     ");
 }
@@ -163,7 +163,7 @@ fn two_resource_names_on_one_node() {
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     pool mi300 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (4 of 8): WaitingForIdleGpus. No node has 1 idle GPU.
     look again in 183 days
     ");
 }
@@ -176,10 +176,10 @@ fn overlapping_pools_the_older_has_it() {
     assert_snapshot!(site.act(), @"
     grant acme/hash on shared (h100) slots 0 1, stops within 10s, ends in 183 days
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    pool newer (0 GPUs: ): Overlapping. 1 node of it belongs to the older pool h100 as well, and there it counts; make the node selectors disjoint.
-    pool newer: Overlapping. 1 node of it belongs to the older pool h100 as well, and there it counts; make the node selectors disjoint.
+    pool newer (0 GPUs: ): Overlapping. 1 node also belongs to the older pool h100 and is counted there. Make the node selectors disjoint.
+    pool newer: Overlapping. 1 node also belongs to the older pool h100 and is counted there. Make the node selectors disjoint.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
     look again in 183 days
     ");
 }
@@ -196,7 +196,7 @@ fn when_the_older_of_two_overlapping_pools_goes_its_nodes_fall_to_the_newer() {
     evict acme/hash-shared-1 within 10s: PoolDrained
     pool newer (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4, 2 stopping): PoolNotRegistered. Registration acme/power names none of the pools that the miner wants, or none that exists.
+    miner acme/hash (0 of 4, 2 stopping): PoolNotRegistered. Registration acme/power covers none of the miner's pools that exist. Correct spec.pools of the miner or of the registration.
     look again in 183 days
     ");
 }
@@ -207,7 +207,7 @@ fn a_pool_whose_selector_matches_nothing_says_so() {
     assert_snapshot!(site.plan(), @"
     pool h100 (0 GPUs: ): NoNodes. No node matches the selector; check spec.nodeSelector against the nodes' labels.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (0 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
     look again in 183 days
     ");
 }

@@ -15,8 +15,8 @@ fn a_pending_pod_is_left_to_kube_scheduler() {
     assert_snapshot!(site.act(), @"
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 4): Running. All of it runs.
-    pod web/chat: SchedulerDecides. kube-scheduler makes room for it.
+    miner acme/hash (4 of 4): Running. All pods are running.
+    pod web/chat: SchedulerDecides. kube-scheduler places the pod, and preempts miners for it if necessary.
     look again at 12:00:30
     ");
 }
@@ -29,7 +29,7 @@ fn idle_gpus_are_withheld_from_miners_while_a_pod_is_pending() {
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (2 of 4): KeptForPods. kube-scheduler is about to place pods on 2 idle GPUs.
-    pod web/chat: SchedulerDecides. kube-scheduler makes room for it.
+    pod web/chat: SchedulerDecides. kube-scheduler places the pod, and preempts miners for it if necessary.
     look again at 12:00:30
     ");
     site.wait(seconds(30));
@@ -47,8 +47,8 @@ fn gpus_that_kube_scheduler_clears_for_a_pod_go_to_no_miner() {
     assert_snapshot!(site.act(), @"
     pool h100 (4 GPUs: 2 AI, 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
-    pod web/chat: SchedulerDecides. kube-scheduler makes room for it.
+    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
+    pod web/chat: SchedulerDecides. kube-scheduler places the pod, and preempts miners for it if necessary.
     look again in 183 days
     ");
 }
@@ -61,8 +61,8 @@ fn a_never_preempting_pod_is_served_after_5_s() {
     assert_snapshot!(site.act(), @"
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 4): Running. All of it runs.
-    pod web/chat: SchedulerFirst. It never preempts; from 2026-07-01T12:00:05Z on miners make room for it, unless kube-scheduler finds some before.
+    miner acme/hash (4 of 4): Running. All pods are running.
+    pod web/chat: SchedulerFirst. The pod never preempts. If kube-scheduler finds no room before 2026-07-01T12:00:05Z, Daylight stops miners for it.
     look again at 12:00:05
     ");
     site.wait(seconds(5));
@@ -71,23 +71,23 @@ fn a_never_preempting_pod_is_served_after_5_s() {
     evict acme/hash-node-1-1 within 10s: AiDemand of web/chat
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
-    pod web/chat: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    miner acme/hash (2 of 4, 2 stopping): Stopping. Stopping 2 replicas; replacements start as GPUs become idle.
+    pod web/chat: WaitingForDrain. Waiting for miners to free 2 GPUs.
     look again in 183 days
     ");
     site.drained();
     assert_snapshot!(site.act(), @"
     pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
-    pod web/chat: RoomKept. What it asks for is free and kept for it; kube-scheduler binds it.
+    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
+    pod web/chat: RoomKept. Capacity is reserved; waiting for kube-scheduler to bind the pod.
     look again in 183 days
     ");
     site.edit_pod("web/chat", |pod| pod.node = Some("node-1".into()));
     assert_snapshot!(site.act(), @"
     pool h100 (4 GPUs: 2 AI, 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
     look again in 183 days
     ");
 }
@@ -118,8 +118,8 @@ fn for_a_never_preempting_pod_with_unknown_filters_nobody_is_displaced() {
     assert_snapshot!(site.act(), @"
     pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 2): Running. All of it runs.
-    pod web/chat: NotPreempting. It has preemptionPolicy Never and filters that are not evaluated here, so nothing is displaced for it.
+    miner acme/hash (2 of 2): Running. All pods are running.
+    pod web/chat: NotPreempting. The pod has preemptionPolicy Never and filters that Daylight cannot evaluate, so no miner is stopped for it.
     look again in 183 days
     ");
 }
@@ -133,8 +133,8 @@ fn a_never_preempting_pod_that_fits_nowhere_is_told_so() {
     assert_snapshot!(site.act(), @"
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 4): Running. All of it runs.
-    pod web/chat: NoNodeLargeEnough. No node that it may use is large enough for one pod: 4 GPUs and the CPU and memory beside.
+    miner acme/hash (4 of 4): Running. All pods are running.
+    pod web/chat: NoNodeLargeEnough. No permitted node is large enough for one pod with 4 GPUs and its CPU and memory. Request less per pod.
     look again at 12:00:30
     ");
 }
@@ -150,8 +150,8 @@ fn a_never_preempting_pod_gets_a_pod_slot_too() {
     evict acme/hash-node-1-0 within 10s: AiDemand of web/chat
     pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (1 of 2, 1 stopping): Stopping. 1 replica is stopping; then it is started again where GPUs are idle.
-    pod web/chat: WaitingForDrain. Waits for miners to leave CPU, memory or a pod slot.
+    miner acme/hash (1 of 2, 1 stopping): Stopping. Stopping 1 replica; its replacement starts when GPUs become idle.
+    pod web/chat: WaitingForDrain. Waiting for miners to free CPU, memory or a pod slot.
     look again in 183 days
     ");
 }
@@ -167,7 +167,7 @@ fn pods_without_a_class_are_counted_as_undeclared() {
     grant acme/hash on node-1 (h100) slot 0, stops within 10s, ends in 183 days
     pool h100 (4 GPUs: 3 undeclared, 1 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (1 GPUs, 300 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (1 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (1 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
     look again in 183 days
     ");
 }
@@ -184,8 +184,8 @@ fn workers_of_a_kueue_job_are_demand_like_any_other_pod() {
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (2 of 4): KeptForPods. kube-scheduler is about to place pods on 2 idle GPUs.
-    job ml/queued: External. Another queue decides when it starts.
-    pod ml/queued-0: SchedulerDecides. kube-scheduler makes room for it.
+    job ml/queued: External. Another queueing system, such as Kueue, decides when the job starts.
+    pod ml/queued-0: SchedulerDecides. kube-scheduler places the pod, and preempts miners for it if necessary.
     look again at 12:00:30
     ");
 }
@@ -206,7 +206,7 @@ fn unbound_workers_of_a_job_that_is_gone_are_demand_too() {
     pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (3 of 4): KeptForPods. kube-scheduler is about to place pods on 1 idle GPU.
-    pod ml/train-1: SchedulerDecides. kube-scheduler makes room for it.
+    pod ml/train-1: SchedulerDecides. kube-scheduler places the pod, and preempts miners for it if necessary.
     look again at 12:00:30
     ");
 }

@@ -19,16 +19,16 @@ fn a_gang_waits_until_the_last_of_its_gpus_is_free() {
     evict acme/hash-node-2-1 within 10s: AiDemand of ml/train
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4, 4 stopping): Stopping. 4 replicas are stopping; then they are started again where GPUs are idle.
-    job ml/train: WaitingForDrain. Waits for miners to leave 4 GPUs.
+    miner acme/hash (0 of 4, 4 stopping): Stopping. Stopping 4 replicas; replacements start as GPUs become idle.
+    job ml/train: WaitingForDrain. Waiting for miners to free 4 GPUs.
     look again in 183 days
     ");
     site.one_drained();
     assert_snapshot!(site.act(), @"
     pool h100 (4 GPUs: 1 AI, 3 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4, 3 stopping): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/train: WaitingForDrain. Waits for miners to leave 3 GPUs.
+    miner acme/hash (0 of 4, 3 stopping): WaitingForIdleGpus. No node has 1 idle GPU.
+    job ml/train: WaitingForDrain. Waiting for miners to free 3 GPUs.
     look again in 183 days
     ");
     site.drained();
@@ -36,8 +36,8 @@ fn a_gang_waits_until_the_last_of_its_gpus_is_free() {
     release ml/train: node-1, node-2
     pool h100 (4 GPUs: 4 AI): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/train: Starting. 0 of 2 workers bound to nodes.
+    miner acme/hash (0 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
+    job ml/train: Starting. Waiting for kube-scheduler to bind the workers: 0 of 2 bound.
     look again at 12:01:00
     ");
 }
@@ -53,9 +53,9 @@ fn while_miners_drain_their_gpus_are_granted_to_nobody_else() {
     assert_snapshot!(site.act(), @"
     pool h100 (2 GPUs: 1 AI, 1 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (1 GPUs, 300 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/eager (0 of 2): WaitingForIdleGpus. No node has 1 GPU idle.
-    miner acme/hash (0 of 2, 1 stopping): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/train: WaitingForDrain. Waits for miners to leave 1 GPU.
+    miner acme/eager (0 of 2): WaitingForIdleGpus. No node has 1 idle GPU.
+    miner acme/hash (0 of 2, 1 stopping): WaitingForIdleGpus. No node has 1 idle GPU.
+    job ml/train: WaitingForDrain. Waiting for miners to free 1 GPU.
     look again in 183 days
     ");
 }
@@ -68,8 +68,8 @@ fn gang_timeout_suspends_and_backs_off() {
     assert_snapshot!(site.act(), @"
     pool h100 (4 GPUs: 4 AI): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/train: Starting. 1 of 2 workers bound to nodes.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/train: Starting. Waiting for kube-scheduler to bind the workers: 1 of 2 bound.
     look again at 12:01:00
     ");
     site.wait(seconds(60));
@@ -77,8 +77,8 @@ fn gang_timeout_suspends_and_backs_off() {
     suspend ml/train
     pool h100 (4 GPUs: 4 AI): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/train: GangBackoff. Its workers were not all bound in time; it queues again at 2026-07-01T12:01:10Z.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/train: GangBackoff. Not all workers were bound in time; the job queues again at 2026-07-01T12:01:10Z.
     look again at 12:01:10
     ");
     site.wait(seconds(10));
@@ -86,8 +86,8 @@ fn gang_timeout_suspends_and_backs_off() {
     release ml/train: node-1, node-2
     pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/train: Starting. 0 of 2 workers bound to nodes.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/train: Starting. Waiting for kube-scheduler to bind the workers: 0 of 2 bound.
     look again at 12:02:10
     ");
     // The second time it waits twice as long.
@@ -96,8 +96,8 @@ fn gang_timeout_suspends_and_backs_off() {
     suspend ml/train
     pool h100 (4 GPUs: 4 AI): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/train: GangBackoff. Its workers were not all bound in time; it queues again at 2026-07-01T12:02:30Z.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/train: GangBackoff. Not all workers were bound in time; the job queues again at 2026-07-01T12:02:30Z.
     look again at 12:02:30
     ");
 }
@@ -112,8 +112,8 @@ fn a_gang_bound_in_time_is_left_alone() {
     assert_snapshot!(site.act(), @"
     pool h100 (4 GPUs: 4 AI): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/train: Running. All of it runs.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/train: Running. All pods are running.
     look again in 183 days
     ");
 }
@@ -129,8 +129,8 @@ fn workers_bound_elsewhere_than_planned_free_what_was_kept_for_them() {
     grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
     pool h100 (8 GPUs: 2 AI, 4 mining, 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (6 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (6 of 6): Running. All of it runs.
-    job ml/train: Running. All of it runs.
+    miner acme/hash (6 of 6): Running. All pods are running.
+    job ml/train: Running. All pods are running.
     look again in 183 days
     ");
 }
@@ -148,8 +148,8 @@ fn a_reservation_survives_a_node_loss_by_mending() {
     evict acme/hash-node-2-1 within 10s: AiDemand of ml/train
     pool h100 (6 GPUs: 6 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (6 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 6, 4 stopping): Stopping. 4 replicas are stopping; then they are started again where GPUs are idle.
-    job ml/train: WaitingForDrain. Waits for miners to leave 4 GPUs.
+    miner acme/hash (2 of 6, 4 stopping): Stopping. Stopping 4 replicas; replacements start as GPUs become idle.
+    job ml/train: WaitingForDrain. Waiting for miners to free 4 GPUs.
     look again in 183 days
     ");
     site.edit_node("node-2", |node| node.condition = NodeCondition::NotReady);
@@ -159,8 +159,8 @@ fn a_reservation_survives_a_node_loss_by_mending() {
     evict acme/hash-node-3-1 within 10s: AiDemand of ml/train
     pool h100 (6 GPUs: 6 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (6 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 6, 6 stopping): Stopping. 6 replicas are stopping; then they are started again where GPUs are idle.
-    job ml/train: WaitingForDrain. Waits for miners to leave 4 GPUs.
+    miner acme/hash (0 of 6, 6 stopping): Stopping. Stopping 6 replicas; replacements start as GPUs become idle.
+    job ml/train: WaitingForDrain. Waiting for miners to free 4 GPUs.
     look again in 183 days
     ");
     site.drained();
@@ -178,8 +178,8 @@ fn a_reservation_that_cannot_be_mended_is_given_up() {
     give up the reservation for ml/train
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4, 4 stopping): Stopping. 4 replicas are stopping; then they are started again where GPUs are idle.
-    job ml/train: PoolTooSmall. Asks for 4 GPUs; the nodes that it may use hold 2 at most.
+    miner acme/hash (0 of 4, 4 stopping): Stopping. Stopping 4 replicas; replacements start as GPUs become idle.
+    job ml/train: PoolTooSmall. Requests 4 GPUs; the permitted nodes have at most 2. Request fewer or smaller workers.
     look again in 183 days
     ");
     site.drained();
@@ -198,8 +198,8 @@ fn a_foreign_pod_steals_a_reserved_gpu_and_another_miner_makes_up_for_it() {
     evict acme/hash-node-1-2 within 10s: AiDemand of ml/train
     pool h100 (4 GPUs: 1 AI, 3 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (1 of 4, 2 stopping): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/train: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    miner acme/hash (1 of 4, 2 stopping): WaitingForIdleGpus. No node has 1 idle GPU.
+    job ml/train: WaitingForDrain. Waiting for miners to free 2 GPUs.
     look again in 183 days
     ");
     site.drained();
@@ -214,8 +214,8 @@ fn a_gpu_stolen_after_the_release_is_kube_schedulers_business() {
     assert_snapshot!(site.act(), @"
     pool h100 (4 GPUs: 2 AI, 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 2): Running. All of it runs.
-    job ml/train: Starting. 0 of 1 worker bound to nodes.
+    miner acme/hash (2 of 2): Running. All pods are running.
+    job ml/train: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
     look again at 12:01:00
     ");
 }
@@ -233,8 +233,8 @@ fn a_worker_with_a_nominated_node_is_not_counted_twice() {
     grant acme/hash on node-1 (h100) slots 2 3 4 5, stops within 10s, ends in 183 days
     pool h100 (8 GPUs: 2 AI, 2 mining, 4 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (6 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (6 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/train: Starting. 0 of 1 worker bound to nodes.
+    miner acme/hash (6 of 8): WaitingForIdleGpus. No node has 1 idle GPU.
+    job ml/train: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
     look again at 12:01:00
     ");
 }
@@ -251,7 +251,7 @@ fn a_job_deleted_while_miners_drain_for_it_leaves_its_gpus_to_mining() {
     grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 2): Running. All of it runs.
+    miner acme/hash (2 of 2): Running. All pods are running.
     look again in 183 days
     ");
 }
@@ -267,7 +267,7 @@ fn a_job_whose_class_is_taken_off_the_list_loses_its_reservation() {
     give up the reservation for ml/train
     pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 2, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
+    miner acme/hash (0 of 2, 2 stopping): Stopping. Stopping 2 replicas; replacements start as GPUs become idle.
     job ml/train: ClassProhibited. ActivityClass ai-training is prohibited.
     look again in 183 days
     ");
@@ -290,9 +290,9 @@ fn two_gangs_share_a_node_and_neither_waits_for_the_other() {
     evict acme/hash-node-1-3 within 10s: AiDemand of ml/second
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4, 4 stopping): Stopping. 4 replicas are stopping; then they are started again where GPUs are idle.
-    job ml/first: WaitingForDrain. Waits for miners to leave 2 GPUs.
-    job ml/second: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    miner acme/hash (0 of 4, 4 stopping): Stopping. Stopping 4 replicas; replacements start as GPUs become idle.
+    job ml/first: WaitingForDrain. Waiting for miners to free 2 GPUs.
+    job ml/second: WaitingForDrain. Waiting for miners to free 2 GPUs.
     look again in 183 days
     ");
     // The first two of four miners have gone.
@@ -302,9 +302,9 @@ fn two_gangs_share_a_node_and_neither_waits_for_the_other() {
     release ml/first: node-1
     pool h100 (4 GPUs: 2 AI, 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4, 2 stopping): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/first: Starting. 0 of 1 worker bound to nodes.
-    job ml/second: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    miner acme/hash (0 of 4, 2 stopping): WaitingForIdleGpus. No node has 1 idle GPU.
+    job ml/first: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
+    job ml/second: WaitingForDrain. Waiting for miners to free 2 GPUs.
     look again at 12:01:00
     ");
 }
@@ -322,9 +322,9 @@ fn beside_a_gang_that_is_starting_the_next_clears_gpus_of_its_own() {
     evict acme/hash-node-1-1 within 10s: AiDemand of ml/second
     pool h100 (4 GPUs: 2 AI, 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 2, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
-    job ml/first: Starting. 0 of 1 worker bound to nodes.
-    job ml/second: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    miner acme/hash (0 of 2, 2 stopping): Stopping. Stopping 2 replicas; replacements start as GPUs become idle.
+    job ml/first: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
+    job ml/second: WaitingForDrain. Waiting for miners to free 2 GPUs.
     look again at 12:01:00
     ");
 }

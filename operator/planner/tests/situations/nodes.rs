@@ -23,7 +23,7 @@ fn a_node_that_drops_to_zero_and_back_within_a_minute_displaces_nobody() {
     assert_snapshot!(site.act(), @"
     pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (8 of 8): Running. All of it runs.
+    miner acme/hash (8 of 8): Running. All pods are running.
     look again at 12:05:00
     ");
     site.wait(minutes(1));
@@ -31,7 +31,7 @@ fn a_node_that_drops_to_zero_and_back_within_a_minute_displaces_nobody() {
     assert_snapshot!(site.act(), @"
     pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (8 of 8): Running. All of it runs.
+    miner acme/hash (8 of 8): Running. All pods are running.
     look again in 183 days
     ");
 }
@@ -44,7 +44,7 @@ fn gpus_that_are_gone_for_five_minutes_are_taken_from_miners() {
     assert_snapshot!(site.act(), @"
     pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (8 of 8): Running. All of it runs.
+    miner acme/hash (8 of 8): Running. All pods are running.
     look again at 12:05:00
     ");
     site.wait(minutes(5));
@@ -53,7 +53,7 @@ fn gpus_that_are_gone_for_five_minutes_are_taken_from_miners() {
     evict acme/hash-node-1-1 within 10s: NodeUnavailable
     pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (6 of 8, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
+    miner acme/hash (6 of 8, 2 stopping): Stopping. Stopping 2 replicas; replacements start as GPUs become idle.
     look again in 183 days
     ");
 }
@@ -67,7 +67,7 @@ fn a_node_that_lost_gpus_gets_no_new_miners() {
     assert_snapshot!(site.act(), @"
     pool h100 (6 GPUs: 4 mining, 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 8): NodesClosed. Nodes have 1 GPU idle, but are closed to mining: an autoscaler manages them, they lost GPUs, or they are kept clear for AI.
+    miner acme/hash (4 of 8): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, lost GPUs, or are kept clear for AI.
     look again at 12:05:00
     ");
 }
@@ -82,7 +82,7 @@ fn a_cordoned_node_keeps_its_miners_and_gets_no_more() {
     grant acme/hash on node-2 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
     pool h100 (8 GPUs: 2 mining, 4 idle, 2 unavailable): Filling. Idle GPUs go to registered miners.
     registration acme/power (6 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (6 of 8): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (6 of 8): WaitingForIdleGpus. No node has 1 idle GPU.
     look again in 183 days
     ");
 }
@@ -101,8 +101,8 @@ fn an_ai_job_does_not_go_to_a_cordoned_node() {
     evict acme/hash-node-1-3 within 10s: AiDemand of ml/train
     pool h100 (8 GPUs: 4 mining, 4 unavailable): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4, 4 stopping): Stopping. 4 replicas are stopping; then they are started again where GPUs are idle.
-    job ml/train: WaitingForDrain. Waits for miners to leave 4 GPUs.
+    miner acme/hash (0 of 4, 4 stopping): Stopping. Stopping 4 replicas; replacements start as GPUs become idle.
+    job ml/train: WaitingForDrain. Waiting for miners to free 4 GPUs.
     look again in 183 days
     ");
 }
@@ -115,7 +115,7 @@ fn a_node_with_a_taint_that_the_pool_does_not_tolerate_is_left_alone() {
     grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
     pool h100 (4 GPUs: 2 idle, 2 unavailable): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
+    miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
     look again in 183 days
     ");
 }
@@ -126,7 +126,7 @@ fn nodes_that_an_autoscaler_may_remove_do_not_mine_unless_told_to() {
     assert_snapshot!(site.act(), @"
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4): NodesClosed. Nodes have 1 GPU idle, but are closed to mining: an autoscaler manages them, they lost GPUs, or they are kept clear for AI.
+    miner acme/hash (0 of 4): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, lost GPUs, or are kept clear for AI.
     look again in 183 days
     ");
     site.edit_pool("h100", |pool| pool.autoscaled_nodes = AutoscaledNodes::Use);
@@ -142,8 +142,8 @@ fn an_ai_job_may_use_autoscaled_nodes() {
     release ml/train: auto-1
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4): WaitingForIdleGpus. No node has 1 GPU idle.
-    job ml/train: Starting. 0 of 1 worker bound to nodes.
+    miner acme/hash (0 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
+    job ml/train: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
     look again at 12:01:00
     ");
 }
@@ -156,7 +156,7 @@ fn a_quarantined_slot_is_left_out() {
     grant acme/hash on node-1 (h100) slot 1, stops within 10s, ends in 183 days
     pool h100 (2 GPUs: 1 idle, 1 quarantined): Filling. Idle GPUs go to registered miners.
     registration acme/power (1 GPUs, 300 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (1 of 2): Quarantined. Miners failed on the nodes with idle GPUs; they are tried again from 2026-07-01T12:00:40Z.
+    miner acme/hash (1 of 2): Quarantined. Miners failed on the nodes that have idle GPUs; these nodes are used again from 2026-07-01T12:00:40Z.
     look again at 12:00:40
     ");
     site.wait(seconds(40));
@@ -171,7 +171,7 @@ fn a_quarantined_node_gets_no_miners_until_its_time_is_over() {
     grant acme/hash on node-2 (h100) slots 0 1, stops within 10s, ends in 183 days
     pool h100 (4 GPUs: 2 idle, 2 quarantined): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4): Quarantined. Miners failed on the nodes with idle GPUs; they are tried again from 2026-07-01T12:02:00Z.
+    miner acme/hash (2 of 4): Quarantined. Miners failed on the nodes that have idle GPUs; these nodes are used again from 2026-07-01T12:02:00Z.
     look again at 12:02:00
     ");
     site.wait(minutes(2));
@@ -186,8 +186,8 @@ fn an_ai_job_may_use_a_quarantined_node() {
     release ml/train: node-1
     pool h100 (2 GPUs: 2 quarantined): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    job ml/train: Starting. 0 of 1 worker bound to nodes.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    job ml/train: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
     look again at 12:01:00
     ");
 }
@@ -200,7 +200,7 @@ fn miners_of_a_node_that_is_gone_are_started_elsewhere_once_their_pods_are() {
     assert_snapshot!(site.act(), @"
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 2): Running. All of it runs.
+    miner acme/hash (2 of 2): Running. All pods are running.
     look again in 183 days
     ");
     site.put(Delta::PodGone("acme/hash-node-1-0".into()));
@@ -218,7 +218,7 @@ fn a_node_moved_out_of_the_pool_is_cleared_of_its_miners() {
     evict acme/hash-node-2-1 within 10s: PoolDrained
     pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
+    miner acme/hash (2 of 4, 2 stopping): Stopping. Stopping 2 replicas; replacements start as GPUs become idle.
     look again in 183 days
     ");
 }
@@ -248,8 +248,8 @@ fn ai_on_a_node_that_lost_gpus_displaces_those_beyond_what_is_left_too() {
     evict acme/hash-node-1-6 within 10s: AiDemand of ml/train
     pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (1 of 8, 7 stopping): Stopping. 7 replicas are stopping; then they are started again where GPUs are idle.
-    job ml/train: WaitingForDrain. Waits for miners to leave 4 GPUs.
+    miner acme/hash (1 of 8, 7 stopping): Stopping. Stopping 7 replicas; replacements start as GPUs become idle.
+    job ml/train: WaitingForDrain. Waiting for miners to free 4 GPUs.
     look again at 12:05:00
     ");
 }

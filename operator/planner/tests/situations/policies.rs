@@ -18,9 +18,9 @@ fn a_pool_that_observes_says_what_would_mine_and_does_nothing() {
     let mut site = Site::of(2, 4, 6);
     site.edit_pool("h100", |pool| pool.policy = MiningPolicy::Observe);
     assert_snapshot!(site.act(), @"
-    pool h100 (8 GPUs: 8 idle): Observing. The policy is Observe, so nothing is changed; with Fill, 6 GPUs more would mine now.
+    pool h100 (8 GPUs: 8 idle): Observing. The policy is Observe, so nothing is changed. With Fill, miners would start on 6 GPUs now.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 6): PoolObserves. Pool h100 only observes; its policy Fill would let miners in.
+    miner acme/hash (0 of 6): PoolObserves. Pool h100 has the policy Observe, so no miner starts. Set spec.mining.policy to Fill to change that.
     look again in 183 days
     ");
 }
@@ -34,9 +34,9 @@ fn what_would_mine_counts_what_mines_less_and_caps() {
         pool.headroom = Headroom::Count(1);
     });
     assert_snapshot!(site.plan(), @"
-    pool h100 (8 GPUs: 7 idle, 1 headroom): Observing. The policy is Observe, so nothing is changed; with Fill, 5 GPUs more would mine now.
+    pool h100 (8 GPUs: 7 idle, 1 headroom): Observing. The policy is Observe, so nothing is changed. With Fill, miners would start on 5 GPUs now.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 8): PoolObserves. Pool h100 only observes; its policy Fill would let miners in.
+    miner acme/hash (0 of 8): PoolObserves. Pool h100 has the policy Observe, so no miner starts. Set spec.mining.policy to Fill to change that.
     look again in 183 days
     ");
 }
@@ -47,10 +47,10 @@ fn in_a_pool_that_observes_ai_jobs_are_left_to_kube_scheduler() {
     site.edit_pool("h100", |pool| pool.policy = MiningPolicy::Observe);
     assert_snapshot!(site.act(), @"
     release ml/train: 2 on node-1
-    pool h100 (4 GPUs: 4 idle): Observing. The policy is Observe, so nothing is changed; with Fill, 0 GPUs more would mine now.
+    pool h100 (4 GPUs: 4 idle): Observing. The policy is Observe, so nothing is changed. With Fill, miners would start on 0 GPUs now.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4): PoolObserves. Pool h100 only observes; its policy Fill would let miners in.
-    job ml/train: Starting. 0 of 2 workers bound to nodes.
+    miner acme/hash (0 of 4): PoolObserves. Pool h100 has the policy Observe, so no miner starts. Set spec.mining.policy to Fill to change that.
+    job ml/train: Starting. Waiting for kube-scheduler to bind the workers: 0 of 2 bound.
     look again at 12:01:00
     ");
 }
@@ -83,9 +83,9 @@ fn hold_keeps_the_miners_that_run_and_adds_none() {
     site.edit_pool("h100", |pool| pool.policy = MiningPolicy::Hold);
     site.edit_miner("acme/hash", |miner| miner.replicas = 4);
     assert_snapshot!(site.act(), @"
-    pool h100 (4 GPUs: 2 mining, 2 idle): Holding. Pool h100 holds mining: running miners stay, none is added.
+    pool h100 (4 GPUs: 2 mining, 2 idle): Holding. Pool h100 has the policy Hold: running miners stay, and no more start. Set spec.mining.policy to Fill to resume.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4): Holding. Pool h100 holds mining: running miners stay, none is added.
+    miner acme/hash (2 of 4): Holding. Pool h100 has the policy Hold: running miners stay, and no more start. Set spec.mining.policy to Fill to resume.
     look again in 183 days
     ");
 }
@@ -97,9 +97,9 @@ fn while_nothing_can_be_taken_on_record_no_miner_is_added() {
     site.edit_pool("h100", |pool| pool.recording = Recording::Full);
     site.edit_miner("acme/hash", |miner| miner.replicas = 4);
     assert_snapshot!(site.act(), @"
-    pool h100 (4 GPUs: 2 mining, 2 idle): JournalFull. The auditor can take nothing more on record, which the condition Metered of pool h100 explains: running miners stay, none is added.
+    pool h100 (4 GPUs: 2 mining, 2 idle): JournalFull. The auditor cannot record more about pool h100: running miners stay, and no more start. The pool's condition Metered names the cause.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4): JournalFull. The auditor can take nothing more on record, which the condition Metered of pool h100 explains: running miners stay, none is added.
+    miner acme/hash (2 of 4): JournalFull. The auditor cannot record more about pool h100: running miners stay, and no more start. The pool's condition Metered names the cause.
     look again in 183 days
     ");
     site.edit_pool("h100", |pool| pool.recording = Recording::Works);
@@ -107,7 +107,7 @@ fn while_nothing_can_be_taken_on_record_no_miner_is_added() {
     grant acme/hash on node-1 (h100) slots 2 3, stops within 10s, ends in 183 days
     pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 4): Running. All of it runs.
+    miner acme/hash (4 of 4): Running. All pods are running.
     look again in 183 days
     ");
 }
@@ -124,9 +124,9 @@ fn drain_stops_all_miners_of_the_pool() {
     evict acme/hash-node-1-0 within 10s: PoolDrained
     evict acme/hash-node-1-1 within 10s: PoolDrained
     pool a100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
-    pool h100 (2 GPUs: 2 mining): Draining. Pool h100 drains mining.
+    pool h100 (2 GPUs: 2 mining): Draining. Pool h100 has the policy Drain: its miners stop. Set spec.mining.policy to Fill to resume.
     registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 4, 2 stopping): Stopping. 2 replicas are stopping; then they are started again where GPUs are idle.
+    miner acme/hash (2 of 4, 2 stopping): Stopping. Stopping 2 replicas; replacements start as GPUs become idle.
     look again in 183 days
     ");
 }
@@ -169,7 +169,7 @@ fn an_emergency_stop_leaves_ai_alone() {
     pool h100 (4 GPUs: 2 mining, 2 idle): EmergencyStop. Emergency stop by dana@example.org (grid alarm); mining resumes after `daylight resume`.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 2, 2 stopping): EmergencyStop. Emergency stop by dana@example.org (grid alarm); mining resumes after `daylight resume`.
-    job ml/train: WaitingForDrain. Waits for miners to leave 2 GPUs.
+    job ml/train: WaitingForDrain. Waiting for miners to free 2 GPUs.
     look again in 183 days
     ");
     site.drained();
@@ -203,7 +203,7 @@ fn a_pool_with_a_mistake_serves_ai_and_holds_mining() {
     pool h100 (4 GPUs: 2 mining, 2 idle): Invalid. site.timeZone Europe/Berlln is not in the time zone database.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (1 of 4, 1 stopping): Invalid. site.timeZone Europe/Berlln is not in the time zone database.
-    job ml/train: WaitingForDrain. Waits for miners to leave 1 GPU.
+    job ml/train: WaitingForDrain. Waiting for miners to free 1 GPU.
     look again in 183 days
     ");
 }

@@ -53,7 +53,7 @@ fn suspending_one_registration_leaves_the_others_mining() {
     pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     registration zeta/power (2 GPUs, 600 W): Suspended. Registration zeta/power is suspended.
-    miner acme/hash (2 of 2): Running. All of it runs.
+    miner acme/hash (2 of 2): Running. All pods are running.
     miner zeta/hash (0 of 2, 2 stopping): Suspended. Registration zeta/power is suspended.
     look again in 183 days
     ");
@@ -67,7 +67,7 @@ fn miners_have_stopped_when_the_registration_ends() {
     grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends at 12:10:00
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2026-07-01T12:10:00Z.
-    miner acme/hash (2 of 2): Running. All of it runs.
+    miner acme/hash (2 of 2): Running. All pods are running.
     look again at 12:09:50
     ");
     site.wait(minutes(10).checked_sub(seconds(10)).unwrap());
@@ -75,16 +75,16 @@ fn miners_have_stopped_when_the_registration_ends() {
     evict acme/hash-node-1-0 within 10s: RegistrationInactive
     evict acme/hash-node-1-1 within 10s: RegistrationInactive
     pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Expired. Registration acme/power is valid until 2026-07-01T12:10:00Z only; renew it.
-    miner acme/hash (0 of 2, 2 stopping): Expired. Registration acme/power is valid until 2026-07-01T12:10:00Z only; renew it.
+    registration acme/power (2 GPUs, 600 W): Expired. Registration acme/power is valid only until 2026-07-01T12:10:00Z; renew it.
+    miner acme/hash (0 of 2, 2 stopping): Expired. Registration acme/power is valid only until 2026-07-01T12:10:00Z; renew it.
     look again when something changes
     ");
     site.drained();
     site.wait(minutes(10));
     assert_snapshot!(site.act(), @"
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): Expired. Registration acme/power is valid until 2026-07-01T12:10:00Z only; renew it.
-    miner acme/hash (0 of 2): Expired. Registration acme/power is valid until 2026-07-01T12:10:00Z only; renew it.
+    registration acme/power (0 GPUs, 0 W): Expired. Registration acme/power is valid only until 2026-07-01T12:10:00Z; renew it.
+    miner acme/hash (0 of 2): Expired. Registration acme/power is valid only until 2026-07-01T12:10:00Z; renew it.
     look again when something changes
     ");
 }
@@ -95,8 +95,8 @@ fn a_registration_that_begins_tomorrow_waits_until_then() {
     site.edit_registration("acme/power", |r| r.valid_from = NOON + minutes(600));
     assert_snapshot!(site.act(), @"
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): NotYetValid. Registration acme/power holds from 2026-07-01T22:00:00Z on.
-    miner acme/hash (0 of 2): NotYetValid. Registration acme/power holds from 2026-07-01T22:00:00Z on.
+    registration acme/power (0 GPUs, 0 W): NotYetValid. Registration acme/power is valid from 2026-07-01T22:00:00Z.
+    miner acme/hash (0 of 2): NotYetValid. Registration acme/power is valid from 2026-07-01T22:00:00Z.
     look again at 22:00:00
     ");
     site.wait(minutes(600));
@@ -112,7 +112,7 @@ fn a_miner_whose_registration_is_deleted_stops() {
     evict acme/hash-node-1-0 within 10s: RegistrationInactive
     evict acme/hash-node-1-1 within 10s: RegistrationInactive
     pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
-    miner acme/hash (0 of 2, 2 stopping): RegistrationMissing. There is no Registration acme/power; spec.registration must name one in the miner's namespace.
+    miner acme/hash (0 of 2, 2 stopping): RegistrationMissing. There is no Registration acme/power. Create it, or correct the miner's spec.registration.
     look again when something changes
     ");
 }
@@ -126,8 +126,8 @@ fn a_class_taken_off_the_positive_list_stops_mining() {
     evict acme/hash-node-1-0 within 10s: ClassInactive
     evict acme/hash-node-1-1 within 10s: ClassInactive
     pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): ClassUnknown. There is no ActivityClass pow-mining; the positive list must have it first.
-    miner acme/hash (0 of 2, 2 stopping): ClassUnknown. There is no ActivityClass pow-mining; the positive list must have it first.
+    registration acme/power (2 GPUs, 600 W): ClassUnknown. There is no ActivityClass pow-mining. Add it to the positive list, or name another class.
+    miner acme/hash (0 of 2, 2 stopping): ClassUnknown. There is no ActivityClass pow-mining. Add it to the positive list, or name another class.
     look again in 183 days
     ");
 }
@@ -154,7 +154,7 @@ fn an_ai_class_is_registered_and_no_ground_for_mining() {
     assert_snapshot!(site.plan(), @"
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 2): ClassNotForMining. ActivityClass ai-training is not IdleOnly, so miners cannot be assigned under it.
+    miner acme/hash (0 of 2): ClassNotForMining. ActivityClass ai-training is not IdleOnly, so miners cannot run under it. Register them under an IdleOnly class.
     look again in 183 days
     ");
 }
@@ -169,8 +169,8 @@ fn a_miner_stays_within_the_pools_it_was_registered_for() {
     pool a100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are wanted.
-    miner acme/stray (0 of 2): PoolNotRegistered. Registration acme/power names none of the pools that the miner wants, or none that exists.
+    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    miner acme/stray (0 of 2): PoolNotRegistered. Registration acme/power covers none of the miner's pools that exist. Correct spec.pools of the miner or of the registration.
     look again in 183 days
     ");
 }

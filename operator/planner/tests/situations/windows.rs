@@ -27,7 +27,7 @@ fn a_miner_granted_in_a_window_ends_with_it() {
     grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends at 12:30:00
     pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 2): Running. All of it runs.
+    miner acme/hash (2 of 2): Running. All pods are running.
     look again at 12:29:30
     ");
 }
@@ -62,7 +62,7 @@ fn a_window_across_the_change_to_daylight_saving_is_an_hour_shorter_by_the_clock
     assert_snapshot!(site.plan(), @"
     pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
     registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 2): Running. All of it runs.
+    miner acme/hash (2 of 2): Running. All pods are running.
     look again at 19:59:30
     ");
 }
@@ -87,9 +87,9 @@ fn no_window_in_sight_is_said_to_be_so() {
     let mut site = Site::of(1, 2, 2);
     site.edit_pool("h100", |pool| pool.windows = open(&[]));
     assert_snapshot!(site.plan(), @"
-    pool h100 (2 GPUs: 2 idle): WindowClosed. The mining window of pool h100 is closed, and none opens within the next weeks.
+    pool h100 (2 GPUs: 2 idle): WindowClosed. The mining window of pool h100 is closed, and none opens in the coming weeks. Check spec.mining.windows.
     registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 2): WindowClosed. The mining window of pool h100 is closed, and none opens within the next weeks.
+    miner acme/hash (0 of 2): WindowClosed. The mining window of pool h100 is closed, and none opens in the coming weeks. Check spec.mining.windows.
     look again in 1 days
     ");
 }

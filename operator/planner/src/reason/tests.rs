@@ -1,0 +1,183 @@
+//! Pins every word and sentence once: users and programs depend on them, so they change on purpose.
+
+use insta::assert_snapshot;
+use strum::VariantNames;
+
+use super::*;
+
+/// One reason of each word, in the order of the enum.
+fn examples() -> Vec<Reason> {
+    use Reason::*;
+    let at = Timestamp::from_seconds(1_782_907_200);
+    let pool: Name = "hall-1".into();
+    let registration: Name = "acme/power".into();
+    let class: Name = "pow-mining".into();
+    let job: Name = "ml/train".into();
+    let not_approved = |approval| NotApproved { registration: registration.clone(), approval };
+    vec![
+        Filling,
+        Running,
+        Active { until: at },
+        Finished,
+        EmergencyStop { by: "ada".into(), reason: "fire drill".into() },
+        Observing { would_mine: 3 },
+        Holding { pool: pool.clone() },
+        JournalFull { pool: pool.clone() },
+        Draining { pool: pool.clone() },
+        WindowClosed { pool: pool.clone(), opens: Some(at) },
+        WindowClosed { pool: pool.clone(), opens: None },
+        Overlapping { pool: pool.clone(), nodes: 1 },
+        Overlapping { pool: pool.clone(), nodes: 2 },
+        NoNodes,
+        Invalid { problem: "spec.site names hall-9, where there is no pool.".into() },
+        RegistrationMissing { registration: registration.clone() },
+        AwaitingApproval { registration: registration.clone() },
+        ApprovalVoided { registration: registration.clone() },
+        not_approved(Approval::Pending),
+        not_approved(Approval::Rejected),
+        not_approved(Approval::Suspended),
+        not_approved(Approval::Revoked),
+        SignatureMissing { registration: registration.clone() },
+        SignatureInvalid { registration: registration.clone() },
+        NotYetValid { registration: registration.clone(), from: at },
+        Expired { registration: registration.clone(), at },
+        MirrorPending { registration: registration.clone() },
+        MirrorFull { registration: registration.clone() },
+        ClassUnknown { class: class.clone() },
+        ClassProhibited { class: class.clone() },
+        ClassNotForMining { class: class.clone() },
+        ClassNotForJobs { class },
+        PoolUnknown { pool: pool.clone() },
+        PoolNotRegistered { registration: registration.clone() },
+        PoolGpuLimit { pool: pool.clone(), limit: 4 },
+        PowerBudget { pool: pool.clone(), watts: 1000 },
+        Headroom { pool: pool.clone(), gpus: 1 },
+        RegistrationGpuLimit { registration: registration.clone(), limit: 4 },
+        RegistrationPowerLimit { registration: registration.clone(), watts: 1000 },
+        OwnerGpuLimit { limit: 4 },
+        OwnerPowerLimit { watts: 1000 },
+        EnergyLimit { registration: registration.clone() },
+        MeterUnavailable { registration: registration.clone() },
+        MeterStale { registration, metered_until: at },
+        PoolObserves { pool },
+        NothingWanted,
+        Stopping { replicas: 1 },
+        Stopping { replicas: 2 },
+        WaitingForIdleGpus { gpus: 2 },
+        KeptForPods { gpus: 2 },
+        KeptForMiner { miner: "acme/quad".into() },
+        NodesClosed { gpus: 1 },
+        NoNodeFits { gpus: 1 },
+        IdleDelay { until: at },
+        Quarantined { until: at },
+        WaitingForDrain { gpus: 0 },
+        WaitingForDrain { gpus: 2 },
+        Starting { bound: 0, workers: 1 },
+        WaitingForCapacity { gpus: 8, available: 4, at: None },
+        WaitingForCapacity { gpus: 8, available: 4, at: Some(at) },
+        BehindJob { job: job.clone() },
+        WouldDelay { job },
+        NoNodeLargeEnough { gpus: 16 },
+        PoolTooSmall { gpus: 16, most: 8 },
+        GangBackoff { until: at },
+        External,
+        SchedulerDecides,
+        SchedulerFirst { until: at },
+        RoomKept,
+        NotPreempting,
+    ]
+}
+
+#[test]
+fn the_words_and_sentences_are_fixed() {
+    let lines: Vec<_> =
+        examples().iter().map(|reason| format!("{}: {reason}", reason.code())).collect();
+    assert_snapshot!(lines.join("\n"), @"
+    Filling: Idle GPUs go to registered miners.
+    Running: All pods are running.
+    Active: In force until 2026-07-01T12:00:00Z.
+    Finished: The job has finished.
+    EmergencyStop: Emergency stop by ada (fire drill); mining resumes after `daylight resume`.
+    Observing: The policy is Observe, so nothing is changed. With Fill, miners would start on 3 GPUs now.
+    Holding: Pool hall-1 has the policy Hold: running miners stay, and no more start. Set spec.mining.policy to Fill to resume.
+    JournalFull: The auditor cannot record more about pool hall-1: running miners stay, and no more start. The pool's condition Metered names the cause.
+    Draining: Pool hall-1 has the policy Drain: its miners stop. Set spec.mining.policy to Fill to resume.
+    WindowClosed: The mining window of pool hall-1 is closed; it opens at 2026-07-01T12:00:00Z.
+    WindowClosed: The mining window of pool hall-1 is closed, and none opens in the coming weeks. Check spec.mining.windows.
+    Overlapping: 1 node also belongs to the older pool hall-1 and is counted there. Make the node selectors disjoint.
+    Overlapping: 2 nodes also belong to the older pool hall-1 and are counted there. Make the node selectors disjoint.
+    NoNodes: No node matches the selector; check spec.nodeSelector against the nodes' labels.
+    Invalid: spec.site names hall-9, where there is no pool.
+    RegistrationMissing: There is no Registration acme/power. Create it, or correct the miner's spec.registration.
+    AwaitingApproval: Registration acme/power awaits approval.
+    ApprovalVoided: Registration acme/power was edited after its approval, which voids it; it must be approved again.
+    NotApproved: Registration acme/power is not approved.
+    Rejected: Registration acme/power is rejected.
+    Suspended: Registration acme/power is suspended.
+    Revoked: Registration acme/power is revoked.
+    SignatureMissing: The approval of registration acme/power lacks the authority's signature, which is required. Approve it again with --signature.
+    SignatureInvalid: The approval of registration acme/power has an invalid signature. The authority must sign what `daylight approve --print-message` prints.
+    NotYetValid: Registration acme/power is valid from 2026-07-01T12:00:00Z.
+    Expired: Registration acme/power is valid only until 2026-07-01T12:00:00Z; renew it.
+    MirrorPending: Registration acme/power is in force, but admission does not know it yet: the ConfigMap daylight-registrations is being updated.
+    MirrorFull: Registration acme/power does not fit into the ConfigMap daylight-registrations, which admission reads. Revoke or delete unused registrations.
+    ClassUnknown: There is no ActivityClass pow-mining. Add it to the positive list, or name another class.
+    ClassProhibited: ActivityClass pow-mining is prohibited.
+    ClassNotForMining: ActivityClass pow-mining is not IdleOnly, so miners cannot run under it. Register them under an IdleOnly class.
+    ClassNotForJobs: ActivityClass pow-mining is not Guaranteed, so AI jobs cannot run under it. Name a Guaranteed class in spec.activityClass.
+    PoolUnknown: There is no GpuPool hall-1. Create it, or correct the name.
+    PoolNotRegistered: Registration acme/power covers none of the miner's pools that exist. Correct spec.pools of the miner or of the registration.
+    PoolGpuLimit: Pool hall-1 limits mining to 4 GPUs. Raise spec.mining.maxGpus to allow more.
+    PowerBudget: Pool hall-1 limits mining to 1000 W. Raise spec.mining.powerBudgetWatts or lower the miners' watts.
+    Headroom: Pool hall-1 keeps 1 GPU idle for AI.
+    RegistrationGpuLimit: Registration acme/power allows at most 4 GPUs.
+    RegistrationPowerLimit: Registration acme/power allows at most 1000 W.
+    OwnerGpuLimit: The owner's registrations together allow at most 4 GPUs.
+    OwnerPowerLimit: The owner's registrations together allow at most 1000 W.
+    EnergyLimit: Registration acme/power would exceed its energy limit, or its owner's, before the next meter reading.
+    MeterUnavailable: Registration acme/power has an energy limit, but no meter reports its use. Mining waits for the auditor.
+    MeterStale: The last meter reading of registration acme/power dates from 2026-07-01T12:00:00Z; no more miners start until a newer one arrives.
+    PoolObserves: Pool hall-1 has the policy Observe, so no miner starts. Set spec.mining.policy to Fill to change that.
+    NothingWanted: No replicas are requested.
+    Stopping: Stopping 1 replica; its replacement starts when GPUs become idle.
+    Stopping: Stopping 2 replicas; replacements start as GPUs become idle.
+    WaitingForIdleGpus: No node has 2 idle GPUs.
+    KeptForPods: kube-scheduler is about to place pods on 2 idle GPUs.
+    KeptForMiner: Idle GPUs are kept for miner acme/quad, which is next and waits for more GPUs on the same node.
+    NodesClosed: Nodes with 1 idle GPU are closed to mining: they are autoscaled, lost GPUs, or are kept clear for AI.
+    NoNodeFits: Nodes have 1 idle GPU, but not enough CPU, memory or pod slots alongside. Lower the miner's spec.resources.
+    IdleDelay: GPUs stay idle until 2026-07-01T12:00:00Z, since AI work just ended there (spec.mining.idleDelay).
+    Quarantined: Miners failed on the nodes that have idle GPUs; these nodes are used again from 2026-07-01T12:00:00Z.
+    WaitingForDrain: Waiting for miners to free CPU, memory or a pod slot.
+    WaitingForDrain: Waiting for miners to free 2 GPUs.
+    Starting: Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
+    WaitingForCapacity: Requests 8 GPUs; 4 available now, including those that miners hold.
+    WaitingForCapacity: Requests 8 GPUs; 4 available now, including those that miners hold. Running jobs free the rest by 2026-07-01T12:00:00Z at the latest.
+    BehindJob: Job ml/train is first in the queue and starts before this one.
+    WouldDelay: Starting now could delay job ml/train, which is first in the queue. A shorter spec.maxRunTime may help.
+    NoNodeLargeEnough: No permitted node is large enough for one pod with 16 GPUs and its CPU and memory. Request less per pod.
+    PoolTooSmall: Requests 16 GPUs; the permitted nodes have at most 8. Request fewer or smaller workers.
+    GangBackoff: Not all workers were bound in time; the job queues again at 2026-07-01T12:00:00Z.
+    External: Another queueing system, such as Kueue, decides when the job starts.
+    SchedulerDecides: kube-scheduler places the pod, and preempts miners for it if necessary.
+    SchedulerFirst: The pod never preempts. If kube-scheduler finds no room before 2026-07-01T12:00:00Z, Daylight stops miners for it.
+    RoomKept: Capacity is reserved; waiting for kube-scheduler to bind the pod.
+    NotPreempting: The pod has preemptionPolicy Never and filters that Daylight cannot evaluate, so no miner is stopped for it.
+    ");
+}
+
+#[test]
+fn no_reason_is_left_out() {
+    let mut names: Vec<&str> = examples().iter().map(Into::into).collect();
+    names.dedup();
+    assert_eq!(names, Reason::VARIANTS);
+}
+
+#[test]
+fn a_sentence_is_short_enough_to_be_read_at_once() {
+    for reason in examples() {
+        for sentence in reason.to_string().split_inclusive(". ") {
+            assert!(sentence.split_whitespace().count() <= 25, "{sentence}");
+        }
+    }
+}
