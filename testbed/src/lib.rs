@@ -135,6 +135,7 @@ mod real_node;
 mod scratch;
 mod signals;
 mod tools;
+pub mod trials;
 
 pub use binary::{Programs, build, until_stdin_closes};
 pub use cargo::cargo;

@@ -1,7 +1,5 @@
 //! That the testbed is what it says: real, obedient, and gone afterwards.
 
-mod harness;
-
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::{BufRead as _, BufReader};
@@ -10,16 +8,15 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use daylight_testbed::trials::{Outcome, Trials, apply, trial};
 use daylight_testbed::{Component, ControlPlane, Nodes, Options, Programs};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use harness::{Outcome, World};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Node, Pod};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
-use libtest_mimic::Arguments;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -29,42 +26,12 @@ const CHILD: &str = "DAYLIGHT_TESTBED_TEST_CHILD";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-    let runtime = Runtime::new().expect("a runtime");
     if let Ok(components) = std::env::var(CHILD) {
+        let runtime = Runtime::new().expect("a runtime");
         runtime.block_on(child(&components)).expect("a control plane");
         return ExitCode::FAILURE;
     }
-
-    let mut arguments = Arguments::from_args();
-    // They take turns: two cores, and times are measured.
-    arguments.test_threads = Some(1);
-    let world = World::new(runtime.handle().clone(), Ok(()), || Box::pin(start()));
-    let trials = vec![
-        world.test("a_pod_runs_by_way_of_the_real_scheduler", a_pod_runs),
-        world.test("a_run_time_ends_a_pod", a_run_time_ends_a_pod),
-        world.test("an_exit_code_fails_a_pod", an_exit_code_fails_a_pod),
-        world.test("a_job_completes", a_job_completes),
-        world.test("an_active_deadline_ends_a_pod", an_active_deadline_ends_a_pod),
-        world.test("a_drained_pod_is_terminal_before_it_is_gone", a_drain_takes_its_time),
-        world.test("a_drain_longer_than_the_grace_period_is_killed", a_drain_is_cut_short),
-        world.test("a_drain_goes_on_while_the_pod_changes", a_drain_goes_on),
-        world.test("a_pod_that_ignores_sigterm_has_failed", no_drain_is_a_failure),
-        world.test("finalizers_hold_a_pod_that_has_ended", finalizers_hold_a_pod),
-        world.test("a_higher_priority_preempts", a_higher_priority_preempts),
-        world.test("a_node_without_its_kubelet_is_frozen", an_outage_freezes_a_node),
-        world.test("kubectl_and_helm_run", kubectl_and_helm_run),
-        world.test("users_have_the_rights_that_roles_give_them", users_have_few_rights),
-        world.alone("the_api_server_restarts_under_load", the_api_server_restarts),
-        world.alone("components_stop_and_start", components_stop_and_start),
-        world.alone("a_wrong_flag_is_said", a_wrong_flag_is_said),
-        world.alone("nothing_outlives_a_stop", nothing_outlives_a_stop),
-        world.alone("nothing_outlives_a_panic", nothing_outlives_a_panic),
-        world.alone("nothing_outlives_a_killed_parent", || nothing_outlives_a_kill(false)),
-        world.alone("kubebuilder_assets_will_do", || nothing_outlives_a_kill(true)),
-    ];
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    drop(world);
-    conclusion.exit_code()
+    Trials::registered().sharing(|| Box::pin(start())).run()
 }
 
 async fn start() -> Outcome<ControlPlane> {
@@ -75,7 +42,8 @@ async fn start() -> Outcome<ControlPlane> {
 
 // ---- what pods do --------------------------------------------------------
 
-async fn a_pod_runs(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn a_pod_runs_by_way_of_the_real_scheduler(control_plane: &ControlPlane) -> Outcome {
     let pods = pods(control_plane);
     pods.create(&PostParams::default(), &pod("plain", json!({}))).await?;
     let pod = until(&pods, "plain", is("Running")).await?;
@@ -91,6 +59,7 @@ async fn a_pod_runs(control_plane: &ControlPlane) -> Outcome {
     delete(&pods, "plain").await
 }
 
+#[apply(trial!)]
 async fn a_run_time_ends_a_pod(control_plane: &ControlPlane) -> Outcome {
     let pods = pods(control_plane);
     let annotations = json!({ "daylight.dev/simulated-run-time": "1500ms" });
@@ -105,6 +74,7 @@ async fn a_run_time_ends_a_pod(control_plane: &ControlPlane) -> Outcome {
     delete(&pods, "brief").await
 }
 
+#[apply(trial!)]
 async fn an_exit_code_fails_a_pod(control_plane: &ControlPlane) -> Outcome {
     let pods = pods(control_plane);
     let annotations = json!({
@@ -117,6 +87,7 @@ async fn an_exit_code_fails_a_pod(control_plane: &ControlPlane) -> Outcome {
     delete(&pods, "broken").await
 }
 
+#[apply(trial!)]
 async fn a_job_completes(control_plane: &ControlPlane) -> Outcome {
     let jobs: Api<Job> = Api::default_namespaced(control_plane.client());
     let job = serde_json::from_value(json!({
@@ -138,6 +109,7 @@ async fn a_job_completes(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
+#[apply(trial!)]
 async fn an_active_deadline_ends_a_pod(control_plane: &ControlPlane) -> Outcome {
     let pods = pods(control_plane);
     let mut late = pod("late", json!({ "daylight.dev/simulated-run-time": "1h" }));
@@ -151,7 +123,8 @@ async fn an_active_deadline_ends_a_pod(control_plane: &ControlPlane) -> Outcome 
     delete(&pods, "late").await
 }
 
-async fn a_drain_takes_its_time(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn a_drained_pod_is_terminal_before_it_is_gone(control_plane: &ControlPlane) -> Outcome {
     let annotations = json!({ "daylight.dev/simulated-drain-time": "2s" });
     let (took, last) = drain(control_plane, pod("drained", annotations), 30).await?;
     within("the drain", took, 2000, 8000);
@@ -161,7 +134,8 @@ async fn a_drain_takes_its_time(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-async fn a_drain_is_cut_short(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn a_drain_longer_than_the_grace_period_is_killed(control_plane: &ControlPlane) -> Outcome {
     let annotations = json!({ "daylight.dev/simulated-drain-time": "10s" });
     let (took, last) = drain(control_plane, pod("cut", annotations), 1).await?;
     within("the drain", took, 1000, 7000);
@@ -169,14 +143,16 @@ async fn a_drain_is_cut_short(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-async fn no_drain_is_a_failure(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn a_pod_that_ignores_sigterm_has_failed(control_plane: &ControlPlane) -> Outcome {
     let (took, last) = drain(control_plane, pod("deaf", json!({})), 30).await?;
     within("the drain", took, 0, 6000);
     assert_eq!((phase(&last), end(&last).exit_code), (Some("Failed"), 143));
     Ok(())
 }
 
-async fn a_drain_goes_on(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn a_drain_goes_on_while_the_pod_changes(control_plane: &ControlPlane) -> Outcome {
     let annotations = json!({ "daylight.dev/simulated-drain-time": "4s" });
     let pods = pods(control_plane);
     let changes = async {
@@ -194,7 +170,8 @@ async fn a_drain_goes_on(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-async fn finalizers_hold_a_pod(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn finalizers_hold_a_pod_that_has_ended(control_plane: &ControlPlane) -> Outcome {
     let pods = pods(control_plane);
     let mut held = pod("held", json!({ "daylight.dev/simulated-drain-time": "0s" }));
     held.metadata.finalizers = Some(vec!["daylight.dev/test".to_owned()]);
@@ -211,6 +188,7 @@ async fn finalizers_hold_a_pod(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
+#[apply(trial!)]
 async fn a_higher_priority_preempts(control_plane: &ControlPlane) -> Outcome {
     let classes: Api<PriorityClass> = Api::all(control_plane.client());
     let low = serde_json::from_value(json!({ "metadata": { "name": "low" }, "value": -1000 }))?;
@@ -237,7 +215,8 @@ async fn a_higher_priority_preempts(control_plane: &ControlPlane) -> Outcome {
 
 // ---- what else there is --------------------------------------------------
 
-async fn an_outage_freezes_a_node(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn a_node_without_its_kubelet_is_frozen(control_plane: &ControlPlane) -> Outcome {
     let names = control_plane.create_nodes(&Nodes::new(1).prefix("lost")).await?;
     let pods = pods(control_plane);
     let mut stranded = pod("stranded", json!({ "daylight.dev/simulated-drain-time": "0s" }));
@@ -263,6 +242,7 @@ async fn an_outage_freezes_a_node(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
+#[apply(trial!)]
 async fn kubectl_and_helm_run(control_plane: &ControlPlane) -> Outcome {
     let version: Value =
         serde_json::from_str(&control_plane.kubectl_ok(["version", "-o", "json"]).await?)?;
@@ -307,7 +287,8 @@ async fn kubectl_and_helm_run(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-async fn users_have_few_rights(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn users_have_the_rights_that_roles_give_them(control_plane: &ControlPlane) -> Outcome {
     let client = control_plane.client_for("somebody").await?;
     let pods: Api<Pod> = Api::default_namespaced(client);
     match pods.list(&ListParams::default()).await {
@@ -316,7 +297,8 @@ async fn users_have_few_rights(control_plane: &ControlPlane) -> Outcome {
     }
 }
 
-async fn the_api_server_restarts() -> Outcome {
+#[apply(trial!)]
+async fn the_api_server_restarts_under_load() -> Outcome {
     let control_plane = ControlPlane::start(Options::full()).await?;
     control_plane.create_nodes(&Nodes::new(25)).await?;
     let pods = pods(&control_plane);
@@ -357,6 +339,7 @@ async fn the_api_server_restarts() -> Outcome {
     Ok(())
 }
 
+#[apply(trial!)]
 async fn components_stop_and_start() -> Outcome {
     let control_plane = ControlPlane::start(Options::full()).await?;
     control_plane.create_nodes(&Nodes::new(1)).await?;
@@ -379,6 +362,7 @@ async fn components_stop_and_start() -> Outcome {
     Ok(())
 }
 
+#[apply(trial!)]
 async fn a_wrong_flag_is_said() -> Outcome {
     let options = Options::api_server().flag(Component::ApiServer, "--no-such-flag");
     let error = ControlPlane::start(options).await.expect_err("a refusal").to_string();
@@ -388,6 +372,7 @@ async fn a_wrong_flag_is_said() -> Outcome {
 
 // ---- what is left --------------------------------------------------------
 
+#[apply(trial!)]
 async fn nothing_outlives_a_stop() -> Outcome {
     let options = Options::full().feature_gate(Component::ApiServer, "WatchList", false);
     let control_plane = ControlPlane::start(options).await?;
@@ -401,6 +386,7 @@ async fn nothing_outlives_a_stop() -> Outcome {
     Ok(())
 }
 
+#[apply(trial!)]
 async fn nothing_outlives_a_panic() -> Outcome {
     let control_plane = ControlPlane::start(Options::api_server()).await?;
     let left = Belongings::of(&control_plane);
@@ -416,6 +402,16 @@ async fn nothing_outlives_a_panic() -> Outcome {
 
 /// Another process starts a control plane, and is killed. With `assets`, one
 /// of etcd, kube-apiserver and kubectl alone, as Kubebuilder has them.
+#[apply(trial!)]
+async fn nothing_outlives_a_killed_parent() -> Outcome {
+    nothing_outlives_a_kill(false).await
+}
+
+#[apply(trial!)]
+async fn kubebuilder_assets_will_do() -> Outcome {
+    nothing_outlives_a_kill(true).await
+}
+
 async fn nothing_outlives_a_kill(assets: bool) -> Outcome {
     let directory = tempfile::tempdir()?;
     let mut command = Command::new(std::env::current_exe()?);

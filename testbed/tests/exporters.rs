@@ -1,23 +1,19 @@
 //! That the simulated exporters say what real ones do, of devices that draw
 //! what runs on them, and fail in the ways that real ones fail.
 
-mod harness;
-
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use daylight_testbed::trials::{Outcome, Trials, apply, trial};
 use daylight_testbed::{Component, ControlPlane, Exporters, Nodes, Options};
-use harness::{Outcome, World};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
-use libtest_mimic::Arguments;
 use prometheus_parse::{Sample, Scrape, Value};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::runtime::Runtime;
 
 const ENERGY: &str = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION";
 const POWER: &str = "DCGM_FI_DEV_POWER_USAGE";
@@ -25,27 +21,7 @@ const FAULTS: &str = "daylight.dev/simulated-exporter-faults";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    let runtime = Runtime::new().expect("a runtime");
-    let world = World::new(runtime.handle().clone(), Ok(()), || Box::pin(start()));
-    let trials = vec![
-        world.test("dcgm_exporters_fields_are_all_there", dcgm_fields),
-        world.test("counters_move_by_watts_and_time", counters_move),
-        world.test("devices_say_which_pod_has_them", devices_say_their_pod),
-        world.test("scrapes_between_refreshes_repeat", scrapes_repeat),
-        world.test("amd_exporters_speak_amds_format", amd_format),
-        world.test("an_exporter_hangs_or_fails_or_is_frozen", hangs_fails_frozen),
-        world.test("fields_are_blank_or_missing", blank_or_missing),
-        world.test("an_exporter_lies_about_time", lies_about_time),
-        world.test("an_exporter_restarts_and_keeps_its_counters", restarts),
-        world.test("a_boot_a_jump_and_a_replacement", boot_jump_replacement),
-        world.test("parts_repeat_their_device", parts_repeat),
-        world.alone("exporters_are_back_with_their_process", exporters_are_back),
-    ];
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    drop(world);
-    conclusion.exit_code()
+    Trials::registered().sharing(|| Box::pin(start())).run()
 }
 
 async fn start() -> Outcome<ControlPlane> {
@@ -79,7 +55,8 @@ fn amd() -> Exporters {
 
 // ---- what they say -------------------------------------------------------
 
-async fn dcgm_fields(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn dcgm_exporters_fields_are_all_there(control_plane: &ControlPlane) -> Outcome {
     let url = control_plane.exporter_url(&dcgm(), "node-0000").await?;
     let text = scrape(&url).await?;
     for (metric, kind) in [
@@ -120,7 +97,8 @@ async fn dcgm_fields(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-async fn counters_move(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn counters_move_by_watts_and_time(control_plane: &ControlPlane) -> Outcome {
     let node = "node-0001";
     let url = control_plane.exporter_url(&dcgm(), node).await?;
     // The exporter's own clock on each line, so that no wait of ours counts.
@@ -151,7 +129,8 @@ async fn counters_move(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-async fn devices_say_their_pod(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn devices_say_which_pod_has_them(control_plane: &ControlPlane) -> Outcome {
     let node = "node-0002";
     let url = control_plane.exporter_url(&dcgm(), node).await?;
     create(control_plane, &pod("first", node, 1, &json!({}))).await?;
@@ -167,7 +146,8 @@ async fn devices_say_their_pod(control_plane: &ControlPlane) -> Outcome {
     delete(control_plane, "second").await
 }
 
-async fn scrapes_repeat(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn scrapes_between_refreshes_repeat(control_plane: &ControlPlane) -> Outcome {
     // Any pod with the annotation will do.
     let annotations = json!({
         "daylight.dev/simulated-exporter": "dcgm",
@@ -193,7 +173,8 @@ async fn scrapes_repeat(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-async fn amd_format(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn amd_exporters_speak_amds_format(control_plane: &ControlPlane) -> Outcome {
     let url = control_plane.exporter_url(&amd(), "amd-0000").await?;
     assert!(url.ends_with(":5000/metrics"), "{url}");
     let mut pod = pod("on-amd", "amd-0000", 0, &json!({ "daylight.dev/simulated-watts": "500" }));
@@ -225,7 +206,8 @@ async fn amd_format(control_plane: &ControlPlane) -> Outcome {
 
 // ---- what goes wrong with them -------------------------------------------
 
-async fn hangs_fails_frozen(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn an_exporter_hangs_or_fails_or_is_frozen(control_plane: &ControlPlane) -> Outcome {
     let node = "node-0004";
     let url = control_plane.exporter_url(&dcgm(), node).await?;
     let set = async |faults| control_plane.annotate_node(node, FAULTS, faults).await;
@@ -250,7 +232,8 @@ async fn hangs_fails_frozen(control_plane: &ControlPlane) -> Outcome {
     until(&url, |text| value(text, ENERGY, 0) > value(&last, ENERGY, 0)).await.map(drop)
 }
 
-async fn blank_or_missing(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn fields_are_blank_or_missing(control_plane: &ControlPlane) -> Outcome {
     let url = control_plane.exporter_url(&dcgm(), "node-0005").await?;
     let faults = format!("blank={ENERGY}, blank={POWER}, missing=DCGM_FI_DEV_GPU_UTIL");
     control_plane.annotate_node("node-0005", FAULTS, Some(&faults)).await?;
@@ -262,7 +245,8 @@ async fn blank_or_missing(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-async fn lies_about_time(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn an_exporter_lies_about_time(control_plane: &ControlPlane) -> Outcome {
     let url = control_plane.exporter_url(&dcgm(), "node-0005").await?;
     assert!(!scrape(&url).await?.is_empty());
     control_plane.annotate_node("node-0005", FAULTS, Some("time=-1h")).await?;
@@ -273,7 +257,8 @@ async fn lies_about_time(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-async fn restarts(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn an_exporter_restarts_and_keeps_its_counters(control_plane: &ControlPlane) -> Outcome {
     let (node, url) = ("node-0006", control_plane.exporter_url(&dcgm(), "node-0006").await?);
     let before = scrape(&url).await?;
     control_plane
@@ -288,7 +273,8 @@ async fn restarts(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-async fn boot_jump_replacement(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn a_boot_a_jump_and_a_replacement(control_plane: &ControlPlane) -> Outcome {
     let (node, url) = ("node-0007", control_plane.exporter_url(&dcgm(), "node-0007").await?);
     control_plane
         .annotate_node(node, "daylight.dev/simulated-energy-jump", Some("90000000"))
@@ -311,7 +297,8 @@ async fn boot_jump_replacement(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-async fn parts_repeat(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn parts_repeat_their_device(control_plane: &ControlPlane) -> Outcome {
     let url = control_plane.exporter_url(&dcgm(), "sliced-0000").await?;
     for name in ["one", "two"] {
         let watts = json!({ "daylight.dev/simulated-watts": "400" });
@@ -343,7 +330,8 @@ async fn parts_repeat(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-async fn exporters_are_back() -> Outcome {
+#[apply(trial!)]
+async fn exporters_are_back_with_their_process() -> Outcome {
     let control_plane = ControlPlane::start(Options::full()).await?;
     control_plane.create_nodes(&Nodes::new(1).gpus(1)).await?;
     control_plane.create_exporters(&dcgm()).await?;

@@ -1,22 +1,19 @@
 //! That containers run on a real node beside simulated ones, and that nothing
 //! is left of it.
 
-mod harness;
-
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+use daylight_testbed::trials::{Outcome, Trials, apply, trial};
 use daylight_testbed::{Component, ControlPlane, Nodes, Options, RealNode, isolate};
-use harness::{Outcome, World};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Node, Pod};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
-use libtest_mimic::Arguments;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -28,30 +25,12 @@ const NODE: &str = "real-0";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    // Before anything is started.
-    let isolated = if arguments.list { Ok(()) } else { isolate() };
-    let runtime = Runtime::new().expect("a runtime");
     if std::env::var_os(CHILD).is_some() {
-        runtime.block_on(child()).expect("a control plane");
+        isolate().expect("a namespace");
+        Runtime::new().expect("a runtime").block_on(child()).expect("a control plane");
         return ExitCode::FAILURE;
     }
-
-    let world = World::new(runtime.handle().clone(), isolated, || Box::pin(start()));
-    let trials = vec![
-        world.test("a_container_runs_and_gets_sigterm", a_container_runs),
-        world.test("a_drain_longer_than_the_grace_period_is_killed", a_drain_is_cut_short),
-        world.test("a_container_ends_by_itself", a_container_ends),
-        world.test("simulated_nodes_stay_simulated", simulated_nodes_stay_simulated),
-        world.test("a_preempted_pod_stays_for_its_finalizer", a_preempted_pod_stays),
-        world.test("a_node_that_lost_its_power_comes_back", a_node_comes_back),
-        world.alone("nothing_outlives_a_stop", nothing_outlives_a_stop),
-        world.alone("nothing_outlives_a_killed_parent", nothing_outlives_a_kill),
-    ];
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    drop(world);
-    conclusion.exit_code()
+    Trials::after(isolate).sharing(|| Box::pin(start())).run()
 }
 
 async fn start() -> Outcome<ControlPlane> {
@@ -63,7 +42,8 @@ async fn start() -> Outcome<ControlPlane> {
 
 // ---- what pods do --------------------------------------------------------
 
-async fn a_container_runs(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn a_container_runs_and_gets_sigterm(control_plane: &ControlPlane) -> Outcome {
     let nodes: Api<Node> = Api::all(control_plane.client());
     let status = nodes.get(NODE).await?.status.unwrap_or_default();
     for resources in [status.capacity, status.allocatable] {
@@ -83,7 +63,8 @@ async fn a_container_runs(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-async fn a_drain_is_cut_short(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn a_drain_longer_than_the_grace_period_is_killed(control_plane: &ControlPlane) -> Outcome {
     let pods = pods(control_plane);
     create(&pods, pod("cut", 1, &["-drain", "1h"])).await?;
     until(&pods, "cut", is("Running")).await?;
@@ -93,7 +74,8 @@ async fn a_drain_is_cut_short(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-async fn a_container_ends(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn a_container_ends_by_itself(control_plane: &ControlPlane) -> Outcome {
     let pods = pods(control_plane);
     create(&pods, pod("broken", 1, &["-run", "1s", "-exit", "3"])).await?;
     let pod = until(&pods, "broken", is("Failed")).await?;
@@ -102,6 +84,7 @@ async fn a_container_ends(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
+#[apply(trial!)]
 async fn simulated_nodes_stay_simulated(control_plane: &ControlPlane) -> Outcome {
     let pods = pods(control_plane);
     let mut simulated = pod("simulated", 8, &[]);
@@ -115,7 +98,8 @@ async fn simulated_nodes_stay_simulated(control_plane: &ControlPlane) -> Outcome
     Ok(())
 }
 
-async fn a_preempted_pod_stays(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn a_preempted_pod_stays_for_its_finalizer(control_plane: &ControlPlane) -> Outcome {
     let classes: Api<PriorityClass> = Api::all(control_plane.client());
     let low =
         serde_json::from_value(json!({ "metadata": { "name": "low" }, "value": -1_000_000 }))?;
@@ -148,7 +132,8 @@ async fn a_preempted_pod_stays(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-async fn a_node_comes_back(control_plane: &ControlPlane) -> Outcome {
+#[apply(trial!)]
+async fn a_node_that_lost_its_power_comes_back(control_plane: &ControlPlane) -> Outcome {
     let pods = pods(control_plane);
     create(&pods, pod("interrupted", 8, &[])).await?;
     until(&pods, "interrupted", is("Running")).await?;
@@ -165,6 +150,7 @@ async fn a_node_comes_back(control_plane: &ControlPlane) -> Outcome {
 
 // ---- what is left --------------------------------------------------------
 
+#[apply(trial!)]
 async fn nothing_outlives_a_stop() -> Outcome {
     let control_plane = start().await?;
     let left = belongings(&control_plane).await?;
@@ -179,7 +165,8 @@ async fn nothing_outlives_a_stop() -> Outcome {
 
 /// Another process starts a control plane, and is killed. What no process can
 /// remove then, the next control plane removes.
-async fn nothing_outlives_a_kill() -> Outcome {
+#[apply(trial!)]
+async fn nothing_outlives_a_killed_parent() -> Outcome {
     let mut command = tokio::process::Command::new(std::env::current_exe()?);
     command.env(CHILD, "1").stdout(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn()?;

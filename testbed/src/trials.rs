@@ -1,0 +1,339 @@
+//! The harness of all tests on control planes.
+//!
+//! A test is an async function that takes the [`Fixture`] it runs on, or nothing, and registers
+//! itself:
+//!
+//! ```ignore
+//! #[apply(trial!)]
+//! async fn a_pod_runs(cluster: &Cluster) -> Outcome { … }
+//!
+//! fn main() -> ExitCode {
+//!     Trials::registered().run()
+//! }
+//! ```
+//!
+//! The command line is libtest's: `cargo test --test e2e -- reclaim`, `--list`, `--ignored`. Tests
+//! run one after the other, since two cores hold one control plane and many tests measure times. A
+//! panic or an `Err` fails a test; an [`Error::NoRealNode`] or a [`Skip`] marks it as ignored and
+//! prints the reason.
+
+use std::error::Error as StdError;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+pub use inventory;
+use libtest_mimic::{Arguments, Completion, Failed};
+pub use macro_rules_attribute::apply;
+use tokio::runtime::Runtime;
+use tokio::sync::{MappedMutexGuard, MutexGuard};
+
+pub use crate::trial;
+use crate::{ControlPlane, Error, Options, Result};
+
+/// The result of a test, or of a part of one.
+pub type Outcome<T = ()> = std::result::Result<T, Box<dyn StdError>>;
+
+/// A future that runs on one thread.
+pub type Pending<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// The longest time for one test, several times what the longest of them takes.
+const LIMIT: Duration = Duration::from_mins(15);
+
+/// Ends a test that cannot run on this machine, with the reason.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Skip(pub String);
+
+/// What a test runs on.
+pub trait Fixture: Sized {
+    /// Runs `test` on a fixture, and leaves room for the next test, also where it fails.
+    fn lend(
+        trial: &Trial,
+        test: impl AsyncFnOnce(&mut Self) -> Outcome,
+    ) -> impl Future<Output = Outcome>;
+}
+
+/// A fixture that all tests of a binary share: started for the first of them, and ended after the
+/// last, or before a test that takes no fixture and so has the machine to itself.
+pub struct Shared<T: 'static> {
+    start: fn() -> Pending<Outcome<T>>,
+    started: tokio::sync::Mutex<Option<std::result::Result<T, String>>>,
+}
+
+/// What ends each shared fixture that was started.
+static ENDS: Mutex<Vec<Box<dyn FnOnce() + Send>>> = Mutex::new(Vec::new());
+
+impl<T: Send + 'static> Shared<T> {
+    /// A fixture that `start` starts when it is first needed.
+    pub const fn new(start: fn() -> Pending<Outcome<T>>) -> Self {
+        Self { start, started: tokio::sync::Mutex::const_new(None) }
+    }
+
+    /// The fixture. Where it could not be started, each test gets the same error.
+    pub async fn get(&'static self) -> Outcome<MappedMutexGuard<'static, T>> {
+        let mut guard = self.started.lock().await;
+        if guard.is_none() {
+            *guard = Some(caught((self.start)()).await.map_err(|error| error.to_string()));
+            let end = || drop(self.started.blocking_lock().take());
+            ENDS.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(end));
+        }
+        match &*guard {
+            Some(Err(error)) => Err(error.clone().into()),
+            _ => MutexGuard::try_map(guard, |started| started.as_mut()?.as_mut().ok())
+                .map_err(|_| "the shared fixture is gone".into()),
+        }
+    }
+}
+
+/// Ends what is shared. Not to be called on a runtime's threads.
+fn end_shared() {
+    let ends = std::mem::take(&mut *ENDS.lock().unwrap_or_else(PoisonError::into_inner));
+    ends.into_iter().for_each(|end| end());
+}
+
+/// How to start [`CONTROL_PLANE`], where [`Trials::sharing`] was called.
+static START: OnceLock<fn() -> Pending<Outcome<ControlPlane>>> = OnceLock::new();
+
+/// The control plane that tests share which take a `&ControlPlane`.
+static CONTROL_PLANE: Shared<ControlPlane> = Shared::new(|| match START.get() {
+    Some(start) => start(),
+    None => Box::pin(async { Ok(ControlPlane::start(Options::full()).await?) }),
+});
+
+impl Fixture for ControlPlane {
+    async fn lend(_: &Trial, test: impl AsyncFnOnce(&mut Self) -> Outcome) -> Outcome {
+        test(&mut *CONTROL_PLANE.get().await?).await
+    }
+}
+
+/// Runs a future, and turns a panic in it into an error with the panic's message.
+pub async fn caught<T>(future: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    AssertUnwindSafe(future).catch_unwind().await.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(text.unwrap_or_else(|| "it panicked".to_owned()).into())
+    })
+}
+
+/// A registered test; made by [`trial!`](crate::trial).
+#[must_use]
+pub struct Trial {
+    module: &'static str,
+    name: &'static str,
+    line: u32,
+    ignored: bool,
+    alone: bool,
+    run: fn(&'static Trial) -> Pending<Outcome>,
+}
+
+inventory::collect!(Trial);
+
+impl Trial {
+    #[doc(hidden)]
+    pub const fn new(
+        (module, name, line): (&'static str, &'static str, u32),
+        run: fn(&'static Trial) -> Pending<Outcome>,
+    ) -> Self {
+        Self { module, name, line, ignored: false, alone: false, run }
+    }
+
+    #[doc(hidden)]
+    pub const fn ignored(self) -> Self {
+        Self { ignored: true, ..self }
+    }
+
+    #[doc(hidden)]
+    pub const fn alone(self) -> Self {
+        Self { alone: true, ..self }
+    }
+
+    /// The test's module within its binary, empty for the root.
+    fn module(&self) -> &'static str {
+        self.module.split_once("::").map_or("", |(_, module)| module)
+    }
+
+    /// Its name on the command line: `module::function`.
+    pub fn name(&self) -> String {
+        match self.module() {
+            "" => self.name.to_owned(),
+            module => format!("{module}::{}", self.name),
+        }
+    }
+}
+
+/// Registers the async function below it as a test of this binary: `#[apply(trial!)]`.
+///
+/// The function takes `&Fixture`, `&mut Fixture` or nothing, and returns nothing or an
+/// [`Outcome`](crate::trials::Outcome). With `#[ignore = "reason"]` it only runs when asked for by
+/// `--ignored`.
+#[macro_export]
+macro_rules! trial {
+    (@submit $name:ident ($($option:ident)*) $run:expr) => {
+        $crate::trials::inventory::submit! {
+            $crate::trials::Trial::new((module_path!(), stringify!($name), line!()), $run)
+                $(.$option())*
+        }
+    };
+    (@test ($($option:ident)*)
+        $(#[$meta:meta])* $vis:vis async fn $name:ident() $(-> $Outcome:ty)? $body:block
+    ) => {
+        $(#[$meta])* $vis async fn $name() $(-> $Outcome)? $body
+        $crate::trial! { @submit $name ($($option)* alone) |_| Box::pin(async {
+            $crate::trials::IntoOutcome::into_outcome($name().await)
+        })}
+    };
+    (@test ($($option:ident)*)
+        $(#[$meta:meta])* $vis:vis async fn $name:ident($fixture:ident: &mut $Fixture:ty)
+        $(-> $Outcome:ty)? $body:block
+    ) => {
+        $(#[$meta])* $vis async fn $name($fixture: &mut $Fixture) $(-> $Outcome)? $body
+        $crate::trial! { @submit $name ($($option)*) |trial| Box::pin(
+            <$Fixture as $crate::trials::Fixture>::lend(trial, async |fixture: &mut $Fixture| {
+                $crate::trials::IntoOutcome::into_outcome($name(fixture).await)
+            })
+        )}
+    };
+    (@test ($($option:ident)*)
+        $(#[$meta:meta])* $vis:vis async fn $name:ident($fixture:ident: &$Fixture:ty)
+        $(-> $Outcome:ty)? $body:block
+    ) => {
+        $(#[$meta])* $vis async fn $name($fixture: &$Fixture) $(-> $Outcome)? $body
+        $crate::trial! { @submit $name ($($option)*) |trial| Box::pin(
+            <$Fixture as $crate::trials::Fixture>::lend(trial, async |fixture: &mut $Fixture| {
+                $crate::trials::IntoOutcome::into_outcome($name(fixture).await)
+            })
+        )}
+    };
+    ($(#[doc = $doc:expr])* #[ignore = $why:literal] $($function:tt)*) => {
+        $crate::trial! { @test (ignored) $(#[doc = $doc])* $($function)* }
+    };
+    ($($function:tt)*) => { $crate::trial! { @test () $($function)* } };
+}
+
+/// What a test may return.
+pub trait IntoOutcome {
+    #[doc(hidden)]
+    fn into_outcome(self) -> Outcome;
+}
+
+impl IntoOutcome for () {
+    fn into_outcome(self) -> Outcome {
+        Ok(self)
+    }
+}
+
+impl IntoOutcome for Outcome {
+    fn into_outcome(self) -> Outcome {
+        self
+    }
+}
+
+/// The tests of a binary.
+#[must_use]
+pub struct Trials {
+    arguments: Arguments,
+    runtime: Arc<Runtime>,
+    prepared: Arc<Result<()>>,
+    tests: Vec<libtest_mimic::Trial>,
+}
+
+impl Trials {
+    /// The registered tests, by module and line; last those that take no fixture.
+    pub fn registered() -> Self {
+        Self::in_modules(&[])
+    }
+
+    /// The registered tests: those of these modules first, in this order.
+    pub fn in_modules(order: &[&str]) -> Self {
+        Self::prepared_by(order, || Ok(()))
+    }
+
+    /// The registered tests, for which `prepare` is called first of all, before any thread is
+    /// started, unless they are only listed. Its error is the result of each test.
+    pub fn after(prepare: impl FnOnce() -> Result<()>) -> Self {
+        Self::prepared_by(&[], prepare)
+    }
+
+    fn prepared_by(order: &[&str], prepare: impl FnOnce() -> Result<()>) -> Self {
+        let mut arguments = Arguments::from_args();
+        arguments.test_threads = Some(1);
+        let prepared = if arguments.list { Ok(()) } else { prepare() };
+        let runtime = Runtime::new().expect("the tests' threads can be started");
+        let (runtime, prepared, tests) = (Arc::new(runtime), Arc::new(prepared), Vec::new());
+        let mut trials = Self { arguments, runtime, prepared, tests };
+
+        let mut registered: Vec<&Trial> = inventory::iter::<Trial>().collect();
+        let place = |module| order.iter().position(|one| *one == module).unwrap_or(order.len());
+        registered
+            .sort_by_key(|trial| (trial.alone, place(trial.module()), trial.module(), trial.line));
+        for trial in registered {
+            let test = move || {
+                if trial.alone {
+                    end_shared();
+                }
+                (trial.run)(trial)
+            };
+            let test = trials.trial(trial.name(), test).with_ignored_flag(trial.ignored);
+            trials.tests.push(test);
+        }
+        trials
+    }
+
+    /// Starts the control plane that tests share in this way.
+    pub fn sharing(self, start: fn() -> Pending<Outcome<ControlPlane>>) -> Self {
+        START.get_or_init(|| start);
+        self
+    }
+
+    /// One more test, such as a case of a table. It runs after those that are registered.
+    pub fn case(
+        mut self,
+        name: String,
+        test: impl AsyncFnOnce() -> Outcome + Send + 'static,
+    ) -> Self {
+        let test = self.trial(name, || Box::pin(async move { test().await }));
+        self.tests.push(test);
+        self
+    }
+
+    fn trial(
+        &self,
+        name: String,
+        test: impl FnOnce() -> Pending<Outcome> + Send + 'static,
+    ) -> libtest_mimic::Trial {
+        let (runtime, prepared) = (self.runtime.clone(), self.prepared.clone());
+        libtest_mimic::Trial::ignorable_test(name, move || {
+            if let Err(error) = &*prepared {
+                return conclude(error);
+            }
+            let test = test();
+            let limited = async { tokio::time::timeout(LIMIT, test).await };
+            match runtime.block_on(limited) {
+                Ok(Ok(())) => Ok(Completion::Completed),
+                Ok(Err(error)) => conclude(&*error),
+                Err(_) => Err(format!("it did not end within {} s", LIMIT.as_secs()).into()),
+            }
+        })
+    }
+
+    /// Runs the tests that the command line selects.
+    pub fn run(self) -> ExitCode {
+        let conclusion = libtest_mimic::run(&self.arguments, self.tests);
+        end_shared();
+        conclusion.exit_code()
+    }
+}
+
+/// What an error means for a test: it cannot run on this machine, or it failed.
+fn conclude(error: &(dyn StdError + 'static)) -> std::result::Result<Completion, Failed> {
+    let missing = matches!(error.downcast_ref(), Some(Error::NoRealNode { .. }));
+    if missing || error.is::<Skip>() {
+        Ok(Completion::ignored_with(error))
+    } else {
+        Err(Failed::from(error.to_string()))
+    }
+}
