@@ -12,6 +12,8 @@ pub mod loopback;
 mod malformed;
 mod message;
 pub mod monero;
+#[cfg(feature = "loopback")]
+pub mod pool;
 pub mod proxy;
 mod session;
 pub mod sha256d;

@@ -1,6 +1,8 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use daylight_stratum::Failure;
+
 /// What can go wrong with a node or a bridge.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -70,6 +72,13 @@ pub enum Error {
 
 /// The result of what nodes and bridges do.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A node's failure is, to the miner whose share it was to judge, the pool's.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(Self::OTHER, error.to_string())
+    }
+}
 
 impl Error {
     /// Whether a node cannot run here since a program is not installed.

@@ -1,44 +1,63 @@
-//! What the pool knows of its node.
+//! The work that a node of Monero proposes.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use daylight_stratum::Failure;
-use daylight_stratum::monero::Job;
+use daylight_stratum::monero::{Job, Submit};
+use daylight_stratum::pool::{self, Event, MoneroNode, Order};
+use daylight_stratum::{Failure, Target};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::sleep;
 
 use crate::Monerod;
+use crate::bridge::books::{Books, Ledger};
 use crate::error::Result;
 use crate::rpc::Rpc;
 
-/// How often the node is asked whether its chain has grown.
-pub(super) const POLL: Duration = Duration::from_millis(200);
+/// Time between two queries for the top of the node's chain.
+const POLL: Duration = Duration::from_millis(200);
 
-/// The node, and the top of its chain.
+/// The node, and the work for the block that comes next in its chain.
 pub(super) struct Node {
     rpc: Rpc,
-    /// The hash of the last block; none while the node is away.
-    top: watch::Sender<Option<String>>,
+    difficulty: NonZeroU64,
+    work: Mutex<HeightWork>,
     /// Held while a block is submitted, so that no two are for the same height.
     submitting: tokio::sync::Mutex<()>,
+    orders: broadcast::Sender<Order>,
+    ledger: Ledger,
 }
 
-/// A block to be, for one miner.
-pub(super) struct Template {
-    pub(super) height: u64,
-    pub(super) difficulty: u64,
-    pub(super) seed: [u8; 32],
+/// The work for one height.
+#[derive(Default)]
+struct HeightWork {
+    /// The hash of the last block; none while the node is away.
+    top: Option<String>,
+    /// By number.
+    templates: BTreeMap<u64, Arc<Template>>,
+    /// Number of the newest template, of whatever height.
+    number: u64,
+}
+
+/// A block before it is mined, for one miner.
+struct Template {
+    miner: u32,
+    job: Job,
+    height: u64,
+    /// The network's.
+    difficulty: u64,
+    seed: String,
     /// The hash of the block before.
-    pub(super) previous: String,
-    pub(super) hashed: Vec<u8>,
-    /// The whole block. The nonce stands where it stands in what is hashed.
+    previous: String,
+    /// The whole block. The nonce has the same place as in the job's blob.
     block: Vec<u8>,
 }
 
-/// What `get_block_template` answers, as far as it is of use here.
+/// The answer of `get_block_template`, as far as it is used here.
 #[derive(Deserialize)]
 struct Proposal {
     blockhashing_blob: String,
@@ -68,23 +87,19 @@ struct Header {
 }
 
 impl Node {
-    pub(super) fn new(rpc: Rpc) -> Self {
-        let (top, submitting) = (watch::channel(None).0, tokio::sync::Mutex::default());
-        Self { rpc, top, submitting }
+    pub(super) fn new(rpc: Rpc, difficulty: NonZeroU64) -> Self {
+        Self {
+            rpc,
+            difficulty,
+            work: Mutex::default(),
+            submitting: tokio::sync::Mutex::default(),
+            orders: broadcast::channel(64).0,
+            ledger: Ledger::default(),
+        }
     }
 
-    pub(super) fn news(&self) -> watch::Receiver<Option<String>> {
-        self.top.subscribe()
-    }
-
-    /// Whether a block comes next in the chain.
-    pub(super) fn is_next(&self, template: &Template) -> bool {
-        self.top.borrow().as_ref() == Some(&template.previous)
-    }
-
-    /// Whether the node did not answer when it was last asked.
-    pub(super) fn is_away(&self) -> bool {
-        self.top.borrow().is_none()
+    pub(super) fn books(&self) -> watch::Receiver<Books> {
+        self.ledger.books()
     }
 
     /// Keeps up with the node's chain.
@@ -92,86 +107,146 @@ impl Node {
         loop {
             sleep(POLL).await;
             let _submitting = self.submitting.lock().await;
-            // Where the node is away there is no work, and it is asked again.
+            // While the node is away there is no work, and the next round asks again.
             let _ = self.refresh().await;
         }
     }
 
-    /// Asks the node for the top of its chain.
+    /// Asks the node for the top of its chain, and announces a new one.
     pub(super) async fn refresh(&self) -> Result<()> {
-        let told = self.rpc.read::<Info>("get_info", json!({})).await;
-        let (top, told) = match told {
+        let (top, result) = match self.rpc.read::<Info>("get_info", json!({})).await {
             Ok(info) => (Some(info.top_block_hash), Ok(())),
             Err(error) => (None, Err(error)),
         };
-        self.top.send_if_modified(|old| std::mem::replace(old, top.clone()) != top);
-        told
+        let mut work = self.work();
+        if work.top != top {
+            work.templates.clear();
+            work.top = top;
+            // Fails where no miner is connected.
+            let _ = self.orders.send(Order::Renew);
+        }
+        result
     }
 
-    /// A block to be, with bytes in the coinbase that make it another than all others.
-    pub(super) async fn template(&self, extra_nonce: [u8; 8]) -> Result<Template> {
+    /// Makes a template, with an extra nonce in the coinbase that no other has.
+    async fn propose(&self, miner: u32, number: u64) -> Result<Template> {
         let method = "get_block_template";
-        let request =
-            json!({"wallet_address": Monerod::WALLET, "extra_nonce": hex::encode(extra_nonce)});
+        let extra_nonce = hex::encode(number.to_be_bytes());
+        let request = json!({"wallet_address": Monerod::WALLET, "extra_nonce": extra_nonce});
         let proposal: Proposal = self.rpc.read(method, request).await?;
-        let bytes = |text: &str| {
-            hex::decode(text).map_err(|error| self.rpc.unreadable(method, error.to_string()))
-        };
+        let unreadable = |error: hex::FromHexError| self.rpc.unreadable(method, error.to_string());
         let mut seed = [0; 32];
-        hex::decode_to_slice(&proposal.seed_hash, &mut seed)
-            .map_err(|error| self.rpc.unreadable(method, error.to_string()))?;
-        let template = Template {
-            height: proposal.height,
-            difficulty: proposal.difficulty,
-            seed,
-            previous: proposal.prev_hash,
-            hashed: bytes(&proposal.blockhashing_blob)?,
-            block: bytes(&proposal.blocktemplate_blob)?,
-        };
-        if template.hashed.len().min(template.block.len()) < Job::NONCE.end {
+        hex::decode_to_slice(&proposal.seed_hash, &mut seed).map_err(unreadable)?;
+        let blob = hex::decode(&proposal.blockhashing_blob).map_err(unreadable)?;
+        let block = hex::decode(&proposal.blocktemplate_blob).map_err(unreadable)?;
+        if blob.len().min(block.len()) < Job::NONCE.end {
             return Err(self.rpc.unreadable(method, "it has no place for a nonce"));
         }
-        Ok(template)
+        let job = Job {
+            id: number.to_string(),
+            blob,
+            target: u64::MAX / self.difficulty.get().min(proposal.difficulty),
+            algorithm: Some("rx/0".into()),
+            height: Some(proposal.height),
+            seed: Some(seed),
+        };
+        Ok(Template {
+            miner,
+            job,
+            height: proposal.height,
+            difficulty: proposal.difficulty,
+            seed: proposal.seed_hash,
+            previous: proposal.prev_hash,
+            block,
+        })
     }
 
-    /// The proof of work of what a miner hashed.
-    pub(super) async fn hash(&self, template: &Template, blob: &[u8]) -> Result<[u8; 32]> {
-        let method = "calc_pow";
-        let request = json!({
-            "major_version": blob[0],
-            "height": template.height,
-            "block_blob": hex::encode(blob),
-            "seed_hash": hex::encode(template.seed),
-        });
-        let told: String = self.rpc.read(method, request).await?;
-        let mut hash = [0; 32];
-        hex::decode_to_slice(&told, &mut hash)
-            .map_err(|error| self.rpc.unreadable(method, error.to_string()))?;
-        Ok(hash)
+    /// The template of a number, if it is for the block that comes next.
+    fn template(&self, number: u64) -> Result<Arc<Template>, Failure> {
+        let work = self.work();
+        let template = work.templates.get(&number);
+        let next = template.filter(|template| work.top.as_ref() == Some(&template.previous));
+        next.cloned().ok_or_else(|| Failure::new(Failure::STALE, "Another block came first"))
     }
 
-    /// Gives a block to the node, and its hash back once the node has it at the top of its chain.
-    pub(super) async fn submit(
-        &self,
-        template: &Template,
-        nonce: [u8; 4],
-    ) -> Result<String, Failure> {
+    /// Submits a block, and returns its hash once the node has it at the top of its chain.
+    async fn submit(&self, number: u64, nonce: [u8; 4]) -> Result<String, Failure> {
         let _submitting = self.submitting.lock().await;
-        if !self.is_next(template) {
-            return Err(Failure::new(Failure::STALE, "Another block came first"));
-        }
+        let template = self.template(number)?;
         let mut block = template.block.clone();
         block[Job::NONCE].copy_from_slice(&nonce);
-        let refused = |error: crate::Error| Failure::new(Failure::OTHER, error.to_string());
-        self.rpc.call("submit_block", json!([hex::encode(block)])).await.map_err(refused)?;
-        self.refresh().await.map_err(refused)?;
+        self.rpc.call("submit_block", json!([hex::encode(block)])).await?;
+        self.refresh().await?;
         let last = self.rpc.read::<LastBlock>("get_last_block_header", json!({})).await;
-        let last = last.map_err(refused)?.block_header;
+        let last = last?.block_header;
         let ours = last.height == template.height
             && last.prev_hash == template.previous
             && last.nonce == u32::from_le_bytes(nonce);
         let lost =
             || Failure::new(Failure::OTHER, "The block did not come to the top of the chain");
         ours.then_some(last.hash).ok_or_else(lost)
+    }
+
+    fn work(&self) -> MutexGuard<'_, HeightWork> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl pool::Node for Node {
+    fn orders(&self) -> broadcast::Receiver<Order> {
+        self.orders.subscribe()
+    }
+
+    fn record(&self, user: Option<&str>, event: Event) {
+        self.ledger.record(user, &event);
+    }
+}
+
+impl MoneroNode for Node {
+    async fn new_job(&self, miner: u32) -> Result<Job, Failure> {
+        let number = {
+            let mut work = self.work();
+            work.number += 1;
+            work.number
+        };
+        let template = self.propose(miner, number).await;
+        let template = template.map_err(|error| Failure::new(-1, error.to_string()))?;
+        let job = template.job.clone();
+        self.work().templates.insert(number, Arc::new(template));
+        Ok(job)
+    }
+
+    fn job(&self, miner: u32, number: u64) -> Option<Job> {
+        let template = self.template(number).ok()?;
+        (template.miner == miner).then(|| template.job.clone())
+    }
+
+    fn is_away(&self) -> bool {
+        self.work().top.is_none()
+    }
+
+    async fn hash(&self, number: u64, blob: &[u8]) -> Result<[u8; 32], Failure> {
+        let (method, template) = ("calc_pow", self.template(number)?);
+        let request = json!({
+            "major_version": blob[0],
+            "height": template.height,
+            "block_blob": hex::encode(blob),
+            "seed_hash": template.seed,
+        });
+        let text: String = self.rpc.read(method, request).await?;
+        let mut hash = [0; 32];
+        hex::decode_to_slice(&text, &mut hash)
+            .map_err(|error| self.rpc.unreadable(method, error.to_string()))?;
+        Ok(hash)
+    }
+
+    async fn accept(&self, user: &str, number: u64, share: &Submit) -> Result<(), Failure> {
+        let template = self.template(number)?;
+        // The node has the last word; where this is off by one hash in 2⁶⁴, it refuses.
+        if Target::from_upper(u64::MAX / template.difficulty).reached_by(&share.result) {
+            let hash = self.submit(number, share.nonce).await?;
+            self.ledger.block(template.height, hash, user);
+        }
+        Ok(())
     }
 }

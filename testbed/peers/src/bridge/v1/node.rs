@@ -1,75 +1,78 @@
-//! What the pool knows of its node.
+//! The work that a node of Bitcoin proposes.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use daylight_stratum::Failure;
-use daylight_stratum::sha256d::sha256d;
+use daylight_stratum::pool::{self, Event, Order, V1Job, V1Node, V1Share};
+use daylight_stratum::{Difficulty, Failure};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::sleep;
 
 use super::template::{Proposal, Template};
+use crate::bridge::books::{Books, Ledger};
 use crate::error::Result;
 use crate::rpc::Rpc;
 
-/// How often the node is asked for other work, and how old work gets where there is none.
+/// Time between two queries for a new template.
 const POLL: Duration = Duration::from_millis(200);
+/// Age at which work is replaced although nothing but the time has changed.
 const RENEWAL: Duration = Duration::from_secs(30);
-/// How many jobs for the same height are kept.
+/// Number of jobs for the same height that are kept.
 const JOBS: usize = 64;
 
 /// The node, and the work for the block that comes next in its chain.
 pub(super) struct Node {
     rpc: Rpc,
     script: Vec<u8>,
-    shelf: Mutex<Shelf>,
+    difficulty: Difficulty,
+    work: Mutex<HeightWork>,
     /// Held while a block is submitted, so that no two are for the same height.
     submitting: tokio::sync::Mutex<()>,
-    /// The number of the newest job.
-    news: watch::Sender<u64>,
+    orders: broadcast::Sender<Order>,
+    ledger: Ledger,
 }
 
 /// The work for one height.
 #[derive(Default)]
-struct Shelf {
+struct HeightWork {
     proposal: Option<Proposal>,
     made: Option<Instant>,
     jobs: VecDeque<Arc<Template>>,
-    /// The headers that were accepted, so that none counts twice.
-    seen: HashSet<[u8; 80]>,
+    /// Number of the newest job, of whatever height.
     number: u64,
 }
 
 impl Node {
-    pub(super) fn new(rpc: Rpc, script: Vec<u8>) -> Self {
+    pub(super) fn new(rpc: Rpc, script: Vec<u8>, difficulty: Difficulty) -> Self {
         Self {
             rpc,
             script,
-            shelf: Mutex::default(),
+            difficulty,
+            work: Mutex::default(),
             submitting: tokio::sync::Mutex::default(),
-            news: watch::channel(0).0,
+            orders: broadcast::channel(64).0,
+            ledger: Ledger::default(),
         }
     }
 
-    pub(super) fn news(&self) -> watch::Receiver<u64> {
-        self.news.subscribe()
+    pub(super) fn books(&self) -> watch::Receiver<Books> {
+        self.ledger.books()
     }
 
-    /// The newest job; none while the node is away.
-    pub(super) fn newest(&self) -> Option<Arc<Template>> {
-        self.shelf().jobs.back().cloned()
+    /// The template of a number, if it is for the block that comes next.
+    fn template(&self, number: u64) -> Option<Arc<Template>> {
+        self.work().jobs.iter().find(|template| template.number == number).cloned()
     }
 
-    /// A job by its name, if it is for the block that comes next.
-    pub(super) fn job(&self, id: &str) -> Option<Arc<Template>> {
-        self.shelf().jobs.iter().find(|template| template.job.id == id).cloned()
-    }
-
-    /// Whether a header is there for the first time.
-    pub(super) fn is_new(&self, header: &[u8; 80]) -> bool {
-        self.shelf().seen.insert(*header)
+    fn offer(&self, template: &Template) -> V1Job {
+        V1Job {
+            number: template.number,
+            job: template.job.clone(),
+            difficulty: self.difficulty,
+            times: template.times.clone(),
+        }
     }
 
     /// Keeps the work up to date.
@@ -77,90 +80,116 @@ impl Node {
         loop {
             sleep(POLL).await;
             let _submitting = self.submitting.lock().await;
-            // Where the node is away there is no work, and it is asked again.
+            // While the node is away there is no work, and the next round asks again.
             let _ = self.refresh().await;
         }
     }
 
-    /// Asks the node what comes next in its chain.
+    /// Asks the node what comes next in its chain, and announces work that is new.
     pub(super) async fn refresh(&self) -> Result<()> {
-        let request = json!([{"rules": ["segwit"]}]);
         let method = "getblocktemplate";
-        let told = match self.rpc.read::<Proposal>(method, request).await {
-            Ok(proposal) => self
-                .shelf()
-                .put(proposal, &self.script)
-                .ok_or_else(|| self.rpc.unreadable(method, "it makes no block")),
+        let proposal = match self.rpc.read(method, json!([{"rules": ["segwit"]}])).await {
+            Ok(proposal) => proposal,
             Err(error) => {
-                self.shelf().clear();
-                Err(error)
+                self.work().clear();
+                return Err(error);
             }
         };
-        let newest = told?;
-        self.news.send_if_modified(|told| std::mem::replace(told, newest) != newest);
-        Ok(())
+        match self.work().put(proposal, &self.script) {
+            None => Err(self.rpc.unreadable(method, "it makes no block")),
+            Some(false) => Ok(()),
+            Some(true) => {
+                // Fails where no miner is connected.
+                let _ = self.orders.send(Order::Renew);
+                Ok(())
+            }
+        }
     }
 
-    /// Gives a block to the node, and its hash back once the node has it at the top of its chain.
-    pub(super) async fn submit(
-        &self,
-        template: &Template,
-        header: &[u8; 80],
-        extranonces: &[u8],
-    ) -> Result<String, Failure> {
+    /// Submits a block, and returns its hash once the node has it at the top of its chain.
+    async fn submit(&self, template: &Template, share: &V1Share<'_>) -> Result<String, Failure> {
         let _submitting = self.submitting.lock().await;
-        if self.job(&template.job.id).is_none() {
+        if self.template(template.number).is_none() {
             return Err(Failure::new(Failure::STALE, "Another block came first"));
         }
         let refused = |why: String| Failure::new(Failure::OTHER, why);
-        let block = hex::encode(template.block(header, extranonces));
-        let told = self.rpc.call("submitblock", json!([block])).await;
-        match told.map_err(|error| refused(error.to_string()))? {
+        let block = hex::encode(template.block(share.header, share.extranonces));
+        let answer = self.rpc.call("submitblock", json!([block])).await;
+        match answer? {
             Value::Null => {}
             why => return Err(refused(format!("The node refused the block: {why}"))),
         }
-        let mut hash = sha256d(header);
+        let mut hash = *share.hash;
         hash.reverse();
         let hash = hex::encode(hash);
-        self.refresh().await.map_err(|error| refused(error.to_string()))?;
-        let top = self.shelf().proposal.as_ref().map(|proposal| proposal.previous.clone());
+        self.refresh().await?;
+        let top = self.work().proposal.as_ref().map(|proposal| proposal.previous.clone());
         let lost = || refused("The block did not come to the top of the chain".into());
         top.filter(|top| *top == hash).ok_or_else(lost)
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    fn work(&self) -> MutexGuard<'_, HeightWork> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shelf {
-    /// Takes what the node proposes, and gives the number of the newest job. None where it cannot
-    /// be read.
-    fn put(&mut self, proposal: Proposal, script: &[u8]) -> Option<u64> {
+impl pool::Node for Node {
+    fn orders(&self) -> broadcast::Receiver<Order> {
+        self.orders.subscribe()
+    }
+
+    fn record(&self, user: Option<&str>, event: Event) {
+        self.ledger.record(user, &event);
+    }
+}
+
+impl V1Node for Node {
+    fn newest(&self) -> Option<V1Job> {
+        self.work().jobs.back().map(|template| self.offer(template))
+    }
+
+    fn job(&self, number: u64) -> Option<V1Job> {
+        self.template(number).map(|template| self.offer(&template))
+    }
+
+    async fn accept(&self, share: V1Share<'_>) -> Result<(), Failure> {
+        let stale = || Failure::new(Failure::STALE, "Another block came first");
+        let template = self.template(share.number).ok_or_else(stale)?;
+        if template.target().reached_by(share.hash) {
+            let hash = self.submit(&template, &share).await?;
+            self.ledger.block(template.height, hash, share.user);
+        }
+        Ok(())
+    }
+}
+
+impl HeightWork {
+    /// Stores what the node proposes: true if it makes a new job, none if it cannot be read.
+    fn put(&mut self, proposal: Proposal, script: &[u8]) -> Option<bool> {
         let last = self.proposal.as_ref();
         let same_height = last.is_some_and(|last| last.previous == proposal.previous);
         let same = same_height
             && last.is_some_and(|last| last.transactions == proposal.transactions)
             && self.made.is_some_and(|made| made.elapsed() < RENEWAL);
-        if !same {
-            let template = Template::new(&proposal, script, self.number + 1)?;
-            self.number += 1;
-            if !same_height {
-                self.clear();
-            }
-            if self.jobs.len() == JOBS {
-                self.jobs.pop_front();
-            }
-            self.jobs.push_back(Arc::new(template));
-            self.made = Some(Instant::now());
-            self.proposal = Some(proposal);
+        if same {
+            return Some(false);
         }
-        Some(self.number)
+        let template = Template::new(&proposal, script, self.number + 1)?;
+        self.number += 1;
+        if !same_height {
+            self.clear();
+        }
+        if self.jobs.len() == JOBS {
+            self.jobs.pop_front();
+        }
+        self.jobs.push_back(Arc::new(template));
+        self.made = Some(Instant::now());
+        self.proposal = Some(proposal);
+        Some(true)
     }
 
     fn clear(&mut self) {
         self.proposal = None;
         self.jobs.clear();
-        self.seen.clear();
     }
 }

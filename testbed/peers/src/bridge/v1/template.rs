@@ -1,14 +1,12 @@
-//! A block to be: what a node proposes, in the parts that miners get, and whole again.
+//! Blocks before they are mined: from a node's proposal to the parts that miners get, and back to a
+//! whole block.
 
+use daylight_stratum::pool::{EXTRANONCE1, EXTRANONCE2};
 use daylight_stratum::sha256d::merkle_root;
 use daylight_stratum::{Target, v1};
 use serde::Deserialize;
 
-/// How many bytes the pool has in the coinbase, and how many the miner.
-pub(super) const EXTRANONCE1: u8 = 4;
-pub(super) const EXTRANONCE2: u8 = 4;
-
-/// What `getblocktemplate` answers, as far as it is of use here. Hashes are written with their last
+/// The answer of `getblocktemplate`, as far as it is used here. Hashes are written with their last
 /// byte first.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub(super) struct Proposal {
@@ -39,9 +37,11 @@ pub(super) struct Transaction {
     txid: String,
 }
 
-/// A block to be.
+/// A block before it is mined.
 #[derive(Debug)]
 pub(super) struct Template {
+    pub(super) number: u64,
+    /// Without `id` and `clean`, which are the pool's.
     pub(super) job: v1::Job,
     pub(super) height: u64,
     /// The times that its header may have.
@@ -53,7 +53,7 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// What a node proposes, with the payment's script, as the job of this number. None where the
+    /// Makes a job with a number from a node's proposal and the payment's script. None where the
     /// proposal cannot be read.
     pub(super) fn new(proposal: &Proposal, script: &[u8], number: u64) -> Option<Self> {
         let commitment = proposal.commitment.as_ref().map(commitment).transpose().ok()?;
@@ -62,7 +62,7 @@ impl Template {
         let (coinbase1, coinbase2) =
             coinbase(proposal.height, proposal.reward, script, commitment.as_deref());
         let job = v1::Job {
-            id: format!("{number:x}"),
+            id: String::new(),
             previous: hash(&proposal.previous)?,
             coinbase1,
             coinbase2,
@@ -70,10 +70,10 @@ impl Template {
             version: proposal.version,
             bits: u32::from_str_radix(&proposal.bits, 16).ok()?,
             time: proposal.time,
-            // To a miner that has no other.
-            clean: true,
+            clean: false,
         };
         Some(Self {
+            number,
             job,
             height: proposal.height,
             times: proposal.earliest.max(proposal.time)..=proposal.latest,
@@ -82,12 +82,12 @@ impl Template {
         })
     }
 
-    /// What a block's hash has to reach.
+    /// The network's target for the block's hash.
     pub(super) fn target(&self) -> Target {
         Target::from_compact(self.job.bits)
     }
 
-    /// The whole block, as it is submitted.
+    /// Returns the whole block, as it is submitted.
     pub(super) fn block(&self, header: &[u8; 80], extranonces: &[u8]) -> Vec<u8> {
         let mut block = header.to_vec();
         block.extend(size(1 + self.transactions.len()));
@@ -105,7 +105,7 @@ impl Template {
     }
 }
 
-/// The coinbase before and after the extranonces, without its witness.
+/// Returns the coinbase before and after the extranonces, without its witness.
 fn coinbase(
     height: u64,
     reward: u64,
@@ -137,15 +137,15 @@ fn coinbase(
 
 /// The script that commits to the witnesses (BIP 141). BIP 145 has it in the template; btcd gives
 /// only the hash in it.
-fn commitment(told: &String) -> Result<Vec<u8>, hex::FromHexError> {
-    let bytes = hex::decode(told)?;
+fn commitment(template: &String) -> Result<Vec<u8>, hex::FromHexError> {
+    let bytes = hex::decode(template)?;
     Ok(match bytes.len() {
         32 => [&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed], &*bytes].concat(),
         _ => bytes,
     })
 }
 
-/// A height as a script pushes it (BIP 34).
+/// Encodes a height as a script pushes it (BIP 34).
 fn pushed(height: u64) -> Vec<u8> {
     if let small @ 1..=16 = height {
         return vec![0x50 + small as u8];
@@ -162,7 +162,7 @@ fn pushed(height: u64) -> Vec<u8> {
     bytes
 }
 
-/// A number as Bitcoin's messages have it (`CompactSize`).
+/// Encodes a number as `CompactSize`, as Bitcoin's messages do.
 fn size(number: usize) -> Vec<u8> {
     match number {
         0..0xfd => vec![number as u8],
@@ -171,8 +171,8 @@ fn size(number: usize) -> Vec<u8> {
     }
 }
 
-/// What the coinbase's hash is joined with, step by step, to the Merkle root; from the hashes of the
-/// other transactions.
+/// Returns the hashes that the coinbase's is joined with, step by step, to the Merkle root, from the
+/// hashes of the other transactions.
 fn branches(mut row: Vec<[u8; 32]>) -> Vec<[u8; 32]> {
     let mut branches = vec![];
     while !row.is_empty() {
@@ -182,7 +182,7 @@ fn branches(mut row: Vec<[u8; 32]>) -> Vec<[u8; 32]> {
     branches
 }
 
-/// A hash that is written with its last byte first.
+/// Reads a hash that is written with its last byte first.
 fn hash(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     hex::decode_to_slice(text, &mut bytes).ok()?;

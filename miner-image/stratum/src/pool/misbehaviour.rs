@@ -1,4 +1,4 @@
-//! What a pool can do wrong.
+//! Faults of a pool.
 
 use std::time::Duration;
 
@@ -6,13 +6,14 @@ use tokio::time::sleep;
 
 use crate::lines::{Broken, Lines};
 
-/// What a pool does wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Fault of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Misbehaviour {
+    #[default]
     None,
     /// Closes the connection at once.
     HangsUp,
-    /// Closes the connection after this many lines of the miner's.
+    /// Closes the connection after this many lines from the miner.
     HangsUpAfter(u32),
     /// Sends a line without an end.
     EndlessLine,
@@ -20,17 +21,17 @@ pub enum Misbehaviour {
     Garbage,
     /// Sends numbers that no machine holds.
     HugeNumbers,
-    /// Sends one byte in a long while.
+    /// Sends a byte every 20 ms, and never the end of a line.
     SlowBytes,
-    /// Takes the connection and says nothing.
+    /// Accepts the connection and sends nothing.
     Silent,
     RefusesLogins,
-    /// Takes shares and does not say what became of them.
+    /// Takes shares and never answers them.
     NeverJudges,
 }
 
 impl Misbehaviour {
-    /// What it does to a new connection; false if that was all.
+    /// Does to a new connection what comes before any answer; false if the connection ends with it.
     pub(super) async fn greet(self, lines: &mut Lines) -> Result<bool, Broken> {
         match self {
             Self::HangsUp => Ok(false),
