@@ -24,7 +24,7 @@ pub fn miner_image() -> Result<PathBuf> {
     let file = directory.join("miner-image.tar");
     let status = cargo()
         .current_dir(&repository)
-        .args(["run", "--quiet", "--package", "daylight-oci", "--bin", "miner-image", "--"])
+        .args(["run", "--quiet", "--package", "daylight-oci", "--bin", "build-image", "--"])
         .args(["--name", MINER_IMAGE, "--output"])
         .arg(&file)
         .stdin(Stdio::null())

@@ -10,30 +10,27 @@ use crate::layer::{self, Compression, File};
 use crate::layout::{self, Layout, Sizes};
 use crate::platform::Platform;
 
-/// What an image holds, and what it says of itself.
+/// An image before it is packed.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// What it runs on.
     pub platform: Platform,
-    /// Everything in it: its one layer.
+    /// The files of its one layer.
     pub files: Vec<File>,
-    /// How it is run.
     pub config: Config,
-    /// When its source was made, as RFC 3339 says; nothing where nobody knows.
+    /// Time of its source, by RFC 3339; none where it is unknown.
     pub created: Option<String>,
-    /// What is said of it to people, under the keys of the image specification: it stands in the
-    /// manifest, and as labels in the configuration.
+    /// Facts for people, under the keys of the image specification. They are stored in the manifest,
+    /// and as labels in the configuration.
     pub annotations: BTreeMap<String, String>,
-    /// How its layer is stored.
     pub compression: Compression,
 }
 
 impl Image {
-    /// Puts the image into a layout.
+    /// Packs the image into a layout.
     ///
     /// # Errors
     ///
-    /// A file's path leads out of the image, or the format does not allow what it says.
+    /// A file's path leads out of the image, or the format does not allow its description.
     pub fn pack(&self) -> Result<Layout> {
         let mut layout = Layout::new();
         let annotations: Option<HashMap<String, String>> =

@@ -8,27 +8,26 @@ use flate2::GzBuilder;
 
 use crate::error::{Error, Result};
 
-/// A file of an image. It belongs to root and has no date.
+/// A file of an image, which root owns and which has no date.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct File {
-    /// Where it is, from the root and without a leading slash. The folders above it come with it.
+    /// Path from the root, without a leading slash. The folders above it are added.
     pub path: String,
-    /// Its permissions, such as `0o644`.
+    /// Permissions, such as `0o644`.
     pub mode: u32,
-    /// What is in it.
     pub contents: Vec<u8>,
 }
 
-/// How a layer is stored.
+/// Storage form of a layer.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Compression {
     None,
-    /// gzip, as small as it gets: every runtime reads it.
+    /// gzip at its best level, which every runtime reads.
     #[default]
     Gzip,
 }
 
-/// The archive of `files`, in the order of their paths.
+/// Returns the archive of `files`, in the order of their paths.
 pub(crate) fn archive(files: &[File]) -> Result<Vec<u8>> {
     let mut sorted: Vec<&File> = files.iter().collect();
     sorted.sort_by(|one, other| one.path.cmp(&other.path));
@@ -50,7 +49,7 @@ pub(crate) fn archive(files: &[File]) -> Result<Vec<u8>> {
     layer.into_inner().map_err(|source| Error::Layer { path: "its end".to_owned(), source })
 }
 
-/// Appends one file, the same bytes at any time and by anyone.
+/// Appends one file, with the same bytes at any time and for any user.
 pub(crate) fn append(archive: &mut tar::Builder<impl Write>, file: &File) -> io::Result<()> {
     let mut header = header(file.mode, file.contents.len());
     archive.append_data(&mut header, &file.path, file.contents.as_slice())
@@ -66,7 +65,7 @@ fn header(mode: u32, size: usize) -> tar::Header {
     header
 }
 
-/// gzip without a name, a date or a system in its header.
+/// Compresses with gzip, without a name, a date or a system in the header.
 pub(crate) fn gzip(contents: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzBuilder::new().mtime(0).write(Vec::new(), flate2::Compression::best());
     encoder.write_all(contents)?;

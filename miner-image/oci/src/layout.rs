@@ -1,4 +1,4 @@
-//! An image in files: <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md>.
+//! Image layouts: <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md>.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -16,12 +16,12 @@ use sha2::Digest as _;
 use crate::error::{Error, Result};
 use crate::layer::{self, File};
 
-/// Where containerd, and what is built on it, looks for an image's whole name.
+/// Annotation in which containerd looks for an image's whole name.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
-/// Marks a folder as a layout.
+/// File that marks a folder as a layout.
 const MARK: &str = "oci-layout";
 
-/// An image with what refers to it, ready to be written.
+/// An image with the documents that refer to it, ready to be written.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
     blobs: BTreeMap<String, Vec<u8>>,
@@ -32,7 +32,7 @@ pub struct Layout {
 /// How large an image is, in bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Sizes {
-    /// Its files as an archive.
+    /// The files as an archive.
     pub unpacked: u64,
     /// The layer as it is stored and pulled.
     pub layer: u64,
@@ -45,18 +45,18 @@ impl Layout {
         Self::default()
     }
 
-    /// The digest of the image's manifest: what stands behind the `@` in a pod, on any registry.
+    /// Digest of the image's manifest, as after the `@` in a pod, on any registry.
     pub fn digest(&self) -> String {
         self.manifests.first().map(|image| image.digest().to_string()).unwrap_or_default()
     }
 
-    /// How large the image is.
+    /// Sizes of the image.
     pub fn sizes(&self) -> Sizes {
         self.sizes
     }
 
-    /// Calls the image `name`, such as `example.org/miner:1.0`, for whoever loads the layout. The
-    /// digest stays what it is.
+    /// Names the image for those who load the layout, such as `example.org/miner:1.0`. The digest
+    /// stays the same.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         let tag = name.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/'));
@@ -68,8 +68,8 @@ impl Layout {
         self
     }
 
-    /// Lets a document refer to the image, as registries list it (`referrers`); returns the digest
-    /// of the manifest by which it does.
+    /// Attaches a document that refers to the image, as registries list it (`referrers`). Returns the
+    /// digest of the manifest by which it refers.
     ///
     /// # Errors
     ///
@@ -134,7 +134,7 @@ impl Layout {
         file.into_inner().map(drop).map_err(|error| Error::io("writing", path)(error.into_error()))
     }
 
-    /// Everything, the marks first.
+    /// Returns all files, the mark first.
     fn files(&self) -> Result<Vec<File>> {
         let mark = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
         let index = ImageIndexBuilder::default()
@@ -166,7 +166,7 @@ impl Layout {
         self.add(media_type, json(blob)?)
     }
 
-    /// Enters the image itself.
+    /// Lists the image itself, before all documents.
     pub(crate) fn list(&mut self, image: Descriptor, sizes: Sizes) {
         self.manifests.insert(0, image);
         self.sizes = sizes;
@@ -177,7 +177,7 @@ pub(crate) fn digest(blob: &[u8]) -> Result<Digest> {
     Ok(Digest::from_str(&format!("sha256:{}", hex::encode(sha2::Sha256::digest(blob))))?)
 }
 
-/// Maps of the specification's types have no order of their own: the canonical form gives them one.
+/// Writes canonical JSON, since maps of the specification's types have no order of their own.
 fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(serde_json_canonicalizer::to_vec(value)?)
 }

@@ -1,8 +1,13 @@
-//! Images of programs, without a daemon and without a base image: what an image holds and
-//! says goes in, an OCI image layout of the same bytes comes out, wherever and whenever it is made.
+//! Images of programs, without a daemon and without a base image.
+//!
+//! [`Image`] takes files and a configuration, and makes an OCI image [`Layout`] of them: the same
+//! bytes on every machine and at any time. With the feature `builder`, [`build`](mod@build) makes an
+//! image of a package in the workspace by a [`build::Recipe`].
 //!
 //! Formats: <https://github.com/opencontainers/image-spec/tree/v1.1.1>.
 
+#[cfg(feature = "builder")]
+pub mod build;
 mod error;
 mod image;
 mod layer;

@@ -4,20 +4,20 @@ use oci_spec::image::Arch;
 
 use crate::error::{Error, Result};
 
-/// What a program runs on. The system is Linux.
+/// Platform of a program. The system is Linux.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Platform {
-    /// The processor, as images and Kubernetes call it.
+    /// The processor, by its name in images and in Kubernetes.
     pub architecture: Arch,
 }
 
 impl Platform {
-    /// What `program`, an ELF executable, runs on.
+    /// Returns the platform of `program`, a static ELF executable.
     ///
     /// # Errors
     ///
-    /// It is no ELF executable, it is for a processor that images of Daylight are not made for, or
-    /// it asks for a dynamic loader, which an image of one program does not have.
+    /// It is not an ELF executable, it is for a processor that images of Daylight are not made for, or
+    /// it needs a dynamic loader, which an image of one program does not have.
     pub fn of(program: &[u8]) -> Result<Self> {
         match Self::read(program)? {
             (_, true) => Err(Error::Program("it is linked dynamically".to_owned())),
@@ -25,16 +25,16 @@ impl Platform {
         }
     }
 
-    /// What `program` runs on, whose loader and libraries are in the image, too.
+    /// Returns the platform of `program`, whose loader and libraries are in the image.
     ///
     /// # Errors
     ///
-    /// It is no ELF executable, or it is for a processor that images of Daylight are not made for.
+    /// It is not an ELF executable, or it is for a processor that images of Daylight are not made for.
     pub fn of_dynamic(program: &[u8]) -> Result<Self> {
         Self::read(program).map(|(platform, _)| platform)
     }
 
-    /// The same, and whether it asks for a dynamic loader.
+    /// Returns the platform, and whether the program needs a dynamic loader.
     fn read(program: &[u8]) -> Result<(Self, bool)> {
         let refused = |says: String| Error::Program(says);
         let file = match ElfFile64::<Endianness>::parse(program) {
@@ -42,7 +42,7 @@ impl Platform {
             Err(_) if ElfFile32::<Endianness>::parse(program).is_ok() => {
                 return Err(refused("it is for a processor of 32 bits".to_owned()));
             }
-            Err(error) => return Err(refused(format!("it is no ELF file: {error}"))),
+            Err(error) => return Err(refused(format!("it is not an ELF file: {error}"))),
         };
         let architecture = match file.architecture() {
             Architecture::X86_64 => Arch::Amd64,
@@ -68,6 +68,6 @@ mod tests {
         let error = Platform::of(&test).unwrap_err().to_string();
         assert!(error.ends_with("it is linked dynamically"), "{error}");
         let error = Platform::of(b"#!/bin/sh\n").unwrap_err().to_string();
-        assert!(error.contains("it is no ELF file"), "{error}");
+        assert!(error.contains("it is not an ELF file"), "{error}");
     }
 }

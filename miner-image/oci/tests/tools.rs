@@ -370,7 +370,7 @@ fn workspace() -> PathBuf {
 }
 
 fn builder() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_miner-image"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_build-image"));
     command.current_dir(workspace());
     command
 }

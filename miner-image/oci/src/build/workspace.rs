@@ -7,18 +7,15 @@ use std::process::Command;
 use cargo_metadata::MetadataCommand;
 use serde::Deserialize;
 
-use crate::failure::{Failure, Result, doing, wrong};
-
-/// The package and the binary that the image is made of.
-pub(crate) const MINER: &str = "daylight-miner";
+use super::error::{Error, Result};
 
 /// The source that the image is built from: the workspace around the current folder.
-pub(crate) struct Workspace {
-    pub(crate) root: PathBuf,
-    pub(crate) target_directory: PathBuf,
-    pub(crate) version: String,
-    /// The miner's, as SPDX writes it.
-    pub(crate) license: String,
+pub(super) struct Workspace {
+    pub(super) root: PathBuf,
+    pub(super) target_directory: PathBuf,
+    pub(super) version: String,
+    /// The package's, as an SPDX expression.
+    pub(super) license: String,
     locked: BTreeMap<(String, String), String>,
 }
 
@@ -36,57 +33,58 @@ struct Locked {
 }
 
 impl Workspace {
-    pub(crate) fn find() -> Result<Self> {
+    /// Finds the workspace around the current folder, with a package in it.
+    pub(super) fn find(package: &str) -> Result<Self> {
         let metadata = MetadataCommand::new()
             .no_deps()
             .exec()
-            .map_err(wrong("there is no workspace of Daylight here"))?;
-        let miner = metadata.packages.iter().find(|package| package.name.as_str() == MINER);
-        let miner = miner.ok_or_else(|| {
-            Failure(format!(
-                "{} has no {MINER}: run this in Daylight's root",
+            .map_err(Error::unreadable("there is no workspace of Daylight here"))?;
+        let found = metadata.packages.iter().find(|each| each.name.as_str() == package);
+        let package = found.ok_or_else(|| {
+            Error::Workspace(format!(
+                "{} has no {package}: run this in Daylight's root",
                 metadata.workspace_root
             ))
         })?;
         let root: PathBuf = metadata.workspace_root.clone().into();
         let lock = root.join("Cargo.lock");
-        let lock = fs::read_to_string(&lock).map_err(doing("reading", &lock))?;
-        let lock: Lock = toml::from_str(&lock).map_err(wrong("Cargo.lock"))?;
+        let lock = fs::read_to_string(&lock).map_err(Error::io("reading", &lock))?;
+        let lock: Lock = toml::from_str(&lock).map_err(Error::unreadable("Cargo.lock"))?;
         let locked = lock.package.into_iter();
         Ok(Self {
             target_directory: metadata.target_directory.clone().into(),
-            version: miner.version.to_string(),
-            license: miner.license.clone().unwrap_or_default(),
+            version: package.version.to_string(),
+            license: package.license.clone().unwrap_or_default(),
             locked: locked.map(|each| ((each.name, each.version), each.checksum)).collect(),
             root,
         })
     }
 
-    /// Cargo, as it called this program, in the workspace's root.
-    pub(crate) fn cargo(&self) -> Command {
+    /// The cargo that called this program, in the workspace's root.
+    pub(super) fn cargo(&self) -> Command {
         self.command(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
     }
 
-    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(super) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root);
         command
     }
 
-    /// The SHA-256 of a crate, if it comes from a registry.
-    pub(crate) fn checksum(&self, name: &str, version: &str) -> Option<&str> {
+    /// The SHA-256 of a crate from a registry.
+    pub(super) fn checksum(&self, name: &str, version: &str) -> Option<&str> {
         let checksum = self.locked.get(&(name.to_owned(), version.to_owned()))?;
         (!checksum.is_empty()).then_some(checksum.as_str())
     }
 
-    /// The version of a crate of which there is one.
-    pub(crate) fn version_of(&self, name: &str) -> Option<&str> {
+    /// The version of a crate that the lock file has once.
+    pub(super) fn version_of(&self, name: &str) -> Option<&str> {
         self.locked.keys().find(|(each, _)| each == name).map(|(_, version)| version.as_str())
     }
 }
 
-/// Where cargo keeps the sources of crates.
-pub(crate) fn cargo_home() -> Option<PathBuf> {
+/// Returns the folder in which cargo keeps the sources of crates.
+pub(super) fn cargo_home() -> Option<PathBuf> {
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
     std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
 }

@@ -1,4 +1,5 @@
-//! The program itself: static unless it loads drivers, stripped, and the same bytes in whatever folder it is built.
+//! Compilation of the program: static unless it loads drivers, stripped, and the same bytes in any
+//! folder.
 
 use std::fs;
 use std::io::BufReader;
@@ -7,12 +8,13 @@ use std::process::Stdio;
 
 use cargo_metadata::Message;
 
-use crate::failure::{Failure, Result, wrong};
-use crate::toolchain::Toolchain;
-use crate::tree::{Choice, Tree};
-use crate::workspace::{MINER, Workspace, cargo_home};
+use super::Plan;
+use super::crate_tree::CrateTree;
+use super::error::{Error, Result};
+use super::toolchain::Toolchain;
+use super::workspace::{Workspace, cargo_home};
 
-/// What would change the program's bytes on one machine and not on the other.
+/// Variables that would change the program's bytes on one machine and not on another.
 const UNWANTED: [&str; 9] = [
     "RUSTFLAGS",
     "CARGO_BUILD_TARGET",
@@ -25,18 +27,18 @@ const UNWANTED: [&str; 9] = [
     "LD_LIBRARY_PATH",
 ];
 
-/// Builds the miner and returns where it is.
-pub(crate) fn build(
+/// Compiles the program and returns its path.
+pub(super) fn compile(
     workspace: &Workspace,
     toolchain: &Toolchain,
-    tree: &Tree,
-    choice: Choice<'_>,
+    tree: &CrateTree,
+    plan: Plan<'_>,
 ) -> Result<PathBuf> {
-    let target = toolchain.target.triple();
+    let (target, package) = (toolchain.target.triple(), plan.recipe.package);
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--locked", "--profile", "image", "--package", MINER, "--bin", MINER]);
+    cargo.args(["build", "--locked", "--profile", "image", "--package", package, "--bin", package]);
     cargo.args(["--target", target, "--message-format", "json-render-diagnostics"]);
-    cargo.args(choice.arguments());
+    cargo.args(plan.arguments());
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if UNWANTED.contains(&&*text) || text.starts_with("CARGO_PROFILE_") {
@@ -46,14 +48,14 @@ pub(crate) fn build(
 
     let places = places(workspace, toolchain);
     let mut flags = Vec::new();
-    if !choice.is_dynamic() {
+    if plan.dynamic().is_none() {
         flags.push("-Ctarget-feature=+crt-static".to_owned());
     }
     let mut c_flags = Vec::new();
     for (from, to) in &places {
         let from =
             from.to_str().filter(|from| !from.contains(char::is_whitespace)).ok_or_else(|| {
-                Failure(format!(
+                Error::Target(format!(
                     "{} has a space, which flags for C compilers cannot carry: build elsewhere",
                     from.display()
                 ))
@@ -65,7 +67,7 @@ pub(crate) fn build(
     for language in ["CFLAGS", "CXXFLAGS"] {
         cargo.env(format!("{language}_{}", target.replace('-', "_")), c_flags.join(" "));
     }
-    // For what a compiler of C would otherwise take from the clock.
+    // C compilers take `__DATE__` and `__TIME__` from it rather than from the clock.
     cargo.env("SOURCE_DATE_EPOCH", "0");
     if let Some(linker) = &toolchain.linker {
         let variable = format!("CARGO_TARGET_{}_LINKER", target.replace('-', "_").to_uppercase());
@@ -74,29 +76,33 @@ pub(crate) fn build(
         }
     }
 
-    let mut child = cargo.stdout(Stdio::piped()).spawn().map_err(wrong("running cargo"))?;
+    let mut child =
+        cargo.stdout(Stdio::piped()).spawn().map_err(Error::unreadable("running cargo"))?;
     let mut built = None;
     for message in Message::parse_stream(BufReader::new(child.stdout.take().expect("a pipe"))) {
-        if let Message::CompilerArtifact(artifact) = message.map_err(wrong("what cargo says"))? {
+        if let Message::CompilerArtifact(artifact) =
+            message.map_err(Error::unreadable("cargo's messages"))?
+        {
             tree.has(&artifact.package_id.repr)?;
-            if artifact.target.name == MINER {
+            if artifact.target.name == package {
                 built = artifact.executable.or(built);
             }
         }
     }
-    let status = child.wait().map_err(wrong("waiting for cargo"))?;
+    let status = child.wait().map_err(Error::unreadable("waiting for cargo"))?;
     built.filter(|_| status.success()).map(PathBuf::from).ok_or_else(|| {
-        Failure(format!(
-            "{MINER} could not be built for {target}; where its standard library is what is missing: rustup target add {target}"
+        Error::Target(format!(
+            "{package} could not be built for {target}; where its standard library is what is missing: rustup target add {target}"
         ))
     })
 }
 
-/// Folders of this machine, and what the program calls them. Where several fit, the last counts.
+/// Returns folders of this machine with their names in the program. Where several match, rustc uses
+/// the last.
 fn places(workspace: &Workspace, toolchain: &Toolchain) -> Vec<(PathBuf, String)> {
     let mut places = Vec::new();
     if let Some(home) = cargo_home() {
-        // Each registry's folder is named after its address, which a mirror changes.
+        // A registry's folder is named after its address, which differs for a mirror.
         let registries = home.join("registry/src");
         let mut sources: Vec<PathBuf> = fs::read_dir(&registries)
             .map(|entries| entries.flatten().map(|entry| entry.path()).collect())

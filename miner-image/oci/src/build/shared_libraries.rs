@@ -1,40 +1,40 @@
-//! What a program that is linked dynamically needs beside it: its loader, the libraries that the
-//! loader finds for it, and the one that it opens by itself.
+//! The files that a dynamically linked program needs: its loader, the libraries that the loader
+//! finds for it, and the one that it opens itself.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use daylight_oci::File;
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object as _, ObjectSection as _};
 
-use crate::failure::{Failure, Result, doing};
-use crate::toolchain::{Toolchain, output};
-use crate::workspace::Workspace;
+use super::error::{Error, Result};
+use super::toolchain::{Toolchain, output};
+use super::workspace::Workspace;
+use crate::File;
 
 /// Khronos' loader of Vulkan drivers. The drivers themselves come with the node.
 const OPENED: &str = "libvulkan.so.1";
 
-/// The loader and the libraries of `program`, where it looks for them.
-pub(crate) fn libraries(
+/// Reads the loader and the libraries of `program`, with the paths where it looks for them.
+pub(super) fn read(
     workspace: &Workspace,
     toolchain: &Toolchain,
     program: &Path,
 ) -> Result<Vec<File>> {
-    let bytes = fs::read(program).map_err(doing("reading", program))?;
-    let loader =
-        loader(&bytes).ok_or_else(|| Failure(format!("{} names no loader", program.display())))?;
+    let bytes = fs::read(program).map_err(Error::io("reading", program))?;
+    let loader = loader(&bytes)
+        .ok_or_else(|| Error::Library(format!("{} names no loader", program.display())))?;
     let opened = output(workspace.command("cc").arg(format!("-print-file-name={OPENED}")))?;
     let opened = PathBuf::from(opened.trim());
-    // The compiler says how it got there.
+    // The compiler's answer has `..` and links in it.
     let opened = opened.canonicalize().map_or(opened, |real| real.with_file_name(OPENED));
     if toolchain.linker.is_some() {
-        let says = "a dynamic image is made of this machine's libraries: build it on a machine of its target's kind";
-        return Err(Failure(says.into()));
+        let says = "a dynamic image holds this machine's libraries: build it on a machine of the target's architecture";
+        return Err(Error::Target(says.into()));
     }
     if !opened.is_absolute() {
-        return Err(Failure(format!("{OPENED} is not here: install libvulkan1")));
+        return Err(Error::Library(format!("{OPENED} is not on this machine: install libvulkan1")));
     }
     let mut found = BTreeMap::from([(loader.clone(), PathBuf::from(&loader))]);
     let mut roots = VecDeque::from([program.to_owned(), opened.clone()]);
@@ -46,26 +46,30 @@ pub(crate) fn libraries(
             let Some(place) =
                 place.split_whitespace().next().filter(|place| place.starts_with('/'))
             else {
-                return Err(Failure(format!("{}: {} is not found", root.display(), line.trim())));
+                return Err(Error::Library(format!(
+                    "{}: {} is not found",
+                    root.display(),
+                    line.trim()
+                )));
             };
             found.insert(in_place(Path::new(place)), PathBuf::from(place));
         }
     }
     let file = |(path, place): (String, PathBuf)| {
-        let contents = fs::read(&place).map_err(doing("reading", &place))?;
+        let contents = fs::read(&place).map_err(Error::io("reading", &place))?;
         Ok(File { path: path.trim_start_matches('/').to_owned(), mode: 0o755, contents })
     };
     found.into_iter().map(file).collect()
 }
 
-/// Where a library is in the image: Debian's `/lib` is a link to `/usr/lib`, and its loader looks
-/// into both.
+/// Returns the path of a library in the image: Debian's `/lib` is a link to `/usr/lib`, and its loader searches
+/// both.
 fn in_place(library: &Path) -> String {
     let text = library.to_string_lossy();
     if text.starts_with("/lib/") { format!("/usr{text}") } else { text.into_owned() }
 }
 
-/// The loader that a program names.
+/// Returns the loader that a program names.
 fn loader(program: &[u8]) -> Option<String> {
     let file = ElfFile64::<Endianness>::parse(program).ok()?;
     let name = file.section_by_name(".interp")?.data().ok()?;

@@ -1,19 +1,19 @@
 //! The bill of materials, as `CycloneDX` 1.6 in JSON: <https://cyclonedx.org/docs/1.6/json/>.
 
-use daylight_oci::File;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::failure::{Result, wrong};
-use crate::toolchain::Toolchain;
-use crate::tree::{Crate, Name, Tree};
-use crate::workspace::{MINER, Workspace};
+use super::crate_tree::{Crate, CrateTree, Name};
+use super::error::{Error, Result};
+use super::toolchain::Toolchain;
+use super::workspace::Workspace;
+use crate::File;
 
-/// What registries and layouts call the document.
-pub(crate) const MEDIA_TYPE: &str = "application/vnd.cyclonedx+json";
+/// Media type of the document in registries and layouts.
+pub(super) const MEDIA_TYPE: &str = "application/vnd.cyclonedx+json";
 
-/// C and C++ that crates bring in their own archives, which cargo knows nothing of.
-pub(crate) const PARTS: [Part; 1] = [Part {
+/// C and C++ sources inside crates' archives, which cargo does not list.
+const BUNDLED: [Bundled; 1] = [Bundled {
     of: "randomx-rs",
     name: "RandomX",
     license: "BSD-3-Clause",
@@ -21,33 +21,35 @@ pub(crate) const PARTS: [Part; 1] = [Part {
     cxx: true,
 }];
 
-pub(crate) struct Part {
-    /// The crate that brings it.
-    pub(crate) of: &'static str,
+struct Bundled {
+    /// The crate that contains it.
+    of: &'static str,
     name: &'static str,
     license: &'static str,
     purl: &'static str,
     /// Whether it needs the C++ library.
-    pub(crate) cxx: bool,
+    cxx: bool,
 }
 
-pub(crate) struct Bom<'a> {
-    pub(crate) workspace: &'a Workspace,
-    pub(crate) toolchain: &'a Toolchain,
-    pub(crate) tree: &'a Tree,
-    /// What the program is linked with dynamically.
-    pub(crate) libraries: &'a [File],
+/// The facts for the document.
+pub(super) struct BillOfMaterials<'a> {
+    pub(super) package: &'static str,
+    pub(super) workspace: &'a Workspace,
+    pub(super) toolchain: &'a Toolchain,
+    pub(super) tree: &'a CrateTree,
+    /// The libraries that the program is linked with dynamically.
+    pub(super) libraries: &'a [File],
 }
 
-impl Bom<'_> {
-    /// The document for this program.
-    pub(crate) fn document(&self, program: &[u8], created: Option<&str>) -> Result<Vec<u8>> {
+impl BillOfMaterials<'_> {
+    /// Writes the document for a program.
+    pub(super) fn document(&self, program: &[u8], created: Option<&str>) -> Result<Vec<u8>> {
         let mut subject = Value::Null;
         let mut components = Vec::new();
         let mut dependencies = Vec::new();
         for (name, each) in &self.tree.crates {
             let mut uses: Vec<String> = each.uses.iter().map(purl).collect();
-            if name.name == MINER {
+            if name.name == self.package {
                 subject = self.component(name, each, "application");
                 let digest = hex::encode(Sha256::digest(program));
                 subject["hashes"] = json!([{ "alg": "SHA-256", "content": digest }]);
@@ -59,7 +61,7 @@ impl Bom<'_> {
             } else {
                 components.push(self.component(name, each, "library"));
             }
-            for part in PARTS.iter().filter(|part| part.of == name.name) {
+            for part in BUNDLED.iter().filter(|part| part.of == name.name) {
                 let mut component = outside(part.name, "", part.license, part.purl);
                 component["description"] =
                     format!("as it comes with {} {}", part.of, name.version).into();
@@ -98,7 +100,8 @@ impl Bom<'_> {
             "components": components,
             "dependencies": dependencies,
         });
-        serde_json_canonicalizer::to_vec(&document).map_err(wrong("the bill of materials"))
+        serde_json_canonicalizer::to_vec(&document)
+            .map_err(Error::unreadable("the bill of materials"))
     }
 
     fn component(&self, name: &Name, each: &Crate, kind: &str) -> Value {
@@ -123,7 +126,7 @@ impl Bom<'_> {
         component
     }
 
-    /// What is in every program of this toolchain, and in the image beside it.
+    /// Returns the components that the toolchain adds to the program, and the image's other files.
     fn linked(&self) -> Vec<Value> {
         let (rust, gcc) = (&self.toolchain.rustc, &self.toolchain.gcc);
         let file = |file: &File| {
@@ -146,7 +149,7 @@ impl Bom<'_> {
             linked.push(generic("glibc", glibc, "LGPL-2.1-or-later"));
             linked.push(generic("libgcc", gcc, exception));
         }
-        if !dynamic && PARTS.iter().any(|part| part.cxx && self.tree.find(part.of).is_some()) {
+        if !dynamic && BUNDLED.iter().any(|part| part.cxx && self.tree.find(part.of).is_some()) {
             // Encoded as package URLs want it.
             let purl = format!("pkg:generic/libstdc%2B%2B@{gcc}");
             linked.push(outside("libstdc++", gcc, exception, &purl));
@@ -166,7 +169,7 @@ impl Bom<'_> {
     }
 }
 
-/// A component that is no crate of the program's.
+/// Returns a component that is not one of the program's crates.
 fn outside(name: &str, version: &str, license: &str, purl: &str) -> Value {
     let mut component = Map::new();
     let mut say = |key: &str, value: Value| component.insert(key.to_owned(), value);

@@ -3,20 +3,20 @@ use std::process::Command;
 
 use jiff::Timestamp;
 
-use crate::failure::{Result, wrong};
-use crate::toolchain::output;
+use super::error::{Error, Result};
+use super::toolchain::output;
 
-/// Which source this is. Where the folder differs from its commit nothing is said, so that an image
-/// never claims a source that it was not built from.
+/// The commit that the image is built from. Empty where the folder differs from its commit, so that an
+/// image never claims a source that it was not built from.
 #[derive(Debug, Default)]
-pub(crate) struct Revision {
-    pub(crate) commit: Option<String>,
-    /// The commit's time, or what `SOURCE_DATE_EPOCH` says.
-    pub(crate) created: Option<String>,
+pub(super) struct Revision {
+    pub(super) commit: Option<String>,
+    /// The commit's time, unless `SOURCE_DATE_EPOCH` overrides it.
+    pub(super) created: Option<String>,
 }
 
 impl Revision {
-    pub(crate) fn read(root: &Path) -> Result<Self> {
+    pub(super) fn read(root: &Path) -> Result<Self> {
         let git = |arguments: &[&str]| {
             output(Command::new("git").arg("-C").arg(root).args(arguments)).ok()
         };
@@ -36,8 +36,8 @@ impl Revision {
     }
 }
 
-/// Seconds since 1970, as RFC 3339 writes them.
+/// Formats seconds since 1970 by RFC 3339.
 fn time(seconds: &str) -> Result<String> {
-    let seconds = seconds.parse().map_err(wrong("SOURCE_DATE_EPOCH"))?;
-    Ok(Timestamp::from_second(seconds).map_err(wrong("SOURCE_DATE_EPOCH"))?.to_string())
+    let seconds = seconds.parse().map_err(Error::unreadable("SOURCE_DATE_EPOCH"))?;
+    Ok(Timestamp::from_second(seconds).map_err(Error::unreadable("SOURCE_DATE_EPOCH"))?.to_string())
 }

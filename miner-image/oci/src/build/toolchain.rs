@@ -2,14 +2,14 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use clap::ValueEnum;
-use daylight_oci::spec::Arch;
 
-use crate::failure::{Failure, Result};
-use crate::workspace::Workspace;
+use super::error::{Error, Result};
+use super::workspace::Workspace;
+use crate::spec::Arch;
 
-/// What the miner is built for.
+/// Platform to build for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum Target {
+pub enum Target {
     #[value(name = "x86_64-unknown-linux-gnu", alias = "amd64")]
     Amd64,
     #[value(name = "aarch64-unknown-linux-gnu", alias = "arm64")]
@@ -17,23 +17,23 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// As rustc calls it.
-    pub(crate) fn triple(self) -> &'static str {
+    /// rustc's name for it.
+    pub(super) fn triple(self) -> &'static str {
         match self {
             Self::Amd64 => "x86_64-unknown-linux-gnu",
             Self::Arm64 => "aarch64-unknown-linux-gnu",
         }
     }
 
-    /// As images call it.
-    pub(crate) fn architecture(self) -> Arch {
+    /// Images' name for it.
+    pub(super) fn architecture(self) -> Arch {
         match self {
             Self::Amd64 => Arch::Amd64,
             Self::Arm64 => Arch::ARM64,
         }
     }
 
-    /// What Debian puts before the names of the compilers for it.
+    /// Debian's prefix of the compilers for it.
     fn gnu(self) -> &'static str {
         match self {
             Self::Amd64 => "x86_64-linux-gnu",
@@ -42,22 +42,22 @@ impl Target {
     }
 }
 
-/// The compilers, which the program's bytes depend on beside its source.
-pub(crate) struct Toolchain {
-    pub(crate) target: Target,
-    /// Where it is not this machine's own, the C compiler that links.
-    pub(crate) linker: Option<String>,
-    pub(crate) rustc: String,
-    pub(crate) rustc_commit: String,
-    pub(crate) sysroot: PathBuf,
-    /// Linked in as the C library.
-    pub(crate) glibc: String,
-    /// Its libgcc is linked in, and its libstdc++ where there is C++.
-    pub(crate) gcc: String,
+/// The compilers, on which the program's bytes depend in addition to its source.
+pub(super) struct Toolchain {
+    pub(super) target: Target,
+    /// The C compiler that links, unless the target is this machine's own.
+    pub(super) linker: Option<String>,
+    pub(super) rustc: String,
+    pub(super) rustc_commit: String,
+    pub(super) sysroot: PathBuf,
+    /// Version of the C library, which is linked in.
+    pub(super) glibc: String,
+    /// Version of the compiler, whose libgcc is linked in, and its libstdc++ where there is C++.
+    pub(super) gcc: String,
 }
 
 impl Toolchain {
-    pub(crate) fn find(workspace: &Workspace, target: Option<Target>) -> Result<Self> {
+    pub(super) fn find(workspace: &Workspace, target: Option<Target>) -> Result<Self> {
         let about = output(workspace.command("rustc").arg("-vV"))?;
         let says = |key: &str| {
             let value = about.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
@@ -67,7 +67,9 @@ impl Toolchain {
         let target = match target {
             Some(target) => target,
             None => Target::from_str(&host, false).map_err(|_| {
-                Failure(format!("images are not made for {host}: name a --target to build for"))
+                Error::Target(format!(
+                    "images are not made for {host}: name a --target to build for"
+                ))
             })?,
         };
         let foreign = target.triple() != host;
@@ -85,13 +87,13 @@ impl Toolchain {
             "c",
             "/dev/null",
         ]))
-        .map_err(|failure| {
+        .map_err(|error| {
             let package = if foreign {
                 format!("{} with its libc6-dev", tool("gcc"))
             } else {
                 "gcc and libc6-dev".to_owned()
             };
-            Failure(format!("{failure}: install {package}, as Debian calls them"))
+            Error::Command(format!("{error}: install {package}, as Debian calls them"))
         })?;
         let version = |names: &[&str]| {
             let part = |name: &&str| {
@@ -112,14 +114,15 @@ impl Toolchain {
     }
 }
 
-/// What a program that has to succeed prints.
-pub(crate) fn output(command: &mut Command) -> Result<String> {
+/// Returns the output of a program that has to succeed.
+pub(super) fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|error| Failure(format!("running {name}: {error}")))?;
+    let failed = |reason: String| Error::Command(format!("{name} {reason}"));
+    let output = command.output().map_err(|error| failed(format!("cannot be run: {error}")))?;
     if !output.status.success() {
         let says = String::from_utf8_lossy(&output.stderr);
-        let says = says.trim().lines().last().unwrap_or("it says nothing").to_owned();
-        return Err(Failure(format!("{name} failed: {says}")));
+        let says = says.trim().lines().last().unwrap_or("it printed no reason");
+        return Err(failed(format!("failed: {says}")));
     }
-    String::from_utf8(output.stdout).map_err(|_| Failure(format!("{name} prints no text")))
+    String::from_utf8(output.stdout).map_err(|_| failed("printed bytes that are not UTF-8".into()))
 }

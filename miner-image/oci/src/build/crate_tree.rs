@@ -1,64 +1,50 @@
-//! Which crates are in the program: what cargo's own resolver says for exactly these features and
-//! this target, not what the workspace has together.
+//! The crates in the program, as cargo resolves them for exactly these features and this target,
+//! not for the workspace as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::failure::{Failure, Result};
-use crate::toolchain::{Target, output};
-use crate::workspace::{MINER, Workspace};
+use super::Plan;
+use super::error::{Error, Result};
+use super::toolchain::{Target, output};
+use super::workspace::Workspace;
 
-/// The miner's features that were asked for.
-#[derive(Clone, Copy)]
-pub(crate) struct Choice<'a> {
-    pub(crate) features: &'a [String],
-    pub(crate) no_default_features: bool,
-}
-
-impl Choice<'_> {
-    /// Whether the program has to load drivers, which a static one cannot.
-    pub(crate) fn is_dynamic(self) -> bool {
-        self.features.iter().any(|feature| feature == "gpu")
-    }
-
-    /// As cargo's arguments.
-    pub(crate) fn arguments(self) -> Vec<String> {
-        let features = self.features.iter().map(|feature| format!("--features={feature}"));
-        features
-            .chain(self.no_default_features.then(|| "--no-default-features".to_owned()))
-            .collect()
-    }
-}
-
-/// The miner's crate and everything that it is built of and with.
+/// The package and all crates that it is built of and with.
 #[derive(Debug, Default)]
-pub(crate) struct Tree {
-    pub(crate) crates: BTreeMap<Name, Crate>,
+pub(super) struct CrateTree {
+    pub(super) crates: BTreeMap<Name, Crate>,
 }
 
 /// A crate's name and version.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) struct Name {
-    pub(crate) name: String,
-    pub(crate) version: String,
+pub(super) struct Name {
+    pub(super) name: String,
+    pub(super) version: String,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Crate {
-    /// As SPDX writes it.
-    pub(crate) license: String,
-    pub(crate) repository: String,
-    /// Whether it is in the program, not only at work while that is built.
-    pub(crate) linked: bool,
-    pub(crate) uses: BTreeSet<Name>,
+pub(super) struct Crate {
+    /// An SPDX expression.
+    pub(super) license: String,
+    pub(super) repository: String,
+    /// Whether it is in the program, and not only part of its build.
+    pub(super) linked: bool,
+    pub(super) uses: BTreeSet<Name>,
 }
 
-impl Tree {
-    pub(crate) fn read(workspace: &Workspace, target: Target, choice: Choice<'_>) -> Result<Self> {
+impl CrateTree {
+    pub(super) fn read(workspace: &Workspace, target: Target, plan: Plan<'_>) -> Result<Self> {
         let list = |edges: &str| {
             let mut cargo = workspace.cargo();
-            cargo.args(["tree", "--locked", "--package", MINER, "--target", target.triple()]);
+            cargo.args([
+                "tree",
+                "--locked",
+                "--package",
+                plan.recipe.package,
+                "--target",
+                target.triple(),
+            ]);
             cargo.args(["--edges", edges, "--prefix", "depth", "--format", "{p}|{l}|{r}|"]);
-            output(cargo.args(choice.arguments()))
+            output(cargo.args(plan.arguments()))
         };
         let mut tree = Self::default();
         tree.take(&list("normal,build")?)?;
@@ -78,7 +64,7 @@ impl Tree {
             list.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_digit()))
         {
             let (depth, name, license, repository) = parse(line).ok_or_else(|| {
-                Failure(format!("cargo tree writes what is not understood: {line}"))
+                Error::Unreadable { subject: "cargo tree", reason: line.to_owned() }
             })?;
             above.truncate(depth);
             if let Some(user) = above.last() {
@@ -94,9 +80,9 @@ impl Tree {
         Ok(())
     }
 
-    /// Holds the tree to what cargo has compiled: `id` is `registry+https://…#name@1.0.0`, or
+    /// Checks the tree against a crate that cargo has compiled: `id` is `registry+https://…#name@1.0.0`, or
     /// `path+file:///…/name#1.0.0`.
-    pub(crate) fn has(&self, id: &str) -> Result<()> {
+    pub(super) fn has(&self, id: &str) -> Result<()> {
         let (place, package) = id.rsplit_once('#').unwrap_or(("", id));
         let folder = place.rsplit_once('/').map_or(place, |(_, folder)| folder);
         let (name, version) = package.rsplit_once('@').unwrap_or((folder, package));
@@ -104,19 +90,16 @@ impl Tree {
         if self.crates.contains_key(&name) {
             return Ok(());
         }
-        Err(Failure(format!(
-            "cargo compiles {} {}, which cargo tree does not list",
-            name.name, name.version
-        )))
+        Err(Error::Unlisted { name: name.name, version: name.version })
     }
 
     /// The version of a crate in the tree.
-    pub(crate) fn find(&self, name: &str) -> Option<&Name> {
+    pub(super) fn find(&self, name: &str) -> Option<&Name> {
         self.crates.keys().find(|each| each.name == name)
     }
 }
 
-/// `2name v1.0.0 (proc-macro)|licence|repository| (*)`
+/// Parses `2name v1.0.0 (proc-macro)|licence|repository| (*)`.
 fn parse(line: &str) -> Option<(usize, Name, &str, &str)> {
     let start = line.find(|character: char| !character.is_ascii_digit())?;
     let depth = line[..start].parse().ok()?;
@@ -133,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_tree_is_what_cargo_writes() {
-        let mut tree = Tree::default();
+        let mut tree = CrateTree::default();
         let written = "0daylight-miner v0.1.0 (/source/miner-image)|Apache-2.0||\n\
             1serde v1.0.1|MIT OR Apache-2.0|https://example.org/serde|\n\
             2serde_derive v1.0.1 (proc-macro)|MIT/Apache-2.0||\n\

@@ -1,0 +1,167 @@
+//! From a package of the workspace to its image: cargo compiles the program, and the image holds it
+//! and nothing that differs from one machine to the next.
+
+mod bill_of_materials;
+mod compile;
+mod contents;
+mod crate_tree;
+mod error;
+mod revision;
+mod shared_libraries;
+mod toolchain;
+mod workspace;
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::{Compression, Image, Layout, Platform};
+use bill_of_materials::BillOfMaterials;
+use crate_tree::CrateTree;
+pub use error::{Error, Result};
+use revision::Revision;
+pub use toolchain::Target;
+use toolchain::Toolchain;
+use workspace::Workspace;
+
+/// A program of the workspace, and the way its container runs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe {
+    /// The package and its binary, which have one name.
+    pub package: &'static str,
+    /// The image's name without its tag, such as `example.org/program`.
+    pub image: &'static str,
+    pub description: &'static str,
+    /// Arguments of the entry point, before those of a pod.
+    pub arguments: &'static [&'static str],
+    /// Exposed port with its protocol, such as `80/tcp`.
+    pub port: &'static str,
+    /// Feature with which the program loads drivers, and the image's name then. A static program
+    /// cannot load any.
+    pub dynamic: Option<(&'static str, &'static str)>,
+}
+
+/// The image of Daylight's miner.
+pub const MINER: Recipe = Recipe {
+    package: "daylight-miner",
+    image: "daylight.dev/miner",
+    description: "Runs a mining engine and gives the device back in time",
+    // `args` of a pod are the engine's, as with any other engine's image; the agent's own settings
+    // have variables and a file.
+    arguments: &["run", "--"],
+    port: "9735/tcp",
+    dynamic: Some(("gpu", "daylight.dev/miner-gpu")),
+};
+
+/// Options of one build.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Features of the package.
+    pub features: Vec<String>,
+    pub no_default_features: bool,
+    /// This machine's, unless another is named.
+    pub target: Option<Target>,
+    /// A program that was built before from the same source and for the same target.
+    pub binary: Option<PathBuf>,
+}
+
+/// An image with the facts about it.
+#[derive(Debug)]
+pub struct Built {
+    /// The image and its bill of materials, without a name.
+    pub layout: Layout,
+    pub platform: Platform,
+    /// Name by the recipe, with the package's version as the tag.
+    pub name: String,
+    /// Size of the program in bytes.
+    pub program: u64,
+    /// The bill of materials, as `CycloneDX` 1.6 in JSON.
+    pub bill_of_materials: Vec<u8>,
+    /// Digest of the manifest by which the bill of materials refers to the image.
+    pub referrer: String,
+    /// cargo's target folder.
+    pub target_directory: PathBuf,
+}
+
+/// A recipe with the options of one build.
+#[derive(Clone, Copy)]
+struct Plan<'a> {
+    recipe: &'a Recipe,
+    options: &'a Options,
+}
+
+impl Plan<'_> {
+    /// The image's name if the program has to load drivers, which a static one cannot.
+    fn dynamic(self) -> Option<&'static str> {
+        let (dynamic, image) = self.recipe.dynamic?;
+        self.options.features.iter().any(|feature| feature == dynamic).then_some(image)
+    }
+
+    /// The features as cargo's arguments.
+    fn arguments(self) -> Vec<String> {
+        let Options { features, no_default_features, .. } = self.options;
+        let features = features.iter().map(|feature| format!("--features={feature}"));
+        features.chain(no_default_features.then(|| "--no-default-features".to_owned())).collect()
+    }
+}
+
+/// Builds an image in the workspace around the current folder.
+///
+/// # Errors
+///
+/// The program cannot be built here, or it does not make an image.
+pub fn build(recipe: &Recipe, options: &Options) -> Result<Built> {
+    let plan = Plan { recipe, options };
+    let workspace = Workspace::find(recipe.package)?;
+    let toolchain = Toolchain::find(&workspace, options.target)?;
+    let tree = CrateTree::read(&workspace, toolchain.target, plan)?;
+    let path = match &options.binary {
+        Some(binary) => binary.clone(),
+        None => compile::compile(&workspace, &toolchain, &tree, plan)?,
+    };
+    let program = fs::read(&path).map_err(Error::io("reading", &path))?;
+    let (platform, libraries) = if plan.dynamic().is_some() {
+        let libraries = shared_libraries::read(&workspace, &toolchain, &path)?;
+        (Platform::of_dynamic(&program)?, libraries)
+    } else {
+        (Platform::of(&program)?, Vec::new())
+    };
+    if platform.architecture != toolchain.target.architecture() {
+        return Err(Error::Target(format!(
+            "{} is for {}, not for {}: name its --target",
+            path.display(),
+            platform.architecture,
+            toolchain.target.triple()
+        )));
+    }
+
+    let revision = Revision::read(&workspace.root)?;
+    let bill = BillOfMaterials {
+        package: recipe.package,
+        workspace: &workspace,
+        toolchain: &toolchain,
+        tree: &tree,
+        libraries: &libraries,
+    };
+    let bill = bill.document(&program, revision.created.as_deref())?;
+    let size = program.len() as u64;
+    let image = Image {
+        platform: platform.clone(),
+        files: contents::files(recipe, &workspace, program, libraries)?,
+        config: contents::config(plan)?,
+        created: revision.created.clone(),
+        annotations: contents::annotations(recipe, &workspace, &revision),
+        compression: Compression::Gzip,
+    };
+    let mut layout = image.pack()?;
+    let title = format!("{}.cdx.json", recipe.package);
+    let referrer = layout.attach(bill_of_materials::MEDIA_TYPE, &title, bill.clone())?;
+    Ok(Built {
+        layout,
+        platform,
+        name: format!("{}:{}", plan.dynamic().unwrap_or(recipe.image), workspace.version),
+        program: size,
+        bill_of_materials: bill,
+        referrer,
+        target_directory: workspace.target_directory,
+    })
+}
