@@ -24,6 +24,9 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         LeaseRecord::crd(),
     ];
     for definition in &mut definitions {
+        // Helm then keeps the definition when its chart is uninstalled: all objects would go too.
+        let annotations = definition.metadata.annotations.get_or_insert_default();
+        annotations.insert("helm.sh/resource-policy".into(), "keep".into());
         for version in &mut definition.spec.versions {
             if let Some(validation) = &mut version.schema
                 && let Some(root) = &mut validation.open_api_v3_schema

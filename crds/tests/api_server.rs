@@ -5,109 +5,61 @@
 
 mod table;
 
-use std::{future::Future, process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc};
 
 use daylight_crds::definitions;
+use daylight_testbed::trials::{Outcome, Trials, apply, trial};
 use daylight_testbed::{ControlPlane, Options};
 use kube::{
     Api, Client, Error,
     api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
 };
-use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
 use table::{Case, Step, Table, tables};
-use tokio::{runtime::Runtime, sync::OnceCell};
 
 const CRDS: &str = env!("CARGO_MANIFEST_DIR");
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
 
-/// The control plane of all tests: started by the first that needs it, so that `--list` is quick.
-#[derive(Default)]
-struct Site {
-    started: OnceCell<Result<ControlPlane, String>>,
+fn main() -> ExitCode {
+    let mut trials = Trials::registered().sharing(|| Box::pin(start()));
+    for table in tables().into_iter().map(Arc::new) {
+        let cases = table.refused.iter().chain(&table.accepted).enumerate();
+        for (number, case) in cases {
+            let (table, case) = (table.clone(), case.clone());
+            let verb = if case.says.is_empty() { "accepts" } else { "refuses" };
+            let name = format!("{verb} {}: {}", table.kind(), case.name);
+            trials = trials.case(name, async move |control_plane: &ControlPlane| {
+                judge(control_plane, &table, case, number).await
+            });
+        }
+    }
+    trials.run()
 }
 
-impl Site {
-    async fn control_plane(&self) -> Result<&ControlPlane, Failed> {
-        let started = self.started.get_or_init(async || {
-            let start = start().await;
-            start.map_err(|failed| failed.message().unwrap_or_default().to_owned())
-        });
-        started.await.as_ref().map_err(Failed::from)
-    }
-
-    async fn client(&self) -> Result<Client, Failed> {
-        Ok(self.control_plane().await?.client())
-    }
-}
-
-async fn start() -> Result<ControlPlane, Failed> {
+async fn start() -> Outcome<ControlPlane> {
     let control_plane = ControlPlane::start(Options::api_server()).await?;
     let output = control_plane.kubectl(["apply", "-f", CRDS]).await?;
     let warnings = String::from_utf8_lossy(&output.stderr);
-    expect(output.status.success() && warnings.is_empty(), warnings.into())?;
+    expect(output.status.success() && warnings.is_empty(), warnings)?;
     let wait = ["wait", "--for", "condition=established", "crd", "--all"];
     control_plane.kubectl_ok(wait).await?;
     Ok(control_plane)
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let runtime = Arc::new(Runtime::new().unwrap());
-    let site = Arc::new(Site::default());
-
-    let trial = |name: String, test: TestFn| {
-        let (runtime, site) = (runtime.clone(), site.clone());
-        Trial::test(name, move || runtime.block_on(test(site)))
-    };
-    let mut trials = vec![
-        trial("definitions_apply_again".into(), |site| Box::pin(definitions_apply_again(site))),
-        trial("examples_apply_twice".into(), |site| Box::pin(examples_apply_twice(site))),
-        trial("kubectl_explains".into(), |site| Box::pin(kubectl_explains(site))),
-        trial("kubectl_scales_miners".into(), |site| Box::pin(kubectl_scales_miners(site))),
-        trial("two_writers_share_a_status".into(), |site| {
-            Box::pin(two_writers_share_a_status(site))
-        }),
-        trial("defaults_are_those_of_the_types".into(), |site| {
-            Box::pin(defaults_are_those_of_the_types(site))
-        }),
-    ];
-    for table in tables().into_iter().map(Arc::new) {
-        let cases = table.refused.iter().chain(&table.accepted).enumerate();
-        for (number, case) in cases {
-            let (runtime, site, table, case) =
-                (runtime.clone(), site.clone(), table.clone(), case.clone());
-            let verb = if case.says.is_empty() { "accepts" } else { "refuses" };
-            let name = format!("{verb} {}: {}", table.kind(), case.name);
-            trials.push(Trial::test(name, move || {
-                runtime.block_on(judge(site, table, case, number))
-            }));
-        }
-    }
-
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    let started = Arc::into_inner(site).and_then(|site| site.started.into_inner());
-    if let Some(Ok(control_plane)) = started {
-        runtime.block_on(control_plane.stop());
-    }
-    conclusion.exit_code()
-}
-
-type TestFn = fn(Arc<Site>) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Failed>>>>;
-
 /// Applying once more changes nothing, with the client-side apply that users know.
-async fn definitions_apply_again(site: Arc<Site>) -> Result<(), Failed> {
-    let printed = site.control_plane().await?.kubectl_ok(["apply", "-f", CRDS]).await?;
+#[apply(trial!)]
+async fn definitions_apply_again(control_plane: &ControlPlane) -> Outcome {
+    let printed = control_plane.kubectl_ok(["apply", "-f", CRDS]).await?;
     let unchanged = printed.lines().filter(|line| line.ends_with(" unchanged")).count();
     expect(unchanged == definitions().len() && unchanged == printed.lines().count(), printed)
 }
 
-async fn examples_apply_twice(site: Arc<Site>) -> Result<(), Failed> {
-    let control_plane = site.control_plane().await?;
+#[apply(trial!)]
+async fn examples_apply_twice(control_plane: &ControlPlane) -> Outcome {
     for _ in 0..2 {
         let output = control_plane.kubectl(["apply", "-f", EXAMPLES]).await?;
         let warnings = String::from_utf8_lossy(&output.stderr);
-        expect(output.status.success() && warnings.is_empty(), warnings.into())?;
+        expect(output.status.success() && warnings.is_empty(), warnings)?;
     }
     let printed = control_plane.kubectl_ok(["get", "daylight", "-A"]).await?;
     for column in ["HEADROOM", "CATEGORY", "LIMITS USED", "WHY NOT", "WAITING FOR"] {
@@ -127,14 +79,15 @@ async fn examples_apply_twice(site: Arc<Site>) -> Result<(), Failed> {
     expect(printed.trim() == "miner.daylight.dev/kaspa", printed)
 }
 
-async fn kubectl_explains(site: Arc<Site>) -> Result<(), Failed> {
+#[apply(trial!)]
+async fn kubectl_explains(control_plane: &ControlPlane) -> Outcome {
     let field = ["explain", "gpupool.spec.mining.headroom"];
-    let printed = site.control_plane().await?.kubectl_ok(field).await?;
+    let printed = control_plane.kubectl_ok(field).await?;
     expect(printed.contains("Usable GPUs kept free of miners for AI"), printed)
 }
 
-async fn kubectl_scales_miners(site: Arc<Site>) -> Result<(), Failed> {
-    let control_plane = site.control_plane().await?;
+#[apply(trial!)]
+async fn kubectl_scales_miners(control_plane: &ControlPlane) -> Outcome {
     let miner = json!({
         "apiVersion": "daylight.dev/v1alpha1",
         "kind": "Miner",
@@ -149,8 +102,9 @@ async fn kubectl_scales_miners(site: Arc<Site>) -> Result<(), Failed> {
 }
 
 /// The auditor writes usage and the controller the rest: neither takes away what the other wrote.
-async fn two_writers_share_a_status(site: Arc<Site>) -> Result<(), Failed> {
-    let registrations = api(&site.client().await?, "Registration");
+#[apply(trial!)]
+async fn two_writers_share_a_status(control_plane: &ControlPlane) -> Outcome {
+    let registrations = api(&control_plane.client(), "Registration");
     let mut registration = valid("Registration");
     registration["metadata"]["name"] = json!("shared");
     create(&registrations, &registration).await?;
@@ -189,8 +143,9 @@ async fn two_writers_share_a_status(site: Arc<Site>) -> Result<(), Failed> {
 }
 
 /// What the API server fills in is what the types fill in.
-async fn defaults_are_those_of_the_types(site: Arc<Site>) -> Result<(), Failed> {
-    let client = site.client().await?;
+#[apply(trial!)]
+async fn defaults_are_those_of_the_types(control_plane: &ControlPlane) -> Outcome {
+    let client = control_plane.client();
     for table in tables() {
         let mut object = table.valid.clone();
         object["metadata"]["name"] = json!("defaulted");
@@ -205,7 +160,7 @@ async fn defaults_are_those_of_the_types(site: Arc<Site>) -> Result<(), Failed> 
 }
 
 /// The spec after reading it into the kind's type and writing it again.
-fn read_and_write(kind: &str, object: &DynamicObject) -> Result<Value, Failed> {
+fn read_and_write(kind: &str, object: &DynamicObject) -> Outcome<Value> {
     use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
     let spec = match kind {
         "GpuPool" => serde_json::to_value(object.clone().try_parse::<GpuPool>()?.spec),
@@ -218,13 +173,8 @@ fn read_and_write(kind: &str, object: &DynamicObject) -> Result<Value, Failed> {
 }
 
 /// Does what a case of the tables does, and compares the answer with what it says.
-async fn judge(
-    site: Arc<Site>,
-    table: Arc<Table>,
-    case: Case,
-    number: usize,
-) -> Result<(), Failed> {
-    let api = api(&site.client().await?, table.kind());
+async fn judge(control_plane: &ControlPlane, table: &Table, case: Case, number: usize) -> Outcome {
+    let api = api(&control_plane.client(), table.kind());
     let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
     let answer = match table.step(&case) {
         Step::Create(object) => {
@@ -258,7 +208,7 @@ async fn judge(
     }
 }
 
-async fn create(api: &Api<DynamicObject>, object: &Value) -> Result<DynamicObject, Failed> {
+async fn create(api: &Api<DynamicObject>, object: &Value) -> Outcome<DynamicObject> {
     let object: DynamicObject = serde_json::from_value(object.clone())?;
     Ok(api.create(&PostParams::default(), &object).await?)
 }
@@ -288,6 +238,6 @@ fn api(client: &Client, kind: &str) -> Api<DynamicObject> {
     }
 }
 
-fn expect(holds: bool, otherwise: String) -> Result<(), Failed> {
-    if holds { Ok(()) } else { Err(otherwise.into()) }
+fn expect(holds: bool, otherwise: impl Into<String>) -> Outcome {
+    if holds { Ok(()) } else { Err(otherwise.into().into()) }
 }

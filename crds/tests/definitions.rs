@@ -14,11 +14,18 @@ const POD_TEMPLATE: &str = "aijobs.spec.template.";
 fn files_are_what_the_types_give() {
     for definition in definitions() {
         let name = manifest_name(&definition);
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&name);
-        let found = fs::read_to_string(&path).unwrap_or_default();
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let found = fs::read_to_string(directory.join(&name)).unwrap_or_default();
         assert!(
             found == manifest(&definition).unwrap(),
             "crds/{name} differs from the types in crds/src: run `cargo crds` and commit the result"
+        );
+        let link = directory.join("../charts/daylight-crds/templates").join(&name);
+        assert!(
+            fs::read_link(&link).is_ok_and(|file| file.ends_with(format!("crds/{name}")))
+                && fs::read_to_string(&link).is_ok_and(|linked| linked == found),
+            "{} must be a link to crds/{name}",
+            link.display()
         );
     }
 }
