@@ -114,7 +114,7 @@ fn miner(index: u32, nodes: u32) -> Miner {
         shape: Shape { gpus: 1, cpu_milli: 2_000, memory: 4 << 30 },
         weight: 1 + index % 3,
         watts: 300,
-        drain: Duration::from_secs(10),
+        drain_timeout: Duration::from_secs(10),
         pools: Vec::new(),
         revision: 1,
         problem: None,

@@ -86,7 +86,7 @@ impl Index {
             },
             weight: spec.weight.max(1),
             watts: spec.watts_per_replica.unwrap_or(0).into(),
-            drain: spec.drain_timeout.as_duration(),
+            drain_timeout: spec.drain_timeout.as_duration(),
             pools: spec.pools.iter().map(|pool| Arc::from(pool.as_str())).collect(),
             revision: revision(spec),
             problem: problem.map(Arc::from),

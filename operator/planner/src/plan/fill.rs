@@ -1,43 +1,49 @@
 //! Idle GPUs go to miners: by rank of class, then by weighted fair share, one
 //! replica at a time, as far as caps and nodes allow.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use crate::explain::{Action, Grant, Reason};
-use crate::model::{Miner, Pod, Role};
+use crate::model::{Pod, Role};
+use crate::plan::candidate::MinerCandidate;
+use crate::plan::claim::Claim;
+use crate::plan::modes::Mode;
 use crate::plan::search::{Searches, note};
-use crate::plan::standing::{Mode, projected_watts};
-use crate::plan::{Run, Undo};
+use crate::plan::{Run, Undo, grace};
 use crate::state::table::Id;
-use crate::state::{MinerRow, NodeRow, PoolRow, RegistrationRow};
-use daylight_base::{Name, Timestamp};
+use crate::state::{MinerRow, NodeRow, PoolRow};
+use daylight_base::Name;
 
-/// How long a pod that just came is expected to be placed by kube-scheduler;
-/// so long, idle GPUs are kept for it.
-const SCHEDULING: std::time::Duration = std::time::Duration::from_secs(30);
+/// Time that kube-scheduler has to place a new pod, for which idle GPUs are kept meanwhile.
+///
+/// It places most within a second; a pod that it could not place is tried again after a back-off of
+/// at most 10 s.
+const SCHEDULING: Duration = Duration::from_secs(30);
 
-/// Which pools are filled.
+/// The pools that a pass fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pass {
+    /// Pools with the policy `Fill`.
     Grant,
-    /// Those that only observe: what would be granted.
+    /// Pools with the policy `Observe`: what would be granted.
     Observe,
 }
 
-/// What became of a miner in this run.
+/// Result of a run for one miner.
 #[derive(Clone, Debug)]
 pub(super) struct Outcome {
-    /// Why it does not hold all that it wants, if it does not.
+    /// The reason why it holds less than it wants, if it does.
     pub(super) reason: Option<Reason>,
-    /// The pools where only the others' shares stand in its way.
+    /// The pools where only what other miners hold prevents a grant.
     pub(super) contested: Vec<Id<PoolRow>>,
 }
 
 impl Outcome {
-    /// Of the reasons in several pools, keeps the one that says most.
+    /// Of the reasons in several pools, keeps the most informative one.
     fn note(&mut self, reason: Reason) {
         if self.reason.is_some() {
             note(&mut self.reason, reason);
@@ -47,79 +53,26 @@ impl Outcome {
     }
 }
 
-/// A miner's claim to the next replica; the greatest is served first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Claim {
-    pub(super) rank: u32,
-    pub(super) gpus: u32,
-    pub(super) weight: u32,
-    pub(super) created: Timestamp,
-    pub(super) key: Name,
-    pub(super) miner: Id<MinerRow>,
-}
-
-impl Ord for Claim {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // a.gpus / a.weight, without division.
-        let share = |a: &Self, b: &Self| u64::from(a.gpus) * u64::from(b.weight);
-        self.rank
-            .cmp(&other.rank)
-            .then_with(|| share(other, self).cmp(&share(self, other)))
-            .then_with(|| (other.created, &other.key).cmp(&(self.created, &self.key)))
-    }
-}
-
-impl PartialOrd for Claim {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// What one replica of a miner needs, and under which limits.
-#[derive(Clone)]
-pub(super) struct Candidate {
-    pub(super) miner: Miner,
-    registration: Id<RegistrationRow>,
-    pub(super) pools: Vec<Id<PoolRow>>,
-}
-
-/// Why a miner gets nothing in a pool.
-enum Refusal {
-    /// Whatever other miners hold.
-    Own(Reason),
-    /// As long as other miners hold what they hold.
+/// The reason why a miner gets nothing in a pool.
+enum GrantRefusal {
+    /// The miner's own limits, whatever other miners hold.
+    OwnLimit(Reason),
+    /// What other miners hold now.
     Contested(Reason),
 }
 
 impl Run<'_> {
-    /// Compares two miners' claims; the lesser one yields first.
-    pub(super) fn by_claim(&self, a: Id<MinerRow>, b: Id<MinerRow>) -> Ordering {
-        self.claim(a).cmp(&self.claim(b))
-    }
-
-    pub(super) fn claim(&self, id: Id<MinerRow>) -> Claim {
-        let row = &self.state.miners[id];
-        Claim {
-            rank: self.ranks.get(&id).copied().unwrap_or_default(),
-            gpus: row.active_gpus,
-            weight: row.object.as_ref().map_or(1, |miner| miner.weight.max(1)),
-            created: row.object.as_ref().map_or(Timestamp(i64::MAX), |miner| miner.created),
-            key: self.state.miners.name(id).clone(),
-            miner: id,
-        }
-    }
-
     /// Grants idle GPUs. In a pass that observes, returns what would be
     /// granted, by pool.
     pub(super) fn fill(&mut self, pass: Pass) -> FxHashMap<Id<PoolRow>, u32> {
         let mut granted = FxHashMap::default();
-        // What is kept for a miner depends on caps too, and those on what
-        // others are granted after it.
+        // Nodes kept for one miner may prove needless once the grants after it have used up a cap.
+        // Each round grants something, so the rounds end.
         while self.fill_once(pass, &mut granted) {}
         granted
     }
 
-    /// Grants what can be granted; whether that may let more be granted.
+    /// Grants what can be granted; returns whether another round may grant more.
     fn fill_once(&mut self, pass: Pass, granted_in: &mut FxHashMap<Id<PoolRow>, u32>) -> bool {
         let fills = |mode: &Mode| match pass {
             Pass::Grant => matches!(mode, Mode::Fill(_)),
@@ -129,7 +82,7 @@ impl Run<'_> {
             return false;
         }
         let mut searches = Searches::new(self.arriving());
-        let mut candidates: FxHashMap<Id<MinerRow>, Candidate> = FxHashMap::default();
+        let mut candidates: FxHashMap<Id<MinerRow>, MinerCandidate> = FxHashMap::default();
         let mut heap = BinaryHeap::new();
         for id in self.state.miners_by_key.values().copied().collect::<Vec<_>>() {
             match self.candidate(id) {
@@ -156,8 +109,8 @@ impl Run<'_> {
                         granted = Some((pool, node));
                         break;
                     }
-                    Err(Refusal::Own(reason)) => outcome.note(reason),
-                    Err(Refusal::Contested(reason)) => {
+                    Err(GrantRefusal::OwnLimit(reason)) => outcome.note(reason),
+                    Err(GrantRefusal::Contested(reason)) => {
                         outcome.note(reason);
                         outcome.contested.push(pool);
                     }
@@ -186,10 +139,10 @@ impl Run<'_> {
         searches.may_go_on()
     }
 
-    /// The pools of a miner in the order in which they are tried: its own, or,
-    /// where it leaves the choice, the one with the most idle GPUs first, so
-    /// that those who depend on a small one find some there.
-    fn in_order(&self, candidate: &Candidate) -> Vec<Id<PoolRow>> {
+    /// Returns the pools of a miner in the order in which they are tried: its own order, or,
+    /// without one, the pool with the most idle GPUs first, which leaves the small pools to the
+    /// miners that depend on them.
+    fn in_order(&self, candidate: &MinerCandidate) -> Vec<Id<PoolRow>> {
         let mut pools = candidate.pools.clone();
         if candidate.miner.pools.is_empty() {
             pools.sort_by_key(|&pool| Reverse(self.state.pools[pool].sums.free));
@@ -197,7 +150,7 @@ impl Run<'_> {
         pools
     }
 
-    /// GPUs that waiting pods may take within moments, by resource.
+    /// Returns the GPUs that new pods may take within moments, by resource.
     fn arriving(&mut self) -> FxHashMap<Name, u32> {
         let mut arriving: FxHashMap<Name, u32> = FxHashMap::default();
         let mut over = Vec::new();
@@ -218,75 +171,20 @@ impl Run<'_> {
         arriving
     }
 
-    /// What a miner may be granted, or why nothing; no reason if it lacks nothing.
-    pub(super) fn candidate(&self, id: Id<MinerRow>) -> Result<Candidate, Option<Reason>> {
-        let row = &self.state.miners[id];
-        let Some(miner) = &row.object else {
-            return Err(None);
-        };
-        if let Some(problem) = miner.problem.clone() {
-            return Err(Some(Reason::Invalid { problem }));
-        }
-        let registration = miner.registration.clone();
-        let found = self.state.registrations.find(&registration);
-        let Some((found, object, standing)) = found.and_then(|id| {
-            let object = self.state.registrations[id].object.as_ref()?;
-            Some((id, object, self.standings.get(&id)?))
-        }) else {
-            return Err(Some(Reason::RegistrationMissing { registration }));
-        };
-        if let Some((_, reason)) = &standing.stop {
-            return Err(Some(reason.clone()));
-        }
-        if miner.replicas == 0 {
-            return Err(Some(Reason::NothingWanted));
-        }
-        let registered = |name: &&Name| object.pools.contains(*name);
-        let wanted = if miner.pools.is_empty() { &object.pools } else { &miner.pools };
-        let pools: Vec<_> = wanted
-            .iter()
-            .filter(registered)
-            .filter_map(|name| self.state.pools_by_name.get(name).copied())
-            .collect();
-        if pools.is_empty() {
-            return Err(Some(Reason::PoolNotRegistered { registration }));
-        }
-        if row.active() >= miner.replicas {
-            return Err(None);
-        }
-        if let Some(reason) = &standing.held_back {
-            return Err(Some(reason.clone()));
-        }
-        let open = |pool: &Id<PoolRow>| {
-            matches!(self.modes.get(pool), Some(Mode::Fill(_) | Mode::Observe(_)))
-        };
-        if !pools.iter().any(open) {
-            let reason = pools.iter().find_map(|pool| match self.modes.get(pool)? {
-                Mode::Keep(reason) | Mode::Stop(_, reason) => Some(reason.clone()),
-                Mode::Fill(_) | Mode::Observe(_) => None,
-            });
-            return Err(reason);
-        }
-        if row.held >= miner.replicas {
-            return Err(Some(Reason::Stopping { replicas: row.draining }));
-        }
-        Ok(Candidate { miner: miner.clone(), registration: found, pools })
-    }
-
-    /// The node for one more replica of a miner in a pool.
+    /// Finds a node for one more replica of a miner in a pool.
     fn find_room(
         &mut self,
         pool: Id<PoolRow>,
         miner: Id<MinerRow>,
-        candidate: &Candidate,
+        candidate: &MinerCandidate,
         searches: &mut Searches,
-    ) -> Result<Id<NodeRow>, Refusal> {
-        self.within_registration(miner, candidate).map_err(Refusal::Own)?;
+    ) -> Result<Id<NodeRow>, GrantRefusal> {
+        self.within_registration(miner, candidate).map_err(GrantRefusal::OwnLimit)?;
         let gpus = candidate.miner.shape.gpus;
         let row = &self.state.pools[pool];
         let Some(object) = &row.object else {
             let pool = self.state.pools.name(pool).clone();
-            return Err(Refusal::Own(Reason::PoolUnknown { pool }));
+            return Err(GrantRefusal::OwnLimit(Reason::PoolUnknown { pool }));
         };
         let name = object.name.clone();
         let over = |held: u64, more: u64, limit: Option<u64>| {
@@ -295,16 +193,16 @@ impl Run<'_> {
         let limit = object.max_gpus.map(u64::from);
         if over(row.held.gpus().into(), gpus.into(), limit).is_some() {
             let limit = object.max_gpus.unwrap_or_default();
-            return Err(Refusal::Contested(Reason::PoolGpuLimit { pool: name, limit }));
+            return Err(GrantRefusal::Contested(Reason::PoolGpuLimit { pool: name, limit }));
         }
         let budget = object.power_budget_watts;
         if let Some(watts) = over(row.held.watts(), candidate.miner.watts, budget) {
-            return Err(Refusal::Contested(Reason::PowerBudget { pool: name, watts }));
+            return Err(GrantRefusal::Contested(Reason::PowerBudget { pool: name, watts }));
         }
         let arriving = searches.arriving.get(&object.resource).copied().unwrap_or_default();
         let headroom = object.headroom.of(row.sums.usable);
         if row.sums.free < gpus {
-            return Err(Refusal::Contested(Reason::WaitingForIdleGpus { gpus }));
+            return Err(GrantRefusal::Contested(Reason::WaitingForIdleGpus { gpus }));
         }
         if row.sums.free < gpus + headroom + arriving {
             let reason = if row.sums.free < gpus + headroom {
@@ -312,74 +210,24 @@ impl Run<'_> {
             } else {
                 Reason::KeptForPods { gpus: arriving }
             };
-            return Err(Refusal::Contested(reason));
+            return Err(GrantRefusal::Contested(reason));
         }
         if let Some(&(kept, miner)) = searches.kept.gpus.get(&pool)
             && row.sums.free + row.sums.coming < gpus + headroom + arriving + kept
         {
             let miner = self.state.miners.name(miner).clone();
-            return Err(Refusal::Contested(Reason::KeptForMiner { miner }));
+            return Err(GrantRefusal::Contested(Reason::KeptForMiner { miner }));
         }
-        self.search(pool, candidate.miner.shape, searches).map_err(Refusal::Contested)
+        self.search(pool, candidate.miner.shape, searches).map_err(GrantRefusal::Contested)
     }
 
-    /// Whether a registration and its owner allow one more replica of a miner.
-    fn within_registration(
-        &self,
-        miner: Id<MinerRow>,
-        candidate: &Candidate,
-    ) -> Result<(), Reason> {
-        let Some(standing) = self.standings.get(&candidate.registration) else {
-            return Ok(());
-        };
-        let held = self.state.registrations[candidate.registration].held;
-        let (gpus, watts) = (candidate.miner.shape.gpus, candidate.miner.watts);
-        let registration = candidate.miner.registration.clone();
-        if held.gpus().saturating_add(gpus) > standing.gpus {
-            let limit = standing.gpus;
-            return Err(Reason::RegistrationGpuLimit { registration, limit });
-        }
-        if held.watts().saturating_add(watts) > standing.watts {
-            let watts = standing.watts;
-            return Err(Reason::RegistrationPowerLimit { registration, watts });
-        }
-        if self.projected(candidate.registration, Some(watts)) > standing.energy_watts {
-            return Err(Reason::EnergyLimit { registration });
-        }
-        if let Some(owner) = standing.owner.as_ref().and_then(|owner| self.owners.get(owner)) {
-            let (mut owner_gpus, mut owner_watts, mut projected) = (gpus, watts, 0_u64);
-            for &id in &owner.registrations {
-                let more = (id == candidate.registration).then_some(watts);
-                projected = projected.saturating_add(self.projected(id, more));
-                owner_gpus = owner_gpus.saturating_add(self.state.registrations[id].held.gpus());
-                owner_watts = owner_watts.saturating_add(self.state.registrations[id].held.watts());
-            }
-            if owner_gpus > owner.gpus {
-                return Err(Reason::OwnerGpuLimit { limit: owner.gpus });
-            }
-            if owner_watts > owner.watts {
-                return Err(Reason::OwnerPowerLimit { watts: owner.watts });
-            }
-            if projected > owner.energy_watts {
-                return Err(Reason::EnergyLimit { registration });
-            }
-        }
-        // Miners of one registration may be of several pools; the miner's own
-        // replicas are counted by its pods, stopping ones included.
-        debug_assert!(self.state.miners[miner].held < candidate.miner.replicas);
-        Ok(())
-    }
-
-    /// The watts that a registration is reckoned with against its energy limit,
-    /// with one replica of `more` watts added if there is to be one.
-    fn projected(&self, id: Id<RegistrationRow>, more: Option<u64>) -> u64 {
-        let row = &self.state.registrations[id];
-        let replicas = row.leases.len() as u64 + u64::from(more.is_some());
-        let peak = self.standings.get(&id).map_or(0, |standing| standing.peak_watts);
-        projected_watts(row.held.watts().saturating_add(more.unwrap_or_default()), replicas, peak)
-    }
-
-    fn grant(&mut self, candidate: &Candidate, pool: Id<PoolRow>, node: Id<NodeRow>, pass: Pass) {
+    fn grant(
+        &mut self,
+        candidate: &MinerCandidate,
+        pool: Id<PoolRow>,
+        node: Id<NodeRow>,
+        pass: Pass,
+    ) {
         let Ok(slot) = self.free_slot(node) else {
             return;
         };
@@ -388,16 +236,13 @@ impl Run<'_> {
             return;
         };
         let (pool_name, resource) = (object.name.clone(), object.resource.clone());
-        let grace = miner.drain.min(object.drain_timeout);
+        let grace = grace(Some(miner), Some(object));
         let window = match self.modes.get(&pool) {
             Some(Mode::Fill(until) | Mode::Observe(until)) => *until,
             _ => None,
         };
-        let valid = self.standings.get(&candidate.registration).map(|standing| standing.until);
-        let until = match (window, valid) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        let valid = self.verdicts.get(&candidate.registration).map(|verdict| verdict.until);
+        let until = window.into_iter().chain(valid).min();
         let node_name = self.state.nodes.name(node).clone();
         if pass == Pass::Grant {
             self.actions.push(Action::Grant(Grant {

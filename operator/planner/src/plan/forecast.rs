@@ -5,22 +5,27 @@ use std::time::Duration;
 use crate::explain::{Forecast, Reason};
 use crate::model::{Registration, Usage};
 use crate::plan::Run;
-use crate::plan::standing::{Standing, projected_watts};
+use crate::plan::energy::projected_watts;
+use crate::plan::verdicts::RegistrationVerdict;
 use crate::state::RegistrationRow;
 use crate::state::table::Id;
 use daylight_base::Timestamp;
 
 impl Run<'_> {
     /// A limit of the registration or its owner that is passed now, as after it shrank.
-    pub(super) fn over_limit(&self, object: &Registration, standing: &Standing) -> Option<Reason> {
+    pub(super) fn over_limit(
+        &self,
+        object: &Registration,
+        verdict: &RegistrationVerdict,
+    ) -> Option<Reason> {
         let registration = object.key.clone();
         let id = self.state.registrations_by_key.get(&object.key)?;
         let held = self.state.registrations[*id].held;
-        if held.gpus() > standing.gpus {
-            return Some(Reason::RegistrationGpuLimit { registration, limit: standing.gpus });
+        if held.gpus() > verdict.gpus {
+            return Some(Reason::RegistrationGpuLimit { registration, limit: verdict.gpus });
         }
-        if held.watts() > standing.watts {
-            return Some(Reason::RegistrationPowerLimit { registration, watts: standing.watts });
+        if held.watts() > verdict.watts {
+            return Some(Reason::RegistrationPowerLimit { registration, watts: verdict.watts });
         }
         if let (Some(limit), Some(usage)) = (object.limits.energy_mj, object.usage)
             && usage.millijoules > limit
@@ -42,21 +47,25 @@ impl Run<'_> {
 
     /// When the first of the two energy limits is met at the present rate, if that is in the
     /// present period.
-    pub(super) fn forecast(&self, object: &Registration, standing: &Standing) -> Option<Forecast> {
+    pub(super) fn forecast(
+        &self,
+        object: &Registration,
+        verdict: &RegistrationVerdict,
+    ) -> Option<Forecast> {
         let resets = object.energy_resets?;
         let id = *self.state.registrations_by_key.get(&object.key)?;
         let own = object.limits.energy_mj.zip(object.usage).and_then(|(limit, usage)| {
-            let watts = self.present_watts(id, standing);
+            let watts = self.present_watts(id, verdict);
             let at = met_at(limit, usage, watts)?;
             Some(Forecast { at, watts, limit_mj: limit, of_owner: false })
         });
         let owner = object.owner.as_ref().and_then(|name| {
             let owner = self.owners.get(name)?;
-            let (limit, usage) = owner.energy()?;
+            let (limit, usage) = owner.energy_mj.zip(owner.usage())?;
             let watts = owner
                 .registrations
                 .iter()
-                .filter_map(|id| Some(self.present_watts(*id, self.standings.get(id)?)));
+                .filter_map(|id| Some(self.present_watts(*id, self.verdicts.get(id)?)));
             let watts = watts.sum();
             let at = met_at(limit, usage, watts)?;
             Some(Forecast { at, watts, limit_mj: limit, of_owner: true })
@@ -65,9 +74,9 @@ impl Run<'_> {
         first.filter(|one| one.at < resets)
     }
 
-    fn present_watts(&self, id: Id<RegistrationRow>, standing: &Standing) -> u64 {
+    fn present_watts(&self, id: Id<RegistrationRow>, verdict: &RegistrationVerdict) -> u64 {
         let row = &self.state.registrations[id];
-        projected_watts(row.held.watts(), row.leases.len() as u64, standing.peak_watts)
+        projected_watts(row.held.watts(), row.leases.len() as u64, verdict.peak_watts)
     }
 }
 

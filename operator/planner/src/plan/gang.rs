@@ -58,7 +58,7 @@ struct Cost {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate {
+struct NodeOffer {
     cost: Cost,
     /// How many workers the node has with this one.
     workers: u32,
@@ -120,7 +120,7 @@ impl Run<'_> {
             }
         };
 
-        let mut heap: BinaryHeap<Reverse<Candidate>> = BinaryHeap::new();
+        let mut heap: BinaryHeap<Reverse<NodeOffer>> = BinaryHeap::new();
         if let Some(allowed) = gang.allowed {
             for &node in allowed {
                 let Some(host) = self.state.host_in(node, gang.pool) else {
@@ -129,7 +129,7 @@ impl Run<'_> {
                 let bucket = host.bucket();
                 if host.open && bucket.available() >= gpus {
                     let cost = cost(&bucket, 1, self.state.at(node));
-                    heap.push(Reverse(Candidate { cost, workers: 1, bucket: None }));
+                    heap.push(Reverse(NodeOffer { cost, workers: 1, bucket: None }));
                 }
             }
         } else {
@@ -138,7 +138,7 @@ impl Run<'_> {
                     && let Some(&at) = nodes.first()
                 {
                     let cost = cost(bucket, 1, at);
-                    heap.push(Reverse(Candidate { cost, workers: 1, bucket: Some(*bucket) }));
+                    heap.push(Reverse(NodeOffer { cost, workers: 1, bucket: Some(*bucket) }));
                 }
             }
         }
@@ -146,15 +146,15 @@ impl Run<'_> {
         let mut placed: FxHashMap<Id<NodeRow>, u32> = FxHashMap::default();
         let (mut left, mut displaced) = (gang.workers, 0);
         while left > 0 {
-            let Reverse(candidate) = heap.pop()?;
-            if let Some(bucket) = candidate.bucket {
-                let after = (Bound::Excluded(candidate.cost.at), Bound::Unbounded);
+            let Reverse(offer) = heap.pop()?;
+            if let Some(bucket) = offer.bucket {
+                let after = (Bound::Excluded(offer.cost.at), Bound::Unbounded);
                 if let Some(&at) = row.buckets.open[&bucket].range(after).next() {
-                    let cost = Cost { at, ..candidate.cost };
-                    heap.push(Reverse(Candidate { cost, ..candidate }));
+                    let cost = Cost { at, ..offer.cost };
+                    heap.push(Reverse(NodeOffer { cost, ..offer }));
                 }
             }
-            let (at, workers) = (candidate.cost.at, candidate.workers);
+            let (at, workers) = (offer.cost.at, offer.workers);
             let node = at.1;
             if gang.bound.is_some_and(|bound| gpus * workers > bound(node)) {
                 continue;
@@ -168,12 +168,11 @@ impl Run<'_> {
                     .displaced_by(node, gang.resource, &gang.shape, workers - 1)
                     .unwrap_or_default(),
             };
-            let exact =
-                if whole_node { candidate.cost.displaced } else { exact - before.min(exact) };
-            if exact > candidate.cost.displaced {
+            let exact = if whole_node { offer.cost.displaced } else { exact - before.min(exact) };
+            if exact > offer.cost.displaced {
                 // CPU or memory costs more miners than GPUs do: wait for its turn.
-                let cost = Cost { displaced: exact, ..candidate.cost };
-                heap.push(Reverse(Candidate { cost, bucket: None, ..candidate }));
+                let cost = Cost { displaced: exact, ..offer.cost };
+                heap.push(Reverse(NodeOffer { cost, bucket: None, ..offer }));
                 continue;
             }
             placed.insert(node, workers);
@@ -182,7 +181,7 @@ impl Run<'_> {
             let bucket = self.state.host_in(node, gang.pool)?.bucket();
             if bucket.available() >= gpus * (workers + 1) {
                 let cost = cost(&bucket, workers + 1, at);
-                heap.push(Reverse(Candidate { cost, workers: workers + 1, bucket: None }));
+                heap.push(Reverse(NodeOffer { cost, workers: workers + 1, bucket: None }));
             }
         }
         let mut nodes: Vec<_> = placed.into_iter().collect();

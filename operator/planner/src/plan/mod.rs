@@ -10,26 +10,31 @@ use rustc_hash::FxHashMap;
 
 use crate::Margins;
 use crate::explain::{Action, Plan, Reason, ReclaimReason};
-use crate::model::{JobState, Role};
+use crate::model::{JobState, Miner, Pool, Role};
 use crate::state::table::Id;
 use crate::state::{JobRow, MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow, RoleIds, State};
 use daylight_base::{Name, Timestamp};
 
+mod candidate;
+mod claim;
+mod energy;
 mod fill;
 mod forecast;
 mod gang;
+mod modes;
 mod queue;
 mod rebalance;
 mod reclaim;
 mod report;
 mod search;
 mod shadow;
-mod standing;
+mod verdicts;
 mod waiting_pods;
 
 use fill::Outcome;
+use modes::Mode;
 use queue::Queue;
-use standing::{Mode, OwnerStanding, Standing};
+use verdicts::{OwnerVerdict, RegistrationVerdict};
 
 /// The decision in the making.
 pub(crate) struct Run<'a> {
@@ -40,8 +45,8 @@ pub(crate) struct Run<'a> {
     undo: Vec<Undo>,
     wake_at: Option<Timestamp>,
     modes: FxHashMap<Id<PoolRow>, Mode>,
-    standings: FxHashMap<Id<RegistrationRow>, Standing>,
-    owners: FxHashMap<Name, OwnerStanding>,
+    verdicts: FxHashMap<Id<RegistrationRow>, RegistrationVerdict>,
+    owners: FxHashMap<Name, OwnerVerdict>,
     /// The ranks of the miners' classes.
     ranks: FxHashMap<Id<MinerRow>, u32>,
     outcomes: FxHashMap<Id<MinerRow>, Outcome>,
@@ -73,7 +78,7 @@ impl<'a> Run<'a> {
             undo: Vec::new(),
             wake_at: None,
             modes: FxHashMap::default(),
-            standings: FxHashMap::default(),
+            verdicts: FxHashMap::default(),
             owners: FxHashMap::default(),
             ranks: FxHashMap::default(),
             outcomes: FxHashMap::default(),
@@ -125,24 +130,19 @@ impl<'a> Run<'a> {
             pod: row.pod.key.clone(),
             reason,
             beneficiary: beneficiary.cloned(),
-            grace: self.grace(row),
+            grace: self.grace_of(row),
         });
         self.state.set_deleting(id, true);
         self.undo.push(Undo::Drain(id));
     }
 
-    /// How long a miner's pod may take to stop: the smaller of the miner's and the pool's.
-    fn grace(&self, row: &PodRow) -> Duration {
+    /// Returns the grace of a pod; zero if it is not a miner's.
+    fn grace_of(&self, row: &PodRow) -> Duration {
         let RoleIds::Miner { miner, pool, .. } = row.role else {
             return Duration::ZERO;
         };
-        let miner = self.state.miners[miner].object.as_ref().map(|miner| miner.drain);
-        let pool = self.state.pools[pool].object.as_ref().map(|pool| pool.drain_timeout);
-        match (miner, pool) {
-            (Some(miner), Some(pool)) => miner.min(pool),
-            (Some(grace), None) | (None, Some(grace)) => grace,
-            (None, None) => Duration::ZERO,
-        }
+        let (miner, pool) = (&self.state.miners[miner], &self.state.pools[pool]);
+        grace(miner.object.as_ref(), pool.object.as_ref())
     }
 
     fn set_job_state(&mut self, id: Id<JobRow>, state: JobState) {
@@ -170,6 +170,14 @@ impl<'a> Run<'a> {
         }
         self.state.refresh();
     }
+}
+
+/// Time that a replica has to stop: the shorter drain timeout of its miner and its pool, as far as
+/// they still exist.
+fn grace(miner: Option<&Miner>, pool: Option<&Pool>) -> Duration {
+    let miner = miner.map(|miner| miner.drain_timeout);
+    let pool = pool.map(|pool| pool.drain_timeout);
+    miner.into_iter().chain(pool).min().unwrap_or_default()
 }
 
 /// The order in which actions are carried out.

@@ -518,9 +518,16 @@ struct Promised {
 }
 
 /// Whether a job that starts now is over before the first job's time comes.
-fn ends_before(job: &Job, now: Timestamp, shadow: Option<Timestamp>, drain: Duration) -> bool {
+fn ends_before(
+    job: &Job,
+    now: Timestamp,
+    shadow: Option<Timestamp>,
+    drain_timeout: Duration,
+) -> bool {
     match (job.max_run_time, shadow) {
-        (Some(run_time), Some(shadow)) => now + drain + job.gang_timeout + run_time <= shadow,
+        (Some(run_time), Some(shadow)) => {
+            now + drain_timeout + job.gang_timeout + run_time <= shadow
+        }
         _ => false,
     }
 }

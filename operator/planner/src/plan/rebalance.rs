@@ -9,7 +9,8 @@ use rustc_hash::FxHashMap;
 use crate::explain::ReclaimReason;
 use crate::model::Shape;
 use crate::plan::Run;
-use crate::plan::fill::{Candidate, Claim};
+use crate::plan::candidate::MinerCandidate;
+use crate::plan::claim::Claim;
 use crate::state::host::{Amounts, Host};
 use crate::state::table::Id;
 use crate::state::{MinerRow, NodeRow, PodRow, PoolRow};
@@ -97,7 +98,7 @@ impl Run<'_> {
     fn take_for(
         &mut self,
         claim: &mut Claim,
-        candidate: &Candidate,
+        candidate: &MinerCandidate,
         pool: Id<PoolRow>,
         missing: &mut u32,
         donors: &mut FxHashMap<Id<PoolRow>, Donors>,

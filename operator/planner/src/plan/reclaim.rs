@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::explain::ReclaimReason;
 use crate::model::Shape;
-use crate::plan::fill::Claim;
+use crate::plan::claim::Claim;
+use crate::plan::modes::Mode;
 use crate::plan::queue::job_order;
-use crate::plan::standing::Mode;
 use crate::plan::{Run, lease};
 use crate::state::host::{Amounts, By};
 use crate::state::pods::by_age;
@@ -53,8 +53,8 @@ impl Run<'_> {
             self.evict_all(self.state.pools[pool].leases.clone(), reason);
         }
         let mut inactive: Vec<_> = Vec::new();
-        for (&id, standing) in &self.standings {
-            if let Some((reason, _)) = &standing.stop {
+        for (&id, verdict) in &self.verdicts {
+            if let Some((reason, _)) = &verdict.stop {
                 inactive.push((id, *reason));
             }
         }
@@ -130,10 +130,10 @@ impl Run<'_> {
             self.shed(Scope::Miner(miner), excess, ReclaimReason::ScaledDown);
         }
         for id in self.state.registrations_by_key.values().copied().collect::<Vec<_>>() {
-            let Some(standing) = self.standings.get(&id) else {
+            let Some(verdict) = self.verdicts.get(&id) else {
                 continue;
             };
-            let (gpus, watts) = (standing.gpus, standing.watts);
+            let (gpus, watts) = (verdict.gpus, verdict.watts);
             let held = self.state.registrations[id].held;
             let scope = Scope::Registrations(&[id]);
             self.shed_over(scope, held.active_gpus, gpus, held.active_watts, watts);

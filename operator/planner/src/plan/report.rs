@@ -7,7 +7,7 @@ use crate::explain::{
 };
 use crate::model::JobState;
 use crate::plan::Run;
-use crate::plan::standing::Mode;
+use crate::plan::modes::Mode;
 use crate::state::PoolRow;
 use crate::state::table::Id;
 
@@ -85,17 +85,17 @@ impl Run<'_> {
 
     pub(super) fn report_registrations(&self) -> Vec<RegistrationReport> {
         let report = |(key, id): (&daylight_base::Name, _)| {
-            let standing = self.standings.get(id)?;
+            let verdict = self.verdicts.get(id)?;
             let held = self.state.registrations[*id].held;
             let object = self.state.registrations[*id].object.as_ref()?;
-            let state = standing.held_back.as_ref().unwrap_or(&standing.state).clone();
+            let state = verdict.held_back.as_ref().unwrap_or(&verdict.state).clone();
             Some(RegistrationReport {
                 registration: key.clone(),
                 state,
                 gpus: held.gpus(),
                 watts: held.watts(),
-                over: self.over_limit(object, standing),
-                forecast: self.forecast(object, standing),
+                over: self.over_limit(object, verdict),
+                forecast: self.forecast(object, verdict),
             })
         };
         self.state.registrations_by_key.iter().filter_map(report).collect()

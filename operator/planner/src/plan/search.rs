@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use crate::explain::Reason;
 use crate::model::Shape;
 use crate::plan::Run;
-use crate::plan::fill::Candidate;
+use crate::plan::candidate::MinerCandidate;
 use crate::state::host::{Amounts, NodeAt};
 use crate::state::table::Id;
 use crate::state::{MinerRow, NodeRow, PoolRow};
@@ -83,7 +83,7 @@ impl Run<'_> {
         &self,
         pool: Id<PoolRow>,
         miner: Id<MinerRow>,
-        candidate: &Candidate,
+        candidate: &MinerCandidate,
         searches: &mut Searches,
     ) {
         let shape = &candidate.miner.shape;

@@ -64,7 +64,7 @@ pub(crate) fn grants(before: &World, after: &World, plan: &Plan) -> Check {
         let registration = &after.registrations[&miner.registration];
         prop_assert_eq!(registration.approval, Approval::Approved);
         prop_assert!(registration.pools.contains(&grant.pool));
-        prop_assert!(after.now + miner.drain < registration.valid_until);
+        prop_assert!(after.now + miner.drain_timeout < registration.valid_until);
         prop_assert_eq!(
             after.classes.get(&registration.class).map(|class| class.assignment),
             Some(ClassAssignment::IdleOnly)

@@ -144,7 +144,7 @@ pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
                 shape: Shape { gpus: *gpus, cpu_milli: 1_000, memory: 1 << 30 },
                 weight: *weight,
                 watts: *watts,
-                drain: seconds(10),
+                drain_timeout: seconds(10),
                 pools: Vec::new(),
                 revision: 1,
                 problem: None,

@@ -123,7 +123,7 @@ pub(crate) fn miner(key: &str, replicas: u32) -> Miner {
         shape: Shape { gpus: 1, cpu_milli: 2_000, memory: 4 << 30 },
         weight: 1,
         watts: 300,
-        drain: seconds(10),
+        drain_timeout: seconds(10),
         pools: Vec::new(),
         revision: 1,
         problem: None,

@@ -189,7 +189,7 @@ fn a_miner_goes_for_its_pod_slot() {
 #[test]
 fn the_grace_is_the_smaller_of_miner_and_pool() {
     let mut site = Site::of(1, 2, 1);
-    site.put(miner("acme/slow", 1).but(|miner| miner.drain = minutes(5)));
+    site.put(miner("acme/slow", 1).but(|miner| miner.drain_timeout = minutes(5)));
     site.settle();
     site.put(job("ml/train", 1, 2));
     assert_snapshot!(site.actions(), @"

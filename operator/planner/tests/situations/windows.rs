@@ -97,7 +97,7 @@ fn no_window_in_sight_is_said_to_be_so() {
 #[test]
 fn where_a_miner_drains_longer_than_the_pool_allows_the_pool_rules() {
     let mut site = Site::of(1, 1, 1);
-    site.edit_miner("acme/hash", |miner| miner.drain = minutes(10));
+    site.edit_miner("acme/hash", |miner| miner.drain_timeout = minutes(10));
     site.settle();
     site.edit_pool("h100", |pool| pool.windows = Windows::Always);
     site.edit_miner("acme/hash", |miner| miner.replicas = 0);

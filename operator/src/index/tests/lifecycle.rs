@@ -122,6 +122,6 @@ fn a_registration_waits_for_its_approval() {
     let miner = site.miner("team/m").unwrap();
     assert_eq!(&*miner.registration, "team/reg");
     assert_eq!((miner.replicas, miner.watts, miner.weight), (4, 300, 100));
-    assert_eq!(miner.drain, Duration::from_secs(10));
+    assert_eq!(miner.drain_timeout, Duration::from_secs(10));
     assert_eq!(miner.problem, None);
 }

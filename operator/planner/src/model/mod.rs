@@ -1,0 +1,22 @@
+//! The objects of a site, reduced to what decides an assignment.
+//!
+//! The controller makes them from Kubernetes objects; a simulator or a test makes them directly.
+//! Keys of namespaced objects are `namespace/name`.
+
+mod class;
+mod delta;
+mod job;
+mod miner;
+mod node;
+mod pod;
+mod pool;
+mod registration;
+
+pub use class::{Class, ClassAssignment};
+pub use delta::{Delta, EmergencyStop, Snapshot};
+pub use job::{Job, JobState, Placement};
+pub use miner::{Miner, Shape};
+pub use node::{Membership, Node, NodeCondition};
+pub use pod::{Pod, Preemption, Role};
+pub use pool::{AutoscaledNodes, Headroom, MiningPolicy, Pool, Queueing, ReclaimUnit, Recording};
+pub use registration::{Approval, Limits, Mirrored, Reading, Registration, Usage};

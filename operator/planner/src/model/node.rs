@@ -1,0 +1,50 @@
+//! Nodes, with the pools that match them.
+
+use daylight_base::{Name, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub name: Name,
+    /// The pools whose selector matches it.
+    pub pools: Vec<Membership>,
+    pub gpus: Vec<(Name, u32)>,
+    /// Allocatable CPU, in thousandths.
+    pub cpu_milli: u64,
+    /// Allocatable memory, in bytes.
+    pub memory: u64,
+    pub pod_slots: u32,
+    pub condition: NodeCondition,
+    /// An autoscaler created it and may remove it.
+    pub autoscaled: bool,
+    /// End of the last AI pod on it.
+    pub ai_released_at: Option<Timestamp>,
+    /// Start of a loss of allocatable GPUs that still lasts.
+    pub shrunk_at: Option<Timestamp>,
+    /// No miner is granted here before, since miners failed here.
+    pub quarantined_until: Option<Timestamp>,
+    /// The same for single slots.
+    pub quarantined_slots: Vec<(u32, Timestamp)>,
+}
+
+/// A pool whose selector matches a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    pub pool: Name,
+    /// The pool's tolerations cover the node's taints.
+    pub tolerated: bool,
+}
+
+/// Ability of a node to take and run pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum NodeCondition {
+    #[default]
+    Ready,
+    /// Cordoned: nothing new is bound.
+    Cordoned,
+    /// The kubelet reports that it is not ready.
+    NotReady,
+    /// The kubelet does not report.
+    Unreachable,
+}

@@ -1,0 +1,96 @@
+//! Registrations, with their approval, limits and metered usage.
+
+use std::sync::Arc;
+
+use daylight_base::{Name, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A registered activity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// `namespace/name`.
+    pub key: Name,
+    /// The owner's pseudonym; owner limits hold over all its registrations.
+    pub owner: Option<Name>,
+    /// The class of the activity.
+    pub class: Name,
+    pub pools: Vec<Name>,
+    pub valid_from: Timestamp,
+    pub valid_until: Timestamp,
+    pub approval: Approval,
+    /// Limits over all miners of this registration.
+    pub limits: Limits,
+    /// Limits over all registrations of the owner.
+    pub owner_limits: Limits,
+    /// Metered in the current period; `None` without a meter.
+    pub usage: Option<Usage>,
+    /// Completeness of `usage`, apart from the consumption of running miners.
+    #[serde(default)]
+    pub reading: Reading,
+    /// End of the energy limit's period, if there is a limit.
+    #[serde(default)]
+    pub energy_resets: Option<Timestamp>,
+    /// State of the registration in admission's mirror.
+    #[serde(default)]
+    pub mirrored: Mirrored,
+    /// One sentence about an invalid object.
+    pub problem: Option<Arc<str>>,
+}
+
+/// Completeness of a meter's reading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reading {
+    #[default]
+    Counts,
+    /// Miners may have ended unobserved since the reading, so no more are started.
+    Partial,
+}
+
+/// State of a registration in the ConfigMap by which admission knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Mirrored {
+    #[default]
+    Holds,
+    Pending,
+    /// The ConfigMap has no room left.
+    Full,
+}
+
+/// Decision of the compliance officer on a registration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Approval {
+    #[default]
+    Pending,
+    Approved,
+    /// Approved, then the spec was edited.
+    Voided,
+    /// Approved without the authority's signature, which is required.
+    Unsigned,
+    /// Approved with a signature that is not the authority's, or is for another content.
+    WronglySigned,
+    Rejected,
+    Suspended,
+    Revoked,
+}
+
+/// Limits of a registration or an owner; `None` means no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// GPUs held at once.
+    pub gpus: Option<u32>,
+    /// Watts at once.
+    pub watts: Option<u64>,
+    /// Millijoules in a period (1 kWh = 3,600,000,000 mJ).
+    pub energy_mj: Option<u64>,
+}
+
+/// Metered energy of a registration in the current period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Everything up to this moment is counted.
+    pub metered_until: Timestamp,
+    /// Upper bound of the period's consumption so far.
+    pub millijoules: u64,
+    /// The larger of declared and measured peak of one replica, if measured.
+    pub peak_watts: Option<u64>,
+}

@@ -1,0 +1,135 @@
+//! Miners that may get another replica, and the limits of their registration and its owner.
+
+use daylight_base::Name;
+
+use crate::explain::Reason;
+use crate::model::Miner;
+use crate::plan::Run;
+use crate::plan::energy::projected_watts;
+use crate::plan::modes::Mode;
+use crate::state::table::Id;
+use crate::state::{MinerRow, PoolRow, RegistrationRow};
+
+/// A miner that may get another replica, in one of its pools.
+pub(super) struct MinerCandidate {
+    pub(super) miner: Miner,
+    pub(super) registration: Id<RegistrationRow>,
+    pub(super) pools: Vec<Id<PoolRow>>,
+}
+
+impl Run<'_> {
+    /// Returns the miner as a candidate for one more replica.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it gets none; `None` if it needs none.
+    pub(super) fn candidate(&self, id: Id<MinerRow>) -> Result<MinerCandidate, Option<Reason>> {
+        let row = &self.state.miners[id];
+        let Some(miner) = &row.object else {
+            return Err(None);
+        };
+        if let Some(problem) = miner.problem.clone() {
+            return Err(Some(Reason::Invalid { problem }));
+        }
+        let registration = miner.registration.clone();
+        let found = self.state.registrations.find(&registration);
+        let Some((found, object, verdict)) = found.and_then(|id| {
+            let object = self.state.registrations[id].object.as_ref()?;
+            Some((id, object, self.verdicts.get(&id)?))
+        }) else {
+            return Err(Some(Reason::RegistrationMissing { registration }));
+        };
+        if let Some((_, reason)) = &verdict.stop {
+            return Err(Some(reason.clone()));
+        }
+        if miner.replicas == 0 {
+            return Err(Some(Reason::NothingWanted));
+        }
+        let registered = |name: &&Name| object.pools.contains(*name);
+        let wanted = if miner.pools.is_empty() { &object.pools } else { &miner.pools };
+        let pools: Vec<_> = wanted
+            .iter()
+            .filter(registered)
+            .filter_map(|name| self.state.pools_by_name.get(name).copied())
+            .collect();
+        if pools.is_empty() {
+            return Err(Some(Reason::PoolNotRegistered { registration }));
+        }
+        if row.active() >= miner.replicas {
+            return Err(None);
+        }
+        if let Some(reason) = &verdict.held_back {
+            return Err(Some(reason.clone()));
+        }
+        let open = |pool: &Id<PoolRow>| {
+            matches!(self.modes.get(pool), Some(Mode::Fill(_) | Mode::Observe(_)))
+        };
+        if !pools.iter().any(open) {
+            let reason = pools.iter().find_map(|pool| match self.modes.get(pool)? {
+                Mode::Keep(reason) | Mode::Stop(_, reason) => Some(reason.clone()),
+                Mode::Fill(_) | Mode::Observe(_) => None,
+            });
+            return Err(reason);
+        }
+        if row.held >= miner.replicas {
+            return Err(Some(Reason::Stopping { replicas: row.draining }));
+        }
+        Ok(MinerCandidate { miner: miner.clone(), registration: found, pools })
+    }
+
+    /// Checks that a registration and its owner allow one more replica of a miner.
+    pub(super) fn within_registration(
+        &self,
+        miner: Id<MinerRow>,
+        candidate: &MinerCandidate,
+    ) -> Result<(), Reason> {
+        let Some(verdict) = self.verdicts.get(&candidate.registration) else {
+            return Ok(());
+        };
+        let held = self.state.registrations[candidate.registration].held;
+        let (gpus, watts) = (candidate.miner.shape.gpus, candidate.miner.watts);
+        let registration = candidate.miner.registration.clone();
+        if held.gpus().saturating_add(gpus) > verdict.gpus {
+            let limit = verdict.gpus;
+            return Err(Reason::RegistrationGpuLimit { registration, limit });
+        }
+        if held.watts().saturating_add(watts) > verdict.watts {
+            let watts = verdict.watts;
+            return Err(Reason::RegistrationPowerLimit { registration, watts });
+        }
+        if self.projected(candidate.registration, Some(watts)) > verdict.energy_watts {
+            return Err(Reason::EnergyLimit { registration });
+        }
+        if let Some(owner) = verdict.owner.as_ref().and_then(|owner| self.owners.get(owner)) {
+            let (mut owner_gpus, mut owner_watts, mut projected) = (gpus, watts, 0_u64);
+            for &id in &owner.registrations {
+                let more = (id == candidate.registration).then_some(watts);
+                projected = projected.saturating_add(self.projected(id, more));
+                owner_gpus = owner_gpus.saturating_add(self.state.registrations[id].held.gpus());
+                owner_watts = owner_watts.saturating_add(self.state.registrations[id].held.watts());
+            }
+            if owner_gpus > owner.gpus {
+                return Err(Reason::OwnerGpuLimit { limit: owner.gpus });
+            }
+            if owner_watts > owner.watts {
+                return Err(Reason::OwnerPowerLimit { watts: owner.watts });
+            }
+            if projected > owner.energy_watts {
+                return Err(Reason::EnergyLimit { registration });
+            }
+        }
+        // Miners of one registration may be of several pools; the miner's own
+        // replicas are counted by its pods, stopping ones included.
+        debug_assert!(self.state.miners[miner].held < candidate.miner.replicas);
+        Ok(())
+    }
+
+    /// Returns the watts of a registration that count against its energy limit, with one more
+    /// replica of `more` watts, if any.
+    fn projected(&self, id: Id<RegistrationRow>, more: Option<u64>) -> u64 {
+        let row = &self.state.registrations[id];
+        let replicas = row.leases.len() as u64 + u64::from(more.is_some());
+        let peak = self.verdicts.get(&id).map_or(0, |verdict| verdict.peak_watts);
+        projected_watts(row.held.watts().saturating_add(more.unwrap_or_default()), replicas, peak)
+    }
+}
