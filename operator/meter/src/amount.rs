@@ -1,35 +1,36 @@
-//! Whole amounts with bounds, and how they are divided without loss.
+//! Whole amounts with bounds, and their division without loss.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An amount, and how far the truth may be from it.
+/// Amount with bounds on its error.
 ///
-/// In JSON each number is a decimal string, since a total passes the 2^53 that JSON numbers hold.
+/// In JSON each number is a decimal string, because totals exceed the 2^53 that JSON numbers hold
+/// exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounded {
-    /// What is booked. Values add up exactly.
+    /// Amount in the books. Values add up exactly.
     #[serde(with = "decimal")]
     pub value: u64,
-    /// The truth is less by this at most.
+    /// The true amount is at least `value - below`.
     #[serde(with = "decimal")]
     pub below: u64,
-    /// The truth is more by this at most.
+    /// The true amount is at most `value + above`.
     #[serde(with = "decimal")]
     pub above: u64,
 }
 
 impl Bounded {
-    /// An amount that is known.
+    /// Returns an amount without error.
     pub fn exactly(value: u64) -> Self {
         Self { value, below: 0, above: 0 }
     }
 
-    /// The truth is not less.
+    /// Lower bound of the true amount.
     pub fn lower(&self) -> u64 {
         self.value.saturating_sub(self.below)
     }
 
-    /// The truth is not more.
+    /// Upper bound of the true amount.
     pub fn upper(&self) -> u64 {
         self.value.saturating_add(self.above)
     }
@@ -41,29 +42,30 @@ impl Bounded {
         self.above += other.above;
     }
 
-    /// Whether nothing is in it, nor could be.
+    /// Returns whether the amount is certainly zero.
     pub fn is_zero(&self) -> bool {
         self.value == 0 && self.above == 0
     }
 }
 
-/// Divides a total by weights: the parts add up to it, and each is off by less than one. Without
-/// any weight the first part is all of it.
+/// Divides a total in proportion to weights. The parts add up to the total, and each is off by
+/// less than one. If all weights are zero, the first part is the whole total.
 pub fn split(total: u64, weights: &[u64]) -> Vec<u64> {
     let sum: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
     if sum == 0 {
         return (0..weights.len()).map(|at| if at == 0 { total } else { 0 }).collect();
     }
     let mut parts = Vec::with_capacity(weights.len());
-    let mut passed: u128 = 0;
-    let mut given: u64 = 0;
+    let mut weight_so_far: u128 = 0;
+    let mut assigned: u64 = 0;
     for weight in weights {
-        passed += u128::from(*weight);
-        // What is due to all so far, so that no remainder is ever lost or doubled.
-        let due = (u128::from(total) * passed / sum) as u64;
-        parts.push(due - given);
-        given = due;
+        weight_so_far += u128::from(*weight);
+        // Rounding the running sum instead of each part neither loses nor doubles a remainder.
+        let due = (u128::from(total) * weight_so_far / sum) as u64;
+        parts.push(due - assigned);
+        assigned = due;
     }
+    debug_assert_eq!(assigned, total, "parts add up");
     parts
 }
 
@@ -71,33 +73,25 @@ pub fn split(total: u64, weights: &[u64]) -> Vec<u64> {
 pub mod decimal {
     use super::{Deserialize, Deserializer, Serializer};
 
-    /// Writes one.
-    ///
-    /// # Errors
-    ///
-    /// The serializer fails.
+    /// Writes a number as a string.
     pub fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(number)
     }
 
-    /// Reads one.
-    ///
-    /// # Errors
-    ///
-    /// It is no decimal string, or larger than 64 bits.
+    /// Reads a number from a string; fails for anything but a decimal number of at most 64 bits.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
 }
 
-/// Milliwatts × milliseconds, in millijoules, rounded up.
-pub(crate) fn most_mj(milliwatts: u64, ms: u64) -> u64 {
+/// Energy in millijoules of a power in milliwatts over a time in milliseconds, rounded up.
+pub(crate) fn energy_mj(milliwatts: u64, ms: u64) -> u64 {
     let mj = (u128::from(milliwatts) * u128::from(ms)).div_ceil(1000);
     u64::try_from(mj).unwrap_or(u64::MAX)
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0
 }

@@ -1,4 +1,4 @@
-//! What was booked of a node since its last entry.
+//! Amounts and events of a node that are booked but not yet in an entry.
 
 use std::collections::BTreeMap;
 
@@ -8,31 +8,33 @@ use crate::amount::Bounded;
 use crate::entry::{Closed, DeviceEntry, Gap, PoolEntry, Settled};
 use crate::key::{Key, Method, Use};
 
-/// What was booked since the last entry.
+/// Bookings since the last entry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Booked {
     pub(crate) from: Timestamp,
     pub(crate) time: BTreeMap<Key, Bounded>,
     pub(crate) energy: BTreeMap<(Key, Method), Bounded>,
     pub(crate) pools: BTreeMap<Option<Name>, PoolEntry>,
-    /// By registration: millijoules, upper bound, and the highest watts of a replica.
+    /// By registration: millijoules (upper bound) and the highest mean watts of a replica.
     pub(crate) used: BTreeMap<Name, (u64, u64)>,
     pub(crate) devices: Vec<DeviceEntry>,
     pub(crate) closed: Vec<Closed>,
     pub(crate) settled: Vec<Settled>,
     pub(crate) gaps: Vec<Gap>,
-    /// Whether a lease began, or a device was read for the first time: what follows is counted
-    /// from there, so that is not to be lost.
+    /// Whether a lease began or a device was first read. Later amounts are differences from there,
+    /// so that it must be durable soon.
     pub(crate) first: bool,
 }
 
 impl Booked {
+    /// Returns the totals of a pool.
     pub(crate) fn pool(&mut self, pool: Option<&Name>) -> &mut PoolEntry {
         self.pools
             .entry(pool.cloned())
             .or_insert_with(|| PoolEntry { pool: pool.cloned(), ..PoolEntry::default() })
     }
 
+    /// Books device-milliseconds.
     pub(crate) fn time(&mut self, pool: Option<&Name>, usage: Use, ms: Bounded) {
         if !ms.is_zero() || ms.below != 0 {
             let key = Key { pool: pool.cloned(), usage };
@@ -40,6 +42,7 @@ impl Booked {
         }
     }
 
+    /// Books millijoules.
     pub(crate) fn energy(&mut self, pool: Option<&Name>, usage: Use, method: Method, mj: Bounded) {
         if !mj.is_zero() {
             let key = Key { pool: pool.cloned(), usage };
@@ -47,6 +50,7 @@ impl Booked {
         }
     }
 
+    /// Returns whether there is nothing that needs an entry.
     pub(crate) fn is_nothing(&self) -> bool {
         self.closed.is_empty()
             && self.devices.is_empty()
@@ -55,7 +59,24 @@ impl Booked {
             && self.gaps.is_empty()
     }
 
-    pub(crate) fn capacity_is_none(&self) -> bool {
+    /// Returns whether the node had no devices in this time.
+    pub(crate) fn has_no_capacity(&self) -> bool {
         self.pools.values().all(|pool| pool.capacity_ms == 0)
+    }
+
+    /// Returns whether both books close, so that the entry made of this closes by itself.
+    pub(crate) fn closes(&self) -> bool {
+        let mut open: BTreeMap<&Option<Name>, (u64, u64)> = BTreeMap::new();
+        for (key, ms) in &self.time {
+            open.entry(&key.pool).or_default().0 += ms.value;
+        }
+        for ((key, method), mj) in &self.energy {
+            if *method != Method::Declared {
+                open.entry(&key.pool).or_default().1 += mj.value;
+            }
+        }
+        self.pools.iter().all(|(pool, total)| {
+            open.remove(pool).unwrap_or_default() == (total.capacity_ms, total.moved_mj)
+        }) && open.values().all(|booked| *booked == (0, 0))
     }
 }

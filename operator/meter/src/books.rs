@@ -1,4 +1,4 @@
-//! The books: totals for each pool and use, and whether they close.
+//! The two books: totals of time and energy, and the check that they close.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,15 @@ use crate::entry::PoolEntry;
 use crate::key::{Key, Method};
 use crate::lease::{Account, Facts};
 
-/// Totals since the journal began.
+/// Totals since the start of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Books {
     /// Device-milliseconds.
     pub time: BTreeMap<Key, Bounded>,
     /// Millijoules.
     pub energy: BTreeMap<(Key, Method), Bounded>,
-    /// What there was to book, by pool.
     pub pools: BTreeMap<Option<Name>, PoolEntry>,
-    /// The work that leases said they did, by whose they were and whether it was seen.
+    /// By account and by [`Facts::seen`].
     pub work: BTreeMap<(Account, bool), Facts>,
 }
 
@@ -42,7 +41,10 @@ impl Book {
 
 /// Books that do not close, and by how much.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the {book} book of {owner} does not close: {booked} of {total} {} are booked", .book.unit())]
+#[error(
+    "the {book} book of {owner} does not close: the total is {total} {}, but {booked} are booked",
+    .book.unit()
+)]
 pub struct Imbalance {
     pub book: Book,
     /// `pool NAME`, `no pool` or `device ID`.
@@ -52,11 +54,7 @@ pub struct Imbalance {
 }
 
 impl Books {
-    /// Whether the totals add up, for every pool.
-    ///
-    /// # Errors
-    ///
-    /// The first pool whose totals do not.
+    /// Checks that both books close for every pool; the first imbalance is the error.
     pub fn check(&self) -> Result<(), Imbalance> {
         let mut time: BTreeMap<&Option<Name>, u64> = BTreeMap::new();
         for (key, booked) in &self.time {
@@ -64,6 +62,7 @@ impl Books {
         }
         let mut energy: BTreeMap<&Option<Name>, u64> = BTreeMap::new();
         for ((key, method), booked) in &self.energy {
+            // A declaration moves no counter: it is listed, but not part of the sum.
             if *method != Method::Declared {
                 *energy.entry(&key.pool).or_default() += booked.value;
             }
@@ -89,17 +88,14 @@ impl Books {
         Ok(())
     }
 
-    /// Adds time of one use.
     pub(crate) fn add_time(&mut self, key: &Key, ms: Bounded) {
         self.time.entry(key.clone()).or_default().add(ms);
     }
 
-    /// Adds energy of one use by one method.
     pub(crate) fn add_energy(&mut self, key: &Key, method: Method, mj: Bounded) {
         self.energy.entry((key.clone(), method)).or_default().add(mj);
     }
 
-    /// Adds what there was to book of one pool.
     pub(crate) fn add_pool(&mut self, more: &PoolEntry) {
         let PoolEntry { pool, capacity_ms, moved_mj, overcommitted_ms, gap_ms } = more;
         let sum = self
@@ -112,16 +108,15 @@ impl Books {
         sum.gap_ms += gap_ms;
     }
 
-    /// Adds work that a lease did.
     pub(crate) fn add_work(&mut self, account: &Account, facts: Facts) {
         self.work.entry((account.clone(), facts.seen)).or_default().add(facts);
     }
 
-    /// Energy by all methods for which `of` holds, of the whole site.
-    pub fn energy_where(&self, of: impl Fn(&Key, Method) -> bool) -> Bounded {
+    /// Sums the energy of all lines that match.
+    pub fn energy_where(&self, matches: impl Fn(&Key, Method) -> bool) -> Bounded {
         let mut sum = Bounded::default();
         for ((key, method), booked) in &self.energy {
-            if of(key, *method) {
+            if matches(key, *method) {
                 sum.add(*booked);
             }
         }

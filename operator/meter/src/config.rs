@@ -4,36 +4,39 @@ use std::collections::BTreeMap;
 
 use daylight_base::{Name, Timestamp};
 
-/// What the meter goes by. Times in milliseconds, power in milliwatts.
+/// Settings of the meter. Times are in milliseconds, power in milliwatts.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How old a figure may be that an exporter gives: dcgm-exporter refreshes every 30 s.
+    /// Maximum age of a value in an exporter's answer.
     pub refresh_ms: u64,
-    /// For how long a device may bring no new reading before that is a gap.
+    /// Time without a new reading after which a gap is recorded.
     pub unread_ms: u64,
-    /// How often a node's books are written when nothing asks for it sooner.
+    /// Time after which a node's entry is written if nothing requires it earlier.
     pub book_every_ms: u64,
-    /// The most that a device draws whose own limit is not known.
+    /// Maximum power of a device whose own limit is unknown.
     pub limit_mw: u64,
-    /// What a device draws that does nothing; more than that is unexplained while nobody has it.
+    /// Power of an idle device; while no lease holds it, energy above this is unexplained.
     pub idle_mw: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
+            // dcgm-exporter collects every 30 s (`--collect-interval`).
             refresh_ms: 30_000,
+            // Four refreshes: one late answer is not a gap.
             unread_ms: 120_000,
             book_every_ms: 60_000,
+            // Above the limit of the largest boards on sale: a bound must not be too low.
             limit_mw: 1_500_000,
             idle_mw: 150_000,
         }
     }
 }
 
-/// What holds for a booking.
+/// Inputs of every booking.
 pub(crate) struct Terms<'a> {
     pub(crate) config: &'a Config,
-    /// When the present period of each registration began.
+    /// Start of each registration's current period.
     pub(crate) periods: &'a BTreeMap<Name, Timestamp>,
 }

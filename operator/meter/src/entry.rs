@@ -1,5 +1,7 @@
-//! What goes into the journal. Each entry is small enough for one leaf of a log, and none is ever
-//! changed.
+//! Entries of the journal. An entry fits into one leaf of a log and never changes.
+//!
+//! Names of fields and kinds are a published form: `docs/metering.md` describes it, and
+//! `tests/format.rs` pins it.
 
 use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -14,14 +16,14 @@ use crate::object::ObjectEntry;
 use crate::observe::DeviceSeen;
 use crate::state::NodeState;
 
-/// One entry.
+/// Entry of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[strum(serialize_all = "camelCase", const_into_str)]
 pub enum Entry {
-    /// What happened on one node, and how it stands.
+    /// Bookings and events of one node, and its state.
     Node(Box<NodeEntry>),
-    /// A calendar period of a registration's energy limit begins.
+    /// A period of a registration's energy limit began.
     Period {
         /// `namespace/name` of the registration.
         registration: Name,
@@ -32,36 +34,35 @@ pub enum Entry {
     /// The clock was set back.
     Clock {
         at: Timestamp,
-        /// By how many milliseconds.
+        /// Milliseconds.
         #[serde(with = "crate::amount::decimal")]
         back_ms: u64,
     },
-    /// A snapshot begins: what follows until [`Entry::SnapshotEnd`] says all that came before.
+    /// A snapshot began: the entries up to [`Entry::SnapshotEnd`] replace all earlier ones.
     SnapshotBegin,
-    /// A total, in a snapshot.
+    /// Totals of the books, in a snapshot.
     Total(Total),
-    /// What a registration has used, in a snapshot.
+    /// Usage of a registration, in a snapshot.
     Used {
         /// `namespace/name` of the registration.
         registration: Name,
         start: Timestamp,
-        /// How much, in millijoules, upper bound.
+        /// Upper bound.
         #[serde(with = "crate::amount::decimal")]
         millijoules: u64,
-        /// The highest mean power of one replica, in watts.
+        /// Highest mean power of one replica.
         peak_watts: u64,
     },
-    /// A snapshot is complete.
+    /// The snapshot is complete.
     SnapshotEnd,
 }
 
-/// A total of the books, in a snapshot.
+/// Totals of the books, in a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Total {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub time: Vec<TimeEntry>,
-    /// Energy by use and method.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub energy: Vec<EnergyEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -70,45 +71,37 @@ pub struct Total {
     pub work: Vec<WorkEntry>,
 }
 
-/// What happened on one node in one stretch of time.
+/// Bookings and events of one node over a stretch of time.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeEntry {
     pub node: Name,
     pub from: Timestamp,
-    /// Until when the time is booked; energy as far as it was read.
+    /// End of the booked time. Energy is booked up to the last readings.
     pub until: Timestamp,
-    /// Device-milliseconds by use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub time: Vec<TimeEntry>,
-    /// Millijoules by use and method.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub energy: Vec<EnergyEntry>,
-    /// What there was to book, by pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolEntry>,
-    /// What it adds to registrations' use of energy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used: Vec<UsedEntry>,
-    /// Devices that joined or left.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closed: Vec<Closed>,
-    /// Leases that ended and whose energy is booked to the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settled: Vec<Settled>,
-    /// What could not be measured or believed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
-    /// How the node stands, to go on from; `None` when it is gone.
+    /// State to continue from; `None` if the node is gone.
     pub state: Option<NodeState>,
 }
 
 impl NodeEntry {
-    /// What happened, in two entries, for a leaf that it does not fit into. `None` where nothing
-    /// can be divided.
+    /// Divides an entry that is too large for one leaf; `None` if it is indivisible.
     pub fn halves(&self) -> Option<[Self; 2]> {
         let mut first = self.clone();
         let mut second = Self::state_only(self.node.clone(), self.until, None);
@@ -130,7 +123,7 @@ fn half_of<T>(list: &mut Vec<T>) -> Vec<T> {
     list.split_off(list.len().div_ceil(2))
 }
 
-/// Device-milliseconds of one use.
+/// Time of one use, in device-milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeEntry {
     #[serde(flatten)]
@@ -138,104 +131,101 @@ pub struct TimeEntry {
     pub ms: Bounded,
 }
 
-/// Work that was done for one account.
+/// Work of one account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkEntry {
     pub account: Account,
     pub work: Facts,
 }
 
-/// Millijoules of one use by one method.
+/// Energy of one use, in millijoules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnergyEntry {
     #[serde(flatten)]
     pub key: Key,
-    /// How they are known.
     pub method: Method,
     pub mj: Bounded,
 }
 
-/// What there was to book of one pool.
+/// Totals of one pool, which all its uses add up to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolEntry {
-    /// The pool; `None` for devices in no pool.
+    /// `None` for devices of nodes in no pool.
     pub pool: Option<Name>,
     /// Devices × milliseconds.
     #[serde(with = "crate::amount::decimal")]
     pub capacity_ms: u64,
-    /// What the devices' energy moved, in millijoules.
+    /// Millijoules by which the devices' counters moved.
     #[serde(with = "crate::amount::decimal")]
     pub moved_mj: u64,
-    /// GPU-milliseconds leased beyond the devices there are.
+    /// GPU-milliseconds leased in excess of the devices.
     #[serde(with = "crate::amount::decimal")]
     pub overcommitted_ms: u64,
-    /// Device-milliseconds over which nothing was measured, or not to be believed.
+    /// Device-milliseconds without a measurement that can be believed.
     #[serde(with = "crate::amount::decimal")]
     pub gap_ms: u64,
 }
 
-/// What is added to a registration's use of energy.
+/// Addition to a registration's energy usage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UsedEntry {
     /// `namespace/name` of the registration.
     pub registration: Name,
-    /// The period to which it is added, by its beginning.
+    /// Start of the period to which it is added.
     pub start: Timestamp,
-    /// Millijoules, upper bound.
+    /// Upper bound.
     #[serde(with = "crate::amount::decimal")]
     pub millijoules: u64,
     /// The highest mean power of one replica, in watts.
     pub peak_watts: u64,
 }
 
-/// A device that joined or left.
+/// Device that joined or left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceEntry {
     #[serde(flatten)]
     pub device: DeviceSeen,
     pub at: Timestamp,
-    /// Whether it joined; else it left.
+    /// `false` if it left.
     pub joined: bool,
 }
 
-/// A lease that ended.
+/// Lease that ended.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Closed {
-    /// The lease, with what is booked of its energy so far.
+    /// With its energy booked so far.
     pub lease: Lease,
     pub ended: Moment,
-    /// What the work says of itself.
+    /// Work that the miner reported.
     pub facts: Option<Facts>,
 }
 
-/// A lease whose energy is booked to its end.
+/// Ended lease whose energy is completely booked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
     pub uid: Name,
-    /// All of its energy, in millijoules.
+    /// In millijoules.
     pub energy: Bounded,
 }
 
-/// Something that could not be measured or believed.
+/// Time over which something was not measured or not believed.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     #[serde(rename = "what")]
     pub kind: GapKind,
-    /// The device, where it concerns one.
     pub device: Option<Name>,
-    /// From when until when.
     pub between: Moment,
-    /// The energy that is not believed, in millijoules, where there is such.
+    /// Energy that is not believed.
     #[serde(with = "crate::amount::decimal", default)]
     pub millijoules: u64,
 }
 
-/// Why something could not be measured or believed.
+/// Reason for a [`Gap`].
 #[derive(
     Clone,
     Copy,
@@ -252,22 +242,22 @@ pub struct Gap {
 #[serde(rename_all = "camelCase")]
 #[strum(serialize_all = "camelCase", const_into_str)]
 pub enum GapKind {
-    /// A counter began again: what it had counted since it was last read is lost.
+    /// A counter was reset: its count since the last reading is lost.
     Reset,
-    /// A counter moved more than the device can draw.
+    /// A counter moved by more than the device can draw.
     Jump,
-    /// The clock was set back between two readings: what the counter moved is booked, but who drew
-    /// how much of it is not known.
+    /// The clock was set back between two readings: their difference is booked, but its division
+    /// among holders is unknown.
     Backwards,
-    /// A device was not read for far longer than its exporter takes to refresh: what its counter
-    /// moved is booked, but who drew how much of it is less well known.
+    /// A device was not read for much longer than its exporter's refresh: the difference is booked,
+    /// but its division among holders is less certain.
     Unread,
-    /// A device left with energy that was never read.
+    /// A device left after its last reading.
     Left,
-    /// A device was first read after it had joined.
+    /// A device was first read after it joined.
     First,
-    /// The end of a lease was not seen, and lies somewhere in between.
+    /// The end of a lease was not observed and lies somewhere in between.
     Unseen,
-    /// A lease was learnt of after the books had gone past its end.
+    /// A lease was first observed after the books had passed its end.
     Late,
 }

@@ -1,17 +1,17 @@
-//! The meter: who had which GPU when, and what it drew, in books that close.
+//! The meter: books of who held which GPU when, and of the energy it drew.
 //!
-//! [`Meter`] takes what is observed (leases, devices, readings of their energy) and gives
-//! [`Entry`]s for a journal. Its durable state is the fold of entries: a [`Meter`] restored from
-//! them and told the world again goes on where the last of them ended, and counts nothing twice.
-//! It has no clock and does no I/O: time is an argument.
+//! [`Meter`] takes observations (leases, devices, readings of their energy counters) and returns
+//! [`Entry`]s for a journal. The fold of all entries is its durable state: a meter restored from
+//! them, to which the cluster is then observed again, continues where they end and counts nothing
+//! twice. It has no clock and does no I/O: time is an argument.
 //!
 //! Two books are kept, in integers, and close exactly:
 //!
-//! - **time**: devices × milliseconds = all uses + idle + unavailable, for every node and pool;
-//! - **energy**: what the devices' counters moved = all uses + idle + unexplained, in millijoules.
+//! - **time**: devices × milliseconds = all leases + idle + unavailable, for every node and pool;
+//! - **energy**: movement of the devices' counters = all leases + idle + unexplained, in
+//!   millijoules.
 //!
-//! Each figure has a lower and an upper bound beside its value. What is not known is bounded,
-//! never guessed.
+//! Each amount has a lower and an upper bound. What is unknown is bounded, never guessed.
 
 mod amount;
 mod attribution;

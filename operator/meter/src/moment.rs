@@ -1,10 +1,11 @@
-//! Moments, and how well they are known.
+//! Points in time that are known only within bounds.
 
 use daylight_base::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// A moment that is known to lie between two, both included. Its value is the earlier one for
-/// what Kubernetes tells in whole seconds, as Kubernetes itself reads it.
+/// Point in time within an interval, both ends included.
+///
+/// The books use the earlier end where Kubernetes reports whole seconds, as Kubernetes itself does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
     pub earliest: Timestamp,
@@ -12,27 +13,27 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// A moment that is known.
+    /// Returns a moment without error.
     pub fn exactly(at: Timestamp) -> Self {
         Self { earliest: at, latest: at }
     }
 
-    /// A moment that was told in whole seconds, and cannot be after `seen`.
-    pub fn in_second(at: Timestamp, seen: Timestamp) -> Self {
-        Self { earliest: at, latest: at.plus_millis(999).min(seen).max(at) }
+    /// Returns a moment that was reported in whole seconds, no later than `observed`.
+    pub fn in_second(at: Timestamp, observed: Timestamp) -> Self {
+        Self { earliest: at, latest: at.plus_millis(999).min(observed).max(at) }
     }
 
-    /// A moment between two, in whichever order.
+    /// Returns a moment between two times, in either order.
     pub fn between(one: Timestamp, other: Timestamp) -> Self {
         Self { earliest: one.min(other), latest: one.max(other) }
     }
 
-    /// How far it is from being known, in milliseconds.
+    /// Width of the interval, in milliseconds.
     pub fn width(self) -> u64 {
         self.latest.millis_since(self.earliest)
     }
 
-    /// Halfway.
+    /// Middle of the interval.
     pub fn middle(self) -> Timestamp {
         self.earliest.plus_millis(self.width() / 2)
     }

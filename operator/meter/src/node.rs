@@ -1,11 +1,14 @@
-//! One node: who held its devices when. Time is booked span by span, in each of which nothing
-//! changed, so that it adds up exactly.
+//! Time books of one node: which lease held its devices when.
+//!
+//! Time is booked in spans in which nothing changed, so that it adds up exactly. Events and readings
+//! wait in queues until the books reach their time.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use daylight_base::{Name, Timestamp};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::amount::{Bounded, most_mj, split};
+use crate::amount::{Bounded, energy_mj, split};
 use crate::booked::Booked;
 use crate::config::Terms;
 use crate::entry::{Closed, DeviceEntry, Gap, GapKind};
@@ -14,9 +17,8 @@ use crate::lease::{Facts, Lease};
 use crate::moment::Moment;
 use crate::observe::DeviceSeen;
 use crate::state::{Device, NodeState, Sample, Span};
-use daylight_base::{Name, Timestamp};
 
-/// Something that changes who holds what.
+/// Change of the holders of a node's devices.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Begin(Lease),
@@ -24,6 +26,7 @@ pub(crate) enum Event {
         uid: Name,
         ended: Moment,
         facts: Option<Facts>,
+        /// Whether `ended` was inferred rather than observed.
         unseen: bool,
     },
     Devices {
@@ -31,24 +34,25 @@ pub(crate) enum Event {
         usable: u32,
         devices: Vec<DeviceSeen>,
     },
-    /// Nothing; but what is before and what is after is told apart.
+    /// No change, but a new span: energy before and after is booked separately.
     Cut,
 }
 
-/// A node, and what is not booked of it yet.
+/// Node with its durable state and everything that is not yet in an entry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Node {
     pub(crate) state: NodeState,
+    /// By time, then by order of arrival.
     pub(crate) events: BTreeMap<(Timestamp, u64), Event>,
     sequence: u64,
-    /// Readings of each device that energy is not booked from yet.
+    /// Readings of each device from which energy is not yet booked, oldest first.
     pub(crate) samples: FxHashMap<Name, VecDeque<Sample>>,
-    /// The latest time at which each device was read, whatever it said.
+    /// Latest time at which each device was read, with or without a new value.
     pub(crate) read_at: FxHashMap<Name, Timestamp>,
     pub(crate) booked: Booked,
-    /// Devices that have not joined yet, and whose counters began again since they were read.
-    pub(crate) began_again: FxHashSet<Name>,
-    /// What follows is told apart from what was.
+    /// Devices that have not joined yet and whose counters were reset since they were read.
+    pub(crate) reset_before_joining: FxHashSet<Name>,
+    /// Whether the next span must not be merged into the last one.
     cut: bool,
 }
 
@@ -63,40 +67,46 @@ impl Node {
         Self { state, booked, ..Self::default() }
     }
 
-    /// Takes in an event at its time, or now where the books have passed it.
-    pub(crate) fn at(&mut self, at: Timestamp, event: Event) {
+    /// Queues an event for its time, or for now if the books have passed its time.
+    pub(crate) fn schedule(&mut self, at: Timestamp, event: Event) {
         self.sequence += 1;
         self.events.insert((at.max(self.state.booked_until), self.sequence), event);
     }
 
-    /// Whether a lease is known and has not ended, nor is about to.
+    /// Returns a lease that is in the books and holds its GPUs.
     pub(crate) fn lease(&self, uid: &str) -> Option<&Lease> {
         self.state.leases.iter().find(|lease| *lease.uid == *uid && lease.until.is_none())
     }
 
-    /// Leases that the books do not have yet.
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Lease> {
+    pub(crate) fn lease_mut(&mut self, uid: &str) -> Option<&mut Lease> {
+        self.state.leases.iter_mut().find(|lease| *lease.uid == *uid && lease.until.is_none())
+    }
+
+    /// Iterates over leases that are queued.
+    pub(crate) fn queued_leases(&self) -> impl Iterator<Item = &Lease> {
         self.events.values().filter_map(|event| match event {
             Event::Begin(lease) => Some(lease),
             _ => None,
         })
     }
 
-    /// From when on a lease will be in the books that is not yet.
-    pub(crate) fn began_at(&self, uid: &str) -> Option<Timestamp> {
+    /// Returns when a queued lease will begin in the books.
+    pub(crate) fn queued_begin(&self, uid: &str) -> Option<Timestamp> {
         self.events.iter().find_map(|((at, _), event)| match event {
             Event::Begin(lease) if *lease.uid == *uid => Some(*at),
             _ => None,
         })
     }
 
-    pub(crate) fn is_ending(&self, uid: &str) -> bool {
+    /// Returns whether the end of a lease is queued.
+    pub(crate) fn has_queued_end(&self, uid: &str) -> bool {
         self.events
             .values()
             .any(|event| matches!(event, Event::End { uid: ending, .. } if **ending == *uid))
     }
 
-    /// The clock was set back: what holds devices now may have had them for longer than it tells.
+    /// Widens the time of current holders after the clock was set back: the books stand still until
+    /// the clock has caught up, while the holders keep their devices.
     pub(crate) fn clock_set_back(&mut self, ms: u64) {
         self.state.clock_steps += 1;
         for lease in self.state.leases.iter().filter(|lease| lease.until.is_none()) {
@@ -107,9 +117,10 @@ impl Node {
         }
     }
 
-    /// Books time until `to`.
+    /// Books time until `to`, then energy from the readings in it.
     pub(crate) fn book(&mut self, to: Timestamp, terms: &Terms<'_>) {
-        // With a clock that was set back nothing is booked twice, and what happens is still heard.
+        // After the clock was set back, `to` lies before the books' end: nothing is booked twice,
+        // but events that were queued for the end are still applied.
         let to = to.max(self.state.booked_until);
         while let Some(entry) = self.events.first_entry() {
             let at = entry.key().0;
@@ -117,15 +128,16 @@ impl Node {
                 break;
             }
             let event = entry.remove();
-            self.step(at, terms);
-            self.take(at, event, terms);
+            self.book_span(at, terms);
+            self.apply(at, event, terms);
         }
-        self.step(to, terms);
+        self.book_span(to, terms);
         self.settle(terms);
+        debug_assert!(self.booked.closes(), "the books close");
     }
 
-    /// Books the span until `to`, in which nothing changes.
-    fn step(&mut self, to: Timestamp, terms: &Terms<'_>) {
+    /// Books the time until `to`, in which nothing changes.
+    fn book_span(&mut self, to: Timestamp, terms: &Terms<'_>) {
         let from = self.state.booked_until;
         let ms = to.millis_since(from);
         if ms == 0 {
@@ -154,6 +166,7 @@ impl Node {
             booked.time(pool.as_ref(), Use::Unavailable, Bounded::exactly(unavailable * ms));
             booked.time(pool.as_ref(), Use::Idle, Bounded::exactly((free - unavailable) * ms));
         } else {
+            // Partitions and time slices: a device counts once, so its time is divided.
             let weights: Vec<u64> = holding.iter().map(|lease| lease.gpus.into()).collect();
             for (lease, ms) in holding.iter().zip(split(capacity, &weights)) {
                 booked.time(pool.as_ref(), Use::Lease(lease.account.clone()), Bounded::exactly(ms));
@@ -166,7 +179,7 @@ impl Node {
             for lease in &holding {
                 // Watts × milliseconds are millijoules.
                 let declared = lease.watts * ms;
-                let most = most_mj(limit, ms) * u64::from(lease.gpus);
+                let most = energy_mj(limit, ms) * u64::from(lease.gpus);
                 let above = most.saturating_sub(declared);
                 let mj = Bounded { value: declared, below: declared, above };
                 let usage = Use::Lease(lease.account.clone());
@@ -174,14 +187,18 @@ impl Node {
             }
         }
         let span = Span { until: to, ..present };
+        debug_assert!(
+            self.state.spans.back().is_none_or(|last| last.until == from),
+            "spans follow each other without a break"
+        );
         let cut = std::mem::take(&mut self.cut);
         match self.state.spans.back_mut() {
-            Some(last) if !cut && last.is_like(&span) => last.until = to,
+            Some(last) if !cut && last.has_same_holders(&span) => last.until = to,
             _ => self.state.spans.push_back(span),
         }
     }
 
-    /// Who holds the devices where the books end.
+    /// Returns an empty span at the end of the books, with the holders from there on.
     pub(crate) fn present(&self) -> Span {
         let at = self.state.booked_until;
         let holding = self.state.leases.iter().filter(|lease| lease.holds_at(at));
@@ -195,50 +212,49 @@ impl Node {
         }
     }
 
-    fn take(&mut self, at: Timestamp, event: Event, terms: &Terms<'_>) {
+    fn apply(&mut self, at: Timestamp, event: Event, terms: &Terms<'_>) {
         match event {
             Event::Begin(lease) => self.begin(at, lease, terms),
             Event::End { uid, ended, facts, unseen } => self.end(at, &uid, ended, facts, unseen),
             Event::Devices { pool, usable, devices } => {
-                self.leave(at, &devices, terms);
-                self.have(at, pool, usable, devices);
+                // Devices leave the old pool before the rest moves to the new one: their remaining
+                // energy is bounded there.
+                self.remove_devices(at, &devices, terms);
+                self.set_devices(at, pool, usable, devices);
             }
             Event::Cut => self.cut = true,
         }
     }
 
     fn begin(&mut self, at: Timestamp, mut lease: Lease, terms: &Terms<'_>) {
+        // After a restart the cluster reports leases again that the journal already has.
         if self.state.leases.iter().any(|known| known.uid == lease.uid) {
             return;
         }
         lease.from = at;
         let gpus = u64::from(lease.gpus);
-        // It may have begun later than it says, and earlier than the books could take it in.
+        // `bound` is an interval, and the books may have passed it.
         let later = lease.bound.latest.millis_since(at) * gpus;
         let earlier = at.millis_since(lease.bound.earliest) * gpus;
-        self.uncertain(&lease, later, earlier);
-        // What it drew before the books reach back to is bounded, and no more.
+        self.widen_time(&lease, later, earlier);
+        // Energy since the oldest span is divided with this lease among the possible holders;
+        // before that span its energy can only be bounded.
         let reach = self.state.spans.front().map_or(at, |span| span.from);
-        self.unmeasured(&lease, reach.millis_since(lease.bound.earliest), terms);
+        self.bound_energy(&lease, reach.millis_since(lease.bound.earliest), terms);
         self.booked.first = true;
         self.state.leases.push(lease);
     }
 
     fn end(&mut self, at: Timestamp, uid: &str, ended: Moment, facts: Option<Facts>, unseen: bool) {
-        let Some(place) =
-            self.state.leases.iter().position(|lease| *lease.uid == *uid && lease.until.is_none())
-        else {
-            return;
-        };
-        let lease = &mut self.state.leases[place];
+        let Some(lease) = self.lease_mut(uid) else { return };
         lease.until = Some(at.max(lease.from));
         lease.ended = Some(ended);
         let lease = lease.clone();
         let gpus = u64::from(lease.gpus);
-        // It may have held its GPUs for longer, or for less long than the books already say.
+        // `ended` is an interval, and the books may have passed it.
         let longer = ended.latest.millis_since(at) * gpus;
         let shorter = at.millis_since(ended.earliest) * gpus;
-        self.uncertain(&lease, shorter, longer);
+        self.widen_time(&lease, shorter, longer);
         if unseen {
             self.booked.gaps.push(Gap {
                 kind: GapKind::Unseen,
@@ -258,8 +274,8 @@ impl Node {
         self.booked.closed.push(Closed { lease, ended, facts });
     }
 
-    /// Closes a lease that the books have gone past: it is on record, and what was booked as idle
-    /// in its place is bounded.
+    /// Records a lease whose end the books have passed. Its time was booked as idle and stays so;
+    /// both get bounds that allow for the lease.
     pub(crate) fn close_late(
         &mut self,
         mut lease: Lease,
@@ -271,15 +287,16 @@ impl Node {
         let gap = Gap { kind: GapKind::Late, device: None, between, millijoules: 0 };
         self.booked.gaps.push(gap);
         let gpus = u64::from(lease.gpus);
-        self.uncertain(&lease, 0, between.width() * gpus);
-        self.unmeasured(&lease, between.width(), terms);
+        self.widen_time(&lease, 0, between.width() * gpus);
+        self.bound_energy(&lease, between.width(), terms);
         (lease.until, lease.ended) = (Some(lease.from), Some(ended));
         self.close(lease, ended, facts);
     }
 
-    /// Bounds what a lease may have drawn over so many milliseconds that nothing is known of.
-    fn unmeasured(&mut self, lease: &Lease, ms: u64, terms: &Terms<'_>) {
-        let above = most_mj(terms.config.limit_mw, ms) * u64::from(lease.gpus);
+    /// Bounds the energy of a lease over milliseconds without any measurement. The registration's
+    /// limit counts upper bounds, so it gets the maximum.
+    fn bound_energy(&mut self, lease: &Lease, ms: u64, terms: &Terms<'_>) {
+        let above = energy_mj(terms.config.limit_mw, ms) * u64::from(lease.gpus);
         let usage = Use::Lease(lease.account.clone());
         let mj = Bounded { value: 0, below: 0, above };
         self.booked.energy(self.state.pool.as_ref(), usage, Method::Shared, mj);
@@ -288,16 +305,21 @@ impl Node {
         }
     }
 
-    /// Says how far the time of a lease may be from what is booked, and with it that of what it
-    /// took the time from.
-    fn uncertain(&mut self, lease: &Lease, below: u64, above: u64) {
+    /// Widens the bounds of a lease's time, and in the opposite direction those of idle time.
+    fn widen_time(&mut self, lease: &Lease, below: u64, above: u64) {
         let pool = self.state.pool.as_ref();
         let usage = Use::Lease(lease.account.clone());
         self.booked.time(pool, usage, Bounded { value: 0, below, above });
         self.booked.time(pool, Use::Idle, Bounded { value: 0, below: above, above: below });
     }
 
-    fn have(&mut self, at: Timestamp, pool: Option<Name>, usable: u32, devices: Vec<DeviceSeen>) {
+    fn set_devices(
+        &mut self,
+        at: Timestamp,
+        pool: Option<Name>,
+        usable: u32,
+        devices: Vec<DeviceSeen>,
+    ) {
         self.state.pool = pool;
         self.state.usable = usable;
         for seen in devices {
@@ -316,18 +338,18 @@ impl Node {
             });
         }
         self.state.devices.sort_by(|one, other| one.seen.id.cmp(&other.seen.id));
+        // Readings arrive before the event of their device: keep those that are not older than it.
         let devices = &self.state.devices;
         let is_here = |id: &Name| devices.iter().any(|device| device.seen.id == *id);
-        // One that was read later may be about to join.
         let is_later = |sample: &Sample| sample.at.latest >= at;
         self.samples.retain(|id, samples| is_here(id) || samples.back().is_some_and(is_later));
     }
 
-    /// Devices that are not among those that are there now are gone.
-    fn leave(&mut self, at: Timestamp, there: &[DeviceSeen], terms: &Terms<'_>) {
-        let gone = |device: &Device| there.iter().all(|seen| seen.id != device.seen.id);
+    /// Removes the devices that are not in `present`.
+    fn remove_devices(&mut self, at: Timestamp, present: &[DeviceSeen], terms: &Terms<'_>) {
+        let gone = |device: &Device| present.iter().all(|seen| seen.id != device.seen.id);
         while let Some(place) = self.state.devices.iter().position(gone) {
-            self.settle_rest(place, at, terms);
+            self.settle_removed(place, at, terms);
             let device = self.state.devices.remove(place).seen;
             self.samples.remove(&device.id);
             self.read_at.remove(&device.id);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use strum::{Display, IntoStaticStr, VariantArray};
 
-/// A kind of objects that are registered.
+/// Kind of an object in the register.
 #[derive(
     Clone,
     Copy,
@@ -22,34 +22,32 @@ use strum::{Display, IntoStaticStr, VariantArray};
 )]
 #[strum(const_into_str)]
 pub enum ObjectKind {
-    /// An entry of the positive list.
     ActivityClass,
-    /// A set of nodes.
     GpuPool,
     Registration,
 }
 
-/// An object as it was seen.
+/// Object as observed.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectSeen {
     pub object: ObjectKind,
-    /// Its name; `namespace/name` of a registration.
+    /// `namespace/name` for a registration.
     pub name: Name,
     pub uid: Name,
-    /// Its `metadata.generation`, which every edit of its spec moves by one.
+    /// `metadata.generation`: each edit of the spec adds one.
     #[serde(with = "crate::amount::decimal")]
     pub generation: u64,
-    /// SHA-256 of its spec.
+    /// SHA-256 of the spec; for a registration, of its class and pools as well.
     pub digest: Name,
-    /// What was decided about it, of a registration.
+    /// For a registration: the decision in its status.
     pub decision: Option<Decision>,
-    /// Whether it is in force, or why not, as the auditor itself finds; of a registration.
+    /// For a registration: its state, as verified by the auditor.
     pub standing: Option<Name>,
 }
 
-/// A decision about a registration, as it stands in its status.
+/// Decision about a registration, from its status.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -57,30 +55,29 @@ pub struct Decision {
     /// `Approved`, `Rejected`, `Suspended` or `Revoked`.
     pub state: Name,
     pub by: Name,
-    /// When, as they say.
+    /// When, according to `by`.
     pub at: Timestamp,
-    /// About what, by its digest.
+    /// Digest of what was decided about.
     pub digest: Option<Name>,
     pub signature: Option<Name>,
 }
 
-/// A change of an object.
+/// Change of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectEntry {
-    /// How it was seen.
     #[serde(flatten)]
     pub seen: ObjectSeen,
-    /// When it was seen so first.
+    /// When the change was first observed.
     pub at: Timestamp,
-    /// Edits since it was last seen, or since it was created, that nobody saw.
+    /// Number of edits in between that were not observed.
     #[serde(
         default,
         with = "crate::amount::decimal",
         skip_serializing_if = "crate::amount::is_zero"
     )]
     pub unseen: u64,
-    /// Whether it is gone.
+    /// Whether it was deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gone: bool,
 }

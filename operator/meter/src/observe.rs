@@ -1,4 +1,4 @@
-//! What is observed.
+//! Observations of the cluster and of exporters.
 
 use daylight_base::Name;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use serde_with::skip_serializing_none;
 use crate::lease::Account;
 use crate::moment::Moment;
 
-/// A pod that holds GPUs of a node.
+/// Pod that holds GPUs of a node, as observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseSeen {
     pub uid: Name,
@@ -16,37 +16,36 @@ pub struct LeaseSeen {
     pub node: Name,
     pub gpus: u32,
     pub account: Account,
-    /// Watts declared for it.
+    /// Declared power, in watts.
     pub watts: u64,
-    /// When it was bound.
+    /// When the pod was bound.
     pub bound: Moment,
-    /// When it began to run, if it did.
+    /// When its containers started, if they did.
     pub started: Option<Moment>,
-    /// Whether it waits to be let go, so that its end is not to be missed.
+    /// Whether the pod waits for its end to be recorded before it is released.
     pub owed: bool,
 }
 
-/// A device of a node.
+/// Device of a node, as observed.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceSeen {
-    /// Its UUID or serial number; of devices that nothing tells apart, the node and a number.
+    /// UUID or serial number; the node and a number if the devices have neither.
     pub id: Name,
-    /// What it is, if that is known.
     pub model: Option<Name>,
-    /// The most power it draws, in milliwatts, if that is known.
+    /// Maximum power, in milliwatts.
     pub limit_mw: Option<u64>,
 }
 
-/// What an exporter says of a device.
+/// Values of a device in an exporter's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     pub device: Name,
-    /// Its energy counter, in millijoules.
+    /// Energy counter, in millijoules.
     pub counter_mj: Option<u64>,
-    /// Its power, in milliwatts.
+    /// Power, in milliwatts.
     pub power_mw: Option<u64>,
-    /// `namespace/name` of the pod that has the whole of it, if the exporter knows.
+    /// `namespace/name` of the pod that holds the whole device, from the exporter's labels.
     pub holder: Option<Name>,
 }

@@ -1,4 +1,4 @@
-//! Readings: which of them say something new, and when what they say was so.
+//! Readings: which of them bring a new value, and when the exporter took it.
 
 use crate::moment::Moment;
 use crate::node::Node;
@@ -6,37 +6,39 @@ use crate::observe::Reading;
 use crate::state::Sample;
 
 impl Node {
-    /// Takes in a reading, if it says something new.
+    /// Queues a reading if it brings a new value. `asked` spans from the request to the answer.
     pub(crate) fn read(&mut self, reading: &Reading, asked: Moment, refresh_ms: u64) {
-        // Of a device that has not joined yet it is kept until it has.
+        // A device that has not joined yet may be read too: its readings wait for it.
         let id = reading.device.clone();
         let device = self.state.devices.iter().find(|device| device.seen.id == id);
         let newest = self.samples.get(&id).and_then(|samples| samples.back());
         let known = newest.or(device.and_then(|device| device.last.as_ref()));
         let queued = self.samples.get(&id).into_iter().flatten();
-        let waiting = queued.filter(|sample| sample.reset).count();
-        let reset = device.is_some_and(|device| device.resets as usize > waiting);
-        let reset = self.began_again.remove(&id) || reset;
-        let counted = known.is_some_and(|known| known.counter.is_some());
-        let news = match (reading.counter_mj, known.and_then(|known| known.counter)) {
+        let queued_resets = queued.filter(|sample| sample.reset).count();
+        let reset = device.is_some_and(|device| device.resets as usize > queued_resets);
+        let reset = self.reset_before_joining.remove(&id) || reset;
+        let has_counter = known.is_some_and(|known| known.counter.is_some());
+        let is_new = match (reading.counter_mj, known.and_then(|known| known.counter)) {
+            // After a reset even an equal count is new: it was counted since.
             (Some(counter), Some(before)) => reset || counter != before,
             (Some(_), None) => true,
-            // A counter that is blank for once says nothing; the next one bridges it.
-            (None, _) => !counted && reading.power_mw.is_some(),
+            // A counter that is missing once proves nothing; its next value covers the time.
+            (None, _) => !has_counter && reading.power_mw.is_some(),
         };
         let latest = known.map(|known| known.at.latest).max(self.read_at.get(&id).copied());
         let untimed = latest.is_some_and(|latest| asked.latest < latest);
-        // It was refreshed after the answer in which it still had its old value.
+        // The exporter refreshed after the last answer that still had the old value.
         let after = known.map(|known| known.at.earliest).max(self.read_at.get(&id).copied());
-        // A blank does not say that the counter still has its old value.
-        if reading.counter_mj.is_some() || !counted {
+        // An answer without the counter does not show that it still had the old value.
+        if reading.counter_mj.is_some() || !has_counter {
             let read_at = self.read_at.entry(id.clone()).or_insert(asked.earliest);
             *read_at = asked.earliest.max(*read_at);
         }
-        if !news {
+        if !is_new {
             return;
         }
         let at = match latest {
+            // The clock was set back: the reading is later than the previous one all the same.
             Some(latest) if untimed => Moment::exactly(latest),
             _ => {
                 let earliest = after.max(Some(asked.earliest.minus_millis(refresh_ms)));
@@ -44,7 +46,13 @@ impl Node {
                 Moment { earliest, latest: asked.latest }
             }
         };
-        self.samples.entry(id).or_default().push_back(Sample {
+        let samples = self.samples.entry(id).or_default();
+        debug_assert!(
+            at.earliest <= at.latest
+                && samples.back().is_none_or(|last| last.at.latest <= at.latest),
+            "readings are in order"
+        );
+        samples.push_back(Sample {
             at,
             counter: reading.counter_mj,
             power: if reading.counter_mj.is_some() { None } else { reading.power_mw },

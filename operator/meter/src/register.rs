@@ -1,4 +1,4 @@
-//! The register: what was seen of registrations, and of the classes and pools they stand on.
+//! Register of the last observed version of every registration, class and pool.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use daylight_base::{Name, Timestamp};
 use crate::entry::Entry;
 use crate::object::{ObjectEntry, ObjectKind, ObjectSeen};
 
-/// The objects as they were last seen.
+/// Last observed version of each object.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Register {
     objects: BTreeMap<(ObjectKind, Name), ObjectEntry>,
 }
 
 impl Register {
-    /// What is new in how an object was seen.
-    /// Of one that was deleted and created anew, both.
-    pub(crate) fn see(&mut self, seen: ObjectSeen, at: Timestamp) -> Vec<Entry> {
+    /// Takes in an object and returns the entries of what changed: none if it is known, two if it
+    /// was deleted and created again in between.
+    pub(crate) fn observe(&mut self, seen: ObjectSeen, at: Timestamp) -> Vec<Entry> {
         let key = (seen.object, seen.name.clone());
         let known = self.objects.get(&key);
         if known.is_some_and(|known| known.seen == seen) {
@@ -24,22 +24,22 @@ impl Register {
         }
         let same = known.filter(|known| known.seen.uid == seen.uid);
         let before = same.map_or(0, |known| known.seen.generation);
-        let replaced = if same.is_some() { None } else { self.lose(key.0, &key.1, at) };
+        let replaced = if same.is_some() { None } else { self.remove(key.0, &key.1, at) };
         let unseen = seen.generation.saturating_sub(before + 1);
         let entry = ObjectEntry { seen, at, unseen, gone: false };
         self.objects.insert(key, entry.clone());
         replaced.into_iter().chain([Entry::Object(Box::new(entry))]).collect()
     }
 
-    /// An object is not there any more.
-    pub(crate) fn lose(&mut self, kind: ObjectKind, name: &Name, at: Timestamp) -> Option<Entry> {
+    /// Removes an object and returns the entry of its deletion.
+    pub(crate) fn remove(&mut self, kind: ObjectKind, name: &Name, at: Timestamp) -> Option<Entry> {
         let known = self.objects.remove(&(kind, name.clone()))?;
         let gone = ObjectEntry { at, unseen: 0, gone: true, ..known };
         Some(Entry::Object(Box::new(gone)))
     }
 
-    /// Takes in what an entry says.
-    pub(crate) fn fold(&mut self, entry: &ObjectEntry) {
+    /// Applies an entry of the journal.
+    pub(crate) fn apply(&mut self, entry: &ObjectEntry) {
         let key = (entry.seen.object, entry.seen.name.clone());
         if entry.gone {
             self.objects.remove(&key);
@@ -48,12 +48,12 @@ impl Register {
         }
     }
 
-    /// How an object was last seen.
+    /// Returns the last observed version of an object.
     pub(crate) fn get(&self, kind: ObjectKind, name: &Name) -> Option<&ObjectSeen> {
         Some(&self.objects.get(&(kind, name.clone()))?.seen)
     }
 
-    /// All objects, as they were last seen.
+    /// Iterates over all objects.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &ObjectEntry> {
         self.objects.values()
     }
@@ -75,7 +75,7 @@ mod tests {
         }
     }
 
-    fn told(entries: &[Entry]) -> Vec<(&str, u64, u64, bool)> {
+    fn changes(entries: &[Entry]) -> Vec<(&str, u64, u64, bool)> {
         let objects = entries.iter().map(|entry| match entry {
             Entry::Object(entry) => {
                 (&*entry.seen.uid, entry.seen.generation, entry.unseen, entry.gone)
@@ -86,31 +86,36 @@ mod tests {
     }
 
     #[test]
-    fn each_change_is_told_once_and_what_nobody_saw_is_counted() {
+    fn each_change_is_recorded_once_with_the_edits_that_were_missed() {
         let mut register = Register::default();
         let now = Timestamp(1);
-        let mut see = |seen| register.see(seen, now);
-        assert_eq!(told(&see(registration("a", 1, "AwaitingApproval"))), [("a", 1, 0, false)]);
-        assert_eq!(see(registration("a", 1, "AwaitingApproval")), []);
-        assert_eq!(told(&see(registration("a", 1, "Active"))), [("a", 1, 0, false)]);
-        assert_eq!(told(&see(registration("a", 4, "ApprovalVoided"))), [("a", 4, 2, false)]);
-        // Deleted and filed again, and edited once before anybody looked.
-        let again = see(registration("b", 2, "AwaitingApproval"));
-        assert_eq!(told(&again), [("a", 4, 0, true), ("b", 2, 1, false)]);
+        let mut observe = |seen| register.observe(seen, now);
+        assert_eq!(
+            changes(&observe(registration("a", 1, "AwaitingApproval"))),
+            [("a", 1, 0, false)]
+        );
+        assert_eq!(observe(registration("a", 1, "AwaitingApproval")), []);
+        assert_eq!(changes(&observe(registration("a", 1, "Active"))), [("a", 1, 0, false)]);
+        assert_eq!(changes(&observe(registration("a", 4, "ApprovalVoided"))), [("a", 4, 2, false)]);
+        // Deleted, created again, and edited once before it was observed.
+        let again = observe(registration("b", 2, "AwaitingApproval"));
+        assert_eq!(changes(&again), [("a", 4, 0, true), ("b", 2, 1, false)]);
     }
 
     #[test]
-    fn a_register_goes_on_from_its_entries() {
+    fn a_register_continues_from_its_entries() {
         let mut register = Register::default();
-        let mut entries = register.see(registration("a", 1, "Active"), Timestamp(1));
-        entries.extend(register.see(registration("a", 3, "Active"), Timestamp(2)));
+        let mut entries = register.observe(registration("a", 1, "Active"), Timestamp(1));
+        entries.extend(register.observe(registration("a", 3, "Active"), Timestamp(2)));
         let mut again = Register::default();
         for entry in &entries {
             let Entry::Object(entry) = entry else { panic!("{entry:?}") };
-            again.fold(entry);
+            again.apply(entry);
         }
-        assert_eq!(again.see(registration("a", 3, "Active"), Timestamp(3)), []);
-        assert!(again.lose(ObjectKind::Registration, &"acme/power".into(), Timestamp(4)).is_some());
+        assert_eq!(again.observe(registration("a", 3, "Active"), Timestamp(3)), []);
+        assert!(
+            again.remove(ObjectKind::Registration, &"acme/power".into(), Timestamp(4)).is_some()
+        );
         assert_eq!(again.entries().count(), 0);
     }
 }

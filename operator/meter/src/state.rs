@@ -1,4 +1,4 @@
-//! How a node stands, as an entry of the journal keeps it.
+//! Durable state of a node, as the auditor's own entries keep it.
 
 use std::collections::VecDeque;
 
@@ -10,63 +10,64 @@ use crate::lease::Lease;
 use crate::moment::Moment;
 use crate::observe::DeviceSeen;
 
-/// How a node stands: all that is needed to go on from there.
+/// State of a node: everything needed to continue its books after a restart.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeState {
-    /// Until when its time is booked.
+    /// End of the booked time.
     pub booked_until: Timestamp,
-    /// Which boot of its machine it is, if that is known.
+    /// Boot ID of its machine, if known.
     pub boot: Option<Name>,
-    /// How often the clock was set back.
+    /// Number of times the clock was set back.
     #[serde(default)]
     pub clock_steps: u32,
     #[serialize_always]
     pub pool: Option<Name>,
-    /// How many of its devices it offers.
+    /// Number of GPUs that it offers.
     pub usable: u32,
+    /// Sorted by ID.
     pub devices: Vec<Device>,
-    /// Leases that hold its devices, and those whose energy is not booked to the end.
+    /// Leases that hold its devices, and ended ones whose energy is not completely booked.
     pub leases: Vec<Lease>,
-    /// Leases whose end is on record and whose pods wait to be let go.
+    /// UIDs of leases whose end is recorded and whose pods wait to be released.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closed: Vec<Name>,
-    /// Who held its devices since the oldest reading that energy is still to be booked from.
+    /// Holders of its devices since the oldest reading from which energy is still to be booked.
     pub spans: VecDeque<Span>,
 }
 
-/// A device as it was last read.
+/// Device and its last reading.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Device {
     #[serde(flatten)]
     pub seen: DeviceSeen,
-    /// Since when it is here.
+    /// Time when it joined the node.
     pub joined: Timestamp,
-    /// How often its counter began again since it was last read.
+    /// Number of counter resets since the last reading.
     #[serde(default)]
     pub resets: u32,
-    /// The last reading up to which its energy is booked.
+    /// Reading up to which its energy is booked.
     pub last: Option<Sample>,
-    /// Its own books, as long as its counter goes on from a reading.
+    /// Its own books, while its counter continues.
     pub counted: Option<Counted>,
 }
 
-/// The books of one device: `from` and what is booked make its counter.
+/// Books of one device: its counter reads `from + booked`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {
-    /// Its counter when it was first read, or read again after it could not be believed.
+    /// Counter at the first reading, or at the first after one that was not believed.
     #[serde(with = "crate::amount::decimal")]
     pub from: u64,
-    /// Millijoules booked since, to whomever.
+    /// Millijoules booked since.
     #[serde(with = "crate::amount::decimal")]
     pub booked: u64,
 }
 
 impl Device {
-    /// What its counter has moved and what of it is booked, if that is not the same.
+    /// Returns the energy that its counter moved and the energy booked, if they differ.
     pub(crate) fn imbalance(&self) -> Option<(u64, u64)> {
         let counted = self.counted?;
         let moved = self.last.as_ref()?.counter?.saturating_sub(counted.from);
@@ -74,56 +75,54 @@ impl Device {
     }
 }
 
-/// A reading that says something new.
+/// Reading with a new value.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
-    /// When the exporter took it.
+    /// When the exporter read the device.
     pub at: Moment,
-    /// The counter, in millijoules.
+    /// Energy counter, in millijoules.
     pub counter: Option<u64>,
-    /// The power, in milliwatts.
+    /// Power, in milliwatts.
     pub power: Option<u64>,
-    /// Whether the counter began again since the reading before.
+    /// Whether the counter was reset since the previous reading.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reset: bool,
-    /// How often the clock had been set back.
+    /// [`NodeState::clock_steps`] at that time.
     #[serde(default)]
     pub clock_steps: u32,
-    /// Whether it is older, by the clock, than the reading before: all that is known of its time
-    /// is that it is not.
+    /// Whether the clock places it before the previous reading; it is later, by an unknown time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untimed: bool,
-    /// The pod that had the whole device.
+    /// Pod that held the whole device, by the exporter's labels.
     pub holder: Option<Name>,
 }
 
-/// A stretch of time in which the node's devices were held by the same.
+/// Stretch of time in which the holders of a node's devices did not change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     pub from: Timestamp,
     pub until: Timestamp,
     pub pool: Option<Name>,
-    /// How many devices there were.
+    /// Number of devices.
     pub devices: u32,
-    /// How many the node offered: more than there were, where they were divided.
+    /// Number of GPUs offered: more than devices where these are divided.
     pub offered: u32,
-    /// The leases that held them, by UID.
+    /// UIDs of the leases that held them.
     pub held: Vec<Name>,
 }
 
 impl Sample {
-    /// Whether the clock tells how long after another this was.
+    /// Returns whether the clock measured the time since the previous reading.
     pub(crate) fn is_timed_from(&self, last: &Self) -> bool {
         !self.untimed && !last.untimed && self.clock_steps == last.clock_steps
     }
 }
 
 impl Span {
-    /// Whether the devices are held by the same.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
-        self.pool == other.pool
-            && (self.devices, self.offered) == (other.devices, other.offered)
-            && self.held == other.held
+    /// Returns whether the same leases hold the same devices as in another span.
+    pub(crate) fn has_same_holders(&self, other: &Self) -> bool {
+        let Self { from: _, until: _, pool, devices, offered, held } = self;
+        (pool, devices, offered, held) == (&other.pool, &other.devices, &other.offered, &other.held)
     }
 }

@@ -1,60 +1,62 @@
-//! The meter's durable state is the fold of its entries: made here, and taken in here.
+//! Entries of the journal: made of bookings, and folded again into a meter.
+//!
+//! The meter's durable state is this fold, so every amount passes through [`Meter::add`], both when
+//! its entry is made and when it is restored.
 
 use super::{Meter, Used};
 use daylight_base::Name;
 
 use crate::booked::Booked;
+use crate::books::Books;
 use crate::config::Config;
 use crate::entry::{
     EnergyEntry, Entry, NodeEntry, PoolEntry, TimeEntry, Total, UsedEntry, WorkEntry,
 };
 use crate::node::Node;
 
-/// Why a meter cannot go on from entries.
+/// Error of [`Meter::restore`].
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The snapshot that they begin with is not whole.
-    #[error("the snapshot breaks off: entries between its beginning and its end are missing")]
+    #[error(
+        "the auditor's last snapshot is incomplete: its end is missing; restore the data \
+         directory from a backup"
+    )]
     Snapshot,
 }
 
 impl Meter {
-    /// A meter that goes on after these entries: from a snapshot on, or all from the first.
-    ///
-    /// # Errors
-    ///
-    /// The snapshot is not whole.
+    /// Returns a meter that continues after these entries: all from the first, or all from a
+    /// snapshot on.
     pub fn restore(
         config: Config,
         entries: impl IntoIterator<Item = Entry>,
     ) -> Result<Self, RestoreError> {
         let mut meter = Self::new(config);
-        let mut whole = true;
+        let mut complete = true;
         for entry in entries {
             match &entry {
                 Entry::SnapshotBegin => {
                     meter = Self::new(meter.config);
-                    whole = false;
+                    complete = false;
                 }
-                Entry::SnapshotEnd => whole = true,
-                entry => meter.fold(entry),
+                Entry::SnapshotEnd => complete = true,
+                entry => meter.apply(entry),
             }
         }
-        if whole { Ok(meter) } else { Err(RestoreError::Snapshot) }
+        if complete { Ok(meter) } else { Err(RestoreError::Snapshot) }
     }
 
-    /// Takes in what an entry says.
-    fn fold(&mut self, entry: &Entry) {
+    fn apply(&mut self, entry: &Entry) {
         match entry {
             Entry::Node(entry) => {
                 self.add(entry);
                 for closed in &entry.closed {
-                    self.at.remove(&closed.lease.uid);
+                    self.node_of.remove(&closed.lease.uid);
                 }
                 match &entry.state {
                     Some(state) => {
                         for lease in state.leases.iter().filter(|lease| lease.until.is_none()) {
-                            self.at.insert(lease.uid.clone(), entry.node.clone());
+                            self.node_of.insert(lease.uid.clone(), entry.node.clone());
                         }
                         let node = Node::from_state(state.clone());
                         self.nodes.insert(entry.node.clone(), node);
@@ -68,7 +70,7 @@ impl Meter {
                 }
             }
             Entry::Period { registration, start } => self.start_period(registration, *start),
-            Entry::Object(entry) => self.register.fold(entry),
+            Entry::Object(entry) => self.register.apply(entry),
             Entry::Total(total) => {
                 self.add_total(&total.time, &total.energy, &total.pools);
                 for WorkEntry { account, work } in &total.work {
@@ -96,7 +98,7 @@ impl Meter {
             }
         }
         for used in &entry.used {
-            // What belongs to a period that is over is in the journal, and counts no more.
+            // Usage of an ended period stays in the journal but no longer counts.
             if self.period(&used.registration) == used.start {
                 let sum = self.used.entry(used.registration.clone()).or_default();
                 sum.millijoules += used.millijoules;
@@ -117,24 +119,26 @@ impl Meter {
         }
     }
 
+    /// Makes an entry of a node's bookings, and forgets the node if nothing is left of it.
     pub(super) fn write(&mut self, name: &Name) {
         let Some(node) = self.nodes.get_mut(name) else { return };
         let until = node.state.booked_until;
-        let booked =
-            std::mem::replace(&mut node.booked, Booked { from: until, ..Booked::default() });
+        let next = Booked { from: until, ..Booked::default() };
+        let booked = std::mem::replace(&mut node.booked, next);
         if until <= booked.from && booked.is_nothing() {
             node.booked = booked;
             return;
         }
-        let over = node.state.devices.is_empty()
+        debug_assert!(booked.closes(), "each entry closes by itself");
+        let gone = node.state.devices.is_empty()
             && node.state.leases.is_empty()
             && node.events.is_empty()
-            && booked.capacity_is_none();
+            && booked.has_no_capacity();
         for closed in &booked.closed {
-            self.at.remove(&closed.lease.uid);
+            self.node_of.remove(&closed.lease.uid);
         }
-        let state = (!over).then(|| node.state.clone());
-        if over {
+        let state = (!gone).then(|| node.state.clone());
+        if gone {
             self.nodes.remove(name);
         }
         let entry = NodeEntry {
@@ -168,67 +172,54 @@ impl Meter {
         self.entries.push(Entry::Node(Box::new(entry)));
     }
 
-    /// What is to be made durable, in this order.
+    /// Takes the entries that are to be made durable, in this order.
     pub fn take_entries(&mut self) -> Vec<Entry> {
         std::mem::take(&mut self.entries)
     }
 
-    /// Entries that alone say all that was booked so far. Take those of before first.
+    /// Returns the remaining entries, and after them a snapshot that replaces all earlier ones.
     pub fn snapshot(&mut self) -> Vec<Entry> {
         self.flush();
         let mut entries = self.take_entries();
         entries.push(Entry::SnapshotBegin);
-        let time = self.books.time.iter().map(|(key, ms)| TimeEntry { key: key.clone(), ms: *ms });
-        let time: Vec<_> = time.collect();
-        for time in time.chunks(PER_TOTAL) {
-            let time = time.to_vec();
-            entries.push(Entry::Total(Total { time, ..Total::default() }));
-        }
-        let energy = self.books.energy.iter().map(|((key, method), mj)| EnergyEntry {
+        let Books { time, energy, pools, work } = &self.books;
+        let time = time.iter().map(|(key, ms)| TimeEntry { key: key.clone(), ms: *ms });
+        entries.extend(totals(time, |time| Total { time, ..Total::default() }));
+        let energy = energy.iter().map(|((key, method), mj)| EnergyEntry {
             key: key.clone(),
             method: *method,
             mj: *mj,
         });
-        let energy: Vec<_> = energy.collect();
-        for energy in energy.chunks(PER_TOTAL) {
-            let energy = energy.to_vec();
-            entries.push(Entry::Total(Total { energy, ..Total::default() }));
-        }
-        let pools: Vec<_> = self.books.pools.values().cloned().collect();
-        for pools in pools.chunks(PER_TOTAL) {
-            let pools = pools.to_vec();
-            entries.push(Entry::Total(Total { pools, ..Total::default() }));
-        }
-        let work = self
-            .books
-            .work
+        entries.extend(totals(energy, |energy| Total { energy, ..Total::default() }));
+        let pools = pools.values().cloned();
+        entries.extend(totals(pools, |pools| Total { pools, ..Total::default() }));
+        let work = work
             .iter()
             .map(|((account, _), work)| WorkEntry { account: account.clone(), work: *work });
-        let work: Vec<_> = work.collect();
-        for work in work.chunks(PER_TOTAL) {
-            let work = work.to_vec();
-            entries.push(Entry::Total(Total { work, ..Total::default() }));
-        }
+        entries.extend(totals(work, |work| Total { work, ..Total::default() }));
         for (registration, start) in &self.periods {
-            let used = self.used.get(registration).copied().unwrap_or_default();
-            entries.push(Entry::Used {
-                registration: registration.clone(),
-                start: *start,
-                millijoules: used.millijoules,
-                peak_watts: used.peak_watts,
-            });
+            let Used { millijoules, peak_watts } =
+                self.used.get(registration).copied().unwrap_or_default();
+            let (registration, start) = (registration.clone(), *start);
+            entries.push(Entry::Used { registration, start, millijoules, peak_watts });
         }
         let objects = self.register.entries().cloned();
         entries.extend(objects.map(|entry| Entry::Object(Box::new(entry))));
         for (name, node) in &self.nodes {
             let at = node.state.booked_until;
-            let standing = NodeEntry::state_only(name.clone(), at, Some(node.state.clone()));
-            entries.push(Entry::Node(Box::new(standing)));
+            let entry = NodeEntry::state_only(name.clone(), at, Some(node.state.clone()));
+            entries.push(Entry::Node(Box::new(entry)));
         }
         entries.push(Entry::SnapshotEnd);
         entries
     }
 }
 
-/// Totals in one entry of a snapshot: each is 600 bytes at most.
+/// Totals in one entry of a snapshot. Each has at most 600 bytes, and a leaf has room for 65,535.
 const PER_TOTAL: usize = 100;
+
+/// Divides totals into entries that fit into a leaf.
+fn totals<T: Clone>(all: impl Iterator<Item = T>, total: impl Fn(Vec<T>) -> Total) -> Vec<Entry> {
+    let all: Vec<T> = all.collect();
+    all.chunks(PER_TOTAL).map(|some| Entry::Total(total(some.to_vec()))).collect()
+}

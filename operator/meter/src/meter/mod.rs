@@ -1,4 +1,4 @@
-//! The meter of a whole site.
+//! The meter of a whole site: its state, and the books made of it.
 
 pub(crate) mod journal;
 mod observe;
@@ -16,31 +16,45 @@ use crate::node::Node;
 use crate::observe::DeviceSeen;
 use crate::register::Register;
 
+/// Meter of a whole site.
+///
+/// Its methods fall into four groups, to be called in this order and in a loop:
+///
+/// 1. Observations ([`Self::lease`], [`Self::ended`], [`Self::devices`], [`Self::readings`], …)
+///    arrive in any order and may repeat. After a restart the whole cluster is observed again; then
+///    [`Self::vanished`] ends the leases that are missing.
+/// 2. [`Self::advance`] books everything up to a horizon. Nothing that is still to be observed
+///    should lie before it.
+/// 3. [`Self::take_entries`] or [`Self::snapshot`] returns the entries to write.
+/// 4. Once these are durable, [`Self::closed`] names the pods to release; [`Self::forget`] follows
+///    when they are gone.
+#[derive(Debug, Default)]
+pub struct Meter {
+    config: Config,
+    nodes: BTreeMap<Name, Node>,
+    /// Node of each lease that has not ended, by UID.
+    node_of: FxHashMap<Name, Name>,
+    /// Totals of all entries.
+    books: Books,
+    /// Start of each registration's current period.
+    periods: BTreeMap<Name, Timestamp>,
+    used: BTreeMap<Name, Used>,
+    register: Register,
+    /// Entries that have not been taken.
+    entries: Vec<Entry>,
+    booked_until: Timestamp,
+    /// Last horizon of [`Self::advance`]: before `booked_until` after the clock was set back.
+    horizon: Timestamp,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Used {
     millijoules: u64,
     peak_watts: u64,
 }
 
-/// The meter of a site: see the crate's documentation.
-#[derive(Debug, Default)]
-pub struct Meter {
-    config: Config,
-    nodes: BTreeMap<Name, Node>,
-    /// The node of each lease that is known and not settled.
-    at: FxHashMap<Name, Name>,
-    books: Books,
-    periods: BTreeMap<Name, Timestamp>,
-    used: BTreeMap<Name, Used>,
-    register: Register,
-    entries: Vec<Entry>,
-    booked_until: Timestamp,
-    /// Until when it was last told to book.
-    horizon: Timestamp,
-}
-
 impl Meter {
-    /// A meter that knows nothing.
+    /// Returns a meter with empty books.
     pub fn new(config: Config) -> Self {
         Self { config, ..Self::default() }
     }
@@ -59,10 +73,10 @@ impl Meter {
         self.nodes.entry(name.clone()).or_insert_with(|| Node::new(at))
     }
 
-    /// Books everything until `horizon`, which nothing that is still to be observed should lie
-    /// before: what does is booked late, with the bounds that follow. Nodes on which leases ended
-    /// are written at once, others when their time has come. A horizon before the last one shows
-    /// that the clock was set back.
+    /// Books everything until `horizon`.
+    ///
+    /// An observation from before the horizon that arrives later is booked late, with wider bounds.
+    /// A horizon before the previous one shows that the clock was set back.
     pub fn advance(&mut self, horizon: Timestamp) {
         let back_ms = self.horizon.millis_since(horizon);
         self.horizon = horizon;
@@ -71,15 +85,16 @@ impl Meter {
             self.nodes.values_mut().for_each(|node| node.clock_set_back(back_ms));
         }
         self.booked_until = self.booked_until.max(horizon);
-        let terms = Terms { config: &self.config, periods: &self.periods };
+        let config = &self.config;
+        let terms = Terms { config, periods: &self.periods };
         let mut due = Vec::new();
         for (name, node) in &mut self.nodes {
             node.book(horizon, &terms);
-            let full = node.state.booked_until.millis_since(node.booked.from)
-                >= terms.config.book_every_ms;
             let booked = &node.booked;
-            let news = booked.first || !booked.closed.is_empty() || !booked.devices.is_empty();
-            if full || news {
+            let full = node.state.booked_until.millis_since(booked.from) >= config.book_every_ms;
+            // Pods wait for closed leases, and later amounts are differences from first readings.
+            let urgent = booked.first || !booked.closed.is_empty() || !booked.devices.is_empty();
+            if full || urgent {
                 due.push(name.clone());
             }
         }
@@ -88,7 +103,7 @@ impl Meter {
         }
     }
 
-    /// Writes the books of all nodes.
+    /// Makes an entry of each node's bookings.
     pub fn flush(&mut self) {
         let nodes: Vec<Name> = self.nodes.keys().cloned().collect();
         for name in nodes {
@@ -96,7 +111,7 @@ impl Meter {
         }
     }
 
-    /// The totals, with what is not written yet.
+    /// Returns the totals, including bookings that are not yet in an entry.
     pub fn books(&self) -> Books {
         let mut books = self.books.clone();
         for booked in self.nodes.values().map(|node| &node.booked) {
@@ -118,47 +133,39 @@ impl Meter {
         books
     }
 
-    /// The totals of what entries were made of: those that a meter restored from them has.
+    /// Totals of all entries: a meter restored from these has the same.
     pub fn written(&self) -> &Books {
         &self.books
     }
 
-    /// The devices of a node, as the books have them.
+    /// Returns the devices of a node in the books.
     pub fn devices_of(&self, node: &str) -> Vec<DeviceSeen> {
         let devices = self.nodes.get(node).into_iter().flat_map(|node| &node.state.devices);
         devices.map(|device| device.seen.clone()).collect()
     }
 
-    /// The nodes in the books.
+    /// Iterates over the nodes in the books.
     pub fn nodes(&self) -> impl Iterator<Item = &Name> {
         self.nodes.keys()
     }
 
-    /// Leases whose end is on record and whose pods wait to be let go, by UID.
+    /// Iterates over the UIDs of leases that are closed and whose pods wait to be released.
     pub fn closed(&self) -> impl Iterator<Item = &Name> {
         self.nodes.values().flat_map(|node| &node.state.closed)
     }
 
-    /// Until when everything is booked.
+    /// End of the booked time.
     pub fn booked_until(&self) -> Timestamp {
         self.booked_until
     }
 
-    /// Whether the books close: of time and energy of every pool, and of every device whose
-    /// counter is read.
-    ///
-    /// # Errors
-    ///
-    /// The first pool or device of which they do not.
+    /// Checks that the books close for every pool and for every device with a counter; the first
+    /// imbalance is the error.
     pub fn check(&self) -> Result<(), Imbalance> {
         self.check_with(&self.books())
     }
 
-    /// The same, with [`Self::books`] that are at hand.
-    ///
-    /// # Errors
-    ///
-    /// The first pool or device of which they do not.
+    /// Like [`Self::check`], for a caller that already has [`Self::books`].
     pub fn check_with(&self, books: &Books) -> Result<(), Imbalance> {
         books.check()?;
         let devices = self.nodes.values().flat_map(|node| &node.state.devices);

@@ -1,4 +1,4 @@
-//! What the meter takes in: leases, devices, readings and objects.
+//! Observations: leases, nodes, devices, readings and objects. Repeating one has no effect.
 
 use std::collections::BTreeSet;
 
@@ -15,27 +15,29 @@ use crate::object::{ObjectKind, ObjectSeen};
 use crate::observe::{DeviceSeen, LeaseSeen, Reading};
 
 impl Meter {
-    /// A pod holds GPUs. To say it again changes nothing.
+    /// Records that a pod holds GPUs.
     pub fn lease(&mut self, seen: LeaseSeen, now: Timestamp) {
-        if self.at.contains_key(&seen.uid) {
+        if self.node_of.contains_key(&seen.uid) {
             return;
         }
-        self.at.insert(seen.uid.clone(), seen.node.clone());
+        self.node_of.insert(seen.uid.clone(), seen.node.clone());
         let (name, lease) = lease(seen);
-        self.node(&name, now).at(lease.from, Event::Begin(lease));
+        self.node(&name, now).schedule(lease.from, Event::Begin(lease));
     }
 
-    /// Whether a lease is in the books and has not ended.
+    /// Returns whether a lease is known and has not ended.
     pub fn holds(&self, uid: &str) -> bool {
-        self.at.contains_key(uid)
+        self.node_of.contains_key(uid)
     }
 
-    /// A pod that held GPUs holds them no more. One that the books never had, and whose end they
-    /// have passed, was booked before, or ended before the books began; unless it waits to be let
-    /// go: then it is closed late.
+    /// Records that a pod no longer holds its GPUs.
+    ///
+    /// A lease that is not in the books and whose end they have passed is ignored: it was booked
+    /// before, or ended before the books began. If its pod waits to be released, neither is true,
+    /// and it is closed late.
     pub fn ended(&mut self, seen: LeaseSeen, ended: Moment, facts: Option<Facts>, now: Timestamp) {
         let uid = seen.uid.clone();
-        if !self.at.contains_key(&uid) {
+        if !self.node_of.contains_key(&uid) {
             let terms = Terms { config: &self.config, periods: &self.periods };
             let node = self.nodes.entry(seen.node.clone()).or_insert_with(|| Node::new(now));
             if node.state.closed.contains(&uid) {
@@ -52,18 +54,15 @@ impl Meter {
         self.end(&uid, ended, facts, false);
     }
 
-    /// What a lease says of its work so far: it counts where its end brings no other word.
+    /// Records the work of a lease so far. It counts if the end of the lease reports none.
     pub fn worked(&mut self, uid: &str, facts: Facts) {
-        let node = self.at.get(uid).and_then(|node| self.nodes.get_mut(node));
-        let lease = node.and_then(|node| {
-            node.state.leases.iter_mut().find(|lease| *lease.uid == *uid && lease.until.is_none())
-        });
-        if let Some(lease) = lease {
+        let node = self.node_of.get(uid).and_then(|node| self.nodes.get_mut(node));
+        if let Some(lease) = node.and_then(|node| node.lease_mut(uid)) {
             lease.work = Some(facts);
         }
     }
 
-    /// Says of which pool a node was that the books do not have, or have no more.
+    /// Records the pool of a node that is not in the books.
     pub fn was_of_pool(&mut self, node: &Name, pool: &Name, now: Timestamp) {
         self.nodes.entry(node.clone()).or_insert_with(|| {
             let mut node = Node::new(now);
@@ -72,45 +71,46 @@ impl Meter {
         });
     }
 
-    /// A pod was let go, or is gone: its end needs not be remembered.
+    /// Forgets a closed lease whose pod was released or is gone.
     pub fn forget(&mut self, uid: &str) {
         for node in self.nodes.values_mut().filter(|node| !node.state.closed.is_empty()) {
             node.state.closed.retain(|closed| **closed != *uid);
         }
     }
 
-    /// Pods that are not there any more, and whose end nobody saw: somewhere between when they
-    /// were last known to hold their GPUs and `now`.
+    /// Ends all leases whose pods are not in `present`, as [`Self::vanish`] does.
     pub fn vanished(&mut self, present: &FxHashSet<Name>, now: Timestamp) {
         let gone: BTreeSet<Name> =
-            self.at.keys().filter(|uid| !present.contains(*uid)).cloned().collect();
+            self.node_of.keys().filter(|uid| !present.contains(*uid)).cloned().collect();
         for uid in gone {
             self.vanish(&uid, now);
         }
     }
 
-    /// The same for one pod.
+    /// Ends a lease whose end was not observed: it lies between the end of the books and `now`.
     pub fn vanish(&mut self, uid: &str, now: Timestamp) {
-        let Some(node) = self.at.get(uid).and_then(|node| self.nodes.get(node)) else { return };
+        let Some(node) = self.node_of.get(uid).and_then(|node| self.nodes.get(node)) else {
+            return;
+        };
         let known = node.lease(uid).map_or(node.state.booked_until, |lease| lease.from);
         let ended = Moment::between(known.max(node.state.booked_until), now);
         self.end(uid, ended, None, true);
     }
 
     fn end(&mut self, uid: &str, ended: Moment, facts: Option<Facts>, unseen: bool) {
-        let Some(node) = self.at.get(uid).and_then(|node| self.nodes.get_mut(node)) else {
+        let Some(node) = self.node_of.get(uid).and_then(|node| self.nodes.get_mut(node)) else {
             return;
         };
-        let began = node.began_at(uid);
-        if node.is_ending(uid) || (node.lease(uid).is_none() && began.is_none()) {
+        let began = node.queued_begin(uid);
+        if node.has_queued_end(uid) || (node.lease(uid).is_none() && began.is_none()) {
             return;
         }
-        // Whole seconds may say that it ended before it began.
+        // By whole seconds a short pod may end before it began; its events must not swap.
         let at = ended.earliest.max(began.unwrap_or(ended.earliest));
-        node.at(at, Event::End { uid: uid.into(), ended, facts, unseen });
+        node.schedule(at, Event::End { uid: uid.into(), ended, facts, unseen });
     }
 
-    /// The devices of a node, and how many of them it offers.
+    /// Records the devices of a node and the number of GPUs that it offers.
     pub fn devices(
         &mut self,
         name: &Name,
@@ -120,11 +120,14 @@ impl Meter {
         now: Timestamp,
     ) {
         let node = self.node(name, now);
-        node.at(now, Event::Devices { pool: pool.cloned(), usable, devices: devices.to_vec() });
+        node.schedule(
+            now,
+            Event::Devices { pool: pool.cloned(), usable, devices: devices.to_vec() },
+        );
     }
 
-    /// Which boot of its machine a node is. With another one, its devices' counters began again,
-    /// even where they have passed what they said before.
+    /// Records the boot ID of a node's machine. A new one means that all counters were reset, even
+    /// those that have passed their old value since.
     pub fn boot(&mut self, name: &Name, boot: &Name, now: Timestamp) {
         let node = self.node(name, now);
         let state = &mut node.state;
@@ -136,16 +139,16 @@ impl Meter {
             let waiting: Vec<Name> =
                 node.samples.keys().filter(|id| !joined(id)).cloned().collect();
             if !waiting.is_empty() {
-                // Said again until those have joined, and what is durable tells of it.
-                node.began_again.extend(waiting);
+                // `state` has no place for these devices. The old boot ID stays in it, so that after
+                // a restart the reset is detected again.
+                node.reset_before_joining.extend(waiting);
                 return;
             }
         }
         state.boot = Some(boot.clone());
     }
 
-    /// What an exporter says of a node's devices. It was asked at `asked.earliest`, and had
-    /// answered at `asked.latest`.
+    /// Records an exporter's answer, requested at `asked.earliest` and complete at `asked.latest`.
     pub fn readings(&mut self, name: &Name, asked: Moment, readings: &[Reading]) {
         let refresh = self.config.refresh_ms;
         let Some(node) = self.nodes.get_mut(name) else { return };
@@ -154,44 +157,47 @@ impl Meter {
         }
     }
 
-    /// A node is gone, and with it whatever was on it: somewhere between when it was last known
-    /// and `now`.
+    /// Records that a node is gone: its leases vanish and its devices leave.
     pub fn node_gone(&mut self, name: &Name, now: Timestamp) {
-        let uids: Vec<Name> =
-            self.at.iter().filter(|(_, node)| *node == name).map(|(uid, _)| uid.clone()).collect();
+        let uids: Vec<Name> = self
+            .node_of
+            .iter()
+            .filter(|(_, node)| *node == name)
+            .map(|(uid, _)| uid.clone())
+            .collect();
         for uid in uids {
             self.vanish(&uid, now);
         }
         if let Some(node) = self.nodes.get_mut(name) {
-            node.at(
+            node.schedule(
                 now,
                 Event::Devices { pool: node.state.pool.clone(), usable: 0, devices: Vec::new() },
             );
         }
     }
 
-    /// A registration, a class or a pool as it is seen. To say it again changes nothing.
+    /// Records the current version of a registration, class or pool.
     pub fn object(&mut self, seen: ObjectSeen, now: Timestamp) {
-        self.entries.extend(self.register.see(seen, now));
+        self.entries.extend(self.register.observe(seen, now));
     }
 
-    /// Such an object is gone.
+    /// Records that an object was deleted.
     pub fn object_gone(&mut self, kind: ObjectKind, name: &Name, now: Timestamp) {
-        self.entries.extend(self.register.lose(kind, name, now));
+        self.entries.extend(self.register.remove(kind, name, now));
     }
 
-    /// How an object was last seen.
+    /// Returns the last recorded version of an object.
     pub fn object_seen(&self, kind: ObjectKind, name: &Name) -> Option<&ObjectSeen> {
         self.register.get(kind, name)
     }
 
-    /// The objects that are on record, as they were last seen.
+    /// Iterates over the last recorded version of all objects.
     pub fn objects(&self) -> impl Iterator<Item = &ObjectSeen> {
         self.register.entries().map(|entry| &entry.seen)
     }
 }
 
-/// A lease as it begins in the books, and its node.
+/// Returns a new lease and its node.
 fn lease(seen: LeaseSeen) -> (Name, Lease) {
     let LeaseSeen { uid, pod, node, gpus, account, watts, bound, started, owed } = seen;
     let lease = Lease {

@@ -1,4 +1,4 @@
-//! What registrations use of their energy limits.
+//! Energy usage of registrations in the current period of their limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,21 +8,21 @@ use super::Meter;
 use crate::entry::Entry;
 use crate::node::Event;
 
-/// What a registration has used of the present period of its energy limit.
+/// Energy usage of a registration in the current period of its limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// When the period began.
+    /// Start of the period.
     pub start: Timestamp,
-    /// Energy since then, in millijoules, upper bound.
+    /// Upper bound.
     pub millijoules: u64,
-    /// The highest mean power of one replica, in watts.
+    /// Highest mean power of one replica.
     pub peak_watts: u64,
-    /// All of its energy up to here is counted; `None` where a device of it was never read.
+    /// Time up to which its energy is complete; `None` if one of its devices was never read.
     pub metered_until: Option<Timestamp>,
 }
 
 impl Meter {
-    /// Calendar periods of registrations' energy limits begin. To say it again changes nothing.
+    /// Begins periods of registrations' limits; those that have begun already are ignored.
     pub fn begin_periods(&mut self, periods: impl IntoIterator<Item = (Name, Timestamp)>) {
         let new: Vec<(Name, Timestamp)> = periods
             .into_iter()
@@ -31,12 +31,12 @@ impl Meter {
         if new.is_empty() {
             return;
         }
-        // What is booked so far belongs to the periods that end.
+        // Entries so far belong to the ending periods: an entry is added to one period as a whole.
         self.flush();
         let cuts: BTreeSet<Timestamp> = new.iter().map(|(_, start)| *start).collect();
         for node in self.nodes.values_mut() {
             for start in &cuts {
-                node.at(*start, Event::Cut);
+                node.schedule(*start, Event::Cut);
             }
         }
         for (registration, start) in new {
@@ -45,7 +45,7 @@ impl Meter {
         }
     }
 
-    /// What registrations have used of their present periods.
+    /// Returns the usage of several registrations in one pass over all nodes.
     pub fn usages<'a>(
         &self,
         registrations: impl IntoIterator<Item = &'a Name>,
@@ -71,7 +71,8 @@ impl Meter {
                 }
             }
             let read = node.wholly_read_until();
-            for lease in node.state.leases.iter().chain(node.waiting()) {
+            // Queued leases count too: they draw energy that no reading covers yet.
+            for lease in node.state.leases.iter().chain(node.queued_leases()) {
                 if let Some(registration) = &lease.account.registration
                     && let Some(usage) = usages.get_mut(registration)
                 {
@@ -83,7 +84,7 @@ impl Meter {
         usages
     }
 
-    /// What one registration has used.
+    /// Returns the usage of one registration.
     pub fn usage(&self, registration: &Name) -> Usage {
         self.usages([registration]).remove(registration).unwrap_or_default()
     }
