@@ -1,27 +1,59 @@
-//! What the books say in situations that every site meets sooner or later.
+//! The books in situations that every site meets sooner or later.
 //!
-//! Each test is one story: devices draw whole watts, exporters are read at whole seconds, and the
-//! figures can be checked by hand (watts × milliseconds are millijoules).
+//! Each test is one story of a node `n`: devices draw whole watts and exporters are read at whole
+//! seconds, so that the figures can be checked by hand. Times are in seconds since the story began,
+//! energy is in joules.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
 
 use daylight_base::{Name, Timestamp};
 use daylight_meter::{
-    Account, Books, Bounded, Config, DeviceSeen, Entry, Gap, GapKind, LeaseSeen, Meter, Method,
-    Moment, Reading, Use,
+    Account, Bounded, Config, DeviceSeen, Entry, Gap, GapKind, LeaseSeen, Meter, Method, Moment,
+    NodeEntry, PoolEntry, Reading, Usage, Use,
 };
 use rustc_hash::FxHashSet;
 
 const BEGIN: Timestamp = Timestamp(1_700_000_000_000);
-const LIMIT_MW: u64 = 700_000;
+const NODE: &str = "n";
+
+/// Power limit of every device, in watts.
+const LIMIT: u64 = 700;
+
+const fn seconds(number: u64) -> u64 {
+    number
+}
+
+const fn minutes(number: u64) -> u64 {
+    60 * number
+}
+
+const fn hours(number: u64) -> u64 {
+    60 * minutes(number)
+}
+
+const fn kilojoules(number: u64) -> u64 {
+    1000 * number
+}
+
+/// Energy of a device at its limit, in joules.
+const fn at_limit(seconds: u64) -> u64 {
+    LIMIT * seconds
+}
+
+/// Seconds to milliseconds, or joules to millijoules.
+const fn milli(number: u64) -> u64 {
+    1000 * number
+}
+
+/// Time in a story.
+fn time(seconds: u64) -> Timestamp {
+    BEGIN.plus_millis(milli(seconds))
+}
 
 fn name(text: &str) -> Name {
     text.into()
-}
-
-/// So many seconds after the story began.
-fn second(s: u64) -> Timestamp {
-    BEGIN.plus_millis(s * 1000)
 }
 
 fn registration(tenant: &str) -> Name {
@@ -36,72 +68,142 @@ fn account(tenant: &str) -> Account {
     }
 }
 
+/// Whole seconds or joules in the books, with their bounds.
+#[derive(Debug, PartialEq, Eq)]
+struct Amount {
+    at_least: u64,
+    booked: u64,
+    at_most: u64,
+}
+
+impl Amount {
+    fn joules(mj: Bounded) -> Self {
+        let (at_least, at_most) = (mj.lower() / 1000, mj.upper().div_ceil(1000));
+        Self { at_least, booked: mj.value / 1000, at_most }
+    }
+
+    fn seconds(ms: Bounded) -> Self {
+        Self { at_least: ms.lower() / 1000, booked: ms.value / 1000, at_most: ms.upper() / 1000 }
+    }
+
+    fn allows(&self, truth: u64) -> bool {
+        (self.at_least..=self.at_most).contains(&truth)
+    }
+}
+
+fn exactly(amount: u64) -> Amount {
+    Amount { at_least: amount, booked: amount, at_most: amount }
+}
+
 /// A site of one pool whose exporters refresh every second.
 struct Site {
+    /// Seconds since the story began.
+    now: u64,
+    /// When the pod of each tenant was bound, in seconds.
+    bound: BTreeMap<String, u64>,
     meter: Meter,
     durable: Vec<Entry>,
 }
 
 fn config() -> Config {
-    Config { refresh_ms: 1000, limit_mw: LIMIT_MW, idle_mw: 100_000, ..Config::default() }
+    Config { refresh_ms: 1000, limit_mw: milli(LIMIT), idle_mw: 100_000, ..Config::default() }
 }
 
 impl Site {
     fn new() -> Self {
-        Self { meter: Meter::new(config()), durable: Vec::new() }
+        let meter = Meter::new(config());
+        Self { now: 0, bound: BTreeMap::new(), meter, durable: Vec::new() }
     }
 
-    fn devices(&mut self, node: &str, devices: &[&str], usable: u32, s: u64) {
-        let devices: Vec<DeviceSeen> = devices
-            .iter()
-            .map(|id| DeviceSeen { id: name(id), model: None, limit_mw: Some(LIMIT_MW) })
-            .collect();
-        self.meter.devices(&name(node), Some(&name("hall")), usable, &devices, second(s));
+    /// The node offers each of these devices once.
+    fn with(devices: &[&str]) -> Self {
+        let mut site = Self::new();
+        site.devices(devices, devices.len() as u32);
+        site
     }
 
-    fn pod(node: &str, tenant: &str, gpus: u32, s: u64) -> LeaseSeen {
+    /// The next events happen at this time.
+    fn at(&mut self, seconds: u64) -> &mut Self {
+        self.now = seconds;
+        self
+    }
+
+    fn devices(&mut self, devices: &[&str], offered: u32) {
+        let limit_mw = Some(milli(LIMIT));
+        let devices: Vec<DeviceSeen> =
+            devices.iter().map(|id| DeviceSeen { id: name(id), model: None, limit_mw }).collect();
+        self.meter.devices(&name(NODE), Some(&name("hall")), offered, &devices, time(self.now));
+    }
+
+    fn boot(&mut self, id: &str) {
+        self.meter.boot(&name(NODE), &name(id), time(self.now));
+    }
+
+    fn pod(&self, node: &str, tenant: &str) -> LeaseSeen {
         LeaseSeen {
             uid: format!("uid-{tenant}").into(),
             pod: format!("{tenant}/pod").into(),
             node: name(node),
-            gpus,
+            gpus: 1,
             account: account(tenant),
             watts: 400,
-            bound: Moment::exactly(second(s)),
+            bound: Moment::exactly(time(self.bound[tenant])),
             started: None,
             owed: true,
         }
     }
 
-    fn bind(&mut self, node: &str, tenant: &str, gpus: u32, s: u64) {
-        self.meter.lease(Self::pod(node, tenant, gpus, s), second(s));
+    /// A pod of this tenant is bound to the node with one GPU and 400 declared watts.
+    fn bind(&mut self, tenant: &str) {
+        self.bound.insert(tenant.into(), self.now);
+        self.meter.lease(self.pod(NODE, tenant), time(self.now));
     }
 
-    fn end(&mut self, node: &str, tenant: &str, gpus: u32, bound: u64, s: u64) {
-        let seen = Self::pod(node, tenant, gpus, bound);
-        self.meter.ended(seen, Moment::exactly(second(s)), None, second(s));
+    fn end(&mut self, tenant: &str) {
+        self.report_end(tenant, self.now);
     }
 
-    /// The exporter is asked and answers at once: counters in joules.
-    fn read(&mut self, node: &str, s: u64, counters: &[(&str, Option<u64>)]) {
+    /// The cluster reports now that a pod ended at an earlier time.
+    fn report_end(&mut self, tenant: &str, ended: u64) {
+        let ended = Moment::exactly(time(ended));
+        self.meter.ended(self.pod(NODE, tenant), ended, None, time(self.now));
+    }
+
+    /// The exporter reports these counters, in joules.
+    fn read_all(&mut self, counters: &[(&str, Option<u64>)]) {
         let readings: Vec<Reading> = counters
             .iter()
             .map(|(device, joules)| Reading {
                 device: name(device),
-                counter_mj: joules.map(|joules| joules * 1000),
+                counter_mj: joules.map(milli),
                 ..Reading::default()
             })
             .collect();
-        self.meter.readings(&name(node), Moment::exactly(second(s)), &readings);
+        self.readings(&readings);
     }
 
-    fn advance(&mut self, s: u64) {
-        self.meter.advance(second(s));
+    fn readings(&mut self, readings: &[Reading]) {
+        self.meter.readings(&name(NODE), Moment::exactly(time(self.now)), readings);
+    }
+
+    /// The exporter reports the counter of `GPU-a`, in joules.
+    fn read(&mut self, joules: u64) {
+        self.read_all(&[("GPU-a", Some(joules))]);
+    }
+
+    /// The exporter reports `GPU-a` without a counter.
+    fn read_blank(&mut self) {
+        self.read_all(&[("GPU-a", None)]);
+    }
+
+    /// Books everything until now.
+    fn book(&mut self) {
+        self.meter.advance(time(self.now));
         self.durable.extend(self.meter.take_entries());
         assert_eq!(self.meter.check(), Ok(()));
     }
 
-    /// The auditor is killed and goes on from what is durable.
+    /// The auditor is killed and continues from what is durable.
     fn restart(&mut self) {
         let entries = self
             .durable
@@ -115,529 +217,532 @@ impl Site {
         self.durable.extend(self.meter.take_entries());
     }
 
+    fn node_entries(&self) -> impl Iterator<Item = &NodeEntry> {
+        self.durable
+            .iter()
+            .filter_map(|entry| if let Entry::Node(entry) = entry { Some(&**entry) } else { None })
+    }
+
     fn gaps(&mut self) -> Vec<Gap> {
         self.flush();
-        let entries = self.durable.iter();
-        entries
-            .filter_map(|entry| if let Entry::Node(entry) = entry { Some(entry) } else { None })
-            .flat_map(|entry| entry.gaps.clone())
-            .collect()
+        self.node_entries().flat_map(|entry| entry.gaps.clone()).collect()
     }
 
     fn gap_kinds(&mut self) -> Vec<GapKind> {
         self.gaps().iter().map(|gap| gap.kind).collect()
     }
 
-    fn joules(&self, tenant: &str) -> Joules {
+    /// Energy of a tenant, in joules.
+    fn energy(&self, tenant: &str) -> Amount {
         let usage = Use::Lease(account(tenant));
-        self.meter.books().energy_where(|key, _| key.usage == usage).into()
+        Amount::joules(self.meter.books().energy_where(|key, _| key.usage == usage))
     }
 
-    fn seconds(&self, usage: &Use) -> (u64, u64, u64) {
+    /// Energy by one method, in joules.
+    fn energy_by(&self, method: Method) -> u64 {
+        self.meter.books().energy_where(|_, one| one == method).value / 1000
+    }
+
+    /// Time of a use, in seconds.
+    fn time_of(&self, usage: &Use) -> Amount {
         let books = self.meter.books();
         let mut sum = Bounded::default();
-        for (key, ms) in &books.time {
-            if key.usage == *usage {
-                sum.add(*ms);
-            }
+        for (_, ms) in books.time.iter().filter(|(key, _)| key.usage == *usage) {
+            sum.add(*ms);
         }
-        (sum.lower() / 1000, sum.value / 1000, sum.upper() / 1000)
+        Amount::seconds(sum)
     }
 
-    fn leased(&self, tenant: &str) -> (u64, u64, u64) {
-        self.seconds(&Use::Lease(account(tenant)))
+    /// Time of a tenant, in seconds.
+    fn leased(&self, tenant: &str) -> Amount {
+        self.time_of(&Use::Lease(account(tenant)))
     }
-}
 
-/// Joules, at least, booked, and at most.
-#[derive(Debug, PartialEq, Eq)]
-struct Joules(u64, u64, u64);
-
-impl From<Bounded> for Joules {
-    fn from(mj: Bounded) -> Self {
-        Self(mj.lower() / 1000, mj.value / 1000, mj.upper().div_ceil(1000))
+    /// Sum over all pools of the books.
+    fn total(&self, of: impl Fn(&PoolEntry) -> u64) -> u64 {
+        self.meter.books().pools.values().map(of).sum()
     }
-}
 
-fn moved(books: &Books) -> u64 {
-    books.pools.values().map(|pool| pool.moved_mj).sum::<u64>() / 1000
-}
+    /// Device-milliseconds.
+    fn capacity(&self) -> u64 {
+        self.total(|pool| pool.capacity_ms)
+    }
 
-fn of_method(books: &Books, method: Method) -> u64 {
-    books.energy_where(|_, one| one == method).value / 1000
+    /// Energy by which the counters moved, in joules.
+    fn moved(&self) -> u64 {
+        self.total(|pool| pool.moved_mj) / 1000
+    }
+
+    fn usage(&self, tenant: &str) -> Usage {
+        self.meter.usage(&registration(tenant))
+    }
+
+    fn metered_until(&self, tenant: &str) -> Timestamp {
+        self.usage(tenant).metered_until.unwrap()
+    }
 }
 
 /// A miner at 500 W is displaced by an AI pod at 300 W, 40 s into a minute between two readings.
-/// Nobody can tell who drew which of the 26 kJ: the counter says only the sum.
+/// The counter has only the sum of their 26 kJ.
 #[test]
 fn a_miner_displaced_between_two_readings() {
-    let mut site = Site::new();
-    site.devices("n", &["GPU-a"], 1, 0);
-    site.bind("n", "mine", 1, 0);
-    for (s, joules) in [(0, 1000), (30, 16_000), (60, 31_000)] {
-        site.read("n", s, &[("GPU-a", Some(joules))]);
-    }
-    site.end("n", "mine", 1, 0, 100);
-    site.bind("n", "ai", 1, 100);
-    site.read("n", 120, &[("GPU-a", Some(57_000))]);
-    site.read("n", 180, &[("GPU-a", Some(75_000))]);
-    site.advance(200);
+    let mut site = Site::with(&["GPU-a"]);
+    site.bind("mine");
+    site.read(kilojoules(1));
+    site.at(seconds(30)).read(kilojoules(16));
+    site.at(minutes(1)).read(kilojoules(31));
+    site.at(seconds(100)).end("mine");
+    site.bind("ai");
+    site.at(minutes(2)).read(kilojoules(57));
+    site.at(minutes(3)).read(kilojoules(75));
+    site.at(seconds(200)).book();
 
-    let (mine, ai) = (site.joules("mine"), site.joules("ai"));
+    let (mine, ai) = (site.energy("mine"), site.energy("ai"));
     // Time is exact, and so is the sum.
-    assert_eq!((site.leased("mine"), site.leased("ai")), ((100, 100, 100), (100, 100, 100)));
-    assert_eq!(mine.1 + ai.1, 74_000);
-    assert_eq!(moved(&site.meter.books()), 74_000);
-    // Two thirds of the minute, two thirds of its energy; the truth, 50 kJ, is within the bounds.
-    // (An exporter that refreshes every second was read half a second late, on average.)
-    assert!(mine.1.abs_diff(30_000 + 26_000 * 2 / 3) < 300, "{mine:?}");
-    assert!(mine.0 <= 50_000 && 50_000 <= mine.2, "{mine:?}");
-    assert!(ai.0 <= 24_000 && 24_000 <= ai.2, "{ai:?}");
-    // An AI pod of 20 s cannot have drawn more than 14 kJ of them at 700 W; a second of doubt is
-    // added at each end for pods' times and one for the exporter's.
-    assert!(mine.0 >= 30_000 + 26_000 - 23 * 700, "{mine:?}");
-    // What counts against the miner's limit is the upper bound.
-    let usage = site.meter.usage(&registration("mine"));
-    assert!(usage.millijoules >= 50_000_000, "{usage:?}");
+    assert_eq!(site.leased("mine"), exactly(seconds(100)));
+    assert_eq!(site.leased("ai"), exactly(seconds(100)));
+    assert_eq!(mine.booked + ai.booked, kilojoules(74));
+    assert_eq!(site.moved(), kilojoules(74));
+    // Two thirds of the minute get two thirds of its energy; the truth, 50 kJ, is within the
+    // bounds. (An exporter that refreshes every second is read half a second late, on average.)
+    assert!(mine.booked.abs_diff(kilojoules(30) + kilojoules(26) * 2 / 3) < 300, "{mine:?}");
+    assert!(mine.allows(kilojoules(50)), "{mine:?}");
+    assert!(ai.allows(kilojoules(24)), "{ai:?}");
+    // In 20 s the AI pod cannot have drawn more than 14 kJ of them at 700 W; a second of doubt is
+    // added at each end for the times of pods, and one for the exporter's.
+    assert!(mine.at_least >= kilojoules(30) + kilojoules(26) - at_limit(seconds(23)), "{mine:?}");
+    // The upper bound counts against the miner's limit.
+    let usage = site.usage("mine");
+    assert!(usage.millijoules >= milli(kilojoules(50)), "{usage:?}");
     // Its power is measured where it was alone from one reading to the next.
     assert!((500..=520).contains(&usage.peak_watts), "{usage:?}");
 }
 
-/// Two pods have an instance each of one partitioned device. The device counts once.
+/// Two pods hold one instance each of a partitioned device. The device counts once.
 #[test]
 fn instances_of_a_partitioned_device_are_one_device() {
     let mut site = Site::new();
-    site.devices("n", &["GPU-a"], 2, 0);
-    site.bind("n", "one", 1, 0);
-    site.bind("n", "two", 1, 0);
-    site.read("n", 0, &[("GPU-a", Some(0))]);
-    site.read("n", 100, &[("GPU-a", Some(40_000))]);
-    site.advance(100);
+    site.devices(&["GPU-a"], 2);
+    site.bind("one");
+    site.bind("two");
+    site.read(0);
+    site.at(seconds(100)).read(kilojoules(40));
+    site.book();
 
-    let books = site.meter.books();
-    assert_eq!(books.pools.values().map(|pool| pool.capacity_ms).sum::<u64>(), 100_000);
-    assert_eq!(books.pools.values().map(|pool| pool.overcommitted_ms).sum::<u64>(), 100_000);
-    assert_eq!((site.leased("one").1, site.leased("two").1), (50, 50));
-    assert_eq!((site.joules("one").1, site.joules("two").1), (20_000, 20_000));
-    assert_eq!(of_method(&books, Method::Shared), 40_000);
+    assert_eq!(site.capacity(), milli(seconds(100)));
+    assert_eq!(site.total(|pool| pool.overcommitted_ms), milli(seconds(100)));
+    assert_eq!((site.leased("one").booked, site.leased("two").booked), (50, 50));
+    let (one, two) = (site.energy("one"), site.energy("two"));
+    assert_eq!((one.booked, two.booked), (kilojoules(20), kilojoules(20)));
+    assert_eq!(site.energy_by(Method::Shared), kilojoules(40));
     // One of them may have drawn all of it.
-    assert_eq!((site.joules("one").0, site.joules("one").2), (0, 40_000));
+    assert_eq!((one.at_least, one.at_most), (0, kilojoules(40)));
 }
 
-/// A device is offered four times over, and one pod holds one of the four slices: nobody else has
-/// the device, so that its energy is the pod's.
+/// A device is offered four times, and one pod holds one of the four slices. No other pod holds the
+/// device, so that all its energy is the pod's.
 #[test]
 fn one_slice_of_a_time_sliced_device_has_all_of_it() {
     let mut site = Site::new();
-    site.devices("n", &["GPU-a"], 4, 0);
-    site.bind("n", "one", 1, 0);
-    site.read("n", 0, &[("GPU-a", Some(0))]);
-    site.read("n", 100, &[("GPU-a", Some(40_000))]);
-    site.advance(100);
+    site.devices(&["GPU-a"], 4);
+    site.bind("one");
+    site.read(0);
+    site.at(seconds(100)).read(kilojoules(40));
+    site.book();
 
-    let books = site.meter.books();
-    assert_eq!(books.pools.values().map(|pool| pool.capacity_ms).sum::<u64>(), 100_000);
-    assert_eq!(books.pools.values().map(|pool| pool.overcommitted_ms).sum::<u64>(), 0);
-    assert_eq!(site.leased("one").1, 100);
-    assert_eq!(site.joules("one"), Joules(40_000, 40_000, 40_000));
-    assert_eq!(of_method(&books, Method::Counter), 40_000);
+    assert_eq!(site.capacity(), milli(seconds(100)));
+    assert_eq!(site.total(|pool| pool.overcommitted_ms), 0);
+    assert_eq!(site.leased("one").booked, seconds(100));
+    assert_eq!(site.energy("one"), exactly(kilojoules(40)));
+    assert_eq!(site.energy_by(Method::Counter), kilojoules(40));
 }
 
-/// A device is replaced by another one with a counter of its own, under a lease. What the old one
-/// drew after its last reading is bounded, and the new one's count from before is nobody's.
+/// A leased device is replaced by another one with its own counter. The old one's energy after its
+/// last reading is bounded, and the new one's count from before is ignored.
 #[test]
 fn a_replaced_device() {
-    let mut site = Site::new();
-    site.devices("n", &["GPU-a"], 1, 0);
-    site.bind("n", "mine", 1, 0);
-    site.read("n", 0, &[("GPU-a", Some(1000))]);
-    site.read("n", 60, &[("GPU-a", Some(31_000))]);
-    site.devices("n", &["GPU-b"], 1, 80);
-    site.read("n", 90, &[("GPU-b", Some(900_000))]);
-    site.read("n", 120, &[("GPU-b", Some(915_000))]);
-    site.advance(150);
+    let mut site = Site::with(&["GPU-a"]);
+    site.bind("mine");
+    site.read(kilojoules(1));
+    site.at(minutes(1)).read(kilojoules(31));
+    site.at(seconds(80)).devices(&["GPU-b"], 1);
+    site.at(seconds(90)).read_all(&[("GPU-b", Some(kilojoules(900)))]);
+    site.at(minutes(2)).read_all(&[("GPU-b", Some(kilojoules(915)))]);
+    site.at(seconds(150)).book();
 
-    let books = site.meter.books();
-    assert_eq!(moved(&books), 45_000);
-    let mine = site.joules("mine");
+    assert_eq!(site.moved(), kilojoules(45));
+    let mine = site.energy("mine");
     // 20 s of the old one and 10 s of the new one were never read: 15 kJ more are the truth.
-    assert_eq!(mine.1, 45_000);
-    assert!(mine.2 >= 60_000 && mine.2 <= 45_000 + 33 * 700, "{mine:?}");
-    assert_eq!(books.pools.values().map(|pool| pool.capacity_ms).sum::<u64>(), 150_000);
+    assert_eq!(mine.booked, kilojoules(45));
+    assert!(mine.at_most >= kilojoules(60), "{mine:?}");
+    assert!(mine.at_most <= kilojoules(45) + at_limit(seconds(33)), "{mine:?}");
+    assert_eq!(site.capacity(), milli(seconds(150)));
     assert_eq!(site.gap_kinds(), [GapKind::Left, GapKind::First]);
-    let devices = |joined: bool, site: &Site| -> Vec<Name> {
-        let nodes = site.durable.iter().filter_map(|entry| match entry {
-            Entry::Node(entry) => Some(&entry.devices),
-            _ => None,
-        });
-        let some = nodes.flatten().filter(|one| one.joined == joined);
+    let devices = |joined: bool| -> Vec<Name> {
+        let devices = site.node_entries().flat_map(|entry| &entry.devices);
+        let some = devices.filter(|one| one.joined == joined);
         some.map(|one| one.device.id.clone()).collect()
     };
-    assert_eq!(devices(true, &site), [name("GPU-a"), name("GPU-b")]);
-    assert_eq!(devices(false, &site), [name("GPU-a")]);
+    assert_eq!(devices(true), [name("GPU-a"), name("GPU-b")]);
+    assert_eq!(devices(false), [name("GPU-a")]);
 }
 
-/// An exporter is restarted: no answer for a while, then its devices without figures, then as
-/// before. The counter is the device's and went on: nothing is lost, and no bound grows.
+/// An exporter is restarted: no answer for a while, then its devices without values, then as
+/// before. The counter is the device's own and continued: no energy is lost and no bound grows.
 #[test]
 fn an_exporter_that_restarts() {
-    let mut site = Site::new();
-    site.devices("n", &["GPU-a"], 1, 0);
-    site.bind("n", "mine", 1, 0);
-    site.read("n", 0, &[("GPU-a", Some(1000))]);
-    site.advance(0);
-    site.read("n", 180, &[("GPU-a", None)]);
-    site.advance(180);
-    assert_eq!(site.meter.usage(&registration("mine")).millijoules, 0);
-    assert!(site.meter.usage(&registration("mine")).metered_until.unwrap() <= second(0));
-    site.read("n", 240, &[("GPU-a", Some(121_000))]);
-    site.advance(240);
+    let mut site = Site::with(&["GPU-a"]);
+    site.bind("mine");
+    site.read(kilojoules(1));
+    site.book();
+    site.at(minutes(3)).read_blank();
+    site.book();
+    assert_eq!(site.usage("mine").millijoules, 0);
+    assert!(site.metered_until("mine") <= time(0));
+    site.at(minutes(4)).read(kilojoules(121));
+    site.book();
 
-    assert_eq!(site.joules("mine"), Joules(120_000, 120_000, 120_000));
+    assert_eq!(site.energy("mine"), exactly(kilojoules(120)));
     assert_eq!(site.gap_kinds(), [GapKind::Unread]);
 }
 
-/// A node boots again and its counter begins at 0. What it counted before the boot and after the
-/// last reading is lost: bounded by what the device can draw.
+/// A node boots again and its counter starts at 0. Its count between the last reading and the boot
+/// is lost: it is bounded by what the device can draw.
 #[test]
 fn a_reboot_that_resets_the_counter() {
     let mut site = Site::new();
-    site.meter.boot(&name("n"), &name("boot-1"), second(0));
-    site.devices("n", &["GPU-a"], 1, 0);
-    site.bind("n", "mine", 1, 0);
-    site.read("n", 0, &[("GPU-a", Some(5000))]);
-    site.read("n", 60, &[("GPU-a", Some(35_000))]);
-    site.advance(70);
-    site.meter.boot(&name("n"), &name("boot-2"), second(90));
-    site.read("n", 120, &[("GPU-a", Some(10_000))]);
-    site.advance(130);
+    site.boot("boot-1");
+    site.devices(&["GPU-a"], 1);
+    site.bind("mine");
+    site.read(kilojoules(5));
+    site.at(minutes(1)).read(kilojoules(35));
+    site.at(seconds(70)).book();
+    site.at(seconds(90)).boot("boot-2");
+    site.at(minutes(2)).read(kilojoules(10));
+    site.at(seconds(130)).book();
 
-    let mine = site.joules("mine");
-    assert_eq!(mine.1, 30_000 + 10_000);
-    assert!(mine.0 >= 40_000, "{mine:?}");
-    assert!(mine.2 >= 30_000 + 60 * 700 && mine.2 <= 30_000 + 63 * 700, "{mine:?}");
+    let mine = site.energy("mine");
+    assert_eq!(mine.booked, kilojoules(30) + kilojoules(10));
+    assert!(mine.at_least >= kilojoules(40), "{mine:?}");
+    assert!(mine.at_most >= kilojoules(30) + at_limit(minutes(1)), "{mine:?}");
+    assert!(mine.at_most <= kilojoules(30) + at_limit(seconds(63)), "{mine:?}");
     let gaps = site.gaps();
     assert_eq!(gaps.len(), 1);
-    assert_eq!((gaps[0].kind, gaps[0].millijoules), (GapKind::Reset, 10_000_000));
+    assert_eq!((gaps[0].kind, gaps[0].millijoules), (GapKind::Reset, milli(kilojoules(10))));
 }
 
-/// A counter that is past its old value when it is read again did begin again, if the machine did.
+/// After a boot the counter was reset, even if it has passed its old value when it is read again.
 #[test]
 fn a_reboot_that_the_counter_does_not_show() {
     let mut site = Site::new();
-    site.meter.boot(&name("n"), &name("boot-1"), second(0));
-    site.devices("n", &["GPU-a"], 1, 0);
-    site.bind("n", "mine", 1, 0);
-    site.read("n", 0, &[("GPU-a", Some(5))]);
-    site.advance(10);
-    site.meter.boot(&name("n"), &name("boot-2"), second(20));
-    site.read("n", 60, &[("GPU-a", Some(20_000))]);
-    site.advance(70);
+    site.boot("boot-1");
+    site.devices(&["GPU-a"], 1);
+    site.bind("mine");
+    site.read(5);
+    site.at(seconds(10)).book();
+    site.at(seconds(20)).boot("boot-2");
+    site.at(minutes(1)).read(kilojoules(20));
+    site.at(seconds(70)).book();
 
-    assert_eq!(site.joules("mine").1, 20_000);
+    assert_eq!(site.energy("mine").booked, kilojoules(20));
     assert_eq!(site.gap_kinds(), [GapKind::Reset]);
 }
 
-/// A counter that is blank for once says nothing. The next one bridges it.
+/// A counter that is missing once proves nothing. Its next value covers the time.
 #[test]
 fn a_blank_is_bridged() {
-    let mut site = Site::new();
-    site.devices("n", &["GPU-a"], 1, 0);
-    site.bind("n", "mine", 1, 0);
-    site.read("n", 0, &[("GPU-a", Some(0))]);
-    site.read("n", 60, &[("GPU-a", None)]);
-    site.read("n", 120, &[("GPU-a", Some(60_000))]);
-    site.advance(130);
+    let mut site = Site::with(&["GPU-a"]);
+    site.bind("mine");
+    site.read(0);
+    site.at(minutes(1)).read_blank();
+    site.at(minutes(2)).read(kilojoules(60));
+    site.at(seconds(130)).book();
 
-    assert_eq!(site.joules("mine"), Joules(60_000, 60_000, 60_000));
+    assert_eq!(site.energy("mine"), exactly(kilojoules(60)));
     assert_eq!(site.gap_kinds(), []);
 }
 
-/// The auditor was away while a node came, a lease on it ended, and the node went. What the
-/// controller wrote down is booked in the pool that it names, though nothing else is known.
+/// While the auditor was down, a node joined, a lease on it ended, and the node left. The
+/// controller's record is booked in the pool that it names, though nothing else is known.
 #[test]
 fn a_lease_of_a_node_that_is_gone_is_booked_in_its_pool() {
     let mut site = Site::new();
-    site.advance(1_000);
+    site.at(seconds(1000)).book();
     let (gone, pool) = (name("gone"), name("hall"));
-    site.meter.was_of_pool(&gone, &pool, second(1_010));
-    site.end("gone", "mine", 1, 100, 900);
-    site.advance(1_100);
+    site.meter.was_of_pool(&gone, &pool, time(seconds(1010)));
+    site.bound.insert("mine".into(), seconds(100));
+    let ended = time(seconds(900));
+    site.meter.ended(site.pod("gone", "mine"), Moment::exactly(ended), None, ended);
+    site.at(seconds(1100)).book();
 
     let books = site.meter.books();
     let of_pool: Vec<_> = books.time.keys().map(|key| key.pool.clone()).collect();
     assert!(!of_pool.is_empty() && of_pool.iter().all(|of| of.as_ref() == Some(&pool)));
-    let (least, booked, most) = site.leased("mine");
-    assert!((least, booked) == (0, 0) && most >= 800, "{most}");
+    let mine = site.leased("mine");
+    assert_eq!((mine.at_least, mine.booked), (0, 0));
+    assert!(mine.at_most >= seconds(800), "{mine:?}");
 }
 
-/// Its exporter is away for an hour: what the counter moved meanwhile is booked, and that nobody
-/// looked is on record.
+/// The exporter is down for an hour. The energy of that hour is booked, and the hour is recorded as
+/// a gap.
 #[test]
 fn an_hour_without_a_reading_is_a_gap() {
-    let mut site = Site::new();
-    site.devices("n", &["GPU-a"], 1, 0);
-    site.bind("n", "mine", 1, 0);
-    site.read("n", 0, &[("GPU-a", Some(0))]);
-    site.read("n", 3_600, &[("GPU-a", Some(1_440_000))]);
-    site.advance(3_610);
+    let mut site = Site::with(&["GPU-a"]);
+    site.bind("mine");
+    site.read(0);
+    site.at(hours(1)).read(kilojoules(1440));
+    site.at(hours(1) + seconds(10)).book();
 
-    assert_eq!(site.joules("mine"), Joules(1_440_000, 1_440_000, 1_440_000));
+    assert_eq!(site.energy("mine"), exactly(kilojoules(1440)));
     let gaps = site.gaps();
-    assert_eq!((gaps[0].kind, gaps[0].millijoules), (GapKind::Unread, 1_440_000_000));
-    assert_eq!((gaps.len(), gaps[0].between.width() / 60_000), (1, 60));
+    assert_eq!((gaps[0].kind, gaps[0].millijoules), (GapKind::Unread, milli(kilojoules(1440))));
+    assert_eq!((gaps.len(), gaps[0].between.width() / milli(minutes(1))), (1, 60));
 }
 
-/// An exporter repeats an old value for an hour. Whatever its answers say of the time, nothing is
-/// metered since the value changed: a limit on energy waits, until it changes again.
+/// An exporter repeats an old value for an hour. However recent its answers are, nothing is metered
+/// since the value changed: an energy limit waits until it changes again.
 #[test]
 fn an_exporter_that_repeats_itself() {
-    let mut site = Site::new();
-    site.devices("n", &["GPU-a"], 1, 0);
-    site.bind("n", "mine", 1, 0);
-    site.read("n", 0, &[("GPU-a", Some(0))]);
-    site.read("n", 60, &[("GPU-a", Some(30_000))]);
+    let mut site = Site::with(&["GPU-a"]);
+    site.bind("mine");
+    site.read(0);
+    site.at(minutes(1)).read(kilojoules(30));
     for minute in 2..=60 {
-        site.read("n", minute * 60, &[("GPU-a", Some(30_000))]);
-        site.advance(minute * 60);
+        site.at(minutes(minute)).read(kilojoules(30));
+        site.book();
     }
-    let usage = site.meter.usage(&registration("mine"));
-    assert_eq!(usage.millijoules, 30_000_000);
-    assert!(usage.metered_until.unwrap() <= second(60), "{usage:?}");
+    assert_eq!(site.usage("mine").millijoules, milli(kilojoules(30)));
+    assert!(site.metered_until("mine") <= time(minutes(1)), "{:?}", site.usage("mine"));
 
-    site.read("n", 3660, &[("GPU-a", Some(1_830_000))]);
-    site.advance(3660);
-    assert_eq!(site.joules("mine"), Joules(1_830_000, 1_830_000, 1_830_000));
-    assert!(site.meter.usage(&registration("mine")).metered_until.unwrap() >= second(3658));
+    site.at(minutes(61)).read(kilojoules(1830));
+    site.book();
+    assert_eq!(site.energy("mine"), exactly(kilojoules(1830)));
+    assert!(site.metered_until("mine") >= time(minutes(61) - seconds(2)));
 }
 
-/// A counter moves more than its device can draw. That is not believed: it is on record, and what
-/// the device can have drawn is the bound.
+/// A counter moves by more than its device can draw. The difference is recorded but not booked; the
+/// bound is what the device can have drawn.
 #[test]
 fn a_jump_is_not_believed() {
-    let mut site = Site::new();
-    site.devices("n", &["GPU-a"], 1, 0);
-    site.bind("n", "mine", 1, 0);
-    site.read("n", 0, &[("GPU-a", Some(0))]);
-    site.read("n", 60, &[("GPU-a", Some(9_000_000))]);
-    site.read("n", 120, &[("GPU-a", Some(9_030_000))]);
-    site.advance(130);
+    let mut site = Site::with(&["GPU-a"]);
+    site.bind("mine");
+    site.read(0);
+    site.at(minutes(1)).read(kilojoules(9000));
+    site.at(minutes(2)).read(kilojoules(9030));
+    site.at(seconds(130)).book();
 
-    let mine = site.joules("mine");
-    assert_eq!(mine.1, 30_000);
-    assert!(mine.2 >= 30_000 + 60 * 700 && mine.2 <= 30_000 + 63 * 700, "{mine:?}");
+    let mine = site.energy("mine");
+    assert_eq!(mine.booked, kilojoules(30));
+    assert!(mine.at_most >= kilojoules(30) + at_limit(minutes(1)), "{mine:?}");
+    assert!(mine.at_most <= kilojoules(30) + at_limit(seconds(63)), "{mine:?}");
     let gaps = site.gaps();
-    assert_eq!((gaps[0].kind, gaps[0].millijoules), (GapKind::Jump, 9_000_000_000));
+    assert_eq!((gaps[0].kind, gaps[0].millijoules), (GapKind::Jump, milli(kilojoules(9000))));
 }
 
-/// A node is lost with a miner on it. It was last known at 60 s and is given up at 360 s: the
-/// lease ended somewhere between, and so did what it drew.
+/// A node with a miner is lost. It was last known after a minute and is given up after six: the
+/// lease ended somewhere in between, and so did its energy.
 #[test]
 fn a_node_that_is_lost() {
-    let mut site = Site::new();
-    site.devices("n", &["GPU-a"], 1, 0);
-    site.bind("n", "mine", 1, 0);
-    site.read("n", 0, &[("GPU-a", Some(0))]);
-    site.read("n", 60, &[("GPU-a", Some(30_000))]);
-    site.advance(60);
-    site.meter.node_gone(&name("n"), second(360));
-    site.advance(361);
-    site.advance(1000);
+    let (last_known, given_up) = (minutes(1), minutes(6));
+    let mut site = Site::with(&["GPU-a"]);
+    site.bind("mine");
+    site.read(0);
+    site.at(last_known).read(kilojoules(30));
+    site.book();
+    site.meter.node_gone(&name(NODE), time(given_up));
+    site.at(given_up + seconds(1)).book();
+    site.at(seconds(1000)).book();
 
-    let (least, _, most) = site.leased("mine");
-    assert!(least <= 60 && most >= 360, "{least} to {most} s");
-    let mine = site.joules("mine");
-    assert!(mine.0 <= 30_000 && mine.2 >= 30_000 + 300 * 700, "{mine:?}");
-    assert!(mine.2 <= 30_000 + 305 * 700, "{mine:?}");
-    let usage = site.meter.usage(&registration("mine"));
-    assert!(usage.millijoules >= 30_000_000 + 300 * 700_000, "{usage:?}");
+    let leased = site.leased("mine");
+    assert!(leased.at_least <= last_known && leased.at_most >= given_up, "{leased:?}");
+    let mine = site.energy("mine");
+    assert!(mine.at_least <= kilojoules(30), "{mine:?}");
+    assert!(mine.at_most >= kilojoules(30) + at_limit(given_up - last_known), "{mine:?}");
+    assert!(mine.at_most <= kilojoules(30) + at_limit(seconds(305)), "{mine:?}");
+    let usage = site.usage("mine");
+    let most = milli(kilojoules(30) + at_limit(given_up - last_known));
+    assert!(usage.millijoules >= most, "{usage:?}");
     let gaps = site.gaps();
     let unseen = gaps.iter().find(|gap| gap.kind == GapKind::Unseen).unwrap();
-    assert_eq!(unseen.between, Moment::between(second(60), second(360)));
+    assert_eq!(unseen.between, Moment::between(time(last_known), time(given_up)));
     // Its device left with it: there is no capacity after it was given up.
-    assert_eq!(
-        site.meter.books().pools.values().map(|pool| pool.capacity_ms).sum::<u64>(),
-        360_000
-    );
+    assert_eq!(site.capacity(), milli(given_up));
 }
 
-/// The auditor is down for an hour. A miner whose pod waits for it is booked to the millisecond,
-/// one that is gone without a trace of its end as an interval; the counter bridges the hour.
+/// The auditor is down for an hour. The lease of a pod that waits for it is booked to the
+/// millisecond, that of a pod without a trace as an interval; the counters cover the hour.
 #[test]
 fn an_hour_without_the_auditor() {
-    let mut site = Site::new();
-    site.devices("n", &["GPU-a", "GPU-b"], 2, 0);
-    site.bind("n", "ours", 1, 0);
-    site.bind("n", "foreign", 1, 0);
-    site.read("n", 0, &[("GPU-a", Some(0)), ("GPU-b", Some(0))]);
-    site.advance(60);
+    let mut site = Site::with(&["GPU-a", "GPU-b"]);
+    site.bind("ours");
+    site.bind("foreign");
+    site.read_all(&[("GPU-a", Some(0)), ("GPU-b", Some(0))]);
+    site.at(minutes(1)).book();
     site.restart();
 
-    // 1800 s in, both had ended.
-    let now = 3660;
-    site.devices("n", &["GPU-a", "GPU-b"], 2, now);
-    let ours = Site::pod("n", "ours", 1, 0);
-    let present: FxHashSet<Name> = [ours.uid.clone()].into_iter().collect();
-    site.meter.ended(ours, Moment::exactly(second(1800)), None, second(now));
-    site.meter.vanished(&present, second(now));
-    site.read("n", now, &[("GPU-a", Some(900_000)), ("GPU-b", Some(540_000))]);
-    site.advance(now + 10);
+    // Both ended after half an hour.
+    site.at(minutes(61)).devices(&["GPU-a", "GPU-b"], 2);
+    site.report_end("ours", minutes(30));
+    let present: FxHashSet<Name> = [site.pod(NODE, "ours").uid].into_iter().collect();
+    site.meter.vanished(&present, time(site.now));
+    site.read_all(&[("GPU-a", Some(kilojoules(900))), ("GPU-b", Some(kilojoules(540)))]);
+    site.at(minutes(61) + seconds(10)).book();
 
-    assert_eq!(site.leased("ours"), (1800, 1800, 1800));
-    let (least, _, most) = site.leased("foreign");
-    assert!(least <= 60 && most >= 3660, "{least} to {most} s");
-    // All of what the counters moved is booked, and neither drew more than all of it.
-    let books = site.meter.books();
-    assert_eq!(moved(&books), 1_440_000);
-    let (ours, foreign) = (site.joules("ours"), site.joules("foreign"));
-    assert!(ours.0 <= 900_000 && 900_000 <= ours.2 && ours.2 <= 1_440_000, "{ours:?}");
-    assert!(foreign.2 >= 540_000 && foreign.2 <= 1_440_000, "{foreign:?}");
+    assert_eq!(site.leased("ours"), exactly(minutes(30)));
+    let leased = site.leased("foreign");
+    assert!(leased.at_least <= minutes(1) && leased.at_most >= minutes(61), "{leased:?}");
+    // All that the counters moved is booked, and neither drew more than all of it.
+    assert_eq!(site.moved(), kilojoules(1440));
+    let (ours, foreign) = (site.energy("ours"), site.energy("foreign"));
+    assert!(ours.allows(kilojoules(900)) && ours.at_most <= kilojoules(1440), "{ours:?}");
+    assert!(foreign.at_most >= kilojoules(540), "{foreign:?}");
+    assert!(foreign.at_most <= kilojoules(1440), "{foreign:?}");
 
-    // To hear all of it again changes nothing.
-    site.end("n", "ours", 1, 0, 1800);
-    site.advance(now + 20);
-    assert_eq!(site.leased("ours"), (1800, 1800, 1800));
+    // Repeating the observation has no effect.
+    site.report_end("ours", minutes(30));
+    site.at(minutes(61) + seconds(20)).book();
+    assert_eq!(site.leased("ours"), exactly(minutes(30)));
 }
 
-/// The clock is set back by ten minutes in the middle of a lease. Time is never booked twice nor
-/// negative, and what the counter moved meanwhile still counts against the limit.
+/// The clock is set back by ten minutes during a lease. No time is booked twice and none is
+/// negative, and the energy in between still counts against the limit.
 #[test]
 fn a_clock_that_is_set_back() {
-    let mut site = Site::new();
-    site.devices("n", &["GPU-a"], 1, 0);
-    site.bind("n", "mine", 1, 0);
-    site.read("n", 0, &[("GPU-a", Some(0))]);
-    site.read("n", 600, &[("GPU-a", Some(300_000))]);
-    site.advance(600);
-    // 60 s later it is 60 s, and so on.
+    let mut site = Site::with(&["GPU-a"]);
+    site.bind("mine");
+    site.read(0);
+    site.at(minutes(10)).read(kilojoules(300));
+    site.book();
+    // A minute later the clock shows one minute, then two, and so on.
     for minute in 1..=12 {
-        site.read("n", minute * 60, &[("GPU-a", Some(300_000 + minute * 30_000))]);
-        site.advance(minute * 60);
+        site.at(minutes(minute)).read(kilojoules(300 + 30 * minute));
+        site.book();
     }
-    // It was there for 1260 s, of which the clock told 720.
-    let (least, booked, most) = site.leased("mine");
-    assert_eq!((least, booked), (720, 720));
-    assert!(most >= 1260, "{most}");
-    assert_eq!(
-        site.meter.books().pools.values().map(|pool| pool.capacity_ms).sum::<u64>(),
-        720_000
-    );
+    // The lease has lasted 21 minutes and more, of which the clock counted twelve.
+    let mine = site.leased("mine");
+    assert_eq!((mine.at_least, mine.booked), (minutes(12), minutes(12)));
+    assert!(mine.at_most >= minutes(21), "{mine:?}");
+    assert_eq!(site.capacity(), milli(minutes(12)));
     assert_eq!(site.gap_kinds(), [GapKind::Unread, GapKind::Backwards]);
-    let usage = site.meter.usage(&registration("mine"));
-    assert!(usage.millijoules >= 660_000_000, "{usage:?}");
-    // Twenty-two minutes' energy in twelve minutes' time is no one's power.
+    let usage = site.usage("mine");
+    assert!(usage.millijoules >= milli(kilojoules(660)), "{usage:?}");
+    // The energy of 22 minutes over twelve minutes of clock time is not a power.
     assert!(usage.peak_watts <= 520, "{usage:?}");
 }
 
-/// Nobody has the device. Up to what an idle one draws it is idle, what is above is unexplained.
+/// No lease holds the device. Its energy is idle up to that of an idle device, and unexplained
+/// above.
 #[test]
-fn a_device_that_works_for_nobody() {
-    let mut site = Site::new();
-    site.devices("n", &["GPU-a"], 1, 0);
-    site.read("n", 0, &[("GPU-a", Some(0))]);
-    site.read("n", 100, &[("GPU-a", Some(45_000))]);
-    site.advance(110);
+fn a_device_that_works_without_a_lease() {
+    let mut site = Site::with(&["GPU-a"]);
+    site.read(0);
+    site.at(seconds(100)).read(kilojoules(45));
+    site.at(seconds(110)).book();
 
-    let books = site.meter.books();
-    // Half a second of the exporter's age lies before the device joined.
+    // The exporter's values are half a second old on average: that lies before the device joined.
     let (idle, unexplained) =
-        (of_method(&books, Method::Counter), of_method(&books, Method::Unexplained));
-    assert_eq!(moved(&books), 45_000);
-    assert!(idle.abs_diff(10_000) <= 100, "{idle}");
-    assert!(unexplained.abs_diff(35_000) <= 100, "{unexplained}");
-    assert_eq!(site.seconds(&Use::Idle).1, 110);
+        (site.energy_by(Method::Counter), site.energy_by(Method::Unexplained));
+    assert_eq!(site.moved(), kilojoules(45));
+    assert!(idle.abs_diff(kilojoules(10)) <= 100, "{idle}");
+    assert!(unexplained.abs_diff(kilojoules(35)) <= 100, "{unexplained}");
+    assert_eq!(site.time_of(&Use::Idle).booked, seconds(110));
 }
 
-/// A device that a node has and does not offer is neither idle nor lost.
+/// A device that its node has but does not offer is neither idle nor lost.
 #[test]
 fn a_device_that_its_node_does_not_offer() {
     let mut site = Site::new();
-    site.devices("n", &["GPU-a", "GPU-b"], 1, 0);
-    site.bind("n", "mine", 1, 0);
-    site.advance(100);
-    assert_eq!(site.leased("mine").1, 100);
-    assert_eq!(site.seconds(&Use::Unavailable).1, 100);
-    assert_eq!(site.seconds(&Use::Idle).1, 0);
+    site.devices(&["GPU-a", "GPU-b"], 1);
+    site.bind("mine");
+    site.at(seconds(100)).book();
+    assert_eq!(site.leased("mine").booked, seconds(100));
+    assert_eq!(site.time_of(&Use::Unavailable).booked, seconds(100));
+    assert_eq!(site.time_of(&Use::Idle).booked, 0);
 }
 
-/// Without any exporter, what is declared is booked, and said to be so; a limit on energy has no
-/// meter to go by.
+/// Without an exporter, declared energy is booked and marked as such; an energy limit has no meter
+/// to go by.
 #[test]
 fn no_exporter_at_all() {
-    let mut site = Site::new();
-    site.devices("n", &["n/0"], 1, 0);
-    site.bind("n", "mine", 1, 0);
-    site.advance(100);
-    let books = site.meter.books();
-    assert_eq!(of_method(&books, Method::Declared), 40_000);
-    // It may be no more than a declaration.
-    assert_eq!(site.joules("mine"), Joules(0, 40_000, 70_000));
-    assert_eq!(moved(&books), 0);
-    assert_eq!(site.meter.usage(&registration("mine")).metered_until, None);
+    let mut site = Site::with(&["n/0"]);
+    site.bind("mine");
+    site.at(seconds(100)).book();
+    assert_eq!(site.energy_by(Method::Declared), kilojoules(40));
+    // The declaration may be wrong in both directions.
+    let mine = site.energy("mine");
+    assert_eq!((mine.at_least, mine.booked), (0, kilojoules(40)));
+    assert_eq!(mine.at_most, at_limit(seconds(100)));
+    assert_eq!(site.moved(), 0);
+    assert_eq!(site.usage("mine").metered_until, None);
 }
 
-/// Labels of the exporter say which device is whose.
+/// Labels of the exporter name the holder of each device.
 #[test]
 fn labels_tell_two_pods_apart() {
-    let mut site = Site::new();
-    site.devices("n", &["GPU-a", "GPU-b"], 2, 0);
-    site.bind("n", "mine", 1, 0);
-    site.bind("n", "ai", 1, 0);
-    // Since when each has its own is known from the second reading on.
-    for (s, one, other) in [(0, 0, 0), (10, 5000, 2000), (110, 55_000, 22_000)] {
-        let reading = |device: &str, joules: u64, tenant: &str| Reading {
-            device: name(device),
-            counter_mj: Some(joules * 1000),
-            power_mw: None,
-            holder: Some(format!("{tenant}/pod").into()),
-        };
-        let readings = [reading("GPU-a", one, "mine"), reading("GPU-b", other, "ai")];
-        site.meter.readings(&name("n"), Moment::exactly(second(s)), &readings);
+    let mut site = Site::with(&["GPU-a", "GPU-b"]);
+    site.bind("mine");
+    site.bind("ai");
+    let reading = |device: &str, joules: u64, tenant: &str| Reading {
+        device: name(device),
+        counter_mj: Some(milli(joules)),
+        power_mw: None,
+        holder: Some(format!("{tenant}/pod").into()),
+    };
+    // Before the first reading, either pod may have held either device.
+    for (time, mine, ai) in [(0, 0, 0), (10, 5, 2), (110, 55, 22)] {
+        site.at(seconds(time)).readings(&[
+            reading("GPU-a", kilojoules(mine), "mine"),
+            reading("GPU-b", kilojoules(ai), "ai"),
+        ]);
     }
-    site.advance(120);
-    assert_eq!(site.joules("mine"), Joules(50_000, 55_000, 57_000));
-    assert_eq!(site.joules("ai"), Joules(20_000, 22_000, 27_000));
-    assert_eq!(of_method(&site.meter.books(), Method::Shared), 0);
+    site.at(minutes(2)).book();
+    let amount = |at_least, booked, at_most| Amount {
+        at_least: kilojoules(at_least),
+        booked: kilojoules(booked),
+        at_most: kilojoules(at_most),
+    };
+    assert_eq!(site.energy("mine"), amount(50, 55, 57));
+    assert_eq!(site.energy("ai"), amount(20, 22, 27));
+    assert_eq!(site.energy_by(Method::Shared), 0);
 }
 
-/// Without a counter, the trapezoid of the power; what it really drew is not known.
+/// Without a counter, the trapezoid of the power is booked; the true energy is unknown.
 #[test]
 fn power_where_there_is_no_counter() {
-    let mut site = Site::new();
-    site.devices("n", &["GPU-a"], 1, 0);
-    site.bind("n", "mine", 1, 0);
-    for (s, watts) in [(0, 400), (60, 500)] {
-        let reading =
-            Reading { device: name("GPU-a"), power_mw: Some(watts * 1000), ..Reading::default() };
-        site.meter.readings(&name("n"), Moment::exactly(second(s)), &[reading]);
+    let mut site = Site::with(&["GPU-a"]);
+    site.bind("mine");
+    for (time, watts) in [(0, 400), (60, 500)] {
+        let power_mw = Some(milli(watts));
+        let reading = Reading { device: name("GPU-a"), power_mw, ..Reading::default() };
+        site.at(seconds(time)).readings(&[reading]);
     }
-    site.advance(70);
-    assert_eq!(of_method(&site.meter.books(), Method::Power), 27_000);
-    let mine = site.joules("mine");
-    assert_eq!(mine.0, 0);
-    assert!(mine.2 >= 60 * 700, "{mine:?}");
+    site.at(seconds(70)).book();
+    assert_eq!(site.energy_by(Method::Power), kilojoules(27));
+    let mine = site.energy("mine");
+    assert_eq!(mine.at_least, 0);
+    assert!(mine.at_most >= at_limit(minutes(1)), "{mine:?}");
 }
 
-/// When a calendar period begins, what was used before counts no more, and the books go on.
+/// When a calendar period begins, earlier usage no longer counts, and the books continue.
 #[test]
 fn a_period_begins() {
-    let mut site = Site::new();
-    site.devices("n", &["GPU-a"], 1, 0);
-    site.bind("n", "mine", 1, 0);
-    site.meter.begin_periods([(registration("mine"), second(0))]);
-    site.read("n", 0, &[("GPU-a", Some(0))]);
-    site.read("n", 60, &[("GPU-a", Some(30_000))]);
-    site.advance(60);
-    site.meter.begin_periods([(registration("mine"), second(60))]);
-    site.read("n", 120, &[("GPU-a", Some(50_000))]);
-    site.advance(130);
+    let mut site = Site::with(&["GPU-a"]);
+    site.bind("mine");
+    site.meter.begin_periods([(registration("mine"), time(0))]);
+    site.read(0);
+    site.at(minutes(1)).read(kilojoules(30));
+    site.book();
+    site.meter.begin_periods([(registration("mine"), time(minutes(1)))]);
+    site.at(minutes(2)).read(kilojoules(50));
+    site.at(seconds(130)).book();
 
-    let usage = site.meter.usage(&registration("mine"));
-    assert_eq!(usage.start, second(60));
-    // The half second in which the reading at 60 s may really be is counted on either side.
-    assert!((20_000_000..=22_000_000).contains(&usage.millijoules), "{usage:?}");
-    assert_eq!(site.joules("mine").1, 50_000);
+    let usage = site.usage("mine");
+    assert_eq!(usage.start, time(minutes(1)));
+    // The reading at one minute may be up to a second old: that second counts to both periods.
+    let counted = milli(kilojoules(20))..=milli(kilojoules(22));
+    assert!(counted.contains(&usage.millijoules), "{usage:?}");
+    assert_eq!(site.energy("mine").booked, kilojoules(50));
     site.flush();
     site.restart();
-    assert_eq!(site.meter.usage(&registration("mine")).millijoules, usage.millijoules);
+    assert_eq!(site.usage("mine").millijoules, usage.millijoules);
 }
