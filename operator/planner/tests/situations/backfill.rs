@@ -26,14 +26,10 @@ fn late(job: &mut Job) {
 fn none_passes_another_in_a_strict_queue() {
     let mut site = waiting_for_both_nodes(Queueing::StrictFifo)
         .with(job("ml/short", 1, 1).but(late).but(|job| job.max_run_time = Some(minutes(10))));
-    assert_snapshot!(site.act(), @"
-    pool h100 (8 GPUs: 3 AI, 5 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    assert_snapshot!(site.act_explained(), @"
     job ml/first: WaitingForCapacity. Requests 8 GPUs; 4 available now, including those that miners hold. Running jobs free the rest by 2026-07-01T13:00:00Z at the latest.
     job ml/running: Running. All pods are running.
     job ml/short: BehindJob. Job ml/first is first in the queue and starts before this one.
-    look again in 183 days
     ");
 }
 
@@ -43,11 +39,8 @@ fn backfill_may_pass_only_if_it_does_not_delay_the_first() {
         .with(job("ml/short", 1, 1).but(late).but(|job| job.max_run_time = Some(minutes(10))))
         .with(job("ml/long", 1, 1).but(late).but(|job| job.max_run_time = Some(minutes(70))))
         .with(job("ml/silent", 1, 1).but(late));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     release ml/short: node-1
-    pool h100 (8 GPUs: 3 AI, 5 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
     job ml/first: WaitingForCapacity. Requests 8 GPUs; 4 available now, including those that miners hold. Running jobs free the rest by 2026-07-01T13:00:00Z at the latest.
     job ml/long: WouldDelay. Starting now could delay job ml/first, which is first in the queue. A shorter spec.maxRunTime may help.
     job ml/running: Running. All pods are running.
@@ -65,13 +58,9 @@ fn a_long_job_may_use_what_the_first_leaves_over() {
     // The first leaves one GPU over on one node.
     site.put(job("ml/first", 2, 3).but(|job| job.created = NOON + seconds(1)));
     site.put(foreign_pod("web/chat", 1).but(|pod| pod.node = Some("node-2".into())));
-    assert_snapshot!(site.plan(), @"
-    pool h100 (8 GPUs: 4 AI, 4 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    assert_snapshot!(site.explained(), @"
     job ml/first: WaitingForCapacity. Requests 6 GPUs; 3 available now, including those that miners hold. Running jobs free the rest by 2026-07-01T13:00:00Z at the latest.
     job ml/running: Running. All pods are running.
-    look again in 183 days
     ");
 }
 
@@ -80,11 +69,8 @@ fn a_job_behind_may_use_nodes_that_the_first_cannot() {
     let mut site = waiting_for_both_nodes(Queueing::Backfill)
         .with(node("small-1", 2))
         .with(job("ml/silent", 1, 2).but(late));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     release ml/silent: small-1
-    pool h100 (10 GPUs: 3 AI, 7 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
     job ml/first: WaitingForCapacity. Requests 8 GPUs; 4 available now, including those that miners hold. Running jobs free the rest by 2026-07-01T13:00:00Z at the latest.
     job ml/running: Running. All pods are running.
     job ml/silent: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
@@ -100,11 +86,8 @@ fn a_long_job_passes_on_spare_gpus_and_the_next_finds_them_taken() {
     site.put(job("ml/first", 1, 6).but(|job| job.created = NOON + seconds(1)));
     site.put(job("ml/pair", 1, 2).but(late));
     site.put(job("ml/queue", 1, 2).but(late));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     release ml/pair: node-1
-    pool h100 (8 GPUs: 4 AI, 4 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
     job ml/first: WaitingForCapacity. Requests 6 GPUs; 0 available now, including those that miners hold. Running jobs free the rest by 2026-07-01T13:00:00Z at the latest.
     job ml/pair: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
     job ml/queue: WouldDelay. Starting now could delay job ml/first, which is first in the queue. A shorter spec.maxRunTime may help.
@@ -122,16 +105,7 @@ fn the_first_starts_when_its_time_has_come() {
     site.ended("ml/short");
     site.wait(minutes(40));
     site.ended("ml/running");
-    assert_snapshot!(site.act(), @"
-    release ml/first: node-1, node-2
-    pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
-    job ml/first: Starting. Waiting for kube-scheduler to bind the workers: 0 of 2 bound.
-    job ml/running: Finished. The job has finished.
-    job ml/short: Finished. The job has finished.
-    look again at 12:51:00
-    ");
+    assert_snapshot!(site.act(), @"release ml/first: node-1, node-2");
 }
 
 #[test]
@@ -141,14 +115,10 @@ fn without_run_times_nothing_is_known_and_nobody_passes() {
     site.settle();
     site.put(job("ml/first", 2, 4).but(|job| job.created = NOON + seconds(1)));
     site.put(job("ml/short", 1, 1).but(late).but(|job| job.max_run_time = Some(minutes(10))));
-    assert_snapshot!(site.act(), @"
-    pool h100 (8 GPUs: 3 AI, 5 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
+    assert_snapshot!(site.act_explained(), @"
     job ml/first: WaitingForCapacity. Requests 8 GPUs; 4 available now, including those that miners hold.
     job ml/running: Running. All pods are running.
     job ml/short: BehindJob. Job ml/first is first in the queue and starts before this one.
-    look again in 183 days
     ");
 }
 
@@ -158,12 +128,9 @@ fn miners_keep_mining_on_gpus_that_a_waiting_gang_cannot_use_yet() {
     site.put(job("ml/running", 1, 3).but(|job| job.max_run_time = Some(minutes(60))));
     site.settle();
     site.put(job("ml/first", 2, 4).but(|job| job.created = NOON + seconds(1)));
-    assert_snapshot!(site.act(), @"
-    pool h100 (8 GPUs: 3 AI, 5 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (5 GPUs, 1500 W): Active. In force until 2027-01-01T00:00:00Z.
+    assert_snapshot!(site.act_explained(), @"
     miner acme/hash (5 of 8): WaitingForIdleGpus. No node has 1 idle GPU.
     job ml/first: WaitingForCapacity. Requests 8 GPUs; 4 available now, including those that miners hold. Running jobs free the rest by 2026-07-01T13:00:00Z at the latest.
     job ml/running: Running. All pods are running.
-    look again in 183 days
     ");
 }

@@ -10,12 +10,9 @@ use crate::site::Site;
 fn at_most_max_gpus_of_a_pool_mine() {
     let mut site = Site::of(1, 4, 4);
     site.edit_pool("h100", |pool| pool.max_gpus = Some(3));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 1 2, stops within 10s, ends in 183 days
-    pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (3 of 4): PoolGpuLimit. Pool h100 limits mining to 3 GPUs. Raise spec.mining.maxGpus to allow more.
-    look again in 183 days
     ");
 }
 
@@ -28,11 +25,6 @@ fn when_max_gpus_shrinks_those_with_most_give_up_first() {
     evict acme/hash-node-1-0 within 10s: GpuLimit
     evict acme/hash-node-1-2 within 10s: GpuLimit
     evict acme/other-node-1-1 within 10s: GpuLimit
-    pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (3 of 5, 2 stopping): Stopping. Stopping 2 replicas; replacements start as GPUs become idle.
-    miner acme/other (2 of 3, 1 stopping): Stopping. Stopping 1 replica; its replacement starts when GPUs become idle.
-    look again in 183 days
     ");
 }
 
@@ -40,20 +32,14 @@ fn when_max_gpus_shrinks_those_with_most_give_up_first() {
 fn the_power_budget_of_a_pool_bounds_its_miners() {
     let mut site = Site::of(1, 8, 8);
     site.edit_pool("h100", |pool| pool.power_budget_watts = Some(1_000));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 1 2, stops within 10s, ends in 183 days
-    pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (3 of 8): PowerBudget. Pool h100 limits mining to 1000 W. Raise spec.mining.powerBudgetWatts or lower the miners' watts.
-    look again in 183 days
     ");
     site.edit_pool("h100", |pool| pool.power_budget_watts = Some(700));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     evict acme/hash-node-1-0 within 10s: PowerBudget
-    pool h100 (8 GPUs: 3 mining, 5 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (2 of 8, 1 stopping): PowerBudget. Pool h100 limits mining to 700 W. Raise spec.mining.powerBudgetWatts or lower the miners' watts.
-    look again in 183 days
     ");
 }
 
@@ -61,12 +47,10 @@ fn the_power_budget_of_a_pool_bounds_its_miners() {
 fn headroom_stays_idle() {
     let mut site = Site::of(1, 8, 8);
     site.edit_pool("h100", |pool| pool.headroom = Headroom::Count(2));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 1 2 3 4 5, stops within 10s, ends in 183 days
     pool h100 (8 GPUs: 6 idle, 2 headroom): Filling. Idle GPUs go to registered miners.
-    registration acme/power (6 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (6 of 8): Headroom. Pool h100 keeps 2 GPUs idle for AI.
-    look again in 183 days
     ");
 }
 
@@ -76,14 +60,12 @@ fn headroom_in_percent_is_restored() {
     site.edit_pool("h100", |pool| pool.headroom = Headroom::Percent(20));
     site.settle();
     site.put(foreign_pod("web/chat", 3).but(|pod| pod.node = Some("node-2".into())));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     evict acme/hash-node-1-0 within 10s: Headroom
     evict acme/hash-node-1-1 within 10s: Headroom
     evict acme/hash-node-1-2 within 10s: Headroom
     pool h100 (16 GPUs: 3 AI, 12 mining, 1 headroom): Filling. Idle GPUs go to registered miners.
-    registration acme/power (12 GPUs, 3600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (9 of 16, 3 stopping): Headroom. Pool h100 keeps 4 GPUs idle for AI.
-    look again in 183 days
     ");
     site.settle();
     assert_snapshot!(site.map(), @"
@@ -101,10 +83,6 @@ fn headroom_is_no_reason_to_stop_miners_that_would_not_restore_it() {
     assert_snapshot!(site.act(), @"
     evict acme/hash-node-1-0 within 10s: Headroom
     evict acme/hash-node-1-1 within 10s: Headroom
-    pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (6 of 8, 2 stopping): Stopping. Stopping 2 replicas; replacements start as GPUs become idle.
-    look again in 183 days
     ");
 }
 
@@ -112,14 +90,11 @@ fn headroom_is_no_reason_to_stop_miners_that_would_not_restore_it() {
 fn a_registration_limits_its_miners_together() {
     let mut site = Site::of(1, 8, 3).with(miner("acme/other", 3));
     site.edit_registration("acme/power", |r| r.limits.gpus = Some(4));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 2, stops within 10s, ends in 183 days
     grant acme/other on node-1 (h100) slots 1 3, stops within 10s, ends in 183 days
-    pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (2 of 3): RegistrationGpuLimit. Registration acme/power allows at most 4 GPUs.
     miner acme/other (2 of 3): RegistrationGpuLimit. Registration acme/power allows at most 4 GPUs.
-    look again in 183 days
     ");
 }
 
@@ -127,12 +102,9 @@ fn a_registration_limits_its_miners_together() {
 fn a_registration_limits_watts() {
     let mut site = Site::of(1, 8, 8);
     site.edit_registration("acme/power", |r| r.limits.watts = Some(899));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
-    pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (2 of 8): RegistrationPowerLimit. Registration acme/power allows at most 899 W.
-    look again in 183 days
     ");
 }
 
@@ -145,15 +117,11 @@ fn an_owner_is_limited_over_two_registrations() {
     let mut site =
         Site::of(1, 8, 4).with(registration("zeta/power").but(owned)).with(miner("zeta/hash", 4));
     site.edit_registration("acme/power", owned);
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 2 4, stops within 10s, ends in 183 days
     grant zeta/hash on node-1 (h100) slots 1 3, stops within 10s, ends in 183 days
-    pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
-    registration zeta/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (3 of 4): OwnerGpuLimit. The owner's registrations together allow at most 5 GPUs.
     miner zeta/hash (2 of 4): OwnerGpuLimit. The owner's registrations together allow at most 5 GPUs.
-    look again in 183 days
     ");
 }
 
@@ -169,12 +137,6 @@ fn an_owner_over_its_limit_gives_up_across_registrations() {
     evict zeta/hash-node-1-1 within 10s: GpuLimit
     evict acme/hash-node-1-0 within 10s: GpuLimit
     evict zeta/hash-node-1-3 within 10s: GpuLimit
-    pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    registration zeta/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (3 of 4, 1 stopping): Stopping. Stopping 1 replica; its replacement starts when GPUs become idle.
-    miner zeta/hash (2 of 4, 2 stopping): Stopping. Stopping 2 replicas; replacements start as GPUs become idle.
-    look again in 183 days
     ");
 }
 
@@ -184,14 +146,10 @@ fn miners_that_are_stopping_count_against_caps() {
     site.edit_pool("h100", |pool| pool.max_gpus = Some(4));
     site.settle();
     site.edit_miner("acme/hash", |miner| miner.replicas = 0);
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     evict acme/hash-node-1-0 within 10s: ScaledDown
     evict acme/hash-node-1-2 within 10s: ScaledDown
-    pool h100 (8 GPUs: 4 mining, 4 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0, 2 stopping): NothingWanted. No replicas are requested.
     miner acme/other (2 of 4): PoolGpuLimit. Pool h100 limits mining to 4 GPUs. Raise spec.mining.maxGpus to allow more.
-    look again in 183 days
     ");
     site.drained();
     assert_snapshot!(site.actions(), @"grant acme/other on node-1 (h100) slots 0 2, stops within 10s, ends in 183 days");
@@ -203,10 +161,5 @@ fn miners_on_an_unreachable_node_count_against_caps() {
     site.edit_registration("acme/power", |r| r.limits.gpus = Some(4));
     site.settle();
     site.edit_node("node-1", |node| node.condition = NodeCondition::Unreachable);
-    assert_snapshot!(site.act(), @"
-    pool h100 (8 GPUs: 4 mining, 4 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 8): RegistrationGpuLimit. Registration acme/power allows at most 4 GPUs.
-    look again in 183 days
-    ");
+    assert_snapshot!(site.act_explained(), @"miner acme/hash (4 of 8): RegistrationGpuLimit. Registration acme/power allows at most 4 GPUs.");
 }

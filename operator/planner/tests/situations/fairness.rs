@@ -55,12 +55,6 @@ fn a_higher_rank_is_served_first() {
     assert_snapshot!(site.act(), @"
     grant lab/fold on node-1 (h100) slots 0 1 2, stops within 10s, ends in 183 days
     grant acme/hash on node-1 (h100) slot 3, stops within 10s, ends in 183 days
-    pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (1 GPUs, 300 W): Active. In force until 2027-01-01T00:00:00Z.
-    registration lab/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (1 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
-    miner lab/fold (3 of 3): Running. All pods are running.
-    look again in 183 days
     ");
 }
 
@@ -75,12 +69,6 @@ fn a_lower_rank_yields() {
     evict acme/hash-node-1-0 within 10s: Rebalance of lab/fold
     evict acme/hash-node-1-1 within 10s: Rebalance of lab/fold
     evict acme/hash-node-1-2 within 10s: Rebalance of lab/fold
-    pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    registration lab/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (1 of 4, 3 stopping): Running. All pods are running.
-    miner lab/fold (0 of 3): WaitingForIdleGpus. No node has 1 idle GPU.
-    look again in 183 days
     ");
     site.settle();
     assert_snapshot!(site.map(), @"node-1: 1 acme/hash, 3 lab/fold");
@@ -93,11 +81,7 @@ fn min_run_time_protects() {
     site.wait(seconds(20));
     site.put(registration("lab/power").but(|r| r.class = "useful-work-mining".into()));
     site.put(miner("lab/fold", 3));
-    assert_snapshot!(site.act(), @"
-    pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    registration lab/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 4): Running. All pods are running.
+    assert_snapshot!(site.act_explained(), @"
     miner lab/fold (0 of 3): WaitingForIdleGpus. No node has 1 idle GPU.
     look again at 12:01:00
     ");
@@ -120,11 +104,6 @@ fn a_newcomer_takes_its_share_and_no_more() {
     evict acme/hash-node-1-1 within 10s: Rebalance of acme/other
     evict acme/hash-node-1-2 within 10s: Rebalance of acme/other
     evict acme/hash-node-1-3 within 10s: Rebalance of acme/other
-    pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 8, 4 stopping): Running. All pods are running.
-    miner acme/other (0 of 8): WaitingForIdleGpus. No node has 1 idle GPU.
-    look again in 183 days
     ");
     site.settle();
     assert_snapshot!(site.map(), @"
@@ -138,12 +117,9 @@ fn nobody_is_displaced_to_even_out_a_single_gpu() {
     let mut site = Site::of(1, 3, 3).with(miner("acme/other", 3));
     site.settle();
     site.wait(minutes(5));
-    assert_snapshot!(site.plan(), @"
-    pool h100 (3 GPUs: 3 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (3 GPUs, 900 W): Active. In force until 2027-01-01T00:00:00Z.
+    assert_snapshot!(site.explained(), @"
     miner acme/hash (2 of 3): WaitingForIdleGpus. No node has 1 idle GPU.
     miner acme/other (1 of 3): WaitingForIdleGpus. No node has 1 idle GPU.
-    look again in 183 days
     ");
 }
 
@@ -158,11 +134,6 @@ fn a_newcomer_of_four_gpus_clears_one_node_rather_than_parts_of_two() {
     evict acme/hash-node-1-1 within 10s: Rebalance of acme/quad
     evict acme/hash-node-1-2 within 10s: Rebalance of acme/quad
     evict acme/hash-node-1-3 within 10s: Rebalance of acme/quad
-    pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 8, 4 stopping): Running. All pods are running.
-    miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 idle GPUs.
-    look again in 183 days
     ");
     site.settle();
     assert_snapshot!(site.map(), @"
@@ -180,12 +151,9 @@ fn a_node_being_cleared_for_a_large_replica_is_not_filled_by_small_ones_meanwhil
     site.act();
     // One of the four stops sooner than the others.
     site.one_drained();
-    assert_snapshot!(site.act(), @"
-    pool h100 (8 GPUs: 7 mining, 1 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (7 GPUs, 2100 W): Active. In force until 2027-01-01T00:00:00Z.
+    assert_snapshot!(site.act_explained(), @"
     miner acme/hash (4 of 8, 3 stopping): KeptForMiner. Idle GPUs are kept for miner acme/quad, which is next and waits for more GPUs on the same node.
     miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 idle GPUs.
-    look again in 183 days
     ");
     site.drained();
     site.settle();
@@ -209,12 +177,9 @@ fn site_where_a_large_replica_comes(nodes: u32) -> Site {
 fn nobody_is_displaced_for_a_replica_that_would_need_the_headroom() {
     // The idle GPU and three of the other miner's seven would make a node free.
     let mut site = site_where_a_large_replica_comes(2);
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     pool h100 (8 GPUs: 7 mining, 1 headroom): Filling. Idle GPUs go to registered miners.
-    registration acme/power (7 GPUs, 2100 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (7 of 7): Running. All pods are running.
     miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 idle GPUs.
-    look again in 183 days
     ");
 }
 
@@ -224,11 +189,9 @@ fn what_a_large_replica_waits_for_is_not_given_away_on_other_nodes() {
     site.edit_miner("acme/hash", |miner| miner.replicas = 13);
     site.act();
     site.one_drained();
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     pool h100 (12 GPUs: 10 mining, 1 idle, 1 headroom): Filling. Idle GPUs go to registered miners.
-    registration acme/power (10 GPUs, 3000 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (7 of 13, 3 stopping): KeptForMiner. Idle GPUs are kept for miner acme/quad, which is next and waits for more GPUs on the same node.
     miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 idle GPUs.
-    look again in 183 days
     ");
 }

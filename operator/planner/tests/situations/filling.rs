@@ -1,10 +1,11 @@
 //! Idle GPUs go to registered miners.
 
+use daylight_planner::explain::Reason;
 use daylight_planner::model::*;
 use insta::assert_snapshot;
 
 use crate::objects::*;
-use crate::site::Site;
+use crate::site::{Site, show_gpus};
 
 #[test]
 fn idle_gpus_go_to_a_registered_miner() {
@@ -12,22 +13,15 @@ fn idle_gpus_go_to_a_registered_miner() {
     assert_snapshot!(site.act(), @"
     grant acme/hash on node-1 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
     grant acme/hash on node-2 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
-    pool h100 (8 GPUs: 8 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (8 of 8): Running. All pods are running.
-    look again in 183 days
     ");
 }
 
 #[test]
 fn replicas_beyond_the_idle_gpus_wait() {
     let mut site = Site::of(1, 4, 6);
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
-    pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (4 of 6): WaitingForIdleGpus. No node has 1 idle GPU.
-    look again in 183 days
     ");
 }
 
@@ -46,13 +40,7 @@ fn the_fullest_node_is_filled_first_so_that_whole_nodes_stay_free() {
 fn a_replica_of_two_gpus_needs_both_on_one_node() {
     let mut site = Site::of(2, 1, 0);
     site.put(miner("acme/pair", 1).but(|miner| miner.shape.gpus = 2));
-    assert_snapshot!(site.plan(), @"
-    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
-    miner acme/pair (0 of 1): WaitingForIdleGpus. No node has 2 idle GPUs.
-    look again in 183 days
-    ");
+    assert_snapshot!(site.explained(), @"miner acme/pair (0 of 1): WaitingForIdleGpus. No node has 2 idle GPUs.");
 }
 
 #[test]
@@ -62,14 +50,11 @@ fn cpu_and_memory_count_too() {
         node("little-memory", 4).but(|node| node.memory = 5 << 30),
         node("one-pod-slot", 4).but(|node| node.pod_slots = 1),
     ]);
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     grant acme/hash on few-cpus (h100) slots 0 1, stops within 10s, ends in 183 days
     grant acme/hash on little-memory (h100) slot 0, stops within 10s, ends in 183 days
     grant acme/hash on one-pod-slot (h100) slot 0, stops within 10s, ends in 183 days
-    pool h100 (12 GPUs: 12 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (4 of 8): NoNodeFits. Nodes have 1 idle GPU, but not enough CPU, memory or pod slots alongside. Lower the miner's spec.resources.
-    look again in 183 days
     ");
 }
 
@@ -77,9 +62,7 @@ fn cpu_and_memory_count_too() {
 fn gpus_rest_after_ai_work() {
     let mut site = Site::of(1, 4, 4);
     site.edit_node("node-1", |node| node.ai_released_at = Some(NOON - seconds(2)));
-    assert_snapshot!(site.act(), @"
-    pool h100 (4 GPUs: 4 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
+    assert_snapshot!(site.act_explained(), @"
     miner acme/hash (0 of 4): IdleDelay. GPUs stay idle until 2026-07-01T12:00:03Z, since AI work just ended there (spec.mining.idleDelay).
     look again at 12:00:03
     ");
@@ -95,13 +78,7 @@ fn a_miner_that_wants_fewer_gives_up_the_youngest() {
     site.edit_miner("acme/hash", |miner| miner.replicas = 4);
     site.settle();
     site.edit_miner("acme/hash", |miner| miner.replicas = 3);
-    assert_snapshot!(site.act(), @"
-    evict acme/hash-node-1-2 within 10s: ScaledDown
-    pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (3 of 3, 1 stopping): Running. All pods are running.
-    look again in 183 days
-    ");
+    assert_snapshot!(site.act(), @"evict acme/hash-node-1-2 within 10s: ScaledDown");
 }
 
 #[test]
@@ -112,9 +89,6 @@ fn a_miner_that_is_deleted_stops() {
     assert_snapshot!(site.act(), @"
     evict acme/hash-node-1-0 within 30s: ScaledDown
     evict acme/hash-node-1-1 within 30s: ScaledDown
-    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    look again in 183 days
     ");
 }
 
@@ -126,10 +100,6 @@ fn an_edited_miner_is_made_anew() {
     assert_snapshot!(site.act(), @"
     evict acme/hash-node-1-0 within 10s: Updated
     evict acme/hash-node-1-1 within 10s: Updated
-    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 2, 2 stopping): Stopping. Stopping 2 replicas; replacements start as GPUs become idle.
-    look again in 183 days
     ");
     site.drained();
     assert_snapshot!(site.actions(), @"grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days");
@@ -138,12 +108,7 @@ fn an_edited_miner_is_made_anew() {
 #[test]
 fn a_miner_that_wants_nothing_says_so() {
     let mut site = Site::of(1, 2, 0);
-    assert_snapshot!(site.plan(), @"
-    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
-    look again in 183 days
-    ");
+    assert_eq!(site.look().miners[0].reason, Reason::NothingWanted);
 }
 
 #[test]
@@ -160,11 +125,6 @@ fn two_resource_names_on_one_node() {
     assert_snapshot!(site.act(), @"
     grant acme/hash on mixed (h100) slots 0 2, stops within 10s, ends in 183 days
     grant acme/hash on mixed (mi300) slots 1 3, stops within 10s, ends in 183 days
-    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    pool mi300 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 8): WaitingForIdleGpus. No node has 1 idle GPU.
-    look again in 183 days
     ");
 }
 
@@ -173,14 +133,11 @@ fn overlapping_pools_the_older_has_it() {
     let mut site = Site::of(0, 0, 4)
         .with(pool("newer").but(|pool| pool.created = NOON))
         .with(node("shared", 2).but(|node| node.pools.push(member("newer"))));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     grant acme/hash on shared (h100) slots 0 1, stops within 10s, ends in 183 days
-    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
     pool newer (0 GPUs: ): Overlapping. 1 node also belongs to the older pool h100 and is counted there. Make the node selectors disjoint.
     pool newer: Overlapping. 1 node also belongs to the older pool h100 and is counted there. Make the node selectors disjoint.
-    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (2 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
-    look again in 183 days
     ");
 }
 
@@ -191,24 +148,19 @@ fn when_the_older_of_two_overlapping_pools_goes_its_nodes_fall_to_the_newer() {
         .with(node("shared", 2).but(|node| node.pools.push(member("newer"))));
     site.settle();
     site.put(Delta::PoolGone("h100".into()));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     evict acme/hash-shared-0 within 10s: PoolDrained
     evict acme/hash-shared-1 within 10s: PoolDrained
-    pool newer (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 4, 2 stopping): PoolNotRegistered. Registration acme/power covers none of the miner's pools that exist. Correct spec.pools of the miner or of the registration.
-    look again in 183 days
     ");
 }
 
 #[test]
 fn a_pool_whose_selector_matches_nothing_says_so() {
     let mut site = Site::of(0, 0, 4);
-    assert_snapshot!(site.plan(), @"
+    assert_snapshot!(site.explained(), @"
     pool h100 (0 GPUs: ): NoNodes. No node matches the selector; check spec.nodeSelector against the nodes' labels.
-    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
-    look again in 183 days
     ");
 }
 
@@ -228,4 +180,16 @@ fn a_miner_tries_its_pools_in_order() {
     node-1: 2 acme/picky
     old-1: 1 acme/picky, 1 idle
     ");
+}
+
+#[test]
+fn a_pool_counts_its_gpus_by_state() {
+    let mut site = Site::of(1, 8, 3);
+    site.settle();
+    site.put(foreign_pod("web/chat", 2).but(|pod| pod.node = Some("node-1".into())));
+    site.edit_miner("acme/hash", |miner| miner.replicas = 1);
+    site.act();
+    let pool = &site.look().pools[0];
+    assert_eq!((pool.nodes, &pool.mining), (1, &Reason::Filling));
+    assert_eq!(show_gpus(&pool.gpus), "8 GPUs: 2 AI, 3 mining, 3 idle");
 }

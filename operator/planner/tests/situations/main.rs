@@ -1,9 +1,8 @@
-//! Situations, told one by one: what the site looks like, what happens, and
-//! what the planner decides and says.
+//! Situations: the site, what happens, and what the planner decides.
 //!
-//! A site is described with the builders of [`objects`], lives in a [`Site`],
-//! and is shown as text: the plan's actions, one explanation per object, and
-//! when to look again. What a situation is about is in its name.
+//! A site is described with the builders of [`objects`] and lives in a [`Site`](site::Site). A
+//! situation asserts the actions of a plan, as text; where it is about a reason, a time or the counts
+//! of a pool, it asserts the explanations too. Its name says what it is about.
 
 #![allow(clippy::unwrap_used)]
 

@@ -11,16 +11,13 @@ fn exactly_as_many_miners_go_as_are_needed() {
     let mut site = Site::of(2, 8, 16);
     site.settle();
     site.put(job("ml/train", 1, 3));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     reserve for ml/train: node-1, displacing 3 miners
     evict acme/hash-node-1-0 within 10s: AiDemand of ml/train
     evict acme/hash-node-1-1 within 10s: AiDemand of ml/train
     evict acme/hash-node-1-2 within 10s: AiDemand of ml/train
-    pool h100 (16 GPUs: 16 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (16 GPUs, 4800 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (13 of 16, 3 stopping): Stopping. Stopping 3 replicas; replacements start as GPUs become idle.
     job ml/train: WaitingForDrain. Waiting for miners to free 3 GPUs.
-    look again in 183 days
     ");
 }
 
@@ -36,30 +33,16 @@ fn reclaim_unit_node() {
     evict acme/hash-node-1-1 within 10s: AiDemand of ml/train
     evict acme/hash-node-1-2 within 10s: AiDemand of ml/train
     evict acme/hash-node-1-3 within 10s: AiDemand of ml/train
-    pool h100 (8 GPUs: 8 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (8 GPUs, 2400 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (4 of 8, 4 stopping): Stopping. Stopping 4 replicas; replacements start as GPUs become idle.
-    job ml/train: WaitingForDrain. Waiting for miners to free 4 GPUs.
-    look again in 183 days
     ");
     site.drained();
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     release ml/train: node-1
-    pool h100 (8 GPUs: 2 AI, 4 mining, 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (4 of 8): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, lost GPUs, or are kept clear for AI.
     job ml/train: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
     look again at 12:01:00
     ");
     site.bound("ml/train");
-    assert_snapshot!(site.act(), @"
-    grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
-    pool h100 (8 GPUs: 2 AI, 4 mining, 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (6 GPUs, 1800 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (6 of 8): WaitingForIdleGpus. No node has 1 idle GPU.
-    job ml/train: Running. All pods are running.
-    look again in 183 days
-    ");
+    assert_snapshot!(site.act(), @"grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days");
 }
 
 #[test]
@@ -74,11 +57,6 @@ fn with_reclaim_unit_node_a_node_is_cleared_even_if_enough_of_it_is_idle() {
     evict acme/hash-node-1-1 within 10s: AiDemand of ml/train
     evict acme/hash-node-1-2 within 10s: AiDemand of ml/train
     evict acme/hash-node-1-3 within 10s: AiDemand of ml/train
-    pool h100 (8 GPUs: 4 mining, 4 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 4, 4 stopping): Stopping. Stopping 4 replicas; replacements start as GPUs become idle.
-    job ml/train: WaitingForDrain. Waiting for miners to free 4 GPUs.
-    look again in 183 days
     ");
 }
 
@@ -139,13 +117,9 @@ fn miners_that_are_stopping_anyway_are_waited_for_before_others_are_stopped() {
     site.edit_miner("acme/hash", |miner| miner.replicas = 2);
     site.act();
     site.put(job("ml/tune", 1, 2));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     reserve for ml/tune: node-1, displacing 0 miners
-    pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (4 GPUs, 1200 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 2, 2 stopping): Running. All pods are running.
     job ml/tune: WaitingForDrain. Waiting for miners to free 2 GPUs.
-    look again in 183 days
     ");
 }
 
@@ -156,14 +130,11 @@ fn a_miner_goes_for_its_cpu_where_gpus_are_idle() {
     site.settle();
     // Two GPUs are idle, but 4 of 10 CPUs are held by miners.
     site.put(job("ml/tune", 1, 1));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     reserve for ml/tune: node-1, displacing 1 miner
     evict acme/hash-node-1-0 within 10s: AiDemand of ml/tune
-    pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (1 of 2, 1 stopping): Stopping. Stopping 1 replica; its replacement starts when GPUs become idle.
     job ml/tune: WaitingForDrain. Waiting for miners to free CPU, memory or a pod slot.
-    look again in 183 days
     ");
     site.drained();
     assert_snapshot!(site.actions(), @"release ml/tune: node-1");
@@ -178,11 +149,6 @@ fn a_miner_goes_for_its_pod_slot() {
     assert_snapshot!(site.act(), @"
     reserve for ml/tune: node-1, displacing 1 miner
     evict acme/hash-node-1-0 within 10s: AiDemand of ml/tune
-    pool h100 (4 GPUs: 2 mining, 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (1 of 2, 1 stopping): Stopping. Stopping 1 replica; its replacement starts when GPUs become idle.
-    job ml/tune: WaitingForDrain. Waiting for miners to free CPU, memory or a pod slot.
-    look again in 183 days
     ");
 }
 
@@ -212,10 +178,5 @@ fn a_job_of_many_small_workers_spreads_over_as_few_nodes_as_it_can() {
     evict acme/hash-node-1-3 within 10s: AiDemand of ml/sweep
     evict acme/hash-node-2-0 within 10s: AiDemand of ml/sweep
     evict acme/hash-node-2-1 within 10s: AiDemand of ml/sweep
-    pool h100 (12 GPUs: 12 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (12 GPUs, 3600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (6 of 12, 6 stopping): Stopping. Stopping 6 replicas; replacements start as GPUs become idle.
-    job ml/sweep: WaitingForDrain. Waiting for miners to free 6 GPUs.
-    look again in 183 days
     ");
 }

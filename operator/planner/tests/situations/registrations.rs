@@ -1,5 +1,6 @@
 //! What mines is registered, approved and valid, for a class that may mine.
 
+use daylight_planner::explain::Reason;
 use daylight_planner::model::*;
 use insta::assert_snapshot;
 
@@ -10,11 +11,9 @@ use crate::site::Site;
 fn a_registration_that_awaits_approval_holds_its_miners() {
     let mut site = Site::of(1, 2, 2);
     site.edit_registration("acme/power", |r| r.approval = Approval::Pending);
-    assert_snapshot!(site.plan(), @"
-    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): AwaitingApproval. Registration acme/power awaits approval.
+    assert_snapshot!(site.explained(), @"
+    registration acme/power: AwaitingApproval. Registration acme/power awaits approval.
     miner acme/hash (0 of 2): AwaitingApproval. Registration acme/power awaits approval.
-    look again when something changes
     ");
 }
 
@@ -32,13 +31,11 @@ fn an_edit_voids_the_approval_and_mining_stops() {
     let mut site = Site::of(1, 2, 2);
     site.settle();
     site.edit_registration("acme/power", |r| r.approval = Approval::Voided);
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     evict acme/hash-node-1-0 within 10s: RegistrationInactive
     evict acme/hash-node-1-1 within 10s: RegistrationInactive
-    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): ApprovalVoided. Registration acme/power was edited after its approval, which voids it; it must be approved again.
+    registration acme/power: ApprovalVoided. Registration acme/power was edited after its approval, which voids it; it must be approved again.
     miner acme/hash (0 of 2, 2 stopping): ApprovalVoided. Registration acme/power was edited after its approval, which voids it; it must be approved again.
-    look again when something changes
     ");
 }
 
@@ -47,15 +44,11 @@ fn suspending_one_registration_leaves_the_others_mining() {
     let mut site = Site::of(1, 4, 2).with(registration("zeta/power")).with(miner("zeta/hash", 2));
     site.settle();
     site.edit_registration("zeta/power", |r| r.approval = Approval::Suspended);
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     evict zeta/hash-node-1-1 within 10s: RegistrationInactive
     evict zeta/hash-node-1-3 within 10s: RegistrationInactive
-    pool h100 (4 GPUs: 4 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    registration zeta/power (2 GPUs, 600 W): Suspended. Registration zeta/power is suspended.
-    miner acme/hash (2 of 2): Running. All pods are running.
+    registration zeta/power: Suspended. Registration zeta/power is suspended.
     miner zeta/hash (0 of 2, 2 stopping): Suspended. Registration zeta/power is suspended.
-    look again in 183 days
     ");
 }
 
@@ -63,29 +56,22 @@ fn suspending_one_registration_leaves_the_others_mining() {
 fn miners_have_stopped_when_the_registration_ends() {
     let mut site = Site::of(1, 2, 2);
     site.edit_registration("acme/power", |r| r.valid_until = NOON + minutes(10));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends at 12:10:00
-    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Active. In force until 2026-07-01T12:10:00Z.
-    miner acme/hash (2 of 2): Running. All pods are running.
     look again at 12:09:50
     ");
     site.wait(minutes(10).checked_sub(seconds(10)).unwrap());
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     evict acme/hash-node-1-0 within 10s: RegistrationInactive
     evict acme/hash-node-1-1 within 10s: RegistrationInactive
-    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Expired. Registration acme/power is valid only until 2026-07-01T12:10:00Z; renew it.
+    registration acme/power: Expired. Registration acme/power is valid only until 2026-07-01T12:10:00Z; renew it.
     miner acme/hash (0 of 2, 2 stopping): Expired. Registration acme/power is valid only until 2026-07-01T12:10:00Z; renew it.
-    look again when something changes
     ");
     site.drained();
     site.wait(minutes(10));
-    assert_snapshot!(site.act(), @"
-    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): Expired. Registration acme/power is valid only until 2026-07-01T12:10:00Z; renew it.
+    assert_snapshot!(site.act_explained(), @"
+    registration acme/power: Expired. Registration acme/power is valid only until 2026-07-01T12:10:00Z; renew it.
     miner acme/hash (0 of 2): Expired. Registration acme/power is valid only until 2026-07-01T12:10:00Z; renew it.
-    look again when something changes
     ");
 }
 
@@ -93,9 +79,8 @@ fn miners_have_stopped_when_the_registration_ends() {
 fn a_registration_that_begins_tomorrow_waits_until_then() {
     let mut site = Site::of(1, 2, 2);
     site.edit_registration("acme/power", |r| r.valid_from = NOON + minutes(600));
-    assert_snapshot!(site.act(), @"
-    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): NotYetValid. Registration acme/power is valid from 2026-07-01T22:00:00Z.
+    assert_snapshot!(site.act_explained(), @"
+    registration acme/power: NotYetValid. Registration acme/power is valid from 2026-07-01T22:00:00Z.
     miner acme/hash (0 of 2): NotYetValid. Registration acme/power is valid from 2026-07-01T22:00:00Z.
     look again at 22:00:00
     ");
@@ -108,12 +93,10 @@ fn a_miner_whose_registration_is_deleted_stops() {
     let mut site = Site::of(1, 2, 2);
     site.settle();
     site.put(Delta::RegistrationGone("acme/power".into()));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     evict acme/hash-node-1-0 within 10s: RegistrationInactive
     evict acme/hash-node-1-1 within 10s: RegistrationInactive
-    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
     miner acme/hash (0 of 2, 2 stopping): RegistrationMissing. There is no Registration acme/power. Create it, or correct the miner's spec.registration.
-    look again when something changes
     ");
 }
 
@@ -122,13 +105,11 @@ fn a_class_taken_off_the_positive_list_stops_mining() {
     let mut site = Site::of(1, 2, 2);
     site.settle();
     site.put(Delta::ClassGone("pow-mining".into()));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     evict acme/hash-node-1-0 within 10s: ClassInactive
     evict acme/hash-node-1-1 within 10s: ClassInactive
-    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): ClassUnknown. There is no ActivityClass pow-mining. Add it to the positive list, or name another class.
+    registration acme/power: ClassUnknown. There is no ActivityClass pow-mining. Add it to the positive list, or name another class.
     miner acme/hash (0 of 2, 2 stopping): ClassUnknown. There is no ActivityClass pow-mining. Add it to the positive list, or name another class.
-    look again in 183 days
     ");
 }
 
@@ -137,13 +118,11 @@ fn a_class_that_becomes_prohibited_stops_mining() {
     let mut site = Site::of(1, 2, 2);
     site.settle();
     site.put(class("pow-mining", ClassAssignment::Prohibited, 10));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     evict acme/hash-node-1-0 within 10s: ClassInactive
     evict acme/hash-node-1-1 within 10s: ClassInactive
-    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): ClassProhibited. ActivityClass pow-mining is prohibited.
+    registration acme/power: ClassProhibited. ActivityClass pow-mining is prohibited.
     miner acme/hash (0 of 2, 2 stopping): ClassProhibited. ActivityClass pow-mining is prohibited.
-    look again in 183 days
     ");
 }
 
@@ -151,12 +130,7 @@ fn a_class_that_becomes_prohibited_stops_mining() {
 fn an_ai_class_is_registered_and_no_ground_for_mining() {
     let mut site = Site::of(1, 2, 2);
     site.edit_registration("acme/power", |r| r.class = "ai-training".into());
-    assert_snapshot!(site.plan(), @"
-    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 2): ClassNotForMining. ActivityClass ai-training is not IdleOnly, so miners cannot run under it. Register them under an IdleOnly class.
-    look again in 183 days
-    ");
+    assert_snapshot!(site.explained(), @"miner acme/hash (0 of 2): ClassNotForMining. ActivityClass ai-training is not IdleOnly, so miners cannot run under it. Register them under an IdleOnly class.");
 }
 
 #[test]
@@ -165,14 +139,7 @@ fn a_miner_stays_within_the_pools_it_was_registered_for() {
         .with(pool("a100"))
         .with(node("old-1", 2).but(|node| node.pools = vec![member("a100")]))
         .with(miner("acme/stray", 2).but(|miner| miner.pools = vec!["a100".into()]));
-    assert_snapshot!(site.plan(), @"
-    pool a100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (0 of 0): NothingWanted. No replicas are requested.
-    miner acme/stray (0 of 2): PoolNotRegistered. Registration acme/power covers none of the miner's pools that exist. Correct spec.pools of the miner or of the registration.
-    look again in 183 days
-    ");
+    assert_snapshot!(site.explained(), @"miner acme/stray (0 of 2): PoolNotRegistered. Registration acme/power covers none of the miner's pools that exist. Correct spec.pools of the miner or of the registration.");
 }
 
 #[test]
@@ -182,12 +149,24 @@ fn a_registration_with_a_mistake_stops_its_miners() {
     site.edit_registration("acme/power", |r| {
         r.problem = Some("spec.site names hall-9, and no pool of it stands there.".into());
     });
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     evict acme/hash-node-1-0 within 10s: RegistrationInactive
     evict acme/hash-node-1-1 within 10s: RegistrationInactive
-    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Invalid. spec.site names hall-9, and no pool of it stands there.
+    registration acme/power: Invalid. spec.site names hall-9, and no pool of it stands there.
     miner acme/hash (0 of 2, 2 stopping): Invalid. spec.site names hall-9, and no pool of it stands there.
-    look again when something changes
     ");
+}
+
+#[test]
+fn a_registration_counts_what_its_miners_hold_until_they_have_stopped() {
+    let mut site = Site::of(1, 8, 3);
+    site.settle();
+    site.edit_miner("acme/hash", |miner| miner.replicas = 1);
+    site.act();
+    let registration = &site.look().registrations[0];
+    assert_eq!(registration.state, Reason::Active { until: NEW_YEAR });
+    assert_eq!((registration.gpus, registration.watts), (3, 900));
+    site.drained();
+    let registration = &site.look().registrations[0];
+    assert_eq!((registration.gpus, registration.watts), (1, 300));
 }

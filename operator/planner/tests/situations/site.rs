@@ -1,9 +1,8 @@
-//! A site that a situation plays on: it holds the objects as they are, tells
-//! the planner of every change, carries plans out, and shows them as text.
+//! The site of a situation: it holds the objects, passes every change to the planner, carries plans
+//! out, and shows them as text.
 //!
-//! Every plan is checked on the way: a planner made from the whole site plans
-//! the same; planned again it is the same; and once its actions are carried
-//! out, nothing is left to do.
+//! Every plan is checked: a planner built from the whole site gives the same plan, planning again
+//! gives the same plan, and once its actions are carried out, nothing is left to do.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,12 +10,12 @@ use std::time::Duration;
 
 use daylight_base::{Name, Timestamp};
 use daylight_planner::Planner;
-use daylight_planner::explain::{Action, Grant, Plan, Reason};
+use daylight_planner::explain::{Action, Grant, MinerReport, Plan, PoolGpus, PoolReport, Reason};
 use daylight_planner::model::*;
 
 use crate::objects::*;
 
-/// Something that the planner is told of.
+/// An object, or several, that can be put into a site.
 pub(crate) trait Thing {
     fn deltas(self) -> Vec<Delta>;
 }
@@ -59,7 +58,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// A site with nothing but a positive list.
+    /// Creates a site with nothing but a positive list.
     pub(crate) fn new() -> Self {
         let site = Self {
             now: NOON,
@@ -80,8 +79,8 @@ impl Site {
             .with(class("prohibited-pow", ClassAssignment::Prohibited, 0))
     }
 
-    /// A pool `h100` of `count` nodes with `gpus` each, where `acme/hash` with
-    /// as many replicas as asked for mines under the registration `acme/power`.
+    /// Creates a pool `h100` of `count` nodes with `gpus` each, where `acme/hash` with `replicas`
+    /// mines under the registration `acme/power`.
     pub(crate) fn of(count: u32, gpus: u32, replicas: u32) -> Self {
         Self::new()
             .with(pool("h100"))
@@ -98,11 +97,11 @@ impl Site {
     /// Adds an object, or replaces it.
     pub(crate) fn put(&mut self, thing: impl Thing) {
         for delta in thing.deltas() {
-            self.tell(delta);
+            self.apply(delta);
         }
     }
 
-    fn tell(&mut self, delta: Delta) {
+    fn apply(&mut self, delta: Delta) {
         self.planner.apply(delta.clone());
         match delta {
             Delta::EmergencyStop(stop) => self.stop = stop,
@@ -153,48 +152,69 @@ impl Site {
         self.now = self.now + time;
     }
 
-    /// The plan, checked against one made from scratch.
+    /// Plans, and checks the plan against one of a planner built from scratch.
     pub(crate) fn look(&mut self) -> Plan {
         let plan = self.planner.plan(self.now);
         assert_eq!(plan, self.planner.plan(self.now), "the same site gives the same plan");
         let scratch = Planner::new(self.snapshot()).plan(self.now);
         assert_eq!(plan, scratch, "what is kept between plans is a cache only");
+        for PoolReport { pool, gpus, .. } in &plan.pools {
+            let PoolGpus {
+                total,
+                ai,
+                mining,
+                undeclared,
+                idle,
+                headroom,
+                unavailable,
+                quarantined,
+            } = *gpus;
+            let states = ai + mining + undeclared + idle + headroom + unavailable + quarantined;
+            assert_eq!(total, states, "the states of the GPUs of {pool} add up");
+        }
         plan
     }
 
-    /// What the planner would do and say now.
-    pub(crate) fn plan(&mut self) -> String {
-        let plan = self.look();
-        show(&plan)
-    }
-
-    /// The actions of the plan alone, for situations whose explanations are told elsewhere.
+    /// The actions that the planner would take now.
     pub(crate) fn actions(&mut self) -> String {
         show_actions(&self.look().actions)
     }
 
-    /// Plans and carries the plan out; what it was.
+    /// The actions that the planner would take now, and its explanations.
+    pub(crate) fn explained(&mut self) -> String {
+        explain(&self.look())
+    }
+
+    /// Plans and carries the plan out; returns its actions.
     pub(crate) fn act(&mut self) -> String {
         let plan = self.look();
         self.carry_out(&plan);
         let again = self.look();
         let left = show_actions(&again.actions);
-        assert_eq!(left, "", "nothing is left to do after\n{}", show_actions(&plan.actions));
-        show(&plan)
+        let actions = show_actions(&plan.actions);
+        assert_eq!(left, "", "nothing is left to do after\n{actions}");
+        actions
     }
 
-    /// The miners that are stopping have stopped.
+    /// Plans and carries the plan out; returns its actions and explanations.
+    pub(crate) fn act_explained(&mut self) -> String {
+        let explained = self.explained();
+        self.act();
+        explained
+    }
+
+    /// All stopping miners stop.
     pub(crate) fn drained(&mut self) {
         let stopped: Vec<_> =
             self.pods.values().filter(|pod| pod.deleting).map(|pod| pod.key.clone()).collect();
-        stopped.into_iter().for_each(|key| self.tell(Delta::PodGone(key)));
+        stopped.into_iter().for_each(|key| self.apply(Delta::PodGone(key)));
     }
 
-    /// One of the miners that are stopping has stopped.
+    /// One of the stopping miners stops.
     pub(crate) fn one_drained(&mut self) {
         let first = self.pods.values().find(|pod| pod.deleting);
         let key = first.map(|pod| pod.key.clone()).unwrap();
-        self.tell(Delta::PodGone(key));
+        self.apply(Delta::PodGone(key));
     }
 
     /// kube-scheduler binds the workers of a released job where Daylight
@@ -230,14 +250,14 @@ impl Site {
         });
     }
 
-    /// A job is over: its pods are gone, its nodes rest.
+    /// Ends a job: its pods are gone, its nodes observe the idle delay.
     pub(crate) fn ended(&mut self, key: &str) {
         let now = self.now;
         for pod in self.workers(key) {
             if let Some(node) = self.pods[&pod].node.clone() {
                 self.edit_node(&node, |node| node.ai_released_at = Some(now));
             }
-            self.tell(Delta::PodGone(pod));
+            self.apply(Delta::PodGone(pod));
         }
         self.edit_job(key, |job| job.state = JobState::Finished);
     }
@@ -247,8 +267,8 @@ impl Site {
         workers.map(|pod| pod.key.clone()).collect()
     }
 
-    /// Lets the site run until there is nothing to do: plans are carried out,
-    /// miners stop, workers are bound.
+    /// Runs the site until nothing is left to do: plans are carried out, miners stop, workers are
+    /// bound.
     pub(crate) fn settle(&mut self) {
         for _ in 0..10 {
             self.act();
@@ -264,7 +284,7 @@ impl Site {
                 return;
             }
         }
-        panic!("the site does not come to rest: {}", self.plan());
+        panic!("the site does not settle: {}", self.actions());
     }
 
     fn carry_out(&mut self, plan: &Plan) {
@@ -297,7 +317,7 @@ impl Site {
                     let attempts = attempts(&self.jobs[job].state) + 1;
                     let suspended_at = Some(self.now);
                     let workers = self.workers(job);
-                    workers.into_iter().for_each(|pod| self.tell(Delta::PodGone(pod)));
+                    workers.into_iter().for_each(|pod| self.apply(Delta::PodGone(pod)));
                     self.edit_job(job, |job| {
                         job.state = JobState::Queued { attempts, suspended_at };
                     });
@@ -345,7 +365,7 @@ impl Site {
         }
     }
 
-    /// Who has GPUs where.
+    /// Shows the holders of the GPUs of each node.
     pub(crate) fn map(&self) -> String {
         let mut map = String::new();
         for node in self.nodes.values() {
@@ -386,75 +406,70 @@ fn attempts(state: &JobState) -> u32 {
     }
 }
 
-fn show(plan: &Plan) -> String {
+/// Formats actions, then an explanation of each object that is not in its ordinary state: a pool that fills,
+/// a registration in force and a miner that has what it wants are left out, and so is a next look on another day.
+fn explain(plan: &Plan) -> String {
     let mut text = show_actions(&plan.actions);
-    let why = |reason: &Reason| format!("{}. {reason}", reason.code());
+    let mut line = |object: String, reason: &Reason| {
+        let _ = writeln!(text, "{object}: {}. {reason}", reason.code());
+    };
     for report in &plan.pools {
         let gpus = &report.gpus;
-        let states = [
-            (gpus.ai, "AI"),
-            (gpus.mining, "mining"),
-            (gpus.undeclared, "undeclared"),
-            (gpus.idle, "idle"),
-            (gpus.headroom, "headroom"),
-            (gpus.unavailable, "unavailable"),
-            (gpus.quarantined, "quarantined"),
-        ];
-        assert_eq!(gpus.total, states.iter().map(|(gpus, _)| gpus).sum::<u32>());
-        let states = states.iter().filter(|(gpus, _)| *gpus > 0);
-        let states: Vec<_> = states.map(|(gpus, state)| format!("{gpus} {state}")).collect();
-        let _ = writeln!(
-            text,
-            "pool {} ({} GPUs: {}): {}",
-            report.pool,
-            gpus.total,
-            states.join(", "),
-            why(&report.mining)
-        );
+        let set_apart = gpus.undeclared + gpus.headroom + gpus.unavailable + gpus.quarantined;
+        if set_apart > 0 || report.mining != Reason::Filling {
+            line(format!("pool {} ({})", report.pool, show_gpus(gpus)), &report.mining);
+        }
         if let Some(overlap) = &report.overlap {
-            let _ = writeln!(text, "pool {}: {}", report.pool, why(overlap));
+            line(format!("pool {}", report.pool), overlap);
         }
     }
     for report in &plan.registrations {
-        let _ = writeln!(
-            text,
-            "registration {} ({} GPUs, {} W): {}",
-            report.registration,
-            report.gpus,
-            report.watts,
-            why(&report.state)
-        );
+        if !matches!(report.state, Reason::Active { .. }) {
+            line(format!("registration {}", report.registration), &report.state);
+        }
     }
     for report in &plan.miners {
-        let stopping = match report.stopping {
-            0 => String::new(),
-            stopping => format!(", {stopping} stopping"),
-        };
-        let _ = writeln!(
-            text,
-            "miner {} ({} of {}{stopping}): {}",
-            report.miner,
-            report.held,
-            report.wanted,
-            why(&report.reason)
-        );
+        if report.wanted > 0 && report.reason != Reason::Running {
+            line(format!("miner {} ({})", report.miner, show_replicas(report)), &report.reason);
+        }
     }
     for report in &plan.jobs {
-        let _ = writeln!(text, "job {}: {}", report.job, why(&report.reason));
+        line(format!("job {}", report.job), &report.reason);
     }
     for report in &plan.waiting_pods {
-        let _ = writeln!(text, "pod {}: {}", report.pod, why(&report.reason));
+        line(format!("pod {}", report.pod), &report.reason);
     }
-    match plan.wake_at {
-        Some(at) => {
-            let _ = writeln!(text, "look again {}", after_noon(at));
-        }
-        None => text.push_str("look again when something changes\n"),
+    if let Some(at) = plan.wake_at.filter(|&at| at < NOON + minutes(12 * 60)) {
+        let _ = writeln!(text, "look again {}", after_noon(at));
     }
     text
 }
 
-/// A moment, as the time of the day or, far away, as a date.
+/// Formats the GPUs of a pool by state, without the states that no GPU is in.
+pub(crate) fn show_gpus(gpus: &PoolGpus) -> String {
+    let states = [
+        (gpus.ai, "AI"),
+        (gpus.mining, "mining"),
+        (gpus.undeclared, "undeclared"),
+        (gpus.idle, "idle"),
+        (gpus.headroom, "headroom"),
+        (gpus.unavailable, "unavailable"),
+        (gpus.quarantined, "quarantined"),
+    ];
+    let states = states.iter().filter(|(gpus, _)| *gpus > 0);
+    let states: Vec<_> = states.map(|(gpus, state)| format!("{gpus} {state}")).collect();
+    format!("{} GPUs: {}", gpus.total, states.join(", "))
+}
+
+fn show_replicas(report: &MinerReport) -> String {
+    let stopping = match report.stopping {
+        0 => String::new(),
+        stopping => format!(", {stopping} stopping"),
+    };
+    format!("{} of {}{stopping}", report.held, report.wanted)
+}
+
+/// Formats a time as the time of day or, on another day, as a number of days.
 fn after_noon(at: Timestamp) -> String {
     let millis = at.0 - NOON.0;
     let (seconds, millis) = (millis.div_euclid(1000), millis.rem_euclid(1000));
@@ -467,7 +482,7 @@ fn after_noon(at: Timestamp) -> String {
     }
 }
 
-/// Actions, one a line; grants of one miner on one node share a line.
+/// Formats actions, one per line; grants of one miner on one node share a line.
 fn show_actions(actions: &[Action]) -> String {
     let mut lines: Vec<(String, Vec<String>, String)> = Vec::new();
     for action in actions {

@@ -11,9 +11,8 @@ use crate::site::Site;
 fn a_closed_window_says_when_it_opens() {
     let mut site = Site::of(1, 2, 2);
     site.edit_pool("h100", |pool| pool.windows = open(&[(60, 120)]));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     pool h100 (2 GPUs: 2 idle): WindowClosed. The mining window of pool h100 is closed; it opens at 2026-07-01T13:00:00Z.
-    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 2): WindowClosed. The mining window of pool h100 is closed; it opens at 2026-07-01T13:00:00Z.
     look again at 13:00:00
     ");
@@ -23,11 +22,8 @@ fn a_closed_window_says_when_it_opens() {
 fn a_miner_granted_in_a_window_ends_with_it() {
     let mut site = Site::of(1, 2, 2);
     site.edit_pool("h100", |pool| pool.windows = open(&[(-60, 30)]));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends at 12:30:00
-    pool h100 (2 GPUs: 2 idle): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 2): Running. All pods are running.
     look again at 12:29:30
     ");
 }
@@ -40,11 +36,10 @@ fn miners_are_told_a_drain_before_the_window_closes() {
     site.wait(minutes(30).checked_sub(seconds(31)).unwrap());
     assert_snapshot!(site.actions(), @"");
     site.wait(seconds(1));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     evict acme/hash-node-1-0 within 10s: WindowClosed
     evict acme/hash-node-1-1 within 10s: WindowClosed
     pool h100 (2 GPUs: 2 mining): WindowClosed. The mining window of pool h100 is closed; it opens at 2026-07-01T13:00:00Z.
-    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 2, 2 stopping): WindowClosed. The mining window of pool h100 is closed; it opens at 2026-07-01T13:00:00Z.
     look again at 12:30:00
     ");
@@ -59,12 +54,7 @@ fn a_window_across_the_change_to_daylight_saving_is_an_hour_shorter_by_the_clock
     site.edit_pool("h100", |pool| pool.windows = open(&[(0, 480)]));
     site.settle();
     site.wait(minutes(240));
-    assert_snapshot!(site.plan(), @"
-    pool h100 (2 GPUs: 2 mining): Filling. Idle GPUs go to registered miners.
-    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
-    miner acme/hash (2 of 2): Running. All pods are running.
-    look again at 19:59:30
-    ");
+    assert_snapshot!(site.explained(), @"look again at 19:59:30");
 }
 
 #[test]
@@ -72,11 +62,10 @@ fn a_window_edited_to_be_closed_stops_mining_at_once() {
     let mut site = Site::of(1, 2, 2);
     site.settle();
     site.edit_pool("h100", |pool| pool.windows = open(&[(600, 660)]));
-    assert_snapshot!(site.act(), @"
+    assert_snapshot!(site.act_explained(), @"
     evict acme/hash-node-1-0 within 10s: WindowClosed
     evict acme/hash-node-1-1 within 10s: WindowClosed
     pool h100 (2 GPUs: 2 mining): WindowClosed. The mining window of pool h100 is closed; it opens at 2026-07-01T22:00:00Z.
-    registration acme/power (2 GPUs, 600 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 2, 2 stopping): WindowClosed. The mining window of pool h100 is closed; it opens at 2026-07-01T22:00:00Z.
     look again at 22:00:00
     ");
@@ -86,11 +75,9 @@ fn a_window_edited_to_be_closed_stops_mining_at_once() {
 fn no_window_in_sight_is_said_to_be_so() {
     let mut site = Site::of(1, 2, 2);
     site.edit_pool("h100", |pool| pool.windows = open(&[]));
-    assert_snapshot!(site.plan(), @"
+    assert_snapshot!(site.explained(), @"
     pool h100 (2 GPUs: 2 idle): WindowClosed. The mining window of pool h100 is closed, and none opens in the coming weeks. Check spec.mining.windows.
-    registration acme/power (0 GPUs, 0 W): Active. In force until 2027-01-01T00:00:00Z.
     miner acme/hash (0 of 2): WindowClosed. The mining window of pool h100 is closed, and none opens in the coming weeks. Check spec.mining.windows.
-    look again in 1 days
     ");
 }
 
