@@ -1,4 +1,4 @@
-//! One GET on loopback.
+//! A GET request to an engine on loopback.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,26 +11,25 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Engines answer at once or not at all.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time limit. Engines answer at once or not at all.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// No engine tells more than this of itself.
+/// Longest answer, in bytes. Those of known engines are a few kilobytes per device.
 const LONGEST: usize = 1 << 20;
 
-/// The body of the answer to `GET path`.
+/// Returns the body of the answer to `GET path`.
 ///
 /// # Errors
 ///
-/// One sentence, where there is no answer, none in time, one that is too long, or none with
-/// status 200.
+/// One sentence, if there is no answer in time, or if it is too long or its status is not 200.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<Bytes, String> {
-    timeout(PATIENCE, ask(address, path))
+    timeout(TIMEOUT, request(address, path))
         .await
-        .unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())))
-        .map_err(|says| format!("http://{address}{path}: {says}"))
+        .unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())))
+        .map_err(|error| format!("http://{address}{path}: {error}"))
 }
 
-async fn ask(address: SocketAddr, path: &str) -> Result<Bytes, String> {
+async fn request(address: SocketAddr, path: &str) -> Result<Bytes, String> {
     let text = |error: &dyn std::error::Error| error.to_string();
     let stream = TcpStream::connect(address).await.map_err(|error| text(&error))?;
     let (mut sender, connection) =
@@ -42,13 +41,14 @@ async fn ask(address: SocketAddr, path: &str) -> Result<Bytes, String> {
     let exchange = async {
         let answer = sender.send_request(request).await.map_err(|error| text(&error))?;
         if answer.status() != http::StatusCode::OK {
-            return Err(format!("the answer is {}", answer.status()));
+            return Err(format!("the engine answered {}", answer.status()));
         }
         let body = Limited::new(answer.into_body(), LONGEST).collect().await;
         body.map(http_body_util::Collected::to_bytes).map_err(|error| text(&*error))
     };
     tokio::pin!(exchange);
-    // The exchange ends before the connection, or by its end.
+    // The connection must be polled for the exchange to advance. If it ends first, the exchange has
+    // its result already.
     tokio::select! {
         answer = &mut exchange => answer,
         _ = connection => exchange.await,

@@ -1,4 +1,4 @@
-//! Where the agent answers: `/metrics`, `/status`, `/readyz` and `/livez`.
+//! HTTP server of the agent: `/metrics`, `/status`, `/readyz` and `/livez`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,48 +20,52 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::metrics;
 use crate::status::Shared;
 
-/// So many are answered at once; the others wait.
+/// Connections that are served at once; further ones wait.
 const AT_ONCE: usize = 64;
 
-/// A connection is closed after this, whatever it does, so that none keeps a probe waiting.
+/// Longest life of a connection, so that a slow client does not keep a probe waiting.
 const LONGEST: Duration = Duration::from_secs(2);
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Answers on `listener` until it is dropped. `tells` is whether the engine's figures are read.
-pub(crate) async fn serve(listener: TcpListener, shared: Shared, tells: bool) {
+/// Serves requests on `listener`. `has_figures` is whether the engine's figures are read.
+pub(crate) async fn serve(listener: TcpListener, shared: Shared, has_figures: bool) {
     let free = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let Ok(permit) = free.clone().acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, most likely: others will be closed.
+            // Most likely out of file descriptors, some of which will be closed soon.
             sleep(Duration::from_millis(100)).await;
             continue;
         };
         let shared = shared.clone();
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let answer = answer(&request, &shared, tells);
+                let answer = answer(&request, &shared, has_figures);
                 async { Ok::<_, Infallible>(answer) }
             });
             let connection = http1::Builder::new()
                 .keep_alive(false)
                 .max_buf_size(16 * 1024)
                 .serve_connection(TokioIo::new(stream), service);
-            // A client that breaks off is its own affair.
+            // A client that disconnects early is not an error.
             let _ = timeout(LONGEST, connection).await;
             drop(permit);
         });
     }
 }
 
-fn answer(request: &Request<Incoming>, shared: &Shared, tells: bool) -> Response<Full<Bytes>> {
+fn answer(
+    request: &Request<Incoming>,
+    shared: &Shared,
+    has_figures: bool,
+) -> Response<Full<Bytes>> {
     let mut status = shared.get();
     if request.headers().get(api::LEASE_HEADER).is_some_and(|value| value == api::LEASE_RENEW) {
         status.lease_renewed = Some(Instant::now());
     }
-    let ready = status.ready(tells);
+    let ready = status.ready(has_figures);
     let (code, kind, body) = match (request.method(), request.uri().path()) {
         (&Method::GET, api::METRICS_PATH) => {
             (StatusCode::OK, TEXT, metrics::render(&status, ready))
@@ -72,12 +76,12 @@ fn answer(request: &Request<Incoming>, shared: &Shared, tells: bool) -> Response
         },
         (&Method::GET, api::READY_PATH) => match ready {
             Ok(()) => (StatusCode::OK, TEXT, "ready\n".into()),
-            Err(missing) => {
-                let why = format!("{}\n", status.sentence(missing));
-                (StatusCode::SERVICE_UNAVAILABLE, TEXT, why)
+            Err(reason) => {
+                let text = format!("{}\n", status.sentence(reason));
+                (StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
             }
         },
-        // That it answers is all there is to know: a pool that is away is no reason to be killed.
+        // Never a matter of the pool: a restart of the container would not bring it back.
         (&Method::GET, api::LIVE_PATH) => (StatusCode::OK, TEXT, "alive\n".into()),
         _ => (StatusCode::NOT_FOUND, TEXT, "/metrics /status /readyz /livez\n".into()),
     };

@@ -1,4 +1,4 @@
-//! The lease: as long as somebody renews it, by touching a file or by a request, the engine may work.
+//! The lease: the engine may work while the lease is renewed, by touching a file or by requests.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,8 +7,10 @@ use tokio::time::{Instant, sleep};
 use crate::config;
 use crate::status::Shared;
 
-/// Watches a lease. The renewal of a file is a new modification time; how long ago the last one was
-/// seen is taken from a clock that nobody can set.
+/// A lease that is being watched.
+///
+/// A file is renewed by a new modification time. Its age counts on the monotonic clock from the moment
+/// at which the agent saw the change, so that a date in the future buys no time.
 pub(crate) struct Lease {
     config: config::Lease,
     modified: Option<SystemTime>,
@@ -16,8 +18,8 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Starts to watch. A file that is already older than it may be has lapsed; one that is not
-    /// there yet may take its time to come.
+    /// Starts to watch. A file that is too old already has lapsed; one that does not exist yet counts
+    /// as renewed now.
     pub(crate) fn new(config: config::Lease) -> Self {
         let now = Instant::now();
         let modified = modified(&config);
@@ -25,7 +27,7 @@ impl Lease {
         Self { config, modified, renewed: now.checked_sub(age).unwrap_or(now) }
     }
 
-    /// How long ago it was renewed.
+    /// Time since the last renewal.
     fn age(&mut self, shared: &Shared) -> Duration {
         if let Some(at) = shared.get().lease_renewed.take() {
             self.renewed = at;
@@ -38,7 +40,7 @@ impl Lease {
         self.renewed.elapsed()
     }
 
-    /// Waits until it has lapsed, and says in `shared` how old it is.
+    /// Waits until the lease has lapsed. Publishes its age in `shared` every second.
     pub(crate) async fn lapse(&mut self, shared: &Shared) {
         loop {
             let age = self.age(shared);

@@ -1,4 +1,4 @@
-//! What the engine says, passed on within limits and without secrets.
+//! The log: lines of the engine and of the agent, within limits and without secrets.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use tokio::time::{Instant, timeout};
 use crate::config::Log;
 use crate::secret::Secrets;
 
-/// Lines that wait for a slow reader of the log; what comes on top is dropped.
+/// Lines that are kept for a slow reader of the log. Further ones are dropped.
 const WAITING: usize = 256;
 
-/// Unused lines add up to so many seconds' worth.
+/// Seconds for which unused lines add up: an engine prints a table of its devices at once.
 const BURST: f64 = 10.0;
 
-/// Writes the log. A log that nobody reads never holds the agent up.
+/// Writes the log on a thread of its own, so that a log that is not being read never blocks the agent.
 #[derive(Clone)]
-pub(crate) struct Voice {
+pub(crate) struct LogWriter {
     lines: SyncSender<Line>,
     dropped: Arc<AtomicU64>,
     secrets: Secrets,
@@ -35,18 +35,18 @@ enum Line {
     End(oneshot::Sender<()>),
 }
 
-impl Voice {
-    /// Starts to write.
+impl LogWriter {
+    /// Starts the thread.
     pub(crate) fn new(secrets: Secrets) -> Self {
         let (lines, written) = sync_channel(WAITING);
         std::thread::spawn(move || {
             for line in written {
-                // There is nowhere to say that the log cannot be written.
+                // A log that cannot be written cannot report it either.
                 let _ = match line {
                     Line::Engine(line) => writeln!(std::io::stdout(), "{line}"),
                     Line::Agent(line) => writeln!(std::io::stderr(), "daylight-miner: {line}"),
-                    Line::End(tell) => {
-                        let _ = tell.send(());
+                    Line::End(done) => {
+                        let _ = done.send(());
                         return;
                     }
                 };
@@ -55,21 +55,21 @@ impl Voice {
         Self { lines, dropped: Arc::default(), secrets }
     }
 
-    /// Says a sentence of the agent's own.
-    pub(crate) fn say(&self, sentence: &str) {
+    /// Writes a sentence of the agent, without the secrets in it.
+    pub(crate) fn write(&self, sentence: &str) {
         self.send(Line::Agent(self.secrets.hide(sentence)));
     }
 
-    /// Lines that were dropped so far.
+    /// Returns the number of lines that were dropped.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits for what was said to be written, but not for long.
+    /// Waits until all lines are written, for a short time at most.
     pub(crate) async fn finish(&self) {
-        let (tell, told) = oneshot::channel();
-        self.send(Line::End(tell));
-        let _ = timeout(Duration::from_millis(200), told).await;
+        let (done, is_done) = oneshot::channel();
+        self.send(Line::End(done));
+        let _ = timeout(Duration::from_millis(200), is_done).await;
     }
 
     fn send(&self, line: Line) {
@@ -79,7 +79,7 @@ impl Voice {
     }
 }
 
-/// Texts in a log that end the run, and how.
+/// Texts in the engine's log that end the run, each with its outcome.
 #[derive(Clone, Default)]
 pub(crate) struct Signs(pub(crate) Vec<(String, Outcome)>);
 
@@ -89,29 +89,30 @@ impl Signs {
     }
 }
 
-/// Passes the lines of `output` on until it ends, and tells of the `signs` in them.
+/// Logs the lines of `output` until it ends, and reports the first of the `signs` in them to `found`.
 pub(crate) async fn pass_on(
     output: Option<Receiver>,
     limits: Log,
-    voice: Voice,
+    log: LogWriter,
     signs: Signs,
-    tell: mpsc::Sender<Outcome>,
+    found: mpsc::Sender<Outcome>,
 ) {
     let Some(mut output) = output else { return };
-    let longest = voice.secrets.longest();
+    let longest = log.secrets.longest();
+    // Longer than what is shown by one secret, so that a secret at the cut is whole and is found.
     let mut lines = Lines { limit: limits.line_bytes + longest, ..Lines::default() };
     let mut allowance = Allowance::new(limits.lines_per_second);
     let mut each = |line: &[u8], cut| {
         let text = String::from_utf8_lossy(line);
         if let Some(outcome) = signs.found_in(&text) {
-            // One sign is enough: a full channel has it already.
-            let _ = tell.try_send(outcome);
+            // The channel holds one: the first sign decides.
+            let _ = found.try_send(outcome);
         }
         if allowance.take(Instant::now()) {
-            let hidden = voice.secrets.hide(&text);
-            voice.send(Line::Engine(shown(&hidden, limits.line_bytes, longest, cut)));
+            let hidden = log.secrets.hide(&text);
+            log.send(Line::Engine(shown(&hidden, limits.line_bytes, longest, cut)));
         } else {
-            voice.dropped.fetch_add(1, Ordering::Relaxed);
+            log.dropped.fetch_add(1, Ordering::Relaxed);
         }
     };
     let mut buffer = [0; 8192];
@@ -123,8 +124,8 @@ pub(crate) async fn pass_on(
     }
 }
 
-/// At most `limit` bytes of a line. Of one that was `cut`, the end may be a part of a secret of
-/// `longest` bytes.
+/// Returns at most `limit` bytes of a line. The last `longest` bytes of a line that was `cut` are left
+/// out, since they may be the beginning of a secret.
 fn shown(line: &str, limit: usize, longest: usize, cut: bool) -> String {
     let line = line.trim_end_matches('\r');
     let whole = if cut { line.len().saturating_sub(longest) } else { line.len() };
@@ -132,7 +133,7 @@ fn shown(line: &str, limit: usize, longest: usize, cut: bool) -> String {
     if end < line.len() || cut { format!("{}…", &line[..end]) } else { line.to_owned() }
 }
 
-/// Splits a stream into lines, of which it keeps the first `limit` bytes.
+/// Splits a stream into lines, and keeps the first `limit` bytes of each.
 #[derive(Default)]
 struct Lines {
     limit: usize,
@@ -159,7 +160,7 @@ impl Lines {
     }
 }
 
-/// How many lines may be passed on now.
+/// Token bucket for the engine's lines.
 struct Allowance {
     per_second: f64,
     left: f64,
@@ -176,11 +177,11 @@ impl Allowance {
         let grown = (now - self.at).as_secs_f64() * self.per_second;
         self.left = (self.left + grown).min(self.per_second * BURST);
         self.at = now;
-        let may = self.left >= 1.0;
-        if may {
+        let allowed = self.left >= 1.0;
+        if allowed {
             self.left -= 1.0;
         }
-        may
+        allowed
     }
 }
 

@@ -1,5 +1,5 @@
-//! `daylight-miner`: the first process of a miner's container. It runs an engine, gives the device
-//! back in time, and says what was done. The manual is `docs/miner.md`.
+//! `daylight-miner`: the first process of a miner's container. It runs an engine, releases the device
+//! in time, and leaves a record of the work. The manual is `docs/miner.md`.
 
 mod adapters;
 mod agent;
@@ -29,11 +29,7 @@ use crate::config::{Config, Flags, Mistake};
 use crate::secret::Secrets;
 
 #[derive(Parser)]
-#[command(
-    name = "daylight-miner",
-    version,
-    about = "Runs a mining engine and gives it back in time"
-)]
+#[command(name = "daylight-miner", version, about = "Runs a mining engine and stops it in time")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,9 +37,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the engine until told to stop
+    /// Run the engine until a stop signal, or until the lease lapses
     Run(Flags),
-    /// Explain what is wrong with the configuration, and start nothing
+    /// Check the configuration and explain each mistake; start nothing
     Check(Flags),
 }
 
@@ -52,8 +48,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            let wrong = error.use_stderr();
-            return if wrong { end(Outcome::BadConfiguration) } else { ExitCode::SUCCESS };
+            let is_error = error.use_stderr();
+            return if is_error { end(Outcome::BadConfiguration) } else { ExitCode::SUCCESS };
         }
     };
     let (flags, run) = match &cli.command {
@@ -67,13 +63,13 @@ fn main() -> ExitCode {
                 eprintln!("{mistake}");
             }
             if run {
-                refusal.leave();
+                refusal.write_record();
             }
             return end(refusal.outcome);
         }
     };
     if !run {
-        println!("{} would run: the configuration is good", config.engine.display());
+        println!("the configuration is valid; it runs {}", config.engine.display());
         return ExitCode::SUCCESS;
     }
     let runtime =
@@ -92,28 +88,28 @@ fn end(outcome: Outcome) -> ExitCode {
     ExitCode::from(outcome.exit_code())
 }
 
-/// Why nothing runs.
+/// Reason that the agent does not start.
 struct Refusal {
     outcome: Outcome,
     mistakes: Vec<Mistake>,
-    /// Where the record is left.
+    /// File for the record.
     record: PathBuf,
 }
 
 impl Refusal {
-    /// Says so in the termination message.
-    fn leave(&self) {
+    /// Writes it into the termination message.
+    fn write_record(&self) {
         let sentences: Vec<String> = self.mistakes.iter().map(ToString::to_string).collect();
         let last_words =
             LastWords { reason: Some(self.outcome.to_string()), message: sentences.join("; ") };
         let record = WorkRecord { last_words, ..WorkRecord::default() };
         if let Err(error) = record::write(record, &self.record) {
-            eprintln!("{}: the record cannot be written: {error}", self.record.display());
+            eprintln!("cannot write the record of work to {}: {error}", self.record.display());
         }
     }
 }
 
-/// The configuration and the secrets that it names.
+/// Reads the configuration, and the secrets that it names.
 fn load(flags: &Flags) -> Result<(Config, Secrets), Refusal> {
     let refused = |config: Config, mistakes| {
         let record = config.record.file;
@@ -124,8 +120,8 @@ fn load(flags: &Flags) -> Result<(Config, Secrets), Refusal> {
         Ok(config) => (config, Vec::new()),
         Err(mistakes) => (Config::default(), mistakes),
     };
-    if let Err((place, says)) = config.overlay(flags) {
-        return refused(config, vec![Mistake::new(place, says)]);
+    if let Err((place, sentence)) = config.overlay(flags) {
+        return refused(config, vec![Mistake::new(place, sentence)]);
     }
     if !unread.is_empty() {
         return refused(config, unread);

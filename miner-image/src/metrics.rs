@@ -1,5 +1,4 @@
-//! The state in the Prometheus text format, in base units and in one vocabulary whatever the
-//! engine.
+//! Metrics in the Prometheus text format: base units, and the same names for all engines.
 
 use std::fmt::{Display, Write as _};
 
@@ -7,14 +6,14 @@ use daylight_agent_api::{NotReady, metrics};
 
 use crate::status::Status;
 
-/// The text of `/metrics`.
+/// Returns the text of `/metrics`.
 pub(crate) fn render(status: &Status, ready: Result<(), NotReady>) -> String {
     let mut text = Text(String::with_capacity(4096));
     let engine = ("engine", status.engine.as_str());
     let algorithm = ("algorithm", status.algorithm.as_deref().unwrap_or(""));
     let version = ("version", env!("CARGO_PKG_VERSION"));
 
-    text.family(metrics::INFO, "gauge", "What runs.");
+    text.family(metrics::INFO, "gauge", "The engine that runs, and the agent's version.");
     let evidence = (metrics::EVIDENCE, &*status.evidence.to_string());
     text.sample(metrics::INFO, &[engine, algorithm, evidence, version], 1);
     let is_ready = u8::from(ready.is_ok());
@@ -24,36 +23,36 @@ pub(crate) fn render(status: &Status, ready: Result<(), NotReady>) -> String {
         "1 while connected, authorised and hashing.",
         is_ready,
     );
-    if let Err(missing) = ready {
-        text.family(metrics::NOT_READY, "gauge", "1 with what is missing, while not ready.");
-        text.sample(metrics::NOT_READY, &[(metrics::REASON, &missing.to_string())], 1);
+    if let Err(reason) = ready {
+        text.family(metrics::NOT_READY, "gauge", "1 with the reason, while not ready.");
+        text.sample(metrics::NOT_READY, &[(metrics::REASON, &reason.to_string())], 1);
     }
     text.one(
         "daylight_miner_uptime_seconds",
         "gauge",
-        "How long the agent has run.",
+        "Time since the agent started.",
         status.began.elapsed().as_secs_f64(),
     );
     text.one(
         "daylight_miner_engine_up",
         "gauge",
-        "1 while the engine runs.",
+        "1 while the engine is running.",
         u8::from(status.run.is_some()),
     );
     text.one(
         "daylight_miner_engine_seconds_total",
         "counter",
-        "How long the engine has run, all its runs together.",
+        "Time in which the engine ran, all its runs together.",
         status.seconds(),
     );
     text.one(
         "daylight_miner_engine_restarts_total",
         "counter",
-        "How often the engine was started again.",
+        "Restarts of the engine.",
         status.restarts,
     );
 
-    text.family(metrics::SHARES, "counter", "Shares by what the pool said of them.");
+    text.family(metrics::SHARES, "counter", "Shares by the pool's answer.");
     let work = &status.work;
     for (result, total) in [
         (metrics::ACCEPTED, work.accepted),
@@ -63,7 +62,11 @@ pub(crate) fn render(status: &Status, ready: Result<(), NotReady>) -> String {
     ] {
         text.sample(metrics::SHARES, &[(metrics::RESULT, result)], total.value());
     }
-    text.family(metrics::HASHES, "counter", "Hashes computed, of whatever the algorithm counts.");
+    text.family(
+        metrics::HASHES,
+        "counter",
+        "Hashes computed, in the unit that the algorithm counts.",
+    );
     text.sample(metrics::HASHES, &[algorithm], work.hashes.value());
 
     if let Some(figures) = status.figures() {
@@ -74,36 +77,36 @@ pub(crate) fn render(status: &Status, ready: Result<(), NotReady>) -> String {
         );
         text.maybe(
             "daylight_miner_pool_authorised",
-            "1 while the pool takes the login.",
+            "1 while the pool accepts the login.",
             figures.authorised.map(f64::from),
         );
         text.maybe(
             "daylight_miner_share_difficulty",
-            "The difficulty of a share that the pool set.",
+            "Difficulty of a share, set by the pool.",
             figures.difficulty,
         );
         if let Some(pool) = &figures.pool {
             text.one(
                 "daylight_miner_pool_logins_total",
                 "counter",
-                "Logins at pools since the engine began.",
+                "Logins at pools since the engine started.",
                 pool.logins,
             );
             text.one(
                 "daylight_miner_pool_failovers_total",
                 "counter",
-                "Times that another pool took the work, since the engine began.",
+                "Switches to another pool since the engine started.",
                 pool.failovers,
             );
             text.one(
                 "daylight_miner_pool_refused_redirects_total",
                 "counter",
-                "Redirects to hosts that are not declared, since the engine began.",
+                "Refused redirects to undeclared hosts since the engine started.",
                 pool.refused_redirects,
             );
             text.maybe(
                 "daylight_miner_pool_latency_seconds",
-                "From a request to the pool's reply, the last time.",
+                "Time from the last request to the pool's reply.",
                 pool.latency_seconds,
             );
         }
@@ -122,19 +125,19 @@ pub(crate) fn render(status: &Status, ready: Result<(), NotReady>) -> String {
         );
         text.devices(
             "daylight_miner_device_temperature_celsius",
-            "The temperature that the engine reads of a device.",
+            "Temperature of a device, as the engine reads it.",
             each(&|at| devices[at].temperature),
         );
         text.devices(
             "daylight_miner_device_power_watts",
-            "The power that the engine reads of a device.",
+            "Power of a device, as the engine reads it.",
             each(&|at| devices[at].power),
         );
     }
 
     text.maybe(
         "daylight_miner_dev_fee_ratio",
-        "The part of the work that the engine does for its author.",
+        "Share of the work that the engine does for its author.",
         status.dev_fee,
     );
     text.one(
@@ -145,24 +148,24 @@ pub(crate) fn render(status: &Status, ready: Result<(), NotReady>) -> String {
     );
     text.maybe(
         "daylight_miner_drain_seconds",
-        "How long the drain has taken so far.",
+        "Time since the drain began.",
         status.drain_began.map(|at| at.elapsed().as_secs_f64()),
     );
     text.maybe(
         "daylight_miner_lease_age_seconds",
-        "How long ago the lease was renewed.",
+        "Time since the lease was renewed.",
         status.lease_age.map(|age| age.as_secs_f64()),
     );
     text.one(
         "daylight_miner_log_lines_dropped_total",
         "counter",
-        "Lines of the log beyond its limits.",
+        "Lines dropped at the limits of the log.",
         status.lines_dropped,
     );
     text.one(
         "daylight_miner_figures_failed_total",
         "counter",
-        "Readings of the engine's figures that failed.",
+        "Failed readings of the engine's figures.",
         status.failed_reads,
     );
     text.0
@@ -233,7 +236,7 @@ mod tests {
             devices: vec![device(0), device(3)],
             ..Figures::default()
         };
-        status.told = Some((figures, status.began));
+        status.figures = Some((figures, status.began));
         let text = render(&status, Err(NotReady::NoFigures));
         let lines = text.lines().map(|line| Ok(line.to_owned()));
         let read = prometheus_parse::Scrape::parse(lines).unwrap();

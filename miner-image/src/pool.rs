@@ -1,14 +1,13 @@
-//! What the agent itself has to do with the pools, where it stands between them and an engine.
+//! The agent's own logins at the pools, for a built-in engine or between pool and engine.
 
 use daylight_stratum::client::{self, Fault, State, Timing};
 use daylight_stratum::{Endpoint, Login, Tls};
-use serde::Serialize;
 
 use crate::config::{Config, Pool, Protocol};
-use crate::figures::Figures;
+use crate::figures::{Figures, PoolFigures};
 use crate::secret::Secrets;
 
-/// The pools, and who logs in there. `config` has no mistakes.
+/// Returns the pools and the login there. `config` has been checked.
 pub(crate) fn client(config: &Config, secrets: &Secrets) -> client::Config {
     let pool = &config.pool;
     let wallet = secrets.wallet.as_deref().unwrap_or("");
@@ -30,11 +29,11 @@ pub(crate) fn client(config: &Config, secrets: &Secrets) -> client::Config {
     client::Config { pools, login, timing: Timing::default() }
 }
 
-/// A pool, with the certificate that it has to show.
+/// Reads a pool's address, and adds the certificate that `pool` pins for it.
 ///
 /// # Errors
 ///
-/// One sentence on what is wrong with it.
+/// One sentence: what is wrong with the address or with the pin.
 pub(crate) fn endpoint(pool: &Pool, text: &str) -> Result<Endpoint, String> {
     let mut endpoint: Endpoint =
         text.parse().map_err(|error: daylight_stratum::EndpointError| error.to_string())?;
@@ -42,13 +41,13 @@ pub(crate) fn endpoint(pool: &Pool, text: &str) -> Result<Endpoint, String> {
         endpoint.tls = match (endpoint.tls, certificate(pin)) {
             (Tls::Off, _) => {
                 return Err(format!(
-                    "{text} is in pool.pins, and has no TLS: write tls://{}:{}",
+                    "{text} has a certificate in pool.pins but does not use TLS: write tls://{}:{}",
                     endpoint.host, endpoint.port
                 ));
             }
             (_, None) => {
                 return Err(format!(
-                    "its certificate in pool.pins is \"{pin}\": write SHA-256 as 64 hexadecimal digits"
+                    "the certificate of {text} in pool.pins is \"{pin}\": write its SHA-256 as 64 hexadecimal digits"
                 ));
             }
             (_, Some(pin)) => Tls::Pinned(pin),
@@ -61,43 +60,31 @@ fn certificate(pin: &str) -> Option<[u8; 32]> {
     hex::decode(pin).ok()?.try_into().ok()
 }
 
-/// What the agent saw of the pools, at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Seen {
-    pub(crate) logins: u64,
-    /// Times that another pool than before took the work.
-    pub(crate) failovers: u64,
-    /// Redirects to hosts that are not declared.
-    pub(crate) refused_redirects: u64,
-    /// Seconds from a request to its reply, the last time.
-    pub(crate) latency_seconds: Option<f64>,
-    /// What went wrong last.
-    pub(crate) fault: Option<String>,
-}
-
-/// `figures` of an engine, with what the agent saw itself in the place of what the engine says.
-pub(crate) fn seen(status: &client::Status, figures: Figures) -> Figures {
-    let connected = matches!(status.state, State::LoggedIn { .. });
-    Figures {
-        connected: Some(connected),
-        authorised: Some(connected),
-        shares_accepted: Some(status.accepted),
-        shares_rejected: Some(status.rejected),
-        shares_stale: Some(status.stale),
-        shares_lost: Some(status.lost),
-        pool: Some(Seen {
-            logins: status.logins,
-            failovers: status.failovers,
-            refused_redirects: status.refused_redirects,
-            latency_seconds: status.latency.map(|latency| latency.as_secs_f64()),
-            fault: status.fault.as_ref().map(ToString::to_string),
-        }),
-        ..figures
+impl Figures {
+    /// Replaces what an engine reports of its pool by what the agent, which is logged in there, saw.
+    pub(crate) fn with_pool(self, status: &client::Status) -> Self {
+        let connected = matches!(status.state, State::LoggedIn { .. });
+        Self {
+            connected: Some(connected),
+            authorised: Some(connected),
+            shares_accepted: Some(status.accepted),
+            shares_rejected: Some(status.rejected),
+            shares_stale: Some(status.stale),
+            shares_lost: Some(status.lost),
+            pool: Some(PoolFigures {
+                logins: status.logins,
+                failovers: status.failovers,
+                refused_redirects: status.refused_redirects,
+                latency_seconds: status.latency.map(|latency| latency.as_secs_f64()),
+                fault: status.fault.as_ref().map(ToString::to_string),
+            }),
+            ..self
+        }
     }
 }
 
-/// Why it is of no use to go on: no pool let the worker in, and none ever has.
+/// Returns why the run should end: every pool refused the login, and none ever accepted it. After a
+/// login has worked once, a refusal is taken for a passing fault of the pool.
 pub(crate) fn refusal(status: &client::Status) -> Option<String> {
     match &status.fault {
         Some(fault @ Fault::Refused { .. })

@@ -1,4 +1,4 @@
-//! The engine's processes: started in a group of their own, reaped, signalled, and ended to the
+//! Processes of the engine: started in a group of their own, reaped, signalled, and ended down to the
 //! last child.
 
 use std::collections::HashMap;
@@ -17,13 +17,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// How often it is looked whether everything has ended, while something is being ended.
+/// Interval at which `/proc` is searched for processes that remain, while some are being ended.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How a process ended.
+/// End of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// By itself, with an exit code.
     Code(i32),
     Signal(i32),
 }
@@ -37,18 +36,18 @@ impl std::fmt::Display for Exit {
     }
 }
 
-/// A process that was started.
+/// A process that the agent started.
 pub(crate) struct Child {
-    /// Its process and its group.
+    /// Id of the process, and of its group.
     pub(crate) pid: Pid,
-    /// How it ended, once it has.
+    /// Its end, once it has ended.
     pub(crate) ended: oneshot::Receiver<Exit>,
-    /// All that it and its children say.
+    /// Standard output and error of it and its children.
     pub(crate) output: Option<Receiver>,
 }
 
-/// All processes below the agent. As the first process of a container, or as the subreaper
-/// elsewhere, it inherits whatever its children leave behind, so that nothing escapes it.
+/// All processes below the agent. As the first process of a container, or as the subreaper elsewhere,
+/// the agent inherits the orphans of its children, so that no process escapes it.
 #[derive(Clone, Default)]
 pub(crate) struct Processes {
     awaited: Arc<Mutex<HashMap<Pid, oneshot::Sender<Exit>>>>,
@@ -56,8 +55,8 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Makes this process the one that inherits orphans, hides its memory from the engine, and
-    /// holds itself to `memory` bytes, if any. Reaps from then on.
+    /// Makes this process inherit orphans and starts to reap them, closes its memory, which holds the
+    /// secrets, to the engine, and limits it to `memory` bytes, if given.
     pub(crate) fn adopt(memory: Option<u64>) -> io::Result<Self> {
         set_child_subreaper(Some(getpid()))?;
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -76,44 +75,45 @@ impl Processes {
         Ok(processes)
     }
 
-    /// Starts `command` in a process group of its own, with both its outputs in one pipe.
+    /// Starts `command` in a process group of its own, with both of its outputs in one pipe.
     pub(crate) fn start(&self, command: &mut Command) -> io::Result<Child> {
         let (reader, writer) = io::pipe()?;
         command.process_group(0).stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-        // Held until the process is known, so that its end is not reaped before.
+        // Held until the process is registered: the reaper, which takes the same lock, would drop the
+        // end of a process that it does not know.
         let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
         self.limit_memory(None)?;
         let child = command.spawn();
         let limited = self.limit_memory(self.memory);
-        // The command keeps its ends of the pipe open for as long as it lives.
+        // The command keeps its ends of the pipe, and the reader would never see the end of it.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let pid = i32::try_from(child?.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("the process has no id"))?;
-        let (tell, ended) = oneshot::channel();
-        awaited.insert(pid, tell);
+        let (end, ended) = oneshot::channel();
+        awaited.insert(pid, end);
         limited?;
         Ok(Child { pid, ended, output: Some(Receiver::from_owned_fd(reader.into())?) })
     }
 
     /// Passes `signal` to the group of `child`.
     pub(crate) fn pass(child: Pid, signal: Signal) {
-        // A group that is gone needs no signal.
+        // Fails only for a group that has ended.
         let _ = kill_process_group(child, signal);
     }
 
-    /// Sends `signal` once to every process below the agent: to `group` as a whole, and to each
-    /// process that has left it.
+    /// Sends `signal` once to every process below the agent: to `group` as a whole, and to each process
+    /// that has left it.
     pub(crate) fn signal_all(group: Pid, signal: Signal) {
         let elsewhere = below().into_iter().filter(|process| process.group != group);
         let elsewhere: Vec<Pid> = elsewhere.map(|process| process.pid).collect();
-        // What is gone needs no signal.
+        // Each fails only for what has ended.
         let _ = kill_process_group(group, signal);
         for pid in elsewhere {
             let _ = kill_process(pid, signal);
         }
     }
 
-    /// Waits until no process is left below the agent, or until `deadline`. Says whether none is.
+    /// Waits until no process is left below the agent, or until `deadline`. Returns whether none is.
     pub(crate) async fn gone_by(deadline: Instant) -> bool {
         let gone = async {
             while !below().is_empty() {
@@ -123,8 +123,8 @@ impl Processes {
         timeout_at(deadline, gone).await.is_ok()
     }
 
-    /// Kills every process below the agent until none is left, or until `deadline`. Says whether
-    /// none is.
+    /// Kills every process below the agent until none is left, or until `deadline`. Returns whether
+    /// none is. Repeats, because a process may fork between the search and the signal.
     pub(crate) async fn kill_all(group: Pid, deadline: Instant) -> bool {
         loop {
             Self::signal_all(group, Signal::KILL);
@@ -141,14 +141,16 @@ impl Processes {
     fn reap(&self) {
         let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            if let Some(tell) = awaited.remove(&pid) {
-                // Nobody waits for a process that was given up.
-                let _ = tell.send(exit(status));
+            if let Some(end) = awaited.remove(&pid) {
+                // Fails if the receiver has given the process up.
+                let _ = end.send(exit(status));
             }
         }
     }
 
-    /// Only the soft limit is moved, so that the engine is started without it.
+    /// Sets the soft limit of this process's data segment to `bytes`, or back to the hard limit. The
+    /// hard limit stays, so that [`Processes::start`] can lift the soft one for the engine, which
+    /// inherits it.
     fn limit_memory(&self, bytes: Option<u64>) -> io::Result<()> {
         if self.memory.is_none() {
             return Ok(());
@@ -177,7 +179,7 @@ struct Process {
     group: Pid,
 }
 
-/// All processes below this one that have not ended.
+/// Returns all processes below this one that have not ended.
 fn below() -> Vec<Process> {
     let all: Vec<Process> = std::fs::read_dir("/proc")
         .into_iter()
@@ -197,8 +199,8 @@ fn below() -> Vec<Process> {
     }
 }
 
-/// The process in `/proc/PID/stat`, unless it has ended. The name in it may hold anything,
-/// parentheses too (proc(5)).
+/// Reads a process from `/proc/PID/stat`, unless it has ended. The name in it may hold anything,
+/// parentheses included (proc(5)).
 fn living(stat: &str) -> Option<Process> {
     let (pid, _) = stat.split_once(' ')?;
     let (_, after) = stat.rsplit_once(')')?;

@@ -1,4 +1,4 @@
-//! Wallets and passwords: read from files, and shown nowhere.
+//! Wallets and passwords: read from files only, and hidden from all output.
 
 use std::fs;
 use std::path::Path;
@@ -7,10 +7,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, Mistake, Pool};
 
-/// Shorter ones (pools take `x` for a password) would be found in every line.
+/// Length in bytes from which a secret is hidden. A shorter one, such as the password `x` that pools
+/// accept, would match in every line.
 const SHORTEST_HIDDEN: usize = 4;
 
-/// What the pool is told and nobody else. It has no `Debug`, so that it cannot be printed.
+/// Mistake of a secret in an argument.
+const EXPOSED_ARGUMENT: &str = "it holds the wallet or the password, and anyone who sees the process can read it there: write {config}, and put the secret into engine.config_template";
+
+/// Secrets of the login. The type has no `Debug`, so that it cannot be printed.
 #[derive(Clone, Default)]
 pub(crate) struct Secrets {
     /// The wallet, or the account's name.
@@ -19,7 +23,7 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    /// Reads the files that `pool` names. The white space around a secret does not count.
+    /// Reads the files that `pool` names, without the white space around each secret.
     pub(crate) fn read(pool: &Pool) -> Result<Self, Vec<Mistake>> {
         let wallet = file("pool.wallet_file", pool.wallet_file.as_deref());
         let password = file("pool.password_file", pool.password_file.as_deref());
@@ -31,41 +35,40 @@ impl Secrets {
         }
     }
 
-    /// Whether the wallet is the one that `pool` commits to, where it commits to one.
+    /// Checks that the wallet is the one that `pool` commits to, if it commits to one.
     ///
     /// # Errors
     ///
-    /// What is wrong, if it is not, or if that cannot be found out.
+    /// The mistake, if it is another wallet, or if that cannot be determined.
     pub(crate) fn committed(&self, pool: &Pool) -> Result<(), Mistake> {
         let Some(commitment) = &pool.wallet_commitment else { return Ok(()) };
-        let wrong = |says: String| Err(Mistake::new("pool.wallet_file", says));
+        let wrong = |sentence: String| Err(Mistake::new("pool.wallet_file", sentence));
         let Some(wallet) = &self.wallet else {
-            return wrong("the registration commits to a wallet, and none is given".into());
+            return wrong("the registration commits to a wallet and this names no file: name the file with that wallet".into());
         };
         let salt = match &pool.wallet_salt_file {
             None => String::new(),
             Some(path) => file("pool.wallet_salt_file", Some(path))?.unwrap_or_default(),
         };
         let digest = Sha256::new().chain_update(&salt).chain_update(wallet).finalize();
-        let is = format!("sha256:{}", hex::encode(digest));
-        if is == *commitment {
+        if *commitment == format!("sha256:{}", hex::encode(digest)) {
             return Ok(());
         }
         wrong(format!(
-            "it is not the wallet that the registration commits to ({commitment}): nothing runs for another one; give the registered wallet, and its salt if it has one"
+            "it is not the wallet that the registration commits to ({commitment}): use the registered wallet, with its salt if it has one"
         ))
     }
 
-    /// Where a secret stands that everyone may read: the environment, the agent's own command
-    /// line, and what the engine is started with.
+    /// Finds the secrets in public places, which are a mistake each: the environment, the agent's
+    /// command line, and the engine's.
     pub(crate) fn exposed(&self, config: &Config) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
         for (name, value) in std::env::vars_os() {
             let name = name.to_string_lossy();
-            if self.stands_in(&value.to_string_lossy()) {
+            if self.is_in(&value.to_string_lossy()) {
                 mistakes.push(Mistake::new(
                     format!("environment, {name}"),
-                    "it holds the wallet or the password, which everyone who sees the process can read there: leave it out, the file is enough",
+                    "it holds the wallet or the password, and anyone who sees the process can read it there: remove it, the file is enough",
                 ));
             } else if ["WALLET", "POOL_PASSWORD"].contains(&&*name) {
                 mistakes.push(Mistake::new(
@@ -74,11 +77,8 @@ impl Secrets {
                 ));
             }
         }
-        if std::env::args_os().any(|arg| self.stands_in(&arg.to_string_lossy())) {
-            mistakes.push(Mistake::new(
-                "command line",
-                "it holds the wallet or the password, which everyone who sees the process can read there: write {config} and let engine.config_template bring it in",
-            ));
+        if std::env::args_os().any(|arg| self.is_in(&arg.to_string_lossy())) {
+            mistakes.push(Mistake::new("command line", EXPOSED_ARGUMENT));
         }
         let engine = &config.engine;
         for (place, values) in [
@@ -87,27 +87,24 @@ impl Secrets {
             ("engine.env", engine.env.values().collect()),
             ("drain.hook", config.drain.hook.iter().collect()),
         ] {
-            if values.into_iter().any(|value| self.stands_in(value)) {
-                mistakes.push(Mistake::new(
-                    place,
-                    "it holds the wallet or the password, which everyone who sees the process can read there: write {config} and let engine.config_template bring it in",
-                ));
+            if values.into_iter().any(|value| self.is_in(value)) {
+                mistakes.push(Mistake::new(place, EXPOSED_ARGUMENT));
             }
         }
         mistakes
     }
 
-    /// `text` without the secrets.
+    /// Returns `text` without the secrets.
     pub(crate) fn hide(&self, text: &str) -> String {
         self.hidden().fold(text.to_owned(), |text, (secret, name)| text.replace(secret, name))
     }
 
-    /// The length of the longest secret that is hidden, in bytes.
+    /// Returns the length of the longest secret that is hidden, in bytes.
     pub(crate) fn longest(&self) -> usize {
         self.hidden().map(|(secret, _)| secret.len()).max().unwrap_or(0)
     }
 
-    fn stands_in(&self, text: &str) -> bool {
+    fn is_in(&self, text: &str) -> bool {
         self.hidden().any(|(secret, _)| text.contains(secret))
     }
 
@@ -131,7 +128,7 @@ fn file(place: &str, path: Option<&Path>) -> Result<Option<String>, Mistake> {
     if text.contains(char::is_control) {
         return Err(Mistake::new(
             place,
-            format!("{} must hold one line with the secret, and nothing else", path.display()),
+            format!("{} must hold the secret on one line and nothing else", path.display()),
         ));
     }
     Ok(Some(text.to_owned()))
@@ -146,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_has_no_secret_in_it() {
+    fn hidden_text_holds_no_secret() {
         let secrets = secrets("49wallet", "hunter2");
         assert_eq!(secrets.hide("login 49wallet.rig hunter2"), "login [wallet].rig [password]");
     }
@@ -156,7 +153,7 @@ mod tests {
         "sha256:b045bfdec07d69466c486bcbd9b37489cec8d3aa17b373347d001019f5d9c19b";
 
     #[test]
-    fn another_wallet_than_the_registered_one_is_told() {
+    fn another_wallet_than_the_registered_one_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let salt = directory.path().join("salt");
         fs::write(&salt, "pepper\n").unwrap();
@@ -177,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_that_is_none_hides_nothing() {
+    fn a_password_that_protects_nothing_hides_nothing() {
         assert_eq!(secrets("49wallet", "x").hide("max 3 boxes"), "max 3 boxes");
     }
 }

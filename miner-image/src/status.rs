@@ -1,4 +1,4 @@
-//! What is going on, for all who ask.
+//! State of the agent, as metrics, `/status` and the probes show it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,12 +11,12 @@ use crate::config::Config;
 use crate::figures::Figures;
 use crate::work::Work;
 
-/// The agent's state, of which there is one.
+/// Handle to the one state of the agent.
 #[derive(Clone)]
 pub(crate) struct Shared(Arc<Mutex<Status>>);
 
 impl Shared {
-    /// The state at the beginning.
+    /// Creates the state at the start.
     pub(crate) fn new(config: &Config) -> Self {
         let engine = &config.engine;
         Self(Arc::new(Mutex::new(Status {
@@ -28,8 +28,8 @@ impl Shared {
             phase: Phase::Starting,
             run: None,
             ran: Duration::ZERO,
-            told: None,
-            untold: None,
+            figures: None,
+            figures_error: None,
             work: Work::default(),
             restarts: 0,
             lines_dropped: 0,
@@ -44,25 +44,25 @@ impl Shared {
         })))
     }
 
-    /// The state, to read or to change.
+    /// Locks the state, to read or to change it.
     pub(crate) fn get(&self) -> MutexGuard<'_, Status> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What the agent is doing.
+/// Phase of the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum Phase {
-    /// The engine runs, and has not hashed yet.
+    /// The engine is running, and has not hashed yet.
     Starting,
     Working,
-    /// The engine ended, and will be started again.
+    /// The engine ended and will be restarted after a pause.
     Waiting,
-    /// The engine is being ended.
+    /// The engine is being stopped.
     Draining,
 }
 
-/// The reason as the rest of a sentence.
+/// Returns a reason as a sentence without its full stop.
 fn sentence(reason: NotReady) -> &'static str {
     match reason {
         NotReady::Starting => "the engine is not running",
@@ -79,57 +79,56 @@ fn sentence(reason: NotReady) -> &'static str {
 pub(crate) struct Status {
     pub(crate) engine: String,
     pub(crate) algorithm: Option<String>,
-    /// What it does for its author, from 0 to 1.
+    /// Share of the work that the engine does for its author, from 0 to 1.
     pub(crate) dev_fee: Option<f64>,
-    /// Who saw its figures.
     pub(crate) evidence: Evidence,
-    /// When the agent began.
+    /// When the agent started.
     pub(crate) began: Instant,
-    /// What it is doing.
     pub(crate) phase: Phase,
-    /// When the present run of the engine began.
+    /// When the current run of the engine began.
     pub(crate) run: Option<Instant>,
-    /// How long all earlier runs took.
+    /// Duration of all earlier runs.
     pub(crate) ran: Duration,
-    /// What the engine told last in its present run, and when.
-    pub(crate) told: Option<(Figures, Instant)>,
-    /// Why it tells nothing.
-    pub(crate) untold: Option<String>,
+    /// The last figures of the current run, and when they were read.
+    pub(crate) figures: Option<(Figures, Instant)>,
+    /// Why the last reading of the figures failed.
+    pub(crate) figures_error: Option<String>,
     pub(crate) work: Work,
-    /// How often the engine was started again.
+    /// Times that the engine was restarted.
     pub(crate) restarts: u32,
     /// Lines of the log that were dropped.
     pub(crate) lines_dropped: u64,
     /// Readings of the engine's figures that failed.
     pub(crate) failed_reads: u64,
-    /// Whether the record could not be written the last time.
+    /// Whether the last attempt to write the record failed.
     pub(crate) record_failed: bool,
-    /// How long ago the lease was renewed.
+    /// Time since the last renewal of the lease.
     pub(crate) lease_age: Option<Duration>,
-    /// When a request renewed it, if that was not seen to yet.
+    /// When a request renewed the lease, until the lease takes note of it.
     pub(crate) lease_renewed: Option<Instant>,
     pub(crate) grace: Duration,
     /// When the drain began.
     pub(crate) drain_began: Option<Instant>,
     pub(crate) outcome: Option<Outcome>,
-    /// What happened last, as a sentence.
+    /// The last event, as a sentence.
     pub(crate) message: String,
 }
 
 impl Status {
-    /// What the engine told last, if it is not too old to go by.
+    /// Returns the last figures of the current run.
     pub(crate) fn figures(&self) -> Option<&Figures> {
-        self.told.as_ref().map(|(figures, _)| figures)
+        self.figures.as_ref().map(|(figures, _)| figures)
     }
 
-    /// How long the engine has run, all its runs together.
+    /// Returns the seconds in which the engine ran, all its runs together.
     pub(crate) fn seconds(&self) -> f64 {
         (self.ran + self.run.map_or(Duration::ZERO, |at| at.elapsed())).as_secs_f64()
     }
 
-    /// `Ok` where it is connected, authorised and hashing, else what is missing. An engine of which
-    /// no figures are known is taken at its running.
-    pub(crate) fn ready(&self, tells: bool) -> Result<(), NotReady> {
+    /// Returns `Ok` while the engine is connected, authorised and hashing, else the reason that it is
+    /// not. Without `has_figures`, and for a figure that the engine does not report, its running is
+    /// enough.
+    pub(crate) fn ready(&self, has_figures: bool) -> Result<(), NotReady> {
         match self.phase {
             Phase::Waiting => return Err(NotReady::Restarting),
             Phase::Draining => return Err(NotReady::Draining),
@@ -138,7 +137,7 @@ impl Status {
         if self.run.is_none() {
             return Err(NotReady::Starting);
         }
-        if !tells {
+        if !has_figures {
             return Ok(());
         }
         let Some(figures) = self.figures() else { return Err(NotReady::NoFigures) };
@@ -154,24 +153,24 @@ impl Status {
         }
     }
 
-    /// Why it is not ready, as a sentence.
-    pub(crate) fn sentence(&self, missing: NotReady) -> String {
+    /// Returns the sentence for a reason, with the pool's last fault if that is the cause.
+    pub(crate) fn sentence(&self, reason: NotReady) -> String {
         let fault = self.figures().and_then(|figures| figures.pool.as_ref()?.fault.as_deref());
-        match (missing, fault) {
+        match (reason, fault) {
             (NotReady::PoolUnreachable, Some(fault)) => {
-                format!("{}: {fault}", sentence(missing))
+                format!("{}: {fault}", sentence(reason))
             }
-            _ => sentence(missing).to_owned(),
+            _ => sentence(reason).to_owned(),
         }
     }
 
-    /// The state as `/status` shows it.
+    /// Returns the state as `/status` shows it.
     pub(crate) fn view(&self, ready: Result<(), NotReady>) -> View<'_> {
         View {
             phase: self.phase,
             ready: ready.is_ok(),
             not_ready: ready.err(),
-            not_ready_because: ready.err().map(|missing| self.sentence(missing)),
+            not_ready_because: ready.err().map(|reason| self.sentence(reason)),
             engine: &self.engine,
             algorithm: self.algorithm.as_deref(),
             dev_fee_ratio: self.dev_fee,
@@ -185,14 +184,14 @@ impl Status {
             shares_lost: self.work.lost.value(),
             hashes: self.work.hashes.value(),
             figures: self.figures(),
-            no_figures_because: self.untold.as_deref(),
+            no_figures_because: self.figures_error.as_deref(),
             lease_age_seconds: self.lease_age.map(|age| age.as_secs()),
             message: &self.message,
         }
     }
 }
 
-/// `/status`.
+/// The answer of `/status`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct View<'a> {

@@ -1,5 +1,5 @@
-//! Who may ask the agent to end its work: the kubelet by a signal, the lease by its lapse, the
-//! engine by what it says.
+//! Requests to end the run: signals of the kubelet, the lapse of the lease, and signs in the engine's
+//! log.
 
 use std::future::pending;
 use std::io;
@@ -14,7 +14,7 @@ use crate::lease::Lease;
 use crate::process::Processes;
 use crate::status::Shared;
 
-/// All who may ask.
+/// All sources of requests to end the run.
 pub(crate) struct StopRequests {
     terminate: unix::Signal,
     interrupt: unix::Signal,
@@ -28,7 +28,7 @@ pub(crate) struct StopRequests {
 }
 
 impl StopRequests {
-    /// Listens from now on. `signs` are those found in the engine's log.
+    /// Starts to listen. `signs` are those found in the engine's log.
     pub(crate) fn new(
         lease: Option<config::Lease>,
         signs: mpsc::Receiver<Outcome>,
@@ -47,8 +47,8 @@ impl StopRequests {
         })
     }
 
-    /// Waits until somebody asks, and says how the run ends then. Until then signals that are the
-    /// engine's own affair go to `engine`.
+    /// Waits for a request; returns how the run ends, and why. Meanwhile passes the signals that are
+    /// meant for the engine, such as `SIGHUP`, to `engine`.
     pub(crate) async fn next(&mut self, engine: Option<Pid>) -> (Outcome, &'static str) {
         loop {
             let lapse = async {
@@ -61,7 +61,10 @@ impl StopRequests {
                 _ = self.terminate.recv() => return (Outcome::Drained, "SIGTERM"),
                 _ = self.interrupt.recv() => return (Outcome::Drained, "SIGINT"),
                 () = lapse => return (Outcome::LeaseLapsed, "the lease was not renewed in time"),
-                Some(outcome) = self.signs.recv() => return (outcome, "the engine's log says so"),
+                Some(outcome) = self.signs.recv() => return (outcome, match outcome {
+                    Outcome::LoginRefused => "a line of its log matches engine.login_refused",
+                    _ => "a line of its log matches engine.device_lost",
+                }),
                 _ = self.hangup.recv() => Signal::HUP,
                 _ = self.quit.recv() => Signal::QUIT,
                 _ = self.user1.recv() => Signal::USR1,
@@ -73,7 +76,7 @@ impl StopRequests {
         }
     }
 
-    /// A sign that was found and that nobody has heard of yet.
+    /// Returns a sign that was found in the log and that [`StopRequests::next`] has not returned.
     pub(crate) fn sign(&mut self) -> Option<Outcome> {
         self.signs.try_recv().ok()
     }

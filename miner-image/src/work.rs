@@ -1,24 +1,22 @@
-//! The work of all runs of the engine, added up from what each run tells of itself.
+//! Work of all runs of the engine, added up from the figures of each run.
 
 use std::time::Duration;
 
 use crate::figures::Figures;
 
-/// Totals that never go back.
+/// Totals of all runs, which never decrease.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Work {
-    /// Shares that the pool took.
     pub(crate) accepted: Total,
-    /// Shares that it did not take.
     pub(crate) rejected: Total,
-    /// Shares that came too late.
+    /// Shares that arrived too late.
     pub(crate) stale: Total,
-    /// Shares of which the pool said nothing.
+    /// Shares that the pool never answered.
     pub(crate) lost: Total,
     pub(crate) hashes: Total,
 }
 
-/// A total of counters that begin again at 0 with each run of the engine.
+/// Total of a counter that starts at 0 with each run of the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Total {
     sum: f64,
@@ -26,25 +24,26 @@ pub(crate) struct Total {
 }
 
 impl Total {
-    /// The total, as a whole number.
+    /// Returns the total as a whole number.
     pub(crate) fn value(self) -> u64 {
         self.sum as u64
     }
 
-    fn reach(&mut self, now: f64) {
-        // As Prometheus has it: a counter that is lower than before began again at 0.
+    fn count_to(&mut self, now: f64) {
+        // As in Prometheus: a counter that is lower than before has started again at 0, for an engine
+        // may restart itself unseen.
         self.sum += if now >= self.last { now - self.last } else { now };
         self.last = now;
     }
 }
 
 impl Work {
-    /// Shares that earn nothing.
-    pub(crate) fn of_no_use(&self) -> u64 {
+    /// Returns the number of shares that the pool does not pay for.
+    pub(crate) fn unpaid(&self) -> u64 {
         self.rejected.value() + self.stale.value() + self.lost.value()
     }
 
-    /// The engine begins again, and with it its counters.
+    /// Begins a run, whose counters start at 0.
     pub(crate) fn begin(&mut self) {
         let shares = [&mut self.accepted, &mut self.rejected, &mut self.stale, &mut self.lost];
         for total in shares.into_iter().chain([&mut self.hashes]) {
@@ -52,8 +51,8 @@ impl Work {
         }
     }
 
-    /// Takes figures in, `since` which the last ones were told. Where an engine does not count its
-    /// hashes, they are its hashrate times that.
+    /// Adds the figures of the current run; `since` is the time from the last reading to this one. An
+    /// engine that does not count its hashes has hashed its hashrate times that.
     pub(crate) fn add(&mut self, figures: &Figures, since: Duration) {
         let shares = [
             (&mut self.accepted, figures.shares_accepted),
@@ -63,11 +62,11 @@ impl Work {
         ];
         for (total, now) in shares {
             if let Some(now) = now {
-                total.reach(now as f64);
+                total.count_to(now as f64);
             }
         }
         match (figures.hashes, figures.hashrate) {
-            (Some(now), _) => self.hashes.reach(now),
+            (Some(now), _) => self.hashes.count_to(now),
             (None, Some(rate)) => self.hashes.sum += rate.max(0.0) * since.as_secs_f64(),
             (None, None) => {}
         }
@@ -78,7 +77,7 @@ impl Work {
 mod tests {
     use super::*;
 
-    fn told(accepted: u64, hashes: Option<f64>) -> Figures {
+    fn figures(accepted: u64, hashes: Option<f64>) -> Figures {
         Figures {
             shares_accepted: Some(accepted),
             hashes,
@@ -88,21 +87,21 @@ mod tests {
     }
 
     #[test]
-    fn totals_go_on_over_restarts_seen_and_unseen() {
+    fn totals_continue_over_restarts_seen_and_unseen() {
         let mut work = Work::default();
-        work.add(&told(5, Some(100.0)), Duration::ZERO);
-        work.add(&told(7, Some(140.0)), Duration::ZERO);
+        work.add(&figures(5, Some(100.0)), Duration::ZERO);
+        work.add(&figures(7, Some(140.0)), Duration::ZERO);
         work.begin();
-        work.add(&told(8, Some(150.0)), Duration::ZERO);
-        work.add(&told(1, Some(10.0)), Duration::ZERO);
+        work.add(&figures(8, Some(150.0)), Duration::ZERO);
+        work.add(&figures(1, Some(10.0)), Duration::ZERO);
         assert_eq!(work.accepted.value(), 16);
         assert_eq!(work.hashes.value(), 300);
     }
 
     #[test]
-    fn hashes_that_nobody_counts_are_rate_times_time() {
+    fn hashes_that_are_not_counted_are_rate_times_time() {
         let mut work = Work::default();
-        work.add(&told(0, None), Duration::from_secs(3));
+        work.add(&figures(0, None), Duration::from_secs(3));
         assert_eq!(work.hashes.value(), 30);
     }
 }

@@ -1,44 +1,24 @@
-//! bzminer: told by its command line (<https://github.com/bzminer/bzminer#cli>), tells at `/status`.
+//! bzminer: <https://github.com/bzminer/bzminer#cli>.
 
 use serde_json::Value;
 
-use super::{Upstream, count, number, words};
+use super::{Adapter, Answer, count, number};
 use crate::figures::{Device, Figures};
 
-/// The agent watches over it, so that its own watchdog need not. It writes no files next to its
-/// program, which are read-only.
-pub(super) fn args(upstream: &Upstream) -> Vec<String> {
-    let (url, port) = (upstream.stratum(), upstream.api_port.to_string());
-    let mut args = words([
-        "-p",
-        &url,
-        "-w",
-        &upstream.login,
-        "-r",
-        &upstream.worker,
-        "--pool_password",
-        &upstream.password,
-        "--http_enabled",
-        "1",
-        "--http_address",
-        "127.0.0.1",
-        "--http_port",
-        &port,
-        "--no_watchdog",
-        "--nc",
-        "1",
-        "--disable_index_html",
-        "--no_color",
-        "1",
-    ]);
-    if let Some(algorithm) = &upstream.algorithm {
-        args.extend(words(["-a", algorithm]));
-    }
-    args
-}
+/// It must not write the files that it keeps next to its program, which are read-only.
+pub(super) static ADAPTER: Adapter = Adapter {
+    args: "-p {url} -w {login} -r {worker} --pool_password {password} --http_enabled 1 \
+           --http_address 127.0.0.1 --http_port {api_port} --no_watchdog --nc 1 \
+           --disable_index_html --no_color 1",
+    algorithm: Some("-a"),
+    tls: ["", ""],
+    file: None,
+    path: "/status",
+    answer: Answer::Code(read),
+};
 
 /// Each device has a hashrate for each of its pools, and each pool its shares; of several, sums.
-pub(super) fn parse(answer: &Value) -> Figures {
+fn read(answer: &Value) -> Figures {
     let list = |name: &str| answer.get(name).and_then(Value::as_array);
     let shares = |result: &str| list("pools")?.iter().map(|pool| count(pool, result)).sum();
     let rejected: Option<u64> = shares("/rejected_solutions");
@@ -46,7 +26,7 @@ pub(super) fn parse(answer: &Value) -> Figures {
         .into_iter()
         .flatten()
         .zip(0..)
-        .map(|(told, index)| device(told, index))
+        .map(|(entry, index)| device(entry, index))
         .collect();
     let by_devices =
         (!devices.is_empty()).then(|| devices.iter().filter_map(|device| device.hashrate).sum());
@@ -62,8 +42,8 @@ pub(super) fn parse(answer: &Value) -> Figures {
     }
 }
 
-fn device(told: &Value, index: u64) -> Device {
-    let rates = told.get("hashrate").and_then(Value::as_array);
+fn device(device: &Value, index: u64) -> Device {
+    let rates = device.get("hashrate").and_then(Value::as_array);
     Device {
         index,
         hashrate: rates.map(|rates| rates.iter().filter_map(Value::as_f64).sum()),
@@ -101,17 +81,17 @@ mod tests {
     #[test]
     fn its_answer_is_understood() {
         let mut answer: Value = serde_json::from_str(ANSWER).unwrap();
-        let figures = parse(&answer);
+        let figures = ADAPTER.read(&answer);
         assert_eq!(figures.hashrate, Some(60_500_000.0));
         assert_eq!((figures.shares_accepted, figures.shares_rejected), (Some(41), Some(3)));
         assert_eq!(figures.shares_stale, Some(3));
         let second = Device { index: 1, hashrate: Some(30_249_999.5), ..Device::default() };
         assert_eq!(figures.devices[1..], [second]);
 
-        // Without its devices the pools tell, and without both nobody.
+        // Without devices the pools' hashrate counts; without pools nothing is known.
         answer.as_object_mut().unwrap().remove("devices");
-        assert_eq!(parse(&answer).hashrate, Some(60_500_000.0));
+        assert_eq!(ADAPTER.read(&answer).hashrate, Some(60_500_000.0));
         answer.as_object_mut().unwrap().remove("pools");
-        assert_eq!(parse(&answer), Figures::default());
+        assert_eq!(ADAPTER.read(&answer), Figures::default());
     }
 }

@@ -1,65 +1,37 @@
-//! `GMiner`: told by its command line (<https://github.com/develsoftware/GMinerRelease>), tells at
-//! `/stat`.
+//! `GMiner`: <https://github.com/develsoftware/GMinerRelease>.
 
-use serde_json::Value;
+use super::places::{DevicePlaces, Places};
+use super::{Adapter, Answer};
 
-use super::{Upstream, count, measured, number, text, words};
-use crate::figures::{Device, Figures};
-
-/// The agent watches over it, so that its own watchdog need not.
-pub(super) fn args(upstream: &Upstream) -> Vec<String> {
-    let (port, api) = (upstream.port.to_string(), upstream.api_port.to_string());
-    let mut args = words([
-        "--server",
-        &upstream.host,
-        "--port",
-        &port,
-        "--user",
-        &upstream.login,
-        "--pass",
-        &upstream.password,
-        "--ssl",
-        if upstream.tls { "1" } else { "0" },
-        "--api",
-        &api,
-        "--watchdog",
-        "0",
-        "--color",
-        "0",
-    ]);
-    if let Some(algorithm) = &upstream.algorithm {
-        args.extend(words(["--algo", algorithm]));
-    }
-    args
-}
-
-pub(super) fn parse(answer: &Value) -> Figures {
-    let devices = answer.get("devices").and_then(Value::as_array);
-    let rejected = count(answer, "/total_rejected_shares");
-    let invalid = count(answer, "/total_invalid_shares").unwrap_or(0);
-    Figures {
-        hashrate: devices.map(|all| all.iter().filter_map(|gpu| number(gpu, "/speed")).sum()),
-        shares_accepted: count(answer, "/total_accepted_shares"),
-        shares_rejected: rejected.map(|rejected| rejected + invalid),
-        shares_stale: count(answer, "/total_stale_shares"),
-        devices: devices.into_iter().flatten().filter_map(device).collect(),
-        ..Figures::default()
-    }
-}
-
-fn device(gpu: &Value) -> Option<Device> {
-    Some(Device {
-        index: count(gpu, "/gpu_id")?,
-        name: text(gpu, "/name"),
-        hashrate: number(gpu, "/speed"),
-        temperature: measured(gpu, "/temperature"),
-        power: measured(gpu, "/power_usage"),
-    })
-}
+pub(super) static ADAPTER: Adapter = Adapter {
+    args: "--server {host} --port {port} --user {login} --pass {password} --ssl {tls} \
+           --api {api_port} --watchdog 0 --color 0",
+    algorithm: Some("--algo"),
+    tls: ["0", "1"],
+    file: None,
+    path: "/stat",
+    answer: Answer::Places(&Places {
+        hashrate: &["/devices/*/speed"],
+        shares_accepted: Some("/total_accepted_shares"),
+        shares_rejected: Some("/total_rejected_shares"),
+        shares_invalid: Some("/total_invalid_shares"),
+        shares_stale: Some("/total_stale_shares"),
+        devices: Some(DevicePlaces {
+            list: "/devices",
+            index: "/gpu_id",
+            name: "/name",
+            hashrate: "/speed",
+            temperature: "/temperature",
+            power: "/power_usage",
+        }),
+        ..Places::NONE
+    }),
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::{Device, Figures};
 
     /// An answer of version 2.70 as a public monitoring script recorded it, without what is not
     /// read; the same fields are in the answer of 1.34 that delawr0190/foreman-apps tests with.
@@ -91,6 +63,6 @@ mod tests {
             }],
             ..Figures::default()
         };
-        assert_eq!(parse(&serde_json::from_str(ANSWER).unwrap()), expected);
+        assert_eq!(ADAPTER.read(&serde_json::from_str(ANSWER).unwrap()), expected);
     }
 }

@@ -1,40 +1,24 @@
-//! lolMiner: told by its command line (<https://github.com/Lolliedieb/lolMiner-releases>), tells at
-//! `/`.
+//! lolMiner: <https://github.com/Lolliedieb/lolMiner-releases>.
 
 use serde_json::Value;
 
-use super::{Upstream, count, measured, number, text, words};
+use super::{Adapter, Answer, count, measured, number, text};
 use crate::figures::{Device, Figures};
 
-/// A card that crashed ends it, with exit code 42, and the agent starts it again.
-pub(super) fn args(upstream: &Upstream) -> Vec<String> {
-    let (pool, api) = (upstream.address(), upstream.api_port.to_string());
-    let mut args = words([
-        "--pool",
-        &pool,
-        "--user",
-        &upstream.login,
-        "--pass",
-        &upstream.password,
-        "--tls",
-        if upstream.tls { "on" } else { "off" },
-        "--apihost",
-        "127.0.0.1",
-        "--apiport",
-        &api,
-        "--watchdog",
-        "exit",
-        "--nocolor",
-    ]);
-    if let Some(algorithm) = &upstream.algorithm {
-        args.extend(words(["--algo", algorithm]));
-    }
-    args
-}
+/// Its watchdog ends it with exit code 42 when a card crashes, and the agent starts it again.
+pub(super) static ADAPTER: Adapter = Adapter {
+    args: "--pool {address} --user {login} --pass {password} --tls {tls} --apihost 127.0.0.1 \
+           --apiport {api_port} --watchdog exit --nocolor",
+    algorithm: Some("--algo"),
+    tls: ["off", "on"],
+    file: None,
+    path: "/",
+    answer: Answer::Code(read),
+};
 
 /// Figures are kept for each algorithm; of two that are mined at once the sum is given, and for a
-/// device the first.
-pub(super) fn parse(answer: &Value) -> Figures {
+/// device the first. Rates are in a unit that the answer names by its factor.
+fn read(answer: &Value) -> Figures {
     let Some(all) = answer.get("Algorithms").and_then(Value::as_array) else {
         return Figures::default();
     };
@@ -97,6 +81,6 @@ mod tests {
             }],
             ..Figures::default()
         };
-        assert_eq!(parse(&serde_json::from_str(ANSWER).unwrap()), expected);
+        assert_eq!(ADAPTER.read(&serde_json::from_str(ANSWER).unwrap()), expected);
     }
 }

@@ -1,233 +1,111 @@
-//! Engines that the agent knows: how each is told what to do, and how it tells what it did.
+//! Engines that the agent knows by name: their command lines, and the places of their figures.
 //!
-//! Sources are cited at each.
+//! Each is a description; its source is cited there. Two answers need arithmetic of their own and are
+//! read by code: lolMiner's and bzminer's.
 
 mod bzminer;
 mod gminer;
 mod lolminer;
+mod places;
 mod rigel;
 mod srbminer;
 mod trex;
+mod upstream;
 mod xmrig;
-
-use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::config::{Config, EngineName, host_and_port};
+use crate::config::EngineName;
 use crate::figures::Figures;
-use crate::secret::Secrets;
+use places::Places;
+pub(crate) use upstream::Upstream;
 
-/// How an engine is told for whom to work.
-#[derive(Clone, Debug)]
-pub(crate) struct Upstream {
-    /// The pool as it was told.
-    told: String,
-    host: String,
-    port: u16,
-    /// Whether the connection is encrypted.
-    tls: bool,
-    login: String,
-    password: String,
-    worker: String,
-    /// The algorithm, in the engine's own writing.
-    algorithm: Option<String>,
-    /// The loopback port for its figures.
-    api_port: u16,
+/// An engine that is known by name. The agent watches over it, so that watchdogs of its own are
+/// turned off.
+pub(crate) struct Adapter {
+    /// Its arguments, separated by spaces. `{url}`, `{address}`, `{host}` and `{port}` are the pool's;
+    /// `{config}` is the path of `file`.
+    args: &'static str,
+    /// The option for the algorithm, if one is configured.
+    algorithm: Option<&'static str>,
+    /// `{tls}` in `args`, for a connection without and with TLS.
+    tls: [&'static str; 2],
+    /// The file that it takes its login from. One without it takes a login on its command line only.
+    file: Option<fn(&Upstream) -> String>,
+    /// Path of its figures on its loopback port.
+    pub(crate) path: &'static str,
+    answer: Answer,
 }
 
-impl Upstream {
-    /// What `config` and `secrets` say. The login of an engine that would have to take it on its
-    /// command line is a name that opens nothing.
-    pub(crate) fn new(config: &Config, secrets: &Secrets) -> Self {
-        let endpoint = config.pool.endpoints.first().map_or("", String::as_str);
-        let scheme = endpoint.split_once("://").map_or("", |(scheme, _)| scheme);
-        let (host, port) = host_and_port(endpoint).unwrap_or_default();
-        let worker = config.pool.worker.clone().unwrap_or_else(|| "daylight".into());
-        let secret = config.engine.name.keeps_secrets();
-        let told = |secret_text: &Option<String>| secret_text.clone().filter(|_| secret);
-        Self {
-            told: endpoint.to_owned(),
-            host: host.to_owned(),
-            port,
-            tls: scheme.contains("ssl") || scheme.contains("tls"),
-            login: told(&secrets.wallet).unwrap_or_else(|| worker.clone()),
-            password: told(&secrets.password).unwrap_or_else(|| "x".into()),
-            worker,
-            algorithm: config.engine.algorithm.clone(),
-            api_port: config.engine.api_port,
+/// Form of an engine's answer.
+enum Answer {
+    Places(&'static Places),
+    Code(fn(&Value) -> Figures),
+}
+
+impl Adapter {
+    /// Returns the content of the engine's configuration file, if it has one.
+    pub(crate) fn file(&self, upstream: &Upstream) -> Option<String> {
+        self.file.map(|file| file(upstream))
+    }
+
+    /// Reads the figures in the engine's answer.
+    pub(crate) fn read(&self, answer: &Value) -> Figures {
+        match &self.answer {
+            Answer::Places(places) => places.read(answer),
+            Answer::Code(read) => read(answer),
         }
-    }
-
-    /// The agent itself, at this address, which takes any login.
-    pub(crate) fn proxy(config: &Config, address: SocketAddr) -> Self {
-        let worker = config.pool.worker.clone().unwrap_or_else(|| "daylight".into());
-        Self {
-            told: String::new(),
-            host: address.ip().to_string(),
-            port: address.port(),
-            tls: false,
-            login: worker.clone(),
-            password: "x".into(),
-            worker,
-            algorithm: config.engine.algorithm.clone(),
-            api_port: config.engine.api_port,
-        }
-    }
-
-    /// A template with all that is known filled in, the secrets too.
-    pub(crate) fn fill(&self, template: &str) -> String {
-        let algorithm = self.algorithm.as_deref().unwrap_or("");
-        let (pool, port) = (self.pool(), self.port.to_string());
-        let values = [
-            ("{wallet}", &*self.login),
-            ("{password}", &*self.password),
-            ("{worker}", &*self.worker),
-            ("{algorithm}", algorithm),
-            ("{pool}", &*pool),
-            ("{host}", &*self.host),
-            ("{port}", &*port),
-        ];
-        fill(template, &values)
-    }
-
-    /// A word of a command line with the pool's place filled in.
-    pub(crate) fn place(&self, word: &str) -> String {
-        let (pool, port) = (self.pool(), self.port.to_string());
-        fill(word, &[("{pool}", &*pool), ("{host}", &*self.host), ("{port}", &*port)])
-    }
-
-    fn pool(&self) -> String {
-        if self.told.is_empty() { self.stratum() } else { self.told.clone() }
-    }
-
-    fn address(&self) -> String {
-        format!("{}:{}", self.host, self.port)
-    }
-
-    fn api(&self) -> String {
-        format!("127.0.0.1:{}", self.api_port)
-    }
-
-    fn stratum(&self) -> String {
-        format!("stratum+{}://{}", if self.tls { "ssl" } else { "tcp" }, self.address())
     }
 }
 
 impl EngineName {
-    /// Whether the engine takes a login from a file, and not on its command line only.
-    pub(crate) fn keeps_secrets(self) -> bool {
-        matches!(self, Self::Command | Self::Xmrig)
-    }
-
-    /// The arguments that the agent makes for it, in which `{config}` is its file's path.
-    pub(crate) fn args(self, upstream: &Upstream) -> Vec<String> {
-        match self {
-            Self::Command | Self::Sha256d | Self::Randomx | Self::Sha256dGpu => Vec::new(),
-            Self::Xmrig => xmrig::args(),
-            Self::Trex => trex::args(upstream),
-            Self::Rigel => rigel::args(upstream),
-            Self::Gminer => gminer::args(upstream),
-            Self::Lolminer => lolminer::args(upstream),
-            Self::Srbminer => srbminer::args(upstream),
-            Self::Bzminer => bzminer::args(upstream),
-        }
-    }
-
-    /// The file that the agent makes for it.
-    pub(crate) fn file(self, upstream: &Upstream) -> Option<String> {
-        (self == Self::Xmrig).then(|| xmrig::file(upstream))
-    }
-
-    /// The path of its figures, if the agent knows one.
-    pub(crate) fn path(self) -> Option<&'static str> {
+    /// Returns the engine's description, if it is one that is known by name.
+    pub(crate) fn adapter(self) -> Option<&'static Adapter> {
         match self {
             Self::Command | Self::Sha256d | Self::Randomx | Self::Sha256dGpu => None,
-            Self::Xmrig => Some("/2/summary"),
-            Self::Trex => Some("/summary"),
-            Self::Gminer => Some("/stat"),
-            Self::Bzminer => Some("/status"),
-            Self::Lolminer | Self::Rigel | Self::Srbminer => Some("/"),
+            Self::Xmrig => Some(&xmrig::ADAPTER),
+            Self::Trex => Some(&trex::ADAPTER),
+            Self::Rigel => Some(&rigel::ADAPTER),
+            Self::Gminer => Some(&gminer::ADAPTER),
+            Self::Lolminer => Some(&lolminer::ADAPTER),
+            Self::Srbminer => Some(&srbminer::ADAPTER),
+            Self::Bzminer => Some(&bzminer::ADAPTER),
         }
     }
 
-    /// What its answer says.
-    pub(crate) fn parse(self, answer: &Value) -> Figures {
-        match self {
-            Self::Command | Self::Sha256d | Self::Randomx | Self::Sha256dGpu => Figures::default(),
-            Self::Xmrig => xmrig::parse(answer),
-            Self::Trex => trex::parse(answer),
-            Self::Rigel => rigel::parse(answer),
-            Self::Gminer => gminer::parse(answer),
-            Self::Lolminer => lolminer::parse(answer),
-            Self::Srbminer => srbminer::parse(answer),
-            Self::Bzminer => bzminer::parse(answer),
-        }
+    /// Whether the engine takes its login from a file, and not on its command line only.
+    pub(crate) fn keeps_secrets(self) -> bool {
+        self.adapter().is_none_or(|adapter| adapter.file.is_some())
     }
 }
 
-/// `template` with `values` in the place of their names. Once through, so that what is filled in is
-/// never filled in again.
-fn fill(template: &str, values: &[(&str, &str)]) -> String {
-    let mut text = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some(at) = rest.find('{') {
-        text.push_str(&rest[..at]);
-        rest = &rest[at..];
-        if let Some((name, value)) = values.iter().find(|(name, _)| rest.starts_with(name)) {
-            text.push_str(value);
-            rest = &rest[name.len()..];
-        } else {
-            text.push('{');
-            rest = &rest[1..];
-        }
-    }
-    text + rest
+/// Returns the number at a JSON pointer.
+fn number(value: &Value, pointer: &str) -> Option<f64> {
+    value.pointer(pointer)?.as_f64()
 }
 
-/// The words of a command line.
-fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
-    words.map(str::to_owned).to_vec()
+/// Returns the count at a JSON pointer.
+fn count(value: &Value, pointer: &str) -> Option<u64> {
+    value.pointer(pointer)?.as_u64()
 }
 
-/// The number at a JSON pointer.
-fn number(value: &Value, path: &str) -> Option<f64> {
-    value.pointer(path)?.as_f64()
+/// Returns the text at a JSON pointer.
+fn text(value: &Value, pointer: &str) -> Option<String> {
+    value.pointer(pointer)?.as_str().map(str::to_owned)
 }
 
-/// The count at a JSON pointer.
-fn count(value: &Value, path: &str) -> Option<u64> {
-    value.pointer(path)?.as_u64()
-}
-
-/// The text at a JSON pointer.
-fn text(value: &Value, path: &str) -> Option<String> {
-    value.pointer(path)?.as_str().map(str::to_owned)
-}
-
-/// What sensors that are not there read as.
-fn measured(value: &Value, path: &str) -> Option<f64> {
-    number(value, path).filter(|number| *number > 0.0)
+/// Returns a sensor's reading at a JSON pointer. Engines write 0 for a sensor that does not exist.
+fn measured(value: &Value, pointer: &str) -> Option<f64> {
+    number(value, pointer).filter(|number| *number > 0.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::secret::Secrets;
 
-    #[test]
-    fn a_template_is_filled_once() {
-        let mut config = Config::default();
-        config.pool.endpoints = vec!["stratum+tcp://pool.example.com:3333".into()];
-        let secrets = Secrets { wallet: Some("49{password}".into()), password: Some("p".into()) };
-        let text = Upstream::new(&config, &secrets)
-            .fill(r#"{"url":"{host}:{port}","user":"{wallet}","pass":"{password}","x":{}}"#);
-        assert_eq!(
-            text,
-            r#"{"url":"pool.example.com:3333","user":"49{password}","pass":"p","x":{}}"#
-        );
-    }
-
-    fn told(name: EngineName) -> Upstream {
+    fn upstream(name: EngineName) -> Upstream {
         let mut config = Config::default();
         config.engine.name = name;
         config.engine.algorithm = Some("algo".into());
@@ -268,13 +146,14 @@ mod tests {
             ),
         ];
         for (name, expected) in cases {
-            assert_eq!(name.args(&told(name)).join(" "), expected, "{name}");
+            let args = upstream(name).args(name.adapter().unwrap());
+            assert_eq!(args.join(" "), expected, "{name}");
         }
     }
 
     #[test]
     fn xmrigs_login_stands_in_its_file() {
-        let file = EngineName::Xmrig.file(&told(EngineName::Xmrig)).unwrap();
+        let file = xmrig::ADAPTER.file(&upstream(EngineName::Xmrig)).unwrap();
         let file: Value = serde_json::from_str(&file).unwrap();
         let pool = &file["pools"][0];
         assert_eq!((&pool["user"], &pool["pass"]), (&"49wallet".into(), &"secret".into()));

@@ -1,67 +1,37 @@
-//! Rigel: told by its command line (<https://github.com/rigelminer/rigel#usage>), tells at `/`.
+//! Rigel: <https://github.com/rigelminer/rigel#usage>.
 
-use serde_json::Value;
+use super::places::{DevicePlaces, Places};
+use super::{Adapter, Answer};
 
-use super::{Upstream, count, measured, text, words};
-use crate::figures::{Device, Figures};
-
-/// The agent watches over it, so that its own watchdog, which is a second process, need not.
-pub(super) fn args(upstream: &Upstream) -> Vec<String> {
-    let (url, api) = (upstream.stratum(), upstream.api());
-    let mut args = words([
-        "--url",
-        &url,
-        "--username",
-        &upstream.login,
-        "--password",
-        &upstream.password,
-        "--worker",
-        &upstream.worker,
-        "--api-bind",
-        &api,
-        "--no-watchdog",
-        "--no-tui",
-        "--no-colour",
-    ]);
-    if let Some(algorithm) = &upstream.algorithm {
-        args.extend(words(["--algorithm", algorithm]));
-    }
-    args
-}
-
-/// Figures are kept for each algorithm; of two that are mined at once the sum is given.
-pub(super) fn parse(answer: &Value) -> Figures {
-    let devices = answer.get("devices").and_then(Value::as_array);
-    let shares = |result: &str| {
-        let each = answer.get("solution_stat")?.as_object()?.values();
-        each.map(|stat| stat.get(result)?.as_u64()).sum::<Option<u64>>()
-    };
-    Figures {
-        hashrate: hashrate(answer),
-        shares_accepted: shares("accepted"),
-        shares_rejected: shares("rejected").zip(shares("invalid")).map(|(a, b)| a + b),
-        devices: devices.into_iter().flatten().filter_map(device).collect(),
-        ..Figures::default()
-    }
-}
-
-fn hashrate(of: &Value) -> Option<f64> {
-    Some(of.get("hashrate")?.as_object()?.values().filter_map(Value::as_f64).sum())
-}
-
-fn device(device: &Value) -> Option<Device> {
-    Some(Device {
-        index: count(device, "/id")?,
-        name: text(device, "/name"),
-        hashrate: hashrate(device),
-        temperature: measured(device, "/monitoring_info/core_temperature"),
-        power: measured(device, "/monitoring_info/power_usage"),
-    })
-}
+/// Its own watchdog would be a second process.
+pub(super) static ADAPTER: Adapter = Adapter {
+    args: "--url {url} --username {login} --password {password} --worker {worker} \
+           --api-bind 127.0.0.1:{api_port} --no-watchdog --no-tui --no-colour",
+    algorithm: Some("--algorithm"),
+    tls: ["", ""],
+    file: None,
+    path: "/",
+    answer: Answer::Places(&Places {
+        hashrate: &["/hashrate/*"],
+        shares_accepted: Some("/solution_stat/*/accepted"),
+        shares_rejected: Some("/solution_stat/*/rejected"),
+        shares_invalid: Some("/solution_stat/*/invalid"),
+        devices: Some(DevicePlaces {
+            list: "/devices",
+            index: "/id",
+            name: "/name",
+            hashrate: "/hashrate/*",
+            temperature: "/monitoring_info/core_temperature",
+            power: "/monitoring_info/power_usage",
+        }),
+        ..Places::NONE
+    }),
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::Device;
 
     /// An answer of version 1.23.2 that a public test suite of a Rigel front end captured from a
     /// real card in 2026, without what is not read.
@@ -80,7 +50,7 @@ mod tests {
 
     #[test]
     fn its_recorded_answer_is_understood() {
-        let figures = parse(&serde_json::from_str(ANSWER).unwrap());
+        let figures = ADAPTER.read(&serde_json::from_str(ANSWER).unwrap());
         assert_eq!(figures.hashrate, Some(12_112.195_564_915_472));
         assert_eq!((figures.shares_accepted, figures.shares_rejected), (Some(1405), Some(0)));
         let expected = Device {

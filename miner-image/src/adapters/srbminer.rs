@@ -1,60 +1,29 @@
-//! SRBMiner-MULTI: told by its command line, tells at `/`
-//! (<https://github.com/doktor83/SRBMiner-Multi/blob/master/Parameters>).
+//! SRBMiner-MULTI: <https://github.com/doktor83/SRBMiner-Multi/blob/master/Parameters>.
 
-use serde_json::Value;
+use super::places::Places;
+use super::{Adapter, Answer};
 
-use super::{Upstream, number, words};
-use crate::figures::Figures;
-
-/// The agent watches over it, so that its own watchdog need not.
-pub(super) fn args(upstream: &Upstream) -> Vec<String> {
-    let (pool, api) = (upstream.address(), upstream.api_port.to_string());
-    let mut args = words([
-        "--pool",
-        &pool,
-        "--wallet",
-        &upstream.login,
-        "--worker",
-        &upstream.worker,
-        "--password",
-        &upstream.password,
-        "--tls",
-        if upstream.tls { "true" } else { "false" },
-        "--api-enable",
-        "--api-port",
-        &api,
-        "--disable-worker-watchdog",
-    ]);
-    if let Some(algorithm) = &upstream.algorithm {
-        args.extend(words(["--algorithm", algorithm]));
-    }
-    args
-}
-
-/// Figures are kept for each algorithm; of two that are mined at once the sum is given.
-pub(super) fn parse(answer: &Value) -> Figures {
-    let Some(all) = answer.get("algorithms").and_then(Value::as_array) else {
-        return Figures::default();
-    };
-    let sum = |path: &str| all.iter().map(|algorithm| number(algorithm, path)).sum::<Option<f64>>();
-    let hashrate = match (sum("/hashrate/gpu/total"), sum("/hashrate/cpu/total")) {
-        (None, None) => None,
-        (gpu, cpu) => Some(gpu.unwrap_or(0.0) + cpu.unwrap_or(0.0)),
-    };
-    let count = |path| sum(path).map(|count| count as u64);
-    Figures {
-        connected: sum("/pool/uptime").map(|seconds| seconds > 0.0),
-        hashrate,
-        shares_accepted: count("/shares/accepted"),
-        shares_rejected: count("/shares/rejected"),
-        difficulty: all.first().and_then(|first| number(first, "/pool/difficulty")),
-        ..Figures::default()
-    }
-}
+pub(super) static ADAPTER: Adapter = Adapter {
+    args: "--pool {address} --wallet {login} --worker {worker} --password {password} --tls {tls} \
+           --api-enable --api-port {api_port} --disable-worker-watchdog",
+    algorithm: Some("--algorithm"),
+    tls: ["false", "true"],
+    file: None,
+    path: "/",
+    answer: Answer::Places(&Places {
+        hashrate: &["/algorithms/*/hashrate/gpu/total", "/algorithms/*/hashrate/cpu/total"],
+        shares_accepted: Some("/algorithms/*/shares/accepted"),
+        shares_rejected: Some("/algorithms/*/shares/rejected"),
+        difficulty: Some("/algorithms/0/pool/difficulty"),
+        connected_for: Some("/algorithms/*/pool/uptime"),
+        ..Places::NONE
+    }),
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::Figures;
 
     /// An answer of version 0.5.6 as delawr0190/foreman-apps recorded it
     /// (`SrbminerMultiCpuITest.java`), without what is not read.
@@ -83,6 +52,6 @@ mod tests {
             difficulty: Some(0.0),
             ..Figures::default()
         };
-        assert_eq!(parse(&serde_json::from_str(ANSWER).unwrap()), expected);
+        assert_eq!(ADAPTER.read(&serde_json::from_str(ANSWER).unwrap()), expected);
     }
 }

@@ -1,62 +1,38 @@
-//! T-Rex: told by its command line (<https://github.com/trexminer/T-Rex#usage>), tells at
-//! `/summary`.
+//! T-Rex: <https://github.com/trexminer/T-Rex#usage>.
 
-use serde_json::Value;
+use super::places::{DevicePlaces, Places};
+use super::{Adapter, Answer};
 
-use super::{Upstream, count, measured, number, text, words};
-use crate::figures::{Device, Figures};
-
-/// The agent watches over it, so that its own watchdog, which is a second process, need not.
-pub(super) fn args(upstream: &Upstream) -> Vec<String> {
-    let (url, api) = (upstream.stratum(), upstream.api());
-    let mut args = words([
-        "--url",
-        &url,
-        "--user",
-        &upstream.login,
-        "--pass",
-        &upstream.password,
-        "--worker",
-        &upstream.worker,
-        "--api-bind-http",
-        &api,
-        "--api-bind-telnet",
-        "0",
-        "--api-read-only",
-        "--no-watchdog",
-        "--no-color",
-    ]);
-    if let Some(algorithm) = &upstream.algorithm {
-        args.extend(words(["--algo", algorithm]));
-    }
-    args
-}
-
-pub(super) fn parse(answer: &Value) -> Figures {
-    let gpus = answer.get("gpus").and_then(Value::as_array);
-    Figures {
-        hashrate: number(answer, "/hashrate"),
-        shares_accepted: count(answer, "/accepted_count"),
-        shares_rejected: count(answer, "/rejected_count"),
-        difficulty: number(answer, "/difficulty"),
-        devices: gpus.into_iter().flatten().filter_map(device).collect(),
-        ..Figures::default()
-    }
-}
-
-fn device(gpu: &Value) -> Option<Device> {
-    Some(Device {
-        index: count(gpu, "/device_id")?,
-        name: text(gpu, "/name"),
-        hashrate: number(gpu, "/hashrate"),
-        temperature: measured(gpu, "/temperature"),
-        power: measured(gpu, "/power"),
-    })
-}
+/// Its own watchdog would be a second process.
+pub(super) static ADAPTER: Adapter = Adapter {
+    args: "--url {url} --user {login} --pass {password} --worker {worker} \
+           --api-bind-http 127.0.0.1:{api_port} --api-bind-telnet 0 --api-read-only --no-watchdog \
+           --no-color",
+    algorithm: Some("--algo"),
+    tls: ["", ""],
+    file: None,
+    path: "/summary",
+    answer: Answer::Places(&Places {
+        hashrate: &["/hashrate"],
+        shares_accepted: Some("/accepted_count"),
+        shares_rejected: Some("/rejected_count"),
+        difficulty: Some("/difficulty"),
+        devices: Some(DevicePlaces {
+            list: "/gpus",
+            index: "/device_id",
+            name: "/name",
+            hashrate: "/hashrate",
+            temperature: "/temperature",
+            power: "/power",
+        }),
+        ..Places::NONE
+    }),
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::Device;
 
     /// An answer of version 0.6.3 as delawr0190/foreman-apps recorded it
     /// (`foreman-trex/…/json/Summary.java`), with two of its eight devices and without what is not
@@ -77,7 +53,7 @@ mod tests {
 
     #[test]
     fn its_recorded_answer_is_understood() {
-        let figures = parse(&serde_json::from_str(ANSWER).unwrap());
+        let figures = ADAPTER.read(&serde_json::from_str(ANSWER).unwrap());
         assert_eq!(figures.hashrate, Some(150_645_350.0));
         assert_eq!((figures.shares_accepted, figures.shares_rejected), (Some(10), Some(0)));
         let device = |index, hashrate, power, temperature| Device {

@@ -1,16 +1,32 @@
-//! xmrig: told by a file (<https://xmrig.com/docs/miner/config>), tells by its HTTP API
-//! (<https://github.com/xmrig/xmrig/blob/master/doc/API.md>).
+//! xmrig: <https://xmrig.com/docs/miner/config>,
+//! <https://github.com/xmrig/xmrig/blob/master/doc/API.md>.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Upstream, count, number, words};
-use crate::figures::Figures;
+use super::places::Places;
+use super::{Adapter, Answer, Upstream};
 
-pub(super) fn args() -> Vec<String> {
-    words(["--config={config}"])
-}
+/// Its `hashes_total` is the hashes that the accepted shares stand for. Its connection's uptime begins
+/// with the login.
+pub(super) static ADAPTER: Adapter = Adapter {
+    args: "--config={config}",
+    algorithm: None,
+    tls: ["", ""],
+    file: Some(file),
+    path: "/2/summary",
+    answer: Answer::Places(&Places {
+        hashrate: &["/hashrate/total/0"],
+        hashes: Some("/results/hashes_total"),
+        shares_accepted: Some("/results/shares_good"),
+        shares_sent: Some("/results/shares_total"),
+        difficulty: Some("/results/diff_current"),
+        connected_for: Some("/connection/uptime"),
+        logged_in_for: Some("/connection/uptime"),
+        ..Places::NONE
+    }),
+};
 
-pub(super) fn file(upstream: &Upstream) -> String {
+fn file(upstream: &Upstream) -> String {
     json!({
         "autosave": false,
         "background": false,
@@ -31,28 +47,10 @@ pub(super) fn file(upstream: &Upstream) -> String {
     .to_string()
 }
 
-/// `hashes_total` is what the accepted shares stand for. The connection's uptime begins with the
-/// login.
-pub(super) fn parse(answer: &Value) -> Figures {
-    let good = count(answer, "/results/shares_good");
-    let logged_in = number(answer, "/connection/uptime").map(|seconds| seconds > 0.0);
-    Figures {
-        connected: logged_in,
-        authorised: logged_in,
-        hashrate: answer.pointer("/hashrate/total/0").map(|rate| rate.as_f64().unwrap_or(0.0)),
-        hashes: number(answer, "/results/hashes_total"),
-        shares_accepted: good,
-        shares_rejected: count(answer, "/results/shares_total")
-            .zip(good)
-            .map(|(all, good)| all.saturating_sub(good)),
-        difficulty: number(answer, "/results/diff_current"),
-        ..Figures::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::Figures;
 
     /// The example of `doc/api/2/summary.json` in xmrig's repository (6.17.1), without what is not
     /// read.
@@ -80,6 +78,6 @@ mod tests {
             difficulty: Some(37_638.0),
             ..Figures::default()
         };
-        assert_eq!(parse(&serde_json::from_str(ANSWER).unwrap()), expected);
+        assert_eq!(ADAPTER.read(&serde_json::from_str(ANSWER).unwrap()), expected);
     }
 }

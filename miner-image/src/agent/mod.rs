@@ -1,4 +1,4 @@
-//! The life of a run: the engine is started, watched, started again, and ended.
+//! Life of the agent: starts the engine, watches it, restarts it, and ends it.
 
 mod run_built_in;
 mod run_program;
@@ -7,37 +7,38 @@ mod watch;
 use std::collections::VecDeque;
 
 use daylight_agent_api::Outcome;
+use daylight_base::duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use crate::config::{Config, listen};
 use crate::http;
-use crate::log::{Signs, Voice};
+use crate::log::{LogWriter, Signs};
 use crate::process::Processes;
 use crate::secret::Secrets;
 use crate::status::{Phase, Shared};
 use crate::stop_requests::StopRequests;
-use watch::leave_record;
+use watch::write_record;
 
-/// Runs the engine until the agent is asked to end, or has to.
+/// Runs the engine until the agent is stopped or has to give up.
 pub(crate) async fn run(config: Config, secrets: Secrets) -> Outcome {
-    let voice = Voice::new(secrets.clone());
+    let log = LogWriter::new(secrets.clone());
     let shared = Shared::new(&config);
     shared.get().grace = config.drain.grace;
-    let (outcome, sentence) = match Agent::new(config.clone(), &secrets, &voice, &shared).await {
+    let (outcome, sentence) = match Agent::new(config.clone(), &secrets, &log, &shared).await {
         Ok(mut agent) => agent.live().await,
         Err(refusal) => refusal,
     };
     shared.get().outcome = Some(outcome);
     shared.get().message.clone_from(&sentence);
-    voice.say(&sentence);
-    leave_record(&config, &shared, &voice, &secrets.hide(&sentence));
-    voice.finish().await;
+    log.write(&sentence);
+    write_record(&config, &shared, &log, &secrets.hide(&sentence));
+    log.finish().await;
     outcome
 }
 
-/// How a run ends, and the sentence that says so.
+/// Outcome of the agent, and the sentence that explains it.
 type End = (Outcome, String);
 
 struct Agent {
@@ -47,15 +48,15 @@ struct Agent {
     stop_requests: StopRequests,
     signs: Signs,
     found: mpsc::Sender<Outcome>,
-    voice: Voice,
+    log: LogWriter,
     shared: Shared,
 }
 
-/// How a run of the engine ended.
+/// End of one run of the engine.
 enum Stop {
-    /// For good: because somebody asked, or since it is of no use to go on.
+    /// No other run follows: there was a stop request, or another run would be useless.
     Final(End),
-    /// By itself, for now.
+    /// The engine ended without a request and is restarted.
     Unasked(String),
 }
 
@@ -63,26 +64,26 @@ impl Agent {
     async fn new(
         config: Config,
         secrets: &Secrets,
-        voice: &Voice,
+        log: &LogWriter,
         shared: &Shared,
     ) -> Result<Self, End> {
-        let wrong = |place: &str, error: &dyn std::fmt::Display| {
-            (Outcome::BadConfiguration, format!("{place}: {error}"))
-        };
+        let wrong =
+            |sentence: String| (Outcome::BadConfiguration, format!("http.listen: {sentence}"));
         let failed = |error: std::io::Error| {
             (Outcome::AgentFailed, format!("the agent cannot start: {error}"))
         };
         let (found, signs) = mpsc::channel(1);
+        // Before anything else, so that no signal is lost.
         let stop_requests =
             StopRequests::new(config.lease.clone(), signs, shared.clone()).map_err(failed)?;
-        // An engine that is part of the agent takes what the pod gives it.
+        // A built-in engine takes all the memory that the pod gives it.
         let memory =
             config.engine.name.built_in().is_none().then_some(config.agent.memory_mib << 20);
         let processes = Processes::adopt(memory).map_err(failed)?;
-        let address = listen(&config.http.listen).map_err(|says| wrong("http.listen", &says))?;
+        let address = listen(&config.http.listen).map_err(wrong)?;
         let listener = TcpListener::bind(address)
             .await
-            .map_err(|error| wrong("http.listen", &format!("{address} cannot be had: {error}")))?;
+            .map_err(|error| wrong(format!("cannot listen on {address}: {error}")))?;
         tokio::spawn(http::serve(listener, shared.clone(), config.has_figures()));
         let signs = [
             (&config.engine.login_refused, Outcome::LoginRefused),
@@ -97,7 +98,7 @@ impl Agent {
             stop_requests,
             signs: Signs(signs.collect()),
             found,
-            voice: voice.clone(),
+            log: log.clone(),
             shared: shared.clone(),
             config,
         })
@@ -111,9 +112,9 @@ impl Agent {
             let began = Instant::now();
             tokio::select! {
                 biased;
-                // Nothing is started for somebody who has asked already.
+                // A request that has arrived already, such as a lapsed lease, comes before the start.
                 (outcome, why) = self.stop_requests.next(None) => {
-                    return (outcome, format!("asked to end before anything ran: {why}"));
+                    return (outcome, format!("stopped before the engine was started: {why}"));
                 }
                 () = std::future::ready(()) => {}
             }
@@ -127,24 +128,22 @@ impl Agent {
                 ends.pop_front();
             }
             if ends.len() >= restart.limit as usize {
+                let (times, window) = (ends.len(), duration::format(restart.window));
                 return (
                     Outcome::EngineCrashed,
-                    format!(
-                        "{sentence}, as the last of {} ends within {:?}",
-                        ends.len(),
-                        restart.window
-                    ),
+                    format!("{sentence}; giving up after {times} ends within {window}"),
                 );
             }
             if now - began > restart.window {
                 pause = restart.backoff;
             }
-            self.report(Phase::Waiting, &format!("{sentence}; it is started again in {pause:?}"));
-            self.leave();
+            let then = format!("{sentence}; restarting it in {}", duration::format(pause));
+            self.report(Phase::Waiting, &then);
+            write_record(&self.config, &self.shared, &self.log, "");
             tokio::select! {
                 () = sleep(pause) => {}
                 (outcome, why) = self.stop_requests.next(None) => {
-                    return (outcome, format!("asked to end while nothing ran: {why}"));
+                    return (outcome, format!("stopped between two runs of the engine: {why}"));
                 }
             }
             pause = (pause * 2).min(restart.longest);
@@ -152,7 +151,7 @@ impl Agent {
         }
     }
 
-    /// Starts the engine and stays with it until nothing of it is left.
+    /// Starts the engine, and returns when nothing of it is left.
     async fn one_run(&mut self) -> Stop {
         match self.config.engine.name.built_in() {
             Some(name) => self.run_built_in(name).await,
@@ -160,40 +159,36 @@ impl Agent {
         }
     }
 
-    /// A run begins, and with it its counters.
-    fn began(&self, sentence: &str) {
+    /// Begins a run, whose counters start at 0.
+    fn run_began(&self, sentence: &str) {
         self.report(Phase::Starting, sentence);
         let mut status = self.shared.get();
         status.run = Some(Instant::now());
-        status.told = None;
+        status.figures = None;
         status.work.begin();
     }
 
-    /// The engine is asked to end, from now on.
+    /// Begins the drain; returns when it began.
     fn draining(&self, why: &str) -> Instant {
         let now = Instant::now();
         self.shared.get().drain_began = Some(now);
-        self.report(Phase::Draining, &format!("the engine is asked to end: {why}"));
+        self.report(Phase::Draining, &format!("stopping the engine: {why}"));
         now
     }
 
-    /// A run is over: its time is booked.
-    fn ended(&self) {
+    /// Ends a run, and adds its time to that of the earlier ones.
+    fn run_ended(&self) {
         let mut status = self.shared.get();
         if let Some(began) = status.run.take() {
             status.ran += began.elapsed();
         }
-        status.told = None;
+        status.figures = None;
     }
 
     fn report(&self, phase: Phase, sentence: &str) {
-        self.voice.say(sentence);
+        self.log.write(sentence);
         let mut status = self.shared.get();
         status.phase = phase;
         sentence.clone_into(&mut status.message);
-    }
-
-    fn leave(&self) {
-        leave_record(&self.config, &self.shared, &self.voice, "");
     }
 }

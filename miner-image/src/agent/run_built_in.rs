@@ -1,4 +1,4 @@
-//! The life of a built-in engine's run.
+//! A run of a built-in engine, from start to drain.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use super::{Agent, Stop};
 use crate::engine::{BuiltIn, BuiltInName, Engine};
 
 impl Agent {
-    /// Hashes until somebody asks to end, or there is no use in it.
+    /// Hashes until a stop request, or until hashing has become useless.
     pub(super) async fn run_built_in(&mut self, name: BuiltInName) -> Stop {
         let engine = match BuiltIn::start(name, &self.config, &self.secrets) {
             Ok(engine) => Engine::BuiltIn(engine),
             Err(error) => {
-                let says =
+                let sentence =
                     format!("engine: {} cannot be started: {error}", self.config.engine.name);
-                return Stop::Final((Outcome::BadConfiguration, says));
+                return Stop::Final((Outcome::BadConfiguration, sentence));
             }
         };
-        self.began(&format!("{} begins", self.config.engine.display()));
+        self.run_began(&format!("starting the engine {}", self.config.engine.display()));
         let stop = tokio::select! {
-            stop = watch(&self.config, &engine, &self.shared, &self.voice) => stop,
+            stop = watch(&self.config, &engine, &self.shared, &self.log) => stop,
             (outcome, why) = self.stop_requests.next(None) => {
                 self.draining(why);
                 Stop::Final((outcome, why.to_owned()))
@@ -32,15 +32,16 @@ impl Agent {
         let began = Instant::now();
         let (last, stopped) = engine.drain(began + self.config.drain.until_kill()).await;
         self.shared.get().work.add(&last, Duration::ZERO);
-        self.ended();
+        self.run_ended();
         match stop {
             Stop::Final((Outcome::Drained, why)) if stopped => {
-                let says = format!("{why}: the engine ended within {:.1?}", began.elapsed());
-                Stop::Final((Outcome::Drained, says))
+                let sentence = format!("{why}: the engine ended within {:.1?}", began.elapsed());
+                Stop::Final((Outcome::Drained, sentence))
             }
             Stop::Final((Outcome::Drained, why)) => {
-                let says = format!("{why}: the engine had not ended after {:.1?}", began.elapsed());
-                Stop::Final((Outcome::Killed, says))
+                let sentence =
+                    format!("{why}: the engine had not ended after {:.1?}", began.elapsed());
+                Stop::Final((Outcome::Killed, sentence))
             }
             stop => stop,
         }

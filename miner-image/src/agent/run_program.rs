@@ -1,4 +1,4 @@
-//! The life of a program's run.
+//! A run of a program, from start to the last of its processes.
 
 use std::process::Command;
 use std::time::Duration;
@@ -15,16 +15,17 @@ use crate::engine::{Engine, Program};
 use crate::log::pass_on;
 use crate::process::{Child, Exit, Processes};
 
-/// What is left of an engine that ended by itself is given so long to go once it is killed.
+/// Time for the processes that an engine left behind to disappear after they are killed. Generous: a
+/// process in an uninterruptible driver call may take seconds.
 const LEFTOVERS: Duration = Duration::from_secs(5);
 
-/// How often figures are read while the engine is being ended.
+/// Interval of figures while the engine is being stopped, so that its last shares are seen.
 const LAST_FIGURES: Duration = Duration::from_millis(250);
 
 impl Agent {
-    /// Starts the program and stays with it until nothing of it is left.
+    /// Starts the program, and returns when none of its processes is left.
     pub(super) async fn run_program(&mut self) -> Stop {
-        let wrong = |says: String| Stop::Final((Outcome::BadConfiguration, says));
+        let wrong = |sentence: String| Stop::Final((Outcome::BadConfiguration, sentence));
         let program = match Program::new(&self.config, &self.secrets).await {
             Ok(program) => program,
             Err(error) => return wrong(format!("engine.config_template: {error}")),
@@ -36,33 +37,34 @@ impl Agent {
                 return wrong(format!("engine.command: {command} cannot be started: {error}"));
             }
         };
-        self.began(&format!("the engine runs as process {}", child.pid));
-        let log = self.listen_to(&mut child);
+        self.run_began(&format!("started the engine as process {}", child.pid));
+        let output = self.pass_on_output(&mut child);
         let engine = Engine::Program(program);
         let (stop, exit) = tokio::select! {
             exit = &mut child.ended => {
                 let exit = exit.unwrap_or(Exit::Code(0));
-                let says = format!("the engine ended by itself with {exit}");
-                (Stop::Unasked(says), Some(exit))
+                let sentence = format!("the engine ended by itself with {exit}");
+                (Stop::Unasked(sentence), Some(exit))
             }
-            stop = watch(&self.config, &engine, &self.shared, &self.voice) => (stop, None),
+            stop = watch(&self.config, &engine, &self.shared, &self.log) => (stop, None),
             (outcome, why) = self.stop_requests.next(Some(child.pid)) => {
                 let end = self.drain(&engine, child.pid, outcome, why).await;
-                self.settle(engine, log).await;
+                self.settle(engine, output).await;
                 return Stop::Final(end);
             }
         };
+        // The device is free only when no child of the engine holds it.
         if !Processes::kill_all(child.pid, Instant::now() + LEFTOVERS).await {
-            self.voice.say("processes of the engine could not be killed");
+            self.log.write("some processes of the engine could not be killed");
         }
-        self.settle(engine, log).await;
+        self.settle(engine, output).await;
         match (stop, self.meaning_of(exit)) {
             (Stop::Unasked(sentence), Some(outcome)) => Stop::Final((outcome, sentence)),
             (stop, _) => stop,
         }
     }
 
-    /// What an exit code, or the last words, of an engine that ended by itself mean.
+    /// Returns what the exit code, or the last lines, of an engine that ended by itself stand for.
     fn meaning_of(&mut self, exit: Option<Exit>) -> Option<Outcome> {
         let engine = &self.config.engine;
         let is = |codes: &[i32]| matches!(exit, Some(Exit::Code(code)) if codes.contains(&code));
@@ -75,20 +77,24 @@ impl Agent {
         }
     }
 
-    /// Ends the engine before the grace period does.
+    /// Ends the engine before the grace period ends.
+    ///
+    /// The kubelet kills the agent at the end of the grace period, and the record and the engine's
+    /// children with it. So the engine's time ends `drain.margin` earlier, and the rest is for killing
+    /// and for the record.
     async fn drain(&self, run: &Engine, engine: Pid, outcome: Outcome, why: &str) -> End {
         let began = self.draining(why);
         let grace = self.config.drain.grace;
         let kill_at = began + self.config.drain.until_kill();
-        let gently = async {
-            self.ask(engine, began, kill_at).await;
+        let stopped = async {
+            self.stop(engine, began, kill_at).await;
             Processes::gone_by(kill_at).await
         };
-        tokio::pin!(gently);
+        tokio::pin!(stopped);
         let gone = loop {
             tokio::select! {
-                gone = &mut gently => break gone,
-                // What the engine counted last is known only as long as it lives.
+                gone = &mut stopped => break gone,
+                // The engine's counters end with it: the last ones are those read just before.
                 () = async {
                     read(run, &self.shared).await;
                     sleep(LAST_FIGURES).await;
@@ -100,8 +106,9 @@ impl Agent {
         }
         let killed =
             Processes::kill_all(engine, began + grace.max(Duration::from_millis(500))).await;
+        // Any other outcome says more than that the engine was slow.
         let outcome = if outcome == Outcome::Drained { Outcome::Killed } else { outcome };
-        let left = if killed { "" } else { ", and even so is not gone" };
+        let left = if killed { "" } else { ", but some of its processes remain" };
         (
             outcome,
             format!(
@@ -111,23 +118,23 @@ impl Agent {
         )
     }
 
-    /// Asks the engine to end: by the hook, where there is one and it says that it did, else by a
-    /// signal.
-    async fn ask(&self, engine: Pid, began: Instant, kill_at: Instant) {
+    /// Stops the engine by the hook, if there is one and it succeeds, or else by a signal.
+    async fn stop(&self, engine: Pid, began: Instant, kill_at: Instant) {
         if let Some((program, args)) = self.config.drain.hook.split_first() {
+            // The other half of the time is for the signal.
             let half = began + (kill_at - began) / 2;
             let mut hook = Command::new(program);
             hook.args(args).env("ENGINE_PID", engine.to_string());
             match self.processes.start(&mut hook) {
                 Ok(mut hook) => {
-                    self.listen_to(&mut hook);
+                    self.pass_on_output(&mut hook);
                     let exit = timeout_at(half, hook.ended).await;
                     if matches!(exit, Ok(Ok(Exit::Code(0)))) && Processes::gone_by(half).await {
                         return;
                     }
-                    self.voice.say("drain.hook did not end the engine: it gets a signal");
+                    self.log.write("drain.hook did not end the engine; sending it a signal");
                 }
-                Err(error) => self.voice.say(&format!("drain.hook cannot be started: {error}")),
+                Err(error) => self.log.write(&format!("drain.hook cannot be started: {error}")),
             }
         }
         let signal = match self.config.drain.signal {
@@ -138,27 +145,28 @@ impl Agent {
         Processes::signal_all(engine, signal);
     }
 
-    fn listen_to(&self, child: &mut Child) -> JoinHandle<()> {
+    fn pass_on_output(&self, child: &mut Child) -> JoinHandle<()> {
         let output = child.output.take();
         let limits = self.config.log.clone();
         tokio::spawn(pass_on(
             output,
             limits,
-            self.voice.clone(),
+            self.log.clone(),
             self.signs.clone(),
             self.found.clone(),
         ))
     }
 
-    /// The engine is gone: its last words are read, and the pool's on its last shares.
-    async fn settle(&self, engine: Engine, log: JoinHandle<()>) {
-        let _ = timeout(Duration::from_millis(500), log).await;
-        let told = self.shared.get().told.take().map(|(figures, _)| figures);
+    /// Reads the engine's last lines, and waits for the pool's answers on its last shares.
+    async fn settle(&self, engine: Engine, output: JoinHandle<()>) {
+        // A child that escaped may hold the pipe open.
+        let _ = timeout(Duration::from_millis(500), output).await;
+        let last = self.shared.get().figures.take().map(|(figures, _)| figures);
         if let Engine::Program(program) = engine
-            && let Some(last) = program.settle(told, self.config.drain.margin / 2).await
+            && let Some(last) = program.settle(last, self.config.drain.margin / 2).await
         {
             self.shared.get().work.add(&last, Duration::ZERO);
         }
-        self.ended();
+        self.run_ended();
     }
 }

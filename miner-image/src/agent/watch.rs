@@ -1,63 +1,68 @@
-//! Watching a run: its figures, and whether it is of any use.
+//! Watches a run: reads its figures, logs what changes, and ends it when it has become useless.
 
 use std::time::Duration;
 
 use daylight_agent_api::{LastWords, Outcome, Work, WorkRecord};
+use daylight_base::duration;
 use tokio::time::{Instant, sleep};
 
 use super::Stop;
 use crate::config::Config;
-use crate::engine::{Engine, Trouble};
-use crate::log::Voice;
+use crate::engine::{Engine, EngineFailure};
+use crate::figures::Figures;
+use crate::log::LogWriter;
 use crate::record;
 use crate::status::{Phase, Shared};
 
-/// Looking at an engine that is part of the agent costs nothing.
-const OWN_FIGURES: Duration = Duration::from_secs(1);
+/// Longest interval of a built-in engine's figures. Reading them costs nothing, and a failure is
+/// noticed within a second.
+const BUILT_IN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reads the figures for as long as the engine hashes, or may still come to it. Then the run is over,
-/// if it is not by itself.
+/// Reads the figures at each interval. Returns when the run is useless: the login is refused, the
+/// device is lost, or the engine does not hash. A run that ends by itself is the caller's to notice.
 pub(super) async fn watch(
     config: &Config,
     engine: &Engine,
     shared: &Shared,
-    voice: &Voice,
+    log: &LogWriter,
 ) -> Stop {
     let began = Instant::now();
-    let every = match engine {
+    let interval = match engine {
         Engine::Program(_) => config.engine.figures_every,
-        Engine::BuiltIn(_) => config.engine.figures_every.min(OWN_FIGURES),
+        Engine::BuiltIn(_) => config.engine.figures_every.min(BUILT_IN_INTERVAL),
     };
-    let (mut hashed, mut said) = (None, Said::default());
+    let (mut hashed, mut logged) = (None, Logged::default());
     loop {
-        sleep(every).await;
+        sleep(interval).await;
         if config.has_figures() {
             read(engine, shared).await;
         }
-        if let Some(says) = engine.refusal() {
-            return Stop::Final((Outcome::LoginRefused, says));
+        if let Some(refusal) = engine.refusal() {
+            return Stop::Final((Outcome::LoginRefused, refusal));
         }
         if let Engine::BuiltIn(engine) = engine {
-            match engine.trouble() {
-                Some(Trouble::DeviceLost(says)) => return Stop::Final((Outcome::DeviceLost, says)),
-                Some(Trouble::Failed(says)) => return Stop::Unasked(says),
+            match engine.failure() {
+                Some(EngineFailure::DeviceLost(why)) => {
+                    return Stop::Final((Outcome::DeviceLost, why));
+                }
+                Some(EngineFailure::Other(why)) => return Stop::Unasked(why),
                 None => {}
             }
-            said.remark(engine.remark(), voice);
+            logged.remark(engine.remark(), log);
         }
-        shared.get().lines_dropped = voice.dropped();
-        leave_record(config, shared, voice, "");
-        said.say(shared, voice);
+        shared.get().lines_dropped = log.dropped();
+        write_record(config, shared, log, "");
+        logged.pools(shared, log);
         let (connected, hashing) = {
             let status = shared.get();
             let figures = status.figures();
             (
                 figures.and_then(|figures| figures.connected),
-                figures.map_or(Some(false), crate::figures::Figures::hashing),
+                figures.map_or(Some(false), Figures::hashing),
             )
         };
-        // Without a pool there is nothing to hash, and an engine that tells no hashrate is taken
-        // at its running.
+        // Without a pool there is nothing to hash, so that a stall is not the engine's fault. An
+        // engine that does not report its hashrate counts as hashing while it runs.
         if !config.has_figures() || hashing != Some(false) || connected == Some(false) {
             hashed = Some(Instant::now());
             let mut status = shared.get();
@@ -66,38 +71,39 @@ pub(super) async fn watch(
             }
             continue;
         }
-        let limit = match hashed {
-            Some(at) => at + config.engine.stalled_after,
-            None => began + config.engine.start_within,
+        let (since, limit, setting) = match hashed {
+            Some(at) => (at, config.engine.stalled_after, "engine.stalled_after"),
+            None => (began, config.engine.start_within, "engine.start_within"),
         };
-        if Instant::now() > limit {
-            return Stop::Unasked(match engine {
-                Engine::Program(_) => "the engine did not hash for too long and was killed".into(),
-                Engine::BuiltIn(_) => "the engine did not hash for too long".into(),
-            });
+        if since.elapsed() > limit {
+            let limit = duration::format(limit);
+            let killed = if matches!(engine, Engine::Program(_)) { " and was killed" } else { "" };
+            return Stop::Unasked(format!(
+                "the engine did not hash for {limit} ({setting}){killed}"
+            ));
         }
     }
 }
 
-/// What the log has heard of the pools.
+/// Last state that was logged, so that only changes are.
 #[derive(Default)]
-struct Said {
+struct Logged {
     connected: Option<bool>,
     fault: Option<String>,
     remark: Option<String>,
 }
 
-impl Said {
-    /// Says what an engine remarks, if it is new.
-    fn remark(&mut self, remark: Option<String>, voice: &Voice) {
+impl Logged {
+    /// Logs an engine's remark, if it is new.
+    fn remark(&mut self, remark: Option<String>, log: &LogWriter) {
         if remark != self.remark {
-            remark.iter().for_each(|remark| voice.say(remark));
+            remark.iter().for_each(|remark| log.write(remark));
             self.remark = remark;
         }
     }
 
-    /// Says what has changed.
-    fn say(&mut self, shared: &Shared, voice: &Voice) {
+    /// Logs new faults of the pools, and new logins.
+    fn pools(&mut self, shared: &Shared, log: &LogWriter) {
         let (connected, fault) = {
             let status = shared.get();
             let Some(figures) = status.figures() else { return };
@@ -105,12 +111,12 @@ impl Said {
             (figures.connected, pool.fault.clone())
         };
         if fault != self.fault {
-            fault.iter().for_each(|fault| voice.say(fault));
+            fault.iter().for_each(|fault| log.write(fault));
             self.fault = fault;
         }
         if connected != self.connected {
             if connected == Some(true) {
-                voice.say("logged in at a pool");
+                log.write("logged in at a pool");
             }
             self.connected = connected;
         }
@@ -119,26 +125,27 @@ impl Said {
 
 /// Reads the figures once.
 pub(super) async fn read(engine: &Engine, shared: &Shared) {
-    let (figures, untold) = engine.figures().await;
+    let (figures, error) = engine.figures().await;
     let now = Instant::now();
     let mut status = shared.get();
-    status.failed_reads += u64::from(untold.is_some());
-    status.untold = untold;
+    status.failed_reads += u64::from(error.is_some());
+    status.figures_error = error;
     if let Some(figures) = &figures {
-        let since = status.told.as_ref().map_or(Duration::ZERO, |(_, at)| now - *at);
+        let since = status.figures.as_ref().map_or(Duration::ZERO, |(_, at)| now - *at);
         status.work.add(figures, since);
     }
-    status.told = figures.map(|figures| (figures, now));
+    status.figures = figures.map(|figures| (figures, now));
 }
 
-/// Leaves the record of work, as it stands, in the termination message.
-pub(super) fn leave_record(config: &Config, shared: &Shared, voice: &Voice, sentence: &str) {
+/// Writes the record of work into the termination message. It is written after every reading, so that
+/// a container that the kernel kills leaves the last one.
+pub(super) fn write_record(config: &Config, shared: &Shared, log: &LogWriter, sentence: &str) {
     let mut status = shared.get();
     let work = &status.work;
     let record = WorkRecord {
         work: Work {
             shares_accepted: work.accepted.value(),
-            shares_rejected: work.of_no_use(),
+            shares_rejected: work.unpaid(),
             hashes: work.hashes.value(),
             evidence: status.evidence,
             ..Work::default()
@@ -157,7 +164,7 @@ pub(super) fn leave_record(config: &Config, shared: &Shared, voice: &Voice, sent
     if let Err(error) = &written
         && !status.record_failed
     {
-        voice.say(&format!("{}: the record cannot be written: {error}", file.display()));
+        log.write(&format!("cannot write the record of work to {}: {error}", file.display()));
     }
     status.record_failed = written.is_err();
 }

@@ -1,4 +1,4 @@
-//! What a configuration of the right form can still have wrong.
+//! Checks the meaning of a configuration, as far as its form does not.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -11,31 +11,31 @@ use daylight_agent_api::http::PORT;
 use super::{Config, EngineName, FigureSource, Pool};
 use crate::engine::BuiltInName;
 
-/// One mistake as one sentence, with its place.
+/// A mistake in the configuration: its place and one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mistake {
     place: String,
-    says: String,
+    sentence: String,
 }
 
 impl Mistake {
-    /// What is wrong at `place`.
-    pub(crate) fn new(place: impl Into<String>, says: impl Into<String>) -> Self {
-        Self { place: place.into(), says: says.into() }
+    /// Creates a mistake at `place`, such as `pool.endpoints`.
+    pub(crate) fn new(place: impl Into<String>, sentence: impl Into<String>) -> Self {
+        Self { place: place.into(), sentence: sentence.into() }
     }
 }
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.says)
+        write!(f, "{}: {}", self.place, self.sentence)
     }
 }
 
 impl Config {
-    /// All mistakes of meaning.
+    /// Returns all mistakes of meaning.
     pub(crate) fn mistakes(&self) -> Vec<Mistake> {
         let mut found = Vec::new();
-        let mut wrong = |place: &str, says: String| found.push(Mistake::new(place, says));
+        let mut wrong = |place: &str, sentence: String| found.push(Mistake::new(place, sentence));
         self.engine_mistakes(&mut wrong);
         pool_mistakes(&self.pool, &mut wrong);
         if self.drain.hook.first().is_some_and(String::is_empty) {
@@ -56,8 +56,8 @@ impl Config {
         if !(80..=65_536).contains(&self.log.line_bytes) {
             wrong("log.line_bytes", "it must be from 80 to 65536".into());
         }
-        if let Err(says) = listen(&self.http.listen) {
-            wrong("http.listen", says);
+        if let Err(sentence) = listen(&self.http.listen) {
+            wrong("http.listen", sentence);
         }
         if let Some(lease) = &self.lease
             && lease.lapses_after.as_secs() == 0
@@ -75,12 +75,12 @@ impl Config {
         match engine.command.first() {
             Some(_) if engine.name.built_in().is_some() => wrong(
                 "engine.command",
-                format!("{} is part of the agent and is no program: leave it out", engine.name),
+                format!("{} is built into the agent and is not a program: remove it", engine.name),
             ),
             None if engine.name.built_in().is_some() => {}
             Some(program) if !program.is_empty() => {
-                if let Err(says) = program_there(program) {
-                    wrong("engine.command", says);
+                if let Err(sentence) = check_program(program) {
+                    wrong("engine.command", sentence);
                 }
             }
             _ => wrong(
@@ -106,7 +106,7 @@ impl Config {
                 if !named {
                     wrong(
                         "engine.config_template",
-                        "neither engine.command nor engine.args has {config}, so the engine would never see it".into(),
+                        "neither engine.command nor engine.args contains {config}: add it where the engine expects the file's path".into(),
                     );
                 }
             }
@@ -126,11 +126,11 @@ impl Config {
             None => {}
         }
         if self.pool_protocol().is_some() {
-            self.spoken_mistakes(wrong);
+            self.login_mistakes(wrong);
         } else if self.pool.wallet_commitment.is_some() {
             wrong(
                 "pool.wallet_commitment",
-                "it can be held to only where the agent itself logs in: set pool.protocol, or leave it out".into(),
+                "it can be checked only where the agent itself logs in: set pool.protocol, or remove it".into(),
             );
         }
     }
@@ -140,27 +140,27 @@ impl Config {
         if !name.is_available() {
             wrong(
                 "engine.name",
-                format!("this agent was built without {}: take another image", engine.name),
+                format!("this agent was built without {}: use another image", engine.name),
             );
         }
         if engine.algorithm.as_deref().is_some_and(|algorithm| algorithm != name.algorithm()) {
             wrong(
                 "engine.algorithm",
-                format!("{} computes {}: leave it out", engine.name, name.algorithm()),
+                format!("{} computes {}: remove it", engine.name, name.algorithm()),
             );
         }
-        for (place, said) in [
+        for (place, is_set) in [
             ("engine.args", !engine.args.is_empty()),
             ("engine.figures", engine.figures.is_some()),
             ("engine.config_template", engine.config_template.is_some()),
             ("drain.hook", !self.drain.hook.is_empty()),
             ("pool.protocol", self.pool.protocol.is_some()),
         ] {
-            if said {
+            if is_set {
                 wrong(
                     place,
                     format!(
-                        "it is for programs, and {} is part of the agent: leave it out",
+                        "it is for programs, and {} is built into the agent: remove it",
                         engine.name
                     ),
                 );
@@ -168,21 +168,21 @@ impl Config {
         }
     }
 
-    /// Where the agent itself logs in, it has to know where and as whom.
-    fn spoken_mistakes(&self, wrong: &mut impl FnMut(&str, String)) {
+    /// Checks the pools and the login where the agent itself logs in.
+    fn login_mistakes(&self, wrong: &mut impl FnMut(&str, String)) {
         let pool = &self.pool;
         if pool.endpoints.is_empty() {
-            wrong("pool.endpoints", "it must name a pool to work for".into());
+            wrong("pool.endpoints", "it must name at least one pool".into());
         }
         for endpoint in &pool.endpoints {
-            if let Err(says) = crate::pool::endpoint(pool, endpoint) {
-                wrong("pool.endpoints", says);
+            if let Err(sentence) = crate::pool::endpoint(pool, endpoint) {
+                wrong("pool.endpoints", sentence);
             }
         }
         if pool.wallet_file.is_none() {
             wrong(
                 "pool.wallet_file",
-                "it must name the file with the wallet: there is no default one".into(),
+                "it must name the file with the wallet: there is no default wallet".into(),
             );
         }
     }
@@ -190,19 +190,16 @@ impl Config {
     fn adapter_mistakes(&self, wrong: &mut impl FnMut(&str, String)) {
         let name = self.engine.name;
         if self.engine.figures.is_some() {
-            wrong(
-                "engine.figures",
-                format!("the agent knows where {name} gives its figures: leave it out"),
-            );
+            wrong("engine.figures", format!("the agent knows the figures of {name}: remove it"));
         }
         if self.engine.config_template.is_some() {
             wrong(
                 "engine.config_template",
-                format!("the agent makes the files of {name}: leave it out"),
+                format!("the agent writes the configuration of {name}: remove it"),
             );
         }
         if self.pool.endpoints.is_empty() && self.pool_protocol().is_none() {
-            wrong("pool.endpoints", format!("{name} needs a pool to work for"));
+            wrong("pool.endpoints", format!("{name} needs at least one pool"));
         }
         if self.pool_protocol().is_some() {
             return;
@@ -216,7 +213,7 @@ impl Config {
             wrong(
                 place,
                 format!(
-                    "{name} takes it on its command line only, where everyone can read it: leave it out, and let pool.endpoints name a proxy that holds it; where the pool speaks Bitcoin's Stratum, set pool.protocol = \"stratum-v1\", and the agent is that proxy"
+                    "{name} takes it on its command line only, where anyone who sees the process can read it: remove it, and name a proxy that holds it in pool.endpoints. For a pool that speaks Stratum v1, set pool.protocol = \"stratum-v1\": the agent is then that proxy"
                 ),
             );
         }
@@ -224,26 +221,26 @@ impl Config {
 }
 
 fn figure_mistakes(figures: &FigureSource, wrong: &mut impl FnMut(&str, String)) {
-    if let Err(says) = loopback(&figures.address) {
-        wrong("engine.figures.address", says);
+    if let Err(sentence) = loopback(&figures.address) {
+        wrong("engine.figures.address", sentence);
     }
     if !(figures.hashrate_scale.is_finite() && figures.hashrate_scale > 0.0) {
         wrong("engine.figures.hashrate_scale", "it must be a number above 0".into());
     }
     for (name, path) in figures.paths() {
-        if let Err(says) = figures.format.accepts(path) {
-            wrong(&format!("engine.figures.{name}"), says);
+        if let Err(sentence) = figures.format.accepts(path) {
+            wrong(&format!("engine.figures.{name}"), sentence);
         }
     }
     if figures.paths().next().is_none() {
-        wrong("engine.figures", "it must say where at least one figure stands".into());
+        wrong("engine.figures", "it must name the place of at least one figure".into());
     }
 }
 
 fn pool_mistakes(pool: &Pool, wrong: &mut impl FnMut(&str, String)) {
     for endpoint in &pool.endpoints {
-        if let Err(says) = host_and_port(endpoint) {
-            wrong("pool.endpoints", format!("\"{endpoint}\": {says}"));
+        if let Err(sentence) = host_and_port(endpoint) {
+            wrong("pool.endpoints", format!("\"{endpoint}\": {sentence}"));
         }
     }
     for (place, file) in
@@ -255,24 +252,24 @@ fn pool_mistakes(pool: &Pool, wrong: &mut impl FnMut(&str, String)) {
     }
 }
 
-/// Whether `program` can be run: as a path, or as a name in `PATH`.
-fn program_there(program: &str) -> Result<(), String> {
+/// Checks that `program`, a path or a name in `PATH`, can be run.
+fn check_program(program: &str) -> Result<(), String> {
     let runs = |file: &Path| {
         file.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
     };
     if program.contains('/') {
         return runs(Path::new(program))
             .then_some(())
-            .ok_or_else(|| format!("{program} is no file that can be run"));
+            .ok_or_else(|| format!("{program} is not an executable file"));
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .any(|directory| runs(&directory.join(program)))
         .then_some(())
-        .ok_or_else(|| format!("{program} is in no directory of PATH: write its whole path"))
+        .ok_or_else(|| format!("{program} is not in any directory of PATH: write its whole path"))
 }
 
-/// The host and the port of `endpoint`, which is `host:port` or `scheme://host:port`.
+/// Returns the host and the port of `endpoint`, which is `host:port` or `scheme://host:port`.
 pub(crate) fn host_and_port(endpoint: &str) -> Result<(&str, u16), String> {
     let bare = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
     if bare.contains(['@', '/', ' ']) {
@@ -284,11 +281,11 @@ pub(crate) fn host_and_port(endpoint: &str) -> Result<(&str, u16), String> {
     }
     match port.parse() {
         Ok(port) if port > 0 => Ok((host, port)),
-        _ => Err(format!("\"{port}\" is no port: it must be from 1 to 65535")),
+        _ => Err(format!("\"{port}\" is not a port: it must be from 1 to 65535")),
     }
 }
 
-/// The socket address, host and path of an address on loopback.
+/// Returns the socket address and the path of a URL on loopback.
 pub(crate) fn loopback(address: &str) -> Result<(SocketAddr, String), String> {
     let rest = address.strip_prefix("http://").ok_or("it must begin with http://")?;
     let (host, path) = match rest.find('/') {
@@ -301,19 +298,19 @@ pub(crate) fn loopback(address: &str) -> Result<(SocketAddr, String), String> {
         .map_err(|_| "it must be an IP address with a port, such as http://127.0.0.1:8080/stats")?;
     if !socket.ip().is_loopback() {
         return Err(format!(
-            "{} is not on loopback: an engine's figures are only read from inside the pod",
+            "{} is not on loopback: figures are read from inside the pod only",
             socket.ip()
         ));
     }
     Ok((socket, path.to_owned()))
 }
 
-/// The address to listen on: as it is written, or the pod's own one for `pod:PORT`, which kubelet
-/// writes into `/etc/hosts` beside the pod's name.
+/// Returns the address to listen on: `text` itself, or the pod's own address for `pod:PORT`, which the
+/// kubelet writes into `/etc/hosts` next to the pod's name.
 pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
     let address = match text.strip_prefix(POD_ADDRESS) {
         Some(port) => {
-            let port = port.parse().map_err(|_| format!("\"{port}\" is no port"))?;
+            let port = port.parse().map_err(|_| format!("\"{port}\" is not a port"))?;
             SocketAddr::new(pod_address()?, port)
         }
         None => text.parse().map_err(|_| {
@@ -349,14 +346,14 @@ fn address_of(name: &str, hosts: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn said(text: &str) -> Vec<String> {
+    fn mistakes(text: &str) -> Vec<String> {
         let config: Config = toml::from_str(text).unwrap();
         config.mistakes().iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn each_mistake_of_meaning_is_a_sentence_with_its_place() {
-        let all = said(
+        let all = mistakes(
             r#"
             [engine]
             dev_fee = 2
@@ -382,8 +379,8 @@ mod tests {
                 "engine.command: it must name the engine's program, here or after --",
                 "engine.dev_fee: it must be a ratio from 0 to 1: 0.01 is one percent",
                 "engine.args: {config} stands for the file made from engine.config_template, which is not set",
-                "engine.figures.address: 10.0.0.1 is not on loopback: an engine's figures are only read from inside the pod",
-                "engine.figures.hashrate: \"total\" is no JSON pointer: it must begin with /",
+                "engine.figures.address: 10.0.0.1 is not on loopback: figures are read from inside the pod only",
+                "engine.figures.hashrate: \"total\" is not a JSON pointer: it must begin with /",
                 "pool.endpoints: \"stratum+tcp://me@pool.example.com:3333\": write scheme://host:port, without a login and without a path",
                 "pool.endpoints: \"pool.example.com\": it has no port: write host:port",
                 "restart.limit: it must be at least 1: with 1 the first crash ends the run",

@@ -24,7 +24,7 @@ impl Config {
     /// Whether anything but its running will be known of the engine.
     pub(crate) fn has_figures(&self) -> bool {
         self.pool_protocol().is_some()
-            || self.engine.name.path().is_some()
+            || self.engine.name.adapter().is_some()
             || self.engine.figures.is_some()
     }
 

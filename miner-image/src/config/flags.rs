@@ -1,4 +1,4 @@
-//! The environment and the command line, which count more than the file.
+//! Environment variables and flags, which override the file.
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -10,38 +10,38 @@ use daylight_agent_api::env as api;
 
 use super::{Config, EngineName, Lease, Protocol, RandomxMode, read};
 
-/// Where the configuration is looked for when nobody says.
+/// The configuration file, unless another is named.
 const DEFAULT_FILE: &str = "/etc/daylight-miner/miner.toml";
 
-/// What can be said without a file. The names without `DAYLIGHT_MINER_` are those that Daylight
-/// sets in the pods it makes.
+/// Settings that need no file. Variables without the prefix `DAYLIGHT_MINER_` are those that Daylight
+/// sets for every miner's image.
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
-    /// The configuration file
+    /// Configuration file
     #[arg(long, env = api::CONFIG, default_value = DEFAULT_FILE, hide_env_values = true)]
     pub(crate) config: PathBuf,
 
-    /// The engine (`engine.name`)
+    /// Name of the engine (`engine.name`)
     #[arg(long, env = api::ENGINE, hide_env_values = true)]
     engine: Option<String>,
 
-    /// The algorithm (`engine.algorithm`)
+    /// Algorithm, as the engine spells it (`engine.algorithm`)
     #[arg(long, env = api::ALGORITHM, hide_env_values = true)]
     algorithm: Option<String>,
 
-    /// Pools in the order of preference, separated by commas (`pool.endpoints`)
+    /// Mining pools in order of preference, separated by commas (`pool.endpoints`)
     #[arg(long, env = api::POOL_ENDPOINTS, value_delimiter = ',', hide_env_values = true)]
     pool: Vec<String>,
 
-    /// How many threads of a built-in engine hash (`engine.threads`)
+    /// Threads of a built-in engine (`engine.threads`)
     #[arg(long, env = "THREADS", hide_env_values = true)]
     threads: Option<NonZeroUsize>,
 
-    /// How much memory RandomX takes, light or fast (`engine.mode`)
+    /// Memory of RandomX: light (256 MiB) or fast (2336 MiB) (`engine.mode`)
     #[arg(long, env = "RANDOMX_MODE", hide_env_values = true)]
     mode: Option<String>,
 
-    /// Whether RandomX uses huge pages (`engine.huge_pages`)
+    /// Use huge pages for RandomX (`engine.huge_pages`)
     #[arg(long, env = api::HUGE_PAGES, hide_env_values = true, num_args = 0..=1, default_missing_value = "true")]
     huge_pages: Option<bool>,
 
@@ -49,72 +49,74 @@ pub(crate) struct Flags {
     #[arg(long = "pin", env = api::POOL_PINS, value_delimiter = ',', hide_env_values = true)]
     pins: Vec<String>,
 
-    /// What the agent speaks between engine and pool (`pool.protocol`)
+    /// Protocol of the pool, if the agent is to log in for the engine: stratum-v1, monero or none
+    /// (`pool.protocol`)
     #[arg(long, env = "POOL_PROTOCOL", hide_env_values = true)]
     protocol: Option<String>,
 
-    /// What the wallet has to be (`pool.wallet_commitment`)
+    /// Commitment that the wallet must match, as sha256:HEX (`pool.wallet_commitment`)
     #[arg(long, env = api::WALLET_COMMITMENT, hide_env_values = true)]
     wallet_commitment: Option<String>,
 
-    /// The file with the salt of that (`pool.wallet_salt_file`)
+    /// File with the salt of the commitment (`pool.wallet_salt_file`)
     #[arg(long, env = api::WALLET_SALT_FILE, hide_env_values = true)]
     wallet_salt_file: Option<PathBuf>,
 
-    /// What the pool calls this worker (`pool.worker`)
+    /// Name of this worker at the pool, unless the file has one (`pool.worker`)
     #[arg(long, env = api::POD_NAME, hide_env_values = true)]
     worker: Option<String>,
 
-    /// The file with the wallet (`pool.wallet_file`)
+    /// File with the wallet (`pool.wallet_file`)
     #[arg(long, env = api::WALLET_FILE, hide_env_values = true)]
     wallet_file: Option<PathBuf>,
 
-    /// The file with the pool's password (`pool.password_file`)
+    /// File with the pool's password (`pool.password_file`)
     #[arg(long, env = api::POOL_PASSWORD_FILE, hide_env_values = true)]
     password_file: Option<PathBuf>,
 
-    /// The pod's grace period in seconds (`drain.grace`)
+    /// Grace period of the pod, in seconds (`drain.grace`)
     #[arg(long, env = api::DRAIN_SECONDS, hide_env_values = true)]
     drain_seconds: Option<u32>,
 
-    /// How many seconds the lease lasts without a renewal (`lease.lapses_after`)
+    /// Seconds without a renewal after which the lease lapses (`lease.lapses_after`)
     #[arg(long, env = api::LEASE_SECONDS, hide_env_values = true)]
     lease_seconds: Option<u32>,
 
-    /// Where the agent answers (`http.listen`)
+    /// Address to listen on: ADDRESS:PORT, or pod:PORT for the pod's own (`http.listen`)
     #[arg(long, env = api::LISTEN, hide_env_values = true)]
     listen: Option<String>,
 
-    /// Where the record of work is left (`record.file`)
+    /// File for the record of work (`record.file`)
     #[arg(long, env = "DAYLIGHT_MINER_RECORD", hide_env_values = true)]
     record: Option<PathBuf>,
 
-    /// The engine's command, instead of the configured one (`engine.command`); what begins with an
-    /// option is further arguments for the configured one (`engine.args`)
+    /// Command of the engine (`engine.command`). If it begins with an option, it is added to the
+    /// configured command (`engine.args`)
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
 impl Flags {
-    /// Whether the file need not be there.
+    /// Whether the file is the default one, which need not exist.
     pub(crate) fn config_is_default(&self) -> bool {
         self.config.as_os_str() == DEFAULT_FILE
     }
 }
 
 impl Config {
-    /// Puts what `flags` say over what the file says.
+    /// Overrides the file's settings with those of `flags`.
     ///
     /// # Errors
     ///
-    /// The place and the reason where a value cannot be taken.
+    /// Where a value is wrong, and why.
     pub(crate) fn overlay(&mut self, flags: &Flags) -> Result<(), (&'static str, String)> {
+        // First, so that a mistake in what follows is recorded in the right file.
         if let Some(record) = &flags.record {
             self.record.file.clone_from(record);
         }
         if let Some(name) = &flags.engine {
             self.engine.name =
-                read::word::<EngineName>(name).map_err(|says| (api::ENGINE, says))?;
+                read::word::<EngineName>(name).map_err(|error| (api::ENGINE, error))?;
         }
         let words: Option<Vec<String>> =
             flags.command.iter().map(|word| word.to_str().map(str::to_owned)).collect();
@@ -127,14 +129,14 @@ impl Config {
         }
         if let Some(mode) = &flags.mode {
             let mode = read::word::<RandomxMode>(mode);
-            self.engine.mode = mode.map_err(|says| ("RANDOMX_MODE", says))?;
+            self.engine.mode = mode.map_err(|error| ("RANDOMX_MODE", error))?;
         }
         if let Some(huge_pages) = flags.huge_pages {
             self.engine.huge_pages = huge_pages;
         }
         if let Some(protocol) = &flags.protocol {
             let protocol = read::word::<Protocol>(protocol);
-            self.pool.protocol = Some(protocol.map_err(|says| ("POOL_PROTOCOL", says))?);
+            self.pool.protocol = Some(protocol.map_err(|error| ("POOL_PROTOCOL", error))?);
         }
         for pin in &flags.pins {
             let (pool, pin) = pin
@@ -169,8 +171,8 @@ impl Config {
     }
 }
 
-fn set<T: Clone>(field: &mut Option<T>, said: Option<&T>) {
-    if let Some(said) = said {
-        *field = Some(said.clone());
+fn set<T: Clone>(field: &mut Option<T>, value: Option<&T>) {
+    if let Some(value) = value {
+        *field = Some(value.clone());
     }
 }

@@ -1,4 +1,4 @@
-//! From a file's text to a configuration, with every mistake's line.
+//! Reads the file, and reports each mistake of form with its line.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,15 +11,15 @@ use serde::{Deserialize, Deserializer};
 
 use super::{Config, Mistake};
 
-/// After so many mistakes it is a wrong file, and no list helps.
-const MOST: usize = 20;
+/// Mistakes after which reading stops: it is probably another kind of file.
+const MAX_MISTAKES: usize = 20;
 
 impl Config {
-    /// Reads `file`. One that is not there is an empty one where it may be `missing`.
+    /// Reads `file`. If it may be `missing`, a file that does not exist is an empty one.
     ///
     /// # Errors
     ///
-    /// All mistakes of form that can be told apart.
+    /// All mistakes of form that can be found in one reading.
     pub(crate) fn read(file: &Path, missing: bool) -> Result<Self, Vec<Mistake>> {
         match fs::read_to_string(file) {
             Ok(text) => parse(&text, &file.display().to_string()),
@@ -32,7 +32,8 @@ impl Config {
     }
 }
 
-/// Takes a line with a mistake out and reads on, so that one run shows them all.
+/// Parses `text`. A TOML parser stops at the first mistake, so that the line with it is removed and the
+/// rest parsed again, until all mistakes are known.
 fn parse(text: &str, name: &str) -> Result<Config, Vec<Mistake>> {
     let mut text = text.to_owned();
     let mut mistakes = Vec::new();
@@ -44,21 +45,21 @@ fn parse(text: &str, name: &str) -> Result<Config, Vec<Mistake>> {
         };
         let span = error.span().unwrap_or(0..0);
         let line = text[..span.start].matches('\n').count() + 1;
-        let says = error.message().trim().replace('\n', ", ");
-        mistakes.push((line, says));
+        let sentence = error.message().trim().replace('\n', ", ");
+        mistakes.push((line, sentence));
         let start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
         let end = text[start..].find('\n').map_or(text.len(), |at| start + at);
-        // What reaches over lines, and what is no TOML by itself, cannot be taken out alone.
+        // Only a line that is a key and its value can be removed without changing what follows.
         let alone = &text[start..end];
         let pair = !alone.trim_start().starts_with('[') && alone.parse::<toml::Table>().is_ok();
-        if !pair || span.end > end || mistakes.len() == MOST {
+        if !pair || span.end > end || mistakes.len() == MAX_MISTAKES {
             break;
         }
         text.replace_range(start..end, "");
     }
     mistakes.sort();
     let place = |line| format!("{name}, line {line}");
-    Err(mistakes.into_iter().map(|(line, says)| Mistake::new(place(line), says)).collect())
+    Err(mistakes.into_iter().map(|(line, sentence)| Mistake::new(place(line), sentence)).collect())
 }
 
 /// Longest duration, so that adding one to the current time cannot overflow.
@@ -74,7 +75,7 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D
     Ok(duration)
 }
 
-/// A value of an enum by its name.
+/// Reads a value of an enum by its name.
 pub(super) fn word<'de, T: Deserialize<'de>>(name: &'de str) -> Result<T, String> {
     T::deserialize(StrDeserializer::<Error>::new(name)).map_err(|error| error.to_string())
 }
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_toml_is_one_mistake() {
+    fn a_file_that_is_not_toml_is_one_mistake() {
         assert_eq!(mistakes("[engine\nname = 1").len(), 1);
     }
 

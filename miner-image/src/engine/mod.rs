@@ -1,24 +1,21 @@
-//! What an engine is to the agent.
+//! A run of an engine: a program of its own, or a part of the agent.
 
 mod built_in;
 mod program;
 
-use daylight_stratum::client::Status;
-
 use crate::figures::Figures;
 use crate::pool;
-pub(crate) use built_in::{BuiltIn, BuiltInName, Trouble};
+pub(crate) use built_in::{BuiltIn, BuiltInName, EngineFailure};
 pub(crate) use program::Program;
 
-/// A run of an engine.
+/// An engine that is running.
 pub(crate) enum Engine {
     Program(Program),
-    /// Part of the agent.
     BuiltIn(BuiltIn),
 }
 
 impl Engine {
-    /// What is known of it now; and, where it was to tell something and did not, why.
+    /// Reads its figures; if they should be there and are not, returns why.
     pub(crate) async fn figures(&self) -> (Option<Figures>, Option<String>) {
         match self {
             Self::Program(program) => program.figures().await,
@@ -26,15 +23,12 @@ impl Engine {
         }
     }
 
-    /// Why it is of no use to go on, as far as the agent saw.
+    /// Returns why the run should end, if the pools refuse the agent's login.
     pub(crate) fn refusal(&self) -> Option<String> {
-        pool::refusal(&self.pools()?)
-    }
-
-    fn pools(&self) -> Option<Status> {
-        match self {
-            Self::Program(program) => program.pools(),
-            Self::BuiltIn(built_in) => Some(built_in.pools()),
-        }
+        let pools = match self {
+            Self::Program(program) => program.pools()?,
+            Self::BuiltIn(built_in) => built_in.pools(),
+        };
+        pool::refusal(&pools)
     }
 }

@@ -1,4 +1,4 @@
-//! A run of somebody else's program.
+//! A run of an engine that is a program of its own.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -11,15 +11,15 @@ use std::time::Duration;
 use daylight_stratum::client::Status;
 use daylight_stratum::proxy::{self, Proxy};
 
-use crate::adapters::Upstream;
-use crate::config::{Config, EngineName, FigureSource, Protocol, loopback};
+use crate::adapters::{Adapter, Upstream};
+use crate::config::{Config, FigureSource, Protocol, loopback};
 use crate::fetch;
 use crate::figures::Figures;
 use crate::pool;
 use crate::secret::Secrets;
 
-/// Somebody else's program, told for whom to work: by the agent, which then stands between it and
-/// the pools, or for the pool itself.
+/// A program, its arguments, and what it needs while it runs: a proxy to the pools where the agent
+/// itself is logged in, and a file with its configuration.
 pub(crate) struct Program {
     words: Vec<String>,
     env: Vec<(String, String)>,
@@ -28,48 +28,49 @@ pub(crate) struct Program {
     _file: Option<SecretFile>,
 }
 
-/// Where an engine gives its figures.
+/// Source of an engine's figures.
 struct Source {
     address: SocketAddr,
     path: String,
     form: Form,
 }
 
-/// How it writes them.
+/// Form of an engine's figures.
 enum Form {
-    /// As the agent knows of this engine.
-    Known(EngineName),
-    /// As the configuration says.
-    Told(Box<FigureSource>),
+    /// As the agent knows it of this engine.
+    Known(&'static Adapter),
+    /// As the configuration describes it.
+    Configured(Box<FigureSource>),
 }
 
-/// A file that may hold a secret, and goes when the run does.
+/// A file that may hold a secret, removed when the run ends.
 struct SecretFile(PathBuf);
 
 impl Program {
-    /// Makes what the program needs: the proxy, and the file that tells it what to do.
+    /// Starts the proxy, writes the engine's file, and makes the command line.
     pub(crate) async fn new(config: &Config, secrets: &Secrets) -> io::Result<Self> {
         let engine = &config.engine;
-        let told = pool::client(config, secrets);
+        let client = pool::client(config, secrets);
         let proxy = match config.pool_protocol() {
-            Some(Protocol::StratumV1) => Some(Proxy::start::<proxy::V1>(told).await?),
-            Some(Protocol::Monero) => Some(Proxy::start::<proxy::Monero>(told).await?),
+            Some(Protocol::StratumV1) => Some(Proxy::start::<proxy::V1>(client).await?),
+            Some(Protocol::Monero) => Some(Proxy::start::<proxy::Monero>(client).await?),
             Some(Protocol::Unknown) | None => None,
         };
         let upstream = match &proxy {
             Some(proxy) => Upstream::proxy(config, proxy.address()),
             None => Upstream::new(config, secrets),
         };
+        let adapter = engine.name.adapter();
         let text = match &engine.config_template {
             Some(template) => Some(upstream.fill(&fs::read_to_string(template)?)),
-            None => engine.name.file(&upstream),
+            None => adapter.and_then(|adapter| adapter.file(&upstream)),
         };
         let file = text.map(|text| SecretFile::write(&config.agent.run_dir, &text)).transpose()?;
         let path = file.as_ref().map(|file| file.0.to_string_lossy()).unwrap_or_default();
-        let made = engine.name.args(&upstream);
-        let words = engine.command.iter().chain(&made).chain(&engine.args);
+        let added = adapter.map(|adapter| upstream.args(adapter)).unwrap_or_default();
+        let words = engine.command.iter().chain(&added).chain(&engine.args);
         Ok(Self {
-            words: words.map(|word| upstream.place(word).replace("{config}", &path)).collect(),
+            words: words.map(|word| upstream.fill_word(word).replace("{config}", &path)).collect(),
             env: engine.env.clone().into_iter().collect(),
             figures: Source::new(config),
             proxy,
@@ -77,7 +78,7 @@ impl Program {
         })
     }
 
-    /// How it is started.
+    /// Returns the command that starts it.
     pub(crate) fn command(&self) -> Command {
         let mut words = self.words.iter();
         let mut command = Command::new(words.next().map_or("", String::as_str));
@@ -85,60 +86,61 @@ impl Program {
         command
     }
 
-    /// How it stands with the pools, where the agent stands in between.
+    /// Returns the state of the agent's own logins at the pools, where it has some.
     pub(crate) fn pools(&self) -> Option<Status> {
         self.proxy.as_ref().map(Proxy::status)
     }
 
-    /// What the program tells of itself now, with what the agent saw. An error is why the program
-    /// tells nothing.
+    /// Reads the figures of the program, and adds the agent's own. The error is why the program's
+    /// cannot be read.
     pub(crate) async fn figures(&self) -> (Option<Figures>, Option<String>) {
-        let (told, untold) = match &self.figures {
+        let (reported, error) = match &self.figures {
             None => (None, None),
             Some(source) => match source.read().await {
                 Ok(figures) => (Some(figures), None),
-                Err(says) => (None, Some(says)),
+                Err(error) => (None, Some(error)),
             },
         };
         match self.pools() {
-            Some(status) => (Some(with_pools(&status, told)), untold),
-            None => (told, untold),
+            Some(status) => (Some(with_pool(reported, &status)), error),
+            None => (reported, error),
         }
     }
 
-    /// The program has ended: waits for the pool's word on its last shares. Gives what the agent
-    /// saw then, on top of what the program told last.
-    pub(crate) async fn settle(self, told: Option<Figures>, within: Duration) -> Option<Figures> {
+    /// Waits, after the program has ended, for the pool's answers on its last shares. Returns the
+    /// agent's figures then, over those that the program reported last.
+    pub(crate) async fn settle(self, last: Option<Figures>, within: Duration) -> Option<Figures> {
         let status = self.proxy?.drain(within).await;
-        Some(with_pools(&status, told))
+        Some(with_pool(last, &status))
     }
 }
 
-/// Hashes are those that the accepted shares stand for: what nobody else can count.
-fn with_pools(status: &Status, told: Option<Figures>) -> Figures {
+/// Adds the agent's own figures. Hashes are those that the accepted shares stand for, since that is
+/// the only count that does not depend on the program's word.
+fn with_pool(reported: Option<Figures>, status: &Status) -> Figures {
     let hashes = Some(status.accepted_hashes as f64);
-    pool::seen(status, Figures { hashes, ..told.unwrap_or_default() })
+    Figures { hashes, ..reported.unwrap_or_default() }.with_pool(status)
 }
 
 impl Source {
     fn new(config: &Config) -> Option<Self> {
         let engine = &config.engine;
-        if let Some(path) = engine.name.path() {
+        if let Some(adapter) = engine.name.adapter() {
             let address = (Ipv4Addr::LOCALHOST, engine.api_port).into();
-            return Some(Self { address, path: path.into(), form: Form::Known(engine.name) });
+            return Some(Self { address, path: adapter.path.into(), form: Form::Known(adapter) });
         }
-        let told = engine.figures.clone()?;
-        let (address, path) = loopback(&told.address).ok()?;
-        Some(Self { address, path, form: Form::Told(told.into()) })
+        let source = engine.figures.clone()?;
+        let (address, path) = loopback(&source.address).ok()?;
+        Some(Self { address, path, form: Form::Configured(source.into()) })
     }
 
     async fn read(&self) -> Result<Figures, String> {
         let answer = fetch::get(self.address, &self.path).await?;
         match &self.form {
-            Form::Told(told) => told.parse(&answer),
-            Form::Known(name) => serde_json::from_slice(&answer)
-                .map(|answer| name.parse(&answer))
-                .map_err(|error| format!("the answer is no JSON: {error}")),
+            Form::Configured(source) => source.parse(&answer),
+            Form::Known(adapter) => serde_json::from_slice(&answer)
+                .map(|answer| adapter.read(&answer))
+                .map_err(|error| format!("the answer is not JSON: {error}")),
         }
     }
 }
@@ -148,6 +150,8 @@ impl SecretFile {
     fn write(directory: &Path, text: &str) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let file = directory.join("engine.conf");
+        // Created new, with its mode: an existing file would keep its own mode and any reader that
+        // has it open.
         let _ = fs::remove_file(&file);
         let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
         out.write_all(text.as_bytes())?;
@@ -157,7 +161,7 @@ impl SecretFile {
 
 impl Drop for SecretFile {
     fn drop(&mut self) {
-        // The directory is in memory, and ends with the container.
+        // If it fails, the file still ends with the container: the directory is in memory.
         let _ = fs::remove_file(&self.0);
     }
 }
@@ -180,21 +184,21 @@ mod tests {
         config.agent.run_dir = directory.path().join("run");
         let secrets = Secrets { wallet: Some("49wallet".into()), password: Some("hunter2".into()) };
         let program = Program::new(&config, &secrets).await.unwrap();
-        let told = config.agent.run_dir.join("engine.conf");
-        let file = fs::read_to_string(&told).unwrap();
+        let path = config.agent.run_dir.join("engine.conf");
+        let file = fs::read_to_string(&path).unwrap();
         let address = program.proxy.as_ref().unwrap().address().to_string();
-        for told in ["49wallet", "hunter2", "pool.example.com"] {
-            assert!(!file.contains(told), "{file}");
+        for secret in ["49wallet", "hunter2", "pool.example.com"] {
+            assert!(!file.contains(secret), "{file}");
         }
         assert!(file.contains(&address), "{file}");
         assert_eq!(program.words[1], address);
 
         drop(program);
-        assert!(!told.exists());
+        assert!(!path.exists());
 
         config.pool.protocol = Some(Protocol::Unknown);
         let alone = Program::new(&config, &secrets).await.unwrap();
-        let file = fs::read_to_string(&told).unwrap();
+        let file = fs::read_to_string(&path).unwrap();
         assert!(file.contains("49wallet") && file.contains("pool.example.com:3333"), "{file}");
         assert!(alone.proxy.is_none());
     }

@@ -1,4 +1,4 @@
-//! What engines tell of themselves, in one vocabulary.
+//! Figures of an engine at one moment, in one form for all engines.
 
 mod paths;
 mod prometheus;
@@ -7,51 +7,62 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::config::{FigureSource, Format};
-use crate::pool::Seen;
 
-/// What an engine told at one moment. What it does not tell is `None`.
+/// Figures of an engine at one moment. What the engine does not report is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Figures {
-    /// Whether it is connected to a pool.
     pub(crate) connected: Option<bool>,
-    /// Whether the pool took the login.
+    /// Whether the pool accepted the login.
     pub(crate) authorised: Option<bool>,
     /// Hashes per second.
     pub(crate) hashrate: Option<f64>,
-    /// Hashes since the engine began.
+    /// Hashes since the engine started.
     pub(crate) hashes: Option<f64>,
-    /// Shares since the engine began that the pool took.
+    /// Shares since the engine started that the pool accepted.
     pub(crate) shares_accepted: Option<u64>,
-    /// Shares that it did not take.
     pub(crate) shares_rejected: Option<u64>,
-    /// Shares that came too late.
+    /// Shares that arrived too late.
     pub(crate) shares_stale: Option<u64>,
-    /// Shares that were sent, and of which the pool said nothing.
+    /// Shares that were sent and never answered.
     pub(crate) shares_lost: Option<u64>,
     /// The difficulty of a share.
     pub(crate) difficulty: Option<f64>,
-    /// What the agent saw of the pools, where it stands in between.
+    /// The agent's own view of the pools, where it is logged in itself.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) pool: Option<Seen>,
+    pub(crate) pool: Option<PoolFigures>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) devices: Vec<Device>,
 }
 
 impl Figures {
-    /// Whether it hashes, where the engine tells.
+    /// Whether the engine hashes, if it reports its hashrate.
     pub(crate) fn hashing(&self) -> Option<bool> {
         self.hashrate.map(|rate| rate > 0.0)
     }
 }
 
-/// What an engine tells of a device.
+/// The agent's own view of the pools, since the engine started.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PoolFigures {
+    pub(crate) logins: u64,
+    /// Times that another pool than before took over.
+    pub(crate) failovers: u64,
+    /// Redirects to hosts that are not declared.
+    pub(crate) refused_redirects: u64,
+    /// Time from the last request to its reply.
+    pub(crate) latency_seconds: Option<f64>,
+    /// The last fault, as a sentence.
+    pub(crate) fault: Option<String>,
+}
+
+/// Figures of one device.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Device {
-    /// The engine's own number of it.
+    /// The engine's index of it.
     pub(crate) index: u64,
-    /// What the engine calls it.
     pub(crate) name: Option<String>,
     /// Hashes per second.
     pub(crate) hashrate: Option<f64>,
@@ -62,11 +73,11 @@ pub(crate) struct Device {
 }
 
 impl FigureSource {
-    /// Reads the figures out of an engine's answer.
+    /// Reads the figures in an engine's answer.
     ///
     /// # Errors
     ///
-    /// One sentence, where the answer is not in the format that was promised.
+    /// One sentence, if the answer is not in the configured format.
     pub(crate) fn parse(&self, body: &Bytes) -> Result<Figures, String> {
         match self.format {
             Format::Json => paths::json(self, body),

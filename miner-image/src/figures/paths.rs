@@ -1,4 +1,4 @@
-//! Figures at the places that the configuration names.
+//! Reads the figures at the places that the configuration names.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::prometheus::{Selector, sum};
 use crate::config::{FigureSource, Format};
 
 impl FigureSource {
-    /// The places that are named, with the names of the figures.
+    /// Returns the configured places, with the names of their figures.
     pub(crate) fn paths(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [
             ("hashrate", &self.hashrate),
@@ -42,34 +42,34 @@ impl FigureSource {
 }
 
 impl Format {
-    /// Whether `path` is one of this format.
+    /// Checks that `path` is a place in this format.
     pub(crate) fn accepts(self, path: &str) -> Result<(), String> {
         match self {
             Self::Json if !path.starts_with('/') => {
-                Err(format!("\"{path}\" is no JSON pointer: it must begin with /"))
+                Err(format!("\"{path}\" is not a JSON pointer: it must begin with /"))
             }
             Self::Json => Ok(()),
             Self::Prometheus => Selector::parse(path).map(|_| ()).ok_or_else(|| {
-                format!("\"{path}\" names no series: write name or name{{label=\"value\"}}")
+                format!("\"{path}\" does not name a series: write name or name{{label=\"value\"}}")
             }),
         }
     }
 }
 
-/// Figures in a JSON answer.
+/// Reads the figures in a JSON answer.
 pub(super) fn json(source: &FigureSource, body: &[u8]) -> Result<Figures, String> {
     let value: Value =
-        serde_json::from_slice(body).map_err(|error| format!("the answer is no JSON: {error}"))?;
+        serde_json::from_slice(body).map_err(|error| format!("the answer is not JSON: {error}"))?;
     Ok(source.collect(|path| number(value.pointer(path)?)))
 }
 
-/// Figures in an answer in the Prometheus text format.
+/// Reads the figures in an answer in the Prometheus text format.
 pub(super) fn prometheus(source: &FigureSource, body: &[u8]) -> Result<Figures, String> {
-    let text = std::str::from_utf8(body).map_err(|_| "the answer is no text".to_owned())?;
+    let text = std::str::from_utf8(body).map_err(|_| "the answer is not UTF-8".to_owned())?;
     Ok(source.collect(|path| sum(text, &Selector::parse(path)?)))
 }
 
-/// A number as engines write them: some as text.
+/// Returns a number as engines write it: some write it as a string.
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Bool(truth) => Some(f64::from(u8::from(*truth))),
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn json_figures_stand_where_the_configuration_says() {
+    fn json_figures_are_read_where_the_configuration_says() {
         let source = source(
             r#"
             address = "http://127.0.0.1:80"

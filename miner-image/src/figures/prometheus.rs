@@ -1,8 +1,13 @@
-//! As much of the Prometheus text format as it takes to find a series: one sample a line,
+//! Finds series in the Prometheus text format, with one sample per line:
 //! `name{label="value",…} number [timestamp]`
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
-/// A name, and labels that a series must have.
+// Not the crate prometheus-parse, with which the tests compare: it splits labels at each comma, drops
+// a label whose value holds `=`, ends them at the first `}`, and leaves escapes as they are, so that a
+// selector such as `{pool="a=b, c"}` could never match. It would also bring regex and chrono into the
+// agent.
+
+/// Name of a series, and labels that it must have.
 #[derive(Debug, PartialEq)]
 pub(super) struct Selector {
     name: String,
@@ -21,7 +26,7 @@ impl Selector {
     }
 }
 
-/// The sum of all series in `text` that `selector` matches, or `None` where there is none.
+/// Adds up all series in `text` that `selector` matches; `None` if there is none.
 pub(super) fn sum(text: &str, selector: &Selector) -> Option<f64> {
     text.lines()
         .filter(|line| !line.starts_with('#'))
@@ -33,7 +38,7 @@ pub(super) fn sum(text: &str, selector: &Selector) -> Option<f64> {
         .reduce(|sum, value| sum + value)
 }
 
-/// The series at the beginning of `text`, and what follows it.
+/// Reads a series at the start of `text`; returns it and the rest.
 fn series(text: &str) -> Option<(Selector, &str)> {
     let text = text.trim_start();
     let end = text.find(|c: char| !word(c)).unwrap_or(text.len());
@@ -60,7 +65,7 @@ fn word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == ':'
 }
 
-/// A value in quotes, with `\\`, `\"` and `\n` for what cannot stand there, and what follows it.
+/// Reads a value in quotes, with the escapes `\\`, `\"` and `\n`; returns it and the rest.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.strip_prefix('"')?.char_indices();
@@ -82,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_what_another_reader_reads() {
+    fn it_reads_what_prometheus_parse_reads() {
         let text =
             "# HELP h help\n# TYPE h gauge\nh{a=\"x, y\",b=\"say \\\"it\\\" \\\\\"} 2.5\nh 1e3\n";
         let lines = text.lines().map(|line| Ok(line.to_owned()));
@@ -101,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_is_no_series() {
+    fn what_is_broken_is_not_a_series() {
         for text in ["", "{}", "h{a=1}", "h{a=\"x", "h{a", "h x"] {
             assert_eq!(Selector::parse(text), None, "{text}");
         }

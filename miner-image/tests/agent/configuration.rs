@@ -29,7 +29,7 @@ fn a_good_configuration_is_said_to_be_good_and_starts_nothing() {
     let site = Site::new(&["--child", "--child-file", "DIR/child"]);
     let output = site.command("check").output().unwrap();
     assert!(output.status.success());
-    assert!(String::from_utf8(output.stdout).unwrap().contains("the configuration is good"));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("the configuration is valid"));
     assert!(!site.path("child").exists());
 }
 
@@ -46,7 +46,7 @@ fn the_environment_and_the_command_line_count_more_than_the_file() {
     assert_eq!(code, Some(12));
     assert!(text.starts_with("ENGINE: unknown variant `mimer`"), "{text}");
     site.env("ENGINE", "command");
-    let says = "pool.endpoints: \"b.example.com:nowhere\": \"nowhere\" is no port: it must be from 1 to 65535\n";
+    let says = "pool.endpoints: \"b.example.com:nowhere\": \"nowhere\" is not a port: it must be from 1 to 65535\n";
     assert_eq!(said(&site), (Some(12), says.into()));
     let output = site
         .command("run")
@@ -55,7 +55,7 @@ fn the_environment_and_the_command_line_count_more_than_the_file() {
         .unwrap();
     assert_eq!(output.status.code(), Some(12));
     let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(text, "engine.command: /no/such/engine is no file that can be run\n");
+    assert_eq!(text, "engine.command: /no/such/engine is not an executable file\n");
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn randomx_hashes_and_drains() {
     let difficulty = Difficulty::new(1e-9).expect("a difficulty");
     let pool = Pool::new(Setup { difficulty, ..Setup::new(Dialect::Monero(|_| [0xff; 32])) });
     let mut run = Site::built_in("randomx", &pool.endpoint()).run();
-    run.wait_log("RandomX makes its memory");
+    run.wait_log("RandomX is preparing its memory");
     run.wait("it is ready", |run| run.get("/readyz").0 == 200);
     assert!(run.metric("hashes_total{algorithm=\"rx/0\"}").is_some_and(|hashes| hashes > 0.0));
     assert_eq!(run.stop(), 0);

@@ -1,4 +1,4 @@
-//! The engines that are part of the agent.
+//! Engines that are part of the agent.
 
 #[cfg(feature = "gpu")]
 mod gpu;
@@ -24,7 +24,7 @@ use crate::pool;
 use crate::secret::Secrets;
 pub(crate) use name::BuiltInName;
 
-/// The hashrate is the mean over this.
+/// Time over which the hashrate is averaged.
 const RATE_OVER: Duration = Duration::from_secs(10);
 
 /// A run of a built-in engine: threads that hash, and the connection to the pools that they share.
@@ -34,7 +34,7 @@ pub(crate) struct BuiltIn {
     readings: Mutex<VecDeque<(Instant, Vec<u64>)>>,
 }
 
-/// The connection, in the dialect of the engine's pools.
+/// Connection to the pools, in their protocol.
 enum Link {
     V1(Client<v1::Session>),
     #[cfg(feature = "randomx")]
@@ -43,56 +43,55 @@ enum Link {
 
 /// Threads that hash.
 trait Hashing: Send + Sync {
-    /// Hashes so far, by device. An engine on processors is one device.
+    /// Returns the hashes so far, by device. An engine on processors is one device.
     fn hashes(&self) -> Vec<u64>;
 
-    /// What the devices are called, where there may be several.
+    /// Returns the devices' names, for an engine that may have several.
     fn devices(&self) -> &[String] {
         &[]
     }
 
-    /// Why there will be no hashing any more.
-    fn trouble(&self) -> Option<Trouble> {
+    /// Returns why the engine has stopped hashing for good.
+    fn failure(&self) -> Option<EngineFailure> {
         None
     }
 
-    /// What people may want to know of how it goes.
+    /// Returns a remark on its state for the log.
     fn remark(&self) -> Option<String> {
         None
     }
 
-    /// Ends them. Blocks until they have handed over what they found, and gives all hashes.
+    /// Stops them. Blocks until they have handed over their last shares; returns all hashes.
     fn stop(self: Box<Self>) -> Vec<u64>;
 }
 
-/// Why a built-in engine ended by itself.
+/// Reason that a built-in engine stopped by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    /// A device is lost.
+pub(crate) enum EngineFailure {
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only GPUs are lost"))]
     DeviceLost(String),
     #[cfg_attr(not(feature = "randomx"), expect(dead_code, reason = "only RandomX can fail"))]
-    Failed(String),
+    Other(String),
 }
 
 impl BuiltIn {
-    /// Connects, and begins to hash.
+    /// Connects to the pools, and starts to hash.
     ///
     /// # Errors
     ///
-    /// One sentence on why it cannot.
+    /// One sentence: why it cannot.
     pub(crate) fn start(
         name: BuiltInName,
         config: &Config,
         secrets: &Secrets,
     ) -> Result<Self, String> {
-        let told = pool::client(config, secrets);
+        let client = pool::client(config, secrets);
         let (link, hashing) = match name {
-            BuiltInName::Sha256d => sha256d(config, told)?,
+            BuiltInName::Sha256d => sha256d(config, client)?,
             #[cfg(feature = "randomx")]
-            BuiltInName::Randomx => randomx::start(config, told)?,
+            BuiltInName::Randomx => randomx::start(config, client)?,
             #[cfg(feature = "gpu")]
-            BuiltInName::Sha256dGpu => gpu::start(config, told)?,
+            BuiltInName::Sha256dGpu => gpu::start(config, client)?,
             #[cfg(not(all(feature = "randomx", feature = "gpu")))]
             name => return Err(format!("this agent was built without {name:?}")),
         };
@@ -100,7 +99,7 @@ impl BuiltIn {
         Ok(Self { link, hashing, readings: Mutex::new(VecDeque::from([first])) })
     }
 
-    /// How it stands with the pools.
+    /// Returns the state of the connection to the pools.
     pub(crate) fn pools(&self) -> Status {
         match &self.link {
             Link::V1(client) => client.status().borrow().clone(),
@@ -109,21 +108,22 @@ impl BuiltIn {
         }
     }
 
-    /// Why there will be no hashing any more.
-    pub(crate) fn trouble(&self) -> Option<Trouble> {
-        self.hashing.trouble()
+    /// Returns why the engine has stopped hashing for good.
+    pub(crate) fn failure(&self) -> Option<EngineFailure> {
+        self.hashing.failure()
     }
 
-    /// What people may want to know of how it goes.
+    /// Returns a remark on its state for the log.
     pub(crate) fn remark(&self) -> Option<String> {
         self.hashing.remark()
     }
 
-    /// What it is doing.
+    /// Returns its figures now.
     pub(crate) fn figures(&self) -> Figures {
         let (now, hashes) = (Instant::now(), self.hashing.hashes());
         let mut readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
         readings.push_back((now, hashes.clone()));
+        // Keeps one reading that is older than the window, so that the mean spans the whole of it.
         while readings.get(1).is_some_and(|(at, _)| now - *at > RATE_OVER) {
             readings.pop_front();
         }
@@ -148,18 +148,18 @@ impl BuiltIn {
             devices: self.hashing.devices().iter().enumerate().map(device).collect(),
             ..Figures::default()
         };
-        pool::seen(&self.pools(), figures)
+        figures.with_pool(&self.pools())
     }
 
-    /// Stops to hash, sends what was found, waits for the pool's word and disconnects, all by
-    /// `deadline`. Gives the last figures, and whether the threads had stopped by then.
+    /// Stops hashing, sends the last shares, waits for the pool's answers and disconnects, all by
+    /// `deadline`. Returns the last figures, and whether the threads had stopped by then.
     pub(crate) async fn drain(self, deadline: Instant) -> (Figures, bool) {
         let before = self.figures();
         let hashing = self.hashing;
         let stopped = timeout_at(deadline, tokio::task::spawn_blocking(|| hashing.stop())).await;
         let (hashes, stopped) = match stopped {
             Ok(Ok(hashes)) => (Some(hashes.iter().sum::<u64>() as f64), true),
-            // A panic is no reason to stay.
+            // The threads panicked, so that they have stopped.
             Ok(Err(_)) => (before.hashes, true),
             Err(_) => (before.hashes, false),
         };
@@ -169,12 +169,12 @@ impl BuiltIn {
             #[cfg(feature = "randomx")]
             Link::Monero(client) => client.drain(left).await,
         };
-        (pool::seen(&status, Figures { hashes, ..before }), stopped)
+        (Figures { hashes, ..before }.with_pool(&status), stopped)
     }
 }
 
 impl Link {
-    /// How rare shares have to be.
+    /// Returns the difficulty of a share.
     fn difficulty(&self) -> Option<f64> {
         match self {
             Self::V1(client) => {
@@ -190,17 +190,17 @@ impl Link {
     }
 }
 
-/// A connection and the threads on it, or one sentence on why not.
+/// A connection and the threads on it, or one sentence: why there are none.
 type Started = Result<(Link, Box<dyn Hashing>), String>;
 
-/// As many threads as are wanted, or as there are processors.
+/// Returns the configured number of threads, or one per processor.
 fn threads(config: &Config) -> NonZeroUsize {
-    let told = config.engine.threads;
-    told.or(thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+    let configured = config.engine.threads;
+    configured.or(thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
 }
 
-fn sha256d(config: &Config, told: client::Config) -> Started {
-    let client = Client::start(told);
+fn sha256d(config: &Config, client: client::Config) -> Started {
+    let client = Client::start(client);
     let kernel = sha256d::Kernel::fastest();
     let (work, shares) = (client.work(), client.shares());
     let engine = sha256d::Engine::start(threads(config), kernel, &work, &shares)

@@ -5,10 +5,10 @@ use std::num::NonZeroU32;
 use daylight_randomx::{Engine, Mode, Options, State};
 use daylight_stratum::client::{self, Client};
 
-use super::{Hashing, Link, Started, Trouble, threads};
+use super::{EngineFailure, Hashing, Link, Started, threads};
 use crate::config::{Config, RandomxMode};
 
-pub(super) fn start(config: &Config, told: client::Config) -> Started {
+pub(super) fn start(config: &Config, client: client::Config) -> Started {
     let engine = &config.engine;
     let threads = u32::try_from(threads(config).get()).ok().and_then(NonZeroU32::new);
     let options = Options {
@@ -19,7 +19,7 @@ pub(super) fn start(config: &Config, told: client::Config) -> Started {
         },
         huge_pages: engine.huge_pages,
     };
-    let client = Client::start(told);
+    let client = Client::start(client);
     let (work, shares) = (client.work(), client.shares());
     let engine = Engine::start(options, &work, &shares).map_err(|error| error.to_string())?;
     Ok((Link::Monero(client), Box::new(engine)))
@@ -30,16 +30,16 @@ impl Hashing for Engine {
         vec![Self::hashes(self).iter().sum()]
     }
 
-    fn trouble(&self) -> Option<Trouble> {
+    fn failure(&self) -> Option<EngineFailure> {
         match &*self.state().borrow() {
-            State::Failed(error) => Some(Trouble::Failed(error.to_string())),
+            State::Failed(error) => Some(EngineFailure::Other(error.to_string())),
             _ => None,
         }
     }
 
     fn remark(&self) -> Option<String> {
         match &*self.state().borrow() {
-            State::Preparing { .. } => Some("RandomX makes its memory".into()),
+            State::Preparing { .. } => Some("RandomX is preparing its memory".into()),
             State::Hashing => Some(format!("RandomX hashes on {}", self.pages())),
             State::Refused(refusal) => Some(refusal.to_string()),
             State::Waiting | State::Failed(_) | State::Ended => None,
