@@ -1,8 +1,8 @@
-//! How long the meter takes over one round of a large site: 10,000 nodes with 8 devices each are
-//! read, and a minute of all of them is booked and written.
+//! Duration of one round of a large site: 10,000 nodes with 8 devices each are read, and a minute
+//! of all of them is booked and turned into entries.
 //!
-//! Every node has three leases, of 4, 2 and 1 GPUs, under 50 registrations in 5 pools, and one
-//! device that nobody has. What exporters say is made outside the measurement.
+//! Every node has three leases, of 4, 2 and 1 GPUs, under 50 registrations in 5 pools, and one free
+//! device. The exporters' answers are made outside the measurement.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -21,13 +21,13 @@ const MINUTE: u64 = 60_000;
 const WATTS: u64 = 450;
 const BEGIN: Timestamp = Timestamp(1_782_907_200_000);
 
-/// A site, and what its exporters will say next.
+/// Site with the next answers of its exporters.
 struct Site {
     meter: Meter,
     nodes: Vec<Name>,
     readings: Vec<Vec<Reading>>,
     minute: u64,
-    /// Those of the last round.
+    /// Entries of the last round.
     entries: Vec<Entry>,
 }
 
@@ -89,7 +89,7 @@ impl Site {
         site
     }
 
-    /// A minute passes; how long the meter takes over it.
+    /// Lets a minute pass and returns the time that the meter needs for it.
     fn round(&mut self) -> Duration {
         for reading in self.readings.iter_mut().flatten() {
             let counter = reading.counter_mj.get_or_insert_default();
@@ -109,7 +109,7 @@ impl Site {
         took
     }
 
-    /// The mean length of an entry as JSON: with how its node stands, and without.
+    /// Mean length of an entry in JSON, with the node's state and without.
     fn bytes(&self) -> [u64; 2] {
         let mut sums = [0; 2];
         for entry in &self.entries {
@@ -126,13 +126,13 @@ impl Site {
 fn rounds(criterion: &mut Criterion) {
     let mut site = Site::new();
     let [whole, bare] = site.bytes();
-    println!("an entry of a node has {whole} bytes, {bare} of them without how the node stands");
+    println!("an entry of a node has {whole} bytes, {bare} of them without the node's state");
     let mut group = criterion.benchmark_group("10,000 nodes with 8 devices");
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
     group.bench_function("a round of readings and a minute's books", |bencher| {
         bencher.iter_custom(|times| (0..times).map(|_| site.round()).sum());
     });
-    group.bench_function("whether the books close", |bencher| {
+    group.bench_function("check that the books close", |bencher| {
         bencher.iter(|| black_box(&site.meter).check());
     });
     group.finish();

@@ -1,10 +1,10 @@
-//! Whatever the clock does, and however devices are shared, the books close and what counts
-//! against a limit is no less than what was drawn.
+//! Property: whatever the clock does, and however devices are shared, the books close and a limit
+//! counts at least the energy that was drawn.
 //!
-//! One node with two devices, each offered twice over, without labels. Pods draw from one of them.
-//! Time really passes; the clock is set forward and back, also between two readings.
+//! One node has two devices, each offered twice, without labels. A pod draws from one of them. True
+//! time passes while the clock is set forward and back, also between two readings.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,20 @@ use daylight_meter::{
 use proptest::prelude::*;
 
 const BEGIN: Timestamp = Timestamp(1_700_000_000_000);
-const REFRESH: u64 = 1000;
+const SECOND: u64 = 1000;
+const MINUTE: u64 = 60 * SECOND;
+/// Resolution of the simulation, in milliseconds.
+const TICK: u64 = 100;
+/// Interval at which the exporter reads the devices.
+const REFRESH: u64 = SECOND;
 const LIMIT_MW: u64 = 700_000;
 const IDLE_WATTS: u64 = 60;
+/// GPUs that the node offers.
 const SLOTS: u32 = 4;
+const IDS: [&str; 2] = ["GPU-a", "GPU-b"];
 
 #[derive(Clone, Debug)]
-enum Happens {
+enum Step {
     Bind {
         gpus: u32,
         device: usize,
@@ -31,29 +38,31 @@ enum Happens {
         which: usize,
     },
     Read,
-    Blank,
-    /// The clock is set forward or back, in milliseconds.
-    Clock {
-        by: i64,
+    /// The exporter answers without counters.
+    ReadBlank,
+    SetClock {
+        by_ms: i64,
     },
-    /// The node is now of another pool.
-    Pool,
-    /// Killed, and told the world again.
+    /// The node moves to another pool.
+    ChangePool,
+    /// The auditor is killed, restored from what is durable, and observes the cluster again.
     Restart,
 }
 
-fn happens() -> impl Strategy<Value = (u64, Happens)> {
-    let kind = prop_oneof![
+/// A step, and the milliseconds before it.
+fn step() -> impl Strategy<Value = (u64, Step)> {
+    let step = prop_oneof![
         5 => (1..3_u32, 0..2_usize, 50..150_u64)
-            .prop_map(|(gpus, device, watts)| Happens::Bind { gpus, device, watts }),
-        4 => (0..8_usize).prop_map(|which| Happens::End { which }),
-        8 => Just(Happens::Read),
-        1 => Just(Happens::Blank),
-        2 => (-300_000..100_000_i64).prop_map(|by| Happens::Clock { by }),
-        1 => Just(Happens::Pool),
-        1 => Just(Happens::Restart),
+            .prop_map(|(gpus, device, watts)| Step::Bind { gpus, device, watts }),
+        4 => (0..8_usize).prop_map(|which| Step::End { which }),
+        8 => Just(Step::Read),
+        1 => Just(Step::ReadBlank),
+        2 => (-5 * MINUTE.cast_signed()..100 * SECOND.cast_signed())
+            .prop_map(|by_ms| Step::SetClock { by_ms }),
+        1 => Just(Step::ChangePool),
+        1 => Just(Step::Restart),
     ];
-    (1..40_000_u64, kind)
+    (1..40 * SECOND, step)
 }
 
 #[derive(Clone, Debug)]
@@ -67,16 +76,20 @@ struct Pod {
 }
 
 struct World {
-    /// What really passed, in milliseconds.
-    passed: u64,
-    /// How far the clock is from it.
-    ahead: i64,
+    /// True time since the beginning.
+    passed_ms: u64,
+    /// Error of the clock.
+    ahead_ms: i64,
+    /// Latest time that the clock has shown.
     latest: Timestamp,
+    /// True counters of the devices, in millijoules.
     counters: [u64; 2],
+    /// Counters at the exporter's last refresh.
     shown: [u64; 2],
+    /// Counters in the first answer and in the last one.
     first: [u64; 2],
     read: [u64; 2],
-    pools: u32,
+    pool_changes: u32,
     pods: Vec<Pod>,
     meter: Meter,
     durable: Vec<Entry>,
@@ -90,8 +103,8 @@ fn config() -> Config {
     Config { refresh_ms: REFRESH, limit_mw: LIMIT_MW, ..Config::default() }
 }
 
-/// Whether an entry alone closes: with that, the books of every node and of every stretch of time
-/// that entries make up do.
+/// Returns whether an entry closes by itself: then so do the books of every node and of every
+/// period that is made of entries.
 fn closes(entry: &NodeEntry) -> bool {
     let mut time: BTreeMap<&Option<Name>, i128> = BTreeMap::new();
     let mut energy = time.clone();
@@ -110,15 +123,16 @@ fn closes(entry: &NodeEntry) -> bool {
 
 impl World {
     fn new() -> Self {
+        let counters = [5_000_000, 9_000_000];
         let mut world = Self {
-            passed: 0,
-            ahead: 0,
+            passed_ms: 0,
+            ahead_ms: 0,
             latest: BEGIN,
-            counters: [5_000_000, 9_000_000],
-            shown: [5_000_000, 9_000_000],
-            first: [5_000_000, 9_000_000],
-            read: [5_000_000, 9_000_000],
-            pools: 0,
+            counters,
+            shown: counters,
+            first: counters,
+            read: counters,
+            pool_changes: 0,
             pods: Vec::new(),
             meter: Meter::new(config()),
             durable: Vec::new(),
@@ -129,25 +143,25 @@ impl World {
         world
     }
 
-    /// What the clock says.
+    /// Time by the clock.
     fn now(&self) -> Timestamp {
-        Timestamp(BEGIN.0 + self.passed.cast_signed() + self.ahead)
+        Timestamp(BEGIN.0 + self.passed_ms.cast_signed() + self.ahead_ms)
     }
 
     fn pass(&mut self, ms: u64) {
-        for _ in 0..=(ms / 100) {
-            self.passed += 100;
+        for _ in 0..=(ms / TICK) {
+            self.passed_ms += TICK;
             // Watts × milliseconds are millijoules.
-            self.counters.iter_mut().for_each(|counter| *counter += IDLE_WATTS * 100);
+            self.counters.iter_mut().for_each(|counter| *counter += IDLE_WATTS * TICK);
             for pod in self.pods.iter_mut().filter(|pod| pod.ended.is_none()) {
-                pod.drawn_mj += pod.watts * 100;
-                self.counters[pod.device] += pod.watts * 100;
+                pod.drawn_mj += pod.watts * TICK;
+                self.counters[pod.device] += pod.watts * TICK;
             }
-            if self.passed.is_multiple_of(REFRESH) {
+            if self.passed_ms.is_multiple_of(REFRESH) {
                 self.shown = self.counters;
             }
-            if self.passed.is_multiple_of(1000) {
-                // The auditor books every second, and so notices the clock.
+            if self.passed_ms.is_multiple_of(SECOND) {
+                // The auditor books every second: that is how it notices that the clock was set back.
                 self.meter.advance(self.now());
             }
         }
@@ -155,22 +169,18 @@ impl World {
     }
 
     fn devices(&mut self) {
-        let devices = ["GPU-a", "GPU-b"].map(|id| DeviceSeen {
-            id: id.into(),
-            model: None,
-            limit_mw: Some(LIMIT_MW),
-        });
-        let pool: Name = format!("hall-{}", self.pools % 2).into();
+        let devices =
+            IDS.map(|id| DeviceSeen { id: id.into(), model: None, limit_mw: Some(LIMIT_MW) });
+        let pool: Name = format!("hall-{}", self.pool_changes % 2).into();
         self.meter.devices(&"n".into(), Some(&pool), SLOTS, &devices, self.now());
     }
 
     fn read(&mut self, is_blank: bool) {
-        let readings =
-            [("GPU-a", self.shown[0]), ("GPU-b", self.shown[1])].map(|(id, counter)| Reading {
-                device: id.into(),
-                counter_mj: (!is_blank).then_some(counter),
-                ..Reading::default()
-            });
+        let readings = [0, 1].map(|device| Reading {
+            device: IDS[device].into(),
+            counter_mj: (!is_blank).then_some(self.shown[device]),
+            ..Reading::default()
+        });
         if !is_blank {
             self.read = self.shown;
         }
@@ -198,10 +208,11 @@ impl World {
 
     fn end(&mut self, number: usize) {
         self.pods[number].ended = Some(self.now());
-        self.tell(number);
+        self.report(number);
     }
 
-    fn tell(&mut self, number: usize) {
+    /// Reports a pod to the meter, as the watch does.
+    fn report(&mut self, number: usize) {
         let seen = self.seen(number);
         match self.pods[number].ended {
             Some(at) => self.meter.ended(seen, Moment::exactly(at), None, self.now()),
@@ -209,11 +220,11 @@ impl World {
         }
     }
 
-    fn happen(&mut self, what: &Happens) {
+    fn take(&mut self, step: &Step) {
         let running: Vec<usize> =
             (0..self.pods.len()).filter(|pod| self.pods[*pod].ended.is_none()).collect();
-        match what {
-            Happens::Bind { gpus, device, watts } => {
+        match step {
+            Step::Bind { gpus, device, watts } => {
                 let held: u32 = running.iter().map(|pod| self.pods[*pod].gpus).sum();
                 if held + gpus <= SLOTS {
                     self.pods.push(Pod {
@@ -224,30 +235,30 @@ impl World {
                         ended: None,
                         drawn_mj: 0,
                     });
-                    self.tell(self.pods.len() - 1);
+                    self.report(self.pods.len() - 1);
                 }
             }
-            Happens::End { which } => {
+            Step::End { which } => {
                 if let Some(number) = running.get(which % running.len().max(1)) {
                     self.end(*number);
                 }
             }
-            Happens::Read => self.read(false),
-            Happens::Blank => self.read(true),
-            Happens::Clock { by } => self.ahead += by,
-            Happens::Pool => {
-                self.pools += 1;
+            Step::Read => self.read(false),
+            Step::ReadBlank => self.read(true),
+            Step::SetClock { by_ms } => self.ahead_ms += by_ms,
+            Step::ChangePool => {
+                self.pool_changes += 1;
                 self.devices();
             }
-            Happens::Restart => {
+            Step::Restart => {
                 self.meter = Meter::restore(config(), self.durable.iter().cloned()).unwrap();
                 self.devices();
-                (0..self.pods.len()).for_each(|number| self.tell(number));
+                (0..self.pods.len()).for_each(|number| self.report(number));
             }
         }
     }
 
-    /// Books, and makes it durable.
+    /// Books everything until now and makes it durable.
     fn book(&mut self) {
         self.meter.advance(self.now());
         self.meter.flush();
@@ -255,26 +266,32 @@ impl World {
     }
 }
 
+/// Runs 1000 cases, or more if `PROPTEST_CASES` asks for more.
+fn proptest_config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.max(1000), ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(proptest_config())]
 
     #[test]
-    fn limits_hold_whatever_the_clock_does(history in prop::collection::vec(happens(), 1..40)) {
+    fn limits_hold_whatever_the_clock_does(history in prop::collection::vec(step(), 1..40)) {
         let mut world = World::new();
-        for (after, what) in &history {
-            world.pass(*after);
-            world.happen(what);
+        for (after_ms, step) in &history {
+            world.pass(*after_ms);
+            world.take(step);
             world.book();
-            prop_assert_eq!(world.meter.check(), Ok(()), "after {:?}", what);
+            prop_assert_eq!(world.meter.check(), Ok(()), "after {:?}", step);
         }
         for number in 0..world.pods.len() {
             if world.pods[number].ended.is_none() {
                 world.end(number);
             }
         }
-        // Until the clock has caught up, and everything was read.
+        // Until the clock has caught up and everything is read.
         let behind = world.latest.millis_since(world.now());
-        for ms in [behind, 5_000, 5_000, 5_000] {
+        for ms in [behind, 5 * SECOND, 5 * SECOND, 5 * SECOND] {
             world.pass(ms);
             world.read(false);
             world.book();
@@ -300,7 +317,7 @@ proptest! {
             prop_assert!(usage.millijoules >= pod.drawn_mj, "{usage:?} of {pod:?}");
             prop_assert_eq!(closed.get(&world.seen(number).uid), Some(&1), "{:?}", pod);
         }
-        // All that the counters moved is booked, though part of it may be left as not believed.
+        // All movement of the counters is booked.
         let moved: u64 = (0..2).map(|device| world.read[device] - world.first[device]).sum();
         prop_assert_eq!(books.pools.values().map(|pool| pool.moved_mj).sum::<u64>(), moved);
         let restored = Meter::restore(config(), world.durable.iter().cloned()).unwrap();

@@ -1,4 +1,4 @@
-//! The entries in `docs/metering.md` are entries, and none is missing.
+//! The entries in `docs/metering.md` are valid and complete.
 
 #![allow(clippy::unwrap_used)]
 
@@ -28,7 +28,7 @@ fn examples_are_entries_to_the_last_field() {
 fn every_kind_has_an_example() {
     let shown: BTreeSet<String> =
         examples().iter().map(|one| one["kind"].as_str().unwrap().to_owned()).collect();
-    // A kind that is not known is answered with those that are.
+    // serde's error for an unknown kind lists the known ones.
     let known = serde_json::from_str::<Entry>(r#"{"kind": "?"}"#).unwrap_err().to_string();
     let known: BTreeSet<String> =
         known.split('`').skip(3).step_by(2).map(ToOwned::to_owned).collect();

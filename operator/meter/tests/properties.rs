@@ -1,10 +1,10 @@
-//! The books close over random histories, and the truth lies within their bounds.
+//! Property: over random histories the books close, and the truth lies within their bounds.
 //!
-//! A small site is simulated to the millisecond: devices draw power by who has them, counters
-//! integrate it, exporters refresh now and then, pods are bound and end and are told in whole
-//! seconds and late, the auditor is killed and goes on from what was durable.
+//! A small site is simulated to the millisecond. Devices draw the power of their holders, counters
+//! integrate it, and exporters refresh now and then. Pods begin and end, and are reported late and
+//! in whole seconds. The auditor is killed and continues from what is durable.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,8 @@ use daylight_meter::{
 use proptest::prelude::*;
 use rustc_hash::FxHashSet;
 
-/// One thing that happens, after so many milliseconds.
 #[derive(Clone, Debug)]
-enum Happens {
+enum Step {
     Bind {
         node: usize,
         gpus: u32,
@@ -28,58 +27,61 @@ enum Happens {
     End {
         which: usize,
     },
-    /// The pod is gone from the API server before its end was told.
+    /// The pod is gone from the API server before its end is observed.
     Vanish {
         which: usize,
     },
     Scrape,
-    /// Nobody hears of this one.
-    Miss,
+    /// Time passes without an observation.
+    Wait,
     Flush,
     Snapshot,
-    /// Killed; it begins again so much later.
+    /// The auditor is killed and starts again after this time.
     Restart {
-        down: u64,
+        down_ms: u64,
     },
-    /// A counter begins again at 0, as after a reboot.
+    /// The counters start at 0 again.
     Reboot {
         node: usize,
     },
-    /// The device in this place is another one from now on.
+    /// The first device of the node is replaced by another one.
     Replace {
         node: usize,
     },
 }
 
-fn happens() -> impl Strategy<Value = (u64, Happens)> {
-    let kind = prop_oneof![
+/// A step, and the milliseconds before it.
+fn step() -> impl Strategy<Value = (u64, Step)> {
+    let step = prop_oneof![
         6 => (0..2_usize, 1..4_u32, 0..3_usize, 100..700_u64).prop_map(|(node, gpus, tenant, watts)| {
-            Happens::Bind { node, gpus, tenant, watts }
+            Step::Bind { node, gpus, tenant, watts }
         }),
-        5 => (0..8_usize).prop_map(|which| Happens::End { which }),
-        1 => (0..8_usize).prop_map(|which| Happens::Vanish { which }),
-        8 => Just(Happens::Scrape),
-        1 => Just(Happens::Miss),
-        1 => Just(Happens::Flush),
-        1 => Just(Happens::Snapshot),
-        1 => (0..100_000_u64).prop_map(|down| Happens::Restart { down }),
-        1 => (0..2_usize).prop_map(|node| Happens::Reboot { node }),
-        1 => (0..2_usize).prop_map(|node| Happens::Replace { node }),
+        5 => (0..8_usize).prop_map(|which| Step::End { which }),
+        1 => (0..8_usize).prop_map(|which| Step::Vanish { which }),
+        8 => Just(Step::Scrape),
+        1 => Just(Step::Wait),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Snapshot),
+        1 => (0..100_000_u64).prop_map(|down_ms| Step::Restart { down_ms }),
+        1 => (0..2_usize).prop_map(|node| Step::Reboot { node }),
+        1 => (0..2_usize).prop_map(|node| Step::Replace { node }),
     ];
-    (1..15_000_u64, kind)
+    (1..15_000_u64, step)
 }
 
 const DEVICES: usize = 4;
+/// Watts.
 const IDLE: u64 = 60;
 const BEGIN: i64 = 1_700_000_000_000;
+/// Milliseconds that the auditor's horizon lags behind.
 const LAG: u64 = 1_500;
 
 #[derive(Clone, Debug)]
 struct Device {
     id: Name,
-    /// Microjoules since the counter began.
+    /// True energy, in microjoules.
     counter_uj: u64,
-    /// What an exporter has of it.
+    /// Counter and holder at the exporter's last refresh.
     shown: u64,
     shown_holder: Option<usize>,
     holder: Option<usize>,
@@ -96,7 +98,7 @@ struct Pod {
     ended: Option<u64>,
     /// Whether the API server still has it.
     is_there: bool,
-    /// Whether it came and went without a trace: no entry names it, and it is there no more.
+    /// Whether it began and ended without a trace: neither API server nor journal has it.
     lost: bool,
     /// True energy, in microjoules, and time, in milliseconds × GPUs.
     drawn_uj: u64,
@@ -113,10 +115,11 @@ struct World {
     meter: Meter,
     durable: Vec<Entry>,
     snapshot_at: usize,
-    /// Nothing that counters count was lost.
+    /// Whether no counted energy was lost.
     faultless: bool,
-    /// First and latest value that was read of each device, in millijoules.
+    /// First and last value read of each device, in millijoules.
     read: BTreeMap<Name, (u64, u64)>,
+    /// Number of pods and devices made, to name the next one.
     made: u32,
 }
 
@@ -162,7 +165,7 @@ impl World {
             made: 0,
         };
         world.refresh_exporters();
-        world.tell_devices();
+        world.report_devices();
         world.scrape();
         world
     }
@@ -171,7 +174,7 @@ impl World {
         format!("n{node}").into()
     }
 
-    /// Lets time pass, millisecond by exporter refresh.
+    /// Lets time pass, in steps of the exporters' refreshes.
     fn pass(&mut self, ms: u64) {
         let until = self.now + ms;
         while self.now < until {
@@ -201,7 +204,7 @@ impl World {
         }
     }
 
-    fn tell_devices(&mut self) {
+    fn report_devices(&mut self) {
         for (node, devices) in self.nodes.iter().enumerate() {
             let devices: Vec<_> = devices
                 .iter()
@@ -263,7 +266,7 @@ impl World {
             self.nodes[node][*one].holder = Some(number);
         }
         self.pods.push(pod);
-        // The watch tells it a moment later, and repeats itself.
+        // The watch reports it a moment later, and repeats itself.
         self.pass(300);
         for _ in 0..2 {
             let seen = self.seen(&self.pods[number]);
@@ -284,7 +287,7 @@ impl World {
         Some(number)
     }
 
-    fn tell_end(&mut self, number: usize) {
+    fn report_end(&mut self, number: usize) {
         let seen = self.seen(&self.pods[number]);
         let ended = in_second(self.pods[number].ended.unwrap(), self.now);
         self.meter.ended(seen, ended, None, at(self.now));
@@ -321,37 +324,26 @@ impl World {
     fn restart(&mut self, down: u64) {
         self.pass(down);
         let entries = self.durable[self.snapshot_at..].iter().map(|entry| {
-            // As the journal gives it back.
+            // As read from the journal.
             serde_json::from_str(&serde_json::to_string(entry).unwrap()).unwrap()
         });
         self.meter = Meter::restore(config(self.refresh), entries).unwrap();
-        // Of a device whose first reading was not durable, the next one is the first.
-        let mut durable: FxHashSet<Name> = FxHashSet::default();
-        for entry in &self.durable {
-            if let Entry::Node(entry) = entry {
-                let devices = entry.state.iter().flat_map(|state| &state.devices);
-                let read = devices.filter(|device| device.last.is_some());
-                durable.extend(read.map(|device| device.seen.id.clone()));
-            }
-        }
-        self.read.retain(|device, _| durable.contains(device));
+        // If a device's first reading was not durable, the next one becomes the first.
+        let mut read: FxHashSet<Name> = FxHashSet::default();
         let mut known: FxHashSet<Name> = FxHashSet::default();
-        for entry in &self.durable {
-            if let Entry::Node(entry) = entry {
-                known.extend(
-                    entry
-                        .state
-                        .iter()
-                        .flat_map(|state| &state.leases)
-                        .map(|lease| lease.uid.clone()),
-                );
-                known.extend(entry.closed.iter().map(|closed| closed.lease.uid.clone()));
+        for entry in node_entries(&self.durable) {
+            if let Some(state) = &entry.state {
+                let devices = state.devices.iter().filter(|device| device.last.is_some());
+                read.extend(devices.map(|device| device.seen.id.clone()));
+                known.extend(state.leases.iter().map(|lease| lease.uid.clone()));
             }
+            known.extend(entry.closed.iter().map(|closed| closed.lease.uid.clone()));
         }
+        self.read.retain(|device, _| read.contains(device));
         for pod in &mut self.pods {
             pod.lost |= !pod.is_there && !known.contains(&pod.uid);
         }
-        self.tell_devices();
+        self.report_devices();
         let present: FxHashSet<Name> =
             self.pods.iter().filter(|pod| pod.is_there).map(|pod| pod.uid.clone()).collect();
         for number in 0..self.pods.len() {
@@ -359,7 +351,7 @@ impl World {
                 continue;
             }
             if self.pods[number].ended.is_some() {
-                self.tell_end(number);
+                self.report_end(number);
             } else {
                 let seen = self.seen(&self.pods[number]);
                 self.meter.lease(seen, at(self.now));
@@ -372,19 +364,19 @@ impl World {
         self.meter.advance(at(self.now).minus_millis(LAG));
     }
 
-    fn happen(&mut self, what: &Happens) {
-        match what {
-            Happens::Bind { node, gpus, tenant, watts } => {
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Bind { node, gpus, tenant, watts } => {
                 self.bind(*node, *gpus, *tenant, *watts);
             }
-            Happens::End { which } => {
+            Step::End { which } => {
                 if let Some(number) = self.release(*which) {
                     self.pass(400);
-                    self.tell_end(number);
-                    self.tell_end(number);
+                    self.report_end(number);
+                    self.report_end(number);
                 }
             }
-            Happens::Vanish { which } => {
+            Step::Vanish { which } => {
                 if let Some(number) = self.release(*which) {
                     self.pods[number].is_there = false;
                     self.pass(200);
@@ -392,30 +384,30 @@ impl World {
                     self.meter.vanish(&uid, at(self.now));
                 }
             }
-            Happens::Scrape => self.scrape(),
-            Happens::Miss => {}
-            Happens::Flush => {
+            Step::Scrape => self.scrape(),
+            Step::Wait => {}
+            Step::Flush => {
                 self.meter.flush();
                 self.commit();
             }
-            Happens::Snapshot => {
+            Step::Snapshot => {
                 let entries = self.meter.snapshot();
                 let begin =
                     entries.iter().position(|entry| matches!(entry, Entry::SnapshotBegin)).unwrap();
                 self.snapshot_at = self.durable.len() + begin;
                 self.durable.extend(entries);
             }
-            Happens::Restart { down } => self.restart(*down),
-            Happens::Reboot { node } => {
+            Step::Restart { down_ms } => self.restart(*down_ms),
+            Step::Reboot { node } => {
                 self.faultless = false;
                 for device in &mut self.nodes[*node] {
                     device.counter_uj = 0;
                     device.shown = 0;
                 }
                 self.boots[*node] += 1;
-                self.tell_devices();
+                self.report_devices();
             }
-            Happens::Replace { node } => {
+            Step::Replace { node } => {
                 self.faultless = false;
                 self.made += 1;
                 let made = self.made;
@@ -423,19 +415,19 @@ impl World {
                 device.id = format!("GPU-new-{made}").into();
                 device.counter_uj = 77_000_000;
                 device.shown = 77_000;
-                self.tell_devices();
+                self.report_devices();
             }
         }
     }
 
-    /// Nothing happens for so long that everything is booked.
+    /// Ends all pods and lets time pass until everything is booked.
     fn settle(&mut self) {
         let running: Vec<usize> =
             (0..self.pods.len()).filter(|pod| self.pods[*pod].ended.is_none()).collect();
         for _ in running {
             if let Some(number) = self.release(0) {
                 self.pass(100);
-                self.tell_end(number);
+                self.report_end(number);
             }
         }
         for _ in 0..4 {
@@ -454,6 +446,14 @@ fn config(refresh: u64) -> Config {
     Config { refresh_ms: refresh, book_every_ms: 20_000, ..Config::default() }
 }
 
+fn node_entries(entries: &[Entry]) -> impl Iterator<Item = &NodeEntry> {
+    entries.iter().filter_map(|entry| match entry {
+        Entry::Node(entry) => Some(&**entry),
+        _ => None,
+    })
+}
+
+/// Milliseconds and millijoules of a tenant, each with its lower and upper bound.
 fn of_tenant(books: &Books, number: usize) -> (u64, u64, u64, u64) {
     let account = tenant(number);
     let mut time = (0, 0);
@@ -467,7 +467,7 @@ fn of_tenant(books: &Books, number: usize) -> (u64, u64, u64, u64) {
     (time.0, time.1, energy.lower(), energy.upper())
 }
 
-/// Whether what an entry books of each pool is what it says there was.
+/// Checks that the lines of an entry add up to its totals, for every pool.
 fn closes(entry: &NodeEntry) -> Result<(), String> {
     let mut booked: BTreeMap<&Option<Name>, (u64, u64)> = BTreeMap::new();
     for time in &entry.time {
@@ -483,49 +483,51 @@ fn closes(entry: &NodeEntry) -> Result<(), String> {
         }
     }
     match booked.iter().find(|(_, (ms, mj))| ms + mj > 0) {
-        Some((pool, booked)) => Err(format!("{booked:?} are booked of {pool:?}, of nothing")),
+        Some((pool, booked)) => {
+            Err(format!("{booked:?} are booked of {pool:?}, which has no total"))
+        }
         None => Ok(()),
     }
 }
 
+/// Runs 1500 cases, or more if `PROPTEST_CASES` asks for more.
+fn proptest_config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.max(1500), ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(proptest_config())]
 
     #[test]
     fn the_books_close_and_the_truth_is_within_their_bounds(
         labels in any::<bool>(),
         refresh in prop_oneof![Just(1_000_u64), Just(10_000), Just(30_000)],
-        history in prop::collection::vec(happens(), 1..60),
+        history in prop::collection::vec(step(), 1..60),
     ) {
         let mut world = World::new(labels, refresh);
-        for (after, what) in &history {
-            world.pass(*after);
-            world.happen(what);
+        for (after_ms, step) in &history {
+            world.pass(*after_ms);
+            world.take(step);
             world.advance();
             world.commit();
             if let Err(imbalance) = world.meter.check() {
-                prop_assert!(false, "after {what:?}: {imbalance}");
+                prop_assert!(false, "after {step:?}: {imbalance}");
             }
         }
         world.settle();
         let books = world.meter.books();
         prop_assert_eq!(books.check(), Ok(()));
 
-        // Each entry closes by itself, and so does every period that is made of them.
-        for entry in &world.durable {
-            if let Entry::Node(entry) = entry {
-                prop_assert_eq!(closes(entry), Ok(()));
-            }
+        // Each entry closes by itself, and so does every period that is made of entries.
+        for entry in node_entries(&world.durable) {
+            prop_assert_eq!(closes(entry), Ok(()));
         }
 
         // Every lease is closed once.
         let mut closed: BTreeMap<Name, u32> = BTreeMap::new();
-        for entry in &world.durable {
-            if let Entry::Node(entry) = entry {
-                for one in &entry.closed {
-                    *closed.entry(one.lease.uid.clone()).or_default() += 1;
-                }
-            }
+        for one in node_entries(&world.durable).flat_map(|entry| &entry.closed) {
+            *closed.entry(one.lease.uid.clone()).or_default() += 1;
         }
         for pod in world.pods.iter().filter(|pod| !pod.lost) {
             prop_assert_eq!(closed.get(&pod.uid), Some(&1), "{:?}", pod);
@@ -544,14 +546,14 @@ proptest! {
             }
         }
 
-        // What the counters moved is booked, no more and no less.
+        // Exactly the movement of the counters is booked.
         if world.faultless {
             let moved: u64 = world.read.values().map(|(first, last)| last - first).sum();
             let booked: u64 = books.pools.values().map(|pool| pool.moved_mj).sum();
             prop_assert_eq!(booked, moved);
         }
 
-        // One that goes on from the journal knows the same.
+        // A meter restored from the journal has the same books.
         let restored =
             Meter::restore(config(refresh), world.durable[world.snapshot_at..].iter().cloned());
         prop_assert_eq!(restored.unwrap().books(), books);
