@@ -1,11 +1,11 @@
-//! Hashes per second of one core, by kernel. Beside it as the machine's own measure:
+//! Hashes per second of one core, by kernel. For comparison on the same machine:
 //! `openssl speed -bytes 64 sha256`.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use daylight_stratum::Target;
 use daylight_stratum::sha256d::{Kernel, Scan};
 
-/// Nonces a measurement.
+/// Nonces per measurement.
 const NONCES: u32 = 1 << 16;
 
 fn scan(criterion: &mut Criterion) {

@@ -1,4 +1,4 @@
-//! How rare a share is, and the target that its hash has to reach.
+//! Difficulties of shares, and the targets that their hashes must reach.
 
 use std::fmt;
 
@@ -8,29 +8,31 @@ use std::fmt;
 pub struct Difficulty(f64);
 
 impl Difficulty {
-    /// The difficulty that holds where a pool has named none.
+    /// The default, where a pool sends no difficulty.
     pub const ONE: Self = Self(1.0);
 
-    /// A difficulty, if it is finite and above 0.
+    /// Returns a difficulty if it is finite and above 0.
     pub fn new(difficulty: f64) -> Option<Self> {
         (difficulty.is_finite() && difficulty > 0.0).then_some(Self(difficulty))
     }
 
-    /// As a number.
+    /// Returns the number.
     pub fn get(self) -> f64 {
         self.0
     }
 
-    /// The target: `0xffff × 2²⁰⁸` divided by the difficulty, rounded down, exactly; at most 2²⁵⁶ - 1.
+    /// Returns the target: `0xffff × 2²⁰⁸` divided by the difficulty, rounded down, exactly; at most
+    /// 2²⁵⁶ - 1.
     pub fn target(self) -> Target {
-        // The number as mantissa × 2^exponent, both whole.
+        // Pools and miners must agree on the last bit of the target, so this divides in whole numbers
+        // rather than as floats. The number is mantissa × 2^exponent, both whole.
         let bits = self.0.to_bits();
         let (field, fraction) = ((bits >> 52) as i32, bits & ((1 << 52) - 1));
         let (mantissa, exponent) = match field {
             0 => (fraction, -1074),
             _ => (fraction | (1 << 52), field - 1075),
         };
-        // Long division, bit by bit: of 0xffff, then of as many zeros as remain.
+        // Long division, bit by bit: the 16 bits of 0xffff, then 208 zeros less the exponent.
         let (mut quotient, mut rest) = ([0_u64; 4], 0_u64);
         let steps = 16 + 208 - exponent;
         for step in 0..steps {
@@ -55,16 +57,16 @@ impl fmt::Display for Difficulty {
     }
 }
 
-/// The largest value that a hash may have, as a number of 256 bits.
+/// Largest value that a hash may have, as a number of 256 bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Target([u64; 4]);
 
 impl Target {
-    /// Every hash reaches it.
+    /// The target that every hash reaches.
     pub const EASIEST: Self = Self([u64::MAX; 4]);
 
-    /// From the compact form in a block's header (`bits`). A negative or overlong one is a target
-    /// that no hash reaches.
+    /// Reads the compact form in a block's header (`bits`). A negative or overlong one becomes a
+    /// target that no hash reaches.
     pub fn from_compact(bits: u32) -> Self {
         let (size, mantissa) = ((bits >> 24) as usize, bits & 0x007f_ffff);
         let mut bytes = [0_u8; 32];
@@ -80,23 +82,23 @@ impl Target {
         Self(limbs(&bytes))
     }
 
-    /// As Monero's pools count it: the hash's upper 64 bits may be at most this.
+    /// Reads the form of Monero's pools: the hash's upper 64 bits may be at most this.
     pub fn from_upper(upper: u64) -> Self {
         Self([u64::MAX, u64::MAX, u64::MAX, upper])
     }
 
-    /// Whether a hash, in the order in which SHA-256 gives it, read as a number whose lowest byte
-    /// comes first, reaches the target.
+    /// Returns whether a hash reaches the target. The hash, in SHA-256's order, is a number whose
+    /// lowest byte comes first.
     pub fn reached_by(&self, hash: &[u8; 32]) -> bool {
         limbs(hash).iter().rev().le(self.0.iter().rev())
     }
 
-    /// Its upper 32 bits: a hash whose own are higher cannot reach it.
+    /// Returns the upper 32 bits. A hash whose own are higher cannot reach the target.
     pub fn upper32(&self) -> u32 {
         (self.0[3] >> 32) as u32
     }
 
-    /// How many hashes it takes on average to reach it, at most 2⁶⁴ - 1.
+    /// Returns the average number of hashes that it takes to reach the target, at most 2⁶⁴ - 1.
     pub fn expected_hashes(&self) -> u64 {
         // 2^256 / (target + 1), rounded. 128 bits of the target are enough: where they are all
         // zeros, it takes more than 2^64 hashes.
@@ -115,7 +117,7 @@ impl fmt::Debug for Target {
     }
 }
 
-/// The number in its four parts, the lowest first.
+/// Splits a number into four parts, the lowest first.
 fn limbs(bytes: &[u8; 32]) -> [u64; 4] {
     let mut limbs = [0; 4];
     for (limb, bytes) in limbs.iter_mut().zip(bytes.as_chunks::<8>().0) {

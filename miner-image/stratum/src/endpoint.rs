@@ -1,38 +1,35 @@
-//! Declared pools.
+//! Addresses of pools.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A pool that may be talked to: `host:port`, or with a scheme before it: `stratum+tcp://` and
-/// `tcp://` in plain, `stratum+ssl://`, `stratum+tls://`, `ssl://` and `tls://` with TLS.
+/// Address of a pool: `host:port`, or with a scheme before it: `stratum+tcp://` and `tcp://` for plain
+/// TCP, `stratum+ssl://`, `stratum+tls://`, `ssl://` and `tls://` for TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// A name or an address; an IPv6 address without its brackets.
+    /// A name or an address, where an IPv6 address has no brackets.
     pub host: String,
     pub port: u16,
-    /// Whether, and how, it has to prove who it is.
     pub tls: Tls,
 }
 
-/// How a connection is secured.
+/// Security of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tls {
     Off,
-    /// By a certificate that the system's roots vouch for.
+    /// A certificate that the system's roots sign.
     Roots,
-    /// By this one certificate, whoever made it: its SHA-256.
+    /// One certificate, whoever signed it, by its SHA-256.
     Pinned([u8; 32]),
 }
 
-/// Why a text names no pool.
+/// Reason why a text is not the address of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// Another protocol.
-    #[error(
-        "pool {0}: the scheme is unknown: write stratum+tcp:// or stratum+tls://, or only host:port"
-    )]
+    /// A scheme of another protocol.
+    #[error("pool {0}: unknown scheme: write stratum+tcp:// or stratum+tls://, or only host:port")]
     Scheme(String),
-    /// No host, or no port.
+    /// The host or the port is missing.
     #[error("pool {0}: write host:port, with a port from 1 to 65535")]
     Address(String),
 }

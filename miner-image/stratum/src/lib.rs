@@ -1,7 +1,25 @@
-//! How a miner talks with its pools, and what it hashes for them.
+//! Mining protocols, and the proof of work that they are tested with.
 //!
-//! - [`v1`] and [`monero`] are the protocols: typed messages, and a [`Session`] that turns lines
+//! # Protocols
+//!
+//! - [`v1`] and [`monero`] are the two dialects: typed messages, and a [`Session`] that turns lines
 //!   into work and shares into lines, without I/O.
+//! - [`client`] keeps a connection to one of several pools, whatever the dialect.
+//! - [`proxy`] is a pool for engines in the same pod. It passes their work and shares through
+//!   clients, so that an engine never learns the wallet.
+//! - `pool` and `loopback` (feature `loopback`) are the pool's side, for tests.
+//!
+//! # SHA-256d
+//!
+//! [`sha256d`] is Bitcoin's proof of work in two parts:
+//!
+//! - the reference, [`sha256d::sha256d`] and [`sha256d::merkle_root`], by which a [`v1::Work`]
+//!   becomes a header and a pool judges a share;
+//! - the engine, [`sha256d::Engine`], which searches for shares on CPUs and serves the GPU engine as
+//!   the reference to check its results against.
+//!
+//! The dependency has one direction: the engine uses the work, the shares and the client of the
+//! protocols, which in turn know no hash. Only the pool for tests uses the reference.
 
 pub mod client;
 mod difficulty;
@@ -22,7 +40,7 @@ pub mod v1;
 
 pub use difficulty::{Difficulty, Target};
 pub use endpoint::{Endpoint, EndpointError, Tls};
-pub use lines::{Broken, LINE_TIME, Lines};
+pub use lines::{LINE_TIME, LineError, Lines};
 pub use malformed::{MAX_LINE, Malformed};
 pub use message::{Failure, Id};
-pub use session::{Heard, Login, Session, Submission};
+pub use session::{Login, Received, Session, Submission};

@@ -1,24 +1,24 @@
-//! What is wrong with a message, as one sentence, and the reading of single fields that finds it.
+//! Reading of messages, field by field, with errors of one sentence.
 
 use serde_json::Value;
 
 use crate::Difficulty;
 
-/// The longest line that is read or taken for a message, in bytes, without its end. The longest
-/// real ones are jobs of pools that pay in the coinbase, some 20 KB.
+/// Longest line that is accepted, in bytes, without its end. The longest real ones are jobs of pools
+/// that pay in the coinbase, some 20 KB.
 pub const MAX_LINE: usize = 65_536;
 
-/// Why a line is no message of the protocol.
+/// Reason why a line is not a message of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// More than [`MAX_LINE`].
+    /// It is longer than [`MAX_LINE`].
     #[error("the line is longer than {MAX_LINE} bytes")]
     TooLong,
-    /// No JSON, or no object.
-    #[error("the line is no JSON object: {0}")]
+    /// It is not JSON, or not an object.
+    #[error("the line is not a JSON object: {0}")]
     Json(String),
-    /// A method that the protocol does not have, cut to 64 characters. It may be an extension:
-    /// whoever has no use for it can leave it out.
+    /// A method that the protocol does not have, cut to 64 characters. It may be an extension, which
+    /// the receiver can ignore.
     #[error("the method `{0}` is unknown")]
     UnknownMethod(String),
     /// A field that is missing, or of the wrong form.
@@ -38,13 +38,13 @@ pub(crate) fn object(line: &[u8]) -> Result<Value, Malformed> {
     }
 }
 
-/// The error of a method that is not known.
+/// Returns the error for an unknown method.
 pub(crate) fn unknown(method: &str) -> Malformed {
     Malformed::UnknownMethod(one_line(method, 64))
 }
 
-/// What the other side says, fit for a log or a condition: no more than so many characters of it,
-/// control characters escaped, so that it can neither fill them nor begin a line of its own.
+/// Makes text of the other side fit for a log or a condition: at most `longest` characters of it, with
+/// control characters escaped, so that it can neither flood a log nor forge a line in it.
 pub(crate) fn one_line(text: &str, longest: usize) -> String {
     text.chars().take(longest).fold(String::new(), |mut line, next| {
         if next.is_control() {
@@ -68,17 +68,17 @@ impl<'a> Fields<'a> {
         Self { of, from }
     }
 
-    /// The field at a position of a list.
+    /// Returns the field at a position of a list.
     pub(crate) fn at(self, index: usize, name: &'static str) -> Field<'a> {
         self.field(name, self.from.and_then(|from| from.get(index)))
     }
 
-    /// The field of an object.
+    /// Returns the field of an object.
     pub(crate) fn named(self, name: &'static str) -> Field<'a> {
         self.field(name, self.from.and_then(|from| from.get(name)))
     }
 
-    /// The field of an object under a name that is the same for all.
+    /// Returns the field of an object under a key, with a name for errors that both dialects use.
     pub(crate) fn keyed(self, key: &str, name: &'static str) -> Field<'a> {
         self.field(name, self.from.and_then(|from| from.get(key)))
     }
@@ -88,7 +88,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// One field. What is null is not there.
+/// One field. A null value counts as absent.
 #[derive(Clone, Copy)]
 pub(crate) struct Field<'a> {
     of: &'static str,
@@ -101,7 +101,7 @@ impl<'a> Field<'a> {
         Malformed::Field { of: self.of, field: self.name, wanted }
     }
 
-    /// What is read from it, where it is not left out.
+    /// Reads the field if it is there.
     pub(crate) fn maybe<T>(
         self,
         read: impl FnOnce(Self) -> Result<T, Malformed>,
@@ -138,7 +138,7 @@ impl<'a> Field<'a> {
         self.value.and_then(Value::as_u64).ok_or_else(|| self.not("a whole number"))
     }
 
-    /// A whole number in a range that fits the type.
+    /// Reads a whole number that fits the type.
     pub(crate) fn small<T: TryFrom<u64>>(self, wanted: &'static str) -> Result<T, Malformed> {
         T::try_from(self.whole()?).map_err(|_| self.not(wanted))
     }
@@ -150,17 +150,17 @@ impl<'a> Field<'a> {
             .ok_or_else(|| self.not("a number above 0"))
     }
 
-    /// Bytes in hexadecimal digits.
+    /// Reads bytes in hexadecimal digits.
     pub(crate) fn bytes(self) -> Result<Vec<u8>, Malformed> {
         hex::decode(self.text()?).map_err(|_| self.not("bytes in hexadecimal digits"))
     }
 
-    /// As many bytes as the type has, in hexadecimal digits.
+    /// Reads exactly the bytes of an array, in hexadecimal digits.
     pub(crate) fn array<const N: usize>(self, wanted: &'static str) -> Result<[u8; N], Malformed> {
         self.bytes()?.try_into().map_err(|_| self.not(wanted))
     }
 
-    /// A number in one to eight hexadecimal digits, the highest first.
+    /// Reads a number of one to eight hexadecimal digits, the highest first.
     pub(crate) fn hex32(self) -> Result<u32, Malformed> {
         let text = self.text()?;
         let digits = text.bytes().all(|digit| digit.is_ascii_hexdigit()).then_some(text);

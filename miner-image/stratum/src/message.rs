@@ -1,14 +1,14 @@
-//! What both dialects share: a message's number, and a pool's refusal.
+//! Parts of messages in both dialects: the number, and a pool's refusal.
 
 use serde_json::{Value, json};
 
 use crate::malformed::{Field, Fields, Malformed, one_line};
 
-/// What pairs a request with its reply.
+/// Number of a request, which its reply repeats.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Id {
     Number(u64),
-    /// Some programs number theirs in words.
+    /// Some programs use strings.
     Text(String),
 }
 
@@ -20,7 +20,6 @@ impl Id {
         }
     }
 
-    /// None where there is none.
     pub(crate) fn decode(field: Field<'_>) -> Result<Option<Self>, Malformed> {
         match field.value {
             None => Ok(None),
@@ -29,7 +28,7 @@ impl Id {
         }
     }
 
-    /// For requests, which have to have one.
+    /// Reads the number of a request, which must have one.
     pub(crate) fn required(field: Field<'_>) -> Result<Self, Malformed> {
         Self::decode(field)?.ok_or_else(|| field.not("a whole number or a string"))
     }
@@ -44,25 +43,25 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Stratum's code for what has no other.
+    /// Stratum's code for failures without a code of their own.
     pub const OTHER: i64 = 20;
-    /// The job is unknown, or no longer the pool's.
+    /// The job is unknown or expired.
     pub const STALE: i64 = 21;
-    /// The share was there before.
+    /// The share was submitted before.
     pub const DUPLICATE: i64 = 22;
     /// The hash does not reach the difficulty.
     pub const LOW_DIFFICULTY: i64 = 23;
-    /// The worker has not been let in.
+    /// The worker is not logged in.
     pub const UNAUTHORIZED: i64 = 24;
     /// The connection has not subscribed.
     pub const NOT_SUBSCRIBED: i64 = 25;
 
-    /// A refusal by its code and words.
+    /// Makes a refusal of a code and a message.
     pub fn new(code: i64, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
-    /// Reads what pools put into `error`: a list, an object, or bare words.
+    /// Reads a pool's `error`: a list, an object, or a string.
     pub(crate) fn decode(of: &'static str, error: Field<'_>) -> Result<Self, Malformed> {
         let wanted = "a code and a message";
         let Some(value) = error.value else { return Err(error.not(wanted)) };

@@ -1,19 +1,19 @@
-//! One connection's side of the talk with a pool, without the connection: lines in, lines out.
+//! The miner's side of a connection, without I/O: lines in, lines out.
 
 use crate::malformed::Malformed;
 use crate::message::Failure;
 use crate::v1::Redirect;
 
-/// Who logs in at a pool. What it holds is secret and is never shown.
+/// Credentials at a pool. They are secret: `Debug` does not show them.
 #[derive(Clone)]
 pub struct Login {
     /// The wallet, or the account with the worker's name.
     pub user: String,
-    /// The password; many pools want none, and `x` does.
+    /// The password; where a pool needs none, `x` is customary.
     pub password: String,
-    /// The worker's name, for pools that have a field of its own for it.
+    /// The worker's name, for pools that have a separate field for it.
     pub worker: Option<String>,
-    /// The algorithms, for pools that have a field for it. May be empty.
+    /// The algorithms, for pools that have a field for them. May be empty.
     pub algorithms: Vec<String>,
 }
 
@@ -23,58 +23,60 @@ impl std::fmt::Debug for Login {
     }
 }
 
-/// The program and version that pools are told.
+/// Program and version, as sent to pools.
 pub(crate) const AGENT: &str = concat!("daylight/", env!("CARGO_PKG_VERSION"));
 
-/// What came of a line that a pool sent.
+/// Effect of a line that a pool sent.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Heard<W> {
-    /// Something to work on, instead of what was before.
+pub enum Received<W> {
+    /// Work that replaces the work before.
     Work {
         work: W,
-        /// Whether shares of the work before are worth nothing any more.
+        /// Whether shares of the work before no longer count.
         clean: bool,
     },
-    /// The pool let the worker in.
     LoggedIn,
-    /// The pool did not.
+    /// The pool refused the login.
     Refused(Failure),
-    /// The pool took a share, or did not.
-    Judged { id: u64, verdict: Result<(), Failure> },
-    /// A line to send.
-    Say(String),
-    /// The pool wants the connection to go elsewhere.
+    /// The pool accepted or rejected a share.
+    Judged {
+        id: u64,
+        verdict: Result<(), Failure>,
+    },
+    /// A line to send to the pool.
+    Send(String),
+    /// The pool redirects the connection.
     Moved(Redirect),
-    /// Words for a human.
+    /// Text for people.
     Message(String),
 }
 
 /// A share to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
-    /// The number under which the pool will judge it.
+    /// The number that the pool's verdict repeats.
     pub id: u64,
     pub line: String,
-    /// How many hashes such a share takes on average.
+    /// Average number of hashes that such a share takes.
     pub hashes: u64,
 }
 
-/// A dialect: what is said on one connection. It knows no clock and does no I/O.
+/// A dialect on one connection. It has no clock and does no I/O.
 pub trait Session: Sized + Send + 'static {
-    /// What to hash.
+    /// Input of an engine.
     type Work: Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static;
-    /// What was found.
+    /// Result of an engine.
     type Share: Clone + std::fmt::Debug + Send + Sync + 'static;
 
-    /// A new connection, and the lines to begin with.
+    /// Begins a connection, and returns the lines to send first.
     fn open(login: &Login) -> (Self, Vec<String>);
 
-    /// Takes a line of the pool.
-    fn receive(&mut self, line: &[u8]) -> Result<Vec<Heard<Self::Work>>, Malformed>;
+    /// Interprets a line of the pool.
+    fn receive(&mut self, line: &[u8]) -> Result<Vec<Received<Self::Work>>, Malformed>;
 
-    /// A share as the line to send; none where its job is worth nothing any more.
+    /// Returns a share as the line to send; none if its job has expired.
     fn submit(&mut self, share: &Self::Share) -> Option<Submission>;
 
-    /// A line that shows the pool that somebody is there, where the dialect has one.
+    /// Returns a line that keeps the connection alive, where the dialect has one.
     fn keep_alive(&mut self) -> Option<String>;
 }

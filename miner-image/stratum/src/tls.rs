@@ -1,4 +1,4 @@
-//! TLS by rustls, with the system's roots or one pinned certificate.
+//! TLS, with the system's roots or one pinned certificate.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-/// Secures a connection to a host: by the certificate with this SHA-256, or else by the system's
+/// Secures a connection to a host, by the certificate with this SHA-256 or else by the system's
 /// roots.
 pub(crate) async fn secure(
     stream: TcpStream,
@@ -50,7 +50,8 @@ fn roots() -> io::Result<RootCertStore> {
     Ok(roots)
 }
 
-/// Takes one certificate and no other, whoever signed it and for whatever name and time.
+/// Accepts exactly one certificate, for every name, time and signer: pools rarely have certificates
+/// that a public authority signed.
 #[derive(Debug)]
 struct Pinned {
     digest: [u8; 32],

@@ -1,4 +1,4 @@
-//! What is read is written so that it is read as the same.
+//! Every message that is decoded must encode to a line that decodes to the same message.
 
 #![no_main]
 

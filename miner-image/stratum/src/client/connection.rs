@@ -1,4 +1,4 @@
-//! One connection, logged in.
+//! Login at one pool.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use tokio::time::{Instant, timeout};
 use super::{Config, Fault};
 use crate::lines::Lines;
 use crate::v1::Redirect;
-use crate::{Endpoint, Heard, Session, Tls, tls};
+use crate::{Endpoint, Received, Session, Tls, tls};
 
-/// A connection whose pool let the worker in.
+/// A connection that is logged in.
 pub(super) struct Connection<S: Session> {
     pub(super) lines: Lines,
     pub(super) session: S,
-    /// What was heard with the login and is still to be acted on.
-    pub(super) heard: Vec<Heard<S::Work>>,
+    /// Lines' effects that arrived with the login and are still to be handled.
+    pub(super) received: Vec<Received<S::Work>>,
     pub(super) latency: Duration,
 }
 
-/// What comes of a try to log in.
+/// Result of a login.
 pub(super) enum Opened<S: Session> {
     Connection(Box<Connection<S>>),
     Moved(Redirect),
 }
 
-/// Connects and logs in, within the time for it.
+/// Connects and logs in, within the time limit.
 pub(super) async fn open<S: Session>(
     endpoint: Endpoint,
     config: Config,
@@ -41,31 +41,32 @@ async fn login<S: Session>(endpoint: &Endpoint, config: &Config) -> Result<Opene
     let pool = || endpoint.to_string();
     let unreachable =
         |error: std::io::Error| Fault::Unreachable { pool: pool(), why: error.to_string() };
-    let lost = |why: crate::Broken| Fault::Lost { pool: pool(), why: why.to_string() };
+    let lost = |why: crate::LineError| Fault::Lost { pool: pool(), why: why.to_string() };
     let mut lines = connect(endpoint, config.timing.line).await.map_err(unreachable)?;
     let (mut session, opening) = S::open(&config.login);
     for line in opening {
         lines.send(&line).await.map_err(lost)?;
     }
-    let (asked, mut latency) = (Instant::now(), None);
+    let (sent, mut latency) = (Instant::now(), None);
     loop {
         let line = lines.next().await.map_err(lost)?;
-        let latency = *latency.get_or_insert_with(|| asked.elapsed());
-        let mut heard = session
+        let latency = *latency.get_or_insert_with(|| sent.elapsed());
+        let mut received = session
             .receive(&line)
             .map_err(|error| Fault::Malformed { pool: pool(), error })?
             .into_iter();
-        while let Some(heard_first) = heard.next() {
-            match heard_first {
-                Heard::LoggedIn => {
-                    let heard = heard.collect();
-                    let connection = Connection { lines, session, heard, latency };
+        while let Some(next) = received.next() {
+            match next {
+                Received::LoggedIn => {
+                    // The pool may send work in the same line or right behind it.
+                    let received = received.collect();
+                    let connection = Connection { lines, session, received, latency };
                     return Ok(Opened::Connection(Box::new(connection)));
                 }
-                Heard::Refused(failure) => return Err(Fault::Refused { pool: pool(), failure }),
-                Heard::Say(line) => lines.send(&line).await.map_err(lost)?,
-                Heard::Moved(redirect) => return Ok(Opened::Moved(redirect)),
-                Heard::Work { .. } | Heard::Judged { .. } | Heard::Message(_) => {}
+                Received::Refused(failure) => return Err(Fault::Refused { pool: pool(), failure }),
+                Received::Send(line) => lines.send(&line).await.map_err(lost)?,
+                Received::Moved(redirect) => return Ok(Opened::Moved(redirect)),
+                Received::Work { .. } | Received::Judged { .. } | Received::Message(_) => {}
             }
         }
     }
@@ -73,7 +74,7 @@ async fn login<S: Session>(endpoint: &Endpoint, config: &Config) -> Result<Opene
 
 async fn connect(endpoint: &Endpoint, line_time: Duration) -> std::io::Result<Lines> {
     let stream = TcpStream::connect((&*endpoint.host, endpoint.port)).await?;
-    // A share waits for nothing.
+    // A share that waits for more data may be stale when it arrives.
     stream.set_nodelay(true)?;
     let pin = match endpoint.tls {
         Tls::Off => return Ok(Lines::new(stream, line_time)),

@@ -1,8 +1,8 @@
-//! A miner's connection to its pools, kept up.
+//! A miner's lasting connection to its pools.
 //!
 //! [`Client`] logs in at the first pool that lets it in, in the order in which they are declared,
-//! offers the newest work, sends shares, and counts what the pool said of them. Where a connection
-//! fails it goes on with the next pool, and returns to the first once that is back.
+//! offers the newest work, sends shares, and counts the pool's verdicts. When a connection fails it
+//! continues with the next pool, and returns to the first once that is back.
 
 mod connection;
 mod status;
@@ -20,35 +20,33 @@ use crate::{Endpoint, Failure, Login, Session};
 pub use status::{Fault, State, Status};
 use task::Task;
 
-/// Whom to talk to, as whom.
+/// Pools, and the login at them.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The pools, in the order of preference. At least one.
     pub pools: Vec<Endpoint>,
-    /// The login, the same at all.
     pub login: Login,
-    /// How long to wait for what.
     pub timing: Timing,
 }
 
-/// How long to wait for what.
+/// Time limits and pauses of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// For a pool to let the worker in, from the first packet on.
+    /// Limit for a login, from the first packet on.
     pub login: Duration,
-    /// For a line, from its first byte to its last.
+    /// Limit for a line, from its first byte to its last.
     pub line: Duration,
-    /// For a pool's word on a share.
+    /// Limit for a pool's verdict on a share.
     pub reply: Duration,
-    /// For anything at all from the pool.
+    /// Limit for the time without any line from the pool.
     pub silence: Duration,
-    /// Before all pools are tried once more; it doubles each time.
+    /// Pause before all pools are tried again; it doubles each time.
     pub first_backoff: Duration,
-    /// At most before that.
+    /// Longest such pause.
     pub longest_backoff: Duration,
-    /// Between tries to return to the first pool.
+    /// Pause between attempts to return to the first pool.
     pub return_to_first: Duration,
-    /// Between two signs of life, where the dialect has one.
+    /// Pause between two keep-alive messages, where the dialect has one.
     pub keep_alive: Duration,
 }
 
@@ -67,46 +65,44 @@ impl Default for Timing {
     }
 }
 
-/// What a pool wants hashed.
+/// Work that a pool wants hashed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Offer<W> {
-    /// Which of the client's connections it came on, from 1.
+    /// Number of the client's connection on which it arrived, from 1.
     pub connection: u64,
-    /// Goes up whenever shares of the work before are worth nothing any more.
+    /// Increases whenever shares of earlier work no longer count.
     pub era: u64,
     pub work: W,
 }
 
-/// Waits for other work than was seen last, in a thread that may block. False once there is to be
-/// none, or `is_over` holds of what the thread was told.
+/// Waits for work other than the last one seen, in a thread that may block. Returns false once there
+/// will be none, or `is_over` holds for the thread's orders.
 pub fn wait_for_work<W, T>(
     runtime: &Handle,
     work: &mut watch::Receiver<Option<Arc<Offer<W>>>>,
-    told: &mut watch::Receiver<T>,
+    orders: &mut watch::Receiver<T>,
     is_over: impl FnMut(&T) -> bool,
 ) -> bool {
     runtime.block_on(async {
         tokio::select! {
             changed = work.changed() => changed.is_ok(),
-            _ = told.wait_for(is_over) => false,
+            _ = orders.wait_for(is_over) => false,
         }
     })
 }
 
-/// What became of a share.
+/// Outcome of a share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The pool took it.
     Accepted,
-    /// The pool did not.
     Rejected(Failure),
-    /// It was not sent: its job, or the connection that it came on, is gone.
+    /// It was not sent: its job, or the connection of its job, has ended.
     Stale,
-    /// It was sent, and the connection failed before the pool's word came.
+    /// It was sent, and the connection failed before the pool's verdict arrived.
     Lost,
 }
 
-/// A connection to pools. Dropping it ends it at once, [`Client::drain`] in good order.
+/// A connection to pools. Dropping it closes it at once, [`Client::drain`] in good order.
 #[derive(Debug)]
 pub struct Client<S: Session> {
     work: watch::Receiver<Option<Arc<Offer<S::Work>>>>,
@@ -115,22 +111,23 @@ pub struct Client<S: Session> {
     task: JoinHandle<()>,
 }
 
-/// The way for shares to the pool. Clones lead to the same.
+/// Sender of shares to the pool. Clones send to the same client.
 #[derive(Clone, Debug)]
 pub struct Shares<T>(mpsc::Sender<Order<T>>);
 
-/// What is done for those who hold a client.
+/// Request to the task of a client.
 #[derive(Debug)]
 enum Order<T> {
     Submit { connection: u64, share: T, answer: oneshot::Sender<Verdict> },
     Drain { within: Duration },
 }
 
-/// How many shares may wait for the connection to take them.
+/// Shares that may wait for the connection. An engine that finds more has a difficulty far too low,
+/// or a pool that does not read.
 const WAITING: usize = 1024;
 
 impl<S: Session> Client<S> {
-    /// Connects, and stays connected. Has to be called within a runtime.
+    /// Connects, and stays connected. Must be called within a runtime.
     pub fn start(config: Config) -> Self {
         let (work, work_seen) = watch::channel(None);
         let (status, status_seen) = watch::channel(Status::default());
@@ -139,26 +136,26 @@ impl<S: Session> Client<S> {
         Self { work: work_seen, status: status_seen, shares: Shares(shares), task }
     }
 
-    /// The newest work; none while there is no connection.
+    /// Returns the newest work; none while there is no connection.
     pub fn work(&self) -> watch::Receiver<Option<Arc<Offer<S::Work>>>> {
         self.work.clone()
     }
 
-    /// How it stands with the pools.
+    /// Returns the client's status.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
     }
 
-    /// The way for shares.
+    /// Returns a sender of shares.
     pub fn shares(&self) -> Shares<S::Share> {
         self.shares.clone()
     }
 
-    /// Sends what is still to be sent, waits for the pool's word on it, and disconnects: within
-    /// this time. Shares that are submitted later come too late.
+    /// Sends the shares that are waiting, waits for the pool's verdicts, and disconnects, within this
+    /// time. Shares that are submitted later are not sent.
     pub async fn drain(mut self, within: Duration) -> Status {
         if self.shares.0.send(Order::Drain { within }).await.is_ok() {
-            // It ends by itself; should it have panicked, there is nothing to wait for either.
+            // The task ends itself. If it has panicked, there is nothing to wait for either.
             let _ = (&mut self.task).await;
         }
         self.status.borrow().clone()
@@ -172,8 +169,8 @@ impl<S: Session> Drop for Client<S> {
 }
 
 impl<T> Shares<T> {
-    /// Sends a share for the work of a connection. What becomes of it comes by the receiver; no
-    /// answer means that the client has ended.
+    /// Sends a share for the work of a connection. The receiver gets its verdict; without one, the
+    /// client has ended.
     pub fn submit(&self, connection: u64, share: T) -> oneshot::Receiver<Verdict> {
         let (answer, verdict) = oneshot::channel();
         if let Err(mpsc::error::TrySendError::Full(Order::Submit { answer, .. })) =

@@ -1,39 +1,38 @@
-//! How it stands with the pools.
+//! State of a client, and the pools' verdicts.
 
 use std::time::Duration;
 
 use crate::{Failure, Malformed};
 
-/// How it stands with the pools, and what they said so far.
+/// State of a client, with the pools' verdicts so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Status {
-    /// Whether there is a connection.
     pub state: State,
-    /// Shares that a pool took.
+    /// Shares that a pool accepted.
     pub accepted: u64,
-    /// Shares that a pool did not take.
+    /// Shares that a pool rejected.
     pub rejected: u64,
-    /// Shares that were not sent, since their job or connection was gone.
+    /// Shares that were not sent, since their job or connection had expired.
     pub stale: u64,
-    /// Shares that were sent, and of which no word came.
+    /// Shares that were sent and never answered.
     pub lost: u64,
-    /// Hashes that the accepted shares took on average.
+    /// Hashes that shares like the accepted ones take on average.
     pub accepted_hashes: u64,
     pub logins: u64,
-    /// Times that another pool than before took the work.
+    /// Logins at another pool than the one before.
     pub failovers: u64,
     /// Redirects to hosts that are not declared.
     pub refused_redirects: u64,
-    /// From a request to its reply, the last time.
+    /// Time from the last request to its reply.
     pub latency: Option<Duration>,
-    /// What went wrong last.
+    /// The last fault.
     pub fault: Option<Fault>,
-    /// What the pool last said to humans.
+    /// The pool's last message to people.
     pub message: Option<String>,
 }
 
 impl Status {
-    /// Adds up with another client's: the state is the better one, the rest what is newer.
+    /// Adds another client's: counters add up, the better state counts, and of texts the other's.
     pub(crate) fn add(&mut self, other: &Self) {
         if let State::LoggedIn { .. } = other.state {
             self.state = other.state;
@@ -52,43 +51,38 @@ impl Status {
     }
 }
 
-/// Whether there is a connection.
+/// State of a client's connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// Not yet, or not any more.
+    /// No connection: none yet, or it has failed.
     #[default]
     Connecting,
-    /// All pools failed: the next try comes a while later.
+    /// All pools failed; the next attempt follows after a pause.
     Waiting,
     /// The worker is logged in.
     LoggedIn {
-        /// At which of the declared pools, from 0.
+        /// Index of the declared pool, from 0.
         pool: usize,
     },
-    /// It has ended in good order.
+    /// The client has ended in good order.
     Drained,
 }
 
-/// What went wrong with a pool.
+/// Fault of a pool or of the connection to it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     #[error("pool {pool} cannot be reached: {why}")]
     Unreachable { pool: String, why: String },
-    /// It did not let the worker in.
     #[error("pool {pool} refused the login: {failure}")]
     Refused { pool: String, failure: Failure },
-    /// It said something that is no message.
+    /// The pool sent something that is not a message.
     #[error("pool {pool} broke the protocol: {error}")]
-    Malformed {
-        pool: String,
-        /// What was wrong with it.
-        error: Malformed,
-    },
+    Malformed { pool: String, error: Malformed },
     #[error("the connection to pool {pool} ended: {why}")]
     Lost { pool: String, why: String },
-    /// It wanted the connection to go to a host that is not declared.
+    /// The pool redirected the connection to a host that is not declared.
     #[error(
-        "pool {pool} wanted to send us to {to}, which is no declared pool: declare it if it is right"
+        "pool {pool} redirects to {to}, which is not a declared pool: declare it if you trust it"
     )]
     Redirected { pool: String, to: String },
 }

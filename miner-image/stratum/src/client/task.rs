@@ -1,4 +1,4 @@
-//! What a client does.
+//! The task of a client: one connection after the other, and shares on it.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -13,45 +13,47 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::connection::{Connection, Opened, open};
 use super::{Config, Fault, Offer, Order, State, Status, Verdict};
 use crate::v1::Redirect;
-use crate::{Endpoint, Heard, Session};
+use crate::{Endpoint, Received, Session};
 
-/// A client at work.
+/// State of the task over all connections.
 pub(super) struct Task<S: Session> {
     config: Config,
     orders: mpsc::Receiver<Order<S::Share>>,
     work: watch::Sender<Option<Arc<Offer<S::Work>>>>,
     status: watch::Sender<Status>,
+    /// Connections so far, which is the number of the current one.
     connections: u64,
     era: u64,
-    /// The pool that the last connection went to.
+    /// The pool of the last connection.
     last: Option<usize>,
 }
 
-/// Where to connect: to one of the declared pools, or where that sent us.
+/// Endpoint to connect to: a declared pool, or a port of its host to which it redirected.
 struct Goal {
     pool: usize,
     endpoint: Endpoint,
 }
 
-/// Why a connection is left.
+/// Reason for leaving a connection.
 enum End<S: Session> {
     Drained,
     Failed(Fault),
     Moved(Redirect),
+    /// A pool earlier in the list is back.
     Better(Box<Connection<S>>),
 }
 
-/// A share that the pool has not judged yet.
+/// A share without a verdict so far.
 struct Pending {
     sent: Instant,
     hashes: u64,
     answer: oneshot::Sender<Verdict>,
 }
 
-/// The client has been drained, or all who held it are gone.
+/// The client was drained, or all its handles were dropped.
 struct Over;
 
-/// A pool that wants us to wait longer than this before we go elsewhere waits in vain.
+/// Longest pause before a redirect that a pool can ask for, in seconds.
 const LONGEST_WAIT: u32 = 60;
 
 impl<S: Session> Task<S> {
@@ -73,7 +75,8 @@ impl<S: Session> Task<S> {
     }
 
     async fn keep_connected(&mut self) -> Over {
-        // Failures since a pool last was of use, which means that it took a share.
+        // Failures in a row. Only an accepted share resets them: a pool that lets every miner in and then
+        // hangs up would otherwise be tried again without any pause.
         let mut failures = 0_usize;
         let mut goal = self.declared(0);
         loop {
@@ -100,9 +103,9 @@ impl<S: Session> Task<S> {
                 }
             };
             self.work.send_replace(None);
-            let of_use = self.status.borrow().accepted > accepted;
-            failures = if of_use { 0 } else { failures + 1 };
-            let next = if of_use { 0 } else { (goal.pool + 1) % self.config.pools.len() };
+            let useful = self.status.borrow().accepted > accepted;
+            failures = if useful { 0 } else { failures + 1 };
+            let next = if useful { 0 } else { (goal.pool + 1) % self.config.pools.len() };
             let fault = match end {
                 End::Drained | End::Better(_) => return Over,
                 End::Failed(fault) => {
@@ -138,12 +141,13 @@ impl<S: Session> Task<S> {
         }
     }
 
-    /// Waits for something while there is no connection.
-    async fn meanwhile<T>(&mut self, something: impl Future<Output = T>) -> Result<T, Over> {
-        let mut something = std::pin::pin!(something);
+    /// Waits for a future while there is no connection. Shares are stale meanwhile, and a drain ends
+    /// the task at once.
+    async fn meanwhile<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Over> {
+        let mut future = std::pin::pin!(future);
         loop {
             select! {
-                result = &mut something => return Ok(result),
+                result = &mut future => return Ok(result),
                 order = self.orders.recv() => match order {
                     None | Some(Order::Drain { .. }) => return Err(Over),
                     Some(Order::Submit { answer, .. }) => self.judge(answer, Verdict::Stale, 0),
@@ -156,7 +160,8 @@ impl<S: Session> Task<S> {
         Goal { pool, endpoint: self.config.pools[pool].clone() }
     }
 
-    /// Where a redirect leads, if its host is declared; secured as declared.
+    /// Resolves a redirect, if its host is declared. TLS is as declared, whatever the pool asks for: a
+    /// redirect must neither lead the wallet to a foreign host nor downgrade the connection.
     fn declared_as(&self, goal: &Goal, redirect: &Redirect) -> Result<Goal, Fault> {
         let host = redirect.host.as_ref().unwrap_or(&goal.endpoint.host);
         let port = redirect.port.unwrap_or(goal.endpoint.port);
@@ -173,8 +178,8 @@ impl<S: Session> Task<S> {
         }
     }
 
-    /// Doubles each time, and is drawn from its upper half, so that the miners of a pool that comes
-    /// back do not come all at once.
+    /// Returns the pause before the next round. It doubles each time, and is random in its upper half,
+    /// so that a pool that returns does not get all its miners at once.
     fn backoff(&self, round: usize) -> Duration {
         let timing = &self.config.timing;
         let doubled = 2_u32.saturating_pow(u32::try_from(round - 1).unwrap_or(u32::MAX));
@@ -182,15 +187,17 @@ impl<S: Session> Task<S> {
         longest.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    /// Works on a connection until there is a reason to leave it.
+    /// Serves a connection until there is a reason to leave it.
+    ///
+    /// Each turn handles everything received, then waits for one event, then sends. So the state that
+    /// the exits test (`pending`, `better`, `drain_by`) is complete whenever they are tested.
     async fn serve(&mut self, connection: Connection<S>, goal: &Goal) -> End<S> {
-        let Connection { mut lines, mut session, heard, latency } = connection;
+        let Connection { mut lines, mut session, mut received, latency } = connection;
         let timing = self.config.timing;
         let pool = goal.endpoint.to_string();
         self.begin(goal.pool, latency);
         let mut pending: HashMap<u64, Pending> = HashMap::new();
-        let mut heard = heard;
-        let (mut last_heard, mut last_sent) = (Instant::now(), Instant::now());
+        let (mut last_received, mut last_sent) = (Instant::now(), Instant::now());
         let mut drain_by: Option<Instant> = None;
         let mut better: Option<Box<Connection<S>>> = None;
         let mut first = (goal.pool > 0).then(|| self.first_pool());
@@ -198,12 +205,12 @@ impl<S: Session> Task<S> {
             End::Failed(Fault::Lost { pool: pool.clone(), why: why.to_string() })
         };
         let end = loop {
-            let mut says = vec![];
+            let mut outgoing = vec![];
             let mut moved = None;
-            for heard in heard.drain(..) {
-                match heard {
-                    Heard::Work { work, clean } => self.offer(work, clean),
-                    Heard::Judged { id, verdict } => {
+            for effect in received.drain(..) {
+                match effect {
+                    Received::Work { work, clean } => self.offer(work, clean),
+                    Received::Judged { id, verdict } => {
                         if let Some(Pending { sent, hashes, answer }) = pending.remove(&id) {
                             let latency = sent.elapsed();
                             self.status.send_modify(|status| status.latency = Some(latency));
@@ -212,21 +219,22 @@ impl<S: Session> Task<S> {
                             self.judge(answer, verdict, hashes);
                         }
                     }
-                    Heard::Say(line) => says.push(line),
-                    Heard::Moved(redirect) => match self.declared_as(goal, &redirect) {
+                    Received::Send(line) => outgoing.push(line),
+                    Received::Moved(redirect) => match self.declared_as(goal, &redirect) {
                         Ok(_) => moved = Some(redirect),
-                        // The pool has work for us all the same, or will close the connection.
+                        // Stays: the pool either keeps sending work or closes the connection itself.
                         Err(fault) => self.status.send_modify(|status| {
                             status.refused_redirects += 1;
                             status.fault = Some(fault);
                         }),
                     },
-                    Heard::Message(message) => {
+                    Received::Message(message) => {
                         self.status.send_modify(|status| status.message = Some(message));
                     }
-                    Heard::LoggedIn | Heard::Refused(_) => {}
+                    Received::LoggedIn | Received::Refused(_) => {}
                 }
             }
+            // A connection is left only when each of its shares has its verdict, or their time is up.
             if pending.is_empty() {
                 if drain_by.is_some() {
                     lines.close().await;
@@ -245,27 +253,30 @@ impl<S: Session> Task<S> {
                 line = lines.next() => match line {
                     Err(broken) => break lost(&broken),
                     Ok(line) => {
-                        last_heard = Instant::now();
+                        last_received = Instant::now();
                         match session.receive(&line) {
-                            Ok(news) => heard = news,
+                            Ok(effects) => received = effects,
                             Err(error) => break End::Failed(Fault::Malformed { pool: pool.clone(), error }),
                         }
                         None
                     }
                 },
+                // Shares submitted after a drain stay in the channel and are dropped with it.
                 order = self.orders.recv(), if drain_by.is_none() => match order {
+                    // All handles are gone, so no caller waits for verdicts.
                     None => Some(Order::Drain { within: Duration::ZERO }),
                     order => order,
                 },
-                () = sleep_until(last_heard + timing.silence) => break lost(&"it fell silent"),
+                () = sleep_until(last_received + timing.silence) => break lost(&"it sent nothing for too long"),
                 () = until(reply_by) => break lost(&"it did not answer a share"),
                 () = until(drain_by) => break End::Drained,
                 () = sleep_until(last_sent + timing.keep_alive) => {
                     last_sent = Instant::now();
-                    says.extend(session.keep_alive());
+                    outgoing.extend(session.keep_alive());
                     None
                 }
                 connection = ready(&mut first) => {
+                    // The old connection is kept until its last share is judged, see above.
                     first = None;
                     better = Some(connection);
                     None
@@ -275,6 +286,8 @@ impl<S: Session> Task<S> {
                 None => {}
                 Some(Order::Drain { within }) => drain_by = Some(Instant::now() + within),
                 Some(Order::Submit { connection, share, answer }) => {
+                    // Pools reuse the names of jobs, so a share of another connection could pass here
+                    // for one of a job that it was not mined for.
                     let submission =
                         (connection == self.connections).then(|| session.submit(&share)).flatten();
                     match submission {
@@ -282,13 +295,13 @@ impl<S: Session> Task<S> {
                         Some(submission) => {
                             let (sent, hashes) = (Instant::now(), submission.hashes);
                             pending.insert(submission.id, Pending { sent, hashes, answer });
-                            says.push(submission.line);
+                            outgoing.push(submission.line);
                         }
                     }
                 }
             }
             let mut broken = None;
-            for line in says {
+            for line in outgoing {
                 last_sent = Instant::now();
                 if let Err(error) = lines.send(&line).await {
                     broken = Some(error);
@@ -333,11 +346,12 @@ impl<S: Session> Task<S> {
             Verdict::Stale => status.stale += 1,
             Verdict::Lost => status.lost += 1,
         });
-        // Nobody has to want to know.
+        // Fails where the engine does not wait for the verdict.
         let _ = answer.send(verdict);
     }
 
-    /// A connection to the first pool, as soon as that lets us in.
+    /// Resolves to a connection to the first pool, once a login there succeeds. The work at the current
+    /// pool continues until then.
     fn first_pool(&self) -> Pin<Box<dyn Future<Output = Box<Connection<S>>> + Send>> {
         let config = self.config.clone();
         Box::pin(async move {

@@ -1,4 +1,4 @@
-//! What a pool sends.
+//! Messages of a pool.
 
 use serde_json::{Value, json};
 
@@ -6,47 +6,47 @@ use crate::Target;
 use crate::malformed::{Field, Fields, Malformed, object, unknown};
 use crate::message::{Failure, Id};
 
-/// Anything that a pool sends.
+/// A message of a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FromPool {
-    /// `job`: what to hash from now on. It always takes the place of the one before.
+    /// `job`: replaces the job before.
     Job(Job),
     /// The answer to a request.
     Reply(Reply),
 }
 
-/// What to hash.
+/// A job: a blob to hash with nonces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     pub id: String,
-    /// What to hash, with four bytes for the nonce at [`Job::NONCE`].
+    /// The input of the hash, with four bytes for the nonce at [`Job::NONCE`].
     pub blob: Vec<u8>,
-    /// The upper 64 bits that the hash, read as a number, may have at most.
+    /// Largest value of the hash's upper 64 bits.
     pub target: u64,
-    /// The algorithm, where the pool says.
+    /// The algorithm, if the pool names it.
     pub algorithm: Option<String>,
-    /// The block's height, where the pool says.
+    /// The block's height, if the pool names it.
     pub height: Option<u64>,
-    /// The key of `RandomX`, where the algorithm has one.
+    /// The key of `RandomX`, if the algorithm has one.
     pub seed: Option<[u8; 32]>,
 }
 
-/// The answer to a request. What it means, the request tells.
+/// The reply to a request. Its meaning depends on the request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// The request's number; none where the pool could not read the request.
+    /// The request's number; none if the pool could not read the request.
     pub id: Option<Id>,
-    /// What came of it: an object with a `status`, or [`LoggedIn`].
+    /// An object with a `status`, or [`LoggedIn`].
     pub result: Result<Value, Failure>,
 }
 
 /// The result of `login`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedIn {
-    /// The session, which each share names.
+    /// The session's name, which each share repeats.
     pub session: String,
     pub job: Job,
-    /// What the pool can do beside, such as `keepalive`.
+    /// Extensions of the pool, such as `keepalive`.
     pub extensions: Vec<String>,
 }
 
@@ -94,18 +94,18 @@ impl FromPool {
 }
 
 impl Reply {
-    /// Whether the pool took the share.
+    /// Reads the reply to a share.
     pub fn accepted(&self) -> Result<(), Failure> {
         match &self.result {
             Ok(result) if result.get("status").and_then(Value::as_str) == Some("OK") => Ok(()),
-            Ok(_) => Err(Failure::new(-1, "the pool did not say OK, and not why")),
+            Ok(_) => Err(Failure::new(-1, "the pool refused without a reason")),
             Err(failure) => Err(failure.clone()),
         }
     }
 }
 
 impl LoggedIn {
-    /// As the result of a [`Reply`].
+    /// Writes the result of a [`Reply`].
     pub fn encode(&self) -> Value {
         json!({
             "id": self.session,
@@ -127,15 +127,15 @@ impl LoggedIn {
 }
 
 impl Job {
-    /// Where the nonce's four bytes stand in the blob.
+    /// Place of the nonce's four bytes in the blob.
     pub const NONCE: std::ops::Range<usize> = 39..43;
 
-    /// The target as a number of 256 bits.
+    /// Returns the target as a number of 256 bits.
     pub fn target(&self) -> Target {
         Target::from_upper(self.target)
     }
 
-    /// The blob with a nonce in it.
+    /// Returns the blob with a nonce in it.
     pub fn with_nonce(&self, nonce: [u8; 4]) -> Vec<u8> {
         let mut blob = self.blob.clone();
         blob[Self::NONCE].copy_from_slice(&nonce);
@@ -178,8 +178,8 @@ impl Job {
     }
 }
 
-/// Four bytes are short for eight, as every miner reads them: 2⁶⁴ - 1 over the difficulty, where
-/// the difficulty is 2³² - 1 over the four.
+/// Reads a target of eight bytes, or of four, which every miner expands in the same way: to 2⁶⁴ - 1
+/// over the difficulty, where the difficulty is 2³² - 1 over the four bytes.
 fn target(field: Field<'_>) -> Result<u64, Malformed> {
     let wanted = "4 or 8 bytes in hexadecimal digits, above 0";
     let bytes = field.bytes()?;

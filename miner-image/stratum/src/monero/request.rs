@@ -1,4 +1,4 @@
-//! What a miner sends.
+//! Requests of a miner.
 
 use serde_json::json;
 
@@ -8,30 +8,28 @@ use crate::message::Id;
 /// A request of a miner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Its number, which the reply repeats.
     pub id: Id,
-    /// What it asks for.
     pub call: Call,
 }
 
-/// What a miner asks for.
+/// Method of a request, with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// `login`: who works; the reply has the first job.
+    /// `login`, whose reply has the first job.
     Login {
-        /// The wallet, often with a difficulty or a worker's name behind it.
+        /// The wallet, often followed by a difficulty or a worker's name.
         login: String,
         /// The password, which often is the worker's name.
         pass: String,
         agent: String,
-        /// The worker's name, where the pool has a field for it.
+        /// The worker's name, if the pool has a field for it.
         rigid: Option<String>,
-        /// The algorithms that the miner can do; empty where it does not say.
+        /// The algorithms that the miner supports; empty if it does not name them.
         algorithms: Vec<String>,
     },
     /// `submit`: a share.
     Submit(Submit),
-    /// `keepalived`: the miner is still there.
+    /// `keepalived`, which keeps the connection open.
     KeepAlive { session: String },
 }
 
@@ -39,9 +37,7 @@ pub enum Call {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submit {
     pub session: String,
-    /// The job it is for.
     pub job: String,
-    /// The bytes that stand in the blob.
     pub nonce: [u8; 4],
     pub result: [u8; 32],
 }

@@ -1,28 +1,28 @@
-//! A miner's side of a connection.
+//! The miner's side of a connection.
 
 use std::sync::Arc;
 
 use super::{Call, FromPool, Job, LoggedIn, Reply, Request, Submit};
 use crate::malformed::Malformed;
 use crate::message::Id;
-use crate::session::{AGENT, Heard, Login, Submission};
+use crate::session::{AGENT, Login, Received, Submission};
 
-/// What to hash.
+/// Work: a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Work {
     pub job: Arc<Job>,
 }
 
-/// What was found.
+/// A share: a nonce with its hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
     pub job: String,
-    /// The bytes that stand in the blob.
     pub nonce: [u8; 4],
     pub result: [u8; 32],
 }
 
-/// A pool that names more jobs than this for a height is sent no shares for those before.
+/// Jobs of one height that shares may be for. One more counts as a new height, so that a pool cannot
+/// make the session grow without end.
 const JOBS: usize = 64;
 
 const LOGIN: u64 = 1;
@@ -52,10 +52,10 @@ impl crate::Session for Session {
         (Self { next_id: KEEP_ALIVE + 1, name: None, live: vec![] }, vec![request(LOGIN, call)])
     }
 
-    fn receive(&mut self, line: &[u8]) -> Result<Vec<Heard<Work>>, Malformed> {
+    fn receive(&mut self, line: &[u8]) -> Result<Vec<Received<Work>>, Malformed> {
         match FromPool::decode(line) {
             Ok(FromPool::Job(job)) if self.name.is_some() => Ok(vec![self.work(job)]),
-            // Without a session nobody could submit for it; the login brings a job of its own.
+            // Without a session no share could be submitted for it, and the login's reply has a job.
             Ok(FromPool::Job(_)) | Err(Malformed::UnknownMethod(_)) => Ok(vec![]),
             Ok(FromPool::Reply(reply)) => self.reply(&reply),
             Err(error) => Err(error),
@@ -79,23 +79,22 @@ impl crate::Session for Session {
 }
 
 impl Session {
-    fn reply(&mut self, reply: &Reply) -> Result<Vec<Heard<Work>>, Malformed> {
+    fn reply(&mut self, reply: &Reply) -> Result<Vec<Received<Work>>, Malformed> {
         let Some(Id::Number(id)) = reply.id else { return Ok(vec![]) };
         Ok(match (id, &reply.result) {
             (LOGIN, Ok(result)) => {
                 let LoggedIn { session, job, .. } = LoggedIn::decode(result)?;
                 self.name = Some(session);
-                vec![Heard::LoggedIn, self.work(job)]
+                vec![Received::LoggedIn, self.work(job)]
             }
-            (LOGIN, Err(failure)) => vec![Heard::Refused(failure.clone())],
+            (LOGIN, Err(failure)) => vec![Received::Refused(failure.clone())],
             (KEEP_ALIVE, _) => vec![],
-            _ => vec![Heard::Judged { id, verdict: reply.accepted() }],
+            _ => vec![Received::Judged { id, verdict: reply.accepted() }],
         })
     }
 
-    /// A job always takes the place of the one before, but pools still take shares for that one as
-    /// long as the height is the same.
-    fn work(&mut self, job: Job) -> Heard<Work> {
+    /// Replaces the job before. Pools still accept shares for that one while the height is the same.
+    fn work(&mut self, job: Job) -> Received<Work> {
         let clean = self.live.last().is_none_or(|last| {
             job.height.is_none() || last.height != job.height || self.live.len() == JOBS
         });
@@ -104,7 +103,7 @@ impl Session {
         }
         let job = Arc::new(job);
         self.live.push(Arc::clone(&job));
-        Heard::Work { work: Work { job }, clean }
+        Received::Work { work: Work { job }, clean }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::lines::{Broken, Lines};
+use crate::lines::{LineError, Lines};
 
 /// Fault of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub enum Misbehaviour {
 }
 
 impl Misbehaviour {
-    /// Does to a new connection what comes before any answer; false if the connection ends with it.
-    pub(super) async fn greet(self, lines: &mut Lines) -> Result<bool, Broken> {
+    /// Misbehaves before the first answer on a connection. Returns false if that ends the connection.
+    pub(super) async fn greet(self, lines: &mut Lines) -> Result<bool, LineError> {
         match self {
             Self::HangsUp => Ok(false),
             Self::EndlessLine => loop {

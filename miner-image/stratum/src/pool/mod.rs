@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
-use crate::lines::{Broken, LINE_TIME, Lines};
+use crate::lines::{LINE_TIME, LineError, Lines};
 use crate::v1::Redirect;
 pub use misbehaviour::Misbehaviour;
 pub use node::{Event, MoneroNode, Node, Order, V1Job, V1Node, V1Share};
@@ -136,7 +136,7 @@ async fn talk(
     mut session: impl Session,
     mut orders: broadcast::Receiver<Order>,
     misbehaviour: Misbehaviour,
-) -> Result<(), Broken> {
+) -> Result<(), LineError> {
     let mut received = 0;
     loop {
         let answers = select! {

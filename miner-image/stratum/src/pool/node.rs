@@ -17,8 +17,8 @@ pub trait Node: Send + Sync + 'static {
         true
     }
 
-    /// Records what a connection did, before the miner gets the answer. The user is there where the
-    /// event is a worker's.
+    /// Records an event of a connection, before the miner gets the answer. A worker's events have its
+    /// user.
     fn record(&self, user: Option<&str>, event: Event);
 }
 
@@ -63,7 +63,7 @@ pub trait MoneroNode: Node {
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
-/// A job of Stratum v1, with what its shares are judged by.
+/// A job of Stratum v1, with the rules for its shares.
 #[derive(Clone, Debug)]
 pub struct V1Job {
     pub number: u64,
@@ -99,7 +99,7 @@ pub enum Order {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Connected,
-    /// A login that was let in, with its user.
+    /// A successful login, with its user.
     LoggedIn(String),
     /// A share that reached the target, for the job of this number.
     Accepted {

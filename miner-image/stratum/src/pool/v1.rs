@@ -61,7 +61,7 @@ impl<N: V1Node> Session<N> {
         if self.difficulty.replace(difficulty) != Some(difficulty) {
             notices.push(Notice::SetDifficulty(difficulty));
         }
-        // Jobs on the same block stay valid beside each other.
+        // All jobs on the same block are valid at the same time.
         let clean = self.previous.replace(job.previous) != Some(job.previous);
         if clean {
             self.accepted.clear();

@@ -1,4 +1,4 @@
-//! One engine's connection.
+//! The connection of one engine.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use tokio::net::TcpStream;
 use tokio::select;
 use tokio::sync::watch;
 
-use super::{Act, Front};
+use super::{Action, Frontend};
 use crate::Malformed;
 use crate::client::{Client, Config, Status, Verdict};
-use crate::lines::{Broken, Lines};
+use crate::lines::{LineError, Lines};
 
-/// An engine, and the connection to a pool that is its own.
-pub(super) struct Engine<F: Front> {
+/// An engine with its own connection to a pool.
+pub(super) struct Engine<F: Frontend> {
     lines: Lines,
     client: Client<F::Session>,
 }
 
-/// How long an engine's last shares may take to be judged after it has left.
+/// Limit for the verdicts on an engine's last shares after it has left.
 const LEFT: Duration = Duration::from_secs(5);
 
-impl<F: Front> Engine<F> {
+impl<F: Frontend> Engine<F> {
     pub(super) fn new(stream: TcpStream, config: Config) -> Self {
-        // A job waits for nothing; where that cannot be set, it only comes later.
+        // A job must not wait for more data; without the option it only arrives later.
         let _ = stream.set_nodelay(true);
         Self { lines: Lines::new(stream, config.timing.line), client: Client::start(config) }
     }
@@ -33,14 +33,15 @@ impl<F: Front> Engine<F> {
         self.client.status()
     }
 
-    /// Serves it until it leaves, or all is drained. Gives what the pool said.
+    /// Serves it until it leaves, or the proxy is drained. Returns the pool's verdicts.
     pub(super) async fn serve(self, mut drain: watch::Receiver<Option<Duration>>) -> Status {
         let Self { mut lines, client } = self;
-        let mut front = F::default();
+        let mut frontend = F::default();
         let mut judgements = FuturesUnordered::new();
         let talk = async {
             let (shares, mut work) = (client.shares(), client.work());
-            // What an engine asks for is with the pool: it waits until there is one.
+            // The answers to a login hold the pool's extranonce and first job, so the engine waits until
+            // the pool has sent them.
             let Ok(Some(mut offer)) =
                 work.wait_for(Option::is_some).await.map(|offer| offer.clone())
             else {
@@ -48,37 +49,39 @@ impl<F: Front> Engine<F> {
             };
             loop {
                 select! {
-                    line = lines.next() => match front.hear(&line?, &offer) {
-                        Ok(acts) => for act in acts {
-                            match act {
-                                Act::Say(line) => lines.send(&line).await?,
-                                Act::Submit { id, connection, share } => {
+                    line = lines.next() => match frontend.receive(&line?, &offer) {
+                        Ok(actions) => for action in actions {
+                            match action {
+                                Action::Send(line) => lines.send(&line).await?,
+                                Action::Submit { id, connection, share } => {
                                     let verdict = shares.submit(connection, share);
                                     judgements.push(async { (id, verdict.await) });
                                 }
                             }
                         },
+                        // An extension, which the engine can do without.
                         Err(error @ Malformed::UnknownMethod(_)) => {
-                            lines.send(&front.unknown(&error)).await?;
+                            lines.send(&frontend.error(&error)).await?;
                         }
                         Err(error) => {
-                            lines.send(&front.unknown(&error)).await?;
+                            lines.send(&frontend.error(&error)).await?;
                             return Ok(());
                         }
                     },
                     Some((id, verdict)) = judgements.next() => {
-                        lines.send(&front.judged(id, verdict.unwrap_or(Verdict::Lost))).await?;
+                        lines.send(&frontend.verdict(id, verdict.unwrap_or(Verdict::Lost))).await?;
                     }
                     changed = work.changed() => {
                         if changed.is_err() {
                             return Ok(());
                         }
                         let newest = work.borrow_and_update().clone();
-                        // Without a pool the engine goes on with what it has, until there is one.
+                        // During a failover there is no work. The engine keeps the old job, which costs
+                        // less than to disconnect it: shares for it are counted as stale.
                         if let Some(newest) = newest {
                             offer = newest;
-                            let Some(told) = front.offer(&offer) else { return Ok(()) };
-                            for line in told {
+                            let Some(job) = frontend.offer(&offer) else { return Ok(()) };
+                            for line in job {
                                 lines.send(&line).await?;
                             }
                         }
@@ -88,15 +91,15 @@ impl<F: Front> Engine<F> {
         };
         let within = select! {
             result = talk => {
-                // Why it left is the engine's business.
-                let _: Result<(), Broken> = result;
+                // Why an engine left does not matter: its shares are still to be judged.
+                let _: Result<(), LineError> = result;
                 LEFT
             }
             within = drain.wait_for(Option::is_some) => within.ok().and_then(|within| *within).unwrap_or(LEFT),
         };
         let status = client.drain(within).await;
         while let Some((id, verdict)) = judgements.next().await {
-            if lines.send(&front.judged(id, verdict.unwrap_or(Verdict::Lost))).await.is_err() {
+            if lines.send(&frontend.verdict(id, verdict.unwrap_or(Verdict::Lost))).await.is_err() {
                 break;
             }
         }

@@ -1,8 +1,8 @@
-//! A pool for the engines beside it, on the loopback interface only.
+//! A pool for engines on the same host, on the loopback interface only.
 //!
-//! An engine logs in with whatever it likes and gets the jobs of the declared pools, where the proxy
-//! is logged in as whom it was told. The engine never learns the wallet, nor the pool; its shares
-//! are counted as the pool has them.
+//! An engine logs in with any name and gets the jobs of the declared pools, where the proxy has logged
+//! in with the configured credentials. The engine never learns the wallet or the pool; its shares are
+//! counted by the pool's verdicts.
 
 mod engine;
 mod monero;
@@ -24,54 +24,55 @@ use crate::client::{Config, State, Status, Verdict};
 use crate::message::Id;
 use crate::{Malformed, Session};
 
-/// A proxy. Dropping it ends it and its connections at once, [`Proxy::drain`] in good order.
+/// A proxy. Dropping it closes it and its connections at once, [`Proxy::drain`] in good order.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    books: Arc<Mutex<Books>>,
+    statuses: Arc<Mutex<Statuses>>,
     drain: watch::Sender<Option<Duration>>,
     task: JoinHandle<()>,
 }
 
-/// What the pools said, by engine.
+/// The pools' verdicts, by engine.
 #[derive(Debug, Default)]
-struct Books {
-    /// Of the engines that left.
+struct Statuses {
+    /// The sum over the engines that left.
     ended: Status,
     live: HashMap<u64, watch::Receiver<Status>>,
 }
 
-/// How a dialect is spoken with an engine, without I/O.
-pub trait Front: Default + Send + 'static {
-    /// How it is spoken with a pool.
+/// A dialect on the connection of one engine, without I/O.
+pub trait Frontend: Default + Send + 'static {
+    /// The same dialect on the connection to a pool.
     type Session: Session;
 
-    /// Takes a line of the engine, with the newest offer at hand.
-    fn hear(
+    /// Interprets a line of the engine. `offer` is the newest work.
+    fn receive(
         &mut self,
         line: &[u8],
         offer: &Offer<<Self::Session as Session>::Work>,
-    ) -> Result<Vec<Act<<Self::Session as Session>::Share>>, Malformed>;
+    ) -> Result<Vec<Action<<Self::Session as Session>::Share>>, Malformed>;
 
-    /// Lines that give the engine a new offer; none where it has to connect again for it.
+    /// Returns the lines that send new work to the engine; none if the engine has to connect again for
+    /// it.
     fn offer(&mut self, offer: &Offer<<Self::Session as Session>::Work>) -> Option<Vec<String>>;
 
-    /// A line that tells the engine what became of its share.
-    fn judged(&self, id: Id, verdict: Verdict) -> String;
+    /// Returns the reply to a share.
+    fn verdict(&self, id: Id, verdict: Verdict) -> String;
 
-    /// A line that tells the engine that it asked for something which is not there.
-    fn unknown(&self, error: &Malformed) -> String;
+    /// Returns the reply to a line that cannot be handled.
+    fn error(&self, error: &Malformed) -> String;
 }
 
-/// What comes of an engine's line.
+/// Action that an engine's line causes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Act<T> {
-    /// A line to the engine.
-    Say(String),
-    /// A share to the pool.
+pub enum Action<T> {
+    /// Send a line to the engine.
+    Send(String),
+    /// Submit a share to the pool.
     Submit {
         id: Id,
-        /// The connection that its job came on.
+        /// The connection on which its job arrived.
         connection: u64,
         share: T,
     },
@@ -84,43 +85,43 @@ pub type V1 = v1::V1;
 pub type Monero = monero::Monero;
 
 impl Proxy {
-    /// Opens it on a free port of 127.0.0.1. Each engine that connects has a connection to a pool
-    /// of its own, and with it its own part of the space to search.
-    pub async fn start<F: Front>(config: Config) -> io::Result<Self> {
+    /// Opens it on a free port of 127.0.0.1. Each engine that connects gets its own connection to a
+    /// pool, and with it its own part of the search space.
+    pub async fn start<F: Frontend>(config: Config) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let books = Arc::new(Mutex::new(Books::default()));
+        let statuses = Arc::new(Mutex::new(Statuses::default()));
         let (drain, drained) = watch::channel(None);
-        let task = tokio::spawn(accept::<F>(listener, config, Arc::clone(&books), drained));
-        Ok(Self { address, books, drain, task })
+        let task = tokio::spawn(accept::<F>(listener, config, Arc::clone(&statuses), drained));
+        Ok(Self { address, statuses, drain, task })
     }
 
-    /// Where engines connect.
+    /// Address for engines.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many engines are connected.
+    /// Number of connected engines.
     pub fn engines(&self) -> usize {
-        lock(&self.books).live.len()
+        lock(&self.statuses).live.len()
     }
 
-    /// How it stands with the pools, all engines together: logged in if one of them is.
+    /// Status of all engines together: logged in if one of them is.
     pub fn status(&self) -> Status {
-        let books = lock(&self.books);
-        let mut status = books.ended.clone();
+        let statuses = lock(&self.statuses);
+        let mut status = statuses.ended.clone();
         status.state = State::Connecting;
-        for live in books.live.values() {
+        for live in statuses.live.values() {
             status.add(&live.borrow());
         }
         status
     }
 
-    /// Takes no more engines, sends what they have submitted so far, waits for the pools' word on
-    /// it, and disconnects: within this time.
+    /// Stops accepting engines, sends the shares that they have submitted so far, waits for the pools'
+    /// verdicts, and disconnects, within this time.
     pub async fn drain(mut self, within: Duration) -> Status {
         self.drain.send_replace(Some(within));
-        // Should it have panicked, there is nothing to wait for either.
+        // If the task has panicked, there is nothing to wait for either.
         let _ = (&mut self.task).await;
         Status { state: State::Drained, ..self.status() }
     }
@@ -132,10 +133,10 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept<F: Front>(
+async fn accept<F: Frontend>(
     listener: TcpListener,
     config: Config,
-    books: Arc<Mutex<Books>>,
+    statuses: Arc<Mutex<Statuses>>,
     mut drain: watch::Receiver<Option<Duration>>,
 ) {
     let mut engines = JoinSet::new();
@@ -144,32 +145,33 @@ async fn accept<F: Front>(
             accepted = listener.accept() => accepted,
             _ = drain.wait_for(Option::is_some) => break,
         };
-        // An engine that left before it was accepted is no reason to stop.
+        // Fails for an engine that left before it was accepted. Others may still connect.
         let Ok((stream, _)) = accepted else { continue };
-        let (books, drain, config) = (Arc::clone(&books), drain.clone(), config.clone());
+        let (statuses, drain, config) = (Arc::clone(&statuses), drain.clone(), config.clone());
         engines.spawn(async move {
             let engine = engine::Engine::<F>::new(stream, config);
-            lock(&books).live.insert(number, engine.status());
+            lock(&statuses).live.insert(number, engine.status());
             let status = engine.serve(drain).await;
-            let mut books = lock(&books);
-            books.live.remove(&number);
-            books.ended.add(&status);
+            let mut statuses = lock(&statuses);
+            statuses.live.remove(&number);
+            statuses.ended.add(&status);
         });
         while engines.try_join_next().is_some() {}
     }
     while engines.join_next().await.is_some() {}
 }
 
-fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
-    books.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(statuses: &Mutex<Statuses>) -> MutexGuard<'_, Statuses> {
+    statuses.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A job's name for the engine: with the connection that it came on, since pools use the same names.
+/// Returns the engine's name of a job. It includes the connection, since pools reuse names: a share
+/// that arrives after a failover must not count for the new pool's job of the same name.
 fn name(connection: u64, job: &str) -> String {
     format!("{connection:x}-{job}")
 }
 
-/// The connection and the pool's name of a job.
+/// Returns the connection and the pool's name of a job.
 fn named(name: &str) -> Option<(u64, String)> {
     let (connection, job) = name.split_once('-')?;
     Some((u64::from_str_radix(connection, 16).ok()?, job.into()))

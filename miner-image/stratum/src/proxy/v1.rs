@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Act, Front, name, named};
+use super::{Action, Frontend, name, named};
 use crate::client::{Offer, Verdict};
 use crate::message::{Failure, Id};
 use crate::v1::{
@@ -10,33 +10,37 @@ use crate::v1::{
 };
 use crate::{Difficulty, Malformed};
 
-/// What an engine was told so far.
+/// State that was sent to an engine so far.
 #[derive(Debug, Default)]
 pub struct V1 {
-    /// The parts of the coinbase, once it has subscribed.
+    /// The pool's part of the coinbase and the size of the miner's, once it has subscribed.
     extranonce: Option<(Vec<u8>, u8)>,
-    /// It understands when they change.
-    takes_extranonce: bool,
-    /// The bits of the version that it may roll.
+    /// Whether it accepts a change of them.
+    accepts_extranonce: bool,
+    /// Bits of the version that it may roll.
     mask: u32,
     authorized: bool,
     difficulty: Option<Difficulty>,
     era: Option<u64>,
 }
 
-impl Front for V1 {
+impl Frontend for V1 {
     type Session = Session;
 
-    fn hear(&mut self, line: &[u8], offer: &Offer<Work>) -> Result<Vec<Act<Share>>, Malformed> {
+    fn receive(
+        &mut self,
+        line: &[u8],
+        offer: &Offer<Work>,
+    ) -> Result<Vec<Action<Share>>, Malformed> {
         let Request { id, call } = Request::decode(line)?;
         let result = match call {
             Call::Configure { extensions, version_rolling } => {
                 self.mask =
                     version_rolling.map_or(0, |rolling| rolling.mask & offer.work.version_mask);
-                self.takes_extranonce |=
+                self.accepts_extranonce |=
                     extensions.iter().any(|name| name == "subscribe-extranonce");
                 let version_mask = Some(self.mask).filter(|mask| *mask > 0);
-                Ok(Configured { version_mask, extranonce: self.takes_extranonce }.encode())
+                Ok(Configured { version_mask, extranonce: self.accepts_extranonce }.encode())
             }
             Call::Subscribe { .. } => {
                 let Work { extranonce1, extranonce2_size, .. } = offer.work.clone();
@@ -49,15 +53,15 @@ impl Front for V1 {
             }
             Call::Authorize { .. } => {
                 self.authorized = true;
-                let told = self.offer(offer).unwrap_or_default();
-                let lines = [reply(id, Ok(true.into()))].into_iter().chain(told);
-                return Ok(lines.map(Act::Say).collect());
+                let job = self.offer(offer).unwrap_or_default();
+                let lines = [reply(id, Ok(true.into()))].into_iter().chain(job);
+                return Ok(lines.map(Action::Send).collect());
             }
             Call::SubscribeExtranonce => {
-                self.takes_extranonce = true;
+                self.accepts_extranonce = true;
                 Ok(true.into())
             }
-            // How rare shares are to be is the pool's business.
+            // The difficulty is the pool's to set: verdicts must be the same for pool and engine.
             Call::SuggestDifficulty(_) => Ok(true.into()),
             Call::Submit(_) if !self.authorized => {
                 Err(Failure::new(Failure::UNAUTHORIZED, "Unauthorized worker"))
@@ -71,20 +75,20 @@ impl Front for V1 {
                         nonce: submit.nonce,
                         version_bits: submit.version_bits.map(|bits| bits & self.mask),
                     };
-                    return Ok(vec![Act::Submit { id, connection, share }]);
+                    return Ok(vec![Action::Submit { id, connection, share }]);
                 }
                 None => Err(Failure::new(Failure::STALE, "Job not found")),
             },
         };
-        Ok(vec![Act::Say(reply(id, result))])
+        Ok(vec![Action::Send(reply(id, result))])
     }
 
     fn offer(&mut self, offer: &Offer<Work>) -> Option<Vec<String>> {
         let Work { job, extranonce1, extranonce2_size, difficulty, version_mask } = &offer.work;
         let mut notices = vec![];
         let extranonce = (extranonce1.clone(), *extranonce2_size);
-        if self.extranonce.as_ref().is_some_and(|told| *told != extranonce) {
-            if !self.takes_extranonce {
+        if self.extranonce.as_ref().is_some_and(|sent| *sent != extranonce) {
+            if !self.accepts_extranonce {
                 return None;
             }
             self.extranonce = Some(extranonce);
@@ -108,19 +112,19 @@ impl Front for V1 {
         Some(notices.into_iter().map(|notice| FromPool::Notice(notice).encode()).collect())
     }
 
-    fn judged(&self, id: Id, verdict: Verdict) -> String {
+    fn verdict(&self, id: Id, verdict: Verdict) -> String {
         reply(
             id,
             match verdict {
                 Verdict::Accepted => Ok(true.into()),
                 Verdict::Rejected(failure) => Err(failure),
                 Verdict::Stale => Err(Failure::new(Failure::STALE, "Job not found")),
-                Verdict::Lost => Err(Failure::new(Failure::OTHER, "The pool gave no answer")),
+                Verdict::Lost => Err(Failure::new(Failure::OTHER, "The pool did not answer")),
             },
         )
     }
 
-    fn unknown(&self, error: &Malformed) -> String {
+    fn error(&self, error: &Malformed) -> String {
         let result = Err(Failure::new(Failure::OTHER, error.to_string()));
         FromPool::Reply(Reply { id: None, result }).encode()
     }

@@ -12,7 +12,7 @@ pub const INITIAL: [u32; 8] = [
     0x5be0_cd19,
 ];
 
-/// What the rounds add.
+/// The rounds' constants.
 #[rustfmt::skip]
 pub const K: [u32; 64] = [
     0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5, 0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5,

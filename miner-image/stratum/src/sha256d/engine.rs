@@ -1,4 +1,4 @@
-//! Threads that hash.
+//! The engine: threads that search for shares.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -14,28 +14,28 @@ use super::kernel::{BATCH, Kernel, Scan};
 use crate::client::{Offer, Shares, wait_for_work};
 use crate::v1::{Share, Work};
 
-/// Hashes what a client is offered, and gives it the shares.
+/// Searches a client's work, and submits the shares to it.
 #[derive(Debug)]
 pub struct Engine {
     stop: watch::Sender<bool>,
-    lanes: Vec<(Arc<AtomicU64>, JoinHandle<()>)>,
+    workers: Vec<(Arc<AtomicU64>, JoinHandle<()>)>,
 }
 
-/// Where the work comes from: [`crate::client::Client::work`].
+/// Source of the work: [`crate::client::Client::work`].
 pub type Feed = watch::Receiver<Option<Arc<Offer<Work>>>>;
 
 impl Engine {
-    /// Starts as many threads. Has to be called within a runtime, which does none of the hashing.
+    /// Starts the threads. Must be called within a runtime, which does none of the hashing.
     pub fn start(
         threads: NonZeroUsize,
         kernel: Kernel,
         work: &Feed,
         shares: &Shares<Share>,
     ) -> io::Result<Self> {
-        let mut engine = Self { stop: watch::channel(false).0, lanes: vec![] };
+        let mut engine = Self { stop: watch::channel(false).0, workers: vec![] };
         for index in 0..threads.get() {
             let hashes = Arc::new(AtomicU64::new(0));
-            let lane = Lane {
+            let worker = Worker {
                 kernel,
                 first: index as u64,
                 step: threads.get() as u64,
@@ -46,23 +46,23 @@ impl Engine {
                 runtime: Handle::current(),
             };
             let thread = thread::Builder::new().name(format!("sha256d-{index}"));
-            engine.lanes.push((hashes, thread.spawn(move || lane.run())?));
+            engine.workers.push((hashes, thread.spawn(move || worker.run())?));
         }
         Ok(engine)
     }
 
     /// Hashes computed so far, by thread.
     pub fn hashes(&self) -> Vec<u64> {
-        self.lanes.iter().map(|(hashes, _)| hashes.load(Ordering::Relaxed)).collect()
+        self.workers.iter().map(|(hashes, _)| hashes.load(Ordering::Relaxed)).collect()
     }
 
-    /// Ends the threads, some milliseconds later: what they found is with the client then. Gives
-    /// the hashes computed, by thread. Blocks.
+    /// Stops the threads, which takes some milliseconds, and returns the hashes computed, by thread.
+    /// Every share found is with the client then. Blocks.
     pub fn stop(mut self) -> Vec<u64> {
         self.stop.send_replace(true);
-        let lanes = std::mem::take(&mut self.lanes);
-        let ended = lanes.into_iter().map(|(hashes, thread)| {
-            // A thread that panicked has said so; what it counted stands.
+        let workers = std::mem::take(&mut self.workers);
+        let ended = workers.into_iter().map(|(hashes, thread)| {
+            // A panic has been printed, and the count up to it is right.
             let _ = thread.join();
             hashes.load(Ordering::Relaxed)
         });
@@ -76,10 +76,10 @@ impl Drop for Engine {
     }
 }
 
-/// One thread's part.
-struct Lane {
+/// One thread of the engine.
+struct Worker {
     kernel: Kernel,
-    /// The first of its units, and how many lie between two of them.
+    /// Its first unit, and the distance to the next: the units of all threads interleave.
     first: u64,
     step: u64,
     work: Feed,
@@ -89,7 +89,7 @@ struct Lane {
     runtime: Handle,
 }
 
-impl Lane {
+impl Worker {
     fn run(mut self) {
         while !*self.stop.borrow() {
             let offer = self.work.borrow_and_update().clone();
@@ -102,7 +102,7 @@ impl Lane {
         }
     }
 
-    /// Hashes until there is other work, or nothing left of this.
+    /// Searches until there is other work, or nothing is left of this.
     fn hash(&self, offer: &Offer<Work>) {
         let target = offer.work.difficulty.target();
         let mut unit = self.first;
@@ -114,7 +114,7 @@ impl Lane {
                 self.hashes.fetch_add(BATCH.into(), Ordering::Relaxed);
                 for nonce in found {
                     share.nonce = nonce;
-                    // The client counts what becomes of it.
+                    // The client counts the verdict.
                     drop(self.shares.submit(offer.connection, share.clone()));
                 }
                 if *self.stop.borrow() || self.work.has_changed().unwrap_or(true) {

@@ -1,16 +1,15 @@
-//! From a job to a block's header.
+//! The reference hash, and block headers.
 
 use sha2::{Digest as _, Sha256};
 
 use crate::v1::{Share, Work};
 
-/// SHA-256 of SHA-256.
+/// Returns SHA-256 of SHA-256.
 pub fn sha256d(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(Sha256::digest(bytes)).into()
 }
 
-/// The Merkle root, from the first transaction's hash and the branches that lead from it to the
-/// root.
+/// Returns the Merkle root, from the first transaction's hash and the branches that lead to the root.
 pub fn merkle_root(coinbase: [u8; 32], branches: &[[u8; 32]]) -> [u8; 32] {
     branches.iter().fold(coinbase, |left, right| {
         let mut pair = [0; 64];
@@ -21,7 +20,7 @@ pub fn merkle_root(coinbase: [u8; 32], branches: &[[u8; 32]]) -> [u8; 32] {
 }
 
 impl Work {
-    /// The block's header that a share stands for.
+    /// Returns the block header of a share.
     pub fn header(&self, share: &Share) -> [u8; 80] {
         let job = &*self.job;
         let coinbase =
@@ -50,7 +49,7 @@ mod tests {
     use crate::v1::Job;
     use crate::{Difficulty, Target};
 
-    /// A hash as it is published: highest byte first.
+    /// Reads a hash as it is published, the highest byte first.
     fn hash(text: &str) -> [u8; 32] {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text, &mut bytes).unwrap();
@@ -58,8 +57,8 @@ mod tests {
         bytes
     }
 
-    /// Bitcoin's first transaction. Eight of the newspaper's letters stand where a pool's and a
-    /// miner's parts would.
+    /// Bitcoin's first transaction. Eight of the newspaper's letters take the place of the pool's
+    /// and the miner's parts.
     const COINBASE: [&str; 3] = [
         "01000000010000000000000000000000000000000000000000000000000000000000000000ffffffff4d04ffff001d0104455468652054696d65732030332f4a616e2f32303039",
         "204368616e63656c",

@@ -1,4 +1,4 @@
-//! Which nonces of a header reach a target.
+//! Kernels: the search for nonces of a header that reach a target.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::lanes::Lanes;
 use super::sha256d;
 use crate::Target;
 
-/// A header whose first 64 bytes are hashed already.
+/// A header to search, with its first 64 bytes already hashed: they are the same for all nonces.
 #[derive(Clone, Debug)]
 pub struct Scan {
     header: [u8; 80],
@@ -19,7 +19,7 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Prepares a header; what stands in it as the nonce does not matter.
+    /// Prepares a header. Its nonce does not matter.
     pub fn new(header: [u8; 80], target: Target) -> Self {
         let (blocks, rest) = header.as_chunks::<64>();
         let mut midstate = INITIAL;
@@ -29,24 +29,24 @@ impl Scan {
         Self { header, target, midstate, tail }
     }
 
-    /// SHA-256's state after the first 64 bytes.
+    /// Returns SHA-256's state after the first 64 bytes.
     pub fn midstate(&self) -> [u32; 8] {
         self.midstate
     }
 
-    /// The next three words, which the nonce follows.
+    /// Returns the next three words, which the nonce follows.
     pub fn tail(&self) -> [u32; 3] {
         self.tail
     }
 
-    /// The highest value that the hash's upper 32 bits may have. The hash is read as a number
-    /// whose lowest byte comes first: they are its last four bytes.
+    /// Returns the highest value of the hash's upper 32 bits. The hash is a number whose lowest byte
+    /// comes first, so they are its last four bytes.
     pub fn upper(&self) -> u32 {
         self.target.upper32()
     }
 
-    /// Whether the header with a nonce reaches the target. This is another computation than the
-    /// kernels' and thereby checks them.
+    /// Returns whether the header with a nonce reaches the target. This computation is independent of
+    /// the kernels', so that a kernel's fault cannot reach a pool.
     pub fn proved(&self, nonce: u32) -> bool {
         let mut header = self.header;
         header[76..].copy_from_slice(&nonce.to_le_bytes());
@@ -54,21 +54,21 @@ impl Scan {
     }
 }
 
-/// A way to compute it.
+/// Way to compute the hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
-    /// Many nonces at once in the lanes of vectors: AVX-512, AVX2, NEON, or what the CPU has.
+    /// Many nonces at once in the lanes of vectors: AVX-512, AVX2, NEON, or others that the CPU has.
     Lanes,
-    /// One nonce after the other by the CPU's instructions for SHA-256, or in portable code where
-    /// it has none.
+    /// One nonce after the other by the CPU's instructions for SHA-256, or in portable code without
+    /// them.
     Instructions,
 }
 
-/// How many nonces an engine hashes between two looks at the world: half a millisecond's worth.
+/// Nonces between two checks for new work or a stop: half a millisecond.
 pub(super) const BATCH: u32 = 1 << 14;
 
 impl Kernel {
-    /// The faster one on this CPU, by trying both for some milliseconds.
+    /// Measures both for some milliseconds, and returns the faster one on this CPU.
     pub fn fastest() -> Self {
         let scan = Scan::new([0; 80], Target::from_upper(0));
         let speed = |kernel: Self| {
@@ -85,7 +85,7 @@ impl Kernel {
         }
     }
 
-    /// The nonces among `count` from `first` on (after the highest comes 0) that reach the target.
+    /// Returns the nonces that reach the target, among `count` from `first` on (0 follows the highest).
     pub fn scan(self, scan: &Scan, first: u32, count: u32) -> Vec<u32> {
         let mut found = match self {
             Self::Lanes => pulp::Arch::new().dispatch(Lanes { scan, first, count }),
@@ -96,6 +96,8 @@ impl Kernel {
     }
 }
 
+/// Searches nonces one by one. Both blocks are prepared with their padding, so that a nonce costs two
+/// compressions and no allocation.
 fn instructions(scan: &Scan, first: u32, count: u32) -> Vec<u32> {
     let mut inner = [0; 64];
     inner[..12].copy_from_slice(&scan.header[64..76]);
@@ -132,8 +134,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
         #[test]
         fn all_kernels_find_what_plain_hashing_finds(
             head: [u8; 32], middle: [u8; 32], tail: [u8; 16], first: u32, count in 0..700_u32,

@@ -1,24 +1,25 @@
-//! SHA-256d of as many nonces at once as a vector has lanes.
+//! SHA-256d of one nonce in each lane of a vector.
 //!
-//! Of the 128 rounds of a nonce's two compressions (the first 64 bytes of the header are the same
-//! for all) 122 are computed: the first three are the same for all, and the hash's upper word, by
-//! which nearly all nonces fall, is known three rounds before the end.
+//! A nonce takes two compressions, since the first 64 bytes of the header are the same for all. Of
+//! their 128 rounds, 122 are computed: the first three are the same for all nonces, and the hash's
+//! upper word, which rejects nearly all nonces, is known three rounds before the end.
 
 use pulp::{Simd, WithSimd};
 
 use super::Scan;
 use super::constants::{INITIAL, K};
 
-/// Rounds by their numbers.
+/// Rounds by their numbers, as constants: then the places of state and schedule are known at compile
+/// time and stay in registers.
 macro_rules! rounds {
     ($simd:expr, $state:expr, $words:expr, $($round:literal)*) => {
         $(round::<$round, _>($simd, &mut $state, &mut $words);)*
     };
 }
-/// The lanes of the widest vector.
+/// Lanes of the widest vector.
 const WIDEST: usize = 16;
 
-/// The nonces whose hash's upper 32 bits are low enough.
+/// Search for nonces whose hash's upper 32 bits are low enough.
 pub(super) struct Lanes<'a> {
     pub(super) scan: &'a Scan,
     pub(super) first: u32,
@@ -73,7 +74,7 @@ impl WithSimd for Lanes<'_> {
             rounds!(simd, state, words, 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47);
             rounds!(simd, state, words, 48 49 50 51 52 53 54 55 56 57 58 59 60);
 
-            // What is `e` now moves on to `h`.
+            // The last three rounds would only move this `e` to `h`, the hash's last word.
             simd.partial_store_u32s(&mut uppers[..lanes], simd.add_u32s(state[7], initial[7]));
             if uppers[..lanes].iter().any(|upper| upper.swap_bytes() <= scan.upper()) {
                 let wanted = (lanes as u32).min(count - step);
@@ -88,8 +89,7 @@ impl WithSimd for Lanes<'_> {
     }
 }
 
-/// A round. Rather than moving all eight variables on by one, it takes them from places that move
-/// back by one.
+/// Computes a round. Instead of moving all eight variables by one place, the places move back by one.
 #[inline(always)]
 fn round<const I: usize, S: Simd>(s: S, state: &mut [S::u32s; 8], words: &mut [S::u32s; 16]) {
     let (a, b, c) = (state[at(I, 0)], state[at(I, 1)], state[at(I, 2)]);
@@ -112,7 +112,7 @@ fn round<const I: usize, S: Simd>(s: S, state: &mut [S::u32s; 8], words: &mut [S
     state[at(I, 7)] = s.add_u32s(t1, s.add_u32s(sum0, maj));
 }
 
-/// Where a variable stands before a round.
+/// Returns the place of a variable before a round.
 const fn at(round: usize, variable: usize) -> usize {
     (variable + 64 - round) % 8
 }

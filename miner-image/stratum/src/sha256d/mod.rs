@@ -1,4 +1,8 @@
-//! SHA-256d, Bitcoin's proof of work, on CPUs.
+//! SHA-256d, Bitcoin's proof of work: the reference ([`sha256d`], [`merkle_root`]) and an engine on
+//! CPUs, see the crate's documentation.
+//!
+//! The [`Engine`] takes a job's [`Unit`]s, and searches each by a [`Kernel`]. Kernels test only the
+//! upper 32 bits of a hash; [`Scan::proved`] computes the remaining candidates again by the reference.
 
 mod constants;
 mod engine;

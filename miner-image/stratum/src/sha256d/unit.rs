@@ -1,25 +1,25 @@
-//! How a job's space is divided among those who hash.
+//! Division of a job's search space among threads and devices.
 
 use std::ops::RangeInclusive;
 
 use crate::v1::{Share, Work};
 
-/// The part of a job's space that one thread, or one device, goes through before it takes the next:
-/// a sixteenth of the nonces of one header.
+/// Part of a job's space that one thread or device searches at a time: a sixteenth of the nonces of one
+/// header.
 #[derive(Clone, Debug)]
 pub struct Unit {
     /// The header's other parts; its nonce is 0.
     pub share: Share,
-    /// The nonces to go through.
+    /// The nonces to search.
     pub nonces: RangeInclusive<u32>,
 }
 
-/// The nonces' parts a header.
+/// Units of a header, so that several threads can search one.
 const PARTS: u64 = 16;
 
 impl Unit {
-    /// A unit by its number: nonces first, then versions, then the miner's part of the coinbase.
-    /// None behind the last.
+    /// Returns a unit by its number: nonces change first, then versions, then the miner's part of the
+    /// coinbase, which is the most expensive to change. None after the last.
     pub fn of(work: &Work, number: u64) -> Option<Self> {
         let (part, header) = (number % PARTS, number / PARTS);
         let versions = 1_u64 << work.version_mask.count_ones();
@@ -42,7 +42,7 @@ impl Unit {
     }
 }
 
-/// The lowest bits of a number, in the places that a mask has.
+/// Moves the lowest bits of a number to the places of a mask.
 fn spread(number: u64, mask: u32) -> u32 {
     let places = (0..32).filter(|place| mask >> place & 1 == 1).enumerate();
     places.fold(0, |bits, (index, place)| bits | ((number >> index & 1) as u32) << place)

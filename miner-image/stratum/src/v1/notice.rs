@@ -1,4 +1,4 @@
-//! What a pool sends on its own account.
+//! Messages that a pool sends unasked.
 
 use serde_json::{Value, json};
 
@@ -7,17 +7,17 @@ use crate::Difficulty;
 use crate::malformed::{Field, Fields, Malformed, object, unknown};
 use crate::message::Id;
 
-/// Anything that a pool sends.
+/// A message of a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FromPool {
     Notice(Notice),
     /// The answer to a request.
     Reply(Reply),
-    /// `client.get_version`: the pool wants to know the program.
+    /// `client.get_version`: a request for the program's version.
     AsksVersion(Id),
 }
 
-/// News of a pool.
+/// A message that needs no reply.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
     /// `mining.notify`: a job.
@@ -35,39 +35,39 @@ pub enum Notice {
     SetVersionMask(u32),
     /// `client.reconnect`.
     Reconnect(Redirect),
-    /// `client.show_message`: words for a human.
+    /// `client.show_message`: text for people.
     ShowMessage(String),
 }
 
-/// Where a pool wants the miner to connect again.
+/// Address at which the miner is to connect again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Redirect {
-    /// The host; none for the same one.
+    /// None for the same host.
     pub host: Option<String>,
-    /// The port; none for the same one.
+    /// None for the same port.
     pub port: Option<u16>,
-    /// After how many seconds.
+    /// Seconds to wait before.
     pub wait: u32,
 }
 
-/// What to hash: a header in parts.
+/// A job: a block's header in parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     pub id: String,
-    /// The hash of the block before, in the header's order. (On the line each of its eight words
-    /// is turned round.)
+    /// The hash of the block before, in the header's order. (On the wire the bytes of each of its eight
+    /// words are reversed.)
     pub previous: [u8; 32],
     /// The coinbase up to the extranonces.
     pub coinbase1: Vec<u8>,
     /// The coinbase after them.
     pub coinbase2: Vec<u8>,
-    /// What the coinbase's hash is joined with, step by step, to the Merkle root.
+    /// The hashes with which the coinbase's is joined, step by step, to the Merkle root.
     pub branches: Vec<[u8; 32]>,
     pub version: u32,
-    /// The network's target, as the header has it.
+    /// The network's target, in the compact form of the header.
     pub bits: u32,
     pub time: u32,
-    /// Whether all jobs before are worth nothing any more.
+    /// Whether shares for earlier jobs no longer count.
     pub clean: bool,
 }
 

@@ -1,17 +1,16 @@
-//! What a pool answers.
+//! Replies of a pool.
 
 use serde_json::{Value, json};
 
 use crate::malformed::{Fields, Malformed};
 use crate::message::{Failure, Id};
 
-/// The answer to a request. What it means, the request tells: read it with [`Subscribed`] or
+/// The reply to a request. Its meaning depends on the request: read it with [`Subscribed`] or
 /// [`Configured`], or as true or false.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// The request's number; none where the pool could not read the request.
+    /// The request's number; none if the pool could not read the request.
     pub id: Option<Id>,
-    /// What came of it.
     pub result: Result<Value, Failure>,
 }
 
@@ -41,11 +40,11 @@ impl Reply {
         Ok(Self { id, result })
     }
 
-    /// Whether the pool said yes: what it answers to `mining.authorize` and `mining.submit`.
+    /// Reads the reply to `mining.authorize` or `mining.submit`, which is true or a failure.
     pub fn accepted(&self) -> Result<(), Failure> {
         match &self.result {
             Ok(Value::Bool(true)) => Ok(()),
-            Ok(_) => Err(Failure::new(Failure::OTHER, "the pool said no, and not why")),
+            Ok(_) => Err(Failure::new(Failure::OTHER, "the pool refused without a reason")),
             Err(failure) => Err(failure.clone()),
         }
     }
@@ -54,7 +53,7 @@ impl Reply {
 /// The result of `mining.subscribe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribed {
-    /// The session's name, which the pool may take up again.
+    /// The session's name, with which a miner may resume it.
     pub session: String,
     /// The pool's part of the coinbase.
     pub extranonce1: Vec<u8>,
@@ -63,7 +62,7 @@ pub struct Subscribed {
 }
 
 impl Subscribed {
-    /// As the result of a [`Reply`].
+    /// Writes the result of a [`Reply`].
     pub fn encode(&self) -> Value {
         json!([
             [["mining.set_difficulty", self.session], ["mining.notify", self.session]],
@@ -75,7 +74,7 @@ impl Subscribed {
     /// Reads the result of a [`Reply`].
     pub fn decode(result: &Value) -> Result<Self, Malformed> {
         let fields = Fields::new("mining.subscribe's result", Some(result));
-        // Pools write a list of pairs, one pair, or nothing of use here.
+        // Pools send a list of pairs, one pair, or something else.
         let subscriptions = result.get(0);
         let session = subscriptions
             .and_then(|subscriptions| subscriptions.get(0))
@@ -94,14 +93,14 @@ impl Subscribed {
 /// The result of `mining.configure`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Configured {
-    /// The bits of the version that may be rolled; none where the pool has it otherwise.
+    /// Bits of the version that may be rolled; none if the pool does not allow it.
     pub version_mask: Option<u32>,
     /// Whether the pool will send `mining.set_extranonce`.
     pub extranonce: bool,
 }
 
 impl Configured {
-    /// As the result of a [`Reply`].
+    /// Writes the result of a [`Reply`].
     pub fn encode(&self) -> Value {
         let mut result = json!({
             "version-rolling": self.version_mask.is_some(),
@@ -116,7 +115,7 @@ impl Configured {
     /// Reads the result of a [`Reply`].
     pub fn decode(result: &Value) -> Result<Self, Malformed> {
         let fields = Fields::new("mining.configure's result", Some(result));
-        // A pool may put words here that say why not.
+        // Instead of false, a pool may send a text with the reason.
         let granted = |key| result.get(key).and_then(Value::as_bool).unwrap_or(false);
         Ok(Self {
             version_mask: match granted("version-rolling") {

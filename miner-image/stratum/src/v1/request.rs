@@ -1,4 +1,4 @@
-//! What a miner sends.
+//! Requests of a miner.
 
 use serde_json::{Value, json};
 
@@ -9,35 +9,33 @@ use crate::message::Id;
 /// A request of a miner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// Its number, which the reply repeats.
     pub id: Id,
-    /// What it asks for.
     pub call: Call,
 }
 
-/// What a miner asks for.
+/// Method of a request, with its parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Call {
-    /// `mining.configure`: the extensions it would use.
+    /// `mining.configure`: the extensions that the miner supports.
     Configure {
         extensions: Vec<String>,
-        /// What it wants of version rolling, if it is among them.
+        /// Its wishes for version rolling, if that is among them.
         version_rolling: Option<VersionRolling>,
     },
-    /// `mining.subscribe`: jobs, please.
+    /// `mining.subscribe`: a request for jobs.
     Subscribe {
         agent: String,
-        /// The session to take up again.
+        /// Name of a session to resume.
         session: Option<String>,
     },
-    /// `mining.authorize`: who works.
+    /// `mining.authorize`: the login.
     Authorize {
         /// The worker's name, which often holds the wallet.
         user: String,
-        /// Its password, which often is none.
+        /// Its password, which pools often ignore.
         password: String,
     },
-    /// `mining.extranonce.subscribe`: `mining.set_extranonce` is understood.
+    /// `mining.extranonce.subscribe`: the miner supports `mining.set_extranonce`.
     SubscribeExtranonce,
     /// `mining.suggest_difficulty`.
     SuggestDifficulty(Difficulty),
@@ -45,12 +43,12 @@ pub enum Call {
     Submit(Submit),
 }
 
-/// What a miner wants of version rolling.
+/// A miner's wishes for version rolling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VersionRolling {
-    /// The bits it can roll.
+    /// Bits that it can roll.
     pub mask: u32,
-    /// How many of them it needs.
+    /// Number of bits that it needs.
     pub min_bits: u8,
 }
 
@@ -58,13 +56,12 @@ pub struct VersionRolling {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submit {
     pub user: String,
-    /// The job it is for.
     pub job: String,
     /// The miner's part of the coinbase.
     pub extranonce2: Vec<u8>,
     pub time: u32,
     pub nonce: u32,
-    /// The bits of the version that were rolled, within the mask.
+    /// Bits of the version that were rolled, within the mask.
     pub version_bits: Option<u32>,
 }
 
@@ -100,7 +97,7 @@ impl Request {
             "mining.subscribe" => {
                 let fields = Fields::new("mining.subscribe", params);
                 Call::Subscribe {
-                    // Some engines do not say what they are.
+                    // Some engines do not name themselves.
                     agent: fields.at(0, "agent").maybe(Field::string)?.unwrap_or_default(),
                     session: fields.at(1, "session").maybe(Field::string)?,
                 }

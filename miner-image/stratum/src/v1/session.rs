@@ -1,4 +1,4 @@
-//! A miner's side of a connection.
+//! The miner's side of a connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,24 +9,22 @@ use super::{
 use crate::Difficulty;
 use crate::malformed::Malformed;
 use crate::message::Id;
-use crate::session::{AGENT, Heard, Login, Submission};
+use crate::session::{AGENT, Login, Received, Submission};
 
-/// What to hash.
+/// Work: a job with everything that a header takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Work {
-    /// The header in parts.
     pub job: Arc<Job>,
     /// The pool's part of the coinbase.
     pub extranonce1: Vec<u8>,
-    /// How many bytes the miner adds to it.
+    /// Number of bytes that the miner adds to it.
     pub extranonce2_size: u8,
-    /// How rare the shares are to be.
     pub difficulty: Difficulty,
-    /// The bits of the version that may be rolled.
+    /// Bits of the version that may be rolled.
     pub version_mask: u32,
 }
 
-/// What was found.
+/// A share: the parts of a header that the miner has chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
     pub job: String,
@@ -34,14 +32,15 @@ pub struct Share {
     pub extranonce2: Vec<u8>,
     pub time: u32,
     pub nonce: u32,
-    /// The bits of the version that were rolled, where any may be.
+    /// Bits of the version that were rolled; none where none may be.
     pub version_bits: Option<u32>,
 }
 
 /// The bits that BIP 320 leaves to miners.
 const ROLLED: VersionRolling = VersionRolling { mask: 0x1fff_e000, min_bits: 2 };
 
-/// A pool that names more jobs than this without a clean one is sent no shares for the oldest.
+/// Jobs that shares may be for. Of more jobs without a clean one, the oldest expire, so that a pool
+/// cannot make the session grow without end.
 const JOBS: usize = 64;
 
 const CONFIGURE: u64 = 1;
@@ -58,7 +57,7 @@ pub struct Session {
     version_mask: u32,
     difficulty: Option<Difficulty>,
     job: Option<Arc<Job>>,
-    /// The jobs that shares may be for, each with its difficulty and when it came.
+    /// The jobs that shares may be for, each with its difficulty and the count of jobs at its arrival.
     live: HashMap<String, (Difficulty, u64)>,
     jobs: u64,
 }
@@ -87,15 +86,15 @@ impl crate::Session for Session {
         (session, vec![request(CONFIGURE, configure), request(SUBSCRIBE, subscribe)])
     }
 
-    fn receive(&mut self, line: &[u8]) -> Result<Vec<Heard<Work>>, Malformed> {
+    fn receive(&mut self, line: &[u8]) -> Result<Vec<Received<Work>>, Malformed> {
         Ok(match FromPool::decode(line) {
             Ok(FromPool::Notice(notice)) => self.notice(notice).into_iter().collect(),
             Ok(FromPool::Reply(reply)) => self.reply(&reply)?,
             Ok(FromPool::AsksVersion(id)) => {
                 let reply = Reply { id: Some(id), result: Ok(AGENT.into()) };
-                vec![Heard::Say(FromPool::Reply(reply).encode())]
+                vec![Received::Send(FromPool::Reply(reply).encode())]
             }
-            // An extension that only others understand.
+            // An extension that this client does not support.
             Err(Malformed::UnknownMethod(_)) => vec![],
             Err(error) => return Err(error),
         })
@@ -118,7 +117,7 @@ impl crate::Session for Session {
 }
 
 impl Session {
-    fn notice(&mut self, notice: Notice) -> Option<Heard<Work>> {
+    fn notice(&mut self, notice: Notice) -> Option<Received<Work>> {
         match notice {
             Notice::Job(job) => {
                 if job.clean {
@@ -128,7 +127,8 @@ impl Session {
                 return self.work();
             }
             Notice::SetDifficulty(difficulty) => {
-                // From the next job on; but whoever named a job first meant it for that one, too.
+                // Counts from the next job on. A pool that sends its first difficulty behind its first job
+                // means it for that job, too.
                 if self.difficulty.replace(difficulty).is_none() && self.job.is_some() {
                     return self.work();
                 }
@@ -140,13 +140,13 @@ impl Session {
                 }
             }
             Notice::SetVersionMask(mask) => self.version_mask = mask & ROLLED.mask,
-            Notice::Reconnect(redirect) => return Some(Heard::Moved(redirect)),
-            Notice::ShowMessage(message) => return Some(Heard::Message(message)),
+            Notice::Reconnect(redirect) => return Some(Received::Moved(redirect)),
+            Notice::ShowMessage(message) => return Some(Received::Message(message)),
         }
         None
     }
 
-    fn reply(&mut self, reply: &Reply) -> Result<Vec<Heard<Work>>, Malformed> {
+    fn reply(&mut self, reply: &Reply) -> Result<Vec<Received<Work>>, Malformed> {
         let Some(Id::Number(id)) = reply.id else { return Ok(vec![]) };
         Ok(match (id, &reply.result) {
             (CONFIGURE, Ok(result)) => {
@@ -158,22 +158,22 @@ impl Session {
             (SUBSCRIBE, Ok(result)) => {
                 self.subscribed = Some(Subscribed::decode(result)?);
                 let Login { user, password, .. } = self.login.clone();
-                vec![Heard::Say(request(AUTHORIZE, Call::Authorize { user, password }))]
+                vec![Received::Send(request(AUTHORIZE, Call::Authorize { user, password }))]
             }
-            (SUBSCRIBE, Err(failure)) => vec![Heard::Refused(failure.clone())],
+            (SUBSCRIBE, Err(failure)) => vec![Received::Refused(failure.clone())],
             (AUTHORIZE, _) => match reply.accepted() {
                 Ok(()) => {
                     self.authorized = true;
-                    [Heard::LoggedIn].into_iter().chain(self.work()).collect()
+                    [Received::LoggedIn].into_iter().chain(self.work()).collect()
                 }
-                Err(failure) => vec![Heard::Refused(failure)],
+                Err(failure) => vec![Received::Refused(failure)],
             },
-            _ => vec![Heard::Judged { id, verdict: reply.accepted() }],
+            _ => vec![Received::Judged { id, verdict: reply.accepted() }],
         })
     }
 
-    /// The newest job as work, once everything that it takes is known.
-    fn work(&mut self) -> Option<Heard<Work>> {
+    /// Returns the newest job as work, once everything that it takes is known.
+    fn work(&mut self) -> Option<Received<Work>> {
         let (Some(job), Some(subscribed), true) = (&self.job, &self.subscribed, self.authorized)
         else {
             return None;
@@ -190,7 +190,7 @@ impl Session {
             difficulty,
             version_mask: self.version_mask,
         };
-        Some(Heard::Work { work, clean: job.clean })
+        Some(Received::Work { work, clean: job.clean })
     }
 }
 

@@ -1,4 +1,6 @@
-//! The codecs: real messages, property tests, and what is no message.
+//! The codecs: real messages, property tests, and lines that are not messages.
+//!
+//! Properties run 256 cases each; `PROPTEST_CASES=100000` sets another number.
 
 mod oracle;
 
@@ -6,7 +8,7 @@ use daylight_stratum::{Difficulty, Failure, Id, Malformed, monero, v1};
 use proptest::prelude::*;
 use serde_json::json;
 
-/// `mining.notify` as the protocol's own description at slushpool.com had it.
+/// `mining.notify` from the protocol's description at slushpool.com.
 const NOTIFY: &str = r#"{"params": ["bf", "4d16b6f85af6e2198f44ae2a6de67f78487ae5611b77c6c0440b921e00000000",
 "01000000010000000000000000000000000000000000000000000000000000000000000000ffffffff20020862062f503253482f04b8864e5008",
 "072f736c7573682f000000000100f2052a010000001976a914d23fcdf86f7e756a64a7a9688ef9903327048ed988ac00000000", [],
@@ -19,7 +21,7 @@ fn from_pool(line: &str) -> v1::FromPool {
 fn reply(line: &str) -> v1::Reply {
     match from_pool(line) {
         v1::FromPool::Reply(reply) => reply,
-        other => panic!("no reply: {other:?}"),
+        other => panic!("not a reply: {other:?}"),
     }
 }
 
@@ -29,7 +31,7 @@ fn a_published_job() {
     assert_eq!(job.id, "bf");
     assert_eq!((job.version, job.bits, job.time), (2, 0x1c2a_c4af, 0x504e_86b9));
     assert!(!job.clean && job.branches.is_empty());
-    // As a block's hash is written, highest byte first, it begins with zeros.
+    // A block's hash is published with its highest byte first, so it begins with zeros.
     let mut shown = job.previous;
     shown.reverse();
     assert_eq!(
@@ -132,7 +134,7 @@ fn a_job_of_a_monero_pool() {
 }
 
 #[test]
-fn what_is_no_message_is_one_clear_error() {
+fn a_line_that_is_not_a_message_is_one_clear_error() {
     let notify = |index: usize, value| {
         let mut message: serde_json::Value = serde_json::from_str(NOTIFY).unwrap();
         message["params"][index] = value;
@@ -168,7 +170,7 @@ fn what_is_no_message_is_one_clear_error() {
         wrong(r#"{"method":"mining.set_difficulty","params":[1e400]}"#)
             .contains("number out of range")
     );
-    assert_eq!(wrong("[]"), "the line is no JSON object: it holds another value");
+    assert_eq!(wrong("[]"), "the line is not a JSON object: it holds another value");
     assert_eq!(wrong(r#"{"id":1}"#), "reply: result is not there, and neither is an error");
     assert_eq!(
         v1::FromPool::decode(br#"{"method":"mining.set_goal","params":[]}"#),
@@ -211,7 +213,7 @@ fn failure() -> impl Strategy<Value = Failure> {
     (any::<i64>(), ".{0,30}").prop_map(|(code, message)| Failure::new(code, message))
 }
 
-/// Shares of such users, for such jobs.
+/// Shares, with patterns for the user and the job.
 fn submit(
     user: &'static str,
     job: &'static str,
@@ -248,7 +250,7 @@ fn call() -> impl Strategy<Value = v1::Call> {
     ]
 }
 
-/// Jobs with such names, and with so many bytes at most in each half of the coinbase.
+/// Jobs, with a pattern for the name and the largest size of each half of the coinbase.
 fn job(id: &'static str, most: usize) -> impl Strategy<Value = v1::Job> {
     let parts = (bytes(most), bytes(most), prop::collection::vec(any::<[u8; 32]>(), 0..14));
     (id, any::<[u8; 32]>(), parts, any::<(u32, u32, u32, bool)>()).prop_map(
@@ -295,8 +297,8 @@ fn v1_reply() -> impl Strategy<Value = v1::Reply> {
 
 fn monero_job() -> impl Strategy<Value = monero::Job> {
     let blob = prop::collection::vec(any::<u8>(), 43..120);
-    let said = (prop::option::of(".{0,9}"), any::<(Option<u64>, Option<[u8; 32]>)>());
-    (".{0,20}", blob, 1..=u64::MAX, said).prop_map(
+    let optional = (prop::option::of(".{0,9}"), any::<(Option<u64>, Option<[u8; 32]>)>());
+    (".{0,20}", blob, 1..=u64::MAX, optional).prop_map(
         |(id, blob, target, (algorithm, (height, seed)))| monero::Job {
             id,
             blob,
@@ -403,9 +405,9 @@ proptest! {
     }
 }
 
-/// What a pool or an engine says is shown in logs and conditions, where it gets no line of its own.
+/// Text of a pool or an engine appears in logs and conditions, where it must not begin a line.
 #[test]
-fn what_the_other_side_says_stays_one_short_line() {
+fn text_of_the_other_side_stays_one_short_line() {
     let error = v1::FromPool::decode(br#"{"id": null, "method": "a\nb", "params": []}"#);
     assert_eq!(error.unwrap_err().to_string(), r"the method `a\nb` is unknown");
 

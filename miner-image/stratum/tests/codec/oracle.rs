@@ -1,5 +1,5 @@
-//! What Daylight's codec for Stratum v1 writes, `sv1_api` of the Stratum reference implementation
-//! reads as the same, and the other way round.
+//! The codec for Stratum v1 against `sv1_api` of the Stratum reference implementation: each reads what
+//! the other writes.
 
 use daylight_stratum::{Id, v1};
 use proptest::prelude::*;

@@ -10,7 +10,7 @@ use daylight_stratum::sha256d::{Engine, Kernel};
 use daylight_stratum::v1::Redirect;
 use daylight_stratum::{Difficulty, Endpoint, Tls, monero, v1};
 
-use super::{config, logged_in, mine, monero_pool, nobody, pool, status, v1_pool};
+use super::{config, logged_in, mine, monero_pool, no_pool, pool, status, v1_pool};
 
 const HOSTILE: [Misbehaviour; 7] = [
     Misbehaviour::HangsUp,
@@ -22,7 +22,7 @@ const HOSTILE: [Misbehaviour; 7] = [
     Misbehaviour::RefusesLogins,
 ];
 
-/// Waits short for pools that only waste time.
+/// Short time limits for pools that waste time.
 fn hasty(misbehaviour: Misbehaviour, pools: Vec<Endpoint>) -> Config {
     let mut config = config(pools);
     match misbehaviour {
@@ -42,18 +42,18 @@ async fn a_hostile_pool_costs_nothing_but_the_way_to_the_next() {
         let client = Client::<v1::Session>::start(pools);
         let status = status(&client, logged_in(1)).await;
         let fault = status.fault.unwrap().to_string();
-        let told = match misbehaviour {
+        let expected = match misbehaviour {
             Misbehaviour::HangsUp => "ended: ",
             Misbehaviour::EndlessLine => {
                 "ended: the other side sent a line of more than 65536 bytes"
             }
-            Misbehaviour::Garbage => "broke the protocol: the line is no JSON object",
+            Misbehaviour::Garbage => "broke the protocol: the line is not a JSON object",
             Misbehaviour::HugeNumbers => "number out of range",
             Misbehaviour::SlowBytes => "ended: the other side took too long over a line",
             Misbehaviour::Silent => "cannot be reached: the login took too long",
             _ => "refused the login: Unauthorized worker (code 24)",
         };
-        assert!(fault.contains(told), "{misbehaviour:?}: {fault}");
+        assert!(fault.contains(expected), "{misbehaviour:?}: {fault}");
         let (connection, share) = mine(&client).await;
         let verdict = client.shares().submit(connection, share).await.unwrap();
         assert_eq!(verdict, Verdict::Accepted);
@@ -98,7 +98,7 @@ async fn a_pool_that_never_judges_is_left() {
     let (connection, share) = mine(&client).await;
     assert_eq!(client.shares().submit(connection, share.clone()).await, Ok(Verdict::Lost));
     status(&client, logged_in(1)).await;
-    // What was found for the connection before is worth nothing on this one.
+    // A share of the connection before does not count on this one.
     assert_eq!(client.shares().submit(connection, share).await, Ok(Verdict::Stale));
 }
 
@@ -124,7 +124,7 @@ async fn the_first_pool_is_returned_to() {
 
 #[tokio::test]
 async fn no_pool_at_all_is_tried_again() {
-    let endpoint = nobody().await;
+    let endpoint = no_pool().await;
     let client = Client::<v1::Session>::start(config(vec![endpoint.clone()]));
     let waiting = status(&client, |status| status.state == State::Waiting).await;
     let fault = waiting.fault.unwrap().to_string();
@@ -147,12 +147,12 @@ async fn redirects_lead_to_declared_hosts_only() {
     assert_eq!(
         refused.fault.unwrap().to_string(),
         format!(
-            "pool {} wanted to send us to 127.0.0.2:{}, which is no declared pool: declare it if it is right",
+            "pool {} redirects to 127.0.0.2:{}, which is not a declared pool: declare it if you trust it",
             pool.endpoint(),
             foreign.endpoint().port
         )
     );
-    // The work goes on where it was.
+    // The work continues at the same pool.
     let (connection, share) = mine(&client).await;
     assert_eq!(client.shares().submit(connection, share).await, Ok(Verdict::Accepted));
     assert_eq!(foreign.events(), []);
@@ -221,7 +221,7 @@ async fn bad_shares_are_counted_as_the_pool_has_them() {
 }
 
 #[tokio::test]
-async fn a_drain_waits_for_the_word_on_the_last_share_but_not_for_ever() {
+async fn a_drain_waits_for_the_verdict_on_the_last_share_but_not_for_ever() {
     let good = pool(v1_pool(Misbehaviour::None)).await;
     let client = Client::<v1::Session>::start(config(vec![good.endpoint()]));
     let (connection, share) = mine(&client).await;
@@ -239,7 +239,7 @@ async fn a_drain_waits_for_the_word_on_the_last_share_but_not_for_ever() {
     mute.until(|events| events.last() == Some(&Event::Left)).await;
 
     // Where no pool can be reached, there is nothing to wait for.
-    let client = Client::<v1::Session>::start(config(vec![nobody().await]));
+    let client = Client::<v1::Session>::start(config(vec![no_pool().await]));
     assert_eq!(client.drain(Duration::from_hours(1)).await.state, State::Drained);
 }
 
@@ -255,7 +255,7 @@ async fn an_engine_follows_difficulty_and_jobs_and_drains_to_the_last_share() {
     };
     pool.until(|events| accepted(events, 1) >= 10).await;
 
-    // A hundred times as rare from the next job on, which makes those before stale.
+    // A hundred times the difficulty from the next job on, which makes earlier jobs stale.
     pool.set_difficulty(Difficulty::new(1e-4).unwrap());
     let job = pool.new_job(true);
     pool.until(|events| accepted(events, job) >= 5).await;
@@ -263,7 +263,7 @@ async fn an_engine_follows_difficulty_and_jobs_and_drains_to_the_last_share() {
     assert_eq!(Some(offer.work.difficulty), Difficulty::new(1e-4));
     assert_eq!(offer.work.job.id, job.to_string());
 
-    // A job that leaves those before as they are.
+    // A job that leaves earlier jobs valid.
     let job = pool.new_job(false);
     pool.until(|events| accepted(events, job) >= 5).await;
 
@@ -273,7 +273,7 @@ async fn an_engine_follows_difficulty_and_jobs_and_drains_to_the_last_share() {
     let taken = events.iter().filter(|event| matches!(event, Event::Accepted { .. })).count();
     assert_eq!(status.accepted, taken as u64);
     assert_eq!(status.lost, 0);
-    // Only shares that were on their way when the job changed may come too late, and no others fail.
+    // Shares on their way when the job changed may be stale. No other share fails.
     assert!(events.iter().all(|event| !matches!(event, Event::Rejected(code) if *code != 21)));
     assert!(hashes >= status.accepted, "{hashes} hashes for {} shares", status.accepted);
 }

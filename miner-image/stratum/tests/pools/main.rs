@@ -17,7 +17,7 @@ pub(crate) fn config(pools: Vec<Endpoint>) -> Config {
         worker: None,
         algorithms: vec![],
     };
-    // Only what a test waits for is short: a machine that is busy must not fail one.
+    // Short only where a test waits for it: a busy machine must not fail one.
     let timing = Timing {
         login: Duration::from_secs(20),
         line: Duration::from_secs(20),
@@ -42,8 +42,8 @@ pub(crate) fn monero_pool(misbehaviour: Misbehaviour) -> Setup {
     Setup { misbehaviour, ..Setup::new(Dialect::Monero(sha256d)) }
 }
 
-/// Nobody listens there.
-pub(crate) async fn nobody() -> Endpoint {
+/// An endpoint at which no pool listens.
+pub(crate) async fn no_pool() -> Endpoint {
     pool(v1_pool(Misbehaviour::None)).await.endpoint()
 }
 
@@ -51,17 +51,17 @@ pub(crate) async fn status<S: Session>(
     client: &Client<S>,
     wanted: impl Fn(&Status) -> bool,
 ) -> Status {
-    client.status().wait_for(|status| wanted(status)).await.expect("the client goes on").clone()
+    client.status().wait_for(|status| wanted(status)).await.expect("the client continues").clone()
 }
 
 pub(crate) fn logged_in(pool: usize) -> impl Fn(&Status) -> bool {
     move |status| status.state == State::LoggedIn { pool }
 }
 
-/// A share that reaches the target of the newest work.
+/// Mines a share that reaches the target of the newest work.
 pub(crate) async fn mine(client: &Client<v1::Session>) -> (u64, v1::Share) {
     let mut work = client.work();
-    let offer = work.wait_for(Option::is_some).await.expect("the client goes on").clone();
+    let offer = work.wait_for(Option::is_some).await.expect("the client continues").clone();
     let offer = offer.expect("it was waited for");
     let mut share = v1::Share {
         job: offer.work.job.id.clone(),

@@ -14,16 +14,16 @@ use tokio::net::TcpStream;
 
 use super::{config, logged_in, mine, monero_pool, pool, status, v1_pool};
 
-/// What an engine beside the proxy is told.
+/// Configuration of an engine behind the proxy.
 fn engine(proxy: &Proxy) -> Config {
     let address = proxy.address();
     let endpoint = Endpoint { host: address.ip().to_string(), port: address.port(), tls: Tls::Off };
     let login =
-        Login { user: "nobody".into(), password: String::new(), worker: None, algorithms: vec![] };
+        Login { user: "anyone".into(), password: String::new(), worker: None, algorithms: vec![] };
     Config { login, ..config(vec![endpoint]) }
 }
 
-/// A pool that knows nobody but the wallet.
+/// A pool that admits only the wallet.
 fn of_the_wallet(setup: Setup) -> Setup {
     Setup { user: Some("wallet.worker".into()), ..setup }
 }
@@ -51,7 +51,7 @@ async fn an_engine_mines_for_a_wallet_that_it_never_learns() {
     let seen = proxy.drain(Duration::from_secs(10)).await;
     let events = pool.until(|events| events.last() == Some(&Event::Left)).await;
     let taken = events.iter().filter(|event| matches!(event, Event::Accepted { .. })).count();
-    // What the engine was told, what the proxy saw, and what the pool took are the same.
+    // The engine, the proxy and the pool count the same.
     assert_eq!((claimed.accepted, claimed.lost), (taken as u64, 0));
     assert_eq!((seen.accepted, seen.lost), (taken as u64, 0));
     assert_eq!(seen.accepted_hashes, claimed.accepted_hashes);
@@ -126,11 +126,11 @@ async fn a_proxy_refuses_redirects_and_fails_over_without_the_engine() {
 }
 
 #[tokio::test]
-async fn a_hostile_engine_costs_nobody_but_itself() {
+async fn a_hostile_engine_harms_only_itself() {
     let pool = pool(v1_pool(Misbehaviour::None)).await;
     let proxy = Proxy::start::<V1>(config(vec![pool.endpoint()])).await.unwrap();
-    for (sent, told) in [
-        (b"\x16\x03\x01\n".to_vec(), "the line is no JSON object"),
+    for (sent, expected) in [
+        (b"\x16\x03\x01\n".to_vec(), "the line is not a JSON object"),
         (
             b"{\"id\":1,\"method\":\"mining.submit\",\"params\":[1e99]}\n".to_vec(),
             "user is not a string",
@@ -139,10 +139,10 @@ async fn a_hostile_engine_costs_nobody_but_itself() {
     ] {
         let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
         stream.write_all(&sent).await.unwrap();
-        // The proxy says what was wrong, if it can, and closes the connection.
+        // The proxy sends an error, if it can, and closes the connection.
         let mut answer = vec![];
         let end = stream.read_to_end(&mut answer).await;
-        assert!(String::from_utf8_lossy(&answer).contains(told), "{answer:?} {end:?}");
+        assert!(String::from_utf8_lossy(&answer).contains(expected), "{answer:?} {end:?}");
     }
     let client = Client::<v1::Session>::start(engine(&proxy));
     let (connection, share) = mine(&client).await;
@@ -150,7 +150,7 @@ async fn a_hostile_engine_costs_nobody_but_itself() {
 }
 
 #[tokio::test]
-async fn an_engine_is_told_what_it_did_wrong() {
+async fn an_engine_gets_an_error_for_a_wrong_request() {
     let pool = pool(v1_pool(Misbehaviour::None)).await;
     let proxy = Proxy::start::<V1>(config(vec![pool.endpoint()])).await.unwrap();
     let stream = TcpStream::connect(proxy.address()).await.unwrap();
@@ -164,7 +164,7 @@ async fn an_engine_is_told_what_it_did_wrong() {
         let mut line = String::new();
         stream.read_line(&mut line).await.unwrap();
         let v1::FromPool::Reply(reply) = v1::FromPool::decode(line.as_bytes()).unwrap() else {
-            panic!("no reply: {line}");
+            panic!("not a reply: {line}");
         };
         assert_eq!(reply.result.unwrap_err().code, code);
     }
