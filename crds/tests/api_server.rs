@@ -1,7 +1,7 @@
-//! The definitions on a real API server: it takes them and the examples, keeps its promises about
-//! them, and refuses every object of the tables with the answer that the table says.
+//! The definitions on a real API server: it accepts them and the examples, and refuses every object
+//! of the tables with the message of the table.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod table;
 
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         let cases = table.refused.iter().chain(&table.accepted).enumerate();
         for (number, case) in cases {
             let (table, case) = (table.clone(), case.clone());
-            let verb = if case.says.is_empty() { "accepts" } else { "refuses" };
+            let verb = if case.message.is_empty() { "accepts" } else { "refuses" };
             let name = format!("{verb} {}: {}", table.kind(), case.name);
             trials = trials.case(name, async move |control_plane: &ControlPlane| {
                 judge(control_plane, &table, case, number).await
@@ -46,7 +46,7 @@ async fn start() -> Outcome<ControlPlane> {
     Ok(control_plane)
 }
 
-/// Applying once more changes nothing, with the client-side apply that users know.
+/// A second client-side apply changes nothing.
 #[apply(trial!)]
 async fn definitions_apply_again(control_plane: &ControlPlane) -> Outcome {
     let printed = control_plane.kubectl_ok(["apply", "-f", CRDS]).await?;
@@ -83,7 +83,7 @@ async fn examples_apply_twice(control_plane: &ControlPlane) -> Outcome {
 async fn kubectl_explains(control_plane: &ControlPlane) -> Outcome {
     let field = ["explain", "gpupool.spec.mining.headroom"];
     let printed = control_plane.kubectl_ok(field).await?;
-    expect(printed.contains("Usable GPUs kept free of miners for AI"), printed)
+    expect(printed.contains("Usable GPUs kept free of miners, so that AI work"), printed)
 }
 
 #[apply(trial!)]
@@ -101,7 +101,7 @@ async fn kubectl_scales_miners(control_plane: &ControlPlane) -> Outcome {
     expect(miner.data["spec"]["replicas"] == 5, miner.data.to_string())
 }
 
-/// The auditor writes usage and the controller the rest: neither takes away what the other wrote.
+/// The auditor writes usage and the controller the rest. Neither removes the other's fields.
 #[apply(trial!)]
 async fn two_writers_share_a_status(control_plane: &ControlPlane) -> Outcome {
     let registrations = api(&control_plane.client(), "Registration");
@@ -142,7 +142,7 @@ async fn two_writers_share_a_status(control_plane: &ControlPlane) -> Outcome {
     expect(both, status.to_string())
 }
 
-/// What the API server fills in is what the types fill in.
+/// The API server and the types fill in the same defaults.
 #[apply(trial!)]
 async fn defaults_are_those_of_the_types(control_plane: &ControlPlane) -> Outcome {
     let client = control_plane.client();
@@ -159,7 +159,7 @@ async fn defaults_are_those_of_the_types(control_plane: &ControlPlane) -> Outcom
     Ok(())
 }
 
-/// The spec after reading it into the kind's type and writing it again.
+/// Reads the spec into the kind's type and writes it again.
 fn read_and_write(kind: &str, object: &DynamicObject) -> Outcome<Value> {
     use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
     let spec = match kind {
@@ -172,7 +172,7 @@ fn read_and_write(kind: &str, object: &DynamicObject) -> Outcome<Value> {
     Ok(spec?)
 }
 
-/// Does what a case of the tables does, and compares the answer with what it says.
+/// Sends the request of a case, and compares the answer with the expected one.
 async fn judge(control_plane: &ControlPlane, table: &Table, case: Case, number: usize) -> Outcome {
     let api = api(&control_plane.client(), table.kind());
     let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
@@ -197,12 +197,12 @@ async fn judge(control_plane: &ControlPlane, table: &Table, case: Case, number: 
             }
         }
     };
-    match (answer, case.says.as_str()) {
+    match (answer, case.message.as_str()) {
         (Ok(_), "") => Ok(()),
-        (Ok(_), says) => Err(format!("accepted, instead of: {says}").into()),
-        (Err(Error::Api(answer)), says) => expect(
-            answer.code == 422 && !says.is_empty() && answer.message.contains(says),
-            format!("expected {says:?}, got {} {}", answer.code, answer.message),
+        (Ok(_), message) => Err(format!("accepted, instead of: {message}").into()),
+        (Err(Error::Api(answer)), message) => expect(
+            answer.code == 422 && !message.is_empty() && answer.message.contains(message),
+            format!("expected {message:?}, got {} {}", answer.code, answer.message),
         ),
         (Err(error), _) => Err(error.into()),
     }
@@ -213,7 +213,7 @@ async fn create(api: &Api<DynamicObject>, object: &Value) -> Outcome<DynamicObje
     Ok(api.create(&PostParams::default(), &object).await?)
 }
 
-/// The valid object that a kind's table begins with.
+/// Returns the valid object of a kind's table.
 fn valid(kind: &str) -> Value {
     tables().into_iter().find(|table| table.kind() == kind).map(|table| table.valid).unwrap()
 }

@@ -4,18 +4,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)]
-#[path = "../tests/e2e/daylight.rs"]
-mod daylight;
-#[allow(dead_code)]
-#[path = "../tests/e2e/observer.rs"]
-mod observer;
-#[allow(dead_code)]
-#[path = "../tests/real_node/pool.rs"]
-mod pool;
-#[allow(dead_code)]
-#[path = "../tests/e2e/site.rs"]
-mod site;
 #[path = "real_node/stages.rs"]
 mod stages;
 
@@ -23,6 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daylight_test_site::pool::{Pool, WALLET};
+use daylight_test_site::{Site, create, eventually, install};
 use daylight_testbed::{
     Component, ControlPlane, Error, MINER_IMAGE, Options, RealNode, isolate_with, miner_image,
 };
@@ -32,8 +22,6 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use pool::{Pool, WALLET};
-use site::{Site, create, eventually};
 use stages::Stages;
 
 /// kubelet handles the end of a pod whose last change it has not yet seen in its containers one or
@@ -61,7 +49,7 @@ async fn measure(images: &[PathBuf]) {
     let node = images.iter().fold(node, RealNode::image);
     let options = Options::full().with_real_node(node).without(Component::Kubelet);
     let control_plane = Arc::new(ControlPlane::start(options).await.unwrap());
-    site::install(&control_plane).await;
+    install(&control_plane).await;
     let mut site = Site::new(control_plane.clone(), "bench", 1).await;
     control_plane.start_component(Component::Kubelet).await.unwrap();
     site.pool(json!({})).await;
@@ -90,7 +78,7 @@ async fn measure(images: &[PathBuf]) {
     full.tell("a node full of miners");
     young.tell("a node full of miners, of which one has just begun to hash");
     println!("load {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
-    site.end().await;
+    site.end(Ok(())).await.unwrap();
 }
 
 /// Starts AI pods one after the other, each when so many miners have hashed for so long.

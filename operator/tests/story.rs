@@ -1,25 +1,19 @@
 //! The story of `cargo demo`, held as a test: every step of the main job on a
 //! control plane of its own.
 
-#![allow(missing_docs)]
-
 use std::path::Path;
 use std::process::ExitCode;
 
 use daylight_demo::{self as story, Cluster};
+use daylight_testbed::trials::{Outcome, Trials, apply, trial};
 use daylight_testbed::{ControlPlane, Nodes, Options};
-use libtest_mimic::{Arguments, Failed, Trial};
-use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let trial = Trial::test("every_step_of_the_demonstration_holds", || {
-        Runtime::new()?.block_on(every_step_of_the_demonstration_holds())
-    });
-    libtest_mimic::run(&arguments, vec![trial]).exit_code()
+    Trials::registered().run()
 }
 
-async fn every_step_of_the_demonstration_holds() -> Result<(), Failed> {
+#[apply(trial!)]
+async fn every_step_of_the_demonstration_holds() -> Outcome {
     let control_plane = ControlPlane::start(Options::full()).await?;
     let nodes = Nodes::new(40).label("nvidia.com/gpu.present", "true");
     control_plane.create_nodes(&nodes).await?;

@@ -232,55 +232,40 @@ impl IntoOutcome for Outcome {
     }
 }
 
-/// The tests of a binary.
+/// The tests of a binary, and how they are run.
 #[must_use]
 pub struct Trials {
-    arguments: Arguments,
-    runtime: Arc<Runtime>,
-    prepared: Arc<Result<()>>,
-    tests: Vec<libtest_mimic::Trial>,
+    order: &'static [&'static str],
+    prepare: Box<dyn FnOnce() -> Result<()>>,
+    skips: fn(&(dyn StdError + 'static)) -> bool,
+    limit: Duration,
+    cases: Vec<(String, Test)>,
 }
 
+/// Begins a test.
+type Test = Box<dyn FnOnce() -> Pending<Outcome> + Send>;
+
 impl Trials {
-    /// The registered tests, by module and line; last those that take no fixture.
+    /// The registered tests, by module and line. Those that take no fixture run last.
     pub fn registered() -> Self {
-        Self::in_modules(&[])
-    }
-
-    /// The registered tests: those of these modules first, in this order.
-    pub fn in_modules(order: &[&str]) -> Self {
-        Self::prepared_by(order, || Ok(()))
-    }
-
-    /// The registered tests, for which `prepare` is called first of all, before any thread is
-    /// started, unless they are only listed. Its error is the result of each test.
-    pub fn after(prepare: impl FnOnce() -> Result<()>) -> Self {
-        Self::prepared_by(&[], prepare)
-    }
-
-    fn prepared_by(order: &[&str], prepare: impl FnOnce() -> Result<()>) -> Self {
-        let mut arguments = Arguments::from_args();
-        arguments.test_threads = Some(1);
-        let prepared = if arguments.list { Ok(()) } else { prepare() };
-        let runtime = Runtime::new().expect("the tests' threads can be started");
-        let (runtime, prepared, tests) = (Arc::new(runtime), Arc::new(prepared), Vec::new());
-        let mut trials = Self { arguments, runtime, prepared, tests };
-
-        let mut registered: Vec<&Trial> = inventory::iter::<Trial>().collect();
-        let place = |module| order.iter().position(|one| *one == module).unwrap_or(order.len());
-        registered
-            .sort_by_key(|trial| (trial.alone, place(trial.module()), trial.module(), trial.line));
-        for trial in registered {
-            let test = move || {
-                if trial.alone {
-                    end_shared();
-                }
-                (trial.run)(trial)
-            };
-            let test = trials.trial(trial.name(), test).with_ignored_flag(trial.ignored);
-            trials.tests.push(test);
+        Self {
+            order: &[],
+            prepare: Box::new(|| Ok(())),
+            skips: |_| false,
+            limit: LIMIT,
+            cases: Vec::new(),
         }
-        trials
+    }
+
+    /// Runs the tests of these modules first, in this order.
+    pub fn in_order(self, modules: &'static [&'static str]) -> Self {
+        Self { order: modules, ..self }
+    }
+
+    /// Calls `prepare` before any thread is started, unless tests are only listed. Its error is the
+    /// result of each test.
+    pub fn after(self, prepare: impl FnOnce() -> Result<()> + 'static) -> Self {
+        Self { prepare: Box::new(prepare), ..self }
     }
 
     /// Starts the control plane that tests share in this way.
@@ -289,51 +274,104 @@ impl Trials {
         self
     }
 
-    /// One more test, such as a case of a table. It runs after those that are registered.
+    /// Marks tests as ignored whose error satisfies this, too.
+    pub fn skipping(self, skips: fn(&(dyn StdError + 'static)) -> bool) -> Self {
+        Self { skips, ..self }
+    }
+
+    /// The longest time for one test, instead of 15 minutes.
+    pub fn limit(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Adds a test on the shared control plane that is not a function, such as a case of a table.
     pub fn case(
         mut self,
         name: String,
-        test: impl AsyncFnOnce() -> Outcome + Send + 'static,
+        test: impl AsyncFnOnce(&ControlPlane) -> Outcome + Send + 'static,
     ) -> Self {
-        let test = self.trial(name, || Box::pin(async move { test().await }));
-        self.tests.push(test);
+        let test = || -> Pending<Outcome> {
+            Box::pin(async move { test(&*CONTROL_PLANE.get().await?).await })
+        };
+        self.cases.push((name, Box::new(test)));
         self
-    }
-
-    fn trial(
-        &self,
-        name: String,
-        test: impl FnOnce() -> Pending<Outcome> + Send + 'static,
-    ) -> libtest_mimic::Trial {
-        let (runtime, prepared) = (self.runtime.clone(), self.prepared.clone());
-        libtest_mimic::Trial::ignorable_test(name, move || {
-            if let Err(error) = &*prepared {
-                return conclude(error);
-            }
-            let test = test();
-            let limited = async { tokio::time::timeout(LIMIT, test).await };
-            match runtime.block_on(limited) {
-                Ok(Ok(())) => Ok(Completion::Completed),
-                Ok(Err(error)) => conclude(&*error),
-                Err(_) => Err(format!("it did not end within {} s", LIMIT.as_secs()).into()),
-            }
-        })
     }
 
     /// Runs the tests that the command line selects.
     pub fn run(self) -> ExitCode {
-        let conclusion = libtest_mimic::run(&self.arguments, self.tests);
+        let mut arguments = Arguments::from_args();
+        arguments.test_threads = Some(1);
+        let prepared = if arguments.list { Ok(()) } else { (self.prepare)() };
+        let runtime = match Runtime::new() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("no test can run, because threads cannot be started: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let runner = Arc::new(Runner { prepared, runtime, skips: self.skips, limit: self.limit });
+
+        let mut registered: Vec<&Trial> = inventory::iter::<Trial>().collect();
+        let place = |module| self.order.iter().position(|one| *one == module);
+        registered.sort_by_key(|trial| {
+            let place = place(trial.module()).unwrap_or(self.order.len());
+            (trial.alone, place, trial.module(), trial.line)
+        });
+        let registered = registered.into_iter().map(|trial| {
+            let begin = move || {
+                if trial.alone {
+                    end_shared();
+                }
+                (trial.run)(trial)
+            };
+            runner.trial(trial.name(), Box::new(begin)).with_ignored_flag(trial.ignored)
+        });
+        let cases = self.cases.into_iter().map(|(name, test)| runner.trial(name, test));
+        let tests = registered.chain(cases).collect();
+
+        let conclusion = libtest_mimic::run(&arguments, tests);
         end_shared();
         conclusion.exit_code()
     }
 }
 
-/// What an error means for a test: it cannot run on this machine, or it failed.
-fn conclude(error: &(dyn StdError + 'static)) -> std::result::Result<Completion, Failed> {
-    let missing = matches!(error.downcast_ref(), Some(Error::NoRealNode { .. }));
-    if missing || error.is::<Skip>() {
-        Ok(Completion::ignored_with(error))
-    } else {
-        Err(Failed::from(error.to_string()))
+/// What the tests of a binary have in common.
+struct Runner {
+    prepared: Result<()>,
+    runtime: Runtime,
+    skips: fn(&(dyn StdError + 'static)) -> bool,
+    limit: Duration,
+}
+
+impl Runner {
+    fn trial(self: &Arc<Self>, name: String, test: Test) -> libtest_mimic::Trial {
+        let runner = self.clone();
+        libtest_mimic::Trial::ignorable_test(name, move || runner.run(test))
+    }
+
+    fn run(&self, test: Test) -> std::result::Result<Completion, Failed> {
+        if let Err(error) = &self.prepared {
+            return self.conclude(error);
+        }
+        let test = test();
+        let limited = async { tokio::time::timeout(self.limit, test).await };
+        match self.runtime.block_on(limited) {
+            Ok(Ok(())) => Ok(Completion::Completed),
+            Ok(Err(error)) => self.conclude(&*error),
+            Err(_) => Err(format!("it did not end within {} s", self.limit.as_secs()).into()),
+        }
+    }
+
+    /// The result of a test that ended with an error: it cannot run on this machine, or it failed.
+    fn conclude(
+        &self,
+        error: &(dyn StdError + 'static),
+    ) -> std::result::Result<Completion, Failed> {
+        let missing = matches!(error.downcast_ref(), Some(Error::NoRealNode { .. }));
+        if missing || error.is::<Skip>() || (self.skips)(error) {
+            Ok(Completion::ignored_with(error))
+        } else {
+            Err(Failed::from(error.to_string()))
+        }
     }
 }

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Runtime::new().expect("a runtime").block_on(child()).expect("a control plane");
         return ExitCode::FAILURE;
     }
-    Trials::after(isolate).sharing(|| Box::pin(start())).run()
+    Trials::registered().after(isolate).sharing(|| Box::pin(start())).run()
 }
 
 async fn start() -> Outcome<ControlPlane> {

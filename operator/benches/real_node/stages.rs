@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use daylight_test_site::observer::Watch;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::Event;
 use kube::{Api, ResourceExt as _};
-
-use crate::observer::Watch;
 
 // What happens, in this order; the first two only where a miner gives way.
 const GOES: &str = "a miner is told to go";

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use daylight_testbed::Nodes;
+use daylight_testbed::trials::{apply, trial};
 use serde_json::{Value, json};
 
 use crate::cluster::{
@@ -23,7 +24,8 @@ fn template(pod: &Value) -> Value {
     json!({"metadata": {"labels": labels}, "spec": pod["spec"]})
 }
 
-pub(crate) async fn every_legitimate_way_is_admitted(cluster: &Cluster) {
+#[apply(trial!)]
+async fn every_legitimate_way_is_admitted(cluster: &Cluster) {
     cluster.control_plane.create_nodes(&Nodes::new(4)).await.unwrap();
     let training = template(&gpu_pod("x", Some("ai-training")));
     let mut task = training.clone();
@@ -230,9 +232,8 @@ async fn wait_for_pods(cluster: &Cluster, owner: &str, count: usize, patience: D
     }
 }
 
-pub(crate) async fn with_the_lists_gone_or_spoiled_ai_goes_on_and_mining_does_not(
-    cluster: &Cluster,
-) {
+#[apply(trial!)]
+async fn with_the_lists_gone_or_spoiled_ai_goes_on_and_mining_does_not(cluster: &Cluster) {
     // One byte of an entry less than what a ConfigMap may hold.
     let mut full = serde_json::Map::new();
     let entry = "pow-mining 2020-01-01T00:00:00Z 2099-01-01T00:00:00Z";

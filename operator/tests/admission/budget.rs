@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use daylight_testbed::trials::{apply, trial};
 use serde_json::{Value, json};
 
 use crate::cluster::{
@@ -124,7 +125,8 @@ fn validator() -> Value {
     enlarge(pod)
 }
 
-pub(crate) async fn the_largest_pods_keep_to_the_budget_of_every_rule(cluster: &Cluster) {
+#[apply(trial!)]
+async fn the_largest_pods_keep_to_the_budget_of_every_rule(cluster: &Cluster) {
     let training = enlarge(gpu_pod("large", Some("ai-training")));
     let subjects = [
         ("AI", TENANT, "tenant-a", training.clone()),
@@ -156,7 +158,8 @@ pub(crate) async fn the_largest_pods_keep_to_the_budget_of_every_rule(cluster: &
 }
 
 /// What is wrong with a pod is found however much there is to look at before.
-pub(crate) async fn nothing_passes_for_want_of_budget(cluster: &Cluster) {
+#[apply(trial!)]
+async fn nothing_passes_for_want_of_budget(cluster: &Cluster) {
     write_lists(cluster, full_lists()).await;
     let at = CONTAINERS - 1;
     let unlisted = enlarge(gpu_pod("large", Some("unheard-of")));
@@ -197,7 +200,8 @@ pub(crate) async fn nothing_passes_for_want_of_budget(cluster: &Cluster) {
 }
 
 /// Of a pod that is there, everything is compared with what it was.
-pub(crate) async fn the_largest_pods_change_within_budget(cluster: &Cluster) {
+#[apply(trial!)]
+async fn the_largest_pods_change_within_budget(cluster: &Cluster) {
     let path = "/api/v1/namespaces/tenant-a/pods";
     let mut pod = serving();
     pod["metadata"]["name"] = json!("large-stays");

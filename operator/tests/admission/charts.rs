@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use daylight_testbed::Nodes;
+use daylight_testbed::trials::{apply, trial};
 use serde_json::{Value, json};
 
 use crate::cluster::{AUDITOR, CONTROLLER, Cluster, SYSTEM, chart, miner};
@@ -78,7 +79,8 @@ async fn until_phase(cluster: &Cluster, name: &str, phase: &str) {
     until(cluster, &get, |found| found == phase).await;
 }
 
-pub(crate) async fn the_charts_install_upgrade_uninstall_and_install_again(cluster: &Cluster) {
+#[apply(trial!)]
+async fn the_charts_install_upgrade_uninstall_and_install_again(cluster: &Cluster) {
     let control_plane = &cluster.control_plane;
     let daylight = chart("daylight");
     let before = installed(cluster).await;
@@ -198,7 +200,8 @@ async fn the_account_of_the_auditor_audits(cluster: &Cluster) {
     auditor.end().await;
 }
 
-pub(crate) async fn pods_that_an_uninstallation_leaves_behind_can_be_let_go(cluster: &Cluster) {
+#[apply(trial!)]
+async fn pods_that_an_uninstallation_leaves_behind_can_be_let_go(cluster: &Cluster) {
     let control_plane = &cluster.control_plane;
     control_plane.create_nodes(&Nodes::new(1).prefix("left")).await.unwrap();
     let soon = json!({"daylight.dev/simulated-run-time": "1s"});
@@ -259,7 +262,8 @@ pub(crate) async fn pods_that_an_uninstallation_leaves_behind_can_be_let_go(clus
     install(cluster).await;
 }
 
-pub(crate) async fn values_that_make_no_sense_are_refused_with_a_sentence(cluster: &Cluster) {
+#[apply(trial!)]
+async fn values_that_make_no_sense_are_refused_with_a_sentence(cluster: &Cluster) {
     let daylight = chart("daylight");
     for (value, says) in [
         ("admission.mode=Enforced", "value must be one of 'Audit', 'Warn', 'Enforce'"),

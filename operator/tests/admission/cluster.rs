@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use daylight_testbed::trials::{Fixture, Outcome, Shared, Trial};
 use daylight_testbed::{Component, ControlPlane, Options};
 use kube::Client;
 use serde_json::{Value, json};
@@ -29,8 +30,16 @@ pub(crate) struct Cluster {
     pub(crate) audit_log: AuditLog,
 }
 
+static CLUSTER: Shared<Cluster> = Shared::new(|| Box::pin(async { Ok(Cluster::start().await) }));
+
+impl Fixture for Cluster {
+    async fn lend(_: &Trial, test: impl AsyncFnOnce(&mut Self) -> Outcome) -> Outcome {
+        test(&mut *CLUSTER.get().await?).await
+    }
+}
+
 impl Cluster {
-    pub(crate) async fn start() -> Self {
+    async fn start() -> Self {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("admission");
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).unwrap();

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use daylight_testbed::Component;
+use daylight_testbed::trials::{apply, trial};
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
@@ -14,7 +15,9 @@ const PODS: u16 = 3_000;
 /// Requests at once.
 const AT_ONCE: usize = 8;
 
-pub(crate) async fn cpu_time_of_an_admission(cluster: &Cluster) {
+#[apply(trial!)]
+#[ignore = "a measurement: run it by name with --ignored"]
+async fn cpu_time_of_an_admission(cluster: &Cluster) {
     // As many classes as a long list has.
     let mut listed = classes();
     for number in 0..45 {

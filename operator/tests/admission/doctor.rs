@@ -1,5 +1,6 @@
 //! `daylight doctor` finds nothing wrong with what the charts installed, and each way of spoiling it.
 
+use daylight_testbed::trials::{apply, trial};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, TENANT, chart, classes, gpu_pod, registrations};
@@ -48,9 +49,8 @@ async fn told(cluster: &Cluster, spoil: &[Change], mend: &[Change], what: &str, 
     }
 }
 
-pub(crate) async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(
-    cluster: &Cluster,
-) {
+#[apply(trial!)]
+async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(cluster: &Cluster) {
     let sound = problems(cluster).await;
     // No image is there to run.
     assert!(sound.iter().all(|one| one.contains("ready") || one.contains("leads")), "{sound:#?}");

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use daylight_testbed::trials::{apply, trial};
+
 use crate::cluster::{Cluster, SYSTEM, chart};
 
 const HEAD: &str = "\
@@ -17,7 +19,8 @@ metadata:
     pod-security.kubernetes.io/enforce: restricted
 ";
 
-pub(crate) async fn the_plain_manifest_is_what_the_chart_gives(cluster: &Cluster) {
+#[apply(trial!)]
+async fn the_plain_manifest_is_what_the_chart_gives(cluster: &Cluster) {
     let daylight = chart("daylight");
     let rendered = ["template", "daylight", &daylight, "--namespace", SYSTEM];
     let rendered = cluster.control_plane.helm_ok(rendered).await.unwrap();

@@ -1,5 +1,6 @@
 //! Promise 2: what asks for GPUs is on the positive list, and what mines is registered.
 
+use daylight_testbed::trials::{apply, trial};
 use serde_json::{Value, json};
 
 use crate::cluster::{
@@ -37,7 +38,8 @@ impl Attempt {
 /// The fewest attempts that the list may have.
 const AT_LEAST: usize = 60;
 
-pub(crate) async fn what_is_off_the_list_is_refused_or_reported(cluster: &Cluster) {
+#[apply(trial!)]
+async fn what_is_off_the_list_is_refused_or_reported(cluster: &Cluster) {
     let attempts = attempts();
     assert!(attempts.len() >= AT_LEAST, "only {} attempts", attempts.len());
     let mut wrong = Vec::new();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use daylight_testbed::Nodes;
+use daylight_testbed::trials::{apply, trial};
 use serde_json::{Value, json};
 
 use crate::cluster::{AUDITOR, CONTROLLER, Cluster, OFFICER, SYSTEM, classes, registrations};
@@ -26,7 +27,8 @@ const ELSEWHERE: [(&str, &str); 3] = [
     ("get pods", "looks what became of a miner's pod when the answer to its creation is lost"),
 ];
 
-pub(crate) async fn every_right_of_controller_and_auditor_is_used(cluster: &Cluster) {
+#[apply(trial!)]
+async fn every_right_of_controller_and_auditor_is_used(cluster: &Cluster) {
     let extra = ["delete", "clusterrolebinding", "daylight-accounts"];
     cluster.control_plane.kubectl_ok(extra).await.unwrap();
     cluster.lists(&Value::Null, &Value::Null).await;

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use daylight_test_site::program::Process;
+use daylight_test_site::{OFFICER, SOON, Site, eventually};
 use daylight_testbed::Exporters;
+use daylight_testbed::trials::{Outcome, Skip, apply, trial};
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::daylight::Controller;
-use crate::prometheus::{Prometheus, lint};
-use crate::site::{OFFICER, SOON, Site, eventually};
+use crate::prometheus::{Prometheus, lint, missing};
 
 const EXPORTER: [&str; 6] = [
     "--exporter",
@@ -39,7 +40,11 @@ fn dashboards() -> Vec<(PathBuf, Value)> {
 
 /// Everything that can happen happens once; then each query of each dashboard has an answer, and
 /// promtool has nothing to say against the metrics.
-pub(crate) async fn every_query_of_every_dashboard_has_an_answer(site: &mut Site) {
+#[apply(trial!)]
+async fn every_query_of_every_dashboard_has_an_answer(site: &mut Site) -> Outcome {
+    if let Some(why) = missing() {
+        return Err(Skip(why).into());
+    }
     let nodes = site.nodes(2).await;
     let exporters = Exporters::dcgm().refresh(Duration::from_secs(1)).power_limit();
     site.control_plane.create_exporters(&exporters).await.unwrap();
@@ -47,14 +52,14 @@ pub(crate) async fn every_query_of_every_dashboard_has_an_answer(site: &mut Site
     let energy = json!({"kwh": 1_000_000, "period": "Year"});
     site.registered("reg", json!({"gpus": 16, "watts": 16_000, "energy": energy})).await;
     site.filed("not-yet", json!({"gpus": 16})).await;
-    let auditor = Controller::auditor(
+    let auditor = Process::auditor(
         &site.control_plane,
         &site.key_dash("audit"),
         "journal-dashboards",
         &EXPORTER,
     );
     site.start_with(&["--metered", "--record-after", "10m"]);
-    let targets = [site.controllers[0].listen.clone(), auditor.listen.clone()];
+    let targets = [site.processes[0].listen.clone(), auditor.listen.clone()];
     let targets = [&*targets[0], &*targets[1]];
     let directory = site.control_plane.directory().to_owned();
     let prometheus = Prometheus::start(&directory, &targets).await;
@@ -64,10 +69,10 @@ pub(crate) async fn every_query_of_every_dashboard_has_an_answer(site: &mut Site
     .await;
 
     site.miner("miner", "reg", 14, json!({})).await;
-    site.mines(14).await;
+    site.wait_for_mining(14).await;
     undeclared(site).await;
     site.ai_job("training", 1, 8, json!({})).await;
-    site.job_status("training", "running", |status| status["state"] == "Running").await;
+    site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
     // A counter that begins anew leaves a gap.
     let boots = "daylight.dev/simulated-boots";
     site.control_plane.annotate_node(&nodes[0], boots, Some("2")).await.unwrap();
@@ -87,7 +92,7 @@ pub(crate) async fn every_query_of_every_dashboard_has_an_answer(site: &mut Site
     // For the rates over the last scrapes, and idle energy.
     tokio::time::sleep(Duration::from_secs(10)).await;
 
-    for (name, process) in [("controller", &site.controllers[0]), ("auditor", &auditor)] {
+    for (name, process) in [("controller", &site.processes[0]), ("auditor", &auditor)] {
         let (code, exposition) = process.get("/metrics").await.unwrap();
         assert_eq!(code, 200);
         assert_eq!(lint(&exposition), "", "promtool about the {name}");
@@ -110,6 +115,7 @@ pub(crate) async fn every_query_of_every_dashboard_has_an_answer(site: &mut Site
     let dcgm = ["delete", "daemonset", "--namespace", "gpu-operator", "nvidia-dcgm-exporter"];
     site.control_plane.kubectl_ok(dcgm).await.unwrap();
     auditor.terminate().await;
+    Ok(())
 }
 
 /// A pod that holds a GPU and declares no class.
@@ -162,7 +168,8 @@ fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
 
 /// What can be said without a Grafana: it is of a schema that Grafana reads, asks the data source
 /// that is chosen, and its panels stand beside each other.
-pub(crate) async fn grafana_can_show_the_dashboards(_: &mut Site) {
+#[apply(trial!)]
+async fn grafana_can_show_the_dashboards() {
     let mut uids = BTreeSet::new();
     for (path, dashboard) in dashboards() {
         let name = path.display();

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use daylight_crds::{Miner, Registration};
+use daylight_test_site::{Site, eventually};
+use daylight_testbed::trials::{apply, trial};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
@@ -12,8 +14,6 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-
-use crate::site::{Site, eventually};
 
 const KILOWATT_HOUR: u64 = 3_600_000_000;
 
@@ -95,15 +95,16 @@ async fn status_of(site: &Site) -> Value {
     serde_json::to_value(registrations.get("reg").await.unwrap().status).unwrap()
 }
 
-pub(crate) async fn no_kwh_cap_is_passed_and_its_date_is_foreseen(site: &mut Site) {
+#[apply(trial!)]
+async fn no_kwh_cap_is_passed_and_its_date_is_foreseen(site: &mut Site) {
     // Eight replicas use the whole of it in 18 seconds.
     let (kwh, watts) = (4, 100_000);
     limited(site, kwh, 8, watts).await;
     site.start_with(&["--meter-stale", "5s", "--energy-ahead", "2s"]);
     let meter = Meter::start(site, "reg", watts, 0);
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
     let status = site
-        .status::<Registration>(site.namespaced(), "reg", "forecast", |status| {
+        .wait_for_status::<Registration>(site.namespaced(), "reg", "forecast", |status| {
             status["forecast"]["at"].is_string()
         })
         .await;
@@ -149,31 +150,33 @@ pub(crate) async fn no_kwh_cap_is_passed_and_its_date_is_foreseen(site: &mut Sit
     let text = status["limitsUsed"].as_str().unwrap();
     assert!(text.starts_with("GPUs 0/8, ") && text.ends_with("% of 4 kWh"), "{text}");
     assert_eq!(condition(&status, "OverLimit")["status"], "False");
-    site.miner_status("miner", "told why", |status| status["reason"] == "EnergyLimit").await;
+    site.wait_for_miner("miner", "told why", |status| status["reason"] == "EnergyLimit").await;
 }
 
-pub(crate) async fn a_meter_that_stops_holds_mining_and_not_ai(site: &mut Site) {
+#[apply(trial!)]
+async fn a_meter_that_stops_holds_mining_and_not_ai(site: &mut Site) {
     limited(site, 1_000, 2, 300).await;
     site.start_with(&["--meter-stale", "3s"]);
     let meter = Meter::start(site, "reg", 300, 0);
-    site.mines(2).await;
+    site.wait_for_mining(2).await;
     let counted = meter.millijoules();
     drop(meter);
     tokio::time::sleep(Duration::from_secs(5)).await;
     let miners: Api<Miner> = site.namespaced();
     let more = json!({"spec": {"replicas": 4}});
     miners.patch("miner", &PatchParams::default(), &Patch::Merge(&more)).await.unwrap();
-    site.miner_status("miner", "told", |status| status["reason"] == "MeterStale").await;
+    site.wait_for_miner("miner", "told", |status| status["reason"] == "MeterStale").await;
     site.ai_job("training", 1, 2, json!({})).await;
-    site.job_status("training", "running", |status| status["state"] == "Running").await;
+    site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    site.mines(2).await;
+    site.wait_for_mining(2).await;
     assert_eq!(site.observer.started(), 2);
     let _meter = Meter::start(site, "reg", 300, counted);
-    site.mines(4).await;
+    site.wait_for_mining(4).await;
 }
 
-pub(crate) async fn an_owners_registrations_are_limited_together(site: &mut Site) {
+#[apply(trial!)]
+async fn an_owners_registrations_are_limited_together(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     let owner = "ab".repeat(32);
@@ -188,7 +191,7 @@ pub(crate) async fn an_owners_registrations_are_limited_together(site: &mut Site
     }
     site.observer.cap_pool(&site.name, 5);
     site.start();
-    site.mines(5).await;
+    site.wait_for_mining(5).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mining = site.mining().await;
     assert_eq!(mining.len(), 5);
@@ -198,9 +201,9 @@ pub(crate) async fn an_owners_registrations_are_limited_together(site: &mut Site
         mining.iter().filter(labels).count()
     };
     assert!(of("one") >= 2 && of("two") >= 2, "not shared: {} and {}", of("one"), of("two"));
-    site.miner_status("one", "told", |status| status["reason"] == "OwnerGpuLimit").await;
+    site.wait_for_miner("one", "told", |status| status["reason"] == "OwnerGpuLimit").await;
     // One of them goes; the other may have all five.
-    site.daylight(&["revoke", &site.key("one"), "-m", "gone", "--as", crate::site::OFFICER]);
+    site.daylight(&["revoke", &site.key("one"), "-m", "gone", "--as", daylight_test_site::OFFICER]);
     eventually(Duration::from_mins(1), "the other one has all", || async {
         let mining = site.mining().await;
         let two =

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use daylight_crds::{AiJob, AiJobState};
+use daylight_test_site::{SOON, Site, create, eventually};
+use daylight_testbed::trials::{apply, trial};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::events::v1::Event;
@@ -11,19 +13,18 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy}
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
-use crate::site::{SOON, Site, create, eventually};
-
-pub(crate) async fn an_ai_job_takes_back_exactly_what_it_needs(site: &mut Site) {
+#[apply(trial!)]
+async fn an_ai_job_takes_back_exactly_what_it_needs(site: &mut Site) {
     site.full_of_miners(4).await;
     let begun = Instant::now();
     site.ai_job("training", 2, 8, json!({})).await;
     let status =
-        site.job_status("training", "running", |status| status["state"] == "Running").await;
+        site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
     eprintln!("a gang of 16 GPUs ran after {:?}", begun.elapsed());
     assert_eq!(status["displaced"], 16);
     assert_eq!(status["pool"], site.name.as_str());
     assert_eq!(status["placement"].as_array().unwrap().len(), 2);
-    site.mines(16).await;
+    site.wait_for_mining(16).await;
     assert_eq!(site.observer.started(), 32, "nobody else was displaced, and nothing restarted");
 
     // On the nodes that were cleared for it.
@@ -41,10 +42,10 @@ pub(crate) async fn an_ai_job_takes_back_exactly_what_it_needs(site: &mut Site) 
         .collect();
     assert_eq!(nodes, placed);
 
-    let reclaims = site.controllers[0].metric("daylight_evictions_total", &["AiDemand"]).await;
+    let reclaims = site.processes[0].metric("daylight_evictions_total", &["AiDemand"]).await;
     assert_eq!(reclaims, Some(16.0));
     let waits =
-        site.controllers[0].metric("daylight_ai_wait_seconds_count", &["AIJob", "total"]).await;
+        site.processes[0].metric("daylight_ai_wait_seconds_count", &["AIJob", "total"]).await;
     assert_eq!(waits, Some(1.0));
 
     // One Event on the job for all of it, one on the miner.
@@ -66,12 +67,13 @@ pub(crate) async fn an_ai_job_takes_back_exactly_what_it_needs(site: &mut Site) 
     .await;
 }
 
-pub(crate) async fn a_gang_meets_under_one_name(site: &mut Site) {
+#[apply(trial!)]
+async fn a_gang_meets_under_one_name(site: &mut Site) {
     site.nodes(2).await;
     site.pool(json!({})).await;
     site.start();
     site.ai_job("training", 2, 8, json!({})).await;
-    site.job_status("training", "running", |status| status["state"] == "Running").await;
+    site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
     let jobs: Api<Job> = site.namespaced();
     let job = jobs.get("training").await.unwrap();
     let spec = job.spec.unwrap();
@@ -89,14 +91,15 @@ pub(crate) async fn a_gang_meets_under_one_name(site: &mut Site) {
     }
 }
 
-pub(crate) async fn a_job_that_ends_gives_its_gpus_back_and_goes_in_time(site: &mut Site) {
+#[apply(trial!)]
+async fn a_job_that_ends_gives_its_gpus_back_and_goes_in_time(site: &mut Site) {
     site.full_of_miners(1).await;
     let template = json!({"metadata": {"annotations": {"daylight.dev/simulated-run-time": "1s"}}});
     site.ai_job("training", 1, 8, json!({"ttlAfterFinished": "3s", "template": template})).await;
     let status =
-        site.job_status("training", "succeeded", |status| status["state"] == "Succeeded").await;
+        site.wait_for_job("training", "succeeded", |status| status["state"] == "Succeeded").await;
     assert!(status["finishedAt"].is_string() && status["startedAt"].is_string(), "{status:#}");
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
     let jobs: Api<AiJob> = site.namespaced();
     eventually(SOON, "the job is deleted", || async {
         jobs.get_opt("training").await.unwrap().is_none().then_some(())
@@ -109,7 +112,8 @@ pub(crate) async fn a_job_that_ends_gives_its_gpus_back_and_goes_in_time(site: &
     .await;
 }
 
-pub(crate) async fn a_job_that_fails_says_so(site: &mut Site) {
+#[apply(trial!)]
+async fn a_job_that_fails_says_so(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     site.start();
@@ -117,7 +121,8 @@ pub(crate) async fn a_job_that_fails_says_so(site: &mut Site) {
         json!({"daylight.dev/simulated-run-time": "1s", "daylight.dev/simulated-exit": "3"});
     let template = json!({"metadata": {"annotations": annotations}});
     site.ai_job("training", 2, 1, json!({"template": template})).await;
-    let status = site.job_status("training", "failed", |status| status["state"] == "Failed").await;
+    let status =
+        site.wait_for_job("training", "failed", |status| status["state"] == "Failed").await;
     let finished = status["conditions"]
         .as_array()
         .unwrap()
@@ -127,7 +132,8 @@ pub(crate) async fn a_job_that_fails_says_so(site: &mut Site) {
     assert!(finished.is_some());
 }
 
-pub(crate) async fn a_half_gang_holds_no_gpus(site: &mut Site) {
+#[apply(trial!)]
+async fn a_half_gang_holds_no_gpus(site: &mut Site) {
     site.nodes(2).await;
     site.pool(json!({})).await;
     site.start();
@@ -140,15 +146,15 @@ pub(crate) async fn a_half_gang_holds_no_gpus(site: &mut Site) {
     }});
     let template = json!({"spec": {"affinity": affinity}});
     site.ai_job("training", 2, 8, json!({"gangTimeout": "2s", "template": template})).await;
-    site.job_status("training", "started", |status| status["state"] == "Starting").await;
+    site.wait_for_job("training", "started", |status| status["state"] == "Starting").await;
     let status =
-        site.job_status("training", "queued again", |status| status["state"] == "Queued").await;
+        site.wait_for_job("training", "queued again", |status| status["state"] == "Queued").await;
     assert_eq!(status["attempts"], 1);
     eventually(SOON, "no worker is left", || async {
         site.pods("daylight.dev/aijob=training").await.is_empty().then_some(())
     })
     .await;
-    site.job_status("training", "told to wait", |status| {
+    site.wait_for_job("training", "told to wait", |status| {
         status["reason"] == "GangBackoff" && status["backoffUntil"].is_string()
     })
     .await;
@@ -162,12 +168,13 @@ pub(crate) async fn a_half_gang_holds_no_gpus(site: &mut Site) {
     .await;
 }
 
-pub(crate) async fn a_job_whose_batch_job_is_deleted_gets_another(site: &mut Site) {
+#[apply(trial!)]
+async fn a_job_whose_batch_job_is_deleted_gets_another(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     site.start();
     site.ai_job("training", 1, 8, json!({})).await;
-    site.job_status("training", "running", |status| status["state"] == "Running").await;
+    site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
     let batch: Api<Job> = site.namespaced();
     let first = batch.get("training").await.unwrap().uid();
     batch.delete("training", &DeleteParams::background()).await.unwrap();
@@ -176,17 +183,18 @@ pub(crate) async fn a_job_whose_batch_job_is_deleted_gets_another(site: &mut Sit
         (job.uid() != first).then_some(())
     })
     .await;
-    site.job_status("training", "running again", |status| status["state"] == "Running").await;
+    site.wait_for_job("training", "running again", |status| status["state"] == "Running").await;
 }
 
-pub(crate) async fn deleting_a_job_frees_its_gpus_however_it_is_deleted(site: &mut Site) {
+#[apply(trial!)]
+async fn deleting_a_job_frees_its_gpus_however_it_is_deleted(site: &mut Site) {
     site.full_of_miners(1).await;
     for propagation in
         [PropagationPolicy::Foreground, PropagationPolicy::Background, PropagationPolicy::Orphan]
     {
         let name = format!("job-{propagation:?}").to_lowercase();
         site.ai_job(&name, 1, 8, json!({})).await;
-        site.job_status(&name, "running", |status| status["state"] == "Running").await;
+        site.wait_for_job(&name, "running", |status| status["state"] == "Running").await;
         let orphan = matches!(propagation, PropagationPolicy::Orphan);
         let params =
             DeleteParams { propagation_policy: Some(propagation), ..DeleteParams::default() };
@@ -202,29 +210,31 @@ pub(crate) async fn deleting_a_job_frees_its_gpus_however_it_is_deleted(site: &m
             assert!(batch.get_opt(&name).await.unwrap().is_some());
             batch.delete(&name, &DeleteParams::background()).await.unwrap();
         }
-        site.mines(8).await;
+        site.wait_for_mining(8).await;
     }
 }
 
-pub(crate) async fn the_queue_is_kept_and_the_waiting_are_told_why(site: &mut Site) {
+#[apply(trial!)]
+async fn the_queue_is_kept_and_the_waiting_are_told_why(site: &mut Site) {
     site.full_of_miners(2).await;
     site.ai_job("first", 2, 8, json!({"maxRunTime": "1h"})).await;
-    site.job_status("first", "running", |status| status["state"] == "Running").await;
+    site.wait_for_job("first", "running", |status| status["state"] == "Running").await;
     site.ai_job("second", 1, 8, json!({})).await;
     let status = site
-        .job_status("second", "waiting for capacity", |status| {
+        .wait_for_job("second", "waiting for capacity", |status| {
             status["reason"] == "WaitingForCapacity"
         })
         .await;
     assert!(status["estimatedStart"].is_string(), "{status:#}");
-    site.mines(0).await;
+    site.wait_for_mining(0).await;
     let jobs: Api<AiJob> = site.namespaced();
     jobs.delete("first", &DeleteParams::background()).await.unwrap();
-    site.job_status("second", "running", |status| status["state"] == "Running").await;
-    site.mines(8).await;
+    site.wait_for_job("second", "running", |status| status["state"] == "Running").await;
+    site.wait_for_mining(8).await;
 }
 
-pub(crate) async fn with_a_kueue_queue_daylight_leaves_suspend_alone(site: &mut Site) {
+#[apply(trial!)]
+async fn with_a_kueue_queue_daylight_leaves_suspend_alone(site: &mut Site) {
     site.full_of_miners(1).await;
     site.ai_job("queued", 1, 8, json!({"queueName": "team", "pool": site.name})).await;
     let batch: Api<Job> = site.namespaced();
@@ -234,19 +244,20 @@ pub(crate) async fn with_a_kueue_queue_daylight_leaves_suspend_alone(site: &mut 
     assert_eq!(job.labels()["kueue.x-k8s.io/queue-name"], "team");
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(batch.get("queued").await.unwrap().spec.unwrap().suspend, Some(true));
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
     // Kueue admits it.
     let patch = json!({"spec": {"suspend": false}});
     batch.patch("queued", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
-    site.job_status("queued", "running", |status| status["state"] == "Running").await;
+    site.wait_for_job("queued", "running", |status| status["state"] == "Running").await;
     // Kueue takes it back.
     let patch = json!({"spec": {"suspend": true}});
     batch.patch("queued", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
-    site.job_status("queued", "queued", |status| status["state"] == "Queued").await;
-    site.mines(8).await;
+    site.wait_for_job("queued", "queued", |status| status["state"] == "Queued").await;
+    site.wait_for_mining(8).await;
 }
 
-pub(crate) async fn a_job_of_that_name_is_not_taken_over(site: &mut Site) {
+#[apply(trial!)]
+async fn a_job_of_that_name_is_not_taken_over(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     site.start();
@@ -281,7 +292,8 @@ pub(crate) async fn a_job_of_that_name_is_not_taken_over(site: &mut Site) {
     .await;
 }
 
-pub(crate) async fn names_of_the_greatest_length_work(site: &mut Site) {
+#[apply(trial!)]
+async fn names_of_the_greatest_length_work(site: &mut Site) {
     let long = "n".repeat(63);
     let job = "j".repeat(52);
     site.nodes(2).await;
@@ -289,9 +301,9 @@ pub(crate) async fn names_of_the_greatest_length_work(site: &mut Site) {
     site.registered(&long, json!({"gpus": 100})).await;
     site.miner(&long, &long, 16, json!({})).await;
     site.start();
-    site.mines(16).await;
+    site.wait_for_mining(16).await;
     site.ai_job(&job, 2, 4, json!({})).await;
-    site.job_status(&job, "running", |status| status["state"] == "Running").await;
+    site.wait_for_job(&job, "running", |status| status["state"] == "Running").await;
     let pods: Api<Pod> = site.namespaced();
     for pod in pods.list(&ListParams::default()).await.unwrap() {
         assert!(pod.name_any().len() <= 63, "{}", pod.name_any());

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use daylight::auditor::journal::{Directory, Journal};
 use daylight_crds::{JOURNAL_FULL, LeaseRecord, Miner, Registration};
+use daylight_test_site::program::{Process, get};
+use daylight_test_site::{OFFICER, SOON, Site, eventually};
 use daylight_testbed::Exporters;
+use daylight_testbed::trials::{apply, trial};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
-
-use crate::daylight::{Controller, get};
-use crate::site::{OFFICER, SOON, Site, eventually};
 
 /// Keeps the pods of a test for its auditor.
 const FOR_THE_AUDITOR: [&str; 3] = ["--metered", "--record-after", "10m"];
@@ -27,7 +27,7 @@ const EVERY_SECOND: [&str; 6] = [
 ];
 
 /// The seconds that the auditor has booked for miners.
-async fn mined(auditor: &Controller) -> f64 {
+async fn mined(auditor: &Process) -> f64 {
     let class = ["class=\"pow-mining\""];
     auditor.metric("daylight_assigned_gpu_seconds_total", &class).await.unwrap_or_default()
 }
@@ -45,19 +45,20 @@ fn held_seconds(pod: &Pod) -> Option<i64> {
 
 /// The auditor is killed while miners run, and away while all of them end. What it books
 /// afterwards is what Kubernetes tells of each of them, to the second, and nobody had to wait.
-pub(crate) async fn leases_that_end_while_the_auditor_is_away_are_booked_exactly(site: &mut Site) {
+#[apply(trial!)]
+async fn leases_that_end_while_the_auditor_is_away_are_booked_exactly(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     site.registered("reg", json!({"gpus": 8})).await;
     let auditor =
-        Controller::auditor(&site.control_plane, &site.key_dash("audit-1"), "journal-1", &[]);
+        Process::auditor(&site.control_plane, &site.key_dash("audit-1"), "journal-1", &[]);
     eventually(SOON, "the auditor has the node in its books", || async {
         (auditor.metric("daylight_metered_nodes", &["count"]).await? >= 1.0).then_some(())
     })
     .await;
     site.start_with(&FOR_THE_AUDITOR);
     site.miner("miner", "reg", 8, json!({})).await;
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
     eventually(SOON, "mining is booked", || async { (mined(&auditor).await > 8.0).then_some(()) })
         .await;
     auditor.kill().await;
@@ -72,7 +73,7 @@ pub(crate) async fn leases_that_end_while_the_auditor_is_away_are_booked_exactly
     let held: i64 = ended.iter().sum();
 
     let auditor =
-        Controller::auditor(&site.control_plane, &site.key_dash("audit-2"), "journal-1", &[]);
+        Process::auditor(&site.control_plane, &site.key_dash("audit-2"), "journal-1", &[]);
     eventually(SOON, "it lets all of them go", || async {
         site.pods("daylight.dev/miner").await.is_empty().then_some(())
     })
@@ -89,7 +90,7 @@ pub(crate) async fn leases_that_end_while_the_auditor_is_away_are_booked_exactly
     let size = auditor.metric("daylight_audit_log_size", &[]).await.unwrap();
     auditor.terminate().await;
     let auditor =
-        Controller::auditor(&site.control_plane, &site.key_dash("audit-3"), "journal-1", &[]);
+        Process::auditor(&site.control_plane, &site.key_dash("audit-3"), "journal-1", &[]);
     eventually(SOON, "it goes on", || async {
         (auditor.metric("daylight_audit_log_size", &[]).await? > size).then_some(())
     })
@@ -100,17 +101,17 @@ pub(crate) async fn leases_that_end_while_the_auditor_is_away_are_booked_exactly
 }
 
 /// With AI and miners taking turns, device time adds up: devices x seconds.
-pub(crate) async fn device_time_adds_up(site: &mut Site) {
+#[apply(trial!)]
+async fn device_time_adds_up(site: &mut Site) {
     site.nodes(2).await;
     site.pool(json!({})).await;
     site.registered("reg", json!({"gpus": 16})).await;
-    let auditor =
-        Controller::auditor(&site.control_plane, &site.key_dash("audit"), "journal-2", &[]);
+    let auditor = Process::auditor(&site.control_plane, &site.key_dash("audit"), "journal-2", &[]);
     site.start_with(&FOR_THE_AUDITOR);
     site.miner("miner", "reg", 16, json!({})).await;
-    site.mines(16).await;
+    site.wait_for_mining(16).await;
     site.ai_job("training", 2, 4, json!({})).await;
-    site.job_status("training", "running", |status| status["state"] == "Running").await;
+    site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
     let sum = |name: &'static str, labels: &'static [&'static str]| {
         let auditor = &auditor;
         async move { auditor.metric(name, labels).await.unwrap_or_default() }
@@ -128,7 +129,7 @@ pub(crate) async fn device_time_adds_up(site: &mut Site) {
         pods.iter().all(|pod| pod.metadata.deletion_timestamp.is_none()).then_some(())
     })
     .await;
-    site.pool_status("metered", |status| {
+    site.wait_for_pool("metered", |status| {
         let conditions = status["conditions"].as_array();
         conditions
             .into_iter()
@@ -139,15 +140,14 @@ pub(crate) async fn device_time_adds_up(site: &mut Site) {
     auditor.terminate().await;
 }
 
-pub(crate) async fn ends_that_no_auditor_takes_are_written_down_and_hold_nothing_up(
-    site: &mut Site,
-) {
+#[apply(trial!)]
+async fn ends_that_no_auditor_takes_are_written_down_and_hold_nothing_up(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     site.registered("reg", json!({"gpus": 8})).await;
     site.miner("miner", "reg", 4, json!({})).await;
     site.start_with(&["--metered", "--record-after", "2s"]);
-    site.mines(4).await;
+    site.wait_for_mining(4).await;
     let pods = site.mining().await;
     for pod in &pods {
         let finalizers = pod.metadata.finalizers.clone().unwrap_or_default();
@@ -155,7 +155,7 @@ pub(crate) async fn ends_that_no_auditor_takes_are_written_down_and_hold_nothing
     }
     site.ai_job("training", 1, 8, json!({})).await;
     // The GPUs go over at once, whatever is not on record yet.
-    site.job_status("training", "running", |status| status["state"] == "Running").await;
+    site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
     let records: Api<LeaseRecord> = site.namespaced();
     let written = eventually(SOON, "the four ends are written down", || async {
         let records = records.list(&ListParams::default()).await.unwrap().items;
@@ -182,11 +182,12 @@ pub(crate) async fn ends_that_no_auditor_takes_are_written_down_and_hold_nothing
 
 /// The disk of the journal is full. What happens is kept in memory first; then no miner is started
 /// any more, while AI goes on. With room again, all of it is booked.
-pub(crate) async fn a_full_disk_stops_grants_and_loses_nothing(site: &mut Site) {
+#[apply(trial!)]
+async fn a_full_disk_stops_grants_and_loses_nothing(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     site.registered("reg", json!({"gpus": 8})).await;
-    let auditor = Controller::auditor(
+    let auditor = Process::auditor(
         &site.control_plane,
         &site.key_dash("audit"),
         "journal-4",
@@ -194,7 +195,7 @@ pub(crate) async fn a_full_disk_stops_grants_and_loses_nothing(site: &mut Site) 
     );
     site.start_with(&FOR_THE_AUDITOR);
     site.miner("miner", "reg", 2, json!({})).await;
-    site.mines(2).await;
+    site.wait_for_mining(2).await;
     let is_metered = |status: &Value, value: &str, reason: &str| {
         let conditions = status["conditions"].as_array().into_iter().flatten();
         let said = |one: &Value| {
@@ -202,17 +203,17 @@ pub(crate) async fn a_full_disk_stops_grants_and_loses_nothing(site: &mut Site) 
         };
         conditions.into_iter().any(said)
     };
-    site.pool_status("metered", |status| is_metered(status, "True", "Metering")).await;
+    site.wait_for_pool("metered", |status| is_metered(status, "True", "Metering")).await;
 
     auditor.fill_disk();
-    site.pool_status("told", |status| is_metered(status, "False", JOURNAL_FULL)).await;
+    site.wait_for_pool("told", |status| is_metered(status, "False", JOURNAL_FULL)).await;
     let miners: Api<Miner> = site.namespaced();
     let more = Patch::Merge(json!({"spec": {"replicas": 8}}));
     miners.patch("miner", &PatchParams::default(), &more).await.unwrap();
-    site.miner_status("miner", "told", |status| status["reason"] == JOURNAL_FULL).await;
+    site.wait_for_miner("miner", "told", |status| status["reason"] == JOURNAL_FULL).await;
     site.ai_job("training", 1, 7, json!({})).await;
-    site.job_status("training", "running", |status| status["state"] == "Running").await;
-    site.mines(1).await;
+    site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
+    site.wait_for_mining(1).await;
     let ended = eventually(SOON, "the miner that made way has ended", || async {
         site.pods("daylight.dev/miner").await.iter().find_map(held_seconds)
     })
@@ -220,7 +221,7 @@ pub(crate) async fn a_full_disk_stops_grants_and_loses_nothing(site: &mut Site) 
     let size = auditor.metric("daylight_audit_log_size", &[]).await.unwrap();
 
     auditor.free_disk();
-    site.pool_status("metered again", |status| is_metered(status, "True", "Metering")).await;
+    site.wait_for_pool("metered again", |status| is_metered(status, "True", "Metering")).await;
     eventually(SOON, "the end is on record and its pod is gone", || async {
         (site.pods("daylight.dev/miner").await.len() == 1).then_some(())
     })
@@ -236,7 +237,7 @@ pub(crate) async fn a_full_disk_stops_grants_and_loses_nothing(site: &mut Site) 
     // What was written before and after is read whole.
     auditor.kill().await;
     let auditor =
-        Controller::auditor(&site.control_plane, &site.key_dash("audit-2"), "journal-4", &[]);
+        Process::auditor(&site.control_plane, &site.key_dash("audit-2"), "journal-4", &[]);
     eventually(SOON, "it goes on", || async {
         (mined(&auditor).await >= ended as f64).then_some(())
     })
@@ -246,36 +247,33 @@ pub(crate) async fn a_full_disk_stops_grants_and_loses_nothing(site: &mut Site) 
 
 /// The auditor hangs: miners under an energy limit stay as many as they are, since nobody knows
 /// what more of them would use; AI goes on.
-pub(crate) async fn an_auditor_that_hangs_holds_metered_mining_and_not_ai(site: &mut Site) {
+#[apply(trial!)]
+async fn an_auditor_that_hangs_holds_metered_mining_and_not_ai(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     let exporters = Exporters::dcgm().refresh(Duration::from_secs(1));
     site.control_plane.create_exporters(&exporters).await.unwrap();
-    let auditor = Controller::auditor(
-        &site.control_plane,
-        &site.key_dash("audit"),
-        "journal-5",
-        &EVERY_SECOND,
-    );
+    let auditor =
+        Process::auditor(&site.control_plane, &site.key_dash("audit"), "journal-5", &EVERY_SECOND);
     let limits = json!({"gpus": 8, "energy": {"kwh": 1_000, "period": "Year"}});
     site.registered("reg", limits).await;
     let stale = ["--meter-stale", "5s"];
     site.start_with(&[&FOR_THE_AUDITOR[..], &stale].concat());
     site.miner("miner", "reg", 2, json!({})).await;
-    site.mines(2).await;
+    site.wait_for_mining(2).await;
 
     auditor.pause();
     tokio::time::sleep(Duration::from_secs(7)).await;
     let miners: Api<Miner> = site.namespaced();
     let more = Patch::Merge(json!({"spec": {"replicas": 4}}));
     miners.patch("miner", &PatchParams::default(), &more).await.unwrap();
-    site.miner_status("miner", "told", |status| status["reason"] == "MeterStale").await;
+    site.wait_for_miner("miner", "told", |status| status["reason"] == "MeterStale").await;
     site.ai_job("training", 1, 2, json!({})).await;
-    site.job_status("training", "running", |status| status["state"] == "Running").await;
-    site.mines(2).await;
+    site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
+    site.wait_for_mining(2).await;
 
     auditor.resume();
-    site.mines(4).await;
+    site.wait_for_mining(4).await;
     auditor.terminate().await;
     no_exporters(site).await;
 }
@@ -305,15 +303,15 @@ fn told_of(site: &Site, journal: &str, registration: &Registration) -> Vec<(Stri
         .collect()
 }
 
-pub(crate) async fn edits_that_nobody_saw_are_on_record(site: &mut Site) {
+#[apply(trial!)]
+async fn edits_that_nobody_saw_are_on_record(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     let registration = site.filed("reg", json!({"gpus": 8})).await;
-    let start = |name: &str| {
-        Controller::auditor(&site.control_plane, &site.key_dash(name), "journal-6", &[])
-    };
+    let start =
+        |name: &str| Process::auditor(&site.control_plane, &site.key_dash(name), "journal-6", &[]);
     let auditor = start("audit-1");
-    let grown = async |auditor: &Controller, size: f64| {
+    let grown = async |auditor: &Process, size: f64| {
         eventually(SOON, "the journal grows", || async {
             let now = auditor.metric("daylight_audit_log_size", &[]).await?;
             (now > size).then_some(now)
@@ -345,11 +343,12 @@ pub(crate) async fn edits_that_nobody_saw_are_on_record(site: &mut Site) {
 }
 
 /// One miner of an image that is trusted to have seen its shares taken, and one of another.
-pub(crate) async fn what_miners_say_of_their_work_is_booked_as_seen_or_claimed(site: &mut Site) {
+#[apply(trial!)]
+async fn what_miners_say_of_their_work_is_booked_as_seen_or_claimed(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     site.registered("reg", json!({"gpus": 8})).await;
-    let auditor = Controller::auditor(
+    let auditor = Process::auditor(
         &site.control_plane,
         &site.key_dash("audit"),
         "journal-7",
@@ -370,9 +369,9 @@ pub(crate) async fn what_miners_say_of_their_work_is_booked_as_seen_or_claimed(s
                 "image": format!("registry.example.com/{image}"), "drainTimeout": "1s",
             },
         });
-        crate::site::create(&site.namespaced::<Miner>(), miner).await;
+        daylight_test_site::create(&site.namespaced::<Miner>(), miner).await;
     }
-    site.mines(4).await;
+    site.wait_for_mining(4).await;
     site.daylight(&["stop", "-m", "test", "--as", OFFICER]);
     let told = async |evidence: &'static str| {
         let namespace = format!("namespace=\"{}\"", site.name);
@@ -394,12 +393,12 @@ pub(crate) async fn what_miners_say_of_their_work_is_booked_as_seen_or_claimed(s
 
 /// A pod of somebody else's carries no finalizer: it ends and goes while the auditor is away. Its end
 /// lies somewhere in between, and the bounds and a gap say so.
-pub(crate) async fn a_foreign_pod_that_ends_unseen_is_bounded(site: &mut Site) {
+#[apply(trial!)]
+async fn a_foreign_pod_that_ends_unseen_is_bounded(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
-    let start = |name: &str| {
-        Controller::auditor(&site.control_plane, &site.key_dash(name), "journal-9", &[])
-    };
+    let start =
+        |name: &str| Process::auditor(&site.control_plane, &site.key_dash(name), "journal-9", &[]);
     let auditor = start("audit-1");
     let pods: Api<Pod> = site.namespaced();
     let pod = json!({
@@ -409,9 +408,9 @@ pub(crate) async fn a_foreign_pod_that_ends_unseen_is_bounded(site: &mut Site) {
             "resources": {"limits": {"nvidia.com/gpu": "4"}},
         }]},
     });
-    crate::site::create(&pods, pod).await;
+    daylight_test_site::create(&pods, pod).await;
     let namespace = format!("namespace=\"{}\"", site.name);
-    let held = async |auditor: &Controller| {
+    let held = async |auditor: &Process| {
         auditor.metric("daylight_assigned_gpu_seconds_total", &[&namespace]).await
     };
     eventually(SOON, "it is booked", || async { (held(&auditor).await? > 4.0).then_some(()) })
@@ -455,13 +454,14 @@ pub(crate) async fn a_foreign_pod_that_ends_unseen_is_bounded(site: &mut Site) {
 
 /// Agents are asked while they run. Their node is lost, and with it their last words: what they had
 /// told before is booked.
-pub(crate) async fn a_node_that_is_lost_takes_little_of_its_miners_work_along(site: &mut Site) {
+#[apply(trial!)]
+async fn a_node_that_is_lost_takes_little_of_its_miners_work_along(site: &mut Site) {
     let node = site.nodes(1).await.remove(0);
     site.pool(json!({})).await;
     site.registered("reg", json!({"gpus": 8})).await;
     let agents = ["--agent-images", "registry.example.com/daylight-miner:*", "--agent-every", "1s"];
     let auditor =
-        Controller::auditor(&site.control_plane, &site.key_dash("audit"), "journal-8", &agents);
+        Process::auditor(&site.control_plane, &site.key_dash("audit"), "journal-8", &agents);
     site.start_with(&FOR_THE_AUDITOR);
     let said = "daylight_miner_info{evidence=\"seen\"} 1\n\
         daylight_miner_hashes_total 9000000000\n\
@@ -474,8 +474,8 @@ pub(crate) async fn a_node_that_is_lost_takes_little_of_its_miners_work_along(si
             "image": "registry.example.com/daylight-miner:1", "drainTimeout": "1s",
         },
     });
-    crate::site::create(&site.namespaced::<Miner>(), miner).await;
-    site.mines(2).await;
+    daylight_test_site::create(&site.namespaced::<Miner>(), miner).await;
+    site.wait_for_mining(2).await;
     // They are asked within a second of being seen.
     eventually(SOON, "both are booked", || async { (mined(&auditor).await > 8.0).then_some(()) })
         .await;
@@ -508,13 +508,14 @@ async fn counters(site: &Site, exporters: &Exporters, node: &str) -> f64 {
 
 /// Eight miners declare 300 watts and draw twenty kilowatts each, which uses up a kilowatt-hour in 22
 /// seconds. Mining ends before that; what the devices' own counters say is the proof. AI goes on.
-pub(crate) async fn mining_stops_before_a_kwh_cap_could_be_passed(site: &mut Site) {
+#[apply(trial!)]
+async fn mining_stops_before_a_kwh_cap_could_be_passed(site: &mut Site) {
     let node = site.nodes(1).await.remove(0);
     let exporters = Exporters::dcgm().refresh(Duration::from_secs(1));
     site.control_plane.create_exporters(&exporters).await.unwrap();
     let flags = [&EVERY_SECOND[..], &["--device-watts", "21000"]].concat();
     let auditor =
-        Controller::auditor(&site.control_plane, &site.key_dash("audit"), "journal-3", &flags);
+        Process::auditor(&site.control_plane, &site.key_dash("audit"), "journal-3", &flags);
     eventually(SOON, "the devices are read", || async {
         (auditor.metric("daylight_metered_nodes", &["exporter"]).await? >= 1.0).then_some(())
     })
@@ -534,12 +535,12 @@ pub(crate) async fn mining_stops_before_a_kwh_cap_could_be_passed(site: &mut Sit
             "drainTimeout": "1s", "wattsPerReplica": 300,
         },
     });
-    crate::site::create(&site.namespaced::<daylight_crds::Miner>(), miner).await;
+    daylight_test_site::create(&site.namespaced::<daylight_crds::Miner>(), miner).await;
     eventually(SOON, "it mines", || async { (!site.mining().await.is_empty()).then_some(()) })
         .await;
     site.ai_job("training", 1, 1, json!({})).await;
-    site.mines(0).await;
-    let why = site.miner_status("miner", "told why", |status| status["reason"].is_string()).await;
+    site.wait_for_mining(0).await;
+    let why = site.wait_for_miner("miner", "told why", |status| status["reason"].is_string()).await;
     println!("{}", why["message"]);
     // Nothing begins again, whatever is read from now on.
     tokio::time::sleep(Duration::from_secs(6)).await;
@@ -549,7 +550,7 @@ pub(crate) async fn mining_stops_before_a_kwh_cap_could_be_passed(site: &mut Sit
     assert!(used <= cap, "the cap of {cap} mJ is passed: the counters moved {used}");
     println!("{:.0}% of the cap were used", 100.0 * used / cap);
     assert!(used >= cap / 20.0, "they hardly mined: {used} of {cap} mJ");
-    site.job_status("training", "running", |status| status["state"] == "Running").await;
+    site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
     assert_eq!(auditor.metric("daylight_books_closed", &[]).await, Some(1.0));
     auditor.terminate().await;
     no_exporters(site).await;

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use daylight_test_site::{OFFICER, SOON, SYSTEM, Site, create, eventually};
+use daylight_testbed::trials::{apply, trial};
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
@@ -10,8 +12,6 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-
-use crate::site::{OFFICER, SOON, SYSTEM, Site, create, eventually};
 
 const REGISTRATIONS: &str = "daylight-registrations";
 const CLASSES: &str = "daylight-classes";
@@ -33,7 +33,8 @@ async fn damage(site: &Site, name: &str, patch: &Value) {
     maps(site).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
 }
 
-pub(crate) async fn admission_is_told_what_is_registered(site: &mut Site) {
+#[apply(trial!)]
+async fn admission_is_told_what_is_registered(site: &mut Site) {
     site.full_of_miners(1).await;
     let entry = format!("{}.reg", site.name);
     let value = "pow-mining 2020-01-01T00:00:00Z 2099-01-01T00:00:00Z";
@@ -49,10 +50,11 @@ pub(crate) async fn admission_is_told_what_is_registered(site: &mut Site) {
     holds(site, REGISTRATIONS, "what is suspended is taken out", |data| *data == json!({})).await;
     site.approve("reg");
     holds(site, REGISTRATIONS, "it is back", |data| data[&entry] == value).await;
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
 }
 
-pub(crate) async fn a_mirror_that_others_spoil_is_put_right(site: &mut Site) {
+#[apply(trial!)]
+async fn a_mirror_that_others_spoil_is_put_right(site: &mut Site) {
     site.full_of_miners(1).await;
     let well = data(site, REGISTRATIONS).await;
     let classes = data(site, CLASSES).await;
@@ -79,7 +81,7 @@ pub(crate) async fn a_mirror_that_others_spoil_is_put_right(site: &mut Site) {
     holds(site, CLASSES, "it is made anew", |data| *data == classes).await;
     // None of it cost a miner its place.
     assert_eq!(site.observer.started(), 8);
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
 }
 
 /// Lets nobody but this test write the mirror of registrations.
@@ -126,13 +128,14 @@ async fn let_in(site: &Site) {
     policies.delete("keep-out", &now).await.unwrap();
 }
 
-pub(crate) async fn without_a_mirror_ai_runs_and_no_miner_is_started(site: &mut Site) {
+#[apply(trial!)]
+async fn without_a_mirror_ai_runs_and_no_miner_is_started(site: &mut Site) {
     site.nodes(2).await;
     site.pool(json!({})).await;
     site.registered("reg", json!({"gpus": 100})).await;
     site.miner("miner", "reg", 1, json!({})).await;
     site.start();
-    site.mines(1).await;
+    site.wait_for_mining(1).await;
     let key = format!("{}.reg", site.name);
     let damages: [(&str, Option<Value>); 3] = [
         ("deleted", None),
@@ -141,7 +144,7 @@ pub(crate) async fn without_a_mirror_ai_runs_and_no_miner_is_started(site: &mut 
     ];
     for (number, (name, patch)) in damages.iter().enumerate() {
         // While the controller is away, so that it cannot put it right before the door is shut.
-        site.controllers.pop().unwrap().kill().await;
+        site.processes.pop().unwrap().kill().await;
         match patch {
             None => {
                 maps(site).delete(REGISTRATIONS, &DeleteParams::default()).await.unwrap();
@@ -155,21 +158,21 @@ pub(crate) async fn without_a_mirror_ai_runs_and_no_miner_is_started(site: &mut 
         let miners: Api<daylight_crds::Miner> = site.namespaced();
         miners.patch("miner", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
         let status = site
-            .miner_status("miner", "told why it waits", |status| {
+            .wait_for_miner("miner", "told why it waits", |status| {
                 status["reason"] == "MirrorPending"
             })
             .await;
         let message = status["message"].as_str().unwrap();
         assert!(message.contains(REGISTRATIONS), "{message}");
         site.ai_job(&format!("training-{name}"), 1, 2, json!({})).await;
-        site.job_status(&format!("training-{name}"), "running", |status| {
+        site.wait_for_job(&format!("training-{name}"), "running", |status| {
             status["state"] == "Running"
         })
         .await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         // Those that run stay.
-        site.mines(running as usize).await;
+        site.wait_for_mining(running as usize).await;
         let_in(site).await;
-        site.mines(running as usize + 1).await;
+        site.wait_for_mining(running as usize + 1).await;
     }
 }

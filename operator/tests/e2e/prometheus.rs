@@ -6,10 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use daylight_test_site::eventually;
 use serde_json::Value;
 use tokio::process::Child;
-
-use crate::site::eventually;
 
 /// Why the tests that need it cannot run here, if so.
 pub(crate) fn missing() -> Option<String> {

@@ -1,15 +1,16 @@
 //! What the API server refuses stops nobody else.
 
 use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner};
+use daylight_test_site::{SOON, Site, create, eventually};
+use daylight_testbed::trials::{apply, trial};
 use k8s_openapi::api::core::v1::ResourceQuota;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::site::{SOON, Site, create, eventually};
-
-pub(crate) async fn a_quota_refuses_one_miner_and_another_gets_the_gpus(site: &mut Site) {
+#[apply(trial!)]
+async fn a_quota_refuses_one_miner_and_another_gets_the_gpus(site: &mut Site) {
     site.nodes(2).await;
     site.pool(json!({})).await;
     let quotas: Api<ResourceQuota> = site.namespaced();
@@ -23,21 +24,22 @@ pub(crate) async fn a_quota_refuses_one_miner_and_another_gets_the_gpus(site: &m
     site.registered("reg", json!({"gpus": 100})).await;
     site.miner("miner", "reg", 16, json!({})).await;
     site.start();
-    site.mines(3).await;
+    site.wait_for_mining(3).await;
     let status = site
-        .miner_status("miner", "told of the quota", |status| status["reason"] == "PodsRefused")
+        .wait_for_miner("miner", "told of the quota", |status| status["reason"] == "PodsRefused")
         .await;
     assert!(status["message"].as_str().unwrap().contains("exceeded quota"), "{status:#}");
     let printed = site.daylight(&["status"]);
     assert!(printed.contains("exceeded quota"), "as `daylight why` says: {printed}");
-    let tried = site.controllers[0].metric("daylight_writes_total", &["create pod", "refused"]);
+    let tried = site.processes[0].metric("daylight_writes_total", &["create pod", "refused"]);
     assert!(tried.await.unwrap() < 100.0, "it does not try all the time");
     quotas.delete("gpus", &DeleteParams::default()).await.unwrap();
-    site.mines(16).await;
-    site.miner_status("miner", "content", |status| status["reason"] == "Running").await;
+    site.wait_for_mining(16).await;
+    site.wait_for_miner("miner", "content", |status| status["reason"] == "Running").await;
 }
 
-pub(crate) async fn an_ai_job_whose_pods_are_refused_says_why(site: &mut Site) {
+#[apply(trial!)]
+async fn an_ai_job_whose_pods_are_refused_says_why(site: &mut Site) {
     site.nodes(2).await;
     site.pool(json!({})).await;
     let quotas: Api<ResourceQuota> = site.namespaced();
@@ -51,7 +53,7 @@ pub(crate) async fn an_ai_job_whose_pods_are_refused_says_why(site: &mut Site) {
     // One of the two workers is within the quota.
     site.ai_job("training", 2, 4, json!({"gangTimeout": "6s"})).await;
     let refused = |status: &serde_json::Value| status["reason"] == "PodsRefused";
-    let status = site.job_status("training", "told of the quota", refused).await;
+    let status = site.wait_for_job("training", "told of the quota", refused).await;
     assert_eq!(status["state"], "Starting");
     assert!(status["message"].as_str().unwrap().contains("exceeded quota"), "{status:#}");
     let why = site.daylight(&["why", "aijob", &site.key("training")]);
@@ -59,9 +61,9 @@ pub(crate) async fn an_ai_job_whose_pods_are_refused_says_why(site: &mut Site) {
     assert!(site.daylight(&["status"]).contains("exceeded quota"));
     // Also while it backs off.
     let backs_off = |status: &serde_json::Value| status["backoffUntil"].is_string();
-    let status = site.job_status("training", "backing off", backs_off).await;
+    let status = site.wait_for_job("training", "backing off", backs_off).await;
     assert!(refused(&status), "{status:#}");
-    let asked = site.controllers[0].metric("daylight_writes_total", &["list events", "done"]);
+    let asked = site.processes[0].metric("daylight_writes_total", &["list events", "done"]);
     assert!(asked.await.unwrap() < 20.0, "it does not ask all the time");
 
     quotas.delete("gpus", &DeleteParams::default()).await.unwrap();
@@ -73,7 +75,8 @@ pub(crate) async fn an_ai_job_whose_pods_are_refused_says_why(site: &mut Site) {
     .await;
 }
 
-pub(crate) async fn a_priority_class_that_would_displace_ai_stops_grants(site: &mut Site) {
+#[apply(trial!)]
+async fn a_priority_class_that_would_displace_ai_stops_grants(site: &mut Site) {
     let classes: Api<PriorityClass> = Api::all(site.client.clone());
     let _ = classes.delete("daylight-miner", &DeleteParams::default()).await;
     create(&classes, json!({"metadata": {"name": "daylight-miner"}, "value": 1000})).await;
@@ -83,16 +86,17 @@ pub(crate) async fn a_priority_class_that_would_displace_ai_stops_grants(site: &
     site.miner("miner", "reg", 8, json!({})).await;
     site.start();
     let status = site
-        .miner_status("miner", "told of the class", |status| status["reason"] == "PodsRefused")
+        .wait_for_miner("miner", "told of the class", |status| status["reason"] == "PodsRefused")
         .await;
     assert!(status["message"].as_str().unwrap().contains("PriorityClass daylight-miner"));
     assert_eq!(site.observer.started(), 0);
     classes.delete("daylight-miner", &DeleteParams::default()).await.unwrap();
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
     assert_eq!(classes.get("daylight-miner").await.unwrap().value, Some(-1_000_000));
 }
 
-pub(crate) async fn a_bad_object_beside_good_ones_stops_none(site: &mut Site) {
+#[apply(trial!)]
+async fn a_bad_object_beside_good_ones_stops_none(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     let pools: Api<GpuPool> = Api::all(site.client.clone());
@@ -106,31 +110,34 @@ pub(crate) async fn a_bad_object_beside_good_ones_stops_none(site: &mut Site) {
     site.miner("miner", "reg", 8, json!({})).await;
     site.miner("orphan", "nothing", 8, json!({})).await;
     site.start();
-    site.mines(8).await;
-    let status = site.status(pools, &other, "told", |status| status["reason"] == "Invalid").await;
+    site.wait_for_mining(8).await;
+    let status =
+        site.wait_for_status(pools, &other, "told", |status| status["reason"] == "Invalid").await;
     assert!(status["message"].as_str().unwrap().contains("Europe/Atlantis"), "{status:#}");
-    site.miner_status("orphan", "told", |status| status["reason"] == "RegistrationMissing").await;
+    site.wait_for_miner("orphan", "told", |status| status["reason"] == "RegistrationMissing").await;
 }
 
-pub(crate) async fn a_class_that_is_taken_off_the_list_stops_mining(site: &mut Site) {
+#[apply(trial!)]
+async fn a_class_that_is_taken_off_the_list_stops_mining(site: &mut Site) {
     site.full_of_miners(1).await;
     let classes: Api<ActivityClass> = Api::all(site.client.clone());
     let class = classes.get("pow-mining").await.unwrap();
     classes.delete("pow-mining", &DeleteParams::default()).await.unwrap();
-    site.mines(0).await;
+    site.wait_for_mining(0).await;
     let spec = serde_json::to_value(&class.spec).unwrap();
     create(&classes, json!({"metadata": {"name": "pow-mining"}, "spec": spec})).await;
     // What was approved is there again as it was.
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
     let patch = json!({"spec": {"description": "Edited."}});
     classes.patch("pow-mining", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
-    site.mines(0).await;
+    site.wait_for_mining(0).await;
     let patch = json!({"spec": {"description": class.spec.description}});
     classes.patch("pow-mining", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
 }
 
-pub(crate) async fn a_miner_that_crashes_rests(site: &mut Site) {
+#[apply(trial!)]
+async fn a_miner_that_crashes_rests(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     site.registered("reg", json!({"gpus": 8})).await;
@@ -144,17 +151,18 @@ pub(crate) async fn a_miner_that_crashes_rests(site: &mut Site) {
     create(&site.namespaced::<daylight_crds::Miner>(), miner).await;
     site.start();
     let status = site
-        .miner_status("miner", "in quarantine", |status| status["reason"] == "Quarantined")
+        .wait_for_miner("miner", "in quarantine", |status| status["reason"] == "Quarantined")
         .await;
     let message = status["message"].as_str().unwrap();
     assert!(message.contains("its container ended with exit code 1"), "{message}");
-    site.pool_status("quarantined", |status| status["gpus"]["quarantined"].as_u64() >= Some(1))
+    site.wait_for_pool("quarantined", |status| status["gpus"]["quarantined"].as_u64() >= Some(1))
         .await;
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert!(site.observer.started() < 40, "{} pods were started", site.observer.started());
 }
 
-pub(crate) async fn a_miner_that_would_fail_anywhere_keeps_nothing_from_others(site: &mut Site) {
+#[apply(trial!)]
+async fn a_miner_that_would_fail_anywhere_keeps_nothing_from_others(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     site.registered("reg", json!({"gpus": 8})).await;
@@ -173,13 +181,13 @@ pub(crate) async fn a_miner_that_would_fail_anywhere_keeps_nothing_from_others(s
     site.miner("miner", "reg", 7, json!({})).await;
     site.start();
     let told = |status: &serde_json::Value| status["reason"] == "WrongWallet";
-    let status = site.miner_status("impostor", "told why", told).await;
+    let status = site.wait_for_miner("impostor", "told why", told).await;
     assert!(status["message"].as_str().unwrap().contains("no such wallet"), "{status:#}");
     // It is tried ever more rarely, one replica at a time, and all GPUs are others' meanwhile.
-    site.miner_status("miner", "content", |status| status["reason"] == "Running").await;
+    site.wait_for_miner("miner", "content", |status| status["reason"] == "Running").await;
     let eight = Patch::Merge(json!({"spec": {"replicas": 8}}));
     miners.patch("miner", &PatchParams::default(), &eight).await.unwrap();
-    site.mines(8).await;
-    site.pool_status("without quarantine", |status| status["gpus"]["quarantined"] == 0).await;
+    site.wait_for_mining(8).await;
+    site.wait_for_pool("without quarantine", |status| status["gpus"]["quarantined"] == 0).await;
     assert!(site.observer.started() < 24, "{} pods were started", site.observer.started());
 }

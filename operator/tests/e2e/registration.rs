@@ -3,23 +3,24 @@
 use std::time::Duration;
 
 use daylight_crds::Registration;
+use daylight_test_site::program::{as_plugin, command, command_fails};
+use daylight_test_site::{OFFICER, SYSTEM, Site};
+use daylight_testbed::trials::{apply, trial};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::daylight::{as_plugin, command, command_fails};
-use crate::site::{OFFICER, SYSTEM, Site};
-
-pub(crate) async fn nothing_mines_before_approval(site: &mut Site) {
+#[apply(trial!)]
+async fn nothing_mines_before_approval(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     site.filed("reg", json!({"gpus": 8})).await;
     site.miner("miner", "reg", 8, json!({})).await;
     site.start();
     let status = site
-        .miner_status("miner", "told to wait for approval", |status| {
+        .wait_for_miner("miner", "told to wait for approval", |status| {
             status["reason"] == "AwaitingApproval"
         })
         .await;
@@ -30,43 +31,47 @@ pub(crate) async fn nothing_mines_before_approval(site: &mut Site) {
     assert!(printed.contains("AwaitingApproval"), "{printed}");
 
     site.approve("reg");
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
     let registrations: Api<Registration> = site.namespaced();
-    let status =
-        site.status(registrations, "reg", "active", |status| status["reason"] == "Active").await;
+    let status = site
+        .wait_for_status(registrations, "reg", "active", |status| status["reason"] == "Active")
+        .await;
     assert_eq!(status["approval"]["by"], OFFICER);
     assert_eq!(status["state"], "Active");
     assert_eq!(status["conditions"][0]["status"], "True");
 }
 
-pub(crate) async fn an_edit_voids_the_approval_and_mining_stops(site: &mut Site) {
+#[apply(trial!)]
+async fn an_edit_voids_the_approval_and_mining_stops(site: &mut Site) {
     site.full_of_miners(1).await;
     let registrations: Api<Registration> = site.namespaced();
     let patch = json!({"spec": {"limits": {"gpus": 4711}}});
     let params = PatchParams::default();
     registrations.patch("reg", &params, &Patch::Merge(&patch)).await.unwrap();
-    site.mines(0).await;
-    site.miner_status("miner", "told of it", |status| status["reason"] == "ApprovalVoided").await;
+    site.wait_for_mining(0).await;
+    site.wait_for_miner("miner", "told of it", |status| status["reason"] == "ApprovalVoided").await;
     site.approve("reg");
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
 }
 
-pub(crate) async fn suspended_rejected_and_revoked_registrations_do_not_mine(site: &mut Site) {
+#[apply(trial!)]
+async fn suspended_rejected_and_revoked_registrations_do_not_mine(site: &mut Site) {
     site.full_of_miners(1).await;
     let key = site.key("reg");
     site.daylight(&["suspend", &key, "-m", "complaint 12", "--as", OFFICER]);
-    site.mines(0).await;
-    site.miner_status("miner", "told of it", |status| status["reason"] == "Suspended").await;
+    site.wait_for_mining(0).await;
+    site.wait_for_miner("miner", "told of it", |status| status["reason"] == "Suspended").await;
     site.approve("reg");
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
     site.daylight(&["revoke", &key, "-m", "complaint 12", "--as", OFFICER]);
-    site.mines(0).await;
+    site.wait_for_mining(0).await;
     // Revoked is for good.
     let complaint = command_fails(&site.control_plane, &["approve", &key, "--as", OFFICER]);
     assert!(complaint.contains("Revoked is final"), "{complaint}");
 }
 
-pub(crate) async fn nobody_approves_what_they_submitted_or_what_was_edited(site: &mut Site) {
+#[apply(trial!)]
+async fn nobody_approves_what_they_submitted_or_what_was_edited(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     site.filed("reg", json!({"gpus": 8})).await;
@@ -93,30 +98,31 @@ pub(crate) async fn nobody_approves_what_they_submitted_or_what_was_edited(site:
     assert!(!no_reason.status.success());
 }
 
-pub(crate) async fn the_emergency_stop_ends_all_mining_until_it_is_lifted(site: &mut Site) {
+#[apply(trial!)]
+async fn the_emergency_stop_ends_all_mining_until_it_is_lifted(site: &mut Site) {
     site.full_of_miners(2).await;
     site.daylight(&["stop", "-m", "smoke in hall 1", "--as", OFFICER]);
-    site.mines(0).await;
+    site.wait_for_mining(0).await;
     let status = site
-        .miner_status("miner", "told of it", |status| status["reason"] == "EmergencyStop")
+        .wait_for_miner("miner", "told of it", |status| status["reason"] == "EmergencyStop")
         .await;
     let message = status["message"].as_str().unwrap();
     assert!(message.contains(OFFICER) && message.contains("smoke in hall 1"), "{message}");
-    site.pool_status("drains", |status| status["policy"] == "Drain").await;
+    site.wait_for_pool("drains", |status| status["policy"] == "Drain").await;
     let again = command_fails(&site.control_plane, &["stop", "-m", "again"]);
     assert!(again.contains("stopped already, by officer@example.com"), "{again}");
 
     // It outlasts a restart.
-    site.controllers.pop().unwrap().kill().await;
+    site.processes.pop().unwrap().kill().await;
     site.start();
     tokio::time::sleep(Duration::from_secs(7)).await;
-    site.mines(0).await;
+    site.wait_for_mining(0).await;
 
     let lifted: Value =
         serde_json::from_str(&site.daylight(&["resume", "-m", "false alarm", "-o", "json"]))
             .unwrap();
     assert_eq!(lifted["mining"], "Resumed");
-    site.mines(16).await;
+    site.wait_for_mining(16).await;
     let maps: Api<ConfigMap> = Api::namespaced(site.client.clone(), SYSTEM);
     assert!(maps.get_opt("daylight-emergency-stop").await.unwrap().is_none());
     let events: Api<Event> = Api::namespaced(site.client.clone(), SYSTEM);
@@ -129,10 +135,11 @@ pub(crate) async fn the_emergency_stop_ends_all_mining_until_it_is_lifted(site: 
     assert!(note("MiningResumed").contains("false alarm"), "{}", note("MiningResumed"));
 }
 
-pub(crate) async fn people_see_who_has_what_and_why(site: &mut Site) {
+#[apply(trial!)]
+async fn people_see_who_has_what_and_why(site: &mut Site) {
     site.full_of_miners(2).await;
     site.ai_job("training", 2, 4, json!({})).await;
-    site.job_status("training", "running", |status| status["state"] == "Running").await;
+    site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
     let name = site.name.clone();
     let printed = site.daylight(&["status"]);
     assert!(printed.contains("leads"), "{printed}");

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use daylight_test_site::Site;
+use daylight_testbed::trials::{apply, trial};
 use jiff::{SignedDuration, Timestamp, Unit};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use serde_json::json;
-
-use crate::site::Site;
 
 /// The miners' drain time, by which their pods end before their registration does.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ async fn goes_over(site: &mut Site, lasts: i64, overlap: i64) -> Duration {
     site.miner("miner", "old", 8, json!({"drainTimeout": "5s"})).await;
     site.observer.cap_pool(&site.name, 8);
     site.start();
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
     assert!(site.mining().await.iter().all(|pod| registration_of(pod) == "old"));
     assert!(Timestamp::now() < end - DRAIN, "the test is too slow for its times");
 
@@ -58,7 +58,8 @@ async fn goes_over(site: &mut Site, lasts: i64, overlap: i64) -> Duration {
     }
 }
 
-pub(crate) async fn a_renewal_that_overlaps_costs_no_more_than_the_drain(site: &mut Site) {
+#[apply(trial!)]
+async fn a_renewal_that_overlaps_costs_no_more_than_the_drain(site: &mut Site) {
     let gap = goes_over(site, 20, 10).await;
     println!("renewal, overlapping: {gap:?} with fewer than 8 of 8 GPUs mining");
     assert!(gap <= DRAIN, "{gap:?}");
@@ -68,7 +69,8 @@ pub(crate) async fn a_renewal_that_overlaps_costs_no_more_than_the_drain(site: &
     assert!(!why.contains(&old), "{why}");
 }
 
-pub(crate) async fn a_renewal_that_begins_as_the_old_one_ends_waits_for_that(site: &mut Site) {
+#[apply(trial!)]
+async fn a_renewal_that_begins_as_the_old_one_ends_waits_for_that(site: &mut Site) {
     let gap = goes_over(site, 18, 0).await;
     println!("renewal, back to back: {gap:?} with fewer than 8 of 8 GPUs mining");
     // Miners have stopped by the end, and begin no sooner than the renewal.

@@ -5,13 +5,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use daylight_crds::Registration;
+use daylight_test_site::program::{Process, command_fails};
+use daylight_test_site::{OFFICER, SOON, SYSTEM, Site, eventually};
+use daylight_testbed::trials::{apply, trial};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-
-use crate::daylight::{Controller, command_fails};
-use crate::site::{OFFICER, SOON, SYSTEM, Site, eventually};
 
 const KEYS: &str = "authority-of-this-test";
 
@@ -35,7 +35,7 @@ fn sign(site: &Site, directory: &Path, key: &str, name: &str) -> String {
 
 async fn is(site: &Site, name: &str, state: &str) {
     let registrations: Api<Registration> = site.namespaced();
-    site.status(registrations, name, state, |status| status["state"] == state).await;
+    site.wait_for_status(registrations, name, state, |status| status["state"] == state).await;
 }
 
 /// Makes the authority's key pair, and the `ConfigMap` with the public one; `None` where openssl
@@ -60,7 +60,8 @@ async fn set_keys(site: &Site, keys: Value) {
 
 /// The controller was told to do without the signature, or somebody put another in its place. The
 /// auditor was not: it gives no reading for what is not signed, and nothing mines.
-pub(crate) async fn the_auditor_verifies_the_signature_by_itself(site: &mut Site) {
+#[apply(trial!)]
+async fn the_auditor_verifies_the_signature_by_itself(site: &mut Site) {
     let directory = site.control_plane.directory().join("authority-2");
     if authority(site, &directory).await.is_none() {
         println!("not tested: openssl is not installed");
@@ -72,7 +73,7 @@ pub(crate) async fn the_auditor_verifies_the_signature_by_itself(site: &mut Site
     site.registered("reg", limits).await;
     site.miner("miner", "reg", 8, json!({})).await;
     site.start();
-    let auditor = Controller::auditor(
+    let auditor = Process::auditor(
         &site.control_plane,
         &site.key_dash("audit"),
         "journal-signature",
@@ -84,16 +85,17 @@ pub(crate) async fn the_auditor_verifies_the_signature_by_itself(site: &mut Site
     .await;
     is(site, "reg", "Active").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    site.miner_status("miner", "told", |status| status["reason"] == "MeterUnavailable").await;
+    site.wait_for_miner("miner", "told", |status| status["reason"] == "MeterUnavailable").await;
     assert_eq!(site.observer.started(), 0);
 
     let signature = sign(site, &directory, "authority.pem", "reg");
     site.daylight(&["approve", &site.key("reg"), "--signature", &signature, "--as", OFFICER]);
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
     auditor.terminate().await;
 }
 
-pub(crate) async fn nothing_mines_without_the_authoritys_signature(site: &mut Site) {
+#[apply(trial!)]
+async fn nothing_mines_without_the_authoritys_signature(site: &mut Site) {
     let directory = site.control_plane.directory().join("authority");
     if authority(site, &directory).await.is_none() {
         println!("not tested: openssl is not installed");
@@ -114,7 +116,7 @@ pub(crate) async fn nothing_mines_without_the_authoritys_signature(site: &mut Si
 
     site.approve("reg");
     is(site, "reg", "SignatureMissing").await;
-    site.miner_status("miner", "told", |status| status["reason"] == "SignatureMissing").await;
+    site.wait_for_miner("miner", "told", |status| status["reason"] == "SignatureMissing").await;
     for foreign in [
         sign(site, &directory, "other.pem", "reg"),
         sign(site, &directory, "authority.pem", "twin"),
@@ -136,11 +138,11 @@ pub(crate) async fn nothing_mines_without_the_authoritys_signature(site: &mut Si
 
     approve(&sign(site, &directory, "authority.pem", "reg"));
     is(site, "reg", "Active").await;
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
     // A key that is withdrawn ends what it signed; AI runs all the same.
     set_keys(site, json!({})).await;
     is(site, "reg", "SignatureInvalid").await;
-    site.mines(0).await;
+    site.wait_for_mining(0).await;
     site.ai_job("training", 1, 8, json!({})).await;
-    site.job_status("training", "running", |status| status["state"] == "Running").await;
+    site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
 }

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
+use daylight_test_site::program::{Process, command_fails};
+use daylight_test_site::{SOON, Site, eventually};
+use daylight_testbed::trials::{apply, trial};
 use daylight_testbed::{ControlPlane, Options};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::daylight::{Controller, command_fails};
-use crate::site::{SOON, Site, eventually};
-
-pub(crate) async fn not_ready_until_the_definitions_are_installed(_: &mut Site) {
+#[apply(trial!)]
+async fn not_ready_until_the_definitions_are_installed() {
     let control_plane = ControlPlane::start(Options::api_server()).await.unwrap();
-    let controller = Controller::start(&control_plane, "early", &[]);
+    let controller = Process::controller(&control_plane, "early", &[]);
     let (_, text) = eventually(SOON, "it says what is missing", || async {
         let (code, text) = controller.get("/readyz").await?;
         (code == 503 && text.contains("CustomResourceDefinition is not installed"))
@@ -38,7 +39,8 @@ pub(crate) async fn not_ready_until_the_definitions_are_installed(_: &mut Site) 
     control_plane.stop().await;
 }
 
-pub(crate) async fn pods_that_ended_are_removed(site: &mut Site) {
+#[apply(trial!)]
+async fn pods_that_ended_are_removed(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     site.registered("reg", json!({"gpus": 8})).await;
@@ -47,7 +49,7 @@ pub(crate) async fn pods_that_ended_are_removed(site: &mut Site) {
         "metadata": {"name": "miner", "annotations": annotations},
         "spec": {"registration": "reg", "replicas": 2, "image": "i/m:1", "wattsPerReplica": 300},
     });
-    crate::site::create(&site.namespaced::<daylight_crds::Miner>(), miner).await;
+    daylight_test_site::create(&site.namespaced::<daylight_crds::Miner>(), miner).await;
     site.start();
     eventually(SOON, "pods end and new ones follow", || async {
         (site.observer.started() > 6).then_some(())
@@ -63,25 +65,27 @@ pub(crate) async fn pods_that_ended_are_removed(site: &mut Site) {
     .await;
 }
 
-pub(crate) async fn nothing_is_written_while_nothing_changes(site: &mut Site) {
+#[apply(trial!)]
+async fn nothing_is_written_while_nothing_changes(site: &mut Site) {
     site.full_of_miners(2).await;
-    site.miner_status("miner", "content", |status| status["reason"] == "Running").await;
+    site.wait_for_miner("miner", "content", |status| status["reason"] == "Running").await;
     // The last Event of the filling comes ten seconds after the first.
     tokio::time::sleep(Duration::from_secs(13)).await;
-    let writes = || site.controllers[0].metric("daylight_writes_total", &[]);
+    let writes = || site.processes[0].metric("daylight_writes_total", &[]);
     let before = writes().await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
     let after = writes().await.unwrap();
     assert!(after <= before, "{} writes", after - before);
 }
 
-pub(crate) async fn a_status_that_somebody_else_wrote_is_put_right(site: &mut Site) {
+#[apply(trial!)]
+async fn a_status_that_somebody_else_wrote_is_put_right(site: &mut Site) {
     site.full_of_miners(1).await;
-    site.pool_status("filling", |status| status["reason"] == "Filling").await;
+    site.wait_for_pool("filling", |status| status["reason"] == "Filling").await;
     let pools: Api<daylight_crds::GpuPool> = Api::all(site.client.clone());
     let patch = json!({"status": {"reason": "Nonsense"}});
     pools.patch_status(&site.name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
-    site.pool_status("filling again", |status| status["reason"] == "Filling").await;
+    site.wait_for_pool("filling again", |status| status["reason"] == "Filling").await;
     pools.delete(&site.name, &DeleteParams::default()).await.unwrap();
-    site.mines(0).await;
+    site.wait_for_mining(0).await;
 }

@@ -8,31 +8,26 @@ use std::time::Duration;
 use daylight_peers::bridge::{self, Pool};
 use daylight_peers::{Btcd, Monerod};
 use daylight_stratum::Difficulty;
+use daylight_test_site::{Site, create};
+use daylight_testbed::trials::{Outcome, apply, trial};
 use daylight_testbed::{MINER_IMAGE, RealNode};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use serde_json::{Value, json};
 
-use crate::site::{Site, create};
+use crate::RealSite;
 
 const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::UNSPECIFIED, 0);
 
 /// MiB of them for RandomX's cache and one thread.
 const HUGE_PAGES: u64 = 264;
 
-/// What is missing here for this, if anything is.
-pub(crate) async fn missing() -> Option<String> {
-    let monerod = Monerod::start(NonZeroU64::MIN).await.err();
-    let btcd = Btcd::start().await.err();
-    let missing = monerod.into_iter().chain(btcd).find(daylight_peers::Error::is_missing)?;
-    Some(missing.to_string())
-}
-
-pub(crate) async fn containers_mine_blocks_that_real_nodes_accept(site: &mut Site) {
-    let monerod = Monerod::start(NonZeroU64::MIN).await.unwrap();
+#[apply(trial!)]
+async fn containers_mine_blocks_that_real_nodes_accept(site: &mut RealSite) -> Outcome {
+    let monerod = Monerod::start(NonZeroU64::MIN).await?;
     let address = SocketAddr::from(ANYWHERE);
     let monero = bridge::monero::start(&monerod, NonZeroU64::MIN, address).await.unwrap();
-    let btcd = Btcd::start().await.unwrap();
+    let btcd = Btcd::start().await?;
     let difficulty = Difficulty::new(0.0025).unwrap();
     let bitcoin = bridge::v1::start(&btcd, difficulty, address).await.unwrap();
 
@@ -55,7 +50,7 @@ pub(crate) async fn containers_mine_blocks_that_real_nodes_accept(site: &mut Sit
         let mined = pool.until(|books| books.blocks.len() >= 2);
         let mined = tokio::time::timeout(patience, mined).await;
         assert!(mined.is_ok(), "{name}: {:?}", pool.books());
-        site.miner_status(name, "ready", |status| status["readyReplicas"] == 1).await;
+        site.wait_for_miner(name, "ready", |status| status["readyReplicas"] == 1).await;
     }
     if huge_pages {
         let miner = ["logs", "-n", &site.name, "-l", "daylight.dev/miner=monero"];
@@ -64,6 +59,7 @@ pub(crate) async fn containers_mine_blocks_that_real_nodes_accept(site: &mut Sit
     }
     assert!(btcd.height().await.unwrap() >= 2);
     assert!(monerod.blocks().await.unwrap() >= 2);
+    Ok(())
 }
 
 /// Whether this machine has set aside as many huge pages as RandomX takes.

@@ -5,6 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use daylight_crds::Miner;
+use daylight_test_site::observer::Watch;
+use daylight_test_site::pool::{Pool, SALT, WALLET};
+use daylight_test_site::program::Process;
+use daylight_test_site::{SOON, Site, create, eventually};
+use daylight_testbed::trials::{apply, trial};
 use daylight_testbed::{MINER_IMAGE, RealNode};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, ListParams};
@@ -13,11 +18,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::daylight::Controller;
-use crate::end;
-use crate::observer::Watch;
-use crate::pool::{Pool, SALT, WALLET};
-use crate::site::{SOON, Site, create, eventually};
+use crate::{RealSite, end};
 
 /// A registration that commits to [`WALLET`], approved, and the Secret with it.
 pub(crate) async fn registered(site: &Site) {
@@ -52,8 +53,8 @@ pub(crate) async fn miner(site: &Site, name: &str, replicas: u32, pool: &str, wi
 
 /// Starts an auditor, which ends with the site.
 fn audited(site: &mut Site, flags: &[&str]) {
-    let auditor = Controller::auditor(&site.control_plane, "t1-auditor", "journal", flags);
-    site.controllers.push(auditor);
+    let auditor = Process::auditor(&site.control_plane, "t1-auditor", "journal", flags);
+    site.processes.push(auditor);
 }
 
 /// What containers leave in their termination messages, by pod.
@@ -73,16 +74,17 @@ fn records(site: &Site) -> (Records, Watch) {
     (records, watch)
 }
 
-pub(crate) async fn containers_hash_drain_and_give_way(site: &mut Site) {
+#[apply(trial!)]
+async fn containers_hash_drain_and_give_way(site: &mut RealSite) {
     let pool = Pool::open(None).await;
     site.pool(json!({})).await;
     registered(site).await;
     site.start_with(&["--metered"]);
     miner(site, "miner", 8, &pool.endpoint(), json!({})).await;
 
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
     let ready = |status: &Value| status["readyReplicas"] == 8;
-    site.miner_status("miner", "ready", ready).await;
+    site.wait_for_miner("miner", "ready", ready).await;
     // The wallet that is registered, and each pod as a worker of its own.
     let users = pool.users();
     assert!(users.iter().all(|user| user.starts_with(&format!("{WALLET}.miner-"))), "{users:?}");
@@ -93,7 +95,7 @@ pub(crate) async fn containers_hash_drain_and_give_way(site: &mut Site) {
             && status["work"]["sharesAccepted"].as_u64() > Some(10)
             && status["work"]["hashrate"].as_str().is_some_and(|rate| rate.ends_with('M'))
     };
-    site.miner_status("miner", "at work", works).await;
+    site.wait_for_miner("miner", "at work", works).await;
     let table = site.control_plane.kubectl_ok(["get", "miner", "-n", &site.name]).await.unwrap();
     eprintln!("{table}");
     assert!(table.contains("HASHRATE") && table.contains("SHARES"), "{table}");
@@ -114,13 +116,14 @@ pub(crate) async fn containers_hash_drain_and_give_way(site: &mut Site) {
         }
     }
     let over = |status: &Value| status["work"]["replicas"] == 0;
-    let status = site.miner_status("miner", "over", over).await;
+    let status = site.wait_for_miner("miner", "over", over).await;
     let ended = status["work"]["ended"]["sharesAccepted"].as_u64();
     assert_eq!(ended, Some(pool.accepted()), "{status}");
     assert_eq!(status["work"]["hashrate"], "0");
 }
 
-pub(crate) async fn what_is_wrong_with_a_miner_shows_on_it(site: &mut Site) {
+#[apply(trial!)]
+async fn what_is_wrong_with_a_miner_shows_on_it(site: &mut RealSite) {
     site.pool(json!({})).await;
     registered(site).await;
     wallet(site, "other", "bc1qsomebodyelse").await;
@@ -160,7 +163,7 @@ pub(crate) async fn what_is_wrong_with_a_miner_shows_on_it(site: &mut Site) {
             let message = status["message"].as_str().unwrap_or_default();
             (word.is_empty() || status["reason"] == word) && message.contains(part)
         };
-        let status = site.miner_status(name, word, says).await;
+        let status = site.wait_for_miner(name, word, says).await;
         eprintln!("{name}: {}: {}", status["reason"], status["message"]);
     }
     // Nothing of it closed the node to others, nor more slots than the image that is not there.
@@ -168,11 +171,12 @@ pub(crate) async fn what_is_wrong_with_a_miner_shows_on_it(site: &mut Site) {
     miners.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
     let pool = Pool::open(None).await;
     miner(site, "well", 6, &pool.endpoint(), json!({})).await;
-    site.miner_status("well", "ready", |status| status["readyReplicas"] == 6).await;
+    site.wait_for_miner("well", "ready", |status| status["readyReplicas"] == 6).await;
     assert_eq!(closed.users(), Vec::<String>::new());
 }
 
-pub(crate) async fn an_engine_that_hangs_gives_its_gpus_back_in_time(site: &mut Site) {
+#[apply(trial!)]
+async fn an_engine_that_hangs_gives_its_gpus_back_in_time(site: &mut RealSite) {
     site.pool(json!({})).await;
     registered(site).await;
     site.start_with(&["--metered"]);
@@ -182,7 +186,7 @@ pub(crate) async fn an_engine_that_hangs_gives_its_gpus_back_in_time(site: &mut 
         "image": RealNode::IMAGE, "agent": "Other", "engine": engine, "drainTimeout": "3s",
     });
     miner(site, "hanging", 8, "127.0.0.1:1", hanging).await;
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
     let took = ai_runs(site, "train").await;
     eprintln!("a pod of 8 GPUs ran {took:?} after it came to miners that hang");
     // The drain time, and what a kubelet takes for it all on a busy machine.

@@ -4,14 +4,16 @@ use std::fs;
 use std::time::Duration;
 
 use daylight_crds::Miner;
+use daylight_test_site::pool::Pool;
+use daylight_test_site::{Site, create, eventually};
 use daylight_testbed::RealNode;
+use daylight_testbed::trials::{apply, trial};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serde_json::{Value, json};
 
+use crate::RealSite;
 use crate::miners::{miner, registered};
-use crate::pool::Pool;
-use crate::site::{Site, create, eventually};
 
 /// MiB of these nodes' disks.
 pub(crate) const DISK: u32 = 512;
@@ -22,9 +24,10 @@ const FILLED: u32 = 450;
 
 const PATIENCE: Duration = Duration::from_mins(2);
 
-pub(crate) async fn a_full_disk_puts_miners_out_until_there_is_room(site: &mut Site) {
+#[apply(trial!)]
+async fn a_full_disk_puts_miners_out_until_there_is_room(site: &mut RealSite<DISK>) {
     let _pool = begin(site, 2).await;
-    site.miner_status("miner", "ready", |status| status["readyReplicas"] == 2).await;
+    site.wait_for_miner("miner", "ready", |status| status["readyReplicas"] == 2).await;
 
     let pods: Api<Pod> = site.namespaced();
     let fills = json!({
@@ -46,7 +49,8 @@ pub(crate) async fn a_full_disk_puts_miners_out_until_there_is_room(site: &mut S
     patiently(site, "back", |status| status["readyReplicas"] == 2).await;
 }
 
-pub(crate) async fn a_node_that_prepares_no_pod_is_told_and_left(site: &mut Site) {
+#[apply(trial!)]
+async fn a_node_that_prepares_no_pod_is_told_and_left(site: &mut RealSite<DISK>) {
     let network = site.control_plane.directory().join("node/cni/testbed.conflist");
     let well = fs::read_to_string(&network).unwrap();
     let broken = well.replace(r#""type": "bridge""#, r#""type": "no-such-plugin""#);
@@ -75,7 +79,7 @@ async fn begin(site: &mut Site, replicas: u32) -> Pool {
 /// The miner's status, once it is so: kubelets take their time.
 async fn patiently(site: &Site, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let miners: Api<Miner> = site.namespaced();
-    site.status_within(PATIENCE, miners, "miner", what, holds).await
+    site.wait_for_status_within(PATIENCE, miners, "miner", what, holds).await
 }
 
 fn says(status: &Value, part: &str) -> bool {

@@ -2,14 +2,16 @@
 
 use std::time::Instant;
 
+use daylight_test_site::Site;
 use daylight_testbed::RealNode;
+use daylight_testbed::trials::{apply, trial};
 use kube::ResourceExt as _;
 use serde_json::json;
 
-use crate::end;
-use crate::site::Site;
+use crate::{RealSite, end};
 
-pub(crate) async fn miners_are_signalled_and_the_job_runs(site: &mut Site) {
+#[apply(trial!)]
+async fn miners_are_signalled_and_the_job_runs(site: &mut RealSite) {
     site.pool(json!({})).await;
     site.registered("reg", json!({"gpus": 100})).await;
     let engine = json!({"name": "workload", "args": ["-drain", "1s"]});
@@ -20,7 +22,7 @@ pub(crate) async fn miners_are_signalled_and_the_job_runs(site: &mut Site) {
     site.miner("miner", "reg", 8, miner).await;
     // As with an auditor: the pods stay when they have ended, for the books.
     site.start_with(&["--metered"]);
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
 
     let begun = Instant::now();
     let container = json!({
@@ -30,7 +32,7 @@ pub(crate) async fn miners_are_signalled_and_the_job_runs(site: &mut Site) {
     let template = json!({"spec": {"containers": [container]}});
     site.ai_job("training", 1, 8, json!({"template": template})).await;
     let status =
-        site.job_status("training", "running", |status| status["state"] == "Running").await;
+        site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
     eprintln!("a job of 8 GPUs ran after {:?}", begun.elapsed());
     assert_eq!(status["displaced"], 8);
 
@@ -45,7 +47,7 @@ pub(crate) async fn miners_are_signalled_and_the_job_runs(site: &mut Site) {
         assert!(pod.finalizers().iter().any(|name| name == "daylight.dev/metered"));
     }
 
-    site.job_status("training", "done", |status| status["state"] == "Succeeded").await;
+    site.wait_for_job("training", "done", |status| status["state"] == "Succeeded").await;
     // A node that a job has left is filled again.
-    site.mines(8).await;
+    site.wait_for_mining(8).await;
 }

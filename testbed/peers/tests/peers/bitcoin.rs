@@ -8,10 +8,11 @@ use daylight_peers::bridge::{self, Pool, Shares};
 use daylight_stratum::client::{Client, Offer, Verdict};
 use daylight_stratum::sha256d::{Engine, Kernel, Scan};
 use daylight_stratum::{Difficulty, v1};
+use daylight_testbed::trials::{Outcome, apply, trial};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Outcome, client, rejected, stayed, too_late};
+use super::{client, rejected, stayed, too_late};
 
 /// Some hundred thousand hashes a share, so that the node keeps up with one core.
 const RARE: f64 = 3e-5;
@@ -23,7 +24,8 @@ async fn pool(node: &Btcd, difficulty: f64) -> Outcome<Pool> {
     Ok(bridge::v1::start(node, difficulty, "127.0.0.1:0".parse()?).await?)
 }
 
-pub(crate) async fn blocks() -> Outcome {
+#[apply(trial!)]
+async fn btcd_takes_what_is_mined() -> Outcome {
     let node = Btcd::start().await?;
     assert_eq!(node.height().await?, 0);
     let pool = pool(&node, RARE).await?;
@@ -51,7 +53,8 @@ pub(crate) async fn blocks() -> Outcome {
     Ok(())
 }
 
-pub(crate) async fn judgement() -> Outcome {
+#[apply(trial!)]
+async fn shares_are_judged_as_bitcoin_has_them() -> Outcome {
     let node = Btcd::start().await?;
     let pool = pool(&node, OFTEN).await?;
     let client = client::<v1::Session>(&pool, "wallet.one");
@@ -88,7 +91,8 @@ pub(crate) async fn judgement() -> Outcome {
 }
 
 /// Segwit is voted for as on the main network: it takes three windows of 144 blocks.
-pub(crate) async fn witnesses() -> Outcome {
+#[apply(trial!)]
+async fn transactions_with_witnesses_are_mined() -> Outcome {
     let node = Btcd::start().await?;
     // What a witness may spend that has this script in it: OP_TRUE.
     let script = hex::decode(format!("0020{}", hex::encode(Sha256::digest([0x51]))))?;
@@ -142,7 +146,8 @@ fn spend(coinbase: &str, script: &[u8]) -> Outcome<String> {
     Ok(hex::encode(parts.concat()))
 }
 
-pub(crate) async fn restart() -> Outcome {
+#[apply(trial!)]
+async fn a_bridge_outlives_a_restart_of_btcd() -> Outcome {
     let mut node = Btcd::start().await?;
     let pool = pool(&node, OFTEN).await?;
     let client = client::<v1::Session>(&pool, "wallet.one");

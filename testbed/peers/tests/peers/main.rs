@@ -10,10 +10,7 @@ use std::time::Duration;
 use daylight_peers::Error;
 use daylight_stratum::client::{Client, Config, State, Timing, Verdict};
 use daylight_stratum::{Endpoint, Failure, Login, Session, Tls};
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use tokio::runtime::Runtime;
-
-pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+use daylight_testbed::trials::{Outcome, Trials};
 
 /// For what takes seconds where nothing else runs.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -22,33 +19,10 @@ fn main() -> ExitCode {
     if std::env::var_os(process::CHILD).is_some() {
         process::child();
     }
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    let trials = vec![
-        trial("btcd_takes_what_is_mined", bitcoin::blocks),
-        trial("shares_are_judged_as_bitcoin_has_them", bitcoin::judgement),
-        trial("transactions_with_witnesses_are_mined", bitcoin::witnesses),
-        trial("a_bridge_outlives_a_restart_of_btcd", bitcoin::restart),
-        trial("nothing_outlives_a_killed_parent", process::nothing_outlives_a_kill),
-        trial("monerod_takes_what_is_mined", monero::blocks),
-        trial("shares_are_judged_as_monero_has_them", monero::judgement),
-        trial("a_bridge_outlives_a_restart_of_monerod", monero::restart),
-    ];
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn trial(name: &str, test: impl AsyncFnOnce() -> Outcome + Send + 'static) -> Trial {
-    Trial::ignorable_test(name, move || {
-        let run = async { tokio::time::timeout(PATIENCE, test()).await };
-        match Runtime::new()?.block_on(run) {
-            Err(_) => Err(Failed::from(format!("it takes more than {PATIENCE:?}"))),
-            Ok(Ok(())) => Ok(Completion::Completed),
-            Ok(Err(error)) => match error.downcast_ref::<Error>() {
-                Some(error) if error.is_missing() => Ok(Completion::ignored_with(error)),
-                _ => Err(Failed::from(error.to_string())),
-            },
-        }
-    })
+    Trials::registered()
+        .limit(PATIENCE)
+        .skipping(|error| error.downcast_ref().is_some_and(Error::is_missing))
+        .run()
 }
 
 /// A miner at a bridge.

@@ -7,10 +7,11 @@ use daylight_peers::Monerod;
 use daylight_peers::bridge::{self, Pool, Shares};
 use daylight_stratum::client::{Client, Offer, Verdict};
 use daylight_stratum::monero::{Session, Share, Work};
+use daylight_testbed::trials::{Outcome, apply, trial};
 use randomx_rs::{RandomXCache, RandomXFlag, RandomXVM};
 use serde_json::json;
 
-use super::{Outcome, client, rejected, stayed, too_late};
+use super::{client, rejected, stayed, too_late};
 
 /// Every hash is a block.
 const EASIEST: NonZeroU64 = NonZeroU64::MIN;
@@ -21,7 +22,8 @@ async fn pool(node: &Monerod, difficulty: NonZeroU64) -> Outcome<Pool> {
     Ok(bridge::monero::start(node, difficulty, "127.0.0.1:0".parse()?).await?)
 }
 
-pub(crate) async fn blocks() -> Outcome {
+#[apply(trial!)]
+async fn monerod_takes_what_is_mined() -> Outcome {
     let node = Monerod::start(EASIEST).await?;
     assert_eq!(node.blocks().await?, 1);
     let pool = pool(&node, EASIEST).await?;
@@ -43,7 +45,8 @@ pub(crate) async fn blocks() -> Outcome {
     Ok(())
 }
 
-pub(crate) async fn judgement() -> Outcome {
+#[apply(trial!)]
+async fn shares_are_judged_as_monero_has_them() -> Outcome {
     let node = Monerod::start(SOME).await?;
     // Shares are as frequent as hashes, and blocks an eighth of them.
     let pool = pool(&node, EASIEST).await?;
@@ -91,7 +94,8 @@ pub(crate) async fn judgement() -> Outcome {
     Ok(())
 }
 
-pub(crate) async fn restart() -> Outcome {
+#[apply(trial!)]
+async fn a_bridge_outlives_a_restart_of_monerod() -> Outcome {
     let mut node = Monerod::start(EASIEST).await?;
     let pool = pool(&node, EASIEST).await?;
     let client = client::<Session>(&pool, "wallet.one");

@@ -6,9 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use daylight_peers::Btcd;
+use daylight_testbed::trials::{Outcome, apply, trial};
 use tokio::runtime::Runtime;
-
-use super::Outcome;
 
 /// Makes this executable a test's child: it starts a node, says so, and waits to be killed.
 pub(crate) const CHILD: &str = "DAYLIGHT_PEERS_TEST_CHILD";
@@ -22,7 +21,8 @@ pub(crate) fn child() -> ! {
     }
 }
 
-pub(crate) async fn nothing_outlives_a_kill() -> Outcome {
+#[apply(trial!)]
+async fn nothing_outlives_a_killed_parent() -> Outcome {
     // Where it cannot run, this says so.
     drop(Btcd::start().await?);
     let mut command = Command::new(std::env::current_exe()?);

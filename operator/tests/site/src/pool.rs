@@ -7,18 +7,18 @@ use daylight_stratum::loopback::{Dialect, Event, LoopbackPool, Setup};
 use daylight_testbed::RealNode;
 
 /// A pool that verifies every share, and lets in one wallet.
-pub(crate) struct Pool {
+pub struct Pool {
     pool: LoopbackPool,
     port: u16,
 }
 
 /// The wallet that pools let in, and the salt of its commitment.
-pub(crate) const WALLET: &str = "bc1qexampleexampleexample";
-pub(crate) const SALT: &str = "pepper";
+pub const WALLET: &str = "bc1qexampleexampleexample";
+pub const SALT: &str = "pepper";
 
 impl Pool {
     /// One that lets in the worker of this name only.
-    pub(crate) async fn open(user: Option<String>) -> Self {
+    pub async fn open(user: Option<String>) -> Self {
         // Some ten million hashes a share.
         let difficulty = Difficulty::new(0.0025).unwrap();
         let setup = Setup { difficulty, user, ..Setup::new(Dialect::V1) };
@@ -29,18 +29,18 @@ impl Pool {
     }
 
     /// Where pods reach it.
-    pub(crate) fn endpoint(&self) -> String {
+    pub fn endpoint(&self) -> String {
         format!("stratum+tcp://{}:{}", RealNode::GATEWAY, self.port)
     }
 
     /// Shares that it took.
-    pub(crate) fn accepted(&self) -> u64 {
+    pub fn accepted(&self) -> u64 {
         let events = self.pool.events();
         events.iter().filter(|event| matches!(event, Event::Accepted { .. })).count() as u64
     }
 
     /// Who logged in.
-    pub(crate) fn users(&self) -> Vec<String> {
+    pub fn users(&self) -> Vec<String> {
         let events = self.pool.events().into_iter();
         let users = events.filter_map(|event| match event {
             Event::LoggedIn(user) => Some(user),

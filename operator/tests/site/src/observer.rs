@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use daylight_testbed::trials::Outcome;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
@@ -44,17 +45,17 @@ struct State {
 }
 
 /// Watches until it is dropped.
-pub(crate) struct Observer {
+pub struct Observer {
     state: Arc<Mutex<State>>,
     _watch: Watch,
 }
 
 /// A watch of pods, which ends when this is dropped.
-pub(crate) struct Watch(JoinHandle<()>);
+pub struct Watch(JoinHandle<()>);
 
 impl Watch {
     /// Hands over all that is said of these pods.
-    pub(crate) fn start(pods: Api<Pod>, mut take: impl FnMut(Event<Pod>) + Send + 'static) -> Self {
+    pub fn start(pods: Api<Pod>, mut take: impl FnMut(Event<Pod>) + Send + 'static) -> Self {
         Self(tokio::spawn(async move {
             let mut events = watcher::watcher(pods, watcher::Config::default()).boxed();
             while let Some(event) = events.next().await {
@@ -77,7 +78,7 @@ impl Drop for Watch {
 const GPUS: u32 = 8;
 
 impl Observer {
-    pub(crate) fn start(client: Client) -> Self {
+    pub fn start(client: Client) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let seen = state.clone();
         let watch = Watch::start(Api::all(client), move |event| seen.lock().unwrap().take(event));
@@ -85,24 +86,28 @@ impl Observer {
     }
 
     /// From now on a registration's miners may hold at most so many GPUs.
-    pub(crate) fn cap_registration(&self, key: &str, gpus: u32) {
+    pub fn cap_registration(&self, key: &str, gpus: u32) {
         self.state.lock().unwrap().caps.registrations.insert(key.into(), gpus);
     }
 
     /// From now on a pool's miners may hold at most so many GPUs.
-    pub(crate) fn cap_pool(&self, name: &str, gpus: u32) {
+    pub fn cap_pool(&self, name: &str, gpus: u32) {
         self.state.lock().unwrap().caps.pools.insert(name.into(), gpus);
     }
 
     /// How many miners' pods there have been in all.
-    pub(crate) fn started(&self) -> usize {
+    pub fn started(&self) -> usize {
         self.state.lock().unwrap().started.len()
     }
 
     /// Fails if anything was wrong at any moment.
-    pub(crate) fn check(&self) {
+    pub fn check(&self) -> Outcome {
         let state = self.state.lock().unwrap();
-        assert!(state.wrong.is_empty(), "seen in {} events: {:#?}", state.events, state.wrong);
+        if state.wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("seen in {} events: {:#?}", state.events, state.wrong).into())
+        }
     }
 }
 

@@ -1,12 +1,25 @@
-//! A small site of its own for each test: nodes, a namespace, a pool, a registered miner.
+//! A small site of its own for each end-to-end test: nodes, a namespace, a pool, a registered miner,
+//! Daylight's processes, and an observer of every pod.
+
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "only tests use this: a panic is a failed test"
+)]
+
+pub mod observer;
+pub mod pool;
+pub mod program;
 
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
-use daylight_testbed::{ControlPlane, Nodes};
+use daylight_testbed::trials::{Fixture, Outcome, Shared, Trial, caught};
+use daylight_testbed::{ControlPlane, Nodes, Options};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod};
@@ -17,16 +30,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::daylight::{self, Controller};
 use crate::observer::Observer;
+use crate::program::Process;
 
 /// Daylight's own namespace.
-pub(crate) const SYSTEM: &str = "daylight-system";
+pub const SYSTEM: &str = "daylight-system";
 /// Who approves.
-pub(crate) const OFFICER: &str = "officer@example.com";
+pub const OFFICER: &str = "officer@example.com";
 
 /// Installs what every test needs.
-pub(crate) async fn install(control_plane: &ControlPlane) {
+pub async fn install(control_plane: &ControlPlane) {
     for definition in daylight_crds::definitions() {
         let manifest = daylight_crds::manifest(&definition).unwrap();
         control_plane.apply(&manifest).await.unwrap();
@@ -58,7 +71,7 @@ pub(crate) async fn install(control_plane: &ControlPlane) {
 }
 
 /// Creates an object from JSON without kind and version.
-pub(crate) async fn create<K>(api: &Api<K>, mut object: Value) -> K
+pub async fn create<K>(api: &Api<K>, mut object: Value) -> K
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
 {
@@ -72,7 +85,7 @@ where
 }
 
 /// Waits until `look` gives something.
-pub(crate) async fn eventually<T, F, R>(within: Duration, what: &str, mut look: F) -> T
+pub async fn eventually<T, F, R>(within: Duration, what: &str, mut look: F) -> T
 where
     F: FnMut() -> R,
     R: Future<Output = Option<T>>,
@@ -88,21 +101,42 @@ where
 }
 
 /// What most things may take on a slow machine.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// A test's site.
-pub(crate) struct Site {
-    pub(crate) control_plane: Arc<ControlPlane>,
-    pub(crate) client: Client,
+pub struct Site {
+    pub control_plane: Arc<ControlPlane>,
+    pub client: Client,
     /// The test's own name for things: its namespace, its pool and the prefix of its nodes.
-    pub(crate) name: String,
-    pub(crate) controllers: Vec<Controller>,
-    pub(crate) observer: Observer,
+    pub name: String,
+    pub processes: Vec<Process>,
+    pub observer: Observer,
     started: u32,
 }
 
+/// The control plane of all sites that are not on a real node.
+static CONTROL_PLANE: Shared<Arc<ControlPlane>> = Shared::new(|| {
+    Box::pin(async {
+        let control_plane = ControlPlane::start(Options::full()).await?;
+        install(&control_plane).await;
+        Ok(Arc::new(control_plane))
+    })
+});
+
+impl Fixture for Site {
+    async fn lend(trial: &Trial, test: impl AsyncFnOnce(&mut Self) -> Outcome) -> Outcome {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let control_plane = CONTROL_PLANE.get().await?.clone();
+        let number = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut site = Self::new(control_plane, &trial.name(), number).await;
+        let outcome = caught(test(&mut site)).await;
+        site.end(outcome).await
+    }
+}
+
 impl Site {
-    pub(crate) async fn new(control_plane: Arc<ControlPlane>, test: &str, number: u32) -> Self {
+    /// A site for a test of this name; its things are named `tNUMBER`.
+    pub async fn new(control_plane: Arc<ControlPlane>, test: &str, number: u32) -> Self {
         let client = control_plane.client();
         clear(&client).await;
         let name = format!("t{number}");
@@ -110,18 +144,25 @@ impl Site {
         create(&namespaces, json!({"metadata": {"name": name, "annotations": {"test": test}}}))
             .await;
         let observer = Observer::start(client.clone());
-        Self { control_plane, client, name, controllers: Vec::new(), observer, started: 0 }
+        Self { control_plane, client, name, processes: Vec::new(), observer, started: 0 }
     }
 
-    /// What must be so at the end of every test.
-    pub(crate) async fn end(mut self) {
-        self.observer.check();
-        for controller in self.controllers.drain(..) {
-            controller.kill().await;
+    /// Ends the site's processes after a test, and checks what must hold at the end of each. Prints
+    /// the end of the processes' logs where the test failed.
+    pub async fn end(mut self, outcome: Outcome) -> Outcome {
+        let outcome = outcome.and(self.observer.check());
+        if outcome.is_ok() {
+            for process in self.processes.drain(..) {
+                process.kill().await;
+            }
+        } else {
+            let logs = self.control_plane.directory().join("logs");
+            program::show_logs(&logs, &format!("{}-", self.name));
         }
+        outcome
     }
 
-    pub(crate) fn namespaced<K>(&self) -> Api<K>
+    pub fn namespaced<K>(&self) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
@@ -129,35 +170,35 @@ impl Site {
     }
 
     /// `NAMESPACE/name`.
-    pub(crate) fn key(&self, name: &str) -> String {
+    pub fn key(&self, name: &str) -> String {
         format!("{}/{name}", self.name)
     }
 
     /// `NAMESPACE-name`, for files.
-    pub(crate) fn key_dash(&self, name: &str) -> String {
+    pub fn key_dash(&self, name: &str) -> String {
         format!("{}-{name}", self.name)
     }
 
     /// Starts a controller.
-    pub(crate) fn start(&mut self) -> usize {
+    pub fn start(&mut self) -> usize {
         self.start_with(&[])
     }
 
-    pub(crate) fn start_with(&mut self, flags: &[&str]) -> usize {
+    pub fn start_with(&mut self, flags: &[&str]) -> usize {
         self.started += 1;
         let name = format!("{}-controller-{}", self.name, self.started);
-        self.controllers.push(Controller::start(&self.control_plane, &name, flags));
-        self.controllers.len() - 1
+        self.processes.push(Process::controller(&self.control_plane, &name, flags));
+        self.processes.len() - 1
     }
 
     /// Nodes of eight GPUs that belong to the site's pool.
-    pub(crate) async fn nodes(&self, count: usize) -> Vec<String> {
+    pub async fn nodes(&self, count: usize) -> Vec<String> {
         let nodes = Nodes::new(count).prefix(&self.name).label("site", &self.name);
         self.control_plane.create_nodes(&nodes).await.unwrap()
     }
 
     /// The pool of the site's nodes; `mining` is merged into `spec.mining`.
-    pub(crate) async fn pool(&self, mining: Value) -> GpuPool {
+    pub async fn pool(&self, mining: Value) -> GpuPool {
         let mut spec = json!({
             "nodeSelector": {"matchLabels": {"site": self.name}},
             "resource": "nvidia.com/gpu",
@@ -170,19 +211,19 @@ impl Site {
     }
 
     /// Changes the pool.
-    pub(crate) async fn edit_pool(&self, spec: Value) {
+    pub async fn edit_pool(&self, spec: Value) {
         let pools: Api<GpuPool> = Api::all(self.client.clone());
         let patch = json!({"spec": spec});
         pools.patch(&self.name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
 
     /// A registration for the pool that nobody has decided about.
-    pub(crate) async fn filed(&self, name: &str, limits: Value) -> Registration {
+    pub async fn filed(&self, name: &str, limits: Value) -> Registration {
         self.filed_with(name, json!({"limits": limits})).await
     }
 
     /// The same; `spec` is merged into its spec.
-    pub(crate) async fn filed_with(&self, name: &str, spec: Value) -> Registration {
+    pub async fn filed_with(&self, name: &str, spec: Value) -> Registration {
         let mut object = json!({
             "metadata": {"name": name},
             "spec": {
@@ -197,24 +238,18 @@ impl Site {
     }
 
     /// Approves a registration as the officer would.
-    pub(crate) fn approve(&self, name: &str) {
+    pub fn approve(&self, name: &str) {
         self.daylight(&["approve", &self.key(name), "--as", OFFICER]);
     }
 
     /// A registration that is approved.
-    pub(crate) async fn registered(&self, name: &str, limits: Value) {
+    pub async fn registered(&self, name: &str, limits: Value) {
         self.filed(name, limits).await;
         self.approve(name);
     }
 
     /// A miner of `replicas` with one GPU each; `spec` is merged into its spec.
-    pub(crate) async fn miner(
-        &self,
-        name: &str,
-        registration: &str,
-        replicas: u32,
-        spec: Value,
-    ) -> Miner {
+    pub async fn miner(&self, name: &str, registration: &str, replicas: u32, spec: Value) -> Miner {
         let mut object = json!({
             "metadata": {
                 "name": name, "annotations": {"daylight.dev/simulated-drain-time": "200ms"},
@@ -230,18 +265,18 @@ impl Site {
     }
 
     /// A pool of `nodes` nodes, a registration without a tight limit, and a miner that wants it all.
-    pub(crate) async fn full_of_miners(&mut self, nodes: usize) {
+    pub async fn full_of_miners(&mut self, nodes: usize) {
         let gpus = nodes as u32 * 8;
         self.nodes(nodes).await;
         self.pool(json!({})).await;
         self.registered("reg", json!({"gpus": 100_000})).await;
         self.miner("miner", "reg", gpus, json!({})).await;
         self.start();
-        self.mines(gpus as usize).await;
+        self.wait_for_mining(gpus as usize).await;
     }
 
     /// An AI job whose workers run for `run_time`.
-    pub(crate) async fn ai_job(&self, name: &str, workers: u32, gpus: u32, spec: Value) -> AiJob {
+    pub async fn ai_job(&self, name: &str, workers: u32, gpus: u32, spec: Value) -> AiJob {
         let mut object = json!({
             "metadata": {"name": name},
             "spec": {
@@ -257,25 +292,25 @@ impl Site {
     }
 
     /// Runs a command of the program, which must succeed.
-    pub(crate) fn daylight(&self, arguments: &[&str]) -> String {
-        daylight::command_ok(&self.control_plane, arguments)
+    pub fn daylight(&self, arguments: &[&str]) -> String {
+        program::command_ok(&self.control_plane, arguments)
     }
 
     /// The pods of the namespace with these labels.
-    pub(crate) async fn pods(&self, labels: &str) -> Vec<Pod> {
+    pub async fn pods(&self, labels: &str) -> Vec<Pod> {
         let api: Api<Pod> = self.namespaced();
         api.list(&ListParams::default().labels(labels)).await.unwrap().items
     }
 
     /// The running miners' pods.
-    pub(crate) async fn mining(&self) -> Vec<Pod> {
+    pub async fn mining(&self) -> Vec<Pod> {
         let mut pods = self.pods("daylight.dev/miner").await;
         pods.retain(|pod| is_running(pod) && pod.metadata.deletion_timestamp.is_none());
         pods
     }
 
     /// Waits until exactly so many of the site's miners' pods run.
-    pub(crate) async fn mines(&self, count: usize) {
+    pub async fn wait_for_mining(&self, count: usize) {
         let what = format!("{count} miners' pods run");
         eventually(Duration::from_mins(1), &what, || async {
             (self.mining().await.len() == count).then_some(())
@@ -284,8 +319,8 @@ impl Site {
     }
 
     /// Waits until exactly so many of them exist, those that are stopping included.
-    pub(crate) async fn settles(&self, count: usize) {
-        self.mines(count).await;
+    pub async fn wait_until_settled(&self, count: usize) {
+        self.wait_for_mining(count).await;
         eventually(SOON, "the others have stopped", || async {
             (self.pods("daylight.dev/miner").await.len() == count).then_some(())
         })
@@ -295,7 +330,7 @@ impl Site {
     }
 
     /// Waits until an object's status satisfies `holds`.
-    pub(crate) async fn status<K>(
+    pub async fn wait_for_status<K>(
         &self,
         api: Api<K>,
         name: &str,
@@ -305,10 +340,10 @@ impl Site {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
     {
-        self.status_within(SOON, api, name, what, holds).await
+        self.wait_for_status_within(SOON, api, name, what, holds).await
     }
 
-    pub(crate) async fn status_within<K>(
+    pub async fn wait_for_status_within<K>(
         &self,
         within: Duration,
         api: Api<K>,
@@ -333,30 +368,31 @@ impl Site {
         }
     }
 
-    pub(crate) async fn miner_status(
+    pub async fn wait_for_miner(
         &self,
         name: &str,
         what: &str,
         holds: impl Fn(&Value) -> bool,
     ) -> Value {
-        self.status::<Miner>(self.namespaced(), name, what, holds).await
+        self.wait_for_status::<Miner>(self.namespaced(), name, what, holds).await
     }
 
-    pub(crate) async fn job_status(
+    pub async fn wait_for_job(
         &self,
         name: &str,
         what: &str,
         holds: impl Fn(&Value) -> bool,
     ) -> Value {
-        self.status::<AiJob>(self.namespaced(), name, what, holds).await
+        self.wait_for_status::<AiJob>(self.namespaced(), name, what, holds).await
     }
 
-    pub(crate) async fn pool_status(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        self.status::<GpuPool>(Api::all(self.client.clone()), &self.name, what, holds).await
+    pub async fn wait_for_pool(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        self.wait_for_status::<GpuPool>(Api::all(self.client.clone()), &self.name, what, holds)
+            .await
     }
 }
 
-pub(crate) fn is_running(pod: &Pod) -> bool {
+pub fn is_running(pod: &Pod) -> bool {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
 }
 

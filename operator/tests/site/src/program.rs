@@ -10,11 +10,11 @@ use tokio::net::TcpStream;
 use tokio::process::Child;
 
 /// One `daylight controller`, or `daylight auditor`.
-pub(crate) struct Controller {
+pub struct Process {
     child: Child,
     /// Where it serves its metrics.
-    pub(crate) listen: String,
-    pub(crate) log: PathBuf,
+    pub listen: String,
+    pub log: PathBuf,
 }
 
 /// A short lease, so that tests need not wait long.
@@ -32,26 +32,27 @@ const LEASE: [&str; 10] = [
 ];
 
 /// How long a lease lasts in these tests, and the longest that a request takes.
-pub(crate) const LEASE_DURATION: Duration = Duration::from_secs(3);
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+pub const LEASE_DURATION: Duration = Duration::from_secs(3);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts a program so that a file that may grow no more is an error to it, as a full disk is. Its
 /// log goes through a pipe, which that does not concern.
 const START: &str = r#"trap '' XFSZ; exec "$@" 2> >(exec cat >"$0")"#;
 
-fn program() -> &'static str {
-    env!("CARGO_BIN_EXE_daylight")
+/// The path of `daylight`, which cargo sets for tests and benchmarks of its crate.
+fn program() -> String {
+    std::env::var("CARGO_BIN_EXE_daylight").expect("cargo runs this: it sets where daylight is")
 }
 
-impl Controller {
+impl Process {
     /// Starts one. It has not looked at anything yet.
-    pub(crate) fn start(control_plane: &ControlPlane, name: &str, flags: &[&str]) -> Self {
+    pub fn controller(control_plane: &ControlPlane, name: &str, flags: &[&str]) -> Self {
         let flags = [&["--identity", name], &LEASE[..], flags].concat();
         Self::serve(control_plane, "controller", name, &flags)
     }
 
     /// Starts an auditor, whose journal lies in a directory of this name.
-    pub(crate) fn auditor(
+    pub fn auditor(
         control_plane: &ControlPlane,
         name: &str,
         journal: &str,
@@ -70,7 +71,7 @@ impl Controller {
         let listen = port.to_string();
         let log = control_plane.directory().join("logs").join(format!("{name}.log"));
         let child = tokio::process::Command::new("bash")
-            .args(["-c", START, log.to_str().unwrap(), program()])
+            .args(["-c", START, log.to_str().unwrap(), &program()])
             .args([command, "--listen", &listen])
             .args(flags)
             .envs(control_plane.environment())
@@ -90,12 +91,12 @@ impl Controller {
     }
 
     /// Kills it, as a crash would.
-    pub(crate) async fn kill(mut self) {
+    pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 
     /// Asks it to end, and waits until it has. Returns how long that took.
-    pub(crate) async fn terminate(mut self) -> Duration {
+    pub async fn terminate(mut self) -> Duration {
         let begun = Instant::now();
         self.signal("-TERM");
         let status = self.child.wait().await.unwrap();
@@ -104,12 +105,12 @@ impl Controller {
     }
 
     /// Lets no file that it writes grow any more, as a full disk would.
-    pub(crate) fn fill_disk(&self) {
+    pub fn fill_disk(&self) {
         self.limit_files("1");
     }
 
     /// Lets them grow again.
-    pub(crate) fn free_disk(&self) {
+    pub fn free_disk(&self) {
         self.limit_files("unlimited");
     }
 
@@ -120,22 +121,22 @@ impl Controller {
     }
 
     /// Stops all its threads, as a machine that hangs would.
-    pub(crate) fn pause(&self) {
+    pub fn pause(&self) {
         self.signal("-STOP");
     }
 
     /// Lets it go on.
-    pub(crate) fn resume(&self) {
+    pub fn resume(&self) {
         self.signal("-CONT");
     }
 
     /// What it answers on a path of its HTTP server: the status and the text.
-    pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
         get(&self.listen, path).await
     }
 
     /// The sum of a metric over all series that have these labels.
-    pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
         let (_, text) = self.get("/metrics").await?;
         let values = text
             .lines()
@@ -148,13 +149,13 @@ impl Controller {
     }
 
     /// Whether it leads.
-    pub(crate) async fn leads(&self) -> bool {
+    pub async fn leads(&self) -> bool {
         self.metric("daylight_leader", &[]).await == Some(1.0)
     }
 }
 
 /// What a server answers on a path: the status and the text.
-pub(crate) async fn get(address: &str, path: &str) -> Option<(u16, String)> {
+pub async fn get(address: &str, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     let request = format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
@@ -166,12 +167,12 @@ pub(crate) async fn get(address: &str, path: &str) -> Option<(u16, String)> {
 }
 
 /// Runs a command of the program.
-pub(crate) fn command(control_plane: &ControlPlane, arguments: &[&str]) -> Output {
+pub fn command(control_plane: &ControlPlane, arguments: &[&str]) -> Output {
     Command::new(program()).args(arguments).envs(control_plane.environment()).output().unwrap()
 }
 
 /// Runs a command that must succeed, and gives what it printed.
-pub(crate) fn command_ok(control_plane: &ControlPlane, arguments: &[&str]) -> String {
+pub fn command_ok(control_plane: &ControlPlane, arguments: &[&str]) -> String {
     let output = command(control_plane, arguments);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "daylight {arguments:?}: {error}");
@@ -179,14 +180,14 @@ pub(crate) fn command_ok(control_plane: &ControlPlane, arguments: &[&str]) -> St
 }
 
 /// Runs a command that must fail, and gives what it complained of.
-pub(crate) fn command_fails(control_plane: &ControlPlane, arguments: &[&str]) -> String {
+pub fn command_fails(control_plane: &ControlPlane, arguments: &[&str]) -> String {
     let output = command(control_plane, arguments);
     assert!(!output.status.success(), "daylight {arguments:?} succeeded");
     String::from_utf8(output.stderr).unwrap()
 }
 
 /// The program by another name, as kubectl finds plugins.
-pub(crate) fn as_plugin(directory: &Path) -> PathBuf {
+pub fn as_plugin(directory: &Path) -> PathBuf {
     let path = directory.join("kubectl-daylight");
     if !path.exists() {
         std::os::unix::fs::symlink(program(), &path).unwrap();
@@ -194,11 +195,10 @@ pub(crate) fn as_plugin(directory: &Path) -> PathBuf {
     path
 }
 
-/// Prints the end of what the controllers of a test logged.
-pub(crate) fn show_logs(directory: &Path, test: u32) {
-    let prefix = format!("t{test}-");
+/// Prints the end of each log in this directory whose name begins with this.
+pub fn show_logs(directory: &Path, prefix: &str) {
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
             let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
             let lines: Vec<&str> = text.lines().collect();
             eprintln!("--- {}", entry.path().display());
