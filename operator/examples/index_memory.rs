@@ -19,8 +19,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use daylight::index::{Change, Event, Index, Kind, digest, miners, watch};
+use daylight::view::{View, digest, miners};
 use daylight_base::Timestamp;
+use daylight_cluster::{Change, Event, Kind, watch};
 use daylight_crds::GpuPool;
 use daylight_planner::Planner;
 use daylight_planner::model::Snapshot;
@@ -52,14 +53,14 @@ async fn main() -> Result<(), Error> {
     let client = kube::Client::try_from(config)?;
     let mut watches = watch::start(&client, &watch::Settings::default());
     let now = Timestamp(jiff::Timestamp::now().as_millisecond());
-    let mut index = Index::new(now);
+    let mut view = View::new(now);
     let mut planner = Planner::new(Snapshot::default());
     let (mut events, mut deltas) = (Vec::new(), Vec::new());
     let (began, mut told) = (Instant::now(), 0);
-    while !index.is_warm() {
+    while !view.is_warm() {
         watches.recv_many(&mut events, 256).await;
         for event in events.drain(..) {
-            index.apply(event, now, &mut deltas);
+            view.apply(event, now, &mut deltas);
         }
         told += deltas.len();
         for delta in deltas.drain(..) {
@@ -71,7 +72,11 @@ async fn main() -> Result<(), Error> {
         format!("listed in {:.1} s, {told} deltas", began.elapsed().as_secs_f32()),
         memory()?
     );
-    println!("pods {}, nodes {}", index.count(Kind::Pod), index.count(Kind::Node));
+    println!(
+        "pods {}, nodes {}",
+        view.cluster().count(Kind::Pod),
+        view.cluster().count(Kind::Node)
+    );
 
     let planning = Instant::now();
     let plan = planner.plan(now);
@@ -94,7 +99,7 @@ async fn main() -> Result<(), Error> {
             let began = Instant::now();
             let event = Event::Pod(Change::Applied(serde_json::from_str(&line)?));
             let read = Instant::now();
-            index.apply(event, now, &mut deltas);
+            view.apply(event, now, &mut deltas);
             let applied = Instant::now();
             for delta in deltas.drain(..) {
                 planner.apply(delta);
@@ -114,10 +119,10 @@ async fn main() -> Result<(), Error> {
     // A new leader lists all of it once more.
     let round = watches.relist();
     let began = Instant::now();
-    while !index.is_fresh(round) {
+    while !view.cluster().is_fresh(round) {
         watches.recv_many(&mut events, 256).await;
         for event in events.drain(..) {
-            index.apply(event, now, &mut deltas);
+            view.apply(event, now, &mut deltas);
         }
         deltas.clear();
     }

@@ -16,9 +16,10 @@ use daylight::auditor;
 use daylight::controller::events::Events;
 use daylight::controller::site::Site;
 use daylight::controller::{metrics::Metrics, report};
-use daylight::index::{Change, Event, Index, Round, digest};
 use daylight::serving::{self, Health, Whole};
+use daylight::view::{View, digest};
 use daylight_base::{Name, Timestamp};
+use daylight_cluster::{Change, Event, Round};
 use daylight_crds::GpuPool;
 use daylight_meter::{Account, Config, DeviceSeen, LeaseSeen, Meter, Moment, Reading};
 use daylight_planner::Planner;
@@ -54,17 +55,17 @@ async fn main() -> Result<(), Error> {
 /// The controller's metrics, as they are after a plan.
 fn controller() -> Result<Site, Error> {
     let now = Timestamp(jiff::Timestamp::now().as_millisecond());
-    let mut index = Index::new(now);
+    let mut view = View::new(now);
     let mut deltas = Vec::new();
     for event in objects()?.into_iter().chain(listed()) {
-        index.apply(event, now, &mut deltas);
+        view.apply(event, now, &mut deltas);
     }
     let mut planner = Planner::new(Snapshot::default());
     for delta in deltas {
         planner.apply(delta);
     }
     let plan = planner.plan(now);
-    let site = Site::new(index, Events::new("example"), Metrics::new()?);
+    let site = Site::new(view, Events::new("example"), Metrics::new()?);
     let set = median((0..SCRAPES).map(|_| took(|| report::metrics(&plan, &site))).collect());
     println!("the controller's metrics are set in {set:.1?}");
     Ok(site)

@@ -9,13 +9,6 @@ pub(crate) fn time(at: Timestamp) -> Option<Time> {
     jiff::Timestamp::from_second(at.0.div_euclid(1000)).ok().map(Time)
 }
 
-/// Whether a text of somebody else's can be the reason of a condition, as one word.
-pub(crate) fn is_word(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text.len() <= 63
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
-}
-
 /// A reason as one word and as one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Why {

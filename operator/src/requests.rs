@@ -15,9 +15,9 @@ use kube::Resource;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::index::marks::{MINER_PRIORITY, MINER_PRIORITY_CLASS, MIRROR};
-use crate::index::mirror::Repair;
-use crate::index::names::parts;
+use crate::view::Repair;
+use daylight_cluster::names::parts;
+use daylight_cluster::well_known::{MINER_PRIORITY, MINER_PRIORITY_CLASS, MIRROR};
 
 /// A request that can be sent again.
 #[derive(Clone, Debug)]

@@ -1,1 +1,174 @@
-//! An image of the cluster in memory, kept current by watches.
+//! The cluster in memory, kept current by watches.
+//!
+//! [`watch::start`] lists and watches every [`Kind`]; [`Cluster::apply`] takes in each [`Event`]
+//! and returns what it [`Touched`]. The cluster is synchronous and has no clock. It knows
+//! Kubernetes objects, reduced to what Daylight uses ([`slim`]), and neither planner nor meter:
+//! what an object means to them is derived by their owners from what was touched.
+
+pub mod amounts;
+mod event;
+pub mod kinds;
+pub mod names;
+pub mod pod_requests;
+pub mod quantity;
+pub mod selector;
+pub mod slim;
+pub mod store;
+pub mod taints;
+pub mod watch;
+pub mod well_known;
+
+use std::sync::Arc;
+
+use daylight_base::{Name, Timestamp};
+use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+pub use event::{Change, Round, WatchFailure};
+pub use kinds::{Cluster, Event, Kind, Touched};
+pub use store::Changed;
+
+use slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod};
+
+/// A watch that keeps its kind from being read, or from being read to the end.
+#[derive(Clone, Debug, PartialEq, Eq, strum::Display)]
+pub enum Pending {
+    #[strum(to_string = "the list is not complete yet")]
+    Listing,
+    #[strum(to_string = "its CustomResourceDefinition is not installed")]
+    NotInstalled,
+    #[strum(to_string = "the service account may not list and watch it")]
+    Forbidden,
+    #[strum(to_string = "the list failed: {0}")]
+    Failed(String),
+}
+
+macro_rules! custom {
+    ($one:ident, $all:ident, $type:ty) => {
+        /// Returns the object as last seen; `None` where it does not exist or cannot be read.
+        pub fn $one(&self, key: &str) -> Option<&Arc<$type>> {
+            self.$all.get(key)?.get()
+        }
+
+        /// Iterates over all objects of the kind that can be read, in no order.
+        pub fn $all(&self) -> impl Iterator<Item = (&Name, &Arc<$type>)> {
+            self.$all.iter().filter_map(|(key, object)| Some((key, object.get()?)))
+        }
+    };
+}
+
+impl Cluster {
+    custom!(pool, pools, GpuPool);
+    custom!(class, classes, ActivityClass);
+    custom!(registration, registrations, Registration);
+    custom!(miner, miners, Miner);
+    custom!(ai_job, ai_jobs, AiJob);
+
+    /// Returns a pod, in any phase.
+    pub fn pod(&self, key: &str) -> Option<&Pod> {
+        self.pods.get(key)
+    }
+
+    /// Iterates over all pods, in no order.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.values()
+    }
+
+    /// Returns a node.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name)
+    }
+
+    /// Iterates over all nodes, in no order.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// Returns a namespace.
+    pub fn namespace(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.get(name)
+    }
+
+    /// Returns the `batch/v1` Job with this key, if its label names an `AIJob`.
+    pub fn batch_job(&self, key: &str) -> Option<&BatchJob> {
+        self.batch_jobs.get(key)
+    }
+
+    /// Returns the `ConfigMap` of a kind that has one, such as the emergency stop.
+    pub fn config_map(&self, kind: Kind) -> Option<&ConfigMap> {
+        let store = match kind {
+            Kind::EmergencyStop => &self.emergency_stop,
+            Kind::RegistrationMirror => &self.registration_mirror,
+            Kind::ClassMirror => &self.class_mirror,
+            Kind::AuthorityKeys => &self.authority_keys,
+            _ => return None,
+        };
+        store.values().next()
+    }
+
+    /// The activity class that a pod declares, or else its namespace.
+    pub fn class_of(&self, pod: &Pod) -> Option<Name> {
+        pod.activity.clone().or_else(|| self.namespace(pod.namespace())?.activity.clone())
+    }
+
+    /// Returns `true` once every watch has listed its kind.
+    pub fn is_complete(&self) -> bool {
+        self.is_fresh(Round::default())
+    }
+
+    /// Returns `true` once every list that [`watch::Watches::relist`] requested in this round is
+    /// complete.
+    pub fn is_fresh(&self, round: Round) -> bool {
+        let mut listed = Kind::ALL.iter().map(|kind| self.watch_state(*kind).0);
+        listed.all(|listed| listed.is_some_and(|listed| listed >= round))
+    }
+
+    /// The kinds that are not listed or not kept current, with the reason for each.
+    pub fn pending(&self) -> Vec<(Kind, Pending)> {
+        Kind::ALL.iter().filter_map(|kind| Some((*kind, self.pending_of(*kind)?))).collect()
+    }
+
+    fn pending_of(&self, kind: Kind) -> Option<Pending> {
+        Some(match self.watch_state(kind) {
+            (_, Some(WatchFailure::Missing)) => Pending::NotInstalled,
+            (_, Some(WatchFailure::Forbidden)) => Pending::Forbidden,
+            (None, Some(WatchFailure::Other(error))) => Pending::Failed(error.clone()),
+            (None, None) => Pending::Listing,
+            // A lost connection is opened again where it stopped; what was listed remains valid.
+            (Some(_), Some(WatchFailure::Other(_)) | None) => return None,
+        })
+    }
+
+    /// Returns the failure that interrupts the watch of a kind.
+    pub fn watch_failure(&self, kind: Kind) -> Option<&WatchFailure> {
+        self.watch_state(kind).1
+    }
+}
+
+/// A time in a Kubernetes object, as Daylight represents it.
+pub fn timestamp(time: &Time) -> Timestamp {
+    Timestamp(time.0.as_millisecond())
+}
+
+/// The keys of a store, sorted: the same cluster always yields the same order.
+pub fn keys<T: store::Stored>(store: &store::Store<T>) -> Vec<Name> {
+    let mut keys: Vec<Name> = store.iter().map(|(key, _)| key.clone()).collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// Returns `true` if two states of an object differ in their status alone.
+pub fn same_spec<K, S: PartialEq>(
+    before: Option<&Custom<K>>,
+    after: Option<&Custom<K>>,
+    spec: impl Fn(&K) -> &S,
+) -> bool {
+    let (Some(before), Some(after)) = (before, after) else { return false };
+    before.uid == after.uid
+        && before.deleting == after.deleting
+        && match (&before.object, &after.object) {
+            (Ok(before), Ok(after)) => spec(before) == spec(after),
+            (Err(before), Err(after)) => before == after,
+            _ => false,
+        }
+}

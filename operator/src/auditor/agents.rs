@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use super::exporter::scrape::{Http, get, http};
 use super::miners::Says;
-use crate::conditions::is_word;
+use daylight_cluster::slim::is_reason;
 
 /// How agents are asked.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +131,7 @@ fn says(text: &str) -> Option<Says> {
             "daylight_miner_hashrate" => *says.hashrate.get_or_insert_default() += number,
             "daylight_miner_not_ready" => {
                 says.not_ready =
-                    sample.labels.get("reason").filter(|it| is_word(it)).map(Name::from);
+                    sample.labels.get("reason").filter(|it| is_reason(it)).map(Name::from);
             }
             "daylight_miner_info" => seen = sample.labels.get("evidence") == Some("seen"),
             _ => {}

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use daylight_base::{Name, Timestamp};
+use daylight_cluster::slim::{Phase, Pod};
+use daylight_cluster::{Changed, Cluster, Event, Kind, Touched, timestamp};
 use daylight_crds::LeaseRecord;
 use daylight_meter::{Account, DeviceSeen, Facts, LeaseSeen, Meter, Moment, ObjectKind, Reading};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -12,9 +14,10 @@ use super::agents::Agent;
 use super::exporter::scrape::Scraped;
 use super::miners::{Miners, Says};
 use super::work;
-use crate::index::miners::is_like;
-use crate::index::slim::{Phase, Pod};
-use crate::index::{Change, Event, Index, Kind};
+use crate::view::Unreleased;
+use crate::view::authority::{Authority, Verdict};
+use crate::view::image_pattern::matches_pattern;
+use crate::view::pools::PoolMap;
 
 /// How long a node's exporter is waited for before its devices are only counted.
 const EXPORTER_WITHIN: u64 = 60_000;
@@ -22,8 +25,12 @@ const EXPORTER_WITHIN: u64 = 60_000;
 /// The books and what they are kept from.
 #[derive(Debug)]
 pub struct Bookkeeper {
-    /// The picture of the cluster.
-    pub index: Index,
+    pub cluster: Cluster,
+    pub(super) pools: PoolMap,
+    pub(super) authority: Authority,
+    /// The auditor's own findings on registrations.
+    pub(super) verdicts: FxHashMap<Name, Verdict>,
+    unreleased: Unreleased,
     pub meter: Meter,
     /// Extended resources that are GPUs, beside those that pools name.
     resources: Vec<Name>,
@@ -62,7 +69,7 @@ type Told = (Option<Name>, u32, Vec<DeviceSeen>);
 
 impl Bookkeeper {
     /// Books that go on from what `meter` holds.
-    pub fn new(meter: Meter, terms: Terms, now: Timestamp) -> Self {
+    pub fn new(meter: Meter, terms: Terms) -> Self {
         let Terms { resources, agents, has_exporter, signature_required } = terms;
         // Devices that the books know are not told anew until their exporter speaks again.
         let read = meter
@@ -71,7 +78,11 @@ impl Bookkeeper {
             .filter(|(node, devices)| devices.iter().any(|device| !is_counted(node, &device.id)))
             .collect();
         Self {
-            index: Index::new(now).requiring_signatures(signature_required),
+            cluster: Cluster::default(),
+            pools: PoolMap::default(),
+            authority: Authority::new(signature_required),
+            verdicts: FxHashMap::default(),
+            unreleased: Unreleased::default(),
             meter,
             resources,
             agents,
@@ -92,30 +103,58 @@ impl Bookkeeper {
 
     /// Takes in what a watch saw.
     pub fn apply(&mut self, event: Event, now: Timestamp) {
-        let what = Touched::of(&event);
-        self.index.apply(event, now, &mut Vec::new());
-        self.index.take_seen();
+        let listed = event.completes_list();
+        let touched = self.cluster.apply(event);
+        match &touched {
+            Touched::Pod(changed) => {
+                for Changed { key, .. } in changed {
+                    self.unreleased.track(key, self.cluster.pod(key), now);
+                }
+            }
+            Touched::GpuPool(_) => {
+                self.pools.rebuild(&mut self.cluster);
+            }
+            Touched::AuthorityKeys(_) => self.authority.read_keys(&self.cluster),
+            _ => {}
+        }
         if self.warm_at.is_none() {
             return;
         }
-        match what {
-            Touched::Pod(pod) => self.look_at_pod(&pod, now),
-            Touched::Node(name) => self.look_at_node(&name, now),
-            Touched::Nodes => self.look_at_nodes(now),
-            Touched::Registration(name) => {
-                self.look_at_object(ObjectKind::Registration, &name, now);
+        match touched {
+            Touched::Pod(_) if listed => self.look_at_all(now),
+            Touched::Pod(changed) => self.pods_changed(&changed, now),
+            Touched::Node(_) if listed => self.look_at_nodes(now),
+            Touched::Node(changed) => {
+                for Changed { key, .. } in changed {
+                    self.look_at_node(&key, now);
+                }
             }
-            Touched::Class(name) if self.is_edited(ObjectKind::ActivityClass, &name) => {
-                self.look_at_register(now);
+            Touched::Registration(changed) if !listed => {
+                for Changed { key, .. } in changed {
+                    self.look_at_object(ObjectKind::Registration, &key, now);
+                }
             }
-            Touched::Pool(name) if self.is_edited(ObjectKind::GpuPool, &name) => {
-                self.look_at_register(now);
-                self.look_at_nodes(now);
+            Touched::ActivityClass(changed) if !listed => {
+                if self.any_edited(ObjectKind::ActivityClass, &changed) {
+                    self.look_at_register(now);
+                }
             }
-            Touched::Register => self.look_at_register(now),
-            Touched::All => self.look_at_all(now),
-            Touched::Class(_) | Touched::Pool(_) | Touched::Nothing => {}
+            Touched::GpuPool(changed) if !listed => {
+                if self.any_edited(ObjectKind::GpuPool, &changed) {
+                    self.look_at_register(now);
+                    self.look_at_nodes(now);
+                }
+            }
+            Touched::Registration(_)
+            | Touched::ActivityClass(_)
+            | Touched::GpuPool(_)
+            | Touched::AuthorityKeys(_) => self.look_at_register(now),
+            _ => {}
         }
+    }
+
+    fn any_edited<T>(&self, kind: ObjectKind, changed: &[Changed<T>]) -> bool {
+        changed.iter().any(|changed| self.is_edited(kind, &changed.key))
     }
 
     /// Everything was listed: from now on it is booked.
@@ -127,7 +166,7 @@ impl Bookkeeper {
 
     fn look_at_all(&mut self, now: Timestamp) {
         self.look_at_nodes(now);
-        let pods: Vec<Pod> = self.index.all_pods().cloned().collect();
+        let pods: Vec<Pod> = self.cluster.pods().cloned().collect();
         for pod in &pods {
             self.look_at_pod(pod, now);
         }
@@ -136,7 +175,7 @@ impl Bookkeeper {
     }
 
     fn look_at_nodes(&mut self, now: Timestamp) {
-        let known: FxHashSet<Name> = self.index.all_nodes().map(|node| node.name.clone()).collect();
+        let known: FxHashSet<Name> = self.cluster.nodes().map(|node| node.name.clone()).collect();
         let gone: Vec<Name> =
             self.meter.nodes().filter(|node| !known.contains(*node)).cloned().collect();
         for name in known.into_iter().chain(gone) {
@@ -147,7 +186,7 @@ impl Bookkeeper {
     /// The GPUs of a list of extended resources, and the resource.
     fn gpus<'a>(&self, extended: &'a [(Name, u32)]) -> Option<(&'a Name, u32)> {
         let is_gpu = |resource: &Name| {
-            self.resources.contains(resource) || self.index.is_of_a_pool(resource)
+            self.resources.contains(resource) || self.pools.has_resource(resource)
         };
         extended
             .iter()
@@ -156,7 +195,7 @@ impl Bookkeeper {
     }
 
     fn look_at_node(&mut self, name: &Name, now: Timestamp) {
-        let Some(node) = self.index.node(name) else {
+        let Some(node) = self.cluster.node(name) else {
             if self.told.remove(name).is_some() || self.meter.nodes().any(|node| node == name) {
                 self.meter.node_gone(name, now);
             }
@@ -166,7 +205,7 @@ impl Bookkeeper {
         };
         let (boot, offered) = (node.boot.clone(), self.gpus(&node.allocatable.extended));
         let pool = offered
-            .and_then(|(resource, _)| self.index.pool_of(name, resource).cloned())
+            .and_then(|(resource, _)| self.pools.pool_of(node, resource).cloned())
             .or_else(|| self.told.get(name).and_then(|told| told.0.clone()));
         let usable = offered.map_or(0, |(_, count)| count);
         let counted = self.counted.entry(name.clone()).or_default();
@@ -192,8 +231,23 @@ impl Bookkeeper {
         }
     }
 
+    fn pods_changed(&mut self, changed: &[Changed<Pod>], now: Timestamp) {
+        // A deletion changes a pod twice: to its last state, and to none. The last change of a
+        // pod holds the state in which it was seen last, and only that one counts.
+        for (at, Changed { key, before }) in changed.iter().enumerate() {
+            if changed[at + 1..].iter().any(|later| later.key == *key) {
+                continue;
+            }
+            match (self.cluster.pod(key).cloned(), before) {
+                (Some(pod), _) => self.look_at_pod(&pod, now),
+                (None, Some(last)) => self.look_at_pod(last, now),
+                (None, None) => {}
+            }
+        }
+    }
+
     fn look_at_pod(&mut self, pod: &Pod, now: Timestamp) {
-        let there = self.index.pod(&pod.key).is_some_and(|known| known.uid == pod.uid);
+        let there = self.cluster.pod(&pod.key).is_some_and(|known| known.uid == pod.uid);
         let Some(seen) = self.seen(pod, now) else { return };
         let uid = seen.uid.clone();
         match self.agent(pod).filter(|_| there) {
@@ -235,8 +289,8 @@ impl Bookkeeper {
     /// A pod's agent, if it runs and can be asked.
     fn agent(&self, pod: &Pod) -> Option<Agent> {
         let lease = pod.lease.as_ref().filter(|_| pod.phase == Phase::Running)?;
-        let trusted = self.agents.iter().any(|pattern| is_like(&lease.image, pattern));
-        let miner = self.index.miner(&lease.miner);
+        let trusted = self.agents.iter().any(|pattern| matches_pattern(&lease.image, pattern));
+        let miner = self.cluster.miner(&lease.miner);
         let told = miner.is_some_and(|miner| miner.spec.agent == daylight_crds::Agent::Daylight);
         let ip = lease.ip.filter(|_| trusted || told)?;
         Some(Agent { miner: lease.miner.clone(), ip, trusted })
@@ -261,7 +315,7 @@ impl Bookkeeper {
             node,
             gpus,
             account: Account {
-                class: self.index.class_of(pod),
+                class: self.cluster.class_of(pod),
                 registration: pod.registration.clone(),
                 namespace: pod.namespace().into(),
             },
@@ -276,12 +330,9 @@ impl Bookkeeper {
     pub fn record(&mut self, record: &LeaseRecord, now: Timestamp) {
         let spec = &record.spec;
         let namespace = record.metadata.namespace.as_deref().unwrap_or_default();
-        let at = |time: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Time| {
-            Timestamp(time.0.as_millisecond())
-        };
-        let seen_ended = at(&spec.seen_ended_at);
-        let finished = spec.finished_at.as_ref().map(at);
-        let bound = spec.bound_at.as_ref().or(spec.started_at.as_ref()).map(at);
+        let seen_ended = timestamp(&spec.seen_ended_at);
+        let finished = spec.finished_at.as_ref().map(timestamp);
+        let bound = spec.bound_at.as_ref().or(spec.started_at.as_ref()).map(timestamp);
         let bound = bound.unwrap_or(finished.unwrap_or(seen_ended));
         let ended = match finished {
             Some(at) => Moment::in_second(at, seen_ended.max(at)),
@@ -302,7 +353,7 @@ impl Bookkeeper {
             },
             watts: spec.watts.unwrap_or_default(),
             bound: Moment::in_second(bound, now),
-            started: spec.started_at.as_ref().map(|time| Moment::in_second(at(time), now)),
+            started: spec.started_at.as_ref().map(|time| Moment::in_second(timestamp(time), now)),
             owed: true,
         };
         if let Some(pool) = &spec.pool {
@@ -319,7 +370,7 @@ impl Bookkeeper {
     pub fn scraped(&mut self, scraped: &Scraped, now: Timestamp) {
         let Ok(readings) = &scraped.devices else { return };
         let node = &scraped.node;
-        if self.index.node(node).is_none() {
+        if self.cluster.node(node).is_none() {
             return;
         }
         let devices: Vec<DeviceSeen> = readings
@@ -353,7 +404,9 @@ impl Bookkeeper {
     /// Whether what the picture shows can be booked: every watch that tells of leases works.
     pub fn sees(&self) -> bool {
         self.is_warm()
-            && [Kind::Pod, Kind::Node].iter().all(|kind| self.index.trouble(*kind).is_none())
+            && [Kind::Pod, Kind::Node]
+                .iter()
+                .all(|kind| self.cluster.watch_failure(*kind).is_none())
     }
 
     /// Lets what depends on time change.
@@ -369,7 +422,7 @@ impl Bookkeeper {
 
     /// Pods that may be let go: their end is on record, or they never held anything. Key and UID.
     pub fn to_let_go(&self, is_closed: impl Fn(&str) -> bool) -> Vec<(Name, Name)> {
-        let unreleased = self.index.unreleased().into_iter();
+        let unreleased = self.unreleased.pods(&self.cluster).into_iter();
         unreleased
             .filter(|(pod, _)| is_closed(&pod.uid) || !self.held_gpus(pod))
             .map(|(pod, _)| (pod.key.clone(), Name::from(&*pod.uid)))
@@ -382,7 +435,7 @@ impl Bookkeeper {
 
     /// The UIDs of pods that have ended and wait to be let go.
     pub fn unreleased(&self) -> impl Iterator<Item = Name> {
-        self.index.unreleased().into_iter().map(|(pod, _)| Name::from(&*pod.uid))
+        self.unreleased.pods(&self.cluster).into_iter().map(|(pod, _)| Name::from(&*pod.uid))
     }
 
     /// How many nodes have devices that an exporter names, and how many have only a number of them.
@@ -405,46 +458,4 @@ fn count(node: &Name, count: u32) -> Vec<DeviceSeen> {
 
 fn is_counted(node: &str, device: &str) -> bool {
     device.strip_prefix(node).is_some_and(|rest| rest.starts_with('/'))
-}
-
-/// What an event concerns.
-enum Touched {
-    Pod(Box<Pod>),
-    Node(Name),
-    Nodes,
-    Registration(Name),
-    Class(Name),
-    Pool(Name),
-    Register,
-    All,
-    Nothing,
-}
-
-impl Touched {
-    fn of(event: &Event) -> Self {
-        match event {
-            Event::Pod(Change::Item(pod) | Change::Applied(pod) | Change::Deleted(pod)) => {
-                Self::Pod(pod.clone())
-            }
-            Event::Pod(Change::Listed { .. }) => Self::All,
-            Event::Node(Change::Item(node) | Change::Applied(node) | Change::Deleted(node)) => {
-                Self::Node(node.name.clone())
-            }
-            Event::Node(Change::Listed { .. }) => Self::Nodes,
-            Event::GpuPool(Change::Item(pool) | Change::Applied(pool) | Change::Deleted(pool)) => {
-                Self::Pool(pool.key.clone())
-            }
-            Event::ActivityClass(
-                Change::Item(class) | Change::Applied(class) | Change::Deleted(class),
-            ) => Self::Class(class.key.clone()),
-            Event::Registration(
-                Change::Item(object) | Change::Applied(object) | Change::Deleted(object),
-            ) => Self::Registration(object.key.clone()),
-            Event::GpuPool(Change::Listed { .. })
-            | Event::ActivityClass(Change::Listed { .. })
-            | Event::Registration(Change::Listed { .. })
-            | Event::AuthorityKeys(_) => Self::Register,
-            _ => Self::Nothing,
-        }
-    }
 }

@@ -10,9 +10,9 @@ use daylight_meter::{Books, Key, Method, Use};
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use rustc_hash::FxHashMap;
 
-use crate::index::Assigned;
 use crate::metric_table::{Register, Row};
 use crate::serving::Whole;
+use crate::view::Assigned;
 
 /// All metrics of the auditor.
 #[derive(Clone, Debug)]
@@ -301,7 +301,7 @@ fn of_class(class: Option<&Name>) -> &str {
 }
 
 fn of_registration(registration: Option<&Name>) -> &str {
-    registration.map_or("", |key| crate::index::names::parts(key).1)
+    registration.map_or("", |key| daylight_cluster::names::parts(key).1)
 }
 
 fn use_name(usage: &Use) -> &'static str {

@@ -4,22 +4,24 @@
 //! validity. Each change goes on record, and so do the edits that nobody saw.
 
 use daylight_base::{Name, Timestamp};
-use daylight_crds::{Approval, Assignment, RegistrationRule, RegistrationState};
+use daylight_cluster::{Kind, timestamp};
+use daylight_crds::{Approval, Assignment, Registration, RegistrationRule, RegistrationState};
 use daylight_meter::{Decision, ObjectKind, ObjectSeen};
 use daylight_planner::model;
 use kube::Resource;
 use rustc_hash::FxHashMap;
 
 use super::books::Bookkeeper;
-use crate::index::{Assigned, Index, Kind, digest};
+use crate::view::authority::Verdict;
+use crate::view::{Assigned, assigned, digest};
 
 impl Bookkeeper {
     /// Looks at an object that changed.
     pub(super) fn look_at_object(&mut self, kind: ObjectKind, name: &Name, now: Timestamp) {
-        match seen(&self.index, kind, name, now) {
+        match self.object_seen(kind, name, now) {
             Some(seen) => self.meter.object(seen, now),
             // One that cannot be read is there all the same.
-            None if self.index.keys(kind_of(kind)).contains(name) => {}
+            None if self.cluster.keys(kind_of(kind)).contains(name) => {}
             None => self.meter.object_gone(kind, name, now),
         }
     }
@@ -29,7 +31,7 @@ impl Bookkeeper {
         let on_record = self.meter.objects().map(|seen| (seen.object, seen.name.clone()));
         let mut objects: Vec<(ObjectKind, Name)> = on_record.collect();
         for kind in [ObjectKind::ActivityClass, ObjectKind::GpuPool, ObjectKind::Registration] {
-            objects.extend(self.index.keys(kind_of(kind)).into_iter().map(|name| (kind, name)));
+            objects.extend(self.cluster.keys(kind_of(kind)).into_iter().map(|name| (kind, name)));
         }
         objects.sort_unstable();
         objects.dedup();
@@ -41,10 +43,12 @@ impl Bookkeeper {
     /// Whether the spec of an object is another than the one on record.
     pub(super) fn is_edited(&self, kind: ObjectKind, name: &Name) -> bool {
         let generation = match kind {
-            ObjectKind::ActivityClass => self.index.class(name).and_then(|it| it.meta().generation),
-            ObjectKind::GpuPool => self.index.pool(name).and_then(|it| it.meta().generation),
+            ObjectKind::ActivityClass => {
+                self.cluster.class(name).and_then(|it| it.meta().generation)
+            }
+            ObjectKind::GpuPool => self.cluster.pool(name).and_then(|it| it.meta().generation),
             ObjectKind::Registration => {
-                self.index.registration(name).and_then(|it| it.meta().generation)
+                self.cluster.registration(name).and_then(|it| it.meta().generation)
             }
         };
         let on_record = self.meter.object_seen(kind, name);
@@ -60,11 +64,11 @@ impl Bookkeeper {
 
     /// GPUs that pods hold for which a registration should be in force, and is not.
     pub fn unregistered(&self) -> FxHashMap<Assigned, u32> {
-        let mut held = self.index.assigned();
+        let mut held = assigned(&self.cluster, &self.pools);
         held.retain(|assigned, _| match (&assigned.registration, &assigned.class) {
             (Some(registration), _) => !self.is_in_force(registration),
             (None, Some(class)) => self
-                .index
+                .cluster
                 .class(class)
                 .is_some_and(|class| class.spec.registration == RegistrationRule::Required),
             (None, None) => false,
@@ -72,12 +76,86 @@ impl Bookkeeper {
         held
     }
 
-    /// Whether what the authority has to sign is signed, as far as a registration is approved.
+    /// Returns `true` unless a registration is approved and lacks the authority's signature.
     pub fn is_signed(&self, registration: &Name) -> bool {
-        let found = self.index.found(registration);
-        !found.is_some_and(|found| {
-            matches!(found.approval, model::Approval::Unsigned | model::Approval::WronglySigned)
+        !self.verdicts.get(registration).is_some_and(|verdict| {
+            matches!(verdict.approval, model::Approval::Unsigned | model::Approval::WronglySigned)
         })
+    }
+
+    /// An object as it is now; `None` where it is gone or cannot be read.
+    fn object_seen(&mut self, kind: ObjectKind, name: &Name, now: Timestamp) -> Option<ObjectSeen> {
+        match kind {
+            ObjectKind::ActivityClass => {
+                let class = self.cluster.class(name)?;
+                object(kind, name, class.as_ref(), digest::of(&class.spec))
+            }
+            ObjectKind::GpuPool => {
+                let pool = self.cluster.pool(name)?;
+                object(kind, name, pool.as_ref(), digest::of(&pool.spec))
+            }
+            ObjectKind::Registration => {
+                let registration = self.judge(name)?;
+                let verdict = self.verdicts.get(name);
+                let state = self.state_of(&registration, verdict, now);
+                let status = registration.status.as_ref();
+                let digest = match verdict {
+                    Some(verdict) => verdict.digest.clone(),
+                    None => self.authority.verdict(&self.cluster, &registration).digest,
+                };
+                Some(ObjectSeen {
+                    decision: status.and_then(|status| status.approval.as_ref()).map(decision),
+                    standing: Some(state_name(state)),
+                    ..object(kind, name, registration.as_ref(), digest)?
+                })
+            }
+        }
+    }
+
+    /// Judges a registration again. One that is being deleted has no verdict: it gives no right any
+    /// more.
+    fn judge(&mut self, name: &Name) -> Option<std::sync::Arc<Registration>> {
+        let registration = self.cluster.registration(name).cloned();
+        let deleting = self.cluster.registrations.get(name).is_some_and(|one| one.deleting);
+        match registration.as_ref().filter(|_| !deleting) {
+            Some(registration) => {
+                let verdict = self.authority.verdict(&self.cluster, registration);
+                self.verdicts.insert(name.clone(), verdict);
+            }
+            None => {
+                self.verdicts.remove(name);
+            }
+        }
+        registration
+    }
+
+    fn state_of(
+        &self,
+        registration: &Registration,
+        verdict: Option<&Verdict>,
+        now: Timestamp,
+    ) -> RegistrationState {
+        use model::Approval as Is;
+        let Some(verdict) = verdict.filter(|verdict| verdict.problem.is_none()) else {
+            return RegistrationState::Invalid;
+        };
+        let spec = &registration.spec;
+        let class = self.cluster.class(&spec.activity_class);
+        if class.is_none_or(|class| class.spec.assignment == Assignment::None) {
+            return RegistrationState::Invalid;
+        }
+        match verdict.approval {
+            Is::Pending => RegistrationState::Pending,
+            Is::Voided => RegistrationState::Changed,
+            Is::Unsigned => RegistrationState::SignatureMissing,
+            Is::WronglySigned => RegistrationState::SignatureInvalid,
+            Is::Rejected => RegistrationState::Rejected,
+            Is::Suspended => RegistrationState::Suspended,
+            Is::Revoked => RegistrationState::Revoked,
+            Is::Approved if now < timestamp(&spec.valid_from) => RegistrationState::Scheduled,
+            Is::Approved if now >= timestamp(&spec.valid_until) => RegistrationState::Expired,
+            Is::Approved => RegistrationState::Active,
+        }
     }
 }
 
@@ -86,30 +164,6 @@ fn kind_of(kind: ObjectKind) -> Kind {
         ObjectKind::ActivityClass => Kind::ActivityClass,
         ObjectKind::GpuPool => Kind::GpuPool,
         ObjectKind::Registration => Kind::Registration,
-    }
-}
-
-/// An object as it is seen now; `None` where it is gone or cannot be read.
-fn seen(index: &Index, kind: ObjectKind, name: &Name, now: Timestamp) -> Option<ObjectSeen> {
-    match kind {
-        ObjectKind::ActivityClass => {
-            let class = index.class(name)?;
-            object(kind, name, class.as_ref(), digest::of(&class.spec))
-        }
-        ObjectKind::GpuPool => {
-            let pool = index.pool(name)?;
-            object(kind, name, pool.as_ref(), digest::of(&pool.spec))
-        }
-        ObjectKind::Registration => {
-            let registration = index.registration(name)?;
-            let digest = index.registration_digest(registration);
-            let status = registration.status.as_ref();
-            Some(ObjectSeen {
-                decision: status.and_then(|status| status.approval.as_ref()).map(decision),
-                standing: Some(state_name(standing(index, name, now))),
-                ..object(kind, name, registration.as_ref(), digest)?
-            })
-        }
     }
 }
 
@@ -131,38 +185,15 @@ fn object<K: Resource>(
 }
 
 fn state_name(state: RegistrationState) -> Name {
-    format!("{state:?}").into()
+    Name::from(<&str>::from(state))
 }
 
 fn decision(approval: &Approval) -> Decision {
     Decision {
-        state: format!("{:?}", approval.state).into(),
+        state: Name::from(<&str>::from(approval.state)),
         by: approval.by.as_str().into(),
-        at: Timestamp(approval.at.0.as_millisecond()),
+        at: timestamp(&approval.at),
         digest: approval.spec_digest.as_deref().map(Name::from),
         signature: approval.signature.as_deref().map(Name::from),
-    }
-}
-
-fn standing(index: &Index, name: &Name, now: Timestamp) -> RegistrationState {
-    use model::Approval as Is;
-    let Some(found) = index.found(name).filter(|found| found.problem.is_none()) else {
-        return RegistrationState::Invalid;
-    };
-    let class = index.class(&found.class);
-    if class.is_none_or(|class| class.spec.assignment == Assignment::None) {
-        return RegistrationState::Invalid;
-    }
-    match found.approval {
-        Is::Pending => RegistrationState::Pending,
-        Is::Voided => RegistrationState::Changed,
-        Is::Unsigned => RegistrationState::SignatureMissing,
-        Is::WronglySigned => RegistrationState::SignatureInvalid,
-        Is::Rejected => RegistrationState::Rejected,
-        Is::Suspended => RegistrationState::Suspended,
-        Is::Revoked => RegistrationState::Revoked,
-        Is::Approved if now.0 < found.valid_from.0 => RegistrationState::Scheduled,
-        Is::Approved if now.0 >= found.valid_until.0 => RegistrationState::Expired,
-        Is::Approved => RegistrationState::Active,
     }
 }

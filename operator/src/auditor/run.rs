@@ -23,12 +23,14 @@ use super::miners::Says;
 use super::say;
 use super::writer::Writer;
 use crate::clock::wall_clock;
-use crate::index::Change;
-use crate::index::slim::{Custom, ExporterPod};
-use crate::index::store::Store;
-use crate::index::watch::{self, Selectors, Source, Task, Watches};
 use crate::requests;
 use crate::serving::{self, Health};
+use crate::view::energy::energy_period;
+use daylight_cluster::Change;
+use daylight_cluster::slim::{Custom, ExporterPod};
+use daylight_cluster::store::Store;
+use daylight_cluster::watch;
+use daylight_cluster::watch::{Selectors, Source, Task, Watches};
 
 /// How the auditor runs.
 #[derive(Clone, Debug)]
@@ -147,7 +149,7 @@ pub async fn run(
     };
     let mut main = Main {
         closed: meter.closed().map(|uid| (uid.clone(), now)).collect(),
-        books: Bookkeeper::new(meter, terms, now),
+        books: Bookkeeper::new(meter, terms),
         watches: watch::start(&client, &watch_settings),
         also,
         asked: settings.ask_agents.map(Agents::new),
@@ -327,8 +329,8 @@ impl Main {
     fn book(&mut self) {
         let instant = Instant::now();
         // Where records cannot be listed, nothing waits for them.
-        let records = self.records.listed().is_some() || self.records.trouble().is_some();
-        if !self.books.is_warm() && self.books.index.is_warm() && records {
+        let records = self.records.listed().is_some() || self.records.failure().is_some();
+        if !self.books.is_warm() && self.books.cluster.is_complete() && records {
             // First the ends that are written down: what is gone then ended unseen.
             self.take_records();
             self.books.begin(self.now);
@@ -445,7 +447,7 @@ impl Main {
             && self.books.is_warm()
         {
             self.miners_at = Some(now + every);
-            let miners = self.books.index.miners().map(|(key, miner)| (key, &**miner));
+            let miners = self.books.cluster.miners().map(|(key, miner)| (key, &**miner));
             for write in self.books.miners.due(miners) {
                 self.requests.spawn(say::send(self.client.clone(), write));
             }
@@ -472,7 +474,7 @@ impl Main {
             metrics.nodes.with_label_values(&["count"]).set(signed(counted as u64));
         }
         self.metrics.unwritten.set(signed(self.writer.waiting_bytes() as u64));
-        let pending = self.books.index.pending();
+        let pending = self.books.cluster.pending();
         let mut pending: Vec<String> =
             pending.into_iter().map(|(kind, why)| format!("{kind}: {why}")).collect();
         pending.extend(self.writer.trouble().map(str::to_owned));
@@ -483,13 +485,13 @@ impl Main {
         let booked = self.books.meter.booked_until();
         let registrations: Vec<_> = self
             .books
-            .index
+            .cluster
             .registrations()
             // What the authority has not signed, where it must, has no meter: nothing mines under
             // a limit then, whatever the controller makes of it.
             .filter(|(key, _)| self.books.is_signed(key))
             .filter_map(|(key, registration)| {
-                let (start, _) = self.books.index.energy_period(registration, booked)?;
+                let (start, _) = energy_period(&self.books.cluster, registration, booked)?;
                 Some((key.clone(), registration.clone(), start))
             })
             .collect();
@@ -510,7 +512,7 @@ impl Main {
             has_room,
             imbalance: self.books.meter.check().err(),
         };
-        let pools: Vec<_> = self.books.index.pools().collect();
+        let pools: Vec<_> = self.books.cluster.pools().collect();
         for (_, pool) in pools {
             if let Some(write) = say::metered(pool, &standing, self.now) {
                 self.requests.spawn(say::send(self.client.clone(), write));

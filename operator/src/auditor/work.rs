@@ -12,8 +12,8 @@
 use daylight_meter::Facts;
 use serde::Deserialize;
 
-use crate::index::marks::record_of_work;
-use crate::index::miners::is_like;
+use crate::view::image_pattern::matches_pattern;
+use daylight_cluster::well_known::record_of_work;
 
 /// The version of the record.
 const VERSION: &str = "v1";
@@ -71,7 +71,7 @@ pub(super) fn facts(message: &str, image: &str, agents: &[String]) -> Option<Fac
     if record.version != VERSION {
         return None;
     }
-    let believed = agents.iter().any(|pattern| is_like(image, pattern));
+    let believed = agents.iter().any(|pattern| matches_pattern(image, pattern));
     Some(Facts {
         shares_accepted: record.shares_accepted.value()?,
         shares_rejected: record.shares_rejected.value()?,

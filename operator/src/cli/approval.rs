@@ -19,9 +19,9 @@ use serde_json::json;
 use super::Failed;
 use super::connect::{Connection, user};
 use super::output::Output;
-use crate::index::digest;
-use crate::index::names::parts;
 use crate::registration_signature;
+use crate::view::digest;
+use daylight_cluster::names::parts;
 
 /// Writes `status.approval`, and nothing else.
 const MANAGER: &str = "daylight/approval";

@@ -11,7 +11,7 @@ use super::serve::{Authority, Listen, duration, listen, shutdown};
 use crate::auditor::agents::AgentSettings;
 use crate::auditor::exporter::found::ExporterName;
 use crate::auditor::run::{self, Settings};
-use crate::index::quantity::Quantity;
+use daylight_cluster::quantity::Quantity;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {

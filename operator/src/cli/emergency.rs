@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::Failed;
 use super::connect::{Connection, user};
 use super::output::Output;
-use crate::index::marks::EMERGENCY_STOP;
+use daylight_cluster::well_known::EMERGENCY_STOP;
 
 #[derive(Debug, Args)]
 pub(super) struct Stop {

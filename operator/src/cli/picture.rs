@@ -9,8 +9,10 @@ use kube::Client;
 
 use super::Failed;
 use crate::clock::wall_clock;
-use crate::index::Index;
-use crate::index::watch::{self, Settings};
+use crate::view::View;
+use daylight_cluster::Pending;
+use daylight_cluster::watch;
+use daylight_cluster::watch::Settings;
 
 /// How long the lists may take.
 const WITHIN: Duration = Duration::from_mins(1);
@@ -19,7 +21,7 @@ const HOPELESS: Duration = Duration::from_secs(3);
 
 /// What there is, and what the planner makes of it.
 pub(super) struct Picture {
-    pub(super) index: Index,
+    pub(super) view: View,
     pub(super) plan: Plan,
 }
 
@@ -27,23 +29,23 @@ pub(super) struct Picture {
 pub(super) async fn take(client: &Client, namespace: &str) -> Result<Picture, Failed> {
     let settings = Settings { namespace: namespace.into(), ..Settings::default() };
     let mut watches = watch::start(client, &settings);
-    let mut index = Index::new(wall_clock()).taking_readings_as_complete();
+    let mut view = View::new(wall_clock()).taking_readings_as_complete();
     let mut deltas = Vec::new();
     let mut events = Vec::new();
     let begun = tokio::time::Instant::now();
-    while !index.is_warm() {
+    while !view.is_warm() {
         let more = watches.recv_many(&mut events, 4096);
         match tokio::time::timeout(HOPELESS, more).await {
             Ok(0) => return Err(Failed::new("The watches ended unexpectedly; try again.")),
             Ok(_) => {}
-            Err(_) if begun.elapsed() < WITHIN && is_under_way(&index) => {}
-            Err(_) => return Err(missing(&index)),
+            Err(_) if begun.elapsed() < WITHIN && is_under_way(&view) => {}
+            Err(_) => return Err(missing(&view)),
         }
         for event in events.drain(..) {
-            index.apply(event, wall_clock(), &mut deltas);
+            view.apply(event, wall_clock(), &mut deltas);
         }
-        if begun.elapsed() > HOPELESS && !is_under_way(&index) && !index.is_warm() {
-            return Err(missing(&index));
+        if begun.elapsed() > HOPELESS && !is_under_way(&view) && !view.is_warm() {
+            return Err(missing(&view));
         }
     }
     let mut planner = Planner::default();
@@ -51,16 +53,16 @@ pub(super) async fn take(client: &Client, namespace: &str) -> Result<Picture, Fa
         planner.apply(delta);
     }
     let plan = planner.plan(wall_clock());
-    Ok(Picture { index, plan })
+    Ok(Picture { view, plan })
 }
 
-fn is_under_way(index: &Index) -> bool {
-    index.pending().iter().all(|(_, why)| why.contains("under way"))
+fn is_under_way(view: &View) -> bool {
+    view.cluster().pending().iter().all(|(_, pending)| *pending == Pending::Listing)
 }
 
-fn missing(index: &Index) -> Failed {
+fn missing(view: &View) -> Failed {
     let pending: Vec<String> =
-        index.pending().into_iter().map(|(kind, why)| format!("{kind}: {why}")).collect();
+        view.cluster().pending().into_iter().map(|(kind, why)| format!("{kind}: {why}")).collect();
     Failed::new(format!(
         "The cluster cannot be read ({}); install the definitions with `kubectl apply -f crds/`, \
          or ask for the right to list these kinds.",

@@ -8,7 +8,7 @@ use daylight_crds::GoDuration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failed;
-use crate::index::marks;
+use daylight_cluster::well_known;
 
 /// What counts as approved.
 #[derive(Debug, Args)]
@@ -16,7 +16,7 @@ pub(super) struct Authority {
     /// The `ConfigMap` in Daylight's namespace that holds the authority's public keys
     #[arg(
         long, env = "DAYLIGHT_AUTHORITY_KEYS", value_name = "NAME",
-        default_value = marks::AUTHORITY_KEYS
+        default_value = well_known::AUTHORITY_KEYS
     )]
     pub(super) authority_keys: String,
     /// Let no approval count without the authority's signature

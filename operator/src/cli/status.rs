@@ -17,7 +17,7 @@ use super::output::Output;
 use super::picture::{self, Picture};
 use super::table::table;
 use crate::clock::wall_clock;
-use crate::names::PODS_REFUSED;
+use daylight_cluster::well_known::PODS_REFUSED;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
@@ -105,14 +105,14 @@ async fn leader(client: &Client, namespace: &str, name: &str) -> Result<Option<S
 }
 
 fn gather(picture: &Picture, leader: Option<String>) -> Status {
-    let Picture { index, plan } = picture;
-    let snapshot = index.snapshot();
+    let Picture { view, plan } = picture;
+    let snapshot = view.snapshot();
     let now = wall_clock();
     let pools = plan
         .pools
         .iter()
         .filter_map(|report| {
-            let pool = index.pool(&report.pool)?;
+            let pool = view.cluster().pool(&report.pool)?;
             let resource = &pool.spec.resource;
             Some(Pool {
                 name: report.pool.clone(),
@@ -125,19 +125,19 @@ fn gather(picture: &Picture, leader: Option<String>) -> Status {
             })
         })
         .collect();
-    let mut holders: Vec<Holder> = index
+    let mut holders: Vec<Holder> = view
         .assigned()
         .into_iter()
         .map(|(held, gpus)| Holder {
             pool: held.pool,
             class: held.class,
-            namespace: held.namespace,
+            namespace: held.namespace.to_string(),
             registration: held.registration,
             gpus,
         })
         .collect();
     holders.sort();
-    let stop = index.emergency_stop();
+    let stop = view.emergency_stop();
     Status {
         leader,
         emergency_stop: stop.map(|stop| format!("by {}: {}", stop.by, stop.reason)),
@@ -163,7 +163,7 @@ fn waiting(picture: &Picture) -> Vec<Waiting> {
         .map(|report| entry("registration", &report.registration, &report.state));
     let miners = plan.miners.iter().map(|report| {
         let name = &report.miner;
-        let status = picture.index.miner(name).and_then(|miner| miner.status.as_ref());
+        let status = picture.view.cluster().miner(name).and_then(|miner| miner.status.as_ref());
         let refused = status.and_then(|status| {
             refused("miner", name, status.reason.as_ref(), status.message.as_ref())
         });
@@ -171,7 +171,7 @@ fn waiting(picture: &Picture) -> Vec<Waiting> {
     });
     let jobs = plan.jobs.iter().map(|report| {
         let name = &report.job;
-        let status = picture.index.ai_job(name).and_then(|job| job.status.as_ref());
+        let status = picture.view.cluster().ai_job(name).and_then(|job| job.status.as_ref());
         let refused = status.and_then(|status| {
             refused("aijob", name, status.reason.as_ref(), status.message.as_ref())
         });
@@ -283,7 +283,7 @@ fn row(pool: &Pool) -> Vec<String> {
 
 fn holder_row(holder: &Holder) -> Vec<String> {
     let name = |name: &Option<Name>, none: &str| {
-        name.as_deref().map_or(none, |key| crate::index::names::parts(key).1).to_owned()
+        name.as_deref().map_or(none, |key| daylight_cluster::names::parts(key).1).to_owned()
     };
     vec![
         holder.namespace.clone(),

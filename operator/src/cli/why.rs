@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::connect::Connection;
 use super::output::Output;
 use super::{Failed, picture};
-use crate::index::names::parts;
-use crate::index::slim;
+use daylight_cluster::names::parts;
+use daylight_cluster::slim;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {

@@ -7,8 +7,8 @@ use rustc_hash::FxHashMap;
 
 use super::executor::{Executor, Target};
 use super::site::Site;
-use crate::index::{Kind, marks};
 use crate::requests::{self, Write};
+use daylight_cluster::{Kind, well_known};
 
 /// How soon a mirror is written again while nothing is seen to have come of it.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -31,11 +31,11 @@ impl Mirrors {
     pub fn due(&mut self, site: &Site, executor: &Executor) -> Vec<(Target, Write)> {
         let mut writes = Vec::new();
         for (kind, name) in [
-            (Kind::ClassMirror, marks::CLASS_MIRROR),
-            (Kind::RegistrationMirror, marks::REGISTRATION_MIRROR),
+            (Kind::ClassMirror, well_known::CLASS_MIRROR),
+            (Kind::RegistrationMirror, well_known::REGISTRATION_MIRROR),
         ] {
             let target = Target::Mirror(kind);
-            let Some(repair) = site.index.mirror_repair(kind) else {
+            let Some(repair) = site.view.mirror_repair(kind) else {
                 self.written.remove(&kind);
                 continue;
             };

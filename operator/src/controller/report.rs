@@ -10,52 +10,52 @@ use super::executor::refusals::By;
 use super::metrics::Metrics;
 use super::site::Site;
 use super::status::registration;
-use crate::index::Seen;
-use crate::index::names::parts;
-use crate::index::slim::Trouble;
+use crate::view::Observation;
+use daylight_cluster::names::parts;
+use daylight_cluster::slim::PodFailure;
 
 /// Notes something that happened in the cluster.
-pub fn seen(seen: &Seen, site: &mut Site, executor: &mut Executor) {
+pub fn seen(seen: &Observation, site: &mut Site, executor: &mut Executor) {
     match seen {
-        Seen::AiPodBound { pod, waited, .. } => {
+        Observation::AiPodBound { pod, waited, .. } => {
             // Workers of AIJobs wait as a gang, and are told of when all of it is bound.
-            let worker = site.index.pod(pod).is_some_and(|pod| pod.ai_job.is_some());
+            let worker = site.view.cluster().pod(pod).is_some_and(|pod| pod.ai_job.is_some());
             if !worker {
                 let miners = site.displaced_for(pod);
                 site.metrics.observe_ai_wait("Pod", *waited);
                 site.metrics.observe_ai_wait_for_miners("Pod", miners);
             }
         }
-        Seen::MinerEnded { pod, miner, failed, trouble, ran, .. } => {
+        Observation::MinerEnded { pod, miner, failed, failure, ran, .. } => {
             if let Some(ran) = ran {
                 site.refusals.ran(miner, *ran);
             }
             if *failed {
-                let why = trouble.as_ref().map_or("", |trouble| &*trouble.sentence);
+                let why = failure.as_ref().map_or("", |failure| &*failure.sentence);
                 tracing::info!(%pod, why, "A miner's pod failed by itself.");
             }
-            trouble.iter().for_each(|trouble| troubled(miner, trouble, site));
+            failure.iter().for_each(|failure| pod_failed(miner, failure, site));
             executor.ended(pod, site);
         }
-        Seen::MinerStuck { miner, trouble } => troubled(miner, trouble, site),
-        Seen::MinerReady { miner } => {
-            site.troubles.remove(miner);
+        Observation::MinerStuck { miner, failure } => pod_failed(miner, failure, site),
+        Observation::MinerReady { miner } => {
+            site.failures.remove(miner);
             if site.refusals.works(miner) {
                 site.tell_again(miner);
             }
         }
-        Seen::AiJobGone { job } => executor.forget_job(job),
+        Observation::AiJobGone { job } => executor.forget_job(job),
     }
 }
 
 /// A miner's pod failed. What the miner would meet anywhere caps the miner; for the rest its slot
 /// rests.
-fn troubled(miner: &Name, trouble: &Trouble, site: &mut Site) {
-    let Trouble { word, sentence, own, .. } = trouble;
+fn pod_failed(miner: &Name, failure: &PodFailure, site: &mut Site) {
+    let PodFailure { word, sentence, own, .. } = failure;
     if *own {
         refuse(miner, By::Itself, (word, format!("A replica failed: {sentence}.")), site);
     } else {
-        site.troubles.insert(miner.clone(), trouble.clone());
+        site.failures.insert(miner.clone(), failure.clone());
     }
 }
 
@@ -68,7 +68,7 @@ pub fn metrics(plan: &Plan, site: &Site) {
         metrics.set_pool(&report.pool, &report.gpus);
     }
     metrics.assigned_gpus.reset();
-    for (assigned, gpus) in site.index.assigned() {
+    for (assigned, gpus) in site.view.assigned() {
         let registration = assigned.registration.as_deref().map_or("", |key| parts(key).1);
         let class = assigned.class.as_deref().unwrap_or("undeclared");
         let labels = [&*assigned.pool, class, registration, &*assigned.namespace];
@@ -76,7 +76,7 @@ pub fn metrics(plan: &Plan, site: &Site) {
     }
     registrations(plan, site);
     metrics.activity_class_info.reset();
-    for (name, class) in site.index.classes() {
+    for (name, class) in site.view.cluster().classes() {
         let (category, assignment) =
             (format!("{:?}", class.spec.category), format!("{:?}", class.spec.assignment));
         metrics.activity_class_info.with_label_values(&[&**name, &category, &assignment]).set(1);
@@ -94,7 +94,7 @@ fn registrations(plan: &Plan, site: &Site) {
     metrics.registration_forecast.reset();
     for report in &plan.registrations {
         let key = &report.registration;
-        let Some(object) = site.index.registration(key) else { continue };
+        let Some(object) = site.view.cluster().registration(key) else { continue };
         let (namespace, name) = parts(key);
         let spec = &object.spec;
         let info = [namespace, name, &*spec.activity_class, &*spec.site, &*spec.operator.name];

@@ -22,10 +22,12 @@ use super::site::Site;
 use super::status::Statuses;
 use super::upkeep::Upkeep;
 use crate::clock::wall_clock;
-use crate::index::watch::{self, Watches};
-use crate::index::{Event, Index, Round};
 use crate::requests;
 use crate::serving::{self, Health};
+use crate::view::View;
+use daylight_cluster::watch;
+use daylight_cluster::watch::Watches;
+use daylight_cluster::{Event, Round};
 
 /// How the controller runs.
 #[derive(Clone, Debug)]
@@ -115,7 +117,7 @@ pub async fn run(
         authority_keys: settings.authority_keys.clone(),
         ..watch::Settings::default()
     };
-    let index = Index::new(wall_clock()).requiring_signatures(settings.require_signature);
+    let index = View::new(wall_clock()).requiring_signatures(settings.require_signature);
     let mut main = Main {
         site: Site::new(index, Events::new(&settings.lease.identity), metrics),
         planner: Planner::default().with_margins(settings.margins),
@@ -229,7 +231,7 @@ impl Main {
     fn take_events(&mut self, events: &mut Vec<Event>) {
         self.site.metrics.watch_events.inc_by(events.len() as u64);
         for event in events.drain(..) {
-            self.site.index.apply(event, self.site.now, &mut self.site.deltas);
+            self.site.view.apply(event, self.site.now, &mut self.site.deltas);
         }
         self.touch();
     }
@@ -250,11 +252,11 @@ impl Main {
     /// Does all that can be done without waiting.
     fn turn(&mut self) {
         let now = self.site.now;
-        if self.site.index.wake_at().is_some_and(|at| at <= now) {
-            self.site.index.refresh(now, &mut self.site.deltas);
+        if self.site.view.wake_at().is_some_and(|at| at <= now) {
+            self.site.view.refresh(now, &mut self.site.deltas);
             self.touch();
         }
-        for seen in self.site.index.take_seen() {
+        for seen in self.site.view.take_observations() {
             report::seen(&seen, &mut self.site, &mut self.executor);
         }
         if !self.site.deltas.is_empty() {
@@ -274,7 +276,7 @@ impl Main {
         self.tell_planner();
         if self.beat.is_none_or(|at| self.site.instant - at >= Duration::from_secs(1)) {
             self.beat = Some(self.site.instant);
-            let pending = self.site.index.pending();
+            let pending = self.site.view.cluster().pending();
             let pending = pending.into_iter().map(|(kind, why)| format!("{kind}: {why}"));
             self.health.beat(pending.collect());
         }
@@ -290,8 +292,8 @@ impl Main {
             self.mode = Mode::Settling(tenure, Some(self.watches.relist()));
             return;
         }
-        let fresh = round.is_none_or(|round| self.site.index.is_fresh(round));
-        if self.site.index.is_warm() && fresh {
+        let fresh = round.is_none_or(|round| self.site.view.cluster().is_fresh(round));
+        if self.site.view.is_warm() && fresh {
             tracing::info!("The picture is complete and fresh; planning.");
             self.mode = Mode::Leading;
             self.priority_class_at = None;
@@ -329,8 +331,8 @@ impl Main {
             metrics.plan_lag.observe(begun.saturating_duration_since(changed).as_secs_f64());
         }
         self.planned = Some(Instant::now());
-        let upkeep = Upkeep::of(&self.site.index, &plan, self.site.now, &self.limits);
-        let (asks, ask_at) = self.site.gang_refusals.due(&self.site.index, self.site.now);
+        let upkeep = Upkeep::of(&self.site.view, &plan, self.site.now, &self.limits);
+        let (asks, ask_at) = self.site.gang_refusals.due(&self.site.view, self.site.now);
         self.executor.submit_background(asks);
         self.wake_at = [plan.wake_at, upkeep.wake_at, ask_at].into_iter().flatten().min();
         let actions = std::mem::take(&mut plan.actions);
@@ -403,7 +405,7 @@ impl Main {
                 until(self.site.events.wake_in().map(|wait| now + wait));
             }
         }
-        let mut wall = self.site.index.wake_at();
+        let mut wall = self.site.view.wake_at();
         if self.mode == Mode::Leading {
             wall = [wall, self.wake_at].into_iter().flatten().min();
         }

@@ -12,12 +12,12 @@ use super::executor::gang_refusals::GangRefusals;
 use super::executor::refusals::Refusals;
 use super::metrics::Metrics;
 use crate::clock::wall_clock;
-use crate::index::Index;
-use crate::index::slim::Trouble;
+use crate::view::View;
+use daylight_cluster::slim::PodFailure;
 
 /// What the main loop knows.
 pub struct Site {
-    pub index: Index,
+    pub view: View,
     /// What the index said for the planner, and the planner was not told yet.
     pub deltas: Vec<Delta>,
     /// What users are to be told.
@@ -26,7 +26,7 @@ pub struct Site {
     /// Miners that get no more for a while.
     pub refusals: Refusals,
     /// Why a miner's pod failed last, until one is ready again.
-    pub troubles: FxHashMap<Name, Trouble>,
+    pub failures: FxHashMap<Name, PodFailure>,
     /// AIJobs whose pods it does not take.
     pub gang_refusals: GangRefusals,
     /// Now, by the wall clock and by the monotonic one.
@@ -46,15 +46,15 @@ const JUST_CREATED: Duration = Duration::from_secs(2);
 
 impl Site {
     /// Nothing is known yet.
-    pub fn new(index: Index, events: Events, metrics: Metrics) -> Self {
+    pub fn new(view: View, events: Events, metrics: Metrics) -> Self {
         let now = wall_clock();
         Self {
-            index,
+            view,
             deltas: Vec::new(),
             events,
             metrics,
             refusals: Refusals::default(),
-            troubles: FxHashMap::default(),
+            failures: FxHashMap::default(),
             gang_refusals: GangRefusals::default(),
             now,
             instant: Instant::now(),
@@ -95,7 +95,7 @@ impl Site {
                 Delta::MinerGone(key) => {
                     self.miners.remove(key);
                     self.refusals.forget(key);
-                    self.troubles.remove(key);
+                    self.failures.remove(key);
                 }
                 Delta::Job(job) => self.note_job(job),
                 Delta::JobGone(key) => {
@@ -139,11 +139,11 @@ impl Site {
 
     /// Replicas of a miner that exist and have not ended.
     pub fn held(&self, miner: &str) -> u32 {
-        let is_held = |pod: &&crate::index::slim::Pod| {
+        let is_held = |pod: &&daylight_cluster::slim::Pod| {
             !pod.is_terminal()
                 && !pod.uid.is_empty()
                 && pod.lease.as_ref().is_some_and(|lease| *lease.miner == *miner)
         };
-        self.index.all_pods().filter(is_held).count() as u32
+        self.view.cluster().pods().filter(is_held).count() as u32
     }
 }

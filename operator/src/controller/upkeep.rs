@@ -12,8 +12,8 @@ use rustc_hash::FxHashMap;
 use super::executor::Limits;
 use super::executor::lanes::Change;
 use super::executor::stage::Step;
-use crate::index::slim::{BatchJob, Phase};
-use crate::index::{Index, Leftover, Why};
+use crate::view::{Leftover, LeftoverReason, View};
+use daylight_cluster::slim::{BatchJob, Phase};
 
 /// What has to be done, and when to look again.
 #[derive(Debug, Default)]
@@ -26,20 +26,20 @@ pub struct Upkeep {
 
 impl Upkeep {
     /// What the picture asks for at `now`.
-    pub fn of(index: &Index, plan: &Plan, now: Timestamp, limits: &Limits) -> Self {
+    pub fn of(view: &View, plan: &Plan, now: Timestamp, limits: &Limits) -> Self {
         let mut upkeep = Self::default();
         let bound: FxHashMap<&Name, u32> =
             plan.jobs.iter().map(|report| (&report.job, report.bound)).collect();
-        let mut jobs: Vec<_> = index.ai_jobs().collect();
+        let mut jobs: Vec<_> = view.cluster().ai_jobs().collect();
         jobs.sort_unstable_by_key(|(key, _)| *key);
         for (key, job) in jobs {
             let bound = bound.get(key).copied().unwrap_or(0);
-            upkeep.job(key, job, index.batch_job(key), bound, now);
+            upkeep.job(key, job, view.cluster().batch_job(key), bound, now);
         }
-        for leftover in index.leftovers() {
+        for leftover in view.leftovers() {
             upkeep.leftover(leftover, now, limits.failed_pods_kept);
         }
-        for (pod, since) in index.unreleased() {
+        for (pod, since) in view.unreleased() {
             upkeep.unreleased(&pod.key, since + limits.record_after, now);
         }
         upkeep
@@ -100,11 +100,11 @@ impl Upkeep {
     }
 
     fn leftover(&mut self, leftover: Leftover<'_>, now: Timestamp, failed_kept: Duration) {
-        let Leftover { pod, why } = leftover;
+        let Leftover { pod, reason } = leftover;
         if pod.deletion.is_some() {
             return;
         }
-        if why == Why::Ended && pod.phase == Phase::Failed {
+        if reason == LeftoverReason::Ended && pod.phase == Phase::Failed {
             let keep_until = pod.finished_at.unwrap_or(pod.created) + failed_kept;
             if now < keep_until {
                 self.wake(keep_until);
@@ -158,7 +158,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::index::slim::Outcome;
+    use daylight_cluster::slim::Outcome;
 
     fn job(queue: Option<&str>) -> AiJob {
         serde_json::from_value(json!({

@@ -10,9 +10,9 @@ use std::str::FromStr;
 use daylight_base::Name;
 use rustc_hash::FxHashMap;
 
-use crate::index::slim::ExporterPod;
-use crate::index::store::Store;
-use crate::index::{Change, Round};
+use daylight_cluster::slim::ExporterPod;
+use daylight_cluster::store::Store;
+use daylight_cluster::{Change, Round};
 
 /// The exporter that an installation names: a `DaemonSet` and a port of its pods.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use kube::ResourceExt;
 use super::look::Installation;
 use super::shipped::{self, Likeness};
 use super::{Findings, Level};
-use crate::index::marks::{
+use daylight_cluster::well_known::{
     CLASS_MIRROR, MINER_PRIORITY, MINER_PRIORITY_CLASS, REGISTRATION_MIRROR,
 };
 

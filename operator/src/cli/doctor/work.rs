@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use super::look::Installation;
 use super::{Findings, admission};
-use crate::index::marks::MINER_PRIORITY_CLASS;
+use daylight_cluster::well_known::MINER_PRIORITY_CLASS;
 
 /// Pods that are named in one sentence; of more only their number is told.
 const NAMED: usize = 5;

@@ -13,9 +13,9 @@ use super::stage::Step;
 use super::{Done, Executor, Target};
 use crate::controller::events::What;
 use crate::controller::site::Site;
-use crate::index::marks::MINER_PRIORITY_CLASS;
-use crate::index::{Kind, slim};
-use crate::names::PODS_REFUSED;
+use daylight_cluster::well_known::MINER_PRIORITY_CLASS;
+use daylight_cluster::well_known::PODS_REFUSED;
+use daylight_cluster::{Kind, slim};
 
 /// How soon a change of an AIJob that was refused is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -57,12 +57,12 @@ impl Executor {
             }
             Outcome::Gone => {
                 self.reclaims.remove(key);
-                site.index.assume_gone(key, uid, site.now, &mut site.deltas);
+                site.view.assume_gone(key, uid, site.now, &mut site.deltas);
             }
             // It may be ending, or not: to end it again does nothing more.
             other => {
                 self.reclaims.remove(key);
-                site.index.unforesee_end(key, &mut site.deltas);
+                site.view.unforesee_end(key, &mut site.deltas);
                 if let Outcome::Refused { code, message } = other {
                     tracing::warn!(pod = %key, code, %message, "A pod cannot be ended.");
                 }
@@ -82,18 +82,18 @@ impl Executor {
                 self.count_wait(key, change, site);
                 tell_step(&job, change, site);
                 if let Some(batch) = batch {
-                    site.index.assume_batch_job(*batch, site.now, &mut site.deltas);
+                    site.view.assume_batch_job(*batch, site.now, &mut site.deltas);
                 }
-                site.index.assume_ai_job(*job, site.now, &mut site.deltas);
+                site.view.assume_ai_job(*job, site.now, &mut site.deltas);
             }
             Outcome::GangMade(batch) => {
                 self.held_back.remove(key);
                 if let Some(batch) = batch {
-                    site.index.assume_batch_job(*batch, site.now, &mut site.deltas);
+                    site.view.assume_batch_job(*batch, site.now, &mut site.deltas);
                 }
             }
             Outcome::Refused { code, message } => {
-                site.index.unforesee_state(key, &mut site.deltas);
+                site.view.unforesee_state(key, &mut site.deltas);
                 self.held_back.insert(key.clone(), site.instant + AGAIN);
                 let message = match (change, code) {
                     (Change::MakeGang { .. }, 409) => format!(
@@ -103,7 +103,7 @@ impl Executor {
                     _ => format!("The API server refuses a change of the job: {message}"),
                 };
                 tracing::warn!(job = %key, code, %message, "An AIJob cannot be changed.");
-                if let Some(job) = site.index.ai_job(key) {
+                if let Some(job) = site.view.cluster().ai_job(key) {
                     let what =
                         What::State { word: "Refused".into(), sentence: message, warning: true };
                     site.events.note(&job.object_ref(&()), what, 0, None, site.instant);
@@ -111,9 +111,9 @@ impl Executor {
             }
             Outcome::Unknown => {
                 self.held_back.insert(key.clone(), site.instant + AGAIN);
-                site.index.unforesee_state(key, &mut site.deltas);
+                site.view.unforesee_state(key, &mut site.deltas);
             }
-            _ => site.index.unforesee_state(key, &mut site.deltas),
+            _ => site.view.unforesee_state(key, &mut site.deltas),
         }
     }
 
@@ -179,7 +179,7 @@ fn mirrored(kind: Kind, outcome: &Outcome) {
 fn gang_refused(key: &Name, outcome: &Outcome, site: &mut Site) {
     match outcome {
         Outcome::Made(body) => {
-            if let Some(job) = site.index.ai_job(key) {
+            if let Some(job) = site.view.cluster().ai_job(key) {
                 site.gang_refusals.answered(key, body, job);
             }
         }
@@ -199,7 +199,7 @@ fn granted(
     match outcome {
         Outcome::Granted(pod) => {
             let gpus = gpus_of(&pod);
-            site.index.assume_pod(*pod, site.now, &mut site.deltas);
+            site.view.assume_pod(*pod, site.now, &mut site.deltas);
             if site.refusals.taken(&grant.miner) {
                 site.tell_again(&grant.miner);
             }
@@ -212,7 +212,7 @@ fn granted(
         // It may exist: it counts until the watch has shown that it does not.
         Outcome::Unknown => {}
         other => {
-            site.index.unforesee_pod(key, &mut site.deltas);
+            site.view.unforesee_pod(key, &mut site.deltas);
             if let Outcome::Refused { message, .. } = other {
                 let sentence = format!("The API server does not take its pods: {message}");
                 refuse(&grant.miner, By::ApiServer, (PODS_REFUSED, sentence), site);
@@ -227,7 +227,7 @@ fn recorded(key: &Name, outcome: Outcome, site: &mut Site) {
         Outcome::Made(body) => {
             site.metrics.lease_records.inc();
             if let Ok(pod) = serde_json::from_slice::<slim::Pod>(&body) {
-                site.index.assume_pod(pod, site.now, &mut site.deltas);
+                site.view.assume_pod(pod, site.now, &mut site.deltas);
             }
         }
         Outcome::Refused { code, message } => {
@@ -242,7 +242,7 @@ fn gpus_of(pod: &slim::Pod) -> u32 {
 }
 
 fn miner_reference(site: &Site, key: &str) -> Option<ObjectReference> {
-    site.index.miner(key).map(|miner| miner.object_ref(&()))
+    site.view.cluster().miner(key).map(|miner| miner.object_ref(&()))
 }
 
 /// A pod of a miner was turned down, with a word and a sentence on why.
@@ -267,7 +267,7 @@ fn tell_reclaim(
     overruled: bool,
     site: &mut Site,
 ) {
-    let Some(pod) = site.index.pod(key) else { return };
+    let Some(pod) = site.view.cluster().pod(key) else { return };
     let Some(lease) = &pod.lease else { return };
     let (miner, gpus) = (lease.miner.clone(), gpus_of(pod));
     if let Some(subject) = miner_reference(site, &miner) {
@@ -278,9 +278,9 @@ fn tell_reclaim(
         }
     }
     let Some(beneficiary) = beneficiary else { return };
-    let subject = match site.index.ai_job(beneficiary) {
+    let subject = match site.view.cluster().ai_job(beneficiary) {
         Some(job) => Some(job.object_ref(&())),
-        None => site.index.pod(beneficiary).map(pod_reference),
+        None => site.view.cluster().pod(beneficiary).map(pod_reference),
     };
     if let Some(subject) = subject {
         site.events.note(&subject, What::MakesWay { why }, gpus, Some(&miner), site.instant);
@@ -340,7 +340,7 @@ fn written(kind: Kind, key: &str, outcome: Outcome, site: &mut Site) {
     macro_rules! assume {
         ($assume:ident) => {
             if let Ok(object) = serde_json::from_slice(&body) {
-                site.index.$assume(object, now, deltas);
+                site.view.$assume(object, now, deltas);
             }
         };
     }

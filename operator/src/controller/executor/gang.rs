@@ -17,7 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
-use crate::names::KUEUE_QUEUE;
+use daylight_cluster::well_known::KUEUE_QUEUE;
 
 /// The pod's place in its gang, as the Job controller annotates it.
 const COMPLETION_INDEX: &str = "metadata.annotations['batch.kubernetes.io/job-completion-index']";

@@ -13,9 +13,9 @@ use rustc_hash::FxHashMap;
 use serde::Deserialize;
 
 use super::Target;
-use crate::index::Index;
-use crate::index::slim::BatchJob;
 use crate::requests::{Write, read_refusals};
+use crate::view::View;
+use daylight_cluster::slim::BatchJob;
 
 /// How long the Job controller has to make the pods of a gang before it is asked why it did not, and
 /// how long until it is asked again.
@@ -52,23 +52,24 @@ impl GangRefusals {
     /// their pods, or are over, is forgotten.
     pub fn due(
         &mut self,
-        index: &Index,
+        view: &View,
         now: Timestamp,
     ) -> (Vec<(Target, Write)>, Option<Timestamp>) {
         let mut asks = Vec::new();
         let mut wake_at: Option<Timestamp> = None;
         let waits = |key: &Name| {
-            let job = index.ai_job(key);
+            let job = view.cluster().ai_job(key);
             job.is_some_and(|job| {
-                is_queued(job) || released_at(job).is_some() && lacks_pods(index, key, job)
+                is_queued(job) || released_at(job).is_some() && lacks_pods(view, key, job)
             })
         };
         self.0.retain(|key, _| waits(key));
-        for (key, job) in index.ai_jobs() {
-            let (Some(released), Some(batch)) = (released_at(job), index.batch_job(key)) else {
+        for (key, job) in view.cluster().ai_jobs() {
+            let (Some(released), Some(batch)) = (released_at(job), view.cluster().batch_job(key))
+            else {
                 continue;
             };
-            if !lacks_pods(index, key, job) {
+            if !lacks_pods(view, key, job) {
                 continue;
             }
             let asked = self.0.get(key).map(|asked| asked.at + AGAIN);
@@ -125,10 +126,10 @@ fn released_at(job: &AiJob) -> Option<Timestamp> {
 }
 
 /// Whether some of its workers have not even a pod.
-fn lacks_pods(index: &Index, key: &Name, job: &AiJob) -> bool {
+fn lacks_pods(view: &View, key: &Name, job: &AiJob) -> bool {
     let ended = |batch: &BatchJob| batch.succeeded + batch.failed;
-    let ended = index.batch_job(key).map_or(0, ended);
-    let pods = index.pods_of_job(key).into_iter().filter(|pod| !pod.is_terminal()).count();
+    let ended = view.cluster().batch_job(key).map_or(0, ended);
+    let pods = view.pods_of_job(key).into_iter().filter(|pod| !pod.is_terminal()).count();
     (pods as u32).saturating_add(ended) < job.spec.workers
 }
 

@@ -19,9 +19,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::index::marks::{MINER_PRIORITY_CLASS, REVISION, WATTS};
-use crate::index::names::parts;
-use crate::names::{SAFE_TO_EVICT, UNTIL};
+use daylight_cluster::names::parts;
+use daylight_cluster::well_known::{MINER_PRIORITY_CLASS, REVISION, WATTS};
+use daylight_cluster::well_known::{SAFE_TO_EVICT, UNTIL};
 
 /// Everything that a miner's pod is made of.
 #[derive(Clone, Copy, Debug)]

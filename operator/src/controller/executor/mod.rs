@@ -30,8 +30,8 @@ use self::lanes::{Change, Lanes, Pace};
 use self::perform::Outcome;
 use self::send::Sender;
 use super::site::Site;
-use crate::index::Kind;
 use crate::requests::Write;
+use daylight_cluster::Kind;
 
 /// How much is done at once.
 #[derive(Clone, Copy, Debug)]
@@ -174,7 +174,7 @@ impl Executor {
     fn has_room(&mut self, site: &Site) -> bool {
         if self.unbound.len() >= MOST_UNBOUND {
             self.unbound.retain(|key| {
-                let pod = site.index.pod(key);
+                let pod = site.view.cluster().pod(key);
                 pod.is_some_and(|pod| pod.node.is_none() && !pod.is_terminal())
             });
         }

@@ -8,12 +8,12 @@ use serde::de::DeserializeOwned;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
 use super::send::{Answer, Failure, Sender, is_disruption_budget};
-use crate::index::marks::{MINER_PRIORITY, MINER_PRIORITY_CLASS};
-use crate::index::slim::{BatchJob, Pod};
 use crate::requests::{
     Write, create_priority_class, delete_mirror, delete_pod, evict_pod, forget_start, read_pod,
     read_priority_class,
 };
+use daylight_cluster::slim::{BatchJob, Pod};
+use daylight_cluster::well_known::{MINER_PRIORITY, MINER_PRIORITY_CLASS};
 
 /// How a change ended.
 #[derive(Debug)]

@@ -14,9 +14,9 @@ use super::perform::{self, Outcome};
 use super::stage::Step;
 use super::{Done, Executor, Target, gang};
 use crate::controller::site::Site;
-use crate::index::names::parts;
-use crate::index::slim;
 use crate::requests::{self, Write};
+use daylight_cluster::names::parts;
+use daylight_cluster::slim;
 
 impl Executor {
     /// Begins a change, and says whether there was one to begin.
@@ -87,19 +87,19 @@ impl Executor {
         if !self.may_grant() || cap.is_some_and(|refusal| site.instant < refusal.until) {
             return None;
         }
-        let miner = site.index.miner(&grant.miner)?.clone();
-        let registration = site.index.registration(&grant.registration)?;
+        let miner = site.view.cluster().miner(&grant.miner)?.clone();
+        let registration = site.view.cluster().registration(&grant.registration)?;
         let class = registration.spec.activity_class.clone();
         let payout = registration.spec.payout.as_ref();
         let wallet = payout.and_then(|payout| payout.address_commitment.clone());
-        let pool = site.index.pool(&grant.pool)?.clone();
+        let pool = site.view.cluster().pool(&grant.pool)?.clone();
         let built = MinerPod {
             grant,
             miner: &miner,
             class: &class,
             pool: &pool.spec,
-            epoch: site.index.next_epoch(&grant.node, grant.slot),
-            revision: site.index.revision(&grant.miner)?,
+            epoch: site.view.next_epoch(&grant.node, grant.slot),
+            revision: site.view.revision(&grant.miner)?,
             now: site.now,
             metered: self.limits.metered,
             lease: self.limits.agent_lease,
@@ -108,12 +108,12 @@ impl Executor {
         let namespace = parts(&grant.miner).0;
         let key: Name = format!("{namespace}/{}", built.name()).into();
         let target = Target::Pod(key.clone());
-        if self.busy.contains(&target) || site.index.pod(&key).is_some() {
+        if self.busy.contains(&target) || site.view.cluster().pod(&key).is_some() {
             return None;
         }
         let write = requests::create_pod(namespace, &built.build());
         let foreseen = serde_json::from_slice(&write.body).ok()?;
-        site.index.foresee_pod(foreseen, site.now, &mut site.deltas);
+        site.view.foresee_pod(foreseen, site.now, &mut site.deltas);
         self.unbound.insert(key.clone());
         let sender = self.sender.clone();
         Some(Started::new(target, "", perform::grant(sender, write, key.to_string())))
@@ -127,13 +127,13 @@ impl Executor {
         site: &mut Site,
     ) -> Option<Started> {
         let target = Target::Pod(key.clone());
-        let pod = site.index.pod(key)?;
+        let pod = site.view.cluster().pod(key)?;
         let ends = pod.is_terminal() || pod.deletion.is_some();
         if ends || pod.uid.is_empty() || self.busy.contains(&target) {
             return None;
         }
         let uid = pod.uid.clone();
-        site.index.foresee_end(key, &uid, site.now, &mut site.deltas);
+        site.view.foresee_end(key, &uid, site.now, &mut site.deltas);
         if let Change::Evict { reason, .. } = change {
             self.reclaims.insert(key.clone(), (*reason, site.instant));
         }
@@ -144,13 +144,13 @@ impl Executor {
 
     fn start_removal(&mut self, key: &Name, site: &mut Site) -> Option<Started> {
         let target = Target::Pod(key.clone());
-        let pod = site.index.pod(key)?;
+        let pod = site.view.cluster().pod(key)?;
         if pod.deletion.is_some() || pod.uid.is_empty() || self.busy.contains(&target) {
             return None;
         }
         let uid = pod.uid.clone();
         if !pod.is_terminal() {
-            site.index.foresee_end(key, &uid, site.now, &mut site.deltas);
+            site.view.foresee_end(key, &uid, site.now, &mut site.deltas);
         }
         let sender = self.sender.clone();
         let work = perform::delete(sender, key.to_string(), uid.to_string(), None);
@@ -159,7 +159,7 @@ impl Executor {
 
     fn start_record(&mut self, key: &Name, site: &mut Site) -> Option<Started> {
         let target = Target::Pod(key.clone());
-        let pod = site.index.pod(key)?;
+        let pod = site.view.cluster().pod(key)?;
         if !pod.metered || !pod.is_terminal() || self.busy.contains(&target) {
             return None;
         }
@@ -175,7 +175,8 @@ impl Executor {
 
     fn start_gang(&mut self, key: &Name, site: &mut Site) -> Option<Started> {
         let (target, job) = self.idle_job(key, site)?;
-        let named = job.spec.pool.as_deref().and_then(|name| site.index.pool(name).cloned());
+        let named =
+            job.spec.pool.as_deref().and_then(|name| site.view.cluster().pool(name).cloned());
         let pool = job.spec.pool.as_deref().zip(named.as_deref().map(|pool| &pool.spec));
         let resource = match pool {
             Some((_, pool)) => pool.resource.clone(),
@@ -200,7 +201,8 @@ impl Executor {
 
     fn start_step(&mut self, key: &Name, step: &Step, site: &mut Site) -> Option<Started> {
         let (target, job) = self.idle_job(key, site)?;
-        let batch = site.index.batch_job(key).filter(|batch| *batch.owner == *uid_of(&job));
+        let batch =
+            site.view.cluster().batch_job(key).filter(|batch| *batch.owner == *uid_of(&job));
         let patch = match step {
             Step::Release { placement, .. } => {
                 let batch = batch.filter(|batch| !batch.deleting)?;
@@ -214,7 +216,7 @@ impl Executor {
         let patch =
             patch.map(|(patch, uid)| (requests::patch_job(key, &patch), key.to_string(), uid));
         if let Some(state) = foreseen(step, &job, site) {
-            site.index.foresee_state(key, state, site.now, &mut site.deltas);
+            site.view.foresee_state(key, state, site.now, &mut site.deltas);
         }
         let status = step.status(&job, site.now);
         let write = requests::apply_status::<AiJob>(key, uid_of(&job), "daylight/queue", &status);
@@ -227,7 +229,7 @@ impl Executor {
         if held || self.busy.contains(&target) {
             return None;
         }
-        let job = site.index.ai_job(key)?.clone();
+        let job = site.view.cluster().ai_job(key)?.clone();
         job.metadata.deletion_timestamp.is_none().then_some((target, job))
     }
 }
@@ -236,11 +238,11 @@ impl Executor {
 fn lease_record(pod: &slim::Pod, site: &Site) -> Option<LeaseRecord> {
     let time = |at: Timestamp| jiff::Timestamp::from_millisecond(at.0).ok().map(Time);
     let node = pod.node.as_ref()?;
-    let (resource, gpus) = site.index.gpus_of(pod)?;
+    let (resource, gpus) = site.view.gpus_of(pod)?;
     let lease = pod.lease.as_ref();
     let pool = match lease {
         Some(lease) => Some(lease.pool.clone()),
-        None => site.index.pool_of(node, &resource).cloned(),
+        None => site.view.pool_of(node, &resource).cloned(),
     };
     let spec = LeaseRecordSpec {
         pod: pod.name().into(),
@@ -249,7 +251,7 @@ fn lease_record(pod: &slim::Pod, site: &Site) -> Option<LeaseRecord> {
         resource: resource.to_string(),
         gpus,
         pool: pool.map(|pool| pool.to_string()),
-        activity_class: site.index.class_of(pod).map(|class| class.to_string()),
+        activity_class: site.view.cluster().class_of(pod).map(|class| class.to_string()),
         registration: lease.map(|lease| parts(&lease.registration).1.to_owned()),
         watts: lease.map(|lease| lease.watts),
         bound_at: pod.bound_at.and_then(time),
@@ -311,7 +313,7 @@ pub(crate) fn resource_of(site: &Site, job: &AiJob) -> Option<String> {
         })
     };
     let mut known: Vec<&str> =
-        site.index.pools().map(|(_, pool)| pool.spec.resource.as_str()).collect();
+        site.view.cluster().pools().map(|(_, pool)| pool.spec.resource.as_str()).collect();
     known.sort_unstable();
     known.into_iter().find(|resource| asked(resource)).map(str::to_owned)
 }
@@ -322,15 +324,15 @@ fn pool_of(
     key: &str,
     placement: &[Placement],
 ) -> Option<(String, std::sync::Arc<GpuPool>)> {
-    let job = site.index.ai_job(key)?;
+    let job = site.view.cluster().ai_job(key)?;
     let name = match (placement.first(), &job.spec.pool) {
         (_, Some(pool)) => pool.clone(),
         (Some(place), None) => {
             let resource = resource_of(site, job)?;
-            site.index.pool_of(&place.node, &resource)?.to_string()
+            site.view.pool_of(&place.node, &resource)?.to_string()
         }
         (None, None) => return None,
     };
-    let pool = site.index.pool(&name)?.clone();
+    let pool = site.view.cluster().pool(&name)?.clone();
     Some((name, pool))
 }

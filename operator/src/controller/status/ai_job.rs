@@ -8,7 +8,7 @@ use daylight_crds::{
 use daylight_planner::explain::{JobReport, Reason};
 
 use crate::conditions::{Conditions, Why, time};
-use crate::names::PODS_REFUSED;
+use daylight_cluster::well_known::PODS_REFUSED;
 
 /// How a job's pods are, and how it ended, as seen.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,7 +7,7 @@ use daylight_planner::explain::{MinerReport, Reason};
 use kube::ResourceExt as _;
 
 use crate::conditions::{Conditions, Why, time};
-use crate::index::slim::Trouble;
+use daylight_cluster::slim::PodFailure;
 
 /// A miner's pods that have not ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) struct Standing<'a> {
     /// Why it gets no more, if so.
     pub(super) refusal: Option<Why>,
     /// Why one of its pods failed last, if none has been ready since.
-    pub(super) trouble: Option<&'a Trouble>,
+    pub(super) failure: Option<&'a PodFailure>,
 }
 
 /// What the plan says of a miner, as its status.
@@ -62,20 +62,20 @@ fn readiness(
     standing: Standing<'_>,
     work: Option<&MinerWork>,
 ) -> (bool, Why) {
-    let Standing { replicas, refusal, trouble } = standing;
+    let Standing { replicas, refusal, failure } = standing;
     if let Some(refusal) = refusal {
         return (false, refusal);
     }
-    let failed = |trouble: &Trouble, then: &str| {
-        Why::new(&trouble.word, &format!("A replica failed: {}. {then}", trouble.sentence))
+    let failed = |failure: &PodFailure, then: &str| {
+        Why::new(&failure.word, &format!("A replica failed: {}. {then}", failure.sentence))
     };
     let why = Why::from(&report.reason);
     match report.reason {
         Reason::Running if replicas.ready < report.wanted => {
             let run = format!("{} of {} replicas are ready.", replicas.ready, report.wanted);
             let lacks = work.and_then(|work| Some((work.not_ready.as_ref()?, work)));
-            let why = match (trouble, lacks) {
-                (Some(trouble), _) => failed(trouble, &run),
+            let why = match (failure, lacks) {
+                (Some(failure), _) => failed(failure, &run),
                 (None, Some((word, work))) => {
                     let lacks = lacking(word);
                     Why::new(
@@ -88,15 +88,15 @@ fn readiness(
             (false, why)
         }
         Reason::Running | Reason::NothingWanted => (true, why),
-        Reason::Stopping { .. } => match trouble {
-            Some(trouble) => (false, failed(trouble, &why.sentence)),
+        Reason::Stopping { .. } => match failure {
+            Some(failure) => (false, failed(failure, &why.sentence)),
             None => (false, why),
         },
         // Why slots rest, or perhaps why nodes are closed or not there.
         Reason::WaitingForIdleGpus { .. }
         | Reason::NodesClosed { .. }
         | Reason::Quarantined { .. } => {
-            let sentence = trouble.map(|trouble| failed(trouble, &why.sentence).sentence);
+            let sentence = failure.map(|failure| failed(failure, &why.sentence).sentence);
             (false, Why { sentence: sentence.unwrap_or(why.sentence), ..why })
         }
         _ => (false, why),

@@ -28,9 +28,10 @@ use super::events::What;
 use super::executor::{Executor, Target};
 use super::site::Site;
 use crate::conditions::Why;
-use crate::index::{Index, Kind};
-use crate::names::PODS_REFUSED;
 use crate::requests::{Write, apply_status};
+use crate::view::View;
+use daylight_cluster::Kind;
+use daylight_cluster::well_known::PODS_REFUSED;
 
 pub use ai_job::Progress;
 pub use miner::Replicas;
@@ -118,7 +119,7 @@ impl Pass<'_> {
 
     fn pools(&mut self, plan: &Plan) {
         for report in &plan.pools {
-            let Some(pool) = self.site.index.pool(&report.pool).cloned() else { continue };
+            let Some(pool) = self.site.view.cluster().pool(&report.pool).cloned() else { continue };
             let wanted = pool::status(&pool, report, self.site.now);
             let words = Words {
                 seen: pool.status.as_ref().and_then(|status| status.reason.as_deref()),
@@ -134,7 +135,9 @@ impl Pass<'_> {
     fn registrations(&mut self, plan: &Plan) {
         for report in &plan.registrations {
             let key = &report.registration;
-            let Some(object) = self.site.index.registration(key).cloned() else { continue };
+            let Some(object) = self.site.view.cluster().registration(key).cloned() else {
+                continue;
+            };
             let wanted = registration::status(&object, report, self.site.now);
             let mut seen = object.status.clone();
             if let Some(seen) = &mut seen {
@@ -166,22 +169,29 @@ impl Pass<'_> {
     fn classes(&mut self, plan: &Plan) {
         let mut members: FxHashMap<String, class::Members> = FxHashMap::default();
         for report in &plan.registrations {
-            let Some(object) = self.site.index.registration(&report.registration) else { continue };
+            let Some(object) = self.site.view.cluster().registration(&report.registration) else {
+                continue;
+            };
             let members = members.entry(object.spec.activity_class.clone()).or_default();
             members.registrations += 1;
             let active = registration::state(&report.state) == RegistrationState::Active;
             members.active += u32::from(active);
         }
-        for (assigned, gpus) in self.site.index.assigned() {
+        for (assigned, gpus) in self.site.view.assigned() {
             if let Some(class) = assigned.class {
                 members.entry(class.to_string()).or_default().gpus += gpus;
             }
         }
-        let classes: Vec<_> =
-            self.site.index.classes().map(|(key, class)| (key.clone(), class.clone())).collect();
+        let classes: Vec<_> = self
+            .site
+            .view
+            .cluster()
+            .classes()
+            .map(|(key, class)| (key.clone(), class.clone()))
+            .collect();
         for (key, object) in classes {
             let members = members.get(&*key).copied().unwrap_or_default();
-            let problem = self.site.index.problem(Kind::ActivityClass, &key).map(str::to_owned);
+            let problem = self.site.view.problem(Kind::ActivityClass, &key).map(str::to_owned);
             let wanted = class::status(&object, members, problem.as_deref(), self.site.now);
             let seen = object.status.as_ref();
             self.compare::<ActivityClass, _>(
@@ -196,10 +206,10 @@ impl Pass<'_> {
     }
 
     fn miners(&mut self, plan: &Plan) {
-        let replicas = replicas(&self.site.index);
+        let replicas = replicas(&self.site.view);
         for report in &plan.miners {
             let key = &report.miner;
-            let Some(object) = self.site.index.miner(key).cloned() else { continue };
+            let Some(object) = self.site.view.cluster().miner(key).cloned() else { continue };
             let replicas = replicas.get(key).copied().unwrap_or_default();
             let refusal = self.site.refusals.get(key);
             let refusal = refusal.map(|it| Why::new(&it.word, &it.sentence)).or_else(|| {
@@ -210,8 +220,8 @@ impl Pass<'_> {
                     &format!("The API server does not take its pods: {none}"),
                 ))
             });
-            let trouble = self.site.troubles.get(key);
-            let standing = miner::Standing { replicas, refusal, trouble };
+            let failure = self.site.failures.get(key);
+            let standing = miner::Standing { replicas, refusal, failure };
             let wanted = miner::status(&object, report, standing, self.site.now);
             let words = Words {
                 seen: object.status.as_ref().and_then(|status| status.reason.as_deref()),
@@ -229,15 +239,15 @@ impl Pass<'_> {
     fn jobs(&mut self, plan: &Plan) {
         for report in &plan.jobs {
             let key = &report.job;
-            let Some(object) = self.site.index.ai_job(key).cloned() else { continue };
+            let Some(object) = self.site.view.cluster().ai_job(key).cloned() else { continue };
             let running = self
                 .site
-                .index
+                .view
                 .pods_of_job(key)
                 .into_iter()
                 .filter(|pod| pod.ready && !pod.is_terminal())
                 .count() as u32;
-            let batch = self.site.index.batch_job(key);
+            let batch = self.site.view.cluster().batch_job(key);
             let outcome = batch
                 .and_then(|batch| batch.outcome.as_ref())
                 .map(|outcome| outcome.message.to_string());
@@ -296,9 +306,9 @@ fn explained(status: &AiJobStatus) -> AiJobStatus {
 }
 
 /// The pods of every miner that have not ended.
-pub fn replicas(index: &Index) -> FxHashMap<Name, Replicas> {
+pub fn replicas(view: &View) -> FxHashMap<Name, Replicas> {
     let mut all: FxHashMap<Name, Replicas> = FxHashMap::default();
-    for pod in index.all_pods() {
+    for pod in view.cluster().pods() {
         let Some(lease) = pod.lease.as_ref().filter(|_| !pod.is_terminal()) else { continue };
         let replicas = all.entry(lease.miner.clone()).or_default();
         replicas.alive += 1;

@@ -9,7 +9,7 @@ use daylight_planner::explain::{Forecast, Reason, RegistrationReport};
 use daylight_planner::model::Approval;
 
 use crate::conditions::{Conditions, Why, time};
-use crate::index::energy::energy_limit;
+use crate::view::energy::energy_limit;
 
 /// What the plan says of a registration, as its status.
 pub(super) fn status(

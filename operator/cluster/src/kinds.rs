@@ -1,0 +1,117 @@
+//! The watched kinds, each named once: a store, an event and what is touched follow from the table.
+
+use daylight_base::Name;
+use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
+
+use crate::event::{Change, Round, WatchFailure};
+use crate::keys;
+use crate::names::Names;
+use crate::slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod};
+use crate::store::{Changed, Store, Stored};
+
+/// Passes the table of watched kinds to a macro: kind, store, type of the objects, name in
+/// messages.
+macro_rules! for_each_kind {
+    ($macro:ident) => {
+        $macro! {
+            Pod, pods, Pod, "Pod";
+            Node, nodes, Node, "Node";
+            Namespace, namespaces, Namespace, "Namespace";
+            BatchJob, batch_jobs, BatchJob, "Job";
+            GpuPool, pools, Custom<GpuPool>, "GpuPool";
+            ActivityClass, classes, Custom<ActivityClass>, "ActivityClass";
+            Registration, registrations, Custom<Registration>, "Registration";
+            Miner, miners, Custom<Miner>, "Miner";
+            AiJob, ai_jobs, Custom<AiJob>, "AIJob";
+            EmergencyStop, emergency_stop, ConfigMap, "ConfigMap of the emergency stop";
+            RegistrationMirror, registration_mirror, ConfigMap, "ConfigMap of registrations";
+            ClassMirror, class_mirror, ConfigMap, "ConfigMap of classes";
+            AuthorityKeys, authority_keys, ConfigMap, "ConfigMap of the authority's keys";
+        }
+    };
+}
+
+pub(crate) use for_each_kind;
+
+macro_rules! define {
+    ($($kind:ident, $store:ident, $type:ty, $name:literal;)*) => {
+        /// A kind of objects that is watched.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display)]
+        #[derive(strum::VariantArray)]
+        pub enum Kind {
+            $(#[strum(serialize = $name)] $kind,)*
+        }
+
+        /// An observation of one watch.
+        #[derive(Clone, Debug)]
+        pub enum Event {
+            $($kind(Change<$type>),)*
+        }
+
+        /// The objects that an event changed, by kind.
+        #[derive(Debug)]
+        pub enum Touched {
+            $($kind(Vec<Changed<$type>>),)*
+        }
+
+        /// The cluster as the watches have shown it, and as answers to Daylight's own writes have.
+        ///
+        /// Read the stores freely; change them by [`Cluster::apply`] and by the functions of
+        /// [`Store`] that take in answers to writes.
+        #[derive(Debug, Default)]
+        pub struct Cluster {
+            /// One shared copy of each name that many objects repeat.
+            pub names: Names,
+            $(pub $store: Store<$type>,)*
+        }
+
+        impl Event {
+            /// Returns `true` if a list of the kind is complete with this event.
+            pub fn completes_list(&self) -> bool {
+                match self {
+                    $(Event::$kind(change) => matches!(change, Change::Listed { .. }),)*
+                }
+            }
+        }
+
+        impl Cluster {
+            /// Takes in an observation and returns what changed by it.
+            pub fn apply(&mut self, event: Event) -> Touched {
+                match event {
+                    $(Event::$kind(mut change) => {
+                        change.edit(|object| object.share(&mut self.names));
+                        Touched::$kind(self.$store.apply(change))
+                    })*
+                }
+            }
+
+            /// Number of objects of a kind.
+            pub fn count(&self, kind: Kind) -> usize {
+                match kind {
+                    $(Kind::$kind => self.$store.len(),)*
+                }
+            }
+
+            /// The keys of all objects of a kind, sorted.
+            pub fn keys(&self, kind: Kind) -> Vec<Name> {
+                match kind {
+                    $(Kind::$kind => keys(&self.$store),)*
+                }
+            }
+
+            /// The latest complete list of a kind, and the failure that interrupts its watch.
+            pub(crate) fn watch_state(&self, kind: Kind) -> (Option<Round>, Option<&WatchFailure>) {
+                match kind {
+                    $(Kind::$kind => (self.$store.listed(), self.$store.failure()),)*
+                }
+            }
+        }
+    };
+}
+
+for_each_kind!(define);
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
+}

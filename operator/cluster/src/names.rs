@@ -1,0 +1,83 @@
+//! Names, each kept once.
+
+use std::sync::Arc;
+
+use daylight_base::Name;
+use rustc_hash::FxHashSet;
+
+use crate::store::Stored;
+
+/// `namespace/name`, the key of a namespaced object; the name alone of others.
+pub fn key(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
+}
+
+/// The namespace in a key, empty for cluster-scoped objects, and the name.
+pub fn parts(key: &str) -> (&str, &str) {
+    key.split_once('/').unwrap_or(("", key))
+}
+
+/// One shared copy of every name that many objects repeat: nodes, pools,
+/// resources, registrations, label keys.
+#[derive(Debug, Default)]
+pub struct Names {
+    known: FxHashSet<Name>,
+}
+
+impl Names {
+    /// The shared copy of `text`.
+    pub fn get(&mut self, text: &str) -> Name {
+        if let Some(name) = self.known.get(text) {
+            return name.clone();
+        }
+        let name: Name = Arc::from(text);
+        self.known.insert(name.clone());
+        name
+    }
+
+    /// Replaces `name` by the shared copy.
+    pub fn share(&mut self, name: &mut Name) {
+        *name = self.get(name);
+    }
+
+    /// The same for a name that may be absent.
+    pub fn share_some(&mut self, name: &mut Option<Name>) {
+        if let Some(name) = name {
+            self.share(name);
+        }
+    }
+
+    /// Returns an object with the names in it replaced by the shared copies.
+    pub fn shared<T: Stored>(&mut self, mut object: T) -> Box<T> {
+        object.share(self);
+        Box::new(object)
+    }
+
+    /// Forgets the names that nothing uses any more.
+    pub fn sweep(&mut self) {
+        self.known.retain(|name| Arc::strong_count(name) > 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_kept_once_and_only_while_it_is_used() {
+        let mut names = Names::default();
+        let one = names.get("node-1");
+        let mut other: Name = Arc::from("node-1");
+        names.share(&mut other);
+        assert!(Arc::ptr_eq(&one, &other));
+        names.get("node-2");
+        names.sweep();
+        assert_eq!(names.known.len(), 1);
+    }
+
+    #[test]
+    fn keys_come_apart_again() {
+        assert_eq!(parts(&key("team", "miner")), ("team", "miner"));
+        assert_eq!(parts(&key("", "pool")), ("", "pool"));
+    }
+}

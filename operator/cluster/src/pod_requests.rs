@@ -1,0 +1,347 @@
+//! What a pod asks for, as kube-scheduler computes it.
+//!
+//! After `k8s.io/component-helpers/resource`: containers run at once and add
+//! up; init containers run one by one before them, each beside the sidecars
+//! (restartable init containers) started so far, and the pod needs the larger of
+//! the two; requests on the pod itself replace the result; overhead is added.
+//! For containers that are being resized in place, the larger of what is asked,
+//! allocated and in use counts.
+
+use daylight_base::Name;
+use serde::Deserialize;
+
+use crate::amounts::Amounts;
+use crate::quantity::Quantity;
+
+/// What a pod asks for, or what a node has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// Thousandths of a CPU.
+    pub cpu_milli: u64,
+    /// Bytes.
+    pub memory: u64,
+    /// Pods, where it is a node's.
+    pub pods: u32,
+    /// Extended resources, those with a domain in their name.
+    pub extended: Box<[(Name, u32)]>,
+    /// Whether it asks for anything else, such as huge pages or ephemeral storage.
+    pub others: bool,
+}
+
+impl Requests {
+    /// How many of an extended resource.
+    pub fn of(&self, resource: &str) -> u32 {
+        self.extended.iter().find(|(name, _)| **name == *resource).map_or(0, |(_, count)| *count)
+    }
+}
+
+impl From<&Amounts> for Requests {
+    /// Rounds as kube-scheduler does.
+    fn from(amounts: &Amounts) -> Self {
+        let mut requests = Self::default();
+        let mut extended: Vec<(Name, u32)> = Vec::new();
+        for (resource, amount) in &amounts.0 {
+            match &**resource {
+                "cpu" => requests.cpu_milli = amount.milli(),
+                "memory" => requests.memory = amount.units(),
+                "pods" => requests.pods = u32::try_from(amount.units()).unwrap_or(u32::MAX),
+                name if name.contains('/') => {
+                    let count = u32::try_from(amount.units()).unwrap_or(u32::MAX);
+                    if count > 0 {
+                        extended.push((Name::from(name), count));
+                    }
+                }
+                _ => requests.others |= *amount > Quantity::ZERO,
+            }
+        }
+        extended.sort_unstable();
+        requests.extended = extended.into();
+        requests
+    }
+}
+
+/// `resources` of a container or pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    requests: Amounts,
+    limits: Amounts,
+}
+
+impl Resources {
+    /// Requests, with limits where nothing is requested, as the API server
+    /// fills them in. (It has done so for pods, but not for templates in our
+    /// own objects.)
+    fn effective(&self) -> Amounts {
+        let mut amounts = self.requests.clone();
+        for (resource, limit) in &self.limits.0 {
+            if !amounts.0.iter().any(|(name, _)| name == resource) {
+                amounts.0.push((resource.clone(), *limit));
+            }
+        }
+        amounts
+    }
+}
+
+/// A container, as far as its requests go.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Container {
+    name: Box<str>,
+    resources: Resources,
+    restart_policy: Option<Box<str>>,
+    ports: Vec<Port>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Port {
+    host_port: Option<i64>,
+}
+
+impl Container {
+    pub fn has_host_port(&self) -> bool {
+        self.ports.iter().any(|port| port.host_port.is_some_and(|number| number != 0))
+    }
+}
+
+/// A container's status, as far as its requests go.
+#[derive(Debug)]
+pub struct ContainerResources {
+    pub name: Box<str>,
+    pub allocated: Amounts,
+    pub in_use: Option<Resources>,
+}
+
+/// Whether a request for the resource may stand on the pod itself.
+fn counts_on_pods(resource: &str) -> bool {
+    matches!(resource, "cpu" | "memory") || resource.starts_with("hugepages-")
+}
+
+/// All of a pod that its requests depend on.
+#[derive(Debug, Default)]
+pub struct Asked<'a> {
+    pub containers: &'a [Container],
+    pub init_containers: &'a [Container],
+    pub pod: Option<&'a Resources>,
+    pub overhead: Option<&'a Amounts>,
+    pub statuses: &'a [ContainerResources],
+}
+
+impl Asked<'_> {
+    /// What the pod asks for in effect.
+    pub fn effective(&self) -> Requests {
+        let mut sum = Amounts::default();
+        for container in self.containers {
+            sum.add(&self.of(container));
+        }
+        let mut sidecars = Amounts::default();
+        let mut before = Amounts::default();
+        for container in self.init_containers {
+            let own = self.of(container);
+            if container.restart_policy.as_deref() == Some("Always") {
+                sum.add(&own);
+                sidecars.add(&own);
+                before.raise_to(&sidecars);
+            } else {
+                let mut beside = own;
+                beside.add(&sidecars);
+                before.raise_to(&beside);
+            }
+        }
+        sum.raise_to(&before);
+        if let Some(pod) = self.pod {
+            // A limit on the pod is a request only where no container asks.
+            for (resource, limit) in &pod.limits.0 {
+                if counts_on_pods(resource) && !sum.0.iter().any(|(name, _)| name == resource) {
+                    sum.0.push((resource.clone(), *limit));
+                }
+            }
+            for (resource, amount) in &pod.requests.0 {
+                if counts_on_pods(resource) {
+                    *sum.get_mut(resource) = *amount;
+                }
+            }
+        }
+        if let Some(overhead) = self.overhead {
+            sum.add(overhead);
+        }
+        Requests::from(&sum)
+    }
+
+    fn of(&self, container: &Container) -> Amounts {
+        let mut amounts = container.resources.effective();
+        let status = self.statuses.iter().find(|status| status.name == container.name);
+        if let Some(status) = status {
+            amounts.raise_to(&status.allocated);
+            if let Some(in_use) = &status.in_use {
+                amounts.raise_to(&in_use.requests);
+            }
+        }
+        amounts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn effective(spec: &Value, statuses: &[ContainerResources]) -> Requests {
+        let read = |field: &str| -> Vec<Container> {
+            serde_json::from_value(spec.get(field).cloned().unwrap_or(json!([]))).unwrap()
+        };
+        let pod: Option<Resources> =
+            spec.get("resources").map(|value| serde_json::from_value(value.clone()).unwrap());
+        let overhead: Option<Amounts> =
+            spec.get("overhead").map(|value| serde_json::from_value(value.clone()).unwrap());
+        Asked {
+            containers: &read("containers"),
+            init_containers: &read("initContainers"),
+            pod: pod.as_ref(),
+            overhead: overhead.as_ref(),
+            statuses,
+        }
+        .effective()
+    }
+
+    fn asks(requests: &Value) -> Value {
+        json!({"resources": {"requests": requests}})
+    }
+
+    fn sidecar(requests: &Value) -> Value {
+        json!({"restartPolicy": "Always", "resources": {"requests": requests}})
+    }
+
+    #[test]
+    fn a_pod_asks_for_what_kube_scheduler_reserves() {
+        let gpu = "nvidia.com/gpu";
+        for (what, spec, cpu_milli, memory, gpus) in [
+            ("nothing", json!({"containers": [{}]}), 0, 0, 0),
+            (
+                "containers add up, then are rounded up once",
+                json!({"containers": [
+                    asks(&json!({"cpu": "0.0005", "memory": "1.5", gpu: "1"})),
+                    asks(&json!({"cpu": "0.0005", "memory": "1.5", gpu: 2})),
+                ]}),
+                1,
+                3,
+                3,
+            ),
+            (
+                "limits stand for requests that are missing",
+                json!({"containers": [{"resources": {
+                    "limits": {"cpu": "2", "memory": "1Gi", gpu: "4"},
+                    "requests": {"cpu": "500m"},
+                }}]}),
+                500,
+                1 << 30,
+                4,
+            ),
+            (
+                "the larger of one init container and all containers",
+                json!({
+                    "initContainers": [asks(&json!({"cpu": "3"})), asks(&json!({"memory": "8"}))],
+                    "containers": [asks(&json!({"cpu": "1", "memory": "5"})), asks(&json!({"cpu": "1"}))],
+                }),
+                3_000,
+                8,
+                0,
+            ),
+            (
+                "a sidecar runs on beside the containers",
+                json!({
+                    "initContainers": [sidecar(&json!({"cpu": "1"}))],
+                    "containers": [asks(&json!({"cpu": "2"}))],
+                }),
+                3_000,
+                0,
+                0,
+            ),
+            (
+                "an init container runs beside the sidecars before it, not those after it",
+                json!({
+                    "initContainers": [
+                        sidecar(&json!({"cpu": "1"})),
+                        asks(&json!({"cpu": "5"})),
+                        sidecar(&json!({"cpu": "4"})),
+                    ],
+                    "containers": [asks(&json!({"cpu": "500m"}))],
+                }),
+                6_000,
+                0,
+                0,
+            ),
+            (
+                "sidecars alone can be the most",
+                json!({
+                    "initContainers": [sidecar(&json!({gpu: "1"})), sidecar(&json!({gpu: "1"}))],
+                    "containers": [asks(&json!({gpu: "1"}))],
+                }),
+                0,
+                0,
+                3,
+            ),
+            (
+                "requests on the pod replace the sum, but not for extended resources",
+                json!({
+                    "resources": {"requests": {"cpu": "1", gpu: "9"}},
+                    "containers": [asks(&json!({"cpu": "3", "memory": "7", gpu: "2"}))],
+                }),
+                1_000,
+                7,
+                2,
+            ),
+            (
+                "limits on the pod count where nothing else is said",
+                json!({
+                    "resources": {"limits": {"cpu": "4", "memory": "9"}},
+                    "containers": [asks(&json!({"memory": "7"}))],
+                }),
+                4_000,
+                7,
+                0,
+            ),
+            (
+                "overhead comes on top",
+                json!({
+                    "overhead": {"cpu": "250m", "memory": "120Mi"},
+                    "containers": [asks(&json!({"cpu": "1"}))],
+                }),
+                1_250,
+                120 << 20,
+                0,
+            ),
+        ] {
+            let requests = effective(&spec, &[]);
+            assert_eq!(requests.cpu_milli, cpu_milli, "{what}");
+            assert_eq!(requests.memory, memory, "{what}");
+            assert_eq!(requests.of(gpu), gpus, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_resize_counts_with_the_larger_side() {
+        let spec = json!({"containers": [
+            {"name": "a", "resources": {"requests": {"cpu": "1", "memory": "10"}}},
+        ]});
+        let read = |value: Value| serde_json::from_value(value).unwrap();
+        let statuses = [ContainerResources {
+            name: "a".into(),
+            allocated: read(json!({"cpu": "2", "memory": "5"})),
+            in_use: Some(serde_json::from_value(json!({"requests": {"cpu": "3"}})).unwrap()),
+        }];
+        let requests = effective(&spec, &statuses);
+        assert_eq!((requests.cpu_milli, requests.memory), (3_000, 10));
+    }
+
+    #[test]
+    fn what_is_not_modelled_is_noticed() {
+        let of = |requests: &Value| effective(&json!({"containers": [asks(requests)]}), &[]);
+        assert!(!of(&json!({"cpu": "1", "memory": "1", "nvidia.com/gpu": "1"})).others);
+        assert!(of(&json!({"ephemeral-storage": "1Gi"})).others);
+        assert!(of(&json!({"hugepages-2Mi": "4Mi"})).others);
+        assert!(!of(&json!({"ephemeral-storage": "0"})).others);
+    }
+}

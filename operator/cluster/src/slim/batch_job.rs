@@ -1,0 +1,148 @@
+//! Jobs of `batch/v1`, of which Daylight makes one for each `AIJob`.
+
+use std::borrow::Cow;
+
+use daylight_base::{Name, Timestamp};
+use daylight_crds::labels;
+use serde::{Deserialize, Deserializer};
+
+use crate::slim::meta::{Meta, Moment};
+use crate::store::stored;
+use crate::well_known;
+
+/// A `batch/v1` Job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BatchJob {
+    /// `namespace/name`.
+    pub key: Name,
+    pub uid: Box<str>,
+    /// Its resource version; 0 if it is no number.
+    pub version: u64,
+    pub generation: i64,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// The `AIJob` that its label names, `namespace/name`.
+    pub ai_job: Option<Name>,
+    /// The UID of what controls it.
+    pub owner: Box<str>,
+    /// Its annotation `daylight.dev/revision`.
+    pub revision: Option<Box<str>>,
+    /// Whether it is suspended.
+    pub suspended: bool,
+    /// Pods that are not terminal.
+    pub active: u32,
+    /// Of these, the ready ones.
+    pub ready: u32,
+    /// Pods that ended well.
+    pub succeeded: u32,
+    pub failed: u32,
+    /// When it was last started.
+    pub started_at: Option<Timestamp>,
+    /// When the controller confirmed that it is suspended and holds no pods back.
+    pub suspended_at: Option<Timestamp>,
+    /// How it ended, if it has.
+    pub outcome: Option<Outcome>,
+}
+
+/// How a Job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether it completed, as opposed to failed.
+    pub completed: bool,
+    pub at: Option<Timestamp>,
+    /// Why, in one word.
+    pub reason: Box<str>,
+    /// Why, in a sentence.
+    pub message: Box<str>,
+}
+
+stored!(BatchJob, key);
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Raw<'a> {
+    #[serde(borrow)]
+    metadata: Meta<'a>,
+    spec: Spec,
+    #[serde(borrow)]
+    status: Status<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Spec {
+    suspend: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Status<'a> {
+    active: u32,
+    ready: Option<u32>,
+    succeeded: u32,
+    failed: u32,
+    start_time: Option<Moment>,
+    #[serde(borrow)]
+    conditions: Vec<Condition<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Condition<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
+    last_transition_time: Option<Moment>,
+}
+
+impl<'de> Deserialize<'de> for BatchJob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Raw::deserialize(deserializer).map(BatchJob::from)
+    }
+}
+
+impl From<Raw<'_>> for BatchJob {
+    fn from(raw: Raw<'_>) -> Self {
+        let Raw { metadata, spec, status } = raw;
+        let condition = |kind: &str| {
+            status.conditions.iter().find(|one| one.kind == kind && one.status == "True")
+        };
+        let at = |one: &Condition<'_>| one.last_transition_time.map(|at| at.0);
+        let outcome = |completed: bool| {
+            move |one: &Condition<'_>| Outcome {
+                completed,
+                at: at(one),
+                reason: (&*one.reason).into(),
+                message: (&*one.message).into(),
+            }
+        };
+        Self {
+            key: metadata.key().into(),
+            uid: (&*metadata.uid).into(),
+            version: metadata.version(),
+            generation: metadata.generation,
+            created: metadata.created(),
+            deleting: metadata.deletion_timestamp.is_some(),
+            ai_job: metadata.beside(labels::AI_JOB),
+            owner: metadata.controller().map(|owner| (&*owner.uid).into()).unwrap_or_default(),
+            revision: metadata.annotations.get(well_known::REVISION).map(Into::into),
+            suspended: spec.suspend.unwrap_or(false),
+            active: status.active,
+            ready: status.ready.unwrap_or(0),
+            succeeded: status.succeeded,
+            failed: status.failed,
+            started_at: status.start_time.map(|at| at.0),
+            suspended_at: condition("Suspended").and_then(at),
+            outcome: condition("Complete")
+                .map(outcome(true))
+                .or_else(|| condition("Failed").map(outcome(false))),
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! Pods.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use daylight_base::{Name, Timestamp};
+use daylight_crds::labels;
+use serde::{Deserialize, Deserializer};
+
+use crate::amounts::Amounts;
+use crate::names::{Names, parts};
+use crate::pod_requests::{ContainerResources, Requests, Resources};
+use crate::slim::failure::{PodFailure, Terminated, Waiting};
+use crate::slim::meta::{Meta, Moment};
+use crate::slim::spec::{Scheduling, Spec};
+use crate::store::stored;
+use crate::well_known;
+
+/// A pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// `namespace/name`.
+    pub key: Name,
+    /// Its UID; empty for a pod that is only about to be created.
+    pub uid: Box<str>,
+    /// Its resource version; 0 if it is no number.
+    pub version: u64,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When it has to be gone, if it is being deleted.
+    pub deletion: Option<Timestamp>,
+    /// What its labels say of it as a miner's pod, if they do and Daylight made it.
+    pub lease: Option<Box<Lease>>,
+    /// The `AIJob` that its label names, `namespace/name`.
+    pub ai_job: Option<Name>,
+    /// The class that its label names.
+    pub activity: Option<Name>,
+    /// The registration that its label names, `namespace/name`.
+    pub registration: Option<Name>,
+    pub owner: Option<Owner>,
+    /// Whether the auditor's finalizer is on it.
+    pub metered: bool,
+    /// The node it is bound to.
+    pub node: Option<Name>,
+    /// The node that its affinity pins it to.
+    pub pinned: Option<Name>,
+    /// The node that kube-scheduler clears for it.
+    pub nominated: Option<Name>,
+    /// How far it is.
+    pub phase: Phase,
+    /// Why it failed, as the kubelet or a controller put it in one word.
+    pub reason: Option<Name>,
+    /// Whether something disrupted it: preemption, eviction, a taint, a shutdown.
+    pub disrupted: bool,
+    /// Since when kube-scheduler finds no place for it.
+    pub unschedulable_since: Option<Timestamp>,
+    /// When it was bound, to the second.
+    pub bound_at: Option<Timestamp>,
+    /// When the kubelet took it up, to the second.
+    pub started_at: Option<Timestamp>,
+    /// When its last container ended, to the second, if all have.
+    pub finished_at: Option<Timestamp>,
+    /// What it said of its work as it ended.
+    pub work: Option<Box<Work>>,
+    /// Why its container does not run, for a miner's pod.
+    pub failure: Option<Box<PodFailure>>,
+    /// Whether all its containers are ready.
+    pub ready: bool,
+    /// What it asks for.
+    pub requests: Requests,
+    pub priority: i32,
+    /// Where it may run, if that may be asked here: it waits, and
+    /// kube-scheduler will not preempt for it.
+    pub waiting: Option<Box<Scheduling>>,
+}
+
+/// What the labels of a miner's pod say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// The miner, `namespace/name`; it is in the pod's namespace.
+    pub miner: Name,
+    /// The registration, `namespace/name`; it is in the pod's namespace.
+    pub registration: Name,
+    pub pool: Name,
+    /// The slot on its node.
+    pub slot: u32,
+    /// How often the slot was granted before.
+    pub epoch: u32,
+    /// The miner's revision it was made from.
+    pub revision: u64,
+    /// Watts declared for it.
+    pub watts: u64,
+    /// Whether its node has yet to prepare its volumes, its sandbox and its network.
+    pub unprepared: bool,
+    /// Its image, once it runs.
+    pub image: Name,
+    /// Where it can be reached then.
+    pub ip: Option<IpAddr>,
+}
+
+/// What a container said of its work as it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    pub image: Box<str>,
+    pub message: Box<str>,
+}
+
+/// What controls a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Whether it is a Job.
+    pub is_job: bool,
+    pub uid: Box<str>,
+}
+
+/// How far a pod is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Not all containers were started.
+    #[default]
+    Pending,
+    Running,
+    /// All containers ended well.
+    Succeeded,
+    /// A container failed, or it was ended.
+    Failed,
+}
+
+impl Pod {
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        parts(&self.key).0
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        parts(&self.key).1
+    }
+
+    /// Whether it holds nothing any more.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.phase, Phase::Succeeded | Phase::Failed)
+    }
+
+    /// Why its container will not start, if the kubelet has given up on it for now.
+    pub fn stuck(&self) -> Option<&PodFailure> {
+        let failure = self.failure.as_deref().filter(|failure| failure.before_start)?;
+        // The first failure to pull an image may be a moment's.
+        (!self.is_terminal() && &*failure.word != "ErrImagePull").then_some(failure)
+    }
+
+    /// The node it is bound to; for a miner's pod that is not bound, the one it
+    /// is pinned to.
+    pub fn place(&self) -> Option<&Name> {
+        self.node.as_ref().or(self.pinned.as_ref().filter(|_| self.lease.is_some()))
+    }
+}
+
+stored!(
+    Pod,
+    key,
+    fn share(&mut self, names: &mut Names) {
+        if let Some(lease) = &mut self.lease {
+            for name in
+                [&mut lease.miner, &mut lease.registration, &mut lease.pool, &mut lease.image]
+            {
+                names.share(name);
+            }
+        }
+        for name in [
+            &mut self.ai_job,
+            &mut self.activity,
+            &mut self.registration,
+            &mut self.node,
+            &mut self.pinned,
+            &mut self.nominated,
+            &mut self.reason,
+        ] {
+            names.share_some(name);
+        }
+        for (resource, _) in &mut self.requests.extended {
+            names.share(resource);
+        }
+    }
+);
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Raw<'a> {
+    #[serde(borrow)]
+    metadata: Meta<'a>,
+    #[serde(borrow)]
+    spec: Spec<'a>,
+    #[serde(borrow)]
+    status: Status<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Status<'a> {
+    #[serde(borrow)]
+    phase: Cow<'a, str>,
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
+    #[serde(borrow)]
+    conditions: Vec<Condition<'a>>,
+    #[serde(borrow)]
+    nominated_node_name: Cow<'a, str>,
+    #[serde(borrow, rename = "podIP")]
+    pod_ip: Cow<'a, str>,
+    start_time: Option<Moment>,
+    container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Condition<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
+    last_transition_time: Option<Moment>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerStatus {
+    name: Box<str>,
+    image: Box<str>,
+    allocated_resources: Amounts,
+    resources: Option<Resources>,
+    state: State,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct State {
+    waiting: Option<Waiting>,
+    terminated: Option<Terminated>,
+}
+
+impl<'de> Deserialize<'de> for Pod {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Raw::deserialize(deserializer).map(Pod::from)
+    }
+}
+
+impl From<Raw<'_>> for Pod {
+    fn from(raw: Raw<'_>) -> Self {
+        let Raw { metadata, spec, mut status } = raw;
+        let condition = |kind: &str| status.conditions.iter().find(|one| one.kind == kind);
+        let since = |condition: Option<&Condition<'_>>| {
+            condition.and_then(|one| one.last_transition_time.map(|at| at.0))
+        };
+        let scheduled = condition("PodScheduled");
+        let finished_at = status
+            .container_statuses
+            .iter()
+            .map(|one| Some(one.state.terminated.as_ref()?.finished_at?.0))
+            .collect::<Option<Vec<_>>>()
+            .and_then(|times| times.into_iter().max());
+        let lease = Lease::read(&metadata)
+            .filter(|_| spec.priority_class_name == well_known::MINER_PRIORITY_CLASS)
+            .map(|lease| {
+                let image = status.container_statuses.first().map_or("", |one| &one.image);
+                let unprepared = condition("PodReadyToStartContainers")
+                    .is_some_and(|one| one.status == "False" && status.phase == "Pending");
+                Box::new(Lease {
+                    unprepared,
+                    image: image.into(),
+                    ip: status.pod_ip.parse().ok(),
+                    ..lease
+                })
+            });
+        let some = |text: &str| (!text.is_empty()).then(|| Name::from(text));
+        let node = some(&spec.node_name);
+        let waits = node.is_none() && spec.preemption_policy == "Never" && lease.is_none();
+        let pinned = if lease.is_some() { spec.node_filter().pinned().cloned() } else { None };
+        let first = status.container_statuses.first().filter(|_| lease.is_some());
+        let disrupted = condition("DisruptionTarget").filter(|one| one.status == "True");
+        let evicted = if status.reason == "Evicted" {
+            Some(&status.message)
+        } else {
+            // A container that ends well is no failure of its pod, even then.
+            let by_kubelet = disrupted.filter(|one| one.reason == "TerminationByKubelet");
+            by_kubelet.map(|one| &one.message)
+        };
+        let failure = match evicted.filter(|_| lease.is_some()) {
+            Some(message) => Some(PodFailure::of_eviction(message)),
+            None => first.and_then(|one| match (&one.state.terminated, &one.state.waiting) {
+                (Some(ended), _) => PodFailure::of_ended(ended),
+                (None, Some(waiting)) => PodFailure::of_waiting(waiting),
+                (None, None) => None,
+            }),
+        };
+        let work = status.container_statuses.iter_mut().find_map(|one| {
+            let ended = one.state.terminated.as_mut()?;
+            let told = ended.message.contains(well_known::WORK);
+            told.then(|| {
+                let message = std::mem::take(&mut ended.message);
+                Box::new(Work { image: std::mem::take(&mut one.image), message })
+            })
+        });
+        let in_use: Vec<_> = status
+            .container_statuses
+            .into_iter()
+            .map(|one| ContainerResources {
+                name: one.name,
+                allocated: one.allocated_resources,
+                in_use: one.resources,
+            })
+            .collect();
+        Self {
+            key: metadata.key().into(),
+            uid: (&*metadata.uid).into(),
+            version: metadata.version(),
+            created: metadata.created(),
+            deletion: metadata.deletion_timestamp.map(|at| at.0),
+            ai_job: metadata.beside(labels::AI_JOB),
+            activity: metadata.labels.get(labels::ACTIVITY).map(Name::from),
+            registration: metadata.beside(labels::REGISTRATION),
+            owner: metadata
+                .controller()
+                .map(|owner| Owner { is_job: owner.kind == "Job", uid: (&*owner.uid).into() }),
+            metered: metadata.finalizers.iter().any(|one| one == labels::METERED_FINALIZER),
+            pinned,
+            nominated: some(&status.nominated_node_name),
+            phase: match &*status.phase {
+                "Running" => Phase::Running,
+                "Succeeded" => Phase::Succeeded,
+                "Failed" => Phase::Failed,
+                _ => Phase::Pending,
+            },
+            reason: some(&status.reason),
+            disrupted: disrupted.is_some(),
+            unschedulable_since: since(
+                scheduled.filter(|one| one.status == "False" && one.reason == "Unschedulable"),
+            ),
+            bound_at: since(scheduled.filter(|one| one.status == "True")),
+            started_at: status.start_time.map(|at| at.0),
+            finished_at,
+            work,
+            failure: failure.map(Box::new),
+            ready: condition("Ready").is_some_and(|one| one.status == "True"),
+            requests: spec.requests(&in_use),
+            priority: spec.priority,
+            waiting: waits.then(|| Box::new(spec.scheduling())),
+            node,
+            lease,
+        }
+    }
+}
+
+impl Lease {
+    fn read(metadata: &Meta<'_>) -> Option<Self> {
+        let number = |label: &str| metadata.labels.get(label)?.parse().ok();
+        Some(Self {
+            miner: metadata.beside(labels::MINER)?,
+            registration: metadata.beside(labels::REGISTRATION)?,
+            pool: metadata.labels.get(labels::POOL)?.into(),
+            slot: u32::try_from(number(labels::SLOT)?).ok()?,
+            epoch: number(labels::EPOCH)
+                .and_then(|epoch: u64| u32::try_from(epoch).ok())
+                .unwrap_or(0),
+            revision: number(well_known::REVISION).unwrap_or(0),
+            watts: number(well_known::WATTS).unwrap_or(0),
+            ..Self::default()
+        })
+    }
+}

@@ -1,0 +1,267 @@
+//! A pod's spec: what it asks for, and where it may run.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use daylight_base::Name;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::amounts::Amounts;
+use crate::pod_requests::{Asked, Container, ContainerResources, Requests, Resources};
+use crate::selector::{NodeFilter, Operator, Requirement, Term};
+use crate::slim::meta::{NotEmpty, Pairs};
+use crate::taints::Toleration;
+
+/// What decides where a pod may run, beside its requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scheduling {
+    /// `nodeSelector` and required node affinity.
+    pub nodes: NodeFilter,
+    pub tolerations: Vec<Toleration>,
+    /// Whether kube-scheduler has further filters for it that are not evaluated
+    /// here: affinity between pods, topology spread, volumes, host ports, claims,
+    /// gates, gangs, another scheduler.
+    pub opaque: bool,
+}
+
+/// What the pods of a template ask for, and where they may run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Template {
+    /// What each asks for.
+    pub requests: Requests,
+    /// Where it may run.
+    pub scheduling: Scheduling,
+}
+
+impl Template {
+    /// Reads a template; the error says what cannot be read.
+    pub fn new(template: &PodTemplateSpec) -> Result<Self, String> {
+        let value = serde_json::to_value(&template.spec).map_err(|error| error.to_string())?;
+        let spec = Spec::deserialize(value).map_err(|error| error.to_string())?;
+        Ok(Self { requests: spec.requests(&[]), scheduling: spec.scheduling() })
+    }
+}
+
+/// The spec, as it is read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Spec<'a> {
+    pub(super) containers: Vec<Container>,
+    pub(super) init_containers: Vec<Container>,
+    resources: Option<Resources>,
+    overhead: Option<Amounts>,
+    #[serde(borrow)]
+    pub(super) node_name: Cow<'a, str>,
+    #[serde(borrow)]
+    node_selector: Pairs<'a>,
+    #[serde(borrow)]
+    affinity: Option<Affinity<'a>>,
+    #[serde(borrow)]
+    tolerations: Vec<RawToleration<'a>>,
+    pub(super) priority: i32,
+    #[serde(borrow)]
+    pub(super) priority_class_name: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) preemption_policy: Cow<'a, str>,
+    #[serde(borrow)]
+    scheduler_name: Cow<'a, str>,
+    scheduling_gates: NotEmpty,
+    #[serde(borrow)]
+    topology_spread_constraints: Vec<Spread<'a>>,
+    volumes: Vec<Volume>,
+    resource_claims: NotEmpty,
+    workload_ref: Option<IgnoredAny>,
+    scheduling_group: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Affinity<'a> {
+    #[serde(borrow, rename = "nodeAffinity")]
+    to_nodes: Option<NodeAffinity<'a>>,
+    #[serde(rename = "podAffinity")]
+    to_pods: Option<PodAffinity>,
+    #[serde(rename = "podAntiAffinity")]
+    from_pods: Option<PodAffinity>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct NodeAffinity<'a> {
+    #[serde(borrow, rename = "requiredDuringSchedulingIgnoredDuringExecution")]
+    required: Option<NodeSelector<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodAffinity {
+    #[serde(rename = "requiredDuringSchedulingIgnoredDuringExecution")]
+    required: NotEmpty,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct NodeSelector<'a> {
+    #[serde(borrow)]
+    node_selector_terms: Vec<RawTerm<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawTerm<'a> {
+    #[serde(borrow)]
+    match_expressions: Vec<RawRequirement<'a>>,
+    #[serde(borrow)]
+    match_fields: Vec<RawRequirement<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawRequirement<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(borrow)]
+    operator: Cow<'a, str>,
+    values: Vec<Box<str>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawToleration<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(borrow)]
+    operator: Cow<'a, str>,
+    #[serde(borrow)]
+    value: Cow<'a, str>,
+    #[serde(borrow)]
+    effect: Cow<'a, str>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spread<'a> {
+    #[serde(borrow)]
+    when_unsatisfiable: Cow<'a, str>,
+}
+
+/// Whether a volume leaves kube-scheduler nothing to filter by.
+#[derive(Debug)]
+struct Volume {
+    plain: bool,
+}
+
+impl<'de> Deserialize<'de> for Volume {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+
+        impl<'de> Visitor<'de> for Read {
+            type Value = Volume;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a volume")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut plain = true;
+                while let Some((source, IgnoredAny)) = map.next_entry::<Cow<'de, str>, _>()? {
+                    plain &= matches!(
+                        &*source,
+                        "name"
+                            | "configMap"
+                            | "downwardAPI"
+                            | "emptyDir"
+                            | "hostPath"
+                            | "image"
+                            | "nfs"
+                            | "projected"
+                            | "secret"
+                    );
+                }
+                Ok(Volume { plain })
+            }
+        }
+
+        deserializer.deserialize_map(Read)
+    }
+}
+
+impl Spec<'_> {
+    pub(super) fn requests(&self, statuses: &[ContainerResources]) -> Requests {
+        Asked {
+            containers: &self.containers,
+            init_containers: &self.init_containers,
+            pod: self.resources.as_ref(),
+            overhead: self.overhead.as_ref(),
+            statuses,
+        }
+        .effective()
+    }
+
+    pub(super) fn node_filter(&self) -> NodeFilter {
+        let required = self
+            .affinity
+            .as_ref()
+            .and_then(|affinity| affinity.to_nodes.as_ref())
+            .and_then(|affinity| affinity.required.as_ref());
+        NodeFilter {
+            labels: self
+                .node_selector
+                .0
+                .iter()
+                .map(|(key, value)| (Name::from(&**key), Name::from(&**value)))
+                .collect(),
+            terms: required.map(|required| {
+                // A term that cannot be read matches nothing.
+                required.node_selector_terms.iter().filter_map(RawTerm::read).collect()
+            }),
+        }
+    }
+
+    pub(super) fn scheduling(&self) -> Scheduling {
+        let affinity = self.affinity.as_ref();
+        let between_pods =
+            |affinity: Option<&PodAffinity>| affinity.is_some_and(|affinity| affinity.required.0);
+        let opaque = between_pods(affinity.and_then(|all| all.to_pods.as_ref()))
+            || between_pods(affinity.and_then(|all| all.from_pods.as_ref()))
+            || self
+                .topology_spread_constraints
+                .iter()
+                .any(|spread| spread.when_unsatisfiable != "ScheduleAnyway")
+            || self.volumes.iter().any(|volume| !volume.plain)
+            || self.containers.iter().chain(&self.init_containers).any(Container::has_host_port)
+            || self.resource_claims.0
+            || self.scheduling_gates.0
+            || self.workload_ref.is_some()
+            || self.scheduling_group.is_some()
+            || !matches!(&*self.scheduler_name, "" | "default-scheduler");
+        Scheduling {
+            nodes: self.node_filter(),
+            tolerations: self
+                .tolerations
+                .iter()
+                .filter_map(|raw| Toleration::new(&raw.key, &raw.operator, &raw.value, &raw.effect))
+                .collect(),
+            opaque,
+        }
+    }
+}
+
+impl RawTerm<'_> {
+    fn read(&self) -> Option<Term> {
+        let read = |raw: &[RawRequirement<'_>]| {
+            raw.iter()
+                .map(|one| {
+                    Some(Requirement {
+                        key: Name::from(&*one.key),
+                        operator: Operator::parse(&one.operator)?,
+                        values: one.values.iter().map(|value| Name::from(&**value)).collect(),
+                    })
+                })
+                .collect::<Option<Vec<_>>>()
+        };
+        Some(Term { labels: read(&self.match_expressions)?, fields: read(&self.match_fields)? })
+    }
+}

@@ -1,0 +1,428 @@
+//! The watch of one kind against a server that follows a script.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use futures::{StreamExt as _, stream};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use crate::slim::Pod;
+use crate::watch::Settings;
+use crate::watch::task::{Selectors, Source, Task};
+use crate::{Change, Event, Round, WatchFailure};
+
+/// What the server answers to one request.
+enum Reply {
+    /// A page of a list.
+    Page(Value),
+    /// A watch: these events, and then?
+    Stream(Vec<Value>, Then),
+    Status(u16, &'static str),
+}
+
+/// What becomes of a stream when its events are sent.
+#[derive(Clone, Copy)]
+enum Then {
+    Close,
+    Break,
+    Hang,
+}
+
+/// A server that answers by its script, and a watch that asks it.
+struct Stage {
+    script: Arc<Mutex<VecDeque<Reply>>>,
+    asked: Arc<Mutex<Vec<String>>>,
+    events: mpsc::Receiver<Event>,
+    rounds: watch::Sender<u64>,
+}
+
+impl Stage {
+    fn new(script: Vec<Reply>) -> Self {
+        let script = Arc::new(Mutex::new(VecDeque::from(script)));
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (replies, questions) = (script.clone(), asked.clone());
+        let server = Router::new().fallback(move |request: Request| {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            questions.lock().unwrap().push(query);
+            let reply = replies.lock().unwrap().pop_front();
+            async move { answer(reply.unwrap_or(Reply::Stream(Vec::new(), Then::Hang))) }
+        });
+        let (to, events) = mpsc::channel(16);
+        let (rounds, round) = watch::channel(0);
+        let settings = Settings {
+            page: 2,
+            silence: Duration::from_millis(100),
+            answer: Duration::from_secs(5),
+            pause: Duration::from_millis(1),
+            longest_pause: Duration::from_millis(5),
+            ..Settings::default()
+        };
+        let source = Source::new("/api/v1/pods".to_owned(), Selectors::default(), Event::Pod);
+        let client = kube::Client::new(server, "default");
+        let task: Task<Pod, Event> = Task::new(client, source, settings);
+        tokio::spawn(task.run(to, round));
+        Self { script, asked, events, rounds }
+    }
+
+    /// The next `count` events, in short.
+    async fn told(&mut self, count: usize) -> Vec<String> {
+        let mut told = Vec::new();
+        while told.len() < count {
+            let next = timeout(Duration::from_secs(10), self.events.recv());
+            let event = next.await.unwrap_or_else(|_| panic!("nothing after {told:?}"));
+            told.push(brief(&event.unwrap()));
+        }
+        told
+    }
+
+    /// The parameters of the requests so far, without those that are always there.
+    fn asked(&self) -> Vec<String> {
+        let asked = self.asked.lock().unwrap();
+        asked
+            .iter()
+            .map(|query| {
+                query
+                    .split('&')
+                    .filter(|one| {
+                        !one.is_empty()
+                            && !one.starts_with("timeoutSeconds=")
+                            && *one != "allowWatchBookmarks=true"
+                            && *one != "resourceVersionMatch=NotOlderThan"
+                    })
+                    .collect::<Vec<_>>()
+                    .join("&")
+            })
+            .collect()
+    }
+}
+
+fn answer(reply: Reply) -> Response {
+    let (status, body) = match reply {
+        Reply::Page(page) => (200, Body::from(page.to_string())),
+        Reply::Status(code, message) => {
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "code": code, "message": message, "reason": message,
+            });
+            (code, Body::from(status.to_string()))
+        }
+        Reply::Stream(events, then) => {
+            let lines: Vec<std::io::Result<String>> =
+                events.iter().map(|event| Ok(format!("{event}\n"))).collect();
+            let lines = stream::iter(lines);
+            let body = match then {
+                Then::Close => Body::from_stream(lines),
+                Then::Break => Body::from_stream(lines.chain(stream::once(async {
+                    Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+                }))),
+                Then::Hang => Body::from_stream(lines.chain(stream::pending())),
+            };
+            (200, body)
+        }
+    };
+    Response::builder().status(status).body(body).unwrap()
+}
+
+fn brief(event: &Event) -> String {
+    let Event::Pod(change) = event else {
+        panic!("{event:?}");
+    };
+    match change {
+        Change::Listing => "listing".to_owned(),
+        Change::Item(pod) => format!("item {}", pod.key),
+        Change::Listed { version, round } => format!("listed {version} {}", round.0),
+        Change::Applied(pod) => format!("applied {} {}", pod.key, pod.version),
+        Change::Deleted(pod) => format!("deleted {} {}", pod.key, pod.version),
+        Change::Progress(version) => format!("progress {version}"),
+        Change::Failed(WatchFailure::Missing) => "missing".to_owned(),
+        Change::Failed(WatchFailure::Forbidden) => "forbidden".to_owned(),
+        Change::Failed(WatchFailure::Other(_)) => "failed".to_owned(),
+        Change::Resumed => "resumed".to_owned(),
+    }
+}
+
+fn pod(name: &str, version: u64) -> Value {
+    json!({"metadata": {"name": name, "namespace": "n", "resourceVersion": version.to_string()}})
+}
+
+fn added(name: &str, version: u64) -> Value {
+    json!({"type": "ADDED", "object": pod(name, version)})
+}
+
+fn deleted(name: &str, version: u64) -> Value {
+    json!({"type": "DELETED", "object": pod(name, version)})
+}
+
+fn bookmark(version: u64) -> Value {
+    json!({"type": "BOOKMARK", "object": {
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": {"resourceVersion": version.to_string()},
+    }})
+}
+
+fn listed(version: u64) -> Value {
+    json!({"type": "BOOKMARK", "object": {
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": {
+            "resourceVersion": version.to_string(),
+            "annotations": {"k8s.io/initial-events-end": "true"},
+        },
+    }})
+}
+
+fn expired() -> Value {
+    json!({"type": "ERROR", "object": {
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "code": 410, "reason": "Expired", "message": "too old resource version: 5 (9)",
+    }})
+}
+
+fn page(names: &[&str], version: u64, next: &str) -> Reply {
+    let items: Vec<_> = names.iter().map(|name| pod(name, version)).collect();
+    Reply::Page(json!({
+        "kind": "PodList",
+        "metadata": {"resourceVersion": version.to_string(), "continue": next},
+        "items": items,
+    }))
+}
+
+const STREAM: &str = "watch=true&sendInitialEvents=true&resourceVersion=";
+
+#[tokio::test]
+async fn a_streamed_list_goes_on_as_a_watch() {
+    let mut stage = Stage::new(vec![Reply::Stream(
+        vec![
+            added("a", 3),
+            bookmark(4),
+            added("b", 2),
+            listed(5),
+            added("c", 6),
+            bookmark(7),
+            deleted("a", 8),
+        ],
+        Then::Hang,
+    )]);
+    assert_eq!(
+        stage.told(7).await,
+        [
+            "listing",
+            "item n/a",
+            "item n/b",
+            "listed 5 0",
+            "applied n/c 6",
+            "progress 7",
+            "deleted n/a 8"
+        ]
+    );
+    assert_eq!(stage.asked(), [STREAM]);
+}
+
+#[tokio::test]
+async fn without_streaming_lists_pages_are_read() {
+    for code in [400, 422] {
+        let mut stage = Stage::new(vec![
+            Reply::Status(code, "Invalid"),
+            page(&["a", "b"], 5, "more"),
+            page(&["c"], 5, ""),
+            Reply::Stream(vec![added("d", 6)], Then::Hang),
+        ]);
+        assert_eq!(
+            stage.told(6).await,
+            ["listing", "item n/a", "item n/b", "item n/c", "listed 5 0", "applied n/d 6"]
+        );
+        assert_eq!(
+            stage.asked(),
+            [STREAM, "limit=2", "limit=2&continue=more", "watch=true&resourceVersion=5"]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_the_wish_for_a_list_is_read_in_pages() {
+    let mut stage =
+        Stage::new(vec![Reply::Stream(vec![added("a", 3)], Then::Hang), page(&["a"], 5, "")]);
+    assert_eq!(stage.told(5).await, ["listing", "item n/a", "listing", "item n/a", "listed 5 0"]);
+}
+
+#[tokio::test]
+async fn a_lost_connection_goes_on_where_it_stopped() {
+    for then in [Then::Break, Then::Hang, Then::Close] {
+        let mut stage = Stage::new(vec![
+            Reply::Stream(vec![listed(5), added("a", 6)], then),
+            Reply::Stream(vec![added("b", 9), bookmark(11)], then),
+            Reply::Stream(vec![deleted("a", 12)], Then::Hang),
+        ]);
+        let mut told = Vec::new();
+        while told.last().is_none_or(|last| last != "deleted n/a 12") {
+            told.extend(stage.told(1).await);
+            assert!(told.len() < 20, "{told:?}");
+        }
+        // Whether a loss is told depends on how it came about; nothing is listed again.
+        told.retain(|one| one != "failed" && one != "resumed");
+        assert_eq!(
+            told,
+            [
+                "listing",
+                "listed 5 0",
+                "applied n/a 6",
+                "applied n/b 9",
+                "progress 11",
+                "deleted n/a 12"
+            ]
+        );
+        let asked = stage.asked();
+        assert_eq!(asked[1..3], ["watch=true&resourceVersion=6", "watch=true&resourceVersion=11"]);
+    }
+}
+
+#[tokio::test]
+async fn a_forgotten_place_is_listed_again() {
+    for reply in [Reply::Stream(vec![expired()], Then::Close), Reply::Status(410, "Expired")] {
+        let mut stage = Stage::new(vec![
+            Reply::Stream(vec![added("a", 3), listed(5)], Then::Close),
+            reply,
+            Reply::Stream(vec![added("b", 8), listed(9)], Then::Hang),
+        ]);
+        assert_eq!(
+            stage.told(6).await,
+            ["listing", "item n/a", "listed 5 0", "listing", "item n/b", "listed 9 0"]
+        );
+        assert_eq!(stage.asked(), [STREAM, "watch=true&resourceVersion=5", STREAM]);
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_breaks_off_begins_anew() {
+    let mut stage = Stage::new(vec![
+        Reply::Stream(vec![added("a", 3)], Then::Break),
+        Reply::Stream(vec![added("a", 3)], Then::Close),
+        Reply::Status(422, "Invalid"),
+        page(&["a", "b"], 5, "more"),
+        Reply::Status(410, "Expired"),
+        Reply::Stream(vec![added("a", 3), listed(6)], Then::Hang),
+    ]);
+    assert_eq!(
+        stage.told(12).await,
+        [
+            "listing",
+            "item n/a",
+            "failed",
+            "listing",
+            "item n/a",
+            "failed",
+            "listing",
+            "item n/a",
+            "item n/b",
+            "listing",
+            "item n/a",
+            "listed 6 0",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_kind_that_is_not_installed_is_asked_for_until_it_is() {
+    let mut stage = Stage::new(vec![
+        Reply::Status(404, "NotFound"),
+        Reply::Status(404, "NotFound"),
+        Reply::Status(403, "Forbidden"),
+        Reply::Status(503, "ServiceUnavailable"),
+        Reply::Status(500, "InternalError"),
+        Reply::Stream(vec![listed(6)], Then::Hang),
+    ]);
+    // The same trouble is told once.
+    assert_eq!(
+        stage.told(6).await,
+        ["missing", "forbidden", "failed", "failed", "listing", "listed 6 0"]
+    );
+}
+
+#[tokio::test]
+async fn a_watch_that_works_again_says_so() {
+    let mut stage = Stage::new(vec![
+        Reply::Stream(vec![listed(5)], Then::Close),
+        Reply::Status(503, "ServiceUnavailable"),
+        Reply::Stream(vec![added("a", 6)], Then::Hang),
+    ]);
+    assert_eq!(
+        stage.told(5).await,
+        ["listing", "listed 5 0", "failed", "resumed", "applied n/a 6"]
+    );
+}
+
+#[tokio::test]
+async fn a_fresh_list_can_be_had_at_any_time() {
+    let mut stage = Stage::new(vec![
+        Reply::Stream(vec![added("a", 3), listed(5)], Then::Hang),
+        Reply::Stream(vec![added("b", 8), listed(9)], Then::Hang),
+    ]);
+    assert_eq!(stage.told(3).await, ["listing", "item n/a", "listed 5 0"]);
+    stage.rounds.send_modify(|round| *round += 1);
+    assert_eq!(stage.told(3).await, ["listing", "item n/b", "listed 9 1"]);
+    assert_eq!(stage.asked(), [STREAM, STREAM]);
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_does_not_stop_the_watch() {
+    let broken = json!({"type": "ADDED", "object": {"metadata": {"name": "x", "creationTimestamp": "never"}}});
+    let mut stage = Stage::new(vec![Reply::Stream(
+        vec![added("a", 3), broken.clone(), listed(5), broken, added("b", 6)],
+        Then::Hang,
+    )]);
+    assert_eq!(stage.told(4).await, ["listing", "item n/a", "listed 5 0", "applied n/b 6"]);
+}
+
+#[tokio::test]
+async fn the_task_ends_when_nobody_listens() {
+    let Stage { script, asked, events, rounds } =
+        Stage::new(vec![Reply::Stream(vec![listed(5)], Then::Hang)]);
+    drop(events);
+    drop(rounds);
+    // The task holds the client, which holds the server, which holds these.
+    timeout(Duration::from_secs(10), async {
+        while Arc::strong_count(&script) > 1 || Arc::strong_count(&asked) > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn all_kinds_are_watched_and_a_relist_reaches_all() {
+    let server = Router::new().fallback(|request: Request| async move {
+        let namespaced = request.uri().path().contains("/namespaces/");
+        let selected =
+            request.uri().query().unwrap_or_default().contains("fieldSelector=metadata.name");
+        assert_eq!(namespaced, selected, "only the emergency stop is one object");
+        answer(Reply::Stream(vec![listed(5)], Then::Hang))
+    });
+    let client = kube::Client::new(server, "default");
+    let mut watches = crate::watch::start(&client, &Settings::default());
+    let mut cluster = crate::Cluster::default();
+    let mut round = Round(0);
+    for _ in 0..2 {
+        timeout(Duration::from_secs(10), async {
+            let mut events = Vec::new();
+            while !cluster.is_fresh(round) {
+                watches.recv_many(&mut events, 64).await;
+                for event in events.drain(..) {
+                    cluster.apply(event);
+                }
+            }
+        })
+        .await
+        .unwrap();
+        assert!(cluster.is_complete());
+        assert_eq!(cluster.pending(), []);
+        round = watches.relist();
+        assert!(!cluster.is_fresh(round));
+    }
+}

@@ -1,0 +1,247 @@
+//! The two `ConfigMaps` by which the admission policies know registrations and classes.
+//!
+//! A `ValidatingAdmissionPolicy` can read `ConfigMaps` as parameters, and nothing else that helps
+//! here. So the leading controller mirrors into Daylight's namespace
+//!
+//! - `daylight-registrations`: for each approved registration that has not ended, under the key
+//!   `NAMESPACE.NAME`, the value `CLASS FROM UNTIL`;
+//! - `daylight-classes`: for each class, under its name, the value `ASSIGNMENT REGISTRATION`, and,
+//!   if its images are bounded, under `NAME.images` one RE2 expression for the whole image.
+//!
+//! Times are RFC 3339 in UTC, with whole seconds. What the API server is seen to hold counts:
+//! nothing is granted under a registration before its entry is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use daylight_base::{Name, Timestamp};
+use daylight_cluster::names::parts;
+use daylight_cluster::slim::{ConfigMap, Custom};
+use daylight_cluster::{Cluster, Kind, timestamp, well_known};
+use daylight_crds::{ActivityClass, Registration};
+use daylight_planner::model::{Approval, Delta, Mirrored};
+
+use super::View;
+
+/// The size up to which a mirror is filled, in bytes: a `ConfigMap` is refused above 1 MiB.
+const CAPACITY: usize = 1 << 20;
+
+/// The size of an entry in addition to its value and twice its key, which is stored once more for
+/// the field manager: quotes, colons, commas.
+const ENTRY: usize = 24;
+
+/// The suffix of the key that holds a class's images.
+const IMAGES: &str = ".images";
+
+/// The intended content of the mirrors.
+#[derive(Debug, Default)]
+pub(super) struct Mirror {
+    /// The entries of registrations, each with the time of the registration's creation.
+    registrations: BTreeMap<Name, (Timestamp, String)>,
+    /// The entries that fit, by their keys in the `ConfigMap`.
+    wanted: BTreeMap<String, String>,
+    /// The registrations that do not fit.
+    left_out: BTreeSet<Name>,
+    /// The time at which the first entry ends.
+    ends_at: Option<Timestamp>,
+    changed: bool,
+}
+
+/// The difference between a mirror and its intended content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repair<'a> {
+    /// The present `ConfigMap`, if there is one.
+    pub found: Option<&'a ConfigMap>,
+    pub label: &'static str,
+    /// The whole intended content.
+    pub wanted: BTreeMap<String, String>,
+}
+
+impl Mirror {
+    /// Takes in the entry of a registration, as the planner is about to receive it.
+    pub(super) fn note(&mut self, name: &Name, entry: Option<(Timestamp, String)>) {
+        if self.registrations.get(name) == entry.as_ref() {
+            return;
+        }
+        self.changed = true;
+        match entry {
+            Some(entry) => self.registrations.insert(name.clone(), entry),
+            None => self.registrations.remove(name),
+        };
+    }
+
+    /// Returns whether the mirror that was seen holds a registration.
+    pub(super) fn state_of(&self, name: &Name, cluster: &Cluster) -> Mirrored {
+        if self.left_out.contains(name) {
+            return Mirrored::Full;
+        }
+        let Some((_, value)) = self.registrations.get(name) else {
+            return Mirrored::Pending;
+        };
+        let labelled =
+            |map: &&ConfigMap| map.mirror.as_deref() == Some(well_known::MIRROR_OF_REGISTRATIONS);
+        let seen = cluster.config_map(Kind::RegistrationMirror).filter(labelled);
+        match seen.and_then(|map| map.get(&entry_key(name))) {
+            Some(held) if held == value => Mirrored::Holds,
+            _ => Mirrored::Pending,
+        }
+    }
+
+    /// The time at which the mirror changes by time alone.
+    pub(super) fn due_at(&self) -> Option<Timestamp> {
+        self.ends_at
+    }
+
+    /// Decides which entries fit, if any changed or ended. Returns `false` if nothing did.
+    fn fit(&mut self, cluster: &Cluster, now: Timestamp) -> bool {
+        let ended = self.ends_at.is_some_and(|at| at <= now);
+        if !self.changed && !ended {
+            return false;
+        }
+        let until = |name: &Name| {
+            let object = cluster.registrations.get(name).and_then(Custom::get)?;
+            Some(timestamp(&object.spec.valid_until))
+        };
+        self.registrations.retain(|name, _| until(name).is_some_and(|at| at > now));
+        self.ends_at = self.registrations.keys().filter_map(until).min();
+        let mut oldest_first: Vec<_> = self.registrations.iter().collect();
+        oldest_first.sort_by_key(|(name, (created, _))| (*created, (*name).clone()));
+        let (mut wanted, mut left_out) = (BTreeMap::new(), BTreeSet::new());
+        let mut size = 0;
+        for (name, (_, value)) in oldest_first {
+            let key = entry_key(name);
+            let takes = 2 * key.len() + value.len() + ENTRY;
+            // A younger one never takes the place of an older one, however short it is: who may
+            // mine must not depend on the length of names.
+            if size + takes > CAPACITY || !left_out.is_empty() {
+                left_out.insert(name.clone());
+            } else {
+                size += takes;
+                wanted.insert(key, value.clone());
+            }
+        }
+        self.wanted = wanted;
+        self.left_out = left_out;
+        true
+    }
+}
+
+impl View {
+    /// The repair that a mirror needs, as it was last seen; `None` if it is as intended.
+    pub fn mirror_repair(&self, kind: Kind) -> Option<Repair<'_>> {
+        let (label, wanted) = match kind {
+            Kind::RegistrationMirror => {
+                (well_known::MIRROR_OF_REGISTRATIONS, self.mirror.wanted.clone())
+            }
+            Kind::ClassMirror => (well_known::MIRROR_OF_CLASSES, class_entries(&self.cluster)),
+            _ => return None,
+        };
+        let found = self.cluster.config_map(kind);
+        let well = found.is_some_and(|map| {
+            map.mirror.as_deref() == Some(label) && !map.has_binary_data && holds(map, &wanted)
+        });
+        (!well).then_some(Repair { found, label, wanted })
+    }
+
+    /// Fits the mirror after registrations changed or time passed, and sends the planner the
+    /// registrations that changed by that or by what was `seen` of the mirror.
+    pub(super) fn refresh_mirror(&mut self, seen: bool, out: &mut Vec<Delta>) {
+        if !self.warm || !(self.mirror.fit(&self.cluster, self.now) || seen) {
+            return;
+        }
+        let differing: Vec<Name> = self
+            .emitted
+            .registrations
+            .iter()
+            .filter(|(name, view)| view.mirrored != self.mirror.state_of(name, &self.cluster))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in differing {
+            self.emit_registration(&name, out);
+        }
+        self.mirror.changed = false;
+    }
+}
+
+/// The entry of a registration; `None` where it gives no right.
+pub(super) fn entry(
+    registration: &Registration,
+    approval: Approval,
+    now: Timestamp,
+) -> Option<(Timestamp, String)> {
+    let spec = &registration.spec;
+    let until = timestamp(&spec.valid_until);
+    if approval != Approval::Approved || until <= now {
+        return None;
+    }
+    let created = registration.metadata.creation_timestamp.as_ref();
+    let from = timestamp(&spec.valid_from);
+    Some((
+        created.map_or(Timestamp(0), timestamp),
+        format!("{} {from} {until}", spec.activity_class),
+    ))
+}
+
+fn class_entries(cluster: &Cluster) -> BTreeMap<String, String> {
+    let classes: BTreeMap<&Name, &Arc<ActivityClass>> = cluster.classes().collect();
+    let mut entries = BTreeMap::new();
+    let mut size = 0;
+    for (name, class) in classes {
+        // It would be read as another class's images.
+        if name.ends_with(IMAGES) {
+            continue;
+        }
+        let spec = &class.spec;
+        let value = format!("{} {}", spec.assignment, spec.registration);
+        let images = image_expression(&spec.allowed_images);
+        let takes = 2 * (2 * name.len() + IMAGES.len() + ENTRY)
+            + value.len()
+            + images.as_ref().map_or(0, String::len);
+        if size + takes > CAPACITY {
+            continue;
+        }
+        size += takes;
+        entries.insert(name.to_string(), value);
+        if let Some(images) = images {
+            entries.insert(format!("{name}{IMAGES}"), images);
+        }
+    }
+    entries
+}
+
+fn holds(map: &ConfigMap, wanted: &BTreeMap<String, String>) -> bool {
+    map.data.len() == wanted.len()
+        && map.data.iter().all(|(key, value)| wanted.get(&**key).is_some_and(|of| **of == **value))
+}
+
+fn entry_key(name: &str) -> String {
+    let (namespace, name) = parts(name);
+    format!("{namespace}.{name}")
+}
+
+/// One RE2 expression for all patterns of `allowedImages`; `None` where every image is allowed.
+fn image_expression(patterns: &[String]) -> Option<String> {
+    if patterns.is_empty() {
+        return None;
+    }
+    let one = |pattern: &String| pattern.replace('.', "\\.").replace('*', ".*");
+    let all: Vec<String> = patterns.iter().map(one).collect();
+    Some(format!("^({})$", all.join("|")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_become_one_expression() {
+        let expression = |patterns: &[&str]| {
+            image_expression(&patterns.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(expression(&[]), None);
+        assert_eq!(
+            expression(&["registry.example.com/miners/*", "a/b@sha256:*"]).unwrap(),
+            r"^(registry\.example\.com/miners/.*|a/b@sha256:.*)$"
+        );
+    }
+}

@@ -1,0 +1,246 @@
+//! The use of energy limits: what the meter read, and what miners may have drawn since.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use daylight_base::{Name, Timestamp};
+use daylight_cluster::slim::Pod;
+use daylight_cluster::{Cluster, timestamp};
+use daylight_crds::{EnergyLimit, EnergyPeriod, Registration, RegistrationSpec};
+use daylight_planner::model;
+use daylight_planner::model::{Delta, Reading, Usage};
+use jiff::civil::Weekday;
+use jiff::tz::TimeZone;
+use jiff::{ToSpan as _, Zoned};
+use rustc_hash::FxHashMap;
+
+use super::View;
+
+/// The most by which the meter's clock may be ahead of this one.
+const SKEW: Duration = Duration::from_mins(1);
+
+/// What energy limits need in addition to the meter's readings.
+#[derive(Debug, Default)]
+pub(super) struct Energy {
+    /// The time from which on the ends of leases were seen.
+    ends_known_since: Timestamp,
+    /// Leases that ended and may be missing in the last reading, by registration and pod: an end
+    /// may be observed twice.
+    ended: FxHashMap<Name, FxHashMap<Name, EndedLease>>,
+    /// The end of the present period of each limited registration.
+    resets: FxHashMap<Name, Timestamp>,
+    /// Registrations whose leases ended and that are not evaluated again yet.
+    drawn: BTreeSet<Name>,
+}
+
+/// A lease that ended.
+#[derive(Clone, Copy, Debug)]
+struct EndedLease {
+    from: Timestamp,
+    to: Timestamp,
+    watts: u64,
+}
+
+/// A registration's use of energy, as the planner receives it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct EnergyUse {
+    pub(super) usage: Option<Usage>,
+    pub(super) reading: Reading,
+    /// The end of the limit's period; `None` without a limit.
+    pub(super) resets: Option<Timestamp>,
+}
+
+impl Energy {
+    /// Ends of leases are seen from `since` on.
+    pub(super) fn new(since: Timestamp) -> Self {
+        Self { ends_known_since: since, ..Self::default() }
+    }
+
+    /// The use of a registration's limit in the present period.
+    ///
+    /// A reading of an earlier period says that nothing of this one is used, except for what miners
+    /// drew since. A reading from a period or a time in the future is ignored.
+    pub(super) fn used(
+        &self,
+        name: &Name,
+        registration: &Registration,
+        cluster: &Cluster,
+        now: Timestamp,
+    ) -> EnergyUse {
+        let period = energy_period(cluster, registration, now);
+        let status = registration.status.as_ref();
+        let Some(read) = status.and_then(|status| status.usage.as_ref()) else {
+            return EnergyUse { resets: period.map(|(_, end)| end), ..EnergyUse::default() };
+        };
+        let mut usage = Usage {
+            metered_until: timestamp(&read.metered_until),
+            millijoules: read.millijoules.0,
+            peak_watts: read.peak_watts,
+        };
+        let Some((start, end)) = period else {
+            return EnergyUse { usage: Some(usage), ..EnergyUse::default() };
+        };
+        let resets = Some(end);
+        let of = timestamp(&read.period_start);
+        if of > start + SKEW || usage.metered_until > now + SKEW {
+            return EnergyUse { resets, ..EnergyUse::default() };
+        }
+        if of < start && usage.metered_until < start + SKEW {
+            usage.millijoules = 0;
+            usage.metered_until = usage.metered_until.min(start);
+        }
+        let peak = usage.peak_watts.unwrap_or_default();
+        let since = usage.metered_until;
+        let ended = self.ended.get(name).into_iter().flat_map(FxHashMap::values);
+        for lease in ended.filter(|lease| lease.to > since) {
+            let ran = lease.to.millis_since(lease.from.max(since));
+            let drawn = lease.watts.max(peak).saturating_mul(ran);
+            usage.millijoules = usage.millijoules.saturating_add(drawn);
+        }
+        // An older reading may lack leases that ended before this process watched.
+        let reading =
+            if since < self.ends_known_since { Reading::Partial } else { Reading::Counts };
+        EnergyUse { usage: Some(usage), reading, resets }
+    }
+
+    /// Notes the end of a registration's period, and forgets the leases that its meter has
+    /// counted.
+    pub(super) fn note(&mut self, name: &Name, view: Option<&model::Registration>) {
+        match view.and_then(|view| view.energy_resets) {
+            Some(end) => self.resets.insert(name.clone(), end),
+            None => self.resets.remove(name),
+        };
+        if let Some(Usage { metered_until, .. }) = view.and_then(|view| view.usage)
+            && let Some(ended) = self.ended.get_mut(name)
+        {
+            ended.retain(|_, lease| lease.to > metered_until);
+        }
+    }
+
+    /// Takes in that a miner's pod ended.
+    pub(super) fn lease_ended(&mut self, pod: &Pod, now: Timestamp) {
+        let Some(lease) = &pod.lease else { return };
+        let name = &lease.registration;
+        if pod.node.is_none() || !self.resets.contains_key(name) {
+            return;
+        }
+        // Kubernetes rounds times down to whole seconds.
+        let finished = pod.finished_at.map(|at| at + Duration::from_secs(1));
+        let to = finished.map_or(now, |at| at.min(now));
+        let ended = EndedLease { from: pod.created, to, watts: lease.watts };
+        self.ended.entry(name.clone()).or_default().insert(pod.key.clone(), ended);
+        self.drawn.insert(name.clone());
+    }
+
+    /// Takes the registrations whose period is over, sorted.
+    fn take_over(&mut self, now: Timestamp) -> Vec<Name> {
+        let over = self.resets.extract_if(|_, end| *end <= now);
+        let mut over: Vec<Name> = over.map(|(name, _)| name).collect();
+        over.sort_unstable();
+        over
+    }
+
+    /// The time at which the first period is over.
+    pub(super) fn due_at(&self) -> Option<Timestamp> {
+        self.resets.values().min().copied()
+    }
+}
+
+impl View {
+    /// Evaluates the registrations whose leases ended.
+    pub(super) fn emit_drawn(&mut self, out: &mut Vec<Delta>) {
+        for registration in std::mem::take(&mut self.energy.drawn) {
+            self.emit_registration(&registration, out);
+        }
+    }
+
+    /// Evaluates the registrations whose energy period is over.
+    pub(super) fn refresh_energy(&mut self, out: &mut Vec<Delta>) {
+        for name in self.energy.take_over(self.now) {
+            self.emit_registration(&name, out);
+        }
+    }
+}
+
+/// The period of a registration's energy limit that contains a time: its start and its end. The
+/// limit is its own, or else its owner's; `None` where there is no such limit.
+pub fn energy_period(
+    cluster: &Cluster,
+    registration: &Registration,
+    at: Timestamp,
+) -> Option<(Timestamp, Timestamp)> {
+    let spec = &registration.spec;
+    let limit = energy_limit(spec)?;
+    let pool = spec.pools.iter().find_map(|pool| cluster.pool(pool));
+    let zone = pool.map_or("Etc/UTC", |pool| &*pool.spec.site.time_zone);
+    period(at, limit.period, zone)
+}
+
+/// The energy limit whose period use is counted over: a registration's own, or else its owner's.
+pub fn energy_limit(spec: &RegistrationSpec) -> Option<&EnergyLimit> {
+    let owner = spec.owner_limits.as_ref().and_then(|limits| limits.energy.as_ref());
+    spec.limits.energy.as_ref().or(owner)
+}
+
+/// The period that `now` is in, by the calendar of a site: from its first midnight to that of the
+/// next one. Where the time zone does not exist it is UTC, so that a limit is never without a
+/// period.
+fn period(now: Timestamp, period: EnergyPeriod, zone: &str) -> Option<(Timestamp, Timestamp)> {
+    let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
+    let day = jiff::Timestamp::from_millisecond(now.0).ok()?.to_zoned(zone).start_of_day().ok()?;
+    let (first, long) = match period {
+        EnergyPeriod::Day => (day, 1.day()),
+        EnergyPeriod::Week => {
+            let since_monday = day.weekday().since(Weekday::Monday);
+            (day.checked_sub(i64::from(since_monday).days()).ok()?, 1.week())
+        }
+        EnergyPeriod::Month => (day.first_of_month().ok()?, 1.month()),
+        EnergyPeriod::Year => (day.first_of_year().ok()?, 1.year()),
+    };
+    let midnight = |day: Zoned| {
+        let midnight = day.start_of_day().ok()?;
+        Some(Timestamp(midnight.timestamp().as_millisecond()))
+    };
+    let next = first.checked_add(long).ok()?;
+    Some((midnight(first)?, midnight(next)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn periods_go_from_midnight_to_midnight_of_the_site() {
+        let now = at("2026-10-24T22:30:00Z");
+        let is = |of, zone, start: &str, end: &str| {
+            assert_eq!(period(now, of, zone), Some((at(start), at(end))), "{of:?} {zone}");
+        };
+        // A day of 25 hours: Oslo leaves summer time.
+        is(EnergyPeriod::Day, "Europe/Oslo", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z");
+        is(EnergyPeriod::Week, "Europe/Oslo", "2026-10-18T22:00:00Z", "2026-10-25T23:00:00Z");
+        is(EnergyPeriod::Month, "Europe/Oslo", "2026-09-30T22:00:00Z", "2026-10-31T23:00:00Z");
+        is(EnergyPeriod::Year, "Europe/Oslo", "2025-12-31T23:00:00Z", "2026-12-31T23:00:00Z");
+        is(EnergyPeriod::Day, "Mars/Base", "2026-10-24T00:00:00Z", "2026-10-25T00:00:00Z");
+    }
+    fn at(text: &str) -> Timestamp {
+        Timestamp(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
+    }
+
+    #[test]
+    fn periods_begin_at_midnight_of_the_site() {
+        let now = at("2026-11-01T23:30:00Z"); // In Oslo it is Monday, 2 November, 00:30.
+        let start = |of| period(now, of, "Europe/Oslo").unwrap().0;
+        assert_eq!(start(EnergyPeriod::Day), at("2026-11-01T23:00:00Z"));
+        assert_eq!(start(EnergyPeriod::Week), at("2026-11-01T23:00:00Z"));
+        assert_eq!(start(EnergyPeriod::Month), at("2026-10-31T23:00:00Z"));
+        assert_eq!(start(EnergyPeriod::Year), at("2025-12-31T23:00:00Z"));
+    }
+
+    #[test]
+    fn a_day_that_begins_at_one_has_its_period() {
+        // In Beirut clocks go from 00:00 to 01:00 on 29 March 2026.
+        let now = at("2026-03-29T10:00:00Z");
+        let (day, _) = period(now, EnergyPeriod::Day, "Asia/Beirut").unwrap();
+        assert_eq!(day, at("2026-03-28T22:00:00Z"));
+    }
+}

@@ -1,0 +1,196 @@
+//! The effects of Daylight's own writes, before the watches show them.
+//!
+//! Before a request is sent, its effect is foreseen, so that no plan made meanwhile does the same
+//! again; the answer is then taken in as if a watch had seen it, or what was foreseen is taken
+//! back. Nothing here overrides a newer observation of a watch, and nothing here lasts longer than
+//! two minutes unless a watch confirms it.
+
+use daylight_base::{Name, Timestamp};
+use daylight_cluster::slim::{BatchJob, Custom, Pod};
+use daylight_cluster::store::ASSUMED_FOR;
+use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
+use daylight_planner::model::{Delta, JobState};
+use rustc_hash::FxHashMap;
+
+use super::View;
+
+/// Effects that are not on the objects themselves yet.
+#[derive(Debug, Default)]
+pub(super) struct Foreseen {
+    /// Pods that Daylight has requested to end: their UID, and the time of the request.
+    endings: FxHashMap<Name, (Box<str>, Timestamp)>,
+    /// States of jobs that Daylight is writing, and the time of the request.
+    states: FxHashMap<Name, (JobState, Timestamp)>,
+}
+
+impl Foreseen {
+    /// Returns `true` if Daylight has requested the end of exactly this pod.
+    pub(super) fn ends(&self, pod: &Pod) -> bool {
+        self.endings.get(&pod.key).is_some_and(|(uid, _)| *uid == pod.uid)
+    }
+
+    /// Returns `true` if Daylight has requested the end of a pod of this name.
+    pub(super) fn ends_name(&self, key: &str) -> bool {
+        self.endings.contains_key(key)
+    }
+
+    /// The state of a job that is being written.
+    pub(super) fn state(&self, job: &str) -> Option<&JobState> {
+        self.states.get(job).map(|(state, _)| state)
+    }
+
+    pub(super) fn forget_ending(&mut self, pod: &str) {
+        self.endings.remove(pod);
+    }
+
+    pub(super) fn forget_state(&mut self, job: &str) {
+        self.states.remove(job);
+    }
+
+    /// The time at which the first effect expires.
+    fn expires_at(&self) -> Option<Timestamp> {
+        let endings = self.endings.values().map(|(_, since)| *since);
+        let states = self.states.values().map(|(_, since)| *since);
+        endings.chain(states).min().map(|since| since + ASSUMED_FOR)
+    }
+}
+
+macro_rules! assume {
+    ($name:ident, $store:ident, $type:ty, $changed:ident) => {
+        /// Takes in the API server's answer to a write.
+        pub fn $name(&mut self, object: $type, now: Timestamp, out: &mut Vec<Delta>) {
+            self.now = self.now.max(now);
+            let changed = self.cluster.$store.assume(Box::new(object.into()), now);
+            self.each(changed, out, Self::$changed);
+        }
+    };
+}
+
+impl View {
+    assume!(assume_batch_job, batch_jobs, BatchJob, batch_job_changed);
+    assume!(assume_pool, pools, GpuPool, pool_changed);
+    assume!(assume_class, classes, ActivityClass, class_changed);
+    assume!(assume_registration, registrations, Registration, registration_changed);
+    assume!(assume_miner, miners, Miner, miner_changed);
+
+    /// Takes in the API server's answer to a write; a state foreseen with
+    /// [`View::foresee_state`] ends.
+    pub fn assume_ai_job(&mut self, job: AiJob, now: Timestamp, out: &mut Vec<Delta>) {
+        self.now = self.now.max(now);
+        let job = Custom::from(job);
+        let key = job.key.clone();
+        self.foreseen.forget_state(&key);
+        let changed = self.cluster.ai_jobs.assume(Box::new(job), now);
+        self.each(changed, out, Self::ai_job_changed);
+        if self.warm {
+            self.emit_job(&key, out);
+        }
+    }
+
+    /// Takes in the pod that the API server answered with, to a POST or a DELETE.
+    pub fn assume_pod(&mut self, pod: Pod, now: Timestamp, out: &mut Vec<Delta>) {
+        self.now = self.now.max(now);
+        let changed = self.cluster.pods.assume(self.cluster.names.shared(pod), now);
+        self.pods_changed(changed, out);
+    }
+
+    /// Foresees a pod that is about to be created, read from the JSON that is to be sent. From now
+    /// on the planner counts it.
+    pub fn foresee_pod(&mut self, mut pod: Pod, now: Timestamp, out: &mut Vec<Delta>) {
+        self.now = self.now.max(now);
+        if pod.created == Timestamp::default() {
+            // In whole seconds, as the server will write it.
+            pod.created = Timestamp(now.0 - now.0.rem_euclid(1000));
+        }
+        let changed = self.cluster.pods.foresee(self.cluster.names.shared(pod), now);
+        self.pods_changed(changed, out);
+    }
+
+    /// Takes back a pod that was foreseen: it was not created, and will not be.
+    pub fn unforesee_pod(&mut self, key: &str, out: &mut Vec<Delta>) {
+        let changed = self.cluster.pods.unforesee(key);
+        self.pods_changed(changed, out);
+    }
+
+    /// Foresees the end of a pod that is about to be evicted or deleted: from now on it counts as
+    /// one that is being deleted.
+    pub fn foresee_end(&mut self, key: &str, uid: &str, now: Timestamp, out: &mut Vec<Delta>) {
+        self.now = self.now.max(now);
+        let known = self.cluster.pod(key).filter(|pod| *pod.uid == *uid);
+        if let Some(name) = known.map(|pod| pod.key.clone()) {
+            self.foreseen.endings.insert(name.clone(), (uid.into(), now));
+            self.emit_pod(&name, out);
+        }
+    }
+
+    /// Takes back the end of a pod: it was not evicted or deleted, and will not be.
+    pub fn unforesee_end(&mut self, key: &str, out: &mut Vec<Delta>) {
+        if let Some((name, _)) = self.foreseen.endings.remove_entry(key) {
+            // It may have become late meanwhile.
+            self.pod_due(&name, out);
+        }
+    }
+
+    /// Takes in an answer which says that the pod with this UID does not exist any more.
+    pub fn assume_gone(&mut self, key: &str, uid: &str, now: Timestamp, out: &mut Vec<Delta>) {
+        self.now = self.now.max(now);
+        let changed = self.cluster.pods.assume_gone(key, uid);
+        self.pods_changed(changed, out);
+    }
+
+    /// Foresees the state of a job that is about to be written.
+    pub fn foresee_state(
+        &mut self,
+        job: &str,
+        state: JobState,
+        now: Timestamp,
+        out: &mut Vec<Delta>,
+    ) {
+        self.now = self.now.max(now);
+        let name = self.cluster.names.get(job);
+        self.foreseen.states.insert(name.clone(), (state, now));
+        self.emit_job(&name, out);
+    }
+
+    /// Takes back the state of a job: it was not written, and will not be.
+    pub fn unforesee_state(&mut self, job: &str, out: &mut Vec<Delta>) {
+        if let Some((name, _)) = self.foreseen.states.remove_entry(job) {
+            self.emit_job(&name, out);
+        }
+    }
+
+    /// Drops what nothing confirmed in time.
+    pub(super) fn expire(&mut self, out: &mut Vec<Delta>) {
+        let now = self.now;
+        let changed = self.cluster.pods.expire(now);
+        self.pods_changed(changed, out);
+        // These objects existed when the server answered, so they are kept.
+        self.cluster.batch_jobs.settle(now);
+        self.cluster.pools.settle(now);
+        self.cluster.classes.settle(now);
+        self.cluster.registrations.settle(now);
+        self.cluster.miners.settle(now);
+        self.cluster.ai_jobs.settle(now);
+        let endings = self.foreseen.endings.iter();
+        for key in expired(endings.map(|(key, (_, since))| (key, *since)), now) {
+            self.unforesee_end(&key, out);
+        }
+        let states = self.foreseen.states.iter();
+        for key in expired(states.map(|(key, (_, since))| (key, *since)), now) {
+            self.unforesee_state(&key, out);
+        }
+    }
+
+    /// The time at which [`View::expire`] has something to drop.
+    pub(super) fn expires_at(&self) -> Option<Timestamp> {
+        [self.foreseen.expires_at(), self.cluster.pods.expires_at()].into_iter().flatten().min()
+    }
+}
+
+/// The effects that were foreseen too long ago, sorted.
+fn expired<'a>(foreseen: impl Iterator<Item = (&'a Name, Timestamp)>, now: Timestamp) -> Vec<Name> {
+    let late = foreseen.filter(|(_, since)| now >= *since + ASSUMED_FOR);
+    let mut late: Vec<Name> = late.map(|(key, _)| key.clone()).collect();
+    late.sort_unstable();
+    late
+}

@@ -1,0 +1,268 @@
+//! AI jobs, and the `batch/v1` Jobs that Daylight makes of them.
+
+use std::sync::Arc;
+
+use daylight_base::{Name, Timestamp};
+use daylight_cluster::slim::{BatchJob, Custom, Node, Template};
+use daylight_cluster::{Changed, Kind, same_spec, timestamp};
+use daylight_crds::{AiJob, AiJobState};
+use daylight_planner::model;
+use daylight_planner::model::{Delta, JobState, Placement, Shape};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{Observation, View};
+
+/// The pod templates of AI jobs, reduced to what the planner needs.
+#[derive(Debug, Default)]
+pub(super) struct Templates {
+    by_job: FxHashMap<Name, Arc<Template>>,
+    /// Jobs whose pods may not run on every node.
+    restricted: FxHashSet<Name>,
+}
+
+impl Templates {
+    /// Reads the template of a job again; `None` if the job is gone or cannot be read.
+    pub(super) fn read(&mut self, key: &Name, job: Option<&AiJob>) {
+        let template = job.and_then(|job| Template::new(&job.spec.template).ok());
+        if template.as_ref().is_some_and(|template| !template.scheduling.nodes.is_open()) {
+            self.restricted.insert(key.clone());
+        } else {
+            self.restricted.remove(key);
+        }
+        match template {
+            Some(template) => self.by_job.insert(key.clone(), Arc::new(template)),
+            None => self.by_job.remove(key),
+        };
+    }
+
+    /// The jobs that a node began or ceased to suit, sorted.
+    pub(super) fn affected_by(&self, before: Option<&Node>, after: Option<&Node>) -> Vec<Name> {
+        let suits = |job: &Name, node: Option<&Node>| {
+            let nodes = &self.by_job.get(job)?.scheduling.nodes;
+            node.map(|node| nodes.matches(&node.name, &node.labels))
+        };
+        let restricted = self.restricted.iter();
+        let mut jobs: Vec<Name> =
+            restricted.filter(|job| suits(job, before) != suits(job, after)).cloned().collect();
+        jobs.sort_unstable();
+        jobs
+    }
+}
+
+impl View {
+    pub(super) fn ai_job_changed(
+        &mut self,
+        Changed { key, before }: Changed<Custom<AiJob>>,
+        out: &mut Vec<Delta>,
+    ) {
+        let after = self.cluster.ai_jobs.get(&key);
+        let same = same_spec(before.as_deref(), after, |job| &job.spec);
+        let gone = after.is_none();
+        if !same {
+            self.read_template(&key);
+        }
+        if gone {
+            self.foreseen.forget_state(&key);
+            self.observations.push(Observation::AiJobGone { job: key.clone() });
+        }
+        self.emit_job(&key, out);
+        if !same {
+            self.emit_workers(&key, out);
+        }
+    }
+
+    pub(super) fn batch_job_changed(
+        &mut self,
+        Changed { key, before }: Changed<BatchJob>,
+        out: &mut Vec<Delta>,
+    ) {
+        let same = before
+            .zip(self.cluster.batch_job(&key))
+            .is_some_and(|(before, after)| before.uid == after.uid && before.owner == after.owner);
+        self.emit_job(&key, out);
+        if !same {
+            self.emit_workers(&key, out);
+        }
+    }
+
+    fn emit_workers(&mut self, job: &Name, out: &mut Vec<Delta>) {
+        let mut pods: Vec<Name> = self.tracking.workers(job).cloned().collect();
+        pods.sort_unstable();
+        for pod in pods {
+            self.emit_pod(&pod, out);
+        }
+    }
+
+    pub(super) fn read_template(&mut self, key: &Name) {
+        let job = self.cluster.ai_job(key).map(AsRef::as_ref);
+        self.templates.read(key, job);
+    }
+
+    pub(super) fn emit_job(&mut self, key: &Name, out: &mut Vec<Delta>) {
+        let (view, problem) = match self.cluster.ai_jobs.get(key) {
+            None => (None, None),
+            Some(job) => match &job.object {
+                Err(problem) => (None, Some(problem.clone())),
+                Ok(object) => {
+                    let view = self.job_view(key, job, object);
+                    let problem = view.problem.clone();
+                    (Some(view), problem)
+                }
+            },
+        };
+        self.problems.set(Kind::AiJob, key, problem);
+        self.emitted.job(key, view, out);
+    }
+
+    fn job_view(&self, key: &Name, custom: &Custom<AiJob>, job: &AiJob) -> model::Job {
+        let spec = &job.spec;
+        let template = self.templates.by_job.get(key);
+        let (resource, gpus, problem) = match template {
+            None => (
+                Arc::from(""),
+                0,
+                Some("spec.template cannot be read; check its quantities.".to_owned()),
+            ),
+            Some(template) => self.requested(spec.pool.as_deref(), template),
+        };
+        let state = self.job_state(key, custom, job);
+        // The nodes that suit it matter only until it runs.
+        let chooses = !matches!(state, JobState::Finished | JobState::Running { .. });
+        let allowed_nodes = template
+            .filter(|template| chooses && !template.scheduling.nodes.is_open())
+            .and_then(|template| {
+                let nodes = &template.scheduling.nodes;
+                self.allowed_nodes(|node| nodes.matches(&node.name, &node.labels))
+            });
+        model::Job {
+            key: key.clone(),
+            created: custom.created,
+            priority: spec.priority,
+            workers: spec.workers,
+            shape: Shape {
+                gpus,
+                cpu_milli: template.map_or(0, |template| template.requests.cpu_milli),
+                memory: template.map_or(0, |template| template.requests.memory),
+            },
+            class: Arc::from(spec.activity_class.as_str()),
+            resource,
+            pool: spec.pool.as_deref().map(Arc::from),
+            allowed_nodes,
+            max_run_time: spec.max_run_time.as_ref().map(daylight_crds::GoDuration::as_duration),
+            gang_timeout: spec.gang_timeout.as_duration(),
+            state,
+            problem: problem.map(Arc::from),
+        }
+    }
+
+    /// The pool's resource that a template requests, its count, and the problem with it.
+    fn requested(&self, pool: Option<&str>, template: &Template) -> (Name, u32, Option<String>) {
+        let extended = template.requests.extended.iter();
+        let requested: Vec<&(Name, u32)> =
+            extended.filter(|(resource, _)| self.pools.has_resource(resource)).collect();
+        let of_pool =
+            pool.and_then(|pool| self.cluster.pool(pool)).map(|pool| pool.spec.resource.as_str());
+        match (&*requested, of_pool) {
+            ([], Some(resource)) => (
+                Arc::from(resource),
+                0,
+                Some(format!(
+                    "spec.template requests no {resource}, the resource of its pool; set it in a container's resources.limits."
+                )),
+            ),
+            ([], None) => {
+                let mut known: Vec<&str> = self.pools.resources().map(|name| &**name).collect();
+                known.sort_unstable();
+                let remedy = if known.is_empty() {
+                    "create a GpuPool first".to_owned()
+                } else {
+                    format!("set {} in a container's resources.limits", known.join(" or "))
+                };
+                (
+                    Arc::from(""),
+                    0,
+                    Some(format!("spec.template requests no pool's resource; {remedy}.")),
+                )
+            }
+            ([(resource, count)], of_pool) => {
+                let problem = of_pool.filter(|of_pool| **of_pool != **resource).map(|of_pool| {
+                    format!(
+                        "spec.template requests {resource}, but pool {} has {of_pool}; name another pool or request {of_pool}.",
+                        pool.unwrap_or_default()
+                    )
+                });
+                (resource.clone(), *count, problem)
+            }
+            ([(resource, count), other, ..], _) => (
+                resource.clone(),
+                *count,
+                Some(format!(
+                    "spec.template requests both {resource} and {}; a job can request the resource of one kind of pool only.",
+                    other.0
+                )),
+            ),
+        }
+    }
+
+    fn job_state(&self, key: &Name, custom: &Custom<AiJob>, job: &AiJob) -> JobState {
+        let status = job.status.as_ref();
+        let state = status.and_then(|status| status.state);
+        let over = matches!(state, Some(AiJobState::Succeeded | AiJobState::Failed))
+            || custom.deleting
+            || self
+                .cluster
+                .batch_job(key)
+                .is_some_and(|batch| batch.owner == custom.uid && batch.outcome.is_some());
+        if over {
+            return JobState::Finished;
+        }
+        if job.spec.queue_name.is_some() {
+            return JobState::External;
+        }
+        if let Some(state) = self.foreseen.state(key) {
+            return state.clone();
+        }
+        let Some(status) = status else {
+            return JobState::Queued { attempts: 0, suspended_at: None };
+        };
+        let placement = || {
+            status
+                .placement
+                .iter()
+                .map(|one| Placement { node: Arc::from(one.node.as_str()), workers: one.workers })
+                .collect()
+        };
+        // The status counts releases; all but the present one were in vain.
+        let releases = status.attempts.unwrap_or(0);
+        match status.state {
+            None | Some(AiJobState::Queued) => {
+                JobState::Queued { attempts: releases, suspended_at: suspended_at(job) }
+            }
+            Some(AiJobState::Reserved) => {
+                JobState::Reserved { placement: placement(), attempts: releases }
+            }
+            Some(AiJobState::Starting) => JobState::Released {
+                placement: placement(),
+                at: status.released_at.as_ref().map(timestamp).unwrap_or_default(),
+                attempts: releases.saturating_sub(1),
+            },
+            Some(AiJobState::Running) => JobState::Running {
+                since: status.started_at.as_ref().map(timestamp).unwrap_or_default(),
+            },
+            Some(AiJobState::Succeeded | AiJobState::Failed) => JobState::Finished,
+        }
+    }
+}
+
+/// The time since when the gang is not admitted, which is when it was last suspended.
+fn suspended_at(job: &AiJob) -> Option<Timestamp> {
+    let status = job.status.as_ref()?;
+    if status.attempts.unwrap_or(0) == 0 {
+        return None;
+    }
+    status
+        .conditions
+        .iter()
+        .find(|one| one.type_ == daylight_crds::CONDITION_ADMITTED && one.status == "False")
+        .map(|one| timestamp(&one.last_transition_time))
+}

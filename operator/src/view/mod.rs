@@ -1,0 +1,322 @@
+//! The cluster in the planner's terms.
+//!
+//! [`View::apply`] takes in what the watches see and returns what changed for the planner, as
+//! [`Delta`]s. It is synchronous and has no clock: time is an argument. Only this module knows both
+//! Kubernetes objects and the planner's types.
+//!
+//! Until every watch has listed once, no delta is returned; then everything at once. So the
+//! planner never sees half a cluster.
+
+mod admission;
+mod assigned;
+pub mod authority;
+pub mod digest;
+mod emitted;
+pub mod energy;
+mod foreseen;
+pub mod image_pattern;
+mod jobs;
+mod memories;
+pub mod miners;
+mod nodes;
+mod observation;
+mod pods;
+pub mod pools;
+mod preemption;
+mod problems;
+pub mod quarantine;
+mod registrations;
+mod renewals;
+mod stop;
+mod tracking;
+mod windows;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use daylight_base::{Name, Timestamp};
+use daylight_cluster::slim::Pod;
+use daylight_cluster::{Changed, Cluster, Event, Kind, Touched, keys};
+use daylight_planner::model;
+use daylight_planner::model::{Delta, EmergencyStop, Snapshot};
+use rustc_hash::FxHashMap;
+
+pub use admission::Repair;
+pub use assigned::{Assigned, assigned};
+pub use observation::Observation;
+pub use tracking::{Leftover, LeftoverReason, Unreleased};
+
+use admission::Mirror;
+use authority::Authority;
+use emitted::Emitted;
+use energy::Energy;
+use foreseen::Foreseen;
+use jobs::Templates;
+use memories::Memories;
+use pools::PoolMap;
+use problems::Problems;
+use renewals::Renewals;
+use tracking::Tracking;
+use windows::CompiledWindows;
+
+/// Names that no object uses any more are dropped this often.
+const SWEEP_EVERY: Duration = Duration::from_hours(1);
+
+/// The cluster in the planner's terms.
+///
+/// 1. [`View::apply`] each event; the `assume_*`, `foresee_*` and `unforesee_*` functions take in
+///    Daylight's own writes and their answers.
+/// 2. [`View::refresh`] at [`View::wake_at`], or more often.
+/// 3. Send the returned deltas to the planner, in order.
+/// 4. [`View::take_observations`] for metrics and Events.
+#[derive(Debug, Default)]
+pub struct View {
+    cluster: Cluster,
+    started: Timestamp,
+    now: Timestamp,
+    swept_at: Timestamp,
+    /// Every watch has listed, and everything was sent.
+    warm: bool,
+
+    tracking: Tracking,
+    foreseen: Foreseen,
+    memories: Memories,
+    pools: PoolMap,
+    windows: CompiledWindows,
+    templates: Templates,
+    authority: Authority,
+    renewals: Renewals,
+    energy: Energy,
+    mirror: Mirror,
+    problems: Problems,
+
+    emitted: Emitted,
+    observations: Vec<Observation>,
+}
+
+impl View {
+    /// An empty view; `started` is the time at which the process began to watch.
+    pub fn new(started: Timestamp) -> Self {
+        Self { started, now: started, energy: Energy::new(started), ..Self::default() }
+    }
+
+    /// For read-only use: assumes that every lease that ended before start-up has been metered.
+    #[must_use]
+    pub fn taking_readings_as_complete(mut self) -> Self {
+        self.energy = Energy::default();
+        self
+    }
+
+    /// Accepts no approval without the authority's signature.
+    #[must_use]
+    pub fn requiring_signatures(mut self, required: bool) -> Self {
+        self.authority = Authority::new(required);
+        self
+    }
+
+    /// Takes in what a watch saw at `now`; adds what changed for the planner to `out`.
+    pub fn apply(&mut self, event: Event, now: Timestamp, out: &mut Vec<Delta>) {
+        self.now = self.now.max(now);
+        let touched = self.cluster.apply(event);
+        // The mirror of registrations decides what the planner may grant under them.
+        let mirror_seen = matches!(touched, Touched::RegistrationMirror(_));
+        match touched {
+            Touched::Pod(changed) => self.pods_changed(changed, out),
+            Touched::Node(changed) => self.each(changed, out, Self::node_changed),
+            Touched::Namespace(changed) => self.each(changed, out, Self::namespace_changed),
+            Touched::BatchJob(changed) => self.each(changed, out, Self::batch_job_changed),
+            Touched::GpuPool(changed) => self.each(changed, out, Self::pool_changed),
+            Touched::ActivityClass(changed) => self.each(changed, out, Self::class_changed),
+            Touched::Registration(changed) => self.each(changed, out, Self::registration_changed),
+            Touched::Miner(changed) => self.each(changed, out, Self::miner_changed),
+            Touched::AiJob(changed) => self.each(changed, out, Self::ai_job_changed),
+            Touched::EmergencyStop(_) => {
+                if self.warm {
+                    self.emit_stop(out);
+                }
+            }
+            Touched::AuthorityKeys(_) => self.authority_keys_changed(out),
+            // Read where they are needed.
+            Touched::RegistrationMirror(_) | Touched::ClassMirror(_) => {}
+        }
+        if !self.warm && self.cluster.is_complete() {
+            self.warm_up(out);
+        }
+        self.refresh_mirror(mirror_seen, out);
+    }
+
+    /// Lets what depends on time change. Call it at [`View::wake_at`], or more often.
+    pub fn refresh(&mut self, now: Timestamp, out: &mut Vec<Delta>) {
+        self.now = self.now.max(now);
+        if !self.warm {
+            return;
+        }
+        while let Some(key) = self.tracking.take_due(self.now) {
+            self.pod_due(&key, out);
+        }
+        self.expire(out);
+        self.refresh_windows(out);
+        self.refresh_energy(out);
+        self.refresh_renewals(out);
+        self.refresh_mirror(false, out);
+        if self.now.since(self.swept_at) >= SWEEP_EVERY {
+            self.swept_at = self.now;
+            self.cluster.names.sweep();
+        }
+    }
+
+    /// The next time at which something changes by time alone.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        [
+            self.tracking.due_at(),
+            self.expires_at(),
+            self.windows.due_at(),
+            self.mirror.due_at(),
+            self.renewals.due_at(&self.emitted.registrations),
+            self.energy.due_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// The objects of the cluster.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Returns `true` once every watch has listed; no delta is returned before.
+    pub fn is_warm(&self) -> bool {
+        self.warm
+    }
+
+    /// Everything sent to the planner so far, sorted by key.
+    pub fn snapshot(&self) -> Snapshot {
+        self.emitted.snapshot()
+    }
+
+    /// Takes what happened since the last call, for metrics and Events.
+    pub fn take_observations(&mut self) -> Vec<Observation> {
+        std::mem::take(&mut self.observations)
+    }
+
+    /// A registration as the planner knows it; `None` for one that is being deleted.
+    pub fn known_registration(&self, registration: &str) -> Option<&model::Registration> {
+        self.emitted.registrations.get(registration)
+    }
+
+    /// The emergency stop in force.
+    pub fn emergency_stop(&self) -> Option<&EmergencyStop> {
+        self.emitted.stop()
+    }
+
+    /// The problem of an object that its schema could not find, in one sentence.
+    pub fn problem(&self, kind: Kind, key: &str) -> Option<&str> {
+        self.problems.get(kind, key)
+    }
+
+    /// All objects with such problems, sorted by kind and key.
+    pub fn all_problems(&self) -> Vec<(Kind, &str, &str)> {
+        self.problems.all()
+    }
+
+    /// The revision of a miner, which its new pods carry.
+    pub fn revision(&self, miner: &str) -> Option<u64> {
+        self.emitted.miners.get(miner).map(|miner| miner.revision)
+    }
+
+    /// The epoch for the next pod in a slot: above that of every pod that this process has seen
+    /// there, in whatever state.
+    pub fn next_epoch(&self, node: &str, slot: u32) -> u32 {
+        self.tracking.next_epoch(node, slot)
+    }
+
+    /// The miners' pods that have to be removed, sorted by key.
+    pub fn leftovers(&self) -> Vec<Leftover<'_>> {
+        self.tracking.leftovers(&self.cluster)
+    }
+
+    /// The pods that have ended and still carry the auditor's finalizer, sorted by key, each with
+    /// the time since when that is known.
+    pub fn unreleased(&self) -> Vec<(&Pod, Timestamp)> {
+        self.tracking.unreleased.pods(&self.cluster)
+    }
+
+    /// The pods that name an `AIJob` in their label, sorted by key.
+    pub fn pods_of_job(&self, job: &str) -> Vec<&Pod> {
+        let pods = self.tracking.workers(job).filter_map(|key| self.cluster.pod(key));
+        let mut pods: Vec<&Pod> = pods.collect();
+        pods.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        pods
+    }
+
+    /// The GPUs that a pod requests: the first pool's resource in it, and its count.
+    pub fn gpus_of(&self, pod: &Pod) -> Option<(Name, u32)> {
+        self.pools.first_of(&pod.requests.extended).cloned()
+    }
+
+    /// The pool that has a resource of a node: the oldest one that claims it.
+    pub fn pool_of(&self, node: &str, resource: &str) -> Option<&Name> {
+        self.pools.pool_of(self.cluster.node(node)?, resource)
+    }
+
+    /// The GPUs held on nodes, by pool, class, registration and namespace.
+    pub fn assigned(&self) -> FxHashMap<Assigned, u32> {
+        assigned(&self.cluster, &self.pools)
+    }
+
+    /// Handles each object that changed.
+    fn each<T>(
+        &mut self,
+        changed: Vec<Changed<T>>,
+        out: &mut Vec<Delta>,
+        handle: impl Fn(&mut Self, Changed<T>, &mut Vec<Delta>),
+    ) {
+        // Before the view is warm, only the objects are kept.
+        if self.warm {
+            for one in changed {
+                handle(self, one, out);
+            }
+        }
+    }
+
+    /// Sends everything, once every watch has listed.
+    ///
+    /// The order matters: a view of a miner needs its registration's, one of a node needs its
+    /// pods' memory, one of a job needs the nodes in pools.
+    fn warm_up(&mut self, out: &mut Vec<Delta>) {
+        self.warm = true;
+        self.emit_stop(out);
+        self.pools.rebuild(&mut self.cluster);
+        for key in keys(&self.cluster.pools) {
+            self.emit_pool(&key, out);
+        }
+        for key in keys(&self.cluster.classes) {
+            self.emit_class(&key, out);
+        }
+        self.emit_registrations_and_miners(out);
+        // The pods decide what is remembered of the nodes.
+        for key in keys(&self.cluster.pods) {
+            self.track_pod(&key, None);
+        }
+        self.emit_drawn(out);
+        for key in keys(&self.cluster.nodes) {
+            if let Some(node) = self.cluster.node(&key) {
+                let pods = self.tracking.on_node(&key);
+                self.memories.assume_past(node, pods, &self.cluster, &self.pools, self.started);
+            }
+            self.emit_node(&key, out);
+        }
+        for key in keys(&self.cluster.ai_jobs) {
+            self.read_template(&key);
+            self.emit_job(&key, out);
+        }
+        for key in keys(&self.cluster.pods) {
+            self.emit_pod(&key, out);
+        }
+        // What happened before the start is not news.
+        self.observations.clear();
+    }
+}

@@ -1,0 +1,262 @@
+//! Pods: their role, and the meaning of their beginnings and ends.
+
+use daylight_base::Name;
+use daylight_cluster::Changed;
+use daylight_cluster::slim::{Lease, Namespace, Phase, Pod, PodFailure};
+use daylight_planner::model;
+use daylight_planner::model::{Delta, Role};
+
+use super::quarantine::LONG_ENOUGH;
+use super::tracking::next_step_by;
+use super::{Observation, View};
+
+impl View {
+    pub(super) fn pods_changed(&mut self, changed: Vec<Changed<Pod>>, out: &mut Vec<Delta>) {
+        self.each(changed, out, |view, Changed { key, before }, out| {
+            let nodes = view.track_pod(&key, before.as_deref());
+            view.emit_pod(&key, out);
+            for node in nodes {
+                view.emit_node(&node, out);
+            }
+        });
+        self.emit_drawn(out);
+    }
+
+    /// Updates everything derived from a pod; returns the nodes that have to be evaluated again.
+    ///
+    /// Both states matter, not the event: an end may be observed as a deletion, as a terminal
+    /// phase, as a gap between two lists, or as an answer to Daylight's own request, and may be
+    /// observed more than once. Each step below therefore compares the former state with the
+    /// present one, and counts an end only when the pod was not over before.
+    pub(super) fn track_pod(&mut self, key: &Name, before: Option<&Pod>) -> Vec<Name> {
+        let after = self.cluster.pod(key);
+        let mut nodes = self.tracking.track(key, before, after, self.now);
+
+        let over = after.is_none_or(Pod::is_terminal);
+        // A pod that is new and terminal counts as an end, too: the process has just started, or
+        // the pod was created and ended between two lists.
+        let ended = over && before.is_none_or(|pod| !pod.is_terminal());
+        let last = after.or(before);
+        if let Some(last) = last.filter(|_| ended) {
+            self.energy.lease_ended(last, self.now);
+        }
+        nodes.extend(self.note_beginning(key, before));
+        if ended {
+            nodes.extend(self.note_end(key, before));
+        }
+        // After `note_end`, which has to know whether Daylight requested the end.
+        if over {
+            self.foreseen.forget_ending(key);
+        }
+        self.note_binding(key, before);
+        nodes.sort_unstable();
+        nodes.dedup();
+        debug_assert!(
+            !over || !self.foreseen.ends_name(key),
+            "no end of {key} is foreseen any more"
+        );
+        nodes
+    }
+
+    /// Notes that a miner's pod is ready or cannot be started; returns its node if the node has
+    /// to be evaluated again.
+    fn note_beginning(&mut self, key: &Name, before: Option<&Pod>) -> Option<Name> {
+        let pod = self.cluster.pod(key)?;
+        let lease = pod.lease.as_ref()?;
+        let miner = lease.miner.clone();
+        if pod.ready && before.is_none_or(|pod| !pod.ready) {
+            self.observations.push(Observation::MinerReady { miner });
+            return None;
+        }
+        let failure = pod.stuck().filter(|_| before.is_none_or(|pod| pod.stuck().is_none()))?;
+        let failure = Box::new(failure.clone());
+        // What the miner would meet on any node is no reason to close this one.
+        let node = pod.place().filter(|_| !failure.own).cloned();
+        if let Some(node) = &node {
+            self.memories.of(node).quarantine.failed(lease.slot, self.now);
+        }
+        self.observations.push(Observation::MinerStuck { miner, failure });
+        node
+    }
+
+    /// Notes the end of a pod; returns its node if the node has to be evaluated again.
+    fn note_end(&mut self, key: &Name, before: Option<&Pod>) -> Option<Name> {
+        let after = self.cluster.pod(key);
+        let last = after.or(before)?;
+        let deletion_seen = self.tracking.take_deletion(key);
+        let node = last.place()?.clone();
+        // A node that is gone needs no memory.
+        self.cluster.node(&node)?;
+        let Some(lease) = &last.lease else {
+            let held = before.is_some_and(|pod| pod.node.is_some())
+                && self.pools.first_of(&last.requests.extended).is_some();
+            if held {
+                self.memories.of(&node).ai_released_at = Some(self.now);
+            }
+            return held.then_some(node);
+        };
+        let ended_at = last.finished_at.unwrap_or(self.now).min(self.now);
+        let ran = last.started_at.map(|at| ended_at.since(at));
+        let failed = after.is_some() && !self.foreseen.ends(last) && failed_by_itself(last);
+        let failure = last.failure.clone().filter(|_| failed);
+        let quarantine = &mut self.memories.of(&node).quarantine;
+        if ran.is_some_and(|ran| ran >= LONG_ENOUGH) {
+            quarantine.succeeded(lease.slot);
+        }
+        // What the miner would meet on any node is no reason to close this one.
+        if failed && !failure.as_ref().is_some_and(|failure| failure.own) {
+            quarantine.failed(lease.slot, ended_at);
+        }
+        let drained_for = deletion_seen.map(|since| self.now.since(since));
+        let Lease { miner, pool, .. } = &**lease;
+        self.observations.push(Observation::MinerEnded {
+            pod: key.clone(),
+            miner: miner.clone(),
+            pool: pool.clone(),
+            phase: last.phase,
+            failed,
+            failure,
+            ran,
+            drained_for,
+        });
+        Some(node)
+    }
+
+    /// Notes that a pod which is not a miner's received its GPUs.
+    fn note_binding(&mut self, key: &Name, before: Option<&Pod>) {
+        let Some(pod) = self.cluster.pod(key) else { return };
+        let Some(node) = &pod.node else { return };
+        // Without a former state the binding is old news of the first list.
+        if pod.lease.is_some() || before.is_none_or(|pod| pod.node.is_some()) {
+            return;
+        }
+        let Some((resource, _)) = self.pools.first_of(&pod.requests.extended) else { return };
+        self.observations.push(Observation::AiPodBound {
+            pod: key.clone(),
+            class: self.cluster.class_of(pod),
+            pool: self.pool_of(node, resource).cloned(),
+            waited: self.now.since(pod.created),
+        });
+    }
+
+    /// Evaluates a pod whose time has passed.
+    pub(super) fn pod_due(&mut self, key: &Name, out: &mut Vec<Delta>) {
+        let Some(pod) = self.cluster.pod(key) else { return };
+        let late = pod.lease.as_ref().filter(|_| {
+            !pod.is_terminal()
+                && pod.deletion.is_none()
+                && next_step_by(pod).is_some_and(|by| by <= self.now)
+                && !self.foreseen.ends_name(key)
+        });
+        if let (Some(lease), Some(node)) = (late, pod.place().cloned())
+            && self.tracking.mark_late(key)
+        {
+            self.memories.of(&node).quarantine.failed(lease.slot, self.now);
+            if pod.node.is_some() {
+                let failure = Box::new(PodFailure::unprepared());
+                let miner = lease.miner.clone();
+                self.observations.push(Observation::MinerStuck { miner, failure });
+            }
+            self.emit_node(&node, out);
+        }
+        self.emit_pod(key, out);
+    }
+
+    pub(super) fn emit_pod(&mut self, key: &Name, out: &mut Vec<Delta>) {
+        let view = self.cluster.pod(key).and_then(|pod| self.pod_view(pod));
+        self.emitted.pod(key, view, out);
+    }
+
+    fn pod_view(&self, pod: &Pod) -> Option<model::Pod> {
+        if pod.is_terminal() {
+            return None;
+        }
+        let role = self.role(pod);
+        let extended = pod.requests.extended.iter();
+        let gpus: Vec<_> =
+            extended.filter(|(resource, _)| self.pools.has_resource(resource)).cloned().collect();
+        let counts = !gpus.is_empty()
+            || !matches!(role, Role::Other { .. })
+            || pod.node.as_ref().is_some_and(|node| self.is_in_pool(node));
+        counts.then(|| model::Pod {
+            key: pod.key.clone(),
+            node: pod.place().cloned(),
+            nominated: pod.nominated.clone(),
+            gpus,
+            cpu_milli: pod.requests.cpu_milli,
+            memory: pod.requests.memory,
+            created: pod.created,
+            deleting: pod.deletion.is_some() || self.foreseen.ends(pod),
+            role,
+        })
+    }
+
+    fn role(&self, pod: &Pod) -> Role {
+        if let Some(lease) = pod.lease.as_ref().filter(|_| pod.place().is_some()) {
+            return Role::Miner {
+                miner: lease.miner.clone(),
+                registration: lease.registration.clone(),
+                pool: lease.pool.clone(),
+                slot: lease.slot,
+                revision: lease.revision,
+                watts: lease.watts,
+            };
+        }
+        if let Some(job) = &pod.ai_job
+            && self.is_worker(pod, job)
+        {
+            return Role::Worker { job: job.clone() };
+        }
+        Role::Other { class: self.cluster.class_of(pod), preemption: self.preemption(pod) }
+    }
+
+    /// Returns `true` if a pod belongs to an `AIJob`. Anybody can set the label, so the chain of
+    /// owners must lead from the pod over the Job to the `AIJob`.
+    fn is_worker(&self, pod: &Pod, job: &str) -> bool {
+        let Some(owner) = pod.owner.as_ref().filter(|owner| owner.is_job) else {
+            return false;
+        };
+        let (Some(batch_job), Some(ai_job)) =
+            (self.cluster.batch_job(job), self.cluster.ai_jobs.get(job))
+        else {
+            return false;
+        };
+        owner.uid == batch_job.uid && batch_job.owner == ai_job.uid
+    }
+
+    pub(super) fn namespace_changed(
+        &mut self,
+        Changed { key, before }: Changed<Namespace>,
+        out: &mut Vec<Delta>,
+    ) {
+        let state = |namespace: Option<&Namespace>| {
+            namespace.map_or((false, None), |one| (one.deleting, one.activity.clone()))
+        };
+        let (was_ending, former_class) = state(before.as_deref());
+        let (is_ending, class) = state(self.cluster.namespace(&key));
+        if was_ending != is_ending {
+            self.emit_miners_in(&key, out);
+        }
+        if former_class == class {
+            return;
+        }
+        let unclassed = |pod: &&Pod| pod.activity.is_none() && pod.namespace() == &*key;
+        let pods = self.cluster.pods().filter(unclassed);
+        let mut pods: Vec<Name> = pods.map(|pod| pod.key.clone()).collect();
+        pods.sort_unstable();
+        for pod in pods {
+            self.emit_pod(&pod, out);
+        }
+    }
+}
+
+/// Returns `true` if a pod ended because it is broken, or its node evicted it, as opposed to being
+/// ended on purpose.
+fn failed_by_itself(pod: &Pod) -> bool {
+    // Reasons that kubelet and controllers give to pods that they end on purpose.
+    let deliberate = ["DeadlineExceeded", "Preempting", "NodeShutdown", "Shutdown", "Terminated"];
+    let on_purpose =
+        pod.disrupted || pod.reason.as_deref().is_some_and(|reason| deliberate.contains(&reason));
+    let evicted = pod.failure.as_ref().is_some_and(|failure| failure.evicted);
+    pod.deletion.is_none() && (evicted || pod.phase == Phase::Failed && !on_purpose)
+}

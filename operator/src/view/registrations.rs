@@ -1,0 +1,103 @@
+//! Registrations: what they allow, and whether the approval still holds.
+
+use std::sync::Arc;
+
+use daylight_base::Name;
+use daylight_cluster::names::parts;
+use daylight_cluster::slim::Custom;
+use daylight_cluster::{Changed, Kind, keys, timestamp};
+use daylight_crds::Registration;
+use daylight_planner::model;
+use daylight_planner::model::{Delta, Limits, Mirrored};
+
+use super::{View, admission};
+
+/// One kilowatt-hour in millijoules.
+const KILOWATT_HOUR: u64 = 3_600_000_000;
+
+impl View {
+    pub(super) fn registration_changed(
+        &mut self,
+        Changed { key, .. }: Changed<Custom<Registration>>,
+        out: &mut Vec<Delta>,
+    ) {
+        self.emit_registration(&key, out);
+        for renewal in self.renewals.of(&key) {
+            self.emit_registration(&renewal, out);
+        }
+        self.emit_miners_in(parts(&key).0, out);
+    }
+
+    pub(super) fn emit_registration(&mut self, name: &Name, out: &mut Vec<Delta>) {
+        self.renewals.note(name, self.cluster.registration(name).map(AsRef::as_ref));
+        let mut entry = None;
+        let (mut view, problem) = match self.cluster.registrations.get(name) {
+            None => (None, None),
+            // A registration that is being deleted gives no right any more.
+            Some(registration) if registration.deleting => (None, None),
+            Some(Custom { object: Err(problem), .. }) => (None, Some(problem.clone())),
+            Some(Custom { object: Ok(registration), .. }) => {
+                let view = self.registration_view(name, registration);
+                let problem = view.problem.clone();
+                if problem.is_none() {
+                    entry = admission::entry(registration, view.approval, self.now);
+                }
+                (Some(view), problem)
+            }
+        };
+        self.problems.set(Kind::Registration, name, problem);
+        self.mirror.note(name, entry);
+        self.energy.note(name, view.as_ref());
+        if let Some(view) = &mut view {
+            view.mirrored = self.mirror.state_of(name, &self.cluster);
+        }
+        self.emitted.registration(name, view, out);
+    }
+
+    fn registration_view(&self, name: &Name, registration: &Registration) -> model::Registration {
+        let spec = &registration.spec;
+        let verdict = self.authority.verdict(&self.cluster, registration);
+        let used = self.energy.used(name, registration, &self.cluster, self.now);
+        model::Registration {
+            key: name.clone(),
+            owner: spec.operator.owner_pseudonym.as_deref().map(Arc::from),
+            class: Arc::from(spec.activity_class.as_str()),
+            pools: spec.pools.iter().map(|pool| Arc::from(pool.as_str())).collect(),
+            valid_from: timestamp(&spec.valid_from),
+            valid_until: timestamp(&spec.valid_until),
+            approval: verdict.approval,
+            limits: limits(&spec.limits),
+            owner_limits: spec.owner_limits.as_ref().map(limits).unwrap_or_default(),
+            usage: used.usage,
+            reading: used.reading,
+            energy_resets: used.resets,
+            mirrored: Mirrored::default(),
+            problem: verdict.problem,
+        }
+    }
+
+    pub(super) fn authority_keys_changed(&mut self, out: &mut Vec<Delta>) {
+        self.authority.read_keys(&self.cluster);
+        if self.warm && self.authority.requires_signatures() {
+            self.emit_registrations_and_miners(out);
+        }
+    }
+
+    /// Evaluates all registrations again, and the miners that may work under others of them now.
+    pub(super) fn emit_registrations_and_miners(&mut self, out: &mut Vec<Delta>) {
+        for registration in keys(&self.cluster.registrations) {
+            self.emit_registration(&registration, out);
+        }
+        for miner in keys(&self.cluster.miners) {
+            self.emit_miner(&miner, out);
+        }
+    }
+}
+
+fn limits(limits: &daylight_crds::Limits) -> Limits {
+    Limits {
+        gpus: limits.gpus,
+        watts: limits.watts,
+        energy_mj: limits.energy.as_ref().map(|energy| energy.kwh.saturating_mul(KILOWATT_HOUR)),
+    }
+}

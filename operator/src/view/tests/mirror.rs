@@ -1,0 +1,142 @@
+//! What admission should know, and whether it does.
+
+use daylight_crds::{ActivityClass, GpuPool, Registration};
+use daylight_planner::model::{Delta, Mirrored};
+use serde_json::{Value, json};
+
+use crate::view::digest;
+use crate::view::tests::Site;
+use crate::view::tests::site::{class, patched, pool, registration};
+use daylight_cluster::Kind;
+
+/// A registration that is approved as it stands.
+pub(super) fn approved(name: &str, with: &Value) -> Value {
+    let object = patched(&registration(name), with);
+    let read: Registration = serde_json::from_value(object.clone()).unwrap();
+    let class: ActivityClass = serde_json::from_value(class("pow", "IdleOnly")).unwrap();
+    let pool: GpuPool = serde_json::from_value(pool("a")).unwrap();
+    let digest = digest::spec_digest(&read, Some(&class), |name| (name == "a").then_some(&pool));
+    let approval = json!({
+        "state": "Approved", "by": "olga", "at": "2026-11-23T00:00:00Z",
+        "specDigest": digest, "digestVersion": 1, "generation": 1,
+    });
+    patched(&object, &json!({"status": {"approval": approval}}))
+}
+
+fn with(registrations: Vec<Value>) -> Site {
+    let mut objects = vec![pool("a"), class("pow", "IdleOnly")];
+    objects.extend(registrations);
+    Site::with(&objects)
+}
+
+/// The ConfigMap that was asked for.
+fn mirror_of(site: &Site) -> Value {
+    let repair = site.view.mirror_repair(Kind::RegistrationMirror).unwrap();
+    json!({
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": "daylight-registrations", "namespace": "daylight-system", "uid": "mirror",
+            "labels": {"daylight.dev/mirror": repair.label},
+        },
+        "data": repair.wanted,
+    })
+}
+
+fn mirrored(site: &Site) -> Mirrored {
+    site.registration("team/reg").unwrap().mirrored
+}
+
+#[test]
+fn a_registration_is_mirrored_once_the_map_is_seen_to_hold_it() {
+    let mut site = with(vec![approved("reg", &json!({}))]);
+    assert_eq!(mirrored(&site), Mirrored::Pending);
+    let map = mirror_of(&site);
+    assert_eq!(map["data"], json!({"team.reg": "pow 2026-01-01T00:00:00Z 2027-01-01T00:00:00Z"}));
+    let told = site.apply(&map);
+    assert!(matches!(&told[..], [Delta::Registration(one)] if one.mirrored == Mirrored::Holds));
+    assert_eq!(site.view.mirror_repair(Kind::RegistrationMirror), None);
+
+    for damage in [
+        json!({"data": {"team.reg": "pow"}}),
+        json!({"data": {"team.reg": null}}),
+        json!({"metadata": {"labels": null}}),
+    ] {
+        site.apply(&patched(&map, &damage));
+        assert_eq!(mirrored(&site), Mirrored::Pending, "{damage}");
+        site.apply(&map);
+        assert_eq!(mirrored(&site), Mirrored::Holds);
+    }
+    // What is too much lets nobody in through us, and goes all the same.
+    for damage in [
+        json!({"data": {"team.other": "pow 2026-01-01T00:00:00Z 2027-01-01T00:00:00Z"}}),
+        json!({"binaryData": {"x": "AAAA"}}),
+    ] {
+        site.apply(&patched(&map, &damage));
+        assert_eq!(mirrored(&site), Mirrored::Holds);
+        assert!(site.view.mirror_repair(Kind::RegistrationMirror).is_some(), "{damage}");
+    }
+    site.delete(&map);
+    assert_eq!(mirrored(&site), Mirrored::Pending);
+}
+
+#[test]
+fn what_gives_no_right_is_not_mirrored() {
+    let reg = approved("reg", &json!({}));
+    let mut site = with(vec![registration("pending"), reg.clone()]);
+    site.apply(&mirror_of(&site));
+    assert_eq!(site.view.mirror_repair(Kind::RegistrationMirror), None);
+    // An edit voids the approval.
+    site.apply(&patched(&reg, &json!({"spec": {"limits": {"gpus": 4711}}})));
+    assert_eq!(mirror_of(&site)["data"], json!({}));
+    site.apply(&reg);
+    assert_eq!(site.view.mirror_repair(Kind::RegistrationMirror), None);
+    // Its end.
+    site.wait(400 * 86_400);
+    assert_eq!(mirror_of(&site)["data"], json!({}));
+}
+
+#[test]
+fn the_oldest_are_mirrored_where_not_all_fit() {
+    let mut all = Vec::new();
+    for index in 0..10_000 {
+        let created = format!("2026-11-{:02}T00:00:{:02}Z", 2 + index % 20, index % 60);
+        all.push(approved(
+            &format!("registration-of-a-long-name-{index:05}"),
+            &json!({"metadata": {"creationTimestamp": created}}),
+        ));
+    }
+    let newest = json!({"metadata": {"creationTimestamp": "2026-11-23T00:00:00Z"}});
+    all.push(approved("reg", &newest));
+    let oldest = json!({"metadata": {"creationTimestamp": "2026-11-01T00:00:00Z"}});
+    all.push(approved("first", &oldest));
+    let mut site = with(all);
+    let map = mirror_of(&site);
+    assert_eq!(mirrored(&site), Mirrored::Full);
+    assert!(map["data"].to_string().len() < 1 << 20);
+    assert!(map["data"]["team.first"].is_string());
+    assert!(map["data"]["team.reg"].is_null());
+    assert!(map["data"].as_object().unwrap().len() > 5_000);
+    site.apply(&map);
+    assert_eq!(site.registration("team/first").unwrap().mirrored, Mirrored::Holds);
+    assert_eq!(mirrored(&site), Mirrored::Full);
+}
+
+#[test]
+fn classes_are_mirrored_with_their_images() {
+    let images = json!({"spec": {"allowedImages": ["r.io/miners/*", "r.io/one:2"]}});
+    let site = Site::with(&[
+        patched(&class("pow", "IdleOnly"), &images),
+        patched(&class("train", "Guaranteed"), &json!({"spec": {"registration": "NotRequired"}})),
+        class("odd.images", "IdleOnly"),
+    ]);
+    let repair = site.view.mirror_repair(Kind::ClassMirror).unwrap();
+    assert_eq!(repair.label, "classes");
+    assert_eq!(
+        json!(repair.wanted),
+        json!({
+            "pow": "IdleOnly Required",
+            "pow.images": r"^(r\.io/miners/.*|r\.io/one:2)$",
+            "train": "Guaranteed NotRequired",
+        })
+    );
+}

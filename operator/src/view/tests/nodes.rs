@@ -1,0 +1,182 @@
+//! What is remembered of nodes.
+
+use daylight_planner::model::{NodeCondition, Preemption, Role};
+use serde_json::{Value, json};
+
+use crate::view::tests::Site;
+use crate::view::tests::site::{START, ended, lease, node, patched, pod, pool, running};
+
+fn with_gpus(gpus: u32) -> Value {
+    patched(
+        &node("n1", "a"),
+        &json!({"status": {"allocatable": {"nvidia.com/gpu": gpus.to_string()}}}),
+    )
+}
+
+#[test]
+fn a_node_that_loses_gpus_is_shrunk_until_it_has_them_again() {
+    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let shrunk = |site: &Site| site.node("n1").unwrap().shrunk_at;
+    assert_eq!(shrunk(&site), None);
+    site.wait(10);
+    site.apply(&with_gpus(0));
+    let first = site.now;
+    assert_eq!(shrunk(&site), Some(first));
+    assert_eq!(site.node("n1").unwrap().gpus, []);
+    site.wait(10);
+    // Some are back: it is still shrunk, since the same moment.
+    site.apply(&with_gpus(7));
+    assert_eq!(shrunk(&site), Some(first));
+    // It loses them again: a new drop.
+    site.wait(10);
+    site.apply(&with_gpus(6));
+    assert_eq!(shrunk(&site), Some(site.now));
+    site.apply(&with_gpus(8));
+    assert_eq!(shrunk(&site), None);
+    // More than ever is the new normal.
+    site.apply(&with_gpus(10));
+    assert_eq!(shrunk(&site), None);
+    site.apply(&with_gpus(8));
+    assert_eq!(shrunk(&site), Some(site.now));
+}
+
+#[test]
+fn at_the_start_idle_gpus_rest_and_missing_ones_are_a_drop() {
+    let full = |name: &str| running(&pod(name, 8), "n1");
+    let site = Site::with(&[pool("a"), node("n1", "a"), full("p")]);
+    assert_eq!(site.node("n1").unwrap().ai_released_at, None);
+    let site = Site::with(&[pool("a"), node("n1", "a")]);
+    assert_eq!(site.node("n1").unwrap().ai_released_at, Some(START));
+    assert_eq!(site.node("n1").unwrap().shrunk_at, None);
+    let site = Site::with(&[pool("a"), with_gpus(0), full("p")]);
+    assert_eq!(site.node("n1").unwrap().shrunk_at, Some(START));
+}
+
+#[test]
+fn gpus_rest_after_ai_work() {
+    let mut site = Site::with(&[pool("a"), node("n1", "a"), running(&pod("p", 8), "n1")]);
+    let released = |site: &Site| site.node("n1").unwrap().ai_released_at;
+    site.wait(100);
+    let told = site.apply(&ended(&running(&pod("p", 8), "n1"), "Succeeded"));
+    assert_eq!(told.len(), 2);
+    let first = site.now;
+    assert_eq!(released(&site), Some(first));
+    site.wait(100);
+    // Its object goes, but it ended before.
+    site.delete(&ended(&running(&pod("p", 8), "n1"), "Succeeded"));
+    assert_eq!(released(&site), Some(first));
+    // A miner's end is none of it, nor that of a pod without GPUs.
+    site.apply(&running(&lease("m", "n1", 0), "n1"));
+    site.delete(&running(&lease("m", "n1", 0), "n1"));
+    site.apply(&running(&pod("q", 0), "n1"));
+    site.delete(&running(&pod("q", 0), "n1"));
+    assert_eq!(released(&site), Some(first));
+    // A pod that was deleted while it ran.
+    site.apply(&running(&pod("r", 1), "n1"));
+    site.delete(&running(&pod("r", 1), "n1"));
+    assert_eq!(released(&site), Some(site.now));
+}
+
+#[test]
+fn conditions_and_taints_say_whether_pods_can_run() {
+    for (change, expected, tolerated) in [
+        (json!({"spec": {"unschedulable": true}}), NodeCondition::Cordoned, true),
+        (
+            json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}),
+            NodeCondition::NotReady,
+            true,
+        ),
+        (
+            json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}),
+            NodeCondition::Unreachable,
+            true,
+        ),
+        (
+            json!({"spec": {"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}]}}),
+            NodeCondition::NotReady,
+            true,
+        ),
+        (
+            json!({"metadata": {"deletionTimestamp": "2026-11-24T06:00:00Z"}}),
+            NodeCondition::Cordoned,
+            true,
+        ),
+        (
+            json!({"spec": {"taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]}}),
+            NodeCondition::Ready,
+            false,
+        ),
+        (json!({"status": {"conditions": []}}), NodeCondition::NotReady, true),
+    ] {
+        let mut site = Site::with(&[pool("a")]);
+        site.apply(&patched(&node("n1", "a"), &change));
+        let node = site.node("n1").unwrap();
+        assert_eq!(node.condition, expected, "{change}");
+        assert_eq!(node.pools[0].tolerated, tolerated, "{change}");
+    }
+    let tolerant = patched(
+        &pool("a"),
+        &json!({"spec": {"tolerations": [{"key": "gpu", "operator": "Exists"}]}}),
+    );
+    let tainted = patched(
+        &node("n1", "a"),
+        &json!({"spec": {"taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]}}),
+    );
+    let mut site = Site::with(&[pool("a"), tainted]);
+    assert!(!site.node("n1").unwrap().pools[0].tolerated);
+    site.apply(&tolerant);
+    assert!(site.node("n1").unwrap().pools[0].tolerated);
+}
+
+#[test]
+fn pools_may_overlap_and_the_older_is_named_first() {
+    let younger = patched(
+        &pool("0"),
+        &json!({
+            "metadata": {"creationTimestamp": "2026-11-20T00:00:00Z"},
+            "spec": {"nodeSelector": {"matchLabels": {"pool": "a"}}},
+        }),
+    );
+    let site = Site::with(&[younger, pool("a"), node("n1", "a")]);
+    let pools: Vec<_> = site.node("n1").unwrap().pools;
+    let names: Vec<_> = pools.iter().map(|one| &*one.pool).collect();
+    assert_eq!(names, ["a", "0"]);
+    assert_eq!(site.view.pool_of("n1", "nvidia.com/gpu").map(AsRef::as_ref), Some("a"));
+    assert_eq!(site.view.pool_of("n1", "amd.com/gpu"), None);
+}
+
+#[test]
+fn a_node_that_left_its_pool_is_told_of_while_miners_are_on_it() {
+    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let miner = running(&lease("m", "n1", 0), "n1");
+    site.apply(&miner);
+    site.apply(&node("n1", "none"));
+    assert_eq!(site.node("n1").unwrap().pools, []);
+    site.delete(&miner);
+    assert_eq!(site.node("n1"), None);
+}
+
+#[test]
+fn a_second_resource_begins_to_count_with_its_pool() {
+    let both = patched(&node("n1", "a"), &json!({"status": {"allocatable": {"amd.com/gpu": "4"}}}));
+    let asks = patched(
+        &pod("p", 0),
+        &json!({"spec": {"containers": [{"resources": {"requests": {"amd.com/gpu": "1"}}}]}}),
+    );
+    let mut site = Site::with(&[pool("a"), both, asks]);
+    assert_eq!(site.node("n1").unwrap().gpus.len(), 1);
+    assert_eq!(site.pod("ml/p"), None);
+    let amd = patched(
+        &pool("b"),
+        &json!({"spec": {"resource": "amd.com/gpu", "nodeSelector": {"matchLabels": {"pool": "a"}}}}),
+    );
+    site.apply(&amd);
+    assert_eq!(site.node("n1").unwrap().gpus.len(), 2);
+    assert_eq!(
+        site.pod("ml/p").unwrap().role,
+        Role::Other { class: Some("ai-training".into()), preemption: Preemption::ByScheduler }
+    );
+    site.delete(&amd);
+    assert_eq!(site.node("n1").unwrap().gpus.len(), 1);
+    assert_eq!(site.pod("ml/p"), None);
+}

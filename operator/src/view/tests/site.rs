@@ -1,0 +1,379 @@
+//! A cluster to play with: objects are given as JSON, as the API server sends them.
+
+use daylight_base::Timestamp;
+use daylight_planner::model::{self, Delta};
+use serde_json::{Value, json};
+
+use crate::view::View;
+use daylight_cluster::slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod};
+use daylight_cluster::{Change, Event, Round};
+
+/// When all tests begin: 2026-11-24T06:00:00Z.
+pub(super) const START: Timestamp = Timestamp::from_seconds(1_795_500_000);
+
+/// An index with a clock and a counter of resource versions.
+pub(super) struct Site {
+    pub(super) view: View,
+    pub(super) now: Timestamp,
+    pub(super) version: u64,
+}
+
+/// What is done with an object.
+#[derive(Clone, Copy)]
+pub(super) enum Does {
+    List,
+    Apply,
+    Delete,
+}
+
+impl Site {
+    /// A cluster that held these objects when the process started.
+    pub(super) fn with(objects: &[Value]) -> Self {
+        Self::told(objects).0
+    }
+
+    /// The same, with what was told at the start.
+    pub(super) fn told(objects: &[Value]) -> (Self, Vec<Delta>) {
+        let mut site = Self { view: View::new(START), now: START, version: 100 };
+        let mut out = Vec::new();
+        for object in objects {
+            let event = site.event(object, Does::List);
+            site.view.apply(event, START, &mut out);
+        }
+        assert_eq!(out, [], "nothing is told before all is listed");
+        for event in all_listed(100, Round(0)) {
+            site.view.apply(event, START, &mut out);
+        }
+        assert!(site.view.is_warm());
+        (site, out)
+    }
+
+    /// Applies an object, stamped with the next resource version.
+    pub(super) fn apply(&mut self, object: &Value) -> Vec<Delta> {
+        let event = self.event(object, Does::Apply);
+        self.tell(event)
+    }
+
+    pub(super) fn delete(&mut self, object: &Value) -> Vec<Delta> {
+        let event = self.event(object, Does::Delete);
+        self.tell(event)
+    }
+
+    pub(super) fn tell(&mut self, event: Event) -> Vec<Delta> {
+        let mut out = Vec::new();
+        self.view.apply(event, self.now, &mut out);
+        out
+    }
+
+    /// Lets time pass.
+    pub(super) fn wait(&mut self, seconds: i64) -> Vec<Delta> {
+        self.now = Timestamp(self.now.0 + seconds * 1000);
+        let mut out = Vec::new();
+        self.view.refresh(self.now, &mut out);
+        out
+    }
+
+    /// The object as the planner knows it.
+    pub(super) fn pod(&self, key: &str) -> Option<model::Pod> {
+        let pods = self.view.snapshot().pods;
+        pods.into_iter().find(|pod| &*pod.key == key)
+    }
+
+    pub(super) fn node(&self, name: &str) -> Option<model::Node> {
+        let nodes = self.view.snapshot().nodes;
+        nodes.into_iter().find(|node| &*node.name == name)
+    }
+
+    pub(super) fn job(&self, key: &str) -> Option<model::Job> {
+        let jobs = self.view.snapshot().jobs;
+        jobs.into_iter().find(|job| &*job.key == key)
+    }
+
+    pub(super) fn miner(&self, key: &str) -> Option<model::Miner> {
+        let miners = self.view.snapshot().miners;
+        miners.into_iter().find(|miner| &*miner.key == key)
+    }
+
+    pub(super) fn registration(&self, key: &str) -> Option<model::Registration> {
+        let all = self.view.snapshot().registrations;
+        all.into_iter().find(|one| &*one.key == key)
+    }
+
+    pub(super) fn event(&mut self, object: &Value, does: Does) -> Event {
+        let mut object = object.clone();
+        if object["metadata"].get("resourceVersion").is_none() {
+            self.version += 1;
+            let version = match does {
+                Does::List => 1,
+                _ => self.version,
+            };
+            object["metadata"]["resourceVersion"] = json!(version.to_string());
+        }
+        event(&object, does)
+    }
+}
+
+pub(super) fn event(object: &Value, does: Does) -> Event {
+    fn change<T: serde::de::DeserializeOwned>(object: &Value, does: Does) -> Change<T> {
+        // Through text, as it comes from the server.
+        let read = Box::new(serde_json::from_str(&object.to_string()).unwrap());
+        match does {
+            Does::List => Change::Item(read),
+            Does::Apply => Change::Applied(read),
+            Does::Delete => Change::Deleted(read),
+        }
+    }
+    match object["kind"].as_str().unwrap() {
+        "Pod" => Event::Pod(change::<Pod>(object, does)),
+        "Node" => Event::Node(change::<Node>(object, does)),
+        "Namespace" => Event::Namespace(change::<Namespace>(object, does)),
+        "Job" => Event::BatchJob(change::<BatchJob>(object, does)),
+        "ConfigMap" => match object["metadata"]["name"].as_str().unwrap() {
+            "daylight-registrations" => {
+                Event::RegistrationMirror(change::<ConfigMap>(object, does))
+            }
+            "daylight-classes" => Event::ClassMirror(change::<ConfigMap>(object, does)),
+            "daylight-authority-keys" => Event::AuthorityKeys(change::<ConfigMap>(object, does)),
+            _ => Event::EmergencyStop(change::<ConfigMap>(object, does)),
+        },
+        "GpuPool" => Event::GpuPool(change::<Custom<_>>(object, does)),
+        "ActivityClass" => Event::ActivityClass(change::<Custom<_>>(object, does)),
+        "Registration" => Event::Registration(change::<Custom<_>>(object, does)),
+        "Miner" => Event::Miner(change::<Custom<_>>(object, does)),
+        "AIJob" => Event::AiJob(change::<Custom<_>>(object, does)),
+        kind => panic!("no such kind: {kind}"),
+    }
+}
+
+/// The ends of the lists of all kinds.
+pub(super) fn all_listed(version: u64, round: Round) -> Vec<Event> {
+    vec![
+        Event::Pod(Change::Listed { version, round }),
+        Event::Node(Change::Listed { version, round }),
+        Event::Namespace(Change::Listed { version, round }),
+        Event::BatchJob(Change::Listed { version, round }),
+        Event::EmergencyStop(Change::Listed { version, round }),
+        Event::RegistrationMirror(Change::Listed { version, round }),
+        Event::ClassMirror(Change::Listed { version, round }),
+        Event::AuthorityKeys(Change::Listed { version, round }),
+        Event::GpuPool(Change::Listed { version, round }),
+        Event::ActivityClass(Change::Listed { version, round }),
+        Event::Registration(Change::Listed { version, round }),
+        Event::Miner(Change::Listed { version, round }),
+        Event::AiJob(Change::Listed { version, round }),
+    ]
+}
+
+/// Merges `with` into `object`; null removes a field.
+pub(super) fn patched(object: &Value, with: &Value) -> Value {
+    fn merge(into: &mut Value, with: &Value) {
+        match with {
+            Value::Object(fields) if into.is_object() => {
+                for (key, value) in fields {
+                    if value.is_null() {
+                        into.as_object_mut().unwrap().remove(key);
+                    } else {
+                        merge(&mut into[key], value);
+                    }
+                }
+            }
+            _ => *into = with.clone(),
+        }
+    }
+    let mut object = object.clone();
+    merge(&mut object, with);
+    object
+}
+
+pub(super) fn pool(name: &str) -> Value {
+    json!({
+        "apiVersion": "daylight.dev/v1alpha1",
+        "kind": "GpuPool",
+        "metadata": {"name": name, "uid": format!("pool-{name}"), "creationTimestamp": "2026-11-01T00:00:00Z"},
+        "spec": {
+            "nodeSelector": {"matchLabels": {"pool": name}},
+            "resource": "nvidia.com/gpu",
+            "site": {"name": "oslo", "timeZone": "Europe/Oslo"},
+            "mining": {"policy": "Fill"},
+        },
+    })
+}
+
+pub(super) fn class(name: &str, assignment: &str) -> Value {
+    json!({
+        "apiVersion": "daylight.dev/v1alpha1",
+        "kind": "ActivityClass",
+        "metadata": {"name": name, "uid": format!("class-{name}")},
+        "spec": {"category": "Declared", "assignment": assignment, "registration": "Required"},
+    })
+}
+
+pub(super) fn registration(name: &str) -> Value {
+    json!({
+        "apiVersion": "daylight.dev/v1alpha1",
+        "kind": "Registration",
+        "metadata": {"name": name, "namespace": "team", "uid": format!("reg-{name}"), "generation": 1},
+        "spec": {
+            "operator": {"name": "Aurora AS"},
+            "submittedBy": "ann",
+            "activityClass": "pow",
+            "site": "oslo",
+            "pools": ["a"],
+            "validFrom": "2026-01-01T00:00:00Z",
+            "validUntil": "2027-01-01T00:00:00Z",
+            "limits": {"gpus": 16},
+        },
+    })
+}
+
+pub(super) fn miner(name: &str) -> Value {
+    json!({
+        "apiVersion": "daylight.dev/v1alpha1",
+        "kind": "Miner",
+        "metadata": {
+            "name": name, "namespace": "team", "uid": format!("miner-{name}"),
+            "creationTimestamp": "2026-11-20T00:00:00Z",
+        },
+        "spec": {"registration": "reg", "replicas": 4, "image": "r.io/miner:1", "wattsPerReplica": 300},
+    })
+}
+
+pub(super) fn node(name: &str, pool: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name, "uid": format!("node-{name}"),
+            "labels": {"pool": pool, "kubernetes.io/hostname": name},
+        },
+        "spec": {},
+        "status": {
+            "allocatable": {"cpu": "64", "memory": "512Gi", "pods": "110", "nvidia.com/gpu": "8"},
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    })
+}
+
+/// An AI pod that waits for `gpus`.
+pub(super) fn pod(name: &str, gpus: u32) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name, "namespace": "ml", "uid": format!("pod-{name}"),
+            "creationTimestamp": "2026-11-24T06:00:00Z",
+            "labels": {"daylight.dev/activity": "ai-training", "app": "x"},
+            "managedFields": [{"manager": "m", "fieldsV1": {"f:metadata": {}}}],
+        },
+        "spec": {
+            "containers": [{"name": "c", "resources": {
+                "requests": {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": gpus.to_string()},
+            }}],
+        },
+        "status": {"phase": "Pending"},
+    })
+}
+
+/// A pod of a miner, pinned to a node and not bound yet.
+pub(super) fn lease(miner: &str, node: &str, slot: u32) -> Value {
+    let name = format!("{miner}-{node}-{slot}-0");
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name, "namespace": "team", "uid": format!("pod-{name}"),
+            "creationTimestamp": "2026-11-24T06:00:00Z",
+            "labels": {
+                "daylight.dev/miner": miner,
+                "daylight.dev/registration": "reg",
+                "daylight.dev/activity": "pow",
+                "daylight.dev/pool": "a",
+                "daylight.dev/slot": slot.to_string(),
+                "daylight.dev/epoch": "0",
+                "daylight.dev/revision": "7",
+                "daylight.dev/watts": "300",
+            },
+        },
+        "spec": {
+            "priorityClassName": "daylight-miner",
+            "priority": -1_000_000,
+            "preemptionPolicy": "Never",
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchFields": [
+                    {"key": "metadata.name", "operator": "In", "values": [node]},
+                ]}],
+            }}},
+            "containers": [{"name": "miner", "resources": {
+                "requests": {"cpu": "1", "memory": "2Gi", "nvidia.com/gpu": "1"},
+            }}],
+        },
+        "status": {"phase": "Pending"},
+    })
+}
+
+/// The pod, bound and running.
+pub(super) fn running(pod: &Value, node: &str) -> Value {
+    patched(
+        pod,
+        &json!({
+            "spec": {"nodeName": node},
+            "status": {
+                "phase": "Running",
+                "startTime": "2026-11-24T06:00:00Z",
+                "conditions": [
+                    {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-24T06:00:00Z"},
+                    {"type": "Ready", "status": "True"},
+                ],
+            },
+        }),
+    )
+}
+
+/// The pod, ended.
+pub(super) fn ended(pod: &Value, phase: &str) -> Value {
+    patched(pod, &json!({"status": {"phase": phase}}))
+}
+
+pub(super) fn ai_job(name: &str, workers: u32) -> Value {
+    json!({
+        "apiVersion": "daylight.dev/v1alpha1",
+        "kind": "AIJob",
+        "metadata": {
+            "name": name, "namespace": "ml", "uid": format!("aijob-{name}"),
+            "creationTimestamp": "2026-11-24T05:00:00Z",
+        },
+        "spec": {
+            "workers": workers,
+            "activityClass": "ai-training",
+            "template": {"spec": {"containers": [{
+                "name": "w",
+                "image": "r.io/train:1",
+                "resources": {"limits": {"nvidia.com/gpu": "2", "cpu": "8", "memory": "64Gi"}},
+            }]}},
+        },
+    })
+}
+
+pub(super) fn batch_job(name: &str) -> Value {
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name, "namespace": "ml", "uid": format!("job-{name}"),
+            "labels": {"daylight.dev/aijob": name},
+            "ownerReferences": [{"kind": "AIJob", "name": name, "uid": format!("aijob-{name}"), "controller": true}],
+        },
+        "spec": {"suspend": false},
+    })
+}
+
+/// A worker of an AI job, waiting for its GPUs.
+pub(super) fn worker(job: &str, index: u32) -> Value {
+    patched(
+        &pod(&format!("{job}-{index}"), 2),
+        &json!({"metadata": {
+            "labels": {"daylight.dev/aijob": job},
+            "ownerReferences": [{"kind": "Job", "name": job, "uid": format!("job-{job}"), "controller": true}],
+        }}),
+    )
+}

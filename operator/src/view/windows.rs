@@ -1,0 +1,298 @@
+//! Mining windows: cron schedules in a site's time zone, compiled into plain spans.
+//!
+//! A window opens at the civil times that its five cron fields name, in the
+//! site's time zone, and stays open for its duration in elapsed time, whatever
+//! the clocks do meanwhile. Where the clocks are put forward over an opening,
+//! `02:30` opens at `03:00`; where they are put back, a fixed time opens at its
+//! first occurrence only, and `*/30 2` at each. Windows that overlap or touch are
+//! one.
+
+use std::time::Duration;
+
+use croner::Direction;
+use croner::parser::{CronParser, Seconds, Year};
+use daylight_base::{Name, Timestamp};
+use daylight_crds::{GpuPool, MiningWindow};
+use daylight_planner::windows::{Span, Windows};
+use jiff::tz::TimeZone;
+use rustc_hash::FxHashMap;
+
+/// Windows are compiled up to this time from now.
+const HORIZON: Duration = Duration::from_hours(360);
+
+/// Windows are compiled further before less than this is left of them.
+const AHEAD: Duration = Duration::from_hours(336);
+
+/// The compiled windows of each pool, or the problem with them.
+#[derive(Debug, Default)]
+pub(super) struct CompiledWindows(FxHashMap<Name, Result<Windows, String>>);
+
+impl CompiledWindows {
+    /// The windows of a pool, compiled at `now` unless they are already.
+    pub(super) fn of(
+        &mut self,
+        name: &Name,
+        pool: &GpuPool,
+        now: Timestamp,
+    ) -> Result<Windows, String> {
+        let spec = &pool.spec;
+        let compiled = self.0.entry(name.clone());
+        let compile = || compile(&spec.mining.windows, &spec.site.time_zone, now);
+        compiled.or_insert_with(compile).clone()
+    }
+
+    pub(super) fn forget(&mut self, pool: &str) {
+        self.0.remove(pool);
+    }
+
+    /// The time at which windows must be compiled further.
+    pub(super) fn due_at(&self) -> Option<Timestamp> {
+        let compiled = self.0.values().filter_map(|windows| windows.as_ref().ok()?.horizon());
+        compiled.min().map(|horizon| horizon - AHEAD)
+    }
+
+    /// Forgets the windows that end soon, and returns their pools, sorted.
+    pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<Name> {
+        let is_due = |windows: &Result<Windows, String>| {
+            let horizon = windows.as_ref().ok().and_then(Windows::horizon);
+            horizon.is_some_and(|horizon| now + AHEAD >= horizon)
+        };
+        let due = self.0.extract_if(|_, windows| is_due(windows));
+        let mut due: Vec<Name> = due.map(|(name, _)| name).collect();
+        due.sort_unstable();
+        due
+    }
+}
+
+/// Compiles the windows of a pool from `now` to the horizon.
+///
+/// # Errors
+///
+/// The problem with them, in one sentence.
+fn compile(windows: &[MiningWindow], time_zone: &str, now: Timestamp) -> Result<Windows, String> {
+    let zone = TimeZone::get(time_zone).map_err(|_| {
+        format!(
+            "spec.site.timeZone {time_zone:?} is not in the IANA time zone database; use a name such as Europe/Berlin or Etc/UTC."
+        )
+    })?;
+    if windows.is_empty() {
+        return Ok(Windows::Always);
+    }
+    let horizon = now + HORIZON;
+    let mut spans = Vec::new();
+    for window in windows {
+        openings(window, &zone, now, horizon, &mut spans)?;
+    }
+    spans.retain(|span| span.end > now);
+    Ok(Windows::from_spans(spans, horizon))
+}
+
+fn openings(
+    window: &MiningWindow,
+    zone: &TimeZone,
+    now: Timestamp,
+    horizon: Timestamp,
+    spans: &mut Vec<Span>,
+) -> Result<(), String> {
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    let cron = parser.parse(&window.schedule).map_err(|error| {
+        format!(
+            "The schedule {:?} of mining window {} is no cron expression ({error}); write five fields such as \"0 22 * * 1-5\".",
+            window.schedule, window.name
+        )
+    })?;
+    let duration = window.duration.as_duration();
+    let zoned = |at: Timestamp| {
+        jiff::Timestamp::from_millisecond(at.0)
+            .map(|at| at.to_zoned(zone.clone()))
+            .map_err(|error| format!("The present time is out of range ({error})."))
+    };
+    // What opened before now may still be open.
+    let from = zoned(now - duration)?;
+    let mut any = false;
+    for opening in cron.iter_from(from, Direction::Forward) {
+        any = true;
+        let start = Timestamp(opening.timestamp().as_millisecond());
+        if start >= horizon {
+            break;
+        }
+        spans.push(Span { start, end: start + duration });
+    }
+    if any {
+        Ok(())
+    } else {
+        Err(format!(
+            "The schedule {:?} of mining window {} names no day that exists; correct its day of month or month.",
+            window.schedule, window.name
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(schedule: &str, duration: &str) -> MiningWindow {
+        MiningWindow {
+            name: "w".into(),
+            schedule: schedule.into(),
+            duration: duration.parse().unwrap(),
+        }
+    }
+
+    fn at(text: &str) -> Timestamp {
+        let at: jiff::Timestamp = text.parse().unwrap();
+        Timestamp(at.as_millisecond())
+    }
+
+    /// The spans that begin before `until`, as text.
+    fn spans(windows: &[MiningWindow], zone: &str, now: &str, until: &str) -> Vec<String> {
+        let Windows::Spans { spans, horizon } = compile(windows, zone, at(now)).unwrap() else {
+            panic!("no spans");
+        };
+        assert_eq!(horizon, at(now) + HORIZON);
+        let text = |at: Timestamp| jiff::Timestamp::from_millisecond(at.0).unwrap().to_string();
+        spans
+            .into_iter()
+            .filter(|span| span.start < at(until))
+            .map(|span| format!("{} {}", text(span.start), text(span.end)))
+            .collect()
+    }
+
+    #[test]
+    fn no_windows_is_always() {
+        assert_eq!(compile(&[], "Etc/UTC", Timestamp(0)), Ok(Windows::Always));
+    }
+
+    #[test]
+    fn nights_of_working_days_in_local_time() {
+        assert_eq!(
+            spans(
+                &[window("0 22 * * 1-5", "8h")],
+                "Europe/Berlin",
+                "2026-11-27T12:00:00Z", // a Friday
+                "2026-12-01T12:00:00Z",
+            ),
+            [
+                "2026-11-27T21:00:00Z 2026-11-28T05:00:00Z",
+                "2026-11-30T21:00:00Z 2026-12-01T05:00:00Z",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_window_that_opened_before_is_still_open() {
+        assert_eq!(
+            spans(
+                &[window("0 22 * * *", "8h")],
+                "Etc/UTC",
+                "2026-11-27T01:00:00Z",
+                "2026-11-27T20:00:00Z",
+            ),
+            ["2026-11-26T22:00:00Z 2026-11-27T06:00:00Z"]
+        );
+    }
+
+    #[test]
+    fn overlapping_windows_are_one() {
+        assert_eq!(
+            spans(
+                &[
+                    window("0 1 * * *", "2h"),
+                    window("0 3 * * *", "1h"),
+                    window("30 2 * * *", "15m")
+                ],
+                "Etc/UTC",
+                "2026-11-27T00:00:00Z",
+                "2026-11-28T00:00:00Z",
+            ),
+            ["2026-11-27T01:00:00Z 2026-11-27T04:00:00Z"]
+        );
+        assert_eq!(
+            spans(
+                &[window("* * * * *", "1m")],
+                "Etc/UTC",
+                "2026-11-27T00:00:00Z",
+                "2027-01-01T00:00:00Z"
+            )
+            .len(),
+            1
+        );
+    }
+
+    #[test]
+    fn an_opening_in_the_spring_gap_moves_to_its_end() {
+        // Berlin, 29 March 2026: 02:00 becomes 03:00 (01:00 UTC).
+        assert_eq!(
+            spans(
+                &[window("30 2 * * *", "1h")],
+                "Europe/Berlin",
+                "2026-03-28T12:00:00Z",
+                "2026-03-30T12:00:00Z",
+            ),
+            [
+                "2026-03-29T01:00:00Z 2026-03-29T02:00:00Z",
+                "2026-03-30T00:30:00Z 2026-03-30T01:30:00Z",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_fixed_time_opens_once_in_the_autumn_fold() {
+        // Berlin, 25 October 2026: 03:00 becomes 02:00 (01:00 UTC).
+        assert_eq!(
+            spans(
+                &[window("30 2 * * *", "10m")],
+                "Europe/Berlin",
+                "2026-10-24T12:00:00Z",
+                "2026-10-25T12:00:00Z",
+            ),
+            ["2026-10-25T00:30:00Z 2026-10-25T00:40:00Z"]
+        );
+        assert_eq!(
+            spans(
+                &[window("*/30 2 * * *", "10m")],
+                "Europe/Berlin",
+                "2026-10-24T12:00:00Z",
+                "2026-10-25T12:00:00Z",
+            ),
+            [
+                "2026-10-25T00:00:00Z 2026-10-25T00:10:00Z",
+                "2026-10-25T00:30:00Z 2026-10-25T00:40:00Z",
+                "2026-10-25T01:00:00Z 2026-10-25T01:10:00Z",
+                "2026-10-25T01:30:00Z 2026-10-25T01:40:00Z",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_night_lasts_its_hours_whatever_the_clocks_do() {
+        for (day, start, end) in [
+            ("2026-03-28", "2026-03-28T21:00:00Z", "2026-03-29T05:00:00Z"),
+            ("2026-10-24", "2026-10-24T20:00:00Z", "2026-10-25T04:00:00Z"),
+        ] {
+            let noon = format!("{day}T12:00:00Z");
+            let midnight = format!("{day}T23:59:00Z");
+            assert_eq!(
+                spans(&[window("0 22 * * *", "8h")], "Europe/Berlin", &noon, &midnight),
+                [format!("{start} {end}")]
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let now = at("2026-11-27T00:00:00Z");
+        for (schedule, zone, expected) in [
+            ("0 22 * * *", "Europe/Atlantis", "not in the IANA time zone database"),
+            ("61 22 * * *", "Etc/UTC", "no cron expression"),
+            ("0 22 * * MOO", "Etc/UTC", "no cron expression"),
+            ("0 0 22 * * *", "Etc/UTC", "no cron expression"),
+            ("0 22 30 2 *", "Etc/UTC", "names no day that exists"),
+        ] {
+            let error = compile(&[window(schedule, "1h")], zone, now).unwrap_err();
+            assert!(error.contains(expected), "{schedule}: {error}");
+        }
+        assert!(compile(&[], "Mars/Olympus", now).is_err());
+    }
+}
