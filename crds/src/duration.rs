@@ -1,4 +1,4 @@
-//! Durations as Kubernetes users write them: `30s`, `10m`, `1h30m`.
+//! Durations in Go's notation, as Kubernetes users write them: `30s`, `10m`, `1h30m`.
 
 use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
@@ -6,11 +6,11 @@ use daylight_base::duration::{self, InvalidDuration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// A length of time in Go's notation, limited to hours, minutes, seconds and milliseconds.
+/// A duration in Go's notation, limited to hours, minutes, seconds and milliseconds.
 ///
-/// The text is kept as it was written, so that reading an object and writing it again changes
-/// nothing (digests of specs depend on that). Two durations are equal when they last equally
-/// long: `90s` equals `1m30s`.
+/// The text is kept as it was written: reading an object and writing it again changes nothing,
+/// on which the digests of specs depend. Durations of equal length are equal: `90s` equals
+/// `1m30s`.
 #[derive(Clone, Debug)]
 pub struct GoDuration {
     text: String,
@@ -18,22 +18,22 @@ pub struct GoDuration {
 }
 
 impl GoDuration {
-    /// A duration of whole seconds.
+    /// Returns a duration of whole seconds.
     pub fn from_secs(seconds: u64) -> Self {
         Duration::from_secs(seconds).into()
     }
 
-    /// The same as the standard library's type.
+    /// Returns the duration as the standard library's type.
     pub fn as_duration(&self) -> Duration {
         self.value
     }
 
-    /// The whole seconds in it, rounded down.
+    /// Returns the duration in whole seconds, rounded down.
     pub fn as_secs(&self) -> u64 {
         self.value.as_secs()
     }
 
-    /// The text as written.
+    /// Returns the text as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -48,7 +48,7 @@ impl FromStr for GoDuration {
 }
 
 impl From<Duration> for GoDuration {
-    /// Writes the shortest text, such as `1h30m`; what is below a millisecond is dropped.
+    /// Writes the shortest text, such as `1h30m`. Fractions of a millisecond are dropped.
     fn from(value: Duration) -> Self {
         let value = Duration::new(value.as_secs(), value.subsec_millis() * 1_000_000);
         Self { text: duration::format(value), value }

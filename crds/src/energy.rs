@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use strum::{Display, IntoStaticStr, VariantArray};
 
-/// The calendar period over which an energy limit counts, in the site's time zone.
+/// The calendar period of an energy limit, in the site's time zone.
 #[derive(
     Clone,
     Copy,
@@ -25,13 +25,10 @@ use strum::{Display, IntoStaticStr, VariantArray};
     VariantArray,
 )]
 pub enum EnergyPeriod {
-    /// From midnight to midnight.
     Day,
     /// From Monday to Sunday.
     Week,
-    /// A calendar month.
     Month,
-    /// A calendar year.
     Year,
 }
 
@@ -39,16 +36,16 @@ pub enum EnergyPeriod {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnergyLimit {
-    /// The most energy in one period, in kilowatt-hours, measured at the boards.
+    /// Maximum energy in one period, in kilowatt-hours, measured at the GPU boards.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub kwh: u64,
     /// The calendar period, in the site's time zone: Day, Week (from Monday), Month or Year.
     pub period: EnergyPeriod,
 }
 
-/// Energy in thousandths of a joule, as the devices' counters give it.
+/// Energy in thousandths of a joule, the unit of the devices' counters.
 ///
-/// A decimal string in JSON, since such totals pass the 2^53 that JSON numbers can hold.
+/// A decimal string in JSON, since such totals exceed 2^53, above which JSON numbers lose digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Millijoules(pub u64);
 

@@ -1,12 +1,12 @@
-//! Names that Daylight puts on objects: labels, annotations, finalizers, field managers.
+//! Labels, annotations, finalizers and field managers that Daylight sets on objects.
 //!
-//! Users read them in `kubectl get pods --show-labels`, policies match on them and the audit
-//! trail is keyed by them, so every one is part of the API.
+//! They are part of the API: users read them with `kubectl get pods --show-labels`, policies
+//! match them, and the audit trail uses them as keys.
 
-/// Label of a miner pod: the `Miner` it belongs to (same namespace).
+/// Label of a miner pod: its `Miner` (same namespace).
 pub const MINER: &str = "daylight.dev/miner";
 
-/// Label of a pod: the `Registration` it works under (same namespace).
+/// Label of a pod: the `Registration` of its work (same namespace).
 pub const REGISTRATION: &str = "daylight.dev/registration";
 
 /// Label of a pod, or of a namespace for all pods in it: the `ActivityClass` of the work.
@@ -15,30 +15,30 @@ pub const ACTIVITY: &str = "daylight.dev/activity";
 /// Label of a pod: the `GpuPool` whose GPUs it holds.
 pub const POOL: &str = "daylight.dev/pool";
 
-/// Label of a job, its pods and its Service: the `AIJob` they belong to (same namespace).
+/// Label of a job, its pods and its Service: their `AIJob` (same namespace).
 pub const AI_JOB: &str = "daylight.dev/aijob";
 
-/// Label of a miner pod: the slot of its node that it holds, counted from 0.
+/// Label of a miner pod: its slot on the node, counted from 0.
 pub const SLOT: &str = "daylight.dev/slot";
 
-/// Label of a miner pod: how often its slot was granted before, so that names never repeat.
+/// Label of a miner pod: the number of earlier grants of its slot, so that names never repeat.
 pub const EPOCH: &str = "daylight.dev/epoch";
 
-/// Annotation of a pod that Daylight ends: why, for instance `AiDemand` or `WindowClosed`.
+/// Annotation of a pod that Daylight deletes: the reason, for instance `AiDemand`.
 pub const RECLAIM_REASON: &str = "daylight.dev/reclaim-reason";
 
-/// Annotation of a pod that Daylight ends: for whom its GPUs are taken back.
+/// Annotation of a pod that Daylight deletes: the object for which its GPUs are reclaimed.
 pub const RECLAIM_FOR: &str = "daylight.dev/reclaim-for";
 
-/// Prefix of annotations that tell simulated nodes how a pod behaves, for instance how long it
-/// runs. Those of a `Miner` are passed on to its pods; real nodes ignore them.
+/// Prefix of annotations with which simulated nodes decide how a pod behaves, for instance how
+/// long it runs. The pods of a `Miner` inherit them. Real nodes ignore them.
 pub const SIMULATED_PREFIX: &str = "daylight.dev/simulated-";
 
-/// Finalizer of pods that Daylight creates: the auditor removes it once the end is on record.
+/// Finalizer of pods that Daylight creates. The auditor removes it once their end is recorded.
 pub const METERED_FINALIZER: &str = "daylight.dev/metered";
 
-/// Prefix of the field managers Daylight writes with; a scope follows, as in `daylight/status`.
+/// Prefix of Daylight's field managers. A scope follows, as in `daylight/status`.
 pub const FIELD_MANAGER_PREFIX: &str = "daylight/";
 
-/// Value of `app.kubernetes.io/managed-by` on everything Daylight creates.
+/// Value of `app.kubernetes.io/managed-by` on each object that Daylight creates.
 pub const MANAGED_BY: &str = "daylight";

@@ -1,4 +1,4 @@
-//! `LeaseRecord`: the end of one lease that the auditor has not taken on record in time.
+//! `LeaseRecord`: the end of a lease that the auditor did not record in time.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
@@ -7,15 +7,15 @@ use serde_with::skip_serializing_none;
 
 use crate::rules;
 
-/// What was leased to whom, from when until when. Written once by the controller when it lets a
-/// pod go that the auditor has not; deleted by the auditor, which then has it in its journal.
+/// A lease that has ended. The controller writes it once, when it releases a pod whose end the
+/// auditor has not recorded. The auditor deletes it after writing it to its journal.
 #[skip_serializing_none]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "daylight.dev",
     version = "v1alpha1",
     kind = "LeaseRecord",
-    doc = "The end of one lease which the auditor has not taken on record in time. Written by Daylight's controller, and deleted by its auditor.",
+    doc = "The end of a lease that the auditor did not record in time. Daylight's controller writes it, and its auditor deletes it.",
     plural = "leaserecords",
     shortname = "lease",
     category = "daylight-internal",
@@ -24,11 +24,11 @@ use crate::rules;
     cel,
     validation = Rule::new("self.spec == oldSelf.spec").message("spec is immutable, since it is evidence: leave it to the auditor, which deletes it").field_path(".spec"),
     printcolumn(name = "Pod", type_ = "string", json_path = ".spec.pod", description = "The pod that held the GPUs"),
-    printcolumn(name = "Node", type_ = "string", json_path = ".spec.node", description = "Where"),
-    printcolumn(name = "GPUs", type_ = "integer", json_path = ".spec.gpus", description = "How many"),
+    printcolumn(name = "Node", type_ = "string", json_path = ".spec.node", description = "Node of the pod"),
+    printcolumn(name = "GPUs", type_ = "integer", json_path = ".spec.gpus", description = "GPUs that the pod held"),
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.activityClass", description = "Activity class"),
-    printcolumn(name = "Registration", type_ = "string", json_path = ".spec.registration", description = "The registration it worked under"),
-    printcolumn(name = "Finished", type_ = "string", json_path = ".spec.finishedAt", description = "When it ended"),
+    printcolumn(name = "Registration", type_ = "string", json_path = ".spec.registration", description = "Registration of the work"),
+    printcolumn(name = "Finished", type_ = "string", json_path = ".spec.finishedAt", description = "When the pod ended"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -39,10 +39,10 @@ pub struct LeaseRecordSpec {
 
     /// The UID of the pod.
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = rules::matches("^[A-Za-z0-9-]+$", "podUid must be the UID of a pod"))]
+    #[x_kube(validation = rules::matches("^[A-Za-z0-9-]+$", "podUid must be the UID of a pod: use metadata.uid"))]
     pub pod_uid: String,
 
-    /// The node on which it held its GPUs.
+    /// The node of the pod.
     #[schemars(length(min = 1, max = 253))]
     pub node: String,
 
@@ -50,43 +50,43 @@ pub struct LeaseRecordSpec {
     #[schemars(length(min = 1, max = 253))]
     pub resource: String,
 
-    /// How many it held.
+    /// GPUs that the pod held.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub gpus: u32,
 
-    /// The `GpuPool` that had them.
+    /// The `GpuPool` of the node.
     #[schemars(length(min = 1, max = 63))]
     pub pool: Option<String>,
 
-    /// Its class, if it declared one.
+    /// The `ActivityClass` of the pod, if it declared one.
     #[schemars(length(min = 1, max = 63))]
     pub activity_class: Option<String>,
 
-    /// The Registration in this namespace that it worked under, if any.
+    /// The Registration of the work in this namespace, if any.
     #[schemars(length(min = 1, max = 63))]
     pub registration: Option<String>,
 
-    /// Watts declared for it.
+    /// Power declared for the pod, in watts.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub watts: Option<u64>,
 
-    /// When it was bound to the node: the GPUs were its own from then on.
+    /// When the pod was bound to the node. It held the GPUs from then on.
     pub bound_at: Option<Time>,
 
-    /// When the kubelet took it up.
+    /// When the kubelet accepted the pod.
     pub started_at: Option<Time>,
 
-    /// When its last container ended, as the kubelet says; absent where none says it.
+    /// When the pod's last container ended, as the kubelet reported it; absent if it did not.
     pub finished_at: Option<Time>,
 
-    /// What its container said of its work as it ended, if it did.
+    /// The container's termination message, if any.
     #[schemars(length(max = 4096))]
     pub termination_message: Option<String>,
 
-    /// The image of that container.
+    /// The container's image.
     #[schemars(length(max = 1024))]
     pub image: Option<String>,
 
-    /// When the controller saw that it had ended: not later than that it had.
+    /// When the controller observed that the pod had ended.
     pub seen_ended_at: Time,
 }

@@ -1,21 +1,21 @@
 //! The API of Daylight, group `daylight.dev`, version `v1alpha1`.
 //!
-//! | kind | scope | what it says |
+//! | kind | scope | meaning |
 //! |---|---|---|
-//! | [`GpuPool`] | cluster | which GPUs, and when they may mine |
-//! | [`ActivityClass`] | cluster | one entry of the positive list |
-//! | [`Registration`] | namespaced | who does which declared work, where, until when, up to which limits |
-//! | [`Miner`] | namespaced | registered work for GPUs that nobody else wants |
-//! | [`AiJob`] (`AIJob`) | namespaced | a gang of workers that starts when all of it has GPUs |
-//! | [`LeaseRecord`] | namespaced | internal: the end of a lease that the auditor has not taken in time |
+//! | [`GpuPool`] | cluster | a set of GPUs, and when they may mine |
+//! | [`ActivityClass`] | cluster | an entry of the positive list |
+//! | [`Registration`] | namespaced | who may do which declared work, where, until when, within which limits |
+//! | [`Miner`] | namespaced | registered work for idle GPUs |
+//! | [`AiJob`] (`AIJob`) | namespaced | a gang of workers that starts when GPUs for all of them are free |
+//! | [`LeaseRecord`] | namespaced | internal: the end of a lease that the auditor did not record in time |
 //!
 //! The crate holds types, defaults and validation rules, and no behaviour. The rules are CEL:
 //! the API server enforces them, and `validate_cel()` of each kind runs the same ones offline.
-//! What one object alone cannot show to be wrong (an unknown class, overlapping pools) is found
-//! by the controller and told in a condition.
+//! Errors that involve several objects (an unknown class, overlapping pools) are found by the
+//! controller, which reports them in a condition.
 //!
-//! [`definitions`] gives the custom resource definitions, [`manifest`] their YAML; `cargo crds`
-//! writes it beside this crate.
+//! [`definitions`] returns the custom resource definitions, [`manifest`] their YAML. `cargo crds`
+//! writes the YAML to this crate's folder.
 
 #![allow(
     unreachable_pub,
@@ -69,26 +69,26 @@ pub const GROUP: &str = "daylight.dev";
 /// The version of all kinds.
 pub const VERSION: &str = "v1alpha1";
 
-/// The condition that every kind has: whether it can be acted upon or does what it should.
+/// The condition of every kind: the object is valid and does what it should.
 pub const CONDITION_READY: &str = "Ready";
 
-/// The condition of a [`Registration`] one of whose limits is passed.
+/// The condition of a [`Registration`]: one of its limits is exceeded.
 pub const CONDITION_OVER_LIMIT: &str = "OverLimit";
 
-/// The condition of a [`Registration`] whose energy limit will be met in this period.
+/// The condition of a [`Registration`]: its energy limit will be reached in this period.
 pub const CONDITION_LIMIT_FORECAST: &str = "LimitForecast";
 
-/// The condition of an [`AiJob`] whose gang has its GPUs.
+/// The condition of an [`AiJob`]: its gang has its GPUs.
 pub const CONDITION_ADMITTED: &str = "Admitted";
 
-/// The condition of a [`GpuPool`] whose leases are taken on record. Written by the auditor.
+/// The condition of a [`GpuPool`]: its leases are recorded. Written by the auditor.
 pub const CONDITION_METERED: &str = "Metered";
 
-/// The reason of [`CONDITION_METERED`] by which the controller adds no miner: nothing more can be
-/// taken on record.
+/// The reason of [`CONDITION_METERED`] for which the controller starts no miner: the journal is
+/// full.
 pub const JOURNAL_FULL: &str = "JournalFull";
 
-/// The condition of an [`AiJob`] that has ended.
+/// The condition of an [`AiJob`]: it has ended.
 pub const CONDITION_FINISHED: &str = "Finished";
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use serde_json::{Map, Number, Value};
 
 use crate::{ActivityClass, AiJob, GpuPool, LeaseRecord, Miner, Registration};
 
-/// The most bytes an object may have for client-side `kubectl apply`, which stores a copy of it
-/// in an annotation.
+/// Maximum size of an object for client-side `kubectl apply`, in bytes. kubectl stores a copy of
+/// the object in an annotation.
 pub const MAX_MANIFEST_BYTES: usize = 262_144;
 
-/// The definitions of all kinds, as they are published.
+/// Returns the definitions of all kinds, as they are published.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
     let mut definitions = vec![
         GpuPool::crd(),
@@ -24,7 +24,8 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         LeaseRecord::crd(),
     ];
     for definition in &mut definitions {
-        // Helm then keeps the definition when its chart is uninstalled: all objects would go too.
+        // Deleting a definition deletes all its objects: helm must keep it when the chart is
+        // uninstalled.
         let annotations = definition.metadata.annotations.get_or_insert_default();
         annotations.insert("helm.sh/resource-policy".into(), "keep".into());
         for version in &mut definition.spec.versions {
@@ -38,12 +39,12 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
     definitions
 }
 
-/// The file in which a definition is published: its plural, as in `gpupools.yaml`.
+/// Returns the name of the file in which a definition is published, for instance `gpupools.yaml`.
 pub fn manifest_name(definition: &CustomResourceDefinition) -> String {
     format!("{}.yaml", definition.spec.names.plural)
 }
 
-/// The YAML of a definition. The same definition always gives the same bytes.
+/// Returns the YAML of a definition. The same definition always gives the same bytes.
 pub fn manifest(definition: &CustomResourceDefinition) -> Result<String, ManifestError> {
     let mut value = definition.serialize(serde_json::value::Serializer)?;
     write_whole_numbers_whole(&mut value);
@@ -54,25 +55,21 @@ pub fn manifest(definition: &CustomResourceDefinition) -> Result<String, Manifes
     ))
 }
 
-/// Why a definition could not be written as YAML.
+/// The reason why a definition could not be written as YAML.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// It does not fit into JSON.
     #[error("cannot write the definition as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// It does not fit into YAML.
     #[error("cannot write the definition as YAML: {0}")]
     Yaml(#[from] serde_saphyr::SerializeError),
 }
 
-/// Brings a generated schema into the form in which it is published.
-///
-/// Unsigned formats become the signed ones that Kubernetes knows (their bounds are stated
-/// anyway). `nullable` goes: a null is then dropped rather than stored, so that CEL's `has()`
-/// means what it says. The default of an object whose fields have defaults becomes `{}`. Doc
-/// comments lose what only rustdoc wants: line breaks within a paragraph, and backticks.
+/// Brings a generated schema and all schemas in it into the form in which they are published.
 fn finish(schema: &mut JSONSchemaProps) {
+    // Without `nullable`, the API server drops a null instead of storing it, and CEL's `has()` is
+    // false for it.
     schema.nullable = None;
+    // Kubernetes knows signed formats only. The bounds of unsigned fields are stated anyway.
     if let Some(format) = &mut schema.format {
         match format.as_str() {
             "uint8" | "uint16" | "uint32" => "int32".clone_into(format),
@@ -80,9 +77,11 @@ fn finish(schema: &mut JSONSchemaProps) {
             _ => {}
         }
     }
+    // The fields of a default object have defaults of their own, which the API server fills in.
     if let Some(JSON(default @ Value::Object(_))) = &mut schema.default {
         *default = Value::Object(Map::new());
     }
+    // Line breaks within a paragraph and backticks are for rustdoc.
     if let Some(description) = &mut schema.description {
         *description = description
             .split("\n\n")
@@ -101,7 +100,7 @@ fn finish(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// Bounds are floating-point numbers in the definition's type; `8.0` reads better as `8`.
+/// Writes `8` instead of `8.0`: bounds are floating-point numbers in the definition's type.
 fn write_whole_numbers_whole(value: &mut Value) {
     match value {
         Value::Number(number) => {

@@ -1,4 +1,4 @@
-//! `Miner`: registered work that runs on GPUs which nobody else wants.
+//! `Miner`: registered work that runs on idle GPUs.
 
 use k8s_openapi::{
     api::core::v1::EnvVar,
@@ -15,14 +15,15 @@ use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{GoDuration, rules, schema};
 
-/// What to run, and how much of it. Running replicas keep what they were started with.
+/// The program to run, and the number of replicas. Running replicas keep the settings with which
+/// they were started.
 #[skip_serializing_none]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "daylight.dev",
     version = "v1alpha1",
     kind = "Miner",
-    doc = "Registered work that runs on GPUs which nobody else wants, and leaves when they are wanted.",
+    doc = "Registered work that runs on idle GPUs, and releases them when AI work needs them.",
     plural = "miners",
     shortname = "mnr",
     category = "daylight",
@@ -37,96 +38,96 @@ use crate::{GoDuration, rules, schema};
         label_selector_path = ".status.selector"
     ),
     validation = rules::name_fits_label(),
-    printcolumn(name = "Wanted", type_ = "integer", json_path = ".spec.replicas", description = "Replicas asked for"),
+    printcolumn(name = "Wanted", type_ = "integer", json_path = ".spec.replicas", description = "Maximum number of replicas"),
     printcolumn(name = "Running", type_ = "integer", json_path = ".status.readyReplicas", description = "Replicas that run"),
-    printcolumn(name = "Why not", type_ = "string", json_path = ".status.reason", description = "Why not all run"),
-    printcolumn(name = "Hashrate", type_ = "string", json_path = ".status.work.hashrate", description = "Hashes per second, all replicas together"),
-    printcolumn(name = "Shares", type_ = "integer", json_path = ".status.work.sharesAccepted", description = "Shares that mining pools took"),
-    printcolumn(name = "Registration", type_ = "string", json_path = ".spec.registration", description = "The registration it works under"),
+    printcolumn(name = "Why not", type_ = "string", json_path = ".status.reason", description = "Why not all replicas run"),
+    printcolumn(name = "Hashrate", type_ = "string", json_path = ".status.work.hashrate", description = "Hashes per second of all replicas"),
+    printcolumn(name = "Shares", type_ = "integer", json_path = ".status.work.sharesAccepted", description = "Shares that mining pools accepted"),
+    printcolumn(name = "Registration", type_ = "string", json_path = ".spec.registration", description = "Registration of the work"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Entitled", type_ = "integer", json_path = ".status.entitled", priority = 1, description = "Replicas that the plan gives it now"),
-    printcolumn(name = "Eligible at", type_ = "string", json_path = ".status.eligibleAt", priority = 1, description = "When more may run, where that is known"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1, description = "The reason as a sentence")
+    printcolumn(name = "Eligible at", type_ = "string", json_path = ".status.eligibleAt", priority = 1, description = "When more replicas may run, if known"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1, description = "Explanation of the reason")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MinerSpec {
-    /// The Registration in this namespace under which it works. Immutable.
+    /// The Registration of the work, in this namespace. Immutable.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = rules::immutable("registration is immutable, since past work was booked under it: create another Miner"))]
     pub registration: String,
 
-    /// How many replicas to run at most. From 0 to 100000.
+    /// Maximum number of replicas. From 0 to 100000.
     #[serde(default = "MinerSpec::default_replicas")]
     #[schemars(range(min = 0, max = 100_000))]
     pub replicas: u32,
 
-    /// Whole GPUs for each replica, all on one node. From 1 to 16. Immutable.
+    /// GPUs of each replica, all on one node. From 1 to 16. Immutable.
     #[serde(default = "MinerSpec::default_gpus_per_replica")]
     #[schemars(range(min = 1, max = 16))]
     #[x_kube(validation = rules::immutable("gpusPerReplica is immutable, since leases are booked by it: create another Miner"))]
     pub gpus_per_replica: u32,
 
-    /// Its share among miners of the same rank: with twice the weight it gets twice the GPUs.
+    /// The miner's share of GPUs among miners of the same rank. Twice the weight gets twice the
+    /// GPUs. From 1 to 1000.
     #[serde(default = "MinerSpec::default_weight")]
     #[schemars(range(min = 1, max = 1000))]
     pub weight: u32,
 
-    /// `GpuPools` to run in, of those that the registration names; an empty list means all of
-    /// them.
+    /// The `GpuPools` to run in, from those of the registration; an empty list means all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub pools: Vec<String>,
 
-    /// The image to run. It must be among those that the activity class allows.
+    /// The image to run. The activity class must allow it.
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = rules::matches("^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", "image must be an image name, such as registry.example.com/miners/kaspa:1.4"))]
     pub image: String,
 
-    /// Whether `daylight-miner` is the image's first process: then Daylight asks it whether it
-    /// works, has it check the wallet against the registration, and shows its figures.
+    /// The first process of the image. Daylight: it is `daylight-miner`, which checks the wallet
+    /// against the registration and reports its health and figures. Other: any other program.
     #[serde(default)]
     pub agent: Agent,
 
-    /// What runs in the image.
+    /// The mining program in the image.
     pub engine: Option<Engine>,
 
-    /// Mining pools in the order of preference, as host:port or scheme://host:port. Handed to
-    /// the image as `POOL_ENDPOINTS`, separated by commas.
+    /// Mining pools in order of preference, as host:port or scheme://host:port. The container
+    /// gets them as `POOL_ENDPOINTS`, separated by commas.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[x_kube(validation = rules::endpoints("poolEndpoints"))]
     pub pool_endpoints: Vec<String>,
 
-    /// Certificates that mining pools with TLS have to show, whoever made them. Handed to the
-    /// image as `POOL_PINS`.
+    /// The certificates that mining pools with TLS must present, regardless of their issuer. The
+    /// container gets them as `POOL_PINS`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["endpoint".into()]))]
     pub pool_certificates: Vec<PoolCertificate>,
 
-    /// The Secret in this namespace with the wallet's address. Handed to the image as a file,
-    /// which `WALLET_FILE` names.
+    /// The Secret in this namespace with the wallet's address. The container gets the address in
+    /// the file that `WALLET_FILE` names.
     pub wallet_secret_ref: Option<WalletSecret>,
 
-    /// The Secret in this namespace with the password at the mining pools. Handed to the image as
-    /// a file, which `POOL_PASSWORD_FILE` names.
+    /// The Secret in this namespace with the password for the mining pools. The container gets
+    /// the password in the file that `POOL_PASSWORD_FILE` names.
     pub pool_password_secret_ref: Option<PasswordSecret>,
 
-    /// Further environment variables for the image, as plain values.
+    /// Additional environment variables of the container, as plain values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::plain_env")]
     pub env: Vec<EnvVar>,
 
-    /// How long a replica needs to end in good order. The pool's drainTimeout may cut it short.
-    /// At most 1h.
+    /// Time that a replica needs for an orderly stop. The pool's drainTimeout applies if it is
+    /// shorter. At most 1h.
     #[serde(default = "MinerSpec::default_drain_timeout")]
-    #[x_kube(validation = rules::at_most("1h", "drainTimeout must be at most 1h, since AI waits that long for a GPU"))]
+    #[x_kube(validation = rules::at_most("1h", "drainTimeout must be at most 1h, since AI work waits that long for a GPU"))]
     pub drain_timeout: GoDuration,
 
-    /// The power that a replica draws at most, in watts, all its GPUs together. Needed where a
-    /// pool or a registration limits power or energy.
+    /// Maximum power of a replica, in watts, for all its GPUs together. Required if a pool or a
+    /// registration limits power or energy.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub watts_per_replica: Option<u32>,
 
@@ -153,7 +154,7 @@ impl MinerSpec {
     }
 }
 
-/// What the first process of an image is.
+/// The first process of an image.
 #[derive(
     Clone,
     Copy,
@@ -171,7 +172,6 @@ impl MinerSpec {
 pub enum Agent {
     /// `daylight-miner`.
     Daylight,
-    /// Anything else.
     #[default]
     Other,
 }
@@ -181,24 +181,24 @@ pub enum Agent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Engine {
-    /// The program's name. Handed to the image as ENGINE.
+    /// The program's name. The container gets it as ENGINE.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
 
-    /// Arguments for it.
+    /// The program's arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 1024)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub args: Vec<String>,
 
-    /// The algorithm, in lower case. Handed to the image as ALGORITHM. It must be among those
-    /// that the activity class allows.
+    /// The algorithm, in lower case. The activity class must allow it. The container gets it as
+    /// ALGORITHM.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = rules::algorithm("engine.algorithm"))]
     pub algorithm: Option<String>,
 
-    /// The ConfigMap in this namespace with the agent's configuration. Handed to the image as a
-    /// file, which `DAYLIGHT_MINER_CONFIG` names.
+    /// The ConfigMap in this namespace with the agent's configuration. The container gets the
+    /// configuration in the file that `DAYLIGHT_MINER_CONFIG` names.
     pub config_ref: Option<EngineConfig>,
 }
 
@@ -210,7 +210,7 @@ pub struct EngineConfig {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 
-    /// The key in it.
+    /// The key of the configuration.
     #[serde(default = "EngineConfig::default_key")]
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
@@ -237,7 +237,7 @@ pub struct PoolCertificate {
     pub sha256: String,
 }
 
-/// A Secret with the password at mining pools.
+/// A Secret with the password for mining pools.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PasswordSecret {
@@ -245,7 +245,7 @@ pub struct PasswordSecret {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 
-    /// The key in it.
+    /// The key of the password.
     #[serde(default = "PasswordSecret::default_key")]
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
@@ -266,13 +266,13 @@ pub struct WalletSecret {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 
-    /// The key in it.
+    /// The key of the address.
     #[serde(default = "WalletSecret::default_key")]
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
 
-    /// The key of the salt with which the registration commits to the address, in
-    /// payout.addressCommitment. `WALLET_SALT_FILE` names its file.
+    /// The key of the salt of the registration's payout.addressCommitment. The container gets the
+    /// salt in the file that `WALLET_SALT_FILE` names.
     #[schemars(length(min = 1, max = 253))]
     pub salt_key: Option<String>,
 }
@@ -283,7 +283,7 @@ impl WalletSecret {
     }
 }
 
-/// CPU and memory of a miner's replica: both request and limit.
+/// CPU and memory of a miner's replica, as request and as limit.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -298,8 +298,8 @@ pub struct MinerResources {
     #[schemars(schema_with = "schema::quantity")]
     pub memory: Quantity,
 
-    /// Huge pages of 2 MiB in bytes, for instance 2400Mi, on nodes that have them: RandomX is
-    /// faster with them.
+    /// Huge pages of 2 MiB, in bytes, for instance 2400Mi. RandomX is faster with them. The nodes
+    /// must provide them.
     // `default`: with `schema_with`, schemars does not see that the field is optional.
     #[serde(default, rename = "hugePages2Mi")]
     #[schemars(schema_with = "schema::quantity")]
@@ -322,7 +322,7 @@ impl Default for MinerResources {
     }
 }
 
-/// How far a miner gets, and why no further.
+/// The state of a miner, and why not all its replicas run.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -330,75 +330,75 @@ pub struct MinerStatus {
     /// The metadata.generation that this status was computed from.
     pub observed_generation: Option<i64>,
 
-    /// Ready: whether all replicas wanted run, and if not, why.
+    /// Ready: all of spec.replicas run, or why not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 
-    /// Pods that exist and have not ended, those that are ending included.
+    /// Pods that have not ended, terminating pods included.
     #[serde(default)]
     pub replicas: u32,
 
-    /// Those of them that run.
+    /// Pods that run.
     #[serde(default)]
     pub ready_replicas: u32,
 
-    /// Replicas that the plan gives the miner now: what would run, while a pool only observes.
+    /// Replicas that the plan gives the miner now. Under a pool's policy Observe, they would run.
     pub entitled: Option<u32>,
 
-    /// GPUs that its pods hold.
+    /// GPUs that the miner's pods hold.
     pub gpus: Option<u32>,
 
-    /// The label selector of its pods, for the scale subresource.
+    /// The label selector of the miner's pods, for the scale subresource.
     #[schemars(length(max = 512))]
     pub selector: Option<String>,
 
-    /// Why not all replicas wanted run, as one word.
+    /// Why not all of spec.replicas run, as one word.
     #[schemars(length(max = 63))]
     pub reason: Option<String>,
 
-    /// The same as one sentence.
+    /// Why not all of spec.replicas run, as one sentence.
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
 
-    /// The earliest time at which more may run, where one can be known.
+    /// The earliest time at which more replicas may run, if known.
     pub eligible_at: Option<Time>,
 
-    /// What its agents say of their work, as the auditor last read it.
+    /// The work that the agents of the replicas last reported. Written by the auditor.
     pub work: Option<MinerWork>,
 }
 
-/// What a miner's agents say of their work: for eyes. What counts is in the books.
+/// The work that a miner's agents report, for display only. Accounting does not use it.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MinerWork {
-    /// Hashes per second of all replicas that say, as a quantity with three digits, for instance
-    /// 29.4M.
+    /// Hashes per second of all replicas that report, as a quantity with three digits, for
+    /// instance 29.4M.
     #[schemars(length(max = 32))]
     pub hashrate: String,
 
-    /// Shares that mining pools took, of all replicas so far.
+    /// Shares of all replicas so far that mining pools accepted.
     #[serde(default)]
     pub shares_accepted: u64,
 
-    /// Shares that mining pools did not take, of all replicas so far.
+    /// Shares of all replicas so far that mining pools rejected.
     #[serde(default)]
     pub shares_rejected: u64,
 
-    /// The part of these of replicas that have ended.
+    /// The part of these shares that comes from replicas that have ended.
     #[serde(default)]
     pub ended: EndedWork,
 
-    /// Replicas that say how they are.
+    /// Replicas that report.
     #[serde(default)]
     pub replicas: u32,
 
-    /// What most of those that do not work lack, as one word.
+    /// The most frequent reason why replicas do not work, as one word.
     #[schemars(length(max = 63))]
     pub not_ready: Option<String>,
 
-    /// How many of them do not work.
+    /// Replicas that report and do not work.
     #[serde(default)]
     pub not_ready_replicas: u32,
 }
@@ -407,11 +407,11 @@ pub struct MinerWork {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EndedWork {
-    /// Shares that mining pools took.
+    /// Shares that mining pools accepted.
     #[serde(default)]
     pub shares_accepted: u64,
 
-    /// Shares that they did not.
+    /// Shares that mining pools rejected.
     #[serde(default)]
     pub shares_rejected: u64,
 }

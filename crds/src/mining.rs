@@ -1,4 +1,4 @@
-//! Whether, when and how far the idle GPUs of a pool mine.
+//! The mining settings of a `GpuPool`.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
@@ -9,62 +9,62 @@ use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{GoDuration, rules, schema};
 
-/// Whether, when and how far the idle GPUs of a pool mine.
+/// When and within which limits the idle GPUs of a pool mine.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Mining {
-    /// What to do with idle GPUs. Observe: plan, explain and meter, write nothing. Fill: let
-    /// them mine. Hold: start no miner, leave those that run. Drain: end all miners.
+    /// The use of idle GPUs. Observe: plan, explain and meter only; start and stop nothing. Fill:
+    /// run miners on them. Hold: start no miner, keep those that run. Drain: stop all miners.
     #[serde(default)]
     pub policy: MiningPolicy,
 
-    /// When mining is allowed, in the site's time zone. Overlapping windows join; an empty list
-    /// means always.
+    /// When mining is allowed, in the site's time zone. Windows may overlap; an empty list means
+    /// always.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub windows: Vec<MiningWindow>,
 
-    /// The most GPUs that mine at once; absent means no limit.
+    /// Maximum number of GPUs that mine at once; absent means no limit.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub max_gpus: Option<u32>,
 
-    /// Usable GPUs kept free of miners for AI to start on: a count, or a percentage of the
-    /// pool's usable GPUs (rounded up) such as "5%".
+    /// Usable GPUs kept free of miners, so that AI work can start at once: a count, or a
+    /// percentage of the pool's usable GPUs (rounded up) such as "5%".
     #[serde(default = "Mining::default_headroom")]
     #[schemars(schema_with = "schema::count_or_percent")]
     pub headroom: IntOrString,
 
-    /// The most power that mining may draw, in watts, reckoned by the larger of what miners
-    /// declare and what was measured; absent means no limit.
+    /// Maximum power of mining, in watts; absent means no limit. A miner's power is the larger of
+    /// the declared and the measured watts.
     #[schemars(range(min = 0, max = 100_000_000_000_i64))]
     pub power_budget_watts: Option<u64>,
 
-    /// How long a GPU must have been idle before it mines. At most 24h.
+    /// Time that a GPU must be idle before it mines. At most 24h.
     #[serde(default = "Mining::default_idle_delay")]
     #[x_kube(validation = rules::at_most("24h", "mining.idleDelay must be at most 24h"))]
     pub idle_delay: GoDuration,
 
-    /// How long a miner keeps its GPU against other miners, once it runs. AI, caps, windows and
-    /// drains never wait for it. At most 24h.
+    /// Time for which no other miner can displace a running miner. AI work, limits, windows and
+    /// drains do not wait for it. At most 24h.
     #[serde(default = "Mining::default_min_run_time")]
     #[x_kube(validation = rules::at_most("24h", "mining.minRunTime must be at most 24h"))]
     pub min_run_time: GoDuration,
 
-    /// The longest that a miner may take to end when its GPU is wanted back; a miner's own,
-    /// shorter drain time goes first. At most 1h.
+    /// Maximum time for a miner to stop when its GPU is reclaimed. The miner's own drainTimeout
+    /// applies if it is shorter. At most 1h.
     #[serde(default = "Mining::default_drain_timeout")]
-    #[x_kube(validation = rules::at_most("1h", "mining.drainTimeout must be at most 1h, since AI waits that long for a GPU"))]
+    #[x_kube(validation = rules::at_most("1h", "mining.drainTimeout must be at most 1h, since AI work waits that long for a GPU"))]
     pub drain_timeout: GoDuration,
 
-    /// What is taken back for AI. Gpu: as many GPUs as are needed. Node: all miners of a node,
-    /// for strict NUMA alignment or jobs that take whole nodes.
+    /// The unit of reclaim for AI work. Gpu: as many GPUs as are needed. Node: all miners of a
+    /// node, for strict NUMA alignment or jobs that take whole nodes.
     #[serde(default)]
     pub reclaim_unit: ReclaimUnit,
 
-    /// Nodes that an autoscaler manages. Skip: they do not mine, so that mining keeps no node
-    /// from being scaled down. Use: they mine like any other.
+    /// The use of nodes that an autoscaler manages. Skip: they do not mine, so that mining never
+    /// prevents a scale-down. Use: they mine like any other node.
     #[serde(default)]
     pub autoscaled_nodes: AutoscaledNodes,
 }
@@ -104,7 +104,7 @@ impl Default for Mining {
     }
 }
 
-/// What a pool does with idle GPUs.
+/// The use of a pool's idle GPUs.
 #[derive(
     Clone,
     Copy,
@@ -122,19 +122,21 @@ impl Default for Mining {
     IntoStaticStr,
     VariantArray,
 )]
+// In an optional field, a description of the type would replace the one of the field.
+#[schemars(description = "")]
 pub enum MiningPolicy {
     /// Plan, explain and meter; write nothing but status.
     #[default]
     Observe,
-    /// Let idle GPUs mine.
+    /// Run miners on idle GPUs.
     Fill,
-    /// Start no miner; leave those that run.
+    /// Start no miner; keep those that run.
     Hold,
-    /// End all miners.
+    /// Stop all miners.
     Drain,
 }
 
-/// A time in which mining is allowed, again and again.
+/// A recurring period in which mining is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MiningWindow {
@@ -148,12 +150,12 @@ pub struct MiningWindow {
     #[x_kube(validation = rules::matches("^[^ \\t]+( [^ \\t]+){4}$", "windows.schedule must have five cron fields with single spaces between them, such as \"0 22 * * 1-5\""))]
     pub schedule: String,
 
-    /// How long the window stays open, in elapsed time. From 1m to 168h.
+    /// Elapsed time for which the window stays open. From 1m to 168h.
     #[x_kube(validation = rules::within("1m", "168h", "windows.duration must be from 1m to 168h; for always, remove the windows"))]
     pub duration: GoDuration,
 }
 
-/// How much is taken back from miners at once.
+/// The unit in which GPUs are reclaimed.
 #[derive(
     Clone,
     Copy,
@@ -172,14 +174,13 @@ pub struct MiningWindow {
     VariantArray,
 )]
 pub enum ReclaimUnit {
-    /// As many GPUs as are needed.
     #[default]
     Gpu,
     /// All miners of a node.
     Node,
 }
 
-/// Whether nodes that an autoscaler manages mine.
+/// The use of nodes that an autoscaler manages.
 #[derive(
     Clone,
     Copy,

@@ -1,4 +1,4 @@
-//! `Registration`: who does which declared work, where, until when and up to which limits.
+//! `Registration`: who may do which declared work, where, until when, and within which limits.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
@@ -9,14 +9,14 @@ use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{EnergyLimit, RegistrationStatus, rules};
 
-/// What is registered. An edit of it, of its class or of its pools voids the approval.
+/// The registered work. An edit of it, of its class or of its pools voids the approval.
 #[skip_serializing_none]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "daylight.dev",
     version = "v1alpha1",
     kind = "Registration",
-    doc = "Who does which declared work, where, until when, and up to which limits. It counts once it is approved in status.approval; any later edit of the spec voids the approval.",
+    doc = "Who may do which declared work, where, until when, and within which limits. It takes effect once status.approval approves it; any later edit of the spec voids the approval.",
     plural = "registrations",
     shortname = "reg",
     category = "daylight",
@@ -27,18 +27,18 @@ use crate::{EnergyLimit, RegistrationStatus, rules};
     selectable = ".spec.activityClass",
     validation = rules::name_fits_label(),
     validation = Rule::new("!has(self.status) || !has(self.status.approval) || self.status.approval.state != 'Approved' || self.status.approval.by != self.spec.submittedBy").message(
-        "approval.by must differ from spec.submittedBy: let somebody else approve"
+        "approval.by must differ from spec.submittedBy: have another user approve"
     ).field_path(".status.approval.by"),
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.activityClass", description = "Activity class"),
-    printcolumn(name = "State", type_ = "string", json_path = ".status.state", description = "Whether it counts now"),
-    printcolumn(name = "Limits used", type_ = "string", json_path = ".status.limitsUsed", description = "What is used of the limits"),
-    printcolumn(name = "Days left", type_ = "integer", json_path = ".status.daysLeft", description = "Whole days until it ends"),
+    printcolumn(name = "State", type_ = "string", json_path = ".status.state", description = "State; only Active permits work"),
+    printcolumn(name = "Limits used", type_ = "string", json_path = ".status.limitsUsed", description = "Use of the limits"),
+    printcolumn(name = "Days left", type_ = "integer", json_path = ".status.daysLeft", description = "Whole days until the end of validity"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Operator", type_ = "string", json_path = ".spec.operator.name", priority = 1, description = "Who operates"),
-    printcolumn(name = "Approved by", type_ = "string", json_path = ".status.approval.by", priority = 1, description = "Who decided last"),
-    printcolumn(name = "Valid until", type_ = "string", json_path = ".spec.validUntil", priority = 1, description = "When it ends"),
-    printcolumn(name = "Site", type_ = "string", json_path = ".spec.site", priority = 1, description = "Where"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1, description = "The state as a sentence")
+    printcolumn(name = "Operator", type_ = "string", json_path = ".spec.operator.name", priority = 1, description = "Operator of the work"),
+    printcolumn(name = "Approved by", type_ = "string", json_path = ".status.approval.by", priority = 1, description = "User who made the last decision"),
+    printcolumn(name = "Valid until", type_ = "string", json_path = ".spec.validUntil", priority = 1, description = "End of validity"),
+    printcolumn(name = "Site", type_ = "string", json_path = ".spec.site", priority = 1, description = "Site of the work"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1, description = "Explanation of the state")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -46,27 +46,27 @@ use crate::{EnergyLimit, RegistrationStatus, rules};
         .message("validUntil must be later than validFrom: correct one of them")
         .field_path(".validUntil"),
     validation = Rule::new("!has(self.ownerLimits) || has(self.operator.ownerPseudonym)")
-        .message("ownerLimits need operator.ownerPseudonym, by which the owner's registrations are found: set it, or remove ownerLimits")
+        .message("ownerLimits needs operator.ownerPseudonym, which identifies the owner's registrations: set it, or remove ownerLimits")
         .field_path(".ownerLimits"),
     validation = Rule::new("!has(self.ownerLimits) || !has(self.ownerLimits.energy) || !has(self.limits.energy) || self.ownerLimits.energy.period == self.limits.energy.period")
-        .message("limits.energy and ownerLimits.energy must have the same period, over which use is counted: make them equal")
+        .message("limits.energy.period and ownerLimits.energy.period must be equal, since use is counted over one period: change one of them")
         .field_path(".ownerLimits.energy.period"),
 )]
 pub struct RegistrationSpec {
-    /// Who operates the work.
+    /// The operator of the work.
     pub operator: Operator,
 
-    /// The registration in this namespace that this one renews: miners that name that one work
-    /// under this one from validFrom on, their pods as they are started anew. Class, site and
-    /// owner must be the same. Immutable.
+    /// The registration in this namespace that this one renews. From validFrom on, miners that
+    /// name the old one work under this one, each pod from its next start. Class, site and owner
+    /// must be the same. Immutable.
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = rules::immutable("renews is immutable, since work was booked by it: create another Registration"))]
+    #[x_kube(validation = rules::immutable("renews is immutable, since past work was booked by it: create another Registration"))]
     pub renews: Option<String>,
 
-    /// Where the registration is filed; absent as long as it is not.
+    /// The filing with the authority; absent until the registration is filed.
     pub filing: Option<Filing>,
 
-    /// The user name that submitted this registration; the approver must be somebody else.
+    /// The name of the user who submitted this registration. Another user must approve it.
     /// Immutable.
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = rules::immutable("submittedBy is immutable, since it decides who may approve: create another Registration"))]
@@ -77,7 +77,7 @@ pub struct RegistrationSpec {
     #[x_kube(validation = rules::immutable("activityClass is immutable, since past work was booked under it: create another Registration"))]
     pub activity_class: String,
 
-    /// The site of the work; its pools stand there. Immutable.
+    /// The site of the work, which is the site of all its pools. Immutable.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = rules::immutable("site is immutable, since past work was booked under it: create another Registration"))]
     pub site: String,
@@ -87,23 +87,23 @@ pub struct RegistrationSpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub pools: Vec<String>,
 
-    /// When the registration begins.
+    /// Start of validity.
     pub valid_from: Time,
 
-    /// When the registration ends; from then on it gives no right to mine.
+    /// End of validity. From then on the registration permits no work.
     pub valid_until: Time,
 
-    /// The most that all work under this registration may take together.
+    /// Limits on all work under this registration together.
     pub limits: Limits,
 
-    /// The most that all registrations of the same owner (operator.ownerPseudonym) may take
-    /// together. Where they differ, the lowest counts.
+    /// Limits on all registrations of the same owner (operator.ownerPseudonym) together. If they
+    /// state different limits, the lowest applies.
     pub owner_limits: Option<Limits>,
 
-    /// What the work earns, and where it goes.
+    /// The asset that the work earns, and the payout address.
     pub payout: Option<Payout>,
 
-    /// How often the work is declared, and by when.
+    /// How often the work is declared, and when a declaration is due.
     #[serde(default)]
     pub reporting: Reporting,
 }
@@ -116,11 +116,11 @@ pub struct RegistrationSpec {
     .message("operator.ownerPseudonym is immutable once set, since owner limits are counted by it: create another Registration")
     .field_path(".ownerPseudonym"))]
 pub struct Operator {
-    /// The name to show. The audit trail holds only a keyed pseudonym of it.
+    /// The name to display. The audit trail contains only a keyed pseudonym of it.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 
-    /// Official identifiers, only as salted commitments; a Secret holds the plain text.
+    /// Official identifiers, as salted commitments only. A Secret holds the plain text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["scheme".into()]))]
@@ -130,7 +130,7 @@ pub struct Operator {
     pub identifiers_secret_ref: Option<IdentifiersSecret>,
 
     /// A keyed pseudonym of the owner: 64 lower-case hexadecimal digits. Registrations with the
-    /// same one belong to one owner, whose limits they share. Immutable once set.
+    /// same pseudonym belong to one owner and share the owner's limits. Immutable once set.
     #[schemars(length(max = 64))]
     #[x_kube(validation = rules::matches("^[0-9a-f]{64}$", "operator.ownerPseudonym must be 64 lower-case hexadecimal digits (HMAC-SHA-256 of the owner)"))]
     pub owner_pseudonym: Option<String>,
@@ -140,12 +140,12 @@ pub struct Operator {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Identifier {
-    /// What kind of identifier it is, for instance lei, vat or org-number.
+    /// The kind of identifier, for instance lei, vat or org-number.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = rules::matches("^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", "identifiers.scheme must be written in lower case, such as lei, vat or org-number"))]
     pub scheme: String,
 
-    /// SHA-256 over salt and identifier, as sha256: and 64 hexadecimal digits.
+    /// SHA-256 of salt and identifier: sha256: followed by 64 hexadecimal digits.
     #[schemars(length(max = 71))]
     #[x_kube(validation = rules::sha256("identifiers.commitment must be sha256: and 64 lower-case hexadecimal digits, never the identifier itself"))]
     pub commitment: String,
@@ -160,52 +160,52 @@ pub struct IdentifiersSecret {
     pub name: String,
 }
 
-/// Where a registration is filed.
+/// The filing of a registration with an authority.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Filing {
-    /// The authority.
+    /// The authority's name.
     #[schemars(length(min = 1, max = 253))]
     pub authority: String,
 
-    /// The number under which the authority keeps it.
+    /// The authority's reference number.
     #[schemars(length(min = 1, max = 128))]
     pub number: String,
 
-    /// Where it can be looked up: an https address.
+    /// The https address where the filing can be looked up.
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() == 'https'")
         .message("filing.link must be an https address, such as https://register.example.org/4711"))]
     pub link: Option<String>,
 }
 
-/// The most that registered work may take; what is absent has no limit.
+/// Limits on registered work. What is absent has no limit.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.gpus) || has(self.watts) || has(self.energy)")
-    .message("limits must set at least one of gpus, watts and energy: what is registered without a limit cannot be checked"))]
+    .message("limits must set at least one of gpus, watts and energy: work without a limit cannot be checked"))]
 pub struct Limits {
-    /// The most GPUs at once.
+    /// Maximum number of GPUs at once.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub gpus: Option<u32>,
 
-    /// The most power at once, in watts, reckoned by the larger of what miners declare and what
-    /// was measured.
+    /// Maximum power at once, in watts. Power is the larger of the declared and the measured
+    /// watts.
     #[schemars(range(min = 0, max = 100_000_000_000_i64))]
     pub watts: Option<u64>,
 
-    /// The most energy over a calendar period. Without a meter it holds mining altogether.
+    /// Maximum energy in a calendar period. Mining stops if no meter counts it.
     pub energy: Option<EnergyLimit>,
 }
 
-/// What registered work earns, and where it goes.
+/// The asset that registered work earns, and the payout address.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Payout {
-    /// The asset earned, by its ticker, for instance KAS.
+    /// The ticker of the asset earned, for instance KAS.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(validation = rules::matches("^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$", "payout.asset must be a ticker, such as KAS"))]
     pub asset: String,
@@ -215,7 +215,7 @@ pub struct Payout {
     #[x_kube(validation = rules::algorithm("payout.algorithm"))]
     pub algorithm: Option<String>,
 
-    /// SHA-256 over salt and payout address, as sha256: and 64 hexadecimal digits.
+    /// SHA-256 of salt and payout address: sha256: followed by 64 hexadecimal digits.
     #[schemars(length(max = 71))]
     #[x_kube(validation = rules::sha256("payout.addressCommitment must be sha256: and 64 lower-case hexadecimal digits, never the address itself"))]
     pub address_commitment: Option<String>,
@@ -229,15 +229,15 @@ pub struct Payout {
     pub pool_endpoints: Vec<String>,
 }
 
-/// How often work is declared, and by when.
+/// The interval and the due day of declarations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reporting {
-    /// The calendar period of one declaration, in the site's time zone: Month, Quarter or Year.
+    /// The calendar period of a declaration, in the site's time zone: Month, Quarter or Year.
     #[serde(default)]
     pub period: ReportingPeriod,
 
-    /// The day of the month after the period by which it is due. From 1 to 28.
+    /// The day on which a declaration is due, in the month after its period. From 1 to 28.
     #[serde(default = "Reporting::default_due_day")]
     #[schemars(range(min = 1, max = 28))]
     pub due_day: u32,
@@ -274,11 +274,9 @@ impl Default for Reporting {
     VariantArray,
 )]
 pub enum ReportingPeriod {
-    /// A calendar month.
     #[default]
     Month,
-    /// A quarter, from January.
+    /// Three months; the first quarter begins in January.
     Quarter,
-    /// A calendar year.
     Year,
 }

@@ -1,4 +1,4 @@
-//! What was decided about a `Registration`, and what its work takes.
+//! The status of a `Registration`: the decision about it, its state, and the use of its limits.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -9,7 +9,7 @@ use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{Millijoules, rules, schema};
 
-/// What was decided about a registration, and what its work takes now.
+/// The decision about a registration, its state, and the use of its limits.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -20,33 +20,33 @@ pub struct RegistrationStatus {
     /// The metadata.generation that this status was computed from.
     pub observed_generation: Option<i64>,
 
-    /// Ready: whether the registration counts now, and if not, why. `OverLimit`: whether a limit is
-    /// passed. `LimitForecast`: whether an energy limit will be met in this period.
+    /// Ready: the registration is in force, or why it is not. `OverLimit`: a limit is exceeded.
+    /// `LimitForecast`: an energy limit will be reached in this period.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 
-    /// The last decision. Only who has the verb approve may write it.
+    /// The last decision. Writing it takes the verb approve on registrations.
     pub approval: Option<Approval>,
 
-    /// The state that follows from approval, spec and time. Only Active counts.
+    /// The state that follows from approval, spec and time. Only Active permits work.
     pub state: Option<RegistrationState>,
 
-    /// Why it is in that state, as one word.
+    /// Why the registration is in that state, as one word.
     #[schemars(length(max = 63))]
     pub reason: Option<String>,
 
-    /// The same as one sentence.
+    /// Why the registration is in that state, as one sentence.
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
 
-    /// What the meter has counted in the current period. Written by the auditor.
+    /// Energy counted in the current period. Written by the auditor.
     pub usage: Option<Usage>,
 
-    /// What pods hold under the registration now, those that are ending included.
+    /// What pods hold under the registration now, terminating pods included.
     pub held: Option<Held>,
 
-    /// What is used of the limits, for people, such as GPUs 4/8, 31% of 6000 kWh.
+    /// Use of the limits, to be read by people, such as GPUs 4/8, 31% of 6000 kWh.
     #[schemars(length(max = 128))]
     pub limits_used: Option<String>,
 
@@ -54,24 +54,24 @@ pub struct RegistrationStatus {
     #[schemars(range(min = 0, max = 10_000_000))]
     pub days_left: Option<u32>,
 
-    /// When an energy limit will be met at the present rate; absent if not in this period.
+    /// When an energy limit will be reached at the present power; absent if not in this period.
     pub forecast: Option<LimitForecast>,
 }
 
-/// When an energy limit will be met if nothing changes. Mining stops before.
+/// When an energy limit will be reached if nothing changes. Mining stops before that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitForecast {
-    /// When.
+    /// When the limit will be reached.
     pub at: Time,
     /// Whose limit it is: Registration or Owner.
     pub limit: LimitOf,
-    /// The present rate, in watts.
+    /// The power assumed, in watts.
     #[schemars(range(min = 0, max = 100_000_000_000_i64))]
     pub watts: u64,
 }
 
-/// Whose limit it is.
+/// The holder of a limit.
 #[derive(
     Clone,
     Copy,
@@ -89,9 +89,8 @@ pub struct LimitForecast {
     VariantArray,
 )]
 pub enum LimitOf {
-    /// The registration's own.
     Registration,
-    /// The owner's, over all registrations.
+    /// The owner, for all registrations together.
     Owner,
 }
 
@@ -101,26 +100,26 @@ pub enum LimitOf {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.state != 'Approved' || (has(self.specDigest) && has(self.generation))")
-        .message("approval.state Approved needs specDigest and generation, which say what was approved: use kubectl daylight approve")
+        .message("approval.state Approved needs specDigest and generation, which identify what was approved: use kubectl daylight approve")
         .field_path(".specDigest"),
     validation = Rule::new("self.state == 'Approved' || (has(self.message) && self.message != '')")
-        .message("approval.message must say why for the states Rejected, Suspended and Revoked")
+        .message("approval.message must give the reason for the states Rejected, Suspended and Revoked: set approval.message")
         .field_path(".message"),
 )]
 pub struct Approval {
-    /// Approved, Rejected, Suspended (may be lifted) or Revoked (final).
+    /// Approved, Rejected, Suspended (can be lifted) or Revoked (final).
     pub state: ApprovalState,
 
-    /// The user name that decided. It must be the requesting user, and for Approved not
-    /// spec.submittedBy.
+    /// The user who decided. It must be the user who sends the request and, for Approved, differ
+    /// from spec.submittedBy.
     #[schemars(length(min = 1, max = 512))]
     pub by: String,
 
-    /// When it was decided.
+    /// The time of the decision.
     pub at: Time,
 
-    /// What was approved: SHA-256 over the canonical JSON (RFC 8785) of the stored specs of
-    /// registration, class and pools, as sha256: and 64 hexadecimal digits.
+    /// The digest of what was approved: sha256: followed by 64 hexadecimal digits. It is SHA-256
+    /// of the canonical JSON (RFC 8785) of the stored specs of registration, class and pools.
     #[schemars(length(max = 71))]
     #[x_kube(validation = rules::sha256("approval.specDigest must be sha256: and 64 lower-case hexadecimal digits: use kubectl daylight approve"))]
     pub spec_digest: Option<String>,
@@ -134,14 +133,14 @@ pub struct Approval {
     #[schemars(range(min = 1))]
     pub generation: Option<i64>,
 
-    /// Why, for people. Required unless Approved.
+    /// The reason for the decision. Required unless Approved.
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
 
-    /// The authority's own detached Ed25519 signature, in base64: of specDigest, and of which
-    /// registration that is. `kubectl daylight approve --print-message` prints what is signed.
+    /// The authority's detached Ed25519 signature, in base64. It signs specDigest and the
+    /// registration's identity. `kubectl daylight approve --print-message` prints the message.
     #[schemars(length(max = 8192))]
-    #[x_kube(validation = rules::matches("^[A-Za-z0-9+/]+={0,2}$", "approval.signature must be base64"))]
+    #[x_kube(validation = rules::matches("^[A-Za-z0-9+/]+={0,2}$", "approval.signature must be base64: encode the 64 bytes of the signature"))]
     pub signature: Option<String>,
 }
 
@@ -151,7 +150,7 @@ impl Approval {
     }
 }
 
-/// What was decided.
+/// The outcome of a decision.
 #[derive(
     Clone,
     Copy,
@@ -169,17 +168,15 @@ impl Approval {
     VariantArray,
 )]
 pub enum ApprovalState {
-    /// The work may be done as registered.
     Approved,
-    /// It may not.
     Rejected,
-    /// It may not for now.
+    /// Approval withdrawn for now; a later approval lifts it.
     Suspended,
-    /// It may never again.
+    /// Approval withdrawn for good.
     Revoked,
 }
 
-/// The state that follows from approval, spec and time.
+/// The state of a `Registration`.
 #[derive(
     Clone,
     Copy,
@@ -196,43 +193,42 @@ pub enum ApprovalState {
     IntoStaticStr,
     VariantArray,
 )]
+// In an optional field, a description of the type would replace the one of the field.
+#[schemars(description = "")]
 pub enum RegistrationState {
-    /// Nobody has decided yet.
+    /// There is no decision yet.
     Pending,
-    /// Approved, but validFrom lies ahead.
+    /// Approved, but validFrom is in the future.
     Scheduled,
-    /// It counts.
+    /// In force.
     Active,
     /// Spec, class or pools changed after the approval, which is void.
     Changed,
     /// Approved without the authority's signature, which the installation requires.
     SignatureMissing,
-    /// Approved with a signature that is not the authority's for it.
+    /// Approved with a signature that the authority did not make for this registration.
     SignatureInvalid,
     /// validUntil has passed.
     Expired,
-    /// The authority said no.
     Rejected,
-    /// The authority said not now.
     Suspended,
-    /// The authority said never again.
     Revoked,
-    /// It names what does not exist or does not fit, for instance an unknown class.
+    /// It refers to objects that do not exist or do not fit, for instance an unknown class.
     Invalid,
 }
 
-/// What the meter has counted in the current energy period.
+/// Energy counted in the current energy period.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
-    /// Up to when the meter has counted.
+    /// The time up to which energy has been counted.
     pub metered_until: Time,
 
-    /// When the period began.
+    /// Start of the period.
     pub period_start: Time,
 
-    /// Energy since then, in millijoules, upper bound, as a decimal string.
+    /// Upper bound of the energy since periodStart, in millijoules, as a decimal string.
     pub millijoules: Millijoules,
 
     /// The highest mean power of one replica, in watts.
@@ -240,12 +236,12 @@ pub struct Usage {
     pub peak_watts: Option<u64>,
 }
 
-/// What pods hold under a registration.
+/// GPUs and power that pods hold under a registration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Held {
-    /// GPUs.
+    /// GPUs that the pods hold.
     pub gpus: u32,
-    /// Power reckoned for them, in watts.
+    /// Power that is counted for these GPUs, in watts.
     pub watts: u64,
 }

@@ -1,15 +1,14 @@
-//! Validation rules (CEL) that several fields share.
+//! CEL validation rules that several fields share.
 
 use kube::core::{Message, Rule};
 
 /// An endpoint: `host:port`, or a URL with a port.
 const ENDPOINT: &str = r"^([a-z][a-z0-9+.-]*://)?([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$";
 
-/// The name of the object must fit into a label's value.
-///
-/// The API server already holds names to lower-case letters, digits, `-` and `.`, with a letter
-/// or digit at both ends; what a label's value asks beyond that is only its length.
+/// The object's name must be usable as a label value.
 pub(crate) fn name_fits_label() -> Rule {
+    // The API server restricts names to lower-case letters, digits, `-` and `.`, with a letter or
+    // digit at both ends. A label value is subject to one more restriction, its length.
     Rule::new("size(self.metadata.name) <= 63").message(
         "metadata.name must be at most 63 characters, since it becomes a label value: choose a \
          shorter name",
@@ -21,7 +20,7 @@ pub(crate) fn immutable(message: &str) -> Rule {
     Rule::new("self == oldSelf").message(message)
 }
 
-/// The optional field `name` can neither change nor come nor go.
+/// The optional field `name` can be neither changed, added nor removed.
 pub(crate) fn optional_immutable(name: &str, message: &str) -> Rule {
     Rule::new(format!(
         "has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
@@ -40,14 +39,15 @@ pub(crate) fn all_match(pattern: &str, message: &str) -> Rule {
     Rule::new(format!("self.all(item, item.matches('{pattern}'))")).message(message)
 }
 
-/// The duration may be this long at most.
+/// The duration must not exceed `longest`.
 pub(crate) fn at_most(longest: &str, message: &str) -> Rule {
     within("0s", longest, message)
 }
 
-/// The duration must lie between two others, both included. What is no duration at all is told
-/// by the type's own rule, and passes here.
+/// The duration must be between `shortest` and `longest`, both included.
 pub(crate) fn within(shortest: &str, longest: &str, message: &str) -> Rule {
+    // A text that is not a duration passes: the rule of the type refuses it. `duration()` would
+    // fail here, and the user would read that error instead of the type's message.
     Rule::new(format!(
         "!self.matches('{pattern}') || (duration(self) >= duration('{shortest}') && duration(self) <= duration('{longest}'))",
         pattern = daylight_base::duration::PATTERN

@@ -1,7 +1,7 @@
-//! Schemas of Kubernetes' own types, bounded and described for use inside ours.
+//! Schemas with bounds and descriptions for Kubernetes' own types.
 //!
-//! The types stay those of `k8s-openapi`; only their schemas are written here, because the
-//! upstream ones carry no lengths, and CEL rules must know how long things can get.
+//! The types are those of `k8s-openapi`. Their upstream schemas state no maximum lengths, from
+//! which the API server estimates the cost of CEL rules.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use schemars::{JsonSchema as _, Schema, SchemaGenerator, json_schema};
@@ -21,7 +21,7 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
             "properties": {
                 "type": {
                     "type": "string",
-                    "description": "Which aspect, for instance Ready.",
+                    "description": "The aspect, for instance Ready.",
                     "maxLength": 316,
                     "pattern": "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
                 },
@@ -32,14 +32,14 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
                 },
                 "reason": {
                     "type": "string",
-                    "description": "Why, as one word for programs, for instance WindowClosed.",
+                    "description": "The reason as one word, for programs, for instance WindowClosed.",
                     "minLength": 1,
                     "maxLength": 1024,
                     "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
                 },
                 "message": {
                     "type": "string",
-                    "description": "Why, as one sentence for people.",
+                    "description": "The reason as one sentence, for people.",
                     "maxLength": 32768,
                 },
                 "observedGeneration": {
@@ -101,7 +101,7 @@ pub(crate) fn node_selector(_: &mut SchemaGenerator) -> Schema {
                     },
                     "x-kubernetes-validations": [{
                         "rule": "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
-                        "message": "values belong to the operators In and NotIn, which need at least one: add values, or use Exists or DoesNotExist without them",
+                        "message": "values must have at least one entry for In and NotIn, and be absent for Exists and DoesNotExist: correct values or operator",
                         "fieldPath": ".values",
                     }],
                 },
@@ -109,7 +109,7 @@ pub(crate) fn node_selector(_: &mut SchemaGenerator) -> Schema {
         },
         "x-kubernetes-validations": [{
             "rule": "(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",
-            "message": "nodeSelector must select something: set matchLabels or matchExpressions (an empty selector would take every node)",
+            "message": "nodeSelector must not be empty, since it would select every node: set matchLabels or matchExpressions",
         }],
     })
 }
@@ -147,7 +147,7 @@ pub(crate) fn tolerations(_: &mut SchemaGenerator) -> Schema {
                 "tolerationSeconds": {
                     "type": "integer",
                     "format": "int64",
-                    "description": "For how many seconds a NoExecute taint is tolerated; absent means for ever.",
+                    "description": "Seconds for which a NoExecute taint is tolerated; absent means without limit.",
                 },
             },
             "x-kubernetes-validations": [
@@ -166,7 +166,7 @@ pub(crate) fn tolerations(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Environment variables with plain values: Secrets have their own field.
+/// Environment variables with plain values. Secrets have their own fields.
 pub(crate) fn plain_env(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -194,7 +194,7 @@ pub(crate) fn plain_env(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A resource quantity as Kubernetes writes it: `500m`, `4`, `16Gi`.
+/// A Kubernetes resource quantity: `500m`, `4`, `16Gi`.
 pub(crate) fn quantity(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
@@ -206,7 +206,7 @@ pub(crate) fn quantity(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A count, or a share of the pool in percent.
+/// A count, or a percentage.
 pub(crate) fn count_or_percent(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
@@ -219,10 +219,9 @@ pub(crate) fn count_or_percent(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// `corev1.PodTemplateSpec` without descriptions, its metadata reduced to labels and annotations.
-///
-/// The descriptions alone would make the definition too big for client-side `kubectl apply`.
 pub(crate) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
     let mut template = PodTemplateSpec::json_schema(generator).to_value();
+    // The descriptions alone would make the definition too big for client-side `kubectl apply`.
     strip_descriptions(&mut template);
     template["properties"]["metadata"] = json!({
         "type": "object",
@@ -245,14 +244,15 @@ pub(crate) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
         spec[list]["maxItems"] = json!(most);
     }
     spec["containers"]["minItems"] = json!(1);
-    // A template cannot have them: they are only added to pods that run.
+    // Ephemeral containers can be added to running pods only.
     if let Value::Object(fields) = spec {
         fields.remove("ephemeralContainers");
     }
     Schema::try_from(template).unwrap_or_default()
 }
 
-/// Removes every `description` keyword below and at `schema`, but no property of that name.
+/// Removes the keyword `description` from `schema` and all schemas in it, but no property of that
+/// name.
 fn strip_descriptions(schema: &mut Value) {
     match schema {
         Value::Object(object) => {

@@ -1,13 +1,13 @@
 //! The published definitions: up to date, small enough, bounded, and described throughout.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::{fs, path::Path};
 
 use daylight_crds::{MAX_MANIFEST_BYTES, definitions, manifest, manifest_name};
 use serde_json::Value;
 
-/// Everything in the embedded pod template belongs to Kubernetes: its descriptions are left out.
+/// The embedded pod template is Kubernetes' own: its descriptions are left out.
 const POD_TEMPLATE: &str = "aijobs.spec.template.";
 
 #[test]
@@ -39,7 +39,7 @@ fn files_fit_client_side_apply() {
 }
 
 #[test]
-fn yaml_holds_what_the_definition_says() {
+fn yaml_reads_back_as_the_definition() {
     for definition in definitions() {
         let yaml = manifest(&definition).unwrap();
         let read: Value = serde_saphyr::from_str(&yaml).unwrap();
@@ -100,7 +100,7 @@ fn no_booleans_floats_or_foreign_formats() {
 }
 
 #[test]
-fn every_rule_tells_what_to_do() {
+fn every_rule_has_a_message() {
     let mut rules = 0;
     each_schema(&mut |path, schema| {
         for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
@@ -112,7 +112,7 @@ fn every_rule_tells_what_to_do() {
     assert!(rules > 60, "only {rules} rules were found");
 }
 
-/// Calls `visit` with every schema below spec and status of every kind, and its path.
+/// Calls `visit` with the path and schema of every field of every kind.
 fn each_schema(visit: &mut impl FnMut(&str, &Value)) {
     for definition in definitions() {
         let definition = serde_json::to_value(definition).unwrap();
@@ -135,7 +135,7 @@ fn walk(path: &str, schema: &Value, visit: &mut impl FnMut(&str, &Value)) {
     }
 }
 
-/// `8.0` and `8` are the same number, and differ for `Value`.
+/// Writes `8.0` as `8`: for `Value`, they differ.
 fn make_numbers_equal(value: &mut Value) {
     match value {
         Value::Number(number) if number.is_f64() => {

@@ -1,6 +1,6 @@
 //! The examples: complete, and valid by the rules that the API server will apply.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -55,7 +55,7 @@ fn every_object_keeps_the_rules() {
 }
 
 #[test]
-fn the_pool_only_observes_until_somebody_says_otherwise() {
+fn the_pool_only_observes() {
     let pool: GpuPool = read(&only("GpuPool"));
     assert_eq!(pool.spec.mining.policy, MiningPolicy::Observe);
 }
@@ -122,7 +122,7 @@ fn read<T: DeserializeOwned>(object: &Value) -> T {
         .unwrap_or_else(|error| panic!("{}: {error}", object["metadata"]["name"]))
 }
 
-/// Whatever a file says must be there, unchanged, after reading and writing it.
+/// Every field of a file must be unchanged after reading and writing it.
 fn reads_back<T: DeserializeOwned + Serialize>(object: &Value) {
     let written = serde_json::to_value(read::<T>(object)).unwrap();
     contains(&written, object, &object["metadata"]["name"].to_string());

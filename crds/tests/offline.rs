@@ -1,6 +1,6 @@
-//! The CEL rules say offline what the API server says (see `api_server.rs` for the rest).
+//! The CEL rules, evaluated offline. `api_server.rs` tests all of the API on a real API server.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod table;
 
@@ -24,16 +24,16 @@ fn what_breaks_a_rule_is_refused() {
         let schema = schema(&table);
         let messages = messages(&schema);
         for case in &table.refused {
-            if !messages.iter().any(|message| message.contains(&case.says)) {
-                continue; // Told by the schema, not by a rule.
+            if !messages.iter().any(|message| message.contains(&case.message)) {
+                continue; // The schema refuses it, not a rule.
             }
-            let told = validate(&schema, &table, case);
+            let found = validate(&schema, &table, case);
             assert!(
-                told.iter().any(|message| message.contains(&case.says)),
-                "{}, {}: expected {:?}, got {told:#?}",
+                found.iter().any(|message| message.contains(&case.message)),
+                "{}, {}: expected {:?}, got {found:#?}",
                 table.kind(),
                 case.name,
-                case.says
+                case.message
             );
             checked += 1;
         }
@@ -46,8 +46,8 @@ fn what_breaks_none_is_accepted() {
     for table in tables() {
         let schema = schema(&table);
         for case in &table.accepted {
-            let told = validate(&schema, &table, case);
-            assert!(told.is_empty(), "{}, {}: {told:#?}", table.kind(), case.name);
+            let found = validate(&schema, &table, case);
+            assert!(found.is_empty(), "{}, {}: {found:#?}", table.kind(), case.name);
         }
     }
 }
@@ -56,7 +56,8 @@ fn what_breaks_none_is_accepted() {
 fn every_rule_has_a_case() {
     for table in tables() {
         let mut untested = messages(&schema(&table));
-        untested.retain(|message| !table.refused.iter().any(|case| message.contains(&case.says)));
+        untested
+            .retain(|message| !table.refused.iter().any(|case| message.contains(&case.message)));
         assert!(untested.is_empty(), "{}: no case breaks {untested:#?}", table.kind());
     }
 }
@@ -92,7 +93,7 @@ fn schema(table: &Table) -> Value {
         .unwrap()
 }
 
-/// The messages of all rules in a schema.
+/// Returns the messages of all rules in a schema.
 fn messages(schema: &Value) -> BTreeSet<String> {
     let mut messages = BTreeSet::new();
     match schema {

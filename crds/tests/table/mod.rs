@@ -1,11 +1,11 @@
-//! Tables of objects that the API must refuse, each with what it must say, and of some that it
-//! must accept: one YAML file for each kind beside this one.
+//! Tables of objects that the API must refuse, each with a part of the expected message, and of
+//! objects that it must accept. Each kind has a YAML file in this folder.
 //!
-//! A file has a `valid` object, from which each case departs by JSON merge patches (RFC 7386):
-//! `create` departs from it at creation; `update` and `status` change spec or status of one
-//! that exists, which `given` and `givenStatus` prepare. `says` is a part of the answer.
+//! A file has a `valid` object. Each case changes it by JSON merge patches (RFC 7386): `create`
+//! changes it before it is created; `update` and `status` change the spec or status of an object
+//! that exists, which `given` and `givenStatus` prepare.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 #![allow(dead_code, reason = "each test uses a part of the tables")]
 
 use std::{fs, path::Path};
@@ -28,9 +28,9 @@ pub(crate) struct Table {
 pub(crate) struct Case {
     #[serde(rename = "case")]
     pub(crate) name: String,
-    /// A part of what the API server answers; nothing for what it accepts.
+    /// A part of the refusal; empty for what is accepted.
     #[serde(default)]
-    pub(crate) says: String,
+    pub(crate) message: String,
     #[serde(default)]
     create: Option<Value>,
     #[serde(default)]
@@ -43,7 +43,7 @@ pub(crate) struct Case {
     status: Option<Value>,
 }
 
-/// What a case does.
+/// The request of a case.
 pub(crate) enum Step {
     /// Create this object.
     Create(Value),
@@ -82,7 +82,7 @@ impl Table {
                 patch: json!({ "status": patch }),
                 to_status: true,
             },
-            _ => panic!("{}: say one of create, update and status", case.name),
+            _ => panic!("{}: set one of create, update and status", case.name),
         }
     }
 }
