@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-/// How a run of the agent ended. The discriminants are the agent's exit codes.
+/// Outcome of a run of the agent. The discriminants are the agent's exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// The agent was asked to stop, and everything ended in time.

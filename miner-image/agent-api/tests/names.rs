@@ -1,7 +1,9 @@
 //! The names on the wire. Images with agents of their own rely on them, so that a change here is a
 //! change of the contract in `docs/miner.md` and `docs/metering.md`.
 
-use daylight_agent_api::{RECORD_KEY, env, http, metrics};
+use daylight_agent_api::{Outcome, RECORD_KEY, env, http, metrics};
+
+const MANUAL: &str = include_str!("../../../docs/miner.md");
 
 #[test]
 fn names_are_as_documented() {
@@ -40,6 +42,21 @@ fn names_are_as_documented() {
         (RECORD_KEY, "daylight.dev/work"),
     ] {
         assert_eq!(name, expected);
+        // The agent does not read NODE_NAME, which is in docs/concepts.md with the other variables.
+        assert!(MANUAL.contains(name) || name == env::NODE_NAME, "docs/miner.md lacks {name}");
     }
     assert_eq!(http::PORT, 9735);
+}
+
+#[test]
+fn exit_codes_are_as_documented() {
+    let rows = MANUAL.lines().filter_map(|line| {
+        let mut cells = line.trim_matches('|').split('|').map(str::trim);
+        Some((cells.next()?.parse().ok()?, cells.next()?.trim_matches('`').parse().ok()?))
+    });
+    let documented: Vec<(u8, Outcome)> = rows.collect();
+    assert_eq!(documented.len(), 9);
+    for (code, outcome) in documented {
+        assert_eq!(outcome.exit_code(), code, "{outcome}");
+    }
 }
