@@ -1,5 +1,5 @@
-//! `cargo bench -p daylight-miner`: how long the agent takes to end in good order, from SIGTERM to its
-//! exit, and what it takes itself beside an engine that does nothing. `DRAINS` is 200 unless set.
+//! `cargo bench -p daylight-miner`: time of a drain, from SIGTERM to the agent's exit, and the agent's
+//! own use of memory and CPU while its engine is idle. `DRAINS` is 200 unless set.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,8 +19,8 @@ use tokio::runtime::Runtime;
 const AGENT: &str = env!("CARGO_BIN_EXE_daylight-miner");
 const STAND_IN: &str = env!("CARGO_BIN_EXE_stand-in");
 
-/// How long the agent is looked at beside its engine.
-const BESIDE: Duration = Duration::from_secs(30);
+/// Time over which the agent's own use is measured.
+const IDLE: Duration = Duration::from_secs(30);
 
 fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
@@ -47,19 +47,19 @@ fn main() {
     println!("sha256d, one thread, logged in at a pool, {drains} drains:");
     println!("  p50 {:.1?}, p99 {:.1?}, longest {:.1?}", at(50), at(99), at(100));
 
-    let mut agent = Agent::beside(directory.path());
+    let mut agent = Agent::with_idle_engine(directory.path());
     agent.ready();
     sleep(Duration::from_secs(2));
     let before = agent.processor();
-    sleep(BESIDE);
-    let share = (agent.processor() - before) / BESIDE.as_secs_f64() * 100.0;
-    println!("beside an engine whose figures are read every 10 s, for {BESIDE:?}:");
+    sleep(IDLE);
+    let share = (agent.processor() - before) / IDLE.as_secs_f64() * 100.0;
+    println!("the agent itself, with an engine whose figures are read every 10 s, for {IDLE:?}:");
     println!("  {:.1} MB resident, {share:.3} % of a core", agent.resident() / 1e6);
     agent.drain();
     println!("load {}", fs::read_to_string("/proc/loadavg").unwrap().trim());
 }
 
-/// An agent that runs.
+/// A running agent.
 struct Agent {
     child: Child,
     port: u16,
@@ -76,7 +76,7 @@ impl Agent {
         Self::start(directory, &engine)
     }
 
-    fn beside(directory: &Path) -> Self {
+    fn with_idle_engine(directory: &Path) -> Self {
         let port = free_port();
         let engine = format!(
             r#"engine.command = ["{STAND_IN}", "--figures", "{port}"]
@@ -104,13 +104,13 @@ hashrate = "/hashrate"
 
     fn ready(&mut self) {
         let begun = Instant::now();
-        while !self.says_ready() {
+        while !self.is_ready() {
             assert!(begun.elapsed() < Duration::from_mins(1), "it is not ready");
             sleep(Duration::from_millis(20));
         }
     }
 
-    fn says_ready(&self) -> bool {
+    fn is_ready(&self) -> bool {
         let answer = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
             write!(stream, "GET /readyz HTTP/1.1\r\nhost: agent\r\n\r\n")?;
@@ -129,17 +129,17 @@ hashrate = "/hashrate"
         begun.elapsed()
     }
 
-    /// Seconds of a processor so far, without its children's.
+    /// Returns its CPU time in seconds, without its children's.
     fn processor(&self) -> f64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let (_, fields) = stat.rsplit_once(')').unwrap();
         let ticks =
             |at: usize| -> f64 { fields.split_whitespace().nth(at).unwrap().parse().unwrap() };
-        // The user's and the system's, which Linux always tells in hundredths of a second.
+        // User and system time, in ticks of 10 ms.
         (ticks(11) + ticks(12)) / 100.0
     }
 
-    /// Bytes.
+    /// Returns its resident memory in bytes.
     fn resident(&self) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -149,7 +149,7 @@ hashrate = "/hashrate"
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // It is gone already, where all went well.
+        // Fails if it has ended, as it should have.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

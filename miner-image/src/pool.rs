@@ -114,16 +114,16 @@ mod tests {
         assert_eq!(user("engine.name = \"sha256d\"\npool.worker = \"rig\""), "49wallet.rig");
         assert_eq!(user("engine.name = \"sha256d\""), "49wallet");
         assert_eq!(user("engine.name = \"xmrig\"\npool.worker = \"rig\""), "49wallet");
-        let told =
+        let configured =
             "engine.name = \"xmrig\"\npool.worker = \"rig\"\npool.login = \"{wallet}+{worker}\"";
-        assert_eq!(user(told), "49wallet+rig");
+        assert_eq!(user(configured), "49wallet+rig");
     }
 
     #[test]
     fn a_pin_is_for_a_pool_with_tls() {
         let pin = "ab".repeat(32);
-        let told = format!("[pool.pins]\n\"p.example:443\" = \"{pin}\"\n\"q.example:1\" = \"zz\"");
-        let pool = config(&told).pool;
+        let text = format!("[pool.pins]\n\"p.example:443\" = \"{pin}\"\n\"q.example:1\" = \"zz\"");
+        let pool = config(&text).pool;
         let tls = |text| endpoint(&pool, text).map(|endpoint| endpoint.tls);
         assert_eq!(tls("tls://p.example:443"), Ok(Tls::Pinned([0xab; 32])));
         assert_eq!(tls("tls://p.example:444"), Ok(Tls::Roots));

@@ -6,15 +6,15 @@ use std::path::Path;
 
 use daylight_agent_api::WorkRecord;
 
-/// Bytes of the message that are kept. Kubernetes keeps 4,096 of the whole record, in which escapes
-/// may double or triple the message.
+/// Bytes of the message that are kept. Kubernetes keeps 4,096 bytes of the whole record, in which a
+/// quote or a line break takes two.
 const LONGEST_MESSAGE: usize = 1024;
 
 /// Writes `record` over what `file` holds.
 ///
 /// The file is a mount of its own in a container, so that no other file can be renamed over it. It is
-/// overwritten first and cut to length afterwards: whoever kills the agent in between leaves a record
-/// that can be read, with the end of the one before behind it.
+/// overwritten first and cut to length afterwards: an agent that is killed in between leaves its record
+/// on the first line, with the end of the previous one after it.
 pub(crate) fn write(mut record: WorkRecord, file: &Path) -> io::Result<()> {
     let message = &mut record.last_words.message;
     message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));

@@ -55,10 +55,9 @@ fn device(device: &Value, index: u64) -> Device {
 mod tests {
     use super::*;
 
-    /// A pool as version 9.0.0 told of it (issue 67 of its repository), with other numbers where
-    /// all were 0. No whole answer was found; what stands around the pools is what two programs
-    /// that read it say: bzminer's part of the miner statistics of a mining system, of 2022, and of
-    /// a collector of 2026.
+    /// A pool of version 9.0.0 (issue 67 of its repository), with other numbers where all were 0. No
+    /// whole answer was found: the fields around the pools are those that two programs read, the miner
+    /// statistics of a mining system of 2022 and a collector of 2026.
     const ANSWER: &str = r#"{
         "method": "fullstatus", "bzminer_version": "v21.0.3", "rig_name": "rig", "uptime_s": 286,
         "pools": [{

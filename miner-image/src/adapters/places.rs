@@ -97,8 +97,8 @@ impl DevicePlaces {
     }
 }
 
-/// Adds up the hash rates at `place`. One that is not a number counts as 0, since engines write `null`
-/// until they have hashed for long enough: such an engine does not hash yet, and is not ready.
+/// Adds up the hash rates at `place`. One that is not a number counts as 0: xmrig writes `null` until it
+/// has hashed for long enough, and must not be ready until then.
 fn rate(value: &Value, place: &str) -> Option<f64> {
     let rates = members(value, place)?;
     Some(rates.iter().map(|rate| rate.and_then(Value::as_f64).unwrap_or(0.0)).sum())

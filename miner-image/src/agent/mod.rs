@@ -112,7 +112,7 @@ impl Agent {
             let began = Instant::now();
             tokio::select! {
                 biased;
-                // A request that has arrived already, such as a lapsed lease, comes before the start.
+                // A request that has arrived already, such as a lapsed lease, takes precedence over the start.
                 (outcome, why) = self.stop_requests.next(None) => {
                     return (outcome, format!("stopped before the engine was started: {why}"));
                 }

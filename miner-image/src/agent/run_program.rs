@@ -64,7 +64,8 @@ impl Agent {
         }
     }
 
-    /// Returns what the exit code, or the last lines, of an engine that ended by itself stand for.
+    /// Returns the outcome that the configuration assigns to the exit code, or to the last lines, of an
+    /// engine that ended by itself.
     fn meaning_of(&mut self, exit: Option<Exit>) -> Option<Outcome> {
         let engine = &self.config.engine;
         let is = |codes: &[i32]| matches!(exit, Some(Exit::Code(code)) if codes.contains(&code));
@@ -106,7 +107,7 @@ impl Agent {
         }
         let killed =
             Processes::kill_all(engine, began + grace.max(Duration::from_millis(500))).await;
-        // Any other outcome says more than that the engine was slow.
+        // Any other outcome is more telling than a slow engine.
         let outcome = if outcome == Outcome::Drained { Outcome::Killed } else { outcome };
         let left = if killed { "" } else { ", but some of its processes remain" };
         (

@@ -1,4 +1,4 @@
-//! What follows from a configuration.
+//! Conclusions from a configuration that several modules need.
 
 use daylight_agent_api::Evidence;
 

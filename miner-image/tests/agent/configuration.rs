@@ -1,4 +1,4 @@
-//! What is said of a configuration that is wrong.
+//! Messages for wrong configurations.
 
 use crate::run::Site;
 
@@ -8,14 +8,14 @@ fn check_explains_each_mistake_and_run_refuses() {
     site.add("[drain]\ngrace = \"soon\"\n[log]\nline_byte = 5");
     let output = site.command("check").output().unwrap();
     assert_eq!(output.status.code(), Some(12));
-    let said = String::from_utf8(output.stderr).unwrap();
-    let lines: Vec<&str> = said.lines().collect();
-    assert_eq!(lines.len(), 2, "{said}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
     assert!(
         lines[0].contains("miner.toml, line ") && lines[0].contains("\"soon\" is not a duration"),
-        "{said}"
+        "{text}"
     );
-    assert!(lines[1].contains("unknown field `line_byte`"), "{said}");
+    assert!(lines[1].contains("unknown field `line_byte`"), "{text}");
 
     let mut run = site.run();
     assert_eq!(run.code(), 12);
@@ -25,7 +25,7 @@ fn check_explains_each_mistake_and_run_refuses() {
 }
 
 #[test]
-fn a_good_configuration_is_said_to_be_good_and_starts_nothing() {
+fn check_confirms_a_valid_configuration_and_starts_nothing() {
     let site = Site::new(&["--child", "--child-file", "DIR/child"]);
     let output = site.command("check").output().unwrap();
     assert!(output.status.success());
@@ -34,20 +34,20 @@ fn a_good_configuration_is_said_to_be_good_and_starts_nothing() {
 }
 
 #[test]
-fn the_environment_and_the_command_line_count_more_than_the_file() {
+fn the_environment_and_flags_override_the_file() {
     let mut site = Site::new(&[]);
     site.env("POOL_ENDPOINTS", "a.example.com:3333,b.example.com:nowhere");
     site.env("ENGINE", "mimer");
-    let said = |site: &Site| {
+    let check = |site: &Site| {
         let output = site.command("check").output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    let (code, text) = said(&site);
+    let (code, text) = check(&site);
     assert_eq!(code, Some(12));
     assert!(text.starts_with("ENGINE: unknown variant `mimer`"), "{text}");
     site.env("ENGINE", "command");
-    let says = "pool.endpoints: \"b.example.com:nowhere\": \"nowhere\" is not a port: it must be from 1 to 65535\n";
-    assert_eq!(said(&site), (Some(12), says.into()));
+    let expected = "pool.endpoints: \"b.example.com:nowhere\": \"nowhere\" is not a port: it must be from 1 to 65535\n";
+    assert_eq!(check(&site), (Some(12), expected.into()));
     let output = site
         .command("run")
         .args(["--pool", "a.example.com:3333", "--", "/no/such/engine"])
@@ -60,17 +60,17 @@ fn the_environment_and_the_command_line_count_more_than_the_file() {
 
 #[test]
 fn options_after_the_dashes_are_the_configured_engines() {
-    let mut site = Site::new(&["--say", "configured"]);
+    let mut site = Site::new(&["--print", "configured"]);
     site.set("restart.limit", "1");
-    let added = ["--", "--say", "added", "--end-after-ms", "1"];
+    let added = ["--", "--print", "added", "--end-after-ms", "1"];
     let output = site.command("run").args(added).output().unwrap();
     assert_eq!(output.status.code(), Some(11));
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.starts_with("configured\nadded\n"), "{said}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("configured\nadded\n"), "{text}");
 }
 
 #[test]
-fn a_flag_that_nobody_knows_is_a_bad_configuration() {
+fn an_unknown_flag_is_a_bad_configuration() {
     let output = Site::new(&[]).command("run").arg("--wallet=49abc").output().unwrap();
     assert_eq!(output.status.code(), Some(12));
 }

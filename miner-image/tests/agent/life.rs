@@ -9,14 +9,14 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::run::{ENGINE, Run, Site};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Whether the process is there that wrote, or of which was written, its id into a file.
-fn is_there(run: &Run, file: &str) -> bool {
+/// Whether the process exists whose id is in this file.
+fn exists(run: &Run, file: &str) -> bool {
     let pid = fs::read_to_string(run.site.path(file)).unwrap_or_default();
     !pid.is_empty() && Path::new("/proc").join(pid.trim()).exists()
 }
 
 #[test]
-fn asked_to_end_it_drains_and_leaves_a_record() {
+fn on_sigterm_it_drains_and_leaves_a_record() {
     let mut run = Site::new(&["--figures", "--slow-stop-ms", "200"]).run();
     run.wait("shares", |run| {
         run.metric(r#"shares_total{result="accepted"}"#).is_some_and(|shares| shares > 2.0)
@@ -34,18 +34,18 @@ fn asked_to_end_it_drains_and_leaves_a_record() {
 }
 
 #[test]
-fn what_does_not_end_is_killed_with_the_children_that_left_its_group() {
+fn an_engine_that_does_not_end_is_killed_with_children_that_left_its_group() {
     let mut site = Site::new(&["--stubborn", "--child", "--child-file", "DIR/child"]);
     site.add("[drain]\ngrace = \"1s\"\nmargin = \"500ms\"");
     let mut run = site.run();
-    run.wait("the child runs", |run| is_there(run, "child"));
+    run.wait("the child runs", |run| exists(run, "child"));
     run.wait_log("stand-in is up\nstand-in is up");
     assert_eq!(run.stop(), 10, "{}", run.log());
-    assert!(!is_there(&run, "child"));
+    assert!(!exists(&run, "child"));
     let record = run.record();
     assert_eq!(record["reason"], "Killed");
-    let says = "SIGTERM: the engine had not ended after 500.0ms and was killed";
-    assert_eq!(record["message"], says);
+    let message = "SIGTERM: the engine had not ended after 500.0ms and was killed";
+    assert_eq!(record["message"], message);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn children_that_outlive_their_parent_hold_no_device() {
 }
 
 #[test]
-fn a_stop_hook_comes_before_the_signal() {
+fn a_stop_hook_runs_before_the_signal() {
     let mut site = Site::new(&["--figures"]);
     site.add(
         "[drain]\nhook = [\"sh\", \"-c\", \"echo hook for $ENGINE_PID; kill -KILL $ENGINE_PID\"]",
@@ -69,7 +69,7 @@ fn a_stop_hook_comes_before_the_signal() {
     run.wait_log("stand-in is up");
     assert_eq!(run.stop(), 0, "{}", run.log());
     assert!(run.log().contains("hook for "), "{}", run.log());
-    assert!(!run.log().contains("stand-in was asked to end"), "{}", run.log());
+    assert!(!run.log().contains("stand-in received SIGTERM"), "{}", run.log());
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_stop_hook_that_fails_is_followed_by_the_signal() {
     run.wait_log("stand-in is up");
     assert_eq!(run.stop(), 0, "{}", run.log());
     assert!(run.log().contains("drain.hook did not end the engine"), "{}", run.log());
-    assert!(run.log().contains("stand-in was asked to end"), "{}", run.log());
+    assert!(run.log().contains("stand-in received SIGTERM"), "{}", run.log());
 }
 
 #[test]
@@ -93,12 +93,12 @@ fn an_engine_that_crashes_is_started_again_until_it_is_too_often() {
     let record = run.record();
     assert_eq!(record["restarts"], 2);
     assert_eq!(record["reason"], "EngineCrashed");
-    let says = record["message"].as_str().unwrap();
-    assert!(says.contains("exit code 7") && says.contains("3 ends within 10m"), "{says}");
+    let message = record["message"].as_str().unwrap();
+    assert!(message.contains("exit code 7") && message.contains("3 ends within 10m"), "{message}");
 }
 
 #[test]
-fn an_engine_that_never_comes_to_hash_is_taken_for_a_crash() {
+fn an_engine_that_never_hashes_counts_as_crashed() {
     let mut site = Site::new(&["--figures", "--slow-start-ms", "50000"]);
     site.set("restart.limit", "1");
     site.set("engine.start_within", "\"300ms\"");
@@ -108,16 +108,16 @@ fn an_engine_that_never_comes_to_hash_is_taken_for_a_crash() {
 }
 
 #[test]
-fn what_the_engine_says_or_ends_with_can_end_the_run() {
+fn lines_and_exit_codes_of_the_engine_can_end_the_run() {
     let cases: [(&[&str], &str, i32); 3] = [
         (
-            &["--say", "[pool] Invalid login!"],
+            &["--print", "[pool] Invalid login!"],
             "[engine.login_refused]\nlog = [\"Invalid login\"]",
             13,
         ),
         (&["--end-after-ms", "20", "--code", "44"], "[engine.login_refused]\nexit = [44]", 13),
         (
-            &["--say", "CUDA error: device lost", "--end-after-ms", "0", "--code", "1"],
+            &["--print", "CUDA error: device lost", "--end-after-ms", "0", "--code", "1"],
             "[engine.device_lost]\nlog = [\"CUDA error\"]",
             14,
         ),
@@ -155,14 +155,14 @@ fn ready_is_connected_and_hashing_and_alive_is_neither() {
 }
 
 #[test]
-fn a_lease_is_renewed_by_those_who_say_so() {
+fn a_lease_is_renewed_by_the_header_alone() {
     let mut site = Site::new(&[]);
     site.env("DAYLIGHT_LEASE_SECONDS", "2");
     let mut run = site.run();
     run.wait("it answers", |run| run.get("/livez").0 == 200);
-    // Whoever only looks renews nothing.
-    let asked = Instant::now();
-    while asked.elapsed() < Duration::from_secs(4) {
+    // Twice the lease's time; a request without the header would not renew it.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(4) {
         assert_eq!(run.get_with("/metrics", "daylight-lease: renew\r\n").0, 200);
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -185,7 +185,7 @@ fn a_lease_that_is_renewed_holds_and_one_that_lapses_ends_the_work() {
                 std::thread::sleep(Duration::from_millis(50));
             }
         });
-        // More than the lease's time in the engine's own counting.
+        // 40 shares are 4 s of the engine's clock, twice the lease's time.
         run.wait("work", |run| {
             run.metric(r#"shares_total{result="accepted"}"#).is_some_and(|shares| shares > 40.0)
         });
@@ -211,7 +211,7 @@ fn a_flood_of_lines_is_held_to_its_limits() {
 }
 
 #[test]
-fn last_words_without_an_end_of_line_are_heard() {
+fn a_last_line_without_its_end_is_read() {
     let mut site = Site::with_command(&["printf", "cannot open device"]);
     site.add("[engine.device_lost]\nlog = [\"open device\"]");
     let mut run = site.run();
@@ -231,10 +231,10 @@ fn a_lease_that_has_lapsed_lets_nothing_begin() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_nothing_up() {
+fn a_log_that_is_not_read_blocks_nothing() {
     let mut site = Site::new(&["--figures", "--flood", "2000"]);
     site.set("log.lines_per_second", "1000");
-    let mut run = site.run_unheard();
+    let mut run = site.run_with_unread_log();
     run.wait("readiness", |run| run.get("/readyz").0 == 200);
     run.wait("dropped lines", |run| {
         run.metric("log_lines_dropped_total").is_some_and(|lines| lines > 0.0)
@@ -248,7 +248,7 @@ fn signals_that_are_the_engines_own_are_passed_on() {
     let mut run = Site::new(&[]).run();
     run.wait_log("stand-in is up");
     run.signal(Signal::HUP);
-    run.wait_log("told to read its configuration again");
+    run.wait_log("stand-in received SIGHUP");
     assert_eq!(run.stop(), 0);
 }
 
@@ -257,10 +257,10 @@ fn orphans_are_reaped() {
     let script = format!("(sh -c 'echo $$ > DIR/orphan; read line < DIR/gate' &) ; exec {ENGINE}");
     let script = script.replace("echo", "mkfifo DIR/gate; echo");
     let mut run = Site::with_command(&["sh", "-c", &script]).run();
-    run.wait("the orphan runs", |run| is_there(run, "orphan") && run.site.path("gate").exists());
+    run.wait("the orphan runs", |run| exists(run, "orphan") && run.site.path("gate").exists());
     fs::write(run.site.path("gate"), "\n").unwrap();
-    // One that has ended and is not reaped still has its place in /proc.
-    run.wait("the orphan is gone", |run| !is_there(run, "orphan"));
+    // A process that ended without being reaped is still in /proc.
+    run.wait("the orphan is gone", |run| !exists(run, "orphan"));
     assert_eq!(run.stop(), 0);
 }
 
@@ -268,7 +268,7 @@ fn orphans_are_reaped() {
 fn as_the_first_process_it_ends_all_others() {
     let namespace = ["--pid", "--fork", "--mount-proc", "true"];
     if !Command::new("unshare").args(namespace).status().is_ok_and(|status| status.success()) {
-        eprintln!("not tested here: unshare may make no namespace");
+        eprintln!("skipped: unshare cannot create a namespace here");
         return;
     }
     let mut site = Site::new(&["--child"]);

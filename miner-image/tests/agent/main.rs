@@ -1,4 +1,4 @@
-//! The agent's promises, held to the real binary.
+//! Tests of the real binary.
 
 mod configuration;
 mod life;

@@ -1,4 +1,4 @@
-//! The agent as the one who talks with the pool: for an engine of its own, and for somebody else's.
+//! The agent logged in at a pool: for a built-in engine, and between the pool and a program.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl Pool {
         Self { runtime, pool }
     }
 
-    /// One that wants a share in some 43,000 hashes of this user.
+    /// A pool for this user, with a share in some 43,000 hashes.
     fn of(user: &str) -> Self {
         let difficulty = Difficulty::new(1e-5).expect("a difficulty");
         Self::new(Setup { user: Some(user.into()), difficulty, ..Setup::new(Dialect::V1) })
@@ -32,7 +32,7 @@ impl Pool {
         format!("{host}:{port}")
     }
 
-    /// Waits until it has taken so many shares, and gives all that it saw.
+    /// Waits until it has accepted `least` shares; returns all of its events.
     fn accepted(&self, least: usize) -> Vec<Event> {
         let enough = |events: &[Event]| accepted(events) >= least;
         self.runtime.block_on(async {
@@ -55,7 +55,7 @@ fn shares(run: &Run, result: &str) -> Option<f64> {
 }
 
 #[test]
-fn the_built_in_engine_earns_what_the_pool_says() {
+fn the_record_of_a_built_in_engine_matches_the_pool() {
     let pool = Pool::of("49wallet.rig-1");
     let mut site = Site::built_in("sha256d", &pool.endpoint());
     site.add("pool.worker = \"rig-1\"");
@@ -69,7 +69,7 @@ fn the_built_in_engine_earns_what_the_pool_says() {
     assert_eq!(run.stop(), 0);
     let record = run.record();
     let events = pool.accepted(20);
-    // To the last share: those that were found while it was stopping, too.
+    // To the last share, including those found while it was stopping.
     assert_eq!(record["sharesAccepted"], accepted(&events).to_string());
     assert_eq!(record["sharesRejected"], rejected(&events).to_string());
     assert_eq!((&record["evidence"], &record["reason"]), (&"seen".into(), &"Drained".into()));
@@ -79,9 +79,9 @@ fn the_built_in_engine_earns_what_the_pool_says() {
 }
 
 #[test]
-fn an_engine_behind_the_agent_is_counted_by_the_pool_and_knows_no_wallet() {
+fn an_engine_behind_the_agent_is_counted_by_the_pool_and_gets_no_wallet() {
     let pool = Pool::of("49wallet");
-    // The agent itself makes a good engine: it logs in as whom it likes, at the agent's own port.
+    // The agent itself serves as the engine: it logs in at the outer agent's port under another name.
     let miner = env!("CARGO_BIN_EXE_daylight-miner");
     let mut site = Site::with_command(&[miner, "run", "--config", "DIR/inner.toml", "--pool"]);
     site.add("engine.args = [\"{host}:{port}\", \"--record\", \"/dev/null\"]");
@@ -89,7 +89,7 @@ fn an_engine_behind_the_agent_is_counted_by_the_pool_and_knows_no_wallet() {
     site.add(&format!("pool.endpoints = [\"{}\"]", pool.endpoint()));
     let wallet = site.file("wallet", "49wallet");
     site.add(&format!("pool.wallet_file = \"{}\"", wallet.display()));
-    let dummy = site.file("dummy", "somebody");
+    let dummy = site.file("dummy", "another-user");
     let inner = format!(
         "engine.name = \"sha256d\"\nengine.threads = 1\npool.wallet_file = \"{}\"\nhttp.listen = \"127.0.0.1:{}\"\n",
         dummy.display(),
@@ -110,12 +110,12 @@ fn an_engine_behind_the_agent_is_counted_by_the_pool_and_knows_no_wallet() {
     assert_eq!(users, [&Event::LoggedIn("49wallet".into())]);
 }
 
-/// On whatever computes there, lavapipe on processors for one.
+/// On any Vulkan device, such as lavapipe, which runs on processors.
 #[cfg(feature = "gpu")]
 #[test]
-fn a_gpu_earns_what_the_pool_says() {
+fn the_record_of_a_gpu_matches_the_pool() {
     if daylight_gpu::devices().is_empty() {
-        eprintln!("nothing is tested: there is no Vulkan driver here");
+        eprintln!("skipped: there is no Vulkan driver here");
         return;
     }
     let pool = Pool::of("49wallet");
@@ -135,7 +135,7 @@ fn a_gpu_earns_what_the_pool_says() {
 #[cfg(feature = "randomx")]
 #[test]
 fn randomx_hashes_and_drains() {
-    // What it finds is verified in the engine's own tests; this pool knows no RandomX and refuses it.
+    // Its shares are verified in the engine's own tests; this pool does not know RandomX and rejects them.
     let difficulty = Difficulty::new(1e-9).expect("a difficulty");
     let pool = Pool::new(Setup { difficulty, ..Setup::new(Dialect::Monero(|_| [0xff; 32])) });
     let mut run = Site::built_in("randomx", &pool.endpoint()).run();
@@ -149,7 +149,7 @@ fn randomx_hashes_and_drains() {
 
 #[test]
 fn a_login_that_every_pool_refuses_ends_the_run() {
-    let pool = Pool::of("somebody-else");
+    let pool = Pool::of("another-user");
     let mut run = Site::built_in("sha256d", &pool.endpoint()).run();
     assert_eq!(run.code(), 13);
     let record = run.record();
@@ -160,17 +160,17 @@ fn a_login_that_every_pool_refuses_ends_the_run() {
 }
 
 #[test]
-fn a_pool_that_is_away_is_waited_for() {
+fn the_agent_waits_for_an_unreachable_pool() {
     let pool = Pool::of("49wallet");
     let endpoint = pool.endpoint();
     drop(pool);
     let mut run = Site::built_in("sha256d", &endpoint).run();
-    run.wait("it says what is missing", |run| {
+    run.wait("the reason as a metric", |run| {
         run.metric("not_ready{reason=\"PoolUnreachable\"}") == Some(1.0)
     });
-    run.wait("it says why", |run| {
-        let (code, says) = run.get("/readyz");
-        code == 503 && says.contains(&format!("pool {endpoint} cannot be reached"))
+    run.wait("the reason as a sentence", |run| {
+        let (code, text) = run.get("/readyz");
+        code == 503 && text.contains(&format!("pool {endpoint} cannot be reached"))
     });
     assert_eq!(run.get("/livez").0, 200);
     assert_eq!(run.stop(), 0);
@@ -189,12 +189,12 @@ fn nothing_runs_for_another_wallet_than_the_registered_one() {
 }
 
 #[test]
-fn what_a_built_in_engine_cannot_be_told_is_a_mistake() {
+fn a_setting_for_programs_is_a_mistake_for_a_built_in_engine() {
     let mut site = Site::built_in("sha256d", "pool.example.com:3333");
     site.add("engine.args = [\"--fast\"]\nengine.algorithm = \"scrypt\"");
     let output = site.command("check").output().expect("an agent");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(12));
-    assert!(said.contains("engine.args: it is for programs"), "{said}");
-    assert!(said.contains("engine.algorithm: sha256d computes sha256d"), "{said}");
+    assert!(text.contains("engine.args: it is for programs"), "{text}");
+    assert!(text.contains("engine.algorithm: sha256d computes sha256d"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! The real binary, run on a stand-in engine.
+//! Runs of the real binary with a scripted engine.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -12,44 +12,43 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// So long is waited for what must come: only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// Time limit of each wait. Only a failing test reaches it.
+const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// The stand-in's path.
+/// Path of the scripted engine.
 pub(crate) const ENGINE: &str = env!("CARGO_BIN_EXE_stand-in");
 
-/// A place for a run, and what is to be run there.
+/// Directory and settings of a run.
 pub(crate) struct Site {
     directory: TempDir,
-    /// Where the agent answers.
+    /// The agent's port.
     port: u16,
-    /// Where the engine gives its figures.
+    /// The port of the engine's figures.
     pub(crate) figures: u16,
     config: String,
     env: Vec<(String, String)>,
 }
 
 impl Site {
-    /// The stand-in with `args`, whose figures are read where it gives some.
+    /// Runs the scripted engine with `args`. With `--figures` among them, its figures are read.
     pub(crate) fn new(args: &[&str]) -> Self {
         let command: Vec<&str> = [ENGINE].iter().chain(args).copied().collect();
         Self::with_command(&command)
     }
 
-    /// Any command, in which `DIR` stands for a directory of the run's own, and after `--figures`
-    /// comes the port.
+    /// Runs any command, in which `DIR` is replaced by the run's directory, and `--figures` gets its port.
     pub(crate) fn with_command(command: &[&str]) -> Self {
         let mut site = Self::bare();
         let here = site.directory.path().to_str().expect("a path in UTF-8").to_owned();
         let figures = site.figures;
         let mut words: Vec<String> =
             command.iter().map(|word| word.replace("DIR", &here)).collect();
-        let tells = words.iter().position(|word| word == "--figures");
-        if let Some(at) = tells {
+        let figures_at = words.iter().position(|word| word == "--figures");
+        if let Some(at) = figures_at {
             words.insert(at + 1, figures.to_string());
         }
         site.add(&format!("engine.command = {words:?}"));
-        if tells.is_some() {
+        if figures_at.is_some() {
             site.add(&format!(
                 r#"[engine.figures]
 address = "http://127.0.0.1:{figures}/"
@@ -65,7 +64,7 @@ connected = "/connected"
         site
     }
 
-    /// A built-in engine, for a pool at `endpoint`.
+    /// Runs a built-in engine for a pool at `endpoint`.
     pub(crate) fn built_in(name: &str, endpoint: &str) -> Self {
         let mut site = Self::bare();
         let wallet = site.file("wallet", "49wallet\n");
@@ -76,7 +75,7 @@ connected = "/connected"
         site
     }
 
-    /// Nothing to run yet.
+    /// Creates the directory; runs nothing yet.
     fn bare() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let [port, figures] = free_ports();
@@ -93,7 +92,7 @@ connected = "/connected"
         self.config += "\n";
     }
 
-    /// Sets one value of the configuration, written as TOML has it.
+    /// Sets one value of the configuration, in TOML.
     pub(crate) fn set(&mut self, key: &str, value: &str) {
         self.config = format!("{key} = {value}\n{}", self.config);
     }
@@ -103,18 +102,18 @@ connected = "/connected"
         self.env.push((name.into(), value.into()));
     }
 
-    /// A path that only this run uses.
+    /// Returns a path in the run's directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Writes a file there, and gives its path.
+    /// Writes a file there; returns its path.
     pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         fs::write(self.path(name), text).expect("a file");
         self.path(name)
     }
 
-    /// The agent's command.
+    /// Returns the agent's command.
     pub(crate) fn command(&self, subcommand: &str) -> Command {
         let config = self.file("miner.toml", &self.config);
         let mut command = Command::new(env!("CARGO_BIN_EXE_daylight-miner"));
@@ -131,8 +130,8 @@ connected = "/connected"
         self.start(command)
     }
 
-    /// Starts the agent as the first process of a namespace, as in a container. The run is then
-    /// that of `unshare`, whose child it is.
+    /// Starts the agent as the first process of a namespace, as in a container. The run's own process
+    /// is then `unshare`, whose child the agent is.
     pub(crate) fn run_first(self) -> Run {
         let agent = self.command("run");
         let mut command = Command::new("unshare");
@@ -141,8 +140,8 @@ connected = "/connected"
         self.start(command)
     }
 
-    /// Starts the agent with a log that nobody reads: the run holds its other end.
-    pub(crate) fn run_unheard(self) -> Run {
+    /// Starts the agent with a log that is not read: the run holds the other end of its pipe.
+    pub(crate) fn run_with_unread_log(self) -> Run {
         let mut command = self.command("run");
         let agent = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         Run { agent: agent.expect("an agent"), site: self }
@@ -155,14 +154,14 @@ connected = "/connected"
     }
 }
 
-/// An agent that runs. It is ended when this is dropped, whatever became of the test.
+/// A running agent. Dropping it kills the agent, so that a failed test leaves nothing behind.
 pub(crate) struct Run {
     agent: Child,
     pub(crate) site: Site,
 }
 
 impl Run {
-    /// The agent's process.
+    /// Returns the agent's process id.
     pub(crate) fn pid(&self) -> u32 {
         self.agent.id()
     }
@@ -172,7 +171,7 @@ impl Run {
         kill_process(Pid::from_child(&self.agent), signal).expect("an agent");
     }
 
-    /// Waits for the agent to end, and gives its exit code.
+    /// Waits until the agent ends; returns its exit code.
     pub(crate) fn code(&mut self) -> i32 {
         let mut ended: Option<ExitStatus> = None;
         self.wait("the agent ends", |run| {
@@ -182,7 +181,7 @@ impl Run {
         ended.and_then(|status| status.code()).expect("an exit code")
     }
 
-    /// Asks it to end as the kubelet does, and gives its exit code.
+    /// Stops it as the kubelet does; returns its exit code.
     pub(crate) fn stop(&mut self) -> i32 {
         self.signal(Signal::TERM);
         self.code()
@@ -190,7 +189,7 @@ impl Run {
 
     /// Waits until `is` holds.
     pub(crate) fn wait(&mut self, what: &str, mut is: impl FnMut(&mut Self) -> bool) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while !is(self) {
             assert!(Instant::now() < until, "{what}: not so, the log is\n{}", self.log());
             sleep(Duration::from_millis(20));
@@ -202,23 +201,23 @@ impl Run {
         self.wait(text, |run| run.log().contains(text));
     }
 
-    /// All that was logged.
+    /// Returns the log.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.site.path("log")).unwrap_or_default()).into_owned()
     }
 
-    /// The record of work.
+    /// Returns the record of work.
     pub(crate) fn record(&self) -> Value {
         let text = fs::read(self.site.path("record")).expect("a record");
         serde_json::from_slice(&text).expect("a record in JSON")
     }
 
-    /// The status and the body of the agent's answer, or status 0 where there is none.
+    /// Returns the status and the body of the agent's answer; status 0 if there is none.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
         self.get_with(path, "")
     }
 
-    /// The same, asked with a further header.
+    /// The same, with another header line.
     pub(crate) fn get_with(&self, path: &str, header: &str) -> (u16, String) {
         let answer = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.site.port))?;
@@ -232,14 +231,14 @@ impl Run {
         (code, answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
     }
 
-    /// A metric without labels, or with the labels written out.
+    /// Returns the value of a series, which is named without its prefix and with all its labels.
     pub(crate) fn metric(&self, series: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics");
         let start = format!("daylight_miner_{series} ");
         text.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok())
     }
 
-    /// The agent's children and theirs.
+    /// Returns the agent's children and theirs.
     pub(crate) fn below(&self) -> Vec<u32> {
         let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
             .expect("processes")
@@ -264,7 +263,7 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         let below = self.below();
-        // Those that have ended are no longer there to be killed.
+        // Each fails only for a process that has ended.
         let _ = self.agent.kill();
         let _ = self.agent.wait();
         for pid in below {
@@ -275,7 +274,7 @@ impl Drop for Run {
 }
 
 fn free_ports() -> [u16; 2] {
-    // Held at the same time, so that they differ.
+    // Both are held at once, so that they differ.
     let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
     held.map(|listener| listener.local_addr().expect("an address").port())
 }

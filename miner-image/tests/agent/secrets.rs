@@ -1,4 +1,4 @@
-//! Wallets and passwords come from files, and are seen nowhere else.
+//! Wallets and passwords are read from files, and appear nowhere else.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,9 +8,9 @@ use crate::run::Site;
 const WALLET: &str = "49WalletThatNobodyMaySee";
 const PASSWORD: &str = "hunter2-secret";
 
-/// The stand-in with a configuration file that holds both, which it shows in its log.
+/// The scripted engine with a configuration file that holds both, which it prints.
 fn site() -> Site {
-    let mut site = Site::new(&["--figures", "--show", "{config}", "--say", "hello"]);
+    let mut site = Site::new(&["--figures", "--print-file", "{config}", "--print", "hello"]);
     let wallet = site.file("wallet", &format!("{WALLET}\n"));
     let password = site.file("password", PASSWORD);
     let template = site.file("template", r#"{"user":"{wallet}","pass":"{password}"}"#);
@@ -24,7 +24,7 @@ fn site() -> Site {
 }
 
 #[test]
-fn secrets_reach_the_engine_and_are_seen_nowhere() {
+fn secrets_reach_the_engine_and_appear_nowhere() {
     let mut run = site().run();
     run.wait_log(r#"{"user":"[wallet]","pass":"[password]"}"#);
     run.wait("figures", |run| run.get("/readyz").0 == 200);
@@ -41,7 +41,7 @@ fn secrets_reach_the_engine_and_are_seen_nowhere() {
         seen.push(String::from_utf8_lossy(&line).into_owned());
         match fs::read(format!("/proc/{pid}/environ")) {
             Ok(environment) => seen.push(String::from_utf8_lossy(&environment).into_owned()),
-            // The kernel lets nobody but root read the agent's, which is as good.
+            // Only root may read the agent's, which is as good.
             Err(error) => assert_eq!(error.kind(), ErrorKind::PermissionDenied),
         }
     }
@@ -54,7 +54,7 @@ fn secrets_reach_the_engine_and_are_seen_nowhere() {
 }
 
 #[test]
-fn xmrig_is_told_by_a_file_and_its_answer_is_understood() {
+fn xmrig_gets_a_file_and_its_answer_is_understood() {
     let mut site = Site::new(&["--answer", "DIR/answer"]);
     // The example of doc/api/2/summary.json in xmrig's repository, without what is not read.
     site.file(

@@ -1,5 +1,5 @@
-//! An engine that does what it is told: the tests run it in the place of a miner. It ends by itself
-//! after a minute, so that no test can leave it behind.
+//! A scripted engine that the tests run in place of a mining program. It exits after a minute, so that
+//! no test can leave it behind.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,46 +13,46 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-/// What it does.
+/// Behaviour of the engine.
 #[derive(Clone, Parser)]
 struct Engine {
-    /// Says this line
+    /// Prints this line
     #[arg(long)]
-    say: Vec<String>,
-    /// Says what stands in this file
+    print: Vec<String>,
+    /// Prints the content of this file
     #[arg(long)]
-    show: Option<String>,
-    /// Says so many long lines at once
+    print_file: Option<String>,
+    /// Prints this number of long lines at once
     #[arg(long, default_value_t = 0)]
     flood: u32,
-    /// Gives its figures on this loopback port
+    /// Serves its figures on this loopback port
     #[arg(long)]
     figures: Option<u16>,
-    /// Gives the figures that stand in this file instead
+    /// Serves the content of this file instead of its figures
     #[arg(long)]
     answer: Option<String>,
-    /// Is told where to give its figures by a file such as xmrig's, and says what stands in it
+    /// Reads the port for its figures from a file such as xmrig's, and prints that file
     #[arg(long)]
     config: Option<String>,
-    /// Is connected to no pool
+    /// Reports that it is not connected to a pool
     #[arg(long)]
     offline: bool,
-    /// Hashes only after this time
+    /// Starts to hash after this time
     #[arg(long, default_value_t = 0)]
     slow_start_ms: u64,
-    /// Ends by itself after this time
+    /// Exits after this time
     #[arg(long)]
     end_after_ms: Option<u64>,
-    /// With this exit code
+    /// Exit code of that
     #[arg(long, default_value_t = 0)]
     code: u8,
-    /// Takes so long to end when asked
+    /// Takes this time to exit on SIGTERM
     #[arg(long, default_value_t = 0)]
     slow_stop_ms: u64,
-    /// Does not end when asked
+    /// Ignores SIGTERM
     #[arg(long)]
     stubborn: bool,
-    /// Starts a child that does not end when asked, in a process group of its own
+    /// Starts a child that ignores SIGTERM, in a process group of its own
     #[arg(long)]
     child: bool,
     /// Writes the child's process id into this file
@@ -67,15 +67,15 @@ async fn main() -> ExitCode {
         let text = fs::read_to_string(file).expect("a configuration");
         let config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         engine.figures = config["http"]["port"].as_u64().and_then(|port| port.try_into().ok());
-        engine.say.push(text);
+        engine.print.push(text);
     }
     let mut terminate = signal(SignalKind::terminate()).expect("a signal handler");
     let mut hangup = signal(SignalKind::hangup()).expect("a signal handler");
-    for line in &engine.say {
+    for line in &engine.print {
         println!("{line}");
     }
-    if let Some(file) = &engine.show {
-        println!("{}", fs::read_to_string(file).expect("a file to show"));
+    if let Some(file) = &engine.print_file {
+        println!("{}", fs::read_to_string(file).expect("a file to print"));
     }
     for _ in 0..engine.flood {
         println!("{}", "flood ".repeat(1000));
@@ -89,7 +89,7 @@ async fn main() -> ExitCode {
     }
     if let Some(port) = engine.figures {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a free port");
-        tokio::spawn(give_figures(listener, engine.clone()));
+        tokio::spawn(serve_figures(listener, engine.clone()));
     }
     println!("stand-in is up");
     let end = sleep(Duration::from_millis(engine.end_after_ms.unwrap_or(60_000)));
@@ -97,9 +97,9 @@ async fn main() -> ExitCode {
     loop {
         tokio::select! {
             () = &mut end => return ExitCode::from(engine.code),
-            _ = hangup.recv() => println!("stand-in was told to read its configuration again"),
+            _ = hangup.recv() => println!("stand-in received SIGHUP"),
             _ = terminate.recv() => {
-                println!("stand-in was asked to end");
+                println!("stand-in received SIGTERM");
                 if engine.stubborn {
                     continue;
                 }
@@ -112,8 +112,8 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Counts a thousand hashes and one share in each tenth of a second.
-async fn give_figures(listener: TcpListener, engine: Engine) {
+/// Serves figures that grow by a thousand hashes and one share every tenth of a second.
+async fn serve_figures(listener: TcpListener, engine: Engine) {
     let slow = Duration::from_millis(engine.slow_start_ms);
     let began = Instant::now();
     loop {
@@ -135,7 +135,7 @@ async fn answer(stream: &mut TcpStream, body: &str) {
     let mut request = [0; 1024];
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length";
     let answer = format!("{head}: {}\r\n\r\n{body}", body.len());
-    // Whoever asks may be gone again.
+    // The client may have disconnected.
     let _ = stream.read(&mut request).await;
     let _ = stream.write_all(answer.as_bytes()).await;
 }
