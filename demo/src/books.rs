@@ -1,4 +1,4 @@
-//! What the auditor has on record, by class.
+//! The auditor's books, by class.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,11 +8,11 @@ use crate::Scrape;
 /// A kilowatt-hour.
 const JOULES: f64 = 3_600_000.0;
 
-/// What the auditor says of its books.
+/// The books as the auditor's metrics show them.
 pub(super) struct Books {
     /// Whether they add up to the last unit.
     pub(super) closed: bool,
-    /// GPU-hours and kilowatt-hours by class, and then of what nobody held.
+    /// GPU-hours and kilowatt-hours by class, then those of GPUs that no pod held.
     lines: Vec<(String, Amount, Amount)>,
 }
 
@@ -66,7 +66,7 @@ impl Books {
         self.lines.iter().map(|(.., kwh)| kwh.value).sum()
     }
 
-    /// Whether each of these classes is in them, with its energy.
+    /// Whether each of these classes has time and energy.
     pub(super) fn have_energy_of(&self, classes: &[&str]) -> bool {
         let of = |class: &&str| {
             let mut lines = self.lines.iter().filter(|(name, ..)| name == class);
@@ -81,11 +81,11 @@ impl Books {
         lines.map(|(_, hours, _)| hours.value).sum()
     }
 
-    /// All of it; energy only where there is any.
+    /// Formats all amounts as a table; without energy if there is none.
     pub(super) fn table(&self) -> String {
         let energy = self.kwh() > 0.0;
-        let heading = if energy { "          kWh  off at most" } else { "" };
-        let heading = format!("{:14} GPU-hours  off at most{heading}", "on record");
+        let heading = if energy { "          kWh  error bound" } else { "" };
+        let heading = format!("{:14} GPU-hours  error bound{heading}", "recorded");
         let line = |(name, hours, kwh): &(String, Amount, Amount)| {
             let kwh = if energy { kwh.to_string() } else { String::new() };
             format!("{name:14} {hours}  {kwh}").trim_end().to_owned()
@@ -95,7 +95,7 @@ impl Books {
     }
 }
 
-/// An amount, and how far below and above it the truth may be, where that is told.
+/// An amount, and the most that the true value may be below and above it, where that is known.
 #[derive(Clone, Copy, Debug)]
 struct Amount {
     value: f64,

@@ -1,4 +1,4 @@
-//! The cluster that a story plays on, and the programs that play in it.
+//! The cluster that a story is played on, and Daylight's processes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -12,7 +12,7 @@ use kube::{Client, Config};
 use tokio::process::{Child, Command};
 
 use crate::scrape::{Scrape, get};
-use crate::{Stopped, Told};
+use crate::{Error, Result};
 use daylight_testbed::{Component, ControlPlane, Exporters, Programs, until_stdin_closes};
 
 /// A cluster, and the `daylight` binary to run on it.
@@ -21,18 +21,17 @@ pub struct Cluster {
     client: Client,
     programs: Programs,
     daylight: PathBuf,
-    /// Those of a cluster that was made for the story.
+    /// The exporters of a cluster that was started for the story.
     exporters: Option<Exporters>,
 }
 
-/// How often the exporters of a story's cluster take their values: so often that a limit on energy
-/// can be met within the story.
+/// The refresh interval of the exporters in a story's cluster: short enough for a limit on energy to
+/// be reached within the story.
 const REFRESH: Duration = Duration::from_secs(1);
 
 impl Cluster {
-    /// A control plane of the testbed that was made for the story, with an exporter for each of
-    /// its nodes.
-    pub async fn with_exporters(control_plane: &ControlPlane, daylight: &Path) -> Told<Self> {
+    /// A control plane of the testbed that was started for the story, with an exporter on each node.
+    pub async fn with_exporters(control_plane: &ControlPlane, daylight: &Path) -> Result<Self> {
         let exporters = Exporters::dcgm().refresh(REFRESH);
         control_plane.create_exporters(&exporters).await?;
         let cluster = Self::of_testbed(control_plane, daylight)?;
@@ -40,7 +39,7 @@ impl Cluster {
     }
 
     /// A control plane of the testbed.
-    pub fn of_testbed(control_plane: &ControlPlane, daylight: &Path) -> Told<Self> {
+    pub fn of_testbed(control_plane: &ControlPlane, daylight: &Path) -> Result<Self> {
         Ok(Self {
             kubeconfig: control_plane.kubeconfig().to_owned(),
             client: control_plane.client(),
@@ -51,9 +50,9 @@ impl Cluster {
     }
 
     /// Any other cluster, with nodes that have GPUs.
-    pub async fn existing(kubeconfig: &Path, daylight: &Path) -> Told<Self> {
+    pub async fn existing(kubeconfig: &Path, daylight: &Path) -> Result<Self> {
         let unusable = |error: &dyn std::error::Error| {
-            Stopped::new(format!("{} cannot be used: {error}", kubeconfig.display()))
+            Error::new(format!("{} cannot be used: {error}", kubeconfig.display()))
         };
         let file = Kubeconfig::read_from(kubeconfig).map_err(|error| unusable(&error))?;
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
@@ -68,18 +67,18 @@ impl Cluster {
         })
     }
 
-    /// Whether the cluster was made for the story, and ends with it.
+    /// Whether the cluster was started for the story, and ends with it.
     pub fn is_ours(&self) -> bool {
         self.exporters.is_some()
     }
 
-    /// What the counters of each node's devices stand at together, in millijoules, as they say
-    /// themselves; of no node where the cluster is somebody else's.
-    pub async fn counters(&self) -> Told<BTreeMap<String, u64>> {
+    /// The sum of the energy counters of each node's devices, in millijoules. Empty for a user's own
+    /// cluster.
+    pub async fn counters(&self) -> Result<BTreeMap<String, u64>> {
         let mut counters = BTreeMap::new();
         let Some(exporters) = &self.exporters else { return Ok(counters) };
         for (node, address) in exporters.addresses(self.client()).await? {
-            let silent = || Stopped::new(format!("the exporter of {node} does not answer"));
+            let silent = || Error::new(format!("the exporter of node {node} does not respond"));
             let scrape = get(&address.to_string(), "/metrics").await.map(Scrape::new);
             let millijoules = scrape.ok_or_else(silent)?.sum(Exporters::DCGM_COUNTER, &[]);
             counters.insert(node, millijoules as u64);
@@ -93,13 +92,13 @@ impl Cluster {
     }
 
     /// Runs kubectl, which must succeed, and returns what it printed.
-    pub async fn kubectl<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Told<String> {
+    pub async fn kubectl<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<String> {
         let command = Command::from(self.programs.tool("kubectl")?);
         self.run("kubectl", command, arguments).await
     }
 
     /// Runs `daylight`, which must succeed, and returns what it printed.
-    pub async fn daylight<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Told<String> {
+    pub async fn daylight<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<String> {
         self.run("daylight", Command::new(&self.daylight), arguments).await
     }
 
@@ -108,7 +107,7 @@ impl Cluster {
         program: &str,
         mut command: Command,
         arguments: &[S],
-    ) -> Told<String> {
+    ) -> Result<String> {
         let output = command
             .args(arguments)
             .env("KUBECONFIG", &self.kubeconfig)
@@ -117,55 +116,55 @@ impl Cluster {
             .kill_on_drop(true)
             .output()
             .await
-            .map_err(|error| Stopped::new(format!("{program} cannot be run: {error}")))?;
+            .map_err(|error| Error::new(format!("{program} cannot be run: {error}")))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let arguments: Vec<_> =
             arguments.iter().map(|argument| argument.as_ref().to_string_lossy()).collect();
-        Err(Stopped::new(format!(
+        Err(Error::new(format!(
             "`{program} {}` failed: {}",
             arguments.join(" "),
             String::from_utf8_lossy(&output.stderr).trim()
         )))
     }
 
-    /// Runs kubectl, which must be refused, and returns what it complained of.
-    pub async fn refused<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Told<Option<String>> {
+    /// Runs kubectl, and returns its error, if it fails.
+    pub async fn refused<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Option<String>> {
         let command = Command::from(self.programs.tool("kubectl")?);
-        Ok(self.run("kubectl", command, arguments).await.err().map(|Stopped(sentence)| sentence))
+        Ok(self.run("kubectl", command, arguments).await.err().map(|Error(sentence)| sentence))
     }
 
-    /// Runs `daylight`, which must be refused, and returns what it complained of.
+    /// Runs `daylight`, and returns its error, if it fails.
     pub async fn daylight_refused<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Option<String> {
         let refused = self.run("daylight", Command::new(&self.daylight), arguments).await;
-        refused.err().map(|Stopped(sentence)| sentence)
+        refused.err().map(|Error(sentence)| sentence)
     }
 
     /// Starts `daylight controller`, and waits until it is ready.
-    pub async fn start_operator(&self, log: &Path) -> Told<Operator> {
+    pub async fn start_controller(&self, log: &Path) -> Result<Process> {
         self.start("controller", &[], log).await
     }
 
-    /// The same, for a cluster that has an auditor.
-    pub async fn start_metered_operator(&self, log: &Path) -> Told<Operator> {
-        // A limit on energy that is met has so little left that nothing begins again within the story.
+    /// Starts `daylight controller` for a cluster that has an auditor.
+    pub async fn start_metered_controller(&self, log: &Path) -> Result<Process> {
+        // The rest of a limit on energy is then too small for any miner to start again in this story.
         let flags = ["--metered", "--energy-ahead", "3m"].map(OsStr::new);
         self.start("controller", &flags, log).await
     }
 
     /// Starts `daylight auditor` with its journal in a directory, and waits until it is ready.
-    pub async fn start_auditor(&self, journal: &Path, log: &Path) -> Told<Operator> {
+    pub async fn start_auditor(&self, journal: &Path, log: &Path) -> Result<Process> {
         self.start_auditor_with(journal, log, &[]).await
     }
 
-    /// The same, with further flags.
+    /// Starts `daylight auditor` with further flags.
     pub async fn start_auditor_with(
         &self,
         journal: &Path,
         log: &Path,
         with: &[&str],
-    ) -> Told<Operator> {
+    ) -> Result<Process> {
         let exporter = self.exporters.as_ref().map(ToString::to_string);
         let refresh = format!("{}ms", REFRESH.as_millis());
         let mut flags = vec![OsStr::new("--data-dir"), journal.as_os_str()];
@@ -178,9 +177,9 @@ impl Cluster {
         self.start("auditor", &flags, log).await
     }
 
-    async fn start(&self, command: &'static str, flags: &[&OsStr], log: &Path) -> Told<Operator> {
+    async fn start(&self, command: &'static str, flags: &[&OsStr], log: &Path) -> Result<Process> {
         let failed = |error: std::io::Error| {
-            Stopped::new(format!("{} cannot be run: {error}", self.daylight.display()))
+            Error::new(format!("{} cannot be run: {error}", self.daylight.display()))
         };
         let file = std::fs::File::options().create(true).append(true).open(log).map_err(failed)?;
         let address = TcpListener::bind("127.0.0.1:0")
@@ -197,40 +196,40 @@ impl Cluster {
             .spawn()
             .map_err(failed)?;
         let address = address.to_string();
-        let mut operator = Operator { child, command, address, log: log.to_owned() };
-        operator.ready().await?;
-        Ok(operator)
+        let mut process = Process { child, command, address, log: log.to_owned() };
+        process.ready().await?;
+        Ok(process)
     }
 }
 
-/// A running controller or auditor. It ends when this is dropped, and also when this
-/// process is gone: its standard input closes then.
+/// A running controller or auditor. It ends when this is dropped, and when this process ends for
+/// whatever reason: then its standard input closes.
 #[derive(Debug)]
-pub struct Operator {
+pub struct Process {
     child: Child,
     command: &'static str,
     address: String,
     log: PathBuf,
 }
 
-impl Operator {
-    /// Which of Daylight's commands it is.
+impl Process {
+    /// The command of `daylight` that it runs.
     pub fn command(&self) -> &'static str {
         self.command
     }
 
-    /// Where its metrics and probes are served.
+    /// The address of its metrics and probes.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    async fn ready(&mut self) -> Told<()> {
+    async fn ready(&mut self) -> Result<()> {
         for _ in 0..600 {
             if let Ok(Some(status)) = self.child.try_wait() {
                 let log = std::fs::read_to_string(&self.log).unwrap_or_default();
                 let last: Vec<_> = log.lines().rev().take(5).collect();
-                return Err(Stopped::new(format!(
-                    "the {} ended ({status}); its last words: {}",
+                return Err(Error::new(format!(
+                    "the {} ended ({status}); the end of its log: {}",
                     self.command,
                     last.into_iter().rev().collect::<Vec<_>>().join("\n")
                 )));
@@ -240,33 +239,33 @@ impl Operator {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Err(Stopped::new(format!(
+        Err(Error::new(format!(
             "the {} was not ready within a minute; see {}",
             self.command,
             self.log.display()
         )))
     }
 
-    /// Its metrics, if it answers.
+    /// Its metrics, if it responds.
     pub async fn scrape(&self) -> Option<Scrape> {
         get(&self.address, "/metrics").await.map(Scrape::new)
     }
 
-    /// Ends it in good order, as SIGTERM does.
-    pub async fn stop(mut self) -> Told<()> {
+    /// Ends it as SIGTERM does, and waits for that.
+    pub async fn stop(mut self) -> Result<()> {
         drop(self.child.stdin.take());
         let ended = tokio::time::timeout(Duration::from_secs(10), self.child.wait()).await;
-        let late = |_| Stopped::new(format!("the {} did not end within 10 s", self.command));
+        let late = |_| Error::new(format!("the {} did not end within 10 s", self.command));
         ended.map(|_| ()).map_err(late)
     }
 
-    /// Kills it, as a crash would: no part of it has time to tidy up.
-    pub async fn kill(mut self) -> Told<()> {
+    /// Kills it without notice, as a crash would.
+    pub async fn kill(mut self) -> Result<()> {
         let failed = |error: std::io::Error| {
-            Stopped::new(format!("the {} cannot be killed: {error}", self.command))
+            Error::new(format!("the {} cannot be killed: {error}", self.command))
         };
         let Some(group) = self.child.id() else { return Ok(()) };
-        // It has a process group of its own, which the shell leads that started it.
+        // It has its own process group, whose leader is the shell that started it.
         let kill = Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status().await;
         kill.map_err(failed)?;
         self.child.wait().await.map(|_| ()).map_err(failed)

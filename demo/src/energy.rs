@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::books::Books;
-use crate::{LIMIT, MINER, Operator, Picture, Stopped, Story, Told};
+use crate::{Error, LIMIT, MINER, Process, Result, Snapshot, Story};
 
-/// A tenant that says its GPUs draw 100 watts; they draw 1,400, and would use up its kilowatt-hour
-/// within seconds.
+/// A tenant whose miners declare 100 watts for each GPU and draw 1,400: they would use up their
+/// kilowatt-hour within seconds.
 const THIRSTY: &str = "
 apiVersion: daylight.dev/v1alpha1
 kind: Registration
@@ -42,55 +42,55 @@ const ERGO: &str = "tenant-a/ergo";
 const KILOWATT_HOUR: u64 = 3_600_000_000;
 
 impl Story<'_> {
-    /// A limit on energy is met in advance: mining ends before it could be passed, as the devices'
-    /// own counters show, and AI goes on.
-    pub(super) async fn energy_cap(&mut self) -> Told<()> {
+    /// Shows that mining ends before a limit on energy is exceeded, as the devices' own counters
+    /// confirm, and that AI continues.
+    pub(super) async fn energy_cap(&mut self) -> Result<()> {
         self.scale(0).await?;
-        let gone = self.observer.until(LIMIT, |picture| picture.held_by_miners() == 0).await;
-        gone.ok_or_else(|| Stopped::new(format!("{MINER} was scaled to 0 and still mines")))?;
+        let gone = self.observer.until(LIMIT, |snapshot| snapshot.held_by_miners() == 0).await;
+        gone.ok_or_else(|| Error::new(format!("{MINER} was scaled to 0 and still mines")))?;
         let path = self.file_of("ergo.yaml", THIRSTY)?;
         self.cluster.kubectl(&["apply".as_ref(), "-f".as_ref(), path.as_os_str()]).await?;
         let before = self.cluster.counters().await?;
         self.cluster.daylight(&["approve", ERGO, "-m", "One kilowatt-hour a year."]).await?;
         let begun = Instant::now();
-        let some = self.observer.until(LIMIT, |picture| picture.mining() >= 8).await;
+        let some = self.observer.until(LIMIT, |snapshot| snapshot.mining() >= 8).await;
         let mut nodes = BTreeSet::new();
-        let none = |picture: &Picture| {
-            nodes.extend(picture.nodes_that_mine());
-            picture.held_by_miners() == 0
+        let none = |snapshot: &Snapshot| {
+            nodes.extend(snapshot.nodes_that_mine());
+            snapshot.held_by_miners() == 0
         };
         let ended = self.observer.until(LIMIT, none).await;
         let took = ended.map(|_| begun.elapsed());
         let why = self.reason("miner", ERGO, "EnergyLimit").await?;
-        // By then the exporters have the last of it.
+        // By then the exporters have counted the last of it.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let after = self.cluster.counters().await?;
         let used = moved(&before, &after, |node| nodes.contains(node));
-        let ai = self.observer.picture().running_of("pretrain") == 8;
+        let ai = self.observer.snapshot().running_of("pretrain") == 8;
         let percent = (used * 100).div_ceil(KILOWATT_HOUR);
-        let seen = format!("{why} The devices' own counters say {percent}% of the cap.");
+        let seen = format!("{why} The devices' counters show {percent}% of the limit.");
         let held = some.is_some() && took.is_some() && ai && (1..=KILOWATT_HOUR).contains(&used);
-        self.step("a kWh cap is met in advance, AI goes on", took, seen, held);
+        self.step("mining stops before a kWh limit is exceeded, AI continues", took, seen, held);
         self.cluster.kubectl(&["delete", "miner,registration", "ergo", "-n", "tenant-a"]).await?;
         self.scale(320).await?;
         self.refill().await;
         Ok(())
     }
 
-    async fn scale(&self, replicas: u32) -> Told<()> {
+    async fn scale(&self, replicas: u32) -> Result<()> {
         let (namespace, name) = MINER.split_once('/').unwrap_or_default();
         let replicas = format!("--replicas={replicas}");
         let scale = ["scale", "miner", name, "-n", namespace, &replicas];
         self.cluster.kubectl(&scale).await.map(drop)
     }
 
-    /// The books: what is in them adds up, and is what the devices' own counters say. `before` is
-    /// where those stood before anything was booked.
+    /// Shows that the books add up and agree with the devices' own counters. `before` holds the
+    /// counters' values before anything was booked.
     pub(super) async fn books(
         &mut self,
-        auditor: &Operator,
+        auditor: &Process,
         before: &BTreeMap<String, u64>,
-    ) -> Told<()> {
+    ) -> Result<()> {
         let all = |_: &str| true;
         let at_least = kwh_of(moved(before, &self.cluster.counters().await?, all));
         let begun = Instant::now();
@@ -100,16 +100,16 @@ impl Story<'_> {
                 break books;
             }
             if begun.elapsed() > LIMIT {
-                let sentence = format!("the books did not come to {at_least:.3} kWh in time");
-                return Err(Stopped::new(sentence));
+                let sentence = format!("the books did not reach {at_least:.3} kWh in time");
+                return Err(Error::new(sentence));
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         };
         let at_most = kwh_of(moved(before, &self.cluster.counters().await?, all));
         self.line(&books.table());
         let seen = format!(
-            "{:.3} GPU-hours and {:.3} kWh of the {at_most:.3} kWh that the devices' own counters \
-             have moved a moment later",
+            "recorded {:.3} GPU-hours and {:.3} kWh; the devices' counters, read a moment later, \
+             advanced by {at_most:.3} kWh",
             books.hours(),
             books.kwh(),
         );
@@ -121,7 +121,7 @@ impl Story<'_> {
     }
 }
 
-/// By how much the counters of these nodes' devices moved, in millijoules.
+/// Returns by how much the counters of these nodes' devices advanced, in millijoules.
 fn moved(
     before: &BTreeMap<String, u64>,
     after: &BTreeMap<String, u64>,

@@ -1,4 +1,4 @@
-//! Somebody who watches all pods and counts GPUs, independently of Daylight.
+//! An observer of all pods that counts GPUs, independently of Daylight.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,22 +11,22 @@ use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Whose a pod is.
+/// The owner of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     Miner,
-    /// Of an AI job or a plain Job, by that label's value.
+    /// An AI job or a plain Job of this name.
     Job(String),
     Other,
 }
 
-/// A pod that asks for GPUs, as last seen.
+/// A pod that requests GPUs, as last seen.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct GpuPod {
     pub owner: Owner,
     /// The node it is bound to.
     pub node: Option<String>,
-    /// How many GPUs it asks for.
+    /// The number of GPUs that it requests.
     pub gpus: i64,
     pub running: bool,
     /// Whether it has ended.
@@ -35,20 +35,20 @@ pub struct Seen {
     pub deleting: bool,
 }
 
-/// What was seen so far.
+/// The pods as last seen, and the highest numbers so far.
 #[derive(Clone, Debug, Default)]
-pub struct Picture {
-    pods: BTreeMap<String, Seen>,
+pub struct Snapshot {
+    pods: BTreeMap<String, GpuPod>,
     /// The most GPUs that live pods ever held on one node at once.
     pub most_on_a_node: i64,
     /// The most GPUs that miners ever held at once.
     pub most_mining: i64,
-    /// Miners' pods that were told to stop, so far.
+    /// Miners' pods that began to stop, so far.
     pub miners_stopped: u64,
 }
 
-impl Picture {
-    fn live(&self) -> impl Iterator<Item = &Seen> {
+impl Snapshot {
+    fn live(&self) -> impl Iterator<Item = &GpuPod> {
         self.pods.values().filter(|pod| !pod.terminal)
     }
 
@@ -69,18 +69,18 @@ impl Picture {
         miners.filter_map(|pod| pod.node.clone()).collect()
     }
 
-    /// Miners' pods that have ended and are still there, since their end is not on record.
+    /// Miners' pods that have ended and still exist, because their end is not on record.
     pub fn unrecorded(&self) -> usize {
         self.pods.values().filter(|pod| pod.owner == Owner::Miner && pod.terminal).count()
     }
 
     /// Pods of a job that run.
     pub fn running_of(&self, job: &str) -> usize {
-        let of_job = |pod: &&Seen| matches!(&pod.owner, Owner::Job(name) if name == job);
+        let of_job = |pod: &&GpuPod| matches!(&pod.owner, Owner::Job(name) if name == job);
         self.live().filter(of_job).filter(|pod| pod.running).count()
     }
 
-    fn take(&mut self, key: String, pod: Option<Seen>) {
+    fn take(&mut self, key: String, pod: Option<GpuPod>) {
         let was_stopping = self.pods.get(&key).is_some_and(|pod| pod.deleting);
         match pod {
             Some(pod) => {
@@ -109,7 +109,7 @@ impl Picture {
 /// The watch on all pods; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Observer {
-    picture: Arc<Mutex<Picture>>,
+    snapshot: Arc<Mutex<Snapshot>>,
     changed: watch::Receiver<()>,
     task: JoinHandle<()>,
 }
@@ -123,47 +123,46 @@ impl Drop for Observer {
 impl Observer {
     /// Starts to watch.
     pub fn start(client: Client) -> Self {
-        let picture = Arc::new(Mutex::new(Picture::default()));
-        let (tell, changed) = watch::channel(());
-        let seen = Arc::clone(&picture);
+        let snapshot = Arc::new(Mutex::new(Snapshot::default()));
+        let (notify, changed) = watch::channel(());
+        let seen = Arc::clone(&snapshot);
         let task = tokio::spawn(async move {
             let pods: Api<Pod> = Api::all(client);
             let mut events = std::pin::pin!(watcher(pods, watcher::Config::default()));
             loop {
                 match events.try_next().await {
                     Ok(Some(event)) => {
-                        let mut picture = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                        take(&mut picture, event);
-                        drop(picture);
-                        let _ = tell.send(());
+                        let mut snapshot = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                        take(&mut snapshot, event);
+                        drop(snapshot);
+                        let _ = notify.send(());
                     }
-                    // The watcher starts anew by itself, for example while the
-                    // API server restarts.
+                    // The watcher retries, for example while the API server restarts.
                     Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
                     Ok(None) => return,
                 }
             }
         });
-        Self { picture, changed, task }
+        Self { snapshot, changed, task }
     }
 
-    /// What was seen so far.
-    pub fn picture(&self) -> Picture {
-        self.picture.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The state as last seen.
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until what is seen satisfies `done`, and says how long that took;
-    /// `None` if it did not within `limit`.
+    /// Waits until the state satisfies `done`, and returns how long that took, or `None` if it did
+    /// not within `limit`.
     pub async fn until(
         &self,
         limit: Duration,
-        mut done: impl FnMut(&Picture) -> bool,
+        mut done: impl FnMut(&Snapshot) -> bool,
     ) -> Option<Duration> {
         let start = Instant::now();
         let mut changed = self.changed.clone();
         loop {
             changed.borrow_and_update();
-            if done(&self.picture.lock().unwrap_or_else(PoisonError::into_inner)) {
+            if done(&self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)) {
                 return Some(start.elapsed());
             }
             let left = limit.checked_sub(start.elapsed())?;
@@ -172,24 +171,24 @@ impl Observer {
     }
 }
 
-fn take(picture: &mut Picture, event: Event<Pod>) {
+fn take(snapshot: &mut Snapshot, event: Event<Pod>) {
     match event {
         Event::Apply(pod) | Event::InitApply(pod) => {
             let key = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-            if let Some(seen) = seen(&pod) {
-                picture.take(key, Some(seen));
+            if let Some(seen) = gpu_pod(&pod) {
+                snapshot.take(key, Some(seen));
             }
         }
         Event::Delete(pod) => {
             let key = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-            picture.take(key, None);
+            snapshot.take(key, None);
         }
-        Event::Init => picture.pods.clear(),
+        Event::Init => snapshot.pods.clear(),
         Event::InitDone => {}
     }
 }
 
-fn seen(pod: &Pod) -> Option<Seen> {
+fn gpu_pod(pod: &Pod) -> Option<GpuPod> {
     let spec = pod.spec.as_ref()?;
     let gpus: i64 = spec
         .containers
@@ -211,7 +210,7 @@ fn seen(pod: &Pod) -> Option<Seen> {
         }
     };
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
-    Some(Seen {
+    Some(GpuPod {
         owner,
         node: spec.node_name.clone(),
         gpus,

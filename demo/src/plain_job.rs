@@ -1,6 +1,6 @@
 //! A Job that knows nothing of Daylight.
 
-/// A `batch/v1` Job of so many pods of one GPU each.
+/// Returns a `batch/v1` Job of `pods` pods of one GPU each.
 pub(super) fn manifest(name: &str, pods: u32) -> String {
     format!(
         "apiVersion: batch/v1

@@ -1,18 +1,18 @@
-//! `daylight`, built by the cargo that runs this.
+//! The program `daylight`, built by the cargo that runs this.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use daylight_testbed::cargo;
 
-use crate::{Stopped, Told};
+use crate::{Error, Result};
 
-/// Builds `daylight` and says where it is.
+/// Builds `daylight` and returns its path.
 ///
 /// # Errors
 ///
 /// Cargo cannot be run, or the build fails; cargo has printed why.
-pub fn build(repository: &Path, release: bool) -> Told<PathBuf> {
+pub fn build(repository: &Path, release: bool) -> Result<PathBuf> {
     let mut command = cargo();
     command.current_dir(repository).args(["build", "--bin", "daylight"]);
     command.args(["--message-format", "json-render-diagnostics"]);
@@ -22,9 +22,9 @@ pub fn build(repository: &Path, release: bool) -> Told<PathBuf> {
     let output = command
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|error| Stopped::new(format!("cargo cannot be run: {error}")))?;
+        .map_err(|error| Error::new(format!("cargo cannot be run: {error}")))?;
     if !output.status.success() {
-        return Err(Stopped::new("building daylight failed; see above"));
+        return Err(Error::new("building daylight failed; see above"));
     }
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut built = messages.lines().filter_map(|line| {
@@ -33,7 +33,7 @@ pub fn build(repository: &Path, release: bool) -> Told<PathBuf> {
         (message["target"]["name"] == "daylight").then(|| PathBuf::from(executable))
     });
     let built = built.next_back();
-    built.ok_or_else(|| Stopped::new("cargo did not say where it put daylight"))
+    built.ok_or_else(|| Error::new("cargo did not report the path of the daylight that it built"))
 }
 
 /// Returns the repository's root, where `crds/` and `examples/` are.
@@ -41,11 +41,11 @@ pub fn build(repository: &Path, release: bool) -> Told<PathBuf> {
 /// # Errors
 ///
 /// This program was built elsewhere, or the checkout has moved since.
-pub fn repository() -> Told<PathBuf> {
+pub fn repository() -> Result<PathBuf> {
     let parent = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     let root = parent.filter(|path| path.join("crds").is_dir() && path.join("examples").is_dir());
     root.map(Path::to_owned).ok_or_else(|| {
-        Stopped::new(concat!(
+        Error::new(concat!(
             "there is no crds/ and examples/ next to ",
             env!("CARGO_MANIFEST_DIR"),
             ": build this program again in the repository"

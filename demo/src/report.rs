@@ -1,35 +1,35 @@
-//! How a story is told: line by line as it happens, and as a table in the end.
+//! The output of a story: a line for each thing that happens, and a table at the end.
 
 use std::time::{Duration, Instant};
 
 /// One line of the summary.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// What was to hold.
+    /// The promise that is checked.
     pub what: String,
-    /// How long it took, where that says something.
+    /// The time until it held, where that is of interest.
     pub took: Option<Duration>,
     pub seen: String,
     pub held: bool,
 }
 
-/// What has been told so far.
-pub(super) struct Telling<'a> {
+/// The output so far.
+pub(super) struct Report<'a> {
     pub(super) steps: Vec<Step>,
-    say: &'a mut dyn FnMut(&str),
+    print: &'a mut dyn FnMut(&str),
     begun: Instant,
 }
 
-impl<'a> Telling<'a> {
-    pub(super) fn new(say: &'a mut dyn FnMut(&str)) -> Self {
-        Self { steps: Vec::new(), say, begun: Instant::now() }
+impl<'a> Report<'a> {
+    pub(super) fn new(print: &'a mut dyn FnMut(&str)) -> Self {
+        Self { steps: Vec::new(), print, begun: Instant::now() }
     }
 
     pub(super) fn line(&mut self, text: &str) {
         let at = self.begun.elapsed().as_secs_f64();
         for (index, part) in text.lines().enumerate() {
             let stamp = if index == 0 { format!("{at:6.1}s") } else { " ".repeat(7) };
-            (self.say)(&format!("{stamp}  {part}"));
+            (self.print)(&format!("{stamp}  {part}"));
         }
     }
 
@@ -48,12 +48,12 @@ impl<'a> Telling<'a> {
     }
 }
 
-/// A time as people read it.
+/// Formats a time in seconds, to the hundredth.
 pub fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
 }
 
-/// The summary as a table.
+/// Formats the summary as a table.
 pub fn table(steps: &[Step]) -> String {
     let width = steps.iter().map(|step| step.what.chars().count()).max().unwrap_or_default();
     let mut lines = vec![format!("{:width$}  {:>9}  held", "what", "time")];

@@ -1,9 +1,9 @@
-//! What a program or an exporter says of itself, in Prometheus' text format.
+//! Metrics of a program or an exporter, in Prometheus' text format.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// All metrics as they stood at one moment.
+/// All metrics at one moment.
 #[derive(Clone, Debug)]
 pub struct Scrape(String);
 
@@ -12,7 +12,7 @@ impl Scrape {
         Self(text)
     }
 
-    /// The series of a metric: their labels as they are written, and their values.
+    /// The series of a metric: their labels in their text form, and their values.
     pub fn series<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> + 'a {
         self.0.lines().filter_map(move |line| {
             let rest = line.strip_prefix(name)?;
@@ -24,7 +24,7 @@ impl Scrape {
         })
     }
 
-    /// The sum of those that have all of these labels, each as it is written: `name="value"`.
+    /// The sum of the series that have all of these labels, each in the form `name="value"`.
     pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
         let has_all = |of: &str| labels.iter().all(|label| of.split(',').any(|one| one == *label));
         let values = self.series(name).filter(|(of, _)| has_all(of)).map(|(_, value)| value);
@@ -32,7 +32,7 @@ impl Scrape {
     }
 }
 
-/// A GET over plain HTTP/1.0; the whole answer, headers included.
+/// Sends a GET over plain HTTP/1.0, and returns the whole response with its headers.
 pub(super) async fn get(address: &str, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.ok()?;

@@ -30,9 +30,9 @@ async fn every_step_of_the_demonstration_holds() -> Outcome {
     };
     let played = story::play(&cluster, repository, &log, &mut say).await;
     let held = match played {
-        Ok((steps, operators)) => {
-            for operator in operators {
-                operator.stop().await?;
+        Ok((steps, processes)) => {
+            for controller in processes {
+                controller.stop().await?;
             }
             steps.iter().all(|step| step.held)
         }

@@ -1,11 +1,11 @@
-//! `cargo demo`: the main job on a real control plane, told as it happens.
+//! `cargo demo`: plays the main job on a real control plane and prints each step as it happens.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use daylight_demo::{self as story, Cluster, MiningPool, Operator, Step, Stopped, Told};
+use daylight_demo::{self as story, Cluster, Error, MiningPool, Process, Result, Step};
 use daylight_testbed::{
     ControlPlane, Nodes, Options, RealNode, asked_to_end, isolate_with, miner_image,
 };
@@ -14,21 +14,21 @@ use tokio::runtime::Runtime;
 
 const USAGE: &str = "\
 Plays Daylight's main job on a real Kubernetes control plane with 40 simulated
-nodes of 8 GPUs, and says what happens and how long it takes.
+nodes of 8 GPUs, and prints what happens and how long it takes.
 
 Usage: cargo demo [-- OPTIONS]
 
-  --keep               leave the cluster and the controller up, and say how to reach them
+  --keep               keep the cluster and the controller running, and print how to reach them
   --kubeconfig FILE    play on that cluster instead; it needs nodes labelled
                        nvidia.com/gpu.present=true with 160 nvidia.com/gpu or more that
                        run or simulate the pods of examples/
-  --real               play with containers on one real node of 8 made-up GPUs, whose miners
+  --real               play with containers on one real node of 8 simulated GPUs, whose miners
                        hash for a mining pool; needs root, containerd, runc, the CNI plugins
-                       and iproute2, and says which of them are missing
+                       and iproute2, and names what is missing
   -h, --help           print this
 
-The first run builds Kubernetes from source, and with --real the miner's image, which
-takes some minutes.
+The first run builds Kubernetes from source, which takes about 8 minutes on two cores, and
+with --real the miner's image.
 ";
 
 struct Arguments {
@@ -49,11 +49,11 @@ fn arguments() -> Result<Option<Arguments>, String> {
                 parsed.kubeconfig = Some(file.into());
             }
             "-h" | "--help" => return Ok(None),
-            other => return Err(format!("{other:?} is no option; see --help")),
+            other => return Err(format!("{other:?} is not an option; see --help")),
         }
     }
     if parsed.real && parsed.kubeconfig.is_some() {
-        return Err("--real plays on a cluster of its own: leave out --kubeconfig".to_owned());
+        return Err("--real starts its own cluster: remove --kubeconfig".to_owned());
     }
     Ok(Some(parsed))
 }
@@ -80,75 +80,76 @@ fn main() -> ExitCode {
     }
 }
 
-fn stopped(sentence: impl Into<String>) -> Stopped {
-    Stopped::new(sentence)
-}
-
-/// What has to be built.
+/// The files that are built first.
 struct Built {
     daylight: PathBuf,
     /// The miner's image, for a real node.
     image: Option<PathBuf>,
 }
 
-fn play(arguments: &Arguments) -> Told<bool> {
+fn play(arguments: &Arguments) -> Result<bool> {
     let repository = story::repository()?;
-    // Before anything is started: with a real node this program starts over, in a network
-    // namespace.
+    // Before anything is started: with a real node this program starts again, in a network namespace.
     let built = build(arguments, &repository)?;
-    let runtime = Runtime::new().map_err(|error| stopped(format!("no threads: {error}")))?;
+    let runtime = Runtime::new()
+        .map_err(|error| Error::new(format!("threads cannot be started: {error}")))?;
     runtime.block_on(run(arguments, &repository, &built))
 }
 
-fn build(arguments: &Arguments, repository: &Path) -> Told<Built> {
+fn build(arguments: &Arguments, repository: &Path) -> Result<Built> {
     if !arguments.real {
         println!("Building daylight ...");
         return Ok(Built { daylight: story::build(repository, false)?, image: None });
     }
     let mut files = isolate_with(|| {
         println!("Building daylight and the miner's image ...");
-        Ok::<_, Stopped>(vec![story::build(repository, false)?, miner_image()?])
+        Ok::<_, Error>(vec![story::build(repository, false)?, miner_image()?])
     })?
     .into_iter();
     match (files.next(), files.next()) {
         (Some(daylight), image @ Some(_)) => Ok(Built { daylight, image }),
-        _ => Err(stopped("what was built is not known: start this outside of the namespace")),
+        _ => Err(Error::new(
+            "the built files are unknown: start the demo outside of its network namespace",
+        )),
     }
 }
 
-/// What the demo leaves up. All of it ends when this is dropped.
+/// The cluster and the processes of the demo. All of them end when this is dropped.
 struct Stage {
-    operators: Vec<Operator>,
+    processes: Vec<Process>,
     control_plane: Option<ControlPlane>,
-    /// What the miners of a real node hash for.
+    /// The mining pool of a real node's miners.
     pool: Option<MiningPool>,
     logs: TempDir,
     held: bool,
 }
 
-async fn run(arguments: &Arguments, repository: &Path, built: &Built) -> Told<bool> {
+async fn run(arguments: &Arguments, repository: &Path, built: &Built) -> Result<bool> {
     let stage = tokio::select! {
         stage = demo(arguments, repository, built) => stage?,
-        () = asked_to_end() => return Err(stopped("interrupted")),
+        () = asked_to_end() => return Err(Error::new("interrupted")),
     };
     if arguments.keep {
         if let Some(control_plane) = &stage.control_plane {
-            println!("\nThe cluster stays up. In another shell:\n");
+            println!("\nThe cluster keeps running. To use it, run in another shell:\n");
             if stage.pool.is_some() {
-                // Nothing of it can be reached from outside of its network.
+                // It cannot be reached from outside of its network namespace.
                 println!("nsenter --net --target {}", std::process::id());
                 println!("export PATH={}:$PATH", control_plane.tools().display());
             }
             println!("export KUBECONFIG={}", control_plane.kubeconfig().display());
         }
-        for operator in &stage.operators {
-            println!("curl http://{}/metrics   # {}", operator.address(), operator.command());
+        for controller in &stage.processes {
+            println!("curl http://{}/metrics   # {}", controller.address(), controller.command());
         }
-        println!("Their logs are in {}. Ctrl-C ends it all.", stage.logs.path().display());
+        println!(
+            "The logs are in {}. Press Ctrl-C to stop everything.",
+            stage.logs.path().display()
+        );
         asked_to_end().await;
     }
-    for operator in stage.operators {
-        operator.stop().await?;
+    for controller in stage.processes {
+        controller.stop().await?;
     }
     if let Some(control_plane) = stage.control_plane {
         control_plane.stop().await;
@@ -156,11 +157,11 @@ async fn run(arguments: &Arguments, repository: &Path, built: &Built) -> Told<bo
     Ok(stage.held)
 }
 
-async fn demo(arguments: &Arguments, repository: &Path, built: &Built) -> Told<Stage> {
+async fn demo(arguments: &Arguments, repository: &Path, built: &Built) -> Result<Stage> {
     let logs = tempfile::Builder::new()
         .prefix("daylight-demo-")
         .tempdir()
-        .map_err(|error| stopped(format!("no temporary directory: {error}")))?;
+        .map_err(|error| Error::new(format!("a temporary directory cannot be created: {error}")))?;
     let log = logs.path().join("controller.log");
     let daylight = &built.daylight;
 
@@ -168,10 +169,10 @@ async fn demo(arguments: &Arguments, repository: &Path, built: &Built) -> Told<S
         let control_plane = with_real_node(image).await?;
         let cluster = Cluster::of_testbed(&control_plane, daylight)?;
         let pool = MiningPool::open().await?;
-        let told = story::play_real(&cluster, &pool, repository, &log, &mut say).await;
-        let (held, operators) = sum_up(told, &log)?;
+        let played = story::play_real(&cluster, &pool, repository, &log, &mut print).await;
+        let (held, processes) = sum_up(played, &log)?;
         let (control_plane, pool) = (Some(control_plane), Some(pool));
-        return Ok(Stage { operators, control_plane, pool, logs, held });
+        return Ok(Stage { processes, control_plane, pool, logs, held });
     }
     let (cluster, control_plane) = if let Some(kubeconfig) = &arguments.kubeconfig {
         (Cluster::existing(kubeconfig, daylight).await?, None)
@@ -179,37 +180,40 @@ async fn demo(arguments: &Arguments, repository: &Path, built: &Built) -> Told<S
         let control_plane = control_plane().await?;
         let start = Instant::now();
         let cluster = Cluster::with_exporters(&control_plane, daylight).await?;
-        println!("An exporter of each node answers after {}.", story::seconds(start.elapsed()));
+        println!(
+            "The GPU exporters of all nodes are ready after {}.",
+            story::seconds(start.elapsed())
+        );
         (cluster, Some(control_plane))
     };
-    let told = story::play(&cluster, repository, &log, &mut say).await;
-    let (held, operators) = sum_up(told, &log)?;
-    Ok(Stage { operators, control_plane, pool: None, logs, held })
+    let played = story::play(&cluster, repository, &log, &mut print).await;
+    let (held, processes) = sum_up(played, &log)?;
+    Ok(Stage { processes, control_plane, pool: None, logs, held })
 }
 
-async fn control_plane() -> Told<ControlPlane> {
+async fn control_plane() -> Result<ControlPlane> {
     let start = Instant::now();
     let control_plane = ControlPlane::start(Options::full()).await?;
-    println!("A Kubernetes control plane is up after {}.", story::seconds(start.elapsed()));
+    println!("A Kubernetes control plane is ready after {}.", story::seconds(start.elapsed()));
     let start = Instant::now();
     control_plane.create_nodes(&Nodes::new(40).label("nvidia.com/gpu.present", "true")).await?;
     println!("40 nodes of 8 GPUs are ready after {}.", story::seconds(start.elapsed()));
     Ok(control_plane)
 }
 
-async fn with_real_node(image: &Path) -> Told<ControlPlane> {
+async fn with_real_node(image: &Path) -> Result<ControlPlane> {
     let start = Instant::now();
     let node = RealNode::new("real-0").label("nvidia.com/gpu.present", "true").image(image);
     let control_plane = ControlPlane::start(Options::full().with_real_node(node)).await?;
     println!(
-        "A Kubernetes control plane and a real node, with kubelet, containerd and 8 made-up GPUs, \
-         are up after {}.",
+        "A Kubernetes control plane and a real node, with kubelet, containerd and 8 simulated GPUs, \
+         are ready after {}.",
         story::seconds(start.elapsed())
     );
     Ok(control_plane)
 }
 
-fn say(line: &str) {
+fn print(line: &str) {
     let coloured = std::io::stdout().is_terminal().then(|| {
         let green = line.replacen("  ok: ", "  \u{1b}[32mok\u{1b}[0m: ", 1);
         green.replacen("DID NOT HOLD", "\u{1b}[31mDID NOT HOLD\u{1b}[0m", 1)
@@ -217,12 +221,12 @@ fn say(line: &str) {
     println!("{}", coloured.as_deref().unwrap_or(line));
 }
 
-/// Shows the table, or what the controller said last; says whether the whole story held.
-fn sum_up(told: Told<(Vec<Step>, Vec<Operator>)>, log: &Path) -> Told<(bool, Vec<Operator>)> {
-    match told {
-        Ok((steps, operators)) => {
+/// Prints the table, or the end of the controller's log, and returns whether every step held.
+fn sum_up(played: Result<(Vec<Step>, Vec<Process>)>, log: &Path) -> Result<(bool, Vec<Process>)> {
+    match played {
+        Ok((steps, processes)) => {
             println!("\n{}", story::table(&steps));
-            Ok((steps.iter().all(|step| step.held), operators))
+            Ok((steps.iter().all(|step| step.held), processes))
         }
         Err(error) => {
             if let Ok(log) = std::fs::read_to_string(log) {

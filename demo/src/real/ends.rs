@@ -1,4 +1,4 @@
-//! How miners' containers ended, also of pods that are gone since.
+//! The ends of miners' containers, including those of pods that no longer exist.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,12 +16,12 @@ use tokio::task::JoinHandle;
 pub(super) struct End {
     pub(super) miner: String,
     pub(super) exit_code: i32,
-    /// What it left in its termination message.
+    /// The record in its termination message.
     pub(super) record: Value,
 }
 
 impl End {
-    /// Whether it was asked to end, and ended by itself in time.
+    /// Whether it ended by itself, in time, after a request to stop.
     pub(super) fn in_good_order(&self) -> bool {
         self.exit_code == 0 && self.record["reason"] == "Drained"
     }
@@ -68,7 +68,7 @@ impl Ends {
         Self { seen, task }
     }
 
-    /// Those of a miner so far.
+    /// The ends of a miner's containers so far.
     pub(super) fn of(&self, miner: &str) -> Vec<End> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.values().filter(|end| end.miner == miner).cloned().collect()

@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use daylight_stratum::Difficulty;
 use daylight_stratum::loopback::{Dialect, Event, LoopbackPool, Setup};
 
-use crate::{Stopped, Told};
+use crate::{Error, Result};
 use daylight_testbed::RealNode;
 
-/// Some ten million hashes a share: some seconds for a miner with a tenth of a processor.
+/// About ten million hashes a share: some seconds for a miner with a tenth of a processor.
 const DIFFICULTY: f64 = 0.0025;
 
 /// A pool that speaks Stratum v1 and verifies every share. It ends when this is dropped.
@@ -18,24 +18,24 @@ pub struct MiningPool {
 }
 
 impl MiningPool {
-    /// Opens one for the pods of a real node.
-    pub async fn open() -> Told<Self> {
+    /// Opens a pool for the pods of a real node.
+    pub async fn open() -> Result<Self> {
         let difficulty = Difficulty::new(DIFFICULTY)
-            .ok_or_else(|| Stopped::new(format!("{DIFFICULTY} is no difficulty")))?;
+            .ok_or_else(|| Error::new(format!("{DIFFICULTY} is not a difficulty")))?;
         let setup = Setup { difficulty, ..Setup::new(Dialect::V1) };
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let pool = LoopbackPool::start_at(setup, address)
             .await
-            .map_err(|error| Stopped::new(format!("no mining pool can be opened: {error}")))?;
+            .map_err(|error| Error::new(format!("the mining pool cannot be started: {error}")))?;
         Ok(Self { pool })
     }
 
-    /// Where pods reach it.
+    /// The endpoint for pods.
     pub fn endpoint(&self) -> String {
         format!("stratum+tcp://{}:{}", RealNode::GATEWAY, self.pool.endpoint().port)
     }
 
-    /// How many shares it took so far.
+    /// The number of shares that it has accepted.
     pub fn accepted(&self) -> u64 {
         let events = self.pool.events();
         events.iter().filter(|event| matches!(event, Event::Accepted { .. })).count() as u64
@@ -44,7 +44,7 @@ impl MiningPool {
     /// The wallets that have logged in so far, each once.
     pub(super) fn wallets(&self) -> Vec<String> {
         let users = self.pool.events().into_iter().filter_map(|event| match event {
-            // The wallet, and the worker behind a dot.
+            // The wallet, a dot, and the worker.
             Event::LoggedIn(user) => user.split('.').next().map(str::to_owned),
             _ => None,
         });

@@ -1,4 +1,4 @@
-//! What is installed for the story with containers.
+//! The objects of the story with containers.
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -8,10 +8,10 @@ use daylight_testbed::{MINER_IMAGE, RealNode};
 
 /// The wallet that is registered.
 pub(super) const WALLET: &str = "bc1qexampleoftenanta";
-/// What keeps others from finding out the wallet by its commitment.
+/// Keeps others from finding the wallet by trying commitments.
 const SALT: &str = "8d0f4c1b6a";
 
-/// The positive list, the pool of GPUs, and what the tenant asks for: a registration that commits
+/// Returns the positive list, the pool of GPUs, and the tenant's objects: a registration that commits
 /// to its wallet, the wallet, and eight miners for it.
 pub(super) fn manifest(endpoint: &str) -> String {
     let digest = Sha256::new().chain_update(SALT).chain_update(WALLET).finalize();
@@ -42,7 +42,7 @@ spec:
     documents.join("---")
 }
 
-/// A miner with another wallet, for a GPU that nobody else wants.
+/// Returns a miner with another wallet, for a GPU that no other miner wants.
 pub(super) fn impostor(endpoint: &str) -> String {
     let wallet = wallet("other-wallet", "bc1qsomebodyelse");
     [wallet, miner("impostor", 1, 1, "other-wallet", endpoint)].join("---")
@@ -107,7 +107,7 @@ spec:
     )
 }
 
-/// A pod that takes the whole node, and knows nothing of Daylight but the name of its class.
+/// Returns a pod that takes the whole node, and declares its class but uses nothing else of Daylight.
 pub(super) fn ai_pod() -> Result<Pod, serde_json::Error> {
     serde_json::from_value(json!({
         "metadata": {"name": "train", "labels": {"daylight.dev/activity": "ai-training"}},

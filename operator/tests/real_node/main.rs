@@ -17,7 +17,9 @@ use std::sync::{Arc, OnceLock};
 use daylight_peers::Btcd;
 use daylight_test_site::{Site, install};
 use daylight_testbed::trials::{Fixture, Outcome, Trial, Trials, caught};
-use daylight_testbed::{Component, ControlPlane, Options, RealNode, isolate_with, miner_image};
+use daylight_testbed::{
+    Component, ControlPlane, Error, Options, RealNode, isolate_with, miner_image,
+};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 
 /// The images that the real node's pods can run, built while there still is a network.
@@ -28,7 +30,7 @@ fn main() -> ExitCode {
         let images = isolate_with(|| {
             // Tests that need it report why it could not be built.
             let _ = Btcd::build();
-            Ok(vec![miner_image()?])
+            Ok::<_, Error>(vec![miner_image()?])
         })?;
         IMAGES.get_or_init(|| images);
         Ok(())

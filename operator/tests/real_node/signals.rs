@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use daylight_test_site::Site;
 use daylight_testbed::RealNode;
 use daylight_testbed::trials::{apply, trial};
 use kube::ResourceExt as _;

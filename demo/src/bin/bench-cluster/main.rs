@@ -1,11 +1,11 @@
-//! `cargo bench-cluster`: Daylight beside bare Kubernetes and a bare client, on the same
+//! `cargo bench-cluster`: compares Daylight with bare Kubernetes and a bare client, on the same
 //! simulated cluster with a real control plane.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use daylight_demo::{self as story, Stopped, Told};
+use daylight_demo::{self as story, Error, Result};
 
 mod manifests;
 mod measured;
@@ -19,7 +19,7 @@ use measured::{Rates, Rows, Run, Side};
 use site::Setup;
 
 const USAGE: &str = "\
-Measures how fast Daylight fills a cluster and gives GPUs back, beside bare
+Measures how fast Daylight fills a cluster and returns GPUs to AI, compared with bare
 Kubernetes (a) and a bare client (b), each on a fresh simulated cluster.
 
 Usage: cargo bench-cluster [-- OPTIONS]
@@ -29,12 +29,12 @@ Usage: cargo bench-cluster [-- OPTIONS]
   --rates R,R          Kubernetes' own client rates: stock, high (stock)
   --sides a,b,c        which sides to measure (a,b,c)
   --repeats N          how often one plain pod, and Jobs of at most 64, are created (3)
-  --daylight FILE      that binary, instead of building it for release
-  --write FILE         write the result there, in Markdown
+  --daylight FILE      use this binary, instead of building a release
+  --write FILE         write the results to this file, in Markdown
   -h, --help           print this
 ";
 
-/// The longest that one side may take, whatever happens.
+/// The longest time for one side.
 const SIDE_LIMIT: Duration = Duration::from_mins(30);
 
 struct Arguments {
@@ -48,7 +48,7 @@ struct Arguments {
 }
 
 fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
-    text.parse().map_err(|_| format!("{text:?} is no number that fits here"))
+    text.parse().map_err(|_| format!("{text:?} is not a number that is possible here"))
 }
 
 fn list<T>(text: &str, one: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
@@ -81,14 +81,14 @@ fn arguments() -> Result<Option<Arguments>, String> {
             "--sides" => {
                 parsed.sides = list(&value()?, |text| {
                     let side = Side::ALL.into_iter().find(|side| side.letter() == text);
-                    side.ok_or_else(|| format!("{text:?} is none of a, b and c"))
+                    side.ok_or_else(|| format!("{text:?} is not one of a, b and c"))
                 })?;
             }
             "--repeats" => parsed.repeats = number(&value()?)?,
             "--daylight" => parsed.daylight = Some(value()?.into()),
             "--write" => parsed.write = Some(value()?.into()),
             "-h" | "--help" => return Ok(None),
-            other => return Err(format!("{other:?} is no option; see --help")),
+            other => return Err(format!("{other:?} is not an option; see --help")),
         }
     }
     Ok(Some(parsed))
@@ -109,7 +109,7 @@ async fn main() -> ExitCode {
     };
     let measured = tokio::select! {
         measured = bench(&arguments) => measured,
-        () = daylight_testbed::asked_to_end() => Err(Stopped::new("interrupted")),
+        () = daylight_testbed::asked_to_end() => Err(Error::new("interrupted")),
     };
     match measured {
         Ok(true) => ExitCode::SUCCESS,
@@ -121,8 +121,8 @@ async fn main() -> ExitCode {
     }
 }
 
-/// The first line that a program prints, where it can be run.
-fn says(directory: &Path, program: &Path, arguments: &[&str]) -> Option<String> {
+/// Returns the first line that a program prints, if it succeeds.
+fn first_line(directory: &Path, program: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).current_dir(directory).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.lines().next().map(str::to_owned).filter(|_| output.status.success())
@@ -148,42 +148,42 @@ fn load() -> String {
     text.split_whitespace().next().unwrap_or("unknown").to_owned()
 }
 
-/// The sizes of the Jobs: 1, 64 and 512 GPUs, or half of what a smaller cluster has.
+/// The sizes of the Jobs: 1, 64 and 512 GPUs, and at most half of the cluster.
 fn sizes(nodes: usize) -> Vec<usize> {
     let mut sizes: Vec<_> = [1, 64, 512].into_iter().map(|size| size.min(nodes * 4)).collect();
     sizes.dedup();
     sizes
 }
 
-async fn bench(arguments: &Arguments) -> Told<bool> {
+async fn bench(arguments: &Arguments) -> Result<bool> {
     let repository = story::repository()?;
     let daylight = if let Some(path) = &arguments.daylight {
-        // As /proc names it.
+        // In the form that /proc shows.
         let path = path.canonicalize();
-        path.map_err(|error| Stopped::new(format!("--daylight cannot be used: {error}")))?
+        path.map_err(|error| Error::new(format!("--daylight cannot be used: {error}")))?
     } else {
-        println!("Building daylight for release ...");
+        println!("Building a release of daylight ...");
         story::build(&repository, true)?
     };
     let logs = tempfile::Builder::new()
         .prefix("daylight-bench-")
         .tempdir()
-        .map_err(|error| Stopped::new(format!("no temporary directory: {error}")))?;
+        .map_err(|error| Error::new(format!("a temporary directory cannot be created: {error}")))?;
     let log = logs.path().join("controller.log");
 
     let mut given: Vec<_> = std::env::args().skip(1).collect();
     if let Some(at) = given.iter().position(|argument| argument == "--daylight") {
         given.drain(at..given.len().min(at + 2));
     }
-    let version = says(&repository, &daylight, &["--version"]).unwrap_or_default();
-    let commit = says(&repository, Path::new("git"), &["describe", "--always", "--dirty"]);
+    let version = first_line(&repository, &daylight, &["--version"]).unwrap_or_default();
+    let commit = first_line(&repository, Path::new("git"), &["describe", "--always", "--dirty"]);
     let mut header = report::Header {
         nodes: arguments.nodes,
         sizes: sizes(arguments.nodes),
         command: format!("cargo bench-cluster -- {}", given.join(" ")),
         machine: machine(),
         versions: format!("{version} ({}), Kubernetes v1.37.2", commit.unwrap_or_default()),
-        date: says(&repository, Path::new("date"), &["-u", "+%F"]).unwrap_or_default(),
+        date: first_line(&repository, Path::new("date"), &["-u", "+%F"]).unwrap_or_default(),
     };
     header.command.truncate(header.command.trim_end_matches([' ', '-']).len());
     let mut runs: Vec<Run> = Vec::new();
@@ -218,15 +218,15 @@ async fn bench(arguments: &Arguments) -> Told<bool> {
                     }
                 };
                 let measured = tokio::time::timeout(SIDE_LIMIT, Box::pin(measured)).await;
-                let measured = measured
-                    .unwrap_or_else(|_| Err(Stopped::new("it took longer than it may in all")));
+                let measured =
+                    measured.unwrap_or_else(|_| Err(Error::new("it exceeded its total time")));
                 if let Err(error) = measured {
                     complete = false;
                     println!("  stopped: {error}");
                     run.notes.push(format!("{}: stopped: {error}.", side.text()));
                     show_log(side, &log);
                 }
-                println!("  {} in all", story::seconds(begun.elapsed()));
+                println!("  {} in total", story::seconds(begun.elapsed()));
                 if let Some(path) = &arguments.write {
                     report::write(path, &header, &runs)?;
                 }
@@ -236,7 +236,7 @@ async fn bench(arguments: &Arguments) -> Told<bool> {
     Ok(complete)
 }
 
-/// The controller's last words.
+/// Prints the end of the controller's log.
 fn show_log(side: Side, log: &Path) {
     if side == Side::Daylight {
         let text = std::fs::read_to_string(log).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What was measured.
+//! Measurements and their rows.
 
 use std::time::Duration;
 
@@ -72,17 +72,17 @@ impl What {
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub what: What,
-    /// How many pods had to run.
+    /// The number of pods that had to run.
     pub pods: usize,
-    /// How long that took; nothing where it was not so in time.
+    /// The time until they ran; empty if they did not in time.
     pub times: Vec<Duration>,
-    /// Filling pods that were told to stop meanwhile.
+    /// Filling pods that began to stop meanwhile.
     pub displaced: usize,
-    /// Those of them that Daylight told so, where it runs.
+    /// Those of them that Daylight stopped, where it runs.
     pub evicted: Option<usize>,
-    /// How long it took from the removal until all GPUs were filled again.
+    /// The time from the removal until all GPUs were filled again.
     pub refilled: Option<Duration>,
-    /// What happened when, in seconds.
+    /// The events of the measurement, in seconds from its start.
     pub timeline: String,
     /// CPU seconds by process.
     pub cpu: String,
@@ -124,7 +124,7 @@ impl Row {
         let (low, high) = (self.times.iter().min(), self.times.iter().max());
         match (low, high, self.times.len()) {
             (Some(low), Some(high), count) if count > 1 => format!(
-                "{median:.2} s ({:.2} to {:.2}, {count} times; {displaced} in all)",
+                "{median:.2} s ({:.2} to {:.2}, {count} times; {displaced} in total)",
                 low.as_secs_f64(),
                 high.as_secs_f64(),
             ),
@@ -150,7 +150,7 @@ impl Run {
     }
 }
 
-/// Where a side puts its rows; each is printed as it comes.
+/// The rows of one side; each is printed when it is added.
 pub(crate) struct Rows<'a> {
     pub side: Side,
     pub run: &'a mut Run,

@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use daylight_demo::{Stopped, Told};
+use daylight_demo::{Error, Result};
 
 use crate::measured::{Rates, Row, Run, Side, What};
 
-/// What follows this line in the file was written by people, and stays.
+/// The text after this line in the file is written by hand, and kept.
 const WRITTEN_BY_HAND: &str = "<!-- Below this line the file is written by hand. -->";
 
-/// What the figures stand on.
+/// The circumstances of the measurements.
 pub(crate) struct Header {
     pub nodes: usize,
     pub sizes: Vec<usize>,
@@ -20,13 +20,13 @@ pub(crate) struct Header {
     pub date: String,
 }
 
-/// Writes the file, as far as the runs have come.
-pub(crate) fn write(path: &Path, header: &Header, runs: &[Run]) -> Told<()> {
+/// Writes the file with the runs so far.
+pub(crate) fn write(path: &Path, header: &Header, runs: &[Run]) -> Result<()> {
     let before = std::fs::read_to_string(path).unwrap_or_default();
     let by_hand = before.split_once(WRITTEN_BY_HAND).map_or("\n", |(_, rest)| rest);
     let text = format!("{}{WRITTEN_BY_HAND}{by_hand}", measured(header, runs));
     std::fs::write(path, text)
-        .map_err(|error| Stopped::new(format!("{} cannot be written: {error}", path.display())))
+        .map_err(|error| Error::new(format!("{} cannot be written: {error}", path.display())))
 }
 
 fn measured(header: &Header, runs: &[Run]) -> String {
@@ -45,18 +45,18 @@ Written by `{}`.
 | cluster | {} simulated nodes of 8 GPUs ({gpus}), a real control plane, a fresh one for each side |
 
 Each pod asks for 1 GPU, 500m CPU and 1 GiB. Times go from the request that creates the work until an independent watch
-has seen all its pods Running; displaced is how many bound filling pods that watch saw told to stop, and by Daylight how
-many of them Daylight counted as its own evictions (kube-scheduler preempts for plain work). All sides send the same
-filling pods: those that Daylight makes of a Miner, with labels, security context, variables and owner.
+has seen all its pods Running. Displaced is the number of bound filling pods that the watch saw stopping; *by Daylight* is
+the number of them that Daylight counted as its own evictions (kube-scheduler preempts for plain work). All sides send the
+same filling pods: those that Daylight creates for a Miner, with labels, security context, variables and owner.
 
 - **(a) bare Kubernetes:** a Deployment of {gpus} pods with priority -1000000 and `preemptionPolicy: Never` fills;
   kube-scheduler preempts for plain work.
 - **(b) bare client:** sends the same {gpus} pods, each pinned to its node, 64 requests at once, and decides nothing;
   then evicts as many as the largest Job has, and creates the Job once these have ended.
 - **(c) Daylight:** one Miner of {gpus} replicas, policy `Fill`, headroom 0, everything else at its default.
-- **Stock rates:** kube-controller-manager and kube-scheduler may send as many requests as when they are told nothing:
-  20 a second for each controller, 50 for the scheduler. **High rates:** so many that this is no limit.
-- **Drain:** how long a filling pod takes from SIGTERM to its end.
+- **Stock rates:** kube-controller-manager and kube-scheduler send requests at their default rates:
+  20 a second for each controller, 50 for the scheduler. **High rates:** high enough to be no limit.
+- **Drain:** the time that a filling pod takes from SIGTERM to its end.
 ",
         header.command, header.date, header.machine, header.versions, header.nodes,
     );
@@ -96,9 +96,7 @@ fn section(header: &Header, run: &Run) -> String {
         };
         let _ = writeln!(text, "| {} | {} | {met} |", bar.what, bar.measured);
     }
-    text.push_str(
-        "\nWhat happened when, in seconds from the start, and CPU-seconds by process:\n\n",
-    );
+    text.push_str("\nEvents in seconds from the start, and CPU-seconds by process:\n\n");
     text.push_str("| side | what | when | CPU-seconds |\n|---|---|---|---|\n");
     for (side, row) in &run.rows {
         let what = row.what.text(row.pods);
@@ -120,7 +118,7 @@ struct Bar {
     met: Option<bool>,
 }
 
-/// Two times, where both were measured.
+/// Compares two times, if both were measured.
 fn compare(
     what: String,
     ours: Option<f64>,
@@ -137,7 +135,7 @@ fn compare(
     }
 }
 
-/// What is within noise of `theirs`.
+/// Returns whether `ours` is at most `theirs`, within the noise of a measurement.
 fn no_slower(ours: f64, theirs: f64) -> bool {
     ours <= theirs * 1.1
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use daylight_demo::{Cluster, Stopped, Told};
+use daylight_demo::{Cluster, Error, Result};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::measured::{Row, Rows, What};
 use crate::site::{Setup, Site, patch, post};
 use crate::usage;
 
-/// Requests of the bare client under way at once, as many as Daylight has.
+/// The bare client's requests in flight at once, as many as Daylight has.
 const CONCURRENCY: usize = 64;
 
 const JOBS: &str = "/apis/batch/v1/namespaces/ai-team/jobs";
@@ -21,7 +21,7 @@ const AI_PODS: &str = "/api/v1/namespaces/ai-team/pods";
 const FILL_PODS: &str = "/api/v1/namespaces/tenant-a/pods";
 
 /// (a): a Deployment fills, and kube-scheduler preempts.
-pub(crate) async fn kubernetes(setup: &Setup, rows: &mut Rows<'_>) -> Told<()> {
+pub(crate) async fn kubernetes(setup: &Setup, rows: &mut Rows<'_>) -> Result<()> {
     let site = Site::start(setup).await?;
     let gpus = setup.gpus();
     let deployment = manifests::deployment(gpus, setup.drain);
@@ -36,10 +36,10 @@ pub(crate) async fn kubernetes(setup: &Setup, rows: &mut Rows<'_>) -> Told<()> {
     Ok(())
 }
 
-fn fill_must_be_complete(row: &Row) -> Told<()> {
+fn fill_must_be_complete(row: &Row) -> Result<()> {
     match row.times.first() {
         Some(_) => Ok(()),
-        None => Err(Stopped::new(format!("the fill was not complete in time: {}", row.timeline))),
+        None => Err(Error::new(format!("the fill was not complete in time: {}", row.timeline))),
     }
 }
 
@@ -47,7 +47,7 @@ fn fill_must_be_complete(row: &Row) -> Told<()> {
 const REPEATED: usize = 64;
 
 /// Plain pods, one at a time, then plain Jobs.
-async fn plain_work(site: &Site<'_>, rows: &mut Rows<'_>) -> Told<()> {
+async fn plain_work(site: &Site<'_>, rows: &mut Rows<'_>) -> Result<()> {
     let repeats = site.setup.repeats.max(1);
     let work = (0..repeats).map(|number| {
         let name = format!("pod-{number}");
@@ -67,7 +67,7 @@ async fn plain_work(site: &Site<'_>, rows: &mut Rows<'_>) -> Told<()> {
     Ok(())
 }
 
-/// Creates AI work and removes it again, one after the other, and makes one row of it all.
+/// Creates and removes AI work, one piece after the other, and adds one row for all of it.
 async fn repeat(
     site: &Site<'_>,
     rows: &mut Rows<'_>,
@@ -75,7 +75,7 @@ async fn repeat(
     path: &str,
     pods: usize,
     work: impl Iterator<Item = (String, serde_json::Value)>,
-) -> Told<()> {
+) -> Result<()> {
     let mut all: Option<Row> = None;
     let mut restored = Ok(());
     for (name, object) in work {
@@ -96,8 +96,8 @@ async fn repeat(
     restored
 }
 
-/// Daylight's kinds and the site that it works on, without Daylight.
-async fn prepare(site: &Site<'_>) -> Told<Cluster> {
+/// Installs Daylight's kinds and the objects of its site, without Daylight.
+async fn prepare(site: &Site<'_>) -> Result<Cluster> {
     let cluster = Cluster::of_testbed(&site.control_plane, &site.setup.daylight)?;
     for path in ["crds", "examples/10-activity-classes.yaml"] {
         let path = site.setup.repository.join(path);
@@ -112,7 +112,7 @@ async fn prepare(site: &Site<'_>) -> Told<Cluster> {
 }
 
 /// (b): a client that does nothing but send requests.
-pub(crate) async fn client(setup: &Setup, rows: &mut Rows<'_>) -> Told<()> {
+pub(crate) async fn client(setup: &Setup, rows: &mut Rows<'_>) -> Result<()> {
     let site = Site::start(setup).await?;
     let gpus = setup.gpus();
     let cluster = prepare(&site).await?;
@@ -151,9 +151,9 @@ pub(crate) async fn client(setup: &Setup, rows: &mut Rows<'_>) -> Told<()> {
             .await?;
         let limit = Duration::from_secs(120 + setup.drain);
         let free = before.saturating_sub(victims.len());
-        let freed = site.observer.until(limit, |picture| picture.count(FILL).alive <= free).await;
+        let freed = site.observer.until(limit, |snapshot| snapshot.count(FILL).alive <= free).await;
         if !freed {
-            return Err(Stopped::new("the evicted pods did not end in time"));
+            return Err(Error::new("the evicted pods did not end in time"));
         }
         post(&site.client, JOBS, &job).await
     };
@@ -165,7 +165,7 @@ pub(crate) async fn client(setup: &Setup, rows: &mut Rows<'_>) -> Told<()> {
 }
 
 /// (c): Daylight.
-pub(crate) async fn daylight(setup: &Setup, log: &Path, rows: &mut Rows<'_>) -> Told<()> {
+pub(crate) async fn daylight(setup: &Setup, log: &Path, rows: &mut Rows<'_>) -> Result<()> {
     let mut site = Site::start(setup).await?;
     let gpus = setup.gpus();
     let system = json!({
@@ -173,9 +173,9 @@ pub(crate) async fn daylight(setup: &Setup, log: &Path, rows: &mut Rows<'_>) -> 
     });
     post(&site.client, "/api/v1/namespaces", &system).await?;
     let cluster = prepare(&site).await?;
-    let operator = cluster.start_operator(log).await?;
-    site.daylight = usage::process_of(&setup.daylight, operator.address());
-    site.operator = Some(operator);
+    let controller = cluster.start_controller(log).await?;
+    site.daylight = usage::process_of(&setup.daylight, controller.address());
+    site.controller = Some(controller);
     cluster.daylight(&["approve", &format!("{MINING}/bench"), "-m", "To be measured."]).await?;
     let would = format!("jsonpath={{.status.plannedMiningGpus}}={gpus}");
     cluster.kubectl(&["wait", "gpupool", "bench", "--for", &would, "--timeout=60s"]).await?;
@@ -199,8 +199,8 @@ pub(crate) async fn daylight(setup: &Setup, log: &Path, rows: &mut Rows<'_>) -> 
     plain_work(&site, rows).await?;
     rows.most_on_a_node(site.observer.most_on_a_node());
     rows.memory(site.daylight.and_then(usage::peak_memory));
-    if let Some(operator) = site.operator.take() {
-        operator.stop().await?;
+    if let Some(controller) = site.controller.take() {
+        controller.stop().await?;
     }
     site.control_plane.stop().await;
     Ok(())

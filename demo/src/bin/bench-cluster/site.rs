@@ -1,9 +1,9 @@
-//! A fresh control plane for one side, and how a measurement on it is taken.
+//! A fresh control plane for one side, and the measurements on it.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use daylight_demo::{Operator, Stopped, Told};
+use daylight_demo::{Error, Process, Result};
 use daylight_testbed::{ControlPlane, Nodes, Options};
 use http::{Method, Request};
 use kube::Client;
@@ -14,7 +14,7 @@ use crate::measured::{Rates, Row, What};
 use crate::usage::Cpu;
 use crate::watcher::{Marks, Observer, Span};
 
-/// What is the same for all sides of a comparison.
+/// The setup that all sides of a comparison share.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub nodes: usize,
@@ -22,11 +22,11 @@ pub(crate) struct Setup {
     pub rates: Rates,
     /// Pods of the Jobs, the smallest first.
     pub sizes: Vec<usize>,
-    /// How often the one plain pod is created.
+    /// The number of times that the one plain pod is created.
     pub repeats: usize,
     /// `daylight`, built for release.
     pub daylight: PathBuf,
-    /// Where `crds/` and `examples/` are.
+    /// The directory of `crds/` and `examples/`.
     pub repository: PathBuf,
 }
 
@@ -35,26 +35,26 @@ impl Setup {
         self.nodes * 8
     }
 
-    /// How long a measurement may take: far more than any should.
+    /// The longest time for a measurement, far more than any should take.
     fn limit(&self) -> Duration {
         Duration::from_secs(240 + 2 * self.drain + self.gpus() as u64 / 10)
     }
 }
 
-/// The control plane, and what watches it.
+/// The control plane, and the observer of its pods.
 pub(crate) struct Site<'a> {
     pub setup: &'a Setup,
     pub control_plane: ControlPlane,
     pub client: Client,
     pub observer: Observer,
     pub nodes: Vec<String>,
-    /// Where Daylight runs, and its process.
-    pub operator: Option<Operator>,
+    /// The controller, where Daylight runs, and its process.
+    pub controller: Option<Process>,
     pub daylight: Option<u32>,
 }
 
 impl<'a> Site<'a> {
-    pub(crate) async fn start(setup: &'a Setup) -> Told<Self> {
+    pub(crate) async fn start(setup: &'a Setup) -> Result<Self> {
         let options = Options::full().start_timeout(Duration::from_mins(5));
         let options = match setup.rates {
             Rates::Stock => options.stock_client_rates(),
@@ -65,8 +65,15 @@ impl<'a> Site<'a> {
         let nodes = control_plane.create_nodes(&nodes).await?;
         let client = control_plane.client();
         let observer = Observer::start(client.clone());
-        let site =
-            Self { setup, control_plane, client, observer, nodes, operator: None, daylight: None };
+        let site = Self {
+            setup,
+            control_plane,
+            client,
+            observer,
+            nodes,
+            controller: None,
+            daylight: None,
+        };
         for name in [MINING, AI] {
             let namespace = json!({
                 "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name },
@@ -74,19 +81,19 @@ impl<'a> Site<'a> {
             post(&site.client, "/api/v1/namespaces", &namespace).await?;
         }
         post(&site.client, "/apis/scheduling.k8s.io/v1/priorityclasses", &fill_class()).await?;
-        // Its service accounts.
+        // Until its service accounts exist.
         tokio::time::sleep(Duration::from_secs(2)).await;
         Ok(site)
     }
 
-    /// Does `begin`, and takes the time until so many pods of the group run.
+    /// Runs `begin`, and measures the time until `pods` pods of the group run.
     pub(crate) async fn measure(
         &self,
         what: What,
         group: &str,
         pods: usize,
-        begin: impl Future<Output = Told<()>>,
-    ) -> Told<Row> {
+        begin: impl Future<Output = Result<()>>,
+    ) -> Result<Row> {
         self.observer.clear_marks();
         let stopped = self.observer.count(FILL).stopped;
         let evicted = self.evicted().await;
@@ -94,13 +101,13 @@ impl<'a> Site<'a> {
         let start = Instant::now();
         begin.await?;
         let group = group.to_owned();
-        let done = |picture: &crate::watcher::Picture| picture.count(&group).running >= pods;
+        let done = |snapshot: &crate::watcher::Snapshot| snapshot.count(&group).running >= pods;
         let in_time = self.observer.until(self.setup.limit(), done).await;
         let took = start.elapsed();
         let marks = self.observer.marks();
         let cpu = Cpu::now(&self.control_plane, self.daylight).since(&cpu);
         if group != FILL {
-            // Somebody may be displaced too late, and in vain.
+            // Pods that are displaced too late, and in vain, count as well.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         Ok(Row {
@@ -115,22 +122,22 @@ impl<'a> Site<'a> {
         })
     }
 
-    /// How many miners Daylight has told to stop, as it counts them itself.
+    /// The number of miners that Daylight has stopped, by its own count.
     async fn evicted(&self) -> Option<usize> {
-        let scrape = self.operator.as_ref()?.scrape().await?;
+        let scrape = self.controller.as_ref()?.scrape().await?;
         Some(scrape.sum("daylight_evictions_total", &[]) as usize)
     }
 
     /// Removes the AI work at `path`, and waits until all GPUs are filled again.
-    pub(crate) async fn restore(&self, path: &str, group: &str) -> Told<Duration> {
+    pub(crate) async fn restore(&self, path: &str, group: &str) -> Result<Duration> {
         let start = Instant::now();
         delete(&self.client, path).await?;
         let gpus = self.setup.gpus();
-        let done = |picture: &crate::watcher::Picture| {
-            picture.count(group).alive == 0 && picture.count(FILL).running >= gpus
+        let done = |snapshot: &crate::watcher::Snapshot| {
+            snapshot.count(group).alive == 0 && snapshot.count(FILL).running >= gpus
         };
         if !self.observer.until(self.setup.limit(), done).await {
-            return Err(Stopped::new(format!(
+            return Err(Error::new(format!(
                 "the fill was not restored after {group}: {:?} of it, and {:?} of the fill of {gpus}",
                 self.observer.count(group),
                 self.observer.count(FILL),
@@ -151,7 +158,7 @@ fn timeline(start: Instant, marks: &Marks, is_fill: bool) -> String {
         Some(format!("{name} {first:.2} to {last:.2}"))
     };
     let all = [
-        span("told to stop", marks.told),
+        span("stopping", marks.stopping),
         span("GPUs freed", marks.freed),
         span("pods created", way.created),
         span("bound", way.bound),
@@ -160,27 +167,27 @@ fn timeline(start: Instant, marks: &Marks, is_fill: bool) -> String {
     all.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
-async fn send(client: &Client, method: Method, path: &str, kind: &str, body: &Value) -> Told<()> {
+async fn send(client: &Client, method: Method, path: &str, kind: &str, body: &Value) -> Result<()> {
     let request = Request::builder().method(method).uri(path).header("Content-Type", kind);
     let request = request
         .body(body.to_string().into_bytes())
-        .map_err(|error| Stopped::new(format!("{path} is no path: {error}")))?;
+        .map_err(|error| Error::new(format!("{path} is not a path: {error}")))?;
     client.request_text(request).await?;
     Ok(())
 }
 
 /// Creates an object.
-pub(crate) async fn post(client: &Client, path: &str, object: &Value) -> Told<()> {
+pub(crate) async fn post(client: &Client, path: &str, object: &Value) -> Result<()> {
     send(client, Method::POST, path, "application/json", object).await
 }
 
 /// Changes an object.
-pub(crate) async fn patch(client: &Client, path: &str, change: &Value) -> Told<()> {
+pub(crate) async fn patch(client: &Client, path: &str, change: &Value) -> Result<()> {
     send(client, Method::PATCH, path, "application/merge-patch+json", change).await
 }
 
 /// Deletes an object, and in the background what it owns.
-pub(crate) async fn delete(client: &Client, path: &str) -> Told<()> {
+pub(crate) async fn delete(client: &Client, path: &str) -> Result<()> {
     let how = json!({ "propagationPolicy": "Background" });
     send(client, Method::DELETE, path, "application/json", &how).await
 }

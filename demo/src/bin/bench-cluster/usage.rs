@@ -1,4 +1,4 @@
-//! What processes take, as the kernel says it (Linux; elsewhere nothing is known).
+//! CPU time and memory of processes, from Linux' `/proc`. Elsewhere nothing is known.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use daylight_testbed::{Component, ControlPlane};
 /// Clock ticks a second in `/proc`, the same on every Linux that Rust's targets know.
 const TICKS: f64 = 100.0;
 
-/// CPU seconds that a process has used so far.
+/// Returns the CPU seconds that a process has used so far.
 fn cpu_seconds(process: u32) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name, in parentheses, may hold anything.
@@ -19,7 +19,7 @@ fn cpu_seconds(process: u32) -> Option<f64> {
     Some((user + system) / TICKS)
 }
 
-/// The most memory that a process ever had resident, in bytes.
+/// Returns the peak of a process's resident memory, in bytes.
 pub(crate) fn peak_memory(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -27,7 +27,7 @@ pub(crate) fn peak_memory(process: u32) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// The process that runs this program with this argument.
+/// Finds the process that runs this program with this argument.
 pub(crate) fn process_of(program: &Path, argument: &str) -> Option<u32> {
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let process: u32 = entry.file_name().to_str()?.parse().ok()?;

@@ -1,5 +1,5 @@
-//! The observer: counts pods by group as they change, and remembers when. Each change costs the
-//! same however many pods there are, so that watching does not slow down what is watched.
+//! The observer: counts pods by group as they change, and records the times. The cost of a change does
+//! not depend on the number of pods, so that the observer does not slow down what it observes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,15 +34,15 @@ type Pod = Object<Spec, Status>;
 /// Pods of one group.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Count {
-    /// Running, and not told to stop.
+    /// Running and not stopping.
     pub running: usize,
     /// Not ended: they hold, or wait for, a GPU.
     pub alive: usize,
-    /// Bound pods that were told to stop, ever.
+    /// Bound pods that began to stop so far.
     pub stopped: usize,
 }
 
-/// When something happened first and last since the marks were cleared.
+/// The first and the last time of an event since the marks were cleared.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Span {
     pub first: Option<Instant>,
@@ -59,26 +59,25 @@ impl Span {
 /// The moments of a measurement.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Marks {
-    /// Filling pods were told to stop.
-    pub told: Span,
+    /// Filling pods began to stop.
+    pub stopping: Span,
     /// Filling pods that held a GPU ended.
     pub freed: Span,
-    /// Filling pods on their way.
-    pub fill: Way,
-    /// Other pods on their way.
-    pub work: Way,
+    pub fill: Progress,
+    /// Pods other than filling ones.
+    pub work: Progress,
 }
 
-/// The way of pods.
+/// Pods on their way to running.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Way {
+pub(crate) struct Progress {
     pub created: Span,
     pub bound: Span,
     pub running: Span,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct GroupPod {
     group: String,
     node: Option<String>,
     running: bool,
@@ -86,29 +85,29 @@ struct Seen {
     deleting: bool,
 }
 
-impl Seen {
+impl GroupPod {
     fn holds(&self) -> Option<&String> {
         self.node.as_ref().filter(|_| !self.ended)
     }
 }
 
-/// All that was seen.
+/// The pods as last seen, counted.
 #[derive(Debug, Default)]
-pub(crate) struct Picture {
-    pods: HashMap<String, Seen>,
+pub(crate) struct Snapshot {
+    pods: HashMap<String, GroupPod>,
     groups: HashMap<String, Count>,
     nodes: HashMap<String, usize>,
     most_on_a_node: usize,
     marks: Marks,
 }
 
-impl Picture {
+impl Snapshot {
     /// Pods of a group.
     pub(crate) fn count(&self, group: &str) -> Count {
         self.groups.get(group).copied().unwrap_or_default()
     }
 
-    fn add(&mut self, seen: &Seen, sign: isize) {
+    fn add(&mut self, seen: &GroupPod, sign: isize) {
         let step = |count: &mut usize, yes: bool| {
             *count = count.saturating_add_signed(if yes { sign } else { 0 });
         };
@@ -122,22 +121,22 @@ impl Picture {
         }
     }
 
-    fn replace(&mut self, key: String, seen: Option<Seen>) {
+    fn replace(&mut self, key: String, seen: Option<GroupPod>) {
         let before = self.pods.remove(&key);
         let now = Instant::now();
         if let Some(before) = &before {
             self.add(before, -1);
         }
-        let was = |test: fn(&Seen) -> bool| before.as_ref().is_some_and(test);
+        let was = |test: fn(&GroupPod) -> bool| before.as_ref().is_some_and(test);
         let group = seen.as_ref().or(before.as_ref()).map(|seen| seen.group.clone());
         let group = group.unwrap_or_default();
-        let is = |test: fn(&Seen) -> bool| seen.as_ref().is_some_and(test);
+        let is = |test: fn(&GroupPod) -> bool| seen.as_ref().is_some_and(test);
         let is_fill = group == FILL;
         if is_fill {
-            let is_told = is(|pod| pod.deleting) || seen.is_none();
-            if was(|pod| pod.holds().is_some() && !pod.deleting) && is_told {
+            let is_stopping = is(|pod| pod.deleting) || seen.is_none();
+            if was(|pod| pod.holds().is_some() && !pod.deleting) && is_stopping {
                 self.groups.entry(group).or_default().stopped += 1;
-                self.marks.told.mark(now);
+                self.marks.stopping.mark(now);
             }
             if was(|pod| pod.holds().is_some()) && !is(|pod| pod.holds().is_some()) {
                 self.marks.freed.mark(now);
@@ -161,7 +160,7 @@ impl Picture {
 
     fn take(&mut self, event: Event<Pod>) {
         match event {
-            Event::Apply(pod) | Event::InitApply(pod) => self.replace(key(&pod), seen(&pod)),
+            Event::Apply(pod) | Event::InitApply(pod) => self.replace(key(&pod), group_pod(&pod)),
             Event::Delete(pod) => self.replace(key(&pod), None),
             Event::Init | Event::InitDone => {}
         }
@@ -172,7 +171,7 @@ fn key(pod: &Pod) -> String {
     format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any())
 }
 
-fn seen(pod: &Pod) -> Option<Seen> {
+fn group_pod(pod: &Pod) -> Option<GroupPod> {
     let labels = pod.labels();
     let group = if labels.contains_key("daylight.dev/miner") {
         FILL
@@ -181,7 +180,7 @@ fn seen(pod: &Pod) -> Option<Seen> {
         names.iter().find_map(|name| labels.get(*name))?
     };
     let phase = pod.status.as_ref().map(|status| status.phase.as_str()).unwrap_or_default();
-    Some(Seen {
+    Some(GroupPod {
         group: group.to_owned(),
         node: pod.spec.node_name.clone(),
         running: phase == "Running",
@@ -193,7 +192,7 @@ fn seen(pod: &Pod) -> Option<Seen> {
 /// The watch on all pods; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Observer {
-    picture: Arc<Mutex<Picture>>,
+    snapshot: Arc<Mutex<Snapshot>>,
     changed: watch::Receiver<()>,
     task: JoinHandle<()>,
 }
@@ -206,9 +205,9 @@ impl Drop for Observer {
 
 impl Observer {
     pub(crate) fn start(client: Client) -> Self {
-        let picture = Arc::new(Mutex::new(Picture::default()));
-        let (tell, changed) = watch::channel(());
-        let shared = Arc::clone(&picture);
+        let snapshot = Arc::new(Mutex::new(Snapshot::default()));
+        let (notify, changed) = watch::channel(());
+        let shared = Arc::clone(&snapshot);
         let task = tokio::spawn(async move {
             let resource = ApiResource {
                 group: String::new(),
@@ -223,29 +222,29 @@ impl Observer {
                 match events.try_next().await {
                     Ok(Some(event)) => {
                         shared.lock().unwrap_or_else(PoisonError::into_inner).take(event);
-                        let _ = tell.send(());
+                        let _ = notify.send(());
                     }
                     Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
                     Ok(None) => return,
                 }
             }
         });
-        Self { picture, changed, task }
+        Self { snapshot, changed, task }
     }
 
-    fn picture(&self) -> MutexGuard<'_, Picture> {
-        self.picture.lock().unwrap_or_else(PoisonError::into_inner)
+    fn snapshot(&self) -> MutexGuard<'_, Snapshot> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Pods of a group, as last seen.
     pub(crate) fn count(&self, group: &str) -> Count {
-        self.picture().count(group)
+        self.snapshot().count(group)
     }
 
-    /// Pods of a group that hold a GPU on these nodes: their names.
+    /// The names of a group's pods that hold a GPU on these nodes.
     pub(crate) fn names_on(&self, group: &str, nodes: &[String]) -> Vec<String> {
-        let picture = self.picture();
-        let here = picture.pods.iter().filter(|(_, pod)| {
+        let snapshot = self.snapshot();
+        let here = snapshot.pods.iter().filter(|(_, pod)| {
             pod.group == group && pod.holds().is_some_and(|node| nodes.contains(node))
         });
         here.filter_map(|(key, _)| Some(key.split_once('/')?.1.to_owned())).collect()
@@ -253,26 +252,26 @@ impl Observer {
 
     /// The most GPUs that were ever held on one node at once.
     pub(crate) fn most_on_a_node(&self) -> usize {
-        self.picture().most_on_a_node
+        self.snapshot().most_on_a_node
     }
 
-    /// Begins to mark moments anew.
+    /// Clears the marks, and begins to mark again.
     pub(crate) fn clear_marks(&self) {
-        self.picture().marks = Marks::default();
+        self.snapshot().marks = Marks::default();
     }
 
-    /// The moments since.
+    /// The marks since they were cleared.
     pub(crate) fn marks(&self) -> Marks {
-        self.picture().marks
+        self.snapshot().marks
     }
 
-    /// Waits until what is seen satisfies `done`; whether it did within `limit`.
-    pub(crate) async fn until(&self, limit: Duration, done: impl Fn(&Picture) -> bool) -> bool {
+    /// Waits until the pods satisfy `done`, and returns whether they did within `limit`.
+    pub(crate) async fn until(&self, limit: Duration, done: impl Fn(&Snapshot) -> bool) -> bool {
         let begun = Instant::now();
         let mut changed = self.changed.clone();
         loop {
             changed.borrow_and_update();
-            if done(&self.picture()) {
+            if done(&self.snapshot()) {
                 return true;
             }
             let Some(left) = limit.checked_sub(begun.elapsed()) else { return false };
