@@ -29,9 +29,9 @@ pub(crate) struct Drawn {
     pub(crate) until: Moment,
     pub(crate) mj: u64,
     pub(crate) method: Method,
-    /// Whether the truth lies anywhere up to the maximum of the device.
+    /// True if the device may have drawn anything up to its maximum.
     pub(crate) open: bool,
-    /// Whether the clock was set back in between, so that the duration is unknown.
+    /// True if the clock was set back in between, so that the duration is unknown.
     pub(crate) untimed: bool,
 }
 
@@ -169,7 +169,7 @@ impl Node {
     }
 
     /// Returns all leases that may have held a device between two times, each with its maximum time
-    /// in milliseconds; `None` stands for a free device.
+    /// in milliseconds; `None` means that the device was free.
     fn possible_holders(
         &self,
         from: Timestamp,

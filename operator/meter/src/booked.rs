@@ -21,7 +21,7 @@ pub(crate) struct Booked {
     pub(crate) closed: Vec<Closed>,
     pub(crate) settled: Vec<Settled>,
     pub(crate) gaps: Vec<Gap>,
-    /// Whether a lease began or a device was first read. Later amounts are differences from there,
+    /// True if a lease began or a device was first read. Later amounts are differences from there,
     /// so that it must be durable soon.
     pub(crate) first: bool,
 }
@@ -78,5 +78,26 @@ impl Booked {
         self.pools.iter().all(|(pool, total)| {
             open.remove(pool).unwrap_or_default() == (total.capacity_ms, total.moved_mj)
         }) && open.values().all(|booked| *booked == (0, 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bookings_close_only_with_their_totals() {
+        let mut booked = Booked::default();
+        let pool: Name = "hall".into();
+        booked.time(Some(&pool), Use::Idle, Bounded::exactly(5));
+        assert!(!booked.closes(), "time without capacity");
+        booked.pool(Some(&pool)).capacity_ms = 5;
+        assert!(booked.closes());
+        booked.energy(Some(&pool), Use::Idle, Method::Declared, Bounded::exactly(3));
+        assert!(booked.closes(), "a declaration moves no counter");
+        booked.pool(Some(&pool)).moved_mj = 3;
+        assert!(!booked.closes(), "movement that is not booked");
+        booked.energy(Some(&pool), Use::Idle, Method::Counter, Bounded::exactly(3));
+        assert!(booked.closes());
     }
 }

@@ -123,3 +123,21 @@ impl Books {
         sum
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_imbalance_names_its_book_its_owner_and_both_amounts() {
+        let mut books = Books::default();
+        let pool = Some("hall".into());
+        books.add_pool(&PoolEntry { pool, moved_mj: 12, ..PoolEntry::default() });
+        let imbalance = books.check().unwrap_err();
+        assert_eq!(
+            imbalance.to_string(),
+            "the energy book of pool hall does not close: the total is 12 millijoules, but 0 are \
+             booked"
+        );
+    }
+}

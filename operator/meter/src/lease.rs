@@ -27,21 +27,21 @@ pub struct Lease {
     pub pod: Name,
     pub account: Account,
     pub gpus: u32,
-    /// Whether the pod waits for its end to be recorded before it is released.
+    /// True if the pod waits for its end to be recorded before it is released.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub owed: bool,
     /// Declared power, in watts.
     #[serde(default)]
     pub watts: u64,
-    /// When the pod was bound.
+    /// Time when the pod was bound.
     pub bound: Moment,
-    /// When its containers started, if they did.
+    /// Time when its containers started.
     pub started: Option<Moment>,
     /// Start of its time in the books: after `bound` only if the books had passed that already.
     pub from: Timestamp,
     /// End of its time in the books; `None` while it holds its GPUs.
     pub until: Option<Timestamp>,
-    /// When it ended, as reported.
+    /// Time of its end, as reported.
     pub ended: Option<Moment>,
     /// Energy booked so far, in millijoules.
     #[serde(default)]
@@ -73,7 +73,7 @@ pub struct Facts {
     pub shares_rejected: u64,
     #[serde(with = "crate::amount::decimal")]
     pub hashes: u64,
-    /// Whether the agent observed the mining pool's answers; otherwise the miner claims them.
+    /// True if the agent observed the mining pool's answers; false if the miner claims them.
     pub seen: bool,
 }
 

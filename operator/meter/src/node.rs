@@ -26,7 +26,7 @@ pub(crate) enum Event {
         uid: Name,
         ended: Moment,
         facts: Option<Facts>,
-        /// Whether `ended` was inferred rather than observed.
+        /// True if `ended` was inferred rather than observed.
         unseen: bool,
     },
     Devices {
@@ -52,7 +52,7 @@ pub(crate) struct Node {
     pub(crate) booked: Booked,
     /// Devices that have not joined yet and whose counters were reset since they were read.
     pub(crate) reset_before_joining: FxHashSet<Name>,
-    /// Whether the next span must not be merged into the last one.
+    /// True if the next span must not be merged into the last one.
     cut: bool,
 }
 
@@ -105,7 +105,7 @@ impl Node {
             .any(|event| matches!(event, Event::End { uid: ending, .. } if **ending == *uid))
     }
 
-    /// Widens the time of current holders after the clock was set back: the books stand still until
+    /// Widens the time of current holders after the clock was set back: the books do not advance until
     /// the clock has caught up, while the holders keep their devices.
     pub(crate) fn clock_set_back(&mut self, ms: u64) {
         self.state.clock_steps += 1;

@@ -55,7 +55,7 @@ pub struct Decision {
     /// `Approved`, `Rejected`, `Suspended` or `Revoked`.
     pub state: Name,
     pub by: Name,
-    /// When, according to `by`.
+    /// Time of the decision, according to `by`.
     pub at: Timestamp,
     /// Digest of what was decided about.
     pub digest: Option<Name>,
@@ -68,7 +68,7 @@ pub struct Decision {
 pub struct ObjectEntry {
     #[serde(flatten)]
     pub seen: ObjectSeen,
-    /// When the change was first observed.
+    /// Time of the first observation of the change.
     pub at: Timestamp,
     /// Number of edits in between that were not observed.
     #[serde(
@@ -77,7 +77,7 @@ pub struct ObjectEntry {
         skip_serializing_if = "crate::amount::is_zero"
     )]
     pub unseen: u64,
-    /// Whether it was deleted.
+    /// True if it was deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gone: bool,
 }

@@ -18,11 +18,11 @@ pub struct LeaseSeen {
     pub account: Account,
     /// Declared power, in watts.
     pub watts: u64,
-    /// When the pod was bound.
+    /// Time when the pod was bound.
     pub bound: Moment,
-    /// When its containers started, if they did.
+    /// Time when its containers started.
     pub started: Option<Moment>,
-    /// Whether the pod waits for its end to be recorded before it is released.
+    /// True if the pod waits for its end to be recorded before it is released.
     pub owed: bool,
 }
 

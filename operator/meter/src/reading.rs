@@ -6,8 +6,8 @@ use crate::observe::Reading;
 use crate::state::Sample;
 
 impl Node {
-    /// Queues a reading if it brings a new value. `asked` spans from the request to the answer.
-    pub(crate) fn read(&mut self, reading: &Reading, asked: Moment, refresh_ms: u64) {
+    /// Queues a reading if it brings a new value. `scraped` spans from the request to the answer.
+    pub(crate) fn read(&mut self, reading: &Reading, scraped: Moment, refresh_ms: u64) {
         // A device that has not joined yet may be read too: its readings wait for it.
         let id = reading.device.clone();
         let device = self.state.devices.iter().find(|device| device.seen.id == id);
@@ -26,13 +26,13 @@ impl Node {
             (None, _) => !has_counter && reading.power_mw.is_some(),
         };
         let latest = known.map(|known| known.at.latest).max(self.read_at.get(&id).copied());
-        let untimed = latest.is_some_and(|latest| asked.latest < latest);
+        let untimed = latest.is_some_and(|latest| scraped.latest < latest);
         // The exporter refreshed after the last answer that still had the old value.
         let after = known.map(|known| known.at.earliest).max(self.read_at.get(&id).copied());
         // An answer without the counter does not show that it still had the old value.
         if reading.counter_mj.is_some() || !has_counter {
-            let read_at = self.read_at.entry(id.clone()).or_insert(asked.earliest);
-            *read_at = asked.earliest.max(*read_at);
+            let read_at = self.read_at.entry(id.clone()).or_insert(scraped.earliest);
+            *read_at = scraped.earliest.max(*read_at);
         }
         if !is_new {
             return;
@@ -41,9 +41,9 @@ impl Node {
             // The clock was set back: the reading is later than the previous one all the same.
             Some(latest) if untimed => Moment::exactly(latest),
             _ => {
-                let earliest = after.max(Some(asked.earliest.minus_millis(refresh_ms)));
-                let earliest = earliest.unwrap_or(asked.earliest).min(asked.latest);
-                Moment { earliest, latest: asked.latest }
+                let earliest = after.max(Some(scraped.earliest.minus_millis(refresh_ms)));
+                let earliest = earliest.unwrap_or(scraped.earliest).min(scraped.latest);
+                Moment { earliest, latest: scraped.latest }
             }
         };
         let samples = self.samples.entry(id).or_default();

@@ -79,19 +79,19 @@ impl Device {
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
-    /// When the exporter read the device.
+    /// Time when the exporter read the device.
     pub at: Moment,
     /// Energy counter, in millijoules.
     pub counter: Option<u64>,
     /// Power, in milliwatts.
     pub power: Option<u64>,
-    /// Whether the counter was reset since the previous reading.
+    /// True if the counter was reset since the previous reading.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reset: bool,
     /// [`NodeState::clock_steps`] at that time.
     #[serde(default)]
     pub clock_steps: u32,
-    /// Whether the clock places it before the previous reading; it is later, by an unknown time.
+    /// True if the clock places it before the previous reading; it is later, by an unknown time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untimed: bool,
     /// Pod that held the whole device, by the exporter's labels.

@@ -266,7 +266,7 @@ impl World {
     }
 }
 
-/// Runs 1000 cases, or more if `PROPTEST_CASES` asks for more.
+/// Runs 1000 cases, or `PROPTEST_CASES` if that is more.
 fn proptest_config() -> ProptestConfig {
     let default = ProptestConfig::default();
     ProptestConfig { cases: default.cases.max(1000), ..default }

@@ -115,7 +115,7 @@ fn the_state_of_a_node_keeps_its_fields() {
     }));
 }
 
-/// What is unknown is left out, except for pools: `null` is the pool of nodes in no pool.
+/// Unknown values are left out, except for pools: `null` is the pool of nodes in no pool.
 #[test]
 fn unknown_values_are_left_out() {
     let exactly = |at: u64| json!({"earliest": at, "latest": at});

@@ -96,9 +96,9 @@ struct Pod {
     watts: u64,
     bound: u64,
     ended: Option<u64>,
-    /// Whether the API server still has it.
+    /// True while the API server has it.
     is_there: bool,
-    /// Whether it began and ended without a trace: neither API server nor journal has it.
+    /// True if it began and ended without a trace: neither API server nor journal has it.
     lost: bool,
     /// True energy, in microjoules, and time, in milliseconds × GPUs.
     drawn_uj: u64,
@@ -115,7 +115,7 @@ struct World {
     meter: Meter,
     durable: Vec<Entry>,
     snapshot_at: usize,
-    /// Whether no counted energy was lost.
+    /// True if no counted energy was lost.
     faultless: bool,
     /// First and last value read of each device, in millijoules.
     read: BTreeMap<Name, (u64, u64)>,
@@ -294,7 +294,7 @@ impl World {
     }
 
     fn scrape(&mut self) {
-        let asked = at(self.now);
+        let now = at(self.now);
         for node in 0..self.nodes.len() {
             let readings: Vec<Reading> = self.nodes[node]
                 .iter()
@@ -313,7 +313,7 @@ impl World {
                 let read = self.read.entry(reading.device.clone()).or_insert((value, value));
                 read.1 = value;
             }
-            self.meter.readings(&Self::name(node), Moment::exactly(asked), &readings);
+            self.meter.readings(&Self::name(node), Moment::exactly(now), &readings);
         }
     }
 
@@ -490,7 +490,7 @@ fn closes(entry: &NodeEntry) -> Result<(), String> {
     }
 }
 
-/// Runs 1500 cases, or more if `PROPTEST_CASES` asks for more.
+/// Runs 1500 cases, or `PROPTEST_CASES` if that is more.
 fn proptest_config() -> ProptestConfig {
     let default = ProptestConfig::default();
     ProptestConfig { cases: default.cases.max(1500), ..default }

@@ -99,7 +99,7 @@ fn exactly(amount: u64) -> Amount {
 struct Site {
     /// Seconds since the story began.
     now: u64,
-    /// When the pod of each tenant was bound, in seconds.
+    /// Time when the pod of each tenant was bound, in seconds.
     bound: BTreeMap<String, u64>,
     meter: Meter,
     durable: Vec<Entry>,
@@ -723,7 +723,7 @@ fn power_where_there_is_no_counter() {
     assert!(mine.at_most >= at_limit(minutes(1)), "{mine:?}");
 }
 
-/// When a calendar period begins, earlier usage no longer counts, and the books continue.
+/// A calendar period begins: earlier usage no longer counts, and the books continue.
 #[test]
 fn a_period_begins() {
     let mut site = Site::with(&["GPU-a"]);

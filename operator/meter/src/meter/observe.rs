@@ -148,12 +148,12 @@ impl Meter {
         state.boot = Some(boot.clone());
     }
 
-    /// Records an exporter's answer, requested at `asked.earliest` and complete at `asked.latest`.
-    pub fn readings(&mut self, name: &Name, asked: Moment, readings: &[Reading]) {
+    /// Records an exporter's answer, requested at `scraped.earliest` and complete at `scraped.latest`.
+    pub fn readings(&mut self, name: &Name, scraped: Moment, readings: &[Reading]) {
         let refresh = self.config.refresh_ms;
         let Some(node) = self.nodes.get_mut(name) else { return };
         for reading in readings {
-            node.read(reading, asked, refresh);
+            node.read(reading, scraped, refresh);
         }
     }
 
