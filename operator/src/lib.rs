@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 mod conditions;
 pub mod controller;
+pub mod failure;
 pub mod logs;
 pub mod metric_table;
 pub mod registration_signature;

@@ -23,6 +23,7 @@ use super::miners::Says;
 use super::say;
 use super::writer::Writer;
 use crate::clock::wall_clock;
+use crate::failure::RunError;
 use crate::requests;
 use crate::serving::{self, Health};
 use crate::view::energy::energy_period;
@@ -66,29 +67,18 @@ pub struct Settings {
     pub usage_every: Duration,
 }
 
-/// Why the auditor ended.
+/// Failure that ends the auditor.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The journal cannot be opened.
-    #[error("the data directory {0} cannot be used ({1}); give another with --data-dir")]
-    Directory(PathBuf, std::io::Error),
-    /// The journal cannot be read.
+pub enum AuditorError {
+    #[error("cannot use the data directory {0} ({1}); choose another with --data-dir")]
+    DataDirectory(PathBuf, std::io::Error),
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The journal does not say all that it should.
+    /// The journal lacks what its later entries need.
     #[error(transparent)]
     Restore(#[from] daylight_meter::RestoreError),
-    /// No client can be made.
-    #[error("the API server cannot be spoken to ({0}); check KUBECONFIG or the service account")]
-    Client(#[from] kube::Error),
-    /// A metric is defined twice.
-    #[error("the metrics are not consistent ({0})")]
-    Metrics(#[from] prometheus::Error),
-    /// Nothing can be served.
-    #[error("{0}")]
-    Serve(std::io::Error),
-    #[error("the watches ended, so the process must; it is to be started again")]
-    Watches,
+    #[error(transparent)]
+    Run(#[from] RunError),
 }
 
 /// What the auditor watches beside the index.
@@ -112,6 +102,8 @@ const SETTLE: Duration = Duration::from_secs(5);
 const REMEMBERED: u64 = 60_000;
 /// A device is unread when so many readings of its exporter should have been news, and none was.
 const UNREAD: u64 = 4;
+/// The part that [`RunError::Stopped`] names.
+const WATCHES: &str = "the watches";
 /// Requests under way at once.
 const AT_ONCE: usize = 32;
 
@@ -120,17 +112,17 @@ pub async fn run(
     config: kube::Config,
     settings: Settings,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), RunError> {
+) -> Result<(), AuditorError> {
     let directory = Directory::take(&settings.data_dir)
-        .map_err(|error| RunError::Directory(settings.data_dir.clone(), error))?;
+        .map_err(|error| AuditorError::DataDirectory(settings.data_dir.clone(), error))?;
     let (writer, entries) = Writer::open(directory)?;
     tracing::info!(size = writer.size(), read = entries.len(), "The journal is open.");
     let meter = Meter::restore(meter_config(&settings), entries)?;
 
     let mut config = config;
     config.default_retry = false;
-    let client = Client::try_from(config)?;
-    let metrics = Metrics::new()?;
+    let client = Client::try_from(config).map_err(RunError::from)?;
+    let metrics = Metrics::new().map_err(RunError::from)?;
     let health = Health::default();
     let mut server = serving::start(settings.listen, metrics.registry(), &metrics.whole, &health);
     let watch_settings = watch::Settings {
@@ -184,10 +176,10 @@ pub async fn run(
         tokio::select! {
             biased;
             () = &mut shutdown => break,
-            error = &mut server => return Err(RunError::Serve(error)),
+            error = &mut server => return Err(RunError::Serve(error).into()),
             count = main.watches.recv_many(&mut events, 1024) => {
                 if count == 0 {
-                    return Err(RunError::Watches);
+                    return Err(RunError::Stopped(WATCHES).into());
                 }
                 main.tick();
                 for event in events.drain(..) {
@@ -195,7 +187,7 @@ pub async fn run(
                 }
             }
             seen = main.also.recv() => {
-                let Some(seen) = seen else { return Err(RunError::Watches) };
+                let Some(seen) = seen else { return Err(RunError::Stopped(WATCHES).into()) };
                 main.tick();
                 main.see(seen);
             }
