@@ -1,10 +1,10 @@
-//! Measures the testbed itself: how long it takes to start, to have 500 nodes,
-//! and to have 4,000 pods running, each pinned to its node as Daylight's
-//! miners are; how much memory the components then have; and how much processor
-//! time an exporter on each node takes that is scraped every 10 s.
+//! Measures the testbed itself: the time until it is ready, has 500 nodes, and
+//! runs 4,000 pods, each pinned to its node as Daylight's miners are; the memory
+//! of the components then; and the processor time of an exporter on each node
+//! that is scraped every 10 s.
 //!
 //! `cargo run --release -p daylight-testbed --example measure -- [NODES [PODS [stock]]]`,
-//! with `stock` at the request rates of a Kubernetes that is told nothing.
+//! with `stock` at Kubernetes' default request rates.
 
 use std::time::{Duration, Instant};
 
@@ -74,8 +74,8 @@ fn seconds(since: Instant) -> String {
     format!("{:.1} s", since.elapsed().as_secs_f64())
 }
 
-/// Has an exporter on each node and scrapes each every 10 s for a minute; says
-/// how much processor time the simulated nodes take for it, and without it.
+/// Puts an exporter on each node and scrapes each every 10 s for a minute. Prints
+/// the processor time of the simulated nodes with it, and without it.
 async fn scrape(control_plane: &ControlPlane, names: &[String]) -> Result<()> {
     const ROUND: Duration = Duration::from_secs(10);
     let minute = async |urls: &[String]| -> Result<(f64, usize)> {
@@ -105,7 +105,7 @@ async fn scrape(control_plane: &ControlPlane, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// In seconds, of the simulated nodes' process.
+/// Returns the processor time of the simulated nodes' process, in seconds.
 fn processor_time(control_plane: &ControlPlane) -> Result<f64> {
     let id = control_plane.process_id(Component::Kwok).ok_or("kwok does not run")?;
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
@@ -116,7 +116,7 @@ fn processor_time(control_plane: &ControlPlane) -> Result<f64> {
     Ok(ticks as f64 / 100.0)
 }
 
-/// The length of the answer.
+/// Sends a GET, and returns the length of the response.
 async fn get(url: &str) -> Result<usize> {
     let (address, _) = url.trim_start_matches("http://").split_once('/').ok_or("no path")?;
     let mut stream = TcpStream::connect(address).await?;

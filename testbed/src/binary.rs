@@ -1,4 +1,4 @@
-//! Finding the programs, or building them.
+//! Finds the programs, or builds them.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,20 +12,19 @@ use crate::{Component, GoProgram};
 const BINARY: &str = "DAYLIGHT_TESTBED";
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
 
-/// Where etcd, the API server, kubectl and the others are.
+/// The paths of etcd, the API server, kubectl and the others.
 #[derive(Clone, Debug)]
 pub enum Programs {
-    /// All in one binary, ours.
+    /// The testbed's own binary, with all of them.
     Binary(PathBuf),
     /// etcd, kube-apiserver and kubectl, each a binary in this directory.
     Assets(PathBuf),
 }
 
 impl Programs {
-    /// The programs for these components: what `DAYLIGHT_TESTBED` names; else,
-    /// if they are no more than etcd and the API server, those in
-    /// `KUBEBUILDER_ASSETS` where that is set; else the binary that [`build`]
-    /// makes or has made.
+    /// Finds the programs for these components: the binary in `DAYLIGHT_TESTBED`;
+    /// else, for etcd and the API server alone, those in `KUBEBUILDER_ASSETS` if
+    /// that is set; else the binary that [`build`] builds or has built.
     pub fn find(components: impl IntoIterator<Item = Component>) -> Result<Self> {
         if let Some(path) = env_path(BINARY) {
             return if path.is_file() {
@@ -50,7 +49,7 @@ impl Programs {
                 command.arg(program);
                 Ok(command)
             }
-            // These do not look at their standard input.
+            // These ignore their standard input.
             Self::Assets(_) => Ok(until_stdin_closes(self.asset(program)?)),
         }
     }
@@ -78,8 +77,8 @@ impl Programs {
     }
 }
 
-/// A command that runs a program which does not look at its standard input: a shell does, and ends
-/// it when that closes. Arguments that are added are the program's.
+/// Returns a command for a program that ignores its standard input: a shell watches the input instead,
+/// and ends the program when it closes. Arguments that are added go to the program.
 pub fn until_stdin_closes(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(UNTIL_STDIN_CLOSES).arg("sh").arg(program);
@@ -96,9 +95,9 @@ exec 3<&- </dev/null
 wait $server
 "#;
 
-/// Builds the binary, if it has not been built from the same sources before,
-/// and returns where it is, see [`GoProgram::build`]. The first time this takes
-/// some 8 minutes on two cores.
+/// Builds the binary, unless it was built from the same sources before, and
+/// returns its path, see [`GoProgram::build`]. The first time this takes about
+/// 8 minutes on two cores.
 pub fn build() -> Result<PathBuf> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s");
     let program = GoProgram {
@@ -113,8 +112,8 @@ pub fn build() -> Result<PathBuf> {
     program.build()
 }
 
-/// Builds the program that a real node's pods run, in the same way: a second's
-/// work, and nothing to fetch.
+/// Builds the program of a real node's pods in the same way. This takes a second,
+/// and fetches nothing.
 pub(crate) fn build_workload() -> Result<PathBuf> {
     let program = GoProgram {
         name: "workload",
@@ -128,8 +127,8 @@ pub(crate) fn build_workload() -> Result<PathBuf> {
     program.build()
 }
 
-/// No symbol table, and the versions that the programs call themselves, which
-/// their makers' builds set in the same way.
+/// The flags for no symbol table, and for the versions that the programs report;
+/// upstream builds set them in the same way.
 fn linker_flags(module: &str) -> String {
     let mut flags = vec!["-s -w".to_owned()];
     let kubernetes = directive(module, "k8s.io/kubernetes ").unwrap_or_default();

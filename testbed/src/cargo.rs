@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-/// What cargo tells the program that it runs of that one's package.
+/// Prefixes of the variables in which cargo describes the package of the program that it runs.
 const OF_THIS_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 
-/// A command that runs it in an environment as it had itself: build scripts that look at more would
-/// build again each time.
+/// Returns a command that runs cargo in the environment that it had itself: with more variables, some
+/// build scripts would run again each time.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {

@@ -11,7 +11,7 @@ use rcgen::{
 use crate::error::{Error, Result};
 use crate::scratch;
 
-/// A certificate authority that signs what one control plane needs.
+/// A certificate authority that signs all certificates of one control plane.
 pub(crate) struct Authority {
     directory: PathBuf,
     issuer: Issuer<'static, KeyPair>,
@@ -29,7 +29,7 @@ pub(crate) struct Identity {
 }
 
 impl Authority {
-    /// A new one, whose files are in `directory`.
+    /// Creates an authority with its files in `directory`.
     pub(crate) fn new(directory: &Path) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "daylight-testbed");
@@ -47,8 +47,8 @@ impl Authority {
         })
     }
 
-    /// For the servers: valid on the loopback address and for the names that
-    /// the API server has inside a cluster.
+    /// Signs a certificate for the servers, valid for the loopback address and for
+    /// the names of the API server inside a cluster.
     pub(crate) fn server(&self) -> Result<Identity> {
         let mut params = CertificateParams::new(vec![
             "localhost".to_owned(),
@@ -65,7 +65,7 @@ impl Authority {
         self.sign("server", params)
     }
 
-    /// For a client: what Kubernetes takes as its user name, and its group.
+    /// Signs a certificate for a client, with its Kubernetes user name and group.
     pub(crate) fn client(&self, file: &str, user: &str, group: Option<&str>) -> Result<Identity> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, user);
@@ -76,8 +76,8 @@ impl Authority {
         self.sign(file, params)
     }
 
-    /// A key to sign service account tokens with: the private key's file, and
-    /// the public key's.
+    /// Creates a key to sign service account tokens with, and returns the files of
+    /// the private and the public key.
     pub(crate) fn service_account_key(&self) -> Result<(PathBuf, PathBuf)> {
         let key = KeyPair::generate()?;
         let (private, public) = (self.directory.join("sa.key"), self.directory.join("sa.pub"));

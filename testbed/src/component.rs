@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// A part of the control plane, each a process of its own.
+/// A part of the control plane. Each is a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Component {
@@ -12,10 +12,10 @@ pub enum Component {
     ControllerManager,
     /// kube-scheduler, with its default profile.
     Scheduler,
-    /// kwok for the nodes, and the testbed's own loop for the pods on them.
+    /// kwok for the nodes, and the testbed's own loop for their pods.
     Kwok,
-    /// kubelet, with containerd beside it, of a real node
-    /// ([`Options::with_real_node`](crate::Options::with_real_node)). Both have
+    /// kubelet and containerd of a real node
+    /// ([`Options::with_real_node`](crate::Options::with_real_node)). Both write to
     /// the same log. All containers end with it, by SIGKILL, as when a machine
     /// loses its power.
     Kubelet,

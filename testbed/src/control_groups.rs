@@ -1,4 +1,4 @@
-//! The control group under which a real node's kubelet keeps its own.
+//! The control group that holds those of a real node's kubelet.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// Those that kubelet demands, where the kernel has them.
+/// The controllers that kubelet requires, where the kernel has them.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "hugetlb", "memory", "pids"];
 
 /// Creates a group of this name at the top of each hierarchy. In version 2 its
@@ -21,13 +21,13 @@ pub(crate) fn create(name: &OsStr) -> Result<()> {
         for controller in CONTROLLERS {
             if has(&available, controller) && !has(&on, controller) {
                 fs::write(&path, format!("+{controller}"))
-                    .map_err(Error::io("turning a controller on", &path))?;
+                    .map_err(Error::io("enabling a controller", &path))?;
             }
         }
     }
     for hierarchy in hierarchies() {
         let group = hierarchy.join(name);
-        fs::create_dir_all(&group).map_err(Error::io("making a control group", &group))?;
+        fs::create_dir_all(&group).map_err(Error::io("creating a control group", &group))?;
     }
     Ok(())
 }
@@ -48,8 +48,8 @@ fn remove_empty(group: &Path) {
     let _ = fs::remove_dir(group);
 }
 
-/// Whether no group can be made here, because its parent holds processes.
-/// Version 2 allows that to nothing but the machine's own root.
+/// Returns whether no group can be created here because the parent holds processes.
+/// Version 2 allows groups below such a parent only at the machine's own root.
 pub(crate) fn are_barred() -> bool {
     let root = Path::new(ROOT);
     root.join("cgroup.type").is_file()

@@ -26,9 +26,9 @@ use crate::scratch::Scratch;
 use crate::{Component, Nodes};
 
 const POLL: Duration = Duration::from_millis(25);
-/// How many of the testbed's own requests are under way at once.
+/// The number of the testbed's own requests in flight.
 const CONCURRENCY: usize = 64;
-/// How often a start is tried over when another program took one of its ports.
+/// The number of attempts to start when another program takes one of the ports.
 const TRIES: usize = 4;
 
 /// A running control plane. It ends when this is dropped.
@@ -39,13 +39,13 @@ pub struct ControlPlane {
     ports: Ports,
     client: Client,
     processes: Mutex<BTreeMap<Component, Process>>,
-    /// Last, so that it goes when the processes are gone.
+    /// Last, so that it is removed after the processes have ended.
     scratch: Scratch,
 }
 
 impl ControlPlane {
-    /// Starts one, and waits until it is ready: the API server answers, and
-    /// pods can be created in the namespace `default`.
+    /// Starts a control plane, and waits until it is ready: the API server responds,
+    /// and pods can be created in the namespace `default`.
     pub async fn start(options: Options) -> Result<Self> {
         let components = options.components.clone();
         let programs = tokio::task::spawn_blocking(move || Programs::find(components))
@@ -120,8 +120,8 @@ impl ControlPlane {
         self.ports.api_server_url()
     }
 
-    /// A directory that goes with the control plane. Its parts' logs are in
-    /// `logs` there.
+    /// A directory that is removed with the control plane. It has the components'
+    /// logs in `logs`.
     pub fn directory(&self) -> &Path {
         self.scratch.path()
     }
@@ -131,26 +131,26 @@ impl ControlPlane {
         self.files.logs.join(format!("{component}.log"))
     }
 
-    /// A component's process, if it runs.
+    /// The id of a component's process, if it runs.
     pub fn process_id(&self, component: Component) -> Option<u32> {
         self.processes().get(&component).map(Process::id)
     }
 
-    /// How much memory a component has resident, in bytes, if it runs.
+    /// The resident memory of a component in bytes, if it runs.
     pub fn resident_memory(&self, component: Component) -> Option<u64> {
         process::resident_memory(self.process_id(component)?)
     }
 
-    /// A client that has the rights which the cluster's roles give to `user`,
-    /// which may be a service account: `system:serviceaccount:NAMESPACE:NAME`.
+    /// A client with the rights of `user`, which may be a service account:
+    /// `system:serviceaccount:NAMESPACE:NAME`.
     pub async fn client_for(&self, user: &str) -> Result<Client> {
         let mut config = config(&self.files.admin).await?;
         config.auth_info.impersonate = Some(user.to_owned());
-        Client::try_from(config).map_err(Error::request("making a client"))
+        Client::try_from(config).map_err(Error::request("creating a client"))
     }
 
-    /// A directory with `kubectl` and `helm` in it, to put on a `PATH`. With
-    /// `KUBEBUILDER_ASSETS` it is that one, and has no helm.
+    /// A directory with `kubectl` and `helm`, for a `PATH`. With
+    /// `KUBEBUILDER_ASSETS` it is that directory, and has no helm.
     pub fn tools(&self) -> PathBuf {
         match &self.programs {
             Programs::Assets(directory) => directory.clone(),
@@ -159,7 +159,7 @@ impl ControlPlane {
     }
 
     /// The environment in which kubectl, helm and programs that read
-    /// `KUBECONFIG` work on this control plane, and nothing of the user's.
+    /// `KUBECONFIG` use this control plane, and none of the user's settings.
     pub fn environment(&self) -> Vec<(&'static str, PathBuf)> {
         let directory = self.directory();
         vec![
@@ -187,7 +187,7 @@ impl ControlPlane {
 
         let names: Vec<String> = nodes.names().collect();
         let begun = Instant::now();
-        // At stock rates the controller manager sees to some five a second.
+        // At stock rates the controller manager handles about five nodes a second.
         let patience = self.options.start_timeout + Duration::from_millis(500) * names.len() as u32;
         loop {
             let all = api
@@ -211,9 +211,9 @@ impl ControlPlane {
         }
     }
 
-    /// Sets a node's kubelet away, or brings it back. Away: the node is
-    /// `NotReady` at once (without the 50 s that the controller manager
-    /// takes to notice), and its pods stay as they are, also when deleted.
+    /// Simulates the loss of a node's kubelet, or its return. Without its kubelet,
+    /// the node is `NotReady` at once (without the 50 s that the controller manager
+    /// takes to notice), and its pods do not change, even when they are deleted.
     pub async fn set_outage(&self, node: &str, away: bool) -> Result<()> {
         let api: Api<Node> = Api::all(self.client());
         let annotation = json!({ "metadata": { "annotations": {
@@ -258,8 +258,7 @@ impl ControlPlane {
         ready
     }
 
-    /// Stops a component as an administrator would: it may finish what it is
-    /// at.
+    /// Stops a component as an administrator would: it may finish its work.
     pub async fn stop_component(&self, component: Component) -> Result<()> {
         self.take(component)?.stop().await;
         Ok(())
@@ -278,8 +277,8 @@ impl ControlPlane {
         self.start_component(Component::ApiServer).await
     }
 
-    /// Ends everything, and removes its files. Dropping the control plane does
-    /// the same, but holds up its thread for it.
+    /// Ends all components, and removes the files. Dropping the control plane does
+    /// the same, but blocks its thread.
     pub async fn stop(self) {
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
@@ -351,10 +350,11 @@ impl ControlPlane {
         config.root_cert = Some(vec![self.files.authority_der.clone()]);
         config.connect_timeout = Some(Duration::from_secs(2));
         config.read_timeout = Some(Duration::from_secs(2));
-        Client::try_from(config).map_err(Error::request("making a client"))
+        Client::try_from(config).map_err(Error::request("creating a client"))
     }
 
-    /// The controller manager creates it. No pod can be created before.
+    /// Waits for the service account that the controller manager creates. No pod can be
+    /// created before.
     async fn wait_for_service_account(&self) -> Result<()> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), "default");
         let begun = Instant::now();
@@ -367,8 +367,8 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// kwok holds its nodes by leases, and waits for those of a predecessor
-    /// to run out.
+    /// Deletes the leases by which kwok holds its nodes: it would wait for those of an
+    /// earlier kwok to expire.
     async fn forget_leases(&self) -> Result<()> {
         let leases: Api<Lease> = Api::namespaced(self.client(), "kube-node-lease");
         match leases.delete_collection(&DeleteParams::default(), &ListParams::default()).await {
@@ -406,7 +406,7 @@ async fn config(kubeconfig: &Path) -> Result<Config> {
 }
 
 async fn client(kubeconfig: &Path) -> Result<Client> {
-    Client::try_from(config(kubeconfig).await?).map_err(Error::request("making a client"))
+    Client::try_from(config(kubeconfig).await?).map_err(Error::request("creating a client"))
 }
 
 async fn answers_securely(client: &Client, path: &str) -> bool {
@@ -414,7 +414,7 @@ async fn answers_securely(client: &Client, path: &str) -> bool {
     client.request_text(request).await.is_ok()
 }
 
-/// Whether a GET to a loopback port is answered with success.
+/// Returns whether a GET to a loopback port succeeds.
 async fn answers(port: u16, path: &str) -> bool {
     let get = async {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;

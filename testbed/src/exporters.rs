@@ -14,11 +14,11 @@ use serde_json::json;
 use crate::ControlPlane;
 use crate::error::{Error, Result};
 
-/// For the controller of a `DaemonSet` to notice.
+/// The longest time for all exporters to become ready.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A `DaemonSet` of exporters on simulated nodes, as the vendors' operators
-/// make them.
+/// create them.
 ///
 /// ```no_run
 /// # async fn example(control_plane: daylight_testbed::ControlPlane) -> daylight_testbed::Result<()> {
@@ -42,14 +42,14 @@ pub struct Exporters {
 }
 
 impl fmt::Display for Exporters {
-    /// As `daylight auditor --exporter` is told of them: `NAMESPACE/NAME:PORT`.
+    /// Formats them for `daylight auditor --exporter`: `NAMESPACE/NAME:PORT`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}:{}", self.namespace, self.name, self.port)
     }
 }
 
 impl Exporters {
-    /// What NVIDIA's calls the counter of a device's energy, in millijoules.
+    /// NVIDIA's name for the counter of a device's energy, in millijoules.
     pub const DCGM_COUNTER: &str = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION";
 
     /// NVIDIA's dcgm-exporter: `gpu-operator/nvidia-dcgm-exporter`, port 9400.
@@ -76,8 +76,8 @@ impl Exporters {
         }
     }
 
-    /// How often they take the devices' values. 30 s unless set, as
-    /// dcgm-exporter has it.
+    /// Interval at which they read the devices' values. 30 s unless set, the default
+    /// of dcgm-exporter.
     pub fn refresh(mut self, every: Duration) -> Self {
         self.refresh = every;
         self
@@ -90,11 +90,11 @@ impl Exporters {
         self
     }
 
-    /// Where they answer, by node.
+    /// Returns their addresses, by node.
     pub async fn addresses(&self, client: Client) -> Result<BTreeMap<String, SocketAddr>> {
         let pods: Api<Pod> = Api::namespaced(client, self.namespace);
         let of_set = ListParams::default().labels(&format!("app={}", self.name));
-        let found = pods.list(&of_set).await.map_err(Error::request("looking for exporters"))?;
+        let found = pods.list(&of_set).await.map_err(Error::request("listing exporters"))?;
         let address = |pod: Pod| {
             let ip: IpAddr = pod.status?.pod_ip?.parse().ok()?;
             Some((pod.spec?.node_name?, SocketAddr::new(ip, self.port)))
@@ -136,8 +136,8 @@ impl Exporters {
 }
 
 impl ControlPlane {
-    /// Puts an exporter on each node, and waits until all of them answer.
-    /// Nodes that are added later get theirs, too.
+    /// Puts an exporter on each node, and waits until all of them respond.
+    /// Nodes that are added later get one, too.
     pub async fn create_exporters(&self, exporters: &Exporters) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.client());
         let namespace = json!({
@@ -174,13 +174,13 @@ impl ControlPlane {
         }
     }
 
-    /// Where a node's exporter answers: `http://127.x.y.z:PORT/metrics`.
+    /// Returns the URL of a node's exporter: `http://127.x.y.z:PORT/metrics`.
     pub async fn exporter_url(&self, exporters: &Exporters, node: &str) -> Result<String> {
         let pods: Api<Pod> = Api::namespaced(self.client(), exporters.namespace);
         let on_node = ListParams::default()
             .fields(&format!("spec.nodeName={node}"))
             .labels(&format!("app={}", exporters.name));
-        let found = pods.list(&on_node).await.map_err(Error::request("looking for an exporter"))?;
+        let found = pods.list(&on_node).await.map_err(Error::request("finding an exporter"))?;
         found
             .into_iter()
             .find_map(|pod| pod.status?.pod_ip)
@@ -188,8 +188,8 @@ impl ControlPlane {
             .ok_or_else(|| Error::NoExporter { node: node.to_owned(), set: exporters.name })
     }
 
-    /// Annotates a node, or with `None` takes an annotation away: what its
-    /// devices are, and what goes wrong with them and their exporter.
+    /// Annotates a node, or with `None` removes an annotation. Annotations describe
+    /// its devices, and the faults of them and their exporter.
     pub async fn annotate_node(
         &self,
         node: &str,

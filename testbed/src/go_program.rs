@@ -13,12 +13,12 @@ use sha2::{Digest as _, Sha256};
 use crate::env::env_path;
 use crate::error::{Error, Result};
 
-/// A program that is built from a Go module, once, and then found in the user's
+/// A program that is built from a Go module once, and then kept in the user's
 /// cache.
 #[derive(Clone, Debug)]
 pub struct GoProgram {
     pub name: &'static str,
-    /// What it is, for those who wait for it.
+    /// The name that progress lines show.
     pub title: &'static str,
     /// The module's directory, with go.mod and go.sum.
     pub sources: PathBuf,
@@ -26,20 +26,20 @@ pub struct GoProgram {
     pub package: &'static str,
     /// Flags for the linker.
     pub linker_flags: String,
-    /// How long it takes on two cores, for those who wait; none where that is
-    /// not worth a word.
+    /// The time that it takes on two cores, for progress lines; `None` for a
+    /// quick build, which prints none.
     pub takes: Option<&'static str>,
-    /// What else would do where Go is missing, as the end of a sentence.
+    /// The alternative where Go is missing, as the end of a sentence.
     pub instead: &'static str,
 }
 
 impl GoProgram {
-    /// Builds the program, if it has not been built from the same sources
-    /// before, and returns where it is: in `$XDG_CACHE_HOME/daylight/testbed`,
-    /// or `~/.cache/daylight/testbed`. Says on standard error how far it is.
+    /// Builds the program, unless it was built from the same sources before, and
+    /// returns its path, in `$XDG_CACHE_HOME/daylight/testbed` or
+    /// `~/.cache/daylight/testbed`. Prints progress on standard error.
     ///
-    /// Several processes may call this at once: one builds, the others wait for
-    /// it. A build that fails or is interrupted leaves nothing behind.
+    /// Several processes may call this at the same time: one builds, the others
+    /// wait for it. A build that fails or is interrupted leaves nothing behind.
     pub fn build(&self) -> Result<PathBuf> {
         let files = source_files(&self.sources)?;
         let directory = cache_directory().join(digest(&files)?);
@@ -47,7 +47,7 @@ impl GoProgram {
         if binary.is_file() {
             return Ok(binary);
         }
-        fs::create_dir_all(&directory).map_err(Error::io("making a directory", &directory))?;
+        fs::create_dir_all(&directory).map_err(Error::io("creating a directory", &directory))?;
 
         let path = directory.join("lock");
         let lock = File::create(&path).map_err(Error::io("creating", &path))?;
@@ -76,7 +76,7 @@ impl GoProgram {
             let list = ["list".into(), "-deps".into(), self.package.into()];
             let listed = self.run(&list, |line| {
                 if let Some(module) = line.strip_prefix("go: downloading ") {
-                    progress.say(&format!("fetching {module}"));
+                    progress.print(&format!("fetching {module}"));
                 }
             })?;
             total = listed.lines().count();
@@ -108,7 +108,7 @@ impl GoProgram {
         Ok(())
     }
 
-    /// Whether the Go that is here is the one that go.mod requires, or newer.
+    /// Checks that the installed Go is the version in go.mod, or newer.
     fn check_go(&self) -> Result<()> {
         let Self { title, instead, .. } = *self;
         let module = module(&self.sources)?;
@@ -132,14 +132,14 @@ impl GoProgram {
         }
     }
 
-    /// Runs `go`, gives each line of its standard error to `each`, and returns its
+    /// Runs `go`, passes each line of its standard error to `each`, and returns its
     /// standard output.
     fn run(&self, arguments: &[OsString], mut each: impl FnMut(&str)) -> Result<String> {
         let mut child = Command::new("go")
             .args(arguments)
             .current_dir(&self.sources)
-            // A setting of the user's could choose another toolchain, or other
-            // sources than go.sum's.
+            // The user's settings could choose another toolchain, or other sources
+            // than go.sum has.
             .env("GOTOOLCHAIN", "local")
             .env("GOFLAGS", "")
             .env("GOWORK", "off")
@@ -217,20 +217,20 @@ pub(crate) fn module(sources: &Path) -> Result<String> {
     fs::read_to_string(&path).map_err(Error::io("reading", &path))
 }
 
-/// What follows `word` on the line of go.mod that begins with it.
+/// Returns the text after `word` on the line of go.mod that begins with it.
 pub(crate) fn directive<'module>(module: &'module str, word: &str) -> Option<&'module str> {
     module.lines().find_map(|line| line.trim().strip_prefix(word)).map(str::trim)
 }
 
-/// The share of the time that is over, as a power of the share of the packages
-/// that are compiled. Measured.
+/// The share of the elapsed time is the share of compiled packages to the power
+/// of this: the later packages are larger. Measured.
 const LATER_IS_LARGER: f64 = 1.6;
 
-/// Says on standard error how far the build is: on one line of a terminal, or
+/// Prints the progress of a build on standard error: on one line of a terminal, or
 /// a line every ten seconds elsewhere.
 struct Progress {
     begun: Instant,
-    said: Option<Instant>,
+    printed: Option<Instant>,
     terminal: bool,
     title: &'static str,
 }
@@ -238,11 +238,10 @@ struct Progress {
 impl Progress {
     fn new(title: &'static str, takes: &str) -> Self {
         note(&format!(
-            "building {title} for the testbed: once, {takes} on two cores (later starts find it \
-             in the cache)"
+            "building {title} from source: {takes} on two cores, once; later runs use the cache"
         ));
         let terminal = std::io::stderr().is_terminal();
-        Self { begun: Instant::now(), said: None, terminal, title }
+        Self { begun: Instant::now(), printed: None, terminal, title }
     }
 
     fn compiled(&mut self, compiled: usize, total: usize) {
@@ -251,27 +250,26 @@ impl Progress {
         let left = if compiled >= total {
             ", linking".to_owned()
         } else if compiled > 200 {
-            // The later packages are the larger ones.
-            let in_all = elapsed.as_secs_f64() / done.powf(LATER_IS_LARGER);
-            let left = Duration::from_secs_f64(in_all).saturating_sub(elapsed);
+            let total_time = elapsed.as_secs_f64() / done.powf(LATER_IS_LARGER);
+            let left = Duration::from_secs_f64(total_time).saturating_sub(elapsed);
             format!(", about {} left", minutes(left))
         } else {
             String::new()
         };
-        self.say(&format!("{compiled} of {total} packages, {}{left}", minutes(elapsed)));
+        self.print(&format!("{compiled} of {total} packages, {}{left}", minutes(elapsed)));
     }
 
-    fn say(&mut self, what: &str) {
+    fn print(&mut self, text: &str) {
         let interval = Duration::from_millis(if self.terminal { 200 } else { 10_000 });
-        if self.said.is_some_and(|said| said.elapsed() < interval) {
+        if self.printed.is_some_and(|printed| printed.elapsed() < interval) {
             return;
         }
-        self.said = Some(Instant::now());
+        self.printed = Some(Instant::now());
         if self.terminal {
             let mut stderr = std::io::stderr();
-            let _ = write!(stderr, "\r\x1b[Ktestbed: {what}").and_then(|()| stderr.flush());
+            let _ = write!(stderr, "\r\x1b[Ktestbed: {text}").and_then(|()| stderr.flush());
         } else {
-            note(what);
+            note(text);
         }
     }
 
@@ -287,8 +285,8 @@ fn minutes(time: Duration) -> String {
     format!("{}:{:02} min", time.as_secs() / 60, time.as_secs() % 60)
 }
 
-/// A line for whoever watches. Written past the test harness's capture, which
+/// Prints a line on standard error, past the capture of the test harness, which
 /// would hold it back until a test has failed.
-fn note(what: &str) {
-    let _ = writeln!(std::io::stderr(), "testbed: {what}");
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "testbed: {text}");
 }

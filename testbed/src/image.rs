@@ -1,5 +1,5 @@
-//! The one image that a real node has: a static program, in a file that
-//! `ctr images import` reads.
+//! The default image of a real node: a static program, in a file for
+//! `ctr images import`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use daylight_oci::{Compression, File, Image, Platform};
 
 use crate::error::{Error, Result};
 
-/// Where the program is in the image.
+/// The path of the program in the image.
 const PROGRAM: &str = "workload";
 
 /// Writes the image of this name, whose one file and entry point is `program`,

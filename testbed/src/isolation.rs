@@ -1,5 +1,5 @@
-//! The network namespace that a real node needs: its pods' bridge and addresses
-//! are made there, and nothing is changed outside.
+//! The network namespace that a real node requires: its pods' bridge and addresses
+//! are created there, and nothing is changed outside.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -14,11 +14,11 @@ use crate::{Component, control_groups};
 /// The real node's own address, on the loopback interface of the namespace: kubelet
 /// refuses an address of the loopback network.
 pub(crate) const ADDRESS: &str = "10.88.0.1";
-/// Set in the namespace, to what was built for it.
+/// The variable that is set in the namespace, to the paths of the files that were built for it.
 const ISOLATED: &str = "DAYLIGHT_TESTBED_ISOLATED";
-/// Where distributions and the CNI project put the plugins.
+/// The directories in which distributions and the CNI project install the plugins.
 const PLUGINS: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
-/// What a real node does in its namespaces first, in short.
+/// The first steps of a real node in its namespaces, to see whether they are permitted.
 const TRIAL: &str = "
     ip link add daylight0 type bridge
     mount -t tmpfs tmpfs /run
@@ -26,26 +26,26 @@ const TRIAL: &str = "
     mount -t overlay overlay -o lowerdir=/var/lib,upperdir=/run/upper,workdir=/run/work /var/lib
 ";
 
-/// Starts this program over, with the same arguments, in a network namespace of
-/// its own, as a control plane with a real node has to run. To be called first
-/// of all: it returns `Ok` only in there, where there is a loopback interface
-/// and no other.
+/// Starts this program again, with the same arguments, in its own network
+/// namespace, where a control plane with a real node has to run. Call it before
+/// anything else: it returns `Ok` only inside, where the loopback interface is
+/// the only one.
 ///
-/// The process stays the same one, and the namespace goes with the last process
+/// The process stays the same, and the namespace ends with the last process
 /// in it.
 ///
 /// # Errors
 ///
-/// [`Error::NoRealNode`] where no real node can run: it takes Linux, root,
+/// [`Error::NoRealNode`] where no real node can run: it requires Linux, root,
 /// containerd, runc, the CNI plugins, and util-linux and iproute2. Also where
-/// the programs cannot be built, which is done before: there is no network
+/// the programs cannot be built, which happens first: there is no network
 /// inside.
 pub fn isolate() -> Result<()> {
     isolate_with(|| Ok(Vec::new())).map(drop)
 }
 
-/// The same for a program that needs more than that: `build` makes it once it is known that a real
-/// node can run, while there still is a network. The files that it gives are given back inside.
+/// Does the same for a program that needs more files: `build` is called once it is known that a real
+/// node can run, while there still is a network. Inside, this returns the files that it returned.
 ///
 /// # Errors
 ///
@@ -66,7 +66,7 @@ pub fn isolate_with<E: From<Error>>(
     Err(start_over(&files).into())
 }
 
-/// Returns only where that failed.
+/// Starts this program again, inside. Returns only if that fails.
 fn start_over(files: &[PathBuf]) -> Error {
     let program = match std::env::current_exe() {
         Ok(program) => program,
@@ -74,7 +74,7 @@ fn start_over(files: &[PathBuf]) -> Error {
     };
     let files = match std::env::join_paths(files) {
         Ok(files) => files,
-        Err(error) => return Error::io("naming", "what was built")(io::Error::other(error)),
+        Err(error) => return Error::io("naming", "the built files")(io::Error::other(error)),
     };
     let inside = format!(r#"ip link set lo up && ip address add {ADDRESS}/32 dev lo && exec "$@""#);
     let error = Command::new("unshare")
@@ -97,10 +97,10 @@ pub(crate) fn plugins() -> Option<PathBuf> {
     })
 }
 
-/// What keeps a real node from running here, if anything does.
+/// Returns the reason why no real node can run here, if there is one.
 fn obstacle() -> Option<String> {
     if fs::metadata("/proc/self").map_or(true, |process| process.uid() != 0) {
-        return Some("it takes root, on Linux".to_owned());
+        return Some("it requires root, on Linux".to_owned());
     }
     let programs = ["containerd", "ctr", "runc", "unshare", "mount", "ip"];
     let mut missing: Vec<&str> = programs.into_iter().filter(|name| !is_on_path(name)).collect();
@@ -117,7 +117,7 @@ fn obstacle() -> Option<String> {
     if control_groups::are_barred() {
         return Some(
             "the root of the control groups holds processes, as in a container whose first \
-             process has not moved them, and so no groups below it"
+             process has not moved them, so that no groups can be created below it"
                 .to_owned(),
         );
     }
@@ -127,8 +127,11 @@ fn obstacle() -> Option<String> {
         .output()
         .ok()
         .filter(|output| !output.status.success())?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    Some(format!("namespaces, or a bridge or an overlay in them, are refused ({})", said.trim()))
+    let error = String::from_utf8_lossy(&output.stderr);
+    Some(format!(
+        "namespaces, or a bridge or an overlay in them, are not permitted: {}",
+        error.trim()
+    ))
 }
 
 fn is_on_path(program: &str) -> bool {

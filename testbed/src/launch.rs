@@ -1,4 +1,4 @@
-//! What the components are started with.
+//! The arguments and files of the components.
 
 use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, TcpListener};
@@ -10,7 +10,7 @@ use crate::options::{ClientRate, Options};
 use crate::scratch::{self, Scratch};
 use crate::{Component, kubeconfig};
 
-/// The arguments that a component is started with.
+/// Returns the arguments of a component.
 pub(crate) fn arguments(
     component: Component,
     options: &Options,
@@ -23,7 +23,7 @@ pub(crate) fn arguments(
         flag.push(value.as_ref());
         flag
     };
-    // What the two clients that are also servers have in common.
+    // The common flags of the two clients that are also servers.
     let serving = |kubeconfig: &PathBuf, port: u16, rate: ClientRate| {
         vec![
             flag("kubeconfig", kubeconfig),
@@ -73,7 +73,7 @@ pub(crate) fn arguments(
                 flag("service-cluster-ip-range", &"10.0.0.0/16"),
                 flag("allow-privileged", &"true"),
                 // A loopback address cannot be an endpoint of the service
-                // `kubernetes`, and nothing here looks for one.
+                // `kubernetes`, and nothing here requires one.
                 flag("endpoint-reconciler-type", &"none"),
                 // A real node's name is not resolved.
                 flag("kubelet-preferred-address-types", &"InternalIP"),
@@ -121,7 +121,7 @@ pub(crate) fn arguments(
     Ok(arguments)
 }
 
-/// The files that the components and clients are started with.
+/// The files of the components and clients.
 #[derive(Debug)]
 pub(crate) struct Files {
     pub(crate) authority: PathBuf,
@@ -168,7 +168,7 @@ impl Files {
     }
 }
 
-/// Where the components listen, on the loopback address.
+/// The components' ports, on the loopback address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ports {
     pub(crate) etcd: u16,
@@ -181,8 +181,8 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Free ports. Another program may take one before it is used; then the
-    /// start is tried over.
+    /// Chooses free ports. Another program may take one before it is used; then the
+    /// start is repeated.
     pub(crate) fn choose() -> Result<Self> {
         let failed = |error| Error::io("finding a free port", "127.0.0.1")(error);
         let listeners = (0..7)

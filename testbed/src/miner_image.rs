@@ -6,12 +6,12 @@ use std::process::Stdio;
 use crate::cargo::cargo;
 use crate::error::{Error, Result};
 
-/// What the image is called where it is loaded.
+/// The name of the image on a real node.
 pub const MINER_IMAGE: &str = "daylight.dev/miner:testbed";
 
-/// Builds the miner's image in the repository's target directory, and returns the file. The first
-/// time that takes minutes; cargo says how far it is. To be called before
-/// [`isolate`](crate::isolate), since cargo may have to fetch what it builds.
+/// Builds the miner's image in the repository's target directory, and returns its path. The first
+/// time this takes minutes; cargo prints its progress. Call it before
+/// [`isolate`](crate::isolate), since cargo may have to download dependencies.
 ///
 /// # Errors
 ///
@@ -37,7 +37,7 @@ pub fn miner_image() -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Where this program was built.
+/// Returns the target directory of this program's build.
 fn target_directory(repository: &Path) -> PathBuf {
     let program = std::env::current_exe().ok();
     let profile = program.as_deref().and_then(Path::parent).map(|directory| {

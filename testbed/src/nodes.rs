@@ -29,7 +29,7 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// This many nodes, named `node-0000` and on, each with 8
+    /// `count` nodes, named `node-0000` and so on, each with 8
     /// `nvidia.com/gpu`, 64 CPUs, 512 GiB of memory and room for 110 pods, and
     /// with the label `gpu=true`.
     pub fn new(count: usize) -> Self {
@@ -51,13 +51,13 @@ impl Nodes {
         }
     }
 
-    /// The names' first part: `prefix-0000`.
+    /// The prefix of the names: `prefix-0000`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// The number of the first node, to add to those that are there.
+    /// The number of the first node, to add to existing ones.
     pub fn starting_at(mut self, first: usize) -> Self {
         self.first = first;
         self
@@ -81,7 +81,7 @@ impl Nodes {
     }
 
     /// The amount of a resource on each, both capacity and allocatable. An
-    /// amount of `0` takes the resource away.
+    /// amount of `0` removes the resource.
     pub fn resource(mut self, name: impl Into<String>, amount: impl Into<String>) -> Self {
         let (name, amount) = (name.into(), amount.into());
         if amount == "0" {
@@ -108,7 +108,7 @@ impl Nodes {
         (self.first..self.first + self.count).map(|number| format!("{}-{number:04}", self.prefix))
     }
 
-    /// The nodes as they register: ready, with what they have.
+    /// The nodes as they register: ready, with their resources.
     pub fn objects(&self) -> impl Iterator<Item = Node> + '_ {
         (self.first..).zip(self.names()).map(|(number, name)| self.object(number, name))
     }
@@ -155,7 +155,7 @@ impl Nodes {
     }
 }
 
-/// What a healthy kubelet reports.
+/// The conditions that a healthy kubelet reports.
 fn conditions() -> Vec<NodeCondition> {
     let now = Time(k8s_openapi::jiff::Timestamp::now());
     [
@@ -187,7 +187,7 @@ fn system() -> NodeSystemInfo {
     }
 }
 
-/// Whether pods can be scheduled to the node as far as its health goes.
+/// Returns whether the node's health permits pods.
 pub(crate) fn is_ready(node: &Node) -> bool {
     let ready = node
         .status

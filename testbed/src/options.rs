@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use crate::{Component, RealNode};
 
-/// How many requests a second a component may send, and how many at once
-/// after a quiet time. Kubernetes' own limits, in its clients.
+/// The rate limit of a component's requests, as Kubernetes' clients have it: requests
+/// a second, and the burst after a quiet time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientRate {
     /// Requests a second, sustained.
@@ -15,13 +15,13 @@ pub struct ClientRate {
 impl ClientRate {
     /// High enough to be no limit on a testbed.
     pub const HIGH: Self = Self { qps: 5_000, burst: 10_000 };
-    /// What kube-controller-manager has when it is told nothing.
+    /// The default of kube-controller-manager.
     pub const STOCK_CONTROLLER_MANAGER: Self = Self { qps: 20, burst: 30 };
-    /// What kube-scheduler has when it is told nothing.
+    /// The default of kube-scheduler.
     pub const STOCK_SCHEDULER: Self = Self { qps: 50, burst: 100 };
 }
 
-/// What a control plane is made of, and how its parts are set.
+/// The components of a control plane, and their settings.
 ///
 /// ```
 /// use daylight_testbed::{Component, Options};
@@ -45,10 +45,10 @@ pub struct Options {
 }
 
 impl Options {
-    /// etcd and the API server: objects are stored and validated, and nothing
-    /// happens to them. No controller takes the `not-ready` taint from new
-    /// nodes here, so the admission plugin that gives it
-    /// (`TaintNodesByCondition`) is off.
+    /// etcd and the API server: objects are stored and validated, and no component
+    /// acts on them. No controller would remove the `not-ready` taint from new
+    /// nodes, so the admission plugin that adds it (`TaintNodesByCondition`) is
+    /// off.
     pub fn api_server() -> Self {
         Self {
             components: [Component::Etcd, Component::ApiServer].into(),
@@ -68,21 +68,20 @@ impl Options {
         Self { components: Component::ALL.into(), ..Self::api_server() }
     }
 
-    /// With a real node, on which containers run, beside the simulated ones.
-    /// [`isolate`](crate::isolate) has to be called before.
+    /// With a real node, on which containers run, in addition to the simulated ones.
+    /// [`isolate`](crate::isolate) has to be called first.
     pub fn with_real_node(mut self, node: RealNode) -> Self {
         self.real_node = node;
         self.with(Component::Kubelet)
     }
 
-    /// With this component, too.
+    /// Adds this component.
     pub fn with(mut self, component: Component) -> Self {
         self.components.insert(component);
         self
     }
 
-    /// Without this component. (Without etcd or the API server there is no
-    /// control plane: these two stay.)
+    /// Removes this component. etcd and the API server always stay.
     pub fn without(mut self, component: Component) -> Self {
         if component > Component::ApiServer {
             self.components.remove(&component);
@@ -90,32 +89,31 @@ impl Options {
         self
     }
 
-    /// One more flag for a component, after the testbed's own, which it thus
-    /// overrides: `--event-ttl=10m`.
+    /// Adds a flag for a component, such as `--event-ttl=10m`. It follows the
+    /// testbed's own, and so overrides them.
     pub fn flag(mut self, component: Component, flag: impl Into<String>) -> Self {
         self.flags.entry(component).or_default().push(flag.into());
         self
     }
 
-    /// A feature gate of a component. One that the component does not know
-    /// keeps it from starting.
+    /// Sets a feature gate of a component. With an unknown one the component does
+    /// not start.
     pub fn feature_gate(mut self, component: Component, gate: &str, on: bool) -> Self {
         self.feature_gates.entry(component).or_default().push(format!("{gate}={on}"));
         self
     }
 
     /// The rates at which kube-controller-manager and kube-scheduler may send
-    /// requests. [`ClientRate::HIGH`] unless set: tests do not want to wait.
+    /// requests. [`ClientRate::HIGH`] unless set, so that tests do not wait.
     pub fn client_rates(mut self, controller_manager: ClientRate, scheduler: ClientRate) -> Self {
         self.controller_manager_rate = controller_manager;
         self.scheduler_rate = scheduler;
         self
     }
 
-    /// The rates of a Kubernetes that is told nothing, for comparing with it.
-    /// The scheduler then binds 50 pods a second at most, and the controller
-    /// manager takes nearly two minutes to take the `not-ready` taint from 500
-    /// new nodes.
+    /// Kubernetes' default rates, for comparisons. The scheduler then binds at most
+    /// 50 pods a second, and the controller manager takes nearly two minutes to
+    /// remove the `not-ready` taint from 500 new nodes.
     pub fn stock_client_rates(self) -> Self {
         self.client_rates(ClientRate::STOCK_CONTROLLER_MANAGER, ClientRate::STOCK_SCHEDULER)
     }
@@ -128,15 +126,15 @@ impl Options {
     }
 
     /// The duration of the simulated nodes' leases, which are renewed four
-    /// times in it. At most 180 s: the controller manager takes a node for
-    /// dead after 50 s without a renewal. 100 s unless set; kubelets have
-    /// 40 s.
+    /// times in it. At most 180 s: the controller manager considers a node
+    /// lost after 50 s without a renewal. 100 s unless set; kubelet's default
+    /// is 40 s.
     pub fn node_lease(mut self, duration: Duration) -> Self {
         self.node_lease = duration;
         self
     }
 
-    /// How long each component may take to become ready. 90 s unless set.
+    /// The longest time for each component to become ready. 90 s unless set.
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = timeout;
         self

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::Component;
 use crate::error::{Error, Result};
 
-/// How long a component may take to end in good order: a little longer than
-/// the binary gives itself.
+/// The time for a component to end by itself: a little longer than the binary's
+/// own limit.
 const GRACE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
 const LOG_LINES: usize = 20;
@@ -36,8 +36,8 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(output)
             .stderr(error)
-            // A Ctrl-C is for the one who started this, who decides when to
-            // end it; its standard input tells it.
+            // A Ctrl-C in the terminal must reach only the program that started this,
+            // which then ends it by closing its standard input.
             .process_group(0)
             .spawn()
             .map_err(Error::io("starting", command.get_program()))?;
@@ -61,7 +61,7 @@ impl Process {
         Error::Ended { component: self.component, status, log: tail(&self.log) }
     }
 
-    /// Ends the process in good order, or by SIGKILL where it takes too long.
+    /// Lets the process end by itself, or kills it if that takes too long.
     pub(crate) async fn stop(mut self) {
         self.stdin = None;
         let begun = Instant::now();
@@ -73,9 +73,9 @@ impl Process {
         }
     }
 
-    /// Sends SIGKILL, and does not wait. A real node, whose kubelet dies of the
-    /// end of its standard input as fast, is not orphaned: what was started
-    /// waits for the last of its processes.
+    /// Sends SIGKILL, and does not wait. A real node gets none: its kubelet ends as
+    /// fast when its standard input closes, and the shell that was started waits for
+    /// all processes of the node, which SIGKILL would orphan.
     pub(crate) fn kill(&mut self) {
         self.stdin = None;
         if self.component != Component::Kubelet {
@@ -98,7 +98,7 @@ impl Drop for Process {
     }
 }
 
-/// The last lines of a file, or why there are none.
+/// Returns the last lines of a file, or the reason why there are none.
 pub(crate) fn tail(path: &Path) -> String {
     match fs::read(path) {
         Err(error) => format!("(no log at {}: {error})", path.display()),
@@ -110,7 +110,7 @@ pub(crate) fn tail(path: &Path) -> String {
     }
 }
 
-/// The resident memory of a process in bytes, where the system says it.
+/// Returns the resident memory of a process in bytes, where the system reports it.
 pub(crate) fn resident_memory(id: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -118,7 +118,7 @@ pub(crate) fn resident_memory(id: u32) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// Empties a log, so that what it says next is of the next start.
+/// Empties a log before the next start.
 pub(crate) fn empty(log: &Path) {
     let _ = File::create(log);
 }

@@ -19,16 +19,16 @@ use crate::{control_groups, image};
 /// The addresses of its pods.
 const PODS: &str = "10.89.0.0/16";
 
-/// A node on which containers run: kubelet, containerd and runc, with its
-/// GPUs made up.
+/// A node on which containers run, with kubelet, containerd and runc. Only its
+/// GPUs are simulated.
 ///
-/// Its pods can run [`RealNode::IMAGE`] and those that it is given, and pull none. They reach
-/// each other, and what listens in the namespace at [`RealNode::GATEWAY`]; nothing else. `kubectl
-/// logs` and `exec` work.
+/// Its pods can run [`RealNode::IMAGE`] and the images added by [`RealNode::image`], and pull none.
+/// They reach each other, and servers in the namespace at [`RealNode::GATEWAY`]; nothing else.
+/// `kubectl logs` and `exec` work.
 ///
-/// kubelet, containerd and the containers are in PID and mount namespaces of
-/// their own, in the network namespace that [`isolate`](crate::isolate) makes.
-/// A namespace is for one real node.
+/// kubelet, containerd and the containers run in their own PID and mount namespaces,
+/// in the network namespace that [`isolate`](crate::isolate) creates. A network
+/// namespace can hold one real node.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RealNode {
@@ -40,14 +40,14 @@ pub struct RealNode {
 }
 
 impl RealNode {
-    /// The image. Its program runs until SIGTERM. Arguments tell it otherwise:
-    /// `-run 3s` ends it by itself so long after its start, `-drain 5s` so long
-    /// after SIGTERM instead of at once, `-exit 1` with this code instead
-    /// of 0, `-memory 64` has it write to so many MiB first, and `-disk 64`
-    /// write so many to its file system, or until that is full.
+    /// The default image. Its program runs until SIGTERM, unless its arguments say
+    /// otherwise: `-run 3s` ends it by itself after this time, `-drain 5s` lets it end this
+    /// long after SIGTERM instead of at once, `-exit 1` sets its exit code instead of 0,
+    /// `-memory 64` makes it write to this number of MiB first, and `-disk 64` makes
+    /// it write this number of MiB to its file system, or until that is full.
     pub const IMAGE: &str = "daylight.dev/testbed/workload:1";
 
-    /// Where its pods reach what listens in the namespace, on all of its addresses.
+    /// The address at which its pods reach servers in the namespace that listen on all addresses.
     pub const GATEWAY: &str = "10.89.0.1";
 
     /// A node of this name, with 8 `nvidia.com/gpu`, the processors and memory
@@ -64,29 +64,29 @@ impl RealNode {
         self
     }
 
-    /// One more label, or another value for one.
+    /// Adds a label, or changes its value.
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(key.into(), value.into());
         self
     }
 
-    /// One more image that its pods can run: a file that `ctr images import` reads, such as
-    /// [`miner_image`](crate::miner_image) gives. It is read when the node starts.
+    /// Adds an image that its pods can run: a file for `ctr images import`, such as
+    /// [`miner_image`](crate::miner_image) returns. It is read when the node starts.
     pub fn image(mut self, file: impl Into<PathBuf>) -> Self {
         self.images.push(file.into());
         self
     }
 
-    /// A disk of so many MiB for images, containers and volumes, in memory, of which kubelet
-    /// keeps a tenth free by putting pods out. Without it they are on this machine's, however full
+    /// A disk of `mebibytes` MiB for images, containers and volumes, in memory. kubelet keeps a
+    /// tenth of it free by evicting pods. Without it they are on this machine's disk, however full
     /// that is.
     pub fn disk(mut self, mebibytes: u32) -> Self {
         self.disk = Some(mebibytes);
         self
     }
 
-    /// Creates the Node that kubelet will find: not one of the simulated ones,
-    /// whose pods are somebody else's.
+    /// Creates the Node that kubelet will find, marked so that the simulation leaves its
+    /// pods alone.
     pub(crate) async fn register(&self, client: Client) -> Result<()> {
         let node = serde_json::from_value(json!({ "metadata": {
             "name": self.name,
@@ -104,11 +104,11 @@ impl RealNode {
         }
     }
 
-    /// Writes the files, and makes the command that runs the node with this
+    /// Writes the files, and returns the command that runs the node with this
     /// kubelet.
     pub(crate) fn command(&self, kubelet: &Command, scratch: &Scratch) -> Result<Command> {
         let Some(plugins) = isolation::plugins().filter(|_| isolation::is_isolated()) else {
-            let why = "it is to run in a network namespace of its own: call isolate() first".into();
+            let why = "it requires its own network namespace: call isolate() first".into();
             return Err(Error::NoRealNode { why });
         };
         let directory = scratch.directory("node")?;
@@ -122,8 +122,8 @@ impl RealNode {
         let config = directory.join("containerd.toml");
         scratch::write(&config, containerd_config(&directory, &plugins, &network))?;
         let config = directory.join("kubelet.json");
-        // Those of an earlier start are gone as after a reboot: kubelet would
-        // look for their containers, seconds for each.
+        // As after a reboot. kubelet would take seconds for each container that an earlier
+        // start has left.
         control_groups::remove(scratch.control_group());
         control_groups::create(scratch.control_group())?;
         let control_group = Path::new("/").join(scratch.control_group());
@@ -146,13 +146,13 @@ impl RealNode {
     }
 
     fn kubelet_config(&self, directory: &Path, control_group: &Path) -> Value {
-        // A disk of this machine's that is nearly full is no matter here.
+        // This machine's disk may be nearly full.
         let free = if self.disk.is_some() { "10%" } else { "0%" };
         json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
             "address": ADDRESS,
-            // Nobody else is in its network.
+            // No other program is in its network.
             "authentication": { "anonymous": { "enabled": true }, "webhook": { "enabled": false } },
             "authorization": { "mode": "AlwaysAllow" },
             "healthzPort": 0,
@@ -160,10 +160,10 @@ impl RealNode {
             "volumePluginDir": directory.join("plugins"),
             "resolvConf": "",
             "makeIPTablesUtilChains": false,
-            // A node that starts again is seen to.
+            // So that a node that starts again is soon ready.
             "nodeStatusUpdateFrequency": "2s",
             "nodeStatusReportFrequency": "5m",
-            // All groups are in one of the testbed's, and no others are touched.
+            // All groups are in one that the testbed creates, and no others are touched.
             "cgroupDriver": "cgroupfs",
             "cgroupRoot": control_group,
             "enforceNodeAllocatable": [],
@@ -181,8 +181,8 @@ impl RealNode {
         })
     }
 
-    /// Whether kubelet has reported the node ready since `start`, and pods can
-    /// be bound to it. Gives it its GPUs when it has.
+    /// Returns whether kubelet has reported the node ready since `start`, and pods can
+    /// be bound to it. Adds its GPUs once it has.
     pub(crate) async fn is_up(&self, client: Client, start: Timestamp) -> bool {
         let nodes: Api<Node> = Api::all(client);
         let Ok(node) = nodes.get(&self.name).await else { return false };
@@ -202,7 +202,7 @@ impl RealNode {
             .flatten()
             .any(|(name, amount)| name == "nvidia.com/gpu" && amount.0 == gpus);
         if !shown {
-            // kubelet keeps what it does not know.
+            // kubelet keeps resources that it does not know.
             let amount = json!({ "nvidia.com/gpu": gpus });
             let patch = json!({ "status": { "capacity": amount, "allocatable": amount } });
             let _ = nodes

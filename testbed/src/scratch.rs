@@ -1,4 +1,4 @@
-//! Where what is started keeps its files, and that none are left behind.
+//! Temporary directories that are removed even if their process is killed.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -13,31 +13,31 @@ use crate::error::{Error, Result};
 const PREFIX: &str = "daylight-testbed-";
 const LOCK: &str = "in-use";
 
-/// A temporary directory that is removed when this is dropped, and by the next
-/// one's start if this process was killed.
+/// A temporary directory that is removed when this is dropped, or when the next
+/// one is created, if this process was killed.
 #[derive(Debug)]
 pub struct Scratch {
     directory: TempDir,
-    /// Held for as long as the directory is in use.
+    /// Locked while the directory is in use.
     _lock: File,
 }
 
 impl Scratch {
-    /// Makes one.
+    /// Creates a directory.
     pub fn new() -> Result<Self> {
         let parent = std::env::temp_dir();
         remove_abandoned(&parent);
         let directory = tempfile::Builder::new()
             .prefix(PREFIX)
             .tempdir_in(&parent)
-            .map_err(Error::io("making a directory", &parent))?;
+            .map_err(Error::io("creating a directory", &parent))?;
         let path = directory.path().join(LOCK);
         let lock = File::create(&path).map_err(Error::io("creating", &path))?;
         lock.lock().map_err(Error::io("locking", &path))?;
         Ok(Self { directory, _lock: lock })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -47,10 +47,10 @@ impl Scratch {
         self.path().file_name().unwrap_or_default()
     }
 
-    /// A directory in this one.
+    /// Creates a directory in this one.
     pub(crate) fn directory(&self, name: &str) -> Result<PathBuf> {
         let path = self.path().join(name);
-        fs::create_dir_all(&path).map_err(Error::io("making a directory", &path))?;
+        fs::create_dir_all(&path).map_err(Error::io("creating a directory", &path))?;
         Ok(path)
     }
 }
@@ -61,9 +61,9 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes what killed processes have left: the directories
-/// whose lock nobody holds, unless they are so young that it may not be held
-/// yet. Best effort: another process may be at it too.
+/// Removes the directories that killed processes have left: those that are not
+/// locked, and old enough that their creator has had the time to lock them. Ignores
+/// errors, since another process may be doing the same.
 fn remove_abandoned(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {

@@ -1,12 +1,12 @@
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Waits until this process is asked to end, by Ctrl-C (SIGINT) or SIGTERM.
-/// While one waits, and from then on, neither ends the process by itself.
-pub async fn asked_to_end() {
+/// Waits for a signal to end this process: Ctrl-C (SIGINT) or SIGTERM.
+/// From the first call on, neither signal ends the process by itself.
+pub async fn wait_for_termination() {
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
-        // They go on to end the process.
+        // Without handlers, both signals still end the process.
         return std::future::pending().await;
     };
     tokio::select! {

@@ -10,9 +10,8 @@ use crate::binary::Programs;
 use crate::error::{Error, Result};
 
 impl ControlPlane {
-    /// Runs the real kubectl against this control plane. That it ran says
-    /// nothing about its success: see the output's status, or use
-    /// [`Self::kubectl_ok`].
+    /// Runs the real kubectl on this control plane. Returns its output also if it
+    /// failed; see [`Self::kubectl_ok`].
     pub async fn kubectl<I, S>(&self, arguments: I) -> Result<Output>
     where
         I: IntoIterator<Item = S>,
@@ -37,7 +36,7 @@ impl ControlPlane {
         succeeded("kubectl", said, &output)
     }
 
-    /// Runs the real helm against this control plane, with caches of its own.
+    /// Runs the real helm on this control plane, with its own caches.
     /// See [`Self::kubectl`].
     pub async fn helm<I, S>(&self, arguments: I) -> Result<Output>
     where
@@ -86,7 +85,7 @@ impl ControlPlane {
         let stdin = child.stdin.take();
         let write = async {
             if let Some(mut stdin) = stdin {
-                // One that needs no input may be gone already.
+                // A command that needs no input may have ended already.
                 let _ = stdin.write_all(input.as_bytes()).await;
             }
         };

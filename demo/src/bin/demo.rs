@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use daylight_demo::{self as story, Cluster, Error, MiningPool, Process, Result, Step};
 use daylight_testbed::{
-    ControlPlane, Nodes, Options, RealNode, asked_to_end, isolate_with, miner_image,
+    ControlPlane, Nodes, Options, RealNode, isolate_with, miner_image, wait_for_termination,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -127,7 +127,7 @@ struct Stage {
 async fn run(arguments: &Arguments, repository: &Path, built: &Built) -> Result<bool> {
     let stage = tokio::select! {
         stage = demo(arguments, repository, built) => stage?,
-        () = asked_to_end() => return Err(Error::new("interrupted")),
+        () = wait_for_termination() => return Err(Error::new("interrupted")),
     };
     if arguments.keep {
         if let Some(control_plane) = &stage.control_plane {
@@ -146,7 +146,7 @@ async fn run(arguments: &Arguments, repository: &Path, built: &Built) -> Result<
             "The logs are in {}. Press Ctrl-C to stop everything.",
             stage.logs.path().display()
         );
-        asked_to_end().await;
+        wait_for_termination().await;
     }
     for controller in stage.processes {
         controller.stop().await?;

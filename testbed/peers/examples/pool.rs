@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use daylight_peers::bridge::{self, Pool};
 use daylight_peers::{Btcd, Monerod};
 use daylight_stratum::Difficulty;
-use daylight_testbed::asked_to_end;
+use daylight_testbed::wait_for_termination;
 
 /// Some 43 million hashes a share, which is seconds on a CPU: each is a block on regtest.
 const BITCOIN: f64 = 0.01;
@@ -48,7 +48,7 @@ async fn serve(pool: Pool, algorithm: &str) {
     };
     tokio::select! {
         () = blocks => {}
-        () = asked_to_end() => {}
+        () = wait_for_termination() => {}
     }
     for (user, shares) in pool.shares() {
         println!("{user}: {} shares accepted, {} rejected", shares.accepted, shares.rejected);

@@ -109,7 +109,7 @@ async fn main() -> ExitCode {
     };
     let measured = tokio::select! {
         measured = bench(&arguments) => measured,
-        () = daylight_testbed::asked_to_end() => Err(Error::new("interrupted")),
+        () = daylight_testbed::wait_for_termination() => Err(Error::new("interrupted")),
     };
     match measured {
         Ok(true) => ExitCode::SUCCESS,
