@@ -14,7 +14,7 @@ use tokio::time::timeout;
 /// Time limit. Engines answer at once or not at all.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Longest answer, in bytes. Those of known engines are a few kilobytes per device.
+/// Longest answer, in bytes, so that an engine cannot fill the agent's memory.
 const LONGEST: usize = 1 << 20;
 
 /// Returns the body of the answer to `GET path`.

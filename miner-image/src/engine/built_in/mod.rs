@@ -93,7 +93,7 @@ impl BuiltIn {
             #[cfg(feature = "gpu")]
             BuiltInName::Sha256dGpu => gpu::start(config, client)?,
             #[cfg(not(all(feature = "randomx", feature = "gpu")))]
-            name => return Err(format!("this agent was built without {name:?}")),
+            _ => return Err(format!("this agent was built without {}", config.engine.name)),
         };
         let first = (Instant::now(), hashing.hashes());
         Ok(Self { link, hashing, readings: Mutex::new(VecDeque::from([first])) })
