@@ -1,10 +1,9 @@
-//! How long a plan takes: for a whole site, after one event, and as sites grow.
+//! Time of a plan: for a whole site, after one event, and as sites grow.
 //!
-//! The site is one at rest that has no GPU to spare: five pools, 200 miners
-//! under 50 registrations that want more than there is, an AI load of whole
-//! and of parts of nodes, and headroom. Its miners' pods are those that the
-//! planner granted itself. What an event does is undone outside the
-//! measurement, as is the making and dropping of large values.
+//! The site is settled and full: five pools, 200 miners under 50 registrations that want more GPUs
+//! than there are, AI jobs on whole nodes and on parts of nodes, and headroom. The planner itself
+//! granted the miners' pods. Events are undone outside the measurement, and large values are created
+//! and dropped there.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -221,7 +220,7 @@ fn idle_site(nodes: u32) -> Snapshot {
     site
 }
 
-/// The same site, filled by the planner and at rest.
+/// The same site, filled by the planner and settled.
 fn full_site(nodes: u32) -> Snapshot {
     let mut site = idle_site(nodes);
     let miners: HashMap<_, _> =
@@ -261,7 +260,7 @@ fn from_scratch(site: Snapshot) -> (Planner, Plan) {
     (planner, plan)
 }
 
-/// Something that happens, and what undoes it.
+/// An event, and its reversal.
 struct Event {
     name: &'static str,
     happens: Vec<Delta>,
@@ -331,7 +330,7 @@ fn events(site: &Snapshot) -> Vec<Event> {
     ]
 }
 
-/// Measures an event and the plan that follows; what undoes it is not measured.
+/// Measures an event and the plan that follows, without the reversal.
 fn measure(
     group: &mut BenchmarkGroup<'_, WallTime>,
     id: BenchmarkId,
@@ -392,7 +391,7 @@ fn a_large_site(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// How times grow with the site.
+/// Growth of the times with the site.
 ///
 /// A plan from scratch executes 2,100 to 2,500 instructions a pod at every
 /// size, but reads what lies all over memory: a pod, its names, its node. By

@@ -1,4 +1,4 @@
-//! What the planner decided, and why: actions, and one explanation per object.
+//! The result of planning: actions, and one explanation per object.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::model::Placement;
 pub use crate::reason::Reason;
 use daylight_base::{Name, Timestamp};
 
-/// What to do now, what to say of each object, and when to look again.
+/// Actions to take now, a report on each object, and the time to plan again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Changes to make, in this order: a reservation stands before the
-    /// evictions that serve it, and evictions before grants.
+    /// Changes to make, in this order: a reservation precedes the evictions that serve it, and evictions
+    /// precede grants.
     pub actions: Vec<Action>,
     /// Every pool, by name.
     pub pools: Vec<PoolReport>,
@@ -22,26 +22,26 @@ pub struct Plan {
     pub miners: Vec<MinerReport>,
     /// Every job, by key.
     pub jobs: Vec<JobReport>,
-    /// The pods that ask for GPUs and wait, and are neither miners nor workers, by key.
+    /// Waiting pods that request GPUs and are neither miners nor workers, by key.
     pub waiting_pods: Vec<PodReport>,
-    /// When the same site would be planned differently, at the latest.
+    /// The time before which the same site gives the same plan; `None` if it always does.
     pub wake_at: Option<Timestamp>,
 }
 
 /// One change to make.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
-    /// Write the nodes that a job was given into its status.
+    /// Write the nodes of a job into its status.
     Reserve {
         job: Name,
         placement: Vec<Placement>,
-        /// How many miners are displaced for it from now on.
+        /// Number of miners displaced for it from now on.
         displaced: u32,
     },
-    /// Let a job's pods go to kube-scheduler.
+    /// Release a job's pods to kube-scheduler.
     Release {
         job: Name,
-        /// The nodes to prefer; empty if it asks for no GPUs.
+        /// The nodes to prefer; empty if it requests no GPUs.
         placement: Vec<Placement>,
     },
     /// Suspend a job whose gang was not bound in time; it queues again.
@@ -51,9 +51,9 @@ pub enum Action {
         /// The pod, `namespace/name`.
         pod: Name,
         reason: ReclaimReason,
-        /// Whom it makes room for: a job, a pod or a miner.
+        /// The job, pod or miner that it makes room for.
         beneficiary: Option<Name>,
-        /// How long it may take to stop.
+        /// Time that it has to stop.
         grace: Duration,
     },
     /// Start one replica of a miner.
@@ -70,14 +70,14 @@ pub struct Grant {
     pub node: Name,
     /// The slot on the node: no two live grants of a node share one.
     pub slot: u32,
-    /// How long it may take to stop: the smaller of the miner's and the pool's.
+    /// Time that it has to stop: the shorter drain timeout of miner and pool.
     pub grace: Duration,
-    /// When it must have stopped by itself, if ever: the end of the window or
-    /// of the registration.
+    /// Time by which it must have stopped by itself, if any: the end of the window or of the
+    /// registration.
     pub until: Option<Timestamp>,
 }
 
-/// Why GPUs are taken back from a miner.
+/// The reason for reclaiming GPUs from a miner.
 #[derive(
     Clone,
     Copy,
@@ -118,7 +118,7 @@ pub enum ReclaimReason {
     Rebalance,
     /// The miner wants fewer replicas, or is gone.
     ScaledDown,
-    /// The miner's pod has to be made anew.
+    /// The miner's pod has to be replaced.
     Updated,
     EmergencyStop,
 }
@@ -136,7 +136,7 @@ impl ReclaimReason {
 /// GPUs of a pool by state; they add up to `total`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolGpus {
-    /// Allocatable GPUs on the pool's nodes, those held beyond included.
+    /// Allocatable GPUs on the pool's nodes, and those held beyond that.
     pub total: u32,
     /// Held by classed pods and AI jobs, or promised to a job.
     pub ai: u32,
@@ -154,36 +154,36 @@ pub struct PoolGpus {
     pub quarantined: u32,
 }
 
-/// What there is to say of a pool.
+/// Report on a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolReport {
     pub pool: Name,
     pub nodes: u32,
     pub gpus: PoolGpus,
-    /// Whether it mines, and why not.
+    /// `Filling`, or the reason why it does not.
     pub mining: Reason,
-    /// Nodes that an older pool has as well, if any.
+    /// Nodes that belong to an older pool, if any.
     pub overlap: Option<Reason>,
 }
 
-/// What there is to say of a registration.
+/// Report on a registration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistrationReport {
     /// `namespace/name`.
     pub registration: Name,
-    /// Whether it is in force, and why not.
+    /// `Active`, or the reason why it is not in force.
     pub state: Reason,
     /// GPUs that its miners hold.
     pub gpus: u32,
     /// Watts declared for them.
     pub watts: u64,
-    /// A limit of it or its owner that is passed now.
+    /// A limit of it or its owner that is exceeded now.
     pub over: Option<Reason>,
-    /// When an energy limit will be met at the present rate, if in the present period.
+    /// When an energy limit will be reached at the present rate, if in the present period.
     pub forecast: Option<Forecast>,
 }
 
-/// When an energy limit will be met if nothing changes. Mining stops before.
+/// Forecast of when an energy limit will be reached if nothing changes. Mining stops before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forecast {
     pub at: Timestamp,
@@ -191,11 +191,11 @@ pub struct Forecast {
     pub watts: u64,
     /// The limit, in millijoules.
     pub limit_mj: u64,
-    /// Whether it is the owner's, over all registrations.
+    /// The limit is the owner's, over all registrations.
     pub of_owner: bool,
 }
 
-/// What there is to say of a miner.
+/// Report on a miner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MinerReport {
     /// `namespace/name`.
@@ -205,27 +205,27 @@ pub struct MinerReport {
     pub held: u32,
     /// Replicas that are stopping.
     pub stopping: u32,
-    /// `Running`, or why not all that is wanted is held.
+    /// `Running`, or the reason why it holds fewer replicas than wanted.
     pub reason: Reason,
 }
 
-/// What there is to say of a job.
+/// Report on a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobReport {
     /// `namespace/name`.
     pub job: Name,
     /// Workers bound to nodes.
     pub bound: u32,
-    /// `Running`, or what it waits for.
+    /// `Running`, or the reason why it waits.
     pub reason: Reason,
 }
 
-/// What there is to say of a waiting pod.
+/// Report on a waiting pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodReport {
     /// `namespace/name`.
     pub pod: Name,
-    /// What it waits for.
+    /// The reason why it waits.
     pub reason: Reason,
 }
 

@@ -13,9 +13,8 @@ pub struct Span {
 
 /// When a pool may mine.
 ///
-/// Cron expressions and time zones are compiled by the caller into plain spans
-/// up to a horizon; the planner asks to be woken there, so that the caller can
-/// compile further.
+/// The caller compiles cron expressions and time zones into plain spans up to a horizon. A plan's
+/// `wake_at` is never after the horizon, so that the caller can compile further.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Windows {
     #[default]
@@ -29,7 +28,7 @@ pub enum Windows {
     },
 }
 
-/// What [`Windows`] say about one moment.
+/// State of [`Windows`] at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowState {
     /// Open, until the moment given, if it ever ends.
@@ -53,7 +52,7 @@ impl Windows {
         Self::Spans { spans: joined, horizon }
     }
 
-    /// Whether the windows are open at `now`, and until or from when.
+    /// Returns whether the windows are open at `now`, and until or from when.
     pub fn at(&self, now: Timestamp) -> WindowState {
         match self {
             Self::Always => WindowState::Open(None),
@@ -65,7 +64,7 @@ impl Windows {
         }
     }
 
-    /// Up to when the windows are known; `None` if forever.
+    /// Returns the time up to which the windows are known; `None` if forever.
     pub fn horizon(&self) -> Option<Timestamp> {
         match self {
             Self::Always => None,

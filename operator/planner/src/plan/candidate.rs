@@ -55,6 +55,7 @@ impl Run<'_> {
         if pools.is_empty() {
             return Err(Some(Reason::PoolNotRegistered { registration }));
         }
+        // Before the reasons that hold a miner back: one that has all it wants waits for nothing.
         if row.active() >= miner.replicas {
             return Err(None);
         }
@@ -71,6 +72,7 @@ impl Run<'_> {
             });
             return Err(reason);
         }
+        // Replicas that are stopping still hold their GPUs, and count.
         if row.held >= miner.replicas {
             return Err(Some(Reason::Stopping { replicas: row.draining }));
         }

@@ -1,5 +1,5 @@
-//! Idle GPUs go to miners: by rank of class, then by weighted fair share, one
-//! replica at a time, as far as caps and nodes allow.
+//! Grants of idle GPUs to miners: in the order of their claims, one replica at a time, as far as caps
+//! and nodes allow.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -99,6 +99,8 @@ impl Run<'_> {
                 }
             }
         }
+        // A miner leaves the heap at its first failure: within a pass caps and nodes only fill up, so
+        // what could not be had once cannot be had later.
         while let Some(claim) = heap.pop() {
             let candidate = &candidates[&claim.miner];
             let mut outcome = Outcome { reason: None, contested: Vec::new() };

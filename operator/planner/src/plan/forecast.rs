@@ -1,4 +1,4 @@
-//! Which limits are passed, and when the energy limits will be met at the present rate.
+//! Limits that are exceeded, and the forecast of energy limits at the present rate.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::state::table::Id;
 use daylight_base::Timestamp;
 
 impl Run<'_> {
-    /// A limit of the registration or its owner that is passed now, as after it shrank.
+    /// Returns a limit of the registration or its owner that is exceeded now, for instance after it
+    /// was lowered.
     pub(super) fn over_limit(
         &self,
         object: &Registration,
@@ -45,8 +46,8 @@ impl Run<'_> {
         None
     }
 
-    /// When the first of the two energy limits is met at the present rate, if that is in the
-    /// present period.
+    /// Forecasts when the first of the two energy limits is reached at the present rate, if that is
+    /// in the present period.
     pub(super) fn forecast(
         &self,
         object: &Registration,

@@ -1,7 +1,7 @@
-//! Where a gang goes: the nodes that displace the fewest miners, and among
-//! those the ones that fragment the pool least.
+//! Placement of a gang: on the nodes where it displaces the fewest miners, and among those where it
+//! fragments the pool least.
 //!
-//! Workers are placed one at a time, each where its marginal cost is least:
+//! Workers are placed one at a time, each at the least marginal cost:
 //!
 //! 1. miners displaced;
 //! 2. GPUs that are not idle yet;
@@ -9,9 +9,9 @@
 //!    Fragmentation: Scheduling GPU-Sharing Workloads with Fragmentation
 //!    Gradient Descent" (USENIX ATC 2023), for whole GPUs: a node with `a` GPUs
 //!    that AI can have wastes all of them for a task of more than `a`. Tasks
-//!    are expected in the sizes of the AI pods that run in the pool, with one
-//!    task each of 1, 2, 4 and 8 GPUs beside, so that an empty pool has an
-//!    expectation too;
+//!    are expected in the sizes of the AI pods that run in the pool, plus one
+//!    task each of 1, 2, 4 and 8 GPUs, so that an empty pool has an expectation
+//!    too;
 //! 4. GPUs left on the node;
 //! 5. the node's name.
 
@@ -27,7 +27,7 @@ use crate::state::host::{Bucket, Buckets, NodeAt, Sizes};
 use crate::state::table::Id;
 use crate::state::{NodeRow, PoolRow, Resource};
 
-/// What a gang asks for, in one pool.
+/// The request of a gang, in one pool.
 pub(super) struct Gang<'a> {
     pub(super) pool: Id<PoolRow>,
     pub(super) resource: Resource,
@@ -39,7 +39,7 @@ pub(super) struct Gang<'a> {
     pub(super) bound: Option<&'a dyn Fn(Id<NodeRow>) -> u32>,
 }
 
-/// Where a gang goes.
+/// A place for each worker of a gang.
 pub(super) struct Placed {
     /// Workers by node, in order of node names.
     pub(super) nodes: Vec<(Id<NodeRow>, u32)>,
@@ -47,7 +47,7 @@ pub(super) struct Placed {
     pub(super) displaced: u32,
 }
 
-/// What one more worker on a node costs; less is better.
+/// Cost of one more worker on a node, the most important part first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Cost {
     displaced: u32,
@@ -57,17 +57,18 @@ struct Cost {
     at: NodeAt,
 }
 
+/// A node's offer to take one more worker; the least one is accepted.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct NodeOffer {
     cost: Cost,
-    /// How many workers the node has with this one.
+    /// Workers of the gang on the node, this one included.
     workers: u32,
-    /// The bucket whose next node is this one.
+    /// The bucket that the node stands for, if it does.
     bucket: Option<Bucket>,
 }
 
-/// How much of the pool is wasted for the work that is expected, by the GPUs
-/// that AI can have on a node.
+/// Fragmentation of a pool: GPUs wasted for the expected work, by the GPUs that AI can have on a
+/// node.
 struct Fragmentation {
     weights: [i64; Sizes::LARGEST as usize],
 }
@@ -88,7 +89,7 @@ impl Fragmentation {
 }
 
 impl Run<'_> {
-    /// How many workers of a shape a pool could take, CPU and memory aside.
+    /// Returns how many workers with `gpus` a pool could take, without regard to CPU and memory.
     pub(super) fn workers_available(&self, pool: Id<PoolRow>, gpus: u32) -> u32 {
         let buckets = self.state.pools[pool].buckets.open.iter();
         buckets.map(|(bucket, nodes)| bucket.available() / gpus * nodes.len() as u32).sum()
@@ -120,6 +121,9 @@ impl Run<'_> {
             }
         };
 
+        // The nodes of a bucket cost the same but for their names, so one offer stands for all of them
+        // and is replaced by the next node's when it is taken. So a gang looks at one node for each
+        // bucket and each worker, not at the whole pool.
         let mut heap: BinaryHeap<Reverse<NodeOffer>> = BinaryHeap::new();
         if let Some(allowed) = gang.allowed {
             for &node in allowed {
@@ -170,7 +174,8 @@ impl Run<'_> {
             };
             let exact = if whole_node { offer.cost.displaced } else { exact - before.min(exact) };
             if exact > offer.cost.displaced {
-                // CPU or memory costs more miners than GPUs do: wait for its turn.
+                // CPU or memory costs more miners than GPUs do, which the bucket does not know. Back
+                // into the heap at the exact cost; it may still be the least.
                 let cost = Cost { displaced: exact, ..offer.cost };
                 heap.push(Reverse(NodeOffer { cost, bucket: None, ..offer }));
                 continue;

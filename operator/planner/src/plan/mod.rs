@@ -1,7 +1,8 @@
-//! One decision over a whole site.
+//! One decision about a whole site.
 //!
-//! Every step changes the state as its actions will change the site, so that
-//! the next step sees them done; at the end all of it is taken back.
+//! Every step changes the state as its actions will change the site, so that the next step sees them
+//! done; at the end all of it is taken back. Taking back takes time
+//! for what the plan changed; a copy of the state would take time for the whole site.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,11 @@ use rustc_hash::FxHashMap;
 use crate::Margins;
 use crate::explain::{Action, Plan, Reason, ReclaimReason};
 use crate::model::{JobState, Miner, Pool, Role};
+use crate::state::host::Sums;
 use crate::state::table::Id;
-use crate::state::{JobRow, MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow, RoleIds, State};
+use crate::state::{
+    Held, JobRow, MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow, RoleIds, State,
+};
 use daylight_base::{Name, Timestamp};
 
 mod candidate;
@@ -21,6 +25,7 @@ mod energy;
 mod fill;
 mod forecast;
 mod gang;
+mod invariants;
 mod modes;
 mod queue;
 mod rebalance;
@@ -36,7 +41,7 @@ use modes::Mode;
 use queue::Queue;
 use verdicts::{OwnerVerdict, RegistrationVerdict};
 
-/// The decision in the making.
+/// A decision in progress.
 pub(crate) struct Run<'a> {
     state: &'a mut State,
     margins: Margins,
@@ -47,16 +52,16 @@ pub(crate) struct Run<'a> {
     modes: FxHashMap<Id<PoolRow>, Mode>,
     verdicts: FxHashMap<Id<RegistrationRow>, RegistrationVerdict>,
     owners: FxHashMap<Name, OwnerVerdict>,
-    /// The ranks of the miners' classes.
+    /// Ranks of the miners' classes.
     ranks: FxHashMap<Id<MinerRow>, u32>,
     outcomes: FxHashMap<Id<MinerRow>, Outcome>,
     queue: Queue,
     pod_reasons: FxHashMap<Id<PodRow>, Reason>,
-    /// GPUs that miners give to others in this run, by pool.
+    /// GPUs that miners give up for others in this run, by pool.
     rebalanced: FxHashMap<Id<PoolRow>, u32>,
     /// GPUs that miners take from others in this run, by pool.
     promised: FxHashMap<Id<PoolRow>, u32>,
-    /// The name of pods that are granted in this run and do not exist yet.
+    /// Name of the pods that are granted in this run and do not exist yet.
     unnamed: Name,
 }
 
@@ -91,7 +96,11 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn plan(mut self) -> Plan {
+        let before = self.fingerprint();
         let mut plan = Plan { pools: self.report_pools(), ..Plan::default() };
+        // Each step may rely on those before it: AI is served once the miners that must
+        // go anyway are evicted, headroom is restored from what AI left, and miners get the rest. What miners
+        // take from each other comes last, when it is certain that nothing idle would do.
         self.judge();
         self.reclaim_unfit();
         self.reclaim_over_caps();
@@ -107,14 +116,20 @@ impl<'a> Run<'a> {
         plan.waiting_pods = self.report_waiting_pods();
         let would_mine = self.fill(fill::Pass::Observe);
         self.explain_pools(&mut plan.pools, &would_mine);
+        if cfg!(debug_assertions) {
+            self.assert_grants();
+            self.assert_caps();
+            self.assert_explanations(&plan);
+        }
         self.take_back();
+        debug_assert_eq!(before, self.fingerprint(), "what is kept between plans is a cache only");
         self.actions.sort_by_key(stage);
         plan.actions = std::mem::take(&mut self.actions);
         plan.wake_at = self.wake_at;
         plan
     }
 
-    /// Asks to be woken at `at`, if that is still to come.
+    /// Requests a wake-up at `at`, if that is in the future.
     fn wake(&mut self, at: Timestamp) {
         if at > self.now && self.wake_at.is_none_or(|earliest| at < earliest) {
             self.wake_at = Some(at);
@@ -123,6 +138,7 @@ impl<'a> Run<'a> {
 
     fn evict(&mut self, id: Id<PodRow>, reason: ReclaimReason, beneficiary: Option<&Name>) {
         let row = &self.state.pods[id];
+        debug_assert!(matches!(row.role, RoleIds::Miner { .. }), "evictions: only miners go");
         if row.pod.deleting {
             return;
         }
@@ -151,13 +167,24 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Keeps room on a node for a waiting pod.
+    /// Reserves room on a node for a waiting pod.
     fn nominate(&mut self, id: Id<PodRow>, node: Id<NodeRow>) {
         self.state.set_nominated(id, Some(node));
         self.undo.push(Undo::Nominate(id));
     }
 
+    /// Sums that must be the same before and after a run.
+    fn fingerprint(&self) -> Vec<(Sums, Held)> {
+        if cfg!(debug_assertions) {
+            let pools = self.state.pools_by_name.values();
+            pools.map(|&id| (self.state.pools[id].sums, self.state.pools[id].held)).collect()
+        } else {
+            Vec::new()
+        }
+    }
+
     fn take_back(&mut self) {
+        // In reverse order: a later step may have changed what an earlier one made.
         while let Some(step) = self.undo.pop() {
             match step {
                 Undo::Drain(pod) => self.state.set_deleting(pod, false),
@@ -180,7 +207,8 @@ fn grace(miner: Option<&Miner>, pool: Option<&Pool>) -> Duration {
     miner.into_iter().chain(pool).min().unwrap_or_default()
 }
 
-/// The order in which actions are carried out.
+/// Position of an action in the order in which actions are carried out: a reservation exists before
+/// the evictions that serve it, so that a crash in between leaves no GPUs without a beneficiary.
 fn stage(action: &Action) -> u8 {
     match action {
         Action::Suspend { .. } => 0,
@@ -191,7 +219,7 @@ fn stage(action: &Action) -> u8 {
     }
 }
 
-/// The registration that a miner's pod was granted under, as its labels say.
+/// The miner, registration and pool that a miner's pod was granted for; `None` for another pod.
 fn lease(row: &PodRow) -> Option<(Id<MinerRow>, Id<RegistrationRow>, Id<PoolRow>)> {
     match (row.role, &row.pod.role) {
         (RoleIds::Miner { miner, registration, pool }, Role::Miner { .. }) => {

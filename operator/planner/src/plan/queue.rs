@@ -1,4 +1,4 @@
-//! AI jobs: who is next, where it goes, and when it is let go.
+//! The queue of AI jobs: the order of jobs, their reservations and their release.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -15,31 +15,33 @@ use crate::state::table::Id;
 use crate::state::{JobRow, NodeRow, PoolRow, State};
 use daylight_base::{Name, Timestamp};
 
-/// How long a job waits after its gang was not bound in time: doubled each
-/// time, up to the longest.
+/// Time that a job waits after its gang was not bound in time: doubled each time, up to the longest.
+///
+/// The first is short, since the next placement sees the pods that took the GPUs of the last one. The
+/// doubling bounds how often a gang that never binds keeps its GPUs idle.
 const BACKOFF: Duration = Duration::from_secs(10);
 const LONGEST_BACKOFF: Duration = Duration::from_mins(10);
 
-/// What the queue came to.
+/// Results of a run for the jobs.
 #[derive(Default)]
 pub(super) struct Queue {
     pub(super) reasons: FxHashMap<Id<JobRow>, Reason>,
-    /// The first job that waits, by pool.
+    /// The first waiting job, by pool.
     heads: FxHashMap<Id<PoolRow>, Head>,
 }
 
 struct Head {
     job: Name,
     shadow: Shadow,
-    /// How many jobs behind it were tried.
+    /// Jobs behind it that were tried.
     tried: u32,
 }
 
-/// How many jobs behind the first are tried in a pool: the time that a plan
-/// takes stays bounded however long the queue is.
+/// Jobs behind the first that are tried in a pool: bounds the time of a plan, however long the queue
+/// is.
 const BACKFILL_DEPTH: u32 = 100;
 
-/// The order of jobs: priority, then age.
+/// Key that sorts jobs by priority, then age.
 pub(super) fn job_order(state: &State, id: Id<JobRow>) -> (Reverse<i32>, Timestamp, Name) {
     let job = state.jobs[id].object.as_ref();
     (
@@ -49,14 +51,14 @@ pub(super) fn job_order(state: &State, id: Id<JobRow>) -> (Reverse<i32>, Timesta
     )
 }
 
-/// When a job that was suspended may be tried again.
+/// Returns when a suspended job may be tried again.
 fn tried_again(attempts: u32, suspended_at: Timestamp) -> Timestamp {
     let doubled = BACKOFF.saturating_mul(1 << attempts.saturating_sub(1).min(16));
     suspended_at + doubled.min(LONGEST_BACKOFF)
 }
 
 impl Run<'_> {
-    /// Decides on every job.
+    /// Decides about every job that waits.
     pub(super) fn serve_jobs(&mut self) {
         let (mut released, mut reserved, mut queued) = (Vec::new(), Vec::new(), Vec::new());
         for &id in self.state.jobs_by_key.values() {
@@ -70,12 +72,16 @@ impl Run<'_> {
                 JobState::Running { .. } | JobState::External | JobState::Finished => {}
             }
         }
+        // Gangs that timed out first: what they held is available to all others. They queue again in
+        // the same run, behind their back-off.
         for id in released {
             if self.gang_timed_out(id) {
                 queued.push(id);
             }
         }
         reserved.sort_by_cached_key(|&id| job_order(self.state, id));
+        // Reservations before the queue: miners already drain for them, so that a job of higher
+        // priority that arrives now does not make those drains useless.
         let mut given_up = FxHashSet::default();
         for id in reserved {
             if !self.keep_reservation(id) {
@@ -87,13 +93,14 @@ impl Run<'_> {
         for id in queued {
             let reason = self.serve_queued(id);
             self.queue.reasons.insert(id, reason);
+            // Only now: a job that found another place in the same run has replaced its reservation.
             if given_up.contains(&id) {
                 self.give_up(id);
             }
         }
     }
 
-    /// Says of a job that it lost its reservation, unless it found another.
+    /// Deletes the reservation of a job that found no other place.
     fn give_up(&mut self, id: Id<JobRow>) {
         let Some(job) = &self.state.jobs[id].object else { return };
         if matches!(job.state, JobState::Queued { .. }) {
@@ -126,8 +133,8 @@ impl Run<'_> {
         true
     }
 
-    /// Keeps a reservation, mends it where nodes were lost, lets the job go
-    /// where all is free. `false` if the job has to queue again.
+    /// Keeps a reservation, replaces what was lost of it, and releases the job once all is free.
+    /// Returns `false` if the job has to queue again.
     fn keep_reservation(&mut self, id: Id<JobRow>) -> bool {
         let Some(job) = self.state.jobs[id].object.clone() else {
             return true;
@@ -160,7 +167,8 @@ impl Run<'_> {
             }
             return true;
         }
-        // Some of it is lost: keep the rest, find the missing workers elsewhere.
+        // Some of it is lost: keep the rest, find the missing workers elsewhere. The state is set
+        // first, so that the search for them does not count the lost part as promised.
         self.set_job_state(id, JobState::Reserved { placement: kept.clone(), attempts });
         // A gang stays within one pool.
         let home = kept.first().and_then(|kept| {
@@ -188,8 +196,7 @@ impl Run<'_> {
         false
     }
 
-    /// How many workers of a reserved job its node can still take, jobs before
-    /// it being served first.
+    /// Returns how many workers of a reserved job its node can still take, after the jobs before it.
     fn workers_possible(&self, node: Id<NodeRow>, id: Id<JobRow>, job: &Job) -> u32 {
         let resource = self.state.jobs[id].resource;
         let Some(host) = self.state.host(node, resource).filter(|host| host.open) else {
@@ -211,7 +218,7 @@ impl Run<'_> {
             .min(i64::from(u32::MAX)) as u32
     }
 
-    /// What is promised on a node to pods on their way and to jobs before this one.
+    /// Returns what is promised on a node to released and nominated pods, and to jobs before this one.
     fn promised_before(&self, node: Id<NodeRow>, id: Id<JobRow>) -> Promised {
         let row = &self.state.nodes[node];
         let mut before = Promised { gpus: 0, beside: row.used.claimed };
@@ -230,8 +237,8 @@ impl Run<'_> {
         before
     }
 
-    /// The GPUs that must be idle on a node before a job's workers can have
-    /// theirs there, and how many of them are the job's.
+    /// Returns the GPUs that must be idle on a node before a job's workers can have theirs, and how
+    /// many of them are the job's.
     fn needed(&self, node: Id<NodeRow>, id: Id<JobRow>, job: &Job) -> (i64, i64) {
         let holds = self.state.nodes[node].holds.iter();
         let own: u32 = holds.filter(|hold| hold.job == id).map(|hold| hold.workers).sum();
@@ -239,7 +246,7 @@ impl Run<'_> {
         (i64::from(self.promised_before(node, id).gpus) + own, own)
     }
 
-    /// Whether all that a job reserved is free now.
+    /// Returns whether all that a job reserved is free now.
     fn is_free(&self, id: Id<JobRow>, job: &Job) -> bool {
         self.state.jobs[id].holds.iter().all(|&node| {
             let row = &self.state.nodes[node];
@@ -295,6 +302,8 @@ impl Run<'_> {
     }
 
     fn release(&mut self, id: Id<JobRow>, job: &Job, placement: Vec<Placement>) {
+        let placed: u32 = placement.iter().map(|placement| placement.workers).sum();
+        debug_assert!(placed >= job.workers || job.shape.gpus == 0, "half a gang is released");
         let attempts = match job.state {
             JobState::Queued { attempts, .. } | JobState::Reserved { attempts, .. } => attempts,
             _ => 0,
@@ -306,7 +315,7 @@ impl Run<'_> {
         self.queue.reasons.insert(id, Reason::Starting { bound, workers: job.workers });
     }
 
-    /// Places a queued job, or says why it waits.
+    /// Places a queued job; returns its new reason.
     fn serve_queued(&mut self, id: Id<JobRow>) -> Reason {
         let Some(job) = self.state.jobs[id].object.clone() else {
             return Reason::Finished;
@@ -343,6 +352,7 @@ impl Run<'_> {
         let object = self.state.pools[pool].object.as_ref();
         let drain = object.map_or(Duration::ZERO, |pool| pool.drain_timeout);
         let observes = object.is_some_and(|pool| pool.policy == MiningPolicy::Observe);
+        // A job that may outlast the start of the first one takes from what the first one spares.
         if let Some(head) = self.queue.heads.get_mut(&pool)
             && !ends_before(&job, self.now, head.shadow.at, drain)
         {
@@ -354,8 +364,7 @@ impl Run<'_> {
         }
         let placement = self.placement(&placed);
         if observes {
-            // Nothing is evicted in a pool that only observes; kube-scheduler
-            // makes room.
+            // Daylight evicts nothing in a pool that observes; kube-scheduler makes room.
             self.release(id, &job, placement);
         } else {
             self.reserve_or_release(id, &job, placement, placed.displaced);
@@ -363,7 +372,7 @@ impl Run<'_> {
         self.queue.reasons.remove(&id).unwrap_or(Reason::Running)
     }
 
-    /// Whether the positive list lets a job run at all.
+    /// Checks that the job is valid, its class is for AI jobs, and its pool exists.
     fn admissible(&self, job: &Job) -> Result<(), Reason> {
         if let Some(problem) = job.problem.clone() {
             return Err(Reason::Invalid { problem });
@@ -435,7 +444,8 @@ impl Run<'_> {
         self.place(&gang)
     }
 
-    /// Why a job waits; it becomes the first of each of its pools that has none.
+    /// Returns the reason why a job waits. The job becomes the first of each of its pools that has no
+    /// waiting job yet.
     fn wait(
         &mut self,
         job: &Job,
@@ -463,7 +473,7 @@ impl Run<'_> {
             return Reason::NoNodeLargeEnough { gpus };
         }
         if fit.ever < job.workers {
-            // It can never start as the pools are now, so it blocks nobody.
+            // It can never start in the pools as they are, so it must not block the queue.
             return Reason::PoolTooSmall { gpus: gpus * job.workers, most: gpus * fit.ever };
         }
         let at = shadows.iter().filter_map(|(_, shadow)| shadow.at).min();
@@ -481,8 +491,8 @@ impl Run<'_> {
         }
     }
 
-    /// How many workers of a job a pool can take: exactly where the job is
-    /// restricted to some nodes, else CPU and memory aside.
+    /// Returns how many workers of a job a pool can take: exactly if the job is restricted to some
+    /// nodes, otherwise without regard to CPU and memory, which would need a look at every node.
     fn rough_fit(
         &self,
         pool: Id<PoolRow>,
@@ -517,7 +527,7 @@ struct Promised {
     beside: Amounts,
 }
 
-/// Whether a job that starts now is over before the first job's time comes.
+/// Returns whether a job that starts now ends before the first job can start.
 fn ends_before(
     job: &Job,
     now: Timestamp,

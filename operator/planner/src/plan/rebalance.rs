@@ -1,5 +1,5 @@
-//! A miner that waits takes from one with a weaker claim, once that one has
-//! run for the pool's minimum time.
+//! Rebalancing: a waiting miner takes replicas from one with a weaker claim, once those have run for
+//! the pool's minimum time.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,35 +15,36 @@ use crate::state::host::{Amounts, Host};
 use crate::state::table::Id;
 use crate::state::{MinerRow, NodeRow, PodRow, PoolRow};
 
-/// How many of a donor's pods are looked at for one replica: the time that a
-/// plan takes stays bounded however large a miner is.
+/// Pods of a donor that are looked at for one replica: bounds the time of a plan, however large a
+/// miner is.
 const DEPTH: usize = 512;
 
-/// What was just granted stays a moment even where pools set no minimum time,
-/// so that a plan never takes back what the one before it gave.
+/// Age below which a replica stays even in pools without a minimum time, so that a plan never takes
+/// back what the one before it granted.
 const JUST_GRANTED: Duration = Duration::from_secs(1);
 
-/// How many replicas change hands in one plan.
+/// Replicas that one miner takes in one plan. More follow in the next plan, after these have drained.
 const BATCH: usize = 1024;
 
-/// What has to be freed for one replica.
+/// Resources to free for one replica.
 struct Need {
-    /// What must be had on its node.
+    /// Needed on one node.
     shape: Shape,
-    /// GPUs that the pool is short of.
+    /// GPUs that the whole pool is short of.
     in_pool: u32,
 }
 
-/// Who may have to give in a pool.
+/// Miners of a pool that may have to give up replicas.
 #[derive(Default)]
 struct Donors {
-    /// The claims of those who mine there.
+    /// Claims of the miners that hold replicas there, the weakest first.
     claims: BTreeSet<Claim>,
-    /// The pods that each can give, the youngest first, as far as looked up.
+    /// Pods that each can give up, the youngest first, once they have been looked up.
     ripe: FxHashMap<Id<MinerRow>, Vec<Id<PodRow>>>,
 }
 
 impl Run<'_> {
+    /// Evicts replicas of weaker claims for miners that only others' replicas keep waiting.
     pub(super) fn rebalance(&mut self) {
         let mut waiting: Vec<Claim> = self
             .outcomes
@@ -64,7 +65,7 @@ impl Run<'_> {
                 continue;
             };
             let contested = outcome.contested.clone();
-            // Where anything drains already, that will be granted first.
+            // What drains already is granted first; taking more before that would evict too much.
             if candidate.pools.iter().any(|&pool| self.drains(pool)) {
                 continue;
             }
@@ -88,13 +89,13 @@ impl Run<'_> {
         donors
     }
 
-    /// Whether miners are stopping in a pool for anything but this step.
+    /// Returns whether miners are stopping in a pool for another reason than this step.
     fn drains(&self, pool: Id<PoolRow>) -> bool {
         let rebalanced = self.rebalanced.get(&pool).copied().unwrap_or_default();
         self.state.pools[pool].held.draining_gpus != rebalanced
     }
 
-    /// Lets a miner take replicas from those with weaker claims in a pool.
+    /// Takes replicas for a miner from those with weaker claims in a pool.
     fn take_for(
         &mut self,
         claim: &mut Claim,
@@ -112,6 +113,7 @@ impl Run<'_> {
             let mut taken = None;
             let Some(there) = donors.get_mut(&pool) else { return };
             for donor in &there.claims {
+                // The claims are sorted, so if this one is too strong, all that follow are.
                 if !self.yields(donor, claim, gpus, 0) {
                     break;
                 }
@@ -144,8 +146,8 @@ impl Run<'_> {
         }
     }
 
-    /// How many GPUs a pool is short of for a replica of so many: headroom is
-    /// not for miners, and what others were promised is theirs.
+    /// Returns how many GPUs a pool is short of for a replica with `gpus`. Headroom is not for miners,
+    /// nor is what this step promised to others.
     fn short_in(&self, pool: Id<PoolRow>, gpus: u32) -> u32 {
         let row = &self.state.pools[pool];
         let headroom = row.object.as_ref().map_or(0, |pool| pool.headroom.of(row.sums.usable));
@@ -153,8 +155,9 @@ impl Run<'_> {
         (gpus + headroom + promised).saturating_sub(row.sums.free + row.sums.coming)
     }
 
-    /// Whether a donor still has no weaker claim after it gave up `pods`
-    /// replicas and the other got one of `gpus`.
+    /// Returns whether a donor yields `pods` replicas to a taker of one with `gpus`: it has a lower
+    /// rank, or afterwards still at least the taker's share. Otherwise the two would take from each
+    /// other forever.
     fn yields(&self, donor: &Claim, taker: &Claim, gpus: u32, pods: u32) -> bool {
         if donor.rank != taker.rank {
             return donor.rank < taker.rank;
@@ -165,7 +168,7 @@ impl Run<'_> {
             >= u64::from(taker.gpus + gpus) * u64::from(donor.weight)
     }
 
-    /// The pods that a donor can give in a pool, the youngest first.
+    /// Returns the pods that a donor can give up in a pool, the youngest first.
     fn ripe(&mut self, donor: Id<MinerRow>, pool: Id<PoolRow>) -> Vec<Id<PodRow>> {
         let object = self.state.pools[pool].object.as_ref();
         let min_run_time = object.map_or(Duration::ZERO, |pool| pool.min_run_time);
@@ -183,7 +186,7 @@ impl Run<'_> {
         pods
     }
 
-    /// The pods of a donor that make room for one replica on one node.
+    /// Returns pods of a donor that make room for one replica on one node.
     fn yielded(
         &self,
         donor: &Claim,
@@ -206,7 +209,7 @@ impl Run<'_> {
         None
     }
 
-    /// How many of the pods have to go so that a replica fits on their node.
+    /// Returns how many of the pods have to stop so that a replica fits on their node.
     fn enough(
         &self,
         node: Id<NodeRow>,

@@ -1,4 +1,4 @@
-//! Taking GPUs back from miners: what must go, and which miner goes.
+//! Reclaiming GPUs from miners: how many, and from which miners.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -16,11 +16,12 @@ use crate::state::table::Id;
 use crate::state::{Hold, MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow, Resource};
 use daylight_base::{Name, Timestamp};
 
-/// How long a node's GPUs may be gone before its miners are stopped: a restart
-/// of a kubelet or device plugin shows none for a while.
+/// Time for which a node's GPUs may be gone before its miners are stopped.
+///
+/// While a kubelet or a device plugin restarts, the node reports no GPUs, while the pods run on.
 const SHRUNK_TOLERANCE: Duration = Duration::from_mins(5);
 
-/// What bounds the pods that are looked at.
+/// The pods among which miners are chosen.
 #[derive(Clone, Copy)]
 enum Scope<'a> {
     Pool(Id<PoolRow>),
@@ -28,7 +29,7 @@ enum Scope<'a> {
     Miner(Id<MinerRow>),
 }
 
-/// How much has to go.
+/// The amount to reclaim.
 #[derive(Clone, Copy, Default)]
 struct Excess {
     gpus: u32,
@@ -36,7 +37,7 @@ struct Excess {
 }
 
 impl Run<'_> {
-    /// Miners whose ground is gone: pool, registration, miner or node.
+    /// Evicts miners that may not run at all: for their pool, registration, miner or node.
     pub(super) fn reclaim_unfit(&mut self) {
         for pod in self.state.misfits.values().copied().collect::<Vec<_>>() {
             if let Some(reason) = self.state.misfit(pod) {
@@ -66,8 +67,8 @@ impl Run<'_> {
         self.reclaim_from_shrunk_nodes();
     }
 
-    /// Miners whose registration is gone, and leases whose own is, though the miner goes on under
-    /// a renewal.
+    /// Evicts miners whose registration is gone, and replicas whose own registration is gone though
+    /// their miner continues under a renewal.
     fn reclaim_unregistered(&mut self) {
         let gone: Vec<_> = self
             .state
@@ -119,7 +120,10 @@ impl Run<'_> {
         }
     }
 
-    /// Miners beyond what pools, registrations, owners and their own scale allow.
+    /// Evicts miners beyond what their own scale, registrations, owners and pools allow.
+    ///
+    /// From the narrowest scope to the widest: what a narrow one evicts counts for the wider ones, so
+    /// that no more miners stop than the tightest caps require.
     pub(super) fn reclaim_over_caps(&mut self) {
         for miner in self.state.miners_by_key.values().copied().collect::<Vec<_>>() {
             let row = &self.state.miners[miner];
@@ -138,6 +142,7 @@ impl Run<'_> {
             let scope = Scope::Registrations(&[id]);
             self.shed_over(scope, held.active_gpus, gpus, held.active_watts, watts);
         }
+        // Sorted, since the order of a hash map must not decide a plan.
         let mut owners: Vec<_> = self.owners.keys().cloned().collect();
         owners.sort();
         for name in owners {
@@ -160,8 +165,12 @@ impl Run<'_> {
             let held = row.held;
             self.shed_over(Scope::Pool(id), held.active_gpus, gpus, held.active_watts, watts);
         }
+        if cfg!(debug_assertions) {
+            self.assert_caps();
+        }
     }
 
+    /// Evicts miners within a scope that hold more GPUs or watts than allowed.
     fn shed_over(
         &mut self,
         scope: Scope<'_>,
@@ -170,6 +179,7 @@ impl Run<'_> {
         held_watts: u64,
         watts: u64,
     ) {
+        // GPUs first: each GPU that goes takes its watts along.
         let over = Excess { gpus: held_gpus.saturating_sub(gpus), watts: 0 };
         let shed = self.shed(scope, over, ReclaimReason::GpuLimit);
         let held_watts = held_watts.saturating_sub(shed.watts);
@@ -192,14 +202,14 @@ impl Run<'_> {
         }
     }
 
-    /// Evicts miners within a scope until the excess is gone: the lowest rank
-    /// first, then who has most for its weight, then the youngest pod.
+    /// Evicts miners within a scope until the excess is gone: from the weakest claim, the youngest pod
+    /// first. Claims change with every pod, so each eviction chooses again. Returns what was evicted.
     fn shed(&mut self, scope: Scope<'_>, excess: Excess, reason: ReclaimReason) -> Excess {
         let mut shed = Excess::default();
         if excess.gpus == 0 && excess.watts == 0 {
             return shed;
         }
-        // Each with its pods, once its turn has come.
+        // By claim, the weakest first, each with its pods once they have been looked up.
         let mut givers: BTreeMap<Claim, Option<Vec<Id<PodRow>>>> = BTreeMap::new();
         for &miner in self.state.miners_by_key.values() {
             let row = &self.state.miners[miner];
@@ -217,8 +227,7 @@ impl Run<'_> {
                 break;
             };
             let mut pods = pods.unwrap_or_else(|| self.youngest_last(claim.miner, scope));
-            // A GPU on a node where nothing can be bound, or that is promised,
-            // restores no headroom.
+            // A GPU that is promised, or on a node where no pod can be bound, restores no headroom.
             let useful = |pod: &Id<PodRow>| {
                 !self.state.pods[*pod].pod.deleting
                     && (reason != ReclaimReason::Headroom || self.frees_something(*pod))
@@ -236,7 +245,7 @@ impl Run<'_> {
         shed
     }
 
-    /// A miner's pods within a scope, the youngest last.
+    /// Returns a miner's pods within a scope, the youngest last.
     fn youngest_last(&mut self, miner: Id<MinerRow>, scope: Scope<'_>) -> Vec<Id<PodRow>> {
         if let Scope::Pool(pool) = scope {
             return self.state.pods_by_age(miner, pool).to_vec();
@@ -260,21 +269,21 @@ impl Run<'_> {
         })
     }
 
-    /// Stops the miners that stand in the way of reservations.
+    /// Evicts the miners that reservations wait for.
     pub(super) fn reclaim_for_reservations(&mut self) {
         for (_, node) in self.state.short.iter().copied().collect::<Vec<_>>() {
             for index in 0..self.state.nodes[node].hosts.len() {
                 let host = &self.state.nodes[node].hosts[index];
                 let (short, resource) = (host.short(), host.resource);
-                let need = self.need_beside(node, short);
+                let need = self.need_with(node, short);
                 let beneficiaries = self.beneficiaries(node, resource, short);
                 self.displace(node, resource, need, &beneficiaries);
             }
         }
     }
 
-    /// The jobs that the last `short` GPUs reserved on a node are for, in their
-    /// order, each with how many.
+    /// Returns the jobs for which the last `short` GPUs reserved on a node are, each with how many, in
+    /// the order of jobs.
     fn beneficiaries(&self, node: Id<NodeRow>, resource: Resource, short: u32) -> Vec<(Name, u32)> {
         let holds = self.state.nodes[node].holds.iter().filter(|hold| hold.reserved);
         let mut holds: Vec<_> = holds.collect();
@@ -296,9 +305,9 @@ impl Run<'_> {
         beneficiaries
     }
 
-    /// What miners must free on a node: so many GPUs, and CPU, memory and pod
-    /// slots as far as promises there are short of them.
-    pub(super) fn need_beside(&self, node: Id<NodeRow>, gpus: u32) -> Shape {
+    /// Returns what miners must free on a node: `gpus`, and as much CPU and memory as the promises
+    /// there are short of.
+    pub(super) fn need_with(&self, node: Id<NodeRow>, gpus: u32) -> Shape {
         let room = self.state.room(node);
         Shape {
             gpus,
@@ -307,14 +316,14 @@ impl Run<'_> {
         }
     }
 
-    /// Whether CPU, memory and pod slots suffice on a node for all that is
-    /// promised there, those that are stopping not gone yet.
+    /// Returns whether CPU, memory and pod slots of a node suffice for all that is promised there,
+    /// while the stopping miners still hold theirs.
     pub(super) fn is_roomy(&self, node: Id<NodeRow>) -> bool {
         let room = self.state.room(node) - self.state.nodes[node].used.draining;
         room.covers(&Amounts::default())
     }
 
-    /// Stops miners on a node so that AI gets what it needs there.
+    /// Evicts miners from a node so that AI gets what it needs there.
     pub(super) fn displace(
         &mut self,
         node: Id<NodeRow>,
@@ -349,7 +358,7 @@ impl Run<'_> {
         }
     }
 
-    /// The miners on a node that run on, those with the weakest claim first.
+    /// Returns the miners on a node that are not stopping, the weakest claim first.
     pub(super) fn miners_on(&self, node: Id<NodeRow>) -> Vec<Id<PodRow>> {
         let holders = self.state.nodes[node].pods.iter();
         let run_on = holders.filter(|holder| holder.by == By::Miner && holder.is_first());
@@ -366,8 +375,11 @@ impl Run<'_> {
         pods
     }
 
-    /// The fewest miners on a node that free what is needed; `None` if all of
-    /// them would not.
+    /// Chooses the fewest miners on a node that free what is needed; `None` if all of them together
+    /// would not.
+    ///
+    /// Greedy: while no single miner is enough, the largest goes. For GPUs alone that is exact; where
+    /// CPU or memory is short too, it is an approximation.
     pub(super) fn victims(
         &self,
         node: Id<NodeRow>,
@@ -389,7 +401,7 @@ impl Run<'_> {
         let mut candidates = self.miners_on(node);
         let (mut left, mut victims) = (need, Vec::new());
         while left != Shape::default() || slots > 0 {
-            // One that is enough, and no larger than it must be; else the largest.
+            // The smallest that is enough; else the largest.
             let enough = (0..candidates.len())
                 .filter(|&index| slots <= 1 && covers(frees(candidates[index]), left))
                 .min_by_key(|&index| frees(candidates[index]).gpus);
@@ -410,8 +422,8 @@ impl Run<'_> {
         Some(victims)
     }
 
-    /// The miners that must go on a node, beyond those that are stopping, for
-    /// `workers` more of a shape; `None` if they cannot be had.
+    /// Counts the miners that must stop on a node, besides those that are stopping, for `workers` more
+    /// of a shape; `None` if the workers do not fit even then.
     pub(super) fn displaced_by(
         &self,
         node: Id<NodeRow>,
@@ -448,7 +460,7 @@ impl Run<'_> {
         Some(victims.max((-room.pods).max(0) as u32))
     }
 
-    /// When a pod was created.
+    /// Returns when a pod was created.
     pub(super) fn created(&self, pod: Id<PodRow>) -> Timestamp {
         self.state.pods[pod].pod.created
     }

@@ -1,4 +1,4 @@
-//! One explanation per object.
+//! The reports of a plan: one explanation per object.
 
 use rustc_hash::FxHashMap;
 
@@ -12,7 +12,7 @@ use crate::state::PoolRow;
 use crate::state::table::Id;
 
 impl Run<'_> {
-    /// The pools as they are before anything is done.
+    /// Reports the pools as they are before any action.
     pub(super) fn report_pools(&self) -> Vec<PoolReport> {
         let mut quarantined: FxHashMap<Id<PoolRow>, u32> = FxHashMap::default();
         for &(_, node) in &self.state.watched {
@@ -59,7 +59,7 @@ impl Run<'_> {
         self.state.pools_by_name.iter().filter_map(report).collect()
     }
 
-    /// Says of each pool whether it mines, and why not.
+    /// Completes the reports of pools with the reason why each mines or does not.
     pub(super) fn explain_pools(
         &self,
         reports: &mut [PoolReport],
@@ -118,8 +118,8 @@ impl Run<'_> {
         self.state.miners_by_key.iter().map(report).collect()
     }
 
-    /// Of a miner that no step spoke of: it has all that it wants, or its
-    /// pools only observe.
+    /// Returns the reason of a miner for which no step found one: it has what it wants, or its pools
+    /// observe.
     fn silent_reason(&self, id: Id<crate::state::MinerRow>) -> Reason {
         let observing = self.candidate(id).ok().and_then(|candidate| {
             let observes =

@@ -1,5 +1,5 @@
-//! Which node takes one more replica of a shape: the one with the fewest free
-//! GPUs, unless it is kept for a miner with a better claim.
+//! The search for a node for one more replica: the node with the fewest free GPUs that takes it,
+//! unless the node is kept for a miner with a better claim.
 
 use std::ops::Bound;
 
@@ -16,16 +16,21 @@ use daylight_base::{Name, Timestamp};
 
 /// The search for nodes for replicas of one shape in one pool.
 ///
-/// Within a run nodes only get fuller, so the search never looks back, unless
-/// grants of another shape moved nodes behind it.
+/// Within a pass nodes only get fuller, so the search never looks back, unless grants of another
+/// shape moved nodes to a place behind it.
 #[derive(Default)]
 struct Search {
+    /// The node found last, which may take more.
     current: Option<Id<NodeRow>>,
+    /// Its place when it was found: free GPUs, then the order of nodes.
     after: Option<(u32, NodeAt)>,
+    /// Grants of this shape in the pool.
     own: u32,
-    /// Grants of other shapes in the pool when the search began.
+    /// Grants of other shapes in the pool when the search last began.
     others: u32,
+    /// The most informative reason why a node was skipped.
     skipped: Option<Reason>,
+    /// No node is left.
     over: bool,
 }
 
@@ -35,17 +40,17 @@ pub(super) struct Searches {
     by_shape: FxHashMap<(Id<PoolRow>, Shape), Search>,
     /// All grants in a pool.
     granted: FxHashMap<Id<PoolRow>, u32>,
-    /// GPUs that pods which just came may take, by resource.
+    /// GPUs that new pods may take, by resource.
     pub(super) arriving: FxHashMap<Name, u32>,
     pub(super) kept: Kept,
 }
 
-/// Idle GPUs that await those beside them, for a miner with a better claim that
-/// needs them together.
+/// Idle GPUs kept for a miner with a better claim, which needs them together with others on the same
+/// node that are not idle yet.
 #[derive(Default)]
 pub(super) struct Kept {
     nodes: FxHashMap<Id<NodeRow>, Id<MinerRow>>,
-    /// How many GPUs of a pool they will be, and the first miner they are for.
+    /// How many GPUs of a pool are kept, and for which miner first.
     pub(super) gpus: FxHashMap<Id<PoolRow>, (u32, Id<MinerRow>)>,
 }
 
@@ -54,7 +59,7 @@ impl Searches {
         Self { arriving, ..Self::default() }
     }
 
-    /// Whether what was granted may have made what is kept needless.
+    /// Returns whether grants may have made needless what is kept.
     pub(super) fn may_go_on(&self) -> bool {
         !self.granted.is_empty() && !self.kept.nodes.is_empty()
     }
@@ -66,19 +71,18 @@ impl Searches {
     }
 }
 
-/// When a node has to take a pod.
+/// The time at which a node has to take a pod.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum When {
     Now,
-    /// Once those that are stopping have stopped.
+    /// Once the stopping miners have stopped.
     Drained,
 }
 
 impl Run<'_> {
-    /// Keeps nodes where a miner's replicas will fit once others have stopped
-    /// there: those with weaker claims and smaller replicas would else take
-    /// one GPU after the other as it becomes idle, and the miner would have to
-    /// displace them again and again.
+    /// Keeps nodes on which a miner's replicas will fit once others have stopped there. Otherwise
+    /// miners with weaker claims and smaller replicas would take one GPU after another as it becomes
+    /// idle, and the miner would have to displace them again and again.
     pub(super) fn keep_nodes(
         &self,
         pool: Id<PoolRow>,
@@ -98,7 +102,7 @@ impl Run<'_> {
         let mut left = (row.sums.free + row.sums.coming).saturating_sub(held_back);
         let replicas = candidate.miner.replicas;
         let mut missing = replicas.saturating_sub(self.state.miners[miner].held);
-        // Those with the most idle GPUs first.
+        // The nodes with the most idle GPUs first: they are complete soonest.
         for (bucket, nodes) in row.buckets.open.iter().rev() {
             if bucket.coming == 0 || bucket.free + bucket.coming < shape.gpus {
                 continue;
@@ -119,8 +123,34 @@ impl Run<'_> {
         }
     }
 
-    /// The node with the fewest free GPUs that takes one more pod of a shape.
+    /// Finds the node with the fewest free GPUs that takes one more pod of a shape.
     pub(super) fn search(
+        &mut self,
+        pool: Id<PoolRow>,
+        shape: Shape,
+        searches: &mut Searches,
+    ) -> Result<Id<NodeRow>, Reason> {
+        let found = self.search_on(pool, shape, searches);
+        debug_assert!(
+            found.is_ok() || !self.is_taken_anywhere(pool, shape, searches),
+            "no_idle_gpu_for_a_waiting_miner: the search passed over a node"
+        );
+        found
+    }
+
+    /// Returns whether any of the first nodes of a pool takes a pod of a shape: looks at all of a
+    /// small pool, and at a bounded number in a large one.
+    fn is_taken_anywhere(&self, pool: Id<PoolRow>, shape: Shape, searches: &Searches) -> bool {
+        let buckets = self.state.pools[pool].buckets.fillable.range(shape.gpus..);
+        let mut nodes = buckets.flat_map(|(_, nodes)| nodes).take(64);
+        nodes.any(|&(_, node)| {
+            !searches.kept.nodes.contains_key(&node)
+                && self.takes(node, pool, &shape, When::Now).is_ok()
+        })
+    }
+
+    /// Continues the search where it stopped after the last replica of the same shape.
+    fn search_on(
         &mut self,
         pool: Id<PoolRow>,
         shape: Shape,
@@ -137,10 +167,12 @@ impl Run<'_> {
         };
         let search = searches.by_shape.entry((pool, shape)).or_default();
         let others = granted - search.own;
+        // Without grants of other shapes nothing has moved since, and the answer is the same.
         if search.over && search.others == others {
             let reason = search.skipped.clone();
             return Err(reason.unwrap_or_else(|| self.none_idle(pool, shape.gpus)));
         }
+        // The same node first: filling it up leaves whole nodes to larger replicas.
         if let Some(node) = search.current {
             match takes(self, node) {
                 Ok(()) => return Ok(node),
@@ -156,6 +188,7 @@ impl Run<'_> {
             let mut found = None;
             'buckets: for (&free, nodes) in buckets.range(from..) {
                 let lower = match after {
+                    // Nodes up to the last one found were skipped, or have filled up since.
                     Some(at) if free == from => Bound::Excluded(at),
                     _ => Bound::Unbounded,
                 };
@@ -175,6 +208,8 @@ impl Run<'_> {
                 return Ok(at.1);
             }
             search.current = None;
+            // At the end. Grants of other shapes may have moved nodes to a bucket behind the cursor;
+            // after those, one more round from the start sees every node.
             if search.after.is_none() || search.others == others {
                 search.over = true;
                 search.others = others;
@@ -190,7 +225,7 @@ impl Run<'_> {
         }
     }
 
-    /// Why no node that may mine has so many GPUs idle.
+    /// Returns the reason why no node has `gpus` idle GPUs for miners.
     fn none_idle(&self, pool: Id<PoolRow>, gpus: u32) -> Reason {
         let open = self.state.pools[pool].buckets.open.keys().next_back();
         if open.is_some_and(|bucket| bucket.free >= gpus) {
@@ -200,7 +235,7 @@ impl Run<'_> {
         }
     }
 
-    /// Whether a node takes one more miner's pod of a shape.
+    /// Checks that a node takes one more miner's pod of a shape.
     fn takes(
         &self,
         node: Id<NodeRow>,
@@ -216,6 +251,7 @@ impl Run<'_> {
         let (bucket, mut beside) = (host.bucket(), self.state.room(node));
         let gpus = match when {
             When::Now => {
+                // `room` counts stopping miners as gone; their CPU and memory are not free yet.
                 beside -= row.used.draining;
                 bucket.free
             }
@@ -239,8 +275,8 @@ impl Run<'_> {
         self.free_slot(node).map(|_| ())
     }
 
-    /// The lowest slot of a node that no live grant has and that is not in
-    /// quarantine. A node has as many slots as GPUs of all resources together.
+    /// Returns the lowest slot of a node that no live grant has and that is not in quarantine. A node
+    /// has as many slots as GPUs of all resources together.
     pub(super) fn free_slot(&self, node: Id<NodeRow>) -> Result<u32, Reason> {
         let row = &self.state.nodes[node];
         let slots: u32 = row.hosts.iter().map(|host| host.allocatable).sum();
@@ -266,8 +302,8 @@ impl Run<'_> {
     }
 }
 
-/// Keeps the reason that says most: a time, then whom idle GPUs are kept for,
-/// then what is short, then that no GPU is idle.
+/// Keeps the most informative reason: a time, then the miner for which idle GPUs are kept, then what
+/// is short, then that no GPU is idle.
 pub(super) fn note(kept: &mut Option<Reason>, reason: Reason) {
     let weight = |reason: &Reason| match reason {
         Reason::IdleDelay { .. } | Reason::Quarantined { .. } => 3,

@@ -1,6 +1,5 @@
-//! When the first job of a queue can start at the latest, and what later jobs
-//! may take without delaying it: EASY backfill (Lifka, "The ANL/IBM SP
-//! Scheduling System", 1995), node by node.
+//! The latest start of the first job of a queue, and what later jobs may take without delaying it:
+//! EASY backfill (Lifka, "The ANL/IBM SP Scheduling System", 1995), node by node.
 
 use std::ops::Add;
 
@@ -15,14 +14,14 @@ use daylight_base::Timestamp;
 
 /// The start that the first job of a queue can count on.
 pub(super) struct Shadow {
-    /// When it can start at the latest, as far as running jobs say when they end.
+    /// Its latest start, if enough running jobs have a maximum run time.
     pub(super) at: Option<Timestamp>,
-    /// GPUs that it leaves on each node at that time; without one, GPUs on
-    /// nodes that it could never use.
+    /// GPUs that it leaves on each node at that time; without such a time, GPUs on nodes that it could
+    /// never use.
     pub(super) spare: FxHashMap<Id<NodeRow>, u32>,
 }
 
-/// What AI can have on a node.
+/// Resources that AI can have on a node.
 #[derive(Clone, Copy)]
 struct Available {
     gpus: u32,
@@ -43,17 +42,17 @@ impl Available {
     }
 }
 
-/// How many workers of a job can be had.
+/// How many workers of a job fit.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Fit {
-    /// If all work of AI were over.
+    /// If no AI work ran.
     pub(super) ever: u32,
-    /// Now, miners having left.
+    /// Now, if all miners left.
     pub(super) now: u32,
 }
 
 impl Fit {
-    /// What one of two pools can take, a gang being placed in one.
+    /// Returns the better of two pools: a gang is placed in one of them.
     pub(super) fn or(self, other: Self) -> Self {
         Self { ever: self.ever.max(other.ever), now: self.now.max(other.now) }
     }
@@ -68,7 +67,7 @@ impl Add for Fit {
 }
 
 impl Run<'_> {
-    /// What AI can have on a node, if it is an open one of a pool.
+    /// Returns what AI can have on a node, if the node is open in the pool.
     fn available(&self, node: Id<NodeRow>, pool: Id<PoolRow>) -> Option<Available> {
         let host = self.state.host_in(node, pool).filter(|host| host.open)?;
         let used = &self.state.nodes[node].used;
@@ -76,7 +75,7 @@ impl Run<'_> {
         Some(Available { gpus: host.bucket().available(), beside })
     }
 
-    /// How many workers of a job a node of a pool can take.
+    /// Returns how many workers of a job a node of a pool can take.
     pub(super) fn fit_on(&self, node: Id<NodeRow>, pool: Id<PoolRow>, job: &Job) -> Option<Fit> {
         let available = self.available(node, pool)?;
         let gpus = self.state.host_in(node, pool)?.allocatable;
@@ -84,7 +83,7 @@ impl Run<'_> {
         Some(Fit { now: available.workers(job), ever: whole.workers(job) })
     }
 
-    /// When a job can start in a pool at the latest, and what the pool can take of it.
+    /// Returns the latest start of a job in a pool, and how many of its workers the pool can take.
     pub(super) fn shadow(
         &self,
         pool: Id<PoolRow>,
@@ -107,6 +106,8 @@ impl Run<'_> {
             }
         }
 
+        // Ends of running jobs in order of time, until the job fits. All that ends at that moment is
+        // counted, so that the result does not depend on the order of equal times.
         let mut total = fit.now;
         let before = available.clone();
         let mut at = None;
@@ -129,8 +130,8 @@ impl Run<'_> {
             return (Shadow { at, spare: never }, fit);
         }
 
-        // The job takes nodes that are of little use today first, so that
-        // others may use today's.
+        // The job is assumed on the nodes that have little room today, which leaves today's room to
+        // later jobs.
         let mut nodes: Vec<_> = available.iter().map(|(&id, &node)| (id, node)).collect();
         nodes.sort_by_key(|(id, _)| (before[id].workers(job), self.state.at(*id).0));
         let (mut left, mut spare) = (job.workers, never);
@@ -142,7 +143,7 @@ impl Run<'_> {
         (Shadow { at, spare }, fit)
     }
 
-    /// What running jobs give back, and when at the latest.
+    /// Returns what running jobs give back on the nodes of a pool, and when at the latest.
     fn releases(&self, pool: Id<PoolRow>) -> Vec<(Timestamp, Id<NodeRow>, Available)> {
         let mut releases = Vec::new();
         for &id in self.state.jobs_by_key.values() {
@@ -165,7 +166,7 @@ impl Run<'_> {
     }
 }
 
-/// When a job is over at the latest, if it says so.
+/// Returns the latest end of a job, if it has a maximum run time.
 fn ends(job: &Job) -> Option<Timestamp> {
     let run_time = job.max_run_time?;
     match job.state {
@@ -175,7 +176,7 @@ fn ends(job: &Job) -> Option<Timestamp> {
     }
 }
 
-/// The workers of a job by node, those on their way included.
+/// Returns the workers of a job by node, those not bound yet included.
 fn workers_on(run: &Run<'_>, id: Id<JobRow>) -> Vec<(Id<NodeRow>, u32)> {
     let row = &run.state.jobs[id];
     let mut workers: FxHashMap<Id<NodeRow>, u32> = row.placed.clone();

@@ -1,6 +1,5 @@
-//! Pods that Daylight did not make and that wait for GPUs. Most are left to
-//! kube-scheduler, which preempts miners for them; for those that never
-//! preempt, Daylight makes room.
+//! Waiting pods that Daylight did not create. Most are left to kube-scheduler, which preempts miners
+//! for them; for those that never preempt, Daylight makes room.
 
 use std::time::Duration;
 
@@ -14,13 +13,13 @@ use crate::state::host::Bucket;
 use crate::state::table::Id;
 use crate::state::{PodRow, Resource};
 
-/// How long kube-scheduler has for a pod that never preempts, before miners
-/// are displaced for it.
+/// Time that kube-scheduler has to place a pod that never preempts, before miners are displaced for
+/// it: a few of its attempts, so that no miner stops for a pod that fits anyway.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Run<'_> {
-    /// Makes room for pods that kube-scheduler makes none for, the oldest
-    /// first, and says of each waiting pod what it waits for.
+    /// Makes room for pods that kube-scheduler does not preempt for, the oldest first, and finds a
+    /// reason for each waiting pod.
     pub(super) fn serve_waiting_pods(&mut self) {
         let mut waiting: Vec<_> = self.state.waiting.values().copied().collect();
         waiting.sort_by_cached_key(|&id| {
@@ -82,7 +81,7 @@ impl Run<'_> {
             false => (host.short_for(gpus), gpus.saturating_sub(bucket.free)),
         };
         self.nominate(id, node);
-        let need = self.need_beside(node, short);
+        let need = self.need_with(node, short);
         self.displace(node, resource, need, &[(pod.key.clone(), gpus)]);
         if awaited == 0 && self.is_roomy(node) {
             Reason::RoomKept
@@ -91,6 +90,7 @@ impl Run<'_> {
         }
     }
 
+    /// Returns the reason why no node has room for a pod with `gpus`.
     fn no_room(&self, resource: Resource, gpus: u32) -> Reason {
         let (mut largest, mut available) = (0, 0);
         for &pool in self.state.pools_by_name.values() {

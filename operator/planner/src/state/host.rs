@@ -1,4 +1,4 @@
-//! The account of one pool on one node, and the buckets that find nodes by it.
+//! The account of one pool on one node, and the buckets in which nodes are found by it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{AddAssign, Sub, SubAssign};
@@ -7,7 +7,7 @@ use crate::model::Shape;
 use crate::state::table::Id;
 use crate::state::{NodeRow, PodRow, PoolRow, Resource};
 
-/// CPU, memory and pod slots: what a pod needs beside GPUs.
+/// CPU, memory and pod slots: the needs of a pod other than GPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Amounts {
     pub(crate) cpu_milli: i64,
@@ -16,7 +16,7 @@ pub(crate) struct Amounts {
 }
 
 impl Amounts {
-    /// What `count` pods of a shape need.
+    /// Returns the needs of `count` pods of a shape.
     pub(crate) fn of(shape: &Shape, count: u32) -> Self {
         let count = i64::from(count);
         Self {
@@ -56,7 +56,7 @@ impl Sub for Amounts {
     }
 }
 
-/// What holds a node's CPU, memory and pod slots.
+/// CPU, memory and pod slots of a node that are held, by holder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NodeUse {
     /// Pods that are not miners.
@@ -69,7 +69,7 @@ pub(crate) struct NodeUse {
     pub(crate) claimed: Amounts,
 }
 
-/// Who holds something.
+/// Kind of a holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum By {
     /// A classed pod or an AI worker.
@@ -82,8 +82,8 @@ pub(crate) enum By {
     Stopping,
 }
 
-/// What a pod holds on its node, of one extended resource at most: one that
-/// asks for several has as many entries.
+/// The holding of a pod on its node, of one extended resource at most: a pod that requests several
+/// has as many entries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holder {
     pub(crate) pod: Id<PodRow>,
@@ -94,12 +94,12 @@ pub(crate) struct Holder {
     pub(crate) slot: Option<u32>,
     pub(crate) resource: Resource,
     pub(crate) gpus: u32,
-    /// What it holds beside GPUs; nothing in any entry but the first.
+    /// CPU, memory and pod slot; zero in all entries of a pod but the first.
     pub(crate) beside: Amounts,
 }
 
 impl Holder {
-    /// Whether it is the first entry of its pod.
+    /// Returns whether this is the first entry of its pod.
     pub(crate) const fn is_first(&self) -> bool {
         self.beside.pods == 1
     }
@@ -121,7 +121,7 @@ impl NodeUse {
 pub(crate) struct Sizes(u128);
 
 impl Sizes {
-    /// The largest size that is told apart.
+    /// The largest size that has a count of its own.
     pub(crate) const LARGEST: u32 = 16;
 
     fn shift(size: u32) -> u32 {
@@ -138,12 +138,12 @@ impl Sizes {
         (self.0 >> Self::shift(size)) as u32 & 0xff
     }
 
-    /// How many miner pods there are.
+    /// Returns the number of pods.
     pub(crate) fn pods(self) -> u32 {
         (1..=Self::LARGEST).map(|size| self.count(size)).sum()
     }
 
-    /// The fewest pods whose GPUs add up to at least `gpus`.
+    /// Returns the fewest pods whose GPUs add up to at least `gpus`.
     pub(crate) fn fewest_for(self, gpus: u32) -> u32 {
         let (mut left, mut pods) = (gpus, 0);
         for size in (1..=Self::LARGEST).rev() {
@@ -176,22 +176,22 @@ pub(crate) struct Host {
     pub(crate) draining: u32,
     /// Promised to jobs that wait for a drain.
     pub(crate) reserved: u32,
-    /// Promised to jobs that were let go and whose workers are not bound yet,
-    /// and to pods that kube-scheduler nominated.
+    /// Promised to released jobs whose workers are not bound yet, and to pods that kube-scheduler
+    /// nominated.
     pub(crate) expected: u32,
     /// The AI pods by size.
     pub(crate) ai_sizes: Sizes,
-    /// Whether AI pods can be bound here.
+    /// AI pods can be bound here.
     pub(crate) open: bool,
-    /// Whether miners may be granted here, time aside.
+    /// Permission to grant miners here, apart from idle delay and quarantine.
     pub(crate) mines: Mines,
-    /// Whether AI that is placed here gets the node cleared of all miners.
+    /// AI that is placed here gets the node cleared of all miners.
     pub(crate) cleared_whole: bool,
-    /// Where the host is filed.
+    /// The entry in the pool's buckets and sums.
     pub(crate) filed: Option<Filed>,
 }
 
-/// Whether miners may be granted on a host.
+/// Permission to grant miners on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mines {
     Yes,
@@ -201,7 +201,7 @@ pub(crate) enum Mines {
     Never,
 }
 
-/// Where a host is filed in its pool, and what it adds to the pool's sums.
+/// Entry of a host in the buckets of its pool, and its part of the pool's sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Filed {
     pub(crate) open: bool,
@@ -211,26 +211,26 @@ pub(crate) struct Filed {
     pub(crate) sums: Sums,
 }
 
-/// What AI can get from a host, by what it costs.
+/// GPUs that AI can get from a host, by their cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Bucket {
-    /// Idle and promised to nobody.
+    /// Idle, not promised.
     pub(crate) free: u32,
-    /// Held by miners that are stopping, and promised to nobody.
+    /// Held by stopping miners, not promised.
     pub(crate) coming: u32,
-    /// Held by miners that run on, and promised to nobody.
+    /// Held by miners that run on, not promised.
     pub(crate) mining: u32,
     /// The sizes of those miners.
     pub(crate) sizes: Sizes,
 }
 
 impl Bucket {
-    /// GPUs that AI can have here.
+    /// Returns the GPUs that AI can have here.
     pub(crate) const fn available(&self) -> u32 {
         self.free + self.coming + self.mining
     }
 
-    /// The fewest miners that must go so that `gpus` can be had.
+    /// Returns the fewest miners that must stop so that `gpus` can be had.
     pub(crate) fn displaced(&self, gpus: u32) -> u32 {
         match gpus.checked_sub(self.free + self.coming) {
             None | Some(0) => 0,
@@ -239,7 +239,7 @@ impl Bucket {
     }
 }
 
-/// What hosts add up to in a pool.
+/// Sums over the hosts of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sums {
     pub(crate) hosts: u32,
@@ -301,7 +301,7 @@ impl Host {
         }
     }
 
-    /// Forgets what pods and promises hold.
+    /// Resets what pods and promises hold.
     pub(crate) fn clear(&mut self) {
         self.ai = 0;
         self.undeclared = 0;
@@ -313,7 +313,7 @@ impl Host {
         self.ai_sizes = Sizes::default();
     }
 
-    /// Counts what a pod holds.
+    /// Counts the holding of a pod.
     pub(crate) fn count(&mut self, holder: &Holder) {
         let gpus = holder.gpus;
         match holder.by {
@@ -329,7 +329,7 @@ impl Host {
         }
     }
 
-    /// Allocatable GPUs that no pod holds; negative if the node lost GPUs.
+    /// Returns the allocatable GPUs that no pod holds; negative if the node lost GPUs.
     pub(crate) fn idle(&self) -> i64 {
         i64::from(self.allocatable)
             - i64::from(self.ai)
@@ -338,16 +338,18 @@ impl Host {
             - i64::from(self.draining)
     }
 
-    /// What jobs and nominated pods are promised.
+    /// Returns the GPUs promised to jobs and nominated pods.
     pub(crate) fn claimed(&self) -> i64 {
         i64::from(self.reserved) + i64::from(self.expected)
     }
 
-    /// Whether miners can be granted here, time aside.
+    /// Returns whether miners can be granted here, apart from idle delay and quarantine.
     pub(crate) fn fillable(&self) -> bool {
         self.open && self.mines == Mines::Yes
     }
 
+    /// Returns what AI can have here. Promises are taken from idle GPUs first, then from those that
+    /// are stopping, then from miners: in the order in which they will be met.
     pub(crate) fn bucket(&self) -> Bucket {
         let (idle, claimed) = (self.idle(), self.claimed());
         let draining = i64::from(self.draining);
@@ -355,6 +357,9 @@ impl Host {
         let coming = (idle + draining - claimed - free).clamp(0, draining);
         let mining = (idle + draining + i64::from(self.mining) - claimed - free - coming)
             .clamp(0, i64::from(self.mining));
+        let held = i64::from(self.ai) + i64::from(self.undeclared);
+        let left = i64::from(self.allocatable) - held - claimed;
+        debug_assert_eq!(free + coming + mining, left.max(0), "AI can have what AI does not hold");
         Bucket {
             free: free as u32,
             coming: coming as u32,
@@ -363,8 +368,8 @@ impl Host {
         }
     }
 
-    /// How many more miner GPUs must stop so that every reserved GPU can be
-    /// had, beside those that are expected to be taken.
+    /// Returns how many more miner GPUs must be freed so that every reserved GPU can be had, in
+    /// addition to those expected to be taken.
     pub(crate) fn short(&self) -> u32 {
         if self.reserved == 0 {
             return 0;
@@ -376,8 +381,8 @@ impl Host {
         (self.claimed() - coming).clamp(0, i64::from(self.mining)) as u32
     }
 
-    /// How many miner GPUs must stop so that `gpus` that are promised to nobody
-    /// can be had. Miners beyond what a node that lost GPUs still has come first.
+    /// Returns how many miner GPUs must be freed so that `gpus` that are not promised can be had. On a
+    /// node that lost GPUs, the miners beyond what is left free nothing and are counted in addition.
     pub(crate) fn short_for(&self, gpus: u32) -> u32 {
         let bucket = self.bucket();
         let overhang = (-self.idle() - i64::from(self.draining)).max(0) as u32;
@@ -387,6 +392,7 @@ impl Host {
         }
     }
 
+    /// Returns the entry that this account gives.
     pub(crate) fn file(&self) -> Filed {
         let bucket = self.bucket();
         let promised = self.idle().clamp(0, self.claimed()) as u32;
@@ -413,16 +419,16 @@ impl Host {
 /// A place in the order of node names, and the node.
 pub(crate) type NodeAt = (u64, Id<NodeRow>);
 
-/// The hosts of a pool by what can be had from them.
+/// The hosts of a pool, by what can be had from them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Buckets {
     /// Open hosts from which AI can have something.
     pub(crate) open: BTreeMap<Bucket, BTreeSet<NodeAt>>,
     /// Hosts where miners may be granted, by free GPUs.
     pub(crate) fillable: BTreeMap<u32, BTreeSet<NodeAt>>,
-    /// How many open hosts have so many allocatable GPUs.
+    /// Number of open hosts by allocatable GPUs.
     pub(crate) allocatable: BTreeMap<u32, u32>,
-    /// AI pods by size: what future work is expected to look like.
+    /// Number of AI pods by size, from which the sizes of future work are expected.
     pub(crate) ai_sizes: [u32; Sizes::LARGEST as usize],
 }
 
@@ -492,8 +498,9 @@ mod tests {
         assert_eq!(sizes(&[8]).fewest_for(1), 1);
         assert_eq!(sizes(&[]).fewest_for(0), 0);
     }
+
     #[test]
-    fn once_what_a_reservation_is_short_of_drains_it_is_short_of_nothing() {
+    fn a_reservation_is_short_of_nothing_once_what_it_lacked_drains() {
         let pool = Table::<PoolRow>::default().entry(&"h100".into());
         // A node that lost two of five GPUs, with one reserved and one expected to be taken.
         let mut host = Host::new(pool, Resource::default());

@@ -1,4 +1,4 @@
-//! AI jobs: which workers are placed, and what a job is still promised.
+//! AI jobs: their placed workers, and the promises to workers still to be bound.
 
 use rustc_hash::FxHashMap;
 
@@ -34,8 +34,8 @@ impl State {
         self.set_holds(id);
     }
 
-    /// Unbound workers are demand of their own only while Daylight does not
-    /// start their job.
+    /// Adds the unbound workers of a job to the waiting pods, or removes them: they are demand of their
+    /// own only while Daylight does not start the job.
     fn rate_workers(&mut self, id: Id<JobRow>, started_here: bool) {
         let unbound = self.jobs[id].pods.iter().filter(|&&pod| {
             let row = &self.pods[pod];
@@ -51,7 +51,7 @@ impl State {
         }
     }
 
-    /// Sets how far a job is, as the planner would have it.
+    /// Sets the state of a job during a plan; returns the old one.
     pub(crate) fn set_job_state(&mut self, id: Id<JobRow>, state: JobState) -> Option<JobState> {
         let job = self.jobs[id].object.as_mut()?;
         let old = std::mem::replace(&mut job.state, state);
@@ -60,7 +60,7 @@ impl State {
         Some(old)
     }
 
-    /// Counts a worker that is bound to a node, or nominated there.
+    /// Counts a worker that is bound or nominated to a node.
     pub(super) fn count_placed(
         &mut self,
         id: Id<JobRow>,
@@ -85,8 +85,7 @@ impl State {
         self.set_holds(id);
     }
 
-    /// Books what a job is promised: its placement, less the workers that are
-    /// bound or nominated.
+    /// Books the promises to a job: its placement, less the workers that are bound or nominated.
     fn set_holds(&mut self, id: Id<JobRow>) {
         let new = self.promises(id);
         let old = std::mem::take(&mut self.jobs[id].holds);
@@ -120,8 +119,8 @@ impl State {
             _ => return promises,
         };
         let (shape, resource) = (job.shape, row.resource);
-        // Workers may be bound elsewhere than planned; no more is promised
-        // than is still to be bound. Nominated pods are counted as such.
+        // Workers may be bound elsewhere than planned, so no more is promised than is still to be
+        // bound. Nominated pods are counted as such.
         let mut left = job.workers.saturating_sub(row.placed_total);
         for Placement { node, workers } in placement {
             let node = self.node_entry(&node);

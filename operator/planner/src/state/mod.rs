@@ -1,8 +1,6 @@
-//! The site as the planner keeps it: the objects it was told of, and sums over
-//! them that are kept current with every change.
+//! The planner's state: the objects of the site, and sums over them that every change updates.
 //!
-//! Whatever is derived here is derived from the objects alone, so that the
-//! order of changes leaves no trace.
+//! All sums derive from the objects alone, so that the order of changes leaves no trace.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,24 +20,24 @@ mod nodes;
 pub(crate) mod pods;
 pub(crate) mod table;
 
-/// A pool, known or only spoken of.
+/// A pool, known or only referred to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PoolRow {
     pub(crate) object: Option<Pool>,
-    /// What its GPUs are called.
+    /// The extended resource of its GPUs.
     pub(crate) resource: Resource,
-    /// How many nodes say that they match.
+    /// Number of nodes that match its selector.
     pub(crate) claims: u32,
     pub(crate) sums: Sums,
     pub(crate) buckets: Buckets,
     /// Miners' pods granted in it.
     pub(crate) leases: Vec<Id<PodRow>>,
     pub(crate) held: Held,
-    /// Nodes that an older pool has, by that pool.
+    /// Number of its nodes that belong to an older pool, by that pool.
     pub(crate) lost_to: BTreeMap<Name, u32>,
 }
 
-/// What miners hold.
+/// GPUs and watts that miners hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
     /// GPUs of miners that run on.
@@ -75,7 +73,7 @@ impl Held {
     }
 }
 
-/// A registration, known or only spoken of.
+/// A registration, known or only referred to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RegistrationRow {
     pub(crate) object: Option<Registration>,
@@ -84,16 +82,16 @@ pub(crate) struct RegistrationRow {
     pub(crate) leases: Vec<Id<PodRow>>,
 }
 
-/// A miner, known or only spoken of.
+/// A miner, known or only referred to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MinerRow {
     pub(crate) object: Option<Miner>,
-    /// How many pods it has.
+    /// Number of its pods, stopping ones included.
     pub(crate) held: u32,
     pub(crate) draining: u32,
     /// GPUs of its replicas that run on.
     pub(crate) active_gpus: u32,
-    /// Its pods by the pool they were granted in, in no order.
+    /// Its pods by the pool they were granted in, in no particular order.
     pub(crate) replicas: Vec<Replicas>,
 }
 
@@ -124,19 +122,18 @@ impl MinerRow {
 #[derive(Clone, Debug)]
 pub(crate) struct Replicas {
     pub(crate) pool: Id<PoolRow>,
-    /// How many run on.
+    /// Number of pods that are not stopping.
     pub(crate) active: u32,
     pods: Vec<Id<PodRow>>,
-    /// Whether the pods are in the order of their age. They are once it was
-    /// asked for.
+    /// The pods are sorted by age. They are from the first time that the order is needed.
     by_age: bool,
 }
 
-/// A job, known or only spoken of.
+/// A job, known or only referred to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct JobRow {
     pub(crate) object: Option<Job>,
-    /// What its workers' GPUs are called.
+    /// The extended resource of its workers' GPUs.
     pub(crate) resource: Resource,
     /// Its pods, bound or not.
     pub(crate) pods: Vec<Id<PodRow>>,
@@ -144,22 +141,22 @@ pub(crate) struct JobRow {
     pub(crate) placed: FxHashMap<Id<NodeRow>, u32>,
     pub(crate) placed_total: u32,
     pub(crate) bound_total: u32,
-    /// The nodes where it is promised something.
+    /// Nodes with promises to it.
     pub(crate) holds: Vec<Id<NodeRow>>,
 }
 
-/// A promise to a job: so many workers, not bound yet, on a node.
+/// A promise to a job: room on a node for workers that are not bound yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hold {
     pub(crate) job: Id<JobRow>,
     pub(crate) workers: u32,
     pub(crate) shape: Shape,
     pub(crate) resource: Resource,
-    /// Whether the job still waits for a drain; else its workers are on their way.
+    /// The job still waits for a drain; otherwise its workers are being bound.
     pub(crate) reserved: bool,
 }
 
-/// A node, known or only spoken of.
+/// A node, known or only referred to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NodeRow {
     pub(crate) object: Option<Node>,
@@ -168,26 +165,26 @@ pub(crate) struct NodeRow {
     /// The pools that have GPUs of it.
     pub(crate) hosts: Vec<Host>,
     pub(crate) used: NodeUse,
-    /// What pods bound or pinned to it hold.
+    /// Holdings of the pods that are bound or pinned to it.
     pub(crate) pods: Vec<Holder>,
     /// Pods that kube-scheduler nominated to it.
     pub(crate) nominees: Vec<Id<PodRow>>,
     pub(crate) holds: Vec<Hold>,
-    /// Pools that it says it matches.
+    /// Pools whose selector matches it.
     claims: Vec<Id<PoolRow>>,
-    /// Of those, the ones that lost it, each with the older pool that has it.
+    /// Of those, the ones that lost it, each with the older pool that got it.
     lost: Vec<(Id<PoolRow>, Name)>,
     stale: Option<Stale>,
 }
 
-/// How much of a node has to be looked at again.
+/// The part of a node's account that is out of date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stale {
-    /// What its pods and promises add up to.
+    /// The sums over its pods and promises.
     Counts,
-    /// What it offers, too.
+    /// Those, and what the node offers.
     Node,
-    /// Which pools have it, too.
+    /// All of it: the pools that the node belongs to, too.
     Pools,
 }
 
@@ -198,14 +195,13 @@ pub(crate) struct PodRow {
     pub(crate) node: Option<Id<NodeRow>>,
     pub(crate) nominated: Option<Id<NodeRow>>,
     pub(crate) role: RoleIds,
-    /// All GPUs that it asks for.
+    /// Sum of its GPUs of all resources.
     pub(crate) gpus: u32,
-    /// Its places in the lists of pods of its pool and registration, or in that
-    /// of its job.
+    /// Its indices in the pod lists of its pool and registration, or in that of its job.
     places: [u32; 2],
 }
 
-/// The rows that a pod's role names.
+/// The rows that a pod's role refers to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RoleIds {
     Miner { miner: Id<MinerRow>, registration: Id<RegistrationRow>, pool: Id<PoolRow> },
@@ -232,7 +228,7 @@ impl Default for Resource {
 pub(crate) struct Resources(Vec<Name>);
 
 impl Resources {
-    /// The number of a name, if it was ever spoken of.
+    /// Returns the number of a name, if it was ever used.
     pub(crate) fn find(&self, name: &Name) -> Option<Resource> {
         let place = self.0.iter().position(|known| known == name)?;
         Some(Resource(place as u16))
@@ -263,14 +259,14 @@ pub(crate) struct State {
     pub(crate) registrations_by_key: BTreeMap<Name, Id<RegistrationRow>>,
     pub(crate) miners_by_key: BTreeMap<Name, Id<MinerRow>>,
     pub(crate) jobs_by_key: BTreeMap<Name, Id<JobRow>>,
-    /// Nodes by name, known or spoken of.
+    /// Nodes by name, known or referred to.
     nodes_by_name: BTreeMap<Name, Id<NodeRow>>,
-    /// Pods that ask for GPUs, are bound to no node, and are neither miners
-    /// nor workers of a job that Daylight starts.
+    /// Pods that request GPUs, are not bound to a node, and are neither miners nor workers of a job that
+    /// Daylight starts.
     pub(crate) waiting: BTreeMap<Name, Id<PodRow>>,
-    /// Miners' pods that do not fit their miner or their node.
+    /// Miners' pods that no longer fit their miner or their node.
     pub(crate) misfits: BTreeMap<Name, Id<PodRow>>,
-    /// Nodes that need a look because of the clock: shrunk or quarantined.
+    /// Nodes whose plan depends on the time: shrunk or quarantined.
     pub(crate) watched: BTreeSet<NodeAt>,
     /// Nodes where a reservation is short of GPUs, CPU, memory or pod slots.
     pub(crate) short: BTreeSet<NodeAt>,
@@ -279,7 +275,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// A state of a whole site.
+    /// Creates the state of a whole site.
     pub(crate) fn new(snapshot: Snapshot) -> Self {
         let mut state = Self { emergency_stop: snapshot.emergency_stop, ..Self::default() };
         state.add_nodes(snapshot.nodes);
@@ -294,7 +290,7 @@ impl State {
         state
     }
 
-    /// Takes one change in.
+    /// Records one change.
     pub(crate) fn apply(&mut self, delta: Delta) {
         match delta {
             Delta::EmergencyStop(stop) => self.emergency_stop = stop,
@@ -352,7 +348,8 @@ impl State {
         self.pools[id].resource = resource;
         let old = self.pools[id].object.replace(pool);
         let new = self.pools[id].object.as_ref();
-        // What decides where a node's GPUs count, and whether they may mine.
+        // Only these fields decide where the GPUs of a node count and whether they may mine. Any other
+        // edit leaves the nodes as they are, which matters in a pool of thousands.
         let placed = |pool: &Pool| {
             (pool.created, pool.resource.clone(), pool.autoscaled_nodes, pool.reclaim_unit)
         };
@@ -379,8 +376,8 @@ impl State {
         nodes.into_iter().for_each(|node| self.mark(node, Stale::Pools));
     }
 
-    // A row that nothing names any more is dropped, so that names that come
-    // and go do not add up.
+    // A row that nothing refers to any more is removed, so that the state does not grow with every
+    // name that was ever used.
 
     fn forget_pool(&mut self, id: Id<PoolRow>) {
         let row = &self.pools[id];
@@ -415,8 +412,7 @@ impl State {
     }
 }
 
-/// Whether Daylight starts the job, so that its unbound workers are no demand
-/// of their own.
+/// Returns whether Daylight starts the job, so that its unbound workers are not demand of their own.
 pub(crate) fn starts(job: Option<&Job>) -> bool {
     job.is_some_and(|job| !matches!(job.state, JobState::External))
 }

@@ -1,9 +1,8 @@
-//! Nodes: which pool has which of their GPUs, what holds them, and where they
-//! are filed.
+//! Nodes: the pools that their GPUs belong to, their accounts, and their entries in the pools.
 //!
-//! The account of a node is a function of the node, its pods and the promises
-//! made there. It is counted again, whole, whenever one of them changes: a node
-//! has few pods, and a sum that is never adjusted cannot drift.
+//! The account of a node is a function of the node, its pods and the promises there. It is recounted
+//! as a whole whenever one of them changes: a node has few pods, and a sum that is never adjusted
+//! cannot drift.
 
 use std::ops::Bound;
 
@@ -13,7 +12,8 @@ use crate::state::table::Id;
 use crate::state::{NodeRow, PoolRow, Resource, Stale, State};
 use daylight_base::Name;
 
-/// The distance between neighbours in the order of nodes, before others come between.
+/// Distance between neighbours in the order of nodes. A new node gets the middle between its
+/// neighbours, so 32 can be inserted at the same place before all nodes are spaced out again.
 const GAP: u64 = 1 << 32;
 
 impl State {
@@ -65,7 +65,7 @@ impl State {
         row.stale = row.stale.max(Some(stale));
     }
 
-    /// Brings all sums up to date.
+    /// Updates all sums that are out of date.
     pub(crate) fn refresh(&mut self) {
         while let Some(id) = self.stale.pop() {
             let stale = self.nodes[id].stale.take();
@@ -83,8 +83,8 @@ impl State {
         }
     }
 
-    /// Looks for miners' pods that were granted in a pool which has the node no
-    /// more, and for those that it has again.
+    /// Checks the miners' pods of a node that changed pools: some may have been granted in a pool that
+    /// has lost the node, or has it again.
     fn check_fit_on(&mut self, id: Id<NodeRow>) {
         let some_misfit = !self.misfits.is_empty();
         let row = &self.nodes[id];
@@ -94,7 +94,7 @@ impl State {
         strays.into_iter().for_each(|pod| self.check_fit(pod));
     }
 
-    /// The row of a node; a new one gets its place in the order of names.
+    /// Returns the row of a node; a new one gets its place in the order of names.
     pub(super) fn node_entry(&mut self, name: &Name) -> Id<NodeRow> {
         if let Some(id) = self.nodes.find(name) {
             return id;
@@ -121,9 +121,10 @@ impl State {
         id
     }
 
-    /// Gives all nodes new places in the order, evenly spaced.
+    /// Spaces out all nodes evenly, in the same order.
     fn space_out_nodes(&mut self) {
         let ids: Vec<_> = self.nodes_by_name.values().copied().collect();
+        // Sets and buckets are sorted by place, so everything is taken out before places change.
         for &id in &ids {
             self.unfile(id);
             self.unwatch(id);
@@ -150,34 +151,34 @@ impl State {
         }
     }
 
-    /// The node's place among nodes.
+    /// Returns the node's place in the order of nodes.
     pub(crate) fn at(&self, id: Id<NodeRow>) -> NodeAt {
         (self.nodes[id].order, id)
     }
 
-    /// The host of a resource on a node.
+    /// Returns the host of a resource on a node.
     pub(crate) fn host(&self, node: Id<NodeRow>, resource: Resource) -> Option<&Host> {
         self.nodes[node].hosts.iter().find(|host| host.resource == resource)
     }
 
-    /// The host of a pool on a node.
+    /// Returns the host of a pool on a node.
     pub(crate) fn host_in(&self, node: Id<NodeRow>, pool: Id<PoolRow>) -> Option<&Host> {
         self.nodes[node].hosts.iter().find(|host| host.pool == pool)
     }
 
     fn watch(&mut self, id: Id<NodeRow>) {
-        if self.nodes[id].object.as_ref().is_some_and(by_the_clock) {
+        if self.nodes[id].object.as_ref().is_some_and(depends_on_time) {
             self.watched.insert(self.at(id));
         }
     }
 
     fn unwatch(&mut self, id: Id<NodeRow>) {
-        if self.nodes[id].object.as_ref().is_some_and(by_the_clock) {
+        if self.nodes[id].object.as_ref().is_some_and(depends_on_time) {
             self.watched.remove(&self.at(id));
         }
     }
 
-    /// Lets the oldest pool of each resource have the node's GPUs.
+    /// Gives the node's GPUs of each resource to the oldest pool that matches it.
     fn claim_pools(&mut self, id: Id<NodeRow>) {
         self.unfile(id);
         for (pool, winner) in std::mem::take(&mut self.nodes[id].lost) {
@@ -189,7 +190,8 @@ impl State {
                 }
             }
         }
-        // Claims are booked by membership, whether or not the pool is known.
+        // A match counts whether or not the pool is known, so that a pool that appears later finds
+        // its nodes.
         let memberships = self.nodes[id].object.as_ref().map(|node| node.pools.clone());
         let memberships = memberships.unwrap_or_default();
         let mut claimed: Vec<_> =
@@ -227,7 +229,7 @@ impl State {
         }
     }
 
-    /// Reads off a node what it offers to each of its pools.
+    /// Updates what a node offers to each of its pools.
     fn read_node(&mut self, id: Id<NodeRow>) {
         let mut hosts = std::mem::take(&mut self.nodes[id].hosts);
         for host in &mut hosts {
@@ -248,7 +250,7 @@ impl State {
         self.nodes[id].hosts = hosts;
     }
 
-    /// Counts a node's account again and files its hosts by it.
+    /// Recounts a node's account and updates its hosts' entries in their pools.
     pub(crate) fn recount(&mut self, id: Id<NodeRow>) {
         let mut hosts = std::mem::take(&mut self.nodes[id].hosts);
         let row = &self.nodes[id];
@@ -277,7 +279,7 @@ impl State {
                 *(if hold.reserved { &mut host.reserved } else { &mut host.expected }) += gpus;
             }
         }
-        // A node that is cleared whole for AI stays clear until AI is there.
+        // A node that is cleared for AI as a whole stays clear until the AI pods are bound.
         let kept_clear = hosts.iter().any(|host| host.cleared_whole && host.claimed() > 0);
         for host in hosts.iter_mut().filter(|host| host.mines != Mines::Never) {
             host.mines = if kept_clear { Mines::KeptClear } else { Mines::Yes };
@@ -304,7 +306,7 @@ impl State {
         }
     }
 
-    /// Whether more miners must stop on a node before all that is reserved there can be had.
+    /// Returns whether more miners must stop on a node before all that is reserved there can be had.
     fn is_short(&self, id: Id<NodeRow>) -> bool {
         let row = &self.nodes[id];
         row.hosts.iter().any(|host| host.short() > 0)
@@ -312,19 +314,19 @@ impl State {
                 && (self.clears_whole(id) || !self.room(id).covers(&Amounts::default()))
     }
 
-    /// Whether a reservation on a node asks for it to be cleared of all miners.
+    /// Returns whether a reservation requires that all miners leave the node.
     pub(crate) fn clears_whole(&self, id: Id<NodeRow>) -> bool {
         self.nodes[id].hosts.iter().any(|host| host.cleared_whole && host.reserved > 0)
     }
 
-    /// CPU, memory and pod slots of a node that are free once the miners that
-    /// are stopping have stopped and all promises are kept; negative if short.
+    /// Returns the CPU, memory and pod slots of a node that are free once the stopping miners have
+    /// stopped and all promises are kept; negative if short.
     pub(crate) fn room(&self, id: Id<NodeRow>) -> Amounts {
         let row = &self.nodes[id];
         self.capacity(id) - row.used.fixed - row.used.mining - row.used.claimed
     }
 
-    /// Allocatable CPU, memory and pod slots of a node.
+    /// Returns the allocatable CPU, memory and pod slots of a node.
     pub(crate) fn capacity(&self, id: Id<NodeRow>) -> Amounts {
         self.nodes[id].object.as_ref().map_or_else(Amounts::default, |node| Amounts {
             cpu_milli: node.cpu_milli.cast_signed(),
@@ -348,8 +350,8 @@ impl State {
     }
 }
 
-/// Whether what may happen on a node depends on the clock.
-fn by_the_clock(node: &Node) -> bool {
+/// Returns whether the plan for a node depends on the time.
+fn depends_on_time(node: &Node) -> bool {
     node.shrunk_at.is_some()
         || node.quarantined_until.is_some()
         || !node.quarantined_slots.is_empty()

@@ -1,4 +1,4 @@
-//! Pods: what each holds, for whom, and whether a miner's pod still fits.
+//! Pods: their holdings, and whether a miner's pod still fits its miner and node.
 
 use std::cmp::Ordering;
 
@@ -21,7 +21,8 @@ impl State {
                 if self.pods[known].pod == row.pod {
                     return;
                 }
-                // The rows that it names stay while it does so.
+                // The new row is enlisted before the old one is removed, so that rows that only this pod
+                // refers to survive.
                 let new = self.pods.insert_unnamed(&key, row);
                 self.enlist(new);
                 self.remove_pod(known);
@@ -36,7 +37,7 @@ impl State {
         self.check_fit(id);
     }
 
-    /// Adds a pod that is found by its number only.
+    /// Adds a pod that is found by its id only.
     pub(crate) fn add_unnamed_pod(&mut self, pod: Pod) -> Id<PodRow> {
         let key = pod.key.clone();
         let row = self.pod_row(pod);
@@ -65,7 +66,7 @@ impl State {
         PodRow { pod, node, nominated, role, gpus, places: [0; 2] }
     }
 
-    /// Books what a new pod holds.
+    /// Books the holdings of a new pod.
     fn book(&mut self, id: Id<PodRow>) {
         self.charge(id, true);
         let row = &self.pods[id];
@@ -80,7 +81,7 @@ impl State {
         }
     }
 
-    /// Books what a pod holds on its node.
+    /// Books the holdings of a pod on its node.
     fn hold(&mut self, id: Id<PodRow>, node: Id<NodeRow>) {
         let row = &self.pods[id];
         let (pool, slot) = match (row.role, &row.pod.role) {
@@ -128,7 +129,7 @@ impl State {
         self.pods[id].places = places;
     }
 
-    /// Takes a pod out of those lists.
+    /// Removes a pod from those lists.
     fn delist(&mut self, id: Id<PodRow>) {
         fn remove(pods: &mut Table<PodRow>, list: &mut Vec<Id<PodRow>>, place: u32, which: usize) {
             list.swap_remove(place as usize);
@@ -153,7 +154,7 @@ impl State {
         }
     }
 
-    /// A miner's pods in a pool, the youngest last.
+    /// Returns a miner's pods in a pool, the youngest last.
     pub(crate) fn pods_by_age(&mut self, miner: Id<MinerRow>, pool: Id<PoolRow>) -> &[Id<PodRow>] {
         let mut replicas = self.miners[miner].replicas.iter_mut();
         match replicas.find(|replicas| replicas.pool == pool) {
@@ -188,7 +189,7 @@ impl State {
         }
     }
 
-    /// Says of a miner's pod that it is stopping, or is not after all.
+    /// Marks a miner's pod as stopping during a plan, or takes the mark back.
     pub(crate) fn set_deleting(&mut self, id: Id<PodRow>, deleting: bool) {
         self.charge(id, false);
         self.pods[id].pod.deleting = deleting;
@@ -201,7 +202,7 @@ impl State {
         }
     }
 
-    /// Says which node is kept for an unbound pod.
+    /// Sets the node that is reserved for an unbound pod.
     pub(crate) fn set_nominated(&mut self, id: Id<PodRow>, node: Option<Id<NodeRow>>) {
         let old = std::mem::replace(&mut self.pods[id].nominated, node);
         if let Some(old) = old {
@@ -214,7 +215,7 @@ impl State {
         }
     }
 
-    /// Books what a pod holds for others than its node, or takes it back.
+    /// Books the holdings of a pod with its miner, registration, pool or job, or takes them back.
     fn charge(&mut self, id: Id<PodRow>, add: bool) {
         let row = &self.pods[id];
         let gpus = row.gpus;
@@ -239,7 +240,7 @@ impl State {
             }
             (RoleIds::Worker { job }, _) => {
                 if row.pod.deleting {
-                    // It leaves: it is no part of the gang any more.
+                    // A deleted worker no longer belongs to the gang.
                 } else if let Some(node) = row.node.or(row.nominated) {
                     let bound = row.node.is_some();
                     self.count_placed(job, node, bound, add);
@@ -281,7 +282,7 @@ impl State {
         }
     }
 
-    /// Why a miner's pod cannot stay whatever the rest of the site is like.
+    /// Returns the reason why a miner's pod cannot stay, regardless of the rest of the site.
     pub(crate) fn misfit(&self, id: Id<PodRow>) -> Option<ReclaimReason> {
         let row = &self.pods[id];
         let RoleIds::Miner { miner, pool, .. } = row.role else {
@@ -299,8 +300,8 @@ impl State {
             return Some(ReclaimReason::Updated);
         }
         let node = row.node?;
-        // A node that is gone takes its pods along; one whose pools are not up
-        // to date yet is looked at once they are.
+        // The pods of a deleted node are deleted with it; a node whose pools are out of date is checked
+        // when they are updated.
         let row = &self.nodes[node];
         if row.object.is_none() || row.stale == Some(Stale::Pools) {
             return None;
@@ -337,13 +338,13 @@ impl Replicas {
     }
 }
 
-/// The younger pod is the greater; of pods of one age, the first by key.
+/// Compares pods by age, the younger being greater; pods of the same age by key, in reverse.
 pub(crate) fn by_age(pods: &Table<PodRow>, a: Id<PodRow>, b: Id<PodRow>) -> Ordering {
     let (a, b) = (&pods[a].pod, &pods[b].pod);
     a.created.cmp(&b.created).then_with(|| b.key.cmp(&a.key))
 }
 
-/// Who a pod holds what it holds for.
+/// Returns the kind of holder that a pod is.
 fn by(pod: &Pod) -> By {
     match (&pod.role, pod.deleting) {
         (Role::Miner { .. }, false) => By::Miner,

@@ -1,5 +1,5 @@
-//! Rows that are found by name or by a small number, and that may be spoken of
-//! before they are known.
+//! Tables of rows that are found by name or by a small number, and that may be referred to before
+//! they are known.
 
 use std::collections::hash_map::Entry;
 use std::fmt;
@@ -12,8 +12,8 @@ use daylight_base::Name;
 
 /// The number of a row of type `T`.
 ///
-/// Numbers depend on the order in which rows came, so nothing that decides a
-/// plan may compare them.
+/// Numbers depend on the order in which rows were added, so nothing that decides a plan may compare
+/// them.
 pub(crate) struct Id<T>(u32, PhantomData<fn() -> T>);
 
 impl<T> Clone for Id<T> {
@@ -68,14 +68,17 @@ impl<T> Table<T> {
         self.ids.get(name).copied()
     }
 
-    /// Makes room for that many rows more.
+    /// Reserves memory for `rows` more rows.
     pub(crate) fn reserve(&mut self, rows: usize) {
         self.ids.reserve(rows);
         self.rows.reserve(rows);
     }
 
-    /// Adds a row that can be found by `name`, unless there is one: then gives
-    /// the row back, with the number of the other.
+    /// Adds a row that is found by `name`.
+    ///
+    /// # Errors
+    ///
+    /// The number of the row that already has this name, and the row given.
     pub(crate) fn insert_new(&mut self, name: &Name, row: T) -> Result<Id<T>, (Id<T>, T)> {
         let vacant = match self.ids.entry(name.clone()) {
             Entry::Occupied(entry) => return Err((*entry.get(), row)),
@@ -93,7 +96,7 @@ impl<T> Table<T> {
         Ok(id)
     }
 
-    /// Adds a row that can be found by `name`.
+    /// Adds a row that is found by `name`.
     pub(crate) fn insert(&mut self, name: &Name, row: T) -> Id<T> {
         let id = self.insert_unnamed(name, row);
         self.ids.insert(name.clone(), id);
@@ -112,7 +115,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// Lets a row be found by its name.
+    /// Makes a row that was added without a name findable by it.
     pub(crate) fn name_row(&mut self, id: Id<T>) {
         let name = self.name(id).clone();
         self.ids.insert(name, id);
@@ -131,7 +134,7 @@ impl<T> Table<T> {
         &self.row(id).0
     }
 
-    /// All rows, in no order that may decide anything.
+    /// Returns all rows, in an order that must not decide anything.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Id<T>, &Name, &T)> {
         self.rows.iter().enumerate().filter_map(|(index, row)| {
             row.as_ref().map(|(name, row)| (Id(index as u32, PhantomData), name, row))
@@ -144,7 +147,7 @@ impl<T> Table<T> {
 }
 
 impl<T: Default> Table<T> {
-    /// The row of that name; an empty one is added if there is none.
+    /// Returns the row of that name; adds an empty one if there is none.
     pub(crate) fn entry(&mut self, name: &Name) -> Id<T> {
         match self.find(name) {
             Some(id) => id,

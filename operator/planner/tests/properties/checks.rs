@@ -136,8 +136,7 @@ pub(crate) fn evictions(before: &World, plan: &Plan) -> Check {
             _ => {}
         }
     }
-    // Where room is kept for a waiting pod is not told; such plans are not
-    // judged here.
+    // A plan does not show where room is kept for a waiting pod, so such plans are not judged here.
     let kept_for_pods = before.pods.values().any(|pod| {
         pod.node.is_none()
             && matches!(&pod.role, Role::Other { preemption: Preemption::ByDaylight { .. }, .. })
@@ -156,13 +155,13 @@ pub(crate) fn evictions(before: &World, plan: &Plan) -> Check {
         if object.gpus.iter().any(whole_node) {
             continue;
         }
-        // Without any one of them, what AI was promised here could not be had.
+        // Each one is needed: without the smallest, the promises to AI here could not be kept.
         let fixed: u32 = after
             .pods_on(&node)
             .filter(|pod| matches!(pod.role, Role::Worker { .. } | Role::Other { .. }))
             .map(|pod| gpus(pod, resource))
             .sum();
-        // What goes for other reasons is decided after this.
+        // Evictions for these reasons are decided after those for AI.
         let goes_later: BTreeSet<&Name> = plan
             .actions
             .iter()
@@ -256,7 +255,7 @@ pub(crate) fn caps(before: &World, after: &World, plan: &Plan) -> Check {
     Ok(())
 }
 
-/// Every object has an explanation, and one that waits says why.
+/// Every object has an explanation, and one that waits has a reason.
 pub(crate) fn explanations(after: &World, plan: &Plan) -> Check {
     prop_assert_eq!(plan.miners.len(), after.miners.len());
     prop_assert_eq!(plan.jobs.len(), after.jobs.len());
@@ -293,8 +292,7 @@ pub(crate) fn explanations(after: &World, plan: &Plan) -> Check {
 
 /// Where a miner waits for idle GPUs, there are none that it could have.
 pub(crate) fn no_idle_gpu_for_a_waiting_miner(world: &World, plan: &Plan) -> Check {
-    // Where the plan keeps room for a waiting pod is not told; such plans are
-    // not judged here.
+    // A plan does not show where room is kept for a waiting pod, so such plans are not judged here.
     if plan
         .waiting_pods
         .iter()
@@ -374,7 +372,7 @@ fn takes(world: &World, node: &Node, pool: &Pool, miner: &Miner) -> bool {
             .filter(|pod| pod.node.is_none() && pod.nominated.as_ref() == Some(&node.name))
             .map(|pod| pod.cpu_milli)
             .sum::<u64>();
-    // A node that is cleared whole for AI stays clear until AI is there.
+    // A node that is cleared for AI as a whole stays clear until the AI pods are bound.
     let cleared = node.gpus.iter().any(|(resource, _)| {
         let pool = world.pool_of(node, resource);
         pool.is_some_and(|pool| pool.reclaim_unit == ReclaimUnit::Node)
@@ -428,7 +426,7 @@ fn headroom(world: &World, pool: &Pool) -> i64 {
     i64::from(pool.headroom.of(usable))
 }
 
-/// Whether a cap other than the one the plan named stands in the way.
+/// Returns whether a cap other than the one in the reason prevents another replica.
 fn capped(world: &World, pool: &Pool, miner: &Miner, registration: &Registration) -> bool {
     let held = |filter: &dyn Fn(&Name, &Name) -> bool| {
         let (mut gpus, mut power) = (miner.shape.gpus, miner.watts);
@@ -458,9 +456,8 @@ fn capped(world: &World, pool: &Pool, miner: &Miner, registration: &Registration
             .any(|r| r.owner == registration.owner && r.owner_limits.gpus.is_some())
 }
 
-/// At rest, no miner waits in a pool where another of its rank has more than
-/// its share, to within one replica; single GPUs only, where nodes cannot
-/// stand in the way.
+/// In a settled site, no miner waits in a pool where another of its rank has more than its share, to
+/// within one replica. Checked for single GPUs only, where the sizes of nodes do not matter.
 pub(crate) fn shares_are_fair(world: &World, plan: &Plan) -> Check {
     let fresh = |pod: &Pod| world.now < pod.created + seconds(1);
     if world.pods.values().any(|pod| pod.deleting || fresh(pod)) {

@@ -1,4 +1,4 @@
-//! What events do to a site.
+//! Effects of events on a site.
 
 use daylight_base::Name;
 use daylight_planner::model::*;
@@ -11,7 +11,7 @@ fn pick<T>(map: &std::collections::BTreeMap<Name, T>, index: usize) -> Option<Na
     if map.is_empty() { None } else { map.keys().nth(index % map.len()).cloned() }
 }
 
-/// Lets something happen, and says what the planner would be told.
+/// Applies an event to the site; returns the changes for the planner.
 pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
     let mut deltas = Vec::new();
     match event {

@@ -1,4 +1,4 @@
-//! What holds of every plan, on random sites and random histories.
+//! Properties of every plan, on random sites and random histories.
 //!
 //! The checks are written against the site as it is, object by object, without
 //! any of the planner's own arithmetic.
@@ -16,7 +16,7 @@ use happen::happen;
 use story::{Event, story};
 use world::World;
 
-/// Plans, checks the plan, carries it out, and checks what came of it.
+/// Plans, checks the plan, carries it out, and checks the result.
 fn step(world: &mut World, planner: &mut Planner) -> Result<Plan, TestCaseError> {
     let plan = planner.plan(world.now);
     let again = planner.plan(world.now);

@@ -12,7 +12,7 @@ pub(crate) const RESOURCES: [&str; 2] = ["nvidia.com/gpu", "amd.com/gpu"];
 const CPU: u64 = 64_000;
 const MEMORY: u64 = 512 << 30;
 
-/// Something that happens to a site. Numbers pick an object, modulo how many there are.
+/// An event at a site. Numbers pick an object, modulo the number of objects.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// Time passes, in seconds.
@@ -35,7 +35,7 @@ pub(crate) enum Event {
         pool: Option<usize>,
     },
     JobGone(usize),
-    /// A foreign pod comes and waits.
+    /// A foreign pod arrives and waits.
     Pod {
         gpus: u32,
         resource: usize,
@@ -182,7 +182,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A site of up to 40 nodes, 10 pools, 30 miners and 30 jobs, and what happens to it.
+/// A site of up to 40 nodes, 10 pools, 30 miners and 30 jobs, and the events there.
 pub(crate) fn story(events: usize) -> impl Strategy<Value = (World, Vec<Event>)> {
     let nodes = prop::collection::vec((0..9u32, 0..10usize, 0..3u32), 1..40);
     let pools = prop::collection::vec((0..2usize, prop::bool::weighted(0.8), 0..4u32), 1..10);

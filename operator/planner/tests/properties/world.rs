@@ -1,4 +1,4 @@
-//! A site that lives: it carries out plans, and things happen to it.
+//! A simulated site: it carries out plans, and events happen to it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -72,7 +72,7 @@ impl World {
         name(format!("{prefix}-{}", self.made))
     }
 
-    /// Carries out what a plan says.
+    /// Carries out a plan; returns the changes.
     pub(crate) fn carry_out(&mut self, plan: &Plan) -> Vec<Delta> {
         let mut deltas = Vec::new();
         for action in &plan.actions {
