@@ -1,7 +1,10 @@
-//! The codecs: real messages, property tests, and lines that are not messages.
+//! The codecs: real messages, property tests, and lines that are not messages; endpoints and
+//! difficulties.
 //!
 //! Properties run 256 cases each; `PROPTEST_CASES=100000` sets another number.
 
+mod difficulty;
+mod endpoint;
 mod oracle;
 
 use daylight_stratum::{Difficulty, Failure, Id, Malformed, monero, v1};
