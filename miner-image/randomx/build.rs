@@ -1,4 +1,4 @@
-//! Where the C++ standard library is when the whole binary is static.
+//! Links the archive of the C++ standard library into static binaries.
 
 use std::env;
 use std::error::Error;
@@ -14,8 +14,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     {
         return Ok(());
     }
-    // `randomx-rs` asks for the shared library, and beside the archive the compiler's folder has
-    // it: the linker would take it, and the binary crash. So the archive gets a folder of its own.
+    // `randomx-rs` links with stdc++ by name, and the compiler's folder has the shared library next to
+    // the archive. The linker would choose that one, and the binary crash. So the archive is copied to
+    // a folder without it.
     let folder = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     fs::copy(archive()?, folder.join(ARCHIVE))?;
     println!("cargo:rustc-link-search=native={}", folder.display());
@@ -23,11 +24,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn archive() -> Result<PathBuf, Box<dyn Error>> {
-    // The one for the target, as `CXX` and its like have it.
+    // The compiler for the target, as `CXX` and the like name it.
     let compiler = cc::Build::new().cpp(true).try_get_compiler()?;
     let output = compiler.to_command().arg(format!("-print-file-name={ARCHIVE}")).output()?;
     let path = PathBuf::from(String::from_utf8(output.stdout)?.trim());
-    // The compiler repeats the bare name of what it does not have.
+    // For a file that it does not have, the compiler prints the bare name.
     if path == Path::new(ARCHIVE) {
         return Err(format!("{} has no {ARCHIVE}: install it", compiler.path().display()).into());
     }

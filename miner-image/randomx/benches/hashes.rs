@@ -1,5 +1,5 @@
-//! Hashes per second: `cargo bench -p daylight-randomx [-- light|fast]`. Beside it as the library's
-//! own measure: its `randomx-benchmark`, which cmake builds with it.
+//! Hashes per second: `cargo bench -p daylight-randomx [-- light|fast]`. For comparison, the
+//! library's own `randomx-benchmark`, which cmake builds with it.
 
 use std::env;
 use std::error::Error;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use daylight_randomx::{Hasher, Memory, Mode, Options, Ready};
 
-/// How long each figure is measured.
+/// Duration of each measurement.
 const TIME: Duration = Duration::from_secs(15);
 
-/// As many threads as make the dataset, and hash at most.
+/// Threads that fill the dataset, and hash at most.
 const THREADS: u32 = 2;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -26,8 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut memory = Memory::new(Options { threads, mode, huge_pages: true })?;
         let start = Instant::now();
         let ready = memory.prepare(&[7; 32], &|_| ControlFlow::Continue(()))?;
-        let ready = ready.ok_or("the memory was not made")?;
-        println!("{mode}: made in {:.1} s, on {}", start.elapsed().as_secs_f64(), ready.pages());
+        let ready = ready.ok_or("the memory was not filled")?;
+        println!("{mode}: filled in {:.1} s, on {}", start.elapsed().as_secs_f64(), ready.pages());
         for threads in 1..=THREADS {
             report(mode, threads, "one begun while one is ended", ready, pipelined)?;
         }

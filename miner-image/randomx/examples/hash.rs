@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = Options { threads: NonZeroU32::MIN, mode: Mode::Light, huge_pages: true };
     let mut memory = Memory::new(options)?;
     let ready = memory.prepare(key.as_bytes(), &|_| ControlFlow::Continue(()))?;
-    let ready = ready.ok_or("the memory was not made")?;
+    let ready = ready.ok_or("the memory was not filled")?;
     let hash = ready.hasher()?.hash(input.as_bytes());
     println!("{} on {}", hex::encode(hash), ready.pages());
     Ok(())

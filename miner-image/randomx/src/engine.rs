@@ -1,4 +1,4 @@
-//! Threads that hash.
+//! The engine: a supervisor of the memory, and threads that hash.
 
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
@@ -11,53 +11,53 @@ use daylight_stratum::monero::{Share, Work};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::job::{Refusal, nonces, seed};
-use crate::lane::Lane;
+use crate::job::{UnsupportedJob, nonces, seed};
+use crate::worker::Worker;
 use crate::{Error, Memory, Options, Pages, Ready};
 
-/// Hashes what a client is offered, and gives it the shares.
+/// Hashes a client's work, and submits the shares to it.
 #[derive(Debug)]
 pub struct Engine {
     stop: Arc<watch::Sender<bool>>,
     state: watch::Receiver<State>,
     pages: watch::Receiver<Pages>,
     hashes: Arc<[AtomicU64]>,
-    keeper: Option<JoinHandle<()>>,
+    supervisor: Option<JoinHandle<()>>,
 }
 
-/// Where the work comes from: `Client::work`.
+/// Source of the work: `Client::work`.
 pub type Feed = watch::Receiver<Option<Arc<Offer<Work>>>>;
 
-/// How far an engine is.
+/// State of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// No work came yet.
+    /// No work has arrived so far.
     Waiting,
-    /// The memory that the work asks for is being made.
+    /// The memory is being filled for the work's seed.
     Preparing {
-        /// How much of the dataset is done. Of a cache that cannot be told.
+        /// Share of the dataset that is done. The library reports none for a cache, which counts as 0.
         percent: u8,
     },
-    /// The memory is made: whatever work there is for it is hashed.
+    /// The memory is ready, and all work for it is hashed.
     Hashing,
-    /// The work cannot be hashed; other work may be.
-    Refused(Refusal),
-    /// There will be no hashing.
+    /// The work cannot be hashed. Other work may be possible.
+    Refused(UnsupportedJob),
+    /// The engine has failed for good.
     Failed(Error),
     /// All threads have ended.
     Ended,
 }
 
 impl Engine {
-    /// Starts to make the memory once there is work, then as many threads as wanted. Has to be
-    /// called within a runtime, which does none of the hashing.
+    /// Starts the supervisor, which fills the memory once there is work and then starts the threads.
+    /// Must be called within a runtime, which does none of the hashing.
     pub fn start(options: Options, work: &Feed, shares: &Shares<Share>) -> Result<Self, Error> {
         let memory = Memory::new(options)?;
         let stop = Arc::new(watch::channel(false).0);
         let (state, state_seen) = watch::channel(State::Waiting);
         let (pages, pages_seen) = watch::channel(memory.pages().clone());
         let hashes: Arc<[_]> = (0..options.threads.get()).map(|_| AtomicU64::new(0)).collect();
-        let keeper = Keeper {
+        let supervisor = Supervisor {
             threads: options.threads,
             work: work.clone(),
             shares: shares.clone(),
@@ -67,35 +67,41 @@ impl Engine {
             hashes: Arc::clone(&hashes),
             runtime: Handle::current(),
         };
-        let keeper = thread::Builder::new()
+        let supervisor = thread::Builder::new()
             .name("randomx".into())
-            .spawn(move || keeper.run(memory))
+            .spawn(move || supervisor.run(memory))
             .map_err(|error| Error::thread(&error))?;
-        Ok(Self { stop, state: state_seen, pages: pages_seen, hashes, keeper: Some(keeper) })
+        Ok(Self {
+            stop,
+            state: state_seen,
+            pages: pages_seen,
+            hashes,
+            supervisor: Some(supervisor),
+        })
     }
 
-    /// How far it is.
+    /// Returns the state.
     pub fn state(&self) -> watch::Receiver<State> {
         self.state.clone()
     }
 
-    /// The pages that the memory is on; before it is made, those that will be tried.
+    /// Returns the memory's pages; until it is allocated, those that will be tried.
     pub fn pages(&self) -> Pages {
         self.pages.borrow().clone()
     }
 
-    /// Hashes computed so far, by thread.
+    /// Returns the hashes computed so far, by thread.
     pub fn hashes(&self) -> Vec<u64> {
         self.hashes.iter().map(|hashes| hashes.load(Ordering::Relaxed)).collect()
     }
 
-    /// Ends the threads, after the hash that each is at: what they found is with the client then.
-    /// Gives the hashes computed, by thread. Blocks.
+    /// Stops the threads after the hash that each is computing, and returns the hashes computed, by
+    /// thread. Every share found is with the client then. Blocks.
     pub fn stop(mut self) -> Vec<u64> {
         self.stop.send_replace(true);
-        if let Some(keeper) = self.keeper.take() {
-            // A thread that panicked has said so; what it counted stands.
-            let _ = keeper.join();
+        if let Some(supervisor) = self.supervisor.take() {
+            // A panic has been printed, and the count up to it is right.
+            let _ = supervisor.join();
         }
         self.hashes()
     }
@@ -107,8 +113,8 @@ impl Drop for Engine {
     }
 }
 
-/// Keeps the memory as the work wants it, and the threads on it.
-struct Keeper {
+/// Fills the memory for the work's seed, and runs the threads on it.
+struct Supervisor {
     threads: NonZeroU32,
     work: Feed,
     shares: Shares<Share>,
@@ -119,10 +125,10 @@ struct Keeper {
     runtime: Handle,
 }
 
-impl Keeper {
+impl Supervisor {
     fn run(mut self, mut memory: Memory) {
         let ended = self.keep(&mut memory);
-        // To give back gigabytes takes the system a while, which nobody needs to wait for.
+        // The system takes a while to free gigabytes. A drain has no time for that.
         let _ = thread::Builder::new().name("randomx-end".into()).spawn(move || drop(memory));
         self.state.send_replace(ended.map_or_else(State::Failed, |()| State::Ended));
     }
@@ -132,17 +138,17 @@ impl Keeper {
             let offer = self.work.borrow_and_update().clone();
             match offer.map(|offer| seed(&offer.work.job)) {
                 Some(Ok(seed)) => {
-                    let ready = memory.prepare(&seed, &|percent| self.prepare(&seed, percent))?;
+                    let ready = memory.prepare(&seed, &|percent| self.report(&seed, percent))?;
                     if let Some(ready) = ready {
                         self.pages.send_replace(ready.pages().clone());
                         self.hash(ready, seed)?;
                     }
                     continue;
                 }
-                Some(Err(refusal)) => {
-                    self.state.send_replace(State::Refused(refusal));
+                Some(Err(unsupported)) => {
+                    self.state.send_replace(State::Refused(unsupported));
                 }
-                // What was offered before may come again.
+                // Between two connections there is no work, and the next may have the same seed.
                 None => {}
             }
             self.wait();
@@ -150,8 +156,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Says how much is done, and whether it is still wanted.
-    fn prepare(&self, wanted: &[u8; 32], percent: u8) -> ControlFlow<()> {
+    /// Publishes the progress, and returns whether the memory is still wanted.
+    fn report(&self, wanted: &[u8; 32], percent: u8) -> ControlFlow<()> {
         self.state.send_if_modified(|state| {
             let new = State::Preparing { percent };
             std::mem::replace(state, new.clone()) != new
@@ -166,13 +172,14 @@ impl Keeper {
         }
     }
 
-    /// Lets the threads hash until they are to stop, or there is work that wants other memory.
+    /// Runs the threads until they have to stop, or there is work that needs other memory.
     fn hash(&self, ready: Ready<'_>, seed: [u8; 32]) -> Result<(), Error> {
         let threads = self.threads.get();
+        // All of them before the first thread: one that fails later would leave the others hashing.
         let hashers = (0..threads).map(|_| ready.hasher()).collect::<Result<Vec<_>, _>>()?;
         thread::scope(|scope| {
             for (index, (hasher, hashes)) in (0..).zip(hashers.into_iter().zip(&*self.hashes)) {
-                let lane = Lane {
+                let worker = Worker {
                     seed,
                     nonces: nonces(index, threads),
                     begun: None,
@@ -183,7 +190,7 @@ impl Keeper {
                     runtime: self.runtime.clone(),
                 };
                 let thread = thread::Builder::new().name(format!("randomx-{index}"));
-                if let Err(error) = thread.spawn_scoped(scope, move || lane.run(hasher)) {
+                if let Err(error) = thread.spawn_scoped(scope, move || worker.run(hasher)) {
                     self.stop.send_replace(true);
                     return Err(Error::thread(&error));
                 }

@@ -1,13 +1,13 @@
-//! What can go wrong for good.
+//! Errors that end the engine.
 
 use crate::Mode;
 
-/// Why there is no hashing, and will be none.
+/// Reason why the engine cannot hash at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// More memory is needed than the container may have: the kernel would kill it.
+    /// The container's limit is too low: the kernel would kill it.
     #[error(
-        "RandomX in {mode} mode needs {needed} MiB of memory and the container's limit is {limit} MiB: {}",
+        "RandomX in {mode} mode needs {needed} MiB of memory, and the container's limit is {limit} MiB: {}",
         remedy(*mode)
     )]
     Limit {
@@ -17,20 +17,20 @@ pub enum Error {
         /// In MiB.
         limit: u64,
     },
-    /// The system does not give the memory.
+    /// The system has not enough memory.
     #[error(
-        "RandomX in {mode} mode got no memory from the system for its {part}, and needs {needed} MiB in all: {}",
+        "the system has no memory for the {part} of RandomX in {mode} mode, which needs {needed} MiB in all: {}",
         remedy(*mode)
     )]
     Memory {
         mode: Mode,
-        /// What it was for.
+        /// `cache`, `dataset` or `threads`.
         part: &'static str,
         /// In MiB, all parts together.
         needed: u64,
     },
-    /// The system does not give a thread.
-    #[error("the system started no thread to hash with: {0}: allow more processes")]
+    /// The system starts no more threads.
+    #[error("the system refuses a thread to hash with ({0}): raise the pod's limit of processes")]
     Thread(String),
 }
 
@@ -42,8 +42,8 @@ impl Error {
 
 fn remedy(mode: Mode) -> &'static str {
     match mode {
-        Mode::Light => "give it more",
-        Mode::Fast => "give it more, or use light mode",
+        Mode::Light => "raise its memory limit",
+        Mode::Fast => "raise its memory limit, or use light mode",
     }
 }
 
@@ -55,13 +55,13 @@ mod tests {
     fn an_error_is_one_sentence_with_the_remedy() {
         assert_eq!(
             Error::Limit { mode: Mode::Fast, needed: 2340, limit: 512 }.to_string(),
-            "RandomX in fast mode needs 2340 MiB of memory and the container's limit is 512 MiB: \
-             give it more, or use light mode"
+            "RandomX in fast mode needs 2340 MiB of memory, and the container's limit is 512 MiB: \
+             raise its memory limit, or use light mode"
         );
         assert_eq!(
             Error::Memory { mode: Mode::Light, part: "cache", needed: 258 }.to_string(),
-            "RandomX in light mode got no memory from the system for its cache, and needs 258 MiB \
-             in all: give it more"
+            "the system has no memory for the cache of RandomX in light mode, which needs 258 MiB \
+             in all: raise its memory limit"
         );
     }
 }

@@ -1,29 +1,29 @@
-//! What of a job concerns the engine.
+//! The parts of a job that concern the engine.
 
 use std::ops::RangeInclusive;
 
 use daylight_stratum::monero::Job;
 
-/// Why a job is not hashed.
+/// Reason why a job cannot be hashed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// It wants another algorithm.
-    #[error("the pool wants {0} hashed and this engine does rx/0 only: choose a pool for rx/0")]
+pub enum UnsupportedJob {
+    /// It is for another algorithm.
+    #[error("the pool's job is for {0}, and this engine hashes only rx/0: choose a pool for rx/0")]
     Algorithm(String),
-    /// It does not say what to make the memory of.
-    #[error("the pool's job names no seed_hash, which rx/0 needs: choose a pool for rx/0")]
+    /// It has no seed, from which the memory is filled.
+    #[error("the pool's job has no seed_hash, which rx/0 needs: choose a pool for rx/0")]
     NoSeed,
 }
 
-/// The key that a job is to be hashed with. A job that names no algorithm is taken for rx/0.
-pub(crate) fn seed(job: &Job) -> Result<[u8; 32], Refusal> {
+/// Returns the seed of a job. A job that names no algorithm counts as rx/0.
+pub(crate) fn seed(job: &Job) -> Result<[u8; 32], UnsupportedJob> {
     match &job.algorithm {
-        Some(algorithm) if algorithm != "rx/0" => Err(Refusal::Algorithm(algorithm.clone())),
-        _ => job.seed.ok_or(Refusal::NoSeed),
+        Some(algorithm) if algorithm != "rx/0" => Err(UnsupportedJob::Algorithm(algorithm.clone())),
+        _ => job.seed.ok_or(UnsupportedJob::NoSeed),
     }
 }
 
-/// A thread's part of the nonces.
+/// Returns a thread's part of the nonces.
 pub(crate) fn nonces(thread: u32, of: u32) -> RangeInclusive<u32> {
     let start = |thread: u32| (u64::from(thread) << 32) / u64::from(of);
     let end = start(thread + 1) - 1;
@@ -44,10 +44,10 @@ mod tests {
     fn other_algorithms_are_refused_in_a_sentence() {
         assert_eq!(seed(&job(Some("rx/0"), Some([1; 32]))), Ok([1; 32]));
         assert_eq!(seed(&job(None, Some([1; 32]))), Ok([1; 32]));
-        assert_eq!(seed(&job(Some("rx/0"), None)), Err(Refusal::NoSeed));
+        assert_eq!(seed(&job(Some("rx/0"), None)), Err(UnsupportedJob::NoSeed));
         assert_eq!(
             seed(&job(Some("rx/wow"), Some([1; 32]))).unwrap_err().to_string(),
-            "the pool wants rx/wow hashed and this engine does rx/0 only: choose a pool for rx/0"
+            "the pool's job is for rx/wow, and this engine hashes only rx/0: choose a pool for rx/0"
         );
     }
 

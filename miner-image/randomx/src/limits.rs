@@ -1,25 +1,25 @@
-//! What the container may have, by its control group.
+//! Limits of the container, by its control group.
 
 use std::fs;
 use std::path::Path;
 
-/// Where a container sees its own.
+/// Mount point at which a container sees its own group.
 pub(crate) const ROOT: &str = "/sys/fs/cgroup";
 
-/// Bytes of memory; none where there is no limit.
+/// Returns the limit of memory in bytes, if there is one.
 pub(crate) fn memory(root: &Path) -> Option<u64> {
-    // Version 1's word for "none" is a number that no machine has, which is as good.
+    // Version 1 writes "no limit" as a number that no machine has, which works as one.
     read(root, "memory.max").or_else(|| read(root, "memory/memory.limit_in_bytes"))
 }
 
-/// Bytes of huge pages of 2 MiB; none where there is no limit. Beyond it the kernel maps them all
-/// the same, and ends the process when it touches them.
+/// Returns the limit of huge pages of 2 MiB in bytes, if there is one. It must be checked before: the
+/// kernel maps pages beyond it, and kills the process when it touches them.
 pub(crate) fn huge_pages(root: &Path) -> Option<u64> {
     read(root, "hugetlb.2MB.max").or_else(|| read(root, "hugetlb/hugetlb.2MB.limit_in_bytes"))
 }
 
 fn read(root: &Path, file: &str) -> Option<u64> {
-    // The word `max`, and a file that is not there, are no limit.
+    // `max`, or a missing file, means that there is no limit.
     fs::read_to_string(root.join(file)).ok()?.trim().parse().ok()
 }
 

@@ -1,4 +1,4 @@
-//! What is hashed with: the cache or the dataset, and the threads' machines on it.
+//! The memory of the hashes: the cache or the dataset, and the threads' machines on it.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -11,51 +11,51 @@ use std::time::Duration;
 use crate::library::{Cache, Dataset, Flags, Machine};
 use crate::{Error, NoHugePages, Pages, limits};
 
-/// How much memory the hashing takes.
+/// Trade of memory for speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// 256 MiB.
     Light,
-    /// 2080 MiB, and 256 MiB more while they are made. Several times as fast.
+    /// 2080 MiB, and 256 MiB more while they are filled. Several times as fast.
     Fast,
 }
 
-/// How to hash.
+/// Options of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How many threads are to hash; in fast mode as many make the dataset.
+    /// Threads that hash and, in fast mode, fill the dataset.
     pub threads: NonZeroU32,
-    /// How much memory they may have.
     pub mode: Mode,
-    /// Whether to use huge pages where the system has enough of them.
+    /// Whether to use huge pages if the system has enough of them.
     pub huge_pages: bool,
 }
 
-/// The memory that all threads share.
+/// The memory that all threads share. [`Memory::prepare`] fills it, and returns the [`Ready`] from which
+/// each thread gets a [`Hasher`].
 #[derive(Debug)]
 pub struct Memory {
     options: Options,
     pages: Pages,
-    /// In fast mode only while the dataset is made.
+    /// In fast mode only while the dataset is filled.
     cache: Option<Cache>,
     dataset: Option<Dataset>,
-    /// What all of it was made of.
+    /// The key for which all of it was filled.
     key: Option<Vec<u8>>,
 }
 
-/// Memory that is made.
+/// Memory that is filled for a key.
 #[derive(Clone, Copy, Debug)]
 pub struct Ready<'a>(&'a Memory);
 
-/// A thread's means to hash.
+/// Computes hashes on one thread.
 #[derive(Debug)]
 pub struct Hasher<'a>(Machine<'a>);
 
-/// Is told how many percent are done, and tells whether to go on.
-pub type Tell<'a> = dyn Fn(u8) -> ControlFlow<()> + Sync + 'a;
+/// Receives the percentage that is done, and returns whether to continue.
+pub type Progress<'a> = dyn Fn(u8) -> ControlFlow<()> + Sync + 'a;
 
 impl Mode {
-    /// In MiB, as the library's sizes are.
+    /// Shared memory in MiB, by the library's sizes.
     fn shared(self) -> u64 {
         match self {
             Self::Light => CACHE,
@@ -73,23 +73,23 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Sizes in MiB: what is shared, and what each thread has.
+/// Sizes in MiB: the shared parts, and each thread's.
 const CACHE: u64 = 256;
 const DATASET: u64 = 2080;
 const THREAD: u64 = 2;
 
 const MIB: u64 = 1 << 20;
 
-/// How long it may take until a cache that is being made is given up.
+/// Longest time until a break is noticed while a cache is filled.
 const PATIENCE: Duration = Duration::from_millis(5);
 
 impl Options {
-    /// In MiB, at most.
+    /// Memory in MiB, at most.
     pub(crate) fn needed(self) -> u64 {
         self.mode.shared() + THREAD * u64::from(self.threads.get())
     }
 
-    /// Whether the container may have as much. What it takes beyond that it would be killed for.
+    /// Checks the container's limit, since the kernel kills a container that passes it.
     pub(crate) fn check(self, root: &Path) -> Result<(), Error> {
         let (needed, limit) = (self.needed(), limits::memory(root));
         match limit.map(|limit| limit / MIB).filter(|limit| *limit < needed) {
@@ -109,8 +109,8 @@ impl Options {
         }
     }
 
-    /// Tries huge pages first where they may be had, and gives up on them for good where there are
-    /// none.
+    /// Allocates a part, on huge pages first if they are allowed. Once an allocation on them fails, they
+    /// are not tried again: cache and dataset would otherwise be on different pages.
     fn allocate<T>(
         self,
         pages: &mut Pages,
@@ -134,7 +134,7 @@ impl Options {
 }
 
 impl Memory {
-    /// Checks that there may be as much; takes none yet.
+    /// Checks the limits. Allocates nothing so far.
     pub fn new(options: Options) -> Result<Self, Error> {
         let root = Path::new(limits::ROOT);
         options.check(root)?;
@@ -142,15 +142,18 @@ impl Memory {
         Ok(Self { options, pages, cache: None, dataset: None, key: None })
     }
 
-    /// Makes it for a key, which is a job's seed; there is nothing to do where it is made for this
-    /// key already. All the while it tells how many percent are done, and gives up soon after
-    /// it is told to break: then there is none.
-    pub fn prepare(&mut self, key: &[u8], tell: &Tell<'_>) -> Result<Option<Ready<'_>>, Error> {
+    /// Fills it for a key, which is a job's seed, unless it is filled for that key already. Reports the
+    /// progress meanwhile, and returns none soon after the answer is to break.
+    pub fn prepare(
+        &mut self,
+        key: &[u8],
+        progress: &Progress<'_>,
+    ) -> Result<Option<Ready<'_>>, Error> {
         if self.key.as_deref() != Some(key) {
             self.key = None;
-            if tell(0).is_break()
-                || !self.fill_cache(key, tell)?
-                || !(self.options.mode == Mode::Light || self.fill_dataset(tell)?)
+            if progress(0).is_break()
+                || !self.fill_cache(key, progress)?
+                || !(self.options.mode == Mode::Light || self.fill_dataset(progress)?)
             {
                 return Ok(None);
             }
@@ -159,14 +162,14 @@ impl Memory {
         Ok(Some(Ready(self)))
     }
 
-    /// The pages that it is on, or will be as far as can be told before.
+    /// Returns its pages; before they are allocated, those that will be tried.
     pub fn pages(&self) -> &Pages {
         &self.pages
     }
 
-    /// The library fills a cache in one go; where that is not waited for, a thread of its own ends
-    /// it and throws it away.
-    fn fill_cache(&mut self, key: &[u8], tell: &Tell<'_>) -> Result<bool, Error> {
+    /// Fills the cache. The library cannot interrupt that, so a thread does it: after a break it is left
+    /// to finish, and drops the cache itself.
+    fn fill_cache(&mut self, key: &[u8], progress: &Progress<'_>) -> Result<bool, Error> {
         let (options, mut pages) = (self.options, self.pages.clone());
         let (cache, key) = (self.cache.take(), key.to_vec());
         let (done, filled) = mpsc::sync_channel(1);
@@ -179,7 +182,7 @@ impl Memory {
                 cache.fill(&key);
                 (cache, pages)
             });
-            // Nobody may wait for it any more.
+            // Fails after a break. The cache is dropped here then.
             let _ = done.send(filled);
         };
         let thread = thread::Builder::new().name("randomx-cache".into()).spawn(fill);
@@ -191,14 +194,14 @@ impl Memory {
                     (self.cache, self.pages) = (Some(cache), pages);
                     return Ok(true);
                 }
-                Err(RecvTimeoutError::Timeout) if tell(0).is_continue() => {}
-                // Told to break, or the thread panicked and has said so.
+                Err(RecvTimeoutError::Timeout) if progress(0).is_continue() => {}
+                // A break, or the thread panicked, which has been printed.
                 Err(_) => return Ok(false),
             }
         }
     }
 
-    fn fill_dataset(&mut self, tell: &Tell<'_>) -> Result<bool, Error> {
+    fn fill_dataset(&mut self, progress: &Progress<'_>) -> Result<bool, Error> {
         let Some(cache) = &self.cache else { return Ok(false) };
         let dataset = match &mut self.dataset {
             Some(dataset) => dataset,
@@ -208,10 +211,10 @@ impl Memory {
                 none.insert(dataset)
             }
         };
-        let tell = |part: f64| tell((part * 100.0) as u8);
-        let filled = dataset.fill(cache, self.options.threads.get(), &tell);
+        let percent = |part: f64| progress((part * 100.0) as u8);
+        let filled = dataset.fill(cache, self.options.threads.get(), &percent);
         if filled {
-            // Only the dataset is hashed with. Who gave up is not to wait for this.
+            // Hashes use only the dataset. Not freed after a break, which must not wait for the system.
             self.cache = None;
         }
         Ok(filled)
@@ -219,15 +222,15 @@ impl Memory {
 }
 
 impl<'a> Ready<'a> {
-    /// The pages that it is on.
+    /// Returns its pages.
     pub fn pages(&self) -> &'a Pages {
         &self.0.pages
     }
 
-    /// A thread's means to hash.
+    /// Creates the hasher of a thread.
     pub fn hasher(&self) -> Result<Hasher<'a>, Error> {
         let memory = self.0;
-        // Where these last few huge pages are missing, little is lost.
+        // A machine has 2 MiB. On normal pages it loses little, so the memory's pages are still reported.
         let mut pages = memory.pages.clone();
         let machine = memory.options.allocate(&mut pages, "threads", |flags| {
             match (&memory.dataset, &memory.cache) {
@@ -241,19 +244,19 @@ impl<'a> Ready<'a> {
 }
 
 impl Hasher<'_> {
-    /// The hash of one input.
+    /// Returns the hash of one input.
     pub fn hash(&mut self, input: &[u8]) -> [u8; 32] {
         self.begin(input);
         self.0.last()
     }
 
-    /// Begins with an input, whose hash [`Self::next`] gives.
+    /// Begins the hash of an input, which [`Self::next`] returns.
     pub fn begin(&mut self, input: &[u8]) {
         self.0.first(input);
     }
 
-    /// The hash of the input that was begun with; begins with another in the same pass over the
-    /// thread's memory. Means nothing where nothing was begun.
+    /// Returns the hash that was begun, and begins another in the same pass over the thread's memory.
+    /// Meaningless where none was begun.
     pub fn next(&mut self, input: &[u8]) -> [u8; 32] {
         self.0.next(input)
     }
@@ -269,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_container_may_not_have_is_not_tried() {
+    fn memory_above_the_containers_limit_is_not_tried() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         let (light, fast) = (options(Mode::Light, true), options(Mode::Fast, true));
@@ -285,8 +288,8 @@ mod tests {
         assert_eq!(fast.check(root), Err(limit));
         assert_eq!(
             fast.pages(root).to_string(),
-            "normal pages instead of huge ones, since the container may have 300 MiB of huge pages \
-             and 2344 MiB are needed: give it more hugepages-2Mi"
+            "normal pages instead of huge ones, since 2344 MiB of huge pages are needed and the \
+             container's limit is 300 MiB: raise its hugepages-2Mi"
         );
     }
 
@@ -302,8 +305,8 @@ mod tests {
         assert_eq!(options.allocate(&mut pages, "cache", large), Ok(()));
         assert_eq!(
             pages.to_string(),
-            "normal pages instead of huge ones, since the system has not 264 MiB of huge pages \
-             free: have the node set aside more (vm.nr_hugepages)"
+            "normal pages instead of huge ones, since 264 MiB of huge pages are needed and the node \
+             has fewer free: reserve more there (vm.nr_hugepages)"
         );
         // It is not tried again.
         assert_eq!(options.allocate(&mut pages, "dataset", large), Ok(()));

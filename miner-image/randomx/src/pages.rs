@@ -1,23 +1,23 @@
-//! Which memory pages are in use.
+//! Memory pages in use.
 
 use std::fmt;
 
-/// The pages that the cache or the dataset is on.
+/// Pages of the cache or the dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pages {
-    /// Normal ones, as was asked for.
+    /// Normal ones, as configured.
     Normal,
     Huge,
-    /// Normal ones, though huge ones were asked for.
+    /// Normal ones, although huge ones were configured.
     NormalInstead(NoHugePages),
 }
 
-/// Why there are no huge pages.
+/// Reason why no huge pages are used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoHugePages {
-    /// The container may not have as many.
+    /// The container's limit is too low.
     #[error(
-        "the container may have {limit} MiB of huge pages and {needed} MiB are needed: give it more hugepages-2Mi"
+        "{needed} MiB of huge pages are needed and the container's limit is {limit} MiB: raise its hugepages-2Mi"
     )]
     Limit {
         /// In MiB.
@@ -25,9 +25,9 @@ pub enum NoHugePages {
         /// In MiB.
         limit: u64,
     },
-    /// The system has not as many to give.
+    /// The node has not enough of them free.
     #[error(
-        "the system has not {needed} MiB of huge pages free: have the node set aside more (vm.nr_hugepages)"
+        "{needed} MiB of huge pages are needed and the node has fewer free: reserve more there (vm.nr_hugepages)"
     )]
     Free {
         /// In MiB.

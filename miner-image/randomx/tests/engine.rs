@@ -1,4 +1,4 @@
-//! The engine, for a pool that verifies each share by the reference library.
+//! The engine, with a pool that verifies each share by the reference library.
 
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
@@ -15,15 +15,15 @@ use tokio::sync::watch;
 const LIGHT: Options =
     Options { threads: NonZeroU32::MIN.saturating_add(1), mode: Mode::Light, huge_pages: false };
 
-/// What the pool's jobs are to be hashed with at the moment, and the memory for it.
+/// The current seed of the pool's jobs, and the memory for it.
 static VERIFIER: Mutex<([u8; 32], Option<Memory>)> = Mutex::new(([0; 32], None));
 
 fn verify(blob: &[u8]) -> [u8; 32] {
-    let mut verifier = VERIFIER.lock().expect("nobody panicked with it");
+    let mut verifier = VERIFIER.lock().expect("no test panicked with it");
     let (seed, memory) = &mut *verifier;
     let memory = memory.get_or_insert_with(|| Memory::new(LIGHT).expect("no limit"));
     let ready = memory.prepare(seed, &|_| ControlFlow::Continue(())).expect("256 MiB");
-    ready.expect("nobody told it to break").hasher().expect("2 MiB").hash(blob)
+    ready.expect("it is never interrupted").hasher().expect("2 MiB").hash(blob)
 }
 
 /// A pool that wants a share in some four hashes.
@@ -43,10 +43,10 @@ fn client(pool: &LoopbackPool) -> Client<Session> {
 }
 
 async fn reached(engine: &Engine, wanted: impl Fn(&State) -> bool) -> State {
-    engine.state().wait_for(|state| wanted(state)).await.expect("it says when it ends").clone()
+    engine.state().wait_for(|state| wanted(state)).await.expect("it reports its end").clone()
 }
 
-/// Blocks a thread that may be blocked.
+/// Stops an engine on a thread that may block.
 async fn stop(engine: Engine) -> (Vec<u64>, Duration) {
     let start = Instant::now();
     let hashes = tokio::task::spawn_blocking(|| engine.stop()).await.expect("it does not panic");
@@ -87,12 +87,12 @@ async fn a_pool_takes_what_the_engine_finds_also_after_the_seed_changed() {
     let taken = events.iter().filter(|event| matches!(event, Event::Accepted { .. })).count();
     assert_eq!((status.accepted, status.lost), (taken as u64, 0));
     assert!(hashes.iter().sum::<u64>() >= status.accepted);
-    // What was on its way when the seed changed is for a job that is gone; nothing else fails.
+    // Shares on their way when the seed changed are stale. No other share fails.
     let failed = |event: &Event| matches!(event, Event::Rejected(code) if *code != 21);
     assert!(!events.iter().any(failed), "{events:?}");
 }
 
-/// Work that no pool sent.
+/// Makes work without a pool.
 fn offer(algorithm: &str) -> Arc<Offer<Work>> {
     let job = Job {
         id: "1".into(),
@@ -112,12 +112,13 @@ async fn another_algorithm_is_refused_and_what_comes_later_is_not() {
     let engine = Engine::start(LIGHT, &feed, &client(&pool).shares()).unwrap();
     assert_eq!(*engine.state().borrow(), State::Waiting);
     work.send_replace(Some(offer("kawpow")));
-    let State::Refused(refusal) = reached(&engine, |state| *state != State::Waiting).await else {
+    let State::Refused(unsupported) = reached(&engine, |state| *state != State::Waiting).await
+    else {
         panic!("not refused");
     };
     assert_eq!(
-        refusal.to_string(),
-        "the pool wants kawpow hashed and this engine does rx/0 only: choose a pool for rx/0"
+        unsupported.to_string(),
+        "the pool's job is for kawpow, and this engine hashes only rx/0: choose a pool for rx/0"
     );
     work.send_replace(Some(offer("rx/0")));
     reached(&engine, |state| *state == State::Hashing).await;
@@ -128,14 +129,14 @@ async fn another_algorithm_is_refused_and_what_comes_later_is_not() {
     assert!(engine.hashes() >= before);
     work.send_replace(Some(offer("rx/0")));
     reached(&engine, |state| *state == State::Hashing).await;
-    // Without a client there is nothing to hash for.
+    // Without a client the engine ends.
     drop(work);
     let mut state = engine.state();
     state.wait_for(|state| *state == State::Ended).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_waits_for_no_memory_that_is_being_made() {
+async fn a_stop_does_not_wait_for_memory_that_is_being_filled() {
     let pool = pool().await;
     let shares = client(&pool).shares();
     for (mode, percent) in [(Mode::Light, 0), (Mode::Fast, 0), (Mode::Fast, 1)] {
@@ -157,7 +158,7 @@ const LIMITED: &str = "DAYLIGHT_RANDOMX_TEST_LIMITED";
 fn too_little_memory_is_an_error() {
     let prepared = |memory: &mut Memory| {
         memory.prepare(&[1; 32], &|_| ControlFlow::Continue(())).map(|ready| {
-            let ready = ready.expect("nobody told it to break");
+            let ready = ready.expect("it is never interrupted");
             let hashers: Result<Vec<_>, _> = (0..1000).map(|_| ready.hasher()).collect();
             hashers.map(drop)
         })

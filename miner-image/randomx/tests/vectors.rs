@@ -1,4 +1,4 @@
-//! The reference library's published vectors: `src/tests/tests.cpp` of RandomX.
+//! The reference library's published vectors, from `src/tests/tests.cpp` of RandomX.
 
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
@@ -37,21 +37,23 @@ fn fast() {
 fn vectors(mode: Mode) {
     let threads = NonZeroU32::MIN.saturating_add(1);
     let mut memory = Memory::new(Options { threads, mode, huge_pages: false }).expect("no limit");
-    let told = std::sync::Mutex::new(vec![]);
-    let tell = |percent| {
-        told.lock().expect("nobody panicked").push(percent);
+    let reports = std::sync::Mutex::new(vec![]);
+    let progress = |percent| {
+        reports.lock().expect("no thread panicked").push(percent);
         ControlFlow::Continue(())
     };
-    let ready =
-        memory.prepare(KEY.as_bytes(), &tell).expect("memory").expect("nobody told it to break");
+    let ready = memory
+        .prepare(KEY.as_bytes(), &progress)
+        .expect("memory")
+        .expect("it is never interrupted");
     assert_eq!(ready.pages(), &Pages::Normal);
     let mut hasher = ready.hasher().expect("memory");
     for (input, hash) in VECTORS {
         assert_eq!(hex::encode(hasher.hash(input.as_bytes())), hash, "{input}");
     }
 
-    // The same again, each begun while the one before is ended; the thread's arithmetic stays
-    // what it was.
+    // The same again, each begun while the one before ends. The thread's floating-point arithmetic
+    // must not change.
     hasher.begin(VECTORS[0].0.as_bytes());
     for (index, (input, hash)) in VECTORS.into_iter().enumerate() {
         let next = VECTORS[(index + 1) % VECTORS.len()].0;
@@ -63,16 +65,16 @@ fn vectors(mode: Mode) {
 
     drop(hasher);
 
-    let told = told.into_inner().expect("nobody panicked");
-    assert_eq!(told.first(), Some(&0));
+    let reports = reports.into_inner().expect("no thread panicked");
+    assert_eq!(reports.first(), Some(&0));
     match mode {
         Mode::Light => {
             let (key, hash) = OTHER_KEY;
             let ready =
                 memory.prepare(key.as_bytes(), &|_| ControlFlow::Continue(())).expect("memory");
-            let mut hasher = ready.expect("nobody told it to break").hasher().expect("memory");
+            let mut hasher = ready.expect("it is never interrupted").hasher().expect("memory");
             assert_eq!(hex::encode(hasher.hash(VECTORS[2].0.as_bytes())), hash);
         }
-        Mode::Fast => assert_eq!(told.iter().max(), Some(&100)),
+        Mode::Fast => assert_eq!(reports.iter().max(), Some(&100)),
     }
 }

@@ -1,4 +1,4 @@
-//! One thread's part of the hashing.
+//! One thread of the engine.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,13 +11,13 @@ use tokio::sync::watch;
 use crate::job::seed;
 use crate::{Feed, Hasher};
 
-/// One thread's part.
-pub(crate) struct Lane<'a> {
-    /// What the memory is made of.
+/// One thread of the engine.
+pub(crate) struct Worker<'a> {
+    /// Seed of the memory.
     pub(crate) seed: [u8; 32],
     /// Its part of every job's nonces.
     pub(crate) nonces: RangeInclusive<u32>,
-    /// The last blob, and the next nonce for it, where one is left.
+    /// The last blob, and the next nonce for it, if one is left.
     pub(crate) begun: Option<(Vec<u8>, Option<u32>)>,
     pub(crate) work: Feed,
     pub(crate) stop: watch::Receiver<bool>,
@@ -26,8 +26,8 @@ pub(crate) struct Lane<'a> {
     pub(crate) runtime: Handle,
 }
 
-impl Lane<'_> {
-    /// Hashes until it is to stop, or there is work that wants other memory.
+impl Worker<'_> {
+    /// Hashes until it has to stop, or there is work that needs other memory.
     pub(crate) fn run(mut self, mut hasher: Hasher<'_>) {
         while !*self.stop.borrow() {
             let offer = self.work.borrow_and_update().clone();
@@ -43,10 +43,11 @@ impl Lane<'_> {
         }
     }
 
-    /// Hashes until there is other work, or nothing left of this.
+    /// Hashes until there is other work, or nothing is left of this.
     fn hash(&mut self, offer: &Offer<Work>, hasher: &mut Hasher<'_>) {
         let job = &offer.work.job;
-        // A pool may offer the same blob with another target: what was found is not sent again.
+        // A pool may send the same blob with another target. Continuing where the last job ended keeps
+        // shares from being submitted twice.
         let mut nonce = match self.begun.take() {
             Some((blob, nonce)) if blob == job.blob => nonce,
             _ => Some(*self.nonces.start()),
@@ -59,13 +60,14 @@ impl Lane<'_> {
         }
         while let Some(at) = nonce {
             nonce = at.checked_add(1).filter(|next| self.nonces.contains(next));
-            // Behind the last there is none to begin with, and it is as good as any.
+            // The library computes a hash while it begins with the next input, so there must be one. After
+            // the last nonce that is the same input again, whose hash is never fetched.
             blob[Job::NONCE].copy_from_slice(&nonce.unwrap_or(at).to_le_bytes());
             let result = hasher.next(&blob);
             self.hashes.fetch_add(1, Ordering::Relaxed);
             if target.reached_by(&result) {
                 let share = Share { job: job.id.clone(), nonce: at.to_le_bytes(), result };
-                // The client counts what becomes of it.
+                // The client counts the verdict.
                 drop(self.shares.submit(offer.connection, share));
             }
             if *self.stop.borrow() || self.work.has_changed().unwrap_or(true) {
