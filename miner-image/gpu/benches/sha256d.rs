@@ -1,6 +1,6 @@
-//! Hashes per second of each device, and how long a stop takes: `cargo bench -p daylight-gpu`.
+//! Hashes per second of each device, and the duration of a stop: `cargo bench -p daylight-gpu`.
 //!
-//! `cargo bench -p daylight-gpu -- 20` stops that many times, rather than a hundred.
+//! `cargo bench -p daylight-gpu -- 20` measures 20 stops instead of a hundred.
 
 use std::error::Error;
 use std::thread::sleep;
@@ -12,14 +12,14 @@ use daylight_stratum::loopback::{Dialect, LoopbackPool, Setup};
 use daylight_stratum::{Difficulty, Login, v1};
 use tokio::runtime::Runtime;
 
-/// How long hashes are counted.
+/// Duration of a measurement.
 const COUNTED: Duration = Duration::from_secs(10);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let stops = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(100);
     let runtime = Runtime::new()?;
     let _within = runtime.enter();
-    // Shares are so rare that there are none.
+    // A difficulty at which no share is found.
     let difficulty = Difficulty::new(1e9).ok_or("no difficulty")?;
     let setup = Setup { difficulty, ..Setup::new(Dialect::V1) };
     let pool = runtime.block_on(LoopbackPool::start(setup))?;
@@ -41,7 +41,7 @@ fn measure(
     let start = || -> Result<Engine, Box<dyn Error>> {
         let devices = std::slice::from_ref(device);
         let engine = Engine::start(devices, &client.work(), &client.shares())?;
-        // The pace settles meanwhile.
+        // The batch size settles meanwhile.
         while engine.hashes() == [0] {
             sleep(Duration::from_millis(1));
         }

@@ -1,4 +1,4 @@
-//! Lists the devices, as the configuration picks them: `cargo run -p daylight-gpu --example devices`.
+//! Lists the devices, with the indices that select them: `cargo run -p daylight-gpu --example devices`.
 
 fn main() {
     let devices = daylight_gpu::devices();

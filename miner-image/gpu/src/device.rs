@@ -1,10 +1,10 @@
-//! The devices that are there, and which of them to take.
+//! Devices of this machine, and the selection among them.
 
 use std::fmt;
 
 use futures::executor::block_on;
 
-/// A device that Vulkan knows.
+/// A device that Vulkan lists.
 #[derive(Clone, Debug)]
 pub struct Device {
     index: usize,
@@ -12,27 +12,26 @@ pub struct Device {
     pub(crate) adapter: wgpu::Adapter,
 }
 
-/// What a device is.
+/// Kind of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum DeviceKind {
     /// A GPU with memory of its own.
     Discrete,
     /// A GPU that shares the CPU's memory.
     Integrated,
-    /// A GPU that a hypervisor shows.
+    /// A GPU that a hypervisor provides.
     Virtual,
-    /// The CPU, by a driver like lavapipe.
+    /// The CPU, with a driver such as lavapipe.
     Cpu,
-    /// What the driver does not tell.
+    /// The driver does not report it.
     Other,
 }
 
-/// The devices, in the order in which Vulkan lists them. None where there is no Vulkan. Blocks, for
-/// as long as the drivers take to load.
+/// Lists the devices, in Vulkan's order; none if there is no Vulkan. Blocks while the drivers load.
 pub fn devices() -> Vec<Device> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = wgpu::Backends::VULKAN;
-    // Neither names for debuggers nor validation.
+    // No validation, and no names for debuggers: both slow down each submission.
     descriptor.flags = wgpu::InstanceFlags::empty();
     let instance = wgpu::Instance::new(descriptor);
     let adapters = block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN));
@@ -41,45 +40,45 @@ pub fn devices() -> Vec<Device> {
 }
 
 impl Device {
-    /// Its place in the list.
+    /// Returns its index in the list.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// What the driver calls it. Devices of the same model have the same name.
+    /// Returns the driver's name for it, which devices of one model share.
     pub fn name(&self) -> &str {
         &self.info.name
     }
 
-    /// Who made it, or the PCI vendor's number.
+    /// Returns the vendor, by name or else by its PCI number.
     pub fn vendor(&self) -> String {
         match self.info.vendor {
             0x1002 => "AMD".into(),
             0x10de => "NVIDIA".into(),
             0x8086 => "Intel".into(),
-            // Not PCI's, but Khronos' numbers.
+            // A number of Khronos, not of PCI.
             0x1_0005 => "Mesa".into(),
             other => format!("{other:#06x}"),
         }
     }
 
-    /// What it is.
-    pub fn kind(&self) -> Kind {
+    /// Returns its kind.
+    pub fn kind(&self) -> DeviceKind {
         match self.info.device_type {
-            wgpu::DeviceType::DiscreteGpu => Kind::Discrete,
-            wgpu::DeviceType::IntegratedGpu => Kind::Integrated,
-            wgpu::DeviceType::VirtualGpu => Kind::Virtual,
-            wgpu::DeviceType::Cpu => Kind::Cpu,
-            wgpu::DeviceType::Other => Kind::Other,
+            wgpu::DeviceType::DiscreteGpu => DeviceKind::Discrete,
+            wgpu::DeviceType::IntegratedGpu => DeviceKind::Integrated,
+            wgpu::DeviceType::VirtualGpu => DeviceKind::Virtual,
+            wgpu::DeviceType::Cpu => DeviceKind::Cpu,
+            wgpu::DeviceType::Other => DeviceKind::Other,
         }
     }
 
-    /// The driver, with its version.
+    /// Returns the driver with its version.
     pub fn driver(&self) -> String {
         format!("{} {}", self.info.driver, self.info.driver_info).trim().to_owned()
     }
 
-    /// Where it is on the PCI bus, such as `0000:01:00.0`; none where the driver does not tell.
+    /// Returns its address on the PCI bus, such as `0000:01:00.0`, if the driver reports it.
     pub fn pci_address(&self) -> Option<&str> {
         Some(self.info.device_pci_bus_id.as_str()).filter(|address| !address.is_empty())
     }
@@ -91,44 +90,41 @@ impl fmt::Display for Device {
     }
 }
 
-/// Which devices to take.
+/// Selection of devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// All that are not CPUs.
+    /// All except CPUs.
     Gpus,
     All,
     /// Those with these indices.
     Indices(Vec<usize>),
 }
 
-/// Why there is nothing to hash on.
+/// Reason why no device is selected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChoiceError {
-    /// Vulkan knows none.
-    #[error(
-        "there is no Vulkan device: libvulkan.so.1 and a driver with its description have to be there"
-    )]
+    /// Vulkan lists none.
+    #[error("no Vulkan device: install libvulkan.so.1 and a driver with its description")]
     NoDevice,
-    /// There are only CPUs.
-    #[error("there is no GPU, only {0}: ask for all devices to hash on it")]
+    /// Vulkan lists only CPUs.
+    #[error("no GPU, only {0}: select it by its index to hash on it")]
     NoGpu(String),
-    /// There is none with this index.
-    #[error("there is no device {index}: the last one is device {last}")]
+    /// None has this index.
+    #[error("no device {index}: select one from 0 to {last}")]
     NoSuchIndex {
-        /// The index that was asked for.
         index: usize,
-        /// The highest that there is.
+        /// The highest index.
         last: usize,
     },
 }
 
-/// Those of the devices that are to be taken, at least one.
+/// Returns the selected devices, at least one.
 pub fn choose(devices: &[Device], choice: &Choice) -> Result<Vec<Device>, ChoiceError> {
     let Some(last) = devices.last() else { return Err(ChoiceError::NoDevice) };
     match choice {
         Choice::All => Ok(devices.to_vec()),
         Choice::Gpus => {
-            let gpus = devices.iter().filter(|device| device.kind() != Kind::Cpu).cloned();
+            let gpus = devices.iter().filter(|device| device.kind() != DeviceKind::Cpu).cloned();
             let gpus: Vec<_> = gpus.collect();
             if gpus.is_empty() { Err(ChoiceError::NoGpu(last.to_string())) } else { Ok(gpus) }
         }

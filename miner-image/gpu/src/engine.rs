@@ -1,4 +1,4 @@
-//! Devices that hash for a pool.
+//! The engine: a thread for each device.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -16,19 +16,19 @@ use daylight_stratum::v1::{Share, Work};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use crate::batch_size::BatchSize;
 use crate::kernel::{Batch, IN_FLIGHT};
-use crate::pace::Pace;
 use crate::{Device, DeviceLost, Kernel};
 
-/// Hashes what a client is offered, and gives it the shares.
+/// Hashes a client's work, and submits the shares to it.
 #[derive(Debug)]
 pub struct Engine {
     order: watch::Sender<Order>,
     lost: watch::Receiver<Option<DeviceLost>>,
-    lanes: Vec<(Arc<AtomicU64>, JoinHandle<()>)>,
+    workers: Vec<(Arc<AtomicU64>, JoinHandle<()>)>,
 }
 
-/// What the devices are to do.
+/// Order to all devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
     Hash,
@@ -38,17 +38,16 @@ enum Order {
 }
 
 impl Engine {
-    /// Starts hashing on the devices, with a thread each, which opens the device first: some
-    /// seconds may pass before the first hash. Has to be called within a runtime, which does none of
-    /// the work.
+    /// Starts a thread for each device, which opens the device first: the first hash may take some
+    /// seconds. Must be called within a runtime, which does none of the work.
     pub fn start(devices: &[Device], work: &Feed, shares: &Shares<Share>) -> io::Result<Self> {
         let (order, orders) = watch::channel(Order::Hash);
         let (loss, lost) = watch::channel(None);
         let loss = Arc::new(loss);
-        let mut engine = Self { order: order.clone(), lost, lanes: vec![] };
+        let mut engine = Self { order: order.clone(), lost, workers: vec![] };
         for (place, device) in devices.iter().enumerate() {
             let hashes = Arc::new(AtomicU64::new(0));
-            let mut lane = Lane {
+            let mut worker = Worker {
                 first: place as u64,
                 step: devices.len() as u64,
                 work: work.clone(),
@@ -57,44 +56,43 @@ impl Engine {
                 hashes: Arc::clone(&hashes),
                 runtime: Handle::current(),
                 task: None,
-                pace: Pace::new(),
+                size: BatchSize::new(),
             };
-            // What is there already is new to the lane.
-            lane.work.mark_changed();
+            // Work that arrived before is new to this thread.
+            worker.work.mark_changed();
             let (device, order, loss) = (device.clone(), order.clone(), Arc::clone(&loss));
             let thread = thread::Builder::new().name(format!("gpu-{}", device.index()));
             let run = move || {
-                if let Err(error) = lane.run(&device) {
+                if let Err(error) = worker.run(&device) {
                     loss.send_modify(|first| {
                         first.get_or_insert(error);
                     });
                     order.send_replace(Order::Stop);
                 }
             };
-            engine.lanes.push((hashes, thread.spawn(run)?));
+            engine.workers.push((hashes, thread.spawn(run)?));
         }
         Ok(engine)
     }
 
-    /// Hashes computed so far, by device, in the order in which they were given.
+    /// Returns the hashes computed so far, by device, in the order of `start`.
     pub fn hashes(&self) -> Vec<u64> {
-        self.lanes.iter().map(|(hashes, _)| hashes.load(Ordering::Relaxed)).collect()
+        self.workers.iter().map(|(hashes, _)| hashes.load(Ordering::Relaxed)).collect()
     }
 
-    /// The first device that was lost. It ends the engine: no device hashes any more then, and the
-    /// engine can but be stopped. The channel closes where the hashing ended without a loss.
+    /// Returns the first device that was lost. Its loss ends the hashing on all devices. The channel closes
+    /// if the hashing ends without a loss.
     pub fn lost(&self) -> watch::Receiver<Option<DeviceLost>> {
         self.lost.clone()
     }
 
-    /// Ends the hashing, within two batches, some 40 ms: what they found is with the client then.
-    /// A device that is only being opened is opened first. Gives the hashes computed, by device.
-    /// Blocks.
+    /// Stops the hashing within two batches, some 40 ms, and returns the hashes computed, by device.
+    /// Every share found is with the client then. A device that is being opened is opened first. Blocks.
     pub fn stop(mut self) -> Vec<u64> {
         self.order.send_replace(Order::Stop);
-        let lanes = std::mem::take(&mut self.lanes);
-        let ended = lanes.into_iter().map(|(hashes, thread)| {
-            // It does not panic, and what it counted stands.
+        let workers = std::mem::take(&mut self.workers);
+        let ended = workers.into_iter().map(|(hashes, thread)| {
+            // The thread catches panics, and its count is right.
             let _ = thread.join();
             hashes.load(Ordering::Relaxed)
         });
@@ -114,9 +112,9 @@ impl Drop for Engine {
     }
 }
 
-/// One device's part.
-struct Lane {
-    /// The first of its units, and how many lie between two of them.
+/// The thread of a device.
+struct Worker {
+    /// Its first unit, and the distance to the next: the units of all devices interleave.
     first: u64,
     step: u64,
     work: Feed,
@@ -125,44 +123,45 @@ struct Lane {
     hashes: Arc<AtomicU64>,
     runtime: Handle,
     task: Option<Task>,
-    pace: Pace,
+    size: BatchSize,
 }
 
-/// Work, and how far it is done.
+/// Work, with its progress.
 struct Task {
     offer: Arc<Offer<Work>>,
     unit: u64,
-    /// What is left of the one before.
+    /// The rest of the unit before.
     current: Option<Current>,
 }
 
-/// A unit that is begun.
+/// A unit in progress.
 struct Current {
     share: Share,
     scan: Scan,
     nonces: RangeInclusive<u32>,
 }
 
-/// What a batch is hashed for.
+/// Share to which the nonces of a batch belong.
 struct Purpose {
     connection: u64,
     share: Share,
 }
 
-impl Lane {
+impl Worker {
     fn run(mut self, device: &Device) -> Result<(), DeviceLost> {
         let mut kernel = Kernel::open(device)?;
-        // wgpu panics where a driver fails in the midst of a wait.
+        // wgpu panics if a driver fails during a wait.
         let ended = catch_unwind(AssertUnwindSafe(|| self.hash(&mut kernel)))
-            .unwrap_or_else(|panic| Err(kernel.lost(said(&*panic))));
+            .unwrap_or_else(|panic| Err(kernel.lost(message(&*panic))));
         if ended.is_err() {
-            // To close what is broken could panic, or take forever.
+            // Closing a broken device can panic or hang. It does not return within this process anyway.
             std::mem::forget(kernel);
         }
         ended
     }
 
-    /// Hashes until it is told to stop, or there is to be no work any more.
+    /// Hashes until a stop or the end of all work. Batches in flight are always finished: their hashes
+    /// are counted, and their shares count.
     fn hash(&mut self, kernel: &mut Kernel) -> Result<(), DeviceLost> {
         let mut in_flight = VecDeque::with_capacity(IN_FLIGHT);
         loop {
@@ -184,8 +183,8 @@ impl Lane {
         }
     }
 
-    /// Takes up other work if there is some; false once there is to be none. What is in flight
-    /// goes on, so that the device does not idle.
+    /// Takes new work if there is any. Returns false once there will be none. Batches in flight continue,
+    /// so that the device does not idle.
     fn renew(&mut self) -> bool {
         match self.work.has_changed() {
             Ok(true) => {
@@ -198,18 +197,18 @@ impl Lane {
         }
     }
 
-    /// Waits for other work; false once there is to be none.
+    /// Waits for other work. Returns false once there will be none.
     fn wait(&mut self) -> bool {
         let Self { work, orders, runtime, .. } = self;
         let more = wait_for_work(runtime, work, orders, |order| *order != Order::Hash);
         if more {
-            // It is still to be taken up.
+            // `renew` has to see it.
             work.mark_changed();
         }
         more
     }
 
-    /// The next batch: what it is for, its first nonce, and how many there are.
+    /// Returns the next batch: its share, its header, its first nonce and their number.
     fn next(&mut self) -> Option<(Purpose, Scan, u32, u32)> {
         let task = self.task.as_mut()?;
         let work = &task.offer.work;
@@ -221,7 +220,7 @@ impl Lane {
         }
         let Current { share, scan, nonces } = task.current.as_mut()?;
         let (first, last) = (*nonces.start(), *nonces.end());
-        let count = self.pace.nonces(scan.upper()).min(last - first + 1);
+        let count = self.size.nonces(scan.upper()).min(last - first + 1);
         *nonces = match first.checked_add(count) {
             Some(next) => next..=last,
             None => RangeInclusive::new(1, 0),
@@ -239,7 +238,7 @@ impl Lane {
         let Batch { first, count, begun, .. } = batch;
         let scan = batch.scan.clone();
         let found = kernel.end(batch)?;
-        self.pace.learn(count, begun, Instant::now());
+        self.size.adapt(count, begun, Instant::now());
         let found = match found {
             Some(found) => found,
             None => kernel.scan(&scan, first, count)?,
@@ -248,15 +247,15 @@ impl Lane {
         let Purpose { connection, mut share } = purpose;
         for nonce in found {
             share.nonce = nonce;
-            // The client counts what becomes of it.
+            // The client counts the verdict.
             drop(self.shares.submit(connection, share.clone()));
         }
         Ok(())
     }
 }
 
-/// What a panic said.
-fn said(panic: &(dyn Any + Send)) -> &str {
+/// Returns the message of a panic.
+fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the driver failed")
 }

@@ -1,4 +1,4 @@
-//! One device, opened: batches of nonces go in, and those come out that reach the target.
+//! One device: batches of nonces, and those of them that reach the target.
 
 use std::iter::repeat_with;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use daylight_stratum::sha256d::Scan;
 use futures::executor::block_on;
 
-use crate::lost::Complaints;
+use crate::device_lost::FirstError;
 use crate::params::{NAMES, params};
 use crate::shader::{GROUP, ROOM, shader};
 use crate::{Device, DeviceLost};
@@ -18,22 +18,22 @@ pub struct Kernel {
     opened: wgpu::Device,
     queue: wgpu::Queue,
     pipeline: wgpu::ComputePipeline,
-    /// Those that no batch uses.
+    /// Buffers that no batch uses.
     slots: Vec<Slot>,
-    complaints: Complaints,
+    error: FirstError,
 }
 
-/// What a batch needs on the device.
+/// Buffers of one batch on the device.
 #[derive(Debug)]
 struct Slot {
     params: wgpu::Buffer,
     found: wgpu::Buffer,
-    /// A copy of `found` that the CPU can read.
+    /// A copy of `found` that the CPU can map: a storage buffer cannot be.
     read: wgpu::Buffer,
     group: wgpu::BindGroup,
 }
 
-/// Nonces that the device goes through.
+/// A batch that the device is computing.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) scan: Scan,
@@ -44,20 +44,21 @@ pub(crate) struct Batch {
     submission: wgpu::SubmissionIndex,
 }
 
-/// How many batches the device has at a time: it goes on with one while the CPU sees to the other.
+/// Batches on the device at a time: it computes one while the CPU handles the other.
 pub(crate) const IN_FLIGHT: usize = 2;
 
-/// The longest that a batch may take: one that should take milliseconds, on a machine that is busy.
+/// Longest duration of a batch, after which the device counts as lost. A batch takes milliseconds, and
+/// more on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How much [`Kernel::scan`] takes at once: a fast device's millisecond, a slow one's second.
+/// Nonces that [`Kernel::scan`] sends at once: a millisecond of a fast device, a second of a slow one.
 const PART: u32 = 1 << 22;
 
-/// Of the results: how many there are, and each.
+/// Size of the results in bytes: their number, and each.
 const FOUND: u64 = 4 + 4 * ROOM as u64;
 
 impl Kernel {
-    /// Opens a device, and compiles the shader for it. Blocks, up to some seconds.
+    /// Opens a device, and compiles the shader for it. Blocks for up to some seconds.
     pub fn open(device: &Device) -> Result<Self, DeviceLost> {
         let descriptor = wgpu::DeviceDescriptor {
             required_limits: wgpu::Limits::downlevel_defaults(),
@@ -66,7 +67,7 @@ impl Kernel {
         };
         let (opened, queue) = block_on(device.adapter.request_device(&descriptor))
             .map_err(|error| DeviceLost::new(device, &error.to_string()))?;
-        let complaints = Complaints::of(&opened);
+        let error = FirstError::of(&opened);
         let module = opened.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: None,
             source: wgpu::ShaderSource::Wgsl(shader().into()),
@@ -77,20 +78,20 @@ impl Kernel {
             module: &module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {
-                // A workgroup shares nothing.
+                // The shader has no workgroup memory to zero.
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
             cache: None,
         });
         let slots = repeat_with(|| Slot::new(&opened, &pipeline)).take(IN_FLIGHT).collect();
-        let kernel = Self { device: device.clone(), opened, queue, pipeline, slots, complaints };
-        kernel.healthy()?;
+        let kernel = Self { device: device.clone(), opened, queue, pipeline, slots, error };
+        kernel.check()?;
         Ok(kernel)
     }
 
-    /// The nonces among `count` from `first` on (after the highest comes 0) that reach the target,
-    /// the lowest steps first. Blocks.
+    /// Returns the nonces that reach the target, among `count` from `first` on (0 follows the highest), in
+    /// that order. Blocks.
     pub fn scan(&mut self, scan: &Scan, first: u32, count: u32) -> Result<Vec<u32>, DeviceLost> {
         let starts = (0..count).step_by(PART as usize).rev();
         let mut parts: Vec<_> =
@@ -114,6 +115,7 @@ impl Kernel {
         count: u32,
     ) -> Result<Batch, DeviceLost> {
         let slot = self.slots.pop().unwrap_or_else(|| Slot::new(&self.opened, &self.pipeline));
+        // Ordered before the dispatch by the queue, so that no batch sees another's parameters.
         self.queue.write_buffer(&slot.params, 0, &params(&scan, first, count));
         let mut encoder =
             self.opened.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -126,21 +128,21 @@ impl Kernel {
             pass.dispatch_workgroups(x, y, 1);
         }
         encoder.copy_buffer_to_buffer(&slot.found, 0, &slot.read, 0, FOUND);
-        // What comes of it shows when the buffer is read.
+        // A failure shows when the buffer is read.
         encoder.map_buffer_on_submit(&slot.read, wgpu::MapMode::Read, .., |_| {});
         let submission = self.queue.submit([encoder.finish()]);
-        self.healthy()?;
+        self.check()?;
         Ok(Batch { scan, first, count, begun: Instant::now(), slot, submission })
     }
 
-    /// Waits for a batch. Gives the nonces that reach the target; none where the device found more
-    /// than it has room for.
+    /// Waits for a batch. Returns the nonces that reach the target; none if the device found more than it
+    /// can store, and the batch has to be divided.
     pub(crate) fn end(&mut self, batch: Batch) -> Result<Option<Vec<u32>>, DeviceLost> {
         let Batch { scan, first, slot, submission, .. } = batch;
         let poll =
             wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
         let polled = self.opened.poll(poll);
-        self.healthy()?;
+        self.check()?;
         if let Err(error) = polled {
             return Err(self.lost(&error.to_string()));
         }
@@ -155,6 +157,7 @@ impl Kernel {
         self.slots.push(slot);
         Ok(found.map(|mut nonces| {
             nonces.retain(|nonce| scan.proved(*nonce));
+            // The invocations store in any order.
             nonces.sort_unstable_by_key(|nonce| nonce.wrapping_sub(first));
             nonces
         }))
@@ -166,13 +169,13 @@ impl Kernel {
         self.opened.destroy();
     }
 
-    fn healthy(&self) -> Result<(), DeviceLost> {
-        self.complaints.first().map_or(Ok(()), |complaint| Err(self.lost(complaint)))
+    fn check(&self) -> Result<(), DeviceLost> {
+        self.error.get().map_or(Ok(()), |error| Err(self.lost(error)))
     }
 
-    /// That it is lost: for the reason that the graphics stack gave first, else for this one.
+    /// Returns the loss of the device, with the first error of the graphics stack or else this cause.
     pub(crate) fn lost(&self, cause: &str) -> DeviceLost {
-        DeviceLost::new(&self.device, self.complaints.first().unwrap_or(cause))
+        DeviceLost::new(&self.device, self.error.get().unwrap_or(cause))
     }
 }
 
@@ -204,14 +207,14 @@ impl Slot {
     }
 }
 
-/// The workgroups for as many nonces: in rows, as one dimension holds no more than 65,535.
+/// Returns the workgroups for a number of nonces, in rows: a dimension has at most 65,535.
 fn groups(count: u32) -> (u32, u32) {
     let groups = count.div_ceil(GROUP);
     let row = groups.min(1 << 15);
     (row, if row == 0 { 0 } else { groups.div_ceil(row) })
 }
 
-/// Both halves of a range, the later one first.
+/// Returns both halves of a range, the later one first.
 fn halves(first: u32, count: u32) -> [(u32, u32); 2] {
     let half = count / 2;
     [(first.wrapping_add(half), count - half), (first, half)]

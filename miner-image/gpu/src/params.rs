@@ -1,28 +1,29 @@
-//! What is the same for all nonces of a batch: the CPU computes it, and tells the shader.
+//! Parameters of the shader: the values that are the same for all nonces of a batch.
 
 use daylight_stratum::sha256d::{K, Scan};
 
 use crate::sha256::{ch, large0, large1, maj, small0, small1};
 
-/// The words that the shader is told, by name and in their order. Those of the header come first:
+/// Names of the parameters, in their order. First those of the header:
 ///
 /// - `m0` to `m7` are the state after the header's first 64 bytes.
-/// - `a2` to `g2` are the state after three rounds more. `e3` and `a3` are what the fourth round
-///   makes of it, less the nonce.
-/// - `w16` and `w17` are words of the schedule; so are `w18` and `w19`, less what the nonce adds.
+/// - `a2` to `g2` are the state after three more rounds. `e3` and `a3` are the fourth round's results,
+///   without the nonce.
+/// - `w16` and `w17` are words of the schedule; so are `w18` and `w19`, without the nonce's part.
 ///
-/// Those of the batch follow: the first nonce, how many there are, and the highest value that the
-/// hash's upper 32 bits may have.
+/// Then those of the batch: the first nonce, the number of nonces, and the highest value of the hash's
+/// upper 32 bits.
 pub(crate) const NAMES: [&str; 23] = [
     "m0", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "a2", "b2", "c2", "e2", "f2", "g2", "e3", "a3",
     "w16", "w17", "w18", "w19", "first", "count", "upper",
 ];
 
-/// The words' values, as the device reads them.
+/// Returns the parameters' values, as the device reads them.
 pub(crate) fn params(scan: &Scan, first: u32, count: u32) -> Vec<u8> {
     let (midstate, tail) = (scan.midstate(), scan.tail());
     let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = midstate;
-    // The fourth round is done without the nonce.
+    // The fourth round is computed with a nonce of 0. The nonce enters it only by sums, so the shader
+    // adds it later.
     let mut before = [0; 6];
     for (round, word) in [tail[0], tail[1], tail[2], 0].into_iter().enumerate() {
         before = [a, b, c, e, f, g];

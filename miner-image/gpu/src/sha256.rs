@@ -1,4 +1,4 @@
-//! SHA-256's functions, from FIPS 180-4, for what is known before the device begins.
+//! SHA-256's functions, from FIPS 180-4, for values that are known before the device begins.
 
 /// σ0, of the schedule.
 pub(crate) fn small0(x: u32) -> u32 {
@@ -20,12 +20,12 @@ pub(crate) fn large1(x: u32) -> u32 {
     x.rotate_right(6) ^ x.rotate_right(11) ^ x.rotate_right(25)
 }
 
-/// Takes each bit from `f` or `g`, as `e` says.
+/// Chooses each bit from `f` where `e` is 1, else from `g`.
 pub(crate) fn ch(e: u32, f: u32, g: u32) -> u32 {
     g ^ e & (f ^ g)
 }
 
-/// What most of the three say, bit by bit.
+/// Returns the majority of the three, bit by bit.
 pub(crate) fn maj(a: u32, b: u32, c: u32) -> u32 {
     a & b | c & (a | b)
 }

@@ -1,7 +1,7 @@
-//! The shader's text: all rounds written out, and what is known beforehand computed beforehand.
+//! Source of the shader, with all rounds unrolled and constants folded.
 //!
-//! A loop over the rounds needs arrays that are indexed at run time, which drivers put into memory.
-//! Written out, everything stays in registers.
+//! A loop over the rounds would index arrays at run time, which drivers place in memory. Unrolled,
+//! all values stay in registers.
 
 use std::fmt::Write as _;
 
@@ -10,10 +10,10 @@ use daylight_stratum::sha256d::{INITIAL, K};
 use crate::params::NAMES;
 use crate::sha256;
 
-/// How many invocations make a workgroup.
+/// Invocations of a workgroup.
 pub(crate) const GROUP: u32 = 64;
 
-/// How many nonces a batch can find.
+/// Nonces that a batch can store as found.
 pub(crate) const ROOM: u32 = 1024;
 
 const FUNCTIONS: &str = "
@@ -29,7 +29,7 @@ fn swapped(x: u32) -> u32 {
 }
 ";
 
-/// The text, in WGSL. Its entry point is `main`.
+/// Returns the source in WGSL, with the entry point `main`.
 pub(crate) fn shader() -> String {
     let fields = NAMES.map(|name| format!("{name}: u32")).join(", ");
     let mut body = Body::default();
@@ -64,7 +64,7 @@ fn main(
 #[derive(Clone)]
 enum Word {
     Known(u32),
-    /// What an expression gives.
+    /// An expression.
     Of(String),
 }
 
@@ -83,7 +83,7 @@ impl Word {
     }
 }
 
-/// What the shader computes, line by line.
+/// Body of the shader, line by line.
 #[derive(Default)]
 struct Body {
     lines: String,
@@ -91,13 +91,13 @@ struct Body {
 }
 
 impl Body {
-    /// Both compressions; gives the hash's last word.
+    /// Writes both compressions, and returns the expression of the hash's last word.
     fn hash(&mut self) -> String {
         let param = |name: &str| Word::Of(format!("p.{name}"));
         let nonce = Word::of("word");
 
-        // The block's words: what the header ends with, and the padding. Of the first three nothing
-        // is needed any more but what went into the schedule's first words.
+        // The block's words: the end of the header, and the padding. The first three are needed only for
+        // the schedule's first words, which are parameters. They are never read, so they stay 0.
         let mut words = vec![Known(0); 16];
         words[3] = nonce.clone();
         words[4] = Known(0x8000_0000);
@@ -130,12 +130,12 @@ impl Body {
         for (round, word) in words.iter().enumerate() {
             state = self.round(round, state, word);
         }
-        // What is `e` now moves on to `h`.
+        // The last three rounds would only move this `e` to `h`, the hash's last word.
         let [.., e, _, _, _] = state;
         self.sum(&[e, Known(INITIAL[7])]).written()
     }
 
-    /// The schedule, up to so many words.
+    /// Writes the schedule, up to `length` words.
     fn extend(&mut self, words: &mut Vec<Word>, length: usize) {
         for index in words.len()..length {
             let word = self.sum(&[
@@ -165,7 +165,7 @@ impl Body {
         [first, a, b, c, self.sum(&[d, t1]), e, f, g]
     }
 
-    /// A sum, with a name of its own unless it is known.
+    /// Writes a sum, and returns its variable, or its value if that is known.
     fn sum(&mut self, words: &[Word]) -> Word {
         let (mut known, mut terms) = (0_u32, vec![]);
         for word in words {
@@ -188,7 +188,7 @@ impl Body {
     }
 }
 
-/// A function's value, now if it can be known.
+/// Returns a function's value if it is known, else its expression.
 fn call(name: &str, function: fn(u32) -> u32, x: &Word) -> Word {
     match x {
         Known(x) => Known(function(*x)),
@@ -196,7 +196,7 @@ fn call(name: &str, function: fn(u32) -> u32, x: &Word) -> Word {
     }
 }
 
-/// The same for three words.
+/// Returns the same for a function of three words.
 fn call3(name: &str, function: fn(u32, u32, u32) -> u32, words: [&Word; 3]) -> Word {
     match words {
         [Known(x), Known(y), Known(z)] => Known(function(*x, *y, *z)),

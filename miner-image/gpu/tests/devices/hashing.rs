@@ -1,4 +1,4 @@
-//! What a device finds.
+//! Nonces that a device finds.
 
 use daylight_gpu::{Device, Kernel};
 use daylight_stratum::Target;
@@ -32,7 +32,7 @@ pub(crate) fn published_blocks(device: &Device) -> Outcome {
         let mut header = [0; 80];
         hex::decode_to_slice(text, &mut header)?;
         let bits = u32::from_le_bytes([header[72], header[73], header[74], header[75]]);
-        // The nonce is not to be taken from the header.
+        // The header's nonce must not help.
         header[76..].fill(0);
         let scan = Scan::new(header, Target::from_compact(bits));
         for first in [nonce - 99_999, nonce - 50_000, nonce] {
@@ -59,7 +59,7 @@ pub(crate) fn same_as_the_cpu(device: &Device) -> Outcome {
         let scan = Scan::new(header, Target::from_upper(u64::MAX / 600));
         let found = kernel.scan(&scan, first, count)?;
         assert_eq!(found, sha256d::Kernel::Instructions.scan(&scan, first, count));
-        // Else the comparison would say nothing.
+        // An empty result would make the comparison pointless.
         assert!(count < 10_000 || found.len() > 300, "only {} of {count}", found.len());
     }
     Ok(())
@@ -74,7 +74,7 @@ pub(crate) fn whole_target(device: &Device) -> Outcome {
     header[76..].copy_from_slice(&nonce.to_le_bytes());
     let [.., a, b, c, d, e, f, g, h] = sha256d::sha256d(&header);
     let upper = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-    // Both targets have the same upper 32 bits, which is all that the device compares.
+    // Both targets have the same upper 32 bits, and the device compares no more.
     assert_eq!(upper >> 32, (upper - 1) >> 32);
     assert_eq!(kernel.scan(&scan(upper), nonce, 1)?, [nonce]);
     assert_eq!(kernel.scan(&scan(upper - 1), nonce, 1)?, [0; 0]);
@@ -83,12 +83,12 @@ pub(crate) fn whole_target(device: &Device) -> Outcome {
 
 pub(crate) fn much_is_found(device: &Device) -> Outcome {
     let mut kernel = Kernel::open(device)?;
-    // All of them are, which is ten times what there is room for.
+    // All of them, ten times as many as a batch can store.
     let (first, count) = (u32::MAX - 3000, 10_000);
     let found = kernel.scan(&Scan::new([3; 80], Target::EASIEST), first, count)?;
     let all: Vec<_> = (0..count).map(|step| first.wrapping_add(step)).collect();
     assert_eq!(found, all);
-    // Every other one is.
+    // Every second one.
     let scan = Scan::new([4; 80], Target::from_upper(u64::MAX / 2));
     let found = kernel.scan(&scan, first, count)?;
     assert_eq!(found, sha256d::Kernel::Lanes.scan(&scan, first, count));

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::Outcome;
 
-/// How long anything may take on a machine that is busy.
+/// Limit for anything on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A pool, with a client that is logged in.
@@ -43,7 +43,7 @@ impl Site {
         Engine::start(devices, &self.client.work(), &self.client.shares())
     }
 
-    /// Waits for as many accepted shares of a job.
+    /// Waits for `count` accepted shares of a job.
     fn accepted(&self, job: u64, count: usize) -> Outcome {
         let enough = |events: &[Event]| {
             events.iter().filter(|event| **event == Event::Accepted { job }).count() >= count
@@ -52,7 +52,7 @@ impl Site {
         Ok(())
     }
 
-    /// Ends it: all shares are accepted, but for those that were on their way when the job changed.
+    /// Ends it, and checks that all shares were accepted, except those on their way when the job changed.
     fn end(self) -> Outcome {
         let Self { runtime, pool, client } = self;
         let (status, events) = runtime.block_on(async {
@@ -69,7 +69,7 @@ impl Site {
     }
 }
 
-/// Waits until all lanes hash.
+/// Waits until all threads hash.
 fn hashing(engine: &Engine) -> Outcome {
     let began = Instant::now();
     while engine.hashes().contains(&0) {
@@ -85,11 +85,11 @@ pub(crate) fn follows_a_pool(device: &Device) -> Outcome {
     let site = Site::new(1e-5)?;
     let engine = site.engine(std::slice::from_ref(device))?;
     site.accepted(1, 10)?;
-    // Five times as rare from the next job on, which makes those before stale.
+    // Five times the difficulty from the next job on, which makes earlier jobs stale.
     site.pool.set_difficulty(Difficulty::new(5e-5).ok_or("no difficulty")?);
     let job = site.pool.new_job(true);
     site.accepted(job, 5)?;
-    // A job that leaves those before as they are.
+    // A job that leaves earlier jobs valid.
     let job = site.pool.new_job(false);
     site.accepted(job, 5)?;
     assert_eq!(*engine.lost().borrow(), None);
@@ -99,7 +99,7 @@ pub(crate) fn follows_a_pool(device: &Device) -> Outcome {
     site.end()
 }
 
-pub(crate) fn two_lanes(device: &Device) -> Outcome {
+pub(crate) fn two_threads(device: &Device) -> Outcome {
     let site = Site::new(1e-5)?;
     // As if there were two devices. The pool rejects what comes twice.
     let engine = site.engine(&[device.clone(), device.clone()])?;
@@ -116,13 +116,13 @@ pub(crate) fn stops(device: &Device) -> Outcome {
     std::thread::sleep(Duration::from_millis(500));
     let began = Instant::now();
     engine.stop();
-    // Two batches are 40 ms; the rest is for a machine that is busy.
+    // Two batches are 40 ms; the rest is for a busy machine.
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     site.end()
 }
 
 pub(crate) fn stops_idle(device: &Device) -> Outcome {
-    // Its pool is gone before it has said anything.
+    // The pool is gone before it has sent anything.
     let site = Site::new(1e9)?;
     let Site { runtime, pool, client } = site;
     drop(pool);
@@ -151,6 +151,6 @@ pub(crate) fn loses_a_device(device: &Device) -> Outcome {
     assert!(why.starts_with(&format!("{device} is lost: ")), "{why}");
     assert!(!why.contains('\n') && !why.ends_with(": "), "{why}");
     assert!(engine.stop().iter().sum::<u64>() > 0);
-    // What was found before is the pool's all the same.
+    // Shares found before the loss still count.
     site.end()
 }

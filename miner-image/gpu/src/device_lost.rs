@@ -1,11 +1,10 @@
-//! How a device ends.
+//! Loss of a device.
 
 use std::sync::{Arc, OnceLock};
 
 use crate::Device;
 
-/// A device that cannot be hashed on any more, or never could. It does not come back within this
-/// process.
+/// A device that can no longer compute, or never could. It does not return within this process.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{device} is lost: {cause}")]
 pub struct DeviceLost {
@@ -15,7 +14,7 @@ pub struct DeviceLost {
 
 impl DeviceLost {
     pub(crate) fn new(device: &Device, cause: &str) -> Self {
-        // The graphics stack says it in several lines.
+        // Messages of the graphics stack have several lines.
         let words: Vec<_> = cause.split_whitespace().collect();
         let cause = words.join(" ");
         let cause = cause.trim_end_matches('.').to_owned();
@@ -23,15 +22,15 @@ impl DeviceLost {
     }
 }
 
-/// Where the graphics stack says that something went wrong: the first is the cause of the others.
+/// First error that the graphics stack reports, which is the cause of the others.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Complaints(Arc<OnceLock<String>>);
+pub(crate) struct FirstError(Arc<OnceLock<String>>);
 
-impl Complaints {
-    /// Listens to a device.
+impl FirstError {
+    /// Registers with a device.
     pub(crate) fn of(device: &wgpu::Device) -> Self {
-        let complaints = Self::default();
-        let lost = complaints.clone();
+        let first = Self::default();
+        let lost = first.clone();
         device.set_device_lost_callback(move |reason, message| {
             lost.note(match (reason, message.is_empty()) {
                 (_, false) => message,
@@ -39,19 +38,19 @@ impl Complaints {
                 (wgpu::DeviceLostReason::Unknown, true) => "the driver names no reason".into(),
             });
         });
-        let wrong = complaints.clone();
+        let uncaptured = first.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            wrong.note(error.to_string());
+            uncaptured.note(error.to_string());
         }));
-        complaints
+        first
     }
 
-    pub(crate) fn first(&self) -> Option<&str> {
+    pub(crate) fn get(&self) -> Option<&str> {
         self.0.get().map(String::as_str)
     }
 
-    fn note(&self, complaint: String) {
-        // A later one follows from the first.
-        let _ = self.0.set(complaint);
+    fn note(&self, error: String) {
+        // Fails for every later error.
+        let _ = self.0.set(error);
     }
 }

@@ -1,40 +1,40 @@
-//! How many nonces a batch has.
+//! Sizes of batches.
 
 use std::time::{Duration, Instant};
 
 use crate::shader::{GROUP, ROOM};
 
-/// Makes a device's batches as long as they should take.
+/// Adapts the size of a device's batches to a fixed duration.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct BatchSize {
     nonces: u32,
     ended: Option<Instant>,
 }
 
-/// What a batch should take. With two in flight a stop waits for at most twice as long; much
-/// shorter ones would leave a fast device idle between them.
+/// Duration of a batch. With two in flight, a stop waits at most twice as long. Much shorter ones would
+/// leave a fast device idle in between.
 const LENGTH: Duration = Duration::from_millis(20);
 
-/// A first batch takes a slow device some milliseconds, and a fast one next to nothing.
+/// Size of the first batch: some milliseconds on a slow device, almost none on a fast one.
 const FIRST: u32 = 1 << 14;
 
-impl Pace {
+impl BatchSize {
     pub(crate) fn new() -> Self {
         Self { nonces: FIRST, ended: None }
     }
 
-    /// How many nonces the next batch may have, where the hash's upper 32 bits may be at most this.
+    /// Returns the size of the next batch, for a target with these upper 32 bits.
     pub(crate) fn nonces(&self, upper: u32) -> u32 {
-        // Half of what there is room for, on average: then it all but never overflows.
+        // On average, half of what the device can store is found. So it almost never overflows.
         let most = (u64::from(ROOM / 2) << 32) / (u64::from(upper) + 1);
         u64::from(self.nonces).min(most) as u32
     }
 
-    /// Learns from a batch.
-    pub(crate) fn learn(&mut self, nonces: u32, begun: Instant, ended: Instant) {
-        // It did not begin before the one before it ended.
+    /// Adapts the size to the duration of a batch.
+    pub(crate) fn adapt(&mut self, nonces: u32, begun: Instant, ended: Instant) {
+        // With two in flight, a batch waits for the one before. Only the time after that is its own.
         let begun = self.ended.replace(ended).map_or(begun, |before| begun.max(before));
-        // Short ones, at the end of a unit, are mostly overhead.
+        // Short ones, at the end of a unit, measure mostly overhead.
         if nonces < self.nonces / 2 {
             return;
         }
@@ -50,17 +50,17 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// After some batches, two in flight, on a device of this speed.
+    /// Returns the size after some batches, two in flight, on a device of this speed.
     fn settled(hashes_per_second: f64) -> u32 {
-        let (mut pace, mut now) = (Pace::new(), Instant::now());
-        let mut in_flight = [(pace.nonces(0), now), (pace.nonces(0), now)];
+        let (mut size, mut now) = (BatchSize::new(), Instant::now());
+        let mut in_flight = [(size.nonces(0), now), (size.nonces(0), now)];
         for step in 0..40 {
             let (nonces, begun) = in_flight[step % 2];
             now += Duration::from_secs_f64(f64::from(nonces) / hashes_per_second);
-            pace.learn(nonces, begun, now);
-            in_flight[step % 2] = (pace.nonces(0), now);
+            size.adapt(nonces, begun, now);
+            in_flight[step % 2] = (size.nonces(0), now);
         }
-        pace.nonces(0)
+        size.nonces(0)
     }
 
     #[test]
@@ -73,17 +73,17 @@ mod tests {
 
     #[test]
     fn batches_are_short_where_much_is_found() {
-        let pace = Pace::new();
-        assert_eq!(pace.nonces(u32::MAX), ROOM / 2);
-        assert_eq!(pace.nonces(u32::MAX / 4), 2 * ROOM);
-        assert_eq!(pace.nonces(0), FIRST);
+        let size = BatchSize::new();
+        assert_eq!(size.nonces(u32::MAX), ROOM / 2);
+        assert_eq!(size.nonces(u32::MAX / 4), 2 * ROOM);
+        assert_eq!(size.nonces(0), FIRST);
     }
 
     #[test]
-    fn a_short_rest_teaches_nothing() {
-        let mut pace = Pace::new();
+    fn a_short_batch_changes_nothing() {
+        let mut size = BatchSize::new();
         let begun = Instant::now();
-        pace.learn(64, begun, begun + Duration::from_secs(1));
-        assert_eq!(pace.nonces(0), FIRST);
+        size.adapt(64, begun, begun + Duration::from_secs(1));
+        assert_eq!(size.nonces(0), FIRST);
     }
 }
