@@ -132,6 +132,7 @@ pub enum ActivityCategory {
     FinancialRegulated,
     /// Lawful if it is registered and declared, such as mining.
     Declared,
+    /// Not allowed.
     Prohibited,
 }
 
@@ -205,10 +206,13 @@ pub enum RegistrationRule {
     VariantArray,
 )]
 pub enum ReportItem {
+    /// GPU-time assigned.
     GpuTime,
     /// Energy by method, with error bounds.
     Energy,
+    /// Maximum power.
     PeakPower,
+    /// Hours in operation.
     OperatingHours,
     /// Mean hashrate.
     Hashrate,
@@ -240,6 +244,7 @@ pub enum ReportColumn {
     Compute,
     /// Work under financial regulation.
     Finance,
+    /// Mining of all kinds.
     Mining,
 }
 

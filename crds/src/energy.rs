@@ -25,10 +25,13 @@ use strum::{Display, IntoStaticStr, VariantArray};
     VariantArray,
 )]
 pub enum EnergyPeriod {
+    /// From midnight to midnight.
     Day,
     /// From Monday to Sunday.
     Week,
+    /// A calendar month.
     Month,
+    /// A calendar year.
     Year,
 }
 

@@ -172,6 +172,7 @@ impl MinerSpec {
 pub enum Agent {
     /// `daylight-miner`.
     Daylight,
+    /// Any other program.
     #[default]
     Other,
 }

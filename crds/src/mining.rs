@@ -174,6 +174,7 @@ pub struct MiningWindow {
     VariantArray,
 )]
 pub enum ReclaimUnit {
+    /// As many GPUs as are needed.
     #[default]
     Gpu,
     /// All miners of a node.

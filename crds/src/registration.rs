@@ -274,9 +274,11 @@ impl Default for Reporting {
     VariantArray,
 )]
 pub enum ReportingPeriod {
+    /// A calendar month.
     #[default]
     Month,
-    /// Three months; the first quarter begins in January.
+    /// A quarter; the first begins in January.
     Quarter,
+    /// A calendar year.
     Year,
 }

@@ -89,6 +89,7 @@ pub struct LimitForecast {
     VariantArray,
 )]
 pub enum LimitOf {
+    /// The registration.
     Registration,
     /// The owner, for all registrations together.
     Owner,
@@ -168,7 +169,9 @@ impl Approval {
     VariantArray,
 )]
 pub enum ApprovalState {
+    /// The work may be done as registered.
     Approved,
+    /// The work may not be done.
     Rejected,
     /// Approval withdrawn for now; a later approval lifts it.
     Suspended,
@@ -210,8 +213,11 @@ pub enum RegistrationState {
     SignatureInvalid,
     /// validUntil has passed.
     Expired,
+    /// The authority rejected it.
     Rejected,
+    /// The authority suspended its approval.
     Suspended,
+    /// The authority withdrew its approval for good.
     Revoked,
     /// It refers to objects that do not exist or do not fit, for instance an unknown class.
     Invalid,
