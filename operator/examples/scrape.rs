@@ -21,7 +21,7 @@ use daylight::view::{View, digest};
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::{Change, Event, Round};
 use daylight_crds::GpuPool;
-use daylight_meter::{Account, Config, DeviceSeen, LeaseSeen, Meter, Moment, Reading};
+use daylight_meter::{Account, Config, Meter, Moment, ObservedDevice, ObservedLease, Reading};
 use daylight_planner::Planner;
 use daylight_planner::model::Snapshot;
 use prometheus::Registry;
@@ -79,8 +79,8 @@ fn auditor() -> Result<auditor::metrics::Metrics, Error> {
     let nodes: Vec<Name> = (0..NODES).map(|number| node_name(number).into()).collect();
     let device = |number: usize, one: usize| Name::from(format!("GPU-{number:08x}-{one}"));
     for (number, node) in nodes.iter().enumerate() {
-        let seen = |one| DeviceSeen { id: device(number, one), model: None, limit_mw: None };
-        let devices: Vec<DeviceSeen> = (0..GPUS).map(seen).collect();
+        let seen = |one| ObservedDevice { id: device(number, one), model: None, limit_mw: None };
+        let devices: Vec<ObservedDevice> = (0..GPUS).map(seen).collect();
         let pool = Name::from(pool_of(number));
         meter.devices(node, Some(&pool), GPUS as u32, &devices, BEGIN);
         for slot in 0..GPUS {
@@ -91,7 +91,7 @@ fn auditor() -> Result<auditor::metrics::Metrics, Error> {
                 registration: registration.map(Name::from),
                 namespace: holder.team.into(),
             };
-            let lease = LeaseSeen {
+            let lease = ObservedLease {
                 uid: format!("{number}-{slot}").into(),
                 pod: format!("{}/{number}-{slot}", account.namespace).into(),
                 node: node.clone(),

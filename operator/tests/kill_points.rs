@@ -1,9 +1,9 @@
-//! Killed at any durable write, the auditor loses no lease that it had on record, counts none
-//! twice, and its books close.
+//! Kills the auditor at every durable write, and checks that it loses no lease on record, counts none
+//! twice, and closes its books.
 //!
-//! A site of two nodes lives through the same day again and again. Each time the disk dies at
-//! another write, which it leaves half done, or a quarter, or whole and not reported; a new
-//! auditor opens what is there, is told the world as the API server has it, and goes on.
+//! A site of two nodes runs through the same day again and again. Each time the disk fails at another
+//! write, of which it completes nothing, a half, or all without reporting it. A new auditor opens the
+//! disk, receives the state that the API server has, and continues.
 
 #![allow(clippy::unwrap_used)] // A test may fail where it likes.
 
@@ -17,22 +17,22 @@ use daylight::auditor::journal::{Disk, Journal};
 use daylight::auditor::pseudonyms::Pseudonyms;
 use daylight_base::{Name, Timestamp};
 use daylight_meter::{
-    Account, Config, DeviceSeen, Entry, Facts, LeaseSeen, Meter, Moment, Reading,
+    Account, Config, Entry, Facts, Meter, Moment, ObservedDevice, ObservedLease, Reading,
 };
 use rustc_hash::FxHashSet;
 
-/// A disk that dies at a chosen write.
+/// A disk that fails at a chosen write.
 #[derive(Clone, Debug, Default)]
 struct Mortal {
     files: Rc<RefCell<BTreeMap<String, Vec<u8>>>>,
     writes: Rc<Cell<usize>>,
     dies_at: Rc<Cell<Option<usize>>>,
-    /// How much of the last write is done, in quarters.
+    /// The completed part of the last write, in quarters.
     quarters: Rc<Cell<usize>>,
 }
 
 impl Mortal {
-    /// How many bytes of a write are done, and whether it is the last.
+    /// Returns how many bytes of a write are completed, and whether it is the last.
     fn write(&self, bytes: usize) -> io::Result<(usize, bool)> {
         let dead = || io::Error::from(io::ErrorKind::BrokenPipe);
         let write = self.writes.get() + 1;
@@ -50,7 +50,7 @@ impl Mortal {
     }
 }
 
-fn told(dies: bool) -> io::Result<()> {
+fn result(dies: bool) -> io::Result<()> {
     if dies { Err(io::Error::from(io::ErrorKind::BrokenPipe)) } else { Ok(()) }
 }
 
@@ -65,7 +65,7 @@ impl Disk for Mortal {
         let file = files.entry(path.to_owned()).or_default();
         file.truncate(usize::try_from(keep).unwrap());
         file.extend_from_slice(&bytes[..done]);
-        told(dies)
+        result(dies)
     }
 
     fn replace(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
@@ -74,17 +74,17 @@ impl Disk for Mortal {
         if done == bytes.len() {
             self.files.borrow_mut().insert(path.to_owned(), bytes.to_vec());
         }
-        told(dies)
+        result(dies)
     }
 
     fn remove(&mut self, path: &str) -> io::Result<()> {
         let (_, dies) = self.write(0)?;
         self.files.borrow_mut().remove(path);
-        told(dies)
+        result(dies)
     }
 }
 
-/// What every pod says of its work.
+/// The work that every pod reports.
 const WORK: Facts = Facts { shares_accepted: 1, shares_rejected: 0, hashes: 1_000, seen: true };
 
 /// A pod as the API server has it.
@@ -157,8 +157,8 @@ impl Site {
         }
     }
 
-    fn seen(pod: &Pod) -> LeaseSeen {
-        LeaseSeen {
+    fn seen(pod: &Pod) -> ObservedLease {
+        ObservedLease {
             uid: pod.uid.clone(),
             pod: format!("team-a/{}", pod.uid).into(),
             node: node(pod.node),
@@ -175,12 +175,12 @@ impl Site {
         }
     }
 
-    /// Tells the meter all that there is, as after a list.
-    fn tell_all(&mut self, now: i64) {
+    /// Sends the whole state to the meter, as after a list.
+    fn send_all(&mut self, now: i64) {
         for number in 0..NODES {
             let name = node(number);
-            let devices: Vec<DeviceSeen> = (0..DEVICES)
-                .map(|one| DeviceSeen {
+            let devices: Vec<ObservedDevice> = (0..DEVICES)
+                .map(|one| ObservedDevice {
                     id: format!("GPU-{number}-{one}").into(),
                     model: None,
                     limit_mw: Some(700_000),
@@ -191,12 +191,12 @@ impl Site {
         let present = self.pods.iter().filter(|pod| !pod.released).map(|pod| pod.uid.clone());
         let present: FxHashSet<Name> = present.collect();
         for place in 0..self.pods.len() {
-            self.tell(place, now);
+            self.send(place, now);
         }
         self.meter.vanished(&present, at(now));
     }
 
-    fn tell(&mut self, place: usize, now: i64) {
+    fn send(&mut self, place: usize, now: i64) {
         let pod = &self.pods[place];
         if pod.released {
             return;
@@ -208,7 +208,7 @@ impl Site {
         }
     }
 
-    /// One second of the site.
+    /// Runs one second of the site.
     fn second(&mut self, now: i64) {
         for slot in 0..i64::from(NODES * DEVICES) {
             if is_bound_at(now, slot) {
@@ -219,13 +219,13 @@ impl Site {
                     ended: None,
                     released: false,
                 });
-                self.tell(self.pods.len() - 1, now);
+                self.send(self.pods.len() - 1, now);
             }
         }
         for place in 0..self.pods.len() {
             if self.pods[place].ended.is_none() && self.pods[place].bound + 17 == now {
                 self.pods[place].ended = Some(now);
-                self.tell(place, now);
+                self.send(place, now);
             }
         }
         for number in 0..NODES {
@@ -262,7 +262,7 @@ impl Site {
         }
     }
 
-    /// The process is gone, and a new one begins with what is on the disk.
+    /// Ends the process, and starts a new one on the same disk.
     fn die(&mut self, now: i64) {
         self.deaths += 1;
         self.disk.dies_at.set(None);
@@ -271,7 +271,7 @@ impl Site {
         self.closed = meter.closed().cloned().collect();
         self.meter = meter;
         self.unwritten = Batch::default();
-        self.tell_all(now);
+        self.send_all(now);
     }
 
     /// All entries of the journal, from the first.
@@ -283,10 +283,10 @@ impl Site {
     }
 }
 
-/// Lives through the day; gives the site at its end.
+/// Runs through the day, and returns the site at its end.
 fn live(dies_at: usize, quarters: usize) -> Site {
     let mut site = Site::new(dies_at, quarters);
-    site.tell_all(0);
+    site.send_all(0);
     for now in 1..SECONDS {
         site.second(now);
     }
@@ -315,9 +315,9 @@ fn check(site: &Site, point: &str) {
     assert_eq!(closed.len(), ended.len(), "{point}");
     let released = site.pods.iter().filter(|pod| pod.released);
     for pod in released {
-        assert!(closed.contains_key(&pod.uid), "{point}: {} was let go unrecorded", pod.uid);
+        assert!(closed.contains_key(&pod.uid), "{point}: {} was released unrecorded", pod.uid);
     }
-    // What each said of its work counts once, too.
+    // The work that each reported counts once, too.
     let hashes: u64 = site.meter.books().work.values().map(|work| work.hashes).sum();
     assert_eq!(hashes, WORK.hashes * ended.len() as u64, "{point}");
     // The books on the disk are those of the process.

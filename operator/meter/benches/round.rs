@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use daylight_base::{Name, Timestamp};
 use daylight_meter::{
-    Account, Config, DeviceSeen, Entry, LeaseSeen, Meter, Moment, NodeEntry, Reading,
+    Account, Config, Entry, Meter, Moment, NodeEntry, ObservedDevice, ObservedLease, Reading,
 };
 
 const NODES: u64 = 10_000;
@@ -35,10 +35,10 @@ fn device(node: u64, number: u64) -> Name {
     format!("GPU-{node:08x}-{number}").into()
 }
 
-fn lease(node: &Name, number: u64, gpus: u32, at: Timestamp) -> LeaseSeen {
+fn lease(node: &Name, number: u64, gpus: u32, at: Timestamp) -> ObservedLease {
     let registration = number % REGISTRATIONS;
     let namespace = format!("team-{registration}");
-    LeaseSeen {
+    ObservedLease {
         uid: format!("uid-{node}-{gpus}").into(),
         pod: format!("{namespace}/{node}-{gpus}").into(),
         node: node.clone(),
@@ -63,8 +63,8 @@ impl Site {
         for number in 0..NODES {
             let node: Name = format!("node-{number:05}").into();
             let pool: Name = format!("pool-{}", number % POOLS).into();
-            let devices: Vec<DeviceSeen> = (0..DEVICES)
-                .map(|one| DeviceSeen {
+            let devices: Vec<ObservedDevice> = (0..DEVICES)
+                .map(|one| ObservedDevice {
                     id: device(number, one),
                     model: Some("H100".into()),
                     limit_mw: Some(700_000),

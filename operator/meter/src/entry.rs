@@ -13,7 +13,7 @@ use crate::key::{Key, Method};
 use crate::lease::{Account, Facts, Lease};
 use crate::moment::Moment;
 use crate::object::ObjectEntry;
-use crate::observe::DeviceSeen;
+use crate::observed::ObservedDevice;
 use crate::state::NodeState;
 
 /// Entry of the journal.
@@ -186,7 +186,7 @@ pub struct UsedEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceEntry {
     #[serde(flatten)]
-    pub device: DeviceSeen,
+    pub device: ObservedDevice,
     pub at: Timestamp,
     /// `false` if it left.
     pub joined: bool,

@@ -56,10 +56,3 @@ pub enum Method {
     /// Energy above that of an idle device while no lease held it.
     Unexplained,
 }
-
-impl Method {
-    /// Returns the name in entries and metric labels.
-    pub fn name(self) -> &'static str {
-        self.into_str()
-    }
-}

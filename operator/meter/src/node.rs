@@ -15,7 +15,7 @@ use crate::entry::{Closed, DeviceEntry, Gap, GapKind};
 use crate::key::{Method, Use};
 use crate::lease::{Facts, Lease};
 use crate::moment::Moment;
-use crate::observe::DeviceSeen;
+use crate::observed::ObservedDevice;
 use crate::state::{Device, NodeState, Sample, Span};
 
 /// Change of the holders of a node's devices.
@@ -32,7 +32,7 @@ pub(crate) enum Event {
     Devices {
         pool: Option<Name>,
         usable: u32,
-        devices: Vec<DeviceSeen>,
+        devices: Vec<ObservedDevice>,
     },
     /// No change, but a new span: energy before and after is booked separately.
     Cut,
@@ -318,7 +318,7 @@ impl Node {
         at: Timestamp,
         pool: Option<Name>,
         usable: u32,
-        devices: Vec<DeviceSeen>,
+        devices: Vec<ObservedDevice>,
     ) {
         self.state.pool = pool;
         self.state.usable = usable;
@@ -346,7 +346,7 @@ impl Node {
     }
 
     /// Removes the devices that are not in `present`.
-    fn remove_devices(&mut self, at: Timestamp, present: &[DeviceSeen], terms: &Terms<'_>) {
+    fn remove_devices(&mut self, at: Timestamp, present: &[ObservedDevice], terms: &Terms<'_>) {
         let gone = |device: &Device| present.iter().all(|seen| seen.id != device.seen.id);
         while let Some(place) = self.state.devices.iter().position(gone) {
             self.settle_removed(place, at, terms);

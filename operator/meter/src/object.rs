@@ -31,7 +31,7 @@ pub enum ObjectKind {
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ObjectSeen {
+pub struct ObservedObject {
     pub object: ObjectKind,
     /// `namespace/name` for a registration.
     pub name: Name,
@@ -67,7 +67,7 @@ pub struct Decision {
 #[serde(rename_all = "camelCase")]
 pub struct ObjectEntry {
     #[serde(flatten)]
-    pub seen: ObjectSeen,
+    pub seen: ObservedObject,
     /// Time of the first observation of the change.
     pub at: Timestamp,
     /// Number of edits in between that were not observed.

@@ -2,7 +2,7 @@
 
 use crate::moment::Moment;
 use crate::node::Node;
-use crate::observe::Reading;
+use crate::observed::Reading;
 use crate::state::Sample;
 
 impl Node {

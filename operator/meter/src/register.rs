@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use daylight_base::{Name, Timestamp};
 
 use crate::entry::Entry;
-use crate::object::{ObjectEntry, ObjectKind, ObjectSeen};
+use crate::object::{ObjectEntry, ObjectKind, ObservedObject};
 
 /// Last observed version of each object.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +16,7 @@ pub(crate) struct Register {
 impl Register {
     /// Takes in an object and returns the entries of what changed: none if it is known, two if it
     /// was deleted and created again in between.
-    pub(crate) fn observe(&mut self, seen: ObjectSeen, at: Timestamp) -> Vec<Entry> {
+    pub(crate) fn observe(&mut self, seen: ObservedObject, at: Timestamp) -> Vec<Entry> {
         let key = (seen.object, seen.name.clone());
         let known = self.objects.get(&key);
         if known.is_some_and(|known| known.seen == seen) {
@@ -49,7 +49,7 @@ impl Register {
     }
 
     /// Returns the last observed version of an object.
-    pub(crate) fn get(&self, kind: ObjectKind, name: &Name) -> Option<&ObjectSeen> {
+    pub(crate) fn get(&self, kind: ObjectKind, name: &Name) -> Option<&ObservedObject> {
         Some(&self.objects.get(&(kind, name.clone()))?.seen)
     }
 
@@ -63,8 +63,8 @@ impl Register {
 mod tests {
     use super::*;
 
-    fn registration(uid: &str, generation: u64, standing: &str) -> ObjectSeen {
-        ObjectSeen {
+    fn registration(uid: &str, generation: u64, standing: &str) -> ObservedObject {
+        ObservedObject {
             object: ObjectKind::Registration,
             name: "acme/power".into(),
             uid: uid.into(),

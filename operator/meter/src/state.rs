@@ -8,7 +8,7 @@ use serde_with::skip_serializing_none;
 
 use crate::lease::Lease;
 use crate::moment::Moment;
-use crate::observe::DeviceSeen;
+use crate::observed::ObservedDevice;
 
 /// State of a node: everything needed to continue its books after a restart.
 #[skip_serializing_none]
@@ -43,7 +43,7 @@ pub struct NodeState {
 #[serde(rename_all = "camelCase")]
 pub struct Device {
     #[serde(flatten)]
-    pub seen: DeviceSeen,
+    pub seen: ObservedDevice,
     /// Time when it joined the node.
     pub joined: Timestamp,
     /// Number of counter resets since the last reading.

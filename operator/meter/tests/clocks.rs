@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 use daylight_base::{Name, Timestamp};
 use daylight_meter::{
-    Account, Config, DeviceSeen, Entry, LeaseSeen, Meter, Method, Moment, NodeEntry, Reading, Use,
+    Account, Config, Entry, Meter, Method, Moment, NodeEntry, ObservedDevice, ObservedLease,
+    Reading, Use,
 };
 use proptest::prelude::*;
 
@@ -170,7 +171,7 @@ impl World {
 
     fn devices(&mut self) {
         let devices =
-            IDS.map(|id| DeviceSeen { id: id.into(), model: None, limit_mw: Some(LIMIT_MW) });
+            IDS.map(|id| ObservedDevice { id: id.into(), model: None, limit_mw: Some(LIMIT_MW) });
         let pool: Name = format!("hall-{}", self.pool_changes % 2).into();
         self.meter.devices(&"n".into(), Some(&pool), SLOTS, &devices, self.now());
     }
@@ -187,9 +188,9 @@ impl World {
         self.meter.readings(&"n".into(), Moment::exactly(self.now()), &readings);
     }
 
-    fn seen(&self, number: usize) -> LeaseSeen {
+    fn seen(&self, number: usize) -> ObservedLease {
         let pod = &self.pods[number];
-        LeaseSeen {
+        ObservedLease {
             uid: format!("uid-{number}").into(),
             pod: format!("team-{number}/pod").into(),
             node: "n".into(),

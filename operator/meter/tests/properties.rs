@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use daylight_base::{Name, Timestamp};
 use daylight_meter::{
-    Account, Books, Config, DeviceSeen, Entry, LeaseSeen, Meter, Method, Moment, NodeEntry,
+    Account, Books, Config, Entry, Meter, Method, Moment, NodeEntry, ObservedDevice, ObservedLease,
     Reading, Use,
 };
 use proptest::prelude::*;
@@ -208,7 +208,7 @@ impl World {
         for (node, devices) in self.nodes.iter().enumerate() {
             let devices: Vec<_> = devices
                 .iter()
-                .map(|device| DeviceSeen {
+                .map(|device| ObservedDevice {
                     id: device.id.clone(),
                     model: None,
                     limit_mw: Some(750_000),
@@ -227,8 +227,8 @@ impl World {
         }
     }
 
-    fn seen(&self, pod: &Pod) -> LeaseSeen {
-        LeaseSeen {
+    fn seen(&self, pod: &Pod) -> ObservedLease {
+        ObservedLease {
             uid: pod.uid.clone(),
             pod: format!("ns/{}", pod.uid).into(),
             node: Self::name(pod.node),

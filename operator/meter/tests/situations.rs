@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use daylight_base::{Name, Timestamp};
 use daylight_meter::{
-    Account, Bounded, Config, DeviceSeen, Entry, Gap, GapKind, LeaseSeen, Meter, Method, Moment,
-    NodeEntry, PoolEntry, Reading, Usage, Use,
+    Account, Bounded, Config, Entry, Gap, GapKind, Meter, Method, Moment, NodeEntry,
+    ObservedDevice, ObservedLease, PoolEntry, Reading, Usage, Use,
 };
 use rustc_hash::FxHashSet;
 
@@ -130,8 +130,10 @@ impl Site {
 
     fn devices(&mut self, devices: &[&str], offered: u32) {
         let limit_mw = Some(milli(LIMIT));
-        let devices: Vec<DeviceSeen> =
-            devices.iter().map(|id| DeviceSeen { id: name(id), model: None, limit_mw }).collect();
+        let devices: Vec<ObservedDevice> = devices
+            .iter()
+            .map(|id| ObservedDevice { id: name(id), model: None, limit_mw })
+            .collect();
         self.meter.devices(&name(NODE), Some(&name("hall")), offered, &devices, time(self.now));
     }
 
@@ -139,8 +141,8 @@ impl Site {
         self.meter.boot(&name(NODE), &name(id), time(self.now));
     }
 
-    fn pod(&self, node: &str, tenant: &str) -> LeaseSeen {
-        LeaseSeen {
+    fn pod(&self, node: &str, tenant: &str) -> ObservedLease {
+        ObservedLease {
             uid: format!("uid-{tenant}").into(),
             pod: format!("{tenant}/pod").into(),
             node: name(node),

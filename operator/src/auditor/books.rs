@@ -7,7 +7,9 @@ use daylight_base::{Name, Timestamp};
 use daylight_cluster::slim::{Phase, Pod};
 use daylight_cluster::{Changed, Cluster, Event, Kind, Touched, timestamp};
 use daylight_crds::LeaseRecord;
-use daylight_meter::{Account, DeviceSeen, Facts, LeaseSeen, Meter, Moment, ObjectKind, Reading};
+use daylight_meter::{
+    Account, Facts, Meter, Moment, ObjectKind, ObservedDevice, ObservedLease, Reading,
+};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::agents::Agent;
@@ -43,7 +45,7 @@ pub struct Bookkeeper {
     /// What agents say of their work, by miner.
     pub(super) miners: Miners,
     /// Devices by node, as exporters list them.
-    read: FxHashMap<Name, Vec<DeviceSeen>>,
+    read: FxHashMap<Name, Vec<ObservedDevice>>,
     /// The most devices that a node without an exporter offered.
     counted: FxHashMap<Name, u32>,
     /// What the meter was told of each node.
@@ -65,7 +67,7 @@ pub struct Terms {
 }
 
 /// A node as the meter was told of it: its pool, how many devices it offers, and which it has.
-type Told = (Option<Name>, u32, Vec<DeviceSeen>);
+type Told = (Option<Name>, u32, Vec<ObservedDevice>);
 
 impl Bookkeeper {
     /// Books that go on from what `meter` holds.
@@ -304,12 +306,12 @@ impl Bookkeeper {
         self.miners.said(uid, &agent.miner, says);
     }
 
-    fn seen(&self, pod: &Pod, now: Timestamp) -> Option<LeaseSeen> {
+    fn seen(&self, pod: &Pod, now: Timestamp) -> Option<ObservedLease> {
         let node = pod.node.clone()?;
         let (_, gpus) = self.gpus(&pod.requests.extended)?;
         let bound = pod.bound_at.or(pod.started_at).unwrap_or(pod.created);
         let second = |at: Timestamp| Moment::in_second(at, now);
-        Some(LeaseSeen {
+        Some(ObservedLease {
             uid: Name::from(&*pod.uid),
             pod: pod.key.clone(),
             node,
@@ -338,7 +340,7 @@ impl Bookkeeper {
             Some(at) => Moment::in_second(at, seen_ended.max(at)),
             None => Moment::between(bound, seen_ended),
         };
-        let seen = LeaseSeen {
+        let seen = ObservedLease {
             uid: Name::from(&*spec.pod_uid),
             pod: format!("{namespace}/{}", spec.pod).into(),
             node: Name::from(&*spec.node),
@@ -373,9 +375,9 @@ impl Bookkeeper {
         if self.cluster.node(node).is_none() {
             return;
         }
-        let devices: Vec<DeviceSeen> = readings
+        let devices: Vec<ObservedDevice> = readings
             .iter()
-            .map(|reading| DeviceSeen {
+            .map(|reading| ObservedDevice {
                 id: Name::from(&*reading.id),
                 model: reading.model.as_deref().map(Name::from),
                 limit_mw: reading.limit_mw,
@@ -446,9 +448,9 @@ impl Bookkeeper {
 }
 
 /// Devices that nothing tells apart.
-fn count(node: &Name, count: u32) -> Vec<DeviceSeen> {
+fn count(node: &Name, count: u32) -> Vec<ObservedDevice> {
     (0..count)
-        .map(|number| DeviceSeen {
+        .map(|number| ObservedDevice {
             id: format!("{node}/{number}").into(),
             model: None,
             limit_mw: None,

@@ -234,7 +234,7 @@ impl Metrics {
         for (key, ms) in &books.time {
             let pool = of_pool(key.pool.as_ref());
             let seconds = ms.value as f64 / 1000.0;
-            *uses.entry((pool, use_name(&key.usage))).or_default() += ms.value;
+            *uses.entry((pool, key.usage.into_str())).or_default() += ms.value;
             if let Use::Lease(account) = &key.usage {
                 let labels = of_lease(key);
                 set(&self.assigned_seconds, &labels, seconds);
@@ -272,7 +272,7 @@ impl Metrics {
         for ((key, method), mj) in &books.energy {
             if matches!(key.usage, Use::Lease(_)) {
                 let [pool, class, registration, namespace] = of_lease(key);
-                let labels = [pool, class, registration, namespace, method.name()];
+                let labels = [pool, class, registration, namespace, method.into_str()];
                 set(&self.energy, &labels, mj.value as f64 / 1000.0);
                 let error = errors.entry(key).or_default();
                 error.0 += mj.below;
@@ -302,14 +302,6 @@ fn of_class(class: Option<&Name>) -> &str {
 
 fn of_registration(registration: Option<&Name>) -> &str {
     registration.map_or("", |key| daylight_cluster::names::parts(key).1)
-}
-
-fn use_name(usage: &Use) -> &'static str {
-    match usage {
-        Use::Lease(_) => "lease",
-        Use::Idle => "idle",
-        Use::Unavailable => "unavailable",
-    }
 }
 
 /// The values of [`OF_LEASE`].

@@ -6,7 +6,7 @@
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::{Kind, timestamp};
 use daylight_crds::{Approval, Assignment, Registration, RegistrationRule, RegistrationState};
-use daylight_meter::{Decision, ObjectKind, ObjectSeen};
+use daylight_meter::{Decision, ObjectKind, ObservedObject};
 use daylight_planner::model;
 use kube::Resource;
 use rustc_hash::FxHashMap;
@@ -84,7 +84,12 @@ impl Bookkeeper {
     }
 
     /// An object as it is now; `None` where it is gone or cannot be read.
-    fn object_seen(&mut self, kind: ObjectKind, name: &Name, now: Timestamp) -> Option<ObjectSeen> {
+    fn object_seen(
+        &mut self,
+        kind: ObjectKind,
+        name: &Name,
+        now: Timestamp,
+    ) -> Option<ObservedObject> {
         match kind {
             ObjectKind::ActivityClass => {
                 let class = self.cluster.class(name)?;
@@ -103,7 +108,7 @@ impl Bookkeeper {
                     Some(verdict) => verdict.digest.clone(),
                     None => self.authority.verdict(&self.cluster, &registration).digest,
                 };
-                Some(ObjectSeen {
+                Some(ObservedObject {
                     decision: status.and_then(|status| status.approval.as_ref()).map(decision),
                     standing: Some(state_name(state)),
                     ..object(kind, name, registration.as_ref(), digest)?
@@ -172,8 +177,8 @@ fn object<K: Resource>(
     name: &Name,
     found: &K,
     digest: String,
-) -> Option<ObjectSeen> {
-    Some(ObjectSeen {
+) -> Option<ObservedObject> {
+    Some(ObservedObject {
         object,
         name: name.clone(),
         uid: found.meta().uid.as_deref()?.into(),

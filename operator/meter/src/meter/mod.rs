@@ -13,7 +13,7 @@ use crate::books::{Book, Books, Imbalance};
 use crate::config::{Config, Terms};
 use crate::entry::Entry;
 use crate::node::Node;
-use crate::observe::DeviceSeen;
+use crate::observed::ObservedDevice;
 use crate::register::Register;
 
 /// Meter of a whole site.
@@ -139,7 +139,7 @@ impl Meter {
     }
 
     /// Returns the devices of a node in the books.
-    pub fn devices_of(&self, node: &str) -> Vec<DeviceSeen> {
+    pub fn devices_of(&self, node: &str) -> Vec<ObservedDevice> {
         let devices = self.nodes.get(node).into_iter().flat_map(|node| &node.state.devices);
         devices.map(|device| device.seen.clone()).collect()
     }

@@ -11,12 +11,12 @@ use crate::config::Terms;
 use crate::lease::{Facts, Lease};
 use crate::moment::Moment;
 use crate::node::{Event, Node};
-use crate::object::{ObjectKind, ObjectSeen};
-use crate::observe::{DeviceSeen, LeaseSeen, Reading};
+use crate::object::{ObjectKind, ObservedObject};
+use crate::observed::{ObservedDevice, ObservedLease, Reading};
 
 impl Meter {
     /// Records that a pod holds GPUs.
-    pub fn lease(&mut self, seen: LeaseSeen, now: Timestamp) {
+    pub fn lease(&mut self, seen: ObservedLease, now: Timestamp) {
         if self.node_of.contains_key(&seen.uid) {
             return;
         }
@@ -35,7 +35,13 @@ impl Meter {
     /// A lease that is not in the books and whose end they have passed is ignored: it was booked
     /// before, or ended before the books began. If its pod waits to be released, neither is true,
     /// and it is closed late.
-    pub fn ended(&mut self, seen: LeaseSeen, ended: Moment, facts: Option<Facts>, now: Timestamp) {
+    pub fn ended(
+        &mut self,
+        seen: ObservedLease,
+        ended: Moment,
+        facts: Option<Facts>,
+        now: Timestamp,
+    ) {
         let uid = seen.uid.clone();
         if !self.node_of.contains_key(&uid) {
             let terms = Terms { config: &self.config, periods: &self.periods };
@@ -116,7 +122,7 @@ impl Meter {
         name: &Name,
         pool: Option<&Name>,
         usable: u32,
-        devices: &[DeviceSeen],
+        devices: &[ObservedDevice],
         now: Timestamp,
     ) {
         let node = self.node(name, now);
@@ -177,7 +183,7 @@ impl Meter {
     }
 
     /// Records the current version of a registration, class or pool.
-    pub fn object(&mut self, seen: ObjectSeen, now: Timestamp) {
+    pub fn object(&mut self, seen: ObservedObject, now: Timestamp) {
         self.entries.extend(self.register.observe(seen, now));
     }
 
@@ -187,19 +193,19 @@ impl Meter {
     }
 
     /// Returns the last recorded version of an object.
-    pub fn object_seen(&self, kind: ObjectKind, name: &Name) -> Option<&ObjectSeen> {
+    pub fn object_seen(&self, kind: ObjectKind, name: &Name) -> Option<&ObservedObject> {
         self.register.get(kind, name)
     }
 
     /// Iterates over the last recorded version of all objects.
-    pub fn objects(&self) -> impl Iterator<Item = &ObjectSeen> {
+    pub fn objects(&self) -> impl Iterator<Item = &ObservedObject> {
         self.register.entries().map(|entry| &entry.seen)
     }
 }
 
 /// Returns a new lease and its node.
-fn lease(seen: LeaseSeen) -> (Name, Lease) {
-    let LeaseSeen { uid, pod, node, gpus, account, watts, bound, started, owed } = seen;
+fn lease(seen: ObservedLease) -> (Name, Lease) {
+    let ObservedLease { uid, pod, node, gpus, account, watts, bound, started, owed } = seen;
     let lease = Lease {
         uid,
         pod,

@@ -9,7 +9,7 @@ use crate::moment::Moment;
 
 /// Pod that holds GPUs of a node, as observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseSeen {
+pub struct ObservedLease {
     pub uid: Name,
     /// `namespace/name` of the pod.
     pub pod: Name,
@@ -30,7 +30,7 @@ pub struct LeaseSeen {
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DeviceSeen {
+pub struct ObservedDevice {
     /// UUID or serial number; the node and a number if the devices have neither.
     pub id: Name,
     pub model: Option<Name>,
