@@ -230,7 +230,7 @@ fn full_site(nodes: u32) -> Snapshot {
     for round in 1.. {
         let actions = planner.plan(NOW).actions;
         if actions.is_empty() {
-            eprintln!("{nodes} nodes are at rest after {round} plans");
+            eprintln!("{nodes} nodes are settled after {round} plans");
             break;
         }
         for action in actions {

@@ -207,21 +207,22 @@ impl Run<'_> {
             - i64::from(host.ai)
             - i64::from(host.undeclared)
             - i64::from(before.gpus);
-        let beside = self.state.capacity(node) - self.state.nodes[node].used.fixed - before.beside;
+        let amounts =
+            self.state.capacity(node) - self.state.nodes[node].used.fixed - before.amounts;
         let by = |have: i64, need: i64| {
             if need == 0 { i64::MAX } else { have.max(0) / need }
         };
         by(gpus, i64::from(job.shape.gpus))
-            .min(by(beside.cpu_milli, job.shape.cpu_milli.cast_signed()))
-            .min(by(beside.memory, job.shape.memory.cast_signed()))
-            .min(beside.pods.max(0))
+            .min(by(amounts.cpu_milli, job.shape.cpu_milli.cast_signed()))
+            .min(by(amounts.memory, job.shape.memory.cast_signed()))
+            .min(amounts.pods.max(0))
             .min(i64::from(u32::MAX)) as u32
     }
 
     /// Returns what is promised on a node to released and nominated pods, and to jobs before this one.
     fn promised_before(&self, node: Id<NodeRow>, id: Id<JobRow>) -> Promised {
         let row = &self.state.nodes[node];
-        let mut before = Promised { gpus: 0, beside: row.used.claimed };
+        let mut before = Promised { gpus: 0, amounts: row.used.claimed };
         let resource = self.state.jobs[id].resource;
         before.gpus = self.state.host(node, resource).map_or(0, |host| host.expected);
         let own = job_order(self.state, id);
@@ -231,7 +232,7 @@ impl Run<'_> {
                 before.gpus += hold.shape.gpus * hold.workers;
             }
             if !first || hold.job == id {
-                before.beside -= Amounts::of(&hold.shape, hold.workers);
+                before.amounts -= Amounts::of(&hold.shape, hold.workers);
             }
         }
         before
@@ -255,15 +256,15 @@ impl Run<'_> {
             let (need, _) = self.needed(node, id, job);
             let before = self.promised_before(node, id);
             let idle = self.state.host(node, self.state.jobs[id].resource).map_or(0, Host::idle);
-            let beside = self.state.capacity(node)
+            let amounts = self.state.capacity(node)
                 - row.used.fixed
                 - row.used.mining
                 - row.used.draining
-                - before.beside;
+                - before.amounts;
             let miners = row.used.mining.pods + row.used.draining.pods;
             idle >= need
                 && (miners == 0 || !self.state.clears_whole(node))
-                && beside.covers(&Amounts::of(&job.shape, workers))
+                && amounts.covers(&Amounts::of(&job.shape, workers))
         })
     }
 
@@ -524,7 +525,7 @@ impl Run<'_> {
 
 struct Promised {
     gpus: u32,
-    beside: Amounts,
+    amounts: Amounts,
 }
 
 /// Returns whether a job that starts now ends before the first job can start.

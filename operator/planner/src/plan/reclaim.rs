@@ -10,7 +10,7 @@ use crate::plan::claim::Claim;
 use crate::plan::modes::Mode;
 use crate::plan::queue::job_order;
 use crate::plan::{Run, lease};
-use crate::state::host::{Amounts, By};
+use crate::state::host::{Amounts, HolderKind};
 use crate::state::pods::by_age;
 use crate::state::table::Id;
 use crate::state::{Hold, MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow, Resource};
@@ -361,7 +361,7 @@ impl Run<'_> {
     /// Returns the miners on a node that are not stopping, the weakest claim first.
     pub(super) fn miners_on(&self, node: Id<NodeRow>) -> Vec<Id<PodRow>> {
         let holders = self.state.nodes[node].pods.iter();
-        let run_on = holders.filter(|holder| holder.by == By::Miner && holder.is_first());
+        let run_on = holders.filter(|holder| holder.kind == HolderKind::Miner && holder.is_first());
         let mut pods: Vec<_> = run_on.map(|holder| holder.pod).collect();
         pods.sort_by(|&a, &b| {
             let (row_a, row_b) = (&self.state.pods[a], &self.state.pods[b]);
@@ -387,14 +387,14 @@ impl Run<'_> {
         need: Shape,
     ) -> Option<Vec<Id<PodRow>>> {
         let frees = |pod: Id<PodRow>| {
-            let (mut freed, mut beside) = (Shape::default(), Amounts::default());
+            let (mut freed, mut amounts) = (Shape::default(), Amounts::default());
             let held = self.state.nodes[node].pods.iter().filter(|holder| holder.pod == pod);
             for holder in held {
-                beside += holder.beside;
+                amounts += holder.amounts;
                 freed.gpus += if holder.resource == resource { holder.gpus } else { 0 };
             }
-            freed.cpu_milli = beside.cpu_milli.cast_unsigned();
-            freed.memory = beside.memory.cast_unsigned();
+            freed.cpu_milli = amounts.cpu_milli.cast_unsigned();
+            freed.memory = amounts.memory.cast_unsigned();
             freed
         };
         let mut slots = (-self.state.room(node).pods).max(0);

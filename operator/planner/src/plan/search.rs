@@ -248,11 +248,11 @@ impl Run<'_> {
         let (Some(object), Some(host)) = (&row.object, self.state.host_in(node, pool)) else {
             return Err(idle);
         };
-        let (bucket, mut beside) = (host.bucket(), self.state.room(node));
+        let (bucket, mut amounts) = (host.bucket(), self.state.room(node));
         let gpus = match when {
             When::Now => {
                 // `room` counts stopping miners as gone; their CPU and memory are not free yet.
-                beside -= row.used.draining;
+                amounts -= row.used.draining;
                 bucket.free
             }
             When::Drained => bucket.free + bucket.coming,
@@ -269,7 +269,7 @@ impl Run<'_> {
         {
             return Err(Reason::IdleDelay { until: at + delay });
         }
-        if !beside.covers(&Amounts::of(shape, 1)) {
+        if !amounts.covers(&Amounts::of(shape, 1)) {
             return Err(Reason::NoNodeFits { gpus: shape.gpus });
         }
         self.free_slot(node).map(|_| ())

@@ -25,7 +25,7 @@ pub(super) struct Shadow {
 #[derive(Clone, Copy)]
 struct Available {
     gpus: u32,
-    beside: Amounts,
+    amounts: Amounts,
 }
 
 impl Available {
@@ -36,9 +36,9 @@ impl Available {
             need => u32::try_from(have.max(0).cast_unsigned() / need).unwrap_or(u32::MAX),
         };
         (self.gpus / shape.gpus)
-            .min(by(self.beside.cpu_milli, shape.cpu_milli))
-            .min(by(self.beside.memory, shape.memory))
-            .min(self.beside.pods.max(0) as u32)
+            .min(by(self.amounts.cpu_milli, shape.cpu_milli))
+            .min(by(self.amounts.memory, shape.memory))
+            .min(self.amounts.pods.max(0) as u32)
     }
 }
 
@@ -71,15 +71,15 @@ impl Run<'_> {
     fn available(&self, node: Id<NodeRow>, pool: Id<PoolRow>) -> Option<Available> {
         let host = self.state.host_in(node, pool).filter(|host| host.open)?;
         let used = &self.state.nodes[node].used;
-        let beside = self.state.capacity(node) - used.fixed - used.claimed;
-        Some(Available { gpus: host.bucket().available(), beside })
+        let amounts = self.state.capacity(node) - used.fixed - used.claimed;
+        Some(Available { gpus: host.bucket().available(), amounts })
     }
 
     /// Returns how many workers of a job a node of a pool can take.
     pub(super) fn fit_on(&self, node: Id<NodeRow>, pool: Id<PoolRow>, job: &Job) -> Option<Fit> {
         let available = self.available(node, pool)?;
         let gpus = self.state.host_in(node, pool)?.allocatable;
-        let whole = Available { gpus, beside: self.state.capacity(node) };
+        let whole = Available { gpus, amounts: self.state.capacity(node) };
         Some(Fit { now: available.workers(job), ever: whole.workers(job) })
     }
 
@@ -120,7 +120,7 @@ impl Run<'_> {
             };
             total -= node.workers(job);
             node.gpus += freed.gpus;
-            node.beside += freed.beside;
+            node.amounts += freed.amounts;
             total += node.workers(job);
             if total >= job.workers {
                 at = Some(end);
@@ -156,8 +156,8 @@ impl Run<'_> {
                 if let Some(host) = self.state.host_in(node, pool) {
                     let same = host.resource == row.resource;
                     let gpus = if same { job.shape.gpus * workers } else { 0 };
-                    let beside = Amounts::of(&job.shape, workers);
-                    releases.push((end.max(self.now), node, Available { gpus, beside }));
+                    let amounts = Amounts::of(&job.shape, workers);
+                    releases.push((end.max(self.now), node, Available { gpus, amounts }));
                 }
             }
         }

@@ -71,7 +71,7 @@ pub(crate) struct NodeUse {
 
 /// Kind of a holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum By {
+pub(crate) enum HolderKind {
     /// A classed pod or an AI worker.
     Ai,
     /// A pod without a class.
@@ -87,7 +87,7 @@ pub(crate) enum By {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holder {
     pub(crate) pod: Id<PodRow>,
-    pub(crate) by: By,
+    pub(crate) kind: HolderKind,
     /// The pool that a miner was granted in.
     pub(crate) pool: Option<Id<PoolRow>>,
     /// The slot of a miner.
@@ -95,23 +95,23 @@ pub(crate) struct Holder {
     pub(crate) resource: Resource,
     pub(crate) gpus: u32,
     /// CPU, memory and pod slot; zero in all entries of a pod but the first.
-    pub(crate) beside: Amounts,
+    pub(crate) amounts: Amounts,
 }
 
 impl Holder {
     /// Returns whether this is the first entry of its pod.
     pub(crate) const fn is_first(&self) -> bool {
-        self.beside.pods == 1
+        self.amounts.pods == 1
     }
 }
 
 impl NodeUse {
     pub(crate) fn count(&mut self, holder: &Holder) {
-        *match holder.by {
-            By::Ai | By::Undeclared => &mut self.fixed,
-            By::Miner => &mut self.mining,
-            By::Stopping => &mut self.draining,
-        } += holder.beside;
+        *match holder.kind {
+            HolderKind::Ai | HolderKind::Undeclared => &mut self.fixed,
+            HolderKind::Miner => &mut self.mining,
+            HolderKind::Stopping => &mut self.draining,
+        } += holder.amounts;
     }
 }
 
@@ -316,16 +316,16 @@ impl Host {
     /// Counts the holding of a pod.
     pub(crate) fn count(&mut self, holder: &Holder) {
         let gpus = holder.gpus;
-        match holder.by {
-            By::Ai => self.ai += gpus,
-            By::Undeclared => self.undeclared += gpus,
-            By::Miner => self.mining += gpus,
-            By::Stopping => self.draining += gpus,
+        match holder.kind {
+            HolderKind::Ai => self.ai += gpus,
+            HolderKind::Undeclared => self.undeclared += gpus,
+            HolderKind::Miner => self.mining += gpus,
+            HolderKind::Stopping => self.draining += gpus,
         }
-        match holder.by {
-            By::Ai | By::Undeclared => self.ai_sizes.add(gpus),
-            By::Miner => self.sizes.add(gpus),
-            By::Stopping => {}
+        match holder.kind {
+            HolderKind::Ai | HolderKind::Undeclared => self.ai_sizes.add(gpus),
+            HolderKind::Miner => self.sizes.add(gpus),
+            HolderKind::Stopping => {}
         }
     }
 

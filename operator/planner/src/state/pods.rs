@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::explain::ReclaimReason;
 use crate::model::{Pod, Role};
-use crate::state::host::{Amounts, By, Holder};
+use crate::state::host::{Amounts, Holder, HolderKind};
 use crate::state::nodes::amounts;
 use crate::state::table::{Id, Table};
 use crate::state::{
@@ -90,12 +90,12 @@ impl State {
         };
         let first = Holder {
             pod: id,
-            by: by(&row.pod),
+            kind: holder_kind(&row.pod),
             pool,
             slot,
             resource: Resource::NONE,
             gpus: 0,
-            beside: amounts(row.pod.cpu_milli, row.pod.memory),
+            amounts: amounts(row.pod.cpu_milli, row.pod.memory),
         };
         let mut holder = first;
         for index in 0..row.pod.gpus.len().max(1) {
@@ -104,7 +104,7 @@ impl State {
                 holder = Holder { resource, gpus: *gpus, ..holder };
             }
             self.nodes[node].pods.push(holder);
-            holder.beside = Amounts::default();
+            holder.amounts = Amounts::default();
         }
     }
 
@@ -195,9 +195,9 @@ impl State {
         self.pods[id].pod.deleting = deleting;
         self.charge(id, true);
         if let Some(node) = self.pods[id].node {
-            let by = by(&self.pods[id].pod);
+            let kind = holder_kind(&self.pods[id].pod);
             let held = self.nodes[node].pods.iter_mut().filter(|holder| holder.pod == id);
-            held.for_each(|holder| holder.by = by);
+            held.for_each(|holder| holder.kind = kind);
             self.recount(node);
         }
     }
@@ -345,11 +345,11 @@ pub(crate) fn by_age(pods: &Table<PodRow>, a: Id<PodRow>, b: Id<PodRow>) -> Orde
 }
 
 /// Returns the kind of holder that a pod is.
-fn by(pod: &Pod) -> By {
+fn holder_kind(pod: &Pod) -> HolderKind {
     match (&pod.role, pod.deleting) {
-        (Role::Miner { .. }, false) => By::Miner,
-        (Role::Miner { .. }, true) => By::Stopping,
-        (Role::Other { class: None, .. }, _) => By::Undeclared,
-        (Role::Worker { .. } | Role::Other { .. }, _) => By::Ai,
+        (Role::Miner { .. }, false) => HolderKind::Miner,
+        (Role::Miner { .. }, true) => HolderKind::Stopping,
+        (Role::Other { class: None, .. }, _) => HolderKind::Undeclared,
+        (Role::Worker { .. } | Role::Other { .. }, _) => HolderKind::Ai,
     }
 }

@@ -72,13 +72,13 @@ fn jobs_go_by_priority_then_age() {
 }
 
 #[test]
-fn a_worker_larger_than_any_node_is_told_so() {
+fn a_worker_larger_than_any_node_is_reported() {
     let mut site = Site::of(2, 4, 0).with(job("ml/huge", 1, 8));
     assert_snapshot!(site.explained(), @"job ml/huge: NoNodeLargeEnough. No permitted node is large enough for one pod with 8 GPUs and its CPU and memory. Request less per pod.");
 }
 
 #[test]
-fn a_gang_larger_than_the_pool_waits_and_blocks_nobody() {
+fn a_gang_larger_than_the_pool_waits_and_blocks_no_other_job() {
     let mut site = Site::of(2, 4, 8)
         .with(job("ml/huge", 3, 4).but(|job| job.created = NOON - minutes(5)))
         .with(job("ml/tune", 1, 1));
@@ -94,7 +94,7 @@ fn a_gang_larger_than_the_pool_waits_and_blocks_nobody() {
 }
 
 #[test]
-fn a_gang_whose_own_nodes_are_too_few_blocks_nobody() {
+fn a_gang_whose_permitted_nodes_are_too_few_blocks_no_other_job() {
     let mut site = Site::of(2, 4, 8)
         .with(job("ml/pinned", 2, 4).but(|job| {
             job.created = NOON - minutes(5);
@@ -111,7 +111,7 @@ fn a_gang_whose_own_nodes_are_too_few_blocks_nobody() {
 }
 
 #[test]
-fn a_gang_that_asks_for_more_cpu_than_any_node_has_blocks_nobody() {
+fn a_gang_that_requests_more_cpu_than_any_node_has_blocks_no_other_job() {
     let mut site = Site::of(2, 4, 8)
         .with(job("ml/greedy", 1, 1).but(|job| {
             job.created = NOON - minutes(5);
@@ -191,13 +191,13 @@ fn a_job_in_a_kueue_queue_is_left_to_kueue() {
 }
 
 #[test]
-fn a_job_without_gpus_is_simply_released() {
+fn a_job_without_gpus_is_released_at_once() {
     let mut site = Site::of(1, 4, 0).with(job("ml/prepare", 2, 0));
     assert_snapshot!(site.act(), @"release ml/prepare: wherever kube-scheduler puts it");
 }
 
 #[test]
-fn when_a_job_ends_its_gpus_rest_and_then_mine() {
+fn when_a_job_ends_its_gpus_mine_after_the_idle_delay() {
     let mut site = Site::of(1, 4, 4).with(job("ml/train", 1, 4));
     site.settle();
     site.wait(minutes(90));

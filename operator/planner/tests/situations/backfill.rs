@@ -1,5 +1,5 @@
-//! Jobs behind the first: none passes in a strict queue; with backfill, one
-//! that does not delay the first.
+//! Jobs behind the first: none overtakes in a strict queue; with backfill, one that does not delay
+//! the first.
 
 use daylight_planner::model::*;
 use insta::assert_snapshot;
@@ -23,7 +23,7 @@ fn late(job: &mut Job) {
 }
 
 #[test]
-fn none_passes_another_in_a_strict_queue() {
+fn no_job_overtakes_another_in_a_strict_queue() {
     let mut site = waiting_for_both_nodes(Queueing::StrictFifo)
         .with(job("ml/short", 1, 1).but(late).but(|job| job.max_run_time = Some(minutes(10))));
     assert_snapshot!(site.act_explained(), @"
@@ -34,7 +34,7 @@ fn none_passes_another_in_a_strict_queue() {
 }
 
 #[test]
-fn backfill_may_pass_only_if_it_does_not_delay_the_first() {
+fn backfill_overtakes_only_if_it_does_not_delay_the_first() {
     let mut site = waiting_for_both_nodes(Queueing::Backfill)
         .with(job("ml/short", 1, 1).but(late).but(|job| job.max_run_time = Some(minutes(10))))
         .with(job("ml/long", 1, 1).but(late).but(|job| job.max_run_time = Some(minutes(70))))
@@ -55,7 +55,7 @@ fn a_long_job_may_use_what_the_first_leaves_over() {
     let mut site = Site::of(2, 4, 0);
     site.put(job("ml/running", 1, 3).but(|job| job.max_run_time = Some(minutes(60))));
     site.settle();
-    // The first leaves one GPU over on one node.
+    // The first job leaves one GPU on one node.
     site.put(job("ml/first", 2, 3).but(|job| job.created = NOON + seconds(1)));
     site.put(foreign_pod("web/chat", 1).but(|pod| pod.node = Some("node-2".into())));
     assert_snapshot!(site.explained(), @"
@@ -109,7 +109,7 @@ fn the_first_starts_when_its_time_has_come() {
 }
 
 #[test]
-fn without_run_times_nothing_is_known_and_nobody_passes() {
+fn without_run_times_no_job_overtakes_the_first() {
     let mut site = Site::of(2, 4, 0);
     site.put(job("ml/running", 1, 3));
     site.settle();

@@ -54,8 +54,8 @@ fn mining_stops_early_enough_that_its_drain_cannot_pass_the_limit() {
     site.edit_registration("acme/power", |r| r.limits.energy_mj = Some(watt_hours(1_000)));
     metered(&mut site, 0);
     site.settle();
-    // 4 x 300 W use 20 Wh a minute; 10 Wh last 30 seconds, of which 10 go to the drain and 2 to
-    // telling them.
+    // 4 x 300 W use 20 Wh a minute; 10 Wh last 30 seconds, of which 10 are for the drain and 2
+    // for its start.
     site.wait(minutes(30));
     metered(&mut site, watt_hours(990));
     assert_snapshot!(site.act_explained(), @"look again at 12:30:18");
@@ -71,8 +71,8 @@ fn mining_stops_early_enough_that_its_drain_cannot_pass_the_limit() {
 }
 
 #[test]
-fn few_kwh_left_carry_few_miners() {
-    // 110 Wh carry 649 W for the 10 minutes that a miner must have ahead and its drain.
+fn few_remaining_kwh_allow_few_miners() {
+    // 110 Wh suffice for 649 W over the 10 minutes of the margin and the drain.
     let mut site = Site::of(1, 4, 4);
     site.edit_registration("acme/power", |r| r.limits.energy_mj = Some(watt_hours(1_000)));
     metered(&mut site, watt_hours(890));
@@ -84,7 +84,7 @@ fn few_kwh_left_carry_few_miners() {
 }
 
 #[test]
-fn measured_watts_rule_where_they_are_more_than_declared() {
+fn measured_watts_count_where_they_exceed_the_declared() {
     let mut site = Site::of(1, 4, 4);
     let metered_until = site.now;
     site.edit_registration("acme/power", |r| {
@@ -133,7 +133,7 @@ fn a_reading_that_may_lack_miners_lets_no_more_start() {
 }
 
 #[test]
-fn the_first_limit_to_be_met_is_foreseen_and_one_that_is_passed_is_told() {
+fn the_first_limit_to_be_reached_is_forecast_and_an_exceeded_one_is_reported() {
     let mut site = Site::of(1, 4, 4);
     site.edit_registration("acme/power", |r| {
         r.limits.energy_mj = Some(watt_hours(10_000));
@@ -148,7 +148,7 @@ fn the_first_limit_to_be_met_is_foreseen_and_one_that_is_passed_is_told() {
     let forecast = seen.forecast.unwrap();
     assert_eq!((forecast.at, forecast.watts), (site.now + minutes(300), 1_200));
     assert_eq!(seen.over, None);
-    // Not in this period.
+    // Not in the present period.
     let soon = site.now + minutes(299);
     site.edit_registration("acme/power", |r| r.energy_resets = Some(soon));
     assert_eq!(report(&mut site).forecast, None);

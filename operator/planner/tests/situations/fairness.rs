@@ -1,5 +1,4 @@
-//! Who mines, where more would than can: by rank of class first, then by
-//! weighted fair shares.
+//! The order of miners that compete for GPUs: by rank of class, then by weighted fair share.
 
 use daylight_planner::model::Headroom;
 use insta::assert_snapshot;
@@ -113,7 +112,7 @@ fn a_newcomer_takes_its_share_and_no_more() {
 }
 
 #[test]
-fn nobody_is_displaced_to_even_out_a_single_gpu() {
+fn no_miner_is_displaced_to_even_out_a_single_gpu() {
     let mut site = Site::of(1, 3, 3).with(miner("acme/other", 3));
     site.settle();
     site.wait(minutes(5));
@@ -163,7 +162,7 @@ fn a_node_being_cleared_for_a_large_replica_is_not_filled_by_small_ones_meanwhil
     ");
 }
 
-/// A site where all mines but one GPU of headroom, and a replica of four is wanted.
+/// A full site with one GPU of headroom, where a miner requests a replica of four GPUs.
 fn site_where_a_large_replica_comes(nodes: u32) -> Site {
     let mut site = Site::of(nodes, 4, 4 * nodes - 1);
     site.edit_pool("h100", |pool| pool.headroom = Headroom::Count(1));
@@ -174,7 +173,7 @@ fn site_where_a_large_replica_comes(nodes: u32) -> Site {
 }
 
 #[test]
-fn nobody_is_displaced_for_a_replica_that_would_need_the_headroom() {
+fn no_miner_is_displaced_for_a_replica_that_would_need_the_headroom() {
     // The idle GPU and three of the other miner's seven would make a node free.
     let mut site = site_where_a_large_replica_comes(2);
     assert_snapshot!(site.act_explained(), @"

@@ -59,7 +59,7 @@ fn cpu_and_memory_count_too() {
 }
 
 #[test]
-fn gpus_rest_after_ai_work() {
+fn gpus_stay_idle_for_a_while_after_ai_work() {
     let mut site = Site::of(1, 4, 4);
     site.edit_node("node-1", |node| node.ai_released_at = Some(NOON - seconds(2)));
     assert_snapshot!(site.act_explained(), @"
@@ -93,7 +93,7 @@ fn a_miner_that_is_deleted_stops() {
 }
 
 #[test]
-fn an_edited_miner_is_made_anew() {
+fn the_pods_of_an_edited_miner_are_replaced() {
     let mut site = Site::of(1, 2, 2);
     site.settle();
     site.edit_miner("acme/hash", |miner| miner.revision = 2);
@@ -106,7 +106,7 @@ fn an_edited_miner_is_made_anew() {
 }
 
 #[test]
-fn a_miner_that_wants_nothing_says_so() {
+fn a_miner_without_replicas_reports_that_none_are_requested() {
     let mut site = Site::of(1, 2, 0);
     assert_eq!(site.look().miners[0].reason, Reason::NothingWanted);
 }
@@ -129,7 +129,7 @@ fn two_resource_names_on_one_node() {
 }
 
 #[test]
-fn overlapping_pools_the_older_has_it() {
+fn of_overlapping_pools_the_older_has_the_node() {
     let mut site = Site::of(0, 0, 4)
         .with(pool("newer").but(|pool| pool.created = NOON))
         .with(node("shared", 2).but(|node| node.pools.push(member("newer"))));
@@ -156,7 +156,7 @@ fn when_the_older_of_two_overlapping_pools_goes_its_nodes_fall_to_the_newer() {
 }
 
 #[test]
-fn a_pool_whose_selector_matches_nothing_says_so() {
+fn a_pool_whose_selector_matches_no_node_reports_it() {
     let mut site = Site::of(0, 0, 4);
     assert_snapshot!(site.explained(), @"
     pool h100 (0 GPUs: ): NoNodes. No node matches the selector; check spec.nodeSelector against the nodes' labels.

@@ -1,5 +1,4 @@
-//! Pods that Daylight did not make: kube-scheduler preempts for them, or
-//! Daylight makes room where it does not.
+//! Pods that Daylight did not create: kube-scheduler preempts for them, or Daylight makes room.
 
 use daylight_planner::model::*;
 use insta::assert_snapshot;
@@ -85,7 +84,7 @@ fn a_never_preempting_pod_is_served_only_where_its_filters_fit() {
 }
 
 #[test]
-fn for_a_never_preempting_pod_with_unknown_filters_nobody_is_displaced() {
+fn for_a_never_preempting_pod_with_unknown_filters_no_miner_is_displaced() {
     let mut site = Site::of(1, 2, 2);
     site.settle();
     site.put(foreign_pod("web/chat", 1).but(|pod| {
@@ -97,7 +96,7 @@ fn for_a_never_preempting_pod_with_unknown_filters_nobody_is_displaced() {
 }
 
 #[test]
-fn a_never_preempting_pod_that_fits_nowhere_is_told_so() {
+fn a_never_preempting_pod_that_fits_nowhere_is_reported() {
     let mut site = Site::of(2, 2, 4);
     site.settle();
     site.put(modest_pod("web/chat", 4));

@@ -35,7 +35,7 @@ fn a_gang_waits_until_the_last_of_its_gpus_is_free() {
 }
 
 #[test]
-fn while_miners_drain_their_gpus_are_granted_to_nobody_else() {
+fn while_miners_drain_their_gpus_are_granted_to_no_other_miner() {
     let mut site = Site::of(1, 2, 2);
     site.settle();
     site.put(job("ml/train", 1, 2));
@@ -96,7 +96,7 @@ fn workers_bound_elsewhere_than_planned_free_what_was_kept_for_them() {
 }
 
 #[test]
-fn a_reservation_survives_a_node_loss_by_mending() {
+fn a_reservation_survives_the_loss_of_a_node() {
     let mut site = Site::of(3, 2, 6);
     site.settle();
     site.put(job("ml/train", 2, 2));
@@ -118,7 +118,7 @@ fn a_reservation_survives_a_node_loss_by_mending() {
 }
 
 #[test]
-fn a_reservation_that_cannot_be_mended_is_given_up() {
+fn a_reservation_that_cannot_be_completed_is_given_up() {
     let mut site = Site::of(2, 2, 4);
     site.settle();
     site.put(job("ml/train", 2, 2));
@@ -134,7 +134,7 @@ fn a_reservation_that_cannot_be_mended_is_given_up() {
 }
 
 #[test]
-fn a_foreign_pod_steals_a_reserved_gpu_and_another_miner_makes_up_for_it() {
+fn when_a_foreign_pod_takes_a_reserved_gpu_another_miner_is_evicted() {
     let mut site = Site::of(1, 4, 4);
     site.settle();
     site.put(job("ml/train", 1, 2));
@@ -147,7 +147,7 @@ fn a_foreign_pod_steals_a_reserved_gpu_and_another_miner_makes_up_for_it() {
 }
 
 #[test]
-fn a_gpu_stolen_after_the_release_is_kube_schedulers_business() {
+fn a_gpu_taken_after_the_release_is_left_to_kube_scheduler() {
     let mut site = Site::of(1, 4, 2).with(job("ml/train", 1, 2));
     site.act();
     site.put(foreign_pod("web/chat", 1).but(|pod| pod.node = Some("node-1".into())));
@@ -231,7 +231,7 @@ fn two_gangs_share_a_node_and_neither_waits_for_the_other() {
 }
 
 #[test]
-fn beside_a_gang_that_is_starting_the_next_clears_gpus_of_its_own() {
+fn next_to_a_starting_gang_another_clears_its_own_gpus() {
     let mut site = Site::of(1, 4, 2);
     site.settle();
     site.put(job("ml/first", 1, 2));

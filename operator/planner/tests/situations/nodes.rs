@@ -6,8 +6,8 @@ use insta::assert_snapshot;
 use crate::objects::*;
 use crate::site::Site;
 
-/// The device plugin of a node shows `gpus` from now on.
-fn shows(site: &mut Site, node: &str, gpus: u32, shrunk: bool) {
+/// The device plugin of a node reports `gpus` from now on.
+fn reports(site: &mut Site, node: &str, gpus: u32, shrunk: bool) {
     let now = site.now;
     site.edit_node(node, |node| {
         node.gpus[0].1 = gpus;
@@ -16,13 +16,13 @@ fn shows(site: &mut Site, node: &str, gpus: u32, shrunk: bool) {
 }
 
 #[test]
-fn a_node_that_drops_to_zero_and_back_within_a_minute_displaces_nobody() {
+fn a_node_that_drops_to_zero_gpus_and_back_within_a_minute_displaces_no_miner() {
     let mut site = Site::of(1, 8, 8);
     site.settle();
-    shows(&mut site, "node-1", 0, true);
+    reports(&mut site, "node-1", 0, true);
     assert_snapshot!(site.act_explained(), @"look again at 12:05:00");
     site.wait(minutes(1));
-    shows(&mut site, "node-1", 8, false);
+    reports(&mut site, "node-1", 8, false);
     assert_snapshot!(site.act(), @"");
 }
 
@@ -30,7 +30,7 @@ fn a_node_that_drops_to_zero_and_back_within_a_minute_displaces_nobody() {
 fn gpus_that_are_gone_for_five_minutes_are_taken_from_miners() {
     let mut site = Site::of(1, 8, 8);
     site.settle();
-    shows(&mut site, "node-1", 6, true);
+    reports(&mut site, "node-1", 6, true);
     assert_snapshot!(site.act_explained(), @"look again at 12:05:00");
     site.wait(minutes(5));
     assert_snapshot!(site.act(), @"
@@ -43,7 +43,7 @@ fn gpus_that_are_gone_for_five_minutes_are_taken_from_miners() {
 fn a_node_that_lost_gpus_gets_no_new_miners() {
     let mut site = Site::of(1, 8, 4);
     site.settle();
-    shows(&mut site, "node-1", 6, true);
+    reports(&mut site, "node-1", 6, true);
     site.edit_miner("acme/hash", |miner| miner.replicas = 8);
     assert_snapshot!(site.act_explained(), @"
     miner acme/hash (4 of 8): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, lost GPUs, or are kept clear for AI.
@@ -94,7 +94,7 @@ fn a_node_with_a_taint_that_the_pool_does_not_tolerate_is_left_alone() {
 }
 
 #[test]
-fn nodes_that_an_autoscaler_may_remove_do_not_mine_unless_told_to() {
+fn nodes_that_an_autoscaler_may_remove_mine_only_where_the_pool_allows_it() {
     let mut site = Site::of(0, 0, 4).with(node("auto-1", 2).but(|node| node.autoscaled = true));
     assert_snapshot!(site.act_explained(), @"miner acme/hash (0 of 4): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, lost GPUs, or are kept clear for AI.");
     site.edit_pool("h100", |pool| pool.autoscaled_nodes = AutoscaledNodes::Use);
@@ -183,7 +183,7 @@ fn a_new_node_is_filled_at_once() {
 fn ai_on_a_node_that_lost_gpus_displaces_those_beyond_what_is_left_too() {
     let mut site = Site::of(1, 8, 8);
     site.settle();
-    shows(&mut site, "node-1", 5, true);
+    reports(&mut site, "node-1", 5, true);
     site.put(job("ml/train", 1, 4));
     assert_snapshot!(site.act_explained(), @"
     reserve for ml/train: node-1, displacing 7 miners
@@ -201,7 +201,7 @@ fn ai_on_a_node_that_lost_gpus_displaces_those_beyond_what_is_left_too() {
 }
 
 #[test]
-fn a_reservation_takes_nothing_of_a_resource_that_it_does_not_ask_for() {
+fn a_reservation_takes_nothing_of_a_resource_that_it_does_not_request() {
     let mut site = Site::of(0, 0, 4)
         .with(pool("mi300").but(|pool| pool.resource = "amd.com/gpu".into()))
         .with(node("mixed", 2).but(|node| {

@@ -14,7 +14,7 @@ fn stop() -> Delta {
 }
 
 #[test]
-fn a_pool_that_observes_says_what_would_mine_and_does_nothing() {
+fn a_pool_that_observes_reports_what_would_mine_and_does_nothing() {
     let mut site = Site::of(2, 4, 6);
     site.edit_pool("h100", |pool| pool.policy = MiningPolicy::Observe);
     assert_snapshot!(site.act_explained(), @"
@@ -83,7 +83,7 @@ fn hold_keeps_the_miners_that_run_and_adds_none() {
 }
 
 #[test]
-fn while_nothing_can_be_taken_on_record_no_miner_is_added() {
+fn while_the_journal_is_full_no_miner_is_added() {
     let mut site = Site::of(1, 4, 2);
     site.settle();
     site.edit_pool("h100", |pool| pool.recording = Recording::Full);
@@ -182,7 +182,7 @@ fn a_pool_with_a_mistake_serves_ai_and_holds_mining() {
 }
 
 #[test]
-fn a_miner_with_a_mistake_is_not_granted_and_says_why() {
+fn a_miner_with_a_mistake_is_not_granted_and_reports_why() {
     let mut site = Site::of(1, 4, 4);
     site.edit_miner("acme/hash", |miner| {
         miner.problem = Some("spec.wallet names the Secret wallet, which does not exist.".into());

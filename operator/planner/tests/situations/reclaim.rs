@@ -1,4 +1,4 @@
-//! Which miners go when AI needs GPUs.
+//! The choice of miners that stop when AI needs GPUs.
 
 use daylight_planner::model::*;
 use insta::assert_snapshot;
@@ -22,7 +22,7 @@ fn exactly_as_many_miners_go_as_are_needed() {
 }
 
 #[test]
-fn reclaim_unit_node() {
+fn with_reclaim_unit_node_a_whole_node_is_cleared_and_stays_clear_until_ai_is_bound() {
     let mut site = Site::of(2, 4, 8);
     site.edit_pool("h100", |pool| pool.reclaim_unit = ReclaimUnit::Node);
     site.settle();

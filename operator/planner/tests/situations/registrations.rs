@@ -1,4 +1,4 @@
-//! What mines is registered, approved and valid, for a class that may mine.
+//! Miners run only under an approved and valid registration, for a class that may mine.
 
 use daylight_planner::explain::Reason;
 use daylight_planner::model::*;
@@ -127,7 +127,7 @@ fn a_class_that_becomes_prohibited_stops_mining() {
 }
 
 #[test]
-fn an_ai_class_is_registered_and_no_ground_for_mining() {
+fn a_registration_for_an_ai_class_does_not_permit_mining() {
     let mut site = Site::of(1, 2, 2);
     site.edit_registration("acme/power", |r| r.class = "ai-training".into());
     assert_snapshot!(site.explained(), @"miner acme/hash (0 of 2): ClassNotForMining. ActivityClass ai-training is not IdleOnly, so miners cannot run under it. Register them under an IdleOnly class.");
@@ -147,13 +147,13 @@ fn a_registration_with_a_mistake_stops_its_miners() {
     let mut site = Site::of(1, 2, 2);
     site.settle();
     site.edit_registration("acme/power", |r| {
-        r.problem = Some("spec.site names hall-9, and no pool of it stands there.".into());
+        r.problem = Some("spec.site names hall-9, where there is no pool.".into());
     });
     assert_snapshot!(site.act_explained(), @"
     evict acme/hash-node-1-0 within 10s: RegistrationInactive
     evict acme/hash-node-1-1 within 10s: RegistrationInactive
-    registration acme/power: Invalid. spec.site names hall-9, and no pool of it stands there.
-    miner acme/hash (0 of 2, 2 stopping): Invalid. spec.site names hall-9, and no pool of it stands there.
+    registration acme/power: Invalid. spec.site names hall-9, where there is no pool.
+    miner acme/hash (0 of 2, 2 stopping): Invalid. spec.site names hall-9, where there is no pool.
     ");
 }
 

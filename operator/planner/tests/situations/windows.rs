@@ -1,5 +1,5 @@
-//! When mining is allowed. The planner gets spans; cron, time zones and
-//! daylight saving are compiled into them before.
+//! Mining windows. The planner gets plain spans, into which the caller compiles cron expressions, time
+//! zones and daylight saving.
 
 use daylight_planner::windows::Windows;
 use insta::assert_snapshot;
@@ -8,7 +8,7 @@ use crate::objects::*;
 use crate::site::Site;
 
 #[test]
-fn a_closed_window_says_when_it_opens() {
+fn a_closed_window_reports_when_it_opens() {
     let mut site = Site::of(1, 2, 2);
     site.edit_pool("h100", |pool| pool.windows = open(&[(60, 120)]));
     assert_snapshot!(site.act_explained(), @"
@@ -29,7 +29,7 @@ fn a_miner_granted_in_a_window_ends_with_it() {
 }
 
 #[test]
-fn miners_are_told_a_drain_before_the_window_closes() {
+fn miners_stop_a_drain_before_the_window_closes() {
     let mut site = Site::of(1, 2, 2);
     site.edit_pool("h100", |pool| pool.windows = open(&[(-60, 30), (60, 90)]));
     site.settle();
@@ -72,7 +72,7 @@ fn a_window_edited_to_be_closed_stops_mining_at_once() {
 }
 
 #[test]
-fn no_window_in_sight_is_said_to_be_so() {
+fn no_window_in_the_coming_weeks_is_reported() {
     let mut site = Site::of(1, 2, 2);
     site.edit_pool("h100", |pool| pool.windows = open(&[]));
     assert_snapshot!(site.explained(), @"
@@ -82,7 +82,7 @@ fn no_window_in_sight_is_said_to_be_so() {
 }
 
 #[test]
-fn where_a_miner_drains_longer_than_the_pool_allows_the_pool_rules() {
+fn where_a_miner_drains_longer_than_the_pool_allows_the_pool_decides() {
     let mut site = Site::of(1, 1, 1);
     site.edit_miner("acme/hash", |miner| miner.drain_timeout = minutes(10));
     site.settle();
