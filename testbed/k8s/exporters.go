@@ -18,31 +18,31 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// What makes a pod an exporter of its node's GPUs, said by annotations on it.
+// Annotations that make a pod an exporter of its node's GPUs.
 const (
-	// exporterAnnotation: whose exporter it is, a key of expositions. It
+	// exporterAnnotation: the vendor of the exporter, a key of expositions. It
 	// listens on the pod's own loopback address while the pod runs.
 	exporterAnnotation = "daylight.dev/simulated-exporter"
-	// refreshAnnotation: how often its values are taken. All scrapes in
+	// refreshAnnotation: the interval at which it reads its values. Scrapes in
 	// between repeat them. Default 30s.
 	refreshAnnotation = "daylight.dev/simulated-exporter-refresh"
 	// powerLimitAnnotation: "true" adds the power limit to its fields.
 	powerLimitAnnotation = "daylight.dev/simulated-exporter-power-limit"
 )
 
-// What goes wrong with a node's exporter, said by annotations on the node, at
+// Annotations on a node that cause faults of its exporter. They may change at
 // any time.
 const (
-	// restartsAnnotation: with each other value the exporter has restarted.
+	// restartsAnnotation: the exporter restarts whenever this value changes.
 	restartsAnnotation = "daylight.dev/simulated-exporter-restarts"
 	// faultsAnnotation: a comma-separated list of
 	//
-	//	hang           it takes requests and does not answer
-	//	error          it answers 500
+	//	hang           it accepts requests and does not respond
+	//	error          it responds with 500
 	//	frozen         it repeats its values for ever
-	//	blank=METRIC   the metric has the number that stands for none
+	//	blank=METRIC   the metric has the number for "no value"
 	//	missing=METRIC the metric is left out
-	//	time=OFFSET    each line has a time, which is so far off ("-1h")
+	//	time=OFFSET    each line has a timestamp with this error ("-1h")
 	faultsAnnotation = "daylight.dev/simulated-exporter-faults"
 )
 
@@ -73,7 +73,7 @@ type exporter struct {
 	limit   bool
 	address netip.AddrPort
 	stop    context.CancelFunc
-	// restart is asked for by a value.
+	// restart restarts it when it receives a value.
 	restart chan struct{}
 
 	mu       sync.Mutex
@@ -81,7 +81,7 @@ type exporter struct {
 	faults   faults
 	at       time.Time
 	readings []reading
-	answer   []byte // what at and readings are written as; nil if not yet
+	answer   []byte // the text of at and readings; nil until it is written
 }
 
 type faults struct {
@@ -89,7 +89,7 @@ type faults struct {
 	deviations
 }
 
-// isExporter is whether the pod stands for an exporter.
+// isExporter returns whether the pod simulates an exporter.
 func isExporter(pod *corev1.Pod) bool {
 	_, ok := expositions[pod.Annotations[exporterAnnotation]]
 	return ok
@@ -139,7 +139,7 @@ func (e *exporters) close(pod types.UID) {
 	}
 }
 
-// configure takes over what the node says of its exporter.
+// configure applies the node's annotations to its exporter.
 func (e *exporters) configure(node *corev1.Node) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -187,7 +187,7 @@ func faultsOf(node *corev1.Node) faults {
 		case "time":
 			offset, err := time.ParseDuration(value)
 			if err != nil {
-				slog.Warn("a fault's time is no duration", "node", node.Name, "time", value)
+				slog.Warn("a fault's time is not a duration", "node", node.Name, "time", value)
 				continue
 			}
 			found.offset = &offset

@@ -32,11 +32,10 @@ type family struct {
 	more string
 }
 
-// deviations are how an answer differs from what an exporter in order says.
+// deviations are the differences from the answer of a sound exporter.
 type deviations struct {
 	blank, missing []string // metrics
-	// offset, if there is one, is how wrong the time is that stands on each
-	// line.
+	// offset, if there is one, is the error of the timestamp on each line.
 	offset *time.Duration
 }
 

@@ -13,19 +13,19 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// What the GPUs of a node are and draw, said by annotations on the node, at
-// any time.
+// Annotations on a node that describe its GPUs and their power. They may
+// change at any time.
 const (
-	// idleWattsAnnotation: what a device draws that no running pod holds.
+	// idleWattsAnnotation: the power of a device that no running pod holds.
 	idleWattsAnnotation = "daylight.dev/simulated-idle-watts"
-	// timeSlicingAnnotation: how many pods share each device. The node's
+	// timeSlicingAnnotation: the number of pods that share each device. The node's
 	// capacity counts the shares, as NVIDIA's device plugin does.
 	timeSlicingAnnotation = "daylight.dev/simulated-time-slicing"
-	// migAnnotation: how many instances each device is split into. The
+	// migAnnotation: the number of instances of each device. The
 	// node's capacity counts the instances (the plugin's "single" strategy).
 	migAnnotation = "daylight.dev/simulated-mig"
-	// bootsAnnotation: with each other value the node has booted again, and
-	// its devices count their energy from 0.
+	// bootsAnnotation: the node boots whenever this value changes, and its
+	// devices count their energy from 0.
 	bootsAnnotation = "daylight.dev/simulated-boots"
 	// replacedAnnotation: the indexes of devices that were replaced ("0,3");
 	// one that is named twice was replaced twice.
@@ -129,7 +129,7 @@ func (h *hardware) removed(node string) {
 	delete(h.machines, node)
 }
 
-// configure takes over what the node says of its devices.
+// configure applies the node's annotations to its devices.
 func (m *machine) configure(node *corev1.Node, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -2,12 +2,12 @@
 // plane, the node agents, kwok, kubectl and helm, each as released upstream.
 // The first argument (or, for a link to this binary, the name it was called
 // by) chooses which of them to be; the rest of the arguments are that
-// program's own. One program is ours: simulated-nodes, kwok's nodes with pods
-// that do as they are told (see podSimulator).
+// program's own. One program is the testbed's: simulated-nodes, kwok's nodes
+// with pods that behave as their annotations say (see podSimulator).
 //
 // A server exits when its standard input closes: gracefully if it can within
-// a few seconds, otherwise at once. Whoever started it holds the other end of
-// a pipe, so nothing outlives its parent, not even a parent that was killed.
+// a few seconds, otherwise at once. The program that started it holds the other
+// end of a pipe, so nothing outlives its parent, not even one that was killed.
 package main
 
 import (
@@ -32,8 +32,7 @@ import (
 // were alone, and returns its exit code.
 type program struct {
 	run func() int
-	// server programs run until they are told to stop, by a signal or by
-	// the end of their standard input.
+	// server programs run until a signal, or the end of their standard input.
 	server bool
 }
 

@@ -25,13 +25,13 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
-// What a pod does on a simulated node, said by annotations on the pod. Times
-// are durations as Go writes them: "1500ms", "30s", "1h30m".
+// Annotations on a pod that control it on a simulated node. Times are Go
+// durations: "1500ms", "30s", "1h30m".
 const (
 	// startTimeAnnotation: from being bound to Running and Ready. Default 0.
 	startTimeAnnotation = "daylight.dev/simulated-start-time"
 	// runTimeAnnotation: from Running to the end by itself. Default: runs
-	// until it is deleted or its activeDeadlineSeconds are over.
+	// until it is deleted or its activeDeadlineSeconds have passed.
 	runTimeAnnotation = "daylight.dev/simulated-run-time"
 	// drainTimeAnnotation: from SIGTERM to the end. With it, "0s" included,
 	// the program handles SIGTERM and exits 0 unless exitAnnotation says
@@ -45,8 +45,8 @@ const (
 	messageAnnotation = "daylight.dev/simulated-termination-message"
 )
 
-// outageAnnotation, "true" on a node: its kubelet is away, and its pods stay
-// as they are.
+// outageAnnotation, "true" on a node: it has no kubelet, and its pods do not
+// change.
 const outageAnnotation = "daylight.dev/simulated-outage"
 
 const (
@@ -190,7 +190,7 @@ func (s *podSimulator) arrived(node *corev1.Node) {
 	}
 }
 
-// configure takes over what the node says of its devices and their exporter.
+// configure applies the node's annotations to its devices and their exporter.
 func (s *podSimulator) configure(node *corev1.Node) {
 	s.hardware.machine(node.Name).configure(node, time.Now())
 	s.exporters.configure(node)
@@ -265,7 +265,7 @@ func (s *podSimulator) work(ctx context.Context) {
 		s.queue.Done(key)
 		switch {
 		case err == nil, apierrors.IsNotFound(err), apierrors.IsConflict(err):
-			// Gone or changed: the watch tells.
+			// Gone or changed: the watch delivers the change.
 			s.queue.Forget(key)
 		default:
 			s.queue.AddRateLimited(key)
@@ -273,15 +273,15 @@ func (s *podSimulator) work(ctx context.Context) {
 	}
 }
 
-// step takes the pod one state further if its time has come, else comes back
-// when it has.
+// step moves the pod to its next state if its time has come, and otherwise
+// queues it for then.
 func (s *podSimulator) step(ctx context.Context, key string) error {
 	object, exists, err := s.pods.GetByKey(key)
 	if err != nil || !exists {
 		return err
 	}
 	pod := object.(*corev1.Pod)
-	// There is no kubelet without a node. The node's arrival comes back here.
+	// There is no kubelet without a node. The node's creation queues its pods again.
 	found, exists, err := s.nodes.GetByKey(pod.Spec.NodeName)
 	if err != nil || !exists || isAway(found.(*corev1.Node)) {
 		return err
@@ -301,7 +301,7 @@ func (s *podSimulator) step(ctx context.Context, key string) error {
 		return s.acted(pod, s.remove(ctx, pod))
 	}
 	if isExporter(pod) && pod.Status.Phase == corev1.PodRunning {
-		// It runs on after this process began anew.
+		// It continues after a restart of this process.
 		if _, err := s.exporters.open(pod, node); err != nil {
 			return err
 		}
@@ -334,8 +334,8 @@ func (s *podSimulator) step(ctx context.Context, key string) error {
 	return nil
 }
 
-// acted notes that this version of the pod is dealt with, unless err says
-// that it is not.
+// acted records that this version of the pod is handled, unless there is an
+// error.
 func (s *podSimulator) acted(pod *corev1.Pod, err error) error {
 	if err != nil {
 		return err

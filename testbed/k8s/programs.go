@@ -66,7 +66,7 @@ func helm() int {
 	return 0
 }
 
-// simulatedNodes is kwok, and beside it the pods' side of the kubelets.
+// simulatedNodes runs kwok, and the kubelets' work on pods.
 func simulatedNodes() int {
 	kubeconfig := pflag.NewFlagSet("simulated-nodes", pflag.ContinueOnError)
 	kubeconfig.ParseErrorsAllowlist.UnknownFlags = true

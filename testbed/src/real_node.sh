@@ -1,6 +1,6 @@
-# The first process of a real node: in PID and mount namespaces of its own,
-# which end with it, and all that runs and is mounted in them. It runs kubelet,
-# which exits when its standard input closes, and containerd beside it.
+# The first process of a real node, in its own PID and mount namespaces. When it
+# ends, they end, with all their processes and mounts. It runs containerd, and
+# kubelet, which exits when its standard input closes.
 #
 # sh -c SCRIPT sh DIRECTORY MEBIBYTES KUBELET...
 set -e

@@ -375,3 +375,24 @@ impl Runner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Outcome, Trial, caught};
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_with_its_message() {
+        let number = 7;
+        let outcome: Outcome = caught(async { panic!("number {number}") }).await;
+        assert_eq!(outcome.unwrap_err().to_string(), "number 7");
+        let outcome: Outcome = caught(async { panic!("text") }).await;
+        assert_eq!(outcome.unwrap_err().to_string(), "text");
+        assert_eq!(caught(async { Ok(1) }).await.unwrap(), 1);
+    }
+
+    #[test]
+    fn a_trial_is_named_by_its_module_and_function() {
+        let name = |module| Trial::new((module, "holds", 1), |_| Box::pin(async { Ok(()) })).name();
+        assert_eq!((name("e2e::caps"), name("e2e")), ("caps::holds".into(), "holds".into()));
+    }
+}

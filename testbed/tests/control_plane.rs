@@ -1,4 +1,4 @@
-//! That the testbed is what it says: real, obedient, and gone afterwards.
+//! Tests that the testbed is a real Kubernetes, does as its annotations say, and leaves nothing behind.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -165,7 +165,7 @@ async fn a_drain_goes_on_while_the_pod_changes(control_plane: &ControlPlane) -> 
     };
     let (drained, ()) =
         tokio::join!(drain(control_plane, pod("changing", annotations), 30), changes);
-    // Begun anew with the last change, it would have taken 5.8 s.
+    // It would have taken 5.8 s if the last change had started it again.
     within("the drain", drained?.0, 4000, 5700);
     Ok(())
 }
@@ -466,7 +466,7 @@ async fn child(components: &str) -> Outcome {
     Ok(())
 }
 
-/// What there is of a control plane outside the process that started it.
+/// The parts of a control plane outside the process that started it.
 struct Belongings {
     directory: PathBuf,
     processes: Vec<u32>,
@@ -476,8 +476,8 @@ impl Belongings {
     fn of(control_plane: &ControlPlane) -> Self {
         let started: Vec<u32> =
             Component::ALL.into_iter().filter_map(|c| control_plane.process_id(c)).collect();
-        // A program that does not look at its standard input is a shell's
-        // child, and so is the one that looks.
+        // A program that ignores its standard input is a shell's child, and so is
+        // the one that watches it.
         let children = started.iter().flat_map(|parent| children(*parent));
         let processes = started.iter().copied().chain(children).collect();
         Self { directory: control_plane.directory().to_owned(), processes }
@@ -492,8 +492,8 @@ impl Belongings {
     }
 
     fn alive(&self) -> Vec<u32> {
-        // A process whose parent has not asked for its end is a zombie: it has
-        // no arguments.
+        // A process whose parent has not waited for its end is a zombie, without
+        // arguments.
         self.processes.iter().copied().filter(|id| !arguments(*id).is_empty()).collect()
     }
 }

@@ -1,5 +1,5 @@
-//! That the simulated exporters say what real ones do, of devices that draw
-//! what runs on them, and fail in the ways that real ones fail.
+//! Tests that the simulated exporters report what real ones do, for devices whose
+//! power depends on their pods, and that they fail in the ways in which real ones fail.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;

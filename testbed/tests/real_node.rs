@@ -1,5 +1,5 @@
-//! That containers run on a real node beside simulated ones, and that nothing
-//! is left of it.
+//! Tests that containers run on a real node next to simulated ones, and that it
+//! leaves nothing behind.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
@@ -200,13 +200,13 @@ async fn child() -> Outcome {
     Ok(())
 }
 
-/// What there is of a real node outside the process that started it.
+/// The parts of a real node outside the process that started it.
 struct Belongings {
     directory: PathBuf,
     processes: Vec<u32>,
 }
 
-/// Starts a pod, and says what there is then.
+/// Starts a pod, and returns the parts of the node.
 async fn belongings(control_plane: &ControlPlane) -> Outcome<Belongings> {
     let pods = pods(control_plane);
     create(&pods, pod("left", 1, &[])).await?;

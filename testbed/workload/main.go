@@ -1,9 +1,9 @@
-// Command workload is the only program in the image that pods on a real node
-// run, and, told nothing, what holds their sandboxes. It does what a simulated
-// pod does by its annotations: runs until SIGTERM or for the time of -run,
-// takes the time of -drain to end after SIGTERM, and exits with the code of
-// -exit. With -memory it takes so much memory first, with -disk so much of its
-// file system.
+// Command workload is the only program in the default image of pods on a real
+// node. Without arguments it also holds their sandboxes. Its flags correspond to
+// the annotations of a simulated pod: it runs until SIGTERM or for the time of
+// -run, takes the time of -drain to end after SIGTERM, and exits with the code of
+// -exit. With -memory it takes this amount of memory first, with -disk this
+// amount of its file system.
 package main
 
 import (
@@ -18,10 +18,10 @@ import (
 
 func main() {
 	run := flag.Duration("run", 0, "end by itself after this `time`; 0 is never")
-	drain := flag.Duration("drain", 0, "after SIGTERM, go on for this `time`")
+	drain := flag.Duration("drain", 0, "after SIGTERM, continue for this `time`")
 	exit := flag.Int("exit", 0, "end with this `code`")
-	memory := flag.Int("memory", 0, "write to so many `MiB`")
-	disk := flag.Int("disk", 0, "write so many `MiB` to the file system, or until it is full")
+	memory := flag.Int("memory", 0, "write to this number of `MiB`")
+	disk := flag.Int("disk", 0, "write this number of `MiB` to the file system, or until it is full")
 	flag.Parse()
 
 	terminate := make(chan os.Signal, 1)
@@ -53,7 +53,7 @@ func main() {
 	os.Exit(*exit)
 }
 
-// fill writes so many MiB to a file.
+// fill writes mebibytes MiB to a file.
 func fill(path string, mebibytes int) error {
 	file, err := os.Create(path)
 	if err != nil {

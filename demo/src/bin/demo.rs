@@ -31,6 +31,10 @@ The first run builds Kubernetes from source, which takes about 8 minutes on two 
 with --real the miner's image.
 ";
 
+/// Printed first, while nothing else is to be seen.
+const TIMES: &str = "The demo takes about 2 minutes, and its first run about 10 more, because it \
+                     builds Kubernetes from source.";
+
 struct Arguments {
     keep: bool,
     kubeconfig: Option<PathBuf>,
@@ -98,11 +102,11 @@ fn play(arguments: &Arguments) -> Result<bool> {
 
 fn build(arguments: &Arguments, repository: &Path) -> Result<Built> {
     if !arguments.real {
-        println!("Building daylight ...");
+        println!("Building daylight. {TIMES}");
         return Ok(Built { daylight: story::build(repository, false)?, image: None });
     }
     let mut files = isolate_with(|| {
-        println!("Building daylight and the miner's image ...");
+        println!("Building daylight and the miner's image. {TIMES}");
         Ok::<_, Error>(vec![story::build(repository, false)?, miner_image()?])
     })?
     .into_iter();

@@ -25,8 +25,8 @@ fn container(name: &str) -> Value {
     })
 }
 
-/// A pod that fills, as Daylight makes one of the miner of [`site`]: each side has the API server
-/// store and tell the same.
+/// A filling pod, as Daylight creates it for the miner of [`site`]: the API server stores and sends the
+/// same objects for each side.
 fn fill_template(drain: u64) -> Value {
     let mut container = container("fill");
     container["env"] = json!([
@@ -137,7 +137,7 @@ pub(crate) fn plain_pod(name: &str) -> Value {
     pod
 }
 
-/// A plain Job of so many pods.
+/// A plain Job of `pods` pods.
 pub(crate) fn plain_job(name: &str, pods: usize) -> Value {
     json!({
         "apiVersion": "batch/v1", "kind": "Job",

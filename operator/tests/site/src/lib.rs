@@ -35,15 +35,14 @@ use crate::program::Process;
 
 /// Daylight's own namespace.
 pub const SYSTEM: &str = "daylight-system";
-/// Who approves.
+/// The user who approves registrations.
 pub const OFFICER: &str = "officer@example.com";
 
-/// Installs what every test needs.
+/// Installs Daylight's definitions, and the objects that every test needs.
 pub async fn install(control_plane: &ControlPlane) {
-    for definition in daylight_crds::definitions() {
-        let manifest = daylight_crds::manifest(&definition).unwrap();
-        control_plane.apply(&manifest).await.unwrap();
-    }
+    let manifests = daylight_crds::definitions();
+    let manifests = manifests.iter().map(|one| daylight_crds::manifest(one).unwrap());
+    control_plane.apply(&manifests.collect::<Vec<_>>().join("---\n")).await.unwrap();
     let client = control_plane.client();
     let namespaces: Api<Namespace> = Api::all(client.clone());
     create(&namespaces, json!({"metadata": {"name": SYSTEM}})).await;
@@ -60,7 +59,7 @@ pub async fn install(control_plane: &ControlPlane) {
     ] {
         create(&classes, json!({"metadata": {"name": name}, "spec": spec})).await;
     }
-    // The officer may do what her role would let her.
+    // The officer has more rights than her role would give.
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
         "metadata": {"name": "officer"},
@@ -84,7 +83,7 @@ where
     }
 }
 
-/// Waits until `look` gives something.
+/// Waits until `look` returns a value; `what` names it in the failure.
 pub async fn eventually<T, F, R>(within: Duration, what: &str, mut look: F) -> T
 where
     F: FnMut() -> R,
@@ -100,14 +99,14 @@ where
     }
 }
 
-/// What most things may take on a slow machine.
+/// Long enough for most events on a slow machine.
 pub const SOON: Duration = Duration::from_secs(30);
 
 /// A test's site.
 pub struct Site {
     pub control_plane: Arc<ControlPlane>,
     pub client: Client,
-    /// The test's own name for things: its namespace, its pool and the prefix of its nodes.
+    /// The name of its namespace and its pool, and the prefix of its nodes.
     pub name: String,
     pub processes: Vec<Process>,
     pub observer: Observer,
@@ -135,7 +134,7 @@ impl Fixture for Site {
 }
 
 impl Site {
-    /// A site for a test of this name; its things are named `tNUMBER`.
+    /// A site for a test of this name; its objects are named `tNUMBER`.
     pub async fn new(control_plane: Arc<ControlPlane>, test: &str, number: u32) -> Self {
         let client = control_plane.client();
         clear(&client).await;
@@ -179,7 +178,7 @@ impl Site {
         format!("{}-{name}", self.name)
     }
 
-    /// Starts a controller.
+    /// Starts a controller, and returns its place in `processes`.
     pub fn start(&mut self) -> usize {
         self.start_with(&[])
     }
@@ -217,12 +216,12 @@ impl Site {
         pools.patch(&self.name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
 
-    /// A registration for the pool that nobody has decided about.
+    /// A registration for the pool that awaits a decision.
     pub async fn filed(&self, name: &str, limits: Value) -> Registration {
         self.filed_with(name, json!({"limits": limits})).await
     }
 
-    /// The same; `spec` is merged into its spec.
+    /// A registration that awaits a decision; `spec` is merged into its spec.
     pub async fn filed_with(&self, name: &str, spec: Value) -> Registration {
         let mut object = json!({
             "metadata": {"name": name},
@@ -264,7 +263,8 @@ impl Site {
         create(&self.namespaced(), object).await
     }
 
-    /// A pool of `nodes` nodes, a registration without a tight limit, and a miner that wants it all.
+    /// A pool of `nodes` nodes, a registration without a tight limit, and a miner that takes all GPUs.
+    /// Waits until all of them mine.
     pub async fn full_of_miners(&mut self, nodes: usize) {
         let gpus = nodes as u32 * 8;
         self.nodes(nodes).await;
@@ -275,7 +275,7 @@ impl Site {
         self.wait_for_mining(gpus as usize).await;
     }
 
-    /// An AI job whose workers run for `run_time`.
+    /// An AI job whose workers run until they are deleted; `spec` is merged into its spec.
     pub async fn ai_job(&self, name: &str, workers: u32, gpus: u32, spec: Value) -> AiJob {
         let mut object = json!({
             "metadata": {"name": name},
@@ -291,7 +291,7 @@ impl Site {
         create(&self.namespaced(), object).await
     }
 
-    /// Runs a command of the program, which must succeed.
+    /// Runs a command of `daylight`, which must succeed.
     pub fn daylight(&self, arguments: &[&str]) -> String {
         program::command_ok(&self.control_plane, arguments)
     }
@@ -309,7 +309,7 @@ impl Site {
         pods
     }
 
-    /// Waits until exactly so many of the site's miners' pods run.
+    /// Waits until exactly `count` of the site's miners' pods run.
     pub async fn wait_for_mining(&self, count: usize) {
         let what = format!("{count} miners' pods run");
         eventually(Duration::from_mins(1), &what, || async {
@@ -318,7 +318,7 @@ impl Site {
         .await;
     }
 
-    /// Waits until exactly so many of them exist, those that are stopping included.
+    /// Waits until exactly `count` of them exist, including those that are stopping.
     pub async fn wait_until_settled(&self, count: usize) {
         self.wait_for_mining(count).await;
         eventually(SOON, "the others have stopped", || async {
@@ -329,7 +329,7 @@ impl Site {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 
-    /// Waits until an object's status satisfies `holds`.
+    /// Waits until an object's status satisfies `holds`; `what` names it in the failure.
     pub async fn wait_for_status<K>(
         &self,
         api: Api<K>,
@@ -408,7 +408,7 @@ fn merge(value: &mut Value, patch: Value) {
     }
 }
 
-/// Removes what the last test left.
+/// Removes the objects that the last test has left.
 async fn clear(client: &Client) {
     let all = DeleteParams::default();
     let list = ListParams::default();
@@ -428,7 +428,7 @@ async fn clear(client: &Client) {
             let pods: Api<Pod> = Api::namespaced(client.clone(), &name);
             let now = DeleteParams::default().grace_period(0);
             let _ = pods.delete_collection(&now, &list).await;
-            // Nobody is left to take their end on record.
+            // No auditor is left to record their end.
             for pod in pods.list(&list).await.unwrap() {
                 if pod.metadata.finalizers.is_some() {
                     let none = json!({"metadata": {"finalizers": null}});

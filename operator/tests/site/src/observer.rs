@@ -1,5 +1,5 @@
-//! Somebody who watches every pod, and checks at every event that no GPU is assigned twice and
-//! that no cap is passed.
+//! An observer of every pod, which checks at every event that no GPU is assigned twice and no cap is
+//! exceeded.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt as _};
 use tokio::task::JoinHandle;
 
-/// What is known of a pod.
+/// A pod as last seen.
 #[derive(Clone, Debug)]
 struct Held {
     node: Option<String>,
@@ -27,7 +27,7 @@ struct Lease {
     slot: String,
 }
 
-/// The most GPUs that something may hold.
+/// The most GPUs for each registration and pool.
 #[derive(Clone, Debug, Default)]
 struct Caps {
     registrations: BTreeMap<String, u32>,
@@ -40,7 +40,7 @@ struct State {
     caps: Caps,
     wrong: Vec<String>,
     events: u64,
-    /// Miners' pods that ever were, by UID.
+    /// All miners' pods so far, by UID.
     started: HashMap<String, String>,
 }
 
@@ -54,7 +54,7 @@ pub struct Observer {
 pub struct Watch(JoinHandle<()>);
 
 impl Watch {
-    /// Hands over all that is said of these pods.
+    /// Passes all events of these pods to `take`.
     pub fn start(pods: Api<Pod>, mut take: impl FnMut(Event<Pod>) + Send + 'static) -> Self {
         Self(tokio::spawn(async move {
             let mut events = watcher::watcher(pods, watcher::Config::default()).boxed();
@@ -85,22 +85,22 @@ impl Observer {
         Self { state, _watch: watch }
     }
 
-    /// From now on a registration's miners may hold at most so many GPUs.
+    /// From now on a registration's miners may hold at most this number of GPUs.
     pub fn cap_registration(&self, key: &str, gpus: u32) {
         self.state.lock().unwrap().caps.registrations.insert(key.into(), gpus);
     }
 
-    /// From now on a pool's miners may hold at most so many GPUs.
+    /// From now on a pool's miners may hold at most this number of GPUs.
     pub fn cap_pool(&self, name: &str, gpus: u32) {
         self.state.lock().unwrap().caps.pools.insert(name.into(), gpus);
     }
 
-    /// How many miners' pods there have been in all.
+    /// The number of miners' pods so far.
     pub fn started(&self) -> usize {
         self.state.lock().unwrap().started.len()
     }
 
-    /// Fails if anything was wrong at any moment.
+    /// Fails if a check failed at any moment.
     pub fn check(&self) -> Outcome {
         let state = self.state.lock().unwrap();
         if state.wrong.is_empty() {

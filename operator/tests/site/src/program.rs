@@ -1,4 +1,4 @@
-//! The program under test, as processes.
+//! The program under test: its processes and its commands.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -12,7 +12,7 @@ use tokio::process::Child;
 /// One `daylight controller`, or `daylight auditor`.
 pub struct Process {
     child: Child,
-    /// Where it serves its metrics.
+    /// The address of its metrics.
     pub listen: String,
     pub log: PathBuf,
 }
@@ -31,12 +31,12 @@ const LEASE: [&str; 10] = [
     "0s",
 ];
 
-/// How long a lease lasts in these tests, and the longest that a request takes.
+/// The duration of a lease in these tests, and the longest time for a request.
 pub const LEASE_DURATION: Duration = Duration::from_secs(3);
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Starts a program so that a file that may grow no more is an error to it, as a full disk is. Its
-/// log goes through a pipe, which that does not concern.
+/// Starts a program so that a limit on the size of files is an error to it, as a full disk is. Its
+/// log goes through a pipe, to which the limit does not apply.
 const START: &str = r#"trap '' XFSZ; exec "$@" 2> >(exec cat >"$0")"#;
 
 /// The path of `daylight`, which cargo sets for tests and benchmarks of its crate.
@@ -45,13 +45,13 @@ fn program() -> String {
 }
 
 impl Process {
-    /// Starts one. It has not looked at anything yet.
+    /// Starts a controller, and does not wait until it is ready.
     pub fn controller(control_plane: &ControlPlane, name: &str, flags: &[&str]) -> Self {
         let flags = [&["--identity", name], &LEASE[..], flags].concat();
         Self::serve(control_plane, "controller", name, &flags)
     }
 
-    /// Starts an auditor, whose journal lies in a directory of this name.
+    /// Starts an auditor with its journal in a directory of this name.
     pub fn auditor(
         control_plane: &ControlPlane,
         name: &str,
@@ -95,7 +95,7 @@ impl Process {
         self.child.kill().await.unwrap();
     }
 
-    /// Asks it to end, and waits until it has. Returns how long that took.
+    /// Terminates it, waits until it has ended, and returns how long that took.
     pub async fn terminate(mut self) -> Duration {
         let begun = Instant::now();
         self.signal("-TERM");
@@ -104,12 +104,12 @@ impl Process {
         begun.elapsed()
     }
 
-    /// Lets no file that it writes grow any more, as a full disk would.
+    /// Keeps the files that it writes from growing, as a full disk would.
     pub fn fill_disk(&self) {
         self.limit_files("1");
     }
 
-    /// Lets them grow again.
+    /// Permits them to grow again.
     pub fn free_disk(&self) {
         self.limit_files("unlimited");
     }
@@ -125,12 +125,12 @@ impl Process {
         self.signal("-STOP");
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub fn resume(&self) {
         self.signal("-CONT");
     }
 
-    /// What it answers on a path of its HTTP server: the status and the text.
+    /// Sends a GET to its HTTP server, and returns the status and the text.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
         get(&self.listen, path).await
     }
@@ -154,7 +154,7 @@ impl Process {
     }
 }
 
-/// What a server answers on a path: the status and the text.
+/// Sends a GET, and returns the status and the text.
 pub async fn get(address: &str, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     let request = format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n");
@@ -166,12 +166,12 @@ pub async fn get(address: &str, path: &str) -> Option<(u16, String)> {
     Some((code, body.to_owned()))
 }
 
-/// Runs a command of the program.
+/// Runs a command of `daylight`.
 pub fn command(control_plane: &ControlPlane, arguments: &[&str]) -> Output {
     Command::new(program()).args(arguments).envs(control_plane.environment()).output().unwrap()
 }
 
-/// Runs a command that must succeed, and gives what it printed.
+/// Runs a command that must succeed, and returns its output.
 pub fn command_ok(control_plane: &ControlPlane, arguments: &[&str]) -> String {
     let output = command(control_plane, arguments);
     let error = String::from_utf8_lossy(&output.stderr);
@@ -179,14 +179,14 @@ pub fn command_ok(control_plane: &ControlPlane, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs a command that must fail, and gives what it complained of.
+/// Runs a command that must fail, and returns its error.
 pub fn command_fails(control_plane: &ControlPlane, arguments: &[&str]) -> String {
     let output = command(control_plane, arguments);
     assert!(!output.status.success(), "daylight {arguments:?} succeeded");
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// The program by another name, as kubectl finds plugins.
+/// Links the program under the name by which kubectl finds plugins.
 pub fn as_plugin(directory: &Path) -> PathBuf {
     let path = directory.join("kubectl-daylight");
     if !path.exists() {
