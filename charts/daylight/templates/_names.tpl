@@ -10,7 +10,7 @@ system:serviceaccount:{{ .Release.Namespace }}:daylight-controller
 system:serviceaccount:{{ .Release.Namespace }}:daylight-auditor
 {{- end }}
 
-{{- /* What a policy about everyone does to what breaks it. */}}
+{{- /* The validation actions of a policy that follows admission.mode. */}}
 {{- define "daylight.actions" -}}
 {{- if eq .Values.admission.mode "Enforce" }}[Deny, Audit]
 {{- else if eq .Values.admission.mode "Warn" }}[Warn, Audit]
@@ -18,12 +18,12 @@ system:serviceaccount:{{ .Release.Namespace }}:daylight-auditor
 {{- end }}
 {{- end }}
 
-{{- /* Selects the namespaces that are not exempt, by the label that the API server gives them. */}}
+{{- /* Selects the namespaces that are not exempt, by the label that the API server sets. */}}
 {{- define "daylight.outsideExempt" -}}
 {key: kubernetes.io/metadata.name, operator: NotIn, values: {{ append .Values.admission.exemptNamespaces .Release.Namespace | uniq | toJson }}}
 {{- end }}
 
-{{- /* CEL: whether the string `of` is one of `names`, of which some may end in `*`. */}}
+{{- /* CEL: whether the string `of` matches one of `names`, which may end in `*`. */}}
 {{- define "daylight.isOneOf" -}}
 {{- $exact := list }}{{ $prefixes := list }}
 {{- range .names }}
@@ -42,7 +42,7 @@ system:serviceaccount:{{ .Release.Namespace }}:daylight-auditor
 {{- include "daylight.isOneOf" (dict "of" "r" "names" $names) }}
 {{- end }}
 
-{{- /* CEL variables of policies about pods: how to name the pod, and its class. */}}
+{{- /* CEL variables of policies for pods: the pod's name for messages, and its class. */}}
 {{- define "daylight.podVariables" -}}
 - name: pod
   expression: "'Pod ' + object.metadata.name + ' in namespace ' + request.namespace"
@@ -53,7 +53,7 @@ system:serviceaccount:{{ .Release.Namespace }}:daylight-auditor
     variables.ownClass != '' ? variables.ownClass : namespaceObject.metadata.?labels['daylight.dev/activity'].orValue('')
 {{- end }}
 
-{{- /* CEL: all containers of a pod. */}}
+{{- /* CEL: the containers of a pod, of all kinds. */}}
 {{- define "daylight.containers" -}}
 object.spec.containers + object.spec.?initContainers.orValue([]) + object.spec.?ephemeralContainers.orValue([])
 {{- end }}

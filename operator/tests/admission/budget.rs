@@ -182,19 +182,24 @@ async fn nothing_passes_for_want_of_budget(cluster: &Cluster) {
     let mut unregistered = validator();
     unregistered["metadata"]["labels"]["daylight.dev/registration"] = json!("theirs");
     let client = cluster.client(TENANT).await;
-    for (pod, says) in [
+    for (pod, message) in [
         (unlisted, "which is not on the positive list"),
         (foreign, "runs the image registry.example.com/foreign:1"),
-        (many, "too many of too long names to be compared"),
-        (privileged, "the container work-79 is privileged"),
+        (many, "whose names are too long to check"),
+        (privileged, "container work-79 is privileged"),
         (variable, "sets NVIDIA_VISIBLE_DEVICES"),
-        (path, "mounts /dev/nvidia0/ of the host"),
-        (undeclared, "asks for GPUs in its container work-79"),
-        (unregistered, "no approved registration of that name"),
+        (path, "mounts the host path /dev/nvidia0/, which"),
+        (undeclared, "requests GPUs in container work-79"),
+        (unregistered, "no approved Registration of that name"),
     ] {
         let create = Change::create("/api/v1/namespaces/tenant-a/pods", pod);
         let answer = try_out(&client, &create).await;
-        assert!(answer.message().contains(says), "{says}: {} {}", answer.code, answer.message());
+        assert!(
+            answer.message().contains(message),
+            "{message}: {} {}",
+            answer.code,
+            answer.message()
+        );
     }
     write_lists(cluster, (registrations(), classes())).await;
 }

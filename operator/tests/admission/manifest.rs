@@ -1,4 +1,4 @@
-//! The manifest for `kubectl apply` is what the chart gives.
+//! The manifest for `kubectl apply` is the rendered chart.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use daylight_testbed::trials::{apply, trial};
 use crate::cluster::{Cluster, SYSTEM, chart};
 
 const HEAD: &str = "\
-# Daylight, for `kubectl apply`: what charts/daylight gives with its default values. See
+# Daylight, for `kubectl apply`: charts/daylight, rendered with its default values. See
 # docs/install.md. Generated: change the chart, not this file.
 #
-# Put your own image in place of registry.example.com/daylight:0.1.0.
+# Replace registry.example.com/daylight:0.1.0 with your own image.
 apiVersion: v1
 kind: Namespace
 metadata:
@@ -20,7 +20,7 @@ metadata:
 ";
 
 #[apply(trial!)]
-async fn the_plain_manifest_is_what_the_chart_gives(cluster: &Cluster) {
+async fn the_plain_manifest_is_the_rendered_chart(cluster: &Cluster) {
     let daylight = chart("daylight");
     let rendered = ["template", "daylight", &daylight, "--namespace", SYSTEM];
     let rendered = cluster.control_plane.helm_ok(rendered).await.unwrap();
@@ -36,7 +36,7 @@ async fn the_plain_manifest_is_what_the_chart_gives(cluster: &Cluster) {
     let found = std::fs::read_to_string(&path).unwrap();
     assert!(
         found == wanted,
-        "docs/install/daylight.yaml is not what charts/daylight gives: run `WRITE_MANIFEST=1 cargo \
+        "docs/install/daylight.yaml differs from charts/daylight: run `WRITE_MANIFEST=1 cargo \
          test -p daylight --test admission -- manifest` and commit the result"
     );
     cluster

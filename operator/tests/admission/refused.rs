@@ -1,4 +1,4 @@
-//! Promise 2: what asks for GPUs is on the positive list, and what mines is registered.
+//! Promise 2: work that requests GPUs is on the positive list, and work that mines is registered.
 
 use daylight_testbed::trials::{apply, trial};
 use serde_json::{Value, json};
@@ -9,24 +9,24 @@ use crate::cluster::{
 };
 use crate::request::{Change, try_out};
 
-/// Whether the mode matters.
+/// The effect of admission.mode on a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
-    /// A rule about miners and their records: it always refuses.
+    /// A rule for miners and their records. It always refuses.
     Always,
-    /// A rule about everyone: it does what the mode says.
+    /// A rule for all work. It follows the mode.
     Mode,
 }
 
-/// Something that somebody tries and must not succeed with.
+/// A request that must be refused.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     what: &'static str,
     pub(crate) who: &'static str,
     rule: Rule,
     pub(crate) change: Change,
-    /// What the refusal says: what is wrong, and what to do.
-    says: &'static str,
+    /// A part of the refusal, which names the cause and the remedy.
+    message: &'static str,
 }
 
 impl Attempt {
@@ -35,7 +35,7 @@ impl Attempt {
     }
 }
 
-/// The fewest attempts that the list may have.
+/// The minimum number of attempts in the list.
 const AT_LEAST: usize = 60;
 
 #[apply(trial!)]
@@ -47,13 +47,13 @@ async fn what_is_off_the_list_is_refused_or_reported(cluster: &Cluster) {
     for attempt in &attempts {
         let answer = try_out(&cluster.client(attempt.who).await, &attempt.change).await;
         let refused = matches!(answer.code, 403 | 422);
-        if !refused || !is_clear(answer.message(), attempt.says) {
+        if !refused || !is_clear(answer.message(), attempt.message) {
             wrong.push(format!(
                 "{} (Enforce): {} {}\n    expected: {}",
                 attempt.what,
                 answer.code,
                 answer.message(),
-                attempt.says
+                attempt.message
             ));
         }
     }
@@ -72,7 +72,7 @@ async fn what_is_off_the_list_is_refused_or_reported(cluster: &Cluster) {
     let ids: Vec<&str> = admitted.iter().map(|(_, id)| id.as_str()).collect();
     for ((attempt, _), entry) in admitted.iter().zip(cluster.audit_log.of(&ids).await) {
         let note = &entry["annotations"]["validation.policy.admission.k8s.io/validation_failure"];
-        if !note.as_str().is_some_and(|note| note.contains(attempt.says)) {
+        if !note.as_str().is_some_and(|note| note.contains(attempt.message)) {
             wrong.push(format!("{} (Audit): not reported: {entry}", attempt.what));
         }
     }
@@ -81,8 +81,8 @@ async fn what_is_off_the_list_is_refused_or_reported(cluster: &Cluster) {
     let mut warned = 0;
     for attempt in attempts.iter().filter(|attempt| attempt.rule == Rule::Mode) {
         let answer = try_out(&cluster.client(attempt.who).await, &attempt.change).await;
-        let says = attempt.says.replace('"', "\\\"");
-        if answer.is_admitted() && answer.warnings.iter().any(|text| text.contains(&says)) {
+        let message = attempt.message.replace('"', "\\\"");
+        if answer.is_admitted() && answer.warnings.iter().any(|text| text.contains(&message)) {
             warned += 1;
         } else {
             wrong.push(format!("{} (Warn): {} {:?}", attempt.what, answer.code, answer.warnings));
@@ -99,9 +99,9 @@ async fn what_is_off_the_list_is_refused_or_reported(cluster: &Cluster) {
     );
 }
 
-/// One sentence that says what was expected, after the API server's own words.
-fn is_clear(message: &str, says: &str) -> bool {
-    message.contains("daylight") && message.contains(says) && !message.contains("failed expression")
+/// Whether the answer names the policy and has the expected message.
+fn is_clear(answer: &str, message: &str) -> bool {
+    answer.contains("daylight") && answer.contains(message) && !answer.contains("failed expression")
 }
 
 fn pods(namespace: &str) -> String {
@@ -116,7 +116,7 @@ fn registrations() -> String {
     "/apis/daylight.dev/v1alpha1/namespaces/tenant-a/registrations".into()
 }
 
-/// `pod` with `change` merged into its spec's only container.
+/// Returns `pod` with `change` merged into its only container.
 fn with(mut pod: Value, change: Value) -> Value {
     merge(&mut pod["spec"]["containers"][0], change);
     pod
@@ -179,11 +179,11 @@ fn ephemeral(image: &str, more: Value) -> Value {
     json!({"spec": {"ephemeralContainers": [container]}})
 }
 
-/// All attempts.
+/// Returns all attempts.
 pub(crate) fn attempts() -> Vec<Attempt> {
     let mut all = Vec::new();
-    let mut add = |what, who, rule, change, says| {
-        all.push(Attempt { what, who, rule, change, says });
+    let mut add = |what, who, rule, change, message| {
+        all.push(Attempt { what, who, rule, change, message });
     };
     let create = |pod: Value| Change::create(&pods("tenant-a"), pod);
     let gpus = |resource: &str| {
@@ -191,7 +191,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
     };
 
     // GPU work off the list.
-    let unlisted = "and has no activity class: set the label daylight.dev/activity on the pod or its namespace";
+    let unlisted = "but has no activity class: set the label daylight.dev/activity on the pod or its namespace";
     for (what, resource) in [
         ("a GPU without a class", "nvidia.com/gpu"),
         ("a shared GPU without a class", "nvidia.com/gpu.shared"),
@@ -221,7 +221,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         TENANT,
         Rule::Mode,
         create(init.clone()),
-        "asks for GPUs in its container hidden and has no activity class",
+        "requests GPUs in container hidden but has no activity class",
     );
     init["spec"]["initContainers"][0]["restartPolicy"] = json!("Always");
     add(
@@ -229,7 +229,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         TENANT,
         Rule::Mode,
         create(init),
-        "asks for GPUs in its container hidden and has no activity class",
+        "requests GPUs in container hidden but has no activity class",
     );
     let empty = labelled(gpu_pod("work", None), &[("activity", "")]);
     add("an empty class", TENANT, Rule::Mode, create(empty), unlisted);
@@ -240,7 +240,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         TENANT,
         Rule::Mode,
         create(generated),
-        "in namespace tenant-a asks for GPUs in its container main and has no activity class",
+        "in namespace tenant-a requests GPUs in container main but has no activity class",
     );
     add(
         "a class that is not on the list",
@@ -254,14 +254,14 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         TENANT,
         Rule::Always,
         create(gpu_pod("work", Some("prohibited-pow"))),
-        "which is prohibited here: do not run it.",
+        "which is prohibited: do not run this work here.",
     );
     add(
         "a prohibited class without a GPU",
         ROBOT,
         Rule::Always,
         create(labelled(pod("work", "busybox"), &[("activity", "prohibited-pow")])),
-        "which is prohibited here",
+        "which is prohibited",
     );
     add(
         "a class that the account may not use",
@@ -277,14 +277,14 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         OPERATOR,
         Rule::Mode,
         Change::create(&pods("labelled-validator"), foreign_account),
-        "let an administrator give it the verb use on activityclasses/ai-training",
+        "ask an administrator to grant it the verb use on activityclasses/ai-training",
     );
     add(
         "a foreign image",
         TENANT,
         Rule::Mode,
         create(gpu_pod("work", Some("ai-inference"))),
-        "runs the image registry.example.com/train:1, which is none of those that the class ai-inference allows",
+        "runs the image registry.example.com/train:1, which class ai-inference does not allow",
     );
     let mut two = gpu_pod("work", Some("ai-inference"));
     two["spec"]["containers"][0]["image"] = json!("registry.example.com/serving/llm:1");
@@ -300,7 +300,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
     two["spec"]["initContainers"] =
         json!([{"name": "first", "image": "registry.example.com/x/serving:v12"}]);
     add(
-        "an image that goes on behind the pattern",
+        "an image that is longer than the pattern",
         TENANT,
         Rule::Mode,
         create(two),
@@ -311,38 +311,38 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         TENANT,
         Rule::Mode,
         create(gpu_pod("work", Some("pos-validator"))),
-        "which needs a registration: set the label daylight.dev/registration",
+        "which requires a registration: set the label daylight.dev/registration",
     );
     add(
         "a pod that takes its class from the namespace, without a registration",
         OPERATOR,
         Rule::Mode,
         Change::create(&pods("labelled-validator"), pod("work", "busybox")),
-        "which needs a registration",
+        "which requires a registration",
     );
 
-    // Mining beside Daylight, with an image that the class allows.
+    // Mining without Daylight, with an image that the class allows.
     let mining = |pod| with(pod, json!({"image": "registry.example.com/miners/kaspa:1"}));
     add(
         "a mining class, plainly",
         TENANT,
         Rule::Always,
         create(mining(gpu_pod("work", Some("pow-mining")))),
-        "which only Daylight starts, on idle GPUs: create a Miner",
+        "whose pods only Daylight may start: create a Miner",
     );
     add(
         "a mining class without a GPU",
         ROBOT,
         Rule::Always,
         create(mining(labelled(pod("work", "busybox"), &[("activity", "pow-mining")]))),
-        "which only Daylight starts",
+        "whose pods only Daylight may start",
     );
     add(
         "a pod in a namespace of a mining class",
         OPERATOR,
         Rule::Always,
         Change::create(&pods("labelled-mining"), mining(gpu_pod("work", None))),
-        "which only Daylight starts",
+        "whose pods only Daylight may start",
     );
     add("the miners' priority", TENANT, Rule::Always, create(miner("work")), "create a Miner");
     add(
@@ -398,7 +398,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         CONTROLLER,
         Rule::Always,
         create(privileged),
-        "is privileged or nearly so",
+        "is privileged or has a capability that gives access to every GPU of its node",
     );
     add(
         "a miner with a foreign image",
@@ -413,60 +413,60 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         labelled(gpu_pod("work", Some("pos-validator")), &[("registration", registration)])
     };
     add(
-        "a registration that is not there",
+        "a registration that does not exist",
         TENANT,
         Rule::Always,
         create(validator("nowhere")),
-        "and no approved registration of that name is in its namespace",
+        "but its namespace has no approved Registration of that name",
     );
     add(
         "another tenant's registration",
         TENANT,
         Rule::Always,
         create(validator("theirs")),
-        "and no approved registration of that name is in its namespace",
+        "but its namespace has no approved Registration of that name",
     );
     add(
         "another tenant's registration, with its namespace",
         TENANT,
         Rule::Always,
         create(validator("tenant-b.theirs")),
-        "and no approved registration of that name is in its namespace",
+        "but its namespace has no approved Registration of that name",
     );
     add(
         "a registration for another class",
         TENANT,
         Rule::Always,
         create(validator("night")),
-        "is of class pos-validator, and its registration night is for pow-mining",
+        "has class pos-validator, but its registration night is for class pow-mining",
     );
     add(
-        "a registration that is over",
+        "a registration that has expired",
         TENANT,
         Rule::Always,
         create(validator("over")),
-        "which is valid from 2020-01-01T00:00:00Z until 2021-01-01T00:00:00Z only",
+        "which is valid only from 2020-01-01T00:00:00Z until 2021-01-01T00:00:00Z:",
     );
     add(
-        "a registration that lies ahead",
+        "a registration that is not valid yet",
         TENANT,
         Rule::Always,
         create(validator("ahead")),
-        "which is valid from 2098-01-01T00:00:00Z",
+        "which is valid only from 2098-01-01T00:00:00Z",
     );
     add(
-        "a registration whose entry is spoiled",
+        "a registration whose entry is malformed",
         TENANT,
         Rule::Always,
         create(validator("spoiled")),
-        "cannot be read: let the controller write it again",
+        "is malformed: check that the controller runs",
     );
     add(
         "a registration whose entry has no date",
         TENANT,
         Rule::Always,
         create(validator("nodate")),
-        "cannot be read: let the controller write it again",
+        "is malformed: check that the controller runs",
     );
     let unclassed = labelled(pod("work", "busybox"), &[("registration", "validator")]);
     add(
@@ -474,7 +474,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         TENANT,
         Rule::Always,
         create(unclassed),
-        "is of class (none), and its registration validator is for pos-validator",
+        "has class (none), but its registration validator is for class pos-validator",
     );
 
     // Running pods.
@@ -532,14 +532,14 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         TENANT,
         Rule::Always,
         Change::strategic(&on("mine"), swap.clone()),
-        "so it runs no other images than it was created with, and not registry.example.com/xmrig:6",
+        "and may run only the images with which it was created, not registry.example.com/xmrig:6",
     );
     add(
         "another image for AI",
         TENANT,
         Rule::Mode,
         Change::strategic(&on("training"), swap),
-        "so it runs no other images than it was created with, and not registry.example.com/xmrig:6",
+        "and may run only the images with which it was created, not registry.example.com/xmrig:6",
     );
     add(
         "a foreign ephemeral container in a miner",
@@ -549,7 +549,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
             &format!("{}/ephemeralcontainers", on("mine")),
             ephemeral("registry.example.com/xmrig:6", json!({})),
         ),
-        "so it runs no other images than it was created with",
+        "and may run only the images with which it was created",
     );
     add(
         "a foreign ephemeral container in AI",
@@ -559,7 +559,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
             &format!("{}/ephemeralcontainers", on("training")),
             ephemeral("registry.example.com/xmrig:6", json!({})),
         ),
-        "so it runs no other images than it was created with",
+        "and may run only the images with which it was created",
     );
     add(
         "a privileged ephemeral container",
@@ -572,7 +572,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
                 json!({"securityContext": {"privileged": true}}),
             ),
         ),
-        "the container look is privileged or nearly so",
+        "container look is privileged or has a capability",
     );
     add(
         "an ephemeral container that sees all devices",
@@ -611,7 +611,8 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         Change::patch(&format!("{}/status", on("done")), no_finalizers.clone()),
         "only Daylight removes the finalizer daylight.dev/metered",
     );
-    let auditor = "the auditor changes nothing of a pod but its own finalizer daylight.dev/metered, and only once the pod has ended";
+    let auditor =
+        "the auditor may only remove the finalizer daylight.dev/metered, after the pod has ended";
     add(
         "the finalizer, by the auditor, too early",
         AUDITOR,
@@ -648,14 +649,14 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         auditor,
     );
 
-    // Devices without asking for them.
+    // Access to devices without a request for GPUs.
     let reach = |container: Value| create(with(pod("reach", "busybox"), container));
     add(
         "privileged",
         TENANT,
         Rule::Mode,
         reach(json!({"securityContext": {"privileged": true}})),
-        "is privileged or nearly so, and could take any GPU of its node",
+        "is privileged or has a capability that gives access to every GPU of its node",
     );
     let mut init = pod("reach", "busybox");
     init["spec"]["initContainers"] =
@@ -665,7 +666,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         TENANT,
         Rule::Mode,
         create(init),
-        "the container first is privileged or nearly so",
+        "container first is privileged or has a capability",
     );
     for (what, capability) in [
         ("all capabilities", "ALL"),
@@ -677,7 +678,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
             TENANT,
             Rule::Mode,
             reach(json!({"securityContext": {"capabilities": {"add": [capability]}}})),
-            "is privileged or nearly so",
+            "is privileged or has a capability that gives access to every GPU of its node",
         );
     }
     for (what, path) in [
@@ -687,7 +688,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         ("the devices by number", "/dev/char/"),
         ("a device, spelled oddly", "//dev/./dri"),
         ("the device plugins' sockets", "/var/lib/kubelet/device-plugins/kubelet.sock"),
-        ("what contains the kubelet's directory", "/var/lib"),
+        ("a directory that contains the kubelet's", "/var/lib"),
         ("the container runtime's socket", "/run/containerd/containerd.sock"),
         ("the container runtime's socket, by the link", "/var/run/docker.sock"),
         ("static pods", "/etc/kubernetes/manifests"),
@@ -698,7 +699,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
             TENANT,
             Rule::Mode,
             create(host_path(path)),
-            "of the host, by which it could take GPUs that it did not ask for",
+            ", which gives access to GPUs that the pod does not request: remove the volume",
         );
     }
     let variable =
@@ -708,7 +709,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         TENANT,
         Rule::Mode,
         variable("NVIDIA_VISIBLE_DEVICES", "all"),
-        "sets NVIDIA_VISIBLE_DEVICES, by which it could take GPUs",
+        "sets NVIDIA_VISIBLE_DEVICES, which gives access to GPUs",
     );
     add(
         "one device by a variable",
@@ -743,7 +744,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         TENANT,
         Rule::Mode,
         create(mounts),
-        "asks the container runtime for devices by a mount",
+        "requests devices from the container runtime, by a mount",
     );
     let mut annotated = pod("reach", "busybox");
     annotated["metadata"]["annotations"] = json!({"cdi.k8s.io/x": "nvidia.com/gpu=all"});
@@ -759,7 +760,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
     let exactly = json!({"name": "gpu", "exactly": {"deviceClassName": "gpu.nvidia.com"}});
     let first = json!({"name": "gpu", "firstAvailable": [{"name": "a", "deviceClassName": "mig.nvidia.com"}]});
     let admin = json!({"name": "gpu", "exactly": {"deviceClassName": "gpu.nvidia.com", "adminAccess": true}});
-    let unlisted = "asks for GPUs by device class and has no activity class";
+    let unlisted = "requests GPUs by device class but has no activity class";
     let a_claims = claims("tenant-a", "resourceclaims");
     let a_templates = claims("tenant-a", "resourceclaimtemplates");
     add(
@@ -797,7 +798,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         OPERATOR,
         Rule::Mode,
         Change::create(&claims("admins", "resourceclaims"), admin_claim),
-        "asks for GPUs with adminAccess",
+        "requests GPUs with adminAccess",
     );
     let mut admin_template = template(admin);
     admin_template["spec"]["metadata"] =
@@ -807,7 +808,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         OPERATOR,
         Rule::Mode,
         Change::create(&claims("admins", "resourceclaimtemplates"), admin_template),
-        "asks for GPUs with adminAccess",
+        "requests GPUs with adminAccess",
     );
     let mut claiming = pod("work", "busybox");
     claiming["spec"]["resourceClaims"] = json!([{"name": "gpu", "resourceClaimName": "claim"}]);
@@ -816,7 +817,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         TENANT,
         Rule::Mode,
         create(claiming),
-        "uses resource claims, behind which may be GPUs, and has no activity class",
+        "uses resource claims, which may allocate GPUs, but has no activity class",
     );
 
     // Approvals.
@@ -826,7 +827,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         TENANT,
         Rule::Always,
         Change::patch(&status("own"), approval(TENANT, "Approved")),
-        "may not write status.approval: let somebody decide who has the verb approve",
+        "may not write status.approval: ask a user who has the verb approve",
     );
     add(
         "an approval in another's name",
@@ -836,18 +837,18 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         "may not write status.approval",
     );
     add(
-        "an approval in another's name, by who may approve",
+        "an approval in another's name, by a user who may approve",
         OFFICER,
         Rule::Always,
         Change::patch(&status("night"), approval("boss@example.com", "Approved")),
-        "status.approval.by is boss@example.com and you are officer@example.com",
+        "status.approval.by is boss@example.com, but you are officer@example.com",
     );
     add(
         "an approval of one's own submission",
         OFFICER,
         Rule::Always,
         Change::patch(&status("own"), approval(OFFICER, "Approved")),
-        "let somebody else approve",
+        "have another user approve",
     );
     add(
         "an approval by the controller",
@@ -861,18 +862,18 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         TENANT,
         Rule::Always,
         Change::create(&registrations(), registration("forged", "bob@tenant-b.example")),
-        "spec.submittedBy is bob@tenant-b.example and you are alice@tenant-a.example",
+        "spec.submittedBy is bob@tenant-b.example, but you are alice@tenant-a.example",
     );
     let usage = json!({"status": {"usage": {"meteredUntil": "2026-01-01T00:00:00Z", "periodStart": "2026-01-01T00:00:00Z", "millijoules": "0"}}});
     add(
-        "what was used, by the tenant",
+        "the usage, by the tenant",
         TENANT,
         Rule::Always,
         Change::patch(&status("night"), usage.clone()),
         "only the auditor writes status.usage",
     );
     add(
-        "what was used, by the controller",
+        "the usage, by the controller",
         CONTROLLER,
         Rule::Always,
         Change::patch(&status("night"), usage),
@@ -896,7 +897,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
 
     // The lists.
     let list = format!("/api/v1/namespaces/{SYSTEM}/configmaps");
-    let keeps = "is a list that admission goes by, and only the controller writes it";
+    let keeps = "is a list for admission policies, which only the controller may write";
     let entry = json!({"data": {"tenant-a.forged": "pow-mining 2020-01-01T00:00:00Z 2099-01-01T00:00:00Z"}});
     add(
         "an entry in the list of registrations",
@@ -906,7 +907,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         keeps,
     );
     add(
-        "the list of registrations away",
+        "the deletion of the list of registrations",
         OPERATOR,
         Rule::Always,
         Change::delete(&format!("{list}/daylight-registrations")),
@@ -936,7 +937,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
     // Namespaces.
     let namespace = |name: &str| format!("/api/v1/namespaces/{name}");
     let label = |class: Value| json!({"metadata": {"labels": {"daylight.dev/activity": class}}});
-    let guarded = "may not set, change or remove the label daylight.dev/activity";
+    let guarded = "may not change the label daylight.dev/activity from";
     add(
         "a class for a namespace",
         OPERATOR,

@@ -329,7 +329,7 @@ async fn story(environment: Environment, client: kube::Client) {
         let items = list["items"].as_array().unwrap();
         let status =
             &items.iter().find(|job| job["metadata"]["name"] == "refused").unwrap()["status"];
-        let sentence = "which is none of those that the class ai-inference allows";
+        let sentence = "which class ai-inference does not allow";
         status["reason"] == "PodsRefused" && status["message"].as_str().unwrap().contains(sentence)
     })
     .await;
