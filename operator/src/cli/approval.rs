@@ -30,7 +30,7 @@ const MANAGER: &str = "daylight/approval";
 /// team-a/night`.
 #[derive(Debug, Args)]
 struct Subject {
-    /// The registration, as NAMESPACE/NAME
+    /// Registration to decide on
     #[arg(value_name = "NAMESPACE/NAME", required = true, num_args = 1..=2)]
     registration: Vec<String>,
 }
@@ -54,17 +54,18 @@ impl Subject {
 pub(super) struct Approve {
     #[command(flatten)]
     subject: Subject,
-    /// What to note with the approval
+    /// Note to record with the approval
     #[arg(short, long)]
     message: Option<String>,
-    /// Approve only if the registration's spec is still this generation, the one that was read
+    /// Approve only if the spec still has this generation, the one that you read
     #[arg(long)]
     generation: Option<i64>,
-    /// The authority's signature of what --print-message prints: a file with its 64 bytes, or
-    /// these in base64; - is the standard input
+    /// File with the authority's signature of what --print-message prints: its 64 bytes, or these in
+    /// base64; - reads standard input
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
-    /// Print the bytes that the authority signs to approve it as it stands now, and decide nothing
+    /// Print the bytes that the authority signs to approve the registration as it is now, and decide
+    /// nothing
     #[arg(long, conflicts_with_all = ["signature", "message"])]
     print_message: bool,
     #[command(flatten)]
@@ -75,7 +76,7 @@ pub(super) struct Approve {
 pub(super) struct Decide {
     #[command(flatten)]
     subject: Subject,
-    /// Why; the operator of the registered work reads it
+    /// Reason, which the operator of the registered work can read
     #[arg(short, long)]
     message: String,
     #[command(flatten)]

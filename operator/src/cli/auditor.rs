@@ -1,13 +1,14 @@
-//! `daylight auditor`.
+//! `daylight auditor`: flags and start of the auditor.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use daylight_base::duration;
 
 use super::Failed;
 use super::connect::Connection;
-use super::serve::{Authority, Listen, duration, listen, shutdown};
+use super::serve::{Authority, Listen, listen, shutdown};
 use crate::auditor::agents::AgentSettings;
 use crate::auditor::exporter::found::ExporterName;
 use crate::auditor::run::{self, Settings};
@@ -15,23 +16,23 @@ use daylight_cluster::quantity::Quantity;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
-    /// Where the journal is kept; no other process may use it
+    /// Directory of the journal; no other process may use it
     #[arg(long, env = "DAYLIGHT_DATA_DIR", value_name = "DIRECTORY")]
     data_dir: PathBuf,
-    /// The exporter of the devices' energy: the `DaemonSet`, and the port of its pods, as
-    /// NAMESPACE/NAME:PORT; without one, energy is what miners declare
+    /// Exporter of the devices' energy: its `DaemonSet` and the port of its pods, as
+    /// NAMESPACE/NAME:PORT. Without one, energy is what miners declare
     #[arg(long, env = "DAYLIGHT_EXPORTER", value_name = "EXPORTER")]
     exporter: Option<ExporterName>,
-    /// How often each exporter is asked
-    #[arg(long, env = "DAYLIGHT_SCRAPE_EVERY", default_value = "15s", value_parser = duration)]
+    /// Interval at which each exporter is scraped
+    #[arg(long, env = "DAYLIGHT_SCRAPE_EVERY", default_value = "15s", value_parser = duration::parse)]
     scrape_every: Duration,
-    /// How old an exporter's figures may be: how often it refreshes them
-    #[arg(long, env = "DAYLIGHT_EXPORTER_REFRESH", default_value = "30s", value_parser = duration)]
+    /// Interval at which the exporter refreshes its figures, and so their maximum age
+    #[arg(long, env = "DAYLIGHT_EXPORTER_REFRESH", default_value = "30s", value_parser = duration::parse)]
     exporter_refresh: Duration,
-    /// The most watts that a device draws whose exporter does not say
+    /// Power limit in watts of a device whose exporter reports none
     #[arg(long, env = "DAYLIGHT_DEVICE_WATTS", default_value_t = 1500)]
     device_watts: u32,
-    /// Extended resources that are GPUs, beside those that pools name
+    /// Extended resources that are GPUs, in addition to those that pools name
     #[arg(
         long,
         env = "DAYLIGHT_GPU_RESOURCES",
@@ -39,28 +40,28 @@ pub(super) struct Flags {
         default_value = "nvidia.com/gpu,amd.com/gpu"
     )]
     gpu_resources: Vec<String>,
-    /// Images, with `*` for any rest, whose agents are believed when they say that they saw a pool
-    /// take shares; what others say is claimed
+    /// Trusted images, with `*` for any rest: shares that their agents saw a pool accept are booked as
+    /// seen. Those that other images report are booked as claimed
     #[arg(long, env = "DAYLIGHT_AGENT_IMAGES", value_name = "PATTERNS", value_delimiter = ',')]
     agent_images: Vec<String>,
-    /// The port at which those are asked of their work while they run; 0 asks none
+    /// Port at which running agents are scraped for their work; 0 scrapes none
     #[arg(long, env = "DAYLIGHT_AGENT_PORT", default_value_t = 9735)]
     agent_port: u16,
-    /// How often each is asked
-    #[arg(long, env = "DAYLIGHT_AGENT_EVERY", default_value = "1m", value_parser = duration)]
+    /// Interval at which each agent is scraped
+    #[arg(long, env = "DAYLIGHT_AGENT_EVERY", default_value = "1m", value_parser = duration::parse)]
     agent_every: Duration,
-    /// How often a node's books are written when nothing happens on it
-    #[arg(long, env = "DAYLIGHT_BOOK_EVERY", default_value = "1m", value_parser = duration)]
+    /// Interval at which a node's books are written while nothing happens on it
+    #[arg(long, env = "DAYLIGHT_BOOK_EVERY", default_value = "1m", value_parser = duration::parse)]
     book_every: Duration,
-    /// How often registrations are told what they have used
-    #[arg(long, env = "DAYLIGHT_USAGE_EVERY", default_value = "10s", value_parser = duration)]
+    /// Interval at which each registration's energy use is written to its status
+    #[arg(long, env = "DAYLIGHT_USAGE_EVERY", default_value = "10s", value_parser = duration::parse)]
     usage_every: Duration,
     #[command(flatten)]
     authority: Authority,
-    /// Entries that are kept in memory while the journal cannot be written, in bytes
+    /// Memory for entries while the journal cannot be written, in bytes
     #[arg(long, env = "DAYLIGHT_MEMORY", default_value = "64Mi")]
     memory: Quantity,
-    /// Where /metrics, /livez and /readyz are served; `none` for nowhere
+    /// Address that serves /metrics, /livez and /readyz; `none` serves nothing
     #[arg(long, env = "DAYLIGHT_LISTEN", default_value = "0.0.0.0:8081", value_parser = listen)]
     listen: Listen,
 }

@@ -1,4 +1,4 @@
-//! How commands reach the API server.
+//! The connection to the API server.
 
 use std::path::PathBuf;
 
@@ -10,20 +10,20 @@ use kube::{Api, Client, Config};
 
 use super::Failed;
 
-/// Which cluster, and as whom.
+/// Flags that choose the cluster and the user.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(super) struct Connection {
-    /// The kubeconfig file, instead of KUBECONFIG, ~/.kube/config or the service account
+    /// Kubeconfig file, instead of KUBECONFIG, ~/.kube/config or the service account
     #[arg(long, global = true, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// The context in it
+    /// Context of the kubeconfig
     #[arg(long, global = true)]
     context: Option<String>,
-    /// The user to impersonate
+    /// User to impersonate
     #[arg(long = "as", global = true, value_name = "USER")]
     impersonate: Option<String>,
-    /// Daylight's own namespace
+    /// Namespace in which Daylight is installed
     #[arg(
         long = "daylight-namespace",
         global = true,
@@ -35,7 +35,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// How the API server is reached.
+    /// Returns the client configuration: server, credentials and user.
     pub(super) async fn config(&self) -> Result<Config, Failed> {
         let failed = |error: &dyn std::error::Error| {
             Failed::new(format!(
@@ -60,13 +60,13 @@ impl Connection {
         Ok(config)
     }
 
-    /// A client for a command.
+    /// Returns a client for a command.
     pub(super) async fn client(&self) -> Result<Client, Failed> {
         Ok(Client::try_from(self.config().await?)?)
     }
 }
 
-/// The name of the requesting user, as the API server knows it.
+/// Returns the name of the requesting user, as the API server knows it.
 pub(super) async fn user(client: &Client) -> Result<String, Failed> {
     let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
     let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await?;

@@ -1,71 +1,72 @@
-//! `daylight controller`.
+//! `daylight controller`: flags and start of the controller.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
 use clap::Args;
+use daylight_base::duration;
 use daylight_planner::Margins;
 
 use super::Failed;
 use super::connect::Connection;
-use super::serve::{Authority, Listen, duration, listen, shutdown};
+use super::serve::{Authority, Listen, listen, shutdown};
 use crate::controller::executor::Limits;
 use crate::controller::lease::LeaseConfig;
 use crate::controller::run::{self, Settings};
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
-    /// Who claims the lease; must differ between replicas. Default: the host's name and a random
+    /// Name that claims the lease; must differ between replicas. Default: the host name and a random
     /// suffix
     #[arg(long, env = "DAYLIGHT_IDENTITY")]
     identity: Option<String>,
-    /// The Lease by which replicas elect who writes
+    /// Lease by which the replicas elect a leader
     #[arg(long, env = "DAYLIGHT_LEASE_NAME", default_value = "daylight-controller")]
     lease_name: String,
-    /// How long the lease holds without renewal
-    #[arg(long, env = "DAYLIGHT_LEASE_DURATION", default_value = "15s", value_parser = duration)]
+    /// Time for which the lease holds without renewal
+    #[arg(long, env = "DAYLIGHT_LEASE_DURATION", default_value = "15s", value_parser = duration::parse)]
     lease_duration: Duration,
-    /// How often the leader renews it
-    #[arg(long, env = "DAYLIGHT_LEASE_RENEW", default_value = "5s", value_parser = duration)]
+    /// Interval at which the leader renews the lease
+    #[arg(long, env = "DAYLIGHT_LEASE_RENEW", default_value = "5s", value_parser = duration::parse)]
     lease_renew: Duration,
-    /// How often the others look at it
-    #[arg(long, env = "DAYLIGHT_LEASE_RETRY", default_value = "500ms", value_parser = duration)]
+    /// Interval at which the other replicas check the lease
+    #[arg(long, env = "DAYLIGHT_LEASE_RETRY", default_value = "500ms", value_parser = duration::parse)]
     lease_retry: Duration,
-    /// The longest that a request may take
-    #[arg(long, env = "DAYLIGHT_REQUEST_TIMEOUT", default_value = "4s", value_parser = duration)]
+    /// Time limit of each request
+    #[arg(long, env = "DAYLIGHT_REQUEST_TIMEOUT", default_value = "4s", value_parser = duration::parse)]
     request_timeout: Duration,
-    /// Requests that change something, under way at once
+    /// Maximum number of concurrent writes
     #[arg(long, env = "DAYLIGHT_CONCURRENCY", default_value_t = 64)]
     concurrency: u16,
-    /// Such requests a second; 0 means as many as the API server takes
+    /// Maximum number of writes per second; 0 sets no limit
     #[arg(long, env = "DAYLIGHT_RATE", default_value_t = 0)]
     rate: u32,
-    /// How long changes are gathered before the next plan
-    #[arg(long, env = "DAYLIGHT_DEBOUNCE", default_value = "50ms", value_parser = duration)]
+    /// Minimum time between two plans; changes in between are gathered
+    #[arg(long, env = "DAYLIGHT_DEBOUNCE", default_value = "50ms", value_parser = duration::parse)]
     debounce: Duration,
-    /// How long a miner's pod that failed by itself is kept, so that its log can be read
-    #[arg(long, env = "DAYLIGHT_FAILED_PODS_KEPT", default_value = "1m", value_parser = duration)]
+    /// Time for which a miner's failed pod is kept, so that its log can be read
+    #[arg(long, env = "DAYLIGHT_FAILED_PODS_KEPT", default_value = "1m", value_parser = duration::parse)]
     failed_pods_kept: Duration,
-    /// Let an auditor take the end of each miner's pod on record before the pod goes
+    /// Keep the pods that Daylight created until an auditor has recorded their end; needs an auditor
     #[arg(long, env = "DAYLIGHT_METERED")]
     metered: bool,
-    /// How long miners with Daylight's agent work on when no auditor asks them any more, as on a node
-    /// that is cut off; at least 2m, or 0s for as long as they are let
+    /// Time after which miners with Daylight's agent stop when no auditor scrapes them any more, as on
+    /// a node that is cut off: at least 2m; 0s disables the lease
     #[arg(long, env = "DAYLIGHT_AGENT_LEASE", default_value = "0s", value_parser = agent_lease)]
     agent_lease: Duration,
-    /// How long an auditor may take for that, before the end is written down in a `LeaseRecord`
-    /// and the pod is let go
-    #[arg(long, env = "DAYLIGHT_RECORD_AFTER", default_value = "1m", value_parser = duration)]
+    /// Time that an auditor has to record a pod's end, before the controller writes a `LeaseRecord` and
+    /// releases the pod
+    #[arg(long, env = "DAYLIGHT_RECORD_AFTER", default_value = "1m", value_parser = duration::parse)]
     record_after: Duration,
     #[command(flatten)]
     authority: Authority,
-    /// A meter's reading older than this lets no more miners start under an energy limit
-    #[arg(long, env = "DAYLIGHT_METER_STALE", default_value = "5m", value_parser = duration)]
+    /// Maximum age of a meter reading; with older ones, no miner starts under an energy limit
+    #[arg(long, env = "DAYLIGHT_METER_STALE", default_value = "5m", value_parser = duration::parse)]
     meter_stale: Duration,
-    /// A miner starts only if the energy left of its limit lets all run so long
-    #[arg(long, env = "DAYLIGHT_ENERGY_AHEAD", default_value = "10m", value_parser = duration)]
+    /// Time for which the rest of an energy limit must last for all its miners before another starts
+    #[arg(long, env = "DAYLIGHT_ENERGY_AHEAD", default_value = "10m", value_parser = duration::parse)]
     energy_ahead: Duration,
-    /// Where /metrics, /livez and /readyz are served; `none` for nowhere
+    /// Address that serves /metrics, /livez and /readyz; `none` serves nothing
     #[arg(long, env = "DAYLIGHT_LISTEN", default_value = "0.0.0.0:8080", value_parser = listen)]
     listen: Listen,
 }
@@ -100,16 +101,20 @@ impl Flags {
     }
 }
 
-/// Auditors ask every minute, if they are not told otherwise.
+/// Reads a lease for agents: none, or at least two of the intervals at which auditors scrape them by
+/// default, so that one failed scrape does not stop a miner.
 fn agent_lease(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
+    match duration::parse(text).map_err(|error| error.to_string())? {
         lease if lease.is_zero() || lease >= Duration::from_mins(2) => Ok(lease),
-        _ => Err("it must be at least 2m, since auditors ask every minute; 0s for no lease".into()),
+        _ => {
+            Err("auditors scrape agents once a minute: write at least 2m, or 0s for no lease"
+                .into())
+        }
     }
 }
 
-/// The host's name, in a pod the pod's, and a suffix, since a container that is started again
-/// has the same name and must wait for the lease of the one before it.
+/// Returns the host name, which in a pod is the pod's, and a suffix: a restarted container has the
+/// same host name and must wait for the lease of the one before it.
 fn identity() -> String {
     let host = std::env::var("HOSTNAME").ok().or_else(|| {
         std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned())

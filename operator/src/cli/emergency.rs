@@ -17,7 +17,7 @@ use daylight_cluster::well_known::EMERGENCY_STOP;
 
 #[derive(Debug, Args)]
 pub(super) struct Stop {
-    /// Why; everybody whose miners stop reads it
+    /// Reason, which everyone whose miners stop can read
     #[arg(short, long)]
     message: String,
     #[command(flatten)]
@@ -26,7 +26,7 @@ pub(super) struct Stop {
 
 #[derive(Debug, Args)]
 pub(super) struct Resume {
-    /// Why
+    /// Reason, to be recorded in the Event
     #[arg(short, long)]
     message: Option<String>,
     #[command(flatten)]

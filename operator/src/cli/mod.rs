@@ -25,7 +25,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::connect::Connection;
 
-/// Daylight gives AI jobs every GPU they ask for and fills the rest with registered miners.
+/// Daylight gives AI jobs every GPU they request and fills the rest with registered miners.
 #[derive(Debug, Parser)]
 #[command(name = "daylight", version, max_term_width = 100)]
 struct Cli {
@@ -39,29 +39,29 @@ struct Cli {
 enum Command {
     /// Run the controller: decide which GPUs mine, start and stop miners, start AI jobs
     Controller(Box<controller::Flags>),
-    /// Run the auditor: see who has which GPU, meter what it draws, keep the books
+    /// Run the auditor: record who holds which GPU, meter its energy, keep the journal
     Auditor(Box<auditor::Flags>),
-    /// Show the pools, who has what, and a map of the GPUs
+    /// Show pools, who holds GPUs, what waits and why, and a map of the GPUs
     Status(status::Flags),
-    /// Say why an object is as it is: a miner that waits, a registration, a pool, an AI job, a pod
+    /// Explain the state of a pool, class, registration, miner, AI job or pod
     Why(why::Flags),
-    /// Approve a registration as it stands now
+    /// Approve a registration as it is now
     Approve(approval::Approve),
     /// Reject a registration
     Reject(approval::Decide),
-    /// Suspend a registration; `approve` lifts it
+    /// Suspend a registration until it is approved again
     Suspend(approval::Decide),
-    /// Revoke a registration for good
+    /// Revoke a registration permanently
     Revoke(approval::Decide),
-    /// Emergency stop: end all mining, and keep it ended until `resume`
+    /// Emergency stop: end all mining until `resume`
     Stop(emergency::Stop),
-    /// Check an installation against the security model, and say what cannot be checked
-    Doctor(doctor::Flags),
-    /// Verify that a journal of the auditor is what was written
-    Verify(verify::Flags),
     /// Lift the emergency stop
     Resume(emergency::Resume),
-    /// After an uninstallation: let go the pods that still wait for an auditor
+    /// Check an installation against the security model, and list what cannot be checked
+    Doctor(doctor::Flags),
+    /// Verify that the auditor's journal is what was written
+    Verify(verify::Flags),
+    /// Remove the auditor's finalizer from pods left behind by an uninstall
     Release(release::Release),
 }
 
@@ -88,7 +88,7 @@ impl From<kube::Error> for Failed {
     }
 }
 
-/// Runs the command that `arguments` name, and gives the exit code.
+/// Runs the command that `arguments` name, and returns the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let cli = match parse(&arguments) {
@@ -107,7 +107,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// As a plugin of kubectl the program speaks of itself as the user called it.
+/// Parses the command line. Usage and errors name the program as the user called it, which for a plugin
+/// is `kubectl daylight`.
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let name = arguments.first().map(Path::new).and_then(Path::file_stem);
     let mut command = Cli::command();
@@ -127,7 +128,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
         .build()
         .map_err(|error| Failed::new(format!("The process cannot start its threads ({error}).")))?;
     let done = runtime.block_on(dispatch(cli));
-    // Nothing that is still under way may hold up the end of the process.
+    // Dropping the runtime would wait for blocking tasks, however long they take.
     runtime.shutdown_background();
     done
 }
@@ -144,9 +145,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failed> {
         Command::Suspend(flags) => approval::suspend(&connection, &flags).await,
         Command::Revoke(flags) => approval::revoke(&connection, &flags).await,
         Command::Stop(flags) => emergency::stop(&connection, &flags).await,
+        Command::Resume(flags) => emergency::resume(&connection, &flags).await,
         Command::Doctor(flags) => doctor::run(&connection, &flags).await,
         Command::Verify(flags) => verify::run(&flags),
-        Command::Resume(flags) => emergency::resume(&connection, &flags).await,
         Command::Release(flags) => release::release(&connection, &flags).await,
     }
 }
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_speaks_of_itself_as_it_was_called() {
+    fn a_plugin_names_itself_as_it_was_called() {
         let error = parse(&arguments("/usr/bin/kubectl-daylight stop")).unwrap_err();
         assert!(error.to_string().contains("Usage: kubectl daylight stop"), "{error}");
         let error = parse(&arguments("daylight stop")).unwrap_err();
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_of_what_serves_has_a_variable() {
+    fn every_flag_of_a_serving_command_has_a_variable() {
         let command = Cli::command();
         let serving = ["controller", "auditor"].map(|name| command.find_subcommand(name).unwrap());
         for argument in serving.into_iter().flat_map(clap::Command::get_arguments) {
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn output_is_asked_for_as_kubectl_does() {
+    fn output_is_chosen_as_in_kubectl() {
         let cli = parse(&arguments("daylight status -o json")).unwrap();
         let Command::Status(flags) = cli.command else { panic!("not status") };
         assert_eq!(flags.output.format, Format::Json);

@@ -8,16 +8,16 @@ use super::Failed;
 /// How a command prints what it found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people.
+    /// For people
     #[default]
     Text,
-    /// For programs.
+    /// For programs
     Json,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Output {
-    /// How to print
+    /// Output format
     #[arg(short = 'o', long = "output", value_name = "FORMAT", default_value = "text")]
     pub(super) format: Format,
 }

@@ -1,34 +1,28 @@
-//! What the commands that serve have in common: flags, and how they are asked to end.
+//! Flags and the shutdown signal of the commands that serve.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use clap::Args;
-use daylight_crds::GoDuration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failed;
 use daylight_cluster::well_known;
 
-/// What counts as approved.
+/// Flags that set which approvals count.
 #[derive(Debug, Args)]
 pub(super) struct Authority {
-    /// The `ConfigMap` in Daylight's namespace that holds the authority's public keys
+    /// `ConfigMap` in Daylight's namespace with the authority's public keys
     #[arg(
         long, env = "DAYLIGHT_AUTHORITY_KEYS", value_name = "NAME",
         default_value = well_known::AUTHORITY_KEYS
     )]
     pub(super) authority_keys: String,
-    /// Let no approval count without the authority's signature
+    /// Count only approvals with the authority's signature
     #[arg(long, env = "DAYLIGHT_REQUIRE_SIGNATURE")]
     pub(super) require_signature: bool,
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: Result<GoDuration, _> = text.parse();
-    parsed.map(|duration| duration.as_duration()).map_err(|error| error.to_string())
-}
-
+/// The address to serve at; `None` for none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listen(pub(super) Option<SocketAddr>);
 
@@ -36,9 +30,9 @@ pub(super) fn listen(text: &str) -> Result<Listen, String> {
     if text == "none" {
         return Ok(Listen(None));
     }
-    let address = text.parse().map_err(|_| {
-        format!("{text:?} is no address such as 0.0.0.0:8080 or [::]:8080, nor `none`")
-    })?;
+    let address = text
+        .parse()
+        .map_err(|_| "write an address such as 0.0.0.0:8080 or [::]:8080, or `none`".to_owned())?;
     Ok(Listen(Some(address)))
 }
 

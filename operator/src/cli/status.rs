@@ -21,10 +21,10 @@ use daylight_cluster::well_known::PODS_REFUSED;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
-    /// The Lease by which the controllers elect who writes
+    /// Lease by which the controllers elect a leader
     #[arg(long, env = "DAYLIGHT_LEASE_NAME", default_value = "daylight-controller")]
     lease_name: String,
-    /// Draw the map also where a pool has more than this many nodes
+    /// Draw the maps of pools with at most this many nodes
     #[arg(long, default_value_t = 200)]
     map_nodes: usize,
     #[command(flatten)]

@@ -10,9 +10,9 @@ use crate::auditor::journal::{Directory, Journal, JournalError};
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
-    /// The journal: a directory with `commit` and `tile`
+    /// Directory of the journal, which has `commit` and `tile`
     directory: PathBuf,
-    /// Print the entries, one to a line, as they are read
+    /// Print the entries, one per line
     #[arg(long)]
     print: bool,
 }
