@@ -97,7 +97,7 @@ async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(cluste
         ("validations", lax),
         ("matchConditions", json!([{"name": "never", "expression": "false"}])),
     ] {
-        let what = "daylight-gpu-pods is not what this version ships";
+        let what = "daylight-gpu-pods differs from this version";
         told(cluster, &[edit(field, value)], &[as_before(field)], what, &sound).await;
     }
 
@@ -108,7 +108,7 @@ async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(cluste
         cluster,
         &[act(json!(["Audit"]))],
         &[act(json!(["Deny", "Audit"]))],
-        "rules about miners are always enforced",
+        "rules about miners must always be enforced",
         &sound,
     )
     .await;
@@ -137,7 +137,7 @@ async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(cluste
         cluster,
         &[Change::create(CLASSES, class)],
         &[Change::delete(&named(CLASSES, "edge-compute"))],
-        "guaranteedClasses of the chart has it",
+        "admission.guaranteedClasses lists it",
         &sound,
     )
     .await;

@@ -1,22 +1,22 @@
-//! Who else may do what only Daylight and the approving officers should.
+//! Rights that only Daylight and the approving officers should have.
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Subject};
 use kube::ResourceExt as _;
 
-use super::look::Installation;
-use super::shipped::{self, Likeness};
+use super::shipped::{self, Comparison};
+use super::snapshot::Installation;
 use super::{Findings, Level};
 
-/// A right that should be few people's.
+/// A right that few subjects should have.
 struct Right {
     verbs: &'static [&'static str],
     group: &'static str,
     resource: &'static str,
-    /// What who has it may do.
-    means: &'static str,
-    /// The role of Daylight's that gives it.
+    /// What it allows, after "lets SUBJECT".
+    allows: &'static str,
+    /// Daylight's role that grants it; empty for none.
     ours: &'static str,
 }
 
@@ -25,45 +25,45 @@ const RIGHTS: [Right; 4] = [
         verbs: &["assign"],
         group: "daylight.dev",
         resource: "activityclasses",
-        means: "start pods of classes that fill idle GPUs, and so mine without registration",
+        allows: "start pods of classes that fill idle GPUs, and so mine without a registration",
         ours: "daylight-controller",
     },
     Right {
         verbs: &["approve"],
         group: "daylight.dev",
         resource: "registrations",
-        means: "approve registrations",
+        allows: "approve registrations",
         ours: "daylight-approver",
     },
     Right {
         verbs: &["update", "patch", "delete", "deletecollection"],
         group: "admissionregistration.k8s.io",
         resource: "validatingadmissionpolicies",
-        means: "change what is refused",
+        allows: "change the admission policies",
         ours: "",
     },
     Right {
         verbs: &["update", "patch", "delete", "deletecollection"],
         group: "admissionregistration.k8s.io",
         resource: "validatingadmissionpolicybindings",
-        means: "change what is refused",
+        allows: "change the admission policies",
         ours: "",
     },
 ];
 
-/// The label of roles that the API server makes.
+/// The label of roles that the API server creates.
 const BOOTSTRAP: &str = "kubernetes.io/bootstrapping";
 
-/// Roles of Daylight's, each with its purpose.
+/// Daylight's roles, each for one purpose.
 const OURS: [&str; 3] = ["daylight-controller", "daylight-auditor", "daylight-approver"];
 
-pub(super) fn examine(seen: &Installation, found: &mut Findings) {
+pub(super) fn check(installation: &Installation, findings: &mut Findings) {
     let (Some(roles), Some(bindings)) =
-        (found.read(&seen.cluster_roles), found.read(&seen.cluster_bindings))
+        (findings.read(&installation.cluster_roles), findings.read(&installation.cluster_bindings))
     else {
         return;
     };
-    let namespaced = found.read(&seen.role_bindings);
+    let namespaced = findings.read(&installation.role_bindings);
     let mut all_powerful: BTreeSet<String> = BTreeSet::new();
     for role in roles {
         let name = role.name_any();
@@ -87,15 +87,15 @@ pub(super) fn examine(seen: &Installation, found: &mut Findings) {
             }
             whom
         };
-        if rules.iter().any(is_everything) {
+        if rules.iter().any(allows_everything) {
             all_powerful.extend(whom(true));
             continue;
         }
         if OURS.contains(&&*name) {
-            ours(seen, role, &whom(true), found);
+            ours(installation, role, &whom(true), findings);
             continue;
         }
-        // Kubernetes' own roles, which it puts right by itself.
+        // The API server restores its own roles, and they belong to its own components.
         if role.labels().get(BOOTSTRAP).is_some_and(|of| of == "rbac-defaults") {
             continue;
         }
@@ -107,17 +107,17 @@ pub(super) fn examine(seen: &Installation, found: &mut Findings) {
                     let list: Vec<String> = whom.into_iter().collect();
                     let level =
                         if right.verbs == ["approve"] { Level::Warning } else { Level::Problem };
-                    found.add(
+                    findings.add(
                         level,
                         format!(
                             "ClusterRole {name} lets {} {}: {}.",
                             list.join(", "),
-                            right.means,
+                            right.allows,
                             if right.ours.is_empty() {
-                                "take it away, or know that they stand above the positive list"
+                                "remove the right, or accept that these subjects can bypass the positive list"
                                     .to_owned()
                             } else {
-                                format!("that is for {}; take it away", right.ours)
+                                format!("only {} needs it; remove the right", right.ours)
                             }
                         ),
                     );
@@ -127,35 +127,41 @@ pub(super) fn examine(seen: &Installation, found: &mut Findings) {
     }
     if !all_powerful.is_empty() {
         let list: Vec<String> = all_powerful.into_iter().collect();
-        found.add(
+        findings.add(
             Level::Unknown,
             format!(
-                "These may do everything, and so stand above all that Daylight enforces: {}.",
+                "Subjects with all rights can bypass everything that Daylight enforces: {}.",
                 list.join(", ")
             ),
         );
     }
 }
 
-/// Daylight's own role has the rights that are shipped, and only its own account has it.
-fn ours(seen: &Installation, role: &ClusterRole, whom: &BTreeSet<String>, found: &mut Findings) {
+/// Checks that Daylight's role has the rights that this version ships, and that only its own account
+/// is bound to it.
+fn ours(
+    installation: &Installation,
+    role: &ClusterRole,
+    whom: &BTreeSet<String>,
+    findings: &mut Findings,
+) {
     let name = role.name_any();
     let shipped = shipped::objects("ClusterRole");
     let Some(wanted) = shipped.iter().find(|one| one["metadata"]["name"] == *name) else { return };
     let rules = serde_json::to_value(&role.rules).unwrap_or_default();
-    if shipped::compare(&wanted["rules"], &rules, &seen.namespace) == Likeness::Same {
-        found.fine(format!("ClusterRole {name} has the rights that this version ships."));
+    if shipped::compare(&wanted["rules"], &rules, &installation.namespace) == Comparison::Same {
+        findings.passed(format!("ClusterRole {name} has the rights that this version ships."));
     } else {
-        found.problem(format!(
-            "ClusterRole {name} has other rights than this version ships: somebody edited it, or the chart is of another version; install the chart daylight again."
+        findings.problem(format!(
+            "ClusterRole {name} does not have the rights that this version ships: it was edited, or the chart has another version; install the chart daylight again."
         ));
     }
-    let own = format!("ServiceAccount {}/{name}", seen.namespace);
-    // Who approves is the installation's to say.
+    let own = format!("ServiceAccount {}/{name}", installation.namespace);
+    // Each installation binds its own officers to the approver's role.
     if wanted["metadata"]["name"] != "daylight-approver" {
         for other in whom.iter().filter(|one| **one != own) {
-            found.problem(format!(
-                "{other} has the ClusterRole {name}, which is for {own} alone: take the ClusterRoleBinding away."
+            findings.problem(format!(
+                "{other} has the ClusterRole {name}, which only {own} should have: remove the ClusterRoleBinding."
             ));
         }
     }
@@ -172,7 +178,7 @@ fn has(list: Option<&[String]>, wanted: &str) -> bool {
     list.unwrap_or_default().iter().any(|one| one == wanted || one == "*")
 }
 
-fn is_everything(rule: &PolicyRule) -> bool {
+fn allows_everything(rule: &PolicyRule) -> bool {
     has(rule.api_groups.as_deref(), "*")
         && has(rule.resources.as_deref(), "*")
         && has(Some(&rule.verbs), "*")

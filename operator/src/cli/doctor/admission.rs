@@ -1,4 +1,4 @@
-//! What the API server enforces: policies, their bindings and lists, and the miners' priority.
+//! Checks of what the API server enforces: policies, their bindings and lists, and priorities.
 
 use std::collections::BTreeSet;
 
@@ -9,42 +9,42 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
-use super::look::Installation;
-use super::shipped::{self, Likeness};
+use super::shipped::{self, Comparison};
+use super::snapshot::Installation;
 use super::{Findings, Level};
 use daylight_cluster::well_known::{
     CLASS_MIRROR, MINER_PRIORITY, MINER_PRIORITY_CLASS, REGISTRATION_MIRROR,
 };
 
-/// Minor versions of Kubernetes 1 that Daylight is made for.
+/// Minor versions of Kubernetes 1 that Daylight supports.
 const VERSIONS: std::ops::RangeInclusive<u32> = 34..=37;
 
-/// The binding that leaves out classes which are known to be Guaranteed.
+/// The binding that leaves out the classes in the chart's admission.guaranteedClasses.
 const IDLE_ONLY: &str = "daylight-idle-only-classes";
 
-pub(super) fn examine(seen: &Installation, found: &mut Findings) {
-    if let Some(minor) = found.read(&seen.minor) {
+pub(super) fn check(installation: &Installation, findings: &mut Findings) {
+    if let Some(minor) = findings.read(&installation.minor) {
         if VERSIONS.contains(minor) {
-            found.fine(format!("Kubernetes 1.{minor} is a version that Daylight is made for."));
+            findings.passed(format!("Kubernetes 1.{minor} is supported."));
         } else {
-            found.warning(format!(
-                "Kubernetes is 1.{minor}; Daylight is made for 1.{} to 1.{}.",
+            findings.warning(format!(
+                "Kubernetes 1.{minor} is not supported: use 1.{} to 1.{}.",
                 VERSIONS.start(),
                 VERSIONS.end()
             ));
         }
     }
-    definitions(seen, found);
-    policies(seen, found);
-    bindings(seen, found);
-    guaranteed(seen, found);
-    lists(seen, found);
-    priority(seen, found);
+    definitions(installation, findings);
+    policies(installation, findings);
+    bindings(installation, findings);
+    guaranteed(installation, findings);
+    lists(installation, findings);
+    priority(installation, findings);
 }
 
-fn definitions(seen: &Installation, found: &mut Findings) {
-    let Some(there) = found.read(&seen.definitions) else { return };
-    let before = found.count(Level::Problem);
+fn definitions(installation: &Installation, findings: &mut Findings) {
+    let Some(there) = findings.read(&installation.definitions) else { return };
+    let before = findings.count(Level::Problem);
     for definition in daylight_crds::definitions() {
         let name = definition.name_any();
         let established = there.iter().find(|one| one.name_any() == name).is_some_and(|one| {
@@ -53,47 +53,47 @@ fn definitions(seen: &Installation, found: &mut Findings) {
             conditions.into_iter().any(|one| one.type_ == "Established" && one.status == "True")
         });
         if !established {
-            found.problem(format!(
-                "CustomResourceDefinition {name} is not there, or not established: install the chart daylight-crds of this version."
+            findings.problem(format!(
+                "CustomResourceDefinition {name} is missing or not established: install the chart daylight-crds of this version."
             ));
         }
     }
-    if found.count(Level::Problem) == before {
-        found.fine("All CustomResourceDefinitions are established.");
+    if findings.count(Level::Problem) == before {
+        findings.passed("All CustomResourceDefinitions are established.");
     }
 }
 
-fn policies(seen: &Installation, found: &mut Findings) {
-    let Some(there) = found.read(&seen.policies) else { return };
-    let mut valued = Vec::new();
+fn policies(installation: &Installation, findings: &mut Findings) {
+    let Some(there) = findings.read(&installation.policies) else { return };
+    let mut other_values = Vec::new();
     for wanted in shipped::objects("ValidatingAdmissionPolicy") {
         let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
         let Some(policy) = there.iter().find(|one| one.name_any() == name) else {
-            found.problem(format!(
-                "ValidatingAdmissionPolicy {name} is missing, so what it refuses is admitted: install the chart daylight again."
+            findings.problem(format!(
+                "ValidatingAdmissionPolicy {name} is missing, so requests that it refuses are admitted: install the chart daylight again."
             ));
             continue;
         };
         let spec = serde_json::to_value(&policy.spec).unwrap_or_default();
-        match shipped::compare(&wanted["spec"], &spec, &seen.namespace) {
-            Likeness::Same => {
-                found.fine(format!("ValidatingAdmissionPolicy {name} is as this version ships it."));
+        match shipped::compare(&wanted["spec"], &spec, &installation.namespace) {
+            Comparison::Same => {
+                findings.passed(format!("ValidatingAdmissionPolicy {name} is as shipped with this version."));
             }
-            Likeness::OtherValues => valued.push(name.to_owned()),
-            Likeness::Different => found.problem(format!(
-                "ValidatingAdmissionPolicy {name} is not what this version ships: somebody edited it, or the chart is of another version; install the chart daylight again."
+            Comparison::OtherValues => other_values.push(name.to_owned()),
+            Comparison::Different => findings.problem(format!(
+                "ValidatingAdmissionPolicy {name} differs from this version: it was edited, or the chart has another version; install the chart daylight again."
             )),
         }
         for warning in type_warnings(policy) {
-            found.warning(format!(
-                "The API server warns of ValidatingAdmissionPolicy {name}: {warning}."
+            findings.warning(format!(
+                "The API server reports a warning about ValidatingAdmissionPolicy {name}: {warning}."
             ));
         }
     }
-    if !valued.is_empty() {
-        found.warning(format!(
-            "What {} compare with are not the chart's own lists of resources, device classes and paths: see whether `helm get values daylight` has all that are GPUs here.",
-            valued.join(", ")
+    if !other_values.is_empty() {
+        findings.warning(format!(
+            "{} have other lists of resources, device classes and paths than the chart's defaults: check that `helm get values daylight` lists all that are GPUs here.",
+            other_values.join(", ")
         ));
     }
 }
@@ -104,23 +104,25 @@ fn type_warnings(policy: &ValidatingAdmissionPolicy) -> Vec<String> {
     warnings.map(|one| one.warning.trim_end_matches('.').to_owned()).collect()
 }
 
-fn bindings(seen: &Installation, found: &mut Findings) {
-    let Some(there) = found.read(&seen.bindings) else { return };
+fn bindings(installation: &Installation, findings: &mut Findings) {
+    let Some(there) = findings.read(&installation.bindings) else { return };
     let mut modes = BTreeSet::new();
     for wanted in shipped::objects("ValidatingAdmissionPolicyBinding") {
         let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
         let Some(binding) = there.iter().find(|one| one.name_any() == name) else {
-            found.problem(format!(
+            findings.problem(format!(
                 "ValidatingAdmissionPolicyBinding {name} is missing, so its policy refuses nothing: install the chart daylight again."
             ));
             continue;
         };
         let mut spec = serde_json::to_value(&binding.spec).unwrap_or_default();
-        // The mode is a value of the chart, and looked at below.
+        // The mode is a value of the chart, and is checked below.
         spec["validationActions"] = wanted["spec"]["validationActions"].clone();
-        if shipped::compare(&wanted["spec"], &spec, &seen.namespace) == Likeness::Different {
-            found.problem(format!(
-                "ValidatingAdmissionPolicyBinding {name} is not what this version ships: somebody edited it, or the chart is of another version; install the chart daylight again."
+        if shipped::compare(&wanted["spec"], &spec, &installation.namespace)
+            == Comparison::Different
+        {
+            findings.problem(format!(
+                "ValidatingAdmissionPolicyBinding {name} differs from this version: it was edited, or the chart has another version; install the chart daylight again."
             ));
         }
         let actions: BTreeSet<&str> =
@@ -129,8 +131,8 @@ fn bindings(seen: &Installation, found: &mut Findings) {
             .as_array()
             .is_some_and(|actions| actions.iter().any(|action| action == "Deny"));
         if always && !actions.contains("Deny") {
-            found.problem(format!(
-                "ValidatingAdmissionPolicyBinding {name} only has the actions {}, and rules about miners are always enforced: install the chart daylight again.",
+            findings.problem(format!(
+                "ValidatingAdmissionPolicyBinding {name} has only the actions {}, but rules about miners must always be enforced: install the chart daylight again.",
                 actions.into_iter().collect::<Vec<_>>().join(", ")
             ));
         } else if !always {
@@ -139,16 +141,16 @@ fn bindings(seen: &Installation, found: &mut Findings) {
     }
     match modes.iter().copied().collect::<Vec<_>>()[..] {
         [] => {}
-        ["Enforce"] => found.fine("What is not on the positive list is refused (admission.mode: Enforce)."),
-        [mode @ ("Audit" | "Warn")] => found.warning(format!(
-            "What others than miners do off the positive list is admitted (admission.mode: {mode}): set it to Enforce when nothing legitimate is reported any more."
+        ["Enforce"] => findings.passed("Work that is not on the positive list is refused (admission.mode: Enforce)."),
+        [mode @ ("Audit" | "Warn")] => findings.warning(format!(
+            "Pods other than miners are admitted even if they are not on the positive list (admission.mode: {mode}): set Enforce once no legitimate pod is reported."
         )),
-        _ => found.problem(format!(
-            "Bindings are in different modes ({}), as no value of the chart makes them: install the chart daylight again.",
+        _ => findings.problem(format!(
+            "Bindings have different modes ({}), which no value of the chart produces: install the chart daylight again.",
             modes.into_iter().collect::<Vec<_>>().join(", ")
         )),
     }
-    exempt(there, found);
+    exempt(there, findings);
 }
 
 fn mode(actions: &BTreeSet<&str>) -> &'static str {
@@ -163,7 +165,7 @@ fn mode(actions: &BTreeSet<&str>) -> &'static str {
     }
 }
 
-/// The namespaces in which rules about others than miners do not hold.
+/// Returns the namespaces in which only the rules about miners hold.
 pub(super) fn exempt_namespaces(bindings: &[ValidatingAdmissionPolicyBinding]) -> BTreeSet<&str> {
     let mut exempt: BTreeSet<&str> = BTreeSet::new();
     for binding in bindings.iter().filter(|one| one.name_any().starts_with("daylight-")) {
@@ -178,23 +180,24 @@ pub(super) fn exempt_namespaces(bindings: &[ValidatingAdmissionPolicyBinding]) -
     exempt
 }
 
-/// Who may create pods in an exempt namespace may take any GPU.
-fn exempt(bindings: &[ValidatingAdmissionPolicyBinding], found: &mut Findings) {
+/// Reports the exempt namespaces: a pod created there may take any GPU.
+fn exempt(bindings: &[ValidatingAdmissionPolicyBinding], findings: &mut Findings) {
     let names: Vec<&str> = exempt_namespaces(bindings).into_iter().collect();
     if !names.is_empty() {
-        found.add(
+        findings.add(
             Level::Unknown,
             format!(
-                "In the exempt namespaces {} any pod may take any GPU: let nobody but the platform create pods there (`kubectl auth can-i create pods -n NAMESPACE --as USER` tells for one user).",
+                "In the exempt namespaces {} any pod may take any GPU: let only the platform create pods there (`kubectl auth can-i create pods -n NAMESPACE --as USER` checks one user).",
                 names.join(", ")
             ),
         );
     }
 }
 
-/// A class that a binding leaves out, since it is known to be Guaranteed, must be that.
-fn guaranteed(seen: &Installation, found: &mut Findings) {
-    let (Some(bindings), Some(classes)) = (found.read(&seen.bindings), found.read(&seen.classes))
+/// Checks that each class which the binding leaves out as Guaranteed is Guaranteed.
+fn guaranteed(installation: &Installation, findings: &mut Findings) {
+    let (Some(bindings), Some(classes)) =
+        (findings.read(&installation.bindings), findings.read(&installation.classes))
     else {
         return;
     };
@@ -205,73 +208,73 @@ fn guaranteed(seen: &Installation, found: &mut Findings) {
         .filter(|rule| rule.operator == "NotIn")
         .flat_map(|rule| rule.values.iter().flatten().map(String::as_str))
         .collect();
-    let mut good = true;
+    let mut all_guaranteed = true;
     for class in classes.iter().filter(|class| known.contains(&*class.name_any())) {
         if class.spec.assignment != Assignment::Guaranteed {
-            good = false;
-            found.problem(format!(
-                "ActivityClass {} is {:?}, but admission.guaranteedClasses of the chart has it, so anybody may start its pods: take it out there.",
+            all_guaranteed = false;
+            findings.problem(format!(
+                "ActivityClass {} is {}, but the chart's admission.guaranteedClasses lists it, so anyone may start its pods: remove it from that list.",
                 class.name_any(),
                 class.spec.assignment
             ));
         }
     }
-    if good {
-        found.fine("All classes that admission takes for Guaranteed are.");
+    if all_guaranteed {
+        findings.passed("All classes that admission treats as Guaranteed are Guaranteed.");
     }
 }
 
-fn lists(seen: &Installation, found: &mut Findings) {
-    let Some(maps) = found.read(&seen.lists) else { return };
-    for (name, what) in [
-        (REGISTRATION_MIRROR, "what names a registration is refused"),
+fn lists(installation: &Installation, findings: &mut Findings) {
+    let Some(maps) = findings.read(&installation.lists) else { return };
+    for (name, effect) in [
+        (REGISTRATION_MIRROR, "pods that name a registration are refused"),
         (CLASS_MIRROR, "images and registrations of classes are not checked"),
     ] {
         match maps.iter().find(|map| map.name_any() == name) {
             Some(map) => {
-                found.fine(format!("ConfigMap {}/{name} is there.", seen.namespace));
+                findings.passed(format!("ConfigMap {}/{name} exists.", installation.namespace));
                 if name == CLASS_MIRROR {
-                    unlisted_classes(seen, map, found);
+                    unlisted_classes(installation, map, findings);
                 }
             }
-            None => found.problem(format!(
-                "ConfigMap {}/{name} is missing, so {what}: the controller writes it; see whether one runs and leads.",
-                seen.namespace
+            None => findings.problem(format!(
+                "ConfigMap {}/{name} is missing, so {effect}: check that a controller runs and leads, which writes it.",
+                installation.namespace
             )),
         }
     }
 }
 
-/// Whether the controller has listed every class.
-fn unlisted_classes(seen: &Installation, list: &ConfigMap, found: &mut Findings) {
-    let Some(classes) = found.read(&seen.classes) else { return };
+/// Checks that the controller has listed every class.
+fn unlisted_classes(installation: &Installation, list: &ConfigMap, findings: &mut Findings) {
+    let Some(classes) = findings.read(&installation.classes) else { return };
     let listed = |name: &String| list.data.as_ref().is_some_and(|data| data.contains_key(name));
     let missing: Vec<String> =
         classes.iter().map(ResourceExt::name_any).filter(|name| !listed(name)).collect();
     if !missing.is_empty() {
-        found.problem(format!(
-            "ConfigMap {}/{CLASS_MIRROR} does not have the classes {}, so their images and registrations are not checked: see whether a controller leads.",
-            seen.namespace,
+        findings.problem(format!(
+            "ConfigMap {}/{CLASS_MIRROR} lacks the classes {}, so their images and registrations are not checked: check that a controller leads.",
+            installation.namespace,
             missing.join(", ")
         ));
     }
 }
 
-fn priority(seen: &Installation, found: &mut Findings) {
-    let Some(classes) = found.read(&seen.priorities) else { return };
+fn priority(installation: &Installation, findings: &mut Findings) {
+    let Some(classes) = findings.read(&installation.priorities) else { return };
     match classes.iter().find(|class| class.name_any() == MINER_PRIORITY_CLASS) {
-        None => found.problem(format!(
-            "PriorityClass {MINER_PRIORITY_CLASS} is missing, so no miner is started: install the chart daylight with minerPriorityClass.create."
+        None => findings.problem(format!(
+            "PriorityClass {MINER_PRIORITY_CLASS} is missing, so no miner starts: install the chart daylight with minerPriorityClass.create."
         )),
         Some(class)
             if class.value == Some(MINER_PRIORITY)
                 && class.preemption_policy.as_deref() == Some("Never")
                 && class.global_default != Some(true) =>
         {
-            found.fine(format!("PriorityClass {MINER_PRIORITY_CLASS} lets AI displace miners."));
+            findings.passed(format!("PriorityClass {MINER_PRIORITY_CLASS} lets AI displace miners."));
         }
-        Some(class) => found.problem(format!(
-            "PriorityClass {MINER_PRIORITY_CLASS} has the value {} and preemptionPolicy {}, so AI may wait for miners: it must be {MINER_PRIORITY}, Never and no default; delete it and install the chart daylight again.",
+        Some(class) => findings.problem(format!(
+            "PriorityClass {MINER_PRIORITY_CLASS} has the value {} and preemptionPolicy {}, so AI may wait for miners: delete it and install the chart daylight again, which sets {MINER_PRIORITY} and Never, not as the default.",
             class.value.unwrap_or_default(),
             class.preemption_policy.as_deref().unwrap_or("PreemptLowerPriority")
         )),
@@ -279,8 +282,8 @@ fn priority(seen: &Installation, found: &mut Findings) {
     for class in classes {
         let value = class.value.unwrap_or_default();
         if value <= MINER_PRIORITY && class.name_any() != MINER_PRIORITY_CLASS {
-            found.problem(format!(
-                "PriorityClass {} has the value {}, so its pods cannot displace miners: give it more than {MINER_PRIORITY}.",
+            findings.problem(format!(
+                "PriorityClass {} has the value {}, so its pods cannot displace miners: raise it above {MINER_PRIORITY}.",
                 class.name_any(),
                 value
             ));

@@ -1,12 +1,12 @@
-//! `daylight doctor`: whether an installation does what the security model says, as far as the API
-//! server tells; and what it cannot tell.
+//! `daylight doctor`: compares an installation with the security model as far as the API server
+//! shows it, and lists what the API server does not show.
 
 mod access;
 mod admission;
-mod look;
+mod blind_spots;
 mod processes;
 mod shipped;
-mod unseen;
+mod snapshot;
 mod work;
 
 use std::fmt::Write as _;
@@ -17,38 +17,37 @@ use serde::Serialize;
 use super::Failed;
 use super::connect::Connection;
 use super::output::Output;
-use look::Installation;
+use snapshot::{Installation, Read};
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
-    /// Tell of what is as it should be, too
+    /// List passed checks too
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     output: Output,
 }
 
-/// How bad something is.
+/// The severity of a finding, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 enum Level {
     /// A promise does not hold.
     Problem,
-    /// It holds, and something should be looked at.
+    /// It holds, and something should be examined.
     Warning,
-    /// Nobody can tell from here.
+    /// It cannot be checked.
     Unknown,
-    /// It is as it should be.
-    Fine,
+    Passed,
 }
 
-/// What was found: one sentence.
+/// The result of a check, as one sentence.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Finding {
     level: Level,
     sentence: String,
 }
 
-/// What a check finds.
+/// The results of the checks so far.
 #[derive(Debug, Default)]
 struct Findings(Vec<Finding>);
 
@@ -65,12 +64,12 @@ impl Findings {
         self.add(Level::Warning, sentence);
     }
 
-    fn fine(&mut self, sentence: impl Into<String>) {
-        self.add(Level::Fine, sentence);
+    fn passed(&mut self, sentence: impl Into<String>) {
+        self.add(Level::Passed, sentence);
     }
 
-    /// What was read; where it could not be, that is told.
-    fn read<'a, T>(&mut self, read: &'a look::Read<T>) -> Option<&'a T> {
+    /// Returns what was read; adds a finding if it could not be.
+    fn read<'a, T>(&mut self, read: &'a Read<T>) -> Option<&'a T> {
         match read {
             Ok(read) => Some(read),
             Err(why) => {
@@ -89,46 +88,79 @@ impl Findings {
     }
 }
 
-/// All that is found of an installation, the worst first.
-fn examine(seen: &Installation) -> Findings {
-    let mut found = Findings::default();
-    admission::examine(seen, &mut found);
-    access::examine(seen, &mut found);
-    processes::examine(seen, &mut found);
-    work::examine(seen, &mut found);
-    unseen::tell(&mut found);
-    found.0.sort_by_key(|finding| finding.level);
-    found
+/// Returns all findings, the worst first.
+fn check(installation: &Installation) -> Findings {
+    let mut findings = Findings::default();
+    admission::check(installation, &mut findings);
+    access::check(installation, &mut findings);
+    processes::check(installation, &mut findings);
+    work::check(installation, &mut findings);
+    blind_spots::list(&mut findings);
+    findings.0.sort_by_key(|finding| finding.level);
+    findings
 }
 
 pub(super) async fn run(connection: &Connection, flags: &Flags) -> Result<(), Failed> {
     let client = connection.client().await?;
-    let seen = look::at(&client, &connection.namespace).await;
-    let mut found = examine(&seen);
-    let problems = found.count(Level::Problem);
-    let fine = found.count(Level::Fine);
+    let installation = snapshot::read(&client, &connection.namespace).await;
+    let mut findings = check(&installation);
+    let problems = findings.count(Level::Problem);
+    let passed = findings.count(Level::Passed);
     if !flags.all {
-        found.0.retain(|finding| finding.level != Level::Fine);
+        findings.0.retain(|finding| finding.level != Level::Passed);
     }
-    flags.output.print(&found.0, |found| text(found, fine))?;
+    flags.output.print(&findings.0, |findings| text(findings, passed))?;
     match problems {
         0 => Ok(()),
-        1 => Err(Failed::new("There is 1 problem.")),
-        _ => Err(Failed::new(format!("There are {problems} problems."))),
+        1 => Err(Failed::new("The installation has 1 problem.")),
+        _ => Err(Failed::new(format!("The installation has {problems} problems."))),
     }
 }
 
-fn text(found: &[Finding], fine: usize) -> String {
+fn text(findings: &[Finding], passed: usize) -> String {
     let mut text = String::new();
-    for finding in found {
+    for finding in findings {
         let word = match finding.level {
             Level::Problem => "PROBLEM",
             Level::Warning => "warning",
             Level::Unknown => "unknown",
-            Level::Fine => "fine   ",
+            Level::Passed => "passed ",
         };
         let _ = writeln!(text, "{word}  {}", finding.sentence);
     }
-    let _ = writeln!(text, "{fine} checks found everything as it should be (--all tells of them).");
+    let checks = if passed == 1 { "check" } else { "checks" };
+    let _ = writeln!(text, "{passed} {checks} passed (use --all to list them).");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_are_printed_with_their_level_and_passed_ones_counted() {
+        let finding = |level, sentence: &str| Finding { level, sentence: sentence.into() };
+        let findings = [finding(Level::Problem, "One."), finding(Level::Unknown, "Two.")];
+        assert_eq!(
+            text(&findings, 31),
+            "PROBLEM  One.\nunknown  Two.\n31 checks passed (use --all to list them).\n"
+        );
+    }
+
+    #[test]
+    fn json_names_the_level_of_each_finding() {
+        let levels = [Level::Problem, Level::Warning, Level::Unknown, Level::Passed];
+        let json = serde_json::to_string(&levels).unwrap();
+        assert_eq!(json, r#"["Problem","Warning","Unknown","Passed"]"#);
+        let finding = Finding { level: Level::Warning, sentence: "One.".into() };
+        let json = serde_json::to_string(&finding).unwrap();
+        assert_eq!(json, r#"{"level":"Warning","sentence":"One."}"#);
+    }
+
+    #[test]
+    fn an_unreadable_installation_has_no_problem_that_was_not_seen() {
+        let findings = check(&Installation::unreadable());
+        assert_eq!(findings.count(Level::Problem), 0, "{findings:?}");
+        assert_eq!(findings.count(Level::Passed), 0, "{findings:?}");
+    }
 }

@@ -1,23 +1,23 @@
-//! What this version ships, and whether what is there is the same.
+//! The manifest of this version, and the comparison of installed objects with it.
 
 use serde_json::{Map, Value};
 
-/// The manifest that this version installs, with the chart's own values.
+/// The manifest that this version installs, with the default values of the chart.
 const MANIFEST: &str = include_str!("../../../../docs/install/daylight.yaml");
 
 /// The namespace that the manifest installs into.
 const NAMESPACE: &str = "daylight-system";
 
-/// How what is there compares with what is shipped.
+/// The result of comparing an installed object with the shipped one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Likeness {
+pub(super) enum Comparison {
     Same,
-    /// But for lists of names, which are values of the chart.
+    /// The same but for lists of names, which are values of the chart.
     OtherValues,
     Different,
 }
 
-/// The shipped objects of a kind.
+/// Returns the shipped objects of a kind.
 pub(super) fn objects(kind: &str) -> Vec<Value> {
     let documents =
         MANIFEST.split("\n---\n").filter(|text| text.contains(&format!("kind: {kind}\n")));
@@ -26,18 +26,18 @@ pub(super) fn objects(kind: &str) -> Vec<Value> {
 }
 
 /// Compares an object's spec, or its rules, with the shipped one, installed into `namespace`.
-pub(super) fn compare(shipped: &Value, there: &Value, namespace: &str) -> Likeness {
+pub(super) fn compare(shipped: &Value, there: &Value, namespace: &str) -> Comparison {
     let here = |text: &str| text.trim().replace(NAMESPACE, namespace);
     let [wanted, found] = [shipped, there].map(|value| plain(value, &here));
     if wanted == found {
-        return Likeness::Same;
+        return Comparison::Same;
     }
     let without_lists = |text: &str| without_names(&here(text));
     let [wanted, found] = [shipped, there].map(|value| plain(&unlisted(value), &without_lists));
-    if wanted == found { Likeness::OtherValues } else { Likeness::Different }
+    if wanted == found { Comparison::OtherValues } else { Comparison::Different }
 }
 
-/// Without what the API server fills in, every text as `of` makes it.
+/// Removes what the API server fills in, and applies `of` to every text.
 fn plain(value: &Value, of: &impl Fn(&str) -> String) -> Value {
     match value {
         Value::Object(fields) => {
@@ -62,7 +62,7 @@ fn is_default(name: &str, value: &Value) -> bool {
     }
 }
 
-/// Without the lists of names in selectors.
+/// Removes the lists of names from selectors.
 fn unlisted(value: &Value) -> Value {
     match value {
         Value::Object(fields) if fields.get("operator").is_some_and(|it| it == "NotIn") => {
@@ -79,8 +79,8 @@ fn unlisted(value: &Value) -> Value {
     }
 }
 
-/// Without lists of names in an expression, which alone are in double quotes there: `["a","b"]`
-/// becomes `[]`, and ` || resource.startsWith("c")` nothing.
+/// Removes lists of names from an expression: `["a","b"]` becomes `[]`, and
+/// ` || resource.startsWith("c")` nothing. The shipped expressions put only names in double quotes.
 fn without_names(expression: &str) -> String {
     let mut text = String::with_capacity(expression.len());
     let mut rest = expression;
@@ -125,30 +125,30 @@ mod tests {
                 "namespaceSelector": {}, "objectSelector": {},
             },
         });
-        assert_eq!(compare(&shipped, &there, "daylight-system"), Likeness::Same);
+        assert_eq!(compare(&shipped, &there, "daylight-system"), Comparison::Same);
     }
 
     #[test]
-    fn values_are_told_from_edits() {
+    fn values_are_distinguished_from_edits() {
         let shipped = of(r#"name in ["a","b"] || name.startsWith("c") || x"#, "daylight-system");
         let compare = |there: &Value| compare(&shipped, there, "mine");
         let same = of(r#"name in ["a","b"] || name.startsWith("c") || x"#, "mine");
-        assert_eq!(compare(&same), Likeness::Same);
+        assert_eq!(compare(&same), Comparison::Same);
         for values in [
             r#"name in ["a"] || name.startsWith("c") || x"#,
             r#"name in ["z","b","c"] || name.startsWith("d") || name.startsWith("e") || x"#,
             r#"name in ["a","b"] || x"#,
         ] {
-            assert_eq!(compare(&of(values, "mine")), Likeness::OtherValues, "{values}");
+            assert_eq!(compare(&of(values, "mine")), Comparison::OtherValues, "{values}");
         }
         let mut disabled = same.clone();
         disabled["matchConditions"] = json!([{"name": "never", "expression": "false"}]);
-        assert_eq!(compare(&disabled), Likeness::Different);
+        assert_eq!(compare(&disabled), Comparison::Different);
         let mut narrowed = same.clone();
         narrowed["matchResources"]["objectSelector"] = json!({"matchLabels": {"never": "set"}});
-        assert_eq!(compare(&narrowed), Likeness::Different);
+        assert_eq!(compare(&narrowed), Comparison::Different);
         for edited in ["true", r#"name in ["a","b"] || name.startsWith("c") || true"#] {
-            assert_eq!(compare(&of(edited, "mine")), Likeness::Different, "{edited}");
+            assert_eq!(compare(&of(edited, "mine")), Comparison::Different, "{edited}");
         }
     }
 }

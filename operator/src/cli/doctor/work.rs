@@ -1,4 +1,4 @@
-//! What runs: pools, and pods that hold their GPUs.
+//! Checks of pools and of the pods on their nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,25 +6,27 @@ use daylight_crds::{CONDITION_METERED, CONDITION_READY, labels};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
 
-use super::look::Installation;
+use super::snapshot::Installation;
 use super::{Findings, admission};
 use daylight_cluster::well_known::MINER_PRIORITY_CLASS;
 
-/// Pods that are named in one sentence; of more only their number is told.
+/// Pods named in one sentence; further ones are only counted.
 const NAMED: usize = 5;
 
-/// How long a pod that has ended may wait for the auditor, in seconds.
-const PATIENCE: i64 = 300;
+/// Seconds that an ended pod may wait for the auditor.
+const MAX_WAIT: i64 = 300;
 
-pub(super) fn examine(seen: &Installation, found: &mut Findings) {
-    pools(seen, found);
-    let (Some(pods), Some(pools), Some(nodes)) =
-        (found.read(&seen.pods), found.read(&seen.pools), found.read(&seen.nodes))
-    else {
+pub(super) fn check(installation: &Installation, findings: &mut Findings) {
+    pools(installation, findings);
+    let (Some(pods), Some(pools), Some(nodes)) = (
+        findings.read(&installation.pods),
+        findings.read(&installation.pools),
+        findings.read(&installation.nodes),
+    ) else {
         return;
     };
     let resources: BTreeSet<&str> = pools.iter().map(|pool| &*pool.spec.resource).collect();
-    // Nodes that offer what a pool is of.
+    // Nodes that offer the resource of a pool.
     let pool_nodes: BTreeSet<String> = nodes
         .iter()
         .filter(|node| {
@@ -33,33 +35,33 @@ pub(super) fn examine(seen: &Installation, found: &mut Findings) {
         })
         .map(ResourceExt::name_any)
         .collect();
-    let classes: Option<BTreeSet<String>> = found
-        .read(&seen.classes)
+    let classes: Option<BTreeSet<String>> = findings
+        .read(&installation.classes)
         .map(|classes| classes.iter().map(ResourceExt::name_any).collect());
 
-    let mut odd: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut defective: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for pod in pods {
         let key = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-        for why in oddities(pod, seen, &resources, &pool_nodes, classes.as_ref()) {
-            odd.entry(why).or_default().push(key.clone());
+        for why in defects(pod, installation, &resources, &pool_nodes, classes.as_ref()) {
+            defective.entry(why).or_default().push(key.clone());
         }
     }
-    for (why, pods) in &odd {
+    for (why, pods) in &defective {
         let more = pods.len().saturating_sub(NAMED);
         let names = pods.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        found.problem(format!("{names}{more}: {why}"));
+        findings.problem(format!("{names}{more}: {why}"));
     }
-    if odd.is_empty() {
-        found.fine("Every pod that holds GPUs of a pool is on the positive list.");
+    if defective.is_empty() {
+        findings.passed("Every pod that holds GPUs of a pool is on the positive list.");
     }
 }
 
-fn pools(seen: &Installation, found: &mut Findings) {
-    let Some(pools) = found.read(&seen.pools) else { return };
+fn pools(installation: &Installation, findings: &mut Findings) {
+    let Some(pools) = findings.read(&installation.pools) else { return };
     if pools.is_empty() {
-        found.warning(
-            "There is no GpuPool, so nothing mines: apply one, first with the policy Observe.",
+        findings.warning(
+            "There is no GpuPool, so nothing mines: create one, first with the policy Observe.",
         );
     }
     for pool in pools {
@@ -72,15 +74,15 @@ fn pools(seen: &Installation, found: &mut Findings) {
             {
                 wrong = true;
                 let (kind, why) = (&condition.type_, &condition.message);
-                found.warning(format!("GpuPool {name} is not {kind}: {}", sentence(why)));
+                findings.warning(format!("GpuPool {name} is not {kind}: {}", sentence(why)));
             }
         }
         if pool.status.as_ref().is_none_or(|status| status.conditions.is_empty()) {
-            found.warning(format!(
-                "GpuPool {name} has no conditions: no controller has looked at it yet."
+            findings.warning(format!(
+                "GpuPool {name} has no conditions, since no controller has processed it: check that one leads."
             ));
         } else if !wrong {
-            found.fine(format!("GpuPool {name} is as it should be."));
+            findings.passed(format!("GpuPool {name} reports no problem."));
         }
     }
 }
@@ -89,30 +91,32 @@ fn sentence(text: &str) -> String {
     if text.ends_with('.') { text.to_owned() } else { format!("{text}.") }
 }
 
-/// What is odd about a pod.
-fn oddities(
+/// Returns what is wrong with a pod, each after "POD: ".
+fn defects(
     pod: &Pod,
-    seen: &Installation,
+    installation: &Installation,
     resources: &BTreeSet<&str>,
     pool_nodes: &BTreeSet<String>,
     classes: Option<&BTreeSet<String>>,
 ) -> Vec<&'static str> {
-    let mut odd = Vec::new();
-    let Some(spec) = &pod.spec else { return odd };
+    let mut defects = Vec::new();
+    let Some(spec) = &pod.spec else { return defects };
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
     let waits = pod.finalizers().iter().any(|one| one == labels::METERED_FINALIZER);
     if matches!(phase, "Succeeded" | "Failed") {
         let deleted = pod.metadata.deletion_timestamp.as_ref();
-        if waits && deleted.is_some_and(|at| seen.now.as_second() - at.0.as_second() > PATIENCE) {
-            odd.push(
-                "ended and still waits for the auditor; see whether auditor and controller run.",
+        if waits
+            && deleted.is_some_and(|at| installation.now.as_second() - at.0.as_second() > MAX_WAIT)
+        {
+            defects.push(
+                "ended and still waits for the auditor: check that auditor and controller run.",
             );
         }
-        return odd;
+        return defects;
     }
     let on_pool_node = spec.node_name.as_ref().is_some_and(|node| pool_nodes.contains(node));
     if !on_pool_node {
-        return odd;
+        return defects;
     }
     let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let holds = containers().any(|container| {
@@ -123,30 +127,30 @@ fn oddities(
     let is_miner = spec.priority_class_name.as_deref() == Some(MINER_PRIORITY_CLASS);
     let ours = [labels::MINER, labels::REGISTRATION];
     if is_miner && !ours.iter().all(|label| pod.labels().contains_key(*label)) {
-        odd.push("has the miners' priority and is no miner of Daylight's; it was admitted before the policies were, or around them: delete it.");
+        defects.push("has the miners' priority but is not one of Daylight's miners, and was admitted without the policies: delete it.");
     }
     if holds && class.is_some_and(|class| classes.is_some_and(|known| !known.contains(class))) {
-        odd.push("holds GPUs under a class that is not on the positive list: add the ActivityClass or end it.");
+        defects.push("holds GPUs under a class that is not on the positive list: add the ActivityClass or end the pod.");
     }
-    if holds && class.is_none() && !namespace_has_class(pod, seen) {
-        odd.push("holds GPUs of a pool and declares no class; it was admitted before the policies were enforced, or in the mode Audit: label it anew or end it.");
+    if holds && class.is_none() && !namespace_has_class(pod, installation) {
+        defects.push("holds GPUs of a pool and declares no class; it was admitted before the policies were enforced, or in the mode Audit: label it or end it.");
     }
-    let bindings = seen.bindings.as_deref().unwrap_or_default();
+    let bindings = installation.bindings.as_deref().unwrap_or_default();
     let exempt = admission::exempt_namespaces(bindings);
     if !exempt.contains(&*pod.namespace().unwrap_or_default()) {
         if containers().any(names_devices) {
-            odd.push("sets NVIDIA_VISIBLE_DEVICES on a node of a pool, and may use GPUs that it was not given: start it without.");
+            defects.push("sets NVIDIA_VISIBLE_DEVICES on a node of a pool, so it may use GPUs that were not assigned to it: start it without the variable.");
         }
         if containers().any(is_privileged) {
-            odd.push("is privileged on a node of a pool, and may use any GPU there: start it without, or in an exempt namespace.");
+            defects.push("is privileged on a node of a pool, so it may use any GPU there: start it unprivileged, or in an exempt namespace.");
         }
     }
-    odd
+    defects
 }
 
-/// Whether the namespace of a pod gives it a class; where they cannot be read, it may.
-fn namespace_has_class(pod: &Pod, seen: &Installation) -> bool {
-    let Ok(namespaces) = &seen.namespaces else { return true };
+/// Returns `true` if the namespace of a pod gives it a class, or cannot be read.
+fn namespace_has_class(pod: &Pod, installation: &Installation) -> bool {
+    let Ok(namespaces) = &installation.namespaces else { return true };
     let name = pod.namespace().unwrap_or_default();
     namespaces
         .iter()
@@ -169,9 +173,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::cli::doctor::look::Installation;
+    use crate::cli::doctor::snapshot::Installation;
 
-    fn odd(namespace: &str, env: &str, more: &Value) -> Vec<&'static str> {
+    fn defects_of(namespace: &str, env: &str, more: &Value) -> Vec<&'static str> {
         let mut pod = json!({
             "metadata": {"name": "pod", "namespace": namespace},
             "spec": {"nodeName": "gpu-1", "containers": [{
@@ -190,25 +194,25 @@ mod tests {
                 }],
             }}},
         });
-        let seen = Installation {
+        let installation = Installation {
             bindings: Ok(vec![serde_json::from_value(binding).unwrap()]),
-            ..Installation::nothing()
+            ..Installation::unreadable()
         };
         let pod: Pod = serde_json::from_value(pod).unwrap();
         let nodes = BTreeSet::from(["gpu-1".to_owned()]);
-        oddities(&pod, &seen, &BTreeSet::from(["nvidia.com/gpu"]), &nodes, None)
+        defects(&pod, &installation, &BTreeSet::from(["nvidia.com/gpu"]), &nodes, None)
     }
 
     #[test]
-    fn device_variables_are_told_where_they_give_devices() {
-        assert!(odd("tenant", "all", &json!({}))[0].contains("NVIDIA_VISIBLE_DEVICES"));
+    fn device_variables_are_reported_where_they_give_devices() {
+        assert!(defects_of("tenant", "all", &json!({}))[0].contains("NVIDIA_VISIBLE_DEVICES"));
         for harmless in ["", "void", "none"] {
-            assert!(odd("tenant", harmless, &json!({})).is_empty(), "{harmless}");
+            assert!(defects_of("tenant", harmless, &json!({})).is_empty(), "{harmless}");
         }
-        assert!(odd("drivers", "all", &json!({})).is_empty());
+        assert!(defects_of("drivers", "all", &json!({})).is_empty());
         let ended = json!({"/status/phase": "Failed"});
-        assert!(odd("tenant", "all", &ended).is_empty());
+        assert!(defects_of("tenant", "all", &ended).is_empty());
         let elsewhere = json!({"/spec/nodeName": "cpu-1"});
-        assert!(odd("tenant", "all", &elsewhere).is_empty());
+        assert!(defects_of("tenant", "all", &elsewhere).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! What the doctor looks at, read once.
+//! The objects of an installation, read once.
 
 use daylight_crds::{ActivityClass, GpuPool};
 use k8s_openapi::api::admissionregistration::v1::{
@@ -14,10 +14,10 @@ use kube::api::ListParams;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
-/// What was read, or why not, in one sentence.
+/// The result of reading; the error is the sentence that states why it failed.
 pub(super) type Read<T> = Result<T, String>;
 
-/// An installation as it is seen.
+/// The objects that the checks need.
 pub(super) struct Installation {
     pub(super) namespace: String,
     pub(super) now: jiff::Timestamp,
@@ -44,11 +44,10 @@ pub(super) struct Installation {
 /// Objects in a page of a list.
 const PAGE: u32 = 500;
 
-/// Reads all of it. What cannot be read stops nothing else.
-pub(super) async fn at(client: &Client, namespace: &str) -> Installation {
-    let ours = || namespace.to_owned();
+/// Reads all of them. A kind that cannot be read does not stop the others.
+pub(super) async fn read(client: &Client, namespace: &str) -> Installation {
     Installation {
-        namespace: ours(),
+        namespace: namespace.to_owned(),
         now: jiff::Timestamp::now(),
         minor: version(client).await,
         definitions: all(Api::all(client.clone())).await,
@@ -72,7 +71,7 @@ pub(super) async fn at(client: &Client, namespace: &str) -> Installation {
 
 async fn version(client: &Client) -> Read<u32> {
     let unread = |error: &dyn std::fmt::Display| {
-        format!("The API server does not tell its version ({error}).")
+        format!("Cannot read the version of the API server ({error}).")
     };
     let version = client.apiserver_version().await.map_err(|error| unread(&error))?;
     version.minor.trim_end_matches('+').parse().map_err(|error| unread(&error))
@@ -97,13 +96,13 @@ fn unread<K: Resource<DynamicType = ()>>(error: kube::Error) -> String {
     let plural = K::plural(&());
     match error {
         kube::Error::Api(status) if status.code == 403 => {
-            format!("You may not list {plural}, so what depends on them is not checked.")
+            format!("You may not list {plural}, so the checks that need them were skipped.")
         }
         kube::Error::Api(status) if status.code == 404 => {
-            format!("The API server has no {plural}, so what depends on them is not checked.")
+            format!("The API server has no {plural}, so the checks that need them were skipped.")
         }
         error => format!(
-            "The {plural} cannot be listed ({}), so what depends on them is not checked.",
+            "Cannot list {plural} ({}), so the checks that need them were skipped.",
             crate::cli::output::chain(&error)
         ),
     }
@@ -111,8 +110,8 @@ fn unread<K: Resource<DynamicType = ()>>(error: kube::Error) -> String {
 
 #[cfg(test)]
 impl Installation {
-    /// One of which nothing can be read.
-    pub(super) fn nothing() -> Self {
+    /// An installation of which nothing can be read.
+    pub(super) fn unreadable() -> Self {
         fn unread<T>() -> Read<T> {
             Err("unread".into())
         }
