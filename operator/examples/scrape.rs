@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use daylight::auditor;
 use daylight::controller::events::Events;
-use daylight::controller::site::Site;
-use daylight::controller::{metrics::Metrics, report};
+use daylight::controller::state::State;
+use daylight::controller::{metrics::Metrics, gauges};
 use daylight::serving::{self, Health, Whole};
 use daylight::view::{View, digest};
 use daylight_base::{Name, Timestamp};
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Error> {
 }
 
 /// The controller's metrics, as they are after a plan.
-fn controller() -> Result<Site, Error> {
+fn controller() -> Result<State, Error> {
     let now = Timestamp(jiff::Timestamp::now().as_millisecond());
     let mut view = View::new(now);
     let mut deltas = Vec::new();
@@ -65,8 +65,8 @@ fn controller() -> Result<Site, Error> {
         planner.apply(delta);
     }
     let plan = planner.plan(now);
-    let site = Site::new(view, Events::new("example"), Metrics::new()?);
-    let set = median((0..SCRAPES).map(|_| took(|| report::metrics(&plan, &site))).collect());
+    let site = State::new(view, Events::new("example"), Metrics::new()?);
+    let set = median((0..SCRAPES).map(|_| took(|| gauges::set(&plan, &site))).collect());
     println!("the controller's metrics are set in {set:.1?}");
     Ok(site)
 }

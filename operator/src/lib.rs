@@ -3,6 +3,7 @@
 //! The path of data: watches feed the index, its deltas feed the planner, the planner's actions
 //! go to the executor, which is the only place that writes.
 
+pub mod api_requests;
 pub mod auditor;
 pub mod cli;
 pub mod clock;
@@ -12,6 +13,5 @@ pub mod failure;
 pub mod logs;
 pub mod metric_table;
 pub mod registration_signature;
-pub mod requests;
 pub mod serving;
 pub mod view;

@@ -1,6 +1,6 @@
 //! Durations in Go's notation, as Kubernetes users write them: `30s`, `10m`, `1h30m`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 /// The longest text accepted, in characters.
@@ -66,11 +66,13 @@ pub fn format(duration: Duration) -> String {
         (seconds % 60, "s"),
         (u64::from(duration.subsec_millis()), "ms"),
     ];
-    let text: String = parts
-        .into_iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, unit)| format!("{number}{unit}"))
-        .collect();
+    let mut text = String::new();
+    for (number, unit) in parts {
+        if number > 0 {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{number}{unit}");
+        }
+    }
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 

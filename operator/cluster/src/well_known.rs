@@ -12,14 +12,6 @@ pub const REVISION: &str = "daylight.dev/revision";
 /// Label of a miner's pod: the watts declared for it when it was granted.
 pub const WATTS: &str = "daylight.dev/watts";
 
-/// Key of the record of its work in a container's termination message; its value is the version.
-pub const WORK: &str = "daylight.dev/work";
-
-/// The line of a termination message that is such a record, if one is.
-pub fn record_of_work(message: &str) -> Option<&str> {
-    message.lines().rev().find(|line| line.contains(WORK)).map(str::trim)
-}
-
 /// Label of a node, `true` or `false`: whether an autoscaler may remove it,
 /// where that cannot be told from what the autoscaler leaves on it.
 pub const AUTOSCALED: &str = "daylight.dev/autoscaled";

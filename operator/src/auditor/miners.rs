@@ -10,7 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::json;
 
 use super::say::MANAGER;
-use crate::requests::{self, Write};
+use crate::api_requests::{self, ApiRequest};
 
 /// What an agent says of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,7 +64,7 @@ impl Miners {
     pub(super) fn due<'a>(
         &mut self,
         miners: impl Iterator<Item = (&'a Name, &'a Miner)>,
-    ) -> Vec<Write> {
+    ) -> Vec<ApiRequest> {
         let mut live: FxHashMap<&str, Vec<&Says>> = FxHashMap::default();
         for (miner, says) in self.live.values() {
             live.entry(miner).or_default().push(says);
@@ -92,7 +92,7 @@ impl Miners {
                 continue;
             };
             let status = json!({ "work": wanted });
-            writes.push(requests::apply_status::<Miner>(key, uid, MANAGER, &status));
+            writes.push(api_requests::apply_status::<Miner>(key, uid, MANAGER, &status));
         }
         // Those that are gone are forgotten.
         self.ended = ended;
@@ -150,7 +150,7 @@ mod tests {
         Says { facts, hashrate: Some(hashrate), not_ready: not_ready.map(Name::from) }
     }
 
-    fn shown(writes: &[Write]) -> MinerWork {
+    fn shown(writes: &[ApiRequest]) -> MinerWork {
         let [write] = writes else { panic!("{writes:?}") };
         let body: serde_json::Value = serde_json::from_slice(&write.body).unwrap();
         serde_json::from_value(body["status"]["work"].clone()).unwrap()

@@ -24,7 +24,7 @@ use super::say;
 use super::writer::Writer;
 use crate::clock::wall_clock;
 use crate::failure::RunError;
-use crate::requests;
+use crate::api_requests;
 use crate::serving::{self, Health};
 use crate::view::energy::energy_period;
 use daylight_cluster::Change;
@@ -396,7 +396,7 @@ impl Main {
             if on_record && self.let_go.insert(key.clone(), now).is_none() {
                 self.requests.spawn(say::send(
                     self.client.clone(),
-                    requests::delete_lease_record(key, &record.uid),
+                    api_requests::delete_lease_record(key, &record.uid),
                 ));
             }
         }

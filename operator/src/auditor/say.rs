@@ -10,19 +10,19 @@ use kube::Client;
 use serde_json::json;
 
 use crate::conditions::{Conditions, Why, time};
-use crate::requests::{self, Write};
+use crate::api_requests::{self, ApiRequest};
 
 /// As which manager the auditor writes.
 pub(super) const MANAGER: &str = "daylight/auditor";
 
 /// Takes the auditor's finalizer off a pod, and no other.
-pub(super) fn release(key: &str, uid: &str) -> Write {
-    requests::release_pod(key, uid, MANAGER)
+pub(super) fn release(key: &str, uid: &str) -> ApiRequest {
+    api_requests::release_pod(key, uid, MANAGER)
 }
 
 /// Sends a request. What is gone or changed meanwhile is no trouble.
-pub(super) async fn send(client: Client, write: Write) {
-    let Write { what, method, path, content_type, body } = write;
+pub(super) async fn send(client: Client, write: ApiRequest) {
+    let ApiRequest { what, method, path, content_type, body } = write;
     let request = Request::builder()
         .method(method)
         .uri(&path)
@@ -41,7 +41,7 @@ pub(super) async fn send(client: Client, write: Write) {
 }
 
 /// What a registration has used, as its status; `None` where it is not metered.
-pub(super) fn usage(key: &str, registration: &Registration, usage: &Usage) -> Option<Write> {
+pub(super) fn usage(key: &str, registration: &Registration, usage: &Usage) -> Option<ApiRequest> {
     let used = daylight_crds::Usage {
         metered_until: time(usage.metered_until?)?,
         period_start: time(usage.start)?,
@@ -50,7 +50,7 @@ pub(super) fn usage(key: &str, registration: &Registration, usage: &Usage) -> Op
     };
     let uid = registration.metadata.uid.as_deref()?;
     let status = json!({ "usage": used });
-    Some(requests::apply_status::<Registration>(key, uid, MANAGER, &status))
+    Some(api_requests::apply_status::<Registration>(key, uid, MANAGER, &status))
 }
 
 /// How the books stand.
@@ -86,7 +86,7 @@ impl Standing<'_> {
 }
 
 /// Whether a pool is metered, as a condition; `None` where that is said already.
-pub(super) fn metered(pool: &GpuPool, standing: &Standing<'_>, now: Timestamp) -> Option<Write> {
+pub(super) fn metered(pool: &GpuPool, standing: &Standing<'_>, now: Timestamp) -> Option<ApiRequest> {
     let (holds, why) = standing.why();
     let observed = pool.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let generation = pool.metadata.generation;
@@ -96,5 +96,5 @@ pub(super) fn metered(pool: &GpuPool, standing: &Standing<'_>, now: Timestamp) -
     }
     let (name, uid) = (pool.metadata.name.as_deref()?, pool.metadata.uid.as_deref()?);
     let status = json!({ "conditions": [wanted] });
-    Some(requests::apply_status::<GpuPool>(name, uid, MANAGER, &status))
+    Some(api_requests::apply_status::<GpuPool>(name, uid, MANAGER, &status))
 }

@@ -13,7 +13,7 @@ use daylight_meter::Facts;
 use serde::Deserialize;
 
 use crate::view::image_pattern::matches_pattern;
-use daylight_cluster::well_known::record_of_work;
+use daylight_agent_api::find_record;
 
 /// The version of the record.
 const VERSION: &str = "v1";
@@ -67,7 +67,7 @@ impl Whole {
 /// What a container of `image` says of its work in its termination message, if it does and it can
 /// be read. `agents` are the images, by patterns, whose agents are believed to have seen it.
 pub(super) fn facts(message: &str, image: &str, agents: &[String]) -> Option<Facts> {
-    let record: Record = serde_json::from_str(record_of_work(message)?).ok()?;
+    let record: Record = serde_json::from_str(find_record(message)?).ok()?;
     if record.version != VERSION {
         return None;
     }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::Failed;
 use super::connect::Connection;
 use super::output::Output;
-use crate::requests::{self, Write};
+use crate::api_requests::{self, ApiRequest};
 
 /// Pods in a page of a list.
 const PAGE: u32 = 500;
@@ -64,8 +64,8 @@ pub(super) async fn release(connection: &Connection, flags: &Release) -> Result<
 async fn let_go(client: &Client, pod: &PartialObjectMeta<Pod>) -> Result<Option<String>, Failed> {
     let key = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
     let uid = pod.uid().unwrap_or_default();
-    let Write { method, path, content_type, body, .. } =
-        requests::release_pod(&key, &uid, "daylight/release");
+    let ApiRequest { method, path, content_type, body, .. } =
+        api_requests::release_pod(&key, &uid, "daylight/release");
     let request = Request::builder()
         .method(method)
         .uri(path)

@@ -208,6 +208,6 @@ async fn pod(client: &Client, connection: &Connection, name: &str) -> Result<Exp
     };
     let mut explanation = explained(report.reason.code(), report.reason.to_string());
     explanation.earliest =
-        report.reason.earliest().and_then(crate::controller::executor::miner_pod::rfc3339);
+        report.reason.earliest().and_then(crate::controller::executor::build::miner_pod::rfc3339);
     Ok(explanation)
 }

@@ -1,38 +1,74 @@
-//! What a user sees at the end of `kubectl describe`: Events, few and summed up.
+//! Events, which users see at the end of `kubectl describe`: few, and added up.
 //!
-//! What happens to one object for one cause within a second becomes one Event, however many
-//! pods it concerns, and the next one of that kind follows ten seconds later at the earliest.
+//! What happens to one object for one cause within a second becomes one Event, however many pods
+//! it concerns, and the next one of that kind follows ten seconds later at the earliest.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use daylight_base::Name;
-use daylight_planner::explain::{Reason, ReclaimReason};
+use daylight_planner::explain::ReclaimReason;
 use http::Method;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 
-use crate::requests::{JSON, Write};
+use crate::api_requests::{ApiRequest, JSON};
 
-/// What happened to an object.
+/// Something worth an Event on an object. Every text of an Event is in this file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)] // The fields are what their names say.
-pub enum What {
-    /// A miner got GPUs of a pool.
-    Granted { pool: Name },
-    /// A miner gives GPUs back, to somebody or nobody in particular.
-    Reclaimed { why: ReclaimReason, beneficiary: Option<Name> },
+pub enum Notice {
+    /// A miner received GPUs of a pool.
+    Granted {
+        pool: Name,
+    },
+    /// A miner gives GPUs back, for an AIJob or a pod if there is a beneficiary.
+    Reclaimed {
+        reason: ReclaimReason,
+        beneficiary: Option<Name>,
+    },
     /// A disruption budget refused an eviction, and the pod was deleted all the same.
     BudgetOverruled,
-    /// GPUs are taken back for a job or pod.
-    MakesWay { why: ReclaimReason },
-    /// A job moved on, or an object waits: the word and the sentence.
-    State { word: String, sentence: String, warning: bool },
+    /// Miners give GPUs back for this job or pod.
+    TakesBack {
+        reason: ReclaimReason,
+    },
+    /// Pods of a miner were turned down.
+    MinerRefused {
+        word: String,
+        sentence: String,
+    },
+    /// The nodes of an AIJob were chosen.
+    JobReserved {
+        nodes: usize,
+        displaced: u32,
+    },
+    JobReleased,
+    GangTimeout,
+    JobRunning,
+    JobFinished {
+        succeeded: bool,
+        word: String,
+        sentence: String,
+    },
+    /// The API server refused a change of an AIJob.
+    JobRefused {
+        message: String,
+    },
+    /// An object of another owner has the name of an AIJob's Job or Service.
+    NameTaken {
+        message: String,
+    },
+    /// The reason in an object's status or in one of its conditions changed.
+    Explained {
+        word: String,
+        sentence: String,
+        warning: bool,
+    },
 }
 
-/// What is summed up in one Event.
+/// The part of an Event that is added up.
 #[derive(Clone, Debug, Default)]
 struct Sum {
     pods: u32,
@@ -46,23 +82,23 @@ struct Pending {
     sum: Sum,
 }
 
-/// Collects what happens and says when an Event of it is due.
+/// Collects notices and sends each as an Event when it is due.
 #[derive(Default)]
 pub struct Events {
     identity: String,
-    pending: BTreeMap<(String, What), Pending>,
-    said: BTreeMap<(String, What), Instant>,
+    pending: BTreeMap<(String, Notice), Pending>,
+    sent: BTreeMap<(String, Notice), Instant>,
     budget: f64,
     budget_at: Option<Instant>,
 }
 
-/// How long happenings are summed up before they are told.
+/// Notices are added up for this time before they are sent.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How soon the same is told of the same object again.
+/// The same notice about the same object is sent again after this time at the earliest.
 const AGAIN: Duration = Duration::from_secs(10);
-/// The most objects and causes that wait to be told; more are dropped.
+/// The most notices that wait; more are dropped, so that a flood cannot exhaust memory.
 const MOST: usize = 4096;
-/// Events a second, and how many at once.
+/// Events a second, and the most at once: the API server keeps each for an hour.
 const RATE: f64 = 10.0;
 const BURST: f64 = 50.0;
 
@@ -72,17 +108,16 @@ impl Events {
         Self { identity: identity.into(), budget: BURST, ..Self::default() }
     }
 
-    /// Notes that something happened to `subject`, concerning a pod with `gpus` GPUs of `miner`
-    /// where it concerns one.
+    /// Takes in a notice about `subject`; it concerns a pod with `gpus` GPUs of `miner`, if any.
     pub fn note(
         &mut self,
         subject: &ObjectReference,
-        what: What,
+        notice: Notice,
         gpus: u32,
         miner: Option<&Name>,
         now: Instant,
     ) {
-        let key = (subject.uid.clone().unwrap_or_default(), what);
+        let key = (subject.uid.clone().unwrap_or_default(), notice);
         if self.pending.len() >= MOST && !self.pending.contains_key(&key) {
             return;
         }
@@ -99,12 +134,12 @@ impl Events {
     }
 
     /// The Events that are due, as requests.
-    pub fn due(&mut self, now: Instant) -> Vec<Write> {
+    pub fn due(&mut self, now: Instant) -> Vec<ApiRequest> {
         let passed = self.budget_at.replace(now).map_or(0.0, |at| (now - at).as_secs_f64());
         self.budget = (self.budget + passed * RATE).min(BURST);
-        self.said.retain(|_, at| now.saturating_duration_since(*at) < AGAIN);
-        let ripe = |key: &(String, What), pending: &Pending| {
-            now.saturating_duration_since(pending.since) >= SETTLE && !self.said.contains_key(key)
+        self.sent.retain(|_, at| now.saturating_duration_since(*at) < AGAIN);
+        let ripe = |key: &(String, Notice), pending: &Pending| {
+            now.saturating_duration_since(pending.since) >= SETTLE && !self.sent.contains_key(key)
         };
         let mut keys: Vec<_> = self
             .pending
@@ -121,20 +156,20 @@ impl Events {
             self.budget -= 1.0;
             if let Some(pending) = self.pending.remove(&key) {
                 writes.extend(self.write(&key.1, pending));
-                self.said.insert(key, now);
+                self.sent.insert(key, now);
             }
         }
         writes
     }
 
-    /// When [`Events::due`] may have something next.
+    /// Time until [`Events::due`] may return something.
     pub fn wake_in(&self) -> Option<Duration> {
         (!self.pending.is_empty()).then_some(SETTLE / 2)
     }
 
-    fn write(&self, what: &What, pending: Pending) -> Option<Write> {
+    fn write(&self, notice: &Notice, pending: Pending) -> Option<ApiRequest> {
         let Pending { subject, sum, .. } = pending;
-        let told = tell(what, &sum);
+        let Text { reason, action, note, warning } = text(notice, &sum);
         let now = jiff::Timestamp::now();
         let namespace = subject.namespace.clone().unwrap_or_else(|| "default".into());
         let name = subject.name.as_deref().unwrap_or("object");
@@ -148,14 +183,14 @@ impl Events {
             event_time: Some(MicroTime(now)),
             reporting_controller: Some("daylight.dev/controller".into()),
             reporting_instance: Some(format!("{:.120}", self.identity)),
-            action: Some(told.action.into()),
-            reason: Some(told.reason),
-            note: Some(format!("{:.1000}", told.note)),
-            type_: Some(if told.warning { "Warning" } else { "Normal" }.into()),
+            action: Some(action.into()),
+            reason: Some(reason),
+            note: Some(format!("{note:.1000}")),
+            type_: Some(if warning { "Warning" } else { "Normal" }.into()),
             regarding: Some(subject),
             ..Event::default()
         };
-        Some(Write {
+        Some(ApiRequest {
             what: "create event",
             method: Method::POST,
             path: format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"),
@@ -165,62 +200,104 @@ impl Events {
     }
 }
 
-struct Told {
+/// The text of an Event.
+struct Text {
     reason: String,
     action: &'static str,
     note: String,
     warning: bool,
 }
 
+impl Text {
+    fn normal(reason: &str, action: &'static str, note: impl Into<String>) -> Self {
+        Self { reason: reason.into(), action, note: note.into(), warning: false }
+    }
+
+    fn warning(reason: &str, action: &'static str, note: impl Into<String>) -> Self {
+        Self { warning: true, ..Self::normal(reason, action, note) }
+    }
+}
+
 fn count(number: u32, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-fn tell(what: &What, sum: &Sum) -> Told {
+fn text(notice: &Notice, sum: &Sum) -> Text {
     let gpus = count(sum.gpus, "GPU");
     let pods = count(sum.pods, "replica");
-    match what {
-        What::Granted { pool } => Told {
-            reason: "Granted".into(),
-            action: "Grant",
-            note: format!("Started {pods} on {gpus} of pool {pool}."),
-            warning: false,
-        },
-        What::Reclaimed { why, beneficiary } => Told {
-            reason: why.code().into(),
-            action: "Reclaim",
-            note: match beneficiary {
-                Some(other) => format!("Stopping {pods} on {gpus} for {other} ({why})."),
-                None => format!("Stopping {pods} on {gpus} ({why})."),
-            },
-            warning: false,
-        },
-        What::BudgetOverruled => Told {
-            reason: "BudgetOverruled".into(),
-            action: "Reclaim",
-            note: format!(
-                "A PodDisruptionBudget refused to evict {pods}; deleted with the same grace, since \
-                 a budget must not hold back GPUs that are lent."
+    match notice {
+        Notice::Granted { pool } => {
+            Text::normal("Granted", "Grant", format!("Started {pods} on {gpus} of pool {pool}."))
+        }
+        Notice::Reclaimed { reason, beneficiary } => {
+            let note = match beneficiary {
+                Some(other) => format!("Stopping {pods} on {gpus} for {other} ({reason})."),
+                None => format!("Stopping {pods} on {gpus} ({reason})."),
+            };
+            Text::normal(reason.code(), "Reclaim", note)
+        }
+        Notice::BudgetOverruled => Text::warning(
+            "BudgetOverruled",
+            "Reclaim",
+            format!(
+                "A PodDisruptionBudget refused the eviction of {pods}; deleted with the same grace \
+                 period, because a budget must not hold back GPUs that are lent. Remove the budget."
             ),
-            warning: true,
-        },
-        What::MakesWay { why } => Told {
-            reason: why.code().into(),
-            action: "Reclaim",
-            note: format!("Takes back {gpus} from {}.", from(&sum.miners)),
-            warning: false,
-        },
-        What::State { word, sentence, warning } => Told {
-            reason: word.clone(),
-            action: "Explain",
-            note: sentence.clone(),
-            warning: *warning,
-        },
+        ),
+        Notice::TakesBack { reason } => Text::normal(
+            reason.code(),
+            "Reclaim",
+            format!("Takes back {gpus} from {}.", miners(&sum.miners)),
+        ),
+        Notice::MinerRefused { word, sentence } => Text::warning(word, "Explain", sentence),
+        Notice::JobReserved { nodes, displaced } => Text::normal(
+            "Reserved",
+            "Explain",
+            format!(
+                "Reserved {}; stopping {} there.",
+                count(*nodes as u32, "node"),
+                count(*displaced, "miner pod")
+            ),
+        ),
+        Notice::JobReleased => Text::normal(
+            "Released",
+            "Explain",
+            "GPUs for the whole gang are free; starting its pods.",
+        ),
+        Notice::GangTimeout => Text::warning(
+            "GangTimeout",
+            "Explain",
+            "Not all workers were bound within spec.gangTimeout; the job is suspended and queued \
+             again.",
+        ),
+        Notice::JobRunning => Text::normal("Running", "Explain", "All workers are bound."),
+        Notice::JobFinished { succeeded: true, word, sentence } => {
+            Text::normal(word, "Explain", sentence)
+        }
+        Notice::JobFinished { succeeded: false, word, sentence } => {
+            Text::warning(word, "Explain", sentence)
+        }
+        Notice::JobRefused { message } => Text::warning(
+            "Refused",
+            "Explain",
+            format!("The API server refuses a change of the job: {message}"),
+        ),
+        Notice::NameTaken { message } => Text::warning(
+            "Refused",
+            "Explain",
+            format!(
+                "A Job or Service of that name exists and does not belong to this AIJob; delete it, \
+                 or give the AIJob another name ({message})."
+            ),
+        ),
+        Notice::Explained { word, sentence, warning } => {
+            Text { warning: *warning, ..Text::normal(word, "Explain", sentence) }
+        }
     }
 }
 
 /// The miners that give most, by name.
-fn from(miners: &BTreeMap<Name, u32>) -> String {
+fn miners(miners: &BTreeMap<Name, u32>) -> String {
     const NAMED: usize = 5;
     let mut most: Vec<_> = miners.iter().collect();
     most.sort_by(|one, other| other.1.cmp(one.1).then(one.0.cmp(other.0)));
@@ -231,11 +308,6 @@ fn from(miners: &BTreeMap<Name, u32>) -> String {
         let _ = write!(text, " and {}", count((most.len() - NAMED) as u32, "other"));
     }
     text
-}
-
-/// A reason as something to tell.
-pub fn state(reason: &Reason, warning: bool) -> What {
-    What::State { word: reason.code().into(), sentence: reason.to_string(), warning }
 }
 
 #[cfg(test)]
@@ -252,8 +324,8 @@ mod tests {
         }
     }
 
-    fn notes(writes: &[Write]) -> Vec<String> {
-        let note = |write: &Write| {
+    fn notes(writes: &[ApiRequest]) -> Vec<String> {
+        let note = |write: &ApiRequest| {
             let event: Event = serde_json::from_slice(&write.body).unwrap();
             event.note.unwrap()
         };
@@ -264,7 +336,7 @@ mod tests {
     fn a_reclaim_of_512_gpus_is_one_event() {
         let mut events = Events::new("replica-0");
         let start = Instant::now();
-        let what = || What::MakesWay { why: ReclaimReason::AiDemand };
+        let what = || Notice::TakesBack { reason: ReclaimReason::AiDemand };
         for number in 0..512_u32 {
             let miner: Name = format!("team-a/m{}", number % 7).into();
             events.note(&subject("1"), what(), 1, Some(&miner), start);
@@ -283,7 +355,7 @@ mod tests {
     fn the_same_is_not_told_again_at_once_and_not_lost_either() {
         let mut events = Events::new("replica-0");
         let start = Instant::now();
-        let what = || What::Granted { pool: "hall-1".into() };
+        let what = || Notice::Granted { pool: "hall-1".into() };
         events.note(&subject("1"), what(), 2, None, start);
         assert_eq!(events.due(start + SETTLE).len(), 1);
         events.note(&subject("1"), what(), 2, None, start + SETTLE);
@@ -299,7 +371,7 @@ mod tests {
         let start = Instant::now();
         for number in 0..200 {
             let subject = subject(&number.to_string());
-            events.note(&subject, What::Granted { pool: "hall-1".into() }, 1, None, start);
+            events.note(&subject, Notice::Granted { pool: "hall-1".into() }, 1, None, start);
         }
         let first = events.due(start + SETTLE).len();
         let second = events.due(start + 2 * SETTLE).len();

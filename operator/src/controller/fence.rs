@@ -18,7 +18,7 @@ use kube::client::{Body, ConfigExt as _};
 use kube::{Client, Config};
 use tower::{BoxError, Service, ServiceBuilder};
 
-use crate::controller::lease::Standing;
+use crate::controller::lease::LeaseValidity;
 
 /// What a fenced connection reports instead of sending.
 const REFUSED: &str = "the lease does not cover this write";
@@ -28,14 +28,14 @@ const REFUSED: &str = "the lease does not cover this write";
 /// It speaks HTTP/1.1 over as many connections as requests are under way, and retries nothing.
 pub fn fenced_client(
     config: &Config,
-    standing: Standing,
+    validity: LeaseValidity,
     needed: Duration,
 ) -> Result<Client, kube::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(config.connect_timeout);
-    let fenced = FencedConnector { inner: tcp, standing, needed };
+    let fenced = FencedConnector { inner: tcp, validity, needed };
     let connector = config.rustls_https_connector_with_connector(fenced)?;
     let http: legacy::Client<_, Body> = legacy::Builder::new(TokioExecutor::new())
         .pool_idle_timeout(Duration::from_mins(1))
@@ -53,7 +53,7 @@ pub fn fenced_client(
 #[derive(Clone, Debug)]
 pub struct FencedConnector<C> {
     inner: C,
-    standing: Standing,
+    validity: LeaseValidity,
     needed: Duration,
 }
 
@@ -72,8 +72,8 @@ where
 
     fn call(&mut self, uri: http::Uri) -> Self::Future {
         let connecting = self.inner.call(uri);
-        let (standing, needed) = (self.standing.clone(), self.needed);
-        Box::pin(async move { Ok(FencedStream { inner: connecting.await?, standing, needed }) })
+        let (validity, needed) = (self.validity.clone(), self.needed);
+        Box::pin(async move { Ok(FencedStream { inner: connecting.await?, validity, needed }) })
     }
 }
 
@@ -81,13 +81,13 @@ where
 #[derive(Debug)]
 pub struct FencedStream<S> {
     inner: S,
-    standing: Standing,
+    validity: LeaseValidity,
     needed: Duration,
 }
 
 impl<S> FencedStream<S> {
     fn check(&self) -> io::Result<()> {
-        if self.standing.is_current_for(self.needed) {
+        if self.validity.is_current_for(self.needed) {
             Ok(())
         } else {
             Err(io::Error::new(io::ErrorKind::PermissionDenied, REFUSED))
@@ -151,7 +151,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::controller::lease::Standing;
+    use crate::controller::lease::LeaseValidity;
 
     /// Answers each connection's requests with 200 and counts the bytes that arrive.
     async fn server() -> (http::Uri, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
@@ -179,22 +179,22 @@ mod tests {
     #[tokio::test]
     async fn bytes_leave_only_under_the_lease() {
         let (uri, received) = server().await;
-        let standing = Standing::default();
+        let validity = LeaseValidity::default();
         let client =
-            fenced_client(&Config::new(uri), standing.clone(), Duration::from_secs(1)).unwrap();
+            fenced_client(&Config::new(uri), validity.clone(), Duration::from_secs(1)).unwrap();
         let send = || client.send(http::Request::get("/").body(Body::empty()).unwrap());
         let count = || received.load(std::sync::atomic::Ordering::SeqCst);
 
         assert!(send().await.is_err());
         assert_eq!(count(), 0);
 
-        standing.hold_for_test(Duration::from_secs(5), Instant::now());
+        validity.hold_for_test(Duration::from_secs(5), Instant::now());
         assert!(send().await.is_ok());
         let sent = count();
         assert!(sent > 0);
 
         // The open connection is fenced as well.
-        standing.hold_for_test(Duration::from_millis(500), Instant::now());
+        validity.hold_for_test(Duration::from_millis(500), Instant::now());
         assert!(send().await.is_err());
         assert_eq!(count(), sent);
     }

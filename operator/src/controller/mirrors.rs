@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::executor::{Executor, Target};
-use super::site::Site;
-use crate::requests::{self, Write};
+use crate::api_requests;
+use crate::api_requests::ApiRequest;
+use crate::controller::state::State;
 use daylight_cluster::{Kind, well_known};
 
 /// How soon a mirror is written again while nothing is seen to have come of it.
@@ -28,24 +29,24 @@ impl Mirrors {
     }
 
     /// The requests that put right what was seen to be wrong, each once.
-    pub fn due(&mut self, site: &Site, executor: &Executor) -> Vec<(Target, Write)> {
+    pub fn due(&mut self, state: &State, executor: &Executor) -> Vec<(Target, ApiRequest)> {
         let mut writes = Vec::new();
         for (kind, name) in [
             (Kind::ClassMirror, well_known::CLASS_MIRROR),
             (Kind::RegistrationMirror, well_known::REGISTRATION_MIRROR),
         ] {
             let target = Target::Mirror(kind);
-            let Some(repair) = site.view.mirror_repair(kind) else {
+            let Some(repair) = state.view.mirror_repair(kind) else {
                 self.written.remove(&kind);
                 continue;
             };
             let version = repair.found.map_or(0, |map| map.version);
             let waits = self.written.get(&kind).is_some_and(|(on, at)| {
-                *on == version && site.instant.saturating_duration_since(*at) < AGAIN
+                *on == version && state.instant.saturating_duration_since(*at) < AGAIN
             });
             if !waits && !executor.has_background(&target) {
-                self.written.insert(kind, (version, site.instant));
-                writes.push((target, requests::repair_mirror(&self.namespace, name, &repair)));
+                self.written.insert(kind, (version, state.instant));
+                writes.push((target, api_requests::repair_mirror(&self.namespace, name, &repair)));
             }
         }
         writes

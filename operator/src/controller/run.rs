@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use daylight_base::Timestamp;
+use daylight_cluster::watch::{self, Watches};
+use daylight_cluster::{Event, Round};
 use daylight_planner::explain::Plan;
 use daylight_planner::{Margins, Planner};
 use kube::Client;
@@ -17,17 +19,16 @@ use super::fence::fenced_client;
 use super::lease::{self, Leadership, LeaseConfig, LeaseConfigError, Tenure, Vacate};
 use super::metrics::Metrics;
 use super::mirrors::Mirrors;
-use super::report;
-use super::site::Site;
+use super::state::State;
 use super::status::Statuses;
+use super::timers::{Timer, TimerTable};
 use super::upkeep::Upkeep;
+use super::{gauges, observations};
+use crate::api_requests;
 use crate::clock::wall_clock;
-use crate::requests;
+use crate::failure;
 use crate::serving::{self, Health};
 use crate::view::View;
-use daylight_cluster::watch;
-use daylight_cluster::watch::Watches;
-use daylight_cluster::{Event, Round};
 
 /// How the controller runs.
 #[derive(Clone, Debug)]
@@ -49,43 +50,45 @@ pub struct Settings {
     pub debounce: Duration,
 }
 
-/// Why the controller ended.
+/// Failure that ends the controller.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The lease cannot be held with these settings.
     #[error(transparent)]
     Lease(#[from] LeaseConfigError),
-    /// No client can be made.
-    #[error("the API server cannot be spoken to ({0}); check KUBECONFIG or the service account")]
-    Client(#[from] kube::Error),
-    /// A metric is defined twice.
-    #[error("the metrics are not consistent ({0})")]
-    Metrics(#[from] prometheus::Error),
-    /// Nothing can be served.
-    #[error("{0}")]
-    Serve(std::io::Error),
-    /// A part that never ends has ended.
-    #[error("{0} ended, so the process must; it is to be started again")]
-    Died(&'static str),
+    #[error(transparent)]
+    Run(#[from] failure::RunError),
 }
 
-/// How long requests that are under way are waited for when the process is asked to end.
+impl RunError {
+    fn stopped(part: &'static str) -> Self {
+        failure::RunError::Stopped(part).into()
+    }
+}
+
+/// Time for which requests under way are waited for when the process is asked to end: shorter than
+/// the lease, so that it can be vacated.
 const SETTLE: Duration = Duration::from_millis(800);
-/// How long the first claim of the lease is waited for before the watches start.
+/// Time for which the first claim of the lease is waited for before the watches start: lists that
+/// begin after it need not be repeated.
 const FIRST_CLAIM: Duration = Duration::from_millis(500);
-/// How often statuses are looked at.
+/// Statuses are compared with the plan at this interval after a plan,
 const STATUS_EVERY: Duration = Duration::from_millis(250);
-/// How often they are looked at though no plan was made.
+/// and at this one without a plan: days that are left pass all the same.
 const STATUS_AT_LEAST: Duration = Duration::from_mins(1);
-/// How often the PriorityClass of miners is looked at: while it is well, and while it is not.
+/// The PriorityClass of miners is read at this interval while it is as it should be,
 const PRIORITY_CLASS_EVERY: Duration = Duration::from_mins(5);
+/// and at this one while it is not, or may not be.
 const PRIORITY_CLASS_AGAIN: Duration = Duration::from_secs(2);
-/// Setting the gauges takes at most one part of the time in so many.
+/// At most 1/20 of the time is spent on updating gauges: a large site has tens of thousands.
 const METRICS_SHARE: u32 = 20;
-/// The longest sleep of the main loop.
+/// The longest sleep of the main loop, which bounds the harm of a step of the wall clock.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
-/// A plan that took long is not made again before so many times that.
+/// A plan is made again after 4 times its own duration at the earliest, so that planning takes at
+/// most a fifth of the time.
 const PLAN_SHARE: u32 = 4;
+/// Interval at which the probes learn that the loop is alive.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Decides and writes until `shutdown`, as long as this process leads.
 pub async fn run(
@@ -97,16 +100,17 @@ pub async fn run(
     let mut config = config;
     // Retries are ours: a refused eviction must not be sent again for minutes.
     config.default_retry = false;
-    let client = Client::try_from(config.clone())?;
-    let metrics = Metrics::new()?;
+    let client = Client::try_from(config.clone()).map_err(failure::RunError::from)?;
+    let metrics = Metrics::new().map_err(failure::RunError::from)?;
     let health = Health::default();
     let (mut leadership, elector) = lease::elect(client.clone(), settings.lease.clone());
     let mut elector = tokio::spawn(elector);
     let mut server = serving::start(settings.listen, metrics.registry(), &metrics.whole, &health);
 
     let timeout = settings.lease.request_timeout;
-    let writer = fenced_client(&config, leadership.standing.clone(), timeout)?;
-    let sender = Sender::new(writer, leadership.standing.clone(), timeout, metrics.clone());
+    let writer = fenced_client(&config, leadership.validity.clone(), timeout)
+        .map_err(failure::RunError::from)?;
+    let sender = Sender::new(writer, leadership.validity.clone(), timeout, metrics.clone());
 
     // Lists that begin after the lease was taken are fresh enough for its first write.
     let first = leadership.tenure.wait_for(Option::is_some);
@@ -117,9 +121,9 @@ pub async fn run(
         authority_keys: settings.authority_keys.clone(),
         ..watch::Settings::default()
     };
-    let index = View::new(wall_clock()).requiring_signatures(settings.require_signature);
+    let view = View::new(wall_clock()).requiring_signatures(settings.require_signature);
     let mut main = Main {
-        site: Site::new(index, Events::new(&settings.lease.identity), metrics),
+        state: State::new(view, Events::new(&settings.lease.identity), metrics),
         planner: Planner::default().with_margins(settings.margins),
         executor: Executor::new(sender, settings.limits),
         statuses: Statuses::default(),
@@ -131,17 +135,15 @@ pub async fn run(
         health,
         limits: settings.limits,
         debounce: settings.debounce,
+        timers: TimerTable::default(),
         plan: Plan::default(),
         changed: None,
         planned: None,
         plan_cost: Duration::ZERO,
-        wake_at: None,
-        status_due: None,
-        metrics_due: None,
-        metrics_free: Instant::now(),
-        statused: None,
+        replan_at: None,
+        statuses_at: None,
+        gauges_free: Instant::now(),
         priority_class_at: None,
-        beat: None,
     };
     main.lead();
 
@@ -152,31 +154,31 @@ pub async fn run(
         tokio::select! {
             biased;
             () = &mut shutdown => break,
-            _ = &mut elector => return Err(RunError::Died("leader election")),
-            error = &mut server => return Err(RunError::Serve(error)),
+            _ = &mut elector => return Err(RunError::stopped("leader election")),
+            error = &mut server => return Err(failure::RunError::Serve(error).into()),
             changed = main.tenure.changed() => {
                 if changed.is_err() {
-                    return Err(RunError::Died("leader election"));
+                    return Err(RunError::stopped("leader election"));
                 }
-                main.site.tick();
+                main.state.tick();
                 main.lead();
             }
             ended = main.executor.next() => {
-                main.site.tick();
-                if let Err(error) = main.executor.take(ended, &mut main.site) {
+                main.state.tick();
+                if let Err(error) = main.executor.take(ended, &mut main.state) {
                     tracing::error!(%error, "A request's task failed.");
-                    return Err(RunError::Died("a request"));
+                    return Err(RunError::stopped("a request"));
                 }
                 main.touch();
             }
             count = main.watches.recv_many(&mut events, 1024) => {
                 if count == 0 {
-                    return Err(RunError::Died("the watches"));
+                    return Err(RunError::stopped("the watches"));
                 }
-                main.site.tick();
+                main.state.tick();
                 main.take_events(&mut events);
             }
-            () = tokio::time::sleep(sleep) => main.site.tick(),
+            () = tokio::time::sleep(sleep) => main.state.tick(),
         }
         main.turn();
     }
@@ -188,13 +190,13 @@ pub async fn run(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Following,
-    /// It leads, and the picture must become fresher than the lease before anything is written.
+    /// It leads, and the view must become newer than the lease before anything is written.
     Settling(Tenure, Option<Round>),
     Leading,
 }
 
 struct Main {
-    site: Site,
+    state: State,
     planner: Planner,
     executor: Executor,
     statuses: Statuses,
@@ -207,31 +209,30 @@ struct Main {
     limits: Limits,
     debounce: Duration,
     plan: Plan,
-    /// When the first change came that no plan has taken in.
+    timers: TimerTable,
+    /// The time of the first change that no plan has taken in.
     changed: Option<Instant>,
     planned: Option<Instant>,
     plan_cost: Duration,
-    /// When the plan changes by time alone.
-    wake_at: Option<Timestamp>,
-    status_due: Option<Instant>,
-    /// When the gauges are set next, and from when on that may be.
-    metrics_due: Option<Instant>,
-    metrics_free: Instant,
-    statused: Option<Instant>,
-    /// When the PriorityClass of miners was looked at.
+    /// The time at which the plan, or what is done in addition to it, changes by time alone.
+    replan_at: Option<Timestamp>,
+    /// The time of the last comparison of statuses.
+    statuses_at: Option<Instant>,
+    /// The time from which on gauges may be set again.
+    gauges_free: Instant,
+    /// The time at which the PriorityClass of miners was last read.
     priority_class_at: Option<Instant>,
-    beat: Option<Instant>,
 }
 
 impl Main {
     fn touch(&mut self) {
-        self.changed.get_or_insert(self.site.instant);
+        self.changed.get_or_insert(self.state.instant);
     }
 
     fn take_events(&mut self, events: &mut Vec<Event>) {
-        self.site.metrics.watch_events.inc_by(events.len() as u64);
+        self.state.metrics.watch_events.inc_by(events.len() as u64);
         for event in events.drain(..) {
-            self.site.view.apply(event, self.site.now, &mut self.site.deltas);
+            self.state.view.apply(event, self.state.now, &mut self.state.deltas);
         }
         self.touch();
     }
@@ -239,181 +240,171 @@ impl Main {
     /// Follows the lease.
     fn lead(&mut self) {
         let tenure = *self.tenure.borrow_and_update();
-        self.site.metrics.leader.set(i64::from(tenure.is_some()));
+        self.state.metrics.leader.set(i64::from(tenure.is_some()));
         if let Some(tenure) = tenure {
             self.mode = Mode::Settling(tenure, None);
         } else {
             self.mode = Mode::Following;
             self.executor.clear();
-            self.site.metrics.forget_site();
+            self.state.metrics.forget_site();
         }
     }
 
-    /// Does all that can be done without waiting.
+    /// Does everything that can be done without waiting.
     fn turn(&mut self) {
-        let now = self.site.now;
-        if self.site.view.wake_at().is_some_and(|at| at <= now) {
-            self.site.view.refresh(now, &mut self.site.deltas);
+        self.arm();
+        let now = self.state.instant;
+        if self.timers.take(Timer::View, now) {
+            self.state.view.refresh(self.state.now, &mut self.state.deltas);
             self.touch();
         }
-        for seen in self.site.view.take_observations() {
-            report::seen(&seen, &mut self.site, &mut self.executor);
+        for observation in self.state.view.take_observations() {
+            observations::act_on(&observation, &mut self.state, &mut self.executor);
         }
-        if !self.site.deltas.is_empty() {
+        if self.state.has_deltas() {
             self.touch();
         }
         self.settle();
         if self.mode == Mode::Leading {
-            if self.is_plan_due() {
+            // What happened in this turn may have made a plan due.
+            self.arm();
+            if self.timers.take(Timer::Plan, now) | self.timers.take(Timer::Replan, now) {
                 self.make_plan();
             }
-            self.look_after_priority_class();
-            let repairs = self.mirrors.due(&self.site, &self.executor);
+            self.read_priority_class();
+            let repairs = self.mirrors.due(&self.state, &self.executor);
             self.executor.submit_background(repairs);
-            self.executor.dispatch(&mut self.site);
+            self.executor.dispatch(&mut self.state);
             self.write_statuses();
         }
-        self.tell_planner();
-        if self.beat.is_none_or(|at| self.site.instant - at >= Duration::from_secs(1)) {
-            self.beat = Some(self.site.instant);
-            let pending = self.site.view.cluster().pending();
+        self.update_planner();
+        if self.timers.take(Timer::Heartbeat, now) {
+            self.timers.set(Timer::Heartbeat, Some(now + HEARTBEAT));
+            let pending = self.state.view.cluster().pending();
             let pending = pending.into_iter().map(|(kind, why)| format!("{kind}: {why}"));
             self.health.beat(pending.collect());
         }
     }
 
-    /// Waits for the picture to become fresher than the lease.
+    /// Sets the timers that follow from the state.
+    fn arm(&mut self) {
+        let (now, instant) = (self.state.now, self.state.instant);
+        let at = |wall: Option<Timestamp>| wall.map(|at| instant + at.since(now));
+        let t = &mut self.timers;
+        t.set_if_stopped(Timer::Heartbeat, instant);
+        t.set(Timer::View, at(self.state.view.wake_at()));
+        match self.mode {
+            Mode::Following => t.stop_all_but(&[Timer::View, Timer::Heartbeat]),
+            Mode::Settling(tenure, round) => {
+                t.stop_all_but(&[Timer::View, Timer::Heartbeat]);
+                // Once lists are under way, their end is an event.
+                let waits = round.is_none() && tenure.writes_from > instant;
+                t.set(Timer::FirstWrite, waits.then_some(tenure.writes_from));
+            }
+            Mode::Leading => {
+                t.set(Timer::FirstWrite, None);
+                t.set(Timer::Replan, at(self.replan_at));
+                t.set(Timer::Refusals, self.state.refusals.wake_at(instant));
+                t.set(Timer::Rate, self.executor.wait().map(|wait| instant + wait));
+                t.set(Timer::Events, self.state.events.wake_in().map(|wait| instant + wait));
+                let doubts = self.executor.doubts_priority_class();
+                let every = if doubts { PRIORITY_CLASS_AGAIN } else { PRIORITY_CLASS_EVERY };
+                let read = self.priority_class_at.map_or(instant, |at| at + every);
+                t.set(Timer::PriorityClass, Some(read));
+                // A lone change is planned for at once; those that follow within the rest,
+                // together.
+                let rest = self.debounce.max(self.plan_cost * PLAN_SHARE);
+                let due = self.changed.map(|changed| {
+                    self.planned.map_or(changed, |planned| changed.max(planned + rest))
+                });
+                t.set(Timer::Plan, due);
+            }
+        }
+    }
+
+    /// Waits for the view to become newer than the lease: a new leader must see what the last one
+    /// did.
     fn settle(&mut self) {
         let Mode::Settling(tenure, round) = self.mode else { return };
-        if self.site.instant < tenure.writes_from {
+        if self.state.instant < tenure.writes_from {
             return;
         }
         if self.watches_from < tenure.writes_from && round.is_none() {
             self.mode = Mode::Settling(tenure, Some(self.watches.relist()));
             return;
         }
-        let fresh = round.is_none_or(|round| self.site.view.cluster().is_fresh(round));
-        if self.site.view.is_warm() && fresh {
-            tracing::info!("The picture is complete and fresh; planning.");
+        let fresh = round.is_none_or(|round| self.state.view.cluster().is_fresh(round));
+        if self.state.view.is_warm() && fresh {
+            tracing::info!("The view of the cluster is complete and current; planning.");
             self.mode = Mode::Leading;
             self.priority_class_at = None;
             self.touch();
         }
     }
 
-    fn tell_planner(&mut self) {
-        for delta in self.site.take_deltas() {
+    fn update_planner(&mut self) {
+        for delta in self.state.take_deltas() {
             self.planner.apply(delta);
         }
     }
 
-    /// When the next plan is due, if one is.
-    fn plan_due(&self) -> Option<Instant> {
-        let changed = self.changed?;
-        let rest = self.debounce.max(self.plan_cost * PLAN_SHARE);
-        // A lone change is planned for at once; those that follow within the rest, together.
-        Some(self.planned.map_or(changed, |planned| changed.max(planned + rest)))
-    }
-
-    fn is_plan_due(&self) -> bool {
-        self.wake_at.is_some_and(|at| at <= self.site.now)
-            || self.plan_due().is_some_and(|due| due <= self.site.instant)
-    }
-
     fn make_plan(&mut self) {
-        self.tell_planner();
+        self.update_planner();
         let begun = Instant::now();
-        let mut plan = self.planner.plan(self.site.now);
+        let mut plan = self.planner.plan(self.state.now);
         self.plan_cost = begun.elapsed();
-        let metrics = &self.site.metrics;
+        let metrics = &self.state.metrics;
         metrics.plan_duration.observe(self.plan_cost.as_secs_f64());
         if let Some(changed) = self.changed.take() {
             metrics.plan_lag.observe(begun.saturating_duration_since(changed).as_secs_f64());
         }
         self.planned = Some(Instant::now());
-        let upkeep = Upkeep::of(&self.site.view, &plan, self.site.now, &self.limits);
-        let (asks, ask_at) = self.site.gang_refusals.due(&self.site.view, self.site.now);
+        let upkeep = Upkeep::of(&self.state.view, &plan, self.state.now, &self.limits);
+        let (asks, ask_at) = self.state.gang_refusals.due(&self.state.view, self.state.now);
         self.executor.submit_background(asks);
-        self.wake_at = [plan.wake_at, upkeep.wake_at, ask_at].into_iter().flatten().min();
+        self.replan_at = [plan.wake_at, upkeep.wake_at, ask_at].into_iter().flatten().min();
         let actions = std::mem::take(&mut plan.actions);
         self.executor.submit(actions, upkeep.changes);
         self.plan = plan;
-        let due = self.statused.map_or(self.site.instant, |at| at + STATUS_EVERY);
-        self.status_due.get_or_insert(due);
+        let due = self.statuses_at.map_or(self.state.instant, |at| at + STATUS_EVERY);
+        self.timers.set_earlier(Timer::Status, due);
     }
 
-    /// When the PriorityClass of miners is looked at; `None` is at once.
-    fn priority_class_due(&self) -> Option<Instant> {
-        let well = self.executor.may_grant();
-        let every = if well { PRIORITY_CLASS_EVERY } else { PRIORITY_CLASS_AGAIN };
-        self.priority_class_at.map(|at| at + every)
-    }
-
-    fn look_after_priority_class(&mut self) {
-        if self.priority_class_due().is_none_or(|due| due <= self.site.instant) {
-            self.priority_class_at = Some(self.site.instant);
-            let write = requests::read_priority_class();
-            self.executor.submit_background([(Target::PriorityClass, write)]);
+    fn read_priority_class(&mut self) {
+        if self.timers.take(Timer::PriorityClass, self.state.instant) {
+            self.priority_class_at = Some(self.state.instant);
+            let read = api_requests::read_priority_class();
+            self.executor.submit_background([(Target::PriorityClass, read)]);
         }
     }
 
     fn write_statuses(&mut self) {
-        let now = self.site.instant;
-        // Days that are left pass without a plan.
-        if self.statused.is_some_and(|at| at + STATUS_AT_LEAST <= now) {
-            self.status_due.get_or_insert(now);
-        }
-        if self.status_due.is_some_and(|due| due <= now) {
-            self.statused = Some(now);
-            let (writes, later) = self.statuses.due(&self.plan, &mut self.site, &self.executor);
+        let now = self.state.instant;
+        if self.timers.take(Timer::Status, now) {
+            self.statuses_at = Some(now);
+            let (writes, later) = self.statuses.due(&self.plan, &mut self.state, &self.executor);
             self.executor.submit_background(writes);
-            self.status_due = later.then_some(now + STATUS_EVERY);
-            self.metrics_due.get_or_insert(self.metrics_free.max(now));
+            let again = if later { STATUS_EVERY } else { STATUS_AT_LEAST };
+            self.timers.set(Timer::Status, Some(now + again));
+            self.timers.set_if_stopped(Timer::Gauges, self.gauges_free.max(now));
         }
-        if self.metrics_due.is_some_and(|due| due <= now) {
+        if self.timers.take(Timer::Gauges, now) {
             let began = Instant::now();
-            report::metrics(&self.plan, &self.site);
-            // A large site's gauges take a while; the loop has better things to do.
-            self.metrics_free = now + began.elapsed() * METRICS_SHARE;
-            self.metrics_due = None;
+            gauges::set(&self.plan, &self.state);
+            self.gauges_free = now + began.elapsed() * METRICS_SHARE;
         }
-        let events = self.site.events.due(now);
-        let events = events.into_iter().map(|write| (Target::Event, write));
+        let events = self.state.events.due(now);
+        let events = events.into_iter().map(|event| (Target::Event, event));
         self.executor.submit_background(events);
-        self.executor.dispatch(&mut self.site);
+        self.executor.dispatch(&mut self.state);
     }
 
-    /// How long the loop may sleep if nothing comes.
-    fn sleep(&self) -> Duration {
-        let mut sleep = LONGEST_SLEEP;
-        let now = Instant::now();
-        let mut until = |at: Option<Instant>| {
-            if let Some(at) = at {
-                sleep = sleep.min(at.saturating_duration_since(now));
-            }
-        };
-        match self.mode {
-            Mode::Following | Mode::Settling(_, Some(_)) => {}
-            Mode::Settling(tenure, None) => until(Some(tenure.writes_from)),
-            Mode::Leading => {
-                until(self.plan_due());
-                until(self.status_due);
-                until(self.metrics_due);
-                until(self.priority_class_due());
-                until(self.site.refusals.wake_at(self.site.instant));
-                until(self.executor.wait().map(|wait| now + wait));
-                until(self.site.events.wake_in().map(|wait| now + wait));
-            }
-        }
-        let mut wall = self.site.view.wake_at();
-        if self.mode == Mode::Leading {
-            wall = [wall, self.wake_at].into_iter().flatten().min();
-        }
-        if let Some(at) = wall {
-            sleep = sleep.min(at.since(wall_clock()));
-        }
-        // Moments are told in milliseconds: not to wake just before one.
-        sleep + Duration::from_millis(1)
+    /// Time that the loop may sleep if nothing happens.
+    fn sleep(&mut self) -> Duration {
+        self.arm();
+        let until = self.timers.next().map(|at| at.saturating_duration_since(Instant::now()));
+        // Timestamps are truncated to milliseconds; add one so that the loop never wakes early.
+        until.map_or(LONGEST_SLEEP, |until| until.min(LONGEST_SLEEP)) + Duration::from_millis(1)
     }
 
     /// Ends well: no new request begins, those under way are waited for a little, and the lease
@@ -427,7 +418,7 @@ impl Main {
             tokio::select! {
                 () = &mut deadline => break,
                 ended = self.executor.next() => {
-                    if self.executor.take(ended, &mut self.site).is_err() {
+                    if self.executor.take(ended, &mut self.state).is_err() {
                         break;
                     }
                 }

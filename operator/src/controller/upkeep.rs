@@ -10,8 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rustc_hash::FxHashMap;
 
 use super::executor::Limits;
-use super::executor::lanes::Change;
-use super::executor::stage::Step;
+use crate::controller::executor::job_status::Transition;
+use crate::controller::executor::queue::Change;
 use crate::view::{Leftover, LeftoverReason, View};
 use daylight_cluster::slim::{BatchJob, Phase};
 
@@ -69,11 +69,11 @@ impl Upkeep {
         // One of another owner is in the way until it is gone; making ours says so.
         let Some(batch) = batch.filter(|batch| *batch.owner == *uid) else {
             if !matches!(state, None | Some(AiJobState::Queued | AiJobState::Reserved)) {
-                self.advance(key, Step::Queue);
+                self.advance(key, Transition::Queue);
             }
             self.changes.push(Change::MakeGang { job: key.clone() });
             if state.is_none() {
-                self.advance(key, Step::Queue);
+                self.advance(key, Transition::Queue);
             }
             return;
         };
@@ -82,7 +82,7 @@ impl Upkeep {
         }
     }
 
-    fn advance(&mut self, key: &Name, step: Step) {
+    fn advance(&mut self, key: &Name, step: Transition) {
         self.changes.push(Change::Advance { job: key.clone(), step });
     }
 
@@ -124,9 +124,14 @@ impl Upkeep {
 }
 
 /// How an AIJob moves on by what is seen of its Job and pods.
-fn next_step(job: &AiJob, state: Option<AiJobState>, batch: &BatchJob, bound: u32) -> Option<Step> {
+fn next_step(
+    job: &AiJob,
+    state: Option<AiJobState>,
+    batch: &BatchJob,
+    bound: u32,
+) -> Option<Transition> {
     if let Some(outcome) = &batch.outcome {
-        return Some(Step::Finish {
+        return Some(Transition::Finish {
             well: outcome.completed,
             at: outcome.at,
             word: outcome.reason.to_string(),
@@ -135,19 +140,19 @@ fn next_step(job: &AiJob, state: Option<AiJobState>, batch: &BatchJob, bound: u3
     }
     let external = job.spec.queue_name.is_some();
     match state {
-        None => Some(Step::Queue),
+        None => Some(Transition::Queue),
         Some(AiJobState::Queued | AiJobState::Reserved) if external && !batch.suspended => {
-            Some(Step::Start)
+            Some(Transition::Start)
         }
         // Kueue took it back.
         Some(AiJobState::Starting | AiJobState::Running) if external && batch.suspended => {
-            Some(Step::Queue)
+            Some(Transition::Queue)
         }
         // Workers that have ended already were bound before.
         Some(AiJobState::Starting)
             if bound + batch.succeeded + batch.failed >= job.spec.workers =>
         {
-            Some(Step::Run)
+            Some(Transition::Run)
         }
         _ => None,
     }
@@ -182,17 +187,17 @@ mod tests {
             next_step(&job(None), Some(AiJobState::Starting), batch, bound)
         };
         assert_eq!(step(3, &batch(false)), None);
-        assert_eq!(step(4, &batch(false)), Some(Step::Run));
+        assert_eq!(step(4, &batch(false)), Some(Transition::Run));
         let quick = BatchJob { succeeded: 1, ..batch(false) };
-        assert_eq!(step(3, &quick), Some(Step::Run));
+        assert_eq!(step(3, &quick), Some(Transition::Run));
     }
 
     #[test]
     fn with_kueue_the_state_follows_its_suspend() {
         let step = |state, suspended| next_step(&job(Some("q")), Some(state), &batch(suspended), 0);
         assert_eq!(step(AiJobState::Queued, true), None);
-        assert_eq!(step(AiJobState::Queued, false), Some(Step::Start));
-        assert_eq!(step(AiJobState::Running, true), Some(Step::Queue));
+        assert_eq!(step(AiJobState::Queued, false), Some(Transition::Start));
+        assert_eq!(step(AiJobState::Running, true), Some(Transition::Queue));
     }
 
     #[test]
@@ -218,7 +223,7 @@ mod tests {
         upkeep.job(&"team-b/llm".into(), &job, None, 0, Timestamp(0));
         assert!(matches!(
             &upkeep.changes[..],
-            [Change::Advance { step: Step::Queue, .. }, Change::MakeGang { .. }]
+            [Change::Advance { step: Transition::Queue, .. }, Change::MakeGang { .. }]
         ));
     }
 

@@ -70,16 +70,16 @@ impl Memories {
     pub(super) fn assume_past<'a>(
         &mut self,
         node: &Node,
-        pods: impl Iterator<Item = &'a Name> + Clone,
+        pods: impl Iterator<Item = &'a Name>,
         cluster: &Cluster,
         pools: &PoolMap,
         started: Timestamp,
     ) {
         self.compare(node, None, pools, started);
+        let pods: Vec<_> = pods.filter_map(|pod| cluster.pod(pod)).collect();
         let (mut idle, mut missing) = (false, false);
         for resource in pools.resources() {
-            let pods = pods.clone().filter_map(|pod| cluster.pod(pod));
-            let held: u32 = pods.map(|pod| pod.requests.of(resource)).sum();
+            let held: u32 = pods.iter().map(|pod| pod.requests.of(resource)).sum();
             let has = node.allocatable.of(resource);
             idle |= held < has;
             missing |= held > has;

@@ -185,7 +185,7 @@ impl Tracking {
     }
 
     /// The pods on a node, in no order.
-    pub(super) fn on_node(&self, node: &str) -> impl Iterator<Item = &Name> + Clone {
+    pub(super) fn on_node(&self, node: &str) -> impl Iterator<Item = &Name> {
         self.on_node.get(node).into_iter().flatten()
     }
 

@@ -1,22 +1,22 @@
-//! Why the container of a miner's pod does not run, or ended.
+//! Failures of the container of a miner's pod.
 
+use daylight_agent_api::{LastWords, Outcome, find_record};
 use serde::Deserialize;
 
 use crate::slim::meta::Moment;
-use crate::well_known::record_of_work;
 
-/// Why a container does not run.
+/// A failure of a miner's pod: its container does not run, or ended, or its node evicted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodFailure {
-    /// As one word: the agent's, or else Kubernetes'.
+    /// The reason in one word: the agent's, or else Kubernetes'.
     pub word: Box<str>,
-    /// As the rest of a sentence.
+    /// The reason as the rest of a sentence.
     pub sentence: Box<str>,
-    /// Whether it comes from the miner itself and would be the same on any node.
+    /// `true` if it comes from the miner itself and would be the same on any node.
     pub own: bool,
-    /// Whether the container has not run at all.
+    /// `true` if the container has not run at all.
     pub before_start: bool,
-    /// Whether its node put the pod out, with or without a failure of the container.
+    /// `true` if its node evicted the pod, with or without a failure of the container.
     pub evicted: bool,
 }
 
@@ -38,17 +38,6 @@ pub(super) struct Terminated {
     exit_code: i32,
 }
 
-/// What an agent says in its last words.
-#[derive(Deserialize)]
-struct LastWords {
-    reason: Option<String>,
-    #[serde(default)]
-    message: String,
-}
-
-/// Reasons of the agent that are the miner's own.
-const OWN: [&str; 3] = ["BadConfiguration", "LoginRefused", "WrongWallet"];
-
 /// Reasons of the kubelet, before a container runs, that are.
 const OWN_BEFORE: [&str; 3] =
     ["CreateContainerConfigError", "InvalidImageName", "ErrImageNeverPull"];
@@ -64,7 +53,7 @@ pub fn is_reason(text: &str) -> bool {
 }
 
 impl PodFailure {
-    /// Why it waits, if that is not how every container begins.
+    /// The reason for which a container waits, unless every container waits like that at first.
     pub(super) fn of_waiting(waiting: &Waiting) -> Option<Self> {
         let Waiting { reason, message } = waiting;
         if reason.is_empty() || matches!(&**reason, "ContainerCreating" | "PodInitializing") {
@@ -72,24 +61,26 @@ impl PodFailure {
         }
         let sentence = if message.is_empty() { reason } else { message };
         let own = OWN_BEFORE.contains(&&**reason);
-        let told = Self::new(reason, &format!("its container does not start: {sentence}"), own);
-        Some(Self { before_start: true, ..told })
+        let failure = Self::new(reason, &format!("its container cannot start: {sentence}"), own);
+        Some(Self { before_start: true, ..failure })
     }
 
-    /// Why its container does not run: its node does not come to it.
+    /// The failure of a pod that its node has not prepared in time.
     pub fn unprepared() -> Self {
-        let says = "its node makes neither its sandbox nor its volumes; the pod's events say why";
+        let says =
+            "its node created neither its sandbox nor its volumes; see the events of the pod";
         Self::new("NotPrepared", says, false)
     }
 
-    /// Why its node put the pod out.
+    /// The failure of a pod that its node evicted.
     pub(super) fn of_eviction(message: &str) -> Self {
         let message = message.trim().trim_end_matches('.');
-        let told = Self::new("Evicted", &format!("its node put it out: {message}"), false);
-        Self { evicted: true, ..told }
+        let failure =
+            Self::new("Evicted", &format!("it was evicted by its node: {message}"), false);
+        Self { evicted: true, ..failure }
     }
 
-    /// Why it failed, if it did.
+    /// The reason for which a container failed, if it did.
     pub(super) fn of_ended(ended: &Terminated) -> Option<Self> {
         let Terminated { reason, exit_code, .. } = ended;
         if &**reason == "OOMKilled" {
@@ -99,10 +90,11 @@ impl PodFailure {
         if *exit_code == 0 {
             return None;
         }
-        let words = record_of_work(&ended.message);
-        let words = words.and_then(|line| serde_json::from_str::<LastWords>(line).ok());
+        let words = find_record(&ended.message)
+            .and_then(|line| serde_json::from_str::<LastWords>(line).ok());
         if let Some(LastWords { reason: Some(word), message }) = words {
-            return Some(Self::new(&word, &message, OWN.contains(&&*word)));
+            let own = word.parse().is_ok_and(Outcome::is_same_on_any_node);
+            return Some(Self::new(&word, &message, own));
         }
         let word = if reason.is_empty() { "Error" } else { reason };
         Some(Self::new(word, &format!("its container ended with exit code {exit_code}"), false))

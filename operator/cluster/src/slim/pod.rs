@@ -114,7 +114,7 @@ pub struct Owner {
 }
 
 /// How far a pod is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display)]
 pub enum Phase {
     /// Not all containers were started.
     #[default]
@@ -301,7 +301,7 @@ impl From<Raw<'_>> for Pod {
         };
         let work = status.container_statuses.iter_mut().find_map(|one| {
             let ended = one.state.terminated.as_mut()?;
-            let told = ended.message.contains(well_known::WORK);
+            let told = ended.message.contains(daylight_agent_api::RECORD_KEY);
             told.then(|| {
                 let message = std::mem::take(&mut ended.message);
                 Box::new(Work { image: std::mem::take(&mut one.image), message })

@@ -6,16 +6,12 @@
 //! had told it, or what was foreseen is taken back. Changes that have not begun are no facts: a
 //! new plan replaces them.
 
-pub(super) mod finish;
-pub mod gang;
-pub mod gang_refusals;
-pub mod lanes;
-mod miner_container;
-pub mod miner_pod;
+pub mod build;
+pub mod job_status;
+pub(super) mod outcomes;
 pub mod perform;
-pub mod refusals;
+pub mod queue;
 pub mod send;
-pub mod stage;
 mod start;
 
 use std::collections::VecDeque;
@@ -26,11 +22,11 @@ use daylight_planner::explain::{Action, ReclaimReason};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::task::{JoinError, JoinSet};
 
-use self::lanes::{Change, Lanes, Pace};
 use self::perform::Outcome;
 use self::send::Sender;
-use super::site::Site;
-use crate::requests::Write;
+use crate::api_requests::ApiRequest;
+use crate::controller::executor::queue::{Change, Pace, Queue};
+use crate::controller::state::State;
 use daylight_cluster::Kind;
 
 /// How much is done at once.
@@ -86,9 +82,9 @@ struct Done {
 pub struct Executor {
     sender: Sender,
     limits: Limits,
-    lanes: Lanes,
+    queue: Queue,
     pace: Pace,
-    background: VecDeque<(Target, Write)>,
+    background: VecDeque<(Target, ApiRequest)>,
     running: JoinSet<Done>,
     running_background: JoinSet<Done>,
     busy: FxHashSet<Target>,
@@ -106,6 +102,8 @@ pub struct Executor {
     /// Whether miners may be started, as far as their PriorityClass goes; `None` before it was
     /// looked at.
     may_grant: Option<Result<(), String>>,
+    /// A pod was refused, perhaps because the PriorityClass is gone.
+    doubts_priority_class: bool,
 }
 
 impl Executor {
@@ -114,7 +112,7 @@ impl Executor {
         Self {
             sender,
             limits,
-            lanes: Lanes::default(),
+            queue: Queue::default(),
             pace: Pace::new(limits.per_second),
             background: VecDeque::new(),
             running: JoinSet::new(),
@@ -127,6 +125,7 @@ impl Executor {
             reclaims: FxHashMap::default(),
             drains: FxHashMap::default(),
             may_grant: None,
+            doubts_priority_class: false,
         }
     }
 
@@ -134,11 +133,11 @@ impl Executor {
     /// be done beside it.
     pub fn submit(&mut self, actions: Vec<Action>, upkeep: Vec<Change>) {
         let actions = actions.into_iter().map(Change::from);
-        self.lanes.replace(actions.chain(upkeep), &self.reserving);
+        self.queue.replace(actions.chain(upkeep), &self.reserving);
     }
 
     /// Takes statuses and Events to be written when there is time.
-    pub fn submit_background(&mut self, writes: impl IntoIterator<Item = (Target, Write)>) {
+    pub fn submit_background(&mut self, writes: impl IntoIterator<Item = (Target, ApiRequest)>) {
         for (target, write) in writes {
             if target != Target::Event {
                 self.waiting.insert(target.clone());
@@ -152,29 +151,29 @@ impl Executor {
     }
 
     /// Begins as much as may be under way at once.
-    pub fn dispatch(&mut self, site: &mut Site) {
-        while self.running.len() < self.limits.concurrency && self.pace.allows(site.instant) {
-            let room = self.has_room(site);
-            let Some(change) = self.lanes.pop(room) else { break };
-            if self.start(change, site) {
+    pub fn dispatch(&mut self, state: &mut State) {
+        while self.running.len() < self.limits.concurrency && self.pace.allows(state.instant) {
+            let room = self.has_room(state);
+            let Some(change) = self.queue.pop(room) else { break };
+            if self.start(change, state) {
                 self.pace.spend();
             }
         }
-        let most = if self.lanes.is_empty() { BACKGROUND } else { BACKGROUND_BUSY };
+        let most = if self.queue.is_empty() { BACKGROUND } else { BACKGROUND_BUSY };
         while self.running_background.len() < most {
             let Some((target, write)) = self.background.pop_front() else { break };
             self.waiting.remove(&target);
             self.start_background(target, write);
         }
-        site.metrics.queued_writes.set(i64::try_from(self.lanes.len()).unwrap_or(i64::MAX));
+        state.metrics.queued_writes.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
     }
 
     /// Whether kube-scheduler keeps up: pods that it does not get to in time would be taken for
     /// pods that cannot be bound.
-    fn has_room(&mut self, site: &Site) -> bool {
+    fn has_room(&mut self, state: &State) -> bool {
         if self.unbound.len() >= MOST_UNBOUND {
             self.unbound.retain(|key| {
-                let pod = site.view.cluster().pod(key);
+                let pod = state.view.cluster().pod(key);
                 pod.is_some_and(|pod| pod.node.is_none() && !pod.is_terminal())
             });
         }
@@ -183,7 +182,7 @@ impl Executor {
 
     /// How long until more may begin without anything else happening, if ever.
     pub fn wait(&self) -> Option<Duration> {
-        let waits = !self.lanes.is_empty() && self.running.len() < self.limits.concurrency;
+        let waits = !self.queue.is_empty() && self.running.len() < self.limits.concurrency;
         let full = self.unbound.len() >= MOST_UNBOUND;
         let least = Duration::from_millis(if full { 20 } else { 1 });
         waits.then(|| self.pace.wait().max(least))
@@ -206,10 +205,10 @@ impl Executor {
     /// # Errors
     ///
     /// A request's task panicked, which is a bug: what is under way is not known any more.
-    pub fn take(&mut self, ended: Ended, site: &mut Site) -> Result<(), JoinError> {
-        self.finish(ended.0?, site);
+    pub fn take(&mut self, ended: Ended, state: &mut State) -> Result<(), JoinError> {
+        self.finish(ended.0?, state);
         while let Some(done) = self.running.try_join_next() {
-            self.finish(done?, site);
+            self.finish(done?, state);
         }
         Ok(())
     }
@@ -226,7 +225,7 @@ impl Executor {
 
     /// Whether anything waits to be written, or is being written, besides statuses and Events.
     pub fn is_idle(&self) -> bool {
-        self.lanes.is_empty() && self.running.is_empty()
+        self.queue.is_empty() && self.running.is_empty()
     }
 
     /// Whether no request at all is under way.
@@ -239,6 +238,11 @@ impl Executor {
         self.may_grant == Some(Ok(()))
     }
 
+    /// Returns `true` if the PriorityClass of miners should be read again soon.
+    pub fn doubts_priority_class(&self) -> bool {
+        self.doubts_priority_class || !self.may_grant()
+    }
+
     /// Why no miner is started at all, if so.
     pub fn no_grants(&self) -> Option<&str> {
         self.may_grant.as_ref()?.as_ref().err().map(String::as_str)
@@ -246,7 +250,7 @@ impl Executor {
 
     /// Forgets what has not begun: this process leads no more.
     pub fn clear(&mut self) {
-        self.lanes.clear();
+        self.queue.clear();
         self.background.clear();
         self.waiting.clear();
         self.held_back.clear();
@@ -259,10 +263,11 @@ impl Executor {
     }
 
     /// A miner's pod has ended.
-    pub fn ended(&mut self, pod: &str, site: &Site) {
+    pub fn ended(&mut self, pod: &str, state: &State) {
         if let Some((reason, since)) = self.reclaims.remove(pod) {
-            let took = site.instant.saturating_duration_since(since);
-            site.metrics
+            let took = state.instant.saturating_duration_since(since);
+            state
+                .metrics
                 .reclaim_duration
                 .with_label_values(&[reason.code()])
                 .observe(took.as_secs_f64());

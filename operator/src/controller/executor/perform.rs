@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
 use super::send::{Answer, Failure, Sender, is_disruption_budget};
-use crate::requests::{
-    Write, create_priority_class, delete_mirror, delete_pod, evict_pod, forget_start, read_pod,
-    read_priority_class,
+use crate::api_requests::{
+    ApiRequest, create_priority_class, delete_mirror, delete_pod, evict_pod, forget_start,
+    read_pod, read_priority_class,
 };
 use daylight_cluster::slim::{BatchJob, Pod};
 use daylight_cluster::well_known::{MINER_PRIORITY, MINER_PRIORITY_CLASS};
@@ -77,7 +77,7 @@ where
 }
 
 /// Starts a replica. Where the name is taken, whoever has it counts.
-pub(super) async fn grant(sender: Sender, write: Write, key: String) -> Outcome {
+pub(super) async fn grant(sender: Sender, write: ApiRequest, key: String) -> Outcome {
     match sender.send(&write).await {
         Ok(Answer::Done(body)) => match read_slim(&body) {
             Some(pod) => Outcome::Granted(pod),
@@ -119,7 +119,7 @@ pub(super) async fn evict(sender: Sender, key: String, uid: String, grace: Durat
 }
 
 /// Writes down the end of a pod's lease, and then lets the pod go.
-pub(super) async fn record(sender: Sender, record: Write, release: Write) -> Outcome {
+pub(super) async fn record(sender: Sender, record: ApiRequest, release: ApiRequest) -> Outcome {
     match sender.send(&record).await {
         Ok(Answer::Done(_)) => {}
         // It is written already: its name is the pod's UID.
@@ -165,8 +165,8 @@ pub(super) async fn delete(
 /// done: if this process ends in between, the next one does it again to the same effect.
 pub(super) async fn step(
     sender: Sender,
-    job: Option<(Write, String, String)>,
-    status: Write,
+    job: Option<(ApiRequest, String, String)>,
+    status: ApiRequest,
 ) -> Outcome {
     let mut batch = None;
     if let Some((patch, key, uid)) = job {
@@ -202,7 +202,7 @@ pub(super) async fn step(
 }
 
 /// Makes an AIJob's Service and Job. What exists already is left as it is.
-pub(super) async fn make_gang(sender: Sender, service: Write, job: Write) -> Outcome {
+pub(super) async fn make_gang(sender: Sender, service: ApiRequest, job: ApiRequest) -> Outcome {
     match sender.send(&service).await {
         Ok(Answer::Done(_)) => {}
         Ok(Answer::Refused(status)) if status.code == 409 => {}
@@ -217,7 +217,7 @@ pub(super) async fn make_gang(sender: Sender, service: Write, job: Write) -> Out
 }
 
 /// Makes one request whose answer the caller reads.
-pub(super) async fn make(sender: Sender, write: Write) -> Outcome {
+pub(super) async fn make(sender: Sender, write: ApiRequest) -> Outcome {
     match sender.send(&write).await {
         Ok(Answer::Done(body)) => Outcome::Made(body),
         Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409) => Outcome::Overtaken,
@@ -227,7 +227,7 @@ pub(super) async fn make(sender: Sender, write: Write) -> Outcome {
 }
 
 /// Puts a mirror right. One that was made immutable is deleted: the next repair makes it anew.
-pub(super) async fn mirror(sender: Sender, repair: Write) -> Outcome {
+pub(super) async fn mirror(sender: Sender, repair: ApiRequest) -> Outcome {
     match make(sender.clone(), repair.clone()).await {
         Outcome::Refused { code: 422, .. } if repair.method == http::Method::PATCH => {
             make(sender, delete_mirror(&repair)).await

@@ -11,9 +11,9 @@ use kube::client::Body;
 use kube::core::Status;
 use tokio::time::{sleep, timeout};
 
-use crate::controller::lease::Standing;
+use crate::api_requests::{ApiRequest, JSON};
+use crate::controller::lease::LeaseValidity;
 use crate::controller::metrics::Metrics;
-use crate::requests::{JSON, Write};
 
 /// What the API server said.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub struct Sender(Arc<Inner>);
 
 struct Inner {
     client: Client,
-    standing: Standing,
+    validity: LeaseValidity,
     timeout: Duration,
     metrics: Metrics,
 }
@@ -60,18 +60,23 @@ enum Attempt {
 impl Sender {
     /// `client` should be fenced ([`crate::controller::fence`]); a request takes at most
     /// `timeout`, here and at the server.
-    pub fn new(client: Client, standing: Standing, timeout: Duration, metrics: Metrics) -> Self {
-        Self(Arc::new(Inner { client, standing, timeout, metrics }))
+    pub fn new(
+        client: Client,
+        validity: LeaseValidity,
+        timeout: Duration,
+        metrics: Metrics,
+    ) -> Self {
+        Self(Arc::new(Inner { client, validity, timeout, metrics }))
     }
 
     /// Whether a request may be sent now.
     pub fn may_send(&self) -> bool {
-        self.0.standing.is_current_for(self.0.timeout)
+        self.0.validity.is_current_for(self.0.timeout)
     }
 
     /// Sends the request until the answer is definite. Sending one twice must not do more than
     /// sending it once: names and UIDs in it see to that.
-    pub async fn send(&self, write: &Write) -> Result<Answer, Failure> {
+    pub async fn send(&self, write: &ApiRequest) -> Result<Answer, Failure> {
         let begun = Instant::now();
         let result = self.send_until_definite(write).await;
         let metrics = &self.0.metrics;
@@ -89,7 +94,7 @@ impl Sender {
         result
     }
 
-    async fn send_until_definite(&self, write: &Write) -> Result<Answer, Failure> {
+    async fn send_until_definite(&self, write: &ApiRequest) -> Result<Answer, Failure> {
         let mut lost = None;
         for attempt in 0..ATTEMPTS {
             if !self.may_send() {
@@ -109,7 +114,7 @@ impl Sender {
         Err(Failure::Unknown(lost.unwrap_or_else(|| "it is too busy".into())))
     }
 
-    async fn attempt(&self, write: &Write) -> Attempt {
+    async fn attempt(&self, write: &ApiRequest) -> Attempt {
         let separator = if write.path.contains('?') { '&' } else { '?' };
         // The server gives up when we do, so that nothing happens later.
         let seconds = self.0.timeout.as_secs().max(1);
@@ -221,15 +226,15 @@ mod tests {
                 (StatusCode::from_u16(code).unwrap(), axum::Json(body)).into_response()
             }
         });
-        let standing = Standing::default();
-        standing.hold_for_test(held, Instant::now());
+        let validity = LeaseValidity::default();
+        validity.hold_for_test(held, Instant::now());
         let client = Client::new(router, "default");
         let metrics = Metrics::new().unwrap();
-        (Sender::new(client, standing, Duration::from_millis(200), metrics), count)
+        (Sender::new(client, validity, Duration::from_millis(200), metrics), count)
     }
 
-    fn write() -> Write {
-        Write {
+    fn write() -> ApiRequest {
+        ApiRequest {
             what: "create pod",
             method: Method::POST,
             path: "/api/v1/namespaces/n/pods?fieldManager=x".into(),

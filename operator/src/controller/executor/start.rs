@@ -8,54 +8,56 @@ use daylight_planner::explain::Grant;
 use daylight_planner::model::{JobState, Placement};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::lanes::Change;
-use super::miner_pod::MinerPod;
 use super::perform::{self, Outcome};
-use super::stage::Step;
-use super::{Done, Executor, Target, gang};
-use crate::controller::site::Site;
-use crate::requests::{self, Write};
+use super::{Done, Executor, Target};
+use crate::api_requests;
+use crate::api_requests::ApiRequest;
+use crate::controller::executor::build::gang;
+use crate::controller::executor::build::miner_pod::MinerPod;
+use crate::controller::executor::job_status::Transition;
+use crate::controller::executor::queue::Change;
+use crate::controller::state::State;
 use daylight_cluster::names::parts;
 use daylight_cluster::slim;
 
 impl Executor {
     /// Begins a change, and says whether there was one to begin.
-    pub(super) fn start(&mut self, change: Change, site: &mut Site) -> bool {
+    pub(super) fn start(&mut self, change: Change, state: &mut State) -> bool {
         let started = match &change {
-            Change::Grant(grant) => self.start_grant(grant, site),
-            Change::Evict { pod, grace, .. } => self.start_eviction(pod, *grace, &change, site),
-            Change::Remove { pod } => self.start_removal(pod, site),
-            Change::Record { pod } => self.start_record(pod, site),
-            Change::MakeGang { job } => self.start_gang(job, site),
-            Change::Expire { job } => self.start_expiry(job, site),
-            Change::Suspend { job } => self.start_step(job, &Step::Suspend, site),
-            Change::Advance { job, step } => self.start_step(job, step, site),
+            Change::Grant(grant) => self.start_grant(grant, state),
+            Change::Evict { pod, grace, .. } => self.start_eviction(pod, *grace, &change, state),
+            Change::Remove { pod } => self.start_removal(pod, state),
+            Change::Record { pod } => self.start_record(pod, state),
+            Change::MakeGang { job } => self.start_gang(job, state),
+            Change::Expire { job } => self.start_expiry(job, state),
+            Change::Suspend { job } => self.start_step(job, &Transition::Suspend, state),
+            Change::Advance { job, step } => self.start_step(job, step, state),
             Change::Reserve { job, placement, displaced } => {
-                let pool = pool_of(site, job, placement);
-                let step = Step::Reserve {
+                let pool = pool_of(state, job, placement);
+                let step = Transition::Reserve {
                     placement: placement.clone(),
                     pool: pool.map(|(name, _)| name),
                     displaced: *displaced,
                 };
-                let started = self.start_step(job, &step, site);
+                let started = self.start_step(job, &step, state);
                 if started.is_some() {
                     self.reserving.insert(job.clone());
-                    self.drains.insert(job.clone(), (site.instant, None));
+                    self.drains.insert(job.clone(), (state.instant, None));
                 }
                 started
             }
             Change::Release { job, placement } => {
-                let pool = pool_of(site, job, placement);
-                let step = Step::Release {
+                let pool = pool_of(state, job, placement);
+                let step = Transition::Release {
                     placement: placement.clone(),
                     pool: pool.map(|(name, _)| name),
                 };
-                self.start_step(job, &step, site)
+                self.start_step(job, &step, state)
             }
         };
         let Some(Started { target, uid, work }) = started else {
             if let Change::Reserve { job, .. } = &change {
-                self.lanes.reserved(job, false);
+                self.queue.reserved(job, false);
             }
             return false;
         };
@@ -67,7 +69,7 @@ impl Executor {
         true
     }
 
-    pub(super) fn start_background(&mut self, target: Target, write: Write) {
+    pub(super) fn start_background(&mut self, target: Target, write: ApiRequest) {
         if target != Target::Event && !self.busy.insert(target.clone()) {
             return;
         }
@@ -82,25 +84,24 @@ impl Executor {
         });
     }
 
-    fn start_grant(&mut self, grant: &Grant, site: &mut Site) -> Option<Started> {
-        let cap = site.refusals.get(&grant.miner);
-        if !self.may_grant() || cap.is_some_and(|refusal| site.instant < refusal.until) {
+    fn start_grant(&mut self, grant: &Grant, state: &mut State) -> Option<Started> {
+        if !self.may_grant() || state.refusals.blocks(&grant.miner, state.instant) {
             return None;
         }
-        let miner = site.view.cluster().miner(&grant.miner)?.clone();
-        let registration = site.view.cluster().registration(&grant.registration)?;
+        let miner = state.view.cluster().miner(&grant.miner)?.clone();
+        let registration = state.view.cluster().registration(&grant.registration)?;
         let class = registration.spec.activity_class.clone();
         let payout = registration.spec.payout.as_ref();
         let wallet = payout.and_then(|payout| payout.address_commitment.clone());
-        let pool = site.view.cluster().pool(&grant.pool)?.clone();
+        let pool = state.view.cluster().pool(&grant.pool)?.clone();
         let built = MinerPod {
             grant,
             miner: &miner,
             class: &class,
             pool: &pool.spec,
-            epoch: site.view.next_epoch(&grant.node, grant.slot),
-            revision: site.view.revision(&grant.miner)?,
-            now: site.now,
+            epoch: state.view.next_epoch(&grant.node, grant.slot),
+            revision: state.view.revision(&grant.miner)?,
+            now: state.now,
             metered: self.limits.metered,
             lease: self.limits.agent_lease,
             wallet: wallet.as_deref(),
@@ -108,12 +109,12 @@ impl Executor {
         let namespace = parts(&grant.miner).0;
         let key: Name = format!("{namespace}/{}", built.name()).into();
         let target = Target::Pod(key.clone());
-        if self.busy.contains(&target) || site.view.cluster().pod(&key).is_some() {
+        if self.busy.contains(&target) || state.view.cluster().pod(&key).is_some() {
             return None;
         }
-        let write = requests::create_pod(namespace, &built.build());
+        let write = api_requests::create_pod(namespace, &built.build());
         let foreseen = serde_json::from_slice(&write.body).ok()?;
-        site.view.foresee_pod(foreseen, site.now, &mut site.deltas);
+        state.view.foresee_pod(foreseen, state.now, &mut state.deltas);
         self.unbound.insert(key.clone());
         let sender = self.sender.clone();
         Some(Started::new(target, "", perform::grant(sender, write, key.to_string())))
@@ -124,125 +125,128 @@ impl Executor {
         key: &Name,
         grace: Duration,
         change: &Change,
-        site: &mut Site,
+        state: &mut State,
     ) -> Option<Started> {
         let target = Target::Pod(key.clone());
-        let pod = site.view.cluster().pod(key)?;
+        let pod = state.view.cluster().pod(key)?;
         let ends = pod.is_terminal() || pod.deletion.is_some();
         if ends || pod.uid.is_empty() || self.busy.contains(&target) {
             return None;
         }
         let uid = pod.uid.clone();
-        site.view.foresee_end(key, &uid, site.now, &mut site.deltas);
+        state.view.foresee_end(key, &uid, state.now, &mut state.deltas);
         if let Change::Evict { reason, .. } = change {
-            self.reclaims.insert(key.clone(), (*reason, site.instant));
+            self.reclaims.insert(key.clone(), (*reason, state.instant));
         }
         let sender = self.sender.clone();
         let work = perform::evict(sender, key.to_string(), uid.to_string(), grace);
         Some(Started::new(target, &uid, work))
     }
 
-    fn start_removal(&mut self, key: &Name, site: &mut Site) -> Option<Started> {
+    fn start_removal(&mut self, key: &Name, state: &mut State) -> Option<Started> {
         let target = Target::Pod(key.clone());
-        let pod = site.view.cluster().pod(key)?;
+        let pod = state.view.cluster().pod(key)?;
         if pod.deletion.is_some() || pod.uid.is_empty() || self.busy.contains(&target) {
             return None;
         }
         let uid = pod.uid.clone();
         if !pod.is_terminal() {
-            site.view.foresee_end(key, &uid, site.now, &mut site.deltas);
+            state.view.foresee_end(key, &uid, state.now, &mut state.deltas);
         }
         let sender = self.sender.clone();
         let work = perform::delete(sender, key.to_string(), uid.to_string(), None);
         Some(Started::new(target, &uid, work))
     }
 
-    fn start_record(&mut self, key: &Name, site: &mut Site) -> Option<Started> {
+    fn start_record(&mut self, key: &Name, state: &mut State) -> Option<Started> {
         let target = Target::Pod(key.clone());
-        let pod = site.view.cluster().pod(key)?;
+        let pod = state.view.cluster().pod(key)?;
         if !pod.metered || !pod.is_terminal() || self.busy.contains(&target) {
             return None;
         }
         let uid = pod.uid.clone();
-        let release = requests::release_pod(key, &uid, "daylight/leases");
-        let Some(record) = lease_record(pod, site) else {
+        let release = api_requests::release_pod(key, &uid, "daylight/leases");
+        let Some(record) = lease_record(pod, state) else {
             // It held nothing.
             return Some(Started::new(target, &uid, perform::make(self.sender.clone(), release)));
         };
-        let record = requests::create_lease_record(pod.namespace(), &record);
+        let record = api_requests::create_lease_record(pod.namespace(), &record);
         Some(Started::new(target, &uid, perform::record(self.sender.clone(), record, release)))
     }
 
-    fn start_gang(&mut self, key: &Name, site: &mut Site) -> Option<Started> {
-        let (target, job) = self.idle_job(key, site)?;
+    fn start_gang(&mut self, key: &Name, state: &mut State) -> Option<Started> {
+        let (target, job) = self.idle_job(key, state)?;
         let named =
-            job.spec.pool.as_deref().and_then(|name| site.view.cluster().pool(name).cloned());
+            job.spec.pool.as_deref().and_then(|name| state.view.cluster().pool(name).cloned());
         let pool = job.spec.pool.as_deref().zip(named.as_deref().map(|pool| &pool.spec));
         let resource = match pool {
             Some((_, pool)) => pool.resource.clone(),
-            None => resource_of(site, &job).unwrap_or_default(),
+            None => resource_of(state, &job).unwrap_or_default(),
         };
         let namespace = parts(key).0;
-        let service = requests::create_service(namespace, &gang::service(&job));
+        let service = api_requests::create_service(namespace, &gang::service(&job));
         let mut batch = gang::batch_job(&job, pool, &resource);
         if self.limits.metered {
             batch = gang::metered(batch);
         }
-        let batch = requests::create_job(namespace, &batch);
+        let batch = api_requests::create_job(namespace, &batch);
         let sender = self.sender.clone();
         Some(Started::new(target, uid_of(&job), perform::make_gang(sender, service, batch)))
     }
 
-    fn start_expiry(&mut self, key: &Name, site: &mut Site) -> Option<Started> {
-        let (target, job) = self.idle_job(key, site)?;
-        let write = requests::delete_ai_job(key, uid_of(&job));
+    fn start_expiry(&mut self, key: &Name, state: &mut State) -> Option<Started> {
+        let (target, job) = self.idle_job(key, state)?;
+        let write = api_requests::delete_ai_job(key, uid_of(&job));
         Some(Started::new(target, uid_of(&job), perform::make(self.sender.clone(), write)))
     }
 
-    fn start_step(&mut self, key: &Name, step: &Step, site: &mut Site) -> Option<Started> {
-        let (target, job) = self.idle_job(key, site)?;
+    fn start_step(&mut self, key: &Name, step: &Transition, state: &mut State) -> Option<Started> {
+        let (target, job) = self.idle_job(key, state)?;
         let batch =
-            site.view.cluster().batch_job(key).filter(|batch| *batch.owner == *uid_of(&job));
+            state.view.cluster().batch_job(key).filter(|batch| *batch.owner == *uid_of(&job));
         let patch = match step {
-            Step::Release { placement, .. } => {
+            Transition::Release { placement, .. } => {
                 let batch = batch.filter(|batch| !batch.deleting)?;
-                let pool = pool_of(site, key, placement);
+                let pool = pool_of(state, key, placement);
                 let pool = pool.as_ref().map(|(name, pool)| (name.as_str(), &pool.spec));
                 Some((gang::release(&job, &batch.uid, pool, placement), batch.uid.to_string()))
             }
-            Step::Suspend => batch.map(|batch| (gang::suspend(&batch.uid), batch.uid.to_string())),
+            Transition::Suspend => {
+                batch.map(|batch| (gang::suspend(&batch.uid), batch.uid.to_string()))
+            }
             _ => None,
         };
         let patch =
-            patch.map(|(patch, uid)| (requests::patch_job(key, &patch), key.to_string(), uid));
-        if let Some(state) = foreseen(step, &job, site) {
-            site.view.foresee_state(key, state, site.now, &mut site.deltas);
+            patch.map(|(patch, uid)| (api_requests::patch_job(key, &patch), key.to_string(), uid));
+        if let Some(foreseen) = foreseen(step, &job, state) {
+            state.view.foresee_state(key, foreseen, state.now, &mut state.deltas);
         }
-        let status = step.status(&job, site.now);
-        let write = requests::apply_status::<AiJob>(key, uid_of(&job), "daylight/queue", &status);
+        let status = step.status(&job, state.now);
+        let write =
+            api_requests::apply_status::<AiJob>(key, uid_of(&job), "daylight/queue", &status);
         Some(Started::new(target, uid_of(&job), perform::step(self.sender.clone(), patch, write)))
     }
 
-    fn idle_job(&self, key: &Name, site: &Site) -> Option<(Target, std::sync::Arc<AiJob>)> {
+    fn idle_job(&self, key: &Name, state: &State) -> Option<(Target, std::sync::Arc<AiJob>)> {
         let target = Target::Job(key.clone());
-        let held = self.held_back.get(key).is_some_and(|until| site.instant < *until);
+        let held = self.held_back.get(key).is_some_and(|until| state.instant < *until);
         if held || self.busy.contains(&target) {
             return None;
         }
-        let job = site.view.cluster().ai_job(key)?.clone();
+        let job = state.view.cluster().ai_job(key)?.clone();
         job.metadata.deletion_timestamp.is_none().then_some((target, job))
     }
 }
 
 /// What a pod that has ended held; `None` if it never had a node, or asks for no GPU of a pool.
-fn lease_record(pod: &slim::Pod, site: &Site) -> Option<LeaseRecord> {
+fn lease_record(pod: &slim::Pod, state: &State) -> Option<LeaseRecord> {
     let time = |at: Timestamp| jiff::Timestamp::from_millisecond(at.0).ok().map(Time);
     let node = pod.node.as_ref()?;
-    let (resource, gpus) = site.view.gpus_of(pod)?;
+    let (resource, gpus) = state.view.gpus_of(pod)?;
     let lease = pod.lease.as_ref();
     let pool = match lease {
         Some(lease) => Some(lease.pool.clone()),
-        None => site.view.pool_of(node, &resource).cloned(),
+        None => state.view.pool_of(node, &resource).cloned(),
     };
     let spec = LeaseRecordSpec {
         pod: pod.name().into(),
@@ -251,7 +255,7 @@ fn lease_record(pod: &slim::Pod, site: &Site) -> Option<LeaseRecord> {
         resource: resource.to_string(),
         gpus,
         pool: pool.map(|pool| pool.to_string()),
-        activity_class: site.view.cluster().class_of(pod).map(|class| class.to_string()),
+        activity_class: state.view.cluster().class_of(pod).map(|class| class.to_string()),
         registration: lease.map(|lease| parts(&lease.registration).1.to_owned()),
         watts: lease.map(|lease| lease.watts),
         bound_at: pod.bound_at.and_then(time),
@@ -259,7 +263,7 @@ fn lease_record(pod: &slim::Pod, site: &Site) -> Option<LeaseRecord> {
         finished_at: pod.finished_at.and_then(time),
         termination_message: pod.work.as_ref().map(|work| work.message.to_string()),
         image: pod.work.as_ref().map(|work| work.image.to_string()),
-        seen_ended_at: time(site.now)?,
+        seen_ended_at: time(state.now)?,
     };
     Some(LeaseRecord::new(&format!("lease-{}", pod.uid), spec))
 }
@@ -286,23 +290,23 @@ fn uid_of(job: &AiJob) -> &str {
 }
 
 /// What the planner is to know of a job while the step is being written.
-fn foreseen(step: &Step, job: &AiJob, site: &Site) -> Option<JobState> {
+fn foreseen(step: &Transition, job: &AiJob, state: &State) -> Option<JobState> {
     let attempts = job.status.as_ref().and_then(|status| status.attempts).unwrap_or(0);
     Some(match step {
-        Step::Reserve { placement, .. } => {
+        Transition::Reserve { placement, .. } => {
             JobState::Reserved { placement: placement.clone(), attempts }
         }
-        Step::Release { placement, .. } => {
-            JobState::Released { placement: placement.clone(), at: site.now, attempts }
+        Transition::Release { placement, .. } => {
+            JobState::Released { placement: placement.clone(), at: state.now, attempts }
         }
-        Step::Suspend => JobState::Queued { attempts, suspended_at: Some(site.now) },
-        Step::Run => JobState::Running { since: site.now },
-        Step::Queue | Step::Start | Step::Finish { .. } => return None,
+        Transition::Suspend => JobState::Queued { attempts, suspended_at: Some(state.now) },
+        Transition::Run => JobState::Running { since: state.now },
+        Transition::Queue | Transition::Start | Transition::Finish { .. } => return None,
     })
 }
 
 /// The resource of a pool that the job's workers ask for.
-pub(crate) fn resource_of(site: &Site, job: &AiJob) -> Option<String> {
+pub(crate) fn resource_of(state: &State, job: &AiJob) -> Option<String> {
     let containers = &job.spec.template.spec.as_ref()?.containers;
     let asked = |resource: &str| {
         containers.iter().filter_map(|container| container.resources.as_ref()).any(|resources| {
@@ -313,26 +317,26 @@ pub(crate) fn resource_of(site: &Site, job: &AiJob) -> Option<String> {
         })
     };
     let mut known: Vec<&str> =
-        site.view.cluster().pools().map(|(_, pool)| pool.spec.resource.as_str()).collect();
+        state.view.cluster().pools().map(|(_, pool)| pool.spec.resource.as_str()).collect();
     known.sort_unstable();
     known.into_iter().find(|resource| asked(resource)).map(str::to_owned)
 }
 
 /// The pool that a job's nodes belong to; without nodes the one that it names.
 fn pool_of(
-    site: &Site,
+    state: &State,
     key: &str,
     placement: &[Placement],
 ) -> Option<(String, std::sync::Arc<GpuPool>)> {
-    let job = site.view.cluster().ai_job(key)?;
+    let job = state.view.cluster().ai_job(key)?;
     let name = match (placement.first(), &job.spec.pool) {
         (_, Some(pool)) => pool.clone(),
         (Some(place), None) => {
-            let resource = resource_of(site, job)?;
-            site.view.pool_of(&place.node, &resource)?.to_string()
+            let resource = resource_of(state, job)?;
+            state.view.pool_of(&place.node, &resource)?.to_string()
         }
         (None, None) => return None,
     };
-    let pool = site.view.cluster().pool(&name)?.clone();
+    let pool = state.view.cluster().pool(&name)?.clone();
     Some((name, pool))
 }

@@ -7,13 +7,13 @@
 //! - Clocks of different machines are never compared. Whoever waits for the Lease to expire
 //!   measures, on its own clock, how long it has seen no renewal. The holder counts from the
 //!   moment at which it *sent* the renewal, so it stops first.
-//! - The holder asks [`Standing::is_current_for`] before each write, and again when the bytes
+//! - The holder asks [`LeaseValidity::is_current_for`] before each write, and again when the bytes
 //!   go out (see [`crate::controller::fence`]); a process that was paused finds it lapsed.
 //! - Who takes an expired Lease writes only after the old holder's requests must have ended:
 //!   lease duration plus request time-out after the last renewal that was seen.
 //! - Who ends vacates the Lease, so that the next one need not wait.
 
-mod standing;
+mod validity;
 
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,8 @@ use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use standing::Sent;
-pub use standing::Standing;
+pub use validity::LeaseValidity;
+use validity::Sent;
 
 /// How leadership is claimed.
 #[derive(Clone, Debug)]
@@ -109,22 +109,22 @@ pub struct Leadership {
     /// Asks the elector to give up leadership and end.
     pub vacate: mpsc::Sender<Vacate>,
     /// Asked before each write.
-    pub standing: Standing,
+    pub validity: LeaseValidity,
 }
 
 /// A [`Leadership`] that is decided by the future beside it, which ends once it has vacated.
 pub fn elect(client: Client, config: LeaseConfig) -> (Leadership, impl Future<Output = ()>) {
     let (tenure_to, tenure) = watch::channel(None);
     let (vacate, vacate_from) = mpsc::channel(1);
-    let standing = Standing::default();
+    let validity = LeaseValidity::default();
     let elector = Elector {
         leases: Api::namespaced(client, &config.namespace),
         config,
-        standing: standing.clone(),
+        validity: validity.clone(),
         tenure: tenure_to,
         seen: None,
     };
-    let leadership = Leadership { tenure, vacate, standing };
+    let leadership = Leadership { tenure, vacate, validity };
     (leadership, elector.run(vacate_from))
 }
 
@@ -154,7 +154,7 @@ impl Seen {
 struct Elector {
     leases: Api<Lease>,
     config: LeaseConfig,
-    standing: Standing,
+    validity: LeaseValidity,
     tenure: watch::Sender<Option<Tenure>>,
     seen: Option<Seen>,
 }
@@ -202,7 +202,7 @@ impl Elector {
     async fn step(&mut self) -> Duration {
         let led = self.tenure.borrow().is_some();
         let result = if led { self.renew().await } else { self.claim().await };
-        if led && !self.standing.is_current_for(Duration::ZERO) && !self.waits_for_first_write() {
+        if led && !self.validity.is_current_for(Duration::ZERO) && !self.waits_for_first_write() {
             self.lose();
         }
         match result {
@@ -230,7 +230,7 @@ impl Elector {
     }
 
     fn lose(&mut self) {
-        self.standing.lapse();
+        self.validity.lapse();
         if self.tenure.send_replace(None).is_some() {
             tracing::warn!(lease = %self.config.name, "Leadership is lost; nothing is written.");
         }
@@ -328,7 +328,7 @@ impl Elector {
         spec.renew_time = Some(MicroTime(jiff::Timestamp::now()));
         let sent = Sent::now();
         let lease = self.put(&lease).await?;
-        self.standing.extend(sent, self.config.duration, writes_from);
+        self.validity.extend(sent, self.config.duration, writes_from);
         self.seen = Some(Seen { lease, since: sent.instant });
         Ok(())
     }
@@ -351,7 +351,7 @@ impl Elector {
 
     /// Gives the Lease up, if it is ours.
     async fn vacate(&mut self, how: Vacate) {
-        self.standing.close();
+        self.validity.close();
         if self.tenure.send_replace(None).is_none() {
             return;
         }

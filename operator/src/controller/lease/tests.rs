@@ -109,8 +109,8 @@ async fn one_of_two_replicas_leads() {
     leads(&mut first).await;
     let (second, _b) = replica(&server, "second");
     sleep(Duration::from_millis(1500)).await;
-    assert!(first.standing.is_current_for(Duration::from_millis(300)));
-    assert!(!second.standing.is_current_for(NOW));
+    assert!(first.validity.is_current_for(Duration::from_millis(300)));
+    assert!(!second.validity.is_current_for(NOW));
     assert_eq!(server.spec().holder_identity.as_deref(), Some("first"));
 }
 
@@ -127,8 +127,8 @@ async fn a_vacated_lease_is_taken_at_once_and_written_under_at_once() {
     assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
     assert!(tenure.writes_from <= Instant::now());
     assert_eq!(tenure.transitions, 1);
-    assert!(second.standing.is_current_for(NOW));
-    assert!(!first.standing.is_current_for(NOW));
+    assert!(second.validity.is_current_for(NOW));
+    assert!(!first.validity.is_current_for(NOW));
     ended.await.unwrap();
 }
 
@@ -144,10 +144,10 @@ async fn after_a_crash_the_next_leader_waits_for_the_lease_and_the_requests() {
     let tenure = leads(&mut second).await;
     let taken = crashed.elapsed();
     assert!(taken > Duration::from_millis(700) && taken < Duration::from_millis(1300), "{taken:?}");
-    assert!(!second.standing.is_current_for(NOW), "the old leader's requests may be under way");
+    assert!(!second.validity.is_current_for(NOW), "the old leader's requests may be under way");
     tokio::time::sleep_until(tenure.writes_from.into()).await;
-    assert!(second.standing.is_current_for(NOW));
-    assert!(!first.standing.is_current_for(NOW), "the first must have stopped before");
+    assert!(second.validity.is_current_for(NOW));
+    assert!(!first.validity.is_current_for(NOW), "the first must have stopped before");
 }
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn a_write_by_somebody_else_costs_a_second_look_and_not_the_lead() {
     let lease = server.lease.lock().unwrap().clone().unwrap();
     server.store(lease);
     sleep(Duration::from_millis(1200)).await;
-    assert!(first.standing.is_current_for(NOW));
+    assert!(first.validity.is_current_for(NOW));
     assert_eq!(leads(&mut first).await.transitions, 0);
 }
 
@@ -182,8 +182,8 @@ async fn a_holder_that_cannot_renew_stops_before_another_may_start() {
     let (second, _b) = replica(&server, "second");
     let lapse = first.tenure.wait_for(Option::is_none);
     timeout(Duration::from_secs(3), lapse).await.unwrap().unwrap();
-    assert!(!first.standing.is_current_for(NOW));
-    assert!(!second.standing.is_current_for(NOW));
+    assert!(!first.validity.is_current_for(NOW));
+    assert!(!second.validity.is_current_for(NOW));
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn a_holder_that_finds_another_name_in_the_lease_stops_at_once() {
     server.store(lease);
     let lapse = first.tenure.wait_for(Option::is_none);
     timeout(Duration::from_millis(600), lapse).await.unwrap().unwrap();
-    assert!(!first.standing.is_current_for(NOW));
+    assert!(!first.validity.is_current_for(NOW));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use daylight_crds::{
 };
 use daylight_planner::explain::{JobReport, Reason};
 
+use super::rejected;
 use crate::conditions::{Conditions, Why, time};
-use daylight_cluster::well_known::PODS_REFUSED;
 
 /// How a job's pods are, and how it ended, as seen.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,9 +38,9 @@ pub(super) fn status(
         (AiJobState::Failed, outcome) => Why::new("Failed", outcome.unwrap_or("It failed.")),
         _ => match (progress.refusal, &report.reason) {
             (Some(refusal), Reason::Starting { .. } | Reason::GangBackoff { .. }) => {
-                refused(refusal)
+                rejected(refusal)
             }
-            (Some(refusal), Reason::External) if state == AiJobState::Starting => refused(refusal),
+            (Some(refusal), Reason::External) if state == AiJobState::Starting => rejected(refusal),
             (_, reason) => Why::from(reason),
         },
     };
@@ -67,8 +67,4 @@ pub(super) fn status(
         backoff_until,
         ..AiJobStatus::default()
     }
-}
-
-fn refused(refusal: &str) -> Why {
-    Why::new(PODS_REFUSED, &format!("The API server does not take its pods: {refusal}"))
 }

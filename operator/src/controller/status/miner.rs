@@ -1,5 +1,6 @@
 //! The status of a `Miner`.
 
+use daylight_agent_api::NotReady;
 use daylight_base::Timestamp;
 use daylight_crds::labels::MINER;
 use daylight_crds::{CONDITION_READY, Miner, MinerStatus, MinerWork};
@@ -19,12 +20,12 @@ pub struct Replicas {
     pub gpus: u32,
 }
 
-/// What is known of a miner beside the plan.
-pub(super) struct Standing<'a> {
+/// A miner's pods, as seen.
+pub(super) struct PodFacts<'a> {
     pub(super) replicas: Replicas,
-    /// Why it gets no more, if so.
+    /// The refusal of its pods, if any.
     pub(super) refusal: Option<Why>,
-    /// Why one of its pods failed last, if none has been ready since.
+    /// The failure of its last pod, if none has been ready since.
     pub(super) failure: Option<&'a PodFailure>,
 }
 
@@ -32,15 +33,15 @@ pub(super) struct Standing<'a> {
 pub(super) fn status(
     miner: &Miner,
     report: &MinerReport,
-    standing: Standing<'_>,
+    pods: PodFacts<'_>,
     now: Timestamp,
 ) -> MinerStatus {
     let status = miner.status.as_ref();
     let observed = status.map_or(&[][..], |status| &status.conditions);
     let generation = miner.metadata.generation;
-    let replicas = standing.replicas;
+    let replicas = pods.replicas;
     let work = status.and_then(|status| status.work.as_ref());
-    let (ready, why) = readiness(report, standing, work);
+    let (ready, why) = readiness(report, pods, work);
     let condition = Conditions { observed, generation, now }.make(CONDITION_READY, ready, &why);
     MinerStatus {
         observed_generation: generation,
@@ -57,12 +58,8 @@ pub(super) fn status(
     }
 }
 
-fn readiness(
-    report: &MinerReport,
-    standing: Standing<'_>,
-    work: Option<&MinerWork>,
-) -> (bool, Why) {
-    let Standing { replicas, refusal, failure } = standing;
+fn readiness(report: &MinerReport, pods: PodFacts<'_>, work: Option<&MinerWork>) -> (bool, Why) {
+    let PodFacts { replicas, refusal, failure } = pods;
     if let Some(refusal) = refusal {
         return (false, refusal);
     }
@@ -103,14 +100,14 @@ fn readiness(
     }
 }
 
-/// What agents lack by their word for it, as the rest of a sentence.
+/// The state of agents that are not ready, as the rest of a sentence.
 fn lacking(word: &str) -> &'static str {
-    match word {
-        "PoolUnreachable" => "reach none of their mining pools",
-        "NotAuthorised" => "are not logged in at their mining pool",
-        "NotHashing" => "do not hash",
-        "NoFigures" => "run an engine that tells nothing of itself",
-        "Restarting" => "run an engine that has ended and is started again",
-        _ => "do not work yet",
+    match word.parse() {
+        Ok(NotReady::PoolUnreachable) => "cannot reach any of their mining pools",
+        Ok(NotReady::NotAuthorised) => "are not logged in at their mining pool",
+        Ok(NotReady::NotHashing) => "do not hash",
+        Ok(NotReady::NoFigures) => "run an engine that reports no figures",
+        Ok(NotReady::Restarting) => "run an engine that has ended and is being restarted",
+        Ok(NotReady::Starting | NotReady::Draining) | Err(_) => "are not working",
     }
 }

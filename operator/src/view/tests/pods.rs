@@ -228,7 +228,7 @@ fn a_miner_that_its_node_puts_out_closes_its_slot_and_is_told() {
             panic!("{seen:?}")
         };
         assert_eq!(&*failure.word, "Evicted");
-        let says = "its node put it out: The node was low on resource: ephemeral-storage";
+        let says = "it was evicted by its node: The node was low on resource: ephemeral-storage";
         assert_eq!(&*failure.sentence, says);
         // Else the next one would be refused before the node is tainted, and the next.
         assert_eq!(closed_slots(&site), [0]);

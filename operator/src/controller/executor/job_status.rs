@@ -10,7 +10,7 @@ use crate::conditions::{Conditions, Why, time};
 
 /// One step of an AIJob.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Transition {
     /// It joins the queue.
     Queue,
     /// Nodes were chosen, and miners leave them.
@@ -46,7 +46,7 @@ pub enum Step {
     },
 }
 
-impl Step {
+impl Transition {
     /// The state that it leads to.
     pub fn state(&self) -> AiJobState {
         match self {
@@ -150,7 +150,7 @@ mod tests {
         .unwrap()
     }
 
-    fn walk(steps: &[Step]) -> Vec<AiJobStatus> {
+    fn walk(steps: &[Transition]) -> Vec<AiJobStatus> {
         let mut job = job();
         let mut seen = Vec::new();
         for (minute, step) in (0_i64..).zip(steps) {
@@ -167,11 +167,11 @@ mod tests {
         let placement = vec![model::Placement { node: "gpu-1".into(), workers: 2 }];
         let pool = Some("hall-1".to_owned());
         insta::assert_yaml_snapshot!(walk(&[
-            Step::Queue,
-            Step::Reserve { placement: placement.clone(), pool: pool.clone(), displaced: 2 },
-            Step::Release { placement, pool },
-            Step::Run,
-            Step::Finish {
+            Transition::Queue,
+            Transition::Reserve { placement: placement.clone(), pool: pool.clone(), displaced: 2 },
+            Transition::Release { placement, pool },
+            Transition::Run,
+            Transition::Finish {
                 well: true,
                 at: Some(Timestamp::from_seconds(1_700_001_000)),
                 word: "CompletionsReached".into(),
@@ -182,11 +182,17 @@ mod tests {
 
     #[test]
     fn a_gang_that_was_not_bound_queues_again_and_its_attempts_are_counted() {
-        let release = || Step::Release {
+        let release = || Transition::Release {
             placement: vec![model::Placement { node: "gpu-1".into(), workers: 2 }],
             pool: Some("hall-1".to_owned()),
         };
-        let seen = walk(&[Step::Queue, release(), Step::Suspend, release(), Step::Suspend]);
+        let seen = walk(&[
+            Transition::Queue,
+            release(),
+            Transition::Suspend,
+            release(),
+            Transition::Suspend,
+        ]);
         let attempts: Vec<_> = seen.iter().map(|status| status.attempts).collect();
         assert_eq!(attempts, [None, Some(1), Some(1), Some(2), Some(2)]);
         let last = seen.last().unwrap();

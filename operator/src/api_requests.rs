@@ -21,7 +21,7 @@ use daylight_cluster::well_known::{MINER_PRIORITY, MINER_PRIORITY_CLASS, MIRROR}
 
 /// A request that can be sent again.
 #[derive(Clone, Debug)]
-pub struct Write {
+pub struct ApiRequest {
     /// What it does, as metrics name it: `create pod`, `evict pod`.
     pub what: &'static str,
     pub method: Method,
@@ -52,11 +52,11 @@ fn path<K: Resource<DynamicType = ()>>(key: &str) -> String {
     format!("{}/{name}", K::url_path(&(), namespace))
 }
 
-fn create<K>(what: &'static str, namespace: &str, manager: &str, object: &K) -> Write
+fn create<K>(what: &'static str, namespace: &str, manager: &str, object: &K) -> ApiRequest
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize,
 {
-    Write {
+    ApiRequest {
         what,
         method: Method::POST,
         path: format!("{}?fieldManager={manager}", K::url_path(&(), Some(namespace))),
@@ -66,23 +66,23 @@ where
 }
 
 /// Starts a miner's replica. Not an apply: that would bring back a pod which was deleted.
-pub fn create_pod(namespace: &str, pod: &Pod) -> Write {
+pub fn create_pod(namespace: &str, pod: &Pod) -> ApiRequest {
     create("create pod", namespace, "daylight/grants", pod)
 }
 
 /// Makes an AIJob's Service.
-pub fn create_service(namespace: &str, service: &Service) -> Write {
+pub fn create_service(namespace: &str, service: &Service) -> ApiRequest {
     create("create service", namespace, "daylight/queue", service)
 }
 
 /// Makes an AIJob's Job.
-pub fn create_job(namespace: &str, job: &Job) -> Write {
+pub fn create_job(namespace: &str, job: &Job) -> ApiRequest {
     create("create job", namespace, "daylight/queue", job)
 }
 
 /// Reads a pod: what became of a request whose answer was lost, or who has a name.
-pub fn read_pod(key: &str) -> Write {
-    Write {
+pub fn read_pod(key: &str) -> ApiRequest {
+    ApiRequest {
         what: "read pod",
         method: Method::GET,
         path: path::<Pod>(key),
@@ -92,10 +92,10 @@ pub fn read_pod(key: &str) -> Write {
 }
 
 /// Reads the Events by which the Job controller says why it could not create pods of one Job.
-pub fn read_refusals(key: &str, job_uid: &str) -> Write {
+pub fn read_refusals(key: &str, job_uid: &str) -> ApiRequest {
     let (namespace, _) = parts(key);
     let path = Event::url_path(&(), Some(namespace));
-    Write {
+    ApiRequest {
         what: "list events",
         method: Method::GET,
         path: format!(
@@ -120,14 +120,14 @@ fn delete_options(uid: &str, grace: Option<Duration>) -> Value {
 }
 
 /// Ends a pod, if no disruption budget objects.
-pub fn evict_pod(key: &str, uid: &str, grace: Duration) -> Write {
+pub fn evict_pod(key: &str, uid: &str, grace: Duration) -> ApiRequest {
     let (namespace, name) = parts(key);
     let eviction = json!({
         "apiVersion": "policy/v1", "kind": "Eviction",
         "metadata": { "namespace": namespace, "name": name },
         "deleteOptions": delete_options(uid, Some(grace)),
     });
-    Write {
+    ApiRequest {
         what: "evict pod",
         method: Method::POST,
         path: format!("{}/eviction", path::<Pod>(key)),
@@ -137,8 +137,8 @@ pub fn evict_pod(key: &str, uid: &str, grace: Duration) -> Write {
 }
 
 /// Ends a pod, whatever objects; without a grace the pod's own holds.
-pub fn delete_pod(key: &str, uid: &str, grace: Option<Duration>) -> Write {
-    Write {
+pub fn delete_pod(key: &str, uid: &str, grace: Option<Duration>) -> ApiRequest {
+    ApiRequest {
         what: "delete pod",
         method: Method::DELETE,
         path: path::<Pod>(key),
@@ -148,13 +148,13 @@ pub fn delete_pod(key: &str, uid: &str, grace: Option<Duration>) -> Write {
 }
 
 /// Writes down the end of a lease.
-pub fn create_lease_record(namespace: &str, record: &LeaseRecord) -> Write {
+pub fn create_lease_record(namespace: &str, record: &LeaseRecord) -> ApiRequest {
     create("create leaserecord", namespace, "daylight/leases", record)
 }
 
 /// Deletes what was written down of a lease.
-pub fn delete_lease_record(key: &str, uid: &str) -> Write {
-    Write {
+pub fn delete_lease_record(key: &str, uid: &str) -> ApiRequest {
+    ApiRequest {
         what: "delete leaserecord",
         method: Method::DELETE,
         path: path::<LeaseRecord>(key),
@@ -164,11 +164,11 @@ pub fn delete_lease_record(key: &str, uid: &str) -> Write {
 }
 
 /// Lets a pod go: takes away the finalizer by which the auditor holds it, and no other.
-pub fn release_pod(key: &str, uid: &str, manager: &str) -> Write {
+pub fn release_pod(key: &str, uid: &str, manager: &str) -> ApiRequest {
     let patch = json!({
         "metadata": { "uid": uid, "$deleteFromPrimitiveList/finalizers": [METERED_FINALIZER] },
     });
-    Write {
+    ApiRequest {
         what: "release pod",
         method: Method::PATCH,
         path: format!("{}?fieldManager={manager}", path::<Pod>(key)),
@@ -178,10 +178,10 @@ pub fn release_pod(key: &str, uid: &str, manager: &str) -> Write {
 }
 
 /// Deletes an AIJob whose time is over; its Job and Service follow.
-pub fn delete_ai_job(key: &str, uid: &str) -> Write {
+pub fn delete_ai_job(key: &str, uid: &str) -> ApiRequest {
     let mut options = delete_options(uid, None);
     options["propagationPolicy"] = json!("Background");
-    Write {
+    ApiRequest {
         what: "delete aijob",
         method: Method::DELETE,
         path: path::<AiJob>(key),
@@ -191,8 +191,8 @@ pub fn delete_ai_job(key: &str, uid: &str) -> Write {
 }
 
 /// Changes a Job; the patch names its uid.
-pub fn patch_job(key: &str, patch: &Value) -> Write {
-    Write {
+pub fn patch_job(key: &str, patch: &Value) -> ApiRequest {
+    ApiRequest {
         what: "patch job",
         method: Method::PATCH,
         path: format!("{}?fieldManager=daylight/queue", path::<Job>(key)),
@@ -203,8 +203,8 @@ pub fn patch_job(key: &str, patch: &Value) -> Write {
 
 /// Lets the scheduling directives of a Job that ran before be changed again, as Kubernetes
 /// before 1.35 allows only where there is no start time.
-pub fn forget_start(key: &str, uid: &str) -> Write {
-    Write {
+pub fn forget_start(key: &str, uid: &str) -> ApiRequest {
+    ApiRequest {
         what: "patch job status",
         method: Method::PATCH,
         path: format!("{}/status?fieldManager=daylight/queue", path::<Job>(key)),
@@ -215,7 +215,7 @@ pub fn forget_start(key: &str, uid: &str) -> Write {
 
 /// Writes the fields of a status that a field manager owns. What it wrote before and leaves out
 /// now is removed; what others wrote stays. With the uid in it, no other object is changed.
-pub fn apply_status<K>(key: &str, uid: &str, manager: &str, status: &impl Serialize) -> Write
+pub fn apply_status<K>(key: &str, uid: &str, manager: &str, status: &impl Serialize) -> ApiRequest
 where
     K: Resource<DynamicType = ()>,
 {
@@ -229,7 +229,7 @@ where
         "metadata": metadata,
         "status": status,
     });
-    Write {
+    ApiRequest {
         what: "apply status",
         method: Method::PATCH,
         path: format!("{}/status?fieldManager={manager}&force=true", path::<K>(key)),
@@ -239,7 +239,7 @@ where
 }
 
 /// Makes the PriorityClass of miners.
-pub fn create_priority_class() -> Write {
+pub fn create_priority_class() -> ApiRequest {
     let class = PriorityClass {
         metadata: kube::api::ObjectMeta {
             name: Some(MINER_PRIORITY_CLASS.into()),
@@ -254,7 +254,7 @@ pub fn create_priority_class() -> Write {
         ),
         ..PriorityClass::default()
     };
-    Write {
+    ApiRequest {
         what: "create priorityclass",
         method: Method::POST,
         path: format!("{}?fieldManager=daylight/grants", PriorityClass::url_path(&(), None)),
@@ -265,7 +265,7 @@ pub fn create_priority_class() -> Write {
 
 /// Makes a mirror, or changes what differs in it: entries of others go, and what another replica
 /// of this process wrote meanwhile is a conflict.
-pub fn repair_mirror(namespace: &str, name: &str, repair: &Repair<'_>) -> Write {
+pub fn repair_mirror(namespace: &str, name: &str, repair: &Repair<'_>) -> ApiRequest {
     let path = ConfigMap::url_path(&(), Some(namespace));
     let labels = json!({ MIRROR: repair.label, "app.kubernetes.io/managed-by": MANAGED_BY });
     let Some(found) = repair.found else {
@@ -274,7 +274,7 @@ pub fn repair_mirror(namespace: &str, name: &str, repair: &Repair<'_>) -> Write 
             "metadata": { "name": name, "namespace": namespace, "labels": labels },
             "data": repair.wanted,
         });
-        return Write {
+        return ApiRequest {
             what: "create configmap",
             method: Method::POST,
             path: format!("{path}?fieldManager=daylight/mirror"),
@@ -296,7 +296,7 @@ pub fn repair_mirror(namespace: &str, name: &str, repair: &Repair<'_>) -> Write 
         "data": data,
         "binaryData": null,
     });
-    Write {
+    ApiRequest {
         what: "patch configmap",
         method: Method::PATCH,
         path: format!("{path}/{name}?fieldManager=daylight/mirror"),
@@ -307,9 +307,9 @@ pub fn repair_mirror(namespace: &str, name: &str, repair: &Repair<'_>) -> Write 
 
 /// Deletes a mirror that cannot be changed, so that it is made anew; `repair` is the request that
 /// was refused.
-pub fn delete_mirror(repair: &Write) -> Write {
+pub fn delete_mirror(repair: &ApiRequest) -> ApiRequest {
     let (path, _) = repair.path.split_once('?').unwrap_or((&repair.path, ""));
-    Write {
+    ApiRequest {
         what: "delete configmap",
         method: Method::DELETE,
         path: path.to_owned(),
@@ -319,8 +319,8 @@ pub fn delete_mirror(repair: &Write) -> Write {
 }
 
 /// Reads the PriorityClass of miners.
-pub fn read_priority_class() -> Write {
-    Write {
+pub fn read_priority_class() -> ApiRequest {
+    ApiRequest {
         what: "read priorityclass",
         method: Method::GET,
         path: path::<PriorityClass>(MINER_PRIORITY_CLASS),
@@ -333,7 +333,7 @@ pub fn read_priority_class() -> Write {
 mod tests {
     use super::*;
 
-    fn text(write: &Write) -> Value {
+    fn text(write: &ApiRequest) -> Value {
         json!({
             "method": write.method.as_str(), "path": write.path,
             "content type": write.content_type,

@@ -1,4 +1,4 @@
-//! What is to be done, the most urgent first.
+//! The changes that wait, the most urgent first.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -8,45 +8,45 @@ use daylight_planner::explain::{Action, Grant, ReclaimReason};
 use daylight_planner::model::Placement;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::stage::Step;
+use crate::controller::executor::job_status::Transition;
 
 /// One change to make.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Take a Job back whose gang was not bound in time.
+    /// Suspend a Job again whose gang was not bound in time.
     Suspend { job: Name },
-    /// Write an AIJob's nodes into its status.
+    /// ApiRequest an AIJob's nodes into its status.
     Reserve {
         job: Name,
         placement: Vec<Placement>,
-        /// How many miners are displaced for it.
+        /// Miners that are displaced for it.
         displaced: u32,
     },
-    /// Let a Job go.
+    /// Start the pods of a Job.
     Release {
         job: Name,
         /// The nodes to prefer.
         placement: Vec<Placement>,
     },
-    /// Make an AIJob's Job and Service.
+    /// Create an `AIJob`'s Job and Service.
     MakeGang { job: Name },
-    /// Write that an AIJob is a step further.
-    Advance { job: Name, step: Step },
+    /// ApiRequest that an AIJob is a step further.
+    Advance { job: Name, step: Transition },
     /// Stop a miner's pod.
     Evict {
         pod: Name,
         reason: ReclaimReason,
         beneficiary: Option<Name>,
-        /// How long it may take.
+        /// The grace period.
         grace: Duration,
     },
     /// Remove a miner's pod that has ended or never began.
     Remove { pod: Name },
-    /// Write down the end of a pod that the auditor has not taken on record, and let the pod go.
+    /// ApiRequest down the end of a pod that the auditor has not taken on record, and let the pod go.
     Record { pod: Name },
     /// Start one replica of a miner.
     Grant(Grant),
-    /// Delete an AIJob that ended long enough ago.
+    /// Delete an `AIJob` that ended long enough ago.
     Expire { job: Name },
 }
 
@@ -66,11 +66,11 @@ impl From<Action> for Change {
     }
 }
 
-/// The lanes, by urgency.
-const LANES: usize = 5;
+/// The number of urgencies.
+const URGENCIES: usize = 5;
 
 impl Change {
-    fn lane(&self) -> usize {
+    fn urgency(&self) -> usize {
         match self {
             Self::Suspend { .. } | Self::Reserve { .. } | Self::MakeGang { .. } => 0,
             Self::Evict { .. } | Self::Release { .. } => 1,
@@ -81,19 +81,19 @@ impl Change {
     }
 }
 
-/// What is to be done and not begun. A new plan replaces all of it.
+/// The changes that have not begun. A new plan replaces all of them.
 #[derive(Debug, Default)]
-pub struct Lanes {
-    by_urgency: [VecDeque<Change>; LANES],
+pub struct Queue {
+    by_urgency: [VecDeque<Change>; URGENCIES],
     /// Jobs whose reservation is not written yet, and the evictions that wait for that.
     reserving: FxHashMap<Name, Vec<Change>>,
     /// Takes turns between grants and removals, so that neither starves the other.
     turn: bool,
 }
 
-impl Lanes {
-    /// Forgets what was not begun, and takes what the new plan says instead. `writing` are the
-    /// jobs whose reservation is being written.
+impl Queue {
+    /// Replaces the changes that have not begun by those of the new plan. `writing` are the jobs
+    /// whose reservation is being written.
     pub fn replace(
         &mut self,
         changes: impl IntoIterator<Item = Change>,
@@ -105,7 +105,7 @@ impl Lanes {
             if let Change::Reserve { job, .. } = &change {
                 self.reserving.entry(job.clone()).or_default();
             }
-            self.by_urgency[change.lane()].push_back(change);
+            self.by_urgency[change.urgency()].push_back(change);
         }
     }
 
@@ -117,8 +117,8 @@ impl Lanes {
 
     /// The most urgent change that can begin; a grant only where there is `room` for one.
     pub fn pop(&mut self, room: bool) -> Option<Change> {
-        for lane in 0..3 {
-            while let Some(change) = self.by_urgency[lane].pop_front() {
+        for urgency in 0..3 {
+            while let Some(change) = self.by_urgency[urgency].pop_front() {
                 if let Change::Evict { beneficiary: Some(job), .. } = &change
                     && let Some(waiting) = self.reserving.get_mut(job)
                 {
@@ -137,7 +137,7 @@ impl Lanes {
         next.or_else(|| self.by_urgency[second].pop_front())
     }
 
-    /// The reservation of a job is written, or came to nothing: then nobody is evicted for it.
+    /// The reservation of a job was written, or was not: then no pod is evicted for it.
     pub fn reserved(&mut self, job: &str, written: bool) {
         if let Some(waiting) = self.reserving.remove(job)
             && written
@@ -146,7 +146,7 @@ impl Lanes {
         }
     }
 
-    /// How many changes wait.
+    /// Number of changes that wait.
     pub fn len(&self) -> usize {
         let waiting: usize = self.reserving.values().map(Vec::len).sum();
         self.by_urgency.iter().map(VecDeque::len).sum::<usize>() + waiting
@@ -158,7 +158,7 @@ impl Lanes {
     }
 }
 
-/// Lets so many changes a second begin, with as many at once as a tenth of a second allows.
+/// Lets a number of changes begin each second, and at once as many as a tenth of a second allows.
 #[derive(Debug)]
 pub struct Pace {
     per_second: f64,
@@ -193,7 +193,7 @@ impl Pace {
         self.saved -= 1.0;
     }
 
-    /// How long until the next may begin.
+    /// Time until the next may begin.
     pub fn wait(&self) -> Duration {
         if self.per_second <= 0.0 || self.saved >= 1.0 {
             return Duration::ZERO;
@@ -243,34 +243,34 @@ mod tests {
 
     #[test]
     fn evictions_wait_for_the_reservation_they_serve_and_grants_for_evictions() {
-        let mut lanes = Lanes::default();
+        let mut queue = Queue::default();
         let plan = [grant(0), evict("p1", Some("j")), evict("p2", None), reserve("j"), grant(1)];
-        lanes.replace(plan, &FxHashSet::default());
-        let mut order = vec![word(&lanes.pop(true).unwrap()), word(&lanes.pop(true).unwrap())];
+        queue.replace(plan, &FxHashSet::default());
+        let mut order = vec![word(&queue.pop(true).unwrap()), word(&queue.pop(true).unwrap())];
         assert_eq!(order, ["reserve j", "evict p2"]);
-        lanes.reserved("j", true);
-        order = std::iter::from_fn(|| lanes.pop(true)).map(|change| word(&change)).collect();
+        queue.reserved("j", true);
+        order = std::iter::from_fn(|| queue.pop(true)).map(|change| word(&change)).collect();
         assert_eq!(order, ["evict p1", "grant 0", "grant 1"]);
     }
 
     #[test]
-    fn nobody_is_evicted_for_a_reservation_that_failed() {
-        let mut lanes = Lanes::default();
-        lanes.replace([reserve("j"), evict("p1", Some("j"))], &FxHashSet::default());
-        lanes.pop(true);
-        assert!(lanes.pop(true).is_none());
-        lanes.reserved("j", false);
-        assert!(lanes.is_empty());
+    fn no_pod_is_evicted_for_a_reservation_that_failed() {
+        let mut queue = Queue::default();
+        queue.replace([reserve("j"), evict("p1", Some("j"))], &FxHashSet::default());
+        queue.pop(true);
+        assert!(queue.pop(true).is_none());
+        queue.reserved("j", false);
+        assert!(queue.is_empty());
     }
 
     #[test]
     fn a_reservation_under_way_holds_back_the_evictions_of_the_next_plan() {
-        let mut lanes = Lanes::default();
+        let mut queue = Queue::default();
         let writing = FxHashSet::from_iter([Name::from("j")]);
-        lanes.replace([evict("p1", Some("j"))], &writing);
-        assert!(lanes.pop(true).is_none());
-        lanes.reserved("j", true);
-        assert_eq!(word(&lanes.pop(true).unwrap()), "evict p1");
+        queue.replace([evict("p1", Some("j"))], &writing);
+        assert!(queue.pop(true).is_none());
+        queue.reserved("j", true);
+        assert_eq!(word(&queue.pop(true).unwrap()), "evict p1");
     }
 
     #[test]

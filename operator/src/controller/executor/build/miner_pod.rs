@@ -133,9 +133,9 @@ impl MinerPod<'_> {
     }
 
     fn spec(&self) -> PodSpec {
-        let volumes = self.volumes();
+        let (container, volumes) = self.container();
         PodSpec {
-            containers: vec![self.container(&volumes)],
+            containers: vec![container],
             affinity: Some(pinned_to(&self.grant.node)),
             tolerations: (!self.pool.tolerations.is_empty()).then(|| self.pool.tolerations.clone()),
             priority_class_name: Some(MINER_PRIORITY_CLASS.into()),

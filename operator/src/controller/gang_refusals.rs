@@ -12,8 +12,8 @@ use jiff::Timestamp as Time;
 use rustc_hash::FxHashMap;
 use serde::Deserialize;
 
-use super::Target;
-use crate::requests::{Write, read_refusals};
+use crate::api_requests::{ApiRequest, read_refusals};
+use crate::controller::executor::Target;
 use crate::view::View;
 use daylight_cluster::slim::BatchJob;
 
@@ -54,7 +54,7 @@ impl GangRefusals {
         &mut self,
         view: &View,
         now: Timestamp,
-    ) -> (Vec<(Target, Write)>, Option<Timestamp>) {
+    ) -> (Vec<(Target, ApiRequest)>, Option<Timestamp>) {
         let mut asks = Vec::new();
         let mut wake_at: Option<Timestamp> = None;
         let waits = |key: &Name| {

@@ -1,90 +1,38 @@
-//! What Prometheus is told of the site.
+//! Gauges of the plan and the cluster.
 
-use daylight_base::Name;
+use daylight_cluster::names::parts;
 use daylight_crds::{Registration, RegistrationSpec};
 use daylight_planner::explain::{Plan, RegistrationReport};
 
-use super::executor::Executor;
-use super::executor::finish::refuse;
-use super::executor::refusals::By;
 use super::metrics::Metrics;
-use super::site::Site;
+use super::state::State;
 use super::status::registration;
-use crate::view::Observation;
-use daylight_cluster::names::parts;
-use daylight_cluster::slim::PodFailure;
 
-/// Notes something that happened in the cluster.
-pub fn seen(seen: &Observation, site: &mut Site, executor: &mut Executor) {
-    match seen {
-        Observation::AiPodBound { pod, waited, .. } => {
-            // Workers of AIJobs wait as a gang, and are told of when all of it is bound.
-            let worker = site.view.cluster().pod(pod).is_some_and(|pod| pod.ai_job.is_some());
-            if !worker {
-                let miners = site.displaced_for(pod);
-                site.metrics.observe_ai_wait("Pod", *waited);
-                site.metrics.observe_ai_wait_for_miners("Pod", miners);
-            }
-        }
-        Observation::MinerEnded { pod, miner, failed, failure, ran, .. } => {
-            if let Some(ran) = ran {
-                site.refusals.ran(miner, *ran);
-            }
-            if *failed {
-                let why = failure.as_ref().map_or("", |failure| &*failure.sentence);
-                tracing::info!(%pod, why, "A miner's pod failed by itself.");
-            }
-            failure.iter().for_each(|failure| pod_failed(miner, failure, site));
-            executor.ended(pod, site);
-        }
-        Observation::MinerStuck { miner, failure } => pod_failed(miner, failure, site),
-        Observation::MinerReady { miner } => {
-            site.failures.remove(miner);
-            if site.refusals.works(miner) {
-                site.tell_again(miner);
-            }
-        }
-        Observation::AiJobGone { job } => executor.forget_job(job),
-    }
-}
-
-/// A miner's pod failed. What the miner would meet anywhere caps the miner; for the rest its slot
-/// rests.
-fn pod_failed(miner: &Name, failure: &PodFailure, site: &mut Site) {
-    let PodFailure { word, sentence, own, .. } = failure;
-    if *own {
-        refuse(miner, By::Itself, (word, format!("A replica failed: {sentence}.")), site);
-    } else {
-        site.failures.insert(miner.clone(), failure.clone());
-    }
-}
-
-/// Sets the gauges to what the plan and the picture say.
-pub fn metrics(plan: &Plan, site: &Site) {
-    let metrics = &site.metrics;
+/// Sets the gauges to the state of the plan and the cluster.
+pub fn set(plan: &Plan, state: &State) {
+    let metrics = &state.metrics;
     let _whole = metrics.whole.hold();
     metrics.pool_gpus.reset();
     for report in &plan.pools {
         metrics.set_pool(&report.pool, &report.gpus);
     }
     metrics.assigned_gpus.reset();
-    for (assigned, gpus) in site.view.assigned() {
+    for (assigned, gpus) in state.view.assigned() {
         let registration = assigned.registration.as_deref().map_or("", |key| parts(key).1);
         let class = assigned.class.as_deref().unwrap_or("undeclared");
         let labels = [&*assigned.pool, class, registration, &*assigned.namespace];
         metrics.assigned_gpus.with_label_values(&labels).set(gpus.into());
     }
-    registrations(plan, site);
+    registrations(plan, state);
     metrics.activity_class_info.reset();
-    for (name, class) in site.view.cluster().classes() {
-        let (category, assignment) =
-            (format!("{:?}", class.spec.category), format!("{:?}", class.spec.assignment));
-        metrics.activity_class_info.with_label_values(&[&**name, &category, &assignment]).set(1);
+    for (name, class) in state.view.cluster().classes() {
+        let labels = [&**name, class.spec.category.into(), class.spec.assignment.into()];
+        metrics.activity_class_info.with_label_values(&labels).set(1);
     }
 }
 
-fn registrations(plan: &Plan, site: &Site) {
-    let metrics = &site.metrics;
+fn registrations(plan: &Plan, state: &State) {
+    let metrics = &state.metrics;
     metrics.registration_info.reset();
     metrics.registration_status.reset();
     metrics.registration_expiry.reset();
@@ -94,13 +42,13 @@ fn registrations(plan: &Plan, site: &Site) {
     metrics.registration_forecast.reset();
     for report in &plan.registrations {
         let key = &report.registration;
-        let Some(object) = site.view.cluster().registration(key) else { continue };
+        let Some(object) = state.view.cluster().registration(key) else { continue };
         let (namespace, name) = parts(key);
         let spec = &object.spec;
         let info = [namespace, name, &*spec.activity_class, &*spec.site, &*spec.operator.name];
         metrics.registration_info.with_label_values(&info).set(1);
-        let state = format!("{:?}", registration::state(&report.state));
-        metrics.registration_status.with_label_values(&[namespace, name, &*state]).set(1);
+        let status: &str = registration::state(&report.state).into();
+        metrics.registration_status.with_label_values(&[namespace, name, status]).set(1);
         let it = [namespace, name];
         let expiry = spec.valid_until.0.as_second() as f64;
         metrics.registration_expiry.with_label_values(&it).set(expiry);

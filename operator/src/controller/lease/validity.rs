@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// and the wall clock, since the monotonic one stands still while a machine is suspended. The
 /// one that says less counts.
 #[derive(Clone, Debug)]
-pub struct Standing(Arc<Inner>);
+pub struct LeaseValidity(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -24,7 +24,7 @@ struct Inner {
     closed: AtomicBool,
 }
 
-impl Default for Standing {
+impl Default for LeaseValidity {
     fn default() -> Self {
         Self(Arc::new(Inner {
             base: Instant::now(),
@@ -46,7 +46,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Standing {
+impl LeaseValidity {
     /// Whether the lease is held now and will be for at least `duration` more.
     ///
     /// A write that may take `duration` may be sent only where this is true.
@@ -109,44 +109,44 @@ mod tests {
 
     #[test]
     fn nothing_may_be_written_before_the_lease_is_held() {
-        assert!(!Standing::default().is_current_for(Duration::ZERO));
+        assert!(!LeaseValidity::default().is_current_for(Duration::ZERO));
     }
 
     #[test]
     fn a_write_that_may_outlast_the_lease_is_refused() {
-        let standing = Standing::default();
-        standing.extend(Sent::now(), Duration::from_secs(10), Instant::now());
-        assert!(standing.is_current_for(Duration::from_secs(9)));
-        assert!(!standing.is_current_for(Duration::from_secs(10)));
+        let validity = LeaseValidity::default();
+        validity.extend(Sent::now(), Duration::from_secs(10), Instant::now());
+        assert!(validity.is_current_for(Duration::from_secs(9)));
+        assert!(!validity.is_current_for(Duration::from_secs(10)));
     }
 
     #[test]
     fn a_new_leader_waits_for_the_old_ones_requests() {
-        let standing = Standing::default();
+        let validity = LeaseValidity::default();
         let from = Instant::now() + Duration::from_secs(5);
-        standing.extend(Sent::now(), Duration::from_secs(10), from);
-        assert!(!standing.is_current_for(Duration::ZERO));
+        validity.extend(Sent::now(), Duration::from_secs(10), from);
+        assert!(!validity.is_current_for(Duration::ZERO));
     }
 
     #[test]
     fn lapsed_and_closed_are_final_until_renewed_and_for_ever() {
-        let standing = Standing::default();
-        let extend = || standing.extend(Sent::now(), Duration::from_secs(10), Instant::now());
+        let validity = LeaseValidity::default();
+        let extend = || validity.extend(Sent::now(), Duration::from_secs(10), Instant::now());
         extend();
-        standing.lapse();
-        assert!(!standing.is_current_for(Duration::ZERO));
+        validity.lapse();
+        assert!(!validity.is_current_for(Duration::ZERO));
         extend();
-        assert!(standing.is_current_for(Duration::ZERO));
-        standing.close();
+        assert!(validity.is_current_for(Duration::ZERO));
+        validity.close();
         extend();
-        assert!(!standing.is_current_for(Duration::ZERO));
+        assert!(!validity.is_current_for(Duration::ZERO));
     }
 
     #[test]
     fn a_machine_that_slept_finds_the_lease_lapsed() {
-        let standing = Standing::default();
+        let validity = LeaseValidity::default();
         let slept = Sent { instant: Instant::now(), wall: wall_millis() - 60_000 };
-        standing.extend(slept, Duration::from_secs(10), Instant::now());
-        assert!(!standing.is_current_for(Duration::ZERO));
+        validity.extend(slept, Duration::from_secs(10), Instant::now());
+        assert!(!validity.is_current_for(Duration::ZERO));
     }
 }

@@ -1,0 +1,102 @@
+//! The state of the main loop, apart from plan and executor.
+
+use std::time::Instant;
+
+use daylight_base::{Name, Timestamp};
+use daylight_planner::model::Delta;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource as _;
+
+use super::events::{Events, Notice};
+use super::gang_refusals::GangRefusals;
+use super::metrics::Metrics;
+use super::refusals::{Cause, Refusals};
+use super::waits::Waits;
+use crate::clock::wall_clock;
+use crate::view::View;
+
+/// The state that the parts of the main loop share.
+pub struct State {
+    pub view: View,
+    /// Changes from the view that the planner has not received yet.
+    pub deltas: Vec<Delta>,
+    pub events: Events,
+    pub metrics: Metrics,
+    pub refusals: Refusals,
+    pub gang_refusals: GangRefusals,
+    pub waits: Waits,
+    /// Now, by the wall clock and by the monotonic one.
+    pub now: Timestamp,
+    /// See `now`.
+    pub instant: Instant,
+}
+
+impl State {
+    /// The state at the start.
+    pub fn new(view: View, events: Events, metrics: Metrics) -> Self {
+        Self {
+            view,
+            deltas: Vec::new(),
+            events,
+            metrics,
+            refusals: Refusals::default(),
+            gang_refusals: GangRefusals::default(),
+            waits: Waits::default(),
+            now: wall_clock(),
+            instant: Instant::now(),
+        }
+    }
+
+    /// Reads the clocks.
+    pub fn tick(&mut self) {
+        let before = self.instant;
+        self.instant = Instant::now();
+        self.now = wall_clock();
+        self.refusals.tick(before, self.instant);
+    }
+
+    /// Returns `true` if the planner has something to receive.
+    pub fn has_deltas(&self) -> bool {
+        !self.deltas.is_empty() || self.refusals.has_changed()
+    }
+
+    /// Takes the changes for the planner, with the caps of refused miners applied.
+    pub fn take_deltas(&mut self) -> Vec<Delta> {
+        let mut deltas = std::mem::take(&mut self.deltas);
+        for delta in &mut deltas {
+            self.refusals.apply(delta, self.instant);
+            self.waits.note(delta, self.now);
+        }
+        deltas.extend(self.refusals.take_changed(self.instant));
+        deltas
+    }
+
+    /// Caps a miner whose pod was turned down, and reports it.
+    pub fn refuse(&mut self, miner: &Name, cause: Cause, word: &str, sentence: &str) {
+        let held = self.held(miner);
+        if !self.refusals.raise(miner, cause, word, sentence, held, self.instant) {
+            return;
+        }
+        tracing::warn!(%miner, word, sentence, "A miner gets no more GPUs for a while.");
+        if let Some(subject) = self.miner_reference(miner) {
+            let notice = Notice::MinerRefused { word: word.into(), sentence: sentence.into() };
+            self.events.note(&subject, notice, 0, None, self.instant);
+        }
+    }
+
+    /// A miner as the object of an Event.
+    pub fn miner_reference(&self, miner: &str) -> Option<ObjectReference> {
+        self.view.cluster().miner(miner).map(|miner| miner.object_ref(&()))
+    }
+
+    /// Replicas of a miner that exist and have not ended.
+    fn held(&self, miner: &str) -> u32 {
+        let pods = self.view.cluster().pods();
+        let held = pods.filter(|pod| {
+            !pod.is_terminal()
+                && !pod.uid.is_empty()
+                && pod.lease.as_ref().is_some_and(|lease| *lease.miner == *miner)
+        });
+        held.count() as u32
+    }
+}
