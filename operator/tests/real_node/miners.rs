@@ -101,7 +101,7 @@ async fn containers_hash_drain_and_give_way(site: &mut RealSite) {
     assert!(table.contains("HASHRATE") && table.contains("SHARES"), "{table}");
 
     let (records, _watch) = records(site);
-    let took = ai_runs(site, "train").await;
+    let took = wait_for_ai(site, "train").await;
     eprintln!("a pod of 8 GPUs ran after {took:?}");
 
     // Each was asked, ended by itself and said what the pool says, to the last share.
@@ -154,9 +154,9 @@ async fn what_is_wrong_with_a_miner_shows_on_it(site: &mut RealSite) {
             "pool.wallet_file: /run/secrets/daylight/wallet cannot be read",
         ),
         ("refused", "LoginRefused", "refused the login"),
-        ("unreachable", "PoolUnreachable", "1 of its replicas reach none of their mining pools"),
+        ("unreachable", "PoolUnreachable", "1 of its replicas cannot reach any of their mining pools"),
         ("misconfigured", "BadConfiguration", "engine.args: it is for programs"),
-        ("no-image", "", "its container does not start"),
+        ("no-image", "", "its container cannot start"),
         ("greedy", "OOMKilled", "it used more memory than spec.resources.memory and was killed"),
     ] {
         let says = |status: &Value| {
@@ -187,14 +187,14 @@ async fn an_engine_that_hangs_gives_its_gpus_back_in_time(site: &mut RealSite) {
     });
     miner(site, "hanging", 8, "127.0.0.1:1", hanging).await;
     site.wait_for_mining(8).await;
-    let took = ai_runs(site, "train").await;
+    let took = wait_for_ai(site, "train").await;
     eprintln!("a pod of 8 GPUs ran {took:?} after it came to miners that hang");
     // The drain time, and what a kubelet takes for it all on a busy machine.
     assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(20), "{took:?}");
 }
 
 /// Creates a plain pod of 8 GPUs, and tells how long it took until it ran.
-async fn ai_runs(site: &Site, name: &str) -> Duration {
+async fn wait_for_ai(site: &Site, name: &str) -> Duration {
     let begun = Instant::now();
     let pods: Api<Pod> = site.namespaced();
     let container = json!({

@@ -38,7 +38,8 @@ async fn a_full_disk_puts_miners_out_until_there_is_room(site: &mut RealSite<DIS
     create(&pods, json!({"metadata": {"name": "fills"}, "spec": spec})).await;
 
     // The kubelet looks every ten seconds, and puts out one pod of the lowest priority.
-    let status = patiently(site, "put out", |status| says(status, "its node put it out")).await;
+    let status =
+        wait_for_kubelet(site, "evicted", |status| says(status, "it was evicted by its node")).await;
     eprintln!("{}: {}", status["reason"], status["message"]);
 
     // In the end it is the turn of the one that fills it, and the miners come back by themselves.
@@ -46,7 +47,7 @@ async fn a_full_disk_puts_miners_out_until_there_is_room(site: &mut RealSite<DIS
         pods.get("fills").await.unwrap().status?.phase.filter(|phase| phase != "Running")
     })
     .await;
-    patiently(site, "back", |status| status["readyReplicas"] == 2).await;
+    wait_for_kubelet(site, "back", |status| status["readyReplicas"] == 2).await;
 }
 
 #[apply(trial!)]
@@ -58,12 +59,12 @@ async fn a_node_that_prepares_no_pod_is_told_and_left(site: &mut RealSite<DISK>)
     fs::write(&network, broken).unwrap();
 
     let _pool = begin(site, 1).await;
-    let says = |status: &Value| says(status, "makes neither its sandbox nor its volumes");
-    let status = patiently(site, "told", says).await;
+    let says = |status: &Value| says(status, "created neither its sandbox nor its volumes");
+    let status = wait_for_kubelet(site, "told", says).await;
     eprintln!("{}: {}", status["reason"], status["message"]);
 
     fs::write(&network, well).unwrap();
-    patiently(site, "ready", |status| status["readyReplicas"] == 1).await;
+    wait_for_kubelet(site, "ready", |status| status["readyReplicas"] == 1).await;
 }
 
 /// Starts Daylight with a miner that hashes for the pool.
@@ -77,7 +78,7 @@ async fn begin(site: &mut Site, replicas: u32) -> Pool {
 }
 
 /// The miner's status, once it is so: kubelets take their time.
-async fn patiently(site: &Site, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+async fn wait_for_kubelet(site: &Site, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let miners: Api<Miner> = site.namespaced();
     site.wait_for_status_within(PATIENCE, miners, "miner", what, holds).await
 }
