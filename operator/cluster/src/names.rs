@@ -5,8 +5,6 @@ use std::sync::Arc;
 use daylight_base::Name;
 use rustc_hash::FxHashSet;
 
-use crate::store::Stored;
-
 /// `namespace/name`, the key of a namespaced object; the name alone of others.
 pub fn key(namespace: &str, name: &str) -> String {
     if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
@@ -45,12 +43,6 @@ impl Names {
         if let Some(name) = name {
             self.share(name);
         }
-    }
-
-    /// Returns an object with the names in it replaced by the shared copies.
-    pub fn shared<T: Stored>(&mut self, mut object: T) -> Box<T> {
-        object.share(self);
-        Box::new(object)
     }
 
     /// Forgets the names that nothing uses any more.

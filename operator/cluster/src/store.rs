@@ -54,6 +54,12 @@ macro_rules! stored {
 
 pub(crate) use stored;
 
+/// Returns an object with the names in it replaced by the shared copies.
+pub fn shared<T: Stored>(mut object: T, names: &mut Names) -> Box<T> {
+    object.share(names);
+    Box::new(object)
+}
+
 /// The objects of one kind.
 #[derive(Debug)]
 pub struct Store<T> {

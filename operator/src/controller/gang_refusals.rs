@@ -13,7 +13,6 @@ use rustc_hash::FxHashMap;
 use serde::Deserialize;
 
 use crate::api_requests::{ApiRequest, read_refusals};
-use crate::controller::executor::Target;
 use crate::view::View;
 use daylight_cluster::slim::BatchJob;
 
@@ -54,7 +53,7 @@ impl GangRefusals {
         &mut self,
         view: &View,
         now: Timestamp,
-    ) -> (Vec<(Target, ApiRequest)>, Option<Timestamp>) {
+    ) -> (Vec<(Name, ApiRequest)>, Option<Timestamp>) {
         let mut asks = Vec::new();
         let mut wake_at: Option<Timestamp> = None;
         let waits = |key: &Name| {
@@ -80,7 +79,7 @@ impl GangRefusals {
             }
             let message = self.0.remove(key).and_then(|asked| asked.message);
             self.0.insert(key.clone(), Asked { at: now, message });
-            asks.push((Target::GangRefusal(key.clone()), read_refusals(key, &batch.uid)));
+            asks.push((key.clone(), read_refusals(key, &batch.uid)));
             let again = now + AGAIN;
             wake_at = Some(wake_at.map_or(again, |at| at.min(again)));
         }

@@ -361,6 +361,7 @@ impl Main {
         self.planned = Some(Instant::now());
         let upkeep = Upkeep::of(&self.state.view, &plan, self.state.now, &self.limits);
         let (asks, ask_at) = self.state.gang_refusals.due(&self.state.view, self.state.now);
+        let asks = asks.into_iter().map(|(job, read)| (Target::GangRefusal(job), read));
         self.executor.submit_background(asks);
         self.replan_at = [plan.wake_at, upkeep.wake_at, ask_at].into_iter().flatten().min();
         let actions = std::mem::take(&mut plan.actions);

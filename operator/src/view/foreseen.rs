@@ -7,7 +7,7 @@
 
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::slim::{BatchJob, Custom, Pod};
-use daylight_cluster::store::ASSUMED_FOR;
+use daylight_cluster::store::{ASSUMED_FOR, shared};
 use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
 use daylight_planner::model::{Delta, JobState};
 use rustc_hash::FxHashMap;
@@ -90,7 +90,7 @@ impl View {
     /// Takes in the pod that the API server answered with, to a POST or a DELETE.
     pub fn assume_pod(&mut self, pod: Pod, now: Timestamp, out: &mut Vec<Delta>) {
         self.now = self.now.max(now);
-        let changed = self.cluster.pods.assume(self.cluster.names.shared(pod), now);
+        let changed = self.cluster.pods.assume(shared(pod, &mut self.cluster.names), now);
         self.pods_changed(changed, out);
     }
 
@@ -102,7 +102,7 @@ impl View {
             // In whole seconds, as the server will write it.
             pod.created = Timestamp(now.0 - now.0.rem_euclid(1000));
         }
-        let changed = self.cluster.pods.foresee(self.cluster.names.shared(pod), now);
+        let changed = self.cluster.pods.foresee(shared(pod, &mut self.cluster.names), now);
         self.pods_changed(changed, out);
     }
 
