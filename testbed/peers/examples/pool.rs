@@ -1,6 +1,6 @@
 //! A node and a pool to mine at by hand: `cargo run -p daylight-peers --example pool -- btcd`, or
-//! `monerod`; and then, if it is not to be any port on the loopback interface, where to listen, such
-//! as `0.0.0.0:3333`.
+//! `monerod`. An address to listen at may follow, such as `0.0.0.0:3333`; the default is a free port on
+//! the loopback interface.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -31,18 +31,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let node = Monerod::start(MONERO).await?;
             serve(bridge::monero::start(&node, MONERO, listen).await?, "rx/0").await;
         }
-        _ => return Err("say which node is to run: btcd or monerod".into()),
+        _ => return Err("name the node to run: btcd or monerod".into()),
     }
     Ok(())
 }
 
-/// Says each block, until Ctrl-C.
+/// Prints each block, until Ctrl-C.
 async fn serve(pool: Pool, algorithm: &str) {
     println!("mine {algorithm} at stratum+tcp://{}", pool.address());
     let blocks = async {
-        for told in 0.. {
-            let books = pool.until(|books| books.blocks.len() > told).await;
-            let block = &books.blocks[told];
+        for printed in 0.. {
+            let books = pool.until(|books| books.blocks.len() > printed).await;
+            let block = &books.blocks[printed];
             println!("block {} {} of {}", block.height, block.hash, block.user);
         }
     };

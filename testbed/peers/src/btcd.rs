@@ -1,21 +1,21 @@
-//! Bitcoin's node.
+//! A node of Bitcoin.
 
 use std::path::{Path, PathBuf};
 
 use daylight_testbed::{GoProgram, Scratch};
 use serde_json::json;
 
-use crate::daemon::{Daemon, free_port, on_a_port_of_its_own};
+use crate::daemon::{Daemon, free_port, on_a_free_port};
 use crate::error::{Error, Result};
 use crate::rpc::Rpc;
 
 const NODE: &str = "btcd";
 
-/// btcd, a full node of Bitcoin, on a regtest chain of its own: without peers, and with a target that
+/// btcd, a full node of Bitcoin, on a private regtest chain: without peers, and with a target that
 /// every second hash reaches. Dropping it ends it.
 ///
-/// getblocktemplate answers at once: on regtest btcd does not wait for a peer. It leaves an empty
-/// directory `.btcd` in the user's home, whatever it is told.
+/// getblocktemplate answers at once, since btcd does not wait for a peer on regtest. It leaves an empty
+/// directory `.btcd` in the user's home, whatever its flags.
 #[derive(Debug)]
 pub struct Btcd {
     /// None only while it restarts, or after that has failed.
@@ -25,23 +25,23 @@ pub struct Btcd {
     user: String,
     password: String,
     rpc: Rpc,
-    /// Last, so that it goes when the process is gone.
+    /// Last, so that it is removed after the process has ended.
     scratch: Scratch,
 }
 
 impl Btcd {
-    /// Builds it, where that was not done before: for those who will have no network later. Blocks.
+    /// Builds btcd unless it is in the cache, for callers without a network later. Blocks.
     pub fn build() -> Result<()> {
         build().map(drop)
     }
 
-    /// Starts one, and waits until it answers. The first start on a machine builds btcd, which takes
+    /// Starts a node, and waits until it answers. The first start on a machine builds btcd, which takes
     /// about a minute on two cores.
     pub async fn start() -> Result<Self> {
         let program = tokio::task::spawn_blocking(build)
             .await
             .map_err(|error| Error::io("building btcd")(std::io::Error::other(error)))??;
-        on_a_port_of_its_own(|| Self::start_once(program.clone())).await
+        on_a_free_port(|| Self::start_once(program.clone())).await
     }
 
     async fn start_once(program: PathBuf) -> Result<Self> {
@@ -54,7 +54,7 @@ impl Btcd {
         Ok(node)
     }
 
-    /// Ends it and starts it again on the same port. On regtest, btcd forgets its chain thereby.
+    /// Restarts it on the same port. On regtest, btcd loses its chain then.
     pub async fn restart(&mut self) -> Result<()> {
         if let Some(daemon) = self.daemon.take() {
             daemon.stop().await;
@@ -73,11 +73,11 @@ impl Btcd {
             "--notls".to_owned(),
             format!("--rpcuser={}", self.user),
             format!("--rpcpass={}", self.password),
-            format!("--miningaddr={NOBODY}"),
+            format!("--miningaddr={UNUSED_ADDRESS}"),
             "--nolisten".to_owned(),
             "--nodnsseed".to_owned(),
             "--nocfilters".to_owned(),
-            // The cache that is set aside at the start; the default is 250 MiB.
+            // Allocated at the start; the default is 250 MiB.
             "--utxocachemaxsize=16".to_owned(),
         ];
         let mut daemon = Daemon::start(NODE, &self.program, &arguments, home)?;
@@ -86,26 +86,26 @@ impl Btcd {
         Ok(())
     }
 
-    /// Its JSON-RPC.
+    /// Returns its JSON-RPC.
     pub fn rpc(&self) -> &Rpc {
         &self.rpc
     }
 
-    /// The height of its chain.
+    /// Returns the height of its chain.
     pub async fn height(&self) -> Result<u64> {
         self.rpc.read("getblockcount", json!([])).await
     }
 
-    /// The hash of the block at the top of its chain, as Bitcoin's programs write it: the last byte
-    /// first.
+    /// Returns the hash of the block at the top of its chain, with the last byte first, as Bitcoin's
+    /// programs write it.
     pub async fn best_block(&self) -> Result<String> {
         self.rpc.read("getbestblockhash", json!([])).await
     }
 }
 
-/// btcd wants an address before it gives out templates, and puts it into coinbases that a bridge does
-/// not use: the hash in this one is of zeros only.
-const NOBODY: &str = "mfWxJ45yp2SFn7UciZyNpvDKrzbhyfKrY8";
+/// btcd needs an address to make templates, and puts it into coinbases that a bridge does not use. The
+/// hash in this one is all zeros.
+const UNUSED_ADDRESS: &str = "mfWxJ45yp2SFn7UciZyNpvDKrzbhyfKrY8";
 
 fn build() -> Result<PathBuf> {
     let program = GoProgram {

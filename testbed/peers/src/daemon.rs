@@ -1,4 +1,4 @@
-//! A node's process.
+//! Process of a node.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
@@ -12,17 +12,17 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::error::{Error, Result};
 use crate::rpc::Rpc;
 
-/// How long a node may take to answer, on a machine that is busy with other things.
+/// Limit for a node's first answer, on a busy machine.
 const READY: Duration = Duration::from_mins(2);
-/// How long a node may take to end in good order.
+/// Limit for a node's end in good order.
 const GRACE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
 const LOG_LINES: usize = 20;
-/// How often a node is started when another program takes its port each time.
+/// Starts of a node whose port another program takes each time.
 const TRIES: usize = 4;
 
-/// A node's process. It ends when this is dropped, and also when this process ends without dropping
-/// it: its standard input closes then.
+/// Process of a node. It ends when this is dropped, and also when this process ends without dropping it,
+/// since its standard input closes then.
 #[derive(Debug)]
 pub(crate) struct Daemon {
     node: &'static str,
@@ -31,7 +31,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a program with its home in a directory of its own, and its output in a log there.
+    /// Starts a program with a directory as its home, and its output in a log there.
     pub(crate) fn start(
         node: &'static str,
         program: &Path,
@@ -48,8 +48,7 @@ impl Daemon {
             .stdin(Stdio::piped())
             .stdout(output.try_clone().map_err(failed())?)
             .stderr(output)
-            // So that it can be ended with all that runs for it, and does not hear a Ctrl-C that is
-            // for the one who started this.
+            // So that it can be killed with its children, and does not receive a Ctrl-C for this process.
             .process_group(0)
             .spawn()
             .map_err(failed())?;
@@ -75,7 +74,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Ends it in good order, or by SIGKILL where that takes too long.
+    /// Ends it in good order, or by SIGKILL if that takes too long.
     pub(crate) async fn stop(mut self) {
         drop(self.child.stdin.take());
         let begun = Instant::now();
@@ -87,7 +86,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Once it was waited for, its number may be another's.
+        // A process that was waited for may have passed its number on to another.
         if let (Ok(None), Some(group)) =
             (self.child.try_wait(), Pid::from_raw(self.child.id().cast_signed()))
         {
@@ -97,8 +96,8 @@ impl Drop for Daemon {
     }
 }
 
-/// Starts a node by `start`, and again where another program had taken its port.
-pub(crate) async fn on_a_port_of_its_own<T, F>(start: impl Fn() -> F) -> Result<T>
+/// Starts a node by `start`, and again if another program has taken its port.
+pub(crate) async fn on_a_free_port<T, F>(start: impl Fn() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
@@ -111,13 +110,13 @@ where
     }
 }
 
-/// Whether a node ended since another program had taken its port.
+/// Returns whether a node ended because another program had taken its port.
 fn lost_its_port(error: &Error) -> bool {
     let taken = "address already in use";
     matches!(error, Error::Ended { log, .. } if log.to_lowercase().contains(taken))
 }
 
-/// A free port. Another program may take it before the node does, see [`on_a_port_of_its_own`].
+/// Returns a free port. Another program may take it before the node does, see [`on_a_free_port`].
 pub(crate) fn free_port() -> Result<u16> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0");
     let address = listener.and_then(|listener| listener.local_addr());

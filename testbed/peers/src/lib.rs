@@ -1,9 +1,9 @@
-//! Real nodes of mining networks as peers for tests, and bridges that let miners mine on them.
+//! Real nodes of mining networks as peers for tests, and bridges through which miners mine on them.
 //!
-//! A node is Bitcoin's or Monero's own program on a chain of its own, from which nothing leads
-//! anywhere: a coin of it is worth nothing. A bridge is a small pool: to miners it speaks their
-//! Stratum, to its node the node's RPC. It makes nothing up: a block counts once the node has it at
-//! the top of its chain.
+//! A node is Bitcoin's or Monero's own program on a private chain, whose coins are worth nothing. A
+//! bridge is a small pool: it serves miners by their Stratum dialect (`daylight_stratum::pool`), and
+//! gets its work from the node by RPC. A block counts only once the node has it at the top of its
+//! chain.
 //!
 //! ```no_run
 //! # async fn example() -> daylight_peers::Result<()> {
@@ -21,21 +21,22 @@
 //! ```
 //!
 //! [`Monerod`] and [`bridge::monero`] are the same for Monero, with its dialect of Stratum.
-//! `cargo run -p daylight-peers --example pool -- btcd` has such a pool to mine at by hand.
+//! `cargo run -p daylight-peers --example pool -- btcd` opens such a pool to mine at by hand.
 //!
-//! # What runs
+//! # Programs
 //!
 //! | | program | from |
 //! |---|---|---|
-//! | [`Btcd`] | btcd, a full node of Bitcoin, with `--regtest` | built from source with Go by the module in `testbed/peers/btcd`; once, then it is in the user's cache |
+//! | [`Btcd`] | btcd, a full node of Bitcoin, with `--regtest` | built from source with Go by the module in `testbed/peers/btcd`, once, and kept in the user's cache |
 //! | [`Monerod`] | Monero's own node, with `--regtest --offline` | the `PATH`: Debian's package `monero` |
 //!
-//! [`Error::is_missing`] tells where such a program cannot be had, so that a test can be ignored.
+//! [`Error::is_missing`] recognises that such a program is not available, so that a test can be
+//! ignored.
 //!
 //! Nodes listen on free loopback ports and keep their files in a temporary directory. Each ends when
-//! its value is dropped, and also when this process is gone for whatever reason: its standard input
-//! closes then, and a shell ends it. Bridges listen where they are told, which may be an address
-//! that others than this machine reach.
+//! its value is dropped, and also when this process ends for any reason: its standard input closes
+//! then, and a shell ends it. Bridges listen at the address that they are given, which other machines
+//! may be able to reach.
 
 pub mod bridge;
 mod btcd;

@@ -1,4 +1,4 @@
-//! Monero's node.
+//! A node of Monero.
 
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use daylight_testbed::Scratch;
 use serde_json::json;
 
-use crate::daemon::{Daemon, free_port, on_a_port_of_its_own};
+use crate::daemon::{Daemon, free_port, on_a_free_port};
 use crate::error::{Error, Result};
 use crate::rpc::Rpc;
 
 const NODE: &str = "monerod";
 
-/// monerod, Monero's own node, on a regtest chain of its own: offline, and with a difficulty that
-/// does not change. `RandomX` is its proof of work from the first block on. Dropping it ends it.
+/// monerod, Monero's own node, on a private regtest chain: offline, and with a fixed difficulty.
+/// `RandomX` is its proof of work from the first block on. Dropping it ends it.
 #[derive(Debug)]
 pub struct Monerod {
     daemon: Option<Daemon>,
@@ -21,20 +21,19 @@ pub struct Monerod {
     difficulty: NonZeroU64,
     port: u16,
     rpc: Rpc,
-    /// Last, so that it goes when the process is gone.
+    /// Last, so that it is removed after the process has ended.
     scratch: Scratch,
 }
 
 impl Monerod {
-    /// Whom blocks pay: an address of nobody's, whose public keys (spend, view) are those that
-    /// Ed25519 has for the secret keys of 32 bytes each of 1 and 2. Regtest has the main network's
-    /// addresses.
+    /// Address that blocks pay. It has no owner: its public keys (spend, view) are Ed25519's for the secret
+    /// keys of 32 bytes each of 1 and 2. Regtest has the main network's addresses.
     pub const WALLET: &str = "46sbjLePy5AS661uYrLQyALCcYxowD9Cu5gAGAypsXHQGUQutGCMPqpGwuKysfXp7wbFmcsPgcxX8UAAVUVWWMUnHo6sZ7Z";
 
-    /// Starts one on which a block takes so many hashes on average, and waits until it answers.
+    /// Starts a node on which a block takes `difficulty` hashes on average, and waits until it answers.
     pub async fn start(difficulty: NonZeroU64) -> Result<Self> {
         let program = find().ok_or(Error::Missing { program: NODE, package: "monero" })?;
-        on_a_port_of_its_own(|| Self::start_once(program.clone(), difficulty)).await
+        on_a_free_port(|| Self::start_once(program.clone(), difficulty)).await
     }
 
     async fn start_once(program: PathBuf, difficulty: NonZeroU64) -> Result<Self> {
@@ -46,7 +45,7 @@ impl Monerod {
         Ok(node)
     }
 
-    /// Ends it and starts it again on the same port, with the chain that it had.
+    /// Restarts it on the same port, with the same chain.
     pub async fn restart(&mut self) -> Result<()> {
         if let Some(daemon) = self.daemon.take() {
             daemon.stop().await;
@@ -64,7 +63,7 @@ impl Monerod {
             format!("--fixed-difficulty={}", self.difficulty),
             "--rpc-bind-ip=127.0.0.1".to_owned(),
             format!("--rpc-bind-port={}", self.port),
-            // Wrong shares would have the bridge banned.
+            // It would ban a bridge that forwards wrong shares.
             "--disable-rpc-ban".to_owned(),
             "--no-zmq".to_owned(),
             "--no-igd".to_owned(),
@@ -78,13 +77,12 @@ impl Monerod {
         Ok(())
     }
 
-    /// Its JSON-RPC.
+    /// Returns its JSON-RPC.
     pub fn rpc(&self) -> &Rpc {
         &self.rpc
     }
 
-    /// How many blocks its chain has, the first included, which is one more than the height of the
-    /// last.
+    /// Returns the number of blocks in its chain, which is one more than the height of the last.
     pub async fn blocks(&self) -> Result<u64> {
         let info = self.rpc.call("get_info", json!({})).await?;
         info["height"].as_u64().ok_or_else(|| self.rpc.unreadable("get_info", "no height"))
@@ -102,7 +100,7 @@ fn find() -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    /// Base 58 as Monero has it: each 11 digits are 8 bytes, the 7 at the end are 5.
+    /// Decodes base 58 as Monero uses it: each 11 digits are 8 bytes, the last 7 are 5.
     fn decode(address: &str) -> Vec<u8> {
         let digits = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
         let blocks = address.as_bytes().chunks(11).map(|block| {

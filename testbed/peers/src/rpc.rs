@@ -1,4 +1,4 @@
-//! A node's JSON-RPC.
+//! JSON-RPC of a node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 
-/// For how long a node may keep an answer to itself.
+/// Limit for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A node's JSON-RPC. Clones lead to the same node.
+/// JSON-RPC of a node. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Rpc(Arc<Inner>);
 
@@ -34,7 +34,7 @@ struct Inner {
 type Body = std::io::Cursor<Vec<u8>>;
 
 impl Rpc {
-    /// The node at a URL; with a user and a password, where it wants them.
+    /// Connects to the node at a URL, with a user and a password if it needs them.
     pub(crate) fn new(node: &'static str, url: String, login: Option<(&str, &str)>) -> Self {
         let authorization = login.map(|(user, password)| {
             format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
@@ -43,7 +43,7 @@ impl Rpc {
         Self(Arc::new(Inner { node, url, authorization, client }))
     }
 
-    /// Asks the node, and gives the result.
+    /// Calls a method, and returns the result.
     pub async fn call(&self, method: &str, params: Value) -> Result<Value> {
         let Inner { node, url, authorization, client } = &*self.0;
         let unreachable = |why: String| Error::Unreachable { node, method: method.into(), why };
@@ -56,9 +56,9 @@ impl Rpc {
             .body(Full::new(Body::new(body.to_string().into_bytes())))
             .map_err(|error| unreachable(error.to_string()))?;
         let answer = async {
-            let response = client.request(request).await.map_err(|error| told(&error))?;
+            let response = client.request(request).await.map_err(|error| chain(&error))?;
             let status = response.status();
-            let body = response.into_body().collect().await.map_err(|error| told(&error))?;
+            let body = response.into_body().collect().await.map_err(|error| chain(&error))?;
             Ok((status, body.to_bytes()))
         };
         let answer = timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err("no answer".into()));
@@ -77,7 +77,7 @@ impl Rpc {
         }
     }
 
-    /// Asks the node, and reads the result.
+    /// Calls a method, and reads the result.
     pub(crate) async fn read<T: DeserializeOwned>(&self, method: &str, params: Value) -> Result<T> {
         let result = self.call(method, params).await?;
         serde_json::from_value(result).map_err(|error| self.unreadable(method, error.to_string()))
@@ -88,10 +88,10 @@ impl Rpc {
     }
 }
 
-/// An error with what it comes from.
-fn told(error: &dyn std::error::Error) -> String {
+/// Returns an error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
     match error.source() {
-        Some(source) => format!("{error}: {}", told(source)),
+        Some(source) => format!("{error}: {}", chain(source)),
         None => error.to_string(),
     }
 }

@@ -76,7 +76,7 @@ async fn shares_are_judged_as_bitcoin_has_them() -> Outcome {
     assert_eq!(submit(good.clone()).await?, Verdict::Accepted);
     assert_eq!(node.height().await?, 1);
 
-    // What another miner found for the same height comes too late, whether it knows or not.
+    // Another miner's share for the same height is stale, whether it knows or not.
     let (share, _) = mine(&late.work, late.work.job.version);
     too_late(other.shares().submit(late.connection, share).await?)?;
     assert_eq!(node.height().await?, 1);
@@ -90,11 +90,11 @@ async fn shares_are_judged_as_bitcoin_has_them() -> Outcome {
     Ok(())
 }
 
-/// Segwit is voted for as on the main network: it takes three windows of 144 blocks.
+/// Segwit is activated by votes as on the main network, which takes three windows of 144 blocks.
 #[apply(trial!)]
 async fn transactions_with_witnesses_are_mined() -> Outcome {
     let node = Btcd::start().await?;
-    // What a witness may spend that has this script in it: OP_TRUE.
+    // Pays the hash of the script OP_TRUE, which anybody may spend with that script as the witness.
     let script = hex::decode(format!("0020{}", hex::encode(Sha256::digest([0x51]))))?;
     let (difficulty, listen) = (Difficulty::new(OFTEN), "127.0.0.1:0".parse()?);
     let pool = bridge::v1::start_paying(&node, difficulty.ok_or("one")?, listen, &script).await?;
@@ -113,7 +113,7 @@ async fn transactions_with_witnesses_are_mined() -> Outcome {
     }
 
     let spent = node.rpc().call("sendrawtransaction", json!([spend(coinbase, &script)?])).await?;
-    // Templates are made anew for the next block, or once a minute.
+    // btcd makes new templates for the next block, or once a minute.
     mine_at(432).await?;
     let block = mine_at(433).await?;
     assert_eq!(block["rawtx"][1]["txid"], spent, "{block}");
@@ -158,9 +158,9 @@ async fn a_bridge_outlives_a_restart_of_btcd() -> Outcome {
     let (lost, _) = mine(&second.work, 0);
 
     node.restart().await?;
-    // On regtest btcd begins anew.
+    // On regtest btcd has lost its chain.
     assert_eq!(node.height().await?, 0);
-    // The pool may have seen it, or learns by this share that the block before is gone.
+    // The pool may have noticed, or learns by this share that the block before is gone.
     let verdict = client.shares().submit(second.connection, lost).await?;
     assert!(matches!(verdict, Verdict::Stale | Verdict::Rejected(_)), "{verdict:?}");
     assert_eq!(node.height().await?, 0);

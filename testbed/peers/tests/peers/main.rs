@@ -1,4 +1,4 @@
-//! That real nodes take what is mined through the bridges.
+//! Blocks that are mined through the bridges, on real nodes.
 
 mod bitcoin;
 mod monero;
@@ -12,7 +12,7 @@ use daylight_stratum::client::{Client, Config, State, Timing, Verdict};
 use daylight_stratum::{Endpoint, Failure, Login, Session, Tls};
 use daylight_testbed::trials::{Outcome, Trials};
 
-/// For what takes seconds where nothing else runs.
+/// Limit for tests that take seconds on an idle machine.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 fn main() -> ExitCode {
@@ -35,7 +35,7 @@ fn client<S: Session>(pool: &daylight_peers::bridge::Pool, user: &str) -> Client
         worker: None,
         algorithms: vec!["rx/0".into()],
     };
-    // A machine that is busy must not fail a test.
+    // A busy machine must not fail a test.
     let timing = Timing {
         login: Duration::from_mins(1),
         line: Duration::from_mins(1),
@@ -45,7 +45,7 @@ fn client<S: Session>(pool: &daylight_peers::bridge::Pool, user: &str) -> Client
     Client::start(Config { pools: vec![endpoint], login, timing })
 }
 
-/// The code and the words of a share that was not taken.
+/// Returns the code and the message of a rejected share.
 fn rejected(verdict: Verdict) -> Outcome<(i64, String)> {
     match verdict {
         Verdict::Rejected(failure) => Ok((failure.code, failure.message)),
@@ -53,7 +53,7 @@ fn rejected(verdict: Verdict) -> Outcome<(i64, String)> {
     }
 }
 
-/// That a share came too late, whether the client knew or the pool had to say so.
+/// Checks that a share was stale, by the client's or the pool's judgement.
 fn too_late(verdict: Verdict) -> Outcome {
     if verdict != Verdict::Stale {
         assert_eq!(rejected(verdict)?.0, Failure::STALE);
@@ -61,7 +61,7 @@ fn too_late(verdict: Verdict) -> Outcome {
     Ok(())
 }
 
-/// That a client has had one connection from its start on.
+/// Checks that a client has had one connection since its start.
 fn stayed<S: Session>(client: &Client<S>) {
     let status = client.status().borrow().clone();
     assert_eq!((status.state, status.logins), (State::LoggedIn { pool: 0 }, 1), "{status:?}");

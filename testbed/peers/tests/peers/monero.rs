@@ -67,13 +67,13 @@ async fn shares_are_judged_as_monero_has_them() -> Outcome {
         assert_eq!(submit(share).await?, Verdict::Accepted);
         accepted += 1;
     };
-    assert_eq!(node.blocks().await?, 1, "a share is no block");
+    assert_eq!(node.blocks().await?, 1, "a share is not a block");
     let lie = Share { result: [1; 32], ..block.clone() };
     assert_eq!(rejected(submit(lie).await?)?.1, "Invalid result");
     assert_eq!(submit(block).await?, Verdict::Accepted);
     assert_eq!(node.blocks().await?, 2);
 
-    // What another miner found for the same height comes too late, whether it knows or not.
+    // Another miner's share for the same height is stale, whether it knows or not.
     let share = solver.share(&late.work, 0)?;
     too_late(other.shares().submit(late.connection, share).await?)?;
     let books = pool.books();
@@ -107,7 +107,7 @@ async fn a_bridge_outlives_a_restart_of_monerod() -> Outcome {
 
     node.restart().await?;
     assert_eq!(node.blocks().await?, 2, "its chain is kept");
-    // The bridge has seen it go and come, and says so by a new job.
+    // The bridge has seen it end and return, and sends a new job.
     let mut work = client.work();
     let again =
         work.wait_for(|offer| offer.as_ref().is_some_and(|offer| offer.work.job.id != second));

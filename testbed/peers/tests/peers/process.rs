@@ -1,4 +1,4 @@
-//! What is left of a node whose process is gone.
+//! Processes that are left after their parent was killed.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -9,7 +9,7 @@ use daylight_peers::Btcd;
 use daylight_testbed::trials::{Outcome, apply, trial};
 use tokio::runtime::Runtime;
 
-/// Makes this executable a test's child: it starts a node, says so, and waits to be killed.
+/// Makes this executable a test's child: it starts a node, prints that, and waits to be killed.
 pub(crate) const CHILD: &str = "DAYLIGHT_PEERS_TEST_CHILD";
 
 pub(crate) fn child() -> ! {
@@ -23,15 +23,15 @@ pub(crate) fn child() -> ! {
 
 #[apply(trial!)]
 async fn nothing_outlives_a_killed_parent() -> Outcome {
-    // Where it cannot run, this says so.
+    // Fails where the node cannot run, which ignores the test.
     drop(Btcd::start().await?);
     let mut command = Command::new(std::env::current_exe()?);
     let mut child = command.env(CHILD, "1").stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().ok_or("its output")?;
-    let told = BufReader::new(output).lines().next();
+    let line = BufReader::new(output).lines().next();
     let family = family(child.id());
     let killed = child.kill().and_then(|()| child.wait());
-    assert_eq!(told.ok_or("it says something")??, "started");
+    assert_eq!(line.ok_or("it prints a line")??, "started");
     killed?;
     assert!(family.iter().any(|id| command_line(*id).contains("--regtest")), "{family:?}");
 
