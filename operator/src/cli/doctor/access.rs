@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Subject};
+use k8s_openapi::api::rbac::v1::{
+    ClusterRole, ClusterRoleBinding, PolicyRule, RoleBinding, RoleRef, Subject,
+};
 use kube::ResourceExt as _;
 
 use super::shipped::{self, Comparison};
@@ -14,10 +16,20 @@ struct Right {
     verbs: &'static [&'static str],
     group: &'static str,
     resource: &'static str,
-    /// What it allows, after "lets SUBJECT".
+    scope: Scope,
+    /// The end of the sentence "ROLE lets SUBJECT …".
     allows: &'static str,
-    /// Daylight's role that grants it; empty for none.
-    ours: &'static str,
+    /// Daylight's role that grants it.
+    role: Option<&'static str>,
+    /// The level of the finding that another role grants it.
+    level: Level,
+}
+
+/// The scope of a resource. A `RoleBinding` grants rights only to namespaced ones.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Cluster,
+    Namespace,
 }
 
 const RIGHTS: [Right; 4] = [
@@ -25,37 +37,42 @@ const RIGHTS: [Right; 4] = [
         verbs: &["assign"],
         group: "daylight.dev",
         resource: "activityclasses",
+        scope: Scope::Cluster,
         allows: "start pods of classes that fill idle GPUs, and so mine without a registration",
-        ours: "daylight-controller",
+        role: Some("daylight-controller"),
+        level: Level::Problem,
     },
     Right {
         verbs: &["approve"],
         group: "daylight.dev",
         resource: "registrations",
+        scope: Scope::Namespace,
         allows: "approve registrations",
-        ours: "daylight-approver",
+        role: Some("daylight-approver"),
+        // An installation may have its own role for its officers.
+        level: Level::Warning,
     },
-    Right {
-        verbs: &["update", "patch", "delete", "deletecollection"],
-        group: "admissionregistration.k8s.io",
-        resource: "validatingadmissionpolicies",
-        allows: "change the admission policies",
-        ours: "",
-    },
-    Right {
-        verbs: &["update", "patch", "delete", "deletecollection"],
-        group: "admissionregistration.k8s.io",
-        resource: "validatingadmissionpolicybindings",
-        allows: "change the admission policies",
-        ours: "",
-    },
+    change_of("validatingadmissionpolicies"),
+    change_of("validatingadmissionpolicybindings"),
 ];
+
+const fn change_of(resource: &'static str) -> Right {
+    Right {
+        verbs: &["update", "patch", "delete", "deletecollection"],
+        group: "admissionregistration.k8s.io",
+        resource,
+        scope: Scope::Cluster,
+        allows: "change the admission policies",
+        role: None,
+        level: Level::Problem,
+    }
+}
 
 /// The label of roles that the API server creates.
 const BOOTSTRAP: &str = "kubernetes.io/bootstrapping";
 
 /// Daylight's roles, each for one purpose.
-const OURS: [&str; 3] = ["daylight-controller", "daylight-auditor", "daylight-approver"];
+const DAYLIGHT_ROLES: [&str; 3] = ["daylight-controller", "daylight-auditor", "daylight-approver"];
 
 pub(super) fn check(installation: &Installation, findings: &mut Findings) {
     let (Some(roles), Some(bindings)) =
@@ -63,86 +80,87 @@ pub(super) fn check(installation: &Installation, findings: &mut Findings) {
     else {
         return;
     };
-    let namespaced = findings.read(&installation.role_bindings);
+    let namespaced = findings.read(&installation.role_bindings).map_or(&[][..], Vec::as_slice);
     let mut all_powerful: BTreeSet<String> = BTreeSet::new();
     for role in roles {
         let name = role.name_any();
         let rules = role.rules.as_deref().unwrap_or_default();
-        let whom = |cluster_wide: bool| {
-            let bound = bindings
-                .iter()
-                .filter(|one| one.role_ref.kind == "ClusterRole" && one.role_ref.name == name);
-            let mut whom: BTreeSet<String> =
-                bound.flat_map(|one| one.subjects.iter().flatten()).map(subject).collect();
-            if !cluster_wide {
-                let bound = namespaced
-                    .into_iter()
-                    .flatten()
-                    .filter(|one| one.role_ref.kind == "ClusterRole" && one.role_ref.name == name);
-                for one in bound {
-                    let namespace = one.namespace().unwrap_or_default();
-                    let subjects = one.subjects.iter().flatten();
-                    whom.extend(subjects.map(|one| format!("{} in {namespace}", subject(one))));
-                }
-            }
-            whom
-        };
+        let everywhere = subjects(&name, bindings);
         if rules.iter().any(allows_everything) {
-            all_powerful.extend(whom(true));
+            all_powerful.extend(everywhere);
             continue;
         }
-        if OURS.contains(&&*name) {
-            ours(installation, role, &whom(true), findings);
+        if DAYLIGHT_ROLES.contains(&&*name) {
+            daylight_role(installation, role, &everywhere, findings);
             continue;
         }
         // The API server restores its own roles, and they belong to its own components.
         if role.labels().get(BOOTSTRAP).is_some_and(|of| of == "rbac-defaults") {
             continue;
         }
-        for right in &RIGHTS {
-            if rules.iter().any(|rule| gives(rule, right)) {
-                let whom =
-                    whom(right.group != "daylight.dev" || right.resource == "activityclasses");
-                if !whom.is_empty() {
-                    let list: Vec<String> = whom.into_iter().collect();
-                    let level =
-                        if right.verbs == ["approve"] { Level::Warning } else { Level::Problem };
-                    findings.add(
-                        level,
-                        format!(
-                            "ClusterRole {name} lets {} {}: {}.",
-                            list.join(", "),
-                            right.allows,
-                            if right.ours.is_empty() {
-                                "remove the right, or accept that these subjects can bypass the positive list"
-                                    .to_owned()
-                            } else {
-                                format!("only {} needs it; remove the right", right.ours)
-                            }
-                        ),
-                    );
-                }
+        for right in RIGHTS.iter().filter(|right| rules.iter().any(|rule| gives(rule, right))) {
+            let mut subjects = everywhere.clone();
+            if right.scope == Scope::Namespace {
+                subjects.extend(namespaced_subjects(&name, namespaced));
+            }
+            if !subjects.is_empty() {
+                findings.add(right.level, granted(&name, right, &subjects));
             }
         }
     }
     if !all_powerful.is_empty() {
-        let list: Vec<String> = all_powerful.into_iter().collect();
         findings.add(
             Level::Unknown,
             format!(
                 "Subjects with all rights can bypass everything that Daylight enforces: {}.",
-                list.join(", ")
+                joined(&all_powerful)
             ),
         );
     }
 }
 
+fn granted(name: &str, right: &Right, subjects: &BTreeSet<String>) -> String {
+    let remedy = match right.role {
+        Some(role) => format!("only the role {role} should grant that; remove the right"),
+        None => {
+            "remove the right, or accept that these subjects can bypass the positive list".into()
+        }
+    };
+    format!("ClusterRole {name} lets {} {}: {remedy}.", joined(subjects), right.allows)
+}
+
+fn joined(subjects: &BTreeSet<String>) -> String {
+    subjects.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the subjects that have a `ClusterRole` in the whole cluster.
+fn subjects(role: &str, bindings: &[ClusterRoleBinding]) -> BTreeSet<String> {
+    let bindings = bindings.iter().filter(|one| is_cluster_role(&one.role_ref, role));
+    bindings.flat_map(|one| one.subjects.iter().flatten()).map(subject).collect()
+}
+
+/// Returns the subjects that have a `ClusterRole` in a namespace.
+fn namespaced_subjects(role: &str, bindings: &[RoleBinding]) -> Vec<String> {
+    let bindings = bindings.iter().filter(|one| is_cluster_role(&one.role_ref, role));
+    bindings
+        .flat_map(|one| {
+            let namespace = one.namespace().unwrap_or_default();
+            let subjects = one.subjects.iter().flatten();
+            subjects.map(move |one| format!("{} in {namespace}", subject(one)))
+        })
+        .collect()
+}
+
+fn is_cluster_role(reference: &RoleRef, name: &str) -> bool {
+    reference.kind == "ClusterRole" && reference.name == name
+}
+
 /// Checks that Daylight's role has the rights that this version ships, and that only its own account
 /// is bound to it.
-fn ours(
+fn daylight_role(
     installation: &Installation,
     role: &ClusterRole,
-    whom: &BTreeSet<String>,
+    subjects: &BTreeSet<String>,
     findings: &mut Findings,
 ) {
     let name = role.name_any();
@@ -159,7 +177,7 @@ fn ours(
     let own = format!("ServiceAccount {}/{name}", installation.namespace);
     // Each installation binds its own officers to the approver's role.
     if wanted["metadata"]["name"] != "daylight-approver" {
-        for other in whom.iter().filter(|one| **one != own) {
+        for other in subjects.iter().filter(|one| **one != own) {
             findings.problem(format!(
                 "{other} has the ClusterRole {name}, which only {own} should have: remove the ClusterRoleBinding."
             ));
