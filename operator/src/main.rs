@@ -1,4 +1,4 @@
-//! The binary `daylight`, which is `kubectl-daylight` too.
+//! The binary `daylight`, which is also the kubectl plugin `kubectl-daylight`.
 
 use std::process::ExitCode;
 

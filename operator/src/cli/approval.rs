@@ -1,4 +1,4 @@
-//! `daylight approve|reject|suspend|revoke`.
+//! `daylight approve|reject|suspend|revoke`: decisions about a registration.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -16,17 +16,16 @@ use kube::{Api, Client, ResourceExt as _};
 use serde::Serialize;
 use serde_json::json;
 
-use super::Failed;
-use super::connect::{Connection, user};
+use super::connect::{Connection, namespaced, user};
+use super::error::CommandError;
 use super::output::Output;
 use crate::registration_signature;
 use crate::view::digest;
-use daylight_cluster::names::parts;
 
-/// Writes `status.approval`, and nothing else.
+/// The field manager, which owns `status.approval` and nothing else.
 const MANAGER: &str = "daylight/approval";
 
-/// The registration, with or without the word: `approve team-a/night`, `approve registration
+/// The registration, with or without its kind: `approve team-a/night`, `approve registration
 /// team-a/night`.
 #[derive(Debug, Args)]
 struct Subject {
@@ -36,16 +35,17 @@ struct Subject {
 }
 
 impl Subject {
-    fn key(&self) -> Result<&str, Failed> {
+    fn key(&self) -> Result<&str, CommandError> {
         match &self.registration[..] {
             [key] => Ok(key),
             [kind, key] if matches!(kind.as_str(), "registration" | "registrations" | "reg") => {
                 Ok(key)
             }
-            _ => Err(Failed::new(
-                "Only a registration can be decided about; write its NAMESPACE/NAME, such as \
-                 team-a/night.",
-            )),
+            [kind, ..] => {
+                let error = CommandError::new(format!("\"{kind}\" is not a registration"));
+                Err(error.remedy("Write the NAMESPACE/NAME of one, such as team-a/night"))
+            }
+            [] => Err(CommandError::new("No registration is named")),
         }
     }
 }
@@ -83,7 +83,7 @@ pub(super) struct Decide {
     output: Output,
 }
 
-/// What was decided, as it is printed.
+/// A decision that was made.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Decision {
@@ -93,7 +93,7 @@ struct Decision {
     was: Option<RegistrationState>,
 }
 
-pub(super) async fn approve(connection: &Connection, flags: &Approve) -> Result<(), Failed> {
+pub(super) async fn approve(connection: &Connection, flags: &Approve) -> Result<(), CommandError> {
     let client = connection.client().await?;
     let key = flags.subject.key()?;
     let registration = get(&client, key).await?;
@@ -101,11 +101,11 @@ pub(super) async fn approve(connection: &Connection, flags: &Approve) -> Result<
     if let Some(expected) = flags.generation
         && generation != Some(expected)
     {
-        return Err(Failed::new(format!(
-            "Registration {key} is at generation {}, not {expected}: it was edited since; read it \
-             again before you approve it.",
-            generation.unwrap_or_default(),
-        )));
+        let problem = format!(
+            "Registration {key} was edited: it has generation {}, not {expected}",
+            generation.unwrap_or_default()
+        );
+        return Err(CommandError::new(problem).remedy("Read it again before you approve it"));
     }
     let digest = digest_of(&client, &registration).await?;
     if flags.print_message {
@@ -114,9 +114,8 @@ pub(super) async fn approve(connection: &Connection, flags: &Approve) -> Result<
     }
     let by = user(&client).await?;
     if by == registration.spec.submitted_by {
-        return Err(Failed::new(format!(
-            "You ({by}) submitted registration {key}; let somebody else approve it."
-        )));
+        let error = CommandError::new(format!("You ({by}) submitted registration {key}"));
+        return Err(error.remedy("Another person must approve it"));
     }
     let approval = Approval {
         state: ApprovalState::Approved,
@@ -131,8 +130,8 @@ pub(super) async fn approve(connection: &Connection, flags: &Approve) -> Result<
     decide(&client, registration, approval, flags.output).await
 }
 
-/// A signature in base64, from a file that has it so or as its bytes.
-fn read_signature(path: &Path) -> Result<String, Failed> {
+/// Reads a signature from a file with its bytes or their base64, and returns the base64.
+fn read_signature(path: &Path) -> Result<String, CommandError> {
     let read = if path == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
@@ -140,7 +139,7 @@ fn read_signature(path: &Path) -> Result<String, Failed> {
         std::fs::read(path)
     };
     let bytes = read.map_err(|error| {
-        Failed::new(format!("The signature {} cannot be read ({error}).", path.display()))
+        CommandError::new(format!("Cannot read the signature {}", path.display())).because(error)
     })?;
     let decoded = match str::from_utf8(&bytes) {
         Ok(text) if bytes.len() != 64 => {
@@ -150,23 +149,25 @@ fn read_signature(path: &Path) -> Result<String, Failed> {
     };
     match decoded {
         Ok(signature) if signature.len() == 64 => Ok(STANDARD.encode(signature)),
-        _ => Err(Failed::new(format!(
-            "{} is no Ed25519 signature, which is 64 bytes or these in base64; make it with \
-             `openssl pkeyutl -sign -rawin`.",
-            path.display()
-        ))),
+        _ => {
+            let problem = format!(
+                "{} does not contain an Ed25519 signature, which is 64 bytes or their base64",
+                path.display()
+            );
+            Err(CommandError::new(problem).remedy("Create one with `openssl pkeyutl -sign -rawin`"))
+        }
     }
 }
 
-pub(super) async fn reject(connection: &Connection, flags: &Decide) -> Result<(), Failed> {
+pub(super) async fn reject(connection: &Connection, flags: &Decide) -> Result<(), CommandError> {
     refuse(connection, flags, ApprovalState::Rejected).await
 }
 
-pub(super) async fn suspend(connection: &Connection, flags: &Decide) -> Result<(), Failed> {
+pub(super) async fn suspend(connection: &Connection, flags: &Decide) -> Result<(), CommandError> {
     refuse(connection, flags, ApprovalState::Suspended).await
 }
 
-pub(super) async fn revoke(connection: &Connection, flags: &Decide) -> Result<(), Failed> {
+pub(super) async fn revoke(connection: &Connection, flags: &Decide) -> Result<(), CommandError> {
     refuse(connection, flags, ApprovalState::Revoked).await
 }
 
@@ -174,7 +175,7 @@ async fn refuse(
     connection: &Connection,
     flags: &Decide,
     state: ApprovalState,
-) -> Result<(), Failed> {
+) -> Result<(), CommandError> {
     let client = connection.client().await?;
     let registration = get(&client, flags.subject.key()?).await?;
     let approval = Approval {
@@ -195,42 +196,34 @@ fn now() -> Time {
     Time(jiff::Timestamp::from_second(now).unwrap_or_default())
 }
 
-async fn get(client: &Client, key: &str) -> Result<Registration, Failed> {
-    let (namespace, name) = parts(key);
-    if namespace.is_empty() {
-        return Err(Failed::new(format!(
-            "{key:?} names no namespace; write NAMESPACE/NAME, such as team-a/{key}."
-        )));
-    }
-    let api: Api<Registration> = Api::namespaced(client.clone(), namespace);
+async fn get(client: &Client, key: &str) -> Result<Registration, CommandError> {
+    let (api, name) = namespaced::<Registration>(client, key)?;
     api.get_opt(name).await?.ok_or_else(|| {
-        Failed::new(format!(
-            "There is no Registration {name} in namespace {namespace}; `kubectl get registrations \
-             -A` lists them."
-        ))
+        CommandError::new(format!("There is no Registration {key}"))
+            .remedy("List them with `kubectl get registrations -A`")
     })
 }
 
-/// The digest of what is approved. What does not exist cannot be approved: the approval would be
-/// void as soon as it did.
-async fn digest_of(client: &Client, registration: &Registration) -> Result<String, Failed> {
+/// Returns the digest of what is approved: registration, class and pools. All must exist: an approval
+/// without one of them would be void as soon as that one is created.
+async fn digest_of(client: &Client, registration: &Registration) -> Result<String, CommandError> {
     let spec = &registration.spec;
     let classes: Api<ActivityClass> = Api::all(client.clone());
     let class = classes.get_opt(&spec.activity_class).await?.ok_or_else(|| {
-        Failed::new(format!(
-            "There is no ActivityClass {}, which the registration names; add it to the positive \
-             list first.",
+        CommandError::new(format!(
+            "The registration names ActivityClass {}, which does not exist",
             spec.activity_class
         ))
+        .remedy("Add it to the positive list first")
     })?;
     let api: Api<GpuPool> = Api::all(client.clone());
     let mut pools = Vec::new();
     for name in &spec.pools {
         let pool = api.get_opt(name).await?.ok_or_else(|| {
-            Failed::new(format!(
-                "There is no GpuPool {name}, which the registration names; create it first, or \
-                 take it out of spec.pools."
+            CommandError::new(format!(
+                "The registration names GpuPool {name}, which does not exist"
             ))
+            .remedy("Create it, or remove it from spec.pools")
         })?;
         pools.push(pool);
     }
@@ -243,7 +236,7 @@ async fn decide(
     registration: Registration,
     approval: Approval,
     output: Output,
-) -> Result<(), Failed> {
+) -> Result<(), CommandError> {
     let (namespace, name) = (registration.namespace().unwrap_or_default(), registration.name_any());
     let api: Api<Registration> = Api::namespaced(client.clone(), &namespace);
     let patch = json!({
@@ -258,16 +251,70 @@ async fn decide(
         approval,
         was: registration.status.and_then(|status| status.state),
     };
-    output.print(&decision, |decision| {
-        let Decision { registration, approval, .. } = decision;
-        let state = format!("{:?}", approval.state).to_lowercase();
-        let mut text = format!("Registration {registration} is {state} by {}.\n", approval.by);
-        if let (Some(digest), Some(generation)) = (&approval.spec_digest, approval.generation) {
-            let _ = writeln!(
-                text,
-                "What was approved: generation {generation}, {digest}; an edit voids it."
-            );
-        }
-        text
-    })
+    output.print(&decision, text)
+}
+
+fn text(decision: &Decision) -> String {
+    let Decision { registration, approval, was: _ } = decision;
+    let state = approval.state.to_string().to_lowercase();
+    let mut text = format!("Registration {registration} is {state} by {}.\n", approval.by);
+    if let (Some(digest), Some(generation)) = (&approval.spec_digest, approval.generation) {
+        let _ = writeln!(text, "Approved: generation {generation}, {digest}. An edit voids it.");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(state: ApprovalState, digest: Option<&str>) -> Decision {
+        let approval = Approval {
+            state,
+            by: "ann".into(),
+            at: Time(jiff::Timestamp::UNIX_EPOCH),
+            spec_digest: digest.map(str::to_owned),
+            digest_version: 1,
+            generation: Some(3),
+            message: None,
+            signature: None,
+        };
+        let was = Some(RegistrationState::Pending);
+        Decision { registration: "team-a/night".into(), approval, was }
+    }
+
+    #[test]
+    fn a_decision_is_printed_with_what_was_approved() {
+        assert_eq!(
+            text(&decision(ApprovalState::Approved, Some("sha256:9f"))),
+            "Registration team-a/night is approved by ann.\n\
+             Approved: generation 3, sha256:9f. An edit voids it.\n"
+        );
+        assert_eq!(
+            text(&decision(ApprovalState::Revoked, None)),
+            "Registration team-a/night is revoked by ann.\n"
+        );
+    }
+
+    #[test]
+    fn json_has_the_approval_and_the_state_before() {
+        let json = serde_json::to_value(decision(ApprovalState::Suspended, None)).unwrap();
+        assert_eq!(json["registration"], "team-a/night");
+        assert_eq!(json["approval"]["state"], "Suspended");
+        assert_eq!(json["was"], "Pending");
+    }
+
+    #[test]
+    fn a_registration_is_named_with_or_without_its_kind() {
+        let key = |words: &[&str]| {
+            let registration = words.iter().map(ToString::to_string).collect();
+            Subject { registration }.key().map(str::to_owned).map_err(|error| error.report())
+        };
+        assert_eq!(key(&["team-a/night"]).as_deref(), Ok("team-a/night"));
+        assert_eq!(key(&["registration", "team-a/night"]).as_deref(), Ok("team-a/night"));
+        assert_eq!(
+            key(&["miner", "team-a/night"]).unwrap_err(),
+            "\"miner\" is not a registration. Write the NAMESPACE/NAME of one, such as team-a/night."
+        );
+    }
 }

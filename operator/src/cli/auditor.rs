@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use daylight_base::duration;
 
-use super::Failed;
 use super::connect::Connection;
+use super::error::CommandError;
 use super::serve::{Authority, Listen, listen, shutdown};
 use crate::auditor::agents::AgentSettings;
 use crate::auditor::exporter::found::ExporterName;
@@ -66,7 +66,7 @@ pub(super) struct Flags {
     listen: Listen,
 }
 
-pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Failed> {
+pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), CommandError> {
     let config = connection.config().await?;
     let settings = Settings {
         namespace: connection.namespace.clone(),
@@ -95,5 +95,5 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Fai
     );
     let shutdown = shutdown()?;
     let done = Box::pin(run::run(config, settings, shutdown)).await;
-    done.map_err(|error| Failed::new(error.to_string()))
+    done.map_err(|error| CommandError::new("The auditor stopped").because(error))
 }

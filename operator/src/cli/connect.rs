@@ -1,14 +1,17 @@
 //! The connection to the API server.
 
+use std::error::Error;
 use std::path::PathBuf;
 
 use clap::Args;
+use daylight_cluster::names::parts;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client, Config, Resource};
 
-use super::Failed;
+use super::error::CommandError;
 
 /// Flags that choose the cluster and the user.
 #[derive(Debug, Args)]
@@ -36,43 +39,59 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Returns the client configuration: server, credentials and user.
-    pub(super) async fn config(&self) -> Result<Config, Failed> {
-        let failed = |error: &dyn std::error::Error| {
-            Failed::new(format!(
-                "No cluster is configured ({}); set KUBECONFIG or give --kubeconfig.",
-                super::output::chain(error)
-            ))
-        };
-        let options = KubeConfigOptions { context: self.context.clone(), ..Default::default() };
-        let mut config = match &self.kubeconfig {
-            Some(path) => {
-                let file = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
-                Config::from_custom_kubeconfig(file, &options).await.map_err(|e| failed(&e))?
-            }
-            None if self.context.is_some() => {
-                Config::from_kubeconfig(&options).await.map_err(|error| failed(&error))?
-            }
-            None => Config::infer().await.map_err(|error| failed(&error))?,
-        };
+    pub(super) async fn config(&self) -> Result<Config, CommandError> {
+        let mut config = self.configured().await.map_err(|error| {
+            CommandError::new("No cluster is configured")
+                .because(error)
+                .remedy("Set KUBECONFIG or --kubeconfig")
+        })?;
         if self.impersonate.is_some() {
             config.auth_info.impersonate.clone_from(&self.impersonate);
         }
         Ok(config)
     }
 
+    async fn configured(&self) -> Result<Config, Box<dyn Error + Send + Sync>> {
+        let options = KubeConfigOptions { context: self.context.clone(), ..Default::default() };
+        Ok(match &self.kubeconfig {
+            Some(path) => {
+                Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?
+            }
+            None if self.context.is_some() => Config::from_kubeconfig(&options).await?,
+            None => Config::infer().await?,
+        })
+    }
+
     /// Returns a client for a command.
-    pub(super) async fn client(&self) -> Result<Client, Failed> {
+    pub(super) async fn client(&self) -> Result<Client, CommandError> {
         Ok(Client::try_from(self.config().await?)?)
     }
 }
 
 /// Returns the name of the requesting user, as the API server knows it.
-pub(super) async fn user(client: &Client) -> Result<String, Failed> {
+pub(super) async fn user(client: &Client) -> Result<String, CommandError> {
     let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
     let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
     review
         .status
         .and_then(|status| status.user_info)
         .and_then(|user| user.username)
-        .ok_or_else(|| Failed::new("The API server does not say who you are."))
+        .ok_or_else(|| CommandError::new("The API server does not return the name of your user"))
+}
+
+/// Returns the API of the kind in the namespace of `key`, and the name in `key`, which is
+/// `NAMESPACE/NAME`.
+pub(super) fn namespaced<'a, K>(
+    client: &Client,
+    key: &'a str,
+) -> Result<(Api<K>, &'a str), CommandError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    let (namespace, name) = parts(key);
+    if namespace.is_empty() {
+        let error = CommandError::new(format!("\"{key}\" has no namespace"));
+        return Err(error.remedy(format!("Write NAMESPACE/NAME, such as team-a/{key}")));
+    }
+    Ok((Api::namespaced(client.clone(), namespace), name))
 }

@@ -7,8 +7,8 @@ use clap::Args;
 use daylight_base::duration;
 use daylight_planner::Margins;
 
-use super::Failed;
 use super::connect::Connection;
+use super::error::CommandError;
 use super::serve::{Authority, Listen, listen, shutdown};
 use crate::controller::executor::Limits;
 use crate::controller::lease::LeaseConfig;
@@ -123,7 +123,7 @@ fn identity() -> String {
     format!("{}_{random:016x}", host.unwrap_or_else(|| "daylight".into()))
 }
 
-pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Failed> {
+pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), CommandError> {
     let config = connection.config().await?;
     let settings = flags.settings(&connection.namespace);
     tracing::info!(
@@ -132,5 +132,5 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Fai
     );
     let shutdown = shutdown()?;
     let done = Box::pin(run::run(config, settings, shutdown)).await;
-    done.map_err(|error| Failed::new(error.to_string()))
+    done.map_err(|error| CommandError::new("The controller stopped").because(error))
 }

@@ -1,4 +1,4 @@
-//! `daylight stop` and `daylight resume`.
+//! `daylight stop` and `daylight resume`: set and lift the emergency stop.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource as _};
 use serde::Serialize;
 
-use super::Failed;
 use super::connect::{Connection, user};
+use super::error::CommandError;
 use super::output::Output;
 use daylight_cluster::well_known::EMERGENCY_STOP;
 
@@ -33,16 +33,22 @@ pub(super) struct Resume {
     output: Output,
 }
 
-/// What was done, as it is printed.
+/// The change that was made.
 #[derive(Debug, Serialize)]
-struct Done {
-    mining: &'static str,
+struct Change {
+    mining: Mining,
     by: String,
     at: String,
     reason: String,
 }
 
-pub(super) async fn stop(connection: &Connection, flags: &Stop) -> Result<(), Failed> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+enum Mining {
+    Stopped,
+    Resumed,
+}
+
+pub(super) async fn stop(connection: &Connection, flags: &Stop) -> Result<(), CommandError> {
     let client = connection.client().await?;
     let namespace = &connection.namespace;
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
@@ -67,41 +73,40 @@ pub(super) async fn stop(connection: &Connection, flags: &Stop) -> Result<(), Fa
         Ok(made) => made,
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let (by, at, reason) = read(&api.get(EMERGENCY_STOP).await?);
-            return Err(Failed::new(format!(
-                "Mining is stopped already, by {by} since {at} ({reason}); `daylight resume` lifts \
-                 it."
-            )));
+            let problem = format!("Mining is already stopped, by {by} since {at} ({reason})");
+            let error = CommandError::new(problem);
+            return Err(error.remedy("Lift the stop with `daylight resume`"));
         }
         Err(kube::Error::Api(status)) if status.code == 404 => {
-            return Err(Failed::new(format!(
-                "There is no namespace {namespace}; give Daylight's own with --daylight-namespace."
-            )));
+            let error = CommandError::new(format!("There is no namespace {namespace}"));
+            return Err(error.remedy("Name Daylight's namespace with --daylight-namespace"));
         }
         Err(error) => return Err(error.into()),
     };
     let note = format!("{by} stopped all mining: {}", flags.message);
     record(&client, &made, "MiningStopped", &note).await;
-    let done = Done { mining: "Stopped", by, at, reason: flags.message.clone() };
-    flags.output.print(&done, |done| {
+    let change = Change { mining: Mining::Stopped, by, at, reason: flags.message.clone() };
+    flags.output.print(&change, |change| {
         format!(
-            "All mining is stopped, by {}; it stays so, across restarts, until `daylight resume`.\n",
-            done.by
+            "Emergency stop set by {}: all mining ends, and stays ended across restarts until \
+             `daylight resume`.\n",
+            change.by
         )
     })
 }
 
-pub(super) async fn resume(connection: &Connection, flags: &Resume) -> Result<(), Failed> {
+pub(super) async fn resume(connection: &Connection, flags: &Resume) -> Result<(), CommandError> {
     let client = connection.client().await?;
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &connection.namespace);
     let Some(map) = api.get_opt(EMERGENCY_STOP).await? else {
-        return Err(Failed::new(format!(
-            "Mining is not stopped: there is no emergency stop in namespace {}.",
-            connection.namespace
-        )));
+        let namespace = &connection.namespace;
+        let error =
+            CommandError::new(format!("There is no emergency stop in namespace {namespace}"));
+        return Err(error.remedy("Name Daylight's namespace with --daylight-namespace"));
     };
     let (stopped_by, stopped_at, stopped_for) = read(&map);
     let (by, at) = (user(&client).await?, jiff::Timestamp::now().to_string());
-    // Only the stop that was read is lifted, not one that somebody sets at this moment.
+    // Lifts only the stop that was read, not one that another user sets meanwhile.
     let params = DeleteParams {
         preconditions: Some(Preconditions {
             uid: map.metadata.uid.clone(),
@@ -111,15 +116,21 @@ pub(super) async fn resume(connection: &Connection, flags: &Resume) -> Result<()
     };
     api.delete(EMERGENCY_STOP, &params).await?;
     let reason = flags.message.clone().unwrap_or_default();
-    let note =
-        format!("{by} lifted the stop of {stopped_by} since {stopped_at} ({stopped_for}) {reason}");
+    let note = format!(
+        "{by} lifted the emergency stop that {stopped_by} set at {stopped_at} ({stopped_for}). \
+         {reason}"
+    );
     record(&client, &map, "MiningResumed", note.trim_end()).await;
-    let done = Done { mining: "Resumed", by, at, reason };
-    flags.output.print(&done, |done| {
-        format!("The stop of {stopped_by} is lifted by {}; idle GPUs mine again.\n", done.by)
+    let change = Change { mining: Mining::Resumed, by, at, reason };
+    flags.output.print(&change, |change| {
+        format!(
+            "{} lifted the emergency stop that {stopped_by} set; idle GPUs mine again.\n",
+            change.by
+        )
     })
 }
 
+/// Returns who set the stop, when, and why. A stop that was created by hand may lack any of them.
 fn read(map: &ConfigMap) -> (String, String, String) {
     let get = |key: &str| {
         let value = map.data.as_ref().and_then(|data| data.get(key));
@@ -128,7 +139,7 @@ fn read(map: &ConfigMap) -> (String, String, String) {
     (get("by"), get("at"), get("reason"))
 }
 
-/// Leaves an Event of it. That this cannot be done stops nobody.
+/// Writes an Event about the change. An error is only logged: the change is made.
 async fn record(client: &Client, map: &ConfigMap, reason: &str, note: &str) {
     let regarding: ObjectReference = map.object_ref(&());
     let namespace = map.metadata.namespace.clone().unwrap_or_default();
@@ -151,6 +162,22 @@ async fn record(client: &Client, map: &ConfigMap, reason: &str, note: &str) {
     };
     let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
     if let Err(error) = api.create(&PostParams::default(), &event).await {
-        tracing::warn!(%error, "No Event of it could be left.");
+        tracing::warn!(%error, "Cannot write the Event about the emergency stop.");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_names_the_change() {
+        let [stopped, resumed] = [Mining::Stopped, Mining::Resumed].map(|mining| {
+            let [by, at, reason] = ["ann", "2026-11-28T20:00:00Z", "smoke"].map(str::to_owned);
+            serde_json::to_string(&Change { mining, by, at, reason }).unwrap()
+        });
+        let rest = r#""by":"ann","at":"2026-11-28T20:00:00Z","reason":"smoke"}"#;
+        assert_eq!(stopped, format!(r#"{{"mining":"Stopped",{rest}"#));
+        assert_eq!(resumed, format!(r#"{{"mining":"Resumed",{rest}"#));
     }
 }

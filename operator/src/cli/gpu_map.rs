@@ -1,4 +1,4 @@
-//! A map of the GPUs: one letter for each, a line for each node.
+//! A map of the GPUs, with one letter for each.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,18 @@ use daylight_base::{Name, Timestamp};
 use daylight_planner::model::{NodeCondition, Role, Snapshot};
 use serde::Serialize;
 
-/// What a GPU does.
+/// The use of a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(super) enum Use {
     Ai,
-    /// A pod without a class holds it.
+    /// Held by a pod without a class.
     Undeclared,
-    /// A miner holds it.
+    /// Held by a miner.
     Mining,
-    /// A miner leaves it.
+    /// Held by a miner that is terminating.
     Stopping,
     Idle,
-    /// Nobody holds it, and nobody can have it now.
+    /// Held by no pod, and not usable now.
     Unavailable,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct NodeMap {
     pub(super) gpus: Vec<Use>,
 }
 
-/// The nodes of a pool and what their GPUs of `resource` do.
+/// Returns the nodes of a pool, each with the use of its GPUs of `resource`.
 pub(super) fn of_pool(
     snapshot: &Snapshot,
     pool: &str,
@@ -58,13 +58,13 @@ pub(super) fn of_pool(
         else {
             continue;
         };
-        let what = match &pod.role {
+        let used_for = match &pod.role {
             Role::Miner { .. } if pod.deleting => Use::Stopping,
             Role::Miner { .. } => Use::Mining,
             Role::Worker { .. } | Role::Other { class: Some(_), .. } => Use::Ai,
             Role::Other { class: None, .. } => Use::Undeclared,
         };
-        held.entry(node).or_default().extend(std::iter::repeat_n(what, *gpus as usize));
+        held.entry(node).or_default().extend(std::iter::repeat_n(used_for, *gpus as usize));
     }
     let nodes = snapshot
         .nodes
@@ -79,13 +79,14 @@ pub(super) fn of_pool(
             let closed = node.condition != NodeCondition::Ready
                 || node.quarantined_until.is_some_and(|until| now < until);
             let rest = if closed { Use::Unavailable } else { Use::Idle };
+            // A node that lost GPUs may have fewer than its pods hold.
             gpus.resize(total.max(gpus.len()), rest);
             NodeMap { node: node.name.clone(), gpus }
         })
         .collect()
 }
 
-/// The map as lines of several nodes, as many as `width` columns hold.
+/// Draws the map, with as many nodes on a line as fit into `width` columns.
 pub(super) fn draw(nodes: &[NodeMap], width: usize) -> String {
     let cells: Vec<String> = nodes
         .iter()
@@ -99,7 +100,7 @@ pub(super) fn draw(nodes: &[NodeMap], width: usize) -> String {
     let rows = cells.len().div_ceil(columns);
     let mut text = String::new();
     for row in 0..rows {
-        // Down the columns, as `ls` does, so that names stay in order.
+        // Column by column, as `ls` does, so that names are in order.
         let line: Vec<String> = (0..columns)
             .filter_map(|column| cells.get(column * rows + row))
             .map(|text| format!("{text:<cell$}"))
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_stand_in_columns() {
+    fn nodes_are_drawn_in_columns() {
         let node = |name: &str, gpus: &[Use]| NodeMap { node: name.into(), gpus: gpus.into() };
         let nodes = [
             node("n-0", &[Use::Ai, Use::Mining]),

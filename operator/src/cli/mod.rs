@@ -7,9 +7,10 @@ mod connect;
 mod controller;
 mod doctor;
 mod emergency;
+mod error;
 mod gpu_map;
+mod live_plan;
 mod output;
-mod picture;
 mod release;
 mod serve;
 mod status;
@@ -24,6 +25,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::connect::Connection;
+use self::error::CommandError;
 
 /// Daylight gives AI jobs every GPU they request and fills the rest with registered miners.
 #[derive(Debug, Parser)]
@@ -65,29 +67,6 @@ enum Command {
     Release(release::Release),
 }
 
-/// Why a command failed: one sentence that says what is wrong, where, and what to do.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Failed(String);
-
-impl Failed {
-    fn new(sentence: impl Into<String>) -> Self {
-        Self(sentence.into())
-    }
-}
-
-impl From<kube::Error> for Failed {
-    fn from(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) => Self(status.message.clone()),
-            other => Self(format!(
-                "The API server cannot be reached ({}); check KUBECONFIG or --context.",
-                output::chain(&other)
-            )),
-        }
-    }
-}
-
 /// Runs the command that `arguments` name, and returns the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -100,8 +79,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failed(sentence)) => {
-            eprintln!("Error: {sentence}");
+        Err(error) => {
+            eprintln!("Error: {}", error.report());
             ExitCode::FAILURE
         }
     }
@@ -119,21 +98,21 @@ fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches_mut(&mut matches)
 }
 
-fn run(cli: Cli) -> Result<(), Failed> {
+fn run(cli: Cli) -> Result<(), CommandError> {
     let serves = matches!(cli.command, Command::Controller(_) | Command::Auditor(_));
     crate::logs::start(serves);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4))
         .enable_all()
         .build()
-        .map_err(|error| Failed::new(format!("The process cannot start its threads ({error}).")))?;
+        .map_err(|error| CommandError::new("Cannot start the process's threads").because(error))?;
     let done = runtime.block_on(dispatch(cli));
     // Dropping the runtime would wait for blocking tasks, however long they take.
     runtime.shutdown_background();
     done
 }
 
-async fn dispatch(cli: Cli) -> Result<(), Failed> {
+async fn dispatch(cli: Cli) -> Result<(), CommandError> {
     let connection = cli.connection;
     match cli.command {
         Command::Controller(flags) => Box::pin(controller::run(&connection, *flags)).await,
@@ -164,6 +143,18 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_flag_is_described() {
+        let command = Cli::command();
+        for command in command.get_subcommands().chain([&command]) {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{name} {}", argument.get_id());
+            }
+        }
     }
 
     #[test]

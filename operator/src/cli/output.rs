@@ -1,11 +1,13 @@
-//! What commands print: text for people, or JSON.
+//! The output of a command: text for people, or JSON.
+
+use std::io::{self, Write as _};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::Failed;
+use super::error::CommandError;
 
-/// How a command prints what it found.
+/// The format in which a command prints its result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     /// For people
@@ -28,43 +30,23 @@ impl Output {
         self,
         value: &T,
         text: impl FnOnce(&T) -> String,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), CommandError> {
         let printed = match self.format {
             Format::Text => text(value),
             Format::Json => {
                 let json = serde_json::to_string_pretty(value);
-                let json =
-                    json.map_err(|error| Failed::new(format!("This is no JSON ({error}).")))?;
-                format!("{json}\n")
+                json.map_err(|error| failed(error.into()))? + "\n"
             }
         };
-        write_out(&printed)
+        match io::stdout().write_all(printed.as_bytes()) {
+            // The reader has enough, as with `| head`.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result.map_err(failed),
+        }
     }
 }
 
-/// Writes to standard output. That nobody reads on, as with `| head`, is no failure.
-fn write_out(text: &str) -> Result<(), Failed> {
-    use std::io::Write as _;
-
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failed::new(format!("The output cannot be written ({error}).")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// An error and what caused it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
+/// The error for output that cannot be written.
+pub(super) fn failed(error: io::Error) -> CommandError {
+    CommandError::new("Cannot write the output").because(error)
 }

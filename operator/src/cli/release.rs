@@ -1,5 +1,4 @@
-//! `daylight release`: after an uninstallation, lets go the pods that wait for an auditor which does
-//! not come any more.
+//! `daylight release`: removes the auditor's finalizer from pods that an uninstall left behind.
 
 use clap::Args;
 use daylight_crds::labels::METERED_FINALIZER;
@@ -10,8 +9,8 @@ use kube::api::{Api, ListParams, PartialObjectMeta};
 use kube::{Client, ResourceExt as _};
 use serde::Serialize;
 
-use super::Failed;
 use super::connect::Connection;
+use super::error::CommandError;
 use super::output::Output;
 use crate::api_requests::{self, ApiRequest};
 
@@ -24,26 +23,26 @@ pub(super) struct Release {
     output: Output,
 }
 
-/// What was done, as it is printed.
+/// The pods that were released.
 #[derive(Debug, Default, Serialize)]
-struct Done {
-    /// Pods that had the finalizer and have it no more, as `NAMESPACE/NAME`.
+struct Released {
+    /// As `NAMESPACE/NAME`.
     released: Vec<String>,
 }
 
-/// Takes the auditor's finalizer off every pod. As long as Daylight is installed, its policy refuses
-/// that to everybody else, so nothing that is still to be booked is lost by it.
-pub(super) async fn release(connection: &Connection, flags: &Release) -> Result<(), Failed> {
+/// Removes the auditor's finalizer from every pod. While Daylight is installed, its policy refuses that
+/// to every user, so nothing that is still to be booked is lost.
+pub(super) async fn release(connection: &Connection, flags: &Release) -> Result<(), CommandError> {
     let client = connection.client().await?;
     let pods: Api<Pod> = Api::all(client.clone());
-    let mut done = Done::default();
+    let mut released = Released::default();
     let mut page = ListParams::default().limit(PAGE);
     loop {
         let list = pods.list_metadata(&page).await?;
         for pod in &list.items {
             let held = pod.finalizers().iter().any(|one| one == METERED_FINALIZER);
-            if held && let Some(key) = let_go(&client, pod).await? {
-                done.released.push(key);
+            if held && let Some(key) = release_pod(&client, pod).await? {
+                released.released.push(key);
             }
         }
         match list.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -51,17 +50,26 @@ pub(super) async fn release(connection: &Connection, flags: &Release) -> Result<
             None => break,
         }
     }
-    flags.output.print(&done, |done| match done.released.len() {
-        0 => format!("No pod has the finalizer {METERED_FINALIZER}.\n"),
-        count => format!(
-            "{count} pods have the finalizer {METERED_FINALIZER} no more; what still runs of them \
-             runs on: `kubectl delete pods -A -l daylight.dev/miner` ends it.\n"
-        ),
-    })
+    flags.output.print(&released, text)
 }
 
-/// Lets one pod go, and gives its key; `None` where it went or changed meanwhile.
-async fn let_go(client: &Client, pod: &PartialObjectMeta<Pod>) -> Result<Option<String>, Failed> {
+fn text(Released { released }: &Released) -> String {
+    let pods = match released.len() {
+        0 => return format!("No pod has the finalizer {METERED_FINALIZER}.\n"),
+        1 => "1 pod",
+        count => &format!("{count} pods"),
+    };
+    format!(
+        "Removed the finalizer {METERED_FINALIZER} from {pods}. Miners that still run continue; end \
+         them with `kubectl delete pods -A -l daylight.dev/miner`.\n"
+    )
+}
+
+/// Removes the finalizer from one pod and returns its key; `None` if the pod is gone or has changed.
+async fn release_pod(
+    client: &Client,
+    pod: &PartialObjectMeta<Pod>,
+) -> Result<Option<String>, CommandError> {
     let key = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
     let uid = pod.uid().unwrap_or_default();
     let ApiRequest { method, path, content_type, body, .. } =
@@ -74,7 +82,23 @@ async fn let_go(client: &Client, pod: &PartialObjectMeta<Pod>) -> Result<Option<
         .map_err(kube::Error::HttpError)?;
     match client.request_text(request).await {
         Ok(_) => Ok(Some(key)),
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn released_pods_are_counted_and_named_in_json() {
+        let released = Released { released: vec!["team-a/one".into()] };
+        assert!(
+            text(&released).starts_with("Removed the finalizer daylight.dev/metered from 1 pod")
+        );
+        let json = serde_json::to_string(&released).unwrap();
+        assert_eq!(json, r#"{"released":["team-a/one"]}"#);
+        assert_eq!(text(&Released::default()), "No pod has the finalizer daylight.dev/metered.\n");
     }
 }

@@ -1,11 +1,12 @@
 //! Flags and the shutdown signal of the commands that serve.
 
+use std::io;
 use std::net::SocketAddr;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Failed;
+use super::error::CommandError;
 use daylight_cluster::well_known;
 
 /// Flags that set which approvals count.
@@ -36,9 +37,9 @@ pub(super) fn listen(text: &str) -> Result<Listen, String> {
     Ok(Listen(Some(address)))
 }
 
-/// Waits for SIGTERM or SIGINT.
-pub(super) fn shutdown() -> Result<impl Future<Output = ()>, Failed> {
-    let failed = |error: std::io::Error| Failed::new(error.to_string());
+/// Returns a future that waits for SIGTERM or SIGINT.
+pub(super) fn shutdown() -> Result<impl Future<Output = ()>, CommandError> {
+    let failed = |error: io::Error| CommandError::new("Cannot handle signals").because(error);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     Ok(async move {

@@ -1,20 +1,20 @@
-//! `daylight status`.
+//! `daylight status`: pools, who holds GPUs, what waits, and a map of the GPUs.
 
 use std::fmt::Write as _;
 
 use clap::Args;
 use daylight_base::Name;
 use daylight_crds::MiningPolicy;
-use daylight_planner::explain::PoolGpus;
+use daylight_planner::explain::{PoolGpus, Reason};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 use serde::Serialize;
 
-use super::Failed;
 use super::connect::Connection;
+use super::error::CommandError;
 use super::gpu_map::{self, NodeMap, Use};
+use super::live_plan::LivePlan;
 use super::output::Output;
-use super::picture::{self, Picture};
 use super::table::table;
 use crate::clock::wall_clock;
 use daylight_cluster::well_known::PODS_REFUSED;
@@ -31,15 +31,35 @@ pub(super) struct Flags {
     pub(super) output: Output,
 }
 
-/// Everything that is shown.
+/// The status of the site.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Status {
-    leader: Option<String>,
+    leader: Leader,
     emergency_stop: Option<String>,
     pools: Vec<Pool>,
     holders: Vec<Holder>,
     waiting: Vec<Waiting>,
+}
+
+/// The controller that leads. As JSON a name, `null` for none, or `unknown`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(into = "Option<String>")]
+enum Leader {
+    Elected(String),
+    None,
+    /// The user may not read the Lease.
+    Unknown,
+}
+
+impl From<Leader> for Option<String> {
+    fn from(leader: Leader) -> Self {
+        match leader {
+            Leader::Elected(name) => Some(name),
+            Leader::None => None,
+            Leader::Unknown => Some("unknown".into()),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -54,7 +74,7 @@ struct Pool {
     map: Vec<NodeMap>,
 }
 
-/// Who holds GPUs.
+/// An account that holds GPUs.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Holder {
     pool: Name,
@@ -64,7 +84,7 @@ struct Holder {
     gpus: u32,
 }
 
-/// Who wants more than there is.
+/// An object that waits.
 #[derive(Debug, Serialize)]
 struct Waiting {
     kind: &'static str,
@@ -73,26 +93,26 @@ struct Waiting {
     message: String,
 }
 
-pub(super) async fn run(connection: &Connection, flags: &Flags) -> Result<(), Failed> {
+pub(super) async fn run(connection: &Connection, flags: &Flags) -> Result<(), CommandError> {
     let client = connection.client().await?;
-    let picture = picture::take(&client, &connection.namespace).await?;
+    let live = LivePlan::make(&client, &connection.namespace).await?;
     let leader = leader(&client, &connection.namespace, &flags.lease_name).await?;
-    let status = gather(&picture, leader);
-    let most = flags.map_nodes;
-    flags.output.print(&status, |status| draw(status, most, width()))
+    let status = gather(&live, leader);
+    let map_nodes = flags.map_nodes;
+    flags.output.print(&status, |status| draw(status, map_nodes, width()))
 }
 
-/// The columns of the terminal.
+/// Returns the number of columns of the terminal.
 fn width() -> usize {
     std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(100)
 }
 
-async fn leader(client: &Client, namespace: &str, name: &str) -> Result<Option<String>, Failed> {
+async fn leader(client: &Client, namespace: &str, name: &str) -> Result<Leader, CommandError> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let lease = match leases.get_opt(name).await {
         Ok(lease) => lease.and_then(|lease| lease.spec),
-        // Who may not see it is told nothing of it.
-        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(Some("unknown".into())),
+        // The rest of the status is of use without the right to read the Lease.
+        Err(kube::Error::Api(status)) if status.is_forbidden() => return Ok(Leader::Unknown),
         Err(error) => return Err(error.into()),
     };
     let current = lease.filter(|lease| {
@@ -101,11 +121,11 @@ async fn leader(client: &Client, namespace: &str, name: &str) -> Result<Option<S
             jiff::SignedDuration::from_secs(lease.lease_duration_seconds.unwrap_or(0).into());
         renewed.is_some_and(|at| jiff::Timestamp::now().duration_since(at) < lasts)
     });
-    Ok(current.and_then(|lease| lease.holder_identity))
+    Ok(current.and_then(|lease| lease.holder_identity).map_or(Leader::None, Leader::Elected))
 }
 
-fn gather(picture: &Picture, leader: Option<String>) -> Status {
-    let Picture { view, plan } = picture;
+fn gather(live: &LivePlan, leader: Leader) -> Status {
+    let LivePlan { view, plan } = live;
     let snapshot = view.snapshot();
     let now = wall_clock();
     let pools = plan
@@ -143,76 +163,79 @@ fn gather(picture: &Picture, leader: Option<String>) -> Status {
         emergency_stop: stop.map(|stop| format!("by {}: {}", stop.by, stop.reason)),
         pools,
         holders,
-        waiting: waiting(picture),
+        waiting: waiting(live),
     }
 }
 
-fn waiting(picture: &Picture) -> Vec<Waiting> {
-    let plan = &picture.plan;
-    let entry = |kind, name: &Name, reason: &daylight_planner::explain::Reason| Waiting {
-        kind,
-        name: name.clone(),
-        reason: reason.code().into(),
-        message: reason.to_string(),
-    };
-    let content = ["Running", "Finished", "NothingWanted", "Active"];
-    let waits = |waiting: &Waiting| !content.contains(&waiting.reason.as_str());
+fn waiting(live: &LivePlan) -> Vec<Waiting> {
+    let LivePlan { view, plan } = live;
+    let jobs = plan.jobs.iter().filter_map(|report| {
+        let job = view.cluster().ai_job(&report.job);
+        let refused = job.and_then(|job| job.status.as_ref()).and_then(|status| {
+            refused("aijob", &report.job, status.reason.as_deref(), status.message.as_deref())
+        });
+        refused.or_else(|| waits("aijob", &report.job, &report.reason))
+    });
+    let pods =
+        plan.waiting_pods.iter().filter_map(|report| waits("pod", &report.pod, &report.reason));
     let registrations = plan
         .registrations
         .iter()
-        .map(|report| entry("registration", &report.registration, &report.state));
-    let miners = plan.miners.iter().map(|report| {
-        let name = &report.miner;
-        let status = picture.view.cluster().miner(name).and_then(|miner| miner.status.as_ref());
-        let refused = status.and_then(|status| {
-            refused("miner", name, status.reason.as_ref(), status.message.as_ref())
+        .filter_map(|report| waits("registration", &report.registration, &report.state));
+    let miners = plan.miners.iter().filter_map(|report| {
+        let miner = view.cluster().miner(&report.miner);
+        let refused = miner.and_then(|miner| miner.status.as_ref()).and_then(|status| {
+            refused("miner", &report.miner, status.reason.as_deref(), status.message.as_deref())
         });
-        refused.unwrap_or_else(|| entry("miner", &report.miner, &report.reason))
+        refused.or_else(|| waits("miner", &report.miner, &report.reason))
     });
-    let jobs = plan.jobs.iter().map(|report| {
-        let name = &report.job;
-        let status = picture.view.cluster().ai_job(name).and_then(|job| job.status.as_ref());
-        let refused = status.and_then(|status| {
-            refused("aijob", name, status.reason.as_ref(), status.message.as_ref())
-        });
-        refused.unwrap_or_else(|| entry("aijob", &report.job, &report.reason))
-    });
-    let pods = plan.waiting_pods.iter().map(|report| entry("pod", &report.pod, &report.reason));
-    jobs.chain(pods).chain(registrations).chain(miners).filter(waits).collect()
+    jobs.chain(pods).chain(registrations).chain(miners).collect()
 }
 
-/// What a plan made here cannot know of a miner or AIJob, and the controller wrote down: the API
-/// server does not take its pods.
+/// Returns the object as waiting, unless its reason is that it has what it wants.
+fn waits(kind: &'static str, name: &Name, reason: &Reason) -> Option<Waiting> {
+    match reason {
+        Reason::Running | Reason::Finished | Reason::NothingWanted | Reason::Active { .. } => None,
+        reason => Some(Waiting {
+            kind,
+            name: name.clone(),
+            reason: reason.code().into(),
+            message: reason.to_string(),
+        }),
+    }
+}
+
+/// Returns a miner or AIJob as waiting if the API server refuses its pods. Only the controller that
+/// tried to create them knows that, and wrote it into the status; a plan made here does not.
 fn refused(
     kind: &'static str,
     name: &Name,
-    reason: Option<&String>,
-    message: Option<&String>,
+    reason: Option<&str>,
+    message: Option<&str>,
 ) -> Option<Waiting> {
-    let reason = reason.filter(|reason| *reason == PODS_REFUSED)?.clone();
-    Some(Waiting {
-        kind,
-        name: name.clone(),
-        reason,
-        message: message.cloned().unwrap_or_default(),
-    })
+    let reason = reason.filter(|reason| *reason == PODS_REFUSED)?.to_owned();
+    let message = message.unwrap_or_default().to_owned();
+    Some(Waiting { kind, name: name.clone(), reason, message })
 }
 
-fn draw(status: &Status, most: usize, width: usize) -> String {
+fn draw(status: &Status, map_nodes: usize, width: usize) -> String {
     let mut text = String::new();
     match &status.leader {
-        Some(leader) => {
-            let _ = writeln!(text, "Controller: {leader} leads.");
+        Leader::Elected(name) => {
+            let _ = writeln!(text, "Controller: {name} leads.");
         }
-        None => text.push_str(
-            "Controller: none leads, so nothing is assigned; AI pods run and displace miners.\n",
+        Leader::None => text.push_str(
+            "Controller: none leads, so no miner or AIJob starts; AI pods still displace miners.\n",
         ),
+        Leader::Unknown => {
+            text.push_str("Controller: unknown, since you may not read its Lease.\n");
+        }
     }
     if let Some(stop) = &status.emergency_stop {
         let _ = writeln!(text, "EMERGENCY STOP {stop}");
     }
     if status.pools.is_empty() {
-        text.push_str("There is no GpuPool yet; examples/ has one to begin with.\n");
+        text.push_str("There is no GpuPool. Create one, such as examples/20-gpu-pool.yaml.\n");
         return text;
     }
     text.push('\n');
@@ -248,13 +271,9 @@ fn draw(status: &Status, most: usize, width: usize) -> String {
     }
     for pool in &status.pools {
         let _ = write!(text, "\n{}:", pool.name);
-        if pool.map.len() > most {
-            let _ = writeln!(
-                text,
-                " {} nodes; --map-nodes {} draws them.",
-                pool.map.len(),
-                pool.map.len()
-            );
+        if pool.map.len() > map_nodes {
+            let nodes = pool.map.len();
+            let _ = writeln!(text, " {nodes} nodes; --map-nodes {nodes} draws them.");
         } else {
             let _ = write!(text, "   {}\n{}", Use::LEGEND, gpu_map::draw(&pool.map, width));
         }
@@ -264,7 +283,7 @@ fn draw(status: &Status, most: usize, width: usize) -> String {
 
 fn row(pool: &Pool) -> Vec<String> {
     let gpus = &pool.gpus;
-    let mut row = vec![pool.name.to_string(), format!("{:?}", pool.policy)];
+    let mut row = vec![pool.name.to_string(), pool.policy.to_string()];
     let numbers = [
         pool.nodes,
         gpus.total,
@@ -296,6 +315,9 @@ fn holder_row(holder: &Holder) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use daylight_base::Timestamp;
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -314,7 +336,7 @@ mod tests {
                 gpus,
             };
         let status = Status {
-            leader: Some("daylight-controller-0".into()),
+            leader: Leader::Elected("daylight-controller-0".into()),
             emergency_stop: None,
             pools: vec![Pool {
                 name: "hall-1".into(),
@@ -340,5 +362,47 @@ mod tests {
             }],
         };
         insta::assert_snapshot!(draw(&status, 200, 80));
+    }
+    #[test]
+    fn a_site_without_leader_or_pools_is_explained() {
+        let status = |leader| Status {
+            leader,
+            emergency_stop: Some("by ann: smoke".into()),
+            pools: Vec::new(),
+            holders: Vec::new(),
+            waiting: Vec::new(),
+        };
+        let rest = "EMERGENCY STOP by ann: smoke\n\
+                    There is no GpuPool. Create one, such as examples/20-gpu-pool.yaml.\n";
+        for (leader, line, json) in [
+            (
+                Leader::None,
+                "Controller: none leads, so no miner or AIJob starts; AI pods still displace miners.",
+                Value::Null,
+            ),
+            (
+                Leader::Unknown,
+                "Controller: unknown, since you may not read its Lease.",
+                "unknown".into(),
+            ),
+            (Leader::Elected("one".into()), "Controller: one leads.", "one".into()),
+        ] {
+            let status = status(leader);
+            assert_eq!(draw(&status, 200, 80), format!("{line}\n{rest}"));
+            assert_eq!(serde_json::to_value(&status).unwrap()["leader"], json);
+        }
+    }
+
+    #[test]
+    fn what_has_all_it_wants_does_not_wait() {
+        let name: Name = "team-a/night".into();
+        let active = Reason::Active { until: Timestamp(0) };
+        for reason in [Reason::Running, Reason::Finished, Reason::NothingWanted, active] {
+            assert!(waits("miner", &name, &reason).is_none(), "{reason}");
+        }
+        assert!(waits("miner", &name, &Reason::SchedulerDecides).is_some());
+        assert!(refused("miner", &name, Some("Running"), None).is_none());
+        let refused = refused("miner", &name, Some("PodsRefused"), Some("exceeded quota")).unwrap();
+        assert_eq!((&*refused.reason, &*refused.message), ("PodsRefused", "exceeded quota"));
     }
 }

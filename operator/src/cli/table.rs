@@ -1,6 +1,6 @@
 //! Tables as kubectl prints them.
 
-/// Columns, padded to the widest cell and two spaces apart; the header in capitals.
+/// Formats columns, padded to their widest cell and two spaces apart, with the header in capitals.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_line_up_and_lines_have_no_tail() {
+    fn columns_are_aligned_and_lines_have_no_trailing_spaces() {
         let rows = [vec!["hall-1".into(), "8".into()], vec!["a".into(), "320".into()]];
         assert_eq!(table(&["pool", "gpus"], &rows), "POOL    GPUS\nhall-1  8\na       320\n");
     }

@@ -1,11 +1,13 @@
-//! `daylight verify`: whether a journal is what the auditor wrote.
+//! `daylight verify`: verifies that a journal is what the auditor wrote.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
 
-use super::Failed;
+use super::error::CommandError;
+use super::output::{self, Format, Output};
 use crate::auditor::journal::{Directory, Journal, JournalError};
 
 #[derive(Debug, Args)]
@@ -13,35 +15,76 @@ pub(super) struct Flags {
     /// Directory of the journal, which has `commit` and `tile`
     directory: PathBuf,
     /// Print the entries, one per line
-    #[arg(long)]
+    #[arg(long, conflicts_with = "format")]
     print: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
-/// Reads all entries of a journal, which an auditor may be writing.
-pub(super) fn run(flags: &Flags) -> Result<(), Failed> {
-    let failed = |error: JournalError| {
-        Failed::new(format!("{} does not hold: {error}.", flags.directory.display()))
+/// A journal that is what was written.
+#[derive(Debug, Serialize)]
+struct Verified {
+    directory: PathBuf,
+    entries: u64,
+    /// The hash over all entries, in hexadecimal.
+    hash: String,
+}
+
+/// Reads all entries of a journal, also of one that an auditor is writing.
+pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
+    let directory = flags.directory.display();
+    let invalid = |error: JournalError| {
+        CommandError::new(format!("Verification of the journal in {directory} failed"))
+            .because(error)
     };
-    let directory = Directory::look_at(&flags.directory).map_err(|error| {
-        Failed::new(format!("There is no journal in {} ({error}).", flags.directory.display()))
+    let disk = Directory::look_at(&flags.directory).map_err(|error| {
+        CommandError::new(format!("There is no journal in {directory}")).because(error)
     })?;
-    let journal = Journal::look_at(directory).map_err(failed)?;
+    let journal = Journal::look_at(disk).map_err(invalid)?;
     let mut out = std::io::stdout().lock();
-    let mut broken = None;
+    let mut unwritten = None;
     journal
         .verify(|entry| {
-            if flags.print && broken.is_none() {
-                broken = out.write_all(entry).and_then(|()| out.write_all(b"\n")).err();
+            // The rest is verified even if it cannot be printed.
+            if flags.print && unwritten.is_none() {
+                unwritten = out.write_all(entry).and_then(|()| out.write_all(b"\n")).err();
             }
         })
-        .map_err(failed)?;
-    if let Some(error) = broken {
-        return Err(Failed::new(format!("The entries cannot be printed ({error}).")));
+        .map_err(invalid)?;
+    drop(out);
+    if let Some(error) = unwritten {
+        return Err(output::failed(error));
     }
-    eprintln!(
-        "{} entries are what was committed, to the last byte; the hash over them is {}.",
-        journal.size(),
-        journal.head()
-    );
+    let verified = Verified {
+        directory: flags.directory.clone(),
+        entries: journal.size(),
+        hash: journal.head(),
+    };
+    // Standard output has the entries, or nothing but the JSON.
+    match flags.output.format {
+        Format::Text => eprint!("{}", text(&verified)),
+        Format::Json => flags.output.print(&verified, text)?,
+    }
     Ok(())
+}
+
+fn text(verified: &Verified) -> String {
+    let Verified { directory: _, entries, hash } = verified;
+    format!("Verified {entries} entries, unchanged to the last byte. Their hash is {hash}.\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_the_count_and_the_hash() {
+        let verified = Verified { directory: "/journal".into(), entries: 612, hash: "9f41".into() };
+        assert_eq!(
+            text(&verified),
+            "Verified 612 entries, unchanged to the last byte. Their hash is 9f41.\n"
+        );
+        let json = serde_json::to_string(&verified).unwrap();
+        assert_eq!(json, r#"{"directory":"/journal","entries":612,"hash":"9f41"}"#);
+    }
 }

@@ -1,24 +1,28 @@
-//! `daylight why KIND NAME`.
+//! `daylight why KIND NAME`: explains the state of an object.
 
 use std::fmt::Write as _;
 
 use clap::Args;
-use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
-use daylight_planner::explain::Reason;
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Api, Client, ResourceExt as _};
-use serde::Serialize;
-
-use super::connect::Connection;
-use super::output::Output;
-use super::{Failed, picture};
 use daylight_cluster::names::parts;
 use daylight_cluster::slim;
+use daylight_crds::{ActivityClass, AiJob, CONDITION_READY, GpuPool, Miner, Registration};
+use daylight_planner::explain::Reason;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::api::GetParams;
+use kube::core::Request;
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::connect::{Connection, namespaced};
+use super::error::CommandError;
+use super::live_plan::LivePlan;
+use super::output::Output;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
-    /// gpupool, activityclass, registration, miner, aijob or pod
+    /// Kind: gpupool, activityclass, registration, miner, aijob or pod
     kind: String,
     /// NAMESPACE/NAME, or the NAME of a gpupool or activityclass
     #[arg(value_name = "NAME")]
@@ -27,13 +31,13 @@ pub(super) struct Flags {
     output: Output,
 }
 
-/// Why an object is as it is.
-#[derive(Debug, Serialize)]
+/// The explanation of an object's state.
+#[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Explanation {
-    kind: &'static str,
+    kind: String,
     name: String,
-    /// How far it is, where the kind has such a word.
+    /// The state, where the kind has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<String>,
     reason: String,
@@ -41,173 +45,328 @@ struct Explanation {
     /// The earliest time at which it may change by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     earliest: Option<String>,
-    /// Since when it is ready, or not.
+    /// The time of the last change of the condition Ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
-    /// What may make the explanation wrong.
+    /// A reason why the explanation may be out of date.
     #[serde(skip_serializing_if = "Option::is_none")]
     caveat: Option<String>,
 }
 
-pub(super) async fn run(connection: &Connection, flags: &Flags) -> Result<(), Failed> {
+pub(super) async fn run(connection: &Connection, flags: &Flags) -> Result<(), CommandError> {
     let client = connection.client().await?;
+    let name = &flags.name;
     let explanation = match flags.kind.to_lowercase().as_str() {
         "gpupool" | "gpupools" | "gpool" | "pool" => {
-            let api: Api<GpuPool> = Api::all(client);
-            explain("GpuPool", api, &flags.name, "nextChange").await?
+            explain(&Api::<GpuPool>::all(client), name).await?
         }
         "activityclass" | "activityclasses" | "actclass" | "ac" | "class" => {
-            let api: Api<ActivityClass> = Api::all(client);
-            explain("ActivityClass", api, &flags.name, "").await?
+            explain(&Api::<ActivityClass>::all(client), name).await?
         }
         "registration" | "registrations" | "reg" => {
-            let api: Api<Registration> = namespaced(&client, &flags.name)?;
-            explain("Registration", api, &flags.name, "").await?
+            explain(&namespaced::<Registration>(&client, name)?.0, name).await?
         }
-        "miner" | "miners" | "mnr" => {
-            let api: Api<Miner> = namespaced(&client, &flags.name)?;
-            explain("Miner", api, &flags.name, "eligibleAt").await?
-        }
-        "aijob" | "aijobs" | "aij" => {
-            let api: Api<AiJob> = namespaced(&client, &flags.name)?;
-            explain("AIJob", api, &flags.name, "estimatedStart").await?
-        }
-        "pod" | "pods" | "po" => pod(&client, connection, &flags.name).await?,
-        other => {
-            return Err(Failed::new(format!(
-                "{other:?} is no kind that Daylight explains; write gpupool, activityclass, \
-                 registration, miner, aijob or pod."
-            )));
+        "miner" | "miners" | "mnr" => explain(&namespaced::<Miner>(&client, name)?.0, name).await?,
+        "aijob" | "aijobs" | "aij" => explain(&namespaced::<AiJob>(&client, name)?.0, name).await?,
+        "pod" | "pods" | "po" => explain_pod(&client, connection, name).await?,
+        _ => {
+            let error = CommandError::new(format!("Daylight does not explain \"{}\"", flags.kind));
+            return Err(
+                error.remedy("Write gpupool, activityclass, registration, miner, aijob or pod")
+            );
         }
     };
     flags.output.print(&explanation, text)
 }
 
 fn text(explanation: &Explanation) -> String {
-    let Explanation { kind, name, reason, message, .. } = explanation;
+    let Explanation { kind, name, state, reason, message, earliest, since, caveat } = explanation;
     let mut text = format!("{kind} {name}: {reason}\n");
-    let mut line = |label: &str, value: &Option<String>| {
+    let mut line = |label: &str, value: Option<&String>| {
         if let Some(value) = value {
             let _ = writeln!(text, "  {label:<10}{value}");
         }
     };
-    line("why", &Some(message.clone()));
-    line("state", &explanation.state);
-    line("since", &explanation.since);
-    line("earliest", &explanation.earliest);
-    line("note", &explanation.caveat);
+    line("why", Some(message));
+    line("state", state.as_ref());
+    line("since", since.as_ref());
+    line("earliest", earliest.as_ref());
+    line("note", caveat.as_ref());
     text
 }
 
-fn namespaced<K>(client: &Client, name: &str) -> Result<Api<K>, Failed>
-where
-    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-{
-    let (namespace, _) = parts(name);
-    if namespace.is_empty() {
-        return Err(Failed::new(format!(
-            "{name:?} names no namespace; write NAMESPACE/NAME, such as team-a/{name}."
-        )));
-    }
-    Ok(Api::namespaced(client.clone(), namespace))
+/// The fields by which a status explains its object.
+struct Summary<'a> {
+    observed_generation: Option<i64>,
+    conditions: &'a [Condition],
+    state: Option<&'static str>,
+    reason: Option<&'a String>,
+    message: Option<&'a String>,
+    earliest: Option<&'a Time>,
 }
 
-/// What the controller wrote into the object's status.
-async fn explain<K>(
-    kind: &'static str,
-    api: Api<K>,
-    name: &str,
-    earliest: &str,
-) -> Result<Explanation, Failed>
-where
-    K: kube::Resource + Clone + Serialize + serde::de::DeserializeOwned + std::fmt::Debug,
-{
+/// A kind whose status explains its objects.
+trait Explained: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug {
+    fn summary(&self) -> Option<Summary<'_>>;
+}
+
+/// Implements [`Explained`] for a status with a reason, given its state and its earliest time of change.
+macro_rules! summary {
+    ($kind:ty, |$status:ident| $state:expr, $earliest:expr) => {
+        impl Explained for $kind {
+            fn summary(&self) -> Option<Summary<'_>> {
+                let $status = self.status.as_ref()?;
+                Some(Summary {
+                    observed_generation: $status.observed_generation,
+                    conditions: &$status.conditions,
+                    state: $state,
+                    reason: $status.reason.as_ref(),
+                    message: $status.message.as_ref(),
+                    earliest: $earliest,
+                })
+            }
+        }
+    };
+}
+
+summary!(GpuPool, |status| status.policy.map(Into::into), status.next_change.as_ref());
+summary!(Registration, |status| status.state.map(Into::into), None);
+summary!(Miner, |status| None, status.eligible_at.as_ref());
+summary!(AiJob, |status| status.state.map(Into::into), status.estimated_start.as_ref());
+
+impl Explained for ActivityClass {
+    fn summary(&self) -> Option<Summary<'_>> {
+        let status = self.status.as_ref()?;
+        Some(Summary {
+            observed_generation: status.observed_generation,
+            conditions: &status.conditions,
+            state: None,
+            reason: None,
+            message: None,
+            earliest: None,
+        })
+    }
+}
+
+/// Reads an object and explains it by its status.
+async fn explain<K: Explained>(api: &Api<K>, name: &str) -> Result<Explanation, CommandError> {
     let object = api.get_opt(parts(name).1).await?;
     let object = object.ok_or_else(|| {
-        Failed::new(format!("There is no {kind} {name}; `kubectl get daylight -A` lists them."))
+        CommandError::new(format!("There is no {} {name}", K::kind(&())))
+            .remedy("List the objects of Daylight with `kubectl get daylight -A`")
     })?;
-    let value = serde_json::to_value(&object).unwrap_or_default();
-    let status = &value["status"];
-    let text = |field: &str| status[field].as_str().map(str::to_owned);
-    let conditions: Vec<Condition> =
-        serde_json::from_value(status["conditions"].clone()).unwrap_or_default();
-    let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
-    let Some(ready) = ready else {
-        return Err(Failed::new(format!(
-            "Daylight's controller has not looked at {kind} {name} yet; `daylight status` says \
-             whether one leads."
-        )));
-    };
-    let seen = status["observedGeneration"].as_i64();
-    let behind = seen != object.meta().generation;
-    Ok(Explanation {
-        kind,
+    explanation(&object, name).ok_or_else(|| {
+        CommandError::new(format!("The controller has not processed {} {name}", K::kind(&())))
+            .remedy("See with `daylight status` whether a controller leads")
+    })
+}
+
+/// Returns what the controller wrote into the object's status; `None` before it wrote the condition
+/// Ready.
+fn explanation<K: Explained>(object: &K, name: &str) -> Option<Explanation> {
+    let Summary { observed_generation, conditions, state, reason, message, earliest } =
+        object.summary()?;
+    let ready = conditions.iter().find(|condition| condition.type_ == CONDITION_READY)?;
+    let is_behind = observed_generation != object.meta().generation;
+    Some(Explanation {
+        kind: K::kind(&()).into_owned(),
         name: name.into(),
-        state: text("state").or_else(|| text("policy")),
-        reason: text("reason").unwrap_or(ready.reason),
-        message: text("message").unwrap_or(ready.message),
-        earliest: text(earliest),
+        state: state.map(str::to_owned),
+        reason: reason.unwrap_or(&ready.reason).clone(),
+        message: message.unwrap_or(&ready.message).clone(),
+        earliest: earliest.map(|at| at.0.to_string()),
         since: Some(ready.last_transition_time.0.to_string()),
-        caveat: behind.then(|| {
-            "The object was edited since, and the controller has not looked at the edit yet."
-                .to_owned()
+        caveat: is_behind.then(|| {
+            "The object was edited, and the controller has not processed the edit.".into()
         }),
     })
 }
 
-/// A pod: a miner's replica, a worker of an AI job, or anybody's that asks for GPUs.
-async fn pod(client: &Client, connection: &Connection, name: &str) -> Result<Explanation, Failed> {
-    let api: Api<Pod> = namespaced(client, name)?;
-    let pod = api.get_opt(parts(name).1).await?.ok_or_else(|| {
-        Failed::new(format!("There is no Pod {name}; `kubectl get pods -A` lists them."))
-    })?;
-    let slim: slim::Pod = serde_json::to_value(&pod)
-        .and_then(|value| serde_json::from_str(&value.to_string()))
-        .map_err(|error| Failed::new(format!("Pod {name} cannot be read ({error}).")))?;
-    let explained = |reason: &str, message: String| Explanation {
-        kind: "Pod",
-        name: name.into(),
-        state: pod.status.as_ref().and_then(|status| status.phase.clone()),
+/// Reads a pod and explains it: a miner's replica, a worker of an AIJob, or any other that requests
+/// GPUs.
+async fn explain_pod(
+    client: &Client,
+    connection: &Connection,
+    name: &str,
+) -> Result<Explanation, CommandError> {
+    let pod = read_pod(client, name).await?;
+    if let Some(explanation) = placed(&pod) {
+        return Ok(explanation);
+    }
+    let live = LivePlan::make(client, &connection.namespace).await?;
+    let report = live.plan.waiting_pods.iter().find(|report| *report.pod == *name);
+    let Some(report) = report else {
+        return Ok(of_pod(
+            &pod,
+            Reason::SchedulerDecides.code(),
+            "It requests no resource of a pool, so only kube-scheduler decides about it.".into(),
+        ));
+    };
+    Ok(Explanation {
+        earliest: report.reason.earliest().map(|at| at.to_string()),
+        ..of_pod(&pod, report.reason.code(), report.reason.to_string())
+    })
+}
+
+async fn read_pod(client: &Client, name: &str) -> Result<slim::Pod, CommandError> {
+    let (api, pod_name) = namespaced::<Pod>(client, name)?;
+    let request = Request::new(api.resource_url()).get(pod_name, &GetParams::default());
+    let pod = client.request(request.map_err(kube::Error::BuildRequest)?).await;
+    pod.map_err(|error| match error {
+        kube::Error::Api(status) if status.is_not_found() => {
+            CommandError::new(format!("There is no Pod {name}"))
+                .remedy("List them with `kubectl get pods -A`")
+        }
+        error => error.into(),
+    })
+}
+
+/// Explains a pod that has its GPUs, or that Daylight placed; `None` for one that waits.
+fn placed(pod: &slim::Pod) -> Option<Explanation> {
+    if let Some(lease) = &pod.lease {
+        let reason = if pod.deletion.is_some() { "Stopping" } else { "Mines" };
+        let slim::Lease { miner, registration, slot, .. } = &**lease;
+        let node = pod.place().map_or("-", |node| &**node);
+        let message = format!(
+            "It is a replica of Miner {miner} under Registration {registration}, in slot {slot} of \
+             node {node}. See `daylight why miner {miner}`."
+        );
+        return Some(of_pod(pod, reason, message));
+    }
+    if let Some(job) = &pod.ai_job {
+        let message = format!("It is a worker of AIJob {job}. See `daylight why aijob {job}`.");
+        return Some(of_pod(pod, "Worker", message));
+    }
+    let node = pod.node.as_ref()?;
+    let message = match &pod.activity {
+        Some(class) => format!("It runs on node {node} under the class {class}."),
+        None => format!("It runs on node {node} and declares no class."),
+    };
+    Some(of_pod(pod, "Bound", message))
+}
+
+fn of_pod(pod: &slim::Pod, reason: &str, message: String) -> Explanation {
+    Explanation {
+        kind: Pod::kind(&()).into_owned(),
+        name: pod.key.to_string(),
+        state: Some(pod.phase.to_string()),
         reason: reason.into(),
         message,
         earliest: None,
-        since: pod.creation_timestamp().map(|at| at.0.to_string()),
+        since: Some(pod.created.to_string()),
         caveat: None,
-    };
-    if let Some(lease) = &slim.lease {
-        return Ok(explained(
-            if slim.deletion.is_some() { "Stopping" } else { "Mines" },
-            format!(
-                "It is a replica of Miner {} under Registration {}, in slot {} of node {}; \
-                 `daylight why miner {}` says more.",
-                lease.miner,
-                lease.registration,
-                lease.slot,
-                slim.place().map_or("-", |node| &**node),
-                lease.miner
-            ),
-        ));
     }
-    if let Some(job) = &slim.ai_job {
-        return Ok(explained(
-            "Worker",
-            format!("It is a worker of AIJob {job}; `daylight why aijob {job}` says more."),
-        ));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const READY: &str = "2026-11-24T20:31:28Z";
+
+    /// An object of the kind with a status as the controller writes it.
+    fn object<K: Explained>(spec: &Value, status: &Value) -> K {
+        let mut object = json!({
+            "apiVersion": K::api_version(&()), "kind": K::kind(&()),
+            "metadata": {"name": "night", "namespace": "team-a", "generation": 3},
+            "spec": spec,
+            "status": {"observedGeneration": 3, "conditions": [{
+                "type": "Ready", "status": "False", "reason": "FromReady", "message": "From Ready.",
+                "lastTransitionTime": READY,
+            }]},
+        });
+        object["status"].as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
+        serde_json::from_value(object).unwrap()
     }
-    if let Some(node) = &slim.node {
-        let class = slim.activity.as_deref().unwrap_or("undeclared");
-        return Ok(explained("Bound", format!("It runs on node {node}, as activity {class}.")));
+
+    fn explained<K: Explained>(spec: &Value, status: &Value) -> Explanation {
+        explanation(&object::<K>(spec, status), "team-a/night").unwrap()
     }
-    let picture = picture::take(client, &connection.namespace).await?;
-    let report = picture.plan.waiting_pods.iter().find(|report| *report.pod == *name);
-    let Some(report) = report else {
-        return Ok(explained(
-            Reason::SchedulerDecides.code(),
-            "It asks for no pool's resource, so Daylight leaves it to kube-scheduler.".into(),
-        ));
-    };
-    let mut explanation = explained(report.reason.code(), report.reason.to_string());
-    explanation.earliest =
-        report.reason.earliest().and_then(crate::controller::executor::build::miner_pod::rfc3339);
-    Ok(explanation)
+
+    #[test]
+    fn a_pool_is_explained_by_its_policy_and_next_change() {
+        let spec = json!({
+            "nodeSelector": {}, "resource": "nvidia.com/gpu",
+            "site": {"name": "site-1", "timeZone": "Etc/UTC"},
+        });
+        let status = json!({
+            "policy": "Hold", "reason": "WindowClosed", "message": "No window is open.",
+            "nextChange": "2026-11-24T22:00:00Z",
+        });
+        assert_eq!(
+            text(&explained::<GpuPool>(&spec, &status)),
+            "GpuPool team-a/night: WindowClosed\n  why       No window is open.\n  \
+             state     Hold\n  since     2026-11-24T20:31:28Z\n  earliest  2026-11-24T22:00:00Z\n"
+        );
+    }
+
+    #[test]
+    fn a_class_is_explained_by_its_condition() {
+        let spec = json!({
+            "category": "Declared", "assignment": "IdleOnly", "registration": "Required",
+        });
+        let explanation = explained::<ActivityClass>(&spec, &json!({}));
+        assert_eq!((&*explanation.reason, &*explanation.message), ("FromReady", "From Ready."));
+        assert_eq!((explanation.state, explanation.earliest), (None, None));
+    }
+
+    #[test]
+    fn an_edit_that_the_controller_has_not_processed_is_noted() {
+        let spec = json!({"registration": "night", "replicas": 1, "image": "miner"});
+        let status = json!({"observedGeneration": 2, "eligibleAt": "2026-11-24T22:00:00Z"});
+        let explanation = explained::<Miner>(&spec, &status);
+        assert_eq!(explanation.earliest.as_deref(), Some("2026-11-24T22:00:00Z"));
+        assert!(explanation.caveat.is_some());
+        let json = serde_json::to_value(&explanation).unwrap();
+        let names: Vec<&String> = json.as_object().unwrap().keys().collect();
+        assert_eq!(names, ["caveat", "earliest", "kind", "message", "name", "reason", "since"]);
+    }
+
+    #[test]
+    fn an_object_without_conditions_is_not_explained() {
+        let spec = json!({
+            "category": "Declared", "assignment": "IdleOnly", "registration": "Required",
+        });
+        let class = object::<ActivityClass>(&spec, &json!({"conditions": []}));
+        assert_eq!(explanation(&class, "night"), None);
+    }
+
+    #[test]
+    fn a_pod_that_has_its_gpus_is_explained_without_a_plan() {
+        let pod = |labels: &Value, spec: &Value| -> slim::Pod {
+            let pod = json!({
+                "metadata": {
+                    "name": "pod", "namespace": "team-a", "labels": labels,
+                    "creationTimestamp": READY,
+                },
+                "spec": spec, "status": {"phase": "Running"},
+            });
+            serde_json::from_value(pod).unwrap()
+        };
+        let node = json!({"nodeName": "gpu-1"});
+        let bound = placed(&pod(&json!({"daylight.dev/activity": "ai-training"}), &node)).unwrap();
+        assert_eq!(
+            text(&bound),
+            "Pod team-a/pod: Bound\n  why       It runs on node gpu-1 under the class \
+             ai-training.\n  state     Running\n  since     2026-11-24T20:31:28Z\n"
+        );
+        let worker = placed(&pod(&json!({"daylight.dev/aijob": "llm"}), &json!({}))).unwrap();
+        assert_eq!(
+            worker.message,
+            "It is a worker of AIJob team-a/llm. See `daylight why aijob team-a/llm`."
+        );
+        let labels = json!({
+            "daylight.dev/miner": "power", "daylight.dev/registration": "night",
+            "daylight.dev/pool": "hall-1", "daylight.dev/slot": "2",
+        });
+        let spec = json!({"nodeName": "gpu-1", "priorityClassName": "daylight-miner"});
+        assert_eq!(
+            placed(&pod(&labels, &spec)).unwrap().message,
+            "It is a replica of Miner team-a/power under Registration team-a/night, in slot 2 of \
+             node gpu-1. See `daylight why miner team-a/power`."
+        );
+        assert_eq!(placed(&pod(&json!({}), &json!({}))), None);
+    }
 }

@@ -14,8 +14,8 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::Failed;
 use super::connect::Connection;
+use super::error::CommandError;
 use super::output::Output;
 use snapshot::{Installation, Read};
 
@@ -100,7 +100,7 @@ fn check(installation: &Installation) -> Findings {
     findings
 }
 
-pub(super) async fn run(connection: &Connection, flags: &Flags) -> Result<(), Failed> {
+pub(super) async fn run(connection: &Connection, flags: &Flags) -> Result<(), CommandError> {
     let client = connection.client().await?;
     let installation = snapshot::read(&client, &connection.namespace).await;
     let mut findings = check(&installation);
@@ -112,8 +112,8 @@ pub(super) async fn run(connection: &Connection, flags: &Flags) -> Result<(), Fa
     flags.output.print(&findings.0, |findings| text(findings, passed))?;
     match problems {
         0 => Ok(()),
-        1 => Err(Failed::new("The installation has 1 problem.")),
-        _ => Err(Failed::new(format!("The installation has {problems} problems."))),
+        1 => Err(CommandError::new("The installation has 1 problem")),
+        _ => Err(CommandError::new(format!("The installation has {problems} problems"))),
     }
 }
 

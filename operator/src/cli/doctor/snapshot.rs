@@ -14,6 +14,8 @@ use kube::api::ListParams;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+use crate::failure::chain;
+
 /// The result of reading; the error is the sentence that states why it failed.
 pub(super) type Read<T> = Result<T, String>;
 
@@ -103,7 +105,7 @@ fn unread<K: Resource<DynamicType = ()>>(error: kube::Error) -> String {
         }
         error => format!(
             "Cannot list {plural} ({}), so the checks that need them were skipped.",
-            crate::cli::output::chain(&error)
+            chain(&error)
         ),
     }
 }
