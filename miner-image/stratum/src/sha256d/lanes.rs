@@ -9,14 +9,13 @@ use pulp::{Simd, WithSimd};
 use super::Scan;
 use super::constants::{INITIAL, K};
 
-/// Rounds by their numbers within sixteen, as constants: then the places of state and schedule are known
-/// at compile time and stay in registers. All 122 written out would compile for minutes.
+/// Rounds by their numbers, as constants: then the places of state and schedule are known at compile
+/// time and stay in registers.
 macro_rules! rounds {
-    ($extend:literal, $simd:expr, $state:expr, $words:expr, $base:expr, $($round:literal)*) => {
-        $(round::<$round, $extend, _>($simd, &mut $state, &mut $words, $base);)*
+    ($simd:expr, $state:expr, $words:expr, $($round:literal)*) => {
+        $(round::<$round, _>($simd, &mut $state, &mut $words);)*
     };
 }
-
 /// Lanes of the widest vector.
 const WIDEST: usize = 16;
 
@@ -48,7 +47,7 @@ impl WithSimd for Lanes<'_> {
         inner[4] = simd.splat_u32s(0x8000_0000);
         inner[15] = simd.splat_u32s(640);
         let mut begun = midstate;
-        rounds!(false, simd, begun, inner, 0, 0 1 2);
+        rounds!(simd, begun, inner, 0 1 2);
 
         let (mut found, mut nonces, mut uppers) = (vec![], [0; WIDEST], [0; WIDEST]);
         for step in (0..count).step_by(lanes) {
@@ -58,10 +57,10 @@ impl WithSimd for Lanes<'_> {
             }
             let (mut state, mut words) = (begun, inner);
             words[3] = simd.partial_load_u32s(&nonces[..lanes]);
-            rounds!(false, simd, state, words, 0, 3 4 5 6 7 8 9 10 11 12 13 14 15);
-            for base in [16, 32, 48] {
-                rounds!(true, simd, state, words, base, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
-            }
+            rounds!(simd, state, words, 3 4 5 6 7 8 9 10 11 12 13 14 15);
+            rounds!(simd, state, words, 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+            rounds!(simd, state, words, 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47);
+            rounds!(simd, state, words, 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63);
 
             words = [simd.splat_u32s(0); 16];
             for word in 0..8 {
@@ -70,11 +69,10 @@ impl WithSimd for Lanes<'_> {
             words[8] = simd.splat_u32s(0x8000_0000);
             words[15] = simd.splat_u32s(256);
             state = initial;
-            rounds!(false, simd, state, words, 0, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
-            for base in [16, 32] {
-                rounds!(true, simd, state, words, base, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
-            }
-            rounds!(true, simd, state, words, 48, 0 1 2 3 4 5 6 7 8 9 10 11 12);
+            rounds!(simd, state, words, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+            rounds!(simd, state, words, 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+            rounds!(simd, state, words, 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47);
+            rounds!(simd, state, words, 48 49 50 51 52 53 54 55 56 57 58 59 60);
 
             // The last three rounds would only move this `e` to `h`, the hash's last word.
             simd.partial_store_u32s(&mut uppers[..lanes], simd.add_u32s(state[7], initial[7]));
@@ -91,19 +89,12 @@ impl WithSimd for Lanes<'_> {
     }
 }
 
-/// Computes the round `base + I`, where `base` is a multiple of 16. Instead of moving all eight variables
-/// by one place, the places move back by one. `EXTEND` computes the round's word of the schedule first,
-/// which the first sixteen rounds take from the block.
+/// Computes a round. Instead of moving all eight variables by one place, the places move back by one.
 #[inline(always)]
-fn round<const I: usize, const EXTEND: bool, S: Simd>(
-    s: S,
-    state: &mut [S::u32s; 8],
-    words: &mut [S::u32s; 16],
-    base: usize,
-) {
+fn round<const I: usize, S: Simd>(s: S, state: &mut [S::u32s; 8], words: &mut [S::u32s; 16]) {
     let (a, b, c) = (state[at(I, 0)], state[at(I, 1)], state[at(I, 2)]);
     let (e, f, g, h) = (state[at(I, 4)], state[at(I, 5)], state[at(I, 6)], state[at(I, 7)]);
-    if EXTEND {
+    if I >= 16 {
         let (early, late) = (words[(I + 1) % 16], words[(I + 14) % 16]);
         let sigma0 =
             s.xor_u32s(s.xor_u32s(rotr(s, early, 7), rotr(s, early, 18)), shr(s, early, 3));
@@ -115,7 +106,7 @@ fn round<const I: usize, const EXTEND: bool, S: Simd>(
     let maj = s.or_u32s(s.and_u32s(a, b), s.and_u32s(c, s.or_u32s(a, b)));
     let sum1 = s.xor_u32s(s.xor_u32s(rotr(s, e, 6), rotr(s, e, 11)), rotr(s, e, 25));
     let sum0 = s.xor_u32s(s.xor_u32s(rotr(s, a, 2), rotr(s, a, 13)), rotr(s, a, 22));
-    let input = s.add_u32s(words[I % 16], s.splat_u32s(K[base + I]));
+    let input = s.add_u32s(words[I % 16], s.splat_u32s(K[I]));
     let t1 = s.add_u32s(s.add_u32s(s.add_u32s(h, input), ch), sum1);
     state[at(I, 3)] = s.add_u32s(state[at(I, 3)], t1);
     state[at(I, 7)] = s.add_u32s(t1, s.add_u32s(sum0, maj));
