@@ -31,7 +31,7 @@ struct Cli {
     #[arg(long, value_delimiter = ',')]
     features: Vec<String>,
 
-    /// Leave out the default features of daylight-miner
+    /// Leave out the features that the image has by default (randomx)
     #[arg(long)]
     no_default_features: bool,
 

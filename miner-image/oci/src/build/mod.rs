@@ -35,6 +35,9 @@ pub struct Recipe {
     pub arguments: &'static [&'static str],
     /// Exposed port with its protocol, such as `80/tcp`.
     pub port: &'static str,
+    /// Features of the package in this image. The package's own defaults are not used: they include
+    /// what only a dynamic program can do, so that one build of the workspace tests all of it.
+    pub features: &'static [&'static str],
     /// Feature with which the program loads drivers, and the image's name then. A static program
     /// cannot load any.
     pub dynamic: Option<(&'static str, &'static str)>,
@@ -49,14 +52,16 @@ pub const MINER: Recipe = Recipe {
     // have variables and a file.
     arguments: &["run", "--"],
     port: "9735/tcp",
+    features: &["randomx"],
     dynamic: Some(("gpu", "daylight.dev/miner-gpu")),
 };
 
 /// Options of one build.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Features of the package.
+    /// Features of the package in addition to the recipe's.
     pub features: Vec<String>,
+    /// Leaves the recipe's features out.
     pub no_default_features: bool,
     /// This machine's, unless another is named.
     pub target: Option<Target>,
@@ -99,8 +104,10 @@ impl Plan<'_> {
     /// The features as cargo's arguments.
     fn arguments(self) -> Vec<String> {
         let Options { features, no_default_features, .. } = self.options;
-        let features = features.iter().map(|feature| format!("--features={feature}"));
-        features.chain(no_default_features.then(|| "--no-default-features".to_owned())).collect()
+        let default = if *no_default_features { &[] } else { self.recipe.features };
+        let features = default.iter().copied().chain(features.iter().map(String::as_str));
+        let features = features.map(|feature| format!("--features={feature}"));
+        std::iter::once("--no-default-features".to_owned()).chain(features).collect()
     }
 }
 
