@@ -42,6 +42,7 @@ impl Run<'_> {
             let reason = Reason::Draining { pool: pool.name.clone() };
             return Mode::Stop(ReclaimReason::PoolDrained, reason);
         }
+        // The other fields of an invalid pool cannot be relied on, so nothing is started or stopped.
         if let Some(problem) = pool.problem {
             return Mode::Keep(Reason::Invalid { problem });
         }

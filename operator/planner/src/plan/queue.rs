@@ -464,6 +464,7 @@ impl Run<'_> {
             } else if self.rough_fit(pool, job, allowed).ever > 0 {
                 let (shadow, here) = self.shadow(pool, job, allowed);
                 fit = fit.or(here);
+                // Only a pool that can ever take the whole job has to wait for it.
                 if here.ever >= job.workers {
                     shadows.push((pool, shadow));
                 }

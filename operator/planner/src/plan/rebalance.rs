@@ -134,6 +134,7 @@ impl Run<'_> {
                 *self.rebalanced.entry(pool).or_default() += gpus;
             }
             *self.promised.entry(pool).or_default() += gpus;
+            // Counted as held, so that the next replica is compared with the share it will have.
             claim.gpus += gpus;
             *missing -= 1;
             there.ripe.remove(&donor.miner);

@@ -401,7 +401,8 @@ impl Run<'_> {
         let mut candidates = self.miners_on(node);
         let (mut left, mut victims) = (need, Vec::new());
         while left != Shape::default() || slots > 0 {
-            // The smallest that is enough; else the largest.
+            // The smallest that is enough; else the largest. While several pod slots are missing, no
+            // single miner is enough.
             let enough = (0..candidates.len())
                 .filter(|&index| slots <= 1 && covers(frees(candidates[index]), left))
                 .min_by_key(|&index| frees(candidates[index]).gpus);

@@ -165,6 +165,7 @@ impl Run<'_> {
                 None
             }
         };
+        // The positive list first: a class that is not on it stops approved registrations too.
         if let Some(reason) = off_list {
             verdict.state = reason.clone();
             verdict.stop = Some((ReclaimReason::ClassInactive, reason));

@@ -80,6 +80,7 @@ impl Run<'_> {
             true => (host.mining, host.mining + host.draining),
             false => (host.short_for(gpus), gpus.saturating_sub(bucket.free)),
         };
+        // For this run only: the next plan finds the same node again, or a better one.
         self.nominate(id, node);
         let need = self.need_with(node, short);
         self.displace(node, resource, need, &[(pod.key.clone(), gpus)]);

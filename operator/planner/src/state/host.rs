@@ -129,6 +129,7 @@ impl Sizes {
     }
 
     pub(crate) fn add(&mut self, size: u32) {
+        // A count saturates at 255; a kubelet runs 110 pods by default.
         if self.count(size) < 0xff {
             self.0 += 1 << Self::shift(size);
         }

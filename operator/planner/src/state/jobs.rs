@@ -89,6 +89,8 @@ impl State {
     fn set_holds(&mut self, id: Id<JobRow>) {
         let new = self.promises(id);
         let old = std::mem::take(&mut self.jobs[id].holds);
+        // Only nodes whose promise changes are recounted: a large gang is on many nodes, and its workers
+        // are bound one at a time.
         for &node in &old {
             let kept = new.get(&node);
             let holds = &mut self.nodes[node].holds;

@@ -99,6 +99,7 @@ impl State {
         if let Some(id) = self.nodes.find(name) {
             return id;
         }
+        // Places are numbers, so that the sorted sets of nodes compare no names.
         let before = self
             .nodes_by_name
             .range::<str, _>((Bound::Unbounded, Bound::Excluded(&**name)))
@@ -287,6 +288,7 @@ impl State {
         let at = (row.order, id);
         for host in &mut hosts {
             let filed = host.file();
+            // Most recounts leave the entry as it is, and moving it between buckets is what costs.
             if host.filed != Some(filed) {
                 let pool = &mut self.pools[host.pool];
                 if let Some(old) = host.filed.replace(filed) {

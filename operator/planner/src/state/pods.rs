@@ -114,6 +114,8 @@ impl State {
             list.push(id);
             (list.len() - 1) as u32
         }
+        // A pod knows its places in the lists, so that it is removed without a search: a pool may have tens
+        // of thousands of leases.
         let places = match self.pods[id].role {
             RoleIds::Miner { miner, registration, pool } => {
                 self.miners[miner].held += 1;
@@ -195,6 +197,7 @@ impl State {
         self.pods[id].pod.deleting = deleting;
         self.charge(id, true);
         if let Some(node) = self.pods[id].node {
+            // Recounted at once, not at the next refresh: the next step of a plan must see it.
             let kind = holder_kind(&self.pods[id].pod);
             let held = self.nodes[node].pods.iter_mut().filter(|holder| holder.pod == id);
             held.for_each(|holder| holder.kind = kind);
