@@ -1,5 +1,4 @@
-//! The story of `cargo demo`, held as a test: every step of the main job on a
-//! control plane of its own.
+//! The story of `cargo demo` as a test: every step of the main job, on its own control plane.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,27 +22,27 @@ async fn every_step_of_the_demonstration_holds() -> Outcome {
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the crate has no parent")?;
     let log = control_plane.directory().join("controller.log");
 
-    let mut told = String::new();
-    let mut say = |line: &str| {
-        told.push_str(line);
-        told.push('\n');
+    let mut output = String::new();
+    let mut print = |line: &str| {
+        output.push_str(line);
+        output.push('\n');
     };
-    let played = story::play(&cluster, repository, &log, &mut say).await;
+    let played = story::play(&cluster, repository, &log, &mut print).await;
     let held = match played {
         Ok((steps, processes)) => {
-            for controller in processes {
-                controller.stop().await?;
+            for process in processes {
+                process.stop().await?;
             }
             steps.iter().all(|step| step.held)
         }
         Err(error) => {
-            told.push_str(&error.to_string());
+            output.push_str(&error.to_string());
             false
         }
     };
     if !held {
         let log = std::fs::read_to_string(&log).unwrap_or_default();
-        return Err(format!("{told}\nThe controller's log:\n{log}").into());
+        return Err(format!("{output}\nThe controller's log:\n{log}").into());
     }
     control_plane.stop().await;
     Ok(())

@@ -7,8 +7,8 @@ use daylight_test_site::{SOON, Site, eventually};
 use daylight_testbed::trials::{apply, trial};
 use serde_json::json;
 
-/// Waits until one of the controllers leads, and gives its place.
-async fn leader(site: &Site) -> usize {
+/// Waits until one of the controllers leads, and returns its place.
+async fn wait_for_leader(site: &Site) -> usize {
     eventually(SOON, "a leader", || async {
         for (place, controller) in site.processes.iter().enumerate() {
             if controller.leads().await {
@@ -35,7 +35,7 @@ async fn a_leader_killed_while_filling_is_replaced(site: &mut Site) {
     filling(site).await;
     // Slowly, so that there is something to interrupt.
     site.start_with(&["--rate", "30"]);
-    leader(site).await;
+    wait_for_leader(site).await;
     site.start();
     eventually(SOON, "filling has begun", || async {
         (site.observer.started() > 20).then_some(())
@@ -63,7 +63,7 @@ async fn a_leader_killed_while_reclaiming_is_replaced(site: &mut Site) {
     site.wait_for_mining(150).await;
     site.processes.remove(0).terminate().await;
     site.start_with(&["--rate", "20"]);
-    leader(site).await;
+    wait_for_leader(site).await;
     site.start();
     site.ai_job("training", 10, 8, json!({})).await;
     eventually(SOON, "some have gone", || async {
@@ -84,7 +84,7 @@ async fn a_leader_killed_while_reclaiming_is_replaced(site: &mut Site) {
 async fn a_paused_leader_writes_nothing_when_it_goes_on(site: &mut Site) {
     filling(site).await;
     site.start_with(&["--rate", "30"]);
-    leader(site).await;
+    wait_for_leader(site).await;
     site.start();
     eventually(SOON, "filling has begun", || async {
         (site.observer.started() > 10).then_some(())
@@ -114,7 +114,7 @@ async fn a_leader_that_ends_hands_over_within_a_second(site: &mut Site) {
     site.pool(json!({})).await;
     site.registered("reg", json!({"gpus": 100})).await;
     site.start();
-    leader(site).await;
+    wait_for_leader(site).await;
     site.start();
     eventually(SOON, "the other is ready", || async {
         let (code, _) = site.processes[1].get("/readyz").await?;

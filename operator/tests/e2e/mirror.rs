@@ -25,7 +25,7 @@ async fn data(site: &Site, name: &str) -> Value {
     json!(map.and_then(|map| map.data).unwrap_or_default())
 }
 
-async fn holds(site: &Site, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) {
+async fn wait_for_map(site: &Site, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) {
     eventually(SOON, what, || async { is_so(&data(site, name).await).then_some(()) }).await;
 }
 
@@ -47,9 +47,10 @@ async fn admission_is_told_what_is_registered(site: &mut Site) {
     assert_eq!(labels["daylight.dev/mirror"], "registrations");
 
     site.daylight(&["suspend", &site.key("reg"), "-m", "complaint 3", "--as", OFFICER]);
-    holds(site, REGISTRATIONS, "what is suspended is taken out", |data| *data == json!({})).await;
+    wait_for_map(site, REGISTRATIONS, "what is suspended is taken out", |data| *data == json!({}))
+        .await;
     site.approve("reg");
-    holds(site, REGISTRATIONS, "it is back", |data| data[&entry] == value).await;
+    wait_for_map(site, REGISTRATIONS, "it is back", |data| data[&entry] == value).await;
     site.wait_for_mining(8).await;
 }
 
@@ -66,7 +67,7 @@ async fn a_mirror_that_others_spoil_is_put_right(site: &mut Site) {
         json!({"data": {"junk": "x"}, "immutable": true}),
     ] {
         damage(site, REGISTRATIONS, &spoilt).await;
-        holds(site, REGISTRATIONS, "the mirror is as it was", |data| *data == well).await;
+        wait_for_map(site, REGISTRATIONS, "the mirror is as it was", |data| *data == well).await;
     }
     damage(site, REGISTRATIONS, &json!({"metadata": {"labels": null}})).await;
     eventually(SOON, "the label is back", || async {
@@ -77,8 +78,8 @@ async fn a_mirror_that_others_spoil_is_put_right(site: &mut Site) {
     for name in [REGISTRATIONS, CLASSES] {
         maps(site).delete(name, &DeleteParams::default()).await.unwrap();
     }
-    holds(site, REGISTRATIONS, "it is made anew", |data| *data == well).await;
-    holds(site, CLASSES, "it is made anew", |data| *data == classes).await;
+    wait_for_map(site, REGISTRATIONS, "it is made anew", |data| *data == well).await;
+    wait_for_map(site, CLASSES, "it is made anew", |data| *data == classes).await;
     // None of it cost a miner its place.
     assert_eq!(site.observer.started(), 8);
     site.wait_for_mining(8).await;

@@ -34,7 +34,7 @@ fn plain_job(name: &str, pods: u32) -> Value {
     })
 }
 
-async fn plain_runs(site: &Site, name: &str, pods: usize) {
+async fn wait_for_plain_pods(site: &Site, name: &str, pods: usize) {
     let label = format!("job-name={name}");
     eventually(SOON, &format!("{pods} pods of {name} run"), || async {
         let running = site.pods(&label).await.iter().filter(|pod| is_running(pod)).count();
@@ -48,7 +48,7 @@ async fn a_plain_job_preempts_and_nobody_else_is_displaced(site: &mut Site) {
     site.full_of_miners(2).await;
     let jobs: Api<Job> = site.namespaced();
     create(&jobs, plain_job("plain", 4)).await;
-    plain_runs(site, "plain", 4).await;
+    wait_for_plain_pods(site, "plain", 4).await;
     site.wait_for_mining(12).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     site.wait_for_mining(12).await;
@@ -63,7 +63,7 @@ async fn with_daylight_stopped_ai_displaces_miners(site: &mut Site) {
     site.processes.pop().unwrap().kill().await;
     let jobs: Api<Job> = site.namespaced();
     create(&jobs, plain_job("plain", 4)).await;
-    plain_runs(site, "plain", 4).await;
+    wait_for_plain_pods(site, "plain", 4).await;
     site.wait_for_mining(12).await;
     // It returns, and assigns nothing twice.
     site.start();

@@ -33,7 +33,7 @@ fn sign(site: &Site, directory: &Path, key: &str, name: &str) -> String {
     directory.join(format!("{name}.{key}.sig")).display().to_string()
 }
 
-async fn is(site: &Site, name: &str, state: &str) {
+async fn wait_for_state(site: &Site, name: &str, state: &str) {
     let registrations: Api<Registration> = site.namespaced();
     site.wait_for_status(registrations, name, state, |status| status["state"] == state).await;
 }
@@ -83,7 +83,7 @@ async fn the_auditor_verifies_the_signature_by_itself(site: &mut Site) {
         (auditor.metric("daylight_metered_nodes", &["count"]).await? >= 1.0).then_some(())
     })
     .await;
-    is(site, "reg", "Active").await;
+    wait_for_state(site, "reg", "Active").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     site.wait_for_miner("miner", "told", |status| status["reason"] == "MeterUnavailable").await;
     assert_eq!(site.observer.started(), 0);
@@ -115,17 +115,17 @@ async fn nothing_mines_without_the_authoritys_signature(site: &mut Site) {
     };
 
     site.approve("reg");
-    is(site, "reg", "SignatureMissing").await;
+    wait_for_state(site, "reg", "SignatureMissing").await;
     site.wait_for_miner("miner", "told", |status| status["reason"] == "SignatureMissing").await;
     for foreign in [
         sign(site, &directory, "other.pem", "reg"),
         sign(site, &directory, "authority.pem", "twin"),
     ] {
         approve(&foreign);
-        is(site, "reg", "SignatureInvalid").await;
+        wait_for_state(site, "reg", "SignatureInvalid").await;
         // So that the next one is seen to be judged anew.
         site.approve("reg");
-        is(site, "reg", "SignatureMissing").await;
+        wait_for_state(site, "reg", "SignatureMissing").await;
     }
     assert_eq!(site.observer.started(), 0);
     std::fs::write(directory.join("junk"), "no signature").unwrap();
@@ -137,11 +137,11 @@ async fn nothing_mines_without_the_authoritys_signature(site: &mut Site) {
     assert!(complaint.contains("no Ed25519 signature"), "{complaint}");
 
     approve(&sign(site, &directory, "authority.pem", "reg"));
-    is(site, "reg", "Active").await;
+    wait_for_state(site, "reg", "Active").await;
     site.wait_for_mining(8).await;
     // A key that is withdrawn ends what it signed; AI runs all the same.
     set_keys(site, json!({})).await;
-    is(site, "reg", "SignatureInvalid").await;
+    wait_for_state(site, "reg", "SignatureInvalid").await;
     site.wait_for_mining(0).await;
     site.ai_job("training", 1, 8, json!({})).await;
     site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
