@@ -1,8 +1,8 @@
-//! Names of tenants stand in the journal only as pseudonyms.
+//! Pseudonyms of tenants and people in the journal.
 //!
-//! A pseudonym is HMAC-SHA256 of a name under the installation's key, its first 16 bytes in
-//! hexadecimal: the same name always has the same one, and without the key it tells nothing. Who
-//! has the key can show which name one stands for.
+//! A pseudonym is the first 16 bytes of HMAC-SHA256 of a name under the installation's key, in
+//! hexadecimal. The same name always has the same pseudonym, which reveals nothing without the key.
+//! With the key, anyone can show which name a pseudonym belongs to.
 
 use std::fmt::Write as _;
 use std::io;
@@ -14,62 +14,67 @@ use sha2::Sha256;
 
 use super::journal::{Disk, JournalError};
 
-/// The file with the key: any text.
+/// File with the key: any text.
 const KEY: &str = "pseudonym.key";
 
-/// Pseudonyms that are remembered, so that they need not be computed again.
+/// Pseudonyms that are kept rather than computed again. It bounds their memory; the names in use on
+/// a site are far fewer.
 const REMEMBERED: usize = 100_000;
 
-/// Gives names their pseudonyms.
+/// Replaces names by pseudonyms.
 #[derive(Debug)]
 pub struct Pseudonyms {
     hmac: Hmac<Sha256>,
     known: FxHashMap<Box<str>, Box<str>>,
 }
 
-/// What a string of an entry names.
+/// Kind of a name in an entry.
 #[derive(Clone, Copy)]
-enum Is {
+enum NameKind {
     /// A namespace, or a person.
-    Name,
-    /// Something in a namespace, as `namespace/name`.
-    InNamespace,
+    Whole,
+    /// An object, as `namespace/name`.
+    Object,
 }
 
 impl Pseudonyms {
-    /// With the key that lies there. Where a journal begins, `may_make` lets one be made.
+    /// Pseudonyms under the key on the disk. `is_new` creates a key for a new journal. In an older
+    /// one, another key would give the same names other pseudonyms.
     ///
     /// # Errors
     ///
-    /// It cannot be read, or is missing.
-    pub fn open(disk: &mut impl Disk, may_make: bool) -> Result<Self, JournalError> {
+    /// The key cannot be read, or is missing.
+    pub fn open(disk: &mut impl Disk, is_new: bool) -> Result<Self, JournalError> {
         let failed = |error| JournalError::Disk { path: KEY.into(), error };
         match disk.read(KEY).map_err(failed)? {
             Some(key) => Ok(Self::new(key.trim_ascii())),
-            None if may_make => {
+            None if is_new => {
                 let mut bytes = [0_u8; 32];
                 getrandom::fill(&mut bytes).map_err(|error| failed(io::Error::other(error)))?;
                 let key = hexadecimal(&bytes);
                 disk.replace(KEY, key.as_bytes()).map_err(failed)?;
                 Ok(Self::new(key.as_bytes()))
             }
-            None => Err(JournalError::Damaged(format!(
-                "{KEY} is missing, by which its names became pseudonyms"
-            ))),
+            None => {
+                Err(JournalError::Damaged(format!("{KEY}, the key of its pseudonyms, is missing")))
+            }
         }
     }
 
-    /// With a key.
+    /// Pseudonyms under a key.
     pub fn new(key: &[u8]) -> Self {
-        let hmac = Hmac::new_from_slice(key).unwrap_or_else(|_| unreachable!("any length will do"));
+        let hmac =
+            Hmac::new_from_slice(key).unwrap_or_else(|_| unreachable!("a key may have any length"));
         Self { hmac, known: FxHashMap::default() }
     }
 
-    /// Puts pseudonyms in the place of names in an entry.
+    /// Replaces the names in an entry by pseudonyms.
     pub(super) fn hide(&mut self, entry: &mut Value) {
-        each_name(entry, &mut |is, text| match is {
-            Is::Name => self.of(text),
-            Is::InNamespace => {
+        each_name(entry, &mut |kind, text| match kind {
+            NameKind::Whole => self.of(text),
+            // The whole text and not its second half: two tenants may use the same name, and the
+            // journal should not show that.
+            NameKind::Object => {
                 let namespace = text.split_once('/').map_or("", |(namespace, _)| namespace);
                 format!("{}/{}", self.of(namespace), self.of(text))
             }
@@ -98,21 +103,24 @@ fn hexadecimal(bytes: &[u8]) -> String {
     text
 }
 
-/// Changes each string of an entry that names a tenant, something of a tenant, or a person.
-fn each_name(value: &mut Value, change: &mut impl FnMut(Is, &str) -> String) {
+/// Changes each string of an entry that names a tenant, a tenant's object, or a person.
+///
+/// A new field with such a name belongs in this list; `tests/e2e/metering.rs` looks for names in
+/// every entry of a journal.
+fn each_name(value: &mut Value, change: &mut impl FnMut(NameKind, &str) -> String) {
     match value {
         Value::Object(fields) => {
             let of_registration =
                 fields.get("object").is_some_and(|object| object == "Registration");
             for (field, value) in fields {
-                let is = match field.as_str() {
-                    "namespace" | "by" => Some(Is::Name),
-                    "registration" | "pod" | "holder" => Some(Is::InNamespace),
-                    "name" if of_registration => Some(Is::InNamespace),
+                let kind = match field.as_str() {
+                    "namespace" | "by" => Some(NameKind::Whole),
+                    "registration" | "pod" | "holder" => Some(NameKind::Object),
+                    "name" if of_registration => Some(NameKind::Object),
                     _ => None,
                 };
-                match (is, value) {
-                    (Some(is), Value::String(text)) => *text = change(is, text),
+                match (kind, value) {
+                    (Some(kind), Value::String(text)) => *text = change(kind, text),
                     (_, value) => each_name(value, change),
                 }
             }
@@ -182,18 +190,18 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_made_once_and_missed() {
+    fn the_key_is_created_once_and_missed_if_it_is_gone() {
         let mut disk = Memory::default();
         let mut first = Pseudonyms::open(&mut disk, true).unwrap();
         let mut again = Pseudonyms::open(&mut disk, true).unwrap();
         assert_eq!(first.of("acme"), again.of("acme"));
         disk.0.remove(KEY);
         let error = Pseudonyms::open(&mut disk, false).unwrap_err().to_string();
-        assert!(error.contains("pseudonym.key is missing"), "{error}");
+        assert!(error.contains("pseudonym.key, the key of its pseudonyms, is missing"), "{error}");
     }
 
     #[test]
-    fn anybody_with_the_key_can_tell() {
+    fn a_pseudonym_can_be_computed_with_the_key() {
         // printf acme | openssl dgst -sha256 -mac HMAC -macopt key:secret
         let mut pseudonyms = Pseudonyms::new(b"secret");
         assert_eq!(pseudonyms.of("acme"), "700f8a71077438948e68c52f90421d3f");

@@ -37,10 +37,10 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
         CommandError::new(format!("Verification of the journal in {directory} failed"))
             .because(error)
     };
-    let disk = Directory::look_at(&flags.directory).map_err(|error| {
+    let disk = Directory::open_read_only(&flags.directory).map_err(|error| {
         CommandError::new(format!("There is no journal in {directory}")).because(error)
     })?;
-    let journal = Journal::look_at(disk).map_err(invalid)?;
+    let journal = Journal::open_read_only(disk).map_err(invalid)?;
     let mut out = std::io::stdout().lock();
     let mut unwritten = None;
     journal

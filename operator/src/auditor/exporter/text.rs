@@ -1,4 +1,4 @@
-//! What exporters say of devices: the text formats of NVIDIA's dcgm-exporter and AMD's
+//! Metrics of devices in the text formats of NVIDIA's dcgm-exporter and AMD's
 //! device-metrics-exporter.
 //!
 //! | | dcgm-exporter | device-metrics-exporter |
@@ -7,45 +7,44 @@
 //! | power | `DCGM_FI_DEV_POWER_USAGE`, W | `gpu_package_power` or `gpu_average_package_power`, W |
 //! | power limit | `DCGM_FI_DEV_POWER_MGMT_LIMIT`, W | `gpu_power_cap` or `gpu_max_power`, W |
 //! | device | `UUID`, `gpu`, `modelName` | `gpu_uuid` or `serial_number`, `gpu_id`, `card_model` or `card_series` |
-//! | who has it | `namespace`, `pod` (or `exported_…`) | the same |
+//! | holder | `namespace`, `pod` (or `exported_…`) | the same |
 //!
-//! Instances of a partitioned device (MIG) and the sharers of a time-sliced one repeat the figures
-//! of the whole device: those are taken once, and such a device has no single holder.
+//! For each instance of a partitioned device (MIG), and for each pod on a time-sliced one, the
+//! figures of the whole device are repeated. They are taken once, and such a device has no holder.
 
 use std::collections::BTreeMap;
 
 use prometheus_parse::{Sample, Scrape, Value};
 
-/// What one answer of an exporter says of one device.
+/// Figures of one device in one answer of its exporter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceReading {
-    /// Its UUID or, where there is none, its serial number.
+    /// UUID, or else serial number.
     pub id: String,
-    /// Its number on the node.
+    /// Number on the node.
     pub index: Option<u32>,
     pub model: Option<String>,
-    /// Energy since its counter began, in millijoules; `None` where it is missing or blank.
+    /// Energy since the counter began, in millijoules; `None` if missing or blank.
     pub energy_mj: Option<u64>,
-    /// Power now, in milliwatts; `None` where it is missing or blank.
+    /// Current power, in milliwatts; `None` if missing or blank.
     pub power_mw: Option<u64>,
-    /// The most power it draws, in milliwatts.
+    /// Power limit, in milliwatts.
     pub limit_mw: Option<u64>,
-    /// The pod that has it, namespace and name, where exactly one has the whole of it.
+    /// Namespace and name of the pod that holds all of it, if exactly one does.
     pub holder: Option<(String, String)>,
-    /// Whether several pods or instances have parts of it.
+    /// Whether several pods or instances hold parts of it.
     pub divided: bool,
 }
 
-/// A figure that is read.
+/// Figure that is read.
 #[derive(Clone, Copy)]
 enum Figure {
-    /// Energy, of which so many make a millijoule.
+    /// Energy, with the number of its units in a millijoule.
     Energy(f64),
     Power,
     Limit,
 }
 
-/// What is read of whom, with the label that names the device first.
 fn figure(metric: &str) -> Option<Figure> {
     Some(match metric {
         "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION" => Figure::Energy(1.0),
@@ -58,13 +57,14 @@ fn figure(metric: &str) -> Option<Figure> {
     })
 }
 
-/// The numbers by which DCGM says that it has none begin here, whatever the field's type.
+/// The least number that stands for a missing value. DCGM writes 2^47 in a field of floats
+/// (`DCGM_FP64_BLANK`) and almost 2^63 in one of integers (`DCGM_INT64_BLANK`), or a little more.
 const BLANK: f64 = 140_737_488_355_328.0;
 
-/// What an answer says of each device, by its id. What is no line of the format, and what says
-/// nothing of a device, is passed over; so a truncated answer gives what it holds.
+/// Returns the figures of each device, sorted by id. Lines that cannot be read, or that name no
+/// device, are skipped, so a truncated answer yields what it has.
 pub fn read(text: &str) -> Vec<DeviceReading> {
-    // An answer has hundreds of lines about each device, of which few are of use.
+    // An answer has hundreds of lines for each device, most of them of no use here.
     let lines = text
         .lines()
         .filter(|line| figure(line.split(['{', ' ']).next().unwrap_or_default()).is_some())
@@ -110,7 +110,7 @@ fn take(sample: &Sample, devices: &mut BTreeMap<String, DeviceReading>) {
     };
     let in_range = value.is_finite() && (0.0..BLANK).contains(&value);
     let (place, scale) = match figure {
-        // Repeats are of the same device; of two that differ, the later moment's counts.
+        // Repeated lines are of the same device. Of two that differ, the larger is the later.
         Figure::Energy(per_mj) => (&mut device.energy_mj, 1.0 / per_mj),
         Figure::Power => (&mut device.power_mw, 1000.0),
         Figure::Limit => (&mut device.limit_mw, 1000.0),
@@ -136,7 +136,7 @@ DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{gpu="1",UUID="GPU-1b",pci_bus_id="00000000:
 "#;
 
     #[test]
-    fn dcgm_exporters_figures_are_read_and_blanks_are_none() {
+    fn dcgm_exporters_figures_are_read_and_blanks_are_missing() {
         let devices = read(DCGM);
         assert_eq!(devices.len(), 2);
         assert_eq!(
@@ -194,7 +194,7 @@ gpu_package_power{gpu_id="3",serial_number="692251001124",card_model="MI300X",ho
     }
 
     #[test]
-    fn what_is_no_line_is_passed_over() {
+    fn lines_that_cannot_be_read_are_skipped() {
         let text = format!("{DCGM}DCGM_FI_DEV_POWER_USAGE{{gpu=\"2\",UUI");
         assert_eq!(read(&text).len(), 2);
         assert_eq!(read("<html>502 Bad Gateway</html>").len(), 0);

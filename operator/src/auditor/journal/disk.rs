@@ -1,37 +1,37 @@
-//! Where a journal lies.
+//! The disk of a journal.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-/// What a journal needs of a disk. Paths are relative, with `/`.
+/// Operations that a journal needs. Paths are relative, with `/`.
 pub trait Disk {
-    /// A file's bytes; `None` where there is no such file.
+    /// Reads a file; `None` if there is no such file.
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>>;
-    /// Makes a file the first `keep` bytes of what it is and `bytes` behind them, and all of it
-    /// durable. After an error it holds at least the first `keep` bytes.
+    /// Cuts a file to its first `keep` bytes, appends `bytes`, and makes it durable. After an error
+    /// or a crash, the file has at least the first `keep` bytes.
     fn extend(&mut self, path: &str, keep: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Puts a file in place of the one of its name, durable. After an error, and after a crash, it
-    /// is the old one or the new one, whole.
+    /// Replaces a file, or creates it, and makes it durable. After an error or a crash, it is either
+    /// the old one or the new one, complete.
     fn replace(&mut self, path: &str, bytes: &[u8]) -> io::Result<()>;
     /// Removes a file.
     fn remove(&mut self, path: &str) -> io::Result<()>;
 }
 
-/// A directory, which no other process may write while this exists.
+/// Directory that no other process may write while this value exists.
 #[derive(Debug)]
 pub struct Directory {
     root: PathBuf,
-    /// Not there where it is only read.
+    /// `None` if it is only read.
     _lock: Option<File>,
 }
 
 impl Directory {
-    /// Takes a directory, and makes it if it is not there.
+    /// Takes a directory for writing, and creates it if necessary.
     ///
     /// # Errors
     ///
-    /// It cannot be made or written, or another process has it.
+    /// It cannot be created or written, or another process has taken it.
     pub fn take(root: &Path) -> io::Result<Self> {
         fs::create_dir_all(root)?;
         let lock =
@@ -39,24 +39,25 @@ impl Directory {
         lock.try_lock().map_err(|error| match error {
             fs::TryLockError::WouldBlock => io::Error::new(
                 io::ErrorKind::ResourceBusy,
-                "another process writes the journal there",
+                "another process writes the journal in it",
             ),
             fs::TryLockError::Error(error) => error,
         })?;
         Ok(Self { root: root.to_owned(), _lock: Some(lock) })
     }
 
-    /// A directory that is only read, also while another process writes it.
+    /// Opens a directory only to read it, even while another process writes it.
     ///
     /// # Errors
     ///
     /// It cannot be read.
-    pub fn look_at(root: &Path) -> io::Result<Self> {
+    pub fn open_read_only(root: &Path) -> io::Result<Self> {
         fs::read_dir(root)?;
         Ok(Self { root: root.to_owned(), _lock: None })
     }
 
-    /// Makes the names in a directory, and in those above it, durable.
+    /// Makes the name of a file durable, and those of the directories above it. Syncing a file does
+    /// not do so: its directory entry is data of the directory.
     fn sync_names(&self, path: &Path) -> io::Result<()> {
         let above = path.ancestors().skip(1).take_while(|above| above.starts_with(&self.root));
         for directory in above {
@@ -87,7 +88,7 @@ impl Disk for Directory {
         if file.metadata()?.len() < keep {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the file is shorter than what was committed of it",
+                "the file is shorter than its committed part",
             ));
         }
         file.set_len(keep)?;

@@ -1,20 +1,19 @@
-//! The journal: what the auditor has found, one entry after another, durable and never changed;
-//! and the state that the auditor goes on from, which is its own.
+//! The journal: the auditor's observations as entries, durable and never changed, and the state
+//! from which the auditor itself continues.
 //!
-//! Entries are numbered from 0. They lie in bundles of 256, each entry behind its length in two
-//! bytes (big-endian), at the paths that C2SP `tlog-tiles` gives entry bundles; so a Merkle log
-//! can be built over them as they are. The state lies in one file, a line after another, until a
-//! new one begins that says all by itself. The file `commit` says how much of both counts, and holds
-//! a hash over each; it is replaced after they are on disk, and they count only from then on,
-//! entries and state together. What lies behind the committed end, as a crash leaves it, is
-//! overwritten.
+//! Entries are numbered from 0. They are stored in bundles of 256, each entry after its length in
+//! two bytes (big-endian), at the paths of entry bundles in C2SP `tlog-tiles`. So a Merkle log can be
+//! built over them as they are. The state is one file of lines, until a complete new state replaces
+//! it. The file `commit` states how much of both counts, with a hash over each. It is replaced after
+//! both are on disk, and only then do they count, together. What a crash leaves after the committed
+//! end is overwritten.
 //!
 //! ```text
 //! commit                  {"size":"612","head":"9f…","end":"18211","state":"3",…}
 //! tile/entries/000        entries 0 to 255
 //! tile/entries/001        256 to 511
 //! tile/entries/002        512 to 611
-//! state/3                 what the auditor goes on from
+//! state/3                 the state
 //! ```
 
 mod disk;
@@ -27,51 +26,51 @@ use sha2::{Digest as _, Sha256};
 
 pub use disk::{Directory, Disk};
 
-/// The most bytes of one entry, as C2SP `tlog-tiles` has it.
+/// Most bytes of an entry: what its length in two bytes allows, by C2SP `tlog-tiles`.
 pub const MAX_ENTRY: usize = 65_535;
 
-/// Entries in a full bundle.
+/// Entries in a full bundle, by C2SP `tlog-tiles`.
 const BUNDLE: u64 = 256;
 
 const COMMIT: &str = "commit";
 
-/// The version of the journal's form.
+/// Version of the journal's format.
 const VERSION: u32 = 1;
 
-/// A journal that is open for writing.
+/// Open journal.
 #[derive(Debug)]
 pub struct Journal<D> {
     disk: D,
     commit: Commit,
 }
 
-/// How much counts. Numbers are written as strings: JSON's are doubles.
+/// How much counts. Numbers are strings, since many readers of JSON numbers keep only 53 bits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Commit {
     version: u32,
-    /// How many entries count.
+    /// Number of entries.
     #[serde(with = "daylight_meter::decimal")]
     size: u64,
-    /// The hash over all of them.
+    /// Hash over all entries.
     head: Head,
-    /// Bytes that count of the last bundle.
+    /// Bytes of the last bundle that count.
     #[serde(with = "daylight_meter::decimal")]
     end: u64,
-    /// The hash over the entries before that bundle.
+    /// Hash over the entries before that bundle.
     bundle_head: Head,
-    /// The number of the state's file; 0 is none.
+    /// Number of the state's file; 0 if there is none.
     #[serde(with = "daylight_meter::decimal")]
     state: u64,
-    /// Bytes that count of it.
+    /// Bytes of it that count.
     #[serde(with = "daylight_meter::decimal")]
     state_end: u64,
-    /// The hash over its lines.
+    /// Hash over its lines.
     state_head: Head,
 }
 
-/// A hash over a row of entries or lines: SHA-256 of the hash over those before, and of the leaf
-/// hash of this one as RFC 6962 has it. Of none: zeros.
+/// Hash over a sequence of entries or lines: SHA-256 of the hash over all but the last, followed by
+/// the leaf hash of the last by RFC 6962. It is zero for the empty sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Head([u8; 32]);
 
@@ -82,29 +81,25 @@ impl Head {
     }
 }
 
-/// Why a journal cannot be opened or written.
+/// Error of a journal that cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The disk does not do as it should; what was committed stays.
+    /// The disk failed. What was committed is still committed.
     #[error(
-        "the journal cannot be written to {path} ({error}); free space there, or mend the volume"
+        "cannot read or write {path} of the journal ({error}); free space on its volume, or repair it"
     )]
-    Disk {
-        path: String,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// It is not what was written.
+    Disk { path: String, error: io::Error },
+    /// The files differ from what was written.
     #[error(
-        "the journal is damaged: {0}; restore the volume from a backup, or begin a new journal in an empty directory"
+        "the journal is damaged: {0}; restore the volume from a backup, or start a new journal in an empty directory"
     )]
     Damaged(String),
-    /// An entry is too long. A bug: entries are to be split before.
-    #[error("an entry of {0} bytes is longer than the {MAX_ENTRY} that a journal takes")]
+    /// An entry was not divided as it should have been.
+    #[error("an entry of {0} bytes exceeds the journal's limit of {MAX_ENTRY}; this is a bug")]
     TooLong(usize),
     /// A later version of Daylight wrote it.
     #[error(
-        "the journal has form {0}, and this version reads form {VERSION}: use the version that wrote it, or a later one"
+        "the journal has format {0}, but this version reads format {VERSION}; use the version that wrote it, or a later one"
     )]
     Version(u32),
 }
@@ -125,14 +120,16 @@ impl Default for Commit {
 }
 
 impl<D: Disk> Journal<D> {
-    /// Opens the journal that lies there, or begins one. Gives the lines of the state.
+    /// Opens the journal on a disk, or starts one. Returns the lines of the state.
     ///
     /// # Errors
     ///
-    /// It cannot be read, or the state or the last bundle is not what was written.
+    /// It cannot be read, or the state or the last bundle differs from what was committed.
     pub fn open(disk: D) -> Result<(Self, Vec<Vec<u8>>), JournalError> {
         let commit = committed(&disk)?.unwrap_or_default();
         let journal = Self { disk, commit };
+        // Only the last bundle and the state are read: a start must not take longer each year.
+        // `daylight verify` reads all.
         if journal.commit.size > 0 {
             let last = (journal.commit.size - 1) / BUNDLE;
             journal.verify_bundles(last, journal.commit.bundle_head, &mut |_| {})?;
@@ -141,58 +138,60 @@ impl<D: Disk> Journal<D> {
         Ok((journal, state))
     }
 
-    /// The journal that lies there, to be read.
+    /// Opens the journal on a disk only to read it.
     ///
     /// # Errors
     ///
     /// There is none, or it cannot be read.
-    pub fn look_at(disk: D) -> Result<Self, JournalError> {
+    pub fn open_read_only(disk: D) -> Result<Self, JournalError> {
         let commit = committed(&disk)?
             .ok_or_else(|| JournalError::Damaged(format!("{COMMIT} is missing")))?;
         Ok(Self { disk, commit })
     }
 
-    /// How many entries count.
+    /// Number of entries.
     pub fn size(&self) -> u64 {
         self.commit.size
     }
 
-    /// How many bytes of state count.
+    /// Bytes of the state.
     pub fn state_bytes(&self) -> u64 {
         self.commit.state_end
     }
 
-    /// The hash over all entries, in hexadecimal.
+    /// Hash over all entries, in hexadecimal.
     pub fn head(&self) -> String {
         self.commit.head.to_string()
     }
 
-    /// Where it lies, for files beside it.
+    /// The disk, for other files of the same directory.
     pub fn disk(&mut self) -> &mut D {
         &mut self.disk
     }
 
-    /// Appends entries and lines of state, and makes them durable: all of them count afterwards,
-    /// or, after an error, none. With `anew` these lines alone are the state from then on.
+    /// Appends entries and lines of state, and makes them durable: afterwards all of them count, or
+    /// none after an error. With `replaces_state`, these lines become the whole state.
     ///
     /// # Errors
     ///
-    /// The disk is full, read-only or broken. What counted before still does, and the same may be
+    /// The disk is full, read-only or broken. What counted before still counts, and the same may be
     /// appended again.
     pub fn append(
         &mut self,
         entries: &[impl AsRef<[u8]>],
         state: &[impl AsRef<[u8]>],
-        anew: bool,
+        replaces_state: bool,
     ) -> Result<(), JournalError> {
+        // The commit in memory changes last. After an error it still has the old ends, from which
+        // the next attempt overwrites what this one left.
         let mut commit = self.commit.clone();
         self.append_entries(&mut commit, entries)?;
-        self.append_state(&mut commit, state, anew)?;
+        self.append_state(&mut commit, state, replaces_state)?;
         let text = serde_json::to_vec(&commit).unwrap_or_default();
         self.disk.replace(COMMIT, &text).map_err(|error| failed(COMMIT, error))?;
         let before = std::mem::replace(&mut self.commit, commit).state;
         if before != 0 && before != self.commit.state {
-            // One that is left is in nobody's way.
+            // If this fails, or a crash prevents it, the old file stays and is never read again.
             let _ = self.disk.remove(&state_path(before));
         }
         Ok(())
@@ -224,7 +223,7 @@ impl<D: Disk> Journal<D> {
         self.extend(commit.size, chunk_at, &chunk)
     }
 
-    /// Writes to the bundle that ends before entry `before`.
+    /// Writes to the bundle that holds entry `before - 1`.
     fn extend(&mut self, before: u64, keep: u64, bytes: &[u8]) -> Result<(), JournalError> {
         if bytes.is_empty() {
             return Ok(());
@@ -237,9 +236,10 @@ impl<D: Disk> Journal<D> {
         &mut self,
         commit: &mut Commit,
         state: &[impl AsRef<[u8]>],
-        anew: bool,
+        replaces_state: bool,
     ) -> Result<(), JournalError> {
-        if anew || commit.state == 0 {
+        // A new file, so that the old state is intact until the commit.
+        if replaces_state || commit.state == 0 {
             commit.state += 1;
             (commit.state_end, commit.state_head) = (0, Head::default());
         }
@@ -261,26 +261,26 @@ impl<D: Disk> Journal<D> {
             return Ok(Vec::new());
         }
         let path = state_path(state);
-        let damaged = |what| JournalError::Damaged(format!("{path} {what}"));
+        let damaged = |how| JournalError::Damaged(format!("{path} {how}"));
         let bytes = read(&self.disk, &path)?.ok_or_else(|| damaged("is missing"))?;
         let bytes = bytes.get(..usize_of(state_end)).ok_or_else(|| damaged("is too short"))?;
         let mut lines: Vec<Vec<u8>> =
             bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
         lines.pop();
         let head = lines.iter().fold(Head::default(), |head, line| head.and(line));
-        if head == state_head { Ok(lines) } else { Err(damaged("is not what was committed")) }
+        if head == state_head { Ok(lines) } else { Err(damaged("differs from what was committed")) }
     }
 
-    /// Reads all entries, in order, and finds out whether they are what was committed.
+    /// Reads all entries in order, and checks that they are those that were committed.
     ///
     /// # Errors
     ///
-    /// They cannot be read, or are not.
+    /// They cannot be read, or differ. The entries before were handed out nevertheless.
     pub fn verify(&self, mut entry: impl FnMut(&[u8])) -> Result<(), JournalError> {
         self.verify_bundles(0, Head::default(), &mut entry)
     }
 
-    /// The same from a bundle on, `head` being the hash over what is before it.
+    /// Like [`Journal::verify`] from a bundle on; `head` is the hash over the entries before it.
     fn verify_bundles(
         &self,
         first: u64,
@@ -306,7 +306,7 @@ impl<D: Disk> Journal<D> {
             return Ok(());
         }
         Err(JournalError::Damaged(format!(
-            "entries {} to {} are not those that were committed",
+            "entries {} to {} differ from what was committed",
             first * BUNDLE,
             size - 1
         )))
@@ -316,7 +316,7 @@ impl<D: Disk> Journal<D> {
 fn committed(disk: &impl Disk) -> Result<Option<Commit>, JournalError> {
     let Some(text) = read(disk, COMMIT)? else { return Ok(None) };
     let commit: Commit = serde_json::from_slice(&text)
-        .map_err(|error| JournalError::Damaged(format!("{COMMIT} is unreadable: {error}")))?;
+        .map_err(|error| JournalError::Damaged(format!("{COMMIT} cannot be read ({error})")))?;
     if commit.version == VERSION {
         Ok(Some(commit))
     } else {
@@ -328,7 +328,7 @@ fn usize_of(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// The first entry of a bundle's rest, and what follows it.
+/// Splits off the first entry; `None` if the bytes end before it does.
 fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<2>()?;
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
@@ -346,7 +346,7 @@ fn state_path(number: u64) -> String {
     format!("state/{number}")
 }
 
-/// The path of a bundle: its number in groups of three digits, all but the last behind an `x`.
+/// Path of a bundle: its number in groups of three digits, each but the last after an `x`.
 fn bundle_path(number: u64) -> String {
     let mut path = String::from("tile/entries/");
     let digits = format!("{number:03}");

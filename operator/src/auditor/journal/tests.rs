@@ -7,18 +7,18 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A disk that dies at a chosen write, which it leaves half done.
+/// Disk that dies at a chosen write, which it leaves half done.
 #[derive(Clone, Debug, Default)]
 struct Mortal {
     files: Rc<RefCell<HashMap<String, Vec<u8>>>>,
-    /// Writes until it dies.
+    /// Number of writes until it dies.
     left: Rc<Cell<Option<usize>>>,
-    /// How much of the last write is done, of 255 parts.
+    /// Part of the last write that is done, in 255ths.
     part: Rc<Cell<u8>>,
 }
 
 impl Mortal {
-    /// How much of a write of that many bytes is done: all, or, in the end, a part.
+    /// Returns how many bytes of a write are done: all, or a part of the last one.
     fn spend(&self, bytes: usize) -> io::Result<usize> {
         match self.left.get() {
             None => Ok(bytes),
@@ -71,7 +71,7 @@ impl Disk for Mortal {
 
 const NONE: [&[u8]; 0] = [];
 
-/// The entries of a journal, all of them.
+/// Reads all entries of a journal.
 fn entries(journal: &Journal<impl Disk>) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     journal.verify(|entry| all.push(entry.to_vec())).unwrap();
@@ -85,14 +85,14 @@ fn entry(number: u64, length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn bundles_lie_where_tlog_tiles_has_them() {
+fn bundles_have_the_paths_of_tlog_tiles() {
     assert_eq!(bundle_path(0), "tile/entries/000");
     assert_eq!(bundle_path(67), "tile/entries/067");
     assert_eq!(bundle_path(1_234_067), "tile/entries/x001/x234/067");
 }
 
 #[test]
-fn what_was_appended_is_read_again() {
+fn what_was_appended_is_read_back() {
     let disk = Mortal::default();
     let (mut journal, state) = Journal::open(disk.clone()).unwrap();
     assert!(state.is_empty());
@@ -101,24 +101,24 @@ fn what_was_appended_is_read_again() {
     journal.append(&all[300..400], &["three"], false).unwrap();
     let (mut journal, state) = Journal::open(disk.clone()).unwrap();
     assert_eq!(state, [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
-    journal.append(&all[400..], &["anew"], true).unwrap();
+    journal.append(&all[400..], &["new"], true).unwrap();
     journal.append(&NONE, &["more"], false).unwrap();
     assert_eq!(journal.size(), 700);
     let (journal, state) = Journal::open(disk.clone()).unwrap();
     assert_eq!(journal.size(), 700);
-    assert_eq!(state, [b"anew".to_vec(), b"more".to_vec()]);
+    assert_eq!(state, [b"new".to_vec(), b"more".to_vec()]);
     assert_eq!(entries(&journal), all);
     let files = disk.files.borrow();
     assert_eq!(
         files["tile/entries/000"].len(),
         all[..256].iter().map(|one| one.len() + 2).sum::<usize>()
     );
-    // The state before is not kept.
+    // The old state is removed.
     assert!(files.contains_key("state/2") && !files.contains_key("state/1"));
 }
 
 #[test]
-fn an_edit_of_what_was_written_is_found() {
+fn an_edit_of_a_file_is_found() {
     let disk = Mortal::default();
     let (mut journal, _) = Journal::open(disk.clone()).unwrap();
     let all: Vec<_> = (0..300).map(|number| entry(number, 0)).collect();
@@ -128,16 +128,19 @@ fn an_edit_of_what_was_written_is_found() {
     };
     let error = || Journal::open(disk.clone()).unwrap_err().to_string();
     edit("tile/entries/001", 14);
-    assert!(error().contains("entries 256 to 299 are not those that were committed"));
+    assert!(error().contains("entries 256 to 299 differ from what was committed"));
     edit("tile/entries/001", 14);
     edit("state/1", 2);
-    assert!(error().contains("state/1 is not what was committed"), "{}", error());
+    assert!(error().contains("state/1 differs from what was committed"), "{}", error());
     edit("state/1", 2);
-    // What lies further back is found by who reads all.
+    // Earlier bundles are checked only by reading all.
     edit("tile/entries/000", 14);
     let (journal, _) = Journal::open(disk.clone()).unwrap();
     let error_of_all = journal.verify(|_| {}).unwrap_err().to_string();
-    assert!(error_of_all.contains("entries 0 to 299 are not those"), "{error_of_all}");
+    assert!(
+        error_of_all.contains("entries 0 to 299 differ from what was committed"),
+        "{error_of_all}"
+    );
     edit("tile/entries/000", 14);
     disk.files.borrow_mut().get_mut("tile/entries/001").unwrap().truncate(20);
     assert!(error().contains("ends within entry 257"), "{}", error());
@@ -156,8 +159,8 @@ fn an_entry_that_is_too_long_changes_nothing() {
 }
 
 proptest! {
-    /// Whatever write it dies at, and however much of that write is done: what was committed is
-    /// read again, entries and state together, in order and once, and the journal goes on from
+    /// At whatever write the disk dies, and however much of that write is done: what was committed
+    /// is read back, entries and state together, in order and once, and the journal continues from
     /// there.
     #[test]
     fn a_crash_at_any_write_loses_and_doubles_nothing(
@@ -170,22 +173,22 @@ proptest! {
         disk.left.set(Some(dies_at));
         disk.part.set(part);
         let (mut all, mut state) = (Vec::new(), Vec::new());
-        for (number, (count, anew, length)) in batches.into_iter().enumerate() {
+        for (number, (count, replaces_state, length)) in batches.into_iter().enumerate() {
             let from = all.len() as u64;
             let batch: Vec<_> = (0..count as u64).map(|one| entry(from + one, length)).collect();
             let lines = [format!("{number}").into_bytes(), vec![b'x'; length]];
-            let mut next = if anew { Vec::new() } else { state.clone() };
+            let mut next = if replaces_state { Vec::new() } else { state.clone() };
             next.extend(lines.clone());
-            if journal.append(&batch, &lines, anew).is_err() {
+            if journal.append(&batch, &lines, replaces_state).is_err() {
                 disk.revive();
                 let (again, seen) = Journal::open(disk.clone()).unwrap();
                 journal = again;
-                // Either nothing of the batch counts or, if it died after the commit, all of it.
+                // Nothing of the batch counts, or all of it if the disk died after the commit.
                 if seen == next {
                     prop_assert_eq!(journal.size(), from + count as u64);
                 } else {
                     prop_assert_eq!((journal.size(), &seen), (from, &state));
-                    journal.append(&batch, &lines, anew).unwrap();
+                    journal.append(&batch, &lines, replaces_state).unwrap();
                 }
             }
             all.extend(batch);
@@ -198,7 +201,7 @@ proptest! {
     }
 }
 
-/// A directory that is gone when the test is over.
+/// Directory that is removed at the end of a test.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
@@ -218,7 +221,7 @@ fn a_directory_has_one_writer_and_keeps_what_counts() {
     journal.append(&all[..255], &["a"], false).unwrap();
     journal.append(&all[255..], &["b"], true).unwrap();
     drop(journal);
-    // What a crash leaves behind the committed end is overwritten.
+    // What a crash leaves after the committed end is overwritten.
     let bundle = scratch.0.join("tile/entries/002");
     let mut torn = std::fs::read(&bundle).unwrap();
     torn.extend_from_slice(b"half an entry");
