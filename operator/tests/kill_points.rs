@@ -253,8 +253,8 @@ impl Site {
         if self.unwritten.is_empty() {
             return;
         }
-        let Batch { leaves, state, anew, .. } = &self.unwritten;
-        if self.journal.append(leaves, state, *anew).is_ok() {
+        let Batch { leaves, state, replaces_state, .. } = &self.unwritten;
+        if self.journal.append(leaves, state, *replaces_state).is_ok() {
             self.entries += leaves.len();
             self.closed.extend(std::mem::take(&mut self.unwritten).closed);
         } else {

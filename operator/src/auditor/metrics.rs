@@ -1,24 +1,48 @@
-//! What Prometheus sees of the auditor. Every name begins with `daylight_`.
+//! The auditor's metrics. Every name begins with `daylight_`.
 //!
-//! Totals are those of the books, which are rebuilt from the journal: they go on where they were
-//! before a restart.
+//! Totals are those of the books, which are restored from the journal: they continue after a
+//! restart where they were before it.
 
 use std::collections::BTreeMap;
 
+use daylight_agent_api::Evidence;
+use daylight_agent_api::metrics::ACCEPTED;
 use daylight_base::Name;
-use daylight_meter::{Books, Key, Method, Use};
+use daylight_meter::{Books, Entry, Key, Method, Use};
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use rustc_hash::FxHashMap;
+use strum::IntoStaticStr;
 
 use crate::metric_table::{Register, Row};
 use crate::serving::Whole;
 use crate::view::Assigned;
 
+/// Outcome of a scrape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
+pub enum ScrapeOutcome {
+    Read,
+    Failed,
+}
+
+/// Source from which the devices of a node are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
+pub enum NodeSource {
+    /// An exporter names them.
+    Exporter,
+    /// The node offers a number of them.
+    Count,
+}
+
+/// Label of shares that earned nothing.
+const REJECTED: &str = "rejected";
+
 /// All metrics of the auditor.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Held while gauges are set anew.
+    /// Held while gauges are cleared and set again.
     pub whole: Whole,
     rows: Vec<Row>,
     assigned_seconds: CounterVec,
@@ -29,40 +53,33 @@ pub struct Metrics {
     unregistered: IntGaugeVec,
     shares: IntCounterVec,
     hashes: IntCounterVec,
-    /// Edits of registrations, classes and pools that nobody saw, found by this process.
-    pub unseen_edits: IntCounterVec,
+    unseen_edits: IntCounterVec,
     energy_error: GaugeVec,
     time_error: GaugeVec,
     gaps: CounterVec,
     overcommitted: CounterVec,
-    /// 1 if the books close, for time and energy of all pools.
     pub books_closed: IntGauge,
-    /// Entries in the journal.
     pub log_size: IntGauge,
-    /// Bytes that wait to be written to the journal.
     pub unwritten: IntGauge,
-    /// Until when everything is booked, in seconds since the epoch.
+    /// In seconds since the epoch.
     pub booked_until: IntGauge,
-    /// Entries made by this process, by kind.
-    pub entries: IntCounterVec,
-    /// Answers of exporters, by how they came out.
-    pub scrapes: IntCounterVec,
-    /// Nodes in the books, by how their energy is known.
-    pub nodes: IntGaugeVec,
+    entries: IntCounterVec,
+    scrapes: IntCounterVec,
+    nodes: IntGaugeVec,
 }
 
-/// The labels of what a lease held.
+/// Labels of a lease.
 const OF_LEASE: [&str; 4] = ["pool", "class", "registration", "namespace"];
 
 impl Metrics {
-    /// A registry with all of them, at zero.
+    /// Creates and registers all metrics, at zero.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let opts = |name: &str, help: &str| Opts::new(format!("daylight_{name}"), help);
         let with_method = [&OF_LEASE[..], &["method"]].concat();
         let mut r = Register::new(&registry);
         let build_info = r.add(IntGaugeVec::new(
-            opts("build_info", "The version that runs; the value is 1."),
+            opts("build_info", "Version of the process; the value is 1."),
             &["version"],
         ))?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -75,7 +92,7 @@ impl Metrics {
             device_seconds: r.add(CounterVec::new(
                     opts(
                         "device_seconds_total",
-                        "Device time by use: lease, idle or unavailable; together devices times seconds.",
+                        "Device time by use: lease, idle or unavailable. The sum is devices times seconds.",
                     ),
                     &["pool", "use"],
                 ),
@@ -83,7 +100,7 @@ impl Metrics {
             undeclared_seconds: r.add(CounterVec::new(
                     opts(
                         "undeclared_gpu_seconds_total",
-                        "Device time held by pods that declare no class.",
+                        "Device time held by pods without an activity class.",
                     ),
                     &["pool", "namespace"],
                 ),
@@ -96,7 +113,7 @@ impl Metrics {
             unexplained: r.add(CounterVec::new(
                     opts(
                         "unheld_energy_joules_total",
-                        "Energy of devices that nobody held: kind=\"idle\" up to what an idle device draws, kind=\"unexplained\" above it.",
+                        "Energy of devices that no lease held: kind=\"idle\" up to what an idle device draws, kind=\"unexplained\" above it.",
                     ),
                     &["pool", "kind"],
                 ),
@@ -104,7 +121,7 @@ impl Metrics {
             unregistered: r.add(IntGaugeVec::new(
                     opts(
                         "unregistered_gpus",
-                        "GPUs held by pods whose registration is missing or not in force, as the auditor itself finds; more than a drain long it is an alarm.",
+                        "GPUs held by pods whose registration is missing or not in force, as verified by the auditor itself. Alert if it lasts longer than a drain.",
                     ),
                     &OF_LEASE,
                 ),
@@ -112,20 +129,20 @@ impl Metrics {
             shares: r.add(IntCounterVec::new(
                     opts(
                         "miner_shares_total",
-                        "Shares that miners told of as they ended: result=\"accepted\" or \"rejected\", evidence=\"seen\" by a trusted agent or \"claimed\".",
+                        "Shares that miners reported: result=\"accepted\" or \"rejected\", evidence=\"seen\" by a trusted agent or \"claimed\".",
                     ),
                     &["namespace", "registration", "result", "evidence"],
                 ),
             )?,
             hashes: r.add(IntCounterVec::new(
-                    opts("miner_hashes_total", "Hashes that miners told of as they ended."),
+                    opts("miner_hashes_total", "Hashes that miners reported."),
                     &["namespace", "registration", "evidence"],
                 ),
             )?,
             unseen_edits: r.add(IntCounterVec::new(
                     opts(
                         "unseen_edits_total",
-                        "Edits of a spec that nobody saw, as jumps of its generation show; found by this process.",
+                        "Edits of a spec that happened unobserved, as jumps of its generation show; found by this process.",
                     ),
                     &["kind"],
                 ),
@@ -133,7 +150,7 @@ impl Metrics {
             energy_error: r.add(GaugeVec::new(
                     opts(
                         "energy_error_bound_joules",
-                        "How far the true energy may be from what is booked, at most: side=\"below\" or \"above\".",
+                        "Largest distance of the true energy from the booked energy: side=\"below\" or \"above\".",
                     ),
                     &["pool", "class", "registration", "namespace", "side"],
                 ),
@@ -141,7 +158,7 @@ impl Metrics {
             time_error: r.add(GaugeVec::new(
                     opts(
                         "time_error_bound_seconds",
-                        "How far the true device time may be from what is booked, at most.",
+                        "Largest distance of the true device time from the booked time: side=\"below\" or \"above\".",
                     ),
                     &["pool", "class", "registration", "namespace", "side"],
                 ),
@@ -149,7 +166,7 @@ impl Metrics {
             gaps: r.add(CounterVec::new(
                     opts(
                         "meter_gap_seconds_total",
-                        "Device time over which nothing was measured, or not to be believed.",
+                        "Device time without a measurement that can be believed.",
                     ),
                     &["pool"],
                 ),
@@ -157,14 +174,14 @@ impl Metrics {
             overcommitted: r.add(CounterVec::new(
                     opts(
                         "overcommitted_gpu_seconds_total",
-                        "Time of GPUs that were held beyond the devices there are, as with time-slicing.",
+                        "GPU time held in excess of the devices of a node, as with time-slicing.",
                     ),
                     &["pool"],
                 ),
             )?,
             books_closed: r.add(IntGauge::with_opts(opts(
                     "books_closed",
-                    "1 if time and energy of every pool add up to the last unit.",
+                    "1 if time and energy of every pool add up exactly, else 0.",
                 )),
             )?,
             log_size: r.add(IntGauge::with_opts(opts("audit_log_size", "Entries in the journal.")),
@@ -176,24 +193,24 @@ impl Metrics {
             )?,
             booked_until: r.add(IntGauge::with_opts(opts(
                     "booked_until_timestamp_seconds",
-                    "Until when all device time is booked.",
+                    "Time up to which all device time is booked.",
                 )),
             )?,
             entries: r.add(IntCounterVec::new(
-                    opts("audit_log_entries_total", "Entries that this process made, by kind."),
+                    opts("audit_log_entries_total", "Entries that this process added to the journal, by kind."),
                     &["kind"],
                 ),
             )?,
             scrapes: r.add(IntCounterVec::new(
                     opts(
                         "exporter_scrapes_total",
-                        "Answers of exporters: outcome=\"read\" or \"failed\".",
+                        "Scrapes of exporters: outcome=\"read\" or \"failed\".",
                     ),
                     &["outcome"],
                 ),
             )?,
             nodes: r.add(IntGaugeVec::new(
-                    opts("metered_nodes", "Nodes in the books: by=\"exporter\" or by=\"count\"."),
+                    opts("metered_nodes", "Nodes in the books: by=\"exporter\" if one names their devices, else by=\"count\"."),
                     &["by"],
                 ),
             )?,
@@ -203,17 +220,37 @@ impl Metrics {
         })
     }
 
-    /// All of them.
+    /// The registry of all metrics.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// What they are.
+    /// Name, type and labels of each metric.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
 
-    /// Takes over which GPUs are held without a registration in force.
+    /// Counts an entry that goes to the journal.
+    pub fn count_entry(&self, entry: &Entry) {
+        if let Entry::Object(object) = entry {
+            let kind = object.seen.object.into_str();
+            self.unseen_edits.with_label_values(&[kind]).inc_by(object.unseen);
+        }
+        self.entries.with_label_values(&[entry_kind(entry)]).inc();
+    }
+
+    /// Counts a scrape of an exporter.
+    pub fn count_scrape(&self, outcome: ScrapeOutcome) {
+        self.scrapes.with_label_values(&[outcome.into_str()]).inc();
+    }
+
+    /// Sets the number of nodes whose devices are known from a source.
+    pub fn set_nodes(&self, source: NodeSource, nodes: usize) {
+        let nodes = i64::try_from(nodes).unwrap_or(i64::MAX);
+        self.nodes.with_label_values(&[source.into_str()]).set(nodes);
+    }
+
+    /// Sets the GPUs that are held without a registration in force.
     pub fn set_unregistered(&self, held: FxHashMap<Assigned, u32>) {
         let _whole = self.whole.hold();
         self.unregistered.reset();
@@ -228,7 +265,7 @@ impl Metrics {
         }
     }
 
-    /// Takes the totals of the books over.
+    /// Raises the totals to those of the books.
     pub fn set_books(&self, books: &Books) {
         let mut uses: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for (key, ms) in &books.time {
@@ -249,15 +286,15 @@ impl Metrics {
         }
         self.set_energy(books);
         for ((account, seen), work) in &books.work {
-            let evidence = if *seen { "seen" } else { "claimed" };
+            let evidence = if *seen { Evidence::Seen } else { Evidence::Claimed }.to_string();
             let (namespace, name) =
                 (&*account.namespace, of_registration(account.registration.as_ref()));
             for (result, shares) in
-                [("accepted", work.shares_accepted), ("rejected", work.shares_rejected)]
+                [(ACCEPTED, work.shares_accepted), (REJECTED, work.shares_rejected)]
             {
-                raise(&self.shares, &[namespace, name, result, evidence], shares);
+                raise(&self.shares, &[namespace, name, result, &evidence], shares);
             }
-            raise(&self.hashes, &[namespace, name, evidence], work.hashes);
+            raise(&self.hashes, &[namespace, name, &evidence], work.hashes);
         }
         for (pool, entry) in &books.pools {
             let pool = [of_pool(pool.as_ref())];
@@ -278,8 +315,10 @@ impl Metrics {
                 error.0 += mj.below;
                 error.1 += mj.above;
             } else {
-                let unexplained = *method == Method::Unexplained;
-                let kind = if unexplained { "unexplained" } else { "idle" };
+                let kind = match method {
+                    Method::Unexplained => method.into_str(),
+                    _ => Use::Idle.into_str(),
+                };
                 *unheld.entry((of_pool(key.pool.as_ref()), kind)).or_default() += mj.value;
             }
         }
@@ -304,6 +343,17 @@ fn of_registration(registration: Option<&Name>) -> &str {
     registration.map_or("", |key| daylight_cluster::names::parts(key).1)
 }
 
+/// Label of an entry's kind. The entries of a snapshot repeat what others have: they count as one
+/// kind.
+fn entry_kind(entry: &Entry) -> &'static str {
+    match entry {
+        Entry::SnapshotBegin | Entry::Total(_) | Entry::Used { .. } | Entry::SnapshotEnd => {
+            "snapshot"
+        }
+        entry => entry.into_str(),
+    }
+}
+
 /// The values of [`OF_LEASE`].
 fn of_lease(key: &Key) -> [&str; 4] {
     let Use::Lease(account) = &key.usage else { return [of_pool(key.pool.as_ref()), "", "", ""] };
@@ -315,7 +365,7 @@ fn of_lease(key: &Key) -> [&str; 4] {
     ]
 }
 
-/// Says how far the truth may be off, in thousandths.
+/// Sets how far the truth may be off; the bounds are in thousandths of the metric's unit.
 fn set_bounds(gauge: &GaugeVec, of_lease: [&str; 4], below: u64, above: u64) {
     let [pool, class, registration, namespace] = of_lease;
     for (side, bound) in [("below", below), ("above", above)] {
@@ -333,7 +383,7 @@ fn set(counter: &CounterVec, labels: &[&str], total: f64) {
     }
 }
 
-/// Raises a counter of whole things to a total.
+/// Raises a counter of integers to a total.
 fn raise(counter: &IntCounterVec, labels: &[&str], total: u64) {
     let counter = counter.with_label_values(labels);
     counter.inc_by(total.saturating_sub(counter.get()));
@@ -341,7 +391,41 @@ fn raise(counter: &IntCounterVec, labels: &[&str], total: u64) {
 
 #[cfg(test)]
 mod tests {
+    use daylight_base::Timestamp;
+    use daylight_meter::{Account, ObjectKind, Total};
+    use strum::VariantArray as _;
+
     use super::*;
+
+    #[test]
+    fn each_label_has_its_word() {
+        let node = Entry::Node(Box::default());
+        let period = Entry::Period { registration: "a/b".into(), start: Timestamp(0) };
+        let clock = Entry::Clock { at: Timestamp(0), back_ms: 1 };
+        for (entry, kind) in [
+            (node, "node"),
+            (period, "period"),
+            (clock, "clock"),
+            (Entry::SnapshotBegin, "snapshot"),
+            (Entry::Total(Total::default()), "snapshot"),
+            (Entry::SnapshotEnd, "snapshot"),
+        ] {
+            assert_eq!(entry_kind(&entry), kind);
+        }
+        assert_eq!(ScrapeOutcome::Read.into_str(), "read");
+        assert_eq!(ScrapeOutcome::Failed.into_str(), "failed");
+        assert_eq!(NodeSource::Exporter.into_str(), "exporter");
+        assert_eq!(NodeSource::Count.into_str(), "count");
+        let evidence = [Evidence::Seen, Evidence::Claimed].map(|it| it.to_string());
+        assert_eq!(evidence, ["seen", "claimed"]);
+        assert_eq!((ACCEPTED, REJECTED), ("accepted", "rejected"));
+        let uses = [Use::Lease(Account::default()), Use::Idle, Use::Unavailable];
+        assert_eq!(uses.map(|usage| usage.into_str()), ["lease", "idle", "unavailable"]);
+        let methods: Vec<&str> = Method::VARIANTS.iter().map(|method| method.into_str()).collect();
+        assert_eq!(methods, ["counter", "power", "declared", "shared", "unexplained"]);
+        let kinds: Vec<&str> = ObjectKind::VARIANTS.iter().map(|kind| kind.into_str()).collect();
+        assert_eq!(kinds, ["ActivityClass", "GpuPool", "Registration"]);
+    }
 
     #[test]
     fn the_documentation_has_every_metric_and_no_other() {

@@ -1,20 +1,26 @@
-//! The auditor: sees who has which GPU, reads what the devices draw, keeps the books, and lets
-//! pods go once their end is on record. It decides nothing, and writes nothing in the cluster but
-//! what it found.
+//! The auditor: observes which pod holds which GPUs, reads what the devices draw, keeps the books,
+//! and releases a pod once the end of its lease is in the journal. It decides nothing, and writes
+//! in the cluster only what it found.
 //!
-//! The path of data: watches and exporters feed [`books`], which feeds the meter; the meter's
-//! entries go to the journal; once they are durable, pods are let go and statuses written.
+//! The path of data: watches and exporters feed the [`bookkeeper`], which feeds the meter; the
+//! meter's entries go to the [`journal`]; once they are durable, pods are released and metrics
+//! published.
 
-pub mod agents;
+mod agents;
 pub mod batch;
-pub mod books;
+mod bookkeeper;
+mod cluster_writes;
 pub mod exporter;
 pub mod journal;
+mod metered;
 pub mod metrics;
-mod miners;
+mod miner_work;
+mod other_watches;
+pub mod poll;
 pub mod pseudonyms;
-mod register;
+mod publish;
+mod release;
 pub mod run;
-mod say;
+mod usage;
 mod work;
 mod writer;

@@ -1,4 +1,4 @@
-//! Writing the journal, away from the main loop: one batch at a time, in order.
+//! Writing of the journal, apart from the main loop: one batch at a time, in order.
 
 use std::time::{Duration, Instant};
 
@@ -10,41 +10,47 @@ use super::batch::Batch;
 use super::journal::{Directory, Journal, JournalError};
 use super::pseudonyms::Pseudonyms;
 
-/// How soon a journal that could not be written is tried again.
-const AGAIN: Duration = Duration::from_secs(2);
+/// Time until a journal that could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(2);
 
-/// The state begins anew when it has grown to so many times what it began with,
+/// A snapshot replaces the state once that has grown to this multiple of the last snapshot, so that
+/// snapshots add at most a third to what is written,
 const GROWTH: u64 = 4;
-/// and to so many bytes.
-const ANEW_FROM: u64 = 16 << 20;
+/// and to this number of bytes, so that a small site is not busy with snapshots.
+const SNAPSHOT_FROM: u64 = 16 << 20;
 
 type Written = (Journal<Directory>, Batch, Result<(), JournalError>);
 
 /// Writes the journal.
+///
+/// 1. [`JournalWriter::push`] entries.
+/// 2. [`JournalWriter::start`] writes what waits, unless a batch is being written.
+/// 3. [`JournalWriter::next`] returns what has become durable.
 #[derive(Debug)]
-pub(super) struct Writer {
-    /// Not there while it is being written.
+pub(super) struct JournalWriter {
+    /// `None` while a batch is being written.
     journal: Option<Journal<Directory>>,
     pseudonyms: Pseudonyms,
     size: u64,
-    /// Bytes of the state, and how many it began with.
-    state: (u64, u64),
+    state_bytes: u64,
+    /// Bytes of the snapshot with which the state began; 0 if this process has written none.
+    snapshot_bytes: u64,
     waiting: Batch,
     waiting_bytes: usize,
     writing: Option<JoinHandle<Written>>,
-    /// Entries of the meter that were taken, and those of them that are durable.
+    /// Entries of the meter that were pushed, and those of them that are durable.
     taken: u64,
     durable: u64,
-    trouble: Option<String>,
-    again_at: Option<Instant>,
+    failure: Option<String>,
+    retry_at: Option<Instant>,
 }
 
-impl Writer {
-    /// Goes on with what lies in a directory. Gives the entries that the meter goes on from.
+impl JournalWriter {
+    /// Opens the journal in a directory. Returns the entries from which the meter is restored.
     pub(super) fn open(directory: Directory) -> Result<(Self, Vec<Entry>), JournalError> {
         let (mut journal, state) = Journal::open(directory)?;
-        let begins = journal.size() == 0;
-        let pseudonyms = Pseudonyms::open(journal.disk(), begins)?;
+        let is_new = journal.size() == 0;
+        let pseudonyms = Pseudonyms::open(journal.disk(), is_new)?;
         let entries = state.iter().map(|line| serde_json::from_slice(line));
         let entries = entries.collect::<Result<Vec<Entry>, _>>().map_err(|error| {
             JournalError::Damaged(format!("its state cannot be read ({error})"))
@@ -52,66 +58,70 @@ impl Writer {
         let writer = Self {
             pseudonyms,
             size: journal.size(),
-            state: (journal.state_bytes(), 0),
+            state_bytes: journal.state_bytes(),
+            snapshot_bytes: 0,
             journal: Some(journal),
             waiting: Batch::default(),
             waiting_bytes: 0,
             writing: None,
             taken: 0,
             durable: 0,
-            trouble: None,
-            again_at: None,
+            failure: None,
+            retry_at: None,
         };
         Ok((writer, entries))
     }
 
-    /// Takes entries to be written. A snapshot among them must be whole.
+    /// Takes entries to be written. A snapshot among them must be complete.
     pub(super) fn push(&mut self, entries: Vec<Entry>) {
         self.taken += entries.len() as u64;
         self.waiting.add(entries, &mut self.pseudonyms);
         self.waiting_bytes = self.waiting.bytes();
     }
 
-    /// Begins to write what waits, unless that is under way or was refused just now.
+    /// Starts to write what waits, unless a batch is being written or has just failed.
     pub(super) fn start(&mut self, now: Instant) {
-        if self.waiting.is_empty() || self.again_at.is_some_and(|at| at > now) {
+        if self.waiting.is_empty() || self.retry_at.is_some_and(|at| at > now) {
             return;
         }
         let Some(mut journal) = self.journal.take() else { return };
         let batch = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
+        // The disk is synchronous, and a sync may take seconds.
         self.writing = Some(tokio::task::spawn_blocking(move || {
-            let result = journal.append(&batch.leaves, &batch.state, batch.anew);
+            let result = journal.append(&batch.leaves, &batch.state, batch.replaces_state);
             (journal, batch, result)
         }));
     }
 
-    /// Waits until the batch that is being written is, and gives the leases whose end is on record
-    /// now; never returns while none is being written. Safe to cancel.
+    /// Waits until the batch is written. Returns the UIDs of leases whose end has become durable;
+    /// never returns while no batch is being written. Cancel-safe.
     pub(super) async fn next(&mut self) -> Vec<Name> {
         let Some(writing) = &mut self.writing else { return std::future::pending().await };
         let written = writing.await;
         self.writing = None;
         let Ok((journal, mut batch, result)) = written else {
-            self.trouble = Some("writing the journal panicked, which is a bug".into());
+            self.failure = Some("the journal's writer panicked; this is a bug".into());
             return Vec::new();
         };
         self.size = journal.size();
-        self.state.0 = journal.state_bytes();
+        self.state_bytes = journal.state_bytes();
         self.journal = Some(journal);
         match result {
             Ok(()) => {
-                self.trouble = None;
-                self.again_at = None;
+                self.failure = None;
+                self.retry_at = None;
                 self.durable += batch.count;
-                if batch.anew {
-                    self.state.1 = self.state.0;
+                if batch.replaces_state {
+                    self.snapshot_bytes = self.state_bytes;
                 }
+                debug_assert!(self.durable <= self.taken, "durable_entries_were_pushed");
                 batch.closed
             }
             Err(error) => {
-                self.trouble = Some(error.to_string());
-                self.again_at = Some(Instant::now() + AGAIN);
+                self.failure = Some(error.to_string());
+                self.retry_at = Some(Instant::now() + RETRY);
+                // Nothing of the batch counts. It goes before what has arrived since.
                 batch.append(std::mem::take(&mut self.waiting));
                 self.waiting = batch;
                 self.waiting_bytes = self.waiting.bytes();
@@ -120,23 +130,22 @@ impl Writer {
         }
     }
 
-    /// How many entries are on record.
+    /// Number of entries in the journal.
     pub(super) fn size(&self) -> u64 {
         self.size
     }
 
-    /// Whether the state has grown so long that a snapshot should begin it anew.
+    /// Returns `true` once a snapshot should replace the state.
     pub(super) fn wants_snapshot(&self) -> bool {
-        let (bytes, began_with) = self.state;
-        bytes >= ANEW_FROM.max(GROWTH * began_with)
+        self.state_bytes >= SNAPSHOT_FROM.max(GROWTH * self.snapshot_bytes)
     }
 
-    /// Entries of the meter that were taken so far.
+    /// Number of the meter's entries that this process pushed.
     pub(super) fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// How many of them are durable.
+    /// Number of them that are durable.
     pub(super) fn durable(&self) -> u64 {
         self.durable
     }
@@ -146,18 +155,13 @@ impl Writer {
         self.waiting_bytes
     }
 
-    /// Why the journal cannot be written, if it cannot.
-    pub(super) fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+    /// The reason that the journal cannot be written, if it cannot.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
-    /// Whether everything is written.
+    /// Returns `true` if nothing waits and nothing is being written.
     pub(super) fn is_settled(&self) -> bool {
         self.waiting.is_empty() && self.writing.is_none()
-    }
-
-    /// When it is tried again.
-    pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.again_at
     }
 }

@@ -9,8 +9,8 @@ use daylight_base::duration;
 use super::connect::Connection;
 use super::error::CommandError;
 use super::serve::{Authority, Listen, listen, shutdown};
-use crate::auditor::agents::AgentSettings;
-use crate::auditor::exporter::found::ExporterName;
+use crate::auditor::exporter::discovery::ExporterName;
+use crate::auditor::poll::PollSettings;
 use crate::auditor::run::{self, Settings};
 use daylight_cluster::quantity::Quantity;
 
@@ -79,8 +79,8 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Com
         refresh: flags.exporter_refresh,
         device_watts: flags.device_watts,
         resources: flags.gpu_resources,
-        agents: flags.agent_images,
-        ask_agents: (flags.agent_port != 0).then_some(AgentSettings {
+        trusted_images: flags.agent_images,
+        agents: (flags.agent_port != 0).then_some(PollSettings {
             port: flags.agent_port,
             every: flags.agent_every,
             timeout: Duration::from_secs(5),

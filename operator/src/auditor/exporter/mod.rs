@@ -1,5 +1,5 @@
-//! The exporters of the devices' figures: found, asked, read.
+//! Exporters of the devices' power and energy: discovery, scrapes, formats.
 
-pub mod found;
-pub mod scrape;
+pub mod discovery;
+pub(super) mod scrape;
 pub mod text;

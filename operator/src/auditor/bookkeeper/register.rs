@@ -1,7 +1,10 @@
-//! What the auditor finds of registrations, and of the classes and pools they stand on.
+//! The register: registrations, with the classes and pools that they refer to.
 //!
-//! It verifies by itself what the controller acts on: digest, approval, the authority's signature,
-//! validity. Each change goes on record, and so do the edits that nobody saw.
+//! The auditor verifies by itself what the controller acts on: digest, approval, the authority's
+//! signature, validity. Each change is recorded, and so are edits that it did not observe, which a
+//! jump of the generation reveals.
+
+use std::sync::Arc;
 
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::{Kind, timestamp};
@@ -10,37 +13,38 @@ use daylight_meter::{Decision, ObjectKind, ObservedObject};
 use daylight_planner::model;
 use kube::Resource;
 use rustc_hash::FxHashMap;
+use strum::VariantArray as _;
 
-use super::books::Bookkeeper;
+use super::Bookkeeper;
 use crate::view::authority::Verdict;
 use crate::view::{Assigned, assigned, digest};
 
 impl Bookkeeper {
-    /// Looks at an object that changed.
-    pub(super) fn look_at_object(&mut self, kind: ObjectKind, name: &Name, now: Timestamp) {
+    /// Records an object that changed.
+    pub(super) fn observe_object(&mut self, kind: ObjectKind, name: &Name, now: Timestamp) {
         match self.object_seen(kind, name, now) {
             Some(seen) => self.meter.object(seen, now),
-            // One that cannot be read is there all the same.
+            // It exists, but cannot be read: it is not gone.
             None if self.cluster.keys(kind_of(kind)).contains(name) => {}
             None => self.meter.object_gone(kind, name, now),
         }
     }
 
-    /// Looks at all of them: what time or another object has changed about them.
-    pub fn look_at_register(&mut self, now: Timestamp) {
+    /// Records all objects: time, or another object, may have changed the state of any.
+    pub(in crate::auditor) fn observe_register(&mut self, now: Timestamp) {
         let on_record = self.meter.objects().map(|seen| (seen.object, seen.name.clone()));
         let mut objects: Vec<(ObjectKind, Name)> = on_record.collect();
-        for kind in [ObjectKind::ActivityClass, ObjectKind::GpuPool, ObjectKind::Registration] {
-            objects.extend(self.cluster.keys(kind_of(kind)).into_iter().map(|name| (kind, name)));
+        for kind in ObjectKind::VARIANTS {
+            objects.extend(self.cluster.keys(kind_of(*kind)).into_iter().map(|name| (*kind, name)));
         }
         objects.sort_unstable();
         objects.dedup();
         for (kind, name) in objects {
-            self.look_at_object(kind, &name, now);
+            self.observe_object(kind, &name, now);
         }
     }
 
-    /// Whether the spec of an object is another than the one on record.
+    /// Returns `true` if the spec of an object is not the one last recorded.
     pub(super) fn is_edited(&self, kind: ObjectKind, name: &Name) -> bool {
         let generation = match kind {
             ObjectKind::ActivityClass => {
@@ -55,15 +59,15 @@ impl Bookkeeper {
         on_record.map(|seen| seen.generation) != generation.and_then(|it| u64::try_from(it).ok())
     }
 
-    /// Whether a registration is in force, as the auditor finds.
-    pub fn is_in_force(&self, registration: &Name) -> bool {
+    /// Returns `true` if the auditor itself finds a registration in force.
+    fn is_in_force(&self, registration: &Name) -> bool {
         let seen = self.meter.object_seen(ObjectKind::Registration, registration);
-        let standing = seen.and_then(|seen| seen.standing.as_deref());
-        standing == Some(&state_name(RegistrationState::Active))
+        let state = seen.and_then(|seen| seen.standing.as_deref());
+        state == Some(RegistrationState::Active.into())
     }
 
-    /// GPUs that pods hold for which a registration should be in force, and is not.
-    pub fn unregistered(&self) -> FxHashMap<Assigned, u32> {
+    /// Counts the GPUs of pods that need a registration in force and have none.
+    pub(in crate::auditor) fn unregistered(&self) -> FxHashMap<Assigned, u32> {
         let mut held = assigned(&self.cluster, &self.pools);
         held.retain(|assigned, _| match (&assigned.registration, &assigned.class) {
             (Some(registration), _) => !self.is_in_force(registration),
@@ -77,13 +81,13 @@ impl Bookkeeper {
     }
 
     /// Returns `true` unless a registration is approved and lacks the authority's signature.
-    pub fn is_signed(&self, registration: &Name) -> bool {
+    pub(in crate::auditor) fn is_signed(&self, registration: &Name) -> bool {
         !self.verdicts.get(registration).is_some_and(|verdict| {
             matches!(verdict.approval, model::Approval::Unsigned | model::Approval::WronglySigned)
         })
     }
 
-    /// An object as it is now; `None` where it is gone or cannot be read.
+    /// Returns an object as it is now; `None` if it is gone or cannot be read.
     fn object_seen(
         &mut self,
         kind: ObjectKind,
@@ -100,7 +104,7 @@ impl Bookkeeper {
                 object(kind, name, pool.as_ref(), digest::of(&pool.spec))
             }
             ObjectKind::Registration => {
-                let registration = self.judge(name)?;
+                let registration = self.verify(name)?;
                 let verdict = self.verdicts.get(name);
                 let state = self.state_of(&registration, verdict, now);
                 let status = registration.status.as_ref();
@@ -117,9 +121,9 @@ impl Bookkeeper {
         }
     }
 
-    /// Judges a registration again. One that is being deleted has no verdict: it gives no right any
-    /// more.
-    fn judge(&mut self, name: &Name) -> Option<std::sync::Arc<Registration>> {
+    /// Verifies a registration again. One that is being deleted has no verdict, since it no longer
+    /// allows anything.
+    fn verify(&mut self, name: &Name) -> Option<Arc<Registration>> {
         let registration = self.cluster.registration(name).cloned();
         let deleting = self.cluster.registrations.get(name).is_some_and(|one| one.deleting);
         match registration.as_ref().filter(|_| !deleting) {

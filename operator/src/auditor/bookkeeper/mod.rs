@@ -1,0 +1,193 @@
+//! The bookkeeper: feeds the meter with what the cluster, the exporters and the agents show.
+//!
+//! It is synchronous and has no clock: time is an argument.
+
+mod leases;
+mod nodes;
+mod register;
+
+use daylight_base::{Name, Timestamp};
+use daylight_cluster::slim::Pod;
+use daylight_cluster::{Changed, Cluster, Event, Kind, Touched};
+use daylight_meter::{Meter, ObjectKind, ObservedDevice};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::agents::Agent;
+use super::miner_work::MinersWork;
+use crate::view::Unreleased;
+use crate::view::authority::{Authority, Verdict};
+use crate::view::pools::PoolMap;
+use nodes::{NodeSent, is_numbered};
+
+/// Keeps the books.
+///
+/// 1. [`Bookkeeper::apply`] each event, from the first on.
+/// 2. [`Bookkeeper::take_record`] the recorded ends of leases, then [`Bookkeeper::begin`], once the
+///    cluster is complete. Nothing is booked before.
+/// 3. [`Bookkeeper::refresh`] at least once a second, and advance the meter while
+///    [`Bookkeeper::is_current`].
+#[derive(Debug)]
+pub(super) struct Bookkeeper {
+    pub(super) cluster: Cluster,
+    pools: PoolMap,
+    authority: Authority,
+    /// The auditor's own verdicts on registrations.
+    verdicts: FxHashMap<Name, Verdict>,
+    unreleased: Unreleased,
+    pub(super) meter: Meter,
+    resources: Vec<Name>,
+    trusted_images: Vec<String>,
+    has_exporter: bool,
+    /// Agents that can be queried, by their pods' UIDs.
+    pub(super) agents: FxHashMap<Name, Agent>,
+    miners_work: MinersWork,
+    /// Devices by node, as exporters list them.
+    listed: FxHashMap<Name, Vec<ObservedDevice>>,
+    /// The most devices that each node has offered.
+    offered: FxHashMap<Name, u32>,
+    /// The last state of each node that was sent to the meter.
+    node_sent: FxHashMap<Name, NodeSent>,
+    warm_at: Option<Timestamp>,
+}
+
+/// Settings of the books.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BookSettings {
+    /// Extended resources that are GPUs, in addition to those that pools name.
+    pub(super) resources: Vec<Name>,
+    /// Patterns of images from which the evidence `seen` counts.
+    pub(super) trusted_images: Vec<String>,
+    /// Whether the installation has an exporter.
+    pub(super) has_exporter: bool,
+    /// Whether approvals count only with the authority's signature.
+    pub(super) signature_required: bool,
+}
+
+impl Bookkeeper {
+    /// Books that continue those of `meter`.
+    pub(super) fn new(meter: Meter, settings: BookSettings) -> Self {
+        let BookSettings { resources, trusted_images, has_exporter, signature_required } = settings;
+        // Until the first scrape, a node keeps the devices that the books have. If they left and
+        // joined again, each restart would be a gap in their energy.
+        let listed = meter
+            .nodes()
+            .map(|node| (node.clone(), meter.devices_of(node)))
+            .filter(|(node, devices)| devices.iter().any(|device| !is_numbered(node, &device.id)))
+            .collect();
+        Self {
+            cluster: Cluster::default(),
+            pools: PoolMap::default(),
+            authority: Authority::new(signature_required),
+            verdicts: FxHashMap::default(),
+            unreleased: Unreleased::default(),
+            meter,
+            resources,
+            trusted_images,
+            has_exporter,
+            agents: FxHashMap::default(),
+            miners_work: MinersWork::default(),
+            listed,
+            offered: FxHashMap::default(),
+            node_sent: FxHashMap::default(),
+            warm_at: None,
+        }
+    }
+
+    /// Returns `true` once [`Bookkeeper::begin`] was called.
+    pub(super) fn is_warm(&self) -> bool {
+        self.warm_at.is_some()
+    }
+
+    /// Takes in what a watch observed.
+    pub(super) fn apply(&mut self, event: Event, now: Timestamp) {
+        let listed = event.completes_list();
+        let touched = self.cluster.apply(event);
+        match &touched {
+            Touched::Pod(changed) => {
+                for Changed { key, .. } in changed {
+                    self.unreleased.track(key, self.cluster.pod(key), now);
+                }
+            }
+            Touched::GpuPool(_) => {
+                self.pools.rebuild(&mut self.cluster);
+            }
+            Touched::AuthorityKeys(_) => self.authority.read_keys(&self.cluster),
+            _ => {}
+        }
+        if self.warm_at.is_none() {
+            return;
+        }
+        match touched {
+            Touched::Pod(_) if listed => self.observe_all(now),
+            Touched::Pod(changed) => self.pods_changed(&changed, now),
+            Touched::Node(_) if listed => self.observe_nodes(now),
+            Touched::Node(changed) => {
+                for Changed { key, .. } in changed {
+                    self.observe_node(&key, now);
+                }
+            }
+            Touched::Registration(changed) if !listed => {
+                for Changed { key, .. } in changed {
+                    self.observe_object(ObjectKind::Registration, &key, now);
+                }
+            }
+            Touched::GpuPool(changed)
+                if !listed && self.any_edited(ObjectKind::GpuPool, &changed) =>
+            {
+                self.observe_register(now);
+                self.observe_nodes(now);
+            }
+            // A status changes all the time, and only an edit of a spec matters.
+            Touched::GpuPool(_) if !listed => {}
+            Touched::ActivityClass(changed)
+                if !listed && !self.any_edited(ObjectKind::ActivityClass, &changed) => {}
+            Touched::Registration(_)
+            | Touched::ActivityClass(_)
+            | Touched::GpuPool(_)
+            | Touched::AuthorityKeys(_) => self.observe_register(now),
+            _ => {}
+        }
+    }
+
+    fn any_edited<T>(&self, kind: ObjectKind, changed: &[Changed<T>]) -> bool {
+        changed.iter().any(|changed| self.is_edited(kind, &changed.key))
+    }
+
+    /// Books from now on. The cluster must be complete.
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        self.warm_at = Some(now);
+        self.observe_register(now);
+        self.observe_all(now);
+    }
+
+    fn observe_all(&mut self, now: Timestamp) {
+        self.observe_nodes(now);
+        let pods: Vec<Pod> = self.cluster.pods().cloned().collect();
+        for pod in &pods {
+            self.observe_pod(pod, now);
+        }
+        // Leases in the books without a pod in the list ended at an unknown time.
+        let present: FxHashSet<Name> = pods.iter().map(|pod| Name::from(&*pod.uid)).collect();
+        self.meter.vanished(&present, now);
+    }
+
+    /// Finds the first resource that is a GPU, and its count.
+    fn gpus<'a>(&self, extended: &'a [(Name, u32)]) -> Option<(&'a Name, u32)> {
+        let is_gpu = |resource: &Name| {
+            self.resources.contains(resource) || self.pools.has_resource(resource)
+        };
+        extended
+            .iter()
+            .find(|(resource, count)| *count > 0 && is_gpu(resource))
+            .map(|(resource, count)| (resource, *count))
+    }
+
+    /// Returns `true` if time can be booked: every watch that shows leases works. An interrupted
+    /// watch may hide an end, and time that was booked to the lease after it would stay booked.
+    pub(super) fn is_current(&self) -> bool {
+        self.is_warm()
+            && [Kind::Pod, Kind::Node]
+                .iter()
+                .all(|kind| self.cluster.watch_failure(*kind).is_none())
+    }
+}

@@ -1,0 +1,143 @@
+//! Nodes and their devices: listed by an exporter, or else counted.
+
+use std::sync::Arc;
+
+use daylight_base::{Name, Timestamp};
+use daylight_meter::{Moment, ObservedDevice, Reading};
+use rustc_hash::FxHashSet;
+
+use super::Bookkeeper;
+use crate::auditor::exporter::scrape::Scrape;
+
+/// Milliseconds after the start during which a node without a scrape has no devices yet. Devices
+/// that are only counted would leave the books again as soon as the exporter names them.
+const EXPORTER_WITHIN_MS: u64 = 60_000;
+
+/// State of a node, as the meter takes it.
+#[derive(Debug, PartialEq)]
+pub(super) struct NodeSent {
+    pool: Option<Name>,
+    /// Devices that the node offers.
+    usable: u32,
+    devices: Vec<ObservedDevice>,
+}
+
+impl Bookkeeper {
+    pub(super) fn observe_nodes(&mut self, now: Timestamp) {
+        let known: FxHashSet<Name> = self.cluster.nodes().map(|node| node.name.clone()).collect();
+        let gone: Vec<Name> =
+            self.meter.nodes().filter(|node| !known.contains(*node)).cloned().collect();
+        for name in known.into_iter().chain(gone) {
+            self.observe_node(&name, now);
+        }
+    }
+
+    pub(super) fn observe_node(&mut self, name: &Name, now: Timestamp) {
+        let Some(node) = self.cluster.node(name) else {
+            let was_sent = self.node_sent.remove(name).is_some();
+            if was_sent || self.meter.nodes().any(|node| node == name) {
+                self.meter.node_gone(name, now);
+            }
+            self.listed.remove(name);
+            self.offered.remove(name);
+            return;
+        };
+        let (boot, gpus) = (node.boot.clone(), self.gpus(&node.allocatable.extended));
+        // A node that offers no GPU at the moment, as while its device plugin restarts, stays in its
+        // pool, and its devices are unavailable.
+        let pool = gpus
+            .and_then(|(resource, _)| self.pools.pool_of(node, resource).cloned())
+            .or_else(|| self.node_sent.get(name).and_then(|sent| sent.pool.clone()));
+        let usable = gpus.map_or(0, |(_, count)| count);
+        let most = self.offered.entry(name.clone()).or_default();
+        *most = usable.max(*most);
+        let waits = self.has_exporter
+            && self.warm_at.is_none_or(|at| now.millis_since(at) < EXPORTER_WITHIN_MS);
+        let devices = match self.listed.get(name).cloned() {
+            Some(devices) => devices,
+            None if waits => Vec::new(),
+            None => numbered(name, *most),
+        };
+        if devices.is_empty() && !self.node_sent.contains_key(name) {
+            return;
+        }
+        // Before the devices: a boot resets their counters.
+        if let Some(boot) = boot {
+            self.meter.boot(name, &boot, now);
+        }
+        let node = NodeSent { pool, usable, devices };
+        if self.node_sent.get(name) != Some(&node) {
+            self.meter.devices(name, node.pool.as_ref(), node.usable, &node.devices, now);
+            self.node_sent.insert(name.clone(), node);
+        }
+    }
+
+    /// Takes the answer of an exporter.
+    pub(in crate::auditor) fn scraped(&mut self, scrape: &Scrape, now: Timestamp) {
+        let Ok(readings) = &scrape.content else { return };
+        let node = &scrape.from;
+        if self.cluster.node(node).is_none() {
+            return;
+        }
+        let devices: Vec<ObservedDevice> = readings
+            .iter()
+            .map(|reading| ObservedDevice {
+                id: Name::from(&*reading.id),
+                model: reading.model.as_deref().map(Name::from),
+                limit_mw: reading.limit_mw,
+            })
+            .collect();
+        if self.listed.get(node) != Some(&devices) {
+            self.listed.insert(node.clone(), devices);
+            self.observe_node(node, now);
+        }
+        let readings: Vec<Reading> = readings
+            .iter()
+            .map(|reading| Reading {
+                device: Name::from(&*reading.id),
+                counter_mj: reading.energy_mj,
+                power_mw: reading.power_mw,
+                holder: reading
+                    .holder
+                    .as_ref()
+                    .map(|(namespace, pod)| Arc::from(format!("{namespace}/{pod}"))),
+            })
+            .collect();
+        let read = Moment::between(scrape.asked, scrape.answered);
+        self.meter.readings(node, read, &readings);
+    }
+
+    /// Applies what depends on time alone.
+    pub(in crate::auditor) fn refresh(&mut self, now: Timestamp) {
+        if self.warm_at.is_some_and(|at| now.millis_since(at) >= EXPORTER_WITHIN_MS)
+            && self.has_exporter
+        {
+            // Once: devices of nodes without a scrape are only counted from now on.
+            self.has_exporter = false;
+            self.observe_nodes(now);
+        }
+    }
+
+    /// Number of nodes whose devices an exporter names, and number of those whose devices are only
+    /// counted.
+    pub(in crate::auditor) fn nodes_by_source(&self) -> (usize, usize) {
+        let named = self.node_sent.keys().filter(|node| self.listed.contains_key(*node)).count();
+        (named, self.node_sent.len() - named)
+    }
+}
+
+/// Devices that only a number distinguishes.
+fn numbered(node: &Name, count: u32) -> Vec<ObservedDevice> {
+    (0..count)
+        .map(|number| ObservedDevice {
+            id: format!("{node}/{number}").into(),
+            model: None,
+            limit_mw: None,
+        })
+        .collect()
+}
+
+/// Returns `true` for the id of a device of [`numbered`].
+pub(super) fn is_numbered(node: &str, device: &str) -> bool {
+    device.strip_prefix(node).is_some_and(|rest| rest.starts_with('/'))
+}

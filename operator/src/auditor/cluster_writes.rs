@@ -1,0 +1,78 @@
+//! Writes of the auditor in the cluster: it removes its own finalizer from pods, deletes
+//! `LeaseRecord`s that are in the journal, and sets its own fields of statuses.
+
+use http::Request;
+use http::header::CONTENT_TYPE;
+use kube::Client;
+use tokio::task::JoinSet;
+
+use crate::api_requests::ApiRequest;
+use crate::failure::chain;
+
+/// Field manager of the auditor's writes.
+pub(super) const MANAGER: &str = "daylight/auditor";
+
+/// Requests at once, of those that [`ClusterWrites::room`] limits. The API server shares its seats
+/// among all clients, and a large site may release thousands of pods at once.
+const AT_ONCE: usize = 32;
+
+/// Sends requests, each in a task of its own.
+///
+/// None is repeated here: what a request was to change shows in the watches, and is written again
+/// until it does.
+pub(super) struct ClusterWrites {
+    client: Client,
+    running: JoinSet<()>,
+}
+
+impl ClusterWrites {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, running: JoinSet::new() }
+    }
+
+    /// Starts to send requests.
+    pub(super) fn start(&mut self, requests: Vec<ApiRequest>) {
+        for request in requests {
+            self.running.spawn(send(self.client.clone(), request));
+        }
+    }
+
+    /// Number of releases that may be started now.
+    pub(super) fn room(&self) -> usize {
+        AT_ONCE.saturating_sub(self.running.len())
+    }
+
+    /// Waits until a request ends; never returns while none is under way. Cancel-safe.
+    pub(super) async fn next(&mut self) {
+        if self.running.join_next().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn send(client: Client, request: ApiRequest) {
+    let ApiRequest { what, method, path, content_type, body } = request;
+    let request = Request::builder()
+        .method(method)
+        .uri(&path)
+        .header(CONTENT_TYPE, content_type)
+        .body(body.to_vec())
+        .map_err(kube::Error::HttpError);
+    let answer = match request {
+        Ok(request) => client.request_text(request).await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        // The object is gone, or is another one of the same name: there is nothing left to write.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+        Err(error) => {
+            tracing::warn!(
+                what,
+                path,
+                error = chain(&error),
+                "A write failed; it will be retried."
+            );
+        }
+        Ok(_) => {}
+    }
+}
