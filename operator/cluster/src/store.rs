@@ -1,11 +1,10 @@
 //! The objects of one kind as the API server has them, kept in order.
 //!
-//! Three sources tell of an object: the watch, the lists after a break of the
-//! watch, and the answers to Daylight's own writes, which are known before the
-//! watch shows them. The store takes each only if it is not older than what it
-//! has. Resource versions are compared as numbers: Kubernetes promises that
-//! since 1.35 and etcd has always had it so. A version that is no number counts
-//! as 0, and is then taken in the order of arrival.
+//! Three sources report an object: the watch, a list after the watch was interrupted, and the
+//! answers to Daylight's own writes, which arrive before the watch shows them. The store accepts a
+//! state only if it is not older than the one it has. Resource versions are compared as numbers:
+//! Kubernetes guarantees this from 1.35 on, and etcd has always numbered them in order. A version
+//! that is not a number counts as 0, and such states are accepted in the order of arrival.
 
 use std::time::Duration;
 
@@ -15,23 +14,23 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::names::Names;
 use crate::{Change, Round, WatchFailure};
 
-/// How long an assumption stands that the watch neither confirms nor passes.
+/// Time after which an assumption expires that the watch neither confirms nor passes.
 pub const ASSUMED_FOR: Duration = Duration::from_mins(2);
 
-/// What a store must know of an object.
+/// An object that a [`Store`] can hold.
 pub trait Stored {
     /// `namespace/name`, or the name of a cluster-scoped object.
     fn key(&self) -> &Name;
-    /// Its UID; empty for an object that is only about to be created.
+    /// UID; empty for an object that is only about to be created.
     fn uid(&self) -> &str;
-    /// Its resource version.
+    /// Resource version; 0 if it is not a number.
     fn version(&self) -> u64;
     /// Replaces the names that many objects repeat by the shared copies.
     fn share(&mut self, _: &mut Names) {}
 }
 
-/// Implements [`Stored`] for a type whose fields `uid` and `version` are these, and whose field of
-/// the given name is the key.
+/// Implements [`Stored`] for a type with the fields `uid` and `version`, and with the key in the
+/// given field.
 macro_rules! stored {
     ($type:ty, $key:ident $(, $share:item)?) => {
         impl $crate::store::Stored for $type {
@@ -64,12 +63,12 @@ pub fn shared<T: Stored>(mut object: T, names: &mut Names) -> Box<T> {
 #[derive(Debug)]
 pub struct Store<T> {
     objects: FxHashMap<Name, Box<T>>,
-    /// While a list arrives: what it has not shown yet.
+    /// While a list arrives, the objects that it has not contained yet.
     unseen: Option<FxHashSet<Name>>,
-    /// Objects that the watch has not confirmed, and since when.
+    /// Objects that the watch has not confirmed, with the time of the write. Each is in `objects`.
     assumed: FxHashMap<Name, Timestamp>,
-    /// Everything up to this version was told by the watch.
-    told: u64,
+    /// Resource version up to which the watch has reported every change.
+    observed_until: u64,
     listed: Option<Round>,
     failure: Option<WatchFailure>,
 }
@@ -80,7 +79,7 @@ impl<T> Default for Store<T> {
             objects: FxHashMap::default(),
             unseen: None,
             assumed: FxHashMap::default(),
-            told: 0,
+            observed_until: 0,
             listed: None,
             failure: None,
         }
@@ -95,7 +94,7 @@ pub struct Changed<T> {
 }
 
 impl<T: Stored> Store<T> {
-    /// Takes in what the watch saw, and gives what changed.
+    /// Applies an observation of the watch, and returns the objects that changed.
     pub fn apply(&mut self, change: Change<T>) -> Vec<Changed<T>> {
         match change {
             Change::Listing => {
@@ -115,7 +114,8 @@ impl<T: Stored> Store<T> {
                 let mut gone: Vec<_> = unseen
                     .into_iter()
                     .filter(|key| {
-                        // Younger than the list, or not created yet: not the list's to judge.
+                        // A list proves nothing about an object that is newer than it, or that is
+                        // only about to be created.
                         self.objects.get(key).is_some_and(|object| !is_newer(&**object, version))
                     })
                     .collect();
@@ -134,6 +134,10 @@ impl<T: Stored> Store<T> {
             }
             Change::Deleted(object) => {
                 self.failure = None;
+                // Names are used again, so the deletion may be that of a predecessor: the known
+                // object has a newer version, or it was assumed under this name with another UID.
+                // A known object with another UID that was not assumed is itself a predecessor,
+                // whose own deletion was not reported: it is gone, too.
                 let outdated = self.objects.get(object.key()).is_none_or(|known| {
                     known.version() > object.version()
                         || (known.uid() != object.uid() && self.assumed.contains_key(known.key()))
@@ -142,7 +146,8 @@ impl<T: Stored> Store<T> {
                 if outdated {
                     touched.extend(self.progress(object.version()));
                 } else {
-                    // The last state may tell more than what is known, such as how it ended.
+                    // The last state may contain more than the known one, such as the exit code of
+                    // a container. It is applied first, so that it becomes `before` of the removal.
                     let version = object.version();
                     let key = object.key().clone();
                     touched.extend(self.take(object));
@@ -166,10 +171,11 @@ impl<T: Stored> Store<T> {
         }
     }
 
-    /// Takes in what the API server answered to a write.
+    /// Applies the API server's answer to a write.
     pub fn assume(&mut self, object: Box<T>, now: Timestamp) -> Vec<Changed<T>> {
-        // The watch is past this version, so it has shown the object, or its end, already.
-        if object.version() != 0 && object.version() <= self.told {
+        // The watch is past this version, so it has already shown the object, or its deletion. An
+        // object that was deleted meanwhile would otherwise exist again.
+        if object.version() != 0 && object.version() <= self.observed_until {
             return Vec::new();
         }
         let key = object.key().clone();
@@ -180,7 +186,7 @@ impl<T: Stored> Store<T> {
         touched
     }
 
-    /// Takes in an object that is about to be created, unless its name is taken.
+    /// Adds an object that is about to be created, unless its name is taken.
     pub fn foresee(&mut self, object: Box<T>, now: Timestamp) -> Vec<Changed<T>> {
         if self.objects.contains_key(object.key()) {
             return Vec::new();
@@ -191,7 +197,7 @@ impl<T: Stored> Store<T> {
         vec![Changed { key, before: None }]
     }
 
-    /// Takes back what was foreseen, unless the object exists by now.
+    /// Removes an object that was foreseen, unless it exists by now.
     pub fn unforesee(&mut self, key: &str) -> Vec<Changed<T>> {
         match self.objects.get(key) {
             Some(object) if object.uid().is_empty() => self.remove(key).into_iter().collect(),
@@ -199,7 +205,7 @@ impl<T: Stored> Store<T> {
         }
     }
 
-    /// Takes in that an object is gone, as an answer to a write said.
+    /// Removes an object that does not exist any more, according to the answer to a write.
     pub fn assume_gone(&mut self, key: &str, uid: &str) -> Vec<Changed<T>> {
         match self.objects.get(key) {
             Some(object) if object.uid() == uid => self.remove(key).into_iter().collect(),
@@ -207,7 +213,7 @@ impl<T: Stored> Store<T> {
         }
     }
 
-    /// Gives up the assumptions that nothing confirmed in time.
+    /// Removes the objects that were assumed and that nothing confirmed in time.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Changed<T>> {
         let mut late: Vec<Name> = self
             .assumed
@@ -219,13 +225,13 @@ impl<T: Stored> Store<T> {
         late.into_iter().filter_map(|key| self.remove(&key)).collect()
     }
 
-    /// Forgets which objects were assumed too long ago, and keeps them: they
-    /// existed when the server answered.
+    /// Ends the assumptions that nothing confirmed in time, and keeps the objects: they existed
+    /// when the server answered.
     pub fn settle(&mut self, now: Timestamp) {
         self.assumed.retain(|_, since| now < *since + ASSUMED_FOR);
     }
 
-    /// When the first assumption expires.
+    /// Time at which the first assumption expires.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.assumed.values().min().map(|since| *since + ASSUMED_FOR)
     }
@@ -233,7 +239,7 @@ impl<T: Stored> Store<T> {
     fn take(&mut self, object: Box<T>) -> Vec<Changed<T>> {
         let key = object.key().clone();
         if let Some(known) = self.objects.get(&key) {
-            // A version that is no number is 0, and never counts as older.
+            // A version that is not a number is 0, and never counts as older.
             if object.version() != 0 && object.version() < known.version() {
                 return Vec::new();
             }
@@ -249,35 +255,43 @@ impl<T: Stored> Store<T> {
         Some(Changed { key, before: Some(before) })
     }
 
-    /// The watch has told everything up to `version`: what was assumed below it
-    /// and not confirmed does not exist.
+    /// Notes that the watch has reported every change up to `version`, and removes the objects that
+    /// were assumed below it.
+    ///
+    /// The watch reports in the order of resource versions. An object that the server wrote at an
+    /// earlier version was therefore reported before, and `take` ended its assumption. If the
+    /// assumption is still there, the watch reported a deletion before the answer arrived, or the
+    /// object does not match the selectors of the watch: for this store it does not exist.
     fn progress(&mut self, version: u64) -> Vec<Changed<T>> {
-        self.told = self.told.max(version);
-        if self.assumed.is_empty() {
-            return Vec::new();
-        }
-        let mut passed: Vec<Name> = self
-            .assumed
-            .keys()
-            .filter(|key| {
-                self.objects.get(*key).is_none_or(|object| {
-                    !object.uid().is_empty()
-                        && object.version() != 0
-                        && object.version() < self.told
-                })
-            })
-            .cloned()
-            .collect();
+        self.observed_until = self.observed_until.max(version);
+        let passed = self.assumed.keys().filter(|key| self.is_passed(key));
+        let mut passed: Vec<Name> = passed.cloned().collect();
         passed.sort_unstable();
-        passed.into_iter().filter_map(|key| self.remove(&key)).collect()
+        let removed = passed.into_iter().filter_map(|key| self.remove(&key)).collect();
+        debug_assert!(
+            !self.assumed.keys().any(|key| self.is_passed(key)),
+            "no assumption is older than version {}",
+            self.observed_until
+        );
+        removed
     }
 
-    /// The object of this key.
+    /// Returns `true` if the watch is past the version at which an object was assumed. An object
+    /// without a version to compare is never passed: its assumption expires instead.
+    fn is_passed(&self, key: &str) -> bool {
+        self.objects.get(key).is_none_or(|object| {
+            !object.uid().is_empty()
+                && object.version() != 0
+                && object.version() < self.observed_until
+        })
+    }
+
+    /// Returns the object of this key.
     pub fn get(&self, key: &str) -> Option<&T> {
         self.objects.get(key).map(|object| &**object)
     }
 
-    /// All objects, in no order.
+    /// Iterates over all objects and their keys, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&Name, &T)> {
         self.objects.iter().map(|(key, object)| (key, &**object))
     }
@@ -304,7 +318,7 @@ impl<T: Stored> Store<T> {
     }
 }
 
-/// Whether an object is younger than a list of this version.
+/// Returns `true` if an object is newer than a list of this version.
 fn is_newer<T: Stored>(object: &T, version: u64) -> bool {
     object.uid().is_empty() || object.version() > version
 }
