@@ -1,35 +1,37 @@
-//! What one watch observes.
+//! Observations of a watch.
 
-/// One thing that the watch of one kind saw.
+/// One observation of the watch of one kind.
 ///
-/// A watch begins with a list, `Listing`, `Item`s and `Listed`, and goes on with
-/// `Applied`, `Deleted` and `Progress`. It lists again where the server has
-/// forgotten the place it stopped at; what the new list does not hold is gone.
+/// A watch begins with a list (`Listing`, `Item`s, `Listed`) and continues with `Applied`,
+/// `Deleted` and `Progress`. It lists again if the resource version at which it was interrupted has
+/// expired; an object that is not in the new list is gone. A list that is interrupted begins again
+/// with `Listing`.
 #[derive(Clone, Debug)]
 pub enum Change<T> {
+    /// A list begins.
     Listing,
     /// An object of the list.
     Item(Box<T>),
     /// The list is complete.
     Listed {
-        /// The resource version that it shows.
+        /// Resource version of the list.
         version: u64,
-        /// The last request for a fresh list that was known when it began.
+        /// The last request for a fresh list that was known when the list began.
         round: Round,
     },
     /// An object was added or changed.
     Applied(Box<T>),
-    /// An object was deleted; its last state.
+    /// An object was deleted; this is its last state.
     Deleted(Box<T>),
-    /// Everything up to this resource version has been told.
+    /// Every change up to this resource version has been reported.
     Progress(u64),
-    /// The watch does not work, and is tried again.
+    /// The watch does not work, and is opened again.
     Failed(WatchFailure),
-    /// The watch works again, where no list is needed.
+    /// The watch works again and resumes without a list.
     Resumed,
 }
 
-/// Why a watch does not work.
+/// Cause for which a watch does not work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchFailure {
     /// The server does not know the kind: its `CustomResourceDefinition` is not installed.
@@ -40,12 +42,12 @@ pub enum WatchFailure {
     Other(String),
 }
 
-/// Counts requests for fresh lists; see `Watches::relist`.
+/// Number of requests for fresh lists so far; see `Watches::relist`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Round(pub u64);
 
 impl<T> Change<T> {
-    /// Edits the object in it, if there is one.
+    /// Edits the object in this change, if there is one.
     pub fn edit(&mut self, edit: impl FnOnce(&mut T)) {
         match self {
             Self::Item(object) | Self::Applied(object) | Self::Deleted(object) => edit(object),

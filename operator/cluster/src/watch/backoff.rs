@@ -3,8 +3,8 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-/// Pauses that double from a first to a longest one, each cut by up to half at
-/// random, so that many clients do not come back at once.
+/// Pauses that double from a first to a longest one. Each is shortened by up to half at random, so
+/// that clients which lost the same server do not all return at once.
 #[derive(Debug)]
 pub(super) struct Backoff {
     first: Duration,
@@ -18,7 +18,7 @@ impl Backoff {
         Self { first, longest, failures: 0, random: RandomState::new() }
     }
 
-    /// The pause after one more failure.
+    /// Returns the pause after one more failure.
     pub(super) fn next(&mut self) -> Duration {
         let doubled = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         let full = self.first.saturating_mul(doubled).min(self.longest);
@@ -28,7 +28,7 @@ impl Backoff {
         full.saturating_sub(full * cut as u32 / 1024)
     }
 
-    /// An attempt succeeded.
+    /// Notes that an attempt succeeded: the next pause is the first one again.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }

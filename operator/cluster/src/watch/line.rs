@@ -1,4 +1,4 @@
-//! The lines of a watch, one event each.
+//! Lines of a watch, one event each.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,18 +16,18 @@ pub(super) enum Line<T> {
     Put(T),
     /// An object was deleted; its last state.
     Deleted(T),
-    /// Everything up to this version was told.
+    /// Every change up to this version was sent.
     Bookmark {
         version: u64,
-        /// Whether that completes the list with which the watch began.
+        /// `true` if this completes the list with which the watch began.
         complete: bool,
     },
     Error(Box<Status>),
-    /// An object that cannot be read.
+    /// An object that cannot be read; it was logged.
     Unreadable,
 }
 
-/// Reads a line. An error means that it is no event at all.
+/// Reads a line. An error means that the line is not an event at all.
 pub(super) fn read<T: DeserializeOwned>(line: &str) -> Result<Line<T>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Raw<'a> {

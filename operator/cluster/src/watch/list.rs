@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use crate::watch::lenient::Lenient;
 
-/// A page of a list, as it is read.
+/// A page of a list in JSON.
 #[derive(Deserialize)]
 #[serde(bound = "T: DeserializeOwned")]
 struct Page<T> {
@@ -22,10 +22,10 @@ struct Metadata {
     next: Option<String>,
 }
 
-/// A page, read.
+/// The content of a page.
 pub(super) struct Read<T> {
     pub(super) version: u64,
-    /// What asks for the next page.
+    /// Token that requests the next page; `None` on the last one.
     pub(super) next: Option<String>,
     pub(super) items: Vec<T>,
 }

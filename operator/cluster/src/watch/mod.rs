@@ -1,11 +1,10 @@
-//! The watches that feed the index.
+//! The watches that feed the [`Cluster`](crate::Cluster).
 //!
-//! One task a kind lists and then watches, and never ends. Where the server has
-//! streaming lists, they are used: they cost neither side a whole list in memory.
-//! Where it has not, lists are read in pages. A connection that is lost, or silent
-//! for too long, is opened again where it stopped; only where the server has
-//! forgotten that place (410) is everything listed anew. Kinds whose definition is
-//! not installed are asked for until it is.
+//! For each kind, one task lists and then watches, and never ends. It uses streaming lists where
+//! the server supports them, because they cost neither side a whole list in memory, and otherwise
+//! reads lists in pages. A connection that is lost, or silent for too long, resumes at the last
+//! resource version; only if that has expired (410) is everything listed again. A kind whose
+//! definition is not installed is requested until it is.
 
 mod backoff;
 mod lenient;
@@ -24,21 +23,21 @@ use crate::kinds::for_each_kind;
 use crate::{Event, Kind, Round, well_known};
 pub use task::{Selectors, Source, Task};
 
-/// How the watches behave.
+/// Settings of all watches.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Daylight's own namespace, where the emergency stop is kept.
+    /// Daylight's namespace, which contains the emergency stop.
     pub namespace: String,
-    /// The `ConfigMap` there that holds the authority's keys.
+    /// Name of the `ConfigMap` in that namespace that contains the authority's keys.
     pub authority_keys: String,
-    /// Objects in a page of a list, where lists cannot be streamed.
+    /// Number of objects in a page of a list, where lists cannot be streamed.
     pub page: u32,
-    /// How long a watch may be silent before it counts as lost. The server sends
-    /// a bookmark about once a minute.
+    /// Time without any event after which a watch counts as lost. The server sends a bookmark about
+    /// once a minute; the default allows for one that is missing.
     pub silence: Duration,
-    /// How long a request may take to be answered.
+    /// Time within which the server must answer a request.
     pub answer: Duration,
-    /// The first pause before a failed request is repeated; it doubles from there.
+    /// First pause before a failed request is repeated; it doubles up to `longest_pause`.
     pub pause: Duration,
     pub longest_pause: Duration,
 }
@@ -57,7 +56,7 @@ impl Default for Settings {
     }
 }
 
-/// The running watches. They end when this is dropped.
+/// The running watches. They end when this value is dropped.
 #[derive(Debug)]
 pub struct Watches {
     events: mpsc::Receiver<Event>,
@@ -65,7 +64,8 @@ pub struct Watches {
     tasks: JoinSet<()>,
 }
 
-/// Events that may wait before the watches do.
+/// Number of events that may wait to be received; beyond it, the watches wait. It bounds the memory
+/// that events take while the receiver is busy.
 const WAITING: usize = 1024;
 
 /// Starts all watches.
@@ -90,7 +90,7 @@ pub fn start(client: &kube::Client, settings: &Settings) -> Watches {
     Watches { events, rounds, tasks }
 }
 
-/// The path and the selectors of a kind's watch.
+/// Path and selectors of the watch of a kind.
 fn source(kind: Kind, settings: &Settings) -> (String, Selectors) {
     let all = |path: &str| (path.to_owned(), Selectors::default());
     let own = |plural: &str| all(&format!("/apis/daylight.dev/v1alpha1/{plural}"));
@@ -120,9 +120,8 @@ fn source(kind: Kind, settings: &Settings) -> (String, Selectors) {
 }
 
 impl Watches {
-    /// The next event; `None` if a watch has ended, which it never should: the
-    /// picture would be stale from then on, so the process must end too. Safe to
-    /// cancel.
+    /// Receives the next event; `None` if a watch has ended, which only a defect can cause. The
+    /// cluster would be stale from then on, so the process must end, too. Safe to cancel.
     pub async fn recv(&mut self) -> Option<Event> {
         tokio::select! {
             event = self.events.recv() => event,
@@ -130,8 +129,8 @@ impl Watches {
         }
     }
 
-    /// Waits for an event, and gives it with those that wait behind it, up to
-    /// `limit` in all; none if a watch has ended, as in [`Watches::recv`]. Safe to
+    /// Waits for an event, and adds it and those that wait behind it to `events`, at most `limit`
+    /// in all. Returns their number: 0 if a watch has ended, as in [`Watches::recv`]. Safe to
     /// cancel.
     pub async fn recv_many(&mut self, events: &mut Vec<Event>, limit: usize) -> usize {
         tokio::select! {
@@ -140,9 +139,9 @@ impl Watches {
         }
     }
 
-    /// Makes every watch list afresh from a quorum, as a new leader must before
-    /// its first write. [`Index::is_fresh`](daylight::view::View::is_fresh) tells when
-    /// all of these lists are in.
+    /// Makes every watch list again from a quorum, as a new leader must before its first write.
+    /// [`Cluster::is_fresh`](crate::Cluster::is_fresh) returns `true` once all of these lists are
+    /// complete.
     pub fn relist(&self) -> Round {
         let mut round = 0;
         self.rounds.send_modify(|count| {

@@ -20,19 +20,21 @@ use crate::watch::line::Line;
 use crate::watch::{Settings, list};
 use crate::{Change, Round, WatchFailure};
 
-/// The longest pause for a kind whose definition is not installed.
+/// Longest pause for a kind whose definition is not installed. It may be installed at any moment,
+/// and an installation waits for Daylight to see it.
 const MISSING: Duration = Duration::from_secs(2);
 
-/// Which objects are watched.
+/// Selectors that restrict a watch, in the syntax of the API server.
 #[derive(Clone, Debug, Default)]
 pub struct Selectors {
     pub labels: Option<String>,
     pub fields: Option<String>,
 }
 
-/// What is watched, and as what it is told.
+/// A collection to watch, and the event to make of each change in it.
 #[derive(Clone, Debug)]
 pub struct Source<T, E> {
+    /// Path of the collection, such as `/api/v1/pods`.
     path: String,
     selectors: Selectors,
     event: fn(Change<T>) -> E,
@@ -49,25 +51,25 @@ pub struct Task<T, E> {
     client: Client,
     source: Source<T, E>,
     settings: Settings,
-    /// How far the watch has come; `None` if a list is needed.
-    place: Option<u64>,
-    /// What is wrong, as it was told last.
+    /// Resource version to watch from; `None` if a list is needed.
+    resume_at: Option<u64>,
+    /// The failure that was reported last; `None` while the watch works.
     failure: Option<WatchFailure>,
 }
 
-/// Why a list or watch did not go on.
+/// Cause for which a list or watch ended.
 enum End {
-    /// The server ended it in good order.
+    /// The server closed it as usual.
     Closed,
-    /// The server has forgotten the place.
+    /// The server does not have the resource version any more (410).
     Expired,
-    /// Somebody wants a fresh list.
+    /// A fresh list was requested.
     Relist,
-    /// The server has no streaming lists.
+    /// The server does not support streaming lists.
     NotStreamed,
     Failed(WatchFailure),
-    /// Nobody listens any more.
-    Over,
+    /// The receiver of the events was dropped.
+    ReceiverDropped,
 }
 
 impl<T, E> Task<T, E>
@@ -76,91 +78,101 @@ where
     E: Send + 'static,
 {
     pub fn new(client: Client, source: Source<T, E>, settings: Settings) -> Self {
-        Self { client, source, settings, place: None, failure: None }
+        Self { client, source, settings, resume_at: None, failure: None }
     }
 
-    /// Lists and watches until nobody listens any more.
+    /// Lists and watches until the receiver of the events is dropped.
     pub async fn run(mut self, to: mpsc::Sender<E>, mut rounds: watch::Receiver<u64>) {
         let mut backoff = Backoff::new(self.settings.pause, self.settings.longest_pause);
         let mut streamed = true;
         loop {
-            let (before, began) = (self.place, Instant::now());
-            let end = if let Some(place) = self.place {
-                self.follow(place, &to, &mut rounds).await
+            let (before, began) = (self.resume_at, Instant::now());
+            let end = if let Some(version) = self.resume_at {
+                self.follow(version, &to, &mut rounds).await
             } else {
+                // Read before the list begins: the list then answers every request for a fresh one
+                // that is counted in this round.
                 let round = Round(*rounds.borrow_and_update());
                 let listed = if streamed {
                     self.stream(round, &to, &mut rounds).await
                 } else {
                     self.pages(round, &to).await
                 };
-                // Ask for a stream again next time: the server may have been upgraded.
+                // Pages are a fallback for one list only. The server may be upgraded meanwhile, and
+                // behind a load balancer another server may answer.
                 streamed = true;
                 listed
             };
-            // Whatever came of it in the end, it worked for a while.
-            let worked = self.place.is_some()
-                && (self.place != before || began.elapsed() > self.settings.longest_pause);
+            // A watch that made progress, or lasted, has worked, whatever ended it. Only attempts
+            // that fail at once are slowed down.
+            let worked = self.resume_at.is_some()
+                && (self.resume_at != before || began.elapsed() > self.settings.longest_pause);
             if worked {
                 backoff.reset();
             }
             match end {
                 Ok(()) | Err(End::Closed) => {
                     if !worked {
-                        // A server that ends every watch at once must not be hammered.
+                        // A server that closes every watch at once must not be flooded.
                         tokio::time::sleep(backoff.next()).await;
                     }
                 }
                 Err(End::Expired) => {
                     tracing::info!(
                         path = self.source.path,
-                        "the server forgot the place, listing again"
+                        "the resource version of the watch has expired; listing again"
                     );
-                    self.place = None;
+                    self.resume_at = None;
                     if !worked {
                         tokio::time::sleep(backoff.next()).await;
                     }
                 }
-                Err(End::Relist) => self.place = None,
+                Err(End::Relist) => self.resume_at = None,
                 Err(End::NotStreamed) => {
                     tracing::info!(
                         path = self.source.path,
-                        "no streaming lists here, reading pages"
+                        "the server does not support streaming lists; listing in pages"
                     );
                     streamed = false;
                 }
                 Err(End::Failed(failure)) => {
                     let mut pause = backoff.next();
                     if failure == WatchFailure::Missing {
-                        // Somebody is probably installing it.
                         pause = pause.min(MISSING);
                     }
-                    tracing::warn!(path = self.source.path, ?failure, ?pause, "the watch failed");
+                    // The receiver is notified of each failure once, and the log of each attempt.
+                    tracing::warn!(
+                        path = self.source.path,
+                        ?failure,
+                        ?pause,
+                        "the watch failed; retrying"
+                    );
                     if self.failure.as_ref() != Some(&failure) {
                         self.failure = Some(failure.clone());
-                        if self.tell(&to, Change::Failed(failure)).await.is_err() {
+                        if self.send(&to, Change::Failed(failure)).await.is_err() {
                             return;
                         }
                     }
                     tokio::time::sleep(pause).await;
                 }
-                Err(End::Over) => return,
+                Err(End::ReceiverDropped) => return,
             }
         }
     }
 
-    /// Lists in one stream, and watches on in the same one.
+    /// Lists in a stream, and continues to watch in the same stream.
     async fn stream(
         &mut self,
         round: Round,
         to: &mpsc::Sender<E>,
         rounds: &mut watch::Receiver<u64>,
     ) -> Result<(), End> {
-        // No version: the list must show what a quorum holds.
+        // Without a version, the list is at least as recent as this request: it cannot come from
+        // the stale cache of one API server. A new leader relies on that.
         self.events("", Some(round), to, rounds).await
     }
 
-    /// Lists in pages.
+    /// Lists in pages, for servers without streaming lists.
     async fn pages(&mut self, round: Round, to: &mpsc::Sender<E>) -> Result<(), End> {
         let mut params = ListParams {
             label_selector: self.source.selectors.labels.clone(),
@@ -168,7 +180,7 @@ where
             limit: Some(self.settings.page),
             ..ListParams::default()
         };
-        self.tell(to, Change::Listing).await?;
+        self.send(to, Change::Listing).await?;
         loop {
             let request = Request::new(&self.source.path)
                 .list(&params)
@@ -181,30 +193,31 @@ where
                 .map_err(|error| End::Failed(WatchFailure::Other(error.to_string())))?;
             drop(text);
             for item in page.items {
-                self.tell(to, Change::Item(Box::new(item))).await?;
+                self.send(to, Change::Item(Box::new(item))).await?;
             }
             if let Some(token) = page.next {
                 params.continue_token = Some(token);
             } else {
                 let version = page.version;
-                self.place = Some(version);
+                self.resume_at = Some(version);
                 self.failure = None;
-                return self.tell(to, Change::Listed { version, round }).await;
+                return self.send(to, Change::Listed { version, round }).await;
             }
         }
     }
 
-    /// Watches from `place` on.
+    /// Watches from a version on.
     async fn follow(
         &mut self,
-        place: u64,
+        version: u64,
         to: &mpsc::Sender<E>,
         rounds: &mut watch::Receiver<u64>,
     ) -> Result<(), End> {
-        self.events(&place.to_string(), None, to, rounds).await
+        self.events(&version.to_string(), None, to, rounds).await
     }
 
-    /// Passes on what a watch from `version` on sends; first a list, if `listing`.
+    /// Opens a watch from `version` on and forwards its events; first those of a list, if
+    /// `listing`.
     async fn events(
         &mut self,
         version: &str,
@@ -222,12 +235,13 @@ where
         let mut request = Request::new(&self.source.path)
             .watch(&params, version)
             .map_err(|error| End::Failed(WatchFailure::Other(error.to_string())))?;
-        // Since 1.37 a server may compress each event by itself, which kube's
-        // decompression takes for the end of the stream.
+        // From 1.37 on a server may compress each event on its own. kube's decompression reads the
+        // end of the first compressed event as the end of the stream, so compression is refused.
         let identity = HeaderValue::from_static("identity");
         request.headers_mut().insert(ACCEPT_ENCODING, identity);
         let opened = timeout(self.settings.answer, self.client.request_stream(request));
         let stream = opened.await.map_err(|_| unanswered())?;
+        // A server with streaming lists disabled rejects `sendInitialEvents` as invalid.
         let stream = stream.map_err(|error| match end_of(&error) {
             End::Failed(WatchFailure::Other(_)) if streams && is_rejection(&error) => {
                 End::NotStreamed
@@ -235,14 +249,15 @@ where
             end => end,
         })?;
         if streams {
-            self.tell(to, Change::Listing).await?;
+            self.send(to, Change::Listing).await?;
         } else if self.failure.take().is_some() {
-            self.tell(to, Change::Resumed).await?;
+            self.send(to, Change::Resumed).await?;
         }
-        self.pass_on(stream.lines(), listing, to, rounds).await
+        self.forward(stream.lines(), listing, to, rounds).await
     }
 
-    async fn pass_on(
+    /// Forwards the events of an open watch until it ends.
+    async fn forward(
         &mut self,
         lines: impl Stream<Item = std::io::Result<String>>,
         mut listing: Option<Round>,
@@ -255,15 +270,18 @@ where
                 next = timeout(self.settings.silence, lines.next()) => next,
                 changed = rounds.changed() => match changed {
                     Ok(()) => return Err(End::Relist),
-                    Err(_) => return Err(End::Over),
+                    Err(_) => return Err(End::ReceiverDropped),
                 },
             };
             let text = match next {
-                // A server that ignores the wish for a list never says that it is complete.
+                // A server too old to know `sendInitialEvents` ignores it: it sends changes, or
+                // nothing, but never the bookmark that completes a list.
                 Err(_) if listing.is_some() => return Err(End::NotStreamed),
                 Err(_) => return Err(unanswered()),
                 Ok(None) if listing.is_some() => {
-                    return Err(End::Failed(WatchFailure::Other("the list broke off".to_owned())));
+                    return Err(End::Failed(WatchFailure::Other(
+                        "the connection closed before the list was complete".to_owned(),
+                    )));
                 }
                 Ok(None) => return Err(End::Closed),
                 Ok(Some(Err(error))) => {
@@ -276,51 +294,56 @@ where
             })?;
             let change = match line {
                 Line::Unreadable => continue,
+                // An expired version may be reported in the stream instead of by the HTTP status.
                 Line::Error(status) => return Err(end_of(&kube::Error::Api(status))),
                 Line::Put(object) if listing.is_some() => Change::Item(Box::new(object)),
                 Line::Put(object) => {
-                    self.place = Some(object.version());
+                    self.resume_at = Some(object.version());
                     Change::Applied(Box::new(object))
                 }
                 Line::Deleted(object) => {
                     if listing.is_none() {
-                        self.place = Some(object.version());
+                        self.resume_at = Some(object.version());
                     }
                     Change::Deleted(Box::new(object))
                 }
                 Line::Bookmark { version, complete } => match listing {
                     Some(round) if complete => {
                         listing = None;
-                        self.place = Some(version);
+                        self.resume_at = Some(version);
                         self.failure = None;
                         Change::Listed { version, round }
                     }
+                    // Within a list, versions are in no order: nothing can be resumed yet.
                     Some(_) => continue,
+                    // Keeps the version recent where objects change rarely, so that a lost
+                    // connection resumes instead of listing again.
                     None => {
-                        self.place = Some(version);
+                        self.resume_at = Some(version);
                         Change::Progress(version)
                     }
                 },
             };
-            // A place that is no number cannot be gone on from.
-            if self.place == Some(0) {
-                self.place = None;
+            // 0 is a version that is not a number, and for the server "any version": a watch cannot
+            // resume there.
+            if self.resume_at == Some(0) {
+                self.resume_at = None;
             }
-            self.tell(to, change).await?;
+            self.send(to, change).await?;
         }
     }
 
-    async fn tell(&self, to: &mpsc::Sender<E>, change: Change<T>) -> Result<(), End> {
+    async fn send(&self, to: &mpsc::Sender<E>, change: Change<T>) -> Result<(), End> {
         let event = (self.source.event)(change);
-        to.send(event).await.map_err(|_| End::Over)
+        to.send(event).await.map_err(|_| End::ReceiverDropped)
     }
 }
 
 fn unanswered() -> End {
-    End::Failed(WatchFailure::Other("the server does not answer".to_owned()))
+    End::Failed(WatchFailure::Other("the API server did not answer in time".to_owned()))
 }
 
-/// What an error means for the watch.
+/// Reads from an error what to do next.
 fn end_of(error: &kube::Error) -> End {
     match error {
         kube::Error::Api(status) => match status.code {
@@ -334,7 +357,7 @@ fn end_of(error: &kube::Error) -> End {
     }
 }
 
-/// Whether the server finds the request itself wrong.
+/// Returns `true` if the server rejects the request itself as invalid.
 fn is_rejection(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 422))
 }

@@ -1,4 +1,4 @@
-//! The watch of one kind against a server that follows a script.
+//! Tests of the watch of one kind against a server that follows a script.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -18,16 +18,16 @@ use crate::watch::Settings;
 use crate::watch::task::{Selectors, Source, Task};
 use crate::{Change, Event, Round, WatchFailure};
 
-/// What the server answers to one request.
+/// Answer of the server to one request.
 enum Reply {
     /// A page of a list.
     Page(Value),
-    /// A watch: these events, and then?
+    /// The events of a watch, and its end.
     Stream(Vec<Value>, Then),
     Status(u16, &'static str),
 }
 
-/// What becomes of a stream when its events are sent.
+/// End of a stream after its events.
 #[derive(Clone, Copy)]
 enum Then {
     Close,
@@ -35,10 +35,10 @@ enum Then {
     Hang,
 }
 
-/// A server that answers by its script, and a watch that asks it.
+/// A server that answers by its script, and a watch of it.
 struct Stage {
     script: Arc<Mutex<VecDeque<Reply>>>,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
     events: mpsc::Receiver<Event>,
     rounds: watch::Sender<u64>,
 }
@@ -46,11 +46,11 @@ struct Stage {
 impl Stage {
     fn new(script: Vec<Reply>) -> Self {
         let script = Arc::new(Mutex::new(VecDeque::from(script)));
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (replies, questions) = (script.clone(), asked.clone());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (replies, received) = (script.clone(), requests.clone());
         let server = Router::new().fallback(move |request: Request| {
             let query = request.uri().query().unwrap_or_default().to_owned();
-            questions.lock().unwrap().push(query);
+            received.lock().unwrap().push(query);
             let reply = replies.lock().unwrap().pop_front();
             async move { answer(reply.unwrap_or(Reply::Stream(Vec::new(), Then::Hang))) }
         });
@@ -68,24 +68,24 @@ impl Stage {
         let client = kube::Client::new(server, "default");
         let task: Task<Pod, Event> = Task::new(client, source, settings);
         tokio::spawn(task.run(to, round));
-        Self { script, asked, events, rounds }
+        Self { script, requests, events, rounds }
     }
 
-    /// The next `count` events, in short.
-    async fn told(&mut self, count: usize) -> Vec<String> {
-        let mut told = Vec::new();
-        while told.len() < count {
+    /// Receives the next `count` events, in short form.
+    async fn next(&mut self, count: usize) -> Vec<String> {
+        let mut received = Vec::new();
+        while received.len() < count {
             let next = timeout(Duration::from_secs(10), self.events.recv());
-            let event = next.await.unwrap_or_else(|_| panic!("nothing after {told:?}"));
-            told.push(brief(&event.unwrap()));
+            let event = next.await.unwrap_or_else(|_| panic!("no event after {received:?}"));
+            received.push(brief(&event.unwrap()));
         }
-        told
+        received
     }
 
-    /// The parameters of the requests so far, without those that are always there.
-    fn asked(&self) -> Vec<String> {
-        let asked = self.asked.lock().unwrap();
-        asked
+    /// The parameters of the requests so far, without those that every request has.
+    fn requests(&self) -> Vec<String> {
+        let requests = self.requests.lock().unwrap();
+        requests
             .iter()
             .map(|query| {
                 query
@@ -196,7 +196,7 @@ fn page(names: &[&str], version: u64, next: &str) -> Reply {
 const STREAM: &str = "watch=true&sendInitialEvents=true&resourceVersion=";
 
 #[tokio::test]
-async fn a_streamed_list_goes_on_as_a_watch() {
+async fn a_streamed_list_continues_as_a_watch() {
     let mut stage = Stage::new(vec![Reply::Stream(
         vec![
             added("a", 3),
@@ -210,7 +210,7 @@ async fn a_streamed_list_goes_on_as_a_watch() {
         Then::Hang,
     )]);
     assert_eq!(
-        stage.told(7).await,
+        stage.next(7).await,
         [
             "listing",
             "item n/a",
@@ -221,7 +221,7 @@ async fn a_streamed_list_goes_on_as_a_watch() {
             "deleted n/a 8"
         ]
     );
-    assert_eq!(stage.asked(), [STREAM]);
+    assert_eq!(stage.requests(), [STREAM]);
 }
 
 #[tokio::test]
@@ -234,40 +234,40 @@ async fn without_streaming_lists_pages_are_read() {
             Reply::Stream(vec![added("d", 6)], Then::Hang),
         ]);
         assert_eq!(
-            stage.told(6).await,
+            stage.next(6).await,
             ["listing", "item n/a", "item n/b", "item n/c", "listed 5 0", "applied n/d 6"]
         );
         assert_eq!(
-            stage.asked(),
+            stage.requests(),
             [STREAM, "limit=2", "limit=2&continue=more", "watch=true&resourceVersion=5"]
         );
     }
 }
 
 #[tokio::test]
-async fn a_server_that_ignores_the_wish_for_a_list_is_read_in_pages() {
+async fn a_server_that_ignores_the_request_for_a_list_is_read_in_pages() {
     let mut stage =
         Stage::new(vec![Reply::Stream(vec![added("a", 3)], Then::Hang), page(&["a"], 5, "")]);
-    assert_eq!(stage.told(5).await, ["listing", "item n/a", "listing", "item n/a", "listed 5 0"]);
+    assert_eq!(stage.next(5).await, ["listing", "item n/a", "listing", "item n/a", "listed 5 0"]);
 }
 
 #[tokio::test]
-async fn a_lost_connection_goes_on_where_it_stopped() {
+async fn a_lost_connection_resumes_where_it_was_interrupted() {
     for then in [Then::Break, Then::Hang, Then::Close] {
         let mut stage = Stage::new(vec![
             Reply::Stream(vec![listed(5), added("a", 6)], then),
             Reply::Stream(vec![added("b", 9), bookmark(11)], then),
             Reply::Stream(vec![deleted("a", 12)], Then::Hang),
         ]);
-        let mut told = Vec::new();
-        while told.last().is_none_or(|last| last != "deleted n/a 12") {
-            told.extend(stage.told(1).await);
-            assert!(told.len() < 20, "{told:?}");
+        let mut received = Vec::new();
+        while received.last().is_none_or(|last| last != "deleted n/a 12") {
+            received.extend(stage.next(1).await);
+            assert!(received.len() < 20, "{received:?}");
         }
-        // Whether a loss is told depends on how it came about; nothing is listed again.
-        told.retain(|one| one != "failed" && one != "resumed");
+        // The end of the stream decides whether a loss is reported. Nothing is listed again.
+        received.retain(|one| one != "failed" && one != "resumed");
         assert_eq!(
-            told,
+            received,
             [
                 "listing",
                 "listed 5 0",
@@ -277,13 +277,16 @@ async fn a_lost_connection_goes_on_where_it_stopped() {
                 "deleted n/a 12"
             ]
         );
-        let asked = stage.asked();
-        assert_eq!(asked[1..3], ["watch=true&resourceVersion=6", "watch=true&resourceVersion=11"]);
+        let requests = stage.requests();
+        assert_eq!(
+            requests[1..3],
+            ["watch=true&resourceVersion=6", "watch=true&resourceVersion=11"]
+        );
     }
 }
 
 #[tokio::test]
-async fn a_forgotten_place_is_listed_again() {
+async fn an_expired_version_is_listed_again() {
     for reply in [Reply::Stream(vec![expired()], Then::Close), Reply::Status(410, "Expired")] {
         let mut stage = Stage::new(vec![
             Reply::Stream(vec![added("a", 3), listed(5)], Then::Close),
@@ -291,15 +294,15 @@ async fn a_forgotten_place_is_listed_again() {
             Reply::Stream(vec![added("b", 8), listed(9)], Then::Hang),
         ]);
         assert_eq!(
-            stage.told(6).await,
+            stage.next(6).await,
             ["listing", "item n/a", "listed 5 0", "listing", "item n/b", "listed 9 0"]
         );
-        assert_eq!(stage.asked(), [STREAM, "watch=true&resourceVersion=5", STREAM]);
+        assert_eq!(stage.requests(), [STREAM, "watch=true&resourceVersion=5", STREAM]);
     }
 }
 
 #[tokio::test]
-async fn a_list_that_breaks_off_begins_anew() {
+async fn an_interrupted_list_begins_again() {
     let mut stage = Stage::new(vec![
         Reply::Stream(vec![added("a", 3)], Then::Break),
         Reply::Stream(vec![added("a", 3)], Then::Close),
@@ -309,7 +312,7 @@ async fn a_list_that_breaks_off_begins_anew() {
         Reply::Stream(vec![added("a", 3), listed(6)], Then::Hang),
     ]);
     assert_eq!(
-        stage.told(12).await,
+        stage.next(12).await,
         [
             "listing",
             "item n/a",
@@ -328,7 +331,7 @@ async fn a_list_that_breaks_off_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_kind_that_is_not_installed_is_asked_for_until_it_is() {
+async fn a_kind_that_is_not_installed_is_requested_until_it_is() {
     let mut stage = Stage::new(vec![
         Reply::Status(404, "NotFound"),
         Reply::Status(404, "NotFound"),
@@ -337,36 +340,36 @@ async fn a_kind_that_is_not_installed_is_asked_for_until_it_is() {
         Reply::Status(500, "InternalError"),
         Reply::Stream(vec![listed(6)], Then::Hang),
     ]);
-    // The same trouble is told once.
+    // The same failure is reported once.
     assert_eq!(
-        stage.told(6).await,
+        stage.next(6).await,
         ["missing", "forbidden", "failed", "failed", "listing", "listed 6 0"]
     );
 }
 
 #[tokio::test]
-async fn a_watch_that_works_again_says_so() {
+async fn a_watch_that_works_again_reports_it() {
     let mut stage = Stage::new(vec![
         Reply::Stream(vec![listed(5)], Then::Close),
         Reply::Status(503, "ServiceUnavailable"),
         Reply::Stream(vec![added("a", 6)], Then::Hang),
     ]);
     assert_eq!(
-        stage.told(5).await,
+        stage.next(5).await,
         ["listing", "listed 5 0", "failed", "resumed", "applied n/a 6"]
     );
 }
 
 #[tokio::test]
-async fn a_fresh_list_can_be_had_at_any_time() {
+async fn a_fresh_list_can_be_requested_at_any_time() {
     let mut stage = Stage::new(vec![
         Reply::Stream(vec![added("a", 3), listed(5)], Then::Hang),
         Reply::Stream(vec![added("b", 8), listed(9)], Then::Hang),
     ]);
-    assert_eq!(stage.told(3).await, ["listing", "item n/a", "listed 5 0"]);
+    assert_eq!(stage.next(3).await, ["listing", "item n/a", "listed 5 0"]);
     stage.rounds.send_modify(|round| *round += 1);
-    assert_eq!(stage.told(3).await, ["listing", "item n/b", "listed 9 1"]);
-    assert_eq!(stage.asked(), [STREAM, STREAM]);
+    assert_eq!(stage.next(3).await, ["listing", "item n/b", "listed 9 1"]);
+    assert_eq!(stage.requests(), [STREAM, STREAM]);
 }
 
 #[tokio::test]
@@ -376,18 +379,18 @@ async fn an_object_that_cannot_be_read_does_not_stop_the_watch() {
         vec![added("a", 3), broken.clone(), listed(5), broken, added("b", 6)],
         Then::Hang,
     )]);
-    assert_eq!(stage.told(4).await, ["listing", "item n/a", "listed 5 0", "applied n/b 6"]);
+    assert_eq!(stage.next(4).await, ["listing", "item n/a", "listed 5 0", "applied n/b 6"]);
 }
 
 #[tokio::test]
-async fn the_task_ends_when_nobody_listens() {
-    let Stage { script, asked, events, rounds } =
+async fn the_task_ends_when_the_receiver_is_dropped() {
+    let Stage { script, requests, events, rounds } =
         Stage::new(vec![Reply::Stream(vec![listed(5)], Then::Hang)]);
     drop(events);
     drop(rounds);
     // The task holds the client, which holds the server, which holds these.
     timeout(Duration::from_secs(10), async {
-        while Arc::strong_count(&script) > 1 || Arc::strong_count(&asked) > 1 {
+        while Arc::strong_count(&script) > 1 || Arc::strong_count(&requests) > 1 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
@@ -401,7 +404,7 @@ async fn all_kinds_are_watched_and_a_relist_reaches_all() {
         let namespaced = request.uri().path().contains("/namespaces/");
         let selected =
             request.uri().query().unwrap_or_default().contains("fieldSelector=metadata.name");
-        assert_eq!(namespaced, selected, "only the emergency stop is one object");
+        assert_eq!(namespaced, selected, "only ConfigMaps are watched by name");
         answer(Reply::Stream(vec![listed(5)], Then::Hang))
     });
     let client = kube::Client::new(server, "default");
