@@ -1,4 +1,4 @@
-//! Amounts of resources, as they stand in `requests`, `limits` and `allocatable`.
+//! Amounts of resources, as in `requests`, `limits` and `allocatable`.
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -6,11 +6,12 @@ use std::fmt;
 
 use crate::quantity::Quantity;
 
-/// Amounts by resource name, as `requests`, `limits` and `allocatable` hold them.
+/// Amounts by resource name, in the order in which they were written.
 #[derive(Clone, Debug, Default)]
 pub struct Amounts(pub Vec<(Box<str>, Quantity)>);
 
 impl Amounts {
+    /// Returns the amount of a resource, which is added as zero if it is missing.
     pub fn get_mut(&mut self, resource: &str) -> &mut Quantity {
         let at = if let Some(at) = self.0.iter().position(|(name, _)| **name == *resource) {
             at
@@ -21,6 +22,7 @@ impl Amounts {
         &mut self.0[at].1
     }
 
+    /// Adds each amount of `other`.
     pub fn add(&mut self, other: &Self) {
         for (resource, amount) in &other.0 {
             let sum = self.get_mut(resource);
@@ -28,6 +30,7 @@ impl Amounts {
         }
     }
 
+    /// Raises each amount to that in `other`, if that is larger.
     pub fn raise_to(&mut self, other: &Self) {
         for (resource, amount) in &other.0 {
             let most = self.get_mut(resource);

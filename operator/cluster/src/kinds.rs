@@ -1,4 +1,4 @@
-//! The watched kinds, each named once: a store, an event and what is touched follow from the table.
+//! Table of the watched kinds; the stores, events and changes of each kind are generated from it.
 
 use daylight_base::Name;
 use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
@@ -35,7 +35,7 @@ pub(crate) use for_each_kind;
 
 macro_rules! define {
     ($($kind:ident, $store:ident, $type:ty, $name:literal;)*) => {
-        /// A kind of objects that is watched.
+        /// A kind of object that is watched.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display)]
         #[derive(strum::VariantArray)]
         pub enum Kind {
@@ -54,13 +54,13 @@ macro_rules! define {
             $($kind(Vec<Changed<$type>>),)*
         }
 
-        /// The cluster as the watches have shown it, and as answers to Daylight's own writes have.
+        /// The cluster as reported by the watches and by the answers to Daylight's own writes.
         ///
-        /// Read the stores freely; change them by [`Cluster::apply`] and by the functions of
-        /// [`Store`] that take in answers to writes.
+        /// Read the stores freely; change them only by [`Cluster::apply`] and by the functions of
+        /// [`Store`] for answers to writes.
         #[derive(Debug, Default)]
         pub struct Cluster {
-            /// One shared copy of each name that many objects repeat.
+            /// Shared copies of the names that many objects repeat.
             pub names: Names,
             $(pub $store: Store<$type>,)*
         }
@@ -75,7 +75,7 @@ macro_rules! define {
         }
 
         impl Cluster {
-            /// Takes in an observation and returns what changed by it.
+            /// Applies an observation and returns the objects that changed.
             pub fn apply(&mut self, event: Event) -> Touched {
                 match event {
                     $(Event::$kind(mut change) => {
@@ -92,14 +92,14 @@ macro_rules! define {
                 }
             }
 
-            /// The keys of all objects of a kind, sorted.
+            /// Returns the keys of all objects of a kind, sorted.
             pub fn keys(&self, kind: Kind) -> Vec<Name> {
                 match kind {
                     $(Kind::$kind => keys(&self.$store),)*
                 }
             }
 
-            /// The latest complete list of a kind, and the failure that interrupts its watch.
+            /// Returns the latest complete list of a kind, and the failure of its watch.
             pub(crate) fn watch_state(&self, kind: Kind) -> (Option<Round>, Option<&WatchFailure>) {
                 match kind {
                     $(Kind::$kind => (self.$store.listed(), self.$store.failure()),)*

@@ -30,7 +30,7 @@ pub use store::Changed;
 
 use slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod};
 
-/// A watch that keeps its kind from being read, or from being read to the end.
+/// The reason for which a kind is not listed, or not kept current.
 #[derive(Clone, Debug, PartialEq, Eq, strum::Display)]
 pub enum Pending {
     #[strum(to_string = "the list is not complete yet")]
@@ -106,7 +106,7 @@ impl Cluster {
         store.values().next()
     }
 
-    /// The activity class that a pod declares, or else its namespace.
+    /// Returns the activity class that a pod declares, or else its namespace.
     pub fn class_of(&self, pod: &Pod) -> Option<Name> {
         pod.activity.clone().or_else(|| self.namespace(pod.namespace())?.activity.clone())
     }
@@ -123,7 +123,7 @@ impl Cluster {
         listed.all(|listed| listed.is_some_and(|listed| listed >= round))
     }
 
-    /// The kinds that are not listed or not kept current, with the reason for each.
+    /// Returns the kinds that are not listed or not kept current, with the reason for each.
     pub fn pending(&self) -> Vec<(Kind, Pending)> {
         Kind::ALL.iter().filter_map(|kind| Some((*kind, self.pending_of(*kind)?))).collect()
     }
@@ -134,7 +134,7 @@ impl Cluster {
             (_, Some(WatchFailure::Forbidden)) => Pending::Forbidden,
             (None, Some(WatchFailure::Other(error))) => Pending::Failed(error.clone()),
             (None, None) => Pending::Listing,
-            // A lost connection is opened again where it stopped; what was listed remains valid.
+            // A lost connection resumes where it was interrupted; the objects remain valid.
             (Some(_), Some(WatchFailure::Other(_)) | None) => return None,
         })
     }
@@ -145,12 +145,12 @@ impl Cluster {
     }
 }
 
-/// A time in a Kubernetes object, as Daylight represents it.
+/// Converts a time in a Kubernetes object.
 pub fn timestamp(time: &Time) -> Timestamp {
     Timestamp(time.0.as_millisecond())
 }
 
-/// The keys of a store, sorted: the same cluster always yields the same order.
+/// Returns the keys of a store, sorted: the same cluster always yields the same order.
 pub fn keys<T: store::Stored>(store: &store::Store<T>) -> Vec<Name> {
     let mut keys: Vec<Name> = store.iter().map(|(key, _)| key.clone()).collect();
     keys.sort_unstable();

@@ -1,16 +1,16 @@
-//! Names, each kept once.
+//! Keys of objects, and one shared copy of each name.
 
 use std::sync::Arc;
 
 use daylight_base::Name;
 use rustc_hash::FxHashSet;
 
-/// `namespace/name`, the key of a namespaced object; the name alone of others.
+/// Returns `namespace/name`, the key of a namespaced object; for other objects, the name alone.
 pub fn key(namespace: &str, name: &str) -> String {
     if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
 }
 
-/// The namespace in a key, empty for cluster-scoped objects, and the name.
+/// Splits a key into namespace and name; the namespace of cluster-scoped objects is empty.
 pub fn parts(key: &str) -> (&str, &str) {
     key.split_once('/').unwrap_or(("", key))
 }
@@ -23,7 +23,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// The shared copy of `text`.
+    /// Returns the shared copy of `text`.
     pub fn get(&mut self, text: &str) -> Name {
         if let Some(name) = self.known.get(text) {
             return name.clone();
@@ -38,7 +38,7 @@ impl Names {
         *name = self.get(name);
     }
 
-    /// The same for a name that may be absent.
+    /// Replaces `name` by the shared copy, if there is a name.
     pub fn share_some(&mut self, name: &mut Option<Name>) {
         if let Some(name) = name {
             self.share(name);

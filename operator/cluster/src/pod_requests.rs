@@ -1,11 +1,13 @@
-//! What a pod asks for, as kube-scheduler computes it.
+//! Requests of a pod, computed as by kube-scheduler.
 //!
-//! After `k8s.io/component-helpers/resource`: containers run at once and add
-//! up; init containers run one by one before them, each beside the sidecars
-//! (restartable init containers) started so far, and the pod needs the larger of
-//! the two; requests on the pod itself replace the result; overhead is added.
-//! For containers that are being resized in place, the larger of what is asked,
-//! allocated and in use counts.
+//! The rules are those of `k8s.io/component-helpers/resource`:
+//!
+//! - Containers run at the same time and add up.
+//! - Init containers run one by one before them, each together with the sidecars (restartable init
+//!   containers) that started before it. The pod needs the larger of the two.
+//! - Requests on the pod itself replace the result, and overhead is added.
+//! - For a container that is being resized in place, the largest of what is requested, allocated
+//!   and in use counts.
 
 use daylight_base::Name;
 use serde::Deserialize;
@@ -13,30 +15,30 @@ use serde::Deserialize;
 use crate::amounts::Amounts;
 use crate::quantity::Quantity;
 
-/// What a pod asks for, or what a node has.
+/// Amounts that a pod requests, or that a node has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
-    /// Thousandths of a CPU.
+    /// In thousandths of a CPU.
     pub cpu_milli: u64,
-    /// Bytes.
+    /// In bytes.
     pub memory: u64,
-    /// Pods, where it is a node's.
+    /// Number of pods that a node allows.
     pub pods: u32,
-    /// Extended resources, those with a domain in their name.
+    /// Extended resources, those with a domain in their name, sorted; without zeros.
     pub extended: Box<[(Name, u32)]>,
-    /// Whether it asks for anything else, such as huge pages or ephemeral storage.
+    /// `true` if there is anything else, such as huge pages or ephemeral storage.
     pub others: bool,
 }
 
 impl Requests {
-    /// How many of an extended resource.
+    /// Returns the amount of an extended resource.
     pub fn of(&self, resource: &str) -> u32 {
         self.extended.iter().find(|(name, _)| **name == *resource).map_or(0, |(_, count)| *count)
     }
 }
 
 impl From<&Amounts> for Requests {
-    /// Rounds as kube-scheduler does.
+    /// Rounds up, as kube-scheduler does.
     fn from(amounts: &Amounts) -> Self {
         let mut requests = Self::default();
         let mut extended: Vec<(Name, u32)> = Vec::new();
@@ -69,9 +71,8 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Requests, with limits where nothing is requested, as the API server
-    /// fills them in. (It has done so for pods, but not for templates in our
-    /// own objects.)
+    /// Returns the requests, with the limit where a request is missing. The API server fills these
+    /// in for pods, but not for the templates in Daylight's own objects.
     fn effective(&self) -> Amounts {
         let mut amounts = self.requests.clone();
         for (resource, limit) in &self.limits.0 {
@@ -83,7 +84,7 @@ impl Resources {
     }
 }
 
-/// A container, as far as its requests go.
+/// A container, reduced to the fields that its requests depend on.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
@@ -100,12 +101,13 @@ struct Port {
 }
 
 impl Container {
+    /// Returns `true` if the container takes a port of its node.
     pub fn has_host_port(&self) -> bool {
         self.ports.iter().any(|port| port.host_port.is_some_and(|number| number != 0))
     }
 }
 
-/// A container's status, as far as its requests go.
+/// Resources in a container's status.
 #[derive(Debug)]
 pub struct ContainerResources {
     pub name: Box<str>,
@@ -113,29 +115,31 @@ pub struct ContainerResources {
     pub in_use: Option<Resources>,
 }
 
-/// Whether a request for the resource may stand on the pod itself.
+/// Returns `true` if the resource can be requested on the pod itself.
 fn counts_on_pods(resource: &str) -> bool {
     matches!(resource, "cpu" | "memory") || resource.starts_with("hugepages-")
 }
 
-/// All of a pod that its requests depend on.
+/// The fields of a pod on which its requests depend.
 #[derive(Debug, Default)]
-pub struct Asked<'a> {
+pub struct PodResources<'a> {
     pub containers: &'a [Container],
     pub init_containers: &'a [Container],
+    /// `spec.resources` of the pod itself.
     pub pod: Option<&'a Resources>,
     pub overhead: Option<&'a Amounts>,
     pub statuses: &'a [ContainerResources],
 }
 
-impl Asked<'_> {
-    /// What the pod asks for in effect.
+impl PodResources<'_> {
+    /// Computes the requests of the whole pod.
     pub fn effective(&self) -> Requests {
         let mut sum = Amounts::default();
         for container in self.containers {
             sum.add(&self.of(container));
         }
         let mut sidecars = Amounts::default();
+        // The most that is needed at any time before the containers start.
         let mut before = Amounts::default();
         for container in self.init_containers {
             let own = self.of(container);
@@ -144,14 +148,14 @@ impl Asked<'_> {
                 sidecars.add(&own);
                 before.raise_to(&sidecars);
             } else {
-                let mut beside = own;
-                beside.add(&sidecars);
-                before.raise_to(&beside);
+                let mut with_sidecars = own;
+                with_sidecars.add(&sidecars);
+                before.raise_to(&with_sidecars);
             }
         }
         sum.raise_to(&before);
         if let Some(pod) = self.pod {
-            // A limit on the pod is a request only where no container asks.
+            // A limit on the pod counts as a request only if no container requests the resource.
             for (resource, limit) in &pod.limits.0 {
                 if counts_on_pods(resource) && !sum.0.iter().any(|(name, _)| name == resource) {
                     sum.0.push((resource.clone(), *limit));
@@ -196,7 +200,7 @@ mod tests {
             spec.get("resources").map(|value| serde_json::from_value(value.clone()).unwrap());
         let overhead: Option<Amounts> =
             spec.get("overhead").map(|value| serde_json::from_value(value.clone()).unwrap());
-        Asked {
+        PodResources {
             containers: &read("containers"),
             init_containers: &read("initContainers"),
             pod: pod.as_ref(),
@@ -206,7 +210,7 @@ mod tests {
         .effective()
     }
 
-    fn asks(requests: &Value) -> Value {
+    fn requesting(requests: &Value) -> Value {
         json!({"resources": {"requests": requests}})
     }
 
@@ -215,22 +219,22 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_asks_for_what_kube_scheduler_reserves() {
+    fn a_pod_requests_the_amounts_that_kube_scheduler_reserves() {
         let gpu = "nvidia.com/gpu";
         for (what, spec, cpu_milli, memory, gpus) in [
             ("nothing", json!({"containers": [{}]}), 0, 0, 0),
             (
                 "containers add up, then are rounded up once",
                 json!({"containers": [
-                    asks(&json!({"cpu": "0.0005", "memory": "1.5", gpu: "1"})),
-                    asks(&json!({"cpu": "0.0005", "memory": "1.5", gpu: 2})),
+                    requesting(&json!({"cpu": "0.0005", "memory": "1.5", gpu: "1"})),
+                    requesting(&json!({"cpu": "0.0005", "memory": "1.5", gpu: 2})),
                 ]}),
                 1,
                 3,
                 3,
             ),
             (
-                "limits stand for requests that are missing",
+                "limits replace requests that are missing",
                 json!({"containers": [{"resources": {
                     "limits": {"cpu": "2", "memory": "1Gi", gpu: "4"},
                     "requests": {"cpu": "500m"},
@@ -242,32 +246,32 @@ mod tests {
             (
                 "the larger of one init container and all containers",
                 json!({
-                    "initContainers": [asks(&json!({"cpu": "3"})), asks(&json!({"memory": "8"}))],
-                    "containers": [asks(&json!({"cpu": "1", "memory": "5"})), asks(&json!({"cpu": "1"}))],
+                    "initContainers": [requesting(&json!({"cpu": "3"})), requesting(&json!({"memory": "8"}))],
+                    "containers": [requesting(&json!({"cpu": "1", "memory": "5"})), requesting(&json!({"cpu": "1"}))],
                 }),
                 3_000,
                 8,
                 0,
             ),
             (
-                "a sidecar runs on beside the containers",
+                "a sidecar keeps running together with the containers",
                 json!({
                     "initContainers": [sidecar(&json!({"cpu": "1"}))],
-                    "containers": [asks(&json!({"cpu": "2"}))],
+                    "containers": [requesting(&json!({"cpu": "2"}))],
                 }),
                 3_000,
                 0,
                 0,
             ),
             (
-                "an init container runs beside the sidecars before it, not those after it",
+                "an init container runs together with the sidecars before it, not those after it",
                 json!({
                     "initContainers": [
                         sidecar(&json!({"cpu": "1"})),
-                        asks(&json!({"cpu": "5"})),
+                        requesting(&json!({"cpu": "5"})),
                         sidecar(&json!({"cpu": "4"})),
                     ],
-                    "containers": [asks(&json!({"cpu": "500m"}))],
+                    "containers": [requesting(&json!({"cpu": "500m"}))],
                 }),
                 6_000,
                 0,
@@ -277,7 +281,7 @@ mod tests {
                 "sidecars alone can be the most",
                 json!({
                     "initContainers": [sidecar(&json!({gpu: "1"})), sidecar(&json!({gpu: "1"}))],
-                    "containers": [asks(&json!({gpu: "1"}))],
+                    "containers": [requesting(&json!({gpu: "1"}))],
                 }),
                 0,
                 0,
@@ -287,27 +291,27 @@ mod tests {
                 "requests on the pod replace the sum, but not for extended resources",
                 json!({
                     "resources": {"requests": {"cpu": "1", gpu: "9"}},
-                    "containers": [asks(&json!({"cpu": "3", "memory": "7", gpu: "2"}))],
+                    "containers": [requesting(&json!({"cpu": "3", "memory": "7", gpu: "2"}))],
                 }),
                 1_000,
                 7,
                 2,
             ),
             (
-                "limits on the pod count where nothing else is said",
+                "limits on the pod count where nothing is requested",
                 json!({
                     "resources": {"limits": {"cpu": "4", "memory": "9"}},
-                    "containers": [asks(&json!({"memory": "7"}))],
+                    "containers": [requesting(&json!({"memory": "7"}))],
                 }),
                 4_000,
                 7,
                 0,
             ),
             (
-                "overhead comes on top",
+                "overhead is added",
                 json!({
                     "overhead": {"cpu": "250m", "memory": "120Mi"},
-                    "containers": [asks(&json!({"cpu": "1"}))],
+                    "containers": [requesting(&json!({"cpu": "1"}))],
                 }),
                 1_250,
                 120 << 20,
@@ -337,8 +341,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_modelled_is_noticed() {
-        let of = |requests: &Value| effective(&json!({"containers": [asks(requests)]}), &[]);
+    fn other_resources_are_noticed() {
+        let of = |requests: &Value| effective(&json!({"containers": [requesting(requests)]}), &[]);
         assert!(!of(&json!({"cpu": "1", "memory": "1", "nvidia.com/gpu": "1"})).others);
         assert!(of(&json!({"ephemeral-storage": "1Gi"})).others);
         assert!(of(&json!({"hugepages-2Mi": "4Mi"})).others);

@@ -1,14 +1,14 @@
-//! Quantities as Kubernetes writes them: `500m`, `4`, `16Gi`, `1e3`.
+//! Kubernetes quantities: `500m`, `4`, `16Gi`, `1e3`.
 
 use std::cmp::Ordering;
 
-/// An exact amount, in billionths of its unit: the finest that Kubernetes keeps.
+/// An exact amount in billionths of its unit, the finest resolution of Kubernetes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Quantity(i128);
 
 /// A text that is not a quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a quantity: write a number with a suffix, such as 500m, 4 or 16Gi")]
+#[error("{0:?} is not a quantity; write a number such as 4, 500m or 16Gi")]
 pub struct InvalidQuantity(String);
 
 const NANOS: i128 = 1_000_000_000;
@@ -16,25 +16,24 @@ const NANOS: i128 = 1_000_000_000;
 const LARGEST: i128 = i64::MAX as i128 * NANOS;
 
 impl Quantity {
-    /// Nothing.
     pub const ZERO: Self = Self(0);
 
-    /// A whole number of units.
+    /// Creates a whole number of units.
     pub const fn whole(units: i64) -> Self {
         Self(units as i128 * NANOS)
     }
 
-    /// Thousandths, rounded up as kube-scheduler does; zero if negative.
+    /// Returns thousandths, rounded up as by kube-scheduler; zero if negative.
     pub fn milli(self) -> u64 {
         ceil(self.0, NANOS / 1000)
     }
 
-    /// Whole units, rounded up as kube-scheduler does; zero if negative.
+    /// Returns whole units, rounded up as by kube-scheduler; zero if negative.
     pub fn units(self) -> u64 {
         ceil(self.0, NANOS)
     }
 
-    /// The sum, capped as Kubernetes caps it.
+    /// Returns the sum, capped as in Kubernetes.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self((self.0 + other.0).clamp(-LARGEST, LARGEST))
@@ -50,10 +49,9 @@ fn ceil(nanos: i128, unit: i128) -> u64 {
 impl std::str::FromStr for Quantity {
     type Err = InvalidQuantity;
 
-    /// Reads `<sign><digits>.<digits><suffix>` where the suffix is decimal
-    /// (n, u, m, k, M, G, T, P, E), binary (Ki, Mi, Gi, Ti, Pi, Ei) or an
-    /// exponent (e3, E-2), as apimachinery's `ParseQuantity` does: what is finer
-    /// than a billionth is rounded away from zero.
+    /// Reads `<sign><digits>.<digits><suffix>`, as apimachinery's `ParseQuantity` does. The suffix
+    /// is decimal (n, u, m, k, M, G, T, P, E), binary (Ki, Mi, Gi, Ti, Pi, Ei) or an exponent (e3,
+    /// E-2). Amounts finer than a billionth are rounded away from zero.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         parse(text).ok_or_else(|| InvalidQuantity(text.to_owned()))
     }
@@ -73,7 +71,8 @@ fn parse(text: &str) -> Option<Quantity> {
     }
     let scale = Scale::of(suffix)?;
 
-    // 27 digits hold every value below the cap to the billionth.
+    // 27 digits hold every value below the cap to the billionth. Further digits change only the
+    // exponent.
     let mut digits: i128 = 0;
     let mut exponent = -i32::try_from(fraction.len()).ok()?;
     for digit in whole.bytes().chain(fraction.bytes()) {
@@ -93,7 +92,7 @@ fn parse(text: &str) -> Option<Quantity> {
     Some(Quantity(if negative { -nanos } else { nanos }))
 }
 
-/// `digits` times ten to the `exponent`, rounded up, capped.
+/// Returns `digits` times ten to the `exponent`, rounded up and capped.
 fn scaled(digits: i128, exponent: i32) -> i128 {
     match exponent.cmp(&0) {
         Ordering::Equal => digits.min(LARGEST),
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn caps_what_is_too_large() {
+    fn caps_large_amounts() {
         for text in ["8Ei", "9.3E", "1e300", "99999999999999999999999999999999999999999"] {
             let quantity: Quantity = text.parse().unwrap();
             assert_eq!(quantity.units(), i64::MAX.unsigned_abs(), "{text}");
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_quantity() {
+    fn refuses_other_texts() {
         for text in [
             "", "-", "+", ".", "m", "1K", "1ki", "1KI", "1mi", "1x", "1 Gi", "1.2.3", "1e",
             "1e1.5", "--1", "1,5", "Ki", "１",

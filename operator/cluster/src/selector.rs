@@ -1,4 +1,4 @@
-//! Which nodes a label selector, a node selector or a node affinity allows.
+//! Label selectors, node selectors and node affinity: the nodes that they allow.
 
 use daylight_base::Name;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -8,24 +8,25 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 pub struct Labels(Box<[(Name, Name)]>);
 
 impl Labels {
-    /// Labels in any order.
+    /// Creates labels from pairs in any order.
     pub fn new(mut pairs: Vec<(Name, Name)>) -> Self {
         pairs.sort_unstable();
         pairs.dedup_by(|later, first| later.0 == first.0);
         Self(pairs.into_boxed_slice())
     }
 
-    /// The value of a label.
+    /// Returns the value of a label.
     pub fn get(&self, key: &str) -> Option<&Name> {
         self.0.binary_search_by(|(known, _)| (**known).cmp(key)).ok().map(|at| &self.0[at].1)
     }
 
+    /// Iterates over the pairs. The caller may only replace a key by an equal one.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut (Name, Name)> {
         self.0.iter_mut()
     }
 }
 
-/// How a requirement compares.
+/// Operator of a requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operator {
     In,
@@ -68,10 +69,11 @@ impl Requirement {
         };
         match self.operator {
             Operator::In => value.is_some_and(listed),
-            // As in Kubernetes, what has no such label is not in the list either.
+            // As in Kubernetes, `NotIn` also allows a node without the label.
             Operator::NotIn => !value.is_some_and(listed),
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
+            // One value, and both are numbers: anything else matches no node.
             Operator::Gt => value.and_then(compared).is_some_and(std::cmp::Ordering::is_gt),
             Operator::Lt => value.and_then(compared).is_some_and(std::cmp::Ordering::is_lt),
         }
@@ -83,7 +85,7 @@ impl Requirement {
 pub struct PoolSelector(Vec<Requirement>);
 
 impl PoolSelector {
-    /// Compiles the selector; an operator that does not exist is the error.
+    /// Compiles a selector; the error is the operator that does not exist.
     pub fn new(selector: &LabelSelector) -> Result<Self, String> {
         let equals = selector.match_labels.iter().flatten().map(|(key, value)| Requirement {
             key: key.as_str().into(),
@@ -92,6 +94,7 @@ impl PoolSelector {
         });
         let mut all: Vec<_> = equals.collect();
         for expression in selector.match_expressions.iter().flatten() {
+            // `Gt` and `Lt` exist in node affinity, but not in label selectors.
             let operator = Operator::parse(&expression.operator)
                 .filter(|operator| !matches!(operator, Operator::Gt | Operator::Lt))
                 .ok_or_else(|| expression.operator.clone())?;
@@ -109,8 +112,10 @@ impl PoolSelector {
         Ok(Self(all))
     }
 
-    /// Whether a node with these labels belongs to the pool. An empty selector
-    /// takes no node: the schema forbids it, and taking all would be rash.
+    /// Returns `true` if a node with these labels belongs to the pool.
+    ///
+    /// In Kubernetes an empty label selector matches everything. Here it matches no node: the
+    /// schema rejects it, and a mistake must not open every node of the cluster to miners.
     pub fn matches(&self, labels: &Labels) -> bool {
         !self.0.is_empty()
             && self.0.iter().all(|one| one.allows(labels.get(&one.key).map(AsRef::as_ref)))
@@ -121,13 +126,13 @@ impl PoolSelector {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Term {
     pub labels: Vec<Requirement>,
-    /// On `metadata.name`, the only field there is.
+    /// Requirements on `metadata.name`, the only field that Kubernetes supports.
     pub fields: Vec<Requirement>,
 }
 
 impl Term {
     fn matches(&self, name: &str, labels: &Labels) -> bool {
-        // A term without conditions matches nothing in Kubernetes.
+        // In Kubernetes a term without requirements matches no node.
         !(self.labels.is_empty() && self.fields.is_empty())
             && self.labels.iter().all(|one| one.allows(labels.get(&one.key).map(AsRef::as_ref)))
             && self.fields.iter().all(|one| &*one.key == "metadata.name" && one.allows(Some(name)))
@@ -138,17 +143,17 @@ impl Term {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFilter {
     pub labels: Vec<(Name, Name)>,
-    /// One of them must hold, if there is a required affinity.
+    /// The terms of the required affinity, of which one must hold; `None` without one.
     pub terms: Option<Vec<Term>>,
 }
 
 impl NodeFilter {
-    /// Whether every node passes.
+    /// Returns `true` if it has no constraint: every node passes.
     pub fn is_open(&self) -> bool {
         self.labels.is_empty() && self.terms.is_none()
     }
 
-    /// Whether a node passes.
+    /// Returns `true` if a node passes.
     pub fn matches(&self, name: &str, labels: &Labels) -> bool {
         self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
             && self
@@ -157,7 +162,8 @@ impl NodeFilter {
                 .is_none_or(|terms| terms.iter().any(|term| term.matches(name, labels)))
     }
 
-    /// The one node that the affinity pins to by `metadata.name`.
+    /// Returns the node to which the affinity pins by `metadata.name`. Only a single term pins:
+    /// each of several terms allows nodes of its own.
     pub fn pinned(&self) -> Option<&Name> {
         match self.terms.as_deref() {
             Some([Term { fields, .. }]) => fields.iter().find_map(|one| match &*one.values {

@@ -1,15 +1,15 @@
-//! Taints and tolerations, as kube-scheduler compares them.
+//! Taints and tolerations, compared as by kube-scheduler.
 
 use daylight_base::Name;
 
-/// What a taint does to pods that do not tolerate it.
+/// Effect of a taint on pods that do not tolerate it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// They are not bound.
     NoSchedule,
     /// They are bound only if nothing else is left.
     PreferNoSchedule,
-    /// They are not bound, and removed.
+    /// They are not bound, and those that run are evicted.
     NoExecute,
 }
 
@@ -28,26 +28,26 @@ impl Effect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taint {
     pub key: Name,
-    /// Its value, often empty.
+    /// Often empty.
     pub value: Name,
     pub effect: Effect,
 }
 
-/// Cordoned.
+/// Taint of a node that is cordoned.
 pub const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
-/// The kubelet says that it is not ready.
+/// Taint of a node whose kubelet reports that it is not ready.
 pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
-/// The kubelet does not report.
+/// Taint of a node whose kubelet does not report.
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
 impl Taint {
-    /// Whether the planner's `NodeCondition` says the same already.
+    /// Returns `true` if the planner's `NodeCondition` already covers this taint.
     pub fn is_condition(&self) -> bool {
         matches!(&*self.key, UNSCHEDULABLE | NOT_READY | UNREACHABLE)
     }
 }
 
-/// How a toleration compares with a taint's value.
+/// Operator of a toleration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
     Equal,
@@ -59,7 +59,7 @@ pub enum Comparison {
 /// A toleration of a pod or a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Toleration {
-    /// Empty with `Exists`: every taint.
+    /// Empty together with `Exists`: every taint.
     pub key: Name,
     pub comparison: Comparison,
     pub value: Name,
@@ -68,7 +68,8 @@ pub struct Toleration {
 }
 
 impl Toleration {
-    /// Reads one; an unknown operator or effect tolerates nothing.
+    /// Reads a toleration; `None` if its operator or effect is unknown, so that it tolerates
+    /// nothing.
     pub fn new(key: &str, operator: &str, value: &str, effect: &str) -> Option<Self> {
         Some(Self {
             key: key.into(),
@@ -91,10 +92,12 @@ impl Toleration {
         if self.effect.is_some_and(|effect| effect != taint.effect) {
             return false;
         }
+        // The API server accepts an empty key with `Exists` only.
         if !self.key.is_empty() && self.key != taint.key {
             return false;
         }
-        // The taint's value against the toleration's, since Kubernetes 1.35.
+        // `Gt` and `Lt`, from Kubernetes 1.35 on: the taint's value is on the left, so `Gt 4`
+        // tolerates 5. A value that is not a number is not tolerated.
         let compared = || {
             let bound: i64 = self.value.parse().ok()?;
             let value: i64 = taint.value.parse().ok()?;
@@ -109,8 +112,11 @@ impl Toleration {
     }
 }
 
-/// Whether a pod with these tolerations can be bound to a node with these
-/// taints and stay, those aside that the node's condition stands for.
+/// Returns `true` if a pod with these tolerations can be bound to a node with these taints and
+/// stay there.
+///
+/// `PreferNoSchedule` never keeps a pod from a node. The taints of a node's condition are ignored,
+/// because they come and go with a state that the planner already considers for the whole node.
 pub fn tolerated(tolerations: &[Toleration], taints: &[Taint]) -> bool {
     taints
         .iter()

@@ -16,45 +16,43 @@ pub struct BatchJob {
     /// `namespace/name`.
     pub key: Name,
     pub uid: Box<str>,
-    /// Its resource version; 0 if it is no number.
+    /// Resource version; 0 if it is not a number.
     pub version: u64,
     pub generation: i64,
-    /// When it was created.
     pub created: Timestamp,
-    /// Whether it is being deleted.
     pub deleting: bool,
-    /// The `AIJob` that its label names, `namespace/name`.
+    /// `namespace/name` of the `AIJob` that its label names.
     pub ai_job: Option<Name>,
-    /// The UID of what controls it.
+    /// UID of the object that controls it; empty without one.
     pub owner: Box<str>,
-    /// Its annotation `daylight.dev/revision`.
+    /// Value of its annotation `daylight.dev/revision`.
     pub revision: Option<Box<str>>,
-    /// Whether it is suspended.
     pub suspended: bool,
-    /// Pods that are not terminal.
+    /// Number of pods that are not terminal.
     pub active: u32,
-    /// Of these, the ready ones.
+    /// Number of these that are ready.
     pub ready: u32,
-    /// Pods that ended well.
+    /// Number of pods that succeeded.
     pub succeeded: u32,
+    /// Number of pods that failed.
     pub failed: u32,
-    /// When it was last started.
+    /// Time at which it was last started or resumed.
     pub started_at: Option<Timestamp>,
-    /// When the controller confirmed that it is suspended and holds no pods back.
+    /// Time at which the Job controller reported it as suspended.
     pub suspended_at: Option<Timestamp>,
-    /// How it ended, if it has.
+    /// `None` until it has ended.
     pub outcome: Option<Outcome>,
 }
 
-/// How a Job ended.
+/// Outcome of a Job that ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Whether it completed, as opposed to failed.
+    /// `true` if it completed, `false` if it failed.
     pub completed: bool,
     pub at: Option<Timestamp>,
-    /// Why, in one word.
+    /// Reason of the condition, one word.
     pub reason: Box<str>,
-    /// Why, in a sentence.
+    /// Message of the condition, a sentence.
     pub message: Box<str>,
 }
 
@@ -130,7 +128,7 @@ impl From<Raw<'_>> for BatchJob {
             generation: metadata.generation,
             created: metadata.created(),
             deleting: metadata.deletion_timestamp.is_some(),
-            ai_job: metadata.beside(labels::AI_JOB),
+            ai_job: metadata.sibling(labels::AI_JOB),
             owner: metadata.controller().map(|owner| (&*owner.uid).into()).unwrap_or_default(),
             revision: metadata.annotations.get(well_known::REVISION).map(Into::into),
             suspended: spec.suspend.unwrap_or(false),

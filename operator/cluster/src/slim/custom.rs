@@ -1,4 +1,4 @@
-//! Daylight's own kinds, also where an object cannot be read.
+//! Objects of Daylight's own kinds, including those that cannot be read.
 
 use std::sync::Arc;
 
@@ -15,22 +15,19 @@ use crate::timestamp;
 
 /// An object of one of Daylight's kinds.
 ///
-/// The schema keeps malformed objects out, but objects can be older than the
-/// schema: one that does not fit its type is kept with what is wrong with it, and
-/// does not stop the others.
+/// The schema rejects malformed objects, but an object can be older than the schema. One that does
+/// not fit its type is kept with the error, and does not affect the others.
 #[derive(Clone, Debug)]
 pub struct Custom<K> {
     /// `namespace/name`, or the name of a cluster-scoped object.
     pub key: Name,
     pub uid: Box<str>,
-    /// Its resource version; 0 if it is no number.
+    /// Resource version; 0 if it is not a number.
     pub version: u64,
     pub generation: i64,
-    /// When it was created.
     pub created: Timestamp,
-    /// Whether it is being deleted.
     pub deleting: bool,
-    /// The object, or why it cannot be read, in one sentence.
+    /// The object, or one sentence for the user if it cannot be read.
     pub object: Result<Arc<K>, Arc<str>>,
 }
 
@@ -57,12 +54,12 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Custom<K> {
         }
 
         let mut value = Value::deserialize(deserializer)?;
-        // Who wrote which field is of no use here, and often half of the object.
+        // `managedFields` is not used here, and is often half of the object.
         if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
             metadata.remove("managedFields");
         }
         let Raw { metadata } = Raw::deserialize(&value).map_err(D::Error::custom)?;
-        // Through a deserializer over the value, so that the error names the field.
+        // Deserialized through a reference to the value, so that the error names the field.
         let object = match K::deserialize(&value) {
             Ok(object) => Ok(Arc::new(object)),
             Err(error) => Err(Arc::from(format!(
@@ -98,7 +95,7 @@ impl<K: Resource> From<K> for Custom<K> {
 }
 
 impl<K> Custom<K> {
-    /// The object, if it can be read.
+    /// Returns the object, if it can be read.
     pub fn get(&self) -> Option<&Arc<K>> {
         self.object.as_ref().ok()
     }

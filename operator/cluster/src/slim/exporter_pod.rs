@@ -1,4 +1,4 @@
-//! Pods of exporters.
+//! Pods of exporters, from which the auditor scrapes power.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -15,14 +15,14 @@ pub struct ExporterPod {
     /// `namespace/name`.
     pub key: Name,
     pub uid: Box<str>,
-    /// Its resource version; 0 if it is no number.
+    /// Resource version; 0 if it is not a number.
     pub version: u64,
-    /// The `DaemonSet` that controls it.
+    /// Name of the `DaemonSet` that controls it.
     pub daemon_set: Option<Box<str>>,
     /// The node it is bound to.
     pub node: Option<Name>,
     pub ip: Option<IpAddr>,
-    /// Whether it runs and is not being deleted.
+    /// `true` if it runs and is not being deleted.
     pub runs: bool,
 }
 

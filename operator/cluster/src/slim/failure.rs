@@ -8,11 +8,11 @@ use crate::slim::meta::Moment;
 /// A failure of a miner's pod: its container does not run, or ended, or its node evicted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodFailure {
-    /// The reason in one word: the agent's, or else Kubernetes'.
+    /// Reason in one word: the agent's, or else that of Kubernetes.
     pub word: Box<str>,
-    /// The reason as the rest of a sentence.
+    /// Reason as the rest of a sentence.
     pub sentence: Box<str>,
-    /// `true` if it comes from the miner itself and would be the same on any node.
+    /// `true` if the cause is the miner itself, so that it would fail on any node.
     pub own: bool,
     /// `true` if the container has not run at all.
     pub before_start: bool,
@@ -20,7 +20,7 @@ pub struct PodFailure {
     pub evicted: bool,
 }
 
-/// A container that waits.
+/// `state.waiting` of a container.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Waiting {
@@ -28,7 +28,7 @@ pub(super) struct Waiting {
     message: Box<str>,
 }
 
-/// A container that ended.
+/// `state.terminated` of a container.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Terminated {
@@ -38,14 +38,14 @@ pub(super) struct Terminated {
     exit_code: i32,
 }
 
-/// Reasons of the kubelet, before a container runs, that are.
+/// Reasons of the kubelet before a container runs whose cause is the miner itself.
 const OWN_BEFORE: [&str; 3] =
     ["CreateContainerConfigError", "InvalidImageName", "ErrImageNeverPull"];
 
-/// The longest sentence that is kept, in bytes.
+/// Length at which a sentence is cut off, in bytes.
 const LONGEST: usize = 512;
 
-/// Returns `true` if a text from outside can be the reason of a condition: one word.
+/// Returns `true` if a text from another component can be the reason of a condition: one word.
 pub fn is_reason(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.len() <= 63
@@ -53,7 +53,8 @@ pub fn is_reason(text: &str) -> bool {
 }
 
 impl PodFailure {
-    /// The reason for which a container waits, unless every container waits like that at first.
+    /// Reads the failure from a waiting container; `None` if it only waits as every container does
+    /// at first.
     pub(super) fn of_waiting(waiting: &Waiting) -> Option<Self> {
         let Waiting { reason, message } = waiting;
         if reason.is_empty() || matches!(&**reason, "ContainerCreating" | "PodInitializing") {
@@ -65,14 +66,14 @@ impl PodFailure {
         Some(Self { before_start: true, ..failure })
     }
 
-    /// The failure of a pod that its node has not prepared in time.
+    /// Creates the failure of a pod that its node has not prepared in time.
     pub fn unprepared() -> Self {
-        let says =
+        let sentence =
             "its node created neither its sandbox nor its volumes; see the events of the pod";
-        Self::new("NotPrepared", says, false)
+        Self::new("NotPrepared", sentence, false)
     }
 
-    /// The failure of a pod that its node evicted.
+    /// Creates the failure of a pod that its node evicted, with the kubelet's message.
     pub(super) fn of_eviction(message: &str) -> Self {
         let message = message.trim().trim_end_matches('.');
         let failure =
@@ -80,12 +81,12 @@ impl PodFailure {
         Self { evicted: true, ..failure }
     }
 
-    /// The reason for which a container failed, if it did.
+    /// Reads the failure from a container that ended; `None` if it did not fail.
     pub(super) fn of_ended(ended: &Terminated) -> Option<Self> {
         let Terminated { reason, exit_code, .. } = ended;
         if &**reason == "OOMKilled" {
-            let says = "it used more memory than spec.resources.memory and was killed";
-            return Some(Self::new(reason, says, true));
+            let sentence = "it used more memory than spec.resources.memory and was killed";
+            return Some(Self::new(reason, sentence, true));
         }
         if *exit_code == 0 {
             return None;
@@ -127,33 +128,33 @@ mod tests {
     #[test]
     fn an_agents_last_words_count_before_kubernetes() {
         let message = json!({"daylight.dev/work": "v1", "reason": "LoginRefused", "message": "pool p refused the login"});
-        let told = ended(
+        let refused = ended(
             json!({"exitCode": 13, "reason": "Error", "message": format!("log\n{message}\n")}),
         );
         let expected = ("LoginRefused".into(), "pool p refused the login".into(), true);
-        assert_eq!(told, Some(expected));
-        let crashed = json!({"daylight.dev/work": "v1", "reason": "EngineCrashed", "message": "m"});
-        let told = ended(json!({"exitCode": 11, "message": crashed.to_string()}));
-        assert_eq!(told, Some(("EngineCrashed".into(), "m".into(), false)));
+        assert_eq!(refused, Some(expected));
+        let message = json!({"daylight.dev/work": "v1", "reason": "EngineCrashed", "message": "m"});
+        let crashed = ended(json!({"exitCode": 11, "message": message.to_string()}));
+        assert_eq!(crashed, Some(("EngineCrashed".into(), "m".into(), false)));
     }
 
     #[test]
-    fn without_them_kubernetes_says_why() {
+    fn without_them_the_reason_of_kubernetes_counts() {
         assert_eq!(ended(json!({"exitCode": 0, "reason": "Completed"})), None);
         let (word, _, own) = ended(json!({"exitCode": 137, "reason": "OOMKilled"})).unwrap();
         assert_eq!((&*word, own), ("OOMKilled", true));
-        // The record as it stood when the kernel killed it: it has no reason.
+        // The record of an agent that was killed by the kernel: it has no reason.
         let alive = json!({"daylight.dev/work": "v1", "reason": null, "message": ""}).to_string();
-        let told = ended(json!({"exitCode": 137, "reason": "Error", "message": alive}));
-        let says = "its container ended with exit code 137";
-        assert_eq!(told, Some(("Error".into(), says.into(), false)));
+        let killed = ended(json!({"exitCode": 137, "reason": "Error", "message": alive}));
+        let sentence = "its container ended with exit code 137";
+        assert_eq!(killed, Some(("Error".into(), sentence.into(), false)));
         let odd =
             json!({"daylight.dev/work": "v1", "reason": "no word", "message": ""}).to_string();
         assert_eq!(ended(json!({"exitCode": 1, "message": odd})).unwrap().0, "Failed");
     }
 
     #[test]
-    fn a_beginning_is_no_trouble() {
+    fn a_container_that_is_being_created_has_not_failed() {
         let waiting = |reason: &str, message: &str| {
             PodFailure::of_waiting(&Waiting { reason: reason.into(), message: message.into() })
         };

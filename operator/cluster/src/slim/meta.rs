@@ -1,4 +1,4 @@
-//! Object metadata, as it is read.
+//! Object metadata.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,7 +7,7 @@ use daylight_base::{Name, Timestamp};
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// `metadata`, as far as any object needs it.
+/// `metadata`, reduced to the fields that some object needs.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Meta<'a> {
@@ -48,18 +48,18 @@ pub(super) struct OwnerReference<'a> {
 }
 
 impl Meta<'_> {
-    /// `namespace/name`, or the name of a cluster-scoped object.
+    /// Returns `namespace/name`, or the name of a cluster-scoped object.
     pub(super) fn key(&self) -> String {
         crate::names::key(&self.namespace, &self.name)
     }
 
-    /// The object in the same namespace that a label names, as a key.
-    pub(super) fn beside(&self, label: &str) -> Option<Name> {
+    /// Returns the key of the object in the same namespace that a label names.
+    pub(super) fn sibling(&self, label: &str) -> Option<Name> {
         let name = self.labels.get(label)?;
         Some(crate::names::key(&self.namespace, name).into())
     }
 
-    /// The resource version as a number; 0 if it is none.
+    /// Returns the resource version; 0 if it is not a number.
     pub(super) fn version(&self) -> u64 {
         self.resource_version.parse().unwrap_or(0)
     }
@@ -68,7 +68,7 @@ impl Meta<'_> {
         self.creation_timestamp.map(|at| at.0).unwrap_or_default()
     }
 
-    /// The owner that controls the object.
+    /// Returns the owner that controls the object.
     pub(super) fn controller(&self) -> Option<&OwnerReference<'_>> {
         self.owner_references.iter().find(|owner| owner.controller == Some(true))
     }
@@ -112,11 +112,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
     }
 }
 
-/// A string, borrowed from the text that is read where it has no escapes.
+/// A string, borrowed from the JSON unless it contains escapes.
 #[derive(Debug, Deserialize)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
-/// A moment in RFC 3339.
+/// A time in RFC 3339.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment(pub(super) Timestamp);
 
@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for Moment {
     }
 }
 
-/// Whether a list in JSON has elements; they are not read.
+/// `true` if a JSON list has elements, which are skipped.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct NotEmpty(pub(super) bool);
 

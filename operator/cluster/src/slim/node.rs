@@ -19,23 +19,20 @@ use crate::well_known;
 pub struct Node {
     pub name: Name,
     pub uid: Box<str>,
-    /// Its resource version; 0 if it is no number.
+    /// Resource version; 0 if it is not a number.
     pub version: u64,
-    /// When it was created.
     pub created: Timestamp,
-    /// Whether it is being deleted.
     pub deleting: bool,
     pub labels: Labels,
     pub taints: Box<[Taint]>,
-    /// Whether it is cordoned.
+    /// `true` if it is cordoned.
     pub unschedulable: bool,
-    /// What its kubelet says.
     pub readiness: Readiness,
-    /// What pods may ask for, all together.
+    /// Total of what its pods may request.
     pub allocatable: Requests,
-    /// Whether an autoscaler made it and may remove it.
+    /// `true` if an autoscaler made it and may remove it.
     pub autoscaled: bool,
-    /// Which boot of its machine it is, if its kubelet says.
+    /// ID of the present boot of its machine, if the kubelet reports it.
     pub boot: Option<Name>,
 }
 
@@ -44,7 +41,7 @@ pub struct Node {
 pub enum Readiness {
     /// `True`.
     Ready,
-    /// `False`, or not there yet.
+    /// `False`, or not set yet.
     #[default]
     NotReady,
     /// `Unknown`: the kubelet does not report.
@@ -58,7 +55,7 @@ stored!(
         names.share(&mut self.name);
         for (key, value) in self.labels.iter_mut() {
             names.share(key);
-            // Most values repeat from node to node; a host name does not, but is short.
+            // Most values repeat from node to node. A host name does not, but is short.
             names.share(value);
         }
         for taint in &mut self.taints {
@@ -175,21 +172,19 @@ impl From<Raw<'_>> for Node {
     }
 }
 
-/// Whether an autoscaler made the node and may remove it, as far as it can be
-/// told from the node:
+/// Returns `true` if an autoscaler made the node and may remove it, as far as the node shows it:
 ///
-/// - the label `daylight.dev/autoscaled` says so outright, `true` or `false`;
-/// - cluster-autoscaler's annotation `scale-down-disabled: "true"` says that it
-///   stays;
-/// - Karpenter (on EKS, AKS node auto-provisioning and elsewhere) labels its
-///   nodes with `karpenter.sh/nodepool`, before v1 `karpenter.sh/provisioner-name`;
+/// - the label `daylight.dev/autoscaled` decides, if it is `true` or `false`;
+/// - cluster-autoscaler's annotation `scale-down-disabled: "true"` keeps the node;
+/// - Karpenter (on EKS, AKS node auto-provisioning and elsewhere) labels its nodes with
+///   `karpenter.sh/nodepool`, before v1 with `karpenter.sh/provisioner-name`;
 /// - EKS Auto Mode sets `eks.amazonaws.com/compute-type: auto`;
 /// - GKE's compute classes and Autopilot set `cloud.google.com/compute-class`;
 /// - cluster-autoscaler taints a node that it is about to remove with
 ///   `ToBeDeletedByClusterAutoscaler` or `DeletionCandidateOfClusterAutoscaler`.
 ///
-/// A plain node group of EKS, GKE or AKS looks the same with and without
-/// cluster-autoscaler: there the label is needed.
+/// A plain node group of EKS, GKE or AKS looks the same with and without cluster-autoscaler: there
+/// the label is needed.
 fn is_autoscaled(labels: &Pairs<'_>, annotations: &Pairs<'_>, taints: &[RawTaint<'_>]) -> bool {
     match labels.get(well_known::AUTOSCALED) {
         Some("true") => return true,

@@ -21,136 +21,132 @@ use crate::well_known;
 pub struct Pod {
     /// `namespace/name`.
     pub key: Name,
-    /// Its UID; empty for a pod that is only about to be created.
+    /// UID; empty for a pod that is only about to be created.
     pub uid: Box<str>,
-    /// Its resource version; 0 if it is no number.
+    /// Resource version; 0 if it is not a number.
     pub version: u64,
-    /// When it was created.
     pub created: Timestamp,
-    /// When it has to be gone, if it is being deleted.
+    /// Time by which it has to be gone, if it is being deleted.
     pub deletion: Option<Timestamp>,
-    /// What its labels say of it as a miner's pod, if they do and Daylight made it.
+    /// The content of its labels, if it is a miner's pod: it has them and the priority class.
     pub lease: Option<Box<Lease>>,
-    /// The `AIJob` that its label names, `namespace/name`.
+    /// `namespace/name` of the `AIJob` that its label names.
     pub ai_job: Option<Name>,
     /// The class that its label names.
     pub activity: Option<Name>,
-    /// The registration that its label names, `namespace/name`.
+    /// `namespace/name` of the registration that its label names.
     pub registration: Option<Name>,
     pub owner: Option<Owner>,
-    /// Whether the auditor's finalizer is on it.
+    /// `true` if it has the auditor's finalizer.
     pub metered: bool,
     /// The node it is bound to.
     pub node: Option<Name>,
     /// The node that its affinity pins it to.
     pub pinned: Option<Name>,
-    /// The node that kube-scheduler clears for it.
+    /// The node that kube-scheduler makes room on for it.
     pub nominated: Option<Name>,
-    /// How far it is.
     pub phase: Phase,
-    /// Why it failed, as the kubelet or a controller put it in one word.
+    /// `status.reason`: one word from the kubelet or a controller, if it failed.
     pub reason: Option<Name>,
-    /// Whether something disrupted it: preemption, eviction, a taint, a shutdown.
+    /// `true` if something disrupted it: preemption, eviction, a taint, a shutdown.
     pub disrupted: bool,
-    /// Since when kube-scheduler finds no place for it.
+    /// Time since when kube-scheduler finds no node for it.
     pub unschedulable_since: Option<Timestamp>,
-    /// When it was bound, to the second.
+    /// Time at which it was bound, in whole seconds.
     pub bound_at: Option<Timestamp>,
-    /// When the kubelet took it up, to the second.
+    /// Time at which the kubelet accepted it, in whole seconds.
     pub started_at: Option<Timestamp>,
-    /// When its last container ended, to the second, if all have.
+    /// Time at which its last container ended, in whole seconds, if all have.
     pub finished_at: Option<Timestamp>,
-    /// What it said of its work as it ended.
+    /// The record of its work, if a container left one as it ended.
     pub work: Option<Box<Work>>,
-    /// Why its container does not run, for a miner's pod.
+    /// The failure of its container, for a miner's pod.
     pub failure: Option<Box<PodFailure>>,
-    /// Whether all its containers are ready.
+    /// `true` if all its containers are ready.
     pub ready: bool,
-    /// What it asks for.
     pub requests: Requests,
     pub priority: i32,
-    /// Where it may run, if that may be asked here: it waits, and
+    /// The constraints on its node, if Daylight may have to make room for it: it is not bound, and
     /// kube-scheduler will not preempt for it.
     pub waiting: Option<Box<Scheduling>>,
 }
 
-/// What the labels of a miner's pod say.
+/// A miner's pod as its labels describe it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
-    /// The miner, `namespace/name`; it is in the pod's namespace.
+    /// `namespace/name` of the miner; it is in the pod's namespace.
     pub miner: Name,
-    /// The registration, `namespace/name`; it is in the pod's namespace.
+    /// `namespace/name` of the registration; it is in the pod's namespace.
     pub registration: Name,
     pub pool: Name,
     /// The slot on its node.
     pub slot: u32,
-    /// How often the slot was granted before.
+    /// Number of grants of the slot before this one.
     pub epoch: u32,
-    /// The miner's revision it was made from.
+    /// Revision of the miner from which the pod was made.
     pub revision: u64,
     /// Watts declared for it.
     pub watts: u64,
-    /// Whether its node has yet to prepare its volumes, its sandbox and its network.
+    /// `true` until its node has prepared its volumes, its sandbox and its network.
     pub unprepared: bool,
-    /// Its image, once it runs.
+    /// Image of its first container, as the kubelet reports it; empty before.
     pub image: Name,
-    /// Where it can be reached then.
     pub ip: Option<IpAddr>,
 }
 
-/// What a container said of its work as it ended.
+/// Record of its work that a container left as it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Work {
     pub image: Box<str>,
+    /// The termination message, which contains the record.
     pub message: Box<str>,
 }
 
-/// What controls a pod.
+/// The object that controls a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Whether it is a Job.
     pub is_job: bool,
     pub uid: Box<str>,
 }
 
-/// How far a pod is.
+/// Phase of a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display)]
 pub enum Phase {
-    /// Not all containers were started.
+    /// Not all containers have started.
     #[default]
     Pending,
     Running,
-    /// All containers ended well.
+    /// All containers ended with exit code 0.
     Succeeded,
-    /// A container failed, or it was ended.
+    /// A container failed, or the pod was ended.
     Failed,
 }
 
 impl Pod {
-    /// Its namespace.
+    /// Returns the namespace.
     pub fn namespace(&self) -> &str {
         parts(&self.key).0
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         parts(&self.key).1
     }
 
-    /// Whether it holds nothing any more.
+    /// Returns `true` if its containers have ended and it holds no resources any more.
     pub fn is_terminal(&self) -> bool {
         matches!(self.phase, Phase::Succeeded | Phase::Failed)
     }
 
-    /// Why its container will not start, if the kubelet has given up on it for now.
+    /// Returns the failure that keeps its container from starting, if it is likely to last.
     pub fn stuck(&self) -> Option<&PodFailure> {
         let failure = self.failure.as_deref().filter(|failure| failure.before_start)?;
-        // The first failure to pull an image may be a moment's.
+        // The first failure to pull an image is often transient. The kubelet reports
+        // `ImagePullBackOff` if it fails again.
         (!self.is_terminal() && &*failure.word != "ErrImagePull").then_some(failure)
     }
 
-    /// The node it is bound to; for a miner's pod that is not bound, the one it
-    /// is pinned to.
+    /// Returns the node to which it is bound or, for a miner's pod that is not bound, pinned.
     pub fn place(&self) -> Option<&Name> {
         self.node.as_ref().or(self.pinned.as_ref().filter(|_| self.lease.is_some()))
     }
@@ -287,7 +283,8 @@ impl From<Raw<'_>> for Pod {
         let evicted = if status.reason == "Evicted" {
             Some(&status.message)
         } else {
-            // A container that ends well is no failure of its pod, even then.
+            // A pod whose container ends with exit code 0 has no reason, even if the kubelet
+            // evicted it; only the condition records that.
             let by_kubelet = disrupted.filter(|one| one.reason == "TerminationByKubelet");
             by_kubelet.map(|one| &one.message)
         };
@@ -301,8 +298,8 @@ impl From<Raw<'_>> for Pod {
         };
         let work = status.container_statuses.iter_mut().find_map(|one| {
             let ended = one.state.terminated.as_mut()?;
-            let told = ended.message.contains(daylight_agent_api::RECORD_KEY);
-            told.then(|| {
+            let has_record = ended.message.contains(daylight_agent_api::RECORD_KEY);
+            has_record.then(|| {
                 let message = std::mem::take(&mut ended.message);
                 Box::new(Work { image: std::mem::take(&mut one.image), message })
             })
@@ -322,9 +319,9 @@ impl From<Raw<'_>> for Pod {
             version: metadata.version(),
             created: metadata.created(),
             deletion: metadata.deletion_timestamp.map(|at| at.0),
-            ai_job: metadata.beside(labels::AI_JOB),
+            ai_job: metadata.sibling(labels::AI_JOB),
             activity: metadata.labels.get(labels::ACTIVITY).map(Name::from),
-            registration: metadata.beside(labels::REGISTRATION),
+            registration: metadata.sibling(labels::REGISTRATION),
             owner: metadata
                 .controller()
                 .map(|owner| Owner { is_job: owner.kind == "Job", uid: (&*owner.uid).into() }),
@@ -361,8 +358,8 @@ impl Lease {
     fn read(metadata: &Meta<'_>) -> Option<Self> {
         let number = |label: &str| metadata.labels.get(label)?.parse().ok();
         Some(Self {
-            miner: metadata.beside(labels::MINER)?,
-            registration: metadata.beside(labels::REGISTRATION)?,
+            miner: metadata.sibling(labels::MINER)?,
+            registration: metadata.sibling(labels::REGISTRATION)?,
             pool: metadata.labels.get(labels::POOL)?.into(),
             slot: u32::try_from(number(labels::SLOT)?).ok()?,
             epoch: number(labels::EPOCH)

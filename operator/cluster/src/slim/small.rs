@@ -15,11 +15,11 @@ use crate::well_known;
 pub struct Namespace {
     pub name: Name,
     pub uid: Box<str>,
-    /// Its resource version; 0 if it is no number.
+    /// Resource version; 0 if it is not a number.
     pub version: u64,
-    /// Whether it is being deleted: nothing can be created in it.
+    /// `true` if it is being deleted: nothing can be created in it.
     pub deleting: bool,
-    /// The class of the pods in it that name none.
+    /// Activity class of the pods in it that do not declare one.
     pub activity: Option<Name>,
 }
 
@@ -29,17 +29,17 @@ pub struct ConfigMap {
     /// `namespace/name`.
     pub key: Name,
     pub uid: Box<str>,
-    /// Its resource version; 0 if it is no number.
+    /// Resource version; 0 if it is not a number.
     pub version: u64,
     pub data: Vec<(Box<str>, Box<str>)>,
-    /// What it mirrors, if its label says so.
+    /// Value of its label `daylight.dev/mirror`.
     pub mirror: Option<Box<str>>,
-    /// Whether it has data that is no text.
+    /// `true` if it has data that is not text.
     pub has_binary_data: bool,
 }
 
 impl ConfigMap {
-    /// One entry of its data.
+    /// Returns one entry of its data.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.data.iter().find(|(known, _)| **known == *key).map(|(_, value)| &**value)
     }

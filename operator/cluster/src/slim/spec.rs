@@ -1,4 +1,4 @@
-//! A pod's spec: what it asks for, and where it may run.
+//! Pod specs: the requests, and the constraints on the node.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,34 +9,32 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::amounts::Amounts;
-use crate::pod_requests::{Asked, Container, ContainerResources, Requests, Resources};
+use crate::pod_requests::{Container, ContainerResources, PodResources, Requests, Resources};
 use crate::selector::{NodeFilter, Operator, Requirement, Term};
 use crate::slim::meta::{NotEmpty, Pairs};
 use crate::taints::Toleration;
 
-/// What decides where a pod may run, beside its requests.
+/// Constraints on the node of a pod, in addition to its requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scheduling {
     /// `nodeSelector` and required node affinity.
     pub nodes: NodeFilter,
     pub tolerations: Vec<Toleration>,
-    /// Whether kube-scheduler has further filters for it that are not evaluated
-    /// here: affinity between pods, topology spread, volumes, host ports, claims,
-    /// gates, gangs, another scheduler.
+    /// `true` if kube-scheduler has further filters for it, which are not evaluated here: affinity
+    /// between pods, topology spread, volumes, host ports, claims, gates, gangs, another scheduler.
     pub opaque: bool,
 }
 
-/// What the pods of a template ask for, and where they may run.
+/// A pod template, reduced to requests and constraints on the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
-    /// What each asks for.
+    /// Requests of each pod.
     pub requests: Requests,
-    /// Where it may run.
     pub scheduling: Scheduling,
 }
 
 impl Template {
-    /// Reads a template; the error says what cannot be read.
+    /// Reads a template; the error names the value that cannot be read.
     pub fn new(template: &PodTemplateSpec) -> Result<Self, String> {
         let value = serde_json::to_value(&template.spec).map_err(|error| error.to_string())?;
         let spec = Spec::deserialize(value).map_err(|error| error.to_string())?;
@@ -44,7 +42,7 @@ impl Template {
     }
 }
 
-/// The spec, as it is read.
+/// `spec` of a pod, reduced to the fields that Daylight uses.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Spec<'a> {
@@ -147,9 +145,11 @@ struct Spread<'a> {
     when_unsatisfiable: Cow<'a, str>,
 }
 
-/// Whether a volume leaves kube-scheduler nothing to filter by.
+/// A volume of a pod.
 #[derive(Debug)]
 struct Volume {
+    /// `true` if every node can mount it, so that kube-scheduler does not filter by it. A source
+    /// that is not known here may restrict the nodes.
     plain: bool,
 }
 
@@ -190,7 +190,7 @@ impl<'de> Deserialize<'de> for Volume {
 
 impl Spec<'_> {
     pub(super) fn requests(&self, statuses: &[ContainerResources]) -> Requests {
-        Asked {
+        PodResources {
             containers: &self.containers,
             init_containers: &self.init_containers,
             pod: self.resources.as_ref(),
@@ -214,7 +214,7 @@ impl Spec<'_> {
                 .map(|(key, value)| (Name::from(&**key), Name::from(&**value)))
                 .collect(),
             terms: required.map(|required| {
-                // A term that cannot be read matches nothing.
+                // A term that cannot be read matches no node.
                 required.node_selector_terms.iter().filter_map(RawTerm::read).collect()
             }),
         }
