@@ -9,6 +9,7 @@ use daylight_agent_api::Evidence;
 use daylight_agent_api::metrics::ACCEPTED;
 use daylight_base::Name;
 use daylight_meter::{Books, Entry, Key, Method, Use};
+use prometheus::core::Collector;
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use rustc_hash::FxHashMap;
 use strum::IntoStaticStr;
@@ -75,144 +76,152 @@ impl Metrics {
     /// Creates and registers all metrics, at zero.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let opts = |name: &str, help: &str| Opts::new(format!("daylight_{name}"), help);
-        let with_method = [&OF_LEASE[..], &["method"]].concat();
         let mut r = Register::new(&registry);
-        let build_info = r.add(IntGaugeVec::new(
-            opts("build_info", "Version of the process; the value is 1."),
+        let with_method = [&OF_LEASE[..], &["method"]].concat();
+        let with_side = [&OF_LEASE[..], &["side"]].concat();
+        let build_info = labelled(
+            &mut r,
+            IntGaugeVec::new,
+            "build_info",
+            "Version of the process; the value is 1.",
             &["version"],
-        ))?;
+        )?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self {
-            assigned_seconds: r.add(CounterVec::new(
-                    opts("assigned_gpu_seconds_total", "Device time that leases held."),
-                    &OF_LEASE,
-                ),
+            assigned_seconds: labelled(
+                &mut r,
+                CounterVec::new,
+                "assigned_gpu_seconds_total",
+                "Device time that leases held.",
+                &OF_LEASE,
             )?,
-            device_seconds: r.add(CounterVec::new(
-                    opts(
-                        "device_seconds_total",
-                        "Device time by use: lease, idle or unavailable. The sum is devices times seconds.",
-                    ),
-                    &["pool", "use"],
-                ),
+            device_seconds: labelled(
+                &mut r,
+                CounterVec::new,
+                "device_seconds_total",
+                "Device time by use: lease, idle or unavailable. The sum is devices \
+                 times seconds.",
+                &["pool", "use"],
             )?,
-            undeclared_seconds: r.add(CounterVec::new(
-                    opts(
-                        "undeclared_gpu_seconds_total",
-                        "Device time held by pods without an activity class.",
-                    ),
-                    &["pool", "namespace"],
-                ),
+            undeclared_seconds: labelled(
+                &mut r,
+                CounterVec::new,
+                "undeclared_gpu_seconds_total",
+                "Device time held by pods without an activity class.",
+                &["pool", "namespace"],
             )?,
-            energy: r.add(CounterVec::new(
-                    opts("gpu_energy_joules_total", "Energy of devices while leases held them."),
-                    &with_method,
-                ),
+            energy: labelled(
+                &mut r,
+                CounterVec::new,
+                "gpu_energy_joules_total",
+                "Energy of devices while leases held them.",
+                &with_method,
             )?,
-            unexplained: r.add(CounterVec::new(
-                    opts(
-                        "unheld_energy_joules_total",
-                        "Energy of devices that no lease held: kind=\"idle\" up to what an idle device draws, kind=\"unexplained\" above it.",
-                    ),
-                    &["pool", "kind"],
-                ),
+            unexplained: labelled(
+                &mut r,
+                CounterVec::new,
+                "unheld_energy_joules_total",
+                "Energy of devices that no lease held: kind=\"idle\" up to what an idle \
+                 device draws, kind=\"unexplained\" above it.",
+                &["pool", "kind"],
             )?,
-            unregistered: r.add(IntGaugeVec::new(
-                    opts(
-                        "unregistered_gpus",
-                        "GPUs held by pods whose registration is missing or not in force, as verified by the auditor itself. Alert if it lasts longer than a drain.",
-                    ),
-                    &OF_LEASE,
-                ),
+            unregistered: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "unregistered_gpus",
+                "GPUs held by pods whose registration is missing or not in force, as \
+                 verified by the auditor itself. Alert if it lasts longer than a drain.",
+                &OF_LEASE,
             )?,
-            shares: r.add(IntCounterVec::new(
-                    opts(
-                        "miner_shares_total",
-                        "Shares that miners reported: result=\"accepted\" or \"rejected\", evidence=\"seen\" by a trusted agent or \"claimed\".",
-                    ),
-                    &["namespace", "registration", "result", "evidence"],
-                ),
+            shares: labelled(
+                &mut r,
+                IntCounterVec::new,
+                "miner_shares_total",
+                "Shares that miners reported: result=\"accepted\" or \"rejected\", \
+                 evidence=\"seen\" by a trusted agent or \"claimed\".",
+                &["namespace", "registration", "result", "evidence"],
             )?,
-            hashes: r.add(IntCounterVec::new(
-                    opts("miner_hashes_total", "Hashes that miners reported."),
-                    &["namespace", "registration", "evidence"],
-                ),
+            hashes: labelled(
+                &mut r,
+                IntCounterVec::new,
+                "miner_hashes_total",
+                "Hashes that miners reported.",
+                &["namespace", "registration", "evidence"],
             )?,
-            unseen_edits: r.add(IntCounterVec::new(
-                    opts(
-                        "unseen_edits_total",
-                        "Edits of a spec that happened unobserved, as jumps of its generation show; found by this process.",
-                    ),
-                    &["kind"],
-                ),
+            unseen_edits: labelled(
+                &mut r,
+                IntCounterVec::new,
+                "unseen_edits_total",
+                "Edits of a spec that happened unobserved, as jumps of its generation \
+                 show; found by this process.",
+                &["kind"],
             )?,
-            energy_error: r.add(GaugeVec::new(
-                    opts(
-                        "energy_error_bound_joules",
-                        "Largest distance of the true energy from the booked energy: side=\"below\" or \"above\".",
-                    ),
-                    &["pool", "class", "registration", "namespace", "side"],
-                ),
+            energy_error: labelled(
+                &mut r,
+                GaugeVec::new,
+                "energy_error_bound_joules",
+                "Largest distance of the true energy from the booked energy: \
+                 side=\"below\" or \"above\".",
+                &with_side,
             )?,
-            time_error: r.add(GaugeVec::new(
-                    opts(
-                        "time_error_bound_seconds",
-                        "Largest distance of the true device time from the booked time: side=\"below\" or \"above\".",
-                    ),
-                    &["pool", "class", "registration", "namespace", "side"],
-                ),
+            time_error: labelled(
+                &mut r,
+                GaugeVec::new,
+                "time_error_bound_seconds",
+                "Largest distance of the true device time from the booked time: \
+                 side=\"below\" or \"above\".",
+                &with_side,
             )?,
-            gaps: r.add(CounterVec::new(
-                    opts(
-                        "meter_gap_seconds_total",
-                        "Device time without a measurement that can be believed.",
-                    ),
-                    &["pool"],
-                ),
+            gaps: labelled(
+                &mut r,
+                CounterVec::new,
+                "meter_gap_seconds_total",
+                "Device time without a measurement that can be believed.",
+                &["pool"],
             )?,
-            overcommitted: r.add(CounterVec::new(
-                    opts(
-                        "overcommitted_gpu_seconds_total",
-                        "GPU time held in excess of the devices of a node, as with time-slicing.",
-                    ),
-                    &["pool"],
-                ),
+            overcommitted: labelled(
+                &mut r,
+                CounterVec::new,
+                "overcommitted_gpu_seconds_total",
+                "GPU time held in excess of the devices of a node, as with \
+                 time-slicing.",
+                &["pool"],
             )?,
             books_closed: r.add(IntGauge::with_opts(opts(
-                    "books_closed",
-                    "1 if time and energy of every pool add up exactly, else 0.",
-                )),
-            )?,
-            log_size: r.add(IntGauge::with_opts(opts("audit_log_size", "Entries in the journal.")),
-            )?,
+                "books_closed",
+                "1 if time and energy of every pool add up exactly, else 0.",
+            )))?,
+            log_size: r
+                .add(IntGauge::with_opts(opts("audit_log_size", "Entries in the journal.")))?,
             unwritten: r.add(IntGauge::with_opts(opts(
-                    "audit_log_unwritten_bytes",
-                    "Bytes of entries that wait to be written to the journal.",
-                )),
-            )?,
+                "audit_log_unwritten_bytes",
+                "Bytes of entries that wait to be written to the journal.",
+            )))?,
             booked_until: r.add(IntGauge::with_opts(opts(
-                    "booked_until_timestamp_seconds",
-                    "Time up to which all device time is booked.",
-                )),
+                "booked_until_timestamp_seconds",
+                "Time up to which all device time is booked.",
+            )))?,
+            entries: labelled(
+                &mut r,
+                IntCounterVec::new,
+                "audit_log_entries_total",
+                "Entries that this process added to the journal, by kind.",
+                &["kind"],
             )?,
-            entries: r.add(IntCounterVec::new(
-                    opts("audit_log_entries_total", "Entries that this process added to the journal, by kind."),
-                    &["kind"],
-                ),
+            scrapes: labelled(
+                &mut r,
+                IntCounterVec::new,
+                "exporter_scrapes_total",
+                "Scrapes of exporters: outcome=\"read\" or \"failed\".",
+                &["outcome"],
             )?,
-            scrapes: r.add(IntCounterVec::new(
-                    opts(
-                        "exporter_scrapes_total",
-                        "Scrapes of exporters: outcome=\"read\" or \"failed\".",
-                    ),
-                    &["outcome"],
-                ),
-            )?,
-            nodes: r.add(IntGaugeVec::new(
-                    opts("metered_nodes", "Nodes in the books: by=\"exporter\" if one names their devices, else by=\"count\"."),
-                    &["by"],
-                ),
+            nodes: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "metered_nodes",
+                "Nodes in the books: by=\"exporter\" if one names their devices, else \
+                 by=\"count\".",
+                &["by"],
             )?,
             whole: Whole::default(),
             rows: r.rows(),
@@ -343,6 +352,20 @@ fn of_registration(registration: Option<&Name>) -> &str {
     registration.map_or("", |key| daylight_cluster::names::parts(key).1)
 }
 
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("daylight_{name}"), help)
+}
+
+fn labelled<C: Collector + Clone + 'static>(
+    register: &mut Register,
+    new: fn(Opts, &[&str]) -> prometheus::Result<C>,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<C> {
+    register.add(new(opts(name, help), labels))
+}
+
 /// Label of an entry's kind. The entries of a snapshot repeat what others have: they count as one
 /// kind.
 fn entry_kind(entry: &Entry) -> &'static str {
@@ -421,9 +444,9 @@ mod tests {
         assert_eq!((ACCEPTED, REJECTED), ("accepted", "rejected"));
         let uses = [Use::Lease(Account::default()), Use::Idle, Use::Unavailable];
         assert_eq!(uses.map(|usage| usage.into_str()), ["lease", "idle", "unavailable"]);
-        let methods: Vec<&str> = Method::VARIANTS.iter().map(|method| method.into_str()).collect();
+        let methods: Vec<&str> = Method::VARIANTS.iter().map(Method::into_str).collect();
         assert_eq!(methods, ["counter", "power", "declared", "shared", "unexplained"]);
-        let kinds: Vec<&str> = ObjectKind::VARIANTS.iter().map(|kind| kind.into_str()).collect();
+        let kinds: Vec<&str> = ObjectKind::VARIANTS.iter().map(ObjectKind::into_str).collect();
         assert_eq!(kinds, ["ActivityClass", "GpuPool", "Registration"]);
     }
 
