@@ -43,7 +43,7 @@ impl Connection {
         let mut config = self.configured().await.map_err(|error| {
             CommandError::new("No cluster is configured")
                 .because(error)
-                .remedy("Set KUBECONFIG or --kubeconfig")
+                .remedy("Check KUBECONFIG, --kubeconfig and --context")
         })?;
         if self.impersonate.is_some() {
             config.auth_info.impersonate.clone_from(&self.impersonate);

@@ -29,6 +29,11 @@ pub(super) struct LivePlan {
 impl LivePlan {
     /// Lists every kind once, and plans.
     pub(super) async fn make(client: &Client, namespace: &str) -> Result<Self, CommandError> {
+        // The watches would retry an unreachable API server, and each would report it.
+        match client.apiserver_version().await {
+            Ok(_) | Err(kube::Error::Api(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
         let settings = Settings { namespace: namespace.into(), ..Settings::default() };
         let mut watches = watch::start(client, &settings);
         let mut view = View::new(wall_clock()).taking_readings_as_complete();

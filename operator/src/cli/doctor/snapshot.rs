@@ -1,5 +1,7 @@
 //! The objects of an installation, read once.
 
+use std::error::Error;
+
 use daylight_crds::{ActivityClass, GpuPool};
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
@@ -72,8 +74,8 @@ pub(super) async fn read(client: &Client, namespace: &str) -> Installation {
 }
 
 async fn version(client: &Client) -> Read<u32> {
-    let unread = |error: &dyn std::fmt::Display| {
-        format!("Cannot read the version of the API server ({error}).")
+    let unread = |error: &dyn Error| {
+        format!("Cannot read the version of the API server ({}).", chain(error))
     };
     let version = client.apiserver_version().await.map_err(|error| unread(&error))?;
     version.minor.trim_end_matches('+').parse().map_err(|error| unread(&error))
