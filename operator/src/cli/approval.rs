@@ -239,11 +239,14 @@ async fn decide(
 ) -> Result<(), CommandError> {
     let (namespace, name) = (registration.namespace().unwrap_or_default(), registration.name_any());
     let api: Api<Registration> = Api::namespaced(client.clone(), &namespace);
+    // The UID: a registration that was deleted and filed again under the same name must not get a
+    // decision about the old one. An edit since it was read voids an approval, by its digest.
     let patch = json!({
         "apiVersion": "daylight.dev/v1alpha1", "kind": "Registration",
         "metadata": { "name": name, "namespace": namespace, "uid": registration.uid() },
         "status": { "approval": approval },
     });
+    // Another field manager may own the last decision.
     let params = PatchParams::apply(MANAGER).force();
     api.patch_status(&name, &params, &Patch::Apply(&patch)).await?;
     let decision = Decision {

@@ -44,7 +44,7 @@ pub(super) struct Flags {
     /// seen. Those that other images report are booked as claimed
     #[arg(long, env = "DAYLIGHT_AGENT_IMAGES", value_name = "PATTERNS", value_delimiter = ',')]
     agent_images: Vec<String>,
-    /// Port at which running agents are scraped for their work; 0 scrapes none
+    /// Port at which running agents are scraped for their work; 0 disables scraping
     #[arg(long, env = "DAYLIGHT_AGENT_PORT", default_value_t = 9735)]
     agent_port: u16,
     /// Interval at which each agent is scraped

@@ -16,8 +16,8 @@ use crate::controller::run::{self, Settings};
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
-    /// Name that claims the lease; must differ between replicas. Default: the host name and a random
-    /// suffix
+    /// Name by which this replica claims the lease; must differ between replicas. Default: the host
+    /// name and a random suffix
     #[arg(long, env = "DAYLIGHT_IDENTITY")]
     identity: Option<String>,
     /// Lease by which the replicas elect a leader

@@ -35,7 +35,7 @@ pub(super) struct Resume {
 
 /// The change that was made.
 #[derive(Debug, Serialize)]
-struct Change {
+struct StopChange {
     mining: Mining,
     by: String,
     at: String,
@@ -69,6 +69,7 @@ pub(super) async fn stop(connection: &Connection, flags: &Stop) -> Result<(), Co
     };
     let params =
         PostParams { field_manager: Some("daylight/stop".into()), ..PostParams::default() };
+    // Created, not applied: a second stop must not overwrite who set the first one, and why.
     let made = match api.create(&params, &map).await {
         Ok(made) => made,
         Err(kube::Error::Api(status)) if status.code == 409 => {
@@ -85,7 +86,7 @@ pub(super) async fn stop(connection: &Connection, flags: &Stop) -> Result<(), Co
     };
     let note = format!("{by} stopped all mining: {}", flags.message);
     record(&client, &made, "MiningStopped", &note).await;
-    let change = Change { mining: Mining::Stopped, by, at, reason: flags.message.clone() };
+    let change = StopChange { mining: Mining::Stopped, by, at, reason: flags.message.clone() };
     flags.output.print(&change, |change| {
         format!(
             "Emergency stop set by {}: all mining ends, and stays ended across restarts until \
@@ -121,7 +122,7 @@ pub(super) async fn resume(connection: &Connection, flags: &Resume) -> Result<()
          {reason}"
     );
     record(&client, &map, "MiningResumed", note.trim_end()).await;
-    let change = Change { mining: Mining::Resumed, by, at, reason };
+    let change = StopChange { mining: Mining::Resumed, by, at, reason };
     flags.output.print(&change, |change| {
         format!(
             "{} lifted the emergency stop that {stopped_by} set; idle GPUs mine again.\n",
@@ -174,7 +175,7 @@ mod tests {
     fn json_names_the_change() {
         let [stopped, resumed] = [Mining::Stopped, Mining::Resumed].map(|mining| {
             let [by, at, reason] = ["ann", "2026-11-28T20:00:00Z", "smoke"].map(str::to_owned);
-            serde_json::to_string(&Change { mining, by, at, reason }).unwrap()
+            serde_json::to_string(&StopChange { mining, by, at, reason }).unwrap()
         });
         let rest = r#""by":"ann","at":"2026-11-28T20:00:00Z","reason":"smoke"}"#;
         assert_eq!(stopped, format!(r#"{{"mining":"Stopped",{rest}"#));

@@ -116,6 +116,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn uses_have_a_letter_and_a_name_in_json() {
+        let uses = [
+            (Use::Ai, 'A', "Ai"),
+            (Use::Undeclared, 'u', "Undeclared"),
+            (Use::Mining, 'm', "Mining"),
+            (Use::Stopping, 'd', "Stopping"),
+            (Use::Idle, '.', "Idle"),
+            (Use::Unavailable, '-', "Unavailable"),
+        ];
+        for (used_for, letter, name) in uses {
+            assert_eq!(used_for.letter(), letter);
+            assert!(Use::LEGEND.contains(&format!("{letter} ")), "{name}");
+            assert_eq!(serde_json::to_value(used_for).unwrap(), name);
+        }
+    }
+
+    #[test]
     fn nodes_are_drawn_in_columns() {
         let node = |name: &str, gpus: &[Use]| NodeMap { node: name.into(), gpus: gpus.into() };
         let nodes = [

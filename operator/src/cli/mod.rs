@@ -61,7 +61,7 @@ enum Command {
     Resume(emergency::Resume),
     /// Check an installation against the security model, and list what cannot be checked
     Doctor(doctor::Flags),
-    /// Verify that the auditor's journal is what was written
+    /// Verify that the auditor's journal is unchanged
     Verify(verify::Flags),
     /// Remove the auditor's finalizer from pods left behind by an uninstall
     Release(release::Release),

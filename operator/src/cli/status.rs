@@ -34,7 +34,7 @@ pub(super) struct Flags {
 /// The status of the site.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+struct SiteStatus {
     leader: Leader,
     emergency_stop: Option<String>,
     pools: Vec<Pool>,
@@ -115,6 +115,7 @@ async fn leader(client: &Client, namespace: &str, name: &str) -> Result<Leader, 
         Err(kube::Error::Api(status)) if status.is_forbidden() => return Ok(Leader::Unknown),
         Err(error) => return Err(error.into()),
     };
+    // Compares this machine's clock with the leader's, which is good enough to be shown.
     let current = lease.filter(|lease| {
         let renewed = lease.renew_time.as_ref().map(|at| at.0);
         let lasts =
@@ -124,7 +125,7 @@ async fn leader(client: &Client, namespace: &str, name: &str) -> Result<Leader, 
     Ok(current.and_then(|lease| lease.holder_identity).map_or(Leader::None, Leader::Elected))
 }
 
-fn gather(live: &LivePlan, leader: Leader) -> Status {
+fn gather(live: &LivePlan, leader: Leader) -> SiteStatus {
     let LivePlan { view, plan } = live;
     let snapshot = view.snapshot();
     let now = wall_clock();
@@ -158,7 +159,7 @@ fn gather(live: &LivePlan, leader: Leader) -> Status {
         .collect();
     holders.sort();
     let stop = view.emergency_stop();
-    Status {
+    SiteStatus {
         leader,
         emergency_stop: stop.map(|stop| format!("by {}: {}", stop.by, stop.reason)),
         pools,
@@ -218,7 +219,7 @@ fn refused(
     Some(Waiting { kind, name: name.clone(), reason, message })
 }
 
-fn draw(status: &Status, map_nodes: usize, width: usize) -> String {
+fn draw(status: &SiteStatus, map_nodes: usize, width: usize) -> String {
     let mut text = String::new();
     match &status.leader {
         Leader::Elected(name) => {
@@ -335,7 +336,7 @@ mod tests {
                 registration: registration.map(Name::from),
                 gpus,
             };
-        let status = Status {
+        let status = SiteStatus {
             leader: Leader::Elected("daylight-controller-0".into()),
             emergency_stop: None,
             pools: vec![Pool {
@@ -365,7 +366,7 @@ mod tests {
     }
     #[test]
     fn a_site_without_leader_or_pools_is_explained() {
-        let status = |leader| Status {
+        let status = |leader| SiteStatus {
             leader,
             emergency_stop: Some("by ann: smoke".into()),
             pools: Vec::new(),

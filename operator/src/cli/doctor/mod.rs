@@ -33,7 +33,7 @@ pub(super) struct Flags {
 enum Level {
     /// A promise does not hold.
     Problem,
-    /// It holds, and something should be examined.
+    /// Every promise holds, but something needs attention.
     Warning,
     /// It cannot be checked.
     Unknown,
@@ -72,9 +72,9 @@ impl Findings {
     fn read<'a, T>(&mut self, read: &'a Read<T>) -> Option<&'a T> {
         match read {
             Ok(read) => Some(read),
-            Err(why) => {
-                // Several checks may need it.
-                let finding = Finding { level: Level::Unknown, sentence: why.clone() };
+            Err(sentence) => {
+                // Several checks may need the same objects.
+                let finding = Finding { level: Level::Unknown, sentence: sentence.clone() };
                 if !self.0.contains(&finding) {
                     self.0.push(finding);
                 }

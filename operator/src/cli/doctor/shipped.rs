@@ -26,14 +26,15 @@ pub(super) fn objects(kind: &str) -> Vec<Value> {
 }
 
 /// Compares an object's spec, or its rules, with the shipped one, installed into `namespace`.
-pub(super) fn compare(shipped: &Value, there: &Value, namespace: &str) -> Comparison {
+pub(super) fn compare(shipped: &Value, installed: &Value, namespace: &str) -> Comparison {
+    // Expressions and selectors name Daylight's namespace, which may be another here.
     let here = |text: &str| text.trim().replace(NAMESPACE, namespace);
-    let [wanted, found] = [shipped, there].map(|value| plain(value, &here));
+    let [wanted, found] = [shipped, installed].map(|value| plain(value, &here));
     if wanted == found {
         return Comparison::Same;
     }
     let without_lists = |text: &str| without_names(&here(text));
-    let [wanted, found] = [shipped, there].map(|value| plain(&unlisted(value), &without_lists));
+    let [wanted, found] = [shipped, installed].map(|value| plain(&unlisted(value), &without_lists));
     if wanted == found { Comparison::OtherValues } else { Comparison::Different }
 }
 
@@ -50,6 +51,7 @@ fn plain(value: &Value, of: &impl Fn(&str) -> String) -> Value {
     }
 }
 
+/// Returns `true` for a field with the value that the API server fills in where it is absent.
 fn is_default(name: &str, value: &Value) -> bool {
     match (name, value) {
         (_, Value::Null) => true,
