@@ -23,7 +23,7 @@ pub(super) struct Agent {
     /// `namespace/name` of its miner.
     pub(super) miner: Name,
     pub(super) ip: IpAddr,
-    /// Whether the installation trusts its image.
+    /// `true` if the installation trusts its image.
     pub(super) trusted: bool,
 }
 

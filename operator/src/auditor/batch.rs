@@ -28,7 +28,7 @@ pub struct Batch {
     /// Entries of the journal.
     pub leaves: Vec<Vec<u8>>,
     pub state: Vec<Vec<u8>>,
-    /// Whether these lines replace the state before.
+    /// `true` if these lines replace the state before.
     pub replaces_state: bool,
     /// UIDs of leases whose end is among the entries.
     pub closed: Vec<Name>,

@@ -125,7 +125,7 @@ impl<T: Send + 'static> Poller<T> {
 }
 
 async fn get(http: &Http, address: SocketAddr) -> Result<String, String> {
-    // A miner's agent stops mining if nobody renews its lease for long; this query is the renewal.
+    // An agent stops mining if its lease is not renewed in time; this query renews it.
     // An exporter ignores the header.
     let request = http::Request::get(format!("http://{address}{METRICS_PATH}"))
         .header(LEASE_HEADER, LEASE_RENEW)

@@ -34,7 +34,7 @@ pub struct Settings {
     pub namespace: String,
     /// `ConfigMap` in that namespace with the authority's keys.
     pub authority_keys: String,
-    /// Whether approvals count only with the authority's signature.
+    /// `true` if approvals count only with the authority's signature.
     pub require_signature: bool,
     /// Directory of the journal.
     pub data_dir: PathBuf,

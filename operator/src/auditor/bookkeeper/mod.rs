@@ -57,9 +57,8 @@ pub(super) struct BookSettings {
     pub(super) resources: Vec<Name>,
     /// Patterns of images from which the evidence `seen` counts.
     pub(super) trusted_images: Vec<String>,
-    /// Whether the installation has an exporter.
     pub(super) has_exporter: bool,
-    /// Whether approvals count only with the authority's signature.
+    /// `true` if approvals count only with the authority's signature.
     pub(super) signature_required: bool,
 }
 

@@ -22,8 +22,8 @@ use crate::view::{Assigned, assigned, digest};
 impl Bookkeeper {
     /// Records an object that changed.
     pub(super) fn observe_object(&mut self, kind: ObjectKind, name: &Name, now: Timestamp) {
-        match self.object_seen(kind, name, now) {
-            Some(seen) => self.meter.object(seen, now),
+        match self.current_object(kind, name, now) {
+            Some(object) => self.meter.object(object, now),
             // It exists, but cannot be read: it is not gone.
             None if self.cluster.keys(kind_of(kind)).contains(name) => {}
             None => self.meter.object_gone(kind, name, now),
@@ -32,8 +32,8 @@ impl Bookkeeper {
 
     /// Records all objects: time, or another object, may have changed the state of any.
     pub(in crate::auditor) fn observe_register(&mut self, now: Timestamp) {
-        let on_record = self.meter.objects().map(|seen| (seen.object, seen.name.clone()));
-        let mut objects: Vec<(ObjectKind, Name)> = on_record.collect();
+        let recorded = self.meter.objects().map(|object| (object.object, object.name.clone()));
+        let mut objects: Vec<(ObjectKind, Name)> = recorded.collect();
         for kind in ObjectKind::VARIANTS {
             objects.extend(self.cluster.keys(kind_of(*kind)).into_iter().map(|name| (*kind, name)));
         }
@@ -55,14 +55,14 @@ impl Bookkeeper {
                 self.cluster.registration(name).and_then(|it| it.meta().generation)
             }
         };
-        let on_record = self.meter.object_seen(kind, name);
-        on_record.map(|seen| seen.generation) != generation.and_then(|it| u64::try_from(it).ok())
+        let recorded = self.meter.object_seen(kind, name).map(|object| object.generation);
+        recorded != generation.and_then(|it| u64::try_from(it).ok())
     }
 
     /// Returns `true` if the auditor itself finds a registration in force.
     fn is_in_force(&self, registration: &Name) -> bool {
-        let seen = self.meter.object_seen(ObjectKind::Registration, registration);
-        let state = seen.and_then(|seen| seen.standing.as_deref());
+        let recorded = self.meter.object_seen(ObjectKind::Registration, registration);
+        let state = recorded.and_then(|object| object.standing.as_deref());
         state == Some(RegistrationState::Active.into())
     }
 
@@ -88,7 +88,7 @@ impl Bookkeeper {
     }
 
     /// Returns an object as it is now; `None` if it is gone or cannot be read.
-    fn object_seen(
+    fn current_object(
         &mut self,
         kind: ObjectKind,
         name: &Name,

@@ -32,7 +32,7 @@ pub struct DeviceReading {
     pub limit_mw: Option<u64>,
     /// Namespace and name of the pod that holds all of it, if exactly one does.
     pub holder: Option<(String, String)>,
-    /// Whether several pods or instances hold parts of it.
+    /// `true` if several pods or instances hold parts of it.
     pub divided: bool,
 }
 

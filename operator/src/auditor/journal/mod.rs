@@ -44,7 +44,7 @@ pub struct Journal<D> {
     commit: Commit,
 }
 
-/// How much counts. Numbers are strings, since many readers of JSON numbers keep only 53 bits.
+/// Committed ends and hashes. Numbers are strings, since many readers of JSON numbers keep only 53 bits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Commit {
