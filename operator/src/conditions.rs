@@ -4,28 +4,28 @@ use daylight_base::Timestamp;
 use daylight_planner::explain::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// The moment as Kubernetes writes it: whole seconds.
+/// The time as Kubernetes writes it, in whole seconds.
 pub(crate) fn time(at: Timestamp) -> Option<Time> {
     jiff::Timestamp::from_second(at.0.div_euclid(1000)).ok().map(Time)
 }
 
 /// A reason as one word and as one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Why {
+pub(crate) struct ReasonText {
     pub(crate) word: String,
     pub(crate) sentence: String,
 }
 
-impl From<&Reason> for Why {
+impl From<&Reason> for ReasonText {
     fn from(reason: &Reason) -> Self {
         Self::new(reason.code(), &reason.to_string())
     }
 }
 
-/// The longest sentence that a status holds, in characters.
+/// The most characters of a sentence in a status.
 const SENTENCE: usize = 1024;
 
-impl Why {
+impl ReasonText {
     pub(crate) fn new(word: &str, sentence: &str) -> Self {
         let sentence = match sentence.char_indices().nth(SENTENCE) {
             Some((end, _)) => &sentence[..end],
@@ -35,18 +35,18 @@ impl Why {
     }
 }
 
-/// Makes the conditions of one object.
+/// The data from which the conditions of one object are made.
 pub(crate) struct Conditions<'a> {
-    /// Those that it has.
+    /// The conditions that the object has.
     pub(crate) observed: &'a [Condition],
-    /// The generation they are computed from.
+    /// The generation of the object that they describe.
     pub(crate) generation: Option<i64>,
     pub(crate) now: Timestamp,
 }
 
 impl Conditions<'_> {
-    /// A condition. Its transition time stays as long as its status does.
-    pub(crate) fn make(&self, kind: &str, holds: bool, why: &Why) -> Condition {
+    /// Makes a condition. Its transition time stays while its status does.
+    pub(crate) fn make(&self, kind: &str, holds: bool, why: &ReasonText) -> Condition {
         let status = if holds { "True" } else { "False" };
         let last_transition_time = self
             .observed
@@ -74,7 +74,7 @@ mod tests {
     fn a_transition_time_stays_while_the_status_does() {
         let at = |observed: &[Condition], seconds, holds| {
             Conditions { observed, generation: Some(1), now: Timestamp::from_seconds(seconds) }
-                .make("Ready", holds, &Why::new("Because", "Because."))
+                .make("Ready", holds, &ReasonText::new("Because", "Because."))
         };
         let first = at(&[], 100, true);
         let second = at(std::slice::from_ref(&first), 200, true);
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_sentence_that_is_too_long_is_cut_between_characters() {
-        let why = Why::new("Long", &"é".repeat(2000));
+        let why = ReasonText::new("Long", &"é".repeat(2000));
         assert_eq!(why.sentence.chars().count(), SENTENCE);
     }
 }

@@ -14,7 +14,7 @@ use axum::routing::get;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use tokio::net::TcpListener;
 
-/// How a process is, as its main loop last said.
+/// Health of a process, as its main loop last reported it.
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<RwLock<Beat>>);
 
@@ -26,15 +26,18 @@ struct Beat {
 
 impl Default for Beat {
     fn default() -> Self {
-        Self { beat: Instant::now(), pending: vec!["nothing is listed yet".into()] }
+        Self {
+            beat: Instant::now(),
+            pending: vec!["waiting for the first lists from the API server".into()],
+        }
     }
 }
 
-/// A main loop that has not turned for this long hangs.
+/// A main loop that has not reported for this time hangs.
 const HANGS_AFTER: Duration = Duration::from_mins(1);
 
 impl Health {
-    /// The main loop turns; `pending` says what is not in order, one sentence each.
+    /// Reports that the main loop runs; `pending` are the problems, one sentence each.
     pub fn beat(&self, pending: Vec<String>) {
         if let Ok(mut state) = self.0.write() {
             state.beat = Instant::now();
@@ -51,12 +54,12 @@ impl Health {
     }
 }
 
-/// While gauges are set anew nothing is scraped, so that no scrape misses half of them.
+/// A lock that keeps scrapes from seeing gauges that are only partly set.
 #[derive(Clone, Debug, Default)]
-pub struct Whole(Arc<Mutex<()>>);
+pub struct ScrapeLock(Arc<Mutex<()>>);
 
-impl Whole {
-    /// Keeps scrapes, or those who set gauges, waiting as long as it is held.
+impl ScrapeLock {
+    /// Keeps scrapes and other setters of gauges waiting while the guard is held.
     pub fn hold(&self) -> MutexGuard<'_, ()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -65,30 +68,29 @@ impl Whole {
 #[derive(Clone)]
 struct Served {
     registry: Registry,
-    whole: Whole,
+    lock: ScrapeLock,
     health: Health,
 }
 
-/// What serves; it ends only where that fails.
+/// The HTTP server; it ends only with an error.
 pub type Server = Pin<Box<dyn Future<Output = io::Error> + Send>>;
 
-/// Serves in a task of its own, or nowhere.
+/// Starts the server in its own task; without an address there is none.
 pub fn start(
     address: Option<SocketAddr>,
     registry: &Registry,
-    whole: &Whole,
+    lock: &ScrapeLock,
     health: &Health,
 ) -> Server {
     let Some(address) = address else {
         return Box::pin(std::future::pending());
     };
-    let served =
-        Served { registry: registry.clone(), whole: whole.clone(), health: health.clone() };
+    let served = Served { registry: registry.clone(), lock: lock.clone(), health: health.clone() };
     let task = tokio::spawn(serve(address, served));
     Box::pin(async {
         match task.await {
             Ok(Err(error)) => error,
-            _ => io::Error::other("the HTTP server ended, so the process must"),
+            _ => io::Error::other("the HTTP server ended unexpectedly"),
         }
     })
 }
@@ -113,7 +115,7 @@ fn router(served: Served) -> Router {
 
 async fn scrape(State(served): State<Served>) -> Response {
     let rendered = {
-        let _whole = served.whole.hold();
+        let _lock = served.lock.hold();
         render(&served.registry)
     };
     match rendered {
@@ -122,7 +124,7 @@ async fn scrape(State(served): State<Served>) -> Response {
     }
 }
 
-/// All metrics of a registry in Prometheus' text format.
+/// Renders all metrics of a registry in Prometheus' text format.
 pub fn render(registry: &Registry) -> prometheus::Result<String> {
     let mut text = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut text)?;
@@ -133,7 +135,8 @@ async fn livez(State(served): State<Served>) -> Response {
     if served.health.is_alive() {
         "ok\n".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the main loop hangs\n").into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, "the main loop has not run for a minute\n")
+            .into_response()
     }
 }
 
@@ -155,10 +158,10 @@ mod tests {
     use super::*;
 
     fn served(registry: Registry, health: Health) -> Served {
-        Served { registry, whole: Whole::default(), health }
+        Served { registry, lock: ScrapeLock::default(), health }
     }
 
-    async fn ask(health: &Health, path: &str) -> (StatusCode, String) {
+    async fn response_to(health: &Health, path: &str) -> (StatusCode, String) {
         let router = router(served(Registry::new(), health.clone()));
         let request = http::Request::get(path).body(axum::body::Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
@@ -170,14 +173,14 @@ mod tests {
     #[tokio::test]
     async fn ready_once_nothing_is_pending() {
         let health = Health::default();
-        assert_eq!(ask(&health, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response_to(&health, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
         health.beat(vec!["GpuPool: CustomResourceDefinition not installed".into()]);
-        let (status, text) = ask(&health, "/readyz").await;
+        let (status, text) = response_to(&health, "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(text, "GpuPool: CustomResourceDefinition not installed\n");
         health.beat(Vec::new());
-        assert_eq!(ask(&health, "/readyz").await, (StatusCode::OK, "ok\n".into()));
-        assert_eq!(ask(&health, "/livez").await.0, StatusCode::OK);
+        assert_eq!(response_to(&health, "/readyz").await, (StatusCode::OK, "ok\n".into()));
+        assert_eq!(response_to(&health, "/livez").await.0, StatusCode::OK);
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::cluster_writes::MANAGER;
 use crate::api_requests::{self, ApiRequest};
-use crate::conditions::{Conditions, Why};
+use crate::conditions::{Conditions, ReasonText};
 
 /// State of the records, from the best to the worst.
 pub(super) enum RecordState<'a> {
@@ -53,7 +53,7 @@ pub(super) fn condition(
     now: Timestamp,
 ) -> Option<ApiRequest> {
     let holds = matches!(state, RecordState::Metering);
-    let why = Why::new(state.reason(), &state.sentence());
+    let why = ReasonText::new(state.reason(), &state.sentence());
     let observed = pool.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let generation = pool.metadata.generation;
     let wanted = Conditions { observed, generation, now }.make(CONDITION_METERED, holds, &why);

@@ -15,7 +15,7 @@ use rustc_hash::FxHashMap;
 use strum::IntoStaticStr;
 
 use crate::metric_table::{Register, Row};
-use crate::serving::Whole;
+use crate::serving::ScrapeLock;
 use crate::view::Assigned;
 
 /// Outcome of a scrape.
@@ -44,7 +44,7 @@ const REJECTED: &str = "rejected";
 pub struct Metrics {
     registry: Registry,
     /// Held while gauges are cleared and set again.
-    pub whole: Whole,
+    pub whole: ScrapeLock,
     rows: Vec<Row>,
     assigned_seconds: CounterVec,
     device_seconds: CounterVec,
@@ -223,7 +223,7 @@ impl Metrics {
                  by=\"count\".",
                 &["by"],
             )?,
-            whole: Whole::default(),
+            whole: ScrapeLock::default(),
             rows: r.rows(),
             registry,
         })

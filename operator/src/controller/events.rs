@@ -1,7 +1,7 @@
 //! Events, which users see at the end of `kubectl describe`: few, and added up.
 //!
-//! What happens to one object for one cause within a second becomes one Event, however many pods
-//! it concerns, and the next one of that kind follows ten seconds later at the earliest.
+//! Notices about one object for one cause within a second become one Event, however many pods they
+//! concern, and the next one of that kind follows ten seconds later at the earliest.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_is_not_told_again_at_once_and_not_lost_either() {
+    fn a_notice_that_repeats_waits_and_is_not_lost() {
         let mut events = Events::new("replica-0");
         let start = Instant::now();
         let what = || Notice::Granted { pool: "hall-1".into() };

@@ -1,9 +1,9 @@
 //! Connections on which no byte is sent unless the lease is held.
 //!
-//! A request passes a queue or two between the moment at which the lease was asked for and the
-//! moment at which its bytes leave. A process that is paused in between, and goes on after the
-//! lease has passed to another, would still send them. So the connections that carry writes ask
-//! again, last of all, before they hand anything to the kernel.
+//! A request passes several queues between the moment at which the lease is checked and the moment
+//! at which its bytes leave. A process that is paused in between, and resumes after another process
+//! took the lease, would still send them. So the connections that carry writes check the lease
+//! again as the last step before they hand bytes to the kernel.
 
 use std::io;
 use std::pin::Pin;
@@ -20,12 +20,13 @@ use tower::{BoxError, Service, ServiceBuilder};
 
 use crate::controller::lease::LeaseValidity;
 
-/// What a fenced connection reports instead of sending.
-const REFUSED: &str = "the lease does not cover this write";
+/// The error of a fenced connection that does not send.
+const REFUSED: &str = "this replica does not hold the lease for long enough to write";
 
 /// A client whose requests leave only while the lease is held for `needed` more.
 ///
-/// It speaks HTTP/1.1 over as many connections as requests are under way, and retries nothing.
+/// It speaks HTTP/1.1 over as many connections as there are requests under way, so a connection
+/// that refuses to send fails one request only. It retries nothing.
 pub fn fenced_client(
     config: &Config,
     validity: LeaseValidity,
@@ -35,6 +36,7 @@ pub fn fenced_client(
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(config.connect_timeout);
+    // Beneath TLS: what TLS has encrypted and buffered is checked once more when it leaves.
     let fenced = FencedConnector { inner: tcp, validity, needed };
     let connector = config.rustls_https_connector_with_connector(fenced)?;
     let http: legacy::Client<_, Body> = legacy::Builder::new(TokioExecutor::new())
@@ -115,6 +117,8 @@ impl<S: Write + Unpin> Write for FencedStream<S> {
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 
+    // Flush and shutdown hand over no bytes, since a TCP stream has no buffer of its own; unfenced,
+    // they let a connection close that may no longer send.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_flush(cx)
     }

@@ -1,8 +1,8 @@
-//! AIJobs whose pods the API server does not take, for a quota or a policy.
+//! AIJobs whose pods the API server rejects, for a quota or a policy.
 //!
-//! Their pods are made by Kubernetes' Job controller, which tells of a refusal in Events only. To
-//! watch all Events of a cluster would cost more than all else that is watched, so those of one Job
-//! are asked for, and only while it was released and lacks pods.
+//! Kubernetes' Job controller creates their pods and reports a rejection in Events only. Watching
+//! all Events of a cluster would cost more than all other watches together, so the Events of one
+//! Job are listed, and only while it is released and lacks pods.
 
 use std::time::Duration;
 
@@ -16,30 +16,32 @@ use crate::api_requests::{ApiRequest, read_refusals};
 use crate::view::View;
 use daylight_cluster::slim::BatchJob;
 
-/// How long the Job controller has to make the pods of a gang before it is asked why it did not, and
-/// how long until it is asked again.
+/// Time that the Job controller has to create the pods of a gang before its Events are listed, and
+/// time after which they are listed again.
 const PATIENCE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// What is known of such jobs, by key.
+/// The AIJobs whose Events were listed, by key.
 #[derive(Debug, Default)]
-pub struct GangRefusals(FxHashMap<Name, Asked>);
+pub struct GangRefusals(FxHashMap<Name, Lookup>);
 
+/// The last list of a job's Events, and the rejection that the Events reported.
 #[derive(Debug)]
-struct Asked {
+struct Lookup {
     at: Timestamp,
     message: Option<String>,
 }
 
-/// The Events of a Job, as they are read.
+/// The answer of the API server: the Events of a Job.
 #[derive(Deserialize)]
-struct Events {
-    items: Vec<Told>,
+struct EventList {
+    items: Vec<FailedCreate>,
 }
 
+/// An Event that reports a rejected pod.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Told {
+struct FailedCreate {
     #[serde(default)]
     message: String,
     last_timestamp: Option<Time>,
@@ -47,14 +49,14 @@ struct Told {
 }
 
 impl GangRefusals {
-    /// Asks why pods are missing, and says when to look again. What is known of jobs that have all
-    /// their pods, or are over, is forgotten.
+    /// Returns the lists of Events that are due, and the time of the next. Forgets jobs that have all
+    /// their pods or are over.
     pub fn due(
         &mut self,
         view: &View,
         now: Timestamp,
     ) -> (Vec<(Name, ApiRequest)>, Option<Timestamp>) {
-        let mut asks = Vec::new();
+        let mut lists = Vec::new();
         let mut wake_at: Option<Timestamp> = None;
         let waits = |key: &Name| {
             let job = view.cluster().ai_job(key);
@@ -71,27 +73,29 @@ impl GangRefusals {
             if !lacks_pods(view, key, job) {
                 continue;
             }
-            let asked = self.0.get(key).map(|asked| asked.at + AGAIN);
-            let due = asked.map_or(released + PATIENCE, |at| at.max(released + PATIENCE));
+            let again = self.0.get(key).map(|lookup| lookup.at + AGAIN);
+            let due = again.map_or(released + PATIENCE, |at| at.max(released + PATIENCE));
             if due > now {
                 wake_at = Some(wake_at.map_or(due, |at| at.min(due)));
                 continue;
             }
-            let message = self.0.remove(key).and_then(|asked| asked.message);
-            self.0.insert(key.clone(), Asked { at: now, message });
-            asks.push((key.clone(), read_refusals(key, &batch.uid)));
+            let message = self.0.remove(key).and_then(|lookup| lookup.message);
+            self.0.insert(key.clone(), Lookup { at: now, message });
+            lists.push((key.clone(), read_refusals(key, &batch.uid)));
             let again = now + AGAIN;
             wake_at = Some(wake_at.map_or(again, |at| at.min(again)));
         }
-        (asks, wake_at)
+        (lists, wake_at)
     }
 
-    /// Takes in the Events that were asked for: the newest since the release of the job counts.
-    pub fn answered(&mut self, key: &Name, body: &[u8], job: &AiJob) {
-        let (Some(asked), Some(released)) = (self.0.get_mut(key), released_at(job)) else { return };
-        let Ok(events) = serde_json::from_slice::<Events>(body) else { return };
+    /// Takes in the Events of a job: the newest since the release of the job counts.
+    pub fn take_events(&mut self, key: &Name, body: &[u8], job: &AiJob) {
+        let (Some(lookup), Some(released)) = (self.0.get_mut(key), released_at(job)) else {
+            return;
+        };
+        let Ok(events) = serde_json::from_slice::<EventList>(body) else { return };
         let since = Timestamp(released.0.div_euclid(1000) * 1000);
-        let at = |event: &Told| {
+        let at = |event: &FailedCreate| {
             let at = event.last_timestamp.or(event.event_time)?;
             Some(Timestamp(at.as_millisecond()))
         };
@@ -99,11 +103,11 @@ impl GangRefusals {
             events.items.iter().filter(|event| at(event) >= Some(since)).max_by_key(|e| at(e));
         if let Some(event) = newest {
             let message = event.message.strip_prefix("Error creating: ").unwrap_or(&event.message);
-            asked.message = Some(message.to_owned());
+            lookup.message = Some(message.to_owned());
         }
     }
 
-    /// Why the API server takes no pods of a job, if it does not.
+    /// The reason why the API server rejects pods of a job, if it does.
     pub fn get(&self, job: &str) -> Option<&str> {
         self.0.get(job)?.message.as_deref()
     }
@@ -113,18 +117,18 @@ fn state(job: &AiJob) -> Option<AiJobState> {
     job.status.as_ref().and_then(|status| status.state)
 }
 
-/// Whether it waits to be released, perhaps again.
+/// Returns `true` if the job waits to be released, perhaps again.
 fn is_queued(job: &AiJob) -> bool {
     matches!(state(job), Some(AiJobState::Queued | AiJobState::Reserved))
 }
 
-/// When it was released, if it was and its workers are not all bound yet.
+/// The time of its release, while not all of its workers are bound.
 fn released_at(job: &AiJob) -> Option<Timestamp> {
     let at = job.status.as_ref()?.released_at.as_ref()?;
     (state(job) == Some(AiJobState::Starting)).then(|| Timestamp(at.0.as_millisecond()))
 }
 
-/// Whether some of its workers have not even a pod.
+/// Returns `true` if some of its workers have no pod at all.
 fn lacks_pods(view: &View, key: &Name, job: &AiJob) -> bool {
     let ended = |batch: &BatchJob| batch.succeeded + batch.failed;
     let ended = view.cluster().batch_job(key).map_or(0, ended);
@@ -155,8 +159,8 @@ mod tests {
     fn the_newest_refusal_since_the_release_counts() {
         let key = Name::from("team-b/llm");
         let mut refusals = GangRefusals::default();
-        let ask = |refusals: &mut GangRefusals| {
-            refusals.0.insert(key.clone(), Asked { at: Timestamp(0), message: None });
+        let list = |refusals: &mut GangRefusals| {
+            refusals.0.insert(key.clone(), Lookup { at: Timestamp(0), message: None });
         };
         let events = json!({"items": [
             {"message": "Error creating: the second", "lastTimestamp": "2026-01-01T00:00:07Z"},
@@ -164,12 +168,12 @@ mod tests {
             {"message": "of no time", "lastTimestamp": null},
         ]});
         let events = serde_json::to_vec(&events).unwrap();
-        ask(&mut refusals);
+        list(&mut refusals);
         // Events have whole seconds.
-        refusals.answered(&key, &events, &job("2026-01-01T00:00:07.900Z"));
+        refusals.take_events(&key, &events, &job("2026-01-01T00:00:07.900Z"));
         assert_eq!(refusals.get(&key), Some("the second"));
-        ask(&mut refusals);
-        refusals.answered(&key, &events, &job("2026-01-01T00:00:08Z"));
+        list(&mut refusals);
+        refusals.take_events(&key, &events, &job("2026-01-01T00:00:08Z"));
         assert_eq!(refusals.get(&key), None);
     }
 }

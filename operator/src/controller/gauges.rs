@@ -11,7 +11,7 @@ use super::status::registration;
 /// Sets the gauges to the state of the plan and the cluster.
 pub fn set(plan: &Plan, state: &State) {
     let metrics = &state.metrics;
-    let _whole = metrics.whole.hold();
+    let _lock = metrics.scrape_lock.hold();
     metrics.pool_gpus.reset();
     for report in &plan.pools {
         metrics.set_pool(&report.pool, &report.gpus);

@@ -1,4 +1,4 @@
-//! What Prometheus sees of the controller. Every name begins with `daylight_`.
+//! Prometheus metrics of the controller. Every name begins with `daylight_`.
 //!
 //! Labels are pools, classes, registrations, namespaces and reasons, never pods, so that the
 //! number of series stays bounded.
@@ -12,53 +12,52 @@ use prometheus::{
 };
 
 use crate::metric_table::{Register, Row};
-use crate::serving::Whole;
+use crate::serving::ScrapeLock;
 
 /// All metrics of the controller.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Held while gauges are set anew.
-    pub whole: Whole,
+    /// Held while gauges are set.
+    pub scrape_lock: ScrapeLock,
     rows: Vec<Row>,
     /// GPUs of each pool by state.
     pub pool_gpus: IntGaugeVec,
     /// GPUs that pods hold, by pool, class, registration and namespace.
     pub assigned_gpus: IntGaugeVec,
-    /// How long AI work waited for its GPUs, and how much of it for miners to leave.
+    /// Time that AI work waited for its GPUs, and the share of it for miners to leave.
     pub ai_wait: HistogramVec,
-    /// From the eviction of a miner to the end of its pod.
+    /// Time from the eviction of a miner's pod to its end.
     pub reclaim_duration: HistogramVec,
     pub evictions: IntCounterVec,
     pub grants: IntCounterVec,
-    /// How long a plan takes.
     pub plan_duration: Histogram,
-    /// From the first event that a plan takes in to the plan.
+    /// Time from the first event that a plan takes in to the plan.
     pub plan_lag: Histogram,
     /// Changes that wait to be written.
     pub queued_writes: IntGauge,
-    /// Requests that change something, by what and how they ended.
+    /// Requests that change something, by kind and result.
     pub writes: IntCounterVec,
-    /// How long they took.
+    /// Time that those requests took.
     pub write_duration: HistogramVec,
-    /// Who is registered for what.
+    /// Class, site and operator of each registration.
     pub registration_info: IntGaugeVec,
-    /// One for the state that a registration is in.
+    /// 1 for the state that a registration is in.
     pub registration_status: IntGaugeVec,
-    /// When a registration ends.
+    /// End of a registration, in seconds since 1970.
     pub registration_expiry: GaugeVec,
-    /// What registrations and owners may take.
+    /// Limits of registrations and owners.
     pub registration_limit: GaugeVec,
-    /// What a registration takes of them.
+    /// Use of those limits by each registration.
     pub registration_used: GaugeVec,
-    /// Whether a limit is passed.
+    /// 1 if a limit is exceeded.
     pub registration_over_limit: IntGaugeVec,
-    /// When an energy limit will be met.
+    /// Time at which an energy limit will be reached, in seconds since 1970.
     pub registration_forecast: GaugeVec,
     pub activity_class_info: IntGaugeVec,
-    /// Ends of leases that were written down in the auditor's place.
+    /// Ends of leases that the controller recorded in the auditor's place.
     pub lease_records: IntCounter,
-    /// One if this process leads.
+    /// 1 if this process leads.
     pub leader: IntGauge,
     /// Events that were taken from watches.
     pub watch_events: IntCounter,
@@ -77,7 +76,7 @@ const INSTANTS: [f64; 12] =
 const REQUESTS: [f64; 11] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 impl Metrics {
-    /// A registry with all of them, at zero.
+    /// Registers all metrics, at zero.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let mut r = Register::new(&registry);
@@ -86,13 +85,13 @@ impl Metrics {
             HistogramOpts::new(format!("daylight_{name}"), help).buckets(buckets.to_vec())
         };
         let build_info = r.add(IntGaugeVec::new(
-            opts("build_info", "The version that runs; the value is 1."),
+            opts("build_info", "Version of the running process; the value is 1."),
             &["version"],
         ))?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
             pool_gpus: r.add(IntGaugeVec::new(
-                opts("pool_gpus", "GPUs of a pool by what they do; the states add up to all of them."),
+                opts("pool_gpus", "GPUs of a pool by state; the states add up to all GPUs of the pool."),
                 &["pool", "state"],
             ))?,
             assigned_gpus: r.add(IntGaugeVec::new(
@@ -102,7 +101,7 @@ impl Metrics {
             ai_wait: r.add(HistogramVec::new(
                 histogram(
                     "ai_wait_seconds",
-                    "How long AI work waited until all of it was bound: part=\"total\" from its creation, part=\"miners\" while miners were leaving for it.",
+                    "Time that AI work waited until all of it was bound: part=\"total\" from its creation, part=\"miners\" while miners were leaving for it.",
                     &WAITS,
                 ),
                 &["kind", "part"],
@@ -110,7 +109,7 @@ impl Metrics {
             reclaim_duration: r.add(HistogramVec::new(
                 histogram(
                     "reclaim_duration_seconds",
-                    "From the eviction of a miner's pod to its end.",
+                    "Time from the eviction of a miner's pod to its end.",
                     &WAITS,
                 ),
                 &["reason"],
@@ -125,60 +124,60 @@ impl Metrics {
             ))?,
             plan_duration: r.add(Histogram::with_opts(histogram(
                 "plan_duration_seconds",
-                "How long a plan takes to make.",
+                "Time that making a plan took.",
                 &INSTANTS,
             )))?,
             plan_lag: r.add(Histogram::with_opts(histogram(
                 "plan_lag_seconds",
-                "From the first change that a plan takes in to the plan.",
+                "Time from the first change that a plan takes in to the plan.",
                 &INSTANTS,
             )))?,
             queued_writes: r.add(IntGauge::with_opts(opts(
                 "queued_writes",
-                "Changes of the current plan that are not sent yet.",
+                "Changes of the current plan that wait to be sent.",
             )))?,
             writes: r.add(IntCounterVec::new(
-                opts("writes_total", "Requests that change something, by what they do and how they ended."),
+                opts("writes_total", "Requests that change something, by kind and result."),
                 &["write", "result"],
             ))?,
             write_duration: r.add(HistogramVec::new(
-                histogram("write_duration_seconds", "How long such a request took.", &REQUESTS),
+                histogram("write_duration_seconds", "Time that such a request took.", &REQUESTS),
                 &["write"],
             ))?,
             registration_info: r.add(IntGaugeVec::new(
-                opts("registration_info", "Who is registered for what; the value is 1."),
+                opts("registration_info", "Class, site and operator of a registration; the value is 1."),
                 &["namespace", "registration", "class", "site", "operator"],
             ))?,
             registration_status: r.add(IntGaugeVec::new(
-                opts("registration_status", "1 for the state a registration is in."),
+                opts("registration_status", "1 for the state that a registration is in."),
                 &["namespace", "registration", "state"],
             ))?,
             registration_expiry: r.add(GaugeVec::new(
-                opts("registration_expiry_timestamp_seconds", "When a registration ends."),
+                opts("registration_expiry_timestamp_seconds", "End of a registration."),
                 &["namespace", "registration"],
             ))?,
             registration_limit: r.add(GaugeVec::new(
                 opts(
                     "registration_limit",
-                    "What a registration, or all of its owner's, may take: GPUs, watts, or joules in a period.",
+                    "Limit of a registration, or of all registrations of its owner: GPUs, watts, or joules in a period.",
                 ),
                 &["namespace", "registration", "of", "limit"],
             ))?,
             registration_used: r.add(GaugeVec::new(
                 opts(
                     "registration_used",
-                    "What a registration takes of its limits: GPUs and watts now, or joules in the present period.",
+                    "Use of a registration's limits: GPUs and watts now, or joules in the current period.",
                 ),
                 &["namespace", "registration", "limit"],
             ))?,
             registration_over_limit: r.add(IntGaugeVec::new(
-                opts("registration_over_limit", "1 if a limit of a registration or its owner is passed."),
+                opts("registration_over_limit", "1 if a limit of a registration or its owner is exceeded."),
                 &["namespace", "registration"],
             ))?,
             registration_forecast: r.add(GaugeVec::new(
                 opts(
                     "registration_forecast_timestamp_seconds",
-                    "When an energy limit will be met at the present rate, if in this period.",
+                    "Time at which an energy limit will be reached at the current rate, if in this period.",
                 ),
                 &["namespace", "registration"],
             ))?,
@@ -188,22 +187,22 @@ impl Metrics {
             ))?,
             lease_records: r.add(IntCounter::with_opts(opts(
                 "lease_records_total",
-                "Ends of leases that the controller wrote down, since the auditor had not within a minute.",
+                "Ends of leases that the controller recorded because the auditor had not within a minute.",
             )))?,
             leader: r.add(IntGauge::with_opts(opts("leader", "1 if this process leads.")))?,
             watch_events: r.add(IntCounter::with_opts(opts(
                 "watch_events_total",
-                "Changes that the API server told.",
+                "Events received from watches.",
             )))?,
             registry: registry.clone(),
-            whole: Whole::default(),
+            scrape_lock: ScrapeLock::default(),
             rows: r.rows(),
         };
         for reason in ReclaimReason::ALL {
             metrics.evictions.with_label_values(&[reason.code()]);
             metrics.reclaim_duration.with_label_values(&[reason.code()]);
         }
-        // At zero from the beginning: a rate does not see the first of a series that is new.
+        // At zero from the start: `rate()` misses the first increase of a new series.
         for kind in ["Pod", "AIJob"] {
             for part in ["total", "miners"] {
                 metrics.ai_wait.with_label_values(&[kind, part]);
@@ -228,17 +227,17 @@ impl Metrics {
         }
     }
 
-    /// Counts AI work that has all its GPUs, and how long it waited for them.
+    /// Counts AI work that has all its GPUs, with the time that it waited for them.
     pub fn observe_ai_wait(&self, kind: &str, total: Duration) {
         self.ai_wait.with_label_values(&[kind, "total"]).observe(total.as_secs_f64());
     }
 
-    /// Counts how long of its wait AI work waited for miners to leave.
+    /// Counts the part of that wait that was for miners to leave.
     pub fn observe_ai_wait_for_miners(&self, kind: &str, miners: Duration) {
         self.ai_wait.with_label_values(&[kind, "miners"]).observe(miners.as_secs_f64());
     }
 
-    /// What only the leader knows is shown by the leader alone.
+    /// Removes the series that only the leader shows.
     pub fn forget_site(&self) {
         self.pool_gpus.reset();
         self.assigned_gpus.reset();
@@ -253,12 +252,12 @@ impl Metrics {
         self.queued_writes.set(0);
     }
 
-    /// What each of them is.
+    /// Name, type and labels of every metric.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
 
-    /// All of them.
+    /// The registry of all metrics.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }

@@ -1,5 +1,5 @@
-//! Keeping the `ConfigMaps` by which admission knows registrations and classes as they should be,
-//! whoever edits or deletes them.
+//! Repair of the `ConfigMaps` from which admission reads registrations and classes, after another
+//! client edits or deletes them.
 
 use std::time::{Duration, Instant};
 
@@ -11,24 +11,24 @@ use crate::api_requests::ApiRequest;
 use crate::controller::state::State;
 use daylight_cluster::{Kind, well_known};
 
-/// How soon a mirror is written again while nothing is seen to have come of it.
+/// Time after which a mirror is written again if the watch shows no effect.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Which mirrors were written, and on what.
+/// The mirrors that were written, and the versions that they replaced.
 #[derive(Debug)]
 pub struct Mirrors {
     namespace: String,
-    /// The version that was found and written on, 0 if none was there, and when.
+    /// The version that was replaced, 0 if there was none, and the time of the write.
     written: FxHashMap<Kind, (u64, Instant)>,
 }
 
 impl Mirrors {
-    /// Mirrors in Daylight's own namespace.
+    /// Creates the repair of the mirrors in `namespace`, which is Daylight's.
     pub fn new(namespace: &str) -> Self {
         Self { namespace: namespace.into(), written: FxHashMap::default() }
     }
 
-    /// The requests that put right what was seen to be wrong, each once.
+    /// The repairs that are due, each once.
     pub fn due(&mut self, state: &State, executor: &Executor) -> Vec<(Target, ApiRequest)> {
         let mut writes = Vec::new();
         for (kind, name) in [

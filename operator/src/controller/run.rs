@@ -30,23 +30,21 @@ use crate::failure;
 use crate::serving::{self, Health};
 use crate::view::View;
 
-/// How the controller runs.
+/// Settings of the controller.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub namespace: String,
-    /// How leadership is claimed.
     pub lease: LeaseConfig,
     /// The `ConfigMap` in that namespace that holds the authority's keys.
     pub authority_keys: String,
-    /// Whether approvals count only with the authority's signature.
+    /// `true` if approvals count only with the authority's signature.
     pub require_signature: bool,
-    /// How far ahead energy limits are looked after.
+    /// Margins that the planner keeps before energy limits.
     pub margins: Margins,
-    /// How much is done at once.
     pub limits: Limits,
-    /// Where metrics and health are served, if anywhere.
+    /// Address that serves metrics and health; `None` serves neither.
     pub listen: Option<SocketAddr>,
-    /// How long changes are gathered before a plan is made of them.
+    /// Time for which changes are gathered before a plan is made of them.
     pub debounce: Duration,
 }
 
@@ -66,8 +64,8 @@ impl RunError {
     }
 }
 
-/// Time for which requests under way are waited for when the process is asked to end: shorter than
-/// the lease, so that it can be vacated.
+/// Time for which a process that ends waits for its requests under way: shorter than the lease, so
+/// that it can be vacated.
 const SETTLE: Duration = Duration::from_millis(800);
 /// Time for which the first claim of the lease is waited for before the watches start: lists that
 /// begin after it need not be repeated.
@@ -90,7 +88,7 @@ const PLAN_SHARE: u32 = 4;
 /// Interval at which the probes learn that the loop is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Decides and writes until `shutdown`, as long as this process leads.
+/// Runs until `shutdown`; decides and writes while this process leads.
 pub async fn run(
     config: kube::Config,
     settings: Settings,
@@ -105,7 +103,8 @@ pub async fn run(
     let health = Health::default();
     let (mut leadership, elector) = lease::elect(client.clone(), settings.lease.clone());
     let mut elector = tokio::spawn(elector);
-    let mut server = serving::start(settings.listen, metrics.registry(), &metrics.whole, &health);
+    let mut server =
+        serving::start(settings.listen, metrics.registry(), &metrics.scrape_lock, &health);
 
     let timeout = settings.lease.request_timeout;
     let writer = fenced_client(&config, leadership.validity.clone(), timeout)
@@ -166,7 +165,10 @@ pub async fn run(
             ended = main.executor.next() => {
                 main.state.tick();
                 if let Err(error) = main.executor.take(ended, &mut main.state) {
-                    tracing::error!(%error, "A request's task failed.");
+                    tracing::error!(
+                        %error,
+                        "The task of a request panicked, so the controller ends; please report this bug."
+                    );
                     return Err(RunError::stopped("a request"));
                 }
                 main.touch();
@@ -186,7 +188,7 @@ pub async fn run(
     Ok(())
 }
 
-/// What this process may do.
+/// The extent to which this process may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Following,
@@ -360,10 +362,11 @@ impl Main {
         }
         self.planned = Some(Instant::now());
         let upkeep = Upkeep::of(&self.state.view, &plan, self.state.now, &self.limits);
-        let (asks, ask_at) = self.state.gang_refusals.due(&self.state.view, self.state.now);
-        let asks = asks.into_iter().map(|(job, read)| (Target::GangRefusal(job), read));
-        self.executor.submit_background(asks);
-        self.replan_at = [plan.wake_at, upkeep.wake_at, ask_at].into_iter().flatten().min();
+        let (event_lists, list_at) = self.state.gang_refusals.due(&self.state.view, self.state.now);
+        let lists = event_lists.into_iter();
+        let lists = lists.map(|(job, list)| (Target::GangRefusal(job), list));
+        self.executor.submit_background(lists);
+        self.replan_at = [plan.wake_at, upkeep.wake_at, list_at].into_iter().flatten().min();
         let actions = std::mem::take(&mut plan.actions);
         self.executor.submit(actions, upkeep.changes);
         self.plan = plan;
@@ -408,10 +411,10 @@ impl Main {
         until.map_or(LONGEST_SLEEP, |until| until.min(LONGEST_SLEEP)) + Duration::from_millis(1)
     }
 
-    /// Ends well: no new request begins, those under way are waited for a little, and the lease
-    /// is vacated.
+    /// Ends in order: starts no new request, waits briefly for those under way, and vacates the
+    /// lease.
     async fn end(mut self, leadership: Leadership, elector: JoinHandle<()>) {
-        tracing::info!("Ending.");
+        tracing::info!("Shutting down.");
         self.executor.clear();
         let deadline = tokio::time::sleep(SETTLE);
         let mut deadline = std::pin::pin!(deadline);

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_heartbeat_goes_on_without_the_lease() {
+    fn only_the_heartbeat_continues_without_the_lease() {
         let now = Instant::now();
         let mut timers = TimerTable::default();
         for timer in Timer::VARIANTS {

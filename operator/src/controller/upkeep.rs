@@ -1,5 +1,5 @@
-//! What has to be done beside the plan: `AIJobs` get their Jobs, move on as their pods do, and go
-//! when their time is over; miners' pods that have ended are removed.
+//! Changes in addition to the plan's: `AIJobs` get their Jobs, follow the progress of their pods, and
+//! are deleted when they expire; miners' pods that have ended are removed.
 
 use std::time::Duration;
 
@@ -15,17 +15,16 @@ use crate::controller::executor::queue::Change;
 use crate::view::{Leftover, LeftoverReason, View};
 use daylight_cluster::slim::{BatchJob, Phase};
 
-/// What has to be done, and when to look again.
+/// Changes that are due, and the time of the next.
 #[derive(Debug, Default)]
 pub struct Upkeep {
-    /// What has to be done now.
     pub changes: Vec<Change>,
-    /// When more will have to be done, at the earliest.
+    /// The earliest time at which another change is due.
     pub wake_at: Option<Timestamp>,
 }
 
 impl Upkeep {
-    /// What the picture asks for at `now`.
+    /// Returns the changes that are due at `now`.
     pub fn of(view: &View, plan: &Plan, now: Timestamp, limits: &Limits) -> Self {
         let mut upkeep = Self::default();
         let bound: FxHashMap<&Name, u32> =
@@ -66,7 +65,8 @@ impl Upkeep {
             self.finished(key, job, now);
             return;
         }
-        // One of another owner is in the way until it is gone; making ours says so.
+        // A Job of another owner is in the way until it is deleted; the attempt to create ours reports
+        // that.
         let Some(batch) = batch.filter(|batch| *batch.owner == *uid) else {
             if !matches!(state, None | Some(AiJobState::Queued | AiJobState::Reserved)) {
                 self.advance(key, Transition::Queue);
@@ -123,7 +123,7 @@ impl Upkeep {
     }
 }
 
-/// How an AIJob moves on by what is seen of its Job and pods.
+/// The next step of an AIJob by the state of its Job and pods.
 fn next_step(
     job: &AiJob,
     state: Option<AiJobState>,
@@ -144,7 +144,7 @@ fn next_step(
         Some(AiJobState::Queued | AiJobState::Reserved) if external && !batch.suspended => {
             Some(Transition::Start)
         }
-        // Kueue took it back.
+        // Kueue suspended the job again.
         Some(AiJobState::Starting | AiJobState::Running) if external && batch.suspended => {
             Some(Transition::Queue)
         }

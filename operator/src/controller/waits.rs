@@ -1,4 +1,4 @@
-//! How long AI work waited, and how much of that for miners, as metrics report it.
+//! Time that AI work waited, and the share of it for miners, as metrics report it.
 
 use std::time::Duration;
 

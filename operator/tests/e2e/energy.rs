@@ -114,7 +114,7 @@ async fn no_kwh_cap_is_passed_and_its_date_is_foreseen(site: &mut Site) {
     };
     let foreseen = condition(&status, "LimitForecast");
     assert_eq!(foreseen["status"], "True");
-    assert!(foreseen["message"].as_str().unwrap().contains("limit of 4 kWh is met at"));
+    assert!(foreseen["message"].as_str().unwrap().contains("limit of 4 kWh will be reached at"));
     assert_eq!(status["forecast"]["limit"], "Registration");
     let events: Api<Event> = site.namespaced();
     eventually(Duration::from_secs(30), "an Event tells of it", || async {

@@ -1,53 +1,51 @@
-//! How far an AIJob is: the part of its status that the executor writes as it acts, and reads
-//! back after a restart.
+//! Progress of an AIJob: the part of its status that the executor writes as it acts, and reads back
+//! after a restart.
 
 use daylight_base::Timestamp;
 use daylight_crds::{AiJob, AiJobState, AiJobStatus, CONDITION_ADMITTED, Placement};
 use daylight_planner::model;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::conditions::{Conditions, Why, time};
+use crate::conditions::{Conditions, ReasonText, time};
 
 /// One step of an AIJob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transition {
-    /// It joins the queue.
+    /// The job joins the queue.
     Queue,
-    /// Nodes were chosen, and miners leave them.
+    /// Nodes are reserved, and miners leave them.
     Reserve {
         placement: Vec<model::Placement>,
-        /// The pool they belong to.
         pool: Option<String>,
-        /// How many miners are displaced for it in all.
+        /// Miners that are displaced for the job in all.
         displaced: u32,
     },
-    /// Its pods were let go.
+    /// The pods of the job may start.
     Release {
         /// The nodes to prefer.
         placement: Vec<model::Placement>,
-        /// The pool they belong to.
         pool: Option<String>,
     },
-    /// Its gang was not bound in time.
+    /// The gang was not bound in time.
     Suspend,
-    /// Another queue let it go.
+    /// Kueue admitted the job.
     Start,
     /// All workers are bound.
     Run,
-    /// It ended, well or not.
+    /// The job ended.
     Finish {
-        /// Whether all workers ended well.
+        /// `true` if all workers succeeded.
         well: bool,
         at: Option<Timestamp>,
-        /// Why, in one word.
+        /// The reason as one word.
         word: String,
-        /// Why, in a sentence.
+        /// The reason as a sentence.
         sentence: String,
     },
 }
 
 impl Transition {
-    /// The state that it leads to.
+    /// The state after the step.
     pub fn state(&self) -> AiJobState {
         match self {
             Self::Queue | Self::Suspend => AiJobState::Queued,
@@ -77,47 +75,50 @@ impl Transition {
             displaced: known.displaced,
             ..AiJobStatus::default()
         };
-        let (admitted, why) = match self {
+        let (admitted, word, sentence) = match self {
             Self::Queue => {
                 status = AiJobStatus { queued_at: status.queued_at, ..AiJobStatus::default() };
                 status.state = Some(AiJobState::Queued);
-                (false, Why::new("Queued", "It waits for GPUs."))
+                (false, "Queued", "Waiting for GPUs; the condition Ready explains the wait.")
             }
             Self::Reserve { placement, pool, displaced } => {
                 status.placement = places(placement);
                 status.pool.clone_from(pool);
                 status.displaced = Some(*displaced);
                 status.reserved_at = now_time;
-                (false, Why::new("Reserved", "Its nodes are chosen; miners leave them."))
+                (false, "Reserved", "Nodes are reserved; waiting for their miners to stop.")
             }
             Self::Release { placement, pool } => {
                 status.placement = places(placement);
                 status.pool = pool.clone().or(status.pool);
                 status.attempts = Some(status.attempts.unwrap_or(0).saturating_add(1));
                 status.released_at = now_time;
-                (true, Why::new("Released", "The whole gang has its GPUs."))
+                (true, "Released", "GPUs for the whole gang are free; starting its pods.")
             }
             Self::Suspend => {
                 status.placement = Vec::new();
                 status.queued_at = now_time;
                 status.reserved_at = None;
-                (false, Why::new("GangTimeout", "Not all workers were bound in time."))
+                let sentence = "Not all workers were bound within spec.gangTimeout; the job is \
+                                suspended and queued again.";
+                (false, "GangTimeout", sentence)
             }
             Self::Start => {
                 status.released_at = now_time;
-                (true, Why::new("Released", "Its queue let it start."))
+                (true, "Released", "Kueue admitted the job; starting its pods.")
             }
             Self::Run => {
                 status.started_at = now_time;
-                (true, Why::new("Running", "All workers are bound."))
+                (true, "Running", "All workers are bound.")
             }
             Self::Finish { at, word, sentence, .. } => {
                 status.finished_at = at.and_then(time).or(now_time);
-                (false, Why::new(word, sentence))
+                (false, word.as_str(), sentence.as_str())
             }
         };
-        // The moment of suspension starts the back-off, so it is set anew each time.
+        // The back-off is counted from this condition's transition, so each suspension sets it.
         let observed = if matches!(self, Self::Suspend) { Vec::new() } else { observed };
+        let why = ReasonText::new(word, sentence);
         let conditions =
             Conditions { observed: &observed, generation: job.metadata.generation, now };
         status.conditions = vec![conditions.make(CONDITION_ADMITTED, admitted, &why)];

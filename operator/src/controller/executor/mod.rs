@@ -1,10 +1,10 @@
-//! The only place that writes.
+//! The only module that writes to the cluster.
 //!
-//! A plan's actions become changes, the most urgent of which begin as long as few enough are
-//! under way. Before a request is sent, its effect is foreseen in the index, so that the next
-//! plan, made while it is under way, does not do it again; its answer is taken in as if a watch
-//! had told it, or what was foreseen is taken back. Changes that have not begun are no facts: a
-//! new plan replaces them.
+//! A plan's actions become changes, which begin in the order of their urgency while fewer than a
+//! limit are under way. Before a request is sent, its effect is foreseen in the view, so that the
+//! next plan, made while it is under way, does not repeat it. The answer is taken in as if a watch
+//! had reported it, or the foreseen effect is taken back. A new plan replaces the changes that have
+//! not begun.
 
 pub mod build;
 pub mod job_status;
@@ -22,26 +22,27 @@ use daylight_planner::explain::{Action, ReclaimReason};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::task::{JoinError, JoinSet};
 
-use self::perform::Outcome;
+use self::perform::ChangeOutcome;
 use self::send::Sender;
 use crate::api_requests::ApiRequest;
 use crate::controller::executor::queue::{Change, Pace, Queue};
 use crate::controller::state::State;
 use daylight_cluster::Kind;
 
-/// How much is done at once.
+/// Limits of the executor, and times that it keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// Changes under way at once.
     pub concurrency: usize,
-    /// Changes a second; 0 is as many as can be.
+    /// Changes that may begin in a second; 0 sets no limit.
     pub per_second: u32,
-    /// Whether an auditor takes the end of pods on record, so that they carry its finalizer.
+    /// `true` if an auditor records the end of pods, so that they carry its finalizer.
     pub metered: bool,
-    /// How long agents of miners work on without an auditor that asks them, if that is to end.
+    /// Time after which an agent that no auditor has scraped stops mining; `None` sets no limit.
     pub agent_lease: Option<Duration>,
-    /// How long a miner's pod that failed by itself is kept, so that its log can be read.
+    /// Time for which a miner's pod that failed by itself is kept, so that its log can be read.
     pub failed_pods_kept: Duration,
-    /// How long the auditor may take to have the end of a pod on record.
+    /// Time that the auditor has to record the end of a pod before the controller does.
     pub record_after: Duration,
 }
 
@@ -52,7 +53,7 @@ const MOST_UNBOUND: usize = 1000;
 const BACKGROUND: usize = 16;
 const BACKGROUND_BUSY: usize = 4;
 
-/// What a request concerns. No two requests concern the same at once.
+/// The subject of a request. At most one request a target is under way; Events have no limit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     Pod(Name),
@@ -63,51 +64,54 @@ pub enum Target {
     Event,
     /// The PriorityClass of miners.
     PriorityClass,
-    /// A ConfigMap by which admission knows registrations or classes.
+    /// A ConfigMap from which admission reads registrations or classes.
     Mirror(Kind),
-    /// Why an AIJob lacks pods.
+    /// The Events that explain why an AIJob lacks pods.
     GangRefusal(Name),
 }
 
-/// A change that has been made, or not.
+/// The end of a change, whether it was made or not.
 #[derive(Debug)]
-struct Done {
+struct Completion {
     target: Target,
     change: Option<Change>,
     uid: Box<str>,
-    outcome: Outcome,
+    outcome: ChangeOutcome,
 }
 
-/// Does what plans say.
+/// Carries out plans.
+///
+/// [`Executor::submit`] takes a plan, [`Executor::dispatch`] begins its changes, [`Executor::next`]
+/// waits for the end of one, and [`Executor::take`] takes it in.
 pub struct Executor {
     sender: Sender,
     limits: Limits,
     queue: Queue,
     pace: Pace,
     background: VecDeque<(Target, ApiRequest)>,
-    running: JoinSet<Done>,
-    running_background: JoinSet<Done>,
-    busy: FxHashSet<Target>,
-    /// Statuses that wait to be written.
+    running: JoinSet<Completion>,
+    running_background: JoinSet<Completion>,
+    in_flight: FxHashSet<Target>,
+    /// Targets of `background`.
     waiting: FxHashSet<Target>,
     reserving: FxHashSet<Name>,
-    /// `AIJobs` whose last change failed, and when it may be tried again.
+    /// `AIJobs` whose last change failed, and the time at which it may be tried again.
     held_back: FxHashMap<Name, Instant>,
     /// Miners' pods that may not be bound yet.
     unbound: FxHashSet<Name>,
-    /// Pods that are ending, why, and since when.
+    /// Pods that are ending, with the reason and the time of the eviction.
     reclaims: FxHashMap<Name, (ReclaimReason, Instant)>,
-    /// AIJobs that wait for miners to leave, or waited, and from when until when.
+    /// AIJobs that wait or waited for miners to leave, with begin and end of the wait.
     drains: FxHashMap<Name, (Instant, Option<Instant>)>,
-    /// Whether miners may be started, as far as their PriorityClass goes; `None` before it was
-    /// looked at.
+    /// Permission to start miners by their PriorityClass, or the problem that it has; `None` until
+    /// it was read.
     may_grant: Option<Result<(), String>>,
-    /// A pod was refused, perhaps because the PriorityClass is gone.
+    /// `true` after a pod was refused, perhaps because the PriorityClass is gone.
     doubts_priority_class: bool,
 }
 
 impl Executor {
-    /// An executor that has nothing to do.
+    /// Creates an executor without changes.
     pub fn new(sender: Sender, limits: Limits) -> Self {
         Self {
             sender,
@@ -117,7 +121,7 @@ impl Executor {
             background: VecDeque::new(),
             running: JoinSet::new(),
             running_background: JoinSet::new(),
-            busy: FxHashSet::default(),
+            in_flight: FxHashSet::default(),
             waiting: FxHashSet::default(),
             reserving: FxHashSet::default(),
             held_back: FxHashMap::default(),
@@ -129,14 +133,14 @@ impl Executor {
         }
     }
 
-    /// Takes a new plan in place of what has not begun of the last one. `upkeep` is what has to
-    /// be done beside it.
+    /// Replaces the changes of the last plan that have not begun by those of a new one. `upkeep` are
+    /// the changes that are due in addition to it.
     pub fn submit(&mut self, actions: Vec<Action>, upkeep: Vec<Change>) {
         let actions = actions.into_iter().map(Change::from);
         self.queue.replace(actions.chain(upkeep), &self.reserving);
     }
 
-    /// Takes statuses and Events to be written when there is time.
+    /// Queues statuses and Events, which are written after more urgent changes.
     pub fn submit_background(&mut self, writes: impl IntoIterator<Item = (Target, ApiRequest)>) {
         for (target, write) in writes {
             if target != Target::Event {
@@ -150,7 +154,7 @@ impl Executor {
         }
     }
 
-    /// Begins as much as may be under way at once.
+    /// Begins changes, up to the limits.
     pub fn dispatch(&mut self, state: &mut State) {
         while self.running.len() < self.limits.concurrency && self.pace.allows(state.instant) {
             let room = self.has_room(state);
@@ -168,8 +172,8 @@ impl Executor {
         state.metrics.queued_writes.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
     }
 
-    /// Whether kube-scheduler keeps up: pods that it does not get to in time would be taken for
-    /// pods that cannot be bound.
+    /// Returns `true` while kube-scheduler keeps up: pods that it does not reach in time would be
+    /// taken for pods that cannot be bound.
     fn has_room(&mut self, state: &State) -> bool {
         if self.unbound.len() >= MOST_UNBOUND {
             self.unbound.retain(|key| {
@@ -180,7 +184,7 @@ impl Executor {
         self.unbound.len() < MOST_UNBOUND
     }
 
-    /// How long until more may begin without anything else happening, if ever.
+    /// Time until the next change may begin without another event, if one can.
     pub fn wait(&self) -> Option<Duration> {
         let waits = !self.queue.is_empty() && self.running.len() < self.limits.concurrency;
         let full = self.unbound.len() >= MOST_UNBOUND;
@@ -200,11 +204,11 @@ impl Executor {
         Ended(done)
     }
 
-    /// Takes in what [`Executor::next`] gave, and all else that has ended by now.
+    /// Takes in the request that [`Executor::next`] returned, and all others that have ended by now.
     ///
     /// # Errors
     ///
-    /// A request's task panicked, which is a bug: what is under way is not known any more.
+    /// The task of a request panicked, which is a bug: the requests under way are no longer known.
     pub fn take(&mut self, ended: Ended, state: &mut State) -> Result<(), JoinError> {
         self.finish(ended.0?, state);
         while let Some(done) = self.running.try_join_next() {
@@ -213,27 +217,27 @@ impl Executor {
         Ok(())
     }
 
-    /// Whether the target is being written.
-    pub fn is_busy(&self, target: &Target) -> bool {
-        self.busy.contains(target)
+    /// Returns `true` while a request for the target is under way.
+    pub fn is_in_flight(&self, target: &Target) -> bool {
+        self.in_flight.contains(target)
     }
 
-    /// Whether a status of this object waits to be written or is being written.
+    /// Returns `true` if a request for the target is under way or waits in the background queue.
     pub fn has_background(&self, target: &Target) -> bool {
-        self.is_busy(target) || self.waiting.contains(target)
+        self.is_in_flight(target) || self.waiting.contains(target)
     }
 
-    /// Whether anything waits to be written, or is being written, besides statuses and Events.
+    /// Returns `true` if no change waits or is under way, apart from statuses and Events.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.running.is_empty()
     }
 
-    /// Whether no request at all is under way.
+    /// Returns `true` if no request at all is under way.
     pub fn is_settled(&self) -> bool {
         self.running.is_empty() && self.running_background.is_empty()
     }
 
-    /// Whether miners may be started, as far as is known.
+    /// Returns `true` if the PriorityClass of miners was read and permits miners to start.
     pub fn may_grant(&self) -> bool {
         self.may_grant == Some(Ok(()))
     }
@@ -243,12 +247,12 @@ impl Executor {
         self.doubts_priority_class || !self.may_grant()
     }
 
-    /// Why no miner is started at all, if so.
+    /// The problem that keeps all miners from starting, if there is one.
     pub fn no_grants(&self) -> Option<&str> {
         self.may_grant.as_ref()?.as_ref().err().map(String::as_str)
     }
 
-    /// Forgets what has not begun: this process leads no more.
+    /// Forgets the changes that have not begun, because this process no longer leads.
     pub fn clear(&mut self) {
         self.queue.clear();
         self.background.clear();
@@ -256,13 +260,13 @@ impl Executor {
         self.held_back.clear();
     }
 
-    /// An AIJob is gone: it waits for nothing any more.
+    /// Forgets an AIJob that was deleted.
     pub fn forget_job(&mut self, job: &Name) {
         self.drains.remove(job);
         self.held_back.remove(job);
     }
 
-    /// A miner's pod has ended.
+    /// Takes in that a miner's pod ended.
     pub fn ended(&mut self, pod: &str, state: &State) {
         if let Some((reason, since)) = self.reclaims.remove(pod) {
             let took = state.instant.saturating_duration_since(since);
@@ -277,4 +281,4 @@ impl Executor {
 
 /// A request that has ended.
 #[derive(Debug)]
-pub struct Ended(Result<Done, JoinError>);
+pub struct Ended(Result<Completion, JoinError>);

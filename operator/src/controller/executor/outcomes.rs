@@ -1,4 +1,4 @@
-//! Taking in how a change ended.
+//! Taking in the outcomes of changes.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource as _;
 
 use super::job_status::Transition;
-use super::perform::Outcome;
+use super::perform::ChangeOutcome;
 use super::queue::Change;
-use super::{Done, Executor, Target};
+use super::{Completion, Executor, Target};
 use crate::controller::events::Notice;
 use crate::controller::refusals::Cause;
 use crate::controller::state::State;
@@ -22,13 +22,13 @@ use crate::controller::state::State;
 const AGAIN: Duration = Duration::from_secs(5);
 
 impl Executor {
-    pub(super) fn finish(&mut self, done: Done, state: &mut State) {
-        let Done { target, change, uid, outcome } = done;
-        self.busy.remove(&target);
+    pub(super) fn finish(&mut self, completion: Completion, state: &mut State) {
+        let Completion { target, change, uid, outcome } = completion;
+        self.in_flight.remove(&target);
         match (target, change) {
             (Target::Pod(key), Some(Change::Grant(grant))) => {
                 // Perhaps not the miner but its PriorityClass is at fault: it may be gone.
-                self.doubts_priority_class |= matches!(outcome, Outcome::Refused { .. });
+                self.doubts_priority_class |= matches!(outcome, ChangeOutcome::Refused { .. });
                 granted(&key, &grant, outcome, state);
             }
             (Target::Pod(key), Some(Change::Record { .. })) => recorded(&key, outcome, state),
@@ -47,39 +47,39 @@ impl Executor {
         key: &Name,
         uid: &str,
         change: &Change,
-        outcome: Outcome,
+        outcome: ChangeOutcome,
         state: &mut State,
     ) {
         match outcome {
-            Outcome::Ending { overruled } => {
+            ChangeOutcome::Ending { overruled } => {
                 if let Change::Evict { reason, beneficiary, .. } = change {
                     state.metrics.evictions.with_label_values(&[reason.code()]).inc();
                     note_reclaim(key, *reason, beneficiary.as_ref(), overruled, state);
                 }
             }
-            Outcome::Gone => {
+            ChangeOutcome::Gone => {
                 self.reclaims.remove(key);
                 state.view.assume_gone(key, uid, state.now, &mut state.deltas);
             }
-            // It may be ending, or not: to end it again does nothing more.
+            // The pod may be ending already: ending it again has no further effect.
             other => {
                 self.reclaims.remove(key);
                 state.view.unforesee_end(key, &mut state.deltas);
-                if let Outcome::Refused { code, message } = other {
-                    tracing::warn!(pod = %key, code, %message, "A pod cannot be ended.");
+                if let ChangeOutcome::Refused { code, message } = other {
+                    tracing::warn!(pod = %key, code, %message, "Cannot end a miner's pod; trying again.");
                 }
             }
         }
     }
 
-    fn stepped(&mut self, key: &Name, change: &Change, outcome: Outcome, state: &mut State) {
+    fn stepped(&mut self, key: &Name, change: &Change, outcome: ChangeOutcome, state: &mut State) {
         let reserves = matches!(change, Change::Reserve { .. });
         if reserves {
             self.reserving.remove(key);
-            self.queue.reserved(key, matches!(outcome, Outcome::Stepped(..)));
+            self.queue.reserved(key, matches!(outcome, ChangeOutcome::Stepped(..)));
         }
         match outcome {
-            Outcome::Stepped(job, batch) => {
+            ChangeOutcome::Stepped(job, batch) => {
                 self.held_back.remove(key);
                 self.count_wait(key, change, state);
                 note_change(&job, change, state);
@@ -88,16 +88,16 @@ impl Executor {
                 }
                 state.view.assume_ai_job(*job, state.now, &mut state.deltas);
             }
-            Outcome::GangMade(batch) => {
+            ChangeOutcome::GangMade(batch) => {
                 self.held_back.remove(key);
                 if let Some(batch) = batch {
                     state.view.assume_batch_job(*batch, state.now, &mut state.deltas);
                 }
             }
-            Outcome::Refused { code, message } => {
+            ChangeOutcome::Refused { code, message } => {
                 state.view.unforesee_state(key, &mut state.deltas);
                 self.held_back.insert(key.clone(), state.instant + AGAIN);
-                tracing::warn!(job = %key, code, %message, "An AIJob cannot be changed.");
+                tracing::warn!(job = %key, code, %message, "Cannot change an AIJob; trying again in 5 s.");
                 let notice = match (change, code) {
                     (Change::MakeGang { .. }, 409) => Notice::NameTaken { message },
                     _ => Notice::JobRefused { message },
@@ -106,7 +106,7 @@ impl Executor {
                     state.events.note(&job.object_ref(&()), notice, 0, None, state.instant);
                 }
             }
-            Outcome::Unknown => {
+            ChangeOutcome::Unknown => {
                 self.held_back.insert(key.clone(), state.instant + AGAIN);
                 state.view.unforesee_state(key, &mut state.deltas);
             }
@@ -114,7 +114,7 @@ impl Executor {
         }
     }
 
-    /// How long the job waited, and how much of it for miners.
+    /// Counts the time that the job waited, and its share for miners.
     fn count_wait(&mut self, key: &Name, change: &Change, state: &mut State) {
         match change {
             Change::Release { .. } => {
@@ -139,12 +139,12 @@ impl Executor {
         }
     }
 
-    fn priority_class_is(&mut self, outcome: Outcome) {
+    fn priority_class_is(&mut self, outcome: ChangeOutcome) {
         self.doubts_priority_class = false;
         match outcome {
-            Outcome::Made(_) => self.may_grant = Some(Ok(())),
-            Outcome::Refused { message, .. } => {
-                tracing::error!(%message, "No miner is started.");
+            ChangeOutcome::Made(_) => self.may_grant = Some(Ok(())),
+            ChangeOutcome::Refused { message, .. } => {
+                tracing::error!(%message, "No miner starts until the PriorityClass of miners is correct.");
                 self.may_grant = Some(Err(message));
             }
             _ => {}
@@ -152,34 +152,37 @@ impl Executor {
     }
 }
 
-fn mirrored(kind: Kind, outcome: &Outcome) {
-    if let Outcome::Refused { code, message } = outcome {
+fn mirrored(kind: Kind, outcome: &ChangeOutcome) {
+    if let ChangeOutcome::Refused { code, message } = outcome {
         tracing::error!(
             %kind, code, %message,
-            "What admission reads cannot be brought up to date, so nothing is granted under new \
-             registrations."
+            "Cannot update the ConfigMap that admission reads, so no miner starts under new \
+             registrations. Remove the cause that the API server names."
         );
     }
 }
 
-/// Takes in why a gang lacks pods.
-fn gang_refused(key: &Name, outcome: &Outcome, state: &mut State) {
+/// Takes in the Events that explain why a gang lacks pods.
+fn gang_refused(key: &Name, outcome: &ChangeOutcome, state: &mut State) {
     match outcome {
-        Outcome::Made(body) => {
+        ChangeOutcome::Made(body) => {
             if let Some(job) = state.view.cluster().ai_job(key) {
-                state.gang_refusals.answered(key, body, job);
+                state.gang_refusals.take_events(key, body, job);
             }
         }
-        Outcome::Refused { code, message } => {
-            tracing::warn!(job = %key, code, %message, "Why an AIJob lacks pods cannot be asked.");
+        ChangeOutcome::Refused { code, message } => {
+            tracing::warn!(
+                job = %key, code, %message,
+                "Cannot list the Events of an AIJob that lacks pods; its status will not name the cause."
+            );
         }
         _ => {}
     }
 }
 
-fn granted(key: &Name, grant: &Grant, outcome: Outcome, state: &mut State) {
+fn granted(key: &Name, grant: &Grant, outcome: ChangeOutcome, state: &mut State) {
     match outcome {
-        Outcome::Granted(pod) => {
+        ChangeOutcome::Granted(pod) => {
             let gpus = gpus_of(&pod);
             state.view.assume_pod(*pod, state.now, &mut state.deltas);
             state.refusals.pod_accepted(&grant.miner);
@@ -189,11 +192,11 @@ fn granted(key: &Name, grant: &Grant, outcome: Outcome, state: &mut State) {
                 state.events.note(&subject, notice, gpus, None, state.instant);
             }
         }
-        // It may exist: it counts until the watch has shown that it does not.
-        Outcome::Unknown => {}
+        // The pod may exist: it counts until the watch has shown that it does not.
+        ChangeOutcome::Unknown => {}
         other => {
             state.view.unforesee_pod(key, &mut state.deltas);
-            if let Outcome::Refused { message, .. } = other {
+            if let ChangeOutcome::Refused { message, .. } = other {
                 let sentence = format!("The API server rejects its pods: {message}");
                 state.refuse(&grant.miner, Cause::ApiServer, PODS_REFUSED, &sentence);
             }
@@ -201,17 +204,20 @@ fn granted(key: &Name, grant: &Grant, outcome: Outcome, state: &mut State) {
     }
 }
 
-/// A pod was let go in the auditor's place.
-fn recorded(key: &Name, outcome: Outcome, state: &mut State) {
+/// Takes in the release of a pod that the auditor had not recorded in time.
+fn recorded(key: &Name, outcome: ChangeOutcome, state: &mut State) {
     match outcome {
-        Outcome::Made(body) => {
+        ChangeOutcome::Made(body) => {
             state.metrics.lease_records.inc();
             if let Ok(pod) = serde_json::from_slice::<slim::Pod>(&body) {
                 state.view.assume_pod(pod, state.now, &mut state.deltas);
             }
         }
-        Outcome::Refused { code, message } => {
-            tracing::warn!(pod = %key, code, %message, "The end of a lease cannot be written down.");
+        ChangeOutcome::Refused { code, message } => {
+            tracing::warn!(
+                pod = %key, code, %message,
+                "Cannot record the end of a lease, so its pod stays; trying again."
+            );
         }
         _ => {}
     }
@@ -279,11 +285,11 @@ fn note_change(job: &AiJob, change: &Change, state: &mut State) {
 }
 
 /// Takes in an object whose status was written, before the watch shows it.
-fn written(kind: Kind, key: &str, outcome: Outcome, state: &mut State) {
+fn written(kind: Kind, key: &str, outcome: ChangeOutcome, state: &mut State) {
     let body = match outcome {
-        Outcome::Made(body) => body,
-        Outcome::Refused { code, message } => {
-            tracing::warn!(%kind, key, code, %message, "A status cannot be written.");
+        ChangeOutcome::Made(body) => body,
+        ChangeOutcome::Refused { code, message } => {
+            tracing::warn!(%kind, key, code, %message, "Cannot write a status; trying again.");
             return;
         }
         _ => return,

@@ -1,4 +1,4 @@
-//! What one change takes, request by request.
+//! The requests of each change, in order.
 
 use std::time::Duration;
 
@@ -15,55 +15,55 @@ use crate::api_requests::{
 use daylight_cluster::slim::{BatchJob, Pod};
 use daylight_cluster::well_known::{MINER_PRIORITY, MINER_PRIORITY_CLASS};
 
-/// How a change ended.
+/// The end of a change.
 #[derive(Debug)]
-pub enum Outcome {
-    /// The pod is there, as we or somebody else made it.
+pub enum ChangeOutcome {
+    /// The pod exists, made by this request or before it.
     Granted(Box<Pod>),
-    /// The pod ends. Whether that took a deletion, since a budget refused the eviction.
+    /// The pod is ending.
     Ending {
-        /// A disruption budget was overruled.
+        /// `true` if a disruption budget refused the eviction and the pod was deleted.
         overruled: bool,
     },
-    /// The pod does not exist any more.
+    /// The pod no longer exists.
     Gone,
-    /// The AIJob is a step further; its Job, where that was changed too.
+    /// The AIJob after its step, and its Job if that changed too.
     Stepped(Box<AiJob>, Option<Box<BatchJob>>),
     /// The AIJob's Job exists.
     GangMade(Option<Box<BatchJob>>),
-    /// A request without a lasting effect on the picture was made.
+    /// Another request was made; the body is its answer.
     Made(bytes::Bytes),
-    /// The API server will not do it, and says why.
+    /// The API server rejected the change.
     Refused { code: u16, message: String },
-    /// Somebody else changed something first; the next plan sees it.
+    /// Another client changed the object first; the next plan takes that into account.
     Overtaken,
-    /// It may or may not have been done; the watches will tell.
+    /// The change may have been made; the watches will show it.
     Unknown,
-    /// It was not done, since this process does not lead.
+    /// The change was not sent, because this process does not lead.
     NotLeading,
 }
 
-impl From<Failure> for Outcome {
+impl From<Failure> for ChangeOutcome {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::NotLeading => Self::NotLeading,
             Failure::Unknown(why) => {
-                tracing::warn!(%why, "A request's outcome is not known.");
+                tracing::warn!(%why, "The outcome of a request is unknown; the watches will show it.");
                 Self::Unknown
             }
         }
     }
 }
 
-fn refused(status: kube::core::Status) -> Outcome {
-    Outcome::Refused { code: status.code, message: status.message }
+fn refused(status: kube::core::Status) -> ChangeOutcome {
+    ChangeOutcome::Refused { code: status.code, message: status.message }
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     match serde_json::from_slice(body) {
         Ok(object) => Some(object),
         Err(error) => {
-            tracing::warn!(%error, "The API server's answer cannot be read.");
+            tracing::warn!(%error, "Cannot parse an answer of the API server.");
             None
         }
     }
@@ -76,41 +76,50 @@ where
     serde_json::from_slice(body).ok().map(Box::new)
 }
 
-/// Starts a replica. Where the name is taken, whoever has it counts.
-pub(super) async fn grant(sender: Sender, write: ApiRequest, key: String) -> Outcome {
+/// Starts a replica. If a pod of that name exists, it is the replica: names are unique to a grant.
+pub(super) async fn grant(sender: Sender, write: ApiRequest, key: String) -> ChangeOutcome {
     match sender.send(&write).await {
         Ok(Answer::Done(body)) => match read_slim(&body) {
-            Some(pod) => Outcome::Granted(pod),
-            None => Outcome::Unknown,
+            Some(pod) => ChangeOutcome::Granted(pod),
+            None => ChangeOutcome::Unknown,
         },
         Ok(Answer::Refused(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
             find(&sender, &key).await
         }
-        // A quota that somebody else changed at the same moment.
-        Ok(Answer::Refused(status)) if status.code == 409 => Outcome::Overtaken,
+        // Another client changed the quota at the same time.
+        Ok(Answer::Refused(status)) if status.code == 409 => ChangeOutcome::Overtaken,
         Ok(Answer::Refused(status)) => refused(*status),
-        Err(Failure::NotLeading) => Outcome::NotLeading,
+        Err(Failure::NotLeading) => ChangeOutcome::NotLeading,
         Err(Failure::Unknown(_)) => find(&sender, &key).await,
     }
 }
 
-async fn find(sender: &Sender, key: &str) -> Outcome {
+async fn find(sender: &Sender, key: &str) -> ChangeOutcome {
     match sender.send(&read_pod(key)).await {
-        Ok(Answer::Done(body)) => read_slim(&body).map_or(Outcome::Unknown, Outcome::Granted),
-        Ok(Answer::Refused(_)) => Outcome::Overtaken,
+        Ok(Answer::Done(body)) => {
+            read_slim(&body).map_or(ChangeOutcome::Unknown, ChangeOutcome::Granted)
+        }
+        Ok(Answer::Refused(_)) => ChangeOutcome::Overtaken,
         Err(failure) => failure.into(),
     }
 }
 
-/// Ends a pod: by an eviction, or where a budget refuses that by a deletion with the same grace.
-pub(super) async fn evict(sender: Sender, key: String, uid: String, grace: Duration) -> Outcome {
+/// Evicts a pod, or deletes it with the same grace if a disruption budget refuses the eviction.
+pub(super) async fn evict(
+    sender: Sender,
+    key: String,
+    uid: String,
+    grace: Duration,
+) -> ChangeOutcome {
     match sender.send(&evict_pod(&key, &uid, grace)).await {
-        Ok(Answer::Done(_)) => Outcome::Ending { overruled: false },
-        Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409) => Outcome::Gone,
+        Ok(Answer::Done(_)) => ChangeOutcome::Ending { overruled: false },
+        Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409) => ChangeOutcome::Gone,
         Ok(Answer::Refused(status)) => {
+            // More than one budget over a pod is a configuration that the eviction API answers with
+            // 500, and that no retry changes.
             let overruled = is_disruption_budget(&status) || status.code == 500;
             match delete(sender, key, uid, Some(grace)).await {
-                Outcome::Ending { .. } => Outcome::Ending { overruled },
+                ChangeOutcome::Ending { .. } => ChangeOutcome::Ending { overruled },
                 other => other,
             }
         }
@@ -118,28 +127,37 @@ pub(super) async fn evict(sender: Sender, key: String, uid: String, grace: Durat
     }
 }
 
-/// Writes down the end of a pod's lease, and then lets the pod go.
-pub(super) async fn record(sender: Sender, record: ApiRequest, release: ApiRequest) -> Outcome {
+/// Records the end of a pod's lease, and then releases the pod.
+pub(super) async fn record(
+    sender: Sender,
+    record: ApiRequest,
+    release: ApiRequest,
+) -> ChangeOutcome {
     match sender.send(&record).await {
         Ok(Answer::Done(_)) => {}
-        // It is written already: its name is the pod's UID.
+        // The record exists already: its name contains the pod's UID.
         Ok(Answer::Refused(status)) if status.code == 409 => {}
-        // A namespace that ends takes no new object, and must not be held up for it.
+        // A namespace that is being deleted accepts no new object, and its deletion must not wait.
         Ok(Answer::Refused(status)) if status.code == 403 && is_ending(&status) => {
-            tracing::warn!(message = %status.message, "The end of a lease goes unrecorded.");
+            tracing::warn!(
+                path = %record.path, message = %status.message,
+                "The end of a lease is not recorded, because its namespace is being deleted."
+            );
         }
         Ok(Answer::Refused(status)) => return refused(*status),
         Err(failure) => return failure.into(),
     }
     match sender.send(&release).await {
-        Ok(Answer::Done(body)) => Outcome::Made(body),
-        Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409 | 422) => Outcome::Overtaken,
+        Ok(Answer::Done(body)) => ChangeOutcome::Made(body),
+        Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409 | 422) => {
+            ChangeOutcome::Overtaken
+        }
         Ok(Answer::Refused(status)) => refused(*status),
         Err(failure) => failure.into(),
     }
 }
 
-/// Whether something is refused because its namespace is being deleted.
+/// Returns `true` if the request was refused because its namespace is being deleted.
 fn is_ending(status: &kube::core::Status) -> bool {
     status.details.as_ref().is_some_and(|details| {
         details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
@@ -152,27 +170,27 @@ pub(super) async fn delete(
     key: String,
     uid: String,
     grace: Option<Duration>,
-) -> Outcome {
+) -> ChangeOutcome {
     match sender.send(&delete_pod(&key, &uid, grace)).await {
-        Ok(Answer::Done(_)) => Outcome::Ending { overruled: false },
-        Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409) => Outcome::Gone,
+        Ok(Answer::Done(_)) => ChangeOutcome::Ending { overruled: false },
+        Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409) => ChangeOutcome::Gone,
         Ok(Answer::Refused(status)) => refused(*status),
         Err(failure) => failure.into(),
     }
 }
 
-/// Changes a Job, if that is part of the step, and then says in the AIJob's status that it is
-/// done: if this process ends in between, the next one does it again to the same effect.
+/// Changes a Job, if that is part of the step, and then records the step in the AIJob's status. If
+/// this process ends in between, the next leader repeats the step to the same effect.
 pub(super) async fn step(
     sender: Sender,
     job: Option<(ApiRequest, String, String)>,
     status: ApiRequest,
-) -> Outcome {
+) -> ChangeOutcome {
     let mut batch = None;
     if let Some((patch, key, uid)) = job {
         let answer = match sender.send(&patch).await {
-            // A Job that ran before keeps its node affinity on Kubernetes before 1.35, unless
-            // its start time is taken away.
+            // Before Kubernetes 1.35, the node affinity of a Job that ran before can be changed only
+            // after its start time was removed.
             Ok(Answer::Refused(status)) if status.code == 422 => {
                 match sender.send(&forget_start(&key, &uid)).await {
                     Ok(Answer::Done(_)) => sender.send(&patch).await,
@@ -184,7 +202,7 @@ pub(super) async fn step(
         match answer {
             Ok(Answer::Done(body)) => batch = read_slim(&body),
             Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409) => {
-                return Outcome::Overtaken;
+                return ChangeOutcome::Overtaken;
             }
             Ok(Answer::Refused(status)) => return refused(*status),
             Err(failure) => return failure.into(),
@@ -192,17 +210,21 @@ pub(super) async fn step(
     }
     match sender.send(&status).await {
         Ok(Answer::Done(body)) => match read(&body) {
-            Some(job) => Outcome::Stepped(Box::new(job), batch),
-            None => Outcome::Unknown,
+            Some(job) => ChangeOutcome::Stepped(Box::new(job), batch),
+            None => ChangeOutcome::Unknown,
         },
-        Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409) => Outcome::Overtaken,
+        Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409) => ChangeOutcome::Overtaken,
         Ok(Answer::Refused(status)) => refused(*status),
         Err(failure) => failure.into(),
     }
 }
 
-/// Makes an AIJob's Service and Job. What exists already is left as it is.
-pub(super) async fn make_gang(sender: Sender, service: ApiRequest, job: ApiRequest) -> Outcome {
+/// Creates an AIJob's Service and Job. A Service that exists is left as it is.
+pub(super) async fn make_gang(
+    sender: Sender,
+    service: ApiRequest,
+    job: ApiRequest,
+) -> ChangeOutcome {
     match sender.send(&service).await {
         Ok(Answer::Done(_)) => {}
         Ok(Answer::Refused(status)) if status.code == 409 => {}
@@ -210,59 +232,59 @@ pub(super) async fn make_gang(sender: Sender, service: ApiRequest, job: ApiReque
         Err(failure) => return failure.into(),
     }
     match sender.send(&job).await {
-        Ok(Answer::Done(body)) => Outcome::GangMade(read_slim(&body)),
+        Ok(Answer::Done(body)) => ChangeOutcome::GangMade(read_slim(&body)),
         Ok(Answer::Refused(status)) => refused(*status),
         Err(failure) => failure.into(),
     }
 }
 
-/// Makes one request whose answer the caller reads.
-pub(super) async fn make(sender: Sender, write: ApiRequest) -> Outcome {
+/// Sends one request whose answer the caller reads.
+pub(super) async fn make(sender: Sender, write: ApiRequest) -> ChangeOutcome {
     match sender.send(&write).await {
-        Ok(Answer::Done(body)) => Outcome::Made(body),
-        Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409) => Outcome::Overtaken,
+        Ok(Answer::Done(body)) => ChangeOutcome::Made(body),
+        Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409) => ChangeOutcome::Overtaken,
         Ok(Answer::Refused(status)) => refused(*status),
         Err(failure) => failure.into(),
     }
 }
 
-/// Puts a mirror right. One that was made immutable is deleted: the next repair makes it anew.
-pub(super) async fn mirror(sender: Sender, repair: ApiRequest) -> Outcome {
+/// Repairs a mirror. One that was made immutable is deleted, and the next repair creates it again.
+pub(super) async fn mirror(sender: Sender, repair: ApiRequest) -> ChangeOutcome {
     match make(sender.clone(), repair.clone()).await {
-        Outcome::Refused { code: 422, .. } if repair.method == http::Method::PATCH => {
+        ChangeOutcome::Refused { code: 422, .. } if repair.method == http::Method::PATCH => {
             make(sender, delete_mirror(&repair)).await
         }
         other => other,
     }
 }
 
-/// Sees to it that the PriorityClass of miners is there and is what it must be: with another
-/// priority, miners would displace AI.
-pub(super) async fn priority_class(sender: Sender) -> Outcome {
-    let remedy = "see docs/install.md for its YAML";
+/// Creates the PriorityClass of miners if it is missing, and checks it: with another priority,
+/// miners would displace AI.
+pub(super) async fn priority_class(sender: Sender) -> ChangeOutcome {
     let mut found = make(sender.clone(), read_priority_class()).await;
-    if matches!(found, Outcome::Overtaken) {
+    if matches!(found, ChangeOutcome::Overtaken) {
         found = make(sender, create_priority_class()).await;
     }
     let body = match found {
-        Outcome::Made(body) => body,
-        Outcome::Refused { code, message } => {
+        ChangeOutcome::Made(body) => body,
+        ChangeOutcome::Refused { code, message } => {
             let message = format!(
-                "PriorityClass {MINER_PRIORITY_CLASS} cannot be read or made ({message}); {remedy}."
+                "PriorityClass {MINER_PRIORITY_CLASS} cannot be read or created, so no miner \
+                 starts ({message}). Apply its YAML from docs/install.md."
             );
-            return Outcome::Refused { code, message };
+            return ChangeOutcome::Refused { code, message };
         }
         other => return other,
     };
-    let Some(class) = read::<PriorityClass>(&body) else { return Outcome::Unknown };
+    let Some(class) = read::<PriorityClass>(&body) else { return ChangeOutcome::Unknown };
     let never = class.preemption_policy.as_deref() == Some("Never");
     if class.value == Some(MINER_PRIORITY) && never && class.global_default != Some(true) {
-        return Outcome::Made(body);
+        return ChangeOutcome::Made(body);
     }
     let message = format!(
         "PriorityClass {MINER_PRIORITY_CLASS} must have value {MINER_PRIORITY} and \
-         preemptionPolicy Never, and not be the default, else miners could displace AI; delete \
-         it, and Daylight makes it anew."
+         preemptionPolicy Never, and must not be the global default, so that miners cannot \
+         displace AI. Delete it, and Daylight creates it again."
     );
-    Outcome::Refused { code: 0, message }
+    ChangeOutcome::Refused { code: 0, message }
 }

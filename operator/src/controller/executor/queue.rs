@@ -15,11 +15,11 @@ use crate::controller::executor::job_status::Transition;
 pub enum Change {
     /// Suspend a Job again whose gang was not bound in time.
     Suspend { job: Name },
-    /// ApiRequest an AIJob's nodes into its status.
+    /// Write the nodes reserved for an AIJob into its status.
     Reserve {
         job: Name,
         placement: Vec<Placement>,
-        /// Miners that are displaced for it.
+        /// Miners that are displaced for the job.
         displaced: u32,
     },
     /// Start the pods of a Job.
@@ -30,19 +30,13 @@ pub enum Change {
     },
     /// Create an `AIJob`'s Job and Service.
     MakeGang { job: Name },
-    /// ApiRequest that an AIJob is a step further.
+    /// Write a step of an AIJob into its status.
     Advance { job: Name, step: Transition },
     /// Stop a miner's pod.
-    Evict {
-        pod: Name,
-        reason: ReclaimReason,
-        beneficiary: Option<Name>,
-        /// The grace period.
-        grace: Duration,
-    },
+    Evict { pod: Name, reason: ReclaimReason, beneficiary: Option<Name>, grace: Duration },
     /// Remove a miner's pod that has ended or never began.
     Remove { pod: Name },
-    /// ApiRequest down the end of a pod that the auditor has not taken on record, and let the pod go.
+    /// Record the end of a pod that the auditor has not recorded in time, and release the pod.
     Record { pod: Name },
     /// Start one replica of a miner.
     Grant(Grant),
@@ -115,7 +109,7 @@ impl Queue {
         self.reserving.clear();
     }
 
-    /// The most urgent change that can begin; a grant only where there is `room` for one.
+    /// The most urgent change that can begin; grants only if there is `room` for one.
     pub fn pop(&mut self, room: bool) -> Option<Change> {
         for urgency in 0..3 {
             while let Some(change) = self.by_urgency[urgency].pop_front() {
@@ -137,7 +131,7 @@ impl Queue {
         next.or_else(|| self.by_urgency[second].pop_front())
     }
 
-    /// The reservation of a job was written, or was not: then no pod is evicted for it.
+    /// Ends the wait for the reservation of a job. If it was not written, no pod is evicted for it.
     pub fn reserved(&mut self, job: &str, written: bool) {
         if let Some(waiting) = self.reserving.remove(job)
             && written
@@ -152,13 +146,13 @@ impl Queue {
         self.by_urgency.iter().map(VecDeque::len).sum::<usize>() + waiting
     }
 
-    /// Whether none waits.
+    /// Returns `true` if no change waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Lets a number of changes begin each second, and at once as many as a tenth of a second allows.
+/// A limit on the changes that begin in a second, with bursts of a tenth of a second's worth.
 #[derive(Debug)]
 pub struct Pace {
     per_second: f64,
@@ -167,12 +161,12 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// `per_second` changes; 0 is as many as can be.
+    /// Creates a limit of `per_second` changes; 0 sets no limit.
     pub fn new(per_second: u32) -> Self {
         Self { per_second: per_second.into(), saved: 0.0, at: None }
     }
 
-    /// Whether one more may begin now.
+    /// Returns `true` if one more change may begin now.
     pub fn allows(&mut self, now: Instant) -> bool {
         if self.per_second <= 0.0 {
             return true;
@@ -188,7 +182,7 @@ impl Pace {
         self.saved >= 1.0
     }
 
-    /// One began.
+    /// Counts a change that began.
     pub fn spend(&mut self) {
         self.saved -= 1.0;
     }
@@ -274,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pace_is_kept_and_not_saved_up() {
+    fn a_pace_is_kept_and_unused_changes_expire() {
         let mut pace = Pace::new(100);
         let start = Instant::now();
         let mut begun = |at: Instant| {

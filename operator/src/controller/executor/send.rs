@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use daylight_base::duration;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use kube::Client;
@@ -15,22 +16,22 @@ use crate::api_requests::{ApiRequest, JSON};
 use crate::controller::lease::LeaseValidity;
 use crate::controller::metrics::Metrics;
 
-/// What the API server said.
+/// A definite answer of the API server.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// It did it; the object, or a status.
+    /// The request was carried out; the body is an object or a status.
     Done(Bytes),
-    /// It did not, and will not.
+    /// The request was rejected, and repeating it would not help.
     Refused(Box<Status>),
 }
 
-/// A request whose outcome is not known, or that was not made.
+/// A request whose outcome is unknown, or that was not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// This process does not hold the lease for long enough.
-    #[error("the lease is not held for long enough")]
+    #[error("this replica does not hold the lease for long enough")]
     NotLeading,
-    /// The API server gave no definite answer: it may have done it.
+    /// The API server gave no definite answer: the request may have been carried out.
     #[error("the API server gave no definite answer: {0}")]
     Unknown(String),
 }
@@ -46,14 +47,16 @@ struct Inner {
     metrics: Metrics,
 }
 
-/// How often a request without a definite answer is sent at most.
+/// The most times that a request without a definite answer is sent. After that the next plan decides
+/// again, from what the watches have shown by then.
 const ATTEMPTS: u32 = 8;
 
-/// What one attempt came to.
+/// The result of one attempt.
 enum Attempt {
     Answer(Answer),
-    /// Not done; the server is busy and says how long.
+    /// The server was busy and did nothing; the pause is its `Retry-After`.
     Busy(Duration),
+    /// No definite answer arrived, for this reason.
     Lost(String),
 }
 
@@ -69,13 +72,13 @@ impl Sender {
         Self(Arc::new(Inner { client, validity, timeout, metrics }))
     }
 
-    /// Whether a request may be sent now.
+    /// Returns `true` if a request that takes the full time-out would end within the lease.
     pub fn may_send(&self) -> bool {
         self.0.validity.is_current_for(self.0.timeout)
     }
 
-    /// Sends the request until the answer is definite. Sending one twice must not do more than
-    /// sending it once: names and UIDs in it see to that.
+    /// Sends the request until the answer is definite. A request must have the same effect if it
+    /// is sent twice; the names and UIDs in it ensure that.
     pub async fn send(&self, write: &ApiRequest) -> Result<Answer, Failure> {
         let begun = Instant::now();
         let result = self.send_until_definite(write).await;
@@ -98,6 +101,7 @@ impl Sender {
         let mut lost = None;
         for attempt in 0..ATTEMPTS {
             if !self.may_send() {
+                // An attempt that was lost may still have been carried out, so it decides here.
                 return Err(lost.map_or(Failure::NotLeading, Failure::Unknown));
             }
             let pause = match self.attempt(write).await {
@@ -111,12 +115,13 @@ impl Sender {
             };
             sleep(pause).await;
         }
-        Err(Failure::Unknown(lost.unwrap_or_else(|| "it is too busy".into())))
+        Err(Failure::Unknown(lost.unwrap_or_else(|| "it stayed busy".into())))
     }
 
     async fn attempt(&self, write: &ApiRequest) -> Attempt {
         let separator = if write.path.contains('?') { '&' } else { '?' };
-        // The server gives up when we do, so that nothing happens later.
+        // The server gives up when this process does, so that no change is made after the lease.
+        // It accepts whole seconds only.
         let seconds = self.0.timeout.as_secs().max(1);
         let uri = format!("{}{separator}timeout={seconds}s", write.path);
         let request = Request::builder()
@@ -136,7 +141,9 @@ impl Sender {
             Ok::<_, kube::Error>((head, body))
         };
         match timeout(self.0.timeout, exchange).await {
-            Err(_) => Attempt::Lost(format!("no answer within {:?}", self.0.timeout)),
+            Err(_) => {
+                Attempt::Lost(format!("no answer within {}", duration::format(self.0.timeout)))
+            }
             Ok(Err(error)) => Attempt::Lost(chain(&error)),
             Ok(Ok((head, body))) => judge(head.status, &head.headers, body),
         }
@@ -153,10 +160,11 @@ fn judge(code: StatusCode, headers: &http::HeaderMap, body: Bytes) -> Attempt {
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(|seconds: u64| Duration::from_secs(seconds.min(5)));
     match code {
+        // The eviction API also answers 429 where a disruption budget refuses, which no wait changes.
         StatusCode::TOO_MANY_REQUESTS if !is_disruption_budget(&status) => {
             Attempt::Busy(wait.unwrap_or(Duration::from_secs(1)))
         }
-        // An eviction that more than one budget covers is answered with 500, and stays so.
+        // The eviction API answers 500, every time, where more than one budget covers the pod.
         StatusCode::INTERNAL_SERVER_ERROR if is_definite(&status) => {
             Attempt::Answer(Answer::Refused(Box::new(status)))
         }
@@ -174,7 +182,7 @@ fn status_of(code: StatusCode, body: &[u8]) -> Status {
     status
 }
 
-/// Whether an eviction was refused for the sake of a `PodDisruptionBudget`.
+/// Returns `true` if a `PodDisruptionBudget` refused an eviction.
 pub fn is_disruption_budget(status: &Status) -> bool {
     status.details.as_ref().is_some_and(|details| {
         details.causes.iter().any(|cause| cause.reason == "DisruptionBudget")
@@ -246,7 +254,7 @@ mod tests {
     const LONG: Duration = Duration::from_mins(1);
 
     #[tokio::test]
-    async fn a_lost_answer_is_asked_for_again() {
+    async fn a_request_without_an_answer_is_sent_again() {
         let (sender, count) =
             sender(
                 LONG,
@@ -272,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_budgets_refusal_is_told_from_a_busy_server() {
+    async fn a_budgets_refusal_is_final_and_a_busy_server_is_tried_again() {
         let budget = json!({
             "kind": "Status", "code": 429, "reason": "TooManyRequests",
             "message": "Cannot evict pod as it would violate the pod's disruption budget.",

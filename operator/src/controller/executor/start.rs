@@ -8,8 +8,8 @@ use daylight_planner::explain::Grant;
 use daylight_planner::model::{JobState, Placement};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::perform::{self, Outcome};
-use super::{Done, Executor, Target};
+use super::perform::{self, ChangeOutcome};
+use super::{Completion, Executor, Target};
 use crate::api_requests;
 use crate::api_requests::ApiRequest;
 use crate::controller::executor::build::gang;
@@ -21,7 +21,7 @@ use daylight_cluster::names::parts;
 use daylight_cluster::slim;
 
 impl Executor {
-    /// Begins a change, and says whether there was one to begin.
+    /// Begins a change. Returns `false` if it is no longer due.
     pub(super) fn start(&mut self, change: Change, state: &mut State) -> bool {
         let started = match &change {
             Change::Grant(grant) => self.start_grant(grant, state),
@@ -61,16 +61,16 @@ impl Executor {
             }
             return false;
         };
-        self.busy.insert(target.clone());
+        self.in_flight.insert(target.clone());
         self.running.spawn(async move {
             let outcome = work.await;
-            Done { target, change: Some(change), uid, outcome }
+            Completion { target, change: Some(change), uid, outcome }
         });
         true
     }
 
     pub(super) fn start_background(&mut self, target: Target, write: ApiRequest) {
-        if target != Target::Event && !self.busy.insert(target.clone()) {
+        if target != Target::Event && !self.in_flight.insert(target.clone()) {
             return;
         }
         let sender = self.sender.clone();
@@ -80,7 +80,7 @@ impl Executor {
                 Target::Mirror(_) => perform::mirror(sender, write).await,
                 _ => perform::make(sender, write).await,
             };
-            Done { target, change: None, uid: Box::default(), outcome }
+            Completion { target, change: None, uid: Box::default(), outcome }
         });
     }
 
@@ -109,7 +109,7 @@ impl Executor {
         let namespace = parts(&grant.miner).0;
         let key: Name = format!("{namespace}/{}", built.name()).into();
         let target = Target::Pod(key.clone());
-        if self.busy.contains(&target) || state.view.cluster().pod(&key).is_some() {
+        if self.in_flight.contains(&target) || state.view.cluster().pod(&key).is_some() {
             return None;
         }
         let write = api_requests::create_pod(namespace, &built.build());
@@ -130,7 +130,7 @@ impl Executor {
         let target = Target::Pod(key.clone());
         let pod = state.view.cluster().pod(key)?;
         let ends = pod.is_terminal() || pod.deletion.is_some();
-        if ends || pod.uid.is_empty() || self.busy.contains(&target) {
+        if ends || pod.uid.is_empty() || self.in_flight.contains(&target) {
             return None;
         }
         let uid = pod.uid.clone();
@@ -146,7 +146,7 @@ impl Executor {
     fn start_removal(&mut self, key: &Name, state: &mut State) -> Option<Started> {
         let target = Target::Pod(key.clone());
         let pod = state.view.cluster().pod(key)?;
-        if pod.deletion.is_some() || pod.uid.is_empty() || self.busy.contains(&target) {
+        if pod.deletion.is_some() || pod.uid.is_empty() || self.in_flight.contains(&target) {
             return None;
         }
         let uid = pod.uid.clone();
@@ -161,13 +161,13 @@ impl Executor {
     fn start_record(&mut self, key: &Name, state: &mut State) -> Option<Started> {
         let target = Target::Pod(key.clone());
         let pod = state.view.cluster().pod(key)?;
-        if !pod.metered || !pod.is_terminal() || self.busy.contains(&target) {
+        if !pod.metered || !pod.is_terminal() || self.in_flight.contains(&target) {
             return None;
         }
         let uid = pod.uid.clone();
         let release = api_requests::release_pod(key, &uid, "daylight/leases");
         let Some(record) = lease_record(pod, state) else {
-            // It held nothing.
+            // The pod held no GPU, so it has no lease to record.
             return Some(Started::new(target, &uid, perform::make(self.sender.clone(), release)));
         };
         let record = api_requests::create_lease_record(pod.namespace(), &record);
@@ -230,7 +230,7 @@ impl Executor {
     fn idle_job(&self, key: &Name, state: &State) -> Option<(Target, std::sync::Arc<AiJob>)> {
         let target = Target::Job(key.clone());
         let held = self.held_back.get(key).is_some_and(|until| state.instant < *until);
-        if held || self.busy.contains(&target) {
+        if held || self.in_flight.contains(&target) {
             return None;
         }
         let job = state.view.cluster().ai_job(key)?.clone();
@@ -238,7 +238,8 @@ impl Executor {
     }
 }
 
-/// What a pod that has ended held; `None` if it never had a node, or asks for no GPU of a pool.
+/// The record of the GPUs that an ended pod held; `None` if it never had a node, or requests no GPU
+/// of a pool.
 fn lease_record(pod: &slim::Pod, state: &State) -> Option<LeaseRecord> {
     let time = |at: Timestamp| jiff::Timestamp::from_millisecond(at.0).ok().map(Time);
     let node = pod.node.as_ref()?;
@@ -272,14 +273,14 @@ fn lease_record(pod: &slim::Pod, state: &State) -> Option<LeaseRecord> {
 struct Started {
     target: Target,
     uid: Box<str>,
-    work: std::pin::Pin<Box<dyn Future<Output = Outcome> + Send>>,
+    work: std::pin::Pin<Box<dyn Future<Output = ChangeOutcome> + Send>>,
 }
 
 impl Started {
     fn new(
         target: Target,
         uid: &str,
-        work: impl Future<Output = Outcome> + Send + 'static,
+        work: impl Future<Output = ChangeOutcome> + Send + 'static,
     ) -> Self {
         Self { target, uid: uid.into(), work: Box::pin(work) }
     }
@@ -289,7 +290,7 @@ fn uid_of(job: &AiJob) -> &str {
     job.metadata.uid.as_deref().unwrap_or_default()
 }
 
-/// What the planner is to know of a job while the step is being written.
+/// The state that the planner takes a job to be in while the step is being written.
 fn foreseen(step: &Transition, job: &AiJob, state: &State) -> Option<JobState> {
     let attempts = job.status.as_ref().and_then(|status| status.attempts).unwrap_or(0);
     Some(match step {
@@ -305,10 +306,10 @@ fn foreseen(step: &Transition, job: &AiJob, state: &State) -> Option<JobState> {
     })
 }
 
-/// The resource of a pool that the job's workers ask for.
+/// The resource of a pool that the job's workers request.
 pub(crate) fn resource_of(state: &State, job: &AiJob) -> Option<String> {
     let containers = &job.spec.template.spec.as_ref()?.containers;
-    let asked = |resource: &str| {
+    let requested = |resource: &str| {
         containers.iter().filter_map(|container| container.resources.as_ref()).any(|resources| {
             let has = |list: &Option<std::collections::BTreeMap<String, _>>| {
                 list.as_ref().is_some_and(|list| list.contains_key(resource))
@@ -319,10 +320,10 @@ pub(crate) fn resource_of(state: &State, job: &AiJob) -> Option<String> {
     let mut known: Vec<&str> =
         state.view.cluster().pools().map(|(_, pool)| pool.spec.resource.as_str()).collect();
     known.sort_unstable();
-    known.into_iter().find(|resource| asked(resource)).map(str::to_owned)
+    known.into_iter().find(|resource| requested(resource)).map(str::to_owned)
 }
 
-/// The pool that a job's nodes belong to; without nodes the one that it names.
+/// The pool that a job names, or else the pool of its nodes.
 fn pool_of(
     state: &State,
     key: &str,

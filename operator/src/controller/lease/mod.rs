@@ -2,21 +2,22 @@
 //!
 //! The rules, after the design of linkerd's kubert:
 //!
-//! - Every write of the Lease carries the resourceVersion that was read, so that of two who
+//! - Every write of the Lease carries the resourceVersion that was read, so of two processes that
 //!   claim it one fails.
-//! - Clocks of different machines are never compared. Whoever waits for the Lease to expire
-//!   measures, on its own clock, how long it has seen no renewal. The holder counts from the
+//! - Clocks of different machines are never compared. A process that waits for the Lease to expire
+//!   measures, on its own clock, for how long it has seen no renewal. The holder counts from the
 //!   moment at which it *sent* the renewal, so it stops first.
-//! - The holder asks [`LeaseValidity::is_current_for`] before each write, and again when the bytes
-//!   go out (see [`crate::controller::fence`]); a process that was paused finds it lapsed.
-//! - Who takes an expired Lease writes only after the old holder's requests must have ended:
-//!   lease duration plus request time-out after the last renewal that was seen.
-//! - Who ends vacates the Lease, so that the next one need not wait.
+//! - The holder checks [`LeaseValidity::is_current_for`] before each write, and again when the
+//!   bytes leave (see [`crate::controller::fence`]); a process that was paused finds it lapsed.
+//! - A process that takes over an expired Lease writes only after the old holder's requests must
+//!   have ended: lease duration plus request time-out after the last renewal that was seen.
+//! - A process that ends vacates the Lease, so that the next leader need not wait.
 
 mod validity;
 
 use std::time::{Duration, Instant};
 
+use daylight_base::duration;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
@@ -27,21 +28,20 @@ use tokio::time::{sleep, timeout};
 pub use validity::LeaseValidity;
 use validity::Sent;
 
-/// How leadership is claimed.
+/// Settings of leader election.
 #[derive(Clone, Debug)]
 pub struct LeaseConfig {
-    /// The namespace of the Lease.
     pub namespace: String,
     pub name: String,
-    /// Who claims it; no two processes may share an identity.
+    /// This process's name in the Lease; no two processes may share one.
     pub identity: String,
-    /// How long a renewal holds. At least one second; whole seconds are written.
+    /// Time for which a renewal holds: a whole number of seconds, at least one.
     pub duration: Duration,
-    /// How often the holder renews.
+    /// Interval of the holder's renewals.
     pub renew_every: Duration,
-    /// How often others look, and how soon a failed request is tried again.
+    /// Interval at which other processes read the Lease, and pause after a failed request.
     pub retry_every: Duration,
-    /// The longest that any request of the holder may take.
+    /// The longest time that any request of the holder may take.
     pub request_timeout: Duration,
 }
 
@@ -50,24 +50,23 @@ pub struct LeaseConfig {
 pub enum LeaseConfigError {
     /// Renewals cannot be in time.
     #[error(
-        "lease duration {duration:?} must be longer than renewal interval {renew_every:?} plus \
-         two request time-outs of {request_timeout:?}: raise --lease-duration or lower the others"
+        "lease duration {} must be longer than renewal interval {} plus two request time-outs of \
+         {}: raise --lease-duration or lower the others",
+        duration::format(*duration),
+        duration::format(*renew_every),
+        duration::format(*request_timeout)
     )]
-    Margin {
-        /// [`LeaseConfig::duration`].
-        duration: Duration,
-        /// [`LeaseConfig::renew_every`].
-        renew_every: Duration,
-        /// [`LeaseConfig::request_timeout`].
-        request_timeout: Duration,
-    },
+    Margin { duration: Duration, renew_every: Duration, request_timeout: Duration },
     /// The Lease object counts in whole seconds.
-    #[error("lease duration {0:?} must be a whole number of seconds, at least one")]
+    #[error(
+        "lease duration {} must be a whole number of seconds, at least one: correct --lease-duration",
+        duration::format(*.0)
+    )]
     Seconds(Duration),
 }
 
 impl LeaseConfig {
-    /// Whether a renewal that fails once can still be in time.
+    /// Checks that a renewal which fails once can still be repeated in time.
     pub fn check(&self) -> Result<(), LeaseConfigError> {
         if self.duration.as_secs() == 0 || self.duration.subsec_nanos() != 0 {
             return Err(LeaseConfigError::Seconds(self.duration));
@@ -83,16 +82,16 @@ impl LeaseConfig {
     }
 }
 
-/// A time of leadership.
+/// A period of leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tenure {
-    /// How often the Lease had changed hands when it began; tells tenures apart.
+    /// Changes of the Lease's holder up to the tenure's begin; distinguishes tenures.
     pub transitions: i32,
-    /// When the first write may be made.
+    /// Time from which on this process may write.
     pub writes_from: Instant,
 }
 
-/// How leadership is given up.
+/// State of the requests when leadership is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vacate {
     /// No request is under way: the next holder may write at once.
@@ -101,18 +100,19 @@ pub enum Vacate {
     Unsettled,
 }
 
-/// What an elector needs to be told, and tells.
+/// The other tasks' side of the elector.
 #[derive(Debug)]
 pub struct Leadership {
     /// The current tenure, if this process leads.
     pub tenure: watch::Receiver<Option<Tenure>>,
-    /// Asks the elector to give up leadership and end.
+    /// Makes the elector give up leadership and end.
     pub vacate: mpsc::Sender<Vacate>,
-    /// Asked before each write.
+    /// Must be checked before each write.
     pub validity: LeaseValidity,
 }
 
-/// A [`Leadership`] that is decided by the future beside it, which ends once it has vacated.
+/// Returns a [`Leadership`] and the future that decides it, which ends once it has vacated the
+/// Lease.
 pub fn elect(client: Client, config: LeaseConfig) -> (Leadership, impl Future<Output = ()>) {
     let (tenure_to, tenure) = watch::channel(None);
     let (vacate, vacate_from) = mpsc::channel(1);
@@ -128,14 +128,14 @@ pub fn elect(client: Client, config: LeaseConfig) -> (Leadership, impl Future<Ou
     (leadership, elector.run(vacate_from))
 }
 
-/// The Lease as last read, and since when it has looked so.
+/// The Lease as last read, and the time since when it has not changed.
 #[derive(Clone, Debug)]
-struct Seen {
+struct ObservedLease {
     lease: Lease,
     since: Instant,
 }
 
-impl Seen {
+impl ObservedLease {
     fn spec(&self) -> Option<&LeaseSpec> {
         self.lease.spec.as_ref()
     }
@@ -156,15 +156,15 @@ struct Elector {
     config: LeaseConfig,
     validity: LeaseValidity,
     tenure: watch::Sender<Option<Tenure>>,
-    seen: Option<Seen>,
+    seen: Option<ObservedLease>,
 }
 
-/// A request for the Lease that came to nothing.
+/// A request for the Lease that failed.
 #[derive(Debug, thiserror::Error)]
 enum ClaimError {
-    #[error("the API server did not answer in time")]
+    #[error("the API server did not answer within the request time-out")]
     Timeout,
-    #[error("somebody else wrote it first")]
+    #[error("another process wrote the Lease first")]
     Conflict,
     #[error("{0}")]
     Api(kube::Error),
@@ -182,8 +182,8 @@ impl From<kube::Error> for ClaimError {
 impl Elector {
     async fn run(mut self, mut vacate: mpsc::Receiver<Vacate>) {
         let how = loop {
-            // A renewal that is under way is not waited for: if it comes through all the same,
-            // vacating sees the conflict and reads again.
+            // A renewal under way is dropped. If the API server carries it out all the same, vacating
+            // meets a conflict and reads again.
             let pause = tokio::select! {
                 biased;
                 how = vacate.recv() => break how,
@@ -198,10 +198,12 @@ impl Elector {
         self.vacate(how.unwrap_or(Vacate::Unsettled)).await;
     }
 
-    /// Does what the moment asks for, and says when to look again.
+    /// Renews or claims the Lease, and returns the pause until the next step.
     async fn step(&mut self) -> Duration {
         let led = self.tenure.borrow().is_some();
         let result = if led { self.renew().await } else { self.claim().await };
+        // A renewal that failed does not end the tenure: the one before it may still hold. Before
+        // the first write the lease is not valid yet, which is no loss of it.
         if led && !self.validity.is_current_for(Duration::ZERO) && !self.waits_for_first_write() {
             self.lose();
         }
@@ -232,16 +234,20 @@ impl Elector {
     fn lose(&mut self) {
         self.validity.lapse();
         if self.tenure.send_replace(None).is_some() {
-            tracing::warn!(lease = %self.config.name, "Leadership is lost; nothing is written.");
+            tracing::warn!(
+                lease = %self.config.name,
+                "Lost the Lease; this replica writes nothing until it leads again."
+            );
         }
     }
 
-    async fn read(&mut self) -> Result<Option<Seen>, ClaimError> {
+    async fn read(&mut self) -> Result<Option<ObservedLease>, ClaimError> {
         let read = timeout(self.config.request_timeout, self.leases.get_opt(&self.config.name));
         let Some(lease) = read.await.map_err(|_| ClaimError::Timeout)?? else {
             self.seen = None;
             return Ok(None);
         };
+        // The same resourceVersion means that no process has renewed: the age continues to count.
         let since = match &self.seen {
             Some(seen)
                 if seen.lease.metadata.resource_version == lease.metadata.resource_version =>
@@ -250,7 +256,7 @@ impl Elector {
             }
             _ => Instant::now(),
         };
-        self.seen = Some(Seen { lease, since });
+        self.seen = Some(ObservedLease { lease, since });
         Ok(self.seen.clone())
     }
 
@@ -263,7 +269,7 @@ impl Elector {
         let next = transitions.saturating_add(1);
         match seen.holder() {
             None => self.take(Some(seen.lease), Instant::now(), next).await,
-            // Our own, from before it lapsed: nobody else has written since.
+            // Ours, from before it lapsed: no other process has written since.
             Some(holder) if holder == self.config.identity => {
                 self.take(Some(seen.lease), Instant::now(), next).await
             }
@@ -274,6 +280,7 @@ impl Elector {
                     return Ok(left.min(self.config.retry_every));
                 }
                 tracing::info!(holder, "The leader has not renewed its Lease; taking it over.");
+                // The old holder may have sent a write just before its lease ended.
                 let from = expires + self.config.request_timeout;
                 self.take(Some(seen.lease), from, next).await
             }
@@ -297,7 +304,8 @@ impl Elector {
         self.write(lease, writes_from).await?;
         let tenure = Tenure { transitions, writes_from };
         self.tenure.send_replace(Some(tenure));
-        tracing::info!(lease = %self.config.name, identity = %self.config.identity, "Leading.");
+        let (lease, identity) = (&self.config.name, &self.config.identity);
+        tracing::info!(lease, identity, "Acquired the Lease; this replica leads.");
         Ok(self.config.renew_every)
     }
 
@@ -307,7 +315,7 @@ impl Elector {
             None => self.read().await?,
         };
         let Some(seen) = seen else {
-            // Deleted under us: whoever creates it first leads.
+            // Deleted by another client: the first process to create it again leads.
             self.lose();
             return Ok(Duration::ZERO);
         };
@@ -326,10 +334,11 @@ impl Elector {
         spec.holder_identity = Some(self.config.identity.clone());
         spec.lease_duration_seconds = i32::try_from(self.config.duration.as_secs()).ok();
         spec.renew_time = Some(MicroTime(jiff::Timestamp::now()));
+        // Taken before the request leaves: the holder's count must begin before an observer's can.
         let sent = Sent::now();
         let lease = self.put(&lease).await?;
         self.validity.extend(sent, self.config.duration, writes_from);
-        self.seen = Some(Seen { lease, since: sent.instant });
+        self.seen = Some(ObservedLease { lease, since: sent.instant });
         Ok(())
     }
 
@@ -351,11 +360,14 @@ impl Elector {
 
     /// Gives the Lease up, if it is ours.
     async fn vacate(&mut self, how: Vacate) {
+        // Closed first: nothing may be written once another process can take the Lease.
         self.validity.close();
         if self.tenure.send_replace(None).is_none() {
             return;
         }
         let mut result = Ok(());
+        // A renewal that was under way may have changed the resourceVersion. Three attempts bound
+        // the time that this takes.
         for _ in 0..3 {
             result = self.vacate_once(how).await;
             if !matches!(result, Err(ClaimError::Conflict)) {
@@ -364,10 +376,10 @@ impl Elector {
             self.seen = None;
         }
         match result {
-            Ok(()) => tracing::info!(lease = %self.config.name, "The Lease is vacated."),
+            Ok(()) => tracing::info!(lease = %self.config.name, "Vacated the Lease."),
             Err(error) => tracing::warn!(
                 lease = %self.config.name, %error,
-                "The Lease could not be vacated; the next leader waits until it expires."
+                "Cannot vacate the Lease; the next leader waits until it expires."
             ),
         }
     }
@@ -386,6 +398,7 @@ impl Elector {
         match how {
             Vacate::Settled => {
                 spec.holder_identity = None;
+                // The API server accepts no lease of 0 seconds.
                 spec.lease_duration_seconds = Some(1);
             }
             // The next one waits as it would after a crash, but no longer than needed.

@@ -16,7 +16,7 @@ use super::*;
 struct Server {
     lease: Mutex<Option<Lease>>,
     version: Mutex<u64>,
-    /// How long each write takes from now on.
+    /// Time that each write takes from now on.
     delay: Mutex<Duration>,
 }
 
@@ -162,7 +162,7 @@ async fn vacating_with_requests_under_way_makes_the_next_one_wait_for_them() {
 }
 
 #[tokio::test]
-async fn a_write_by_somebody_else_costs_a_second_look_and_not_the_lead() {
+async fn a_write_by_another_client_costs_a_second_read_and_not_the_lead() {
     let server = Arc::new(Server::default());
     let (mut first, _a) = replica(&server, "first");
     leads(&mut first).await;

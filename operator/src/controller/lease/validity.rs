@@ -1,25 +1,24 @@
-//! Whether this process may write now, asked before every write.
+//! Permission to write, which is checked before every write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// What this process holds of the lease, by its own clocks.
+/// The time for which this process holds the lease, by its own clocks.
 ///
-/// The elector extends it; the executor and the connections it writes through ask it. A clone
-/// speaks of the same lease. Two clocks are kept: the monotonic one, which nobody can set back,
-/// and the wall clock, since the monotonic one stands still while a machine is suspended. The
-/// one that says less counts.
+/// The elector extends it; the executor and its connections check it. Clones share one state. Two
+/// clocks are kept: the monotonic one, which cannot be set back, and the wall clock, because the
+/// monotonic one stops while a machine is suspended. The clock that leaves less time counts.
 #[derive(Clone, Debug)]
 pub struct LeaseValidity(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     base: Instant,
-    /// From when on writing is allowed, and until when, in milliseconds since `base`.
+    /// Period in which writing is allowed, in milliseconds since `base`.
     from: AtomicU64,
     until: AtomicU64,
-    /// Until when writing is allowed, in milliseconds since the Unix epoch.
+    /// End of that period in milliseconds since the Unix epoch.
     until_wall: AtomicI64,
     closed: AtomicBool,
 }
@@ -47,7 +46,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl LeaseValidity {
-    /// Whether the lease is held now and will be for at least `duration` more.
+    /// Returns `true` if the lease is held now and for at least `duration` more.
     ///
     /// A write that may take `duration` may be sent only where this is true.
     pub fn is_current_for(&self, duration: Duration) -> bool {
@@ -63,8 +62,8 @@ impl LeaseValidity {
             && wall_millis().saturating_add(wall_needed) < inner.until_wall.load(Ordering::Acquire)
     }
 
-    /// The lease was renewed by a request sent at `sent`, and holds for `duration` from then;
-    /// nothing may be written before `from`.
+    /// Extends the lease to `duration` after `sent`, when the renewal was sent; nothing may be
+    /// written before `from`.
     pub(super) fn extend(&self, sent: Sent, duration: Duration, from: Instant) {
         let inner = &*self.0;
         let until = sent.instant.saturating_duration_since(inner.base) + duration;
@@ -79,12 +78,12 @@ impl LeaseValidity {
         self.extend(Sent::now(), duration, from);
     }
 
-    /// The lease is somebody else's, or lapsed.
+    /// Ends the validity until the next renewal: the lease lapsed, or another process holds it.
     pub(super) fn lapse(&self) {
         self.0.until.store(0, Ordering::Release);
     }
 
-    /// Nothing may be written any more, whatever happens to the lease: the process ends.
+    /// Ends the validity for good, whatever happens to the lease, because the process ends.
     pub fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
     }

@@ -1,5 +1,5 @@
-//! The part of an `AIJob`'s status that explains it. How far it is (state, nodes, times, the
-//! condition Admitted) is written by the executor as it acts.
+//! The part of an `AIJob`'s status that explains it. The executor writes the rest as it acts: state,
+//! nodes, times and the condition Admitted.
 
 use daylight_base::Timestamp;
 use daylight_crds::{
@@ -8,19 +8,19 @@ use daylight_crds::{
 use daylight_planner::explain::{JobReport, Reason};
 
 use super::rejected;
-use crate::conditions::{Conditions, Why, time};
+use crate::conditions::{Conditions, ReasonText, time};
 
-/// How a job's pods are, and how it ended, as seen.
+/// The state of a job's pods, and the outcome of the job.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress<'a> {
     pub running: u32,
-    /// How it ended, in a sentence, if it has.
+    /// The outcome in a sentence, once the job has ended.
     pub outcome: Option<&'a str>,
-    /// Why the API server takes none of its pods, if it does not.
+    /// The reason why the API server rejects its pods, if it does.
     pub refusal: Option<&'a str>,
 }
 
-/// What the plan says of a job, as its status.
+/// The status of a job by the plan.
 pub(super) fn status(
     job: &AiJob,
     report: &JobReport,
@@ -34,14 +34,17 @@ pub(super) fn status(
     let state = known.and_then(|status| status.state).unwrap_or(AiJobState::Queued);
     let finished = matches!(state, AiJobState::Succeeded | AiJobState::Failed);
     let why = match (state, progress.outcome) {
-        (AiJobState::Succeeded, _) => Why::new("Succeeded", "All workers ended well."),
-        (AiJobState::Failed, outcome) => Why::new("Failed", outcome.unwrap_or("It failed.")),
+        (AiJobState::Succeeded, _) => ReasonText::new("Succeeded", "All workers succeeded."),
+        (AiJobState::Failed, outcome) => ReasonText::new(
+            "Failed",
+            outcome.unwrap_or("The job failed; see the logs of its pods."),
+        ),
         _ => match (progress.refusal, &report.reason) {
             (Some(refusal), Reason::Starting { .. } | Reason::GangBackoff { .. }) => {
                 rejected(refusal)
             }
             (Some(refusal), Reason::External) if state == AiJobState::Starting => rejected(refusal),
-            (_, reason) => Why::from(reason),
+            (_, reason) => ReasonText::from(reason),
         },
     };
     let workers = job.spec.workers;

@@ -3,20 +3,20 @@
 use daylight_base::Timestamp;
 use daylight_crds::{ActivityClass, ActivityClassStatus, CONDITION_READY};
 
-use crate::conditions::{Conditions, Why};
+use crate::conditions::{Conditions, ReasonText};
 
-/// Who works under a class.
+/// Counts of the work under a class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Members {
     /// Registrations that name it.
     pub(super) registrations: u32,
-    /// Those that are in force.
+    /// Registrations that are in force.
     pub(super) active: u32,
     /// GPUs that its pods hold.
     pub(super) gpus: u32,
 }
 
-/// How a class stands, as its status.
+/// The status of a class.
 pub(super) fn status(
     class: &ActivityClass,
     members: Members,
@@ -26,8 +26,8 @@ pub(super) fn status(
     let observed = class.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let generation = class.metadata.generation;
     let why = match problem {
-        Some(problem) => Why::new("Invalid", problem),
-        None => Why::new("Listed", "The class is on the list and applies as its spec says."),
+        Some(problem) => ReasonText::new("Invalid", problem),
+        None => ReasonText::new("Listed", "The class is on the positive list."),
     };
     let ready = Conditions { observed, generation, now };
     ActivityClassStatus {

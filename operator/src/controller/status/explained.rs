@@ -1,5 +1,5 @@
-//! What all statuses have in common: a reason, its sentence, conditions, and fields that others
-//! write.
+//! Common parts of all statuses: a reason, its sentence, conditions, and fields that other writers
+//! own.
 
 use daylight_crds::{
     ActivityClassStatus, AiJobStatus, CONDITION_ADMITTED, GpuPoolStatus, MinerStatus,

@@ -7,29 +7,29 @@ use daylight_crds::{CONDITION_READY, Miner, MinerStatus, MinerWork};
 use daylight_planner::explain::{MinerReport, Reason};
 use kube::ResourceExt as _;
 
-use crate::conditions::{Conditions, Why, time};
+use crate::conditions::{Conditions, ReasonText, time};
 use daylight_cluster::slim::PodFailure;
 
 /// A miner's pods that have not ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replicas {
-    /// All of them, those that are stopping included.
+    /// All pods, including those that are stopping.
     pub alive: u32,
     pub ready: u32,
-    /// GPUs that they hold.
+    /// GPUs that the pods hold.
     pub gpus: u32,
 }
 
-/// A miner's pods, as seen.
+/// Facts about a miner's pods.
 pub(super) struct PodFacts<'a> {
     pub(super) replicas: Replicas,
     /// The refusal of its pods, if any.
-    pub(super) refusal: Option<Why>,
+    pub(super) refusal: Option<ReasonText>,
     /// The failure of its last pod, if none has been ready since.
     pub(super) failure: Option<&'a PodFailure>,
 }
 
-/// What the plan says of a miner, as its status.
+/// The status of a miner by the plan and the state of its pods.
 pub(super) fn status(
     miner: &Miner,
     report: &MinerReport,
@@ -58,15 +58,19 @@ pub(super) fn status(
     }
 }
 
-fn readiness(report: &MinerReport, pods: PodFacts<'_>, work: Option<&MinerWork>) -> (bool, Why) {
+fn readiness(
+    report: &MinerReport,
+    pods: PodFacts<'_>,
+    work: Option<&MinerWork>,
+) -> (bool, ReasonText) {
     let PodFacts { replicas, refusal, failure } = pods;
     if let Some(refusal) = refusal {
         return (false, refusal);
     }
     let failed = |failure: &PodFailure, then: &str| {
-        Why::new(&failure.word, &format!("A replica failed: {}. {then}", failure.sentence))
+        ReasonText::new(&failure.word, &format!("A replica failed: {}. {then}", failure.sentence))
     };
-    let why = Why::from(&report.reason);
+    let why = ReasonText::from(&report.reason);
     match report.reason {
         Reason::Running if replicas.ready < report.wanted => {
             let run = format!("{} of {} replicas are ready.", replicas.ready, report.wanted);
@@ -75,12 +79,12 @@ fn readiness(report: &MinerReport, pods: PodFacts<'_>, work: Option<&MinerWork>)
                 (Some(failure), _) => failed(failure, &run),
                 (None, Some((word, work))) => {
                     let lacks = lacking(word);
-                    Why::new(
+                    ReasonText::new(
                         word,
                         &format!("{} of its replicas {lacks}. {run}", work.not_ready_replicas),
                     )
                 }
-                (None, None) => Why::new("Starting", &run),
+                (None, None) => ReasonText::new("Starting", &run),
             };
             (false, why)
         }
@@ -89,12 +93,12 @@ fn readiness(report: &MinerReport, pods: PodFacts<'_>, work: Option<&MinerWork>)
             Some(failure) => (false, failed(failure, &why.sentence)),
             None => (false, why),
         },
-        // Why slots rest, or perhaps why nodes are closed or not there.
+        // The failure may be the reason why slots rest, or why nodes are closed or gone.
         Reason::WaitingForIdleGpus { .. }
         | Reason::NodesClosed { .. }
         | Reason::Quarantined { .. } => {
             let sentence = failure.map(|failure| failed(failure, &why.sentence).sentence);
-            (false, Why { sentence: sentence.unwrap_or(why.sentence), ..why })
+            (false, ReasonText { sentence: sentence.unwrap_or(why.sentence), ..why })
         }
         _ => (false, why),
     }

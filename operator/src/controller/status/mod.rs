@@ -1,8 +1,8 @@
 //! Statuses, from the plan's explanations.
 //!
-//! Nothing is computed here that the planner or the view has not said. A status is written only
-//! where it differs from what is seen, and at most once a second for each object, so that
-//! statuses never compete with the changes that they describe.
+//! Every statement comes from the planner or the view. A status is written only if it differs from
+//! the one in the cluster, and at most once a second for each object, so that statuses do not
+//! compete with the changes that they describe.
 
 mod ai_job;
 mod class;
@@ -25,7 +25,7 @@ use serde::Serialize;
 use super::executor::{Executor, Target};
 use super::state::State;
 use crate::api_requests::{ApiRequest, apply_status};
-use crate::conditions::Why;
+use crate::conditions::ReasonText;
 use crate::view::View;
 
 use explained::{Explained, notices};
@@ -55,7 +55,7 @@ struct Pass<'a> {
 }
 
 impl Statuses {
-    /// Returns the statuses to write now, and whether others are due a little later.
+    /// Returns the statuses to write now, and `true` if others are due a little later.
     pub fn due(
         &mut self,
         plan: &Plan,
@@ -75,8 +75,8 @@ impl Statuses {
 }
 
 impl Pass<'_> {
-    /// Writes `wanted` if it differs from what is seen. A new reason in it becomes an Event, a
-    /// warning if `warning` says so.
+    /// Writes `wanted` if it differs from `seen`. A new reason in it becomes an Event, a warning if
+    /// `warning` is `true`.
     fn compare<K, S>(
         &mut self,
         kind: Kind,
@@ -170,10 +170,10 @@ impl Pass<'_> {
             let Some(object) = self.state.view.cluster().miner(key).cloned() else { continue };
             let replicas = replicas.get(key).copied().unwrap_or_default();
             let refusal = self.state.refusals.shown(key);
-            let refusal = refusal.map(|it| Why::new(&it.word, &it.sentence)).or_else(|| {
+            let refusal = refusal.map(|it| ReasonText::new(&it.word, &it.sentence)).or_else(|| {
                 let wants = report.held < report.wanted || replicas.alive < report.held;
-                let none = wants.then(|| self.executor.no_grants()).flatten()?;
-                Some(rejected(none))
+                let problem = wants.then(|| self.executor.no_grants()).flatten()?;
+                Some(ReasonText::new(PODS_REFUSED, problem))
             });
             let failure = self.state.refusals.failure(key);
             let pods = miner::PodFacts { replicas, refusal, failure };
@@ -207,8 +207,8 @@ impl Pass<'_> {
 }
 
 /// The reason of a miner or a gang whose pods the API server rejects.
-fn rejected(message: &str) -> Why {
-    Why::new(PODS_REFUSED, &format!("The API server rejects its pods: {message}"))
+fn rejected(message: &str) -> ReasonText {
+    ReasonText::new(PODS_REFUSED, &format!("The API server rejects its pods: {message}"))
 }
 
 /// Counts the pods of each miner that have not ended.

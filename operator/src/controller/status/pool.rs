@@ -4,9 +4,9 @@ use daylight_base::Timestamp;
 use daylight_crds::{CONDITION_READY, GpuCounts, GpuPool, GpuPoolStatus, MiningPolicy};
 use daylight_planner::explain::{PoolGpus, PoolReport, Reason};
 
-use crate::conditions::{Conditions, Why, time};
+use crate::conditions::{Conditions, ReasonText, time};
 
-/// What the plan says of a pool, as its status.
+/// The status of a pool by the plan.
 pub(super) fn status(pool: &GpuPool, report: &PoolReport, now: Timestamp) -> GpuPoolStatus {
     let observed = pool.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let generation = pool.metadata.generation;
@@ -20,14 +20,14 @@ pub(super) fn status(pool: &GpuPool, report: &PoolReport, now: Timestamp) -> Gpu
     let ready = if let Some(reason) = wrong {
         conditions.make(CONDITION_READY, false, &reason.into())
     } else {
-        let accepted = Why::new("Accepted", "The pool is acted upon as its spec says.");
+        let accepted = ReasonText::new("Accepted", "The spec is valid and in effect.");
         conditions.make(CONDITION_READY, true, &accepted)
     };
     let planned = match report.mining {
         Reason::Observing { would_mine } => report.gpus.mining + would_mine,
         _ => report.gpus.mining,
     };
-    let why = Why::from(&report.mining);
+    let why = ReasonText::from(&report.mining);
     GpuPoolStatus {
         observed_generation: generation,
         conditions: vec![ready],
@@ -42,7 +42,7 @@ pub(super) fn status(pool: &GpuPool, report: &PoolReport, now: Timestamp) -> Gpu
     }
 }
 
-/// The policy that holds now: what stops mining drains it, whatever the spec says.
+/// The policy in effect: a stop of mining drains it, whatever policy the spec has.
 fn in_force(policy: MiningPolicy, mining: &Reason) -> MiningPolicy {
     match mining {
         Reason::EmergencyStop { .. } | Reason::WindowClosed { .. }

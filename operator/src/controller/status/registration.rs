@@ -1,4 +1,4 @@
-//! The status of a `Registration`, approval and usage excepted: those are others' to write.
+//! The status of a `Registration`, except for approval and usage, which other writers own.
 
 use daylight_base::Timestamp;
 use daylight_crds::{
@@ -8,10 +8,10 @@ use daylight_crds::{
 use daylight_planner::explain::{Forecast, Reason, RegistrationReport};
 use daylight_planner::model::Approval;
 
-use crate::conditions::{Conditions, Why, time};
+use crate::conditions::{Conditions, ReasonText, time};
 use crate::view::energy::energy_limit;
 
-/// What the plan says of a registration, as its status.
+/// The status of a registration by the plan.
 pub(super) fn status(
     registration: &Registration,
     report: &RegistrationReport,
@@ -19,12 +19,12 @@ pub(super) fn status(
 ) -> RegistrationStatus {
     let observed = registration.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let generation = registration.metadata.generation;
-    let why = Why::from(&report.state);
+    let why = ReasonText::from(&report.state);
     let active = matches!(report.state, Reason::Active { .. });
     let conditions = Conditions { observed, generation, now };
     let over = report.over.as_ref().map_or_else(
-        || Why::new("WithinLimits", "No limit is passed."),
-        |reason| Why::new(reason.code(), &format!("A limit is passed. {reason}")),
+        || ReasonText::new("WithinLimits", "No limit is exceeded."),
+        |reason| ReasonText::new(reason.code(), &format!("A limit is exceeded. {reason}")),
     );
     RegistrationStatus {
         observed_generation: generation,
@@ -52,36 +52,36 @@ pub(super) fn status(
     }
 }
 
-/// Whole minutes, so that readings that differ a little say the same.
+/// Truncates to whole minutes, so that small differences of readings do not change the status.
 fn minute(at: Timestamp) -> Timestamp {
     Timestamp(at.0.div_euclid(60_000) * 60_000)
 }
 
-fn foreseen(registration: &Registration, forecast: Option<&Forecast>) -> Why {
+fn foreseen(registration: &Registration, forecast: Option<&Forecast>) -> ReasonText {
     match forecast {
         Some(forecast) => {
             let at = time(minute(forecast.at)).map(|at| at.0.to_string()).unwrap_or_default();
             let kwh = forecast.limit_mj / Millijoules::KILOWATT_HOUR.0;
             let whose = if forecast.of_owner { "the owner's limit" } else { "the limit" };
-            Why::new(
+            ReasonText::new(
                 "LimitAhead",
                 &format!(
-                    "At the present {} W, {whose} of {kwh} kWh is met at {at}; mining stops before.",
+                    "At the current {} W, {whose} of {kwh} kWh will be reached at {at}. Mining stops before then.",
                     forecast.watts
                 ),
             )
         }
         None if energy_limit(&registration.spec).is_none() => {
-            Why::new("NoEnergyLimit", "No energy limit is set.")
+            ReasonText::new("NoEnergyLimit", "No energy limit is set.")
         }
-        None => Why::new(
+        None => ReasonText::new(
             "LimitNotAhead",
-            "At the present rate no energy limit is met in this period, or there is no reading yet.",
+            "At the current rate, no energy limit will be reached in this period; without a meter reading there is no forecast.",
         ),
     }
 }
 
-/// Such as `GPUs 4/8, 1200 of 2400 W, 31% of 6000 kWh`.
+/// A text such as `GPUs 4/8, 1200 of 2400 W, 31% of 6000 kWh`.
 fn limits_used(registration: &Registration, report: &RegistrationReport) -> String {
     let limits = &registration.spec.limits;
     let mut parts = Vec::new();
@@ -131,7 +131,7 @@ pub(crate) fn state(reason: &Reason) -> RegistrationState {
         | Reason::ClassProhibited { .. }
         | Reason::PoolUnknown { .. }
         | Reason::PoolNotRegistered { .. } => RegistrationState::Invalid,
-        // Approved and in time; what holds its miners back is told as the reason.
+        // Approved and valid; the reason names what holds its miners back.
         _ => RegistrationState::Active,
     }
 }

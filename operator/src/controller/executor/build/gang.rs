@@ -22,7 +22,7 @@ use daylight_cluster::well_known::KUEUE_QUEUE;
 /// The pod's place in its gang, as the Job controller annotates it.
 const COMPLETION_INDEX: &str = "metadata.annotations['batch.kubernetes.io/job-completion-index']";
 
-/// The label by which nodes are preferred; kubelets set it to the node's name.
+/// The node label that the preference uses; kubelets set it to the node's name.
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
 fn metadata(job: &AiJob) -> ObjectMeta {
@@ -63,7 +63,7 @@ pub fn service(job: &AiJob) -> Service {
 }
 
 /// The Job, suspended. `pool` is the pool that the `AIJob` names, if it names one; with a Kueue
-/// queue nobody else will add the pool's tolerations.
+/// queue, no other component adds the pool's tolerations.
 pub fn batch_job(job: &AiJob, pool: Option<(&str, &GpuPoolSpec)>, resource: &str) -> Job {
     let workers = i32::try_from(job.spec.workers).unwrap_or(i32::MAX);
     let mut metadata = metadata(job);
@@ -83,9 +83,9 @@ pub fn batch_job(job: &AiJob, pool: Option<(&str, &GpuPoolSpec)>, resource: &str
             // A gang is lost with any of its workers; its own launcher restarts what can be
             // restarted in place.
             backoff_limit: never_restarts.then_some(0),
-            // A worker that a drain or a preemption ends is no failure of the work.
+            // A worker that a drain or a preemption ends has not failed.
             pod_failure_policy: never_restarts.then(disruptions_do_not_count),
-            // A GPU is not asked for twice while the old worker still holds it.
+            // A replacement would request a GPU that the old worker still holds.
             pod_replacement_policy: Some("Failed".into()),
             active_deadline_seconds: job
                 .spec
@@ -99,7 +99,7 @@ pub fn batch_job(job: &AiJob, pool: Option<(&str, &GpuPoolSpec)>, resource: &str
     }
 }
 
-/// The Job with pods whose end an auditor takes on record before they go.
+/// Adds the auditor's finalizer to the Job's pods, so that their end is recorded before they go.
 pub fn metered(mut job: Job) -> Job {
     if let Some(spec) = &mut job.spec {
         let metadata = spec.template.metadata.get_or_insert_default();
@@ -139,7 +139,7 @@ fn template(job: &AiJob, pool: Option<(&str, &GpuPoolSpec)>, resource: &str) -> 
     template
 }
 
-/// Tells a container where its gang meets, in torchrun's variables. Those it sets itself stay.
+/// Adds torchrun's rendezvous variables to a container, unless it sets them itself.
 fn add_rendezvous(container: &mut Container, job: &AiJob, resource: &str) {
     let name = job.name_any();
     let master = format!("{name}-0.{name}.{}.svc", job.namespace().unwrap_or_default());
@@ -189,9 +189,9 @@ fn tolerations(job: &AiJob, pool: &GpuPoolSpec) -> Vec<Toleration> {
     all
 }
 
-/// The change that lets a suspended Job go: not suspended, its pods tolerate the pool's taints
-/// and prefer the nodes that were cleared for them. If somebody took a GPU there meanwhile,
-/// kube-scheduler still finds the pod a place.
+/// The patch that releases a suspended Job: its pods tolerate the pool's taints and prefer the nodes
+/// that were cleared for them. If another pod took a GPU there in the meantime, kube-scheduler
+/// still finds a place.
 ///
 /// A JSON merge patch; with the Job's uid in it, it changes no other Job of that name.
 pub fn release(

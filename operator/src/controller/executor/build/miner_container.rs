@@ -23,8 +23,8 @@ const CONFIG: &str = "/run/config/daylight";
 impl MinerPod<'_> {
     /// The container, and the pod's volumes.
     ///
-    /// The spec is destructured in full, so that a new field does not compile until somebody
-    /// decides here what the container makes of it.
+    /// The spec is destructured in full, so that a new field does not compile until its effect on the
+    /// container is decided here.
     pub(super) fn container(&self) -> (Container, Vec<Volume>) {
         let MinerSpec {
             gpus_per_replica,
@@ -80,8 +80,8 @@ impl MinerPod<'_> {
         if huge_pages_2mi.is_some() {
             set.plain(env::HUGE_PAGES, "true");
         }
-        // The root is read-only, and a volume of the pod's own would make `kubectl drain` and
-        // autoscalers ask before they end it: every container has this one.
+        // The root is read-only, and `kubectl drain` and autoscalers hesitate to end a pod with a
+        // volume of its own. Every container has this directory.
         set.plain("TMPDIR", "/dev/shm");
         set.plain(env::DRAIN_SECONDS, self.grant.grace.as_secs().to_string());
         set.field(env::POD_NAME, "metadata.name");
@@ -184,14 +184,14 @@ fn item(key: &str, path: &str) -> KeyToPath {
     KeyToPath { key: key.into(), path: path.into(), ..KeyToPath::default() }
 }
 
-/// Wallet and password as files. Projected Secrets do not make `kubectl drain` or autoscalers ask
-/// before they end the pod, as a volume with data of its own would.
+/// Wallet and password as files. Projected Secrets do not keep `kubectl drain` or autoscalers from
+/// ending the pod, as a volume with data of its own would.
 fn secrets(wallet: Option<&WalletSecret>, password: Option<&PasswordSecret>) -> Option<Volume> {
     let secret = |name: &str, items: Vec<KeyToPath>| VolumeProjection {
         secret: Some(SecretProjection {
             name: name.into(),
             items: Some(items),
-            // The agent reports a missing Secret: kubelet would wait for it, with GPUs in hand.
+            // The agent reports a missing Secret; kubelet would wait for it while the pod holds GPUs.
             optional: Some(true),
         }),
         ..VolumeProjection::default()

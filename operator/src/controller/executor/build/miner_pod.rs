@@ -23,27 +23,25 @@ use daylight_cluster::names::parts;
 use daylight_cluster::well_known::{MINER_PRIORITY_CLASS, REVISION, WATTS};
 use daylight_cluster::well_known::{SAFE_TO_EVICT, UNTIL};
 
-/// Everything that a miner's pod is made of.
+/// The data from which a miner's pod is built.
 #[derive(Clone, Copy, Debug)]
 pub struct MinerPod<'a> {
-    /// What the planner decided.
     pub grant: &'a Grant,
     pub miner: &'a Miner,
     /// The class of its registration.
     pub class: &'a str,
-    /// The pool it is granted in.
     pub pool: &'a GpuPoolSpec,
-    /// How often the slot was granted to the miner before.
+    /// Number of times that the slot was granted to the miner before.
     pub epoch: u32,
     /// The planner's revision of the miner.
     pub revision: u64,
-    /// The moment of the grant.
+    /// The time of the grant.
     pub now: Timestamp,
-    /// Whether an auditor takes the pod's end on record.
+    /// `true` if an auditor records the pod's end.
     pub metered: bool,
-    /// How long its agent works on without an auditor that asks it, if that is to end.
+    /// Time after which its agent stops mining if no auditor scrapes it; `None` sets no limit.
     pub lease: Option<Duration>,
-    /// The wallet that its registration commits to, if it does.
+    /// The commitment of its registration to a wallet, if it has one.
     pub wallet: Option<&'a str>,
 }
 
@@ -53,8 +51,8 @@ const USER: i64 = 65532;
 /// The longest part of a pod's name that is taken from the miner's.
 const PREFIX: usize = 40;
 
-/// The name of the pod that holds a slot: the same for the same grant, so that of two who make
-/// the grant one fails. At most 63 characters.
+/// The name of the pod that holds a slot. It is the same for the same grant, so that of two
+/// processes that make the grant one fails. At most 63 characters.
 pub fn pod_name(miner: &str, namespace: &str, node: &str, slot: u32, epoch: u32) -> String {
     let mut hash = Sha256::new();
     for part in [namespace, "/", miner, "\n", node] {
@@ -72,7 +70,6 @@ pub fn pod_name(miner: &str, namespace: &str, node: &str, slot: u32, epoch: u32)
 }
 
 impl MinerPod<'_> {
-    /// The pod's name.
     pub fn name(&self) -> String {
         pod_name(
             &self.miner.name_any(),
@@ -87,12 +84,12 @@ impl MinerPod<'_> {
         self.miner.namespace().unwrap_or_default()
     }
 
-    /// Watts declared for it.
+    /// Watts declared for a replica.
     pub fn watts(&self) -> u64 {
         self.miner.spec.watts_per_replica.unwrap_or(0).into()
     }
 
-    /// The pod.
+    /// Builds the pod.
     pub fn build(&self) -> Pod {
         Pod { metadata: self.metadata(), spec: Some(self.spec()), status: None }
     }
@@ -187,7 +184,7 @@ fn pinned_to(node: &str) -> Affinity {
     }
 }
 
-/// The moment as RFC 3339 has it.
+/// The time in RFC 3339.
 pub(crate) fn rfc3339(at: Timestamp) -> Option<String> {
     jiff::Timestamp::from_millisecond(at.0).ok().map(|at| at.to_string())
 }
@@ -268,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn daylights_own_agent_is_asked_and_told_which_wallet_is_registered() {
+    fn daylights_own_agent_gets_probes_and_the_registered_wallet() {
         let (mut miner, pool, grant) = (miner("kaspa"), pool(), grant());
         miner.spec.agent = Agent::Daylight;
         let added = json!({
@@ -301,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn names_fit_into_a_host_name_and_tell_grants_apart() {
+    fn names_fit_into_a_host_name_and_distinguish_grants() {
         let long = "m".repeat(63);
         let name = pod_name(&long, "n", &"x".repeat(253), 15, 99_999);
         assert!(name.len() <= 63, "{name}");
