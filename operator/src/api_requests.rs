@@ -1,4 +1,4 @@
-//! The requests that change something, each in its final form.
+//! The requests to the API server that the processes send, each in its final form.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,17 +22,16 @@ use daylight_cluster::well_known::{MINER_PRIORITY, MINER_PRIORITY_CLASS, MIRROR}
 /// A request that can be sent again.
 #[derive(Clone, Debug)]
 pub struct ApiRequest {
-    /// What it does, as metrics name it: `create pod`, `evict pod`.
+    /// The name of the request in metrics: `create pod`, `evict pod`.
     pub what: &'static str,
     pub method: Method,
     /// The path, with its query if it has one.
     pub path: String,
-    /// The type of the body.
     pub content_type: &'static str,
     pub body: Bytes,
 }
 
-/// JSON as it is.
+/// Plain JSON.
 pub const JSON: &str = "application/json";
 /// An RFC 7396 merge patch.
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -41,7 +40,8 @@ pub const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json"
 /// A server-side apply; JSON is YAML.
 pub const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
-/// A value whose JSON cannot fail: of strings, numbers, lists and maps with string keys.
+/// Writes a value as JSON. It must consist of strings, numbers, lists and maps with string keys, so
+/// that this cannot fail.
 pub(crate) fn body(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
 }
@@ -65,22 +65,22 @@ where
     }
 }
 
-/// Starts a miner's replica. Not an apply: that would bring back a pod which was deleted.
+/// Creates a miner's pod. An apply would bring back a pod that was deleted.
 pub fn create_pod(namespace: &str, pod: &Pod) -> ApiRequest {
     create("create pod", namespace, "daylight/grants", pod)
 }
 
-/// Makes an AIJob's Service.
+/// Creates an AIJob's Service.
 pub fn create_service(namespace: &str, service: &Service) -> ApiRequest {
     create("create service", namespace, "daylight/queue", service)
 }
 
-/// Makes an AIJob's Job.
+/// Creates an AIJob's Job.
 pub fn create_job(namespace: &str, job: &Job) -> ApiRequest {
     create("create job", namespace, "daylight/queue", job)
 }
 
-/// Reads a pod: what became of a request whose answer was lost, or who has a name.
+/// Reads a pod, after the answer to its creation was lost or its name was taken.
 pub fn read_pod(key: &str) -> ApiRequest {
     ApiRequest {
         what: "read pod",
@@ -91,7 +91,7 @@ pub fn read_pod(key: &str) -> ApiRequest {
     }
 }
 
-/// Reads the Events by which the Job controller says why it could not create pods of one Job.
+/// Lists the Events by which the Job controller reports that it could not create pods of one Job.
 pub fn read_refusals(key: &str, job_uid: &str) -> ApiRequest {
     let (namespace, _) = parts(key);
     let path = Event::url_path(&(), Some(namespace));
@@ -106,8 +106,8 @@ pub fn read_refusals(key: &str, job_uid: &str) -> ApiRequest {
     }
 }
 
-/// The precondition that a request concerns the pod it was decided for and no later one of its
-/// name, and the grace that was decided for it.
+/// Delete options with the grace of the decision, and a precondition: the request must not affect a
+/// later object of the same name.
 fn delete_options(uid: &str, grace: Option<Duration>) -> Value {
     let mut options = json!({
         "apiVersion": "v1", "kind": "DeleteOptions",
@@ -119,7 +119,7 @@ fn delete_options(uid: &str, grace: Option<Duration>) -> Value {
     options
 }
 
-/// Ends a pod, if no disruption budget objects.
+/// Evicts a pod, which a disruption budget may refuse.
 pub fn evict_pod(key: &str, uid: &str, grace: Duration) -> ApiRequest {
     let (namespace, name) = parts(key);
     let eviction = json!({
@@ -136,7 +136,7 @@ pub fn evict_pod(key: &str, uid: &str, grace: Duration) -> ApiRequest {
     }
 }
 
-/// Ends a pod, whatever objects; without a grace the pod's own holds.
+/// Deletes a pod, regardless of disruption budgets; without `grace` the pod's own applies.
 pub fn delete_pod(key: &str, uid: &str, grace: Option<Duration>) -> ApiRequest {
     ApiRequest {
         what: "delete pod",
@@ -147,12 +147,12 @@ pub fn delete_pod(key: &str, uid: &str, grace: Option<Duration>) -> ApiRequest {
     }
 }
 
-/// Writes down the end of a lease.
+/// Records the end of a lease.
 pub fn create_lease_record(namespace: &str, record: &LeaseRecord) -> ApiRequest {
     create("create leaserecord", namespace, "daylight/leases", record)
 }
 
-/// Deletes what was written down of a lease.
+/// Deletes the record of a lease.
 pub fn delete_lease_record(key: &str, uid: &str) -> ApiRequest {
     ApiRequest {
         what: "delete leaserecord",
@@ -163,7 +163,7 @@ pub fn delete_lease_record(key: &str, uid: &str) -> ApiRequest {
     }
 }
 
-/// Lets a pod go: takes away the finalizer by which the auditor holds it, and no other.
+/// Releases a pod: removes the auditor's finalizer, and no other.
 pub fn release_pod(key: &str, uid: &str, manager: &str) -> ApiRequest {
     let patch = json!({
         "metadata": { "uid": uid, "$deleteFromPrimitiveList/finalizers": [METERED_FINALIZER] },
@@ -177,7 +177,7 @@ pub fn release_pod(key: &str, uid: &str, manager: &str) -> ApiRequest {
     }
 }
 
-/// Deletes an AIJob whose time is over; its Job and Service follow.
+/// Deletes an expired AIJob; its Job and Service follow.
 pub fn delete_ai_job(key: &str, uid: &str) -> ApiRequest {
     let mut options = delete_options(uid, None);
     options["propagationPolicy"] = json!("Background");
@@ -201,8 +201,8 @@ pub fn patch_job(key: &str, patch: &Value) -> ApiRequest {
     }
 }
 
-/// Lets the scheduling directives of a Job that ran before be changed again, as Kubernetes
-/// before 1.35 allows only where there is no start time.
+/// Removes the start time of a Job that ran before: Kubernetes before 1.35 allows changes of its
+/// scheduling directives only without one.
 pub fn forget_start(key: &str, uid: &str) -> ApiRequest {
     ApiRequest {
         what: "patch job status",
@@ -213,8 +213,8 @@ pub fn forget_start(key: &str, uid: &str) -> ApiRequest {
     }
 }
 
-/// Writes the fields of a status that a field manager owns. What it wrote before and leaves out
-/// now is removed; what others wrote stays. With the uid in it, no other object is changed.
+/// Applies the fields of a status that a field manager owns. Fields that it wrote before and omits
+/// now are removed; those of other managers stay. With the uid in it, no other object is changed.
 pub fn apply_status<K>(key: &str, uid: &str, manager: &str, status: &impl Serialize) -> ApiRequest
 where
     K: Resource<DynamicType = ()>,
@@ -238,7 +238,7 @@ where
     }
 }
 
-/// Makes the PriorityClass of miners.
+/// Creates the PriorityClass of miners.
 pub fn create_priority_class() -> ApiRequest {
     let class = PriorityClass {
         metadata: kube::api::ObjectMeta {
@@ -263,8 +263,8 @@ pub fn create_priority_class() -> ApiRequest {
     }
 }
 
-/// Makes a mirror, or changes what differs in it: entries of others go, and what another replica
-/// of this process wrote meanwhile is a conflict.
+/// Creates a mirror, or patches its differences: entries of other writers are removed, and a write by
+/// another replica of this process in the meantime is a conflict.
 pub fn repair_mirror(namespace: &str, name: &str, repair: &Repair<'_>) -> ApiRequest {
     let path = ConfigMap::url_path(&(), Some(namespace));
     let labels = json!({ MIRROR: repair.label, "app.kubernetes.io/managed-by": MANAGED_BY });
@@ -305,8 +305,8 @@ pub fn repair_mirror(namespace: &str, name: &str, repair: &Repair<'_>) -> ApiReq
     }
 }
 
-/// Deletes a mirror that cannot be changed, so that it is made anew; `repair` is the request that
-/// was refused.
+/// Deletes an immutable mirror, so that it is created again; `repair` is the request that was
+/// refused.
 pub fn delete_mirror(repair: &ApiRequest) -> ApiRequest {
     let (path, _) = repair.path.split_once('?').unwrap_or((&repair.path, ""));
     ApiRequest {

@@ -1,7 +1,7 @@
-//! Daylight gives AI jobs every GPU they ask for and fills the rest with registered miners.
+//! Daylight gives AI jobs every GPU they request and fills the rest with registered miners.
 //!
-//! The path of data: watches feed the index, its deltas feed the planner, the planner's actions
-//! go to the executor, which is the only place that writes.
+//! The path of data: watches feed the view of the cluster, its deltas feed the planner, and the
+//! planner's actions go to the executor, the only module of the controller that writes.
 
 pub mod api_requests;
 pub mod auditor;

@@ -1,4 +1,4 @@
-//! Logs: text on a terminal, JSON otherwise; `RUST_LOG` says how much.
+//! Logs: text on a terminal, JSON otherwise; `RUST_LOG` sets the level.
 
 use std::io::IsTerminal as _;
 

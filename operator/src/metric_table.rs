@@ -1,17 +1,17 @@
-//! The metrics of a process, each registered once, and the table in `docs/metrics.md` that a test
-//! holds against them.
+//! The metrics of a process, each registered once, and the table in `docs/metrics.md` with which a
+//! test compares them.
 
 use prometheus::Registry;
 use prometheus::core::Collector;
 
-/// Registers metrics, says at once if two have the same name, and remembers what they are.
+/// Registers metrics and lists their rows of the table. Two of the same name are an error at once.
 #[derive(Debug)]
 pub struct Register {
     registry: Registry,
     rows: Vec<Row>,
 }
 
-/// What a metric is: its row of the table.
+/// The row of a metric in the table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
     pub name: String,
@@ -21,12 +21,12 @@ pub struct Row {
 }
 
 impl Register {
-    /// Nothing is registered yet.
+    /// Creates a register without metrics.
     pub fn new(registry: &Registry) -> Self {
         Self { registry: registry.clone(), rows: Vec::new() }
     }
 
-    /// Registers a metric that was made.
+    /// Registers a metric.
     pub fn add<C: Collector + Clone + 'static>(
         &mut self,
         made: prometheus::Result<C>,
@@ -43,14 +43,14 @@ impl Register {
         Ok(metric)
     }
 
-    /// All that was registered.
+    /// The rows of all metrics that were registered.
     pub fn rows(self) -> Vec<Row> {
         self.rows
     }
 }
 
-/// The rows of the table below a heading of a Markdown text, whose columns are the metric, its
-/// type, its unit and its labels.
+/// The rows of the table below a heading of a Markdown text. Its columns are metric, type, unit,
+/// labels and meaning.
 #[cfg(test)]
 pub(crate) fn documented(text: &str, heading: &str) -> Vec<Row> {
     let mut lines = text.lines().skip_while(|line| *line != format!("## {heading}")).skip(1);
@@ -72,7 +72,7 @@ pub(crate) fn documented(text: &str, heading: &str) -> Vec<Row> {
     rows
 }
 
-/// Fails where the table below a heading of `docs/metrics.md` and the code differ, in either
+/// Panics where the table below a heading of `docs/metrics.md` and the code differ, in either
 /// direction.
 #[cfg(test)]
 pub(crate) fn check(heading: &str, mut registered: Vec<Row>) {
@@ -80,7 +80,7 @@ pub(crate) fn check(heading: &str, mut registered: Vec<Row>) {
     rows.sort();
     registered.sort();
     for row in &registered {
-        assert!(rows.contains(row), "docs/metrics.md, {heading}: no row says {row:?}");
+        assert!(rows.contains(row), "docs/metrics.md, {heading}: no row is {row:?}");
     }
     for row in &rows {
         assert!(registered.contains(row), "docs/metrics.md, {heading}: no metric is {row:?}");

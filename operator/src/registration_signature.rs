@@ -1,6 +1,6 @@
-//! The authority's own signature over what it approves, made outside the cluster.
+//! The authority's own signature over an approval, made outside the cluster.
 //!
-//! What is signed are the bytes of
+//! The signed bytes are
 //!
 //! ```text
 //! daylight.dev/registration/v1
@@ -9,30 +9,30 @@
 //! DIGEST
 //! ```
 //!
-//! each line ended by a line feed, the last one too. `UID` is the registration's
+//! where each line, including the last, ends with a line feed. `UID` is the registration's
 //! `metadata.uid`, `DIGEST` its `approval.specDigest`, as `sha256:` and 64 hexadecimal digits. The
 //! first line keeps it apart from anything else that the key may sign. Name and UID bind it to
 //! one registration: one that is deleted and filed again needs another signature, and so does
 //! every edit, since that is another digest. A revocation is final for its UID, so a signature
 //! does not outlive it.
 //!
-//! The signature says what was approved, not whether that still holds: who may write approvals
-//! can lift a suspension with the signature that was given before it. A key that is taken out of
-//! the `ConfigMap` ends all that it signed. Who may edit that `ConfigMap`, or run another program
-//! in Daylight's place, decides what counts; the ledger shows it.
+//! The signature proves what was approved, not that the approval still holds: a user who may write
+//! approvals can lift a suspension with the signature that was given before it. Removing a key from
+//! the `ConfigMap` voids everything that it signed. A user who may edit that `ConfigMap`, or run
+//! another program in Daylight's place, decides which signatures count; the ledger shows it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use daylight_crds::Registration;
 use ed25519_dalek::{Signature, VerifyingKey};
 
-/// What a signature is about, as its first line.
+/// The first line of every signed message, which names the purpose of the signature.
 const DOMAIN: &str = "daylight.dev/registration/v1";
 
-/// What an Ed25519 key in DER (`SubjectPublicKeyInfo`, RFC 8410) begins with; 32 bytes follow.
+/// Prefix of an Ed25519 key in DER (`SubjectPublicKeyInfo`, RFC 8410); 32 bytes follow.
 const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// The bytes that the authority signs to approve what has this digest.
+/// The message that the authority signs to approve the spec with this digest.
 pub fn message(registration: &Registration, digest: &str) -> String {
     let metadata = &registration.metadata;
     let part = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -50,26 +50,26 @@ pub struct AuthorityKeys {
     keys: Vec<(Box<str>, VerifyingKey)>,
 }
 
-/// Why a signature does not count.
+/// A signature that does not count.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    /// Nothing can be verified.
-    #[error("the installation names no key of the authority that can be read")]
+    /// No key is known.
+    #[error("the ConfigMap of the authority's keys has no key that can be read")]
     NoKeys,
-    /// It is no signature.
-    #[error("it is not 64 bytes in base64, as an Ed25519 signature is")]
+    /// The text is not a signature.
+    #[error("the signature is not 64 bytes in base64, as Ed25519 requires")]
     Malformed,
-    /// It was made by another key, or for something else.
+    /// Another key made it, or it was made for another message.
     #[error(
-        "none of the authority's keys made it for this registration as it is approved; sign the bytes that `daylight approve --print-message` prints"
+        "none of the authority's keys made the signature for this registration as approved; sign the bytes that `daylight approve --print-message` prints"
     )]
     Foreign,
 }
 
 impl AuthorityKeys {
     /// Reads keys from the entries of a `ConfigMap`: key id and key, which is PEM
-    /// (`-----BEGIN PUBLIC KEY-----`) or its 32 bytes in base64. What is no key is left out and
-    /// named in the second value.
+    /// (`-----BEGIN PUBLIC KEY-----`) or its 32 bytes in base64. The second value
+    /// has the ids of entries that are not keys.
     pub fn read<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> (Self, Vec<String>) {
         let (mut keys, mut unread) = (Vec::new(), Vec::new());
         for (id, text) in entries {
@@ -81,7 +81,7 @@ impl AuthorityKeys {
         (Self { keys }, unread)
     }
 
-    /// The id of the key that made the signature, which is 64 bytes in base64.
+    /// Returns the id of the key that made the signature, which is 64 bytes in base64.
     pub fn verify(&self, message: &str, signature: &str) -> Result<&str, SignatureError> {
         if self.keys.is_empty() {
             return Err(SignatureError::NoKeys);
