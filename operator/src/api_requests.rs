@@ -248,7 +248,7 @@ pub fn create_priority_class() -> ApiRequest {
         value: Some(MINER_PRIORITY),
         preemption_policy: Some("Never".into()),
         description: Some(
-            "Registered miners: below everything else, and displacing nothing. Only Daylight's \
+            "Registered miners: below all other pods, without preemption. Only Daylight's \
              controller may use it."
                 .into(),
         ),
