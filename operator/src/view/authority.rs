@@ -1,4 +1,4 @@
-//! Verdicts on registrations: whether an approval holds for what is registered now.
+//! Verdicts on registrations: the validity of an approval for the present content.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use daylight_planner::model::Approval;
 use super::digest;
 use crate::registration_signature::{self, AuthorityKeys};
 
-/// The authority's keys, and whether approvals need its signature.
+/// The authority's keys, and the rule for its signature.
 #[derive(Debug, Default)]
 pub struct Authority {
     signature_required: bool,
@@ -23,7 +23,7 @@ pub struct Verdict {
     pub approval: Approval,
     /// The digest of the registration with its class and pools as they are now.
     pub digest: String,
-    /// What contradicts other objects, in one sentence.
+    /// Contradiction with another object, in one sentence.
     pub problem: Option<Arc<str>>,
 }
 
@@ -44,7 +44,7 @@ impl Authority {
         let entries = map.into_iter().flat_map(|map| &map.data);
         let (keys, unread) = AuthorityKeys::read(entries.map(|(id, key)| (&**id, &**key)));
         for id in unread {
-            tracing::error!(%id, "A key of the authority is neither PEM nor 32 bytes in base64.");
+            tracing::error!(%id, "A key of the authority is neither PEM nor 32 bytes in base64; correct it in the ConfigMap of keys.");
         }
         self.keys = keys;
     }

@@ -126,7 +126,7 @@ impl View {
             Some(template) => self.requested(spec.pool.as_deref(), template),
         };
         let state = self.job_state(key, custom, job);
-        // The nodes that suit it matter only until it runs.
+        // The planner places a job only until it runs.
         let chooses = !matches!(state, JobState::Finished | JobState::Running { .. });
         let allowed_nodes = template
             .filter(|template| chooses && !template.scheduling.nodes.is_open())
@@ -197,7 +197,7 @@ impl View {
                 resource.clone(),
                 *count,
                 Some(format!(
-                    "spec.template requests both {resource} and {}; a job can request the resource of one kind of pool only.",
+                    "spec.template requests both {resource} and {}; a job can use one pool's resource only, so remove one of them.",
                     other.0
                 )),
             ),
@@ -232,7 +232,7 @@ impl View {
                 .map(|one| Placement { node: Arc::from(one.node.as_str()), workers: one.workers })
                 .collect()
         };
-        // The status counts releases; all but the present one were in vain.
+        // The status counts releases. All but the present one failed to start the gang.
         let releases = status.attempts.unwrap_or(0);
         match status.state {
             None | Some(AiJobState::Queued) => {
@@ -254,7 +254,7 @@ impl View {
     }
 }
 
-/// The time since when the gang is not admitted, which is when it was last suspended.
+/// The time at which the gang was last suspended: that of the condition `Admitted`.
 fn suspended_at(job: &AiJob) -> Option<Timestamp> {
     let status = job.status.as_ref()?;
     if status.attempts.unwrap_or(0) == 0 {

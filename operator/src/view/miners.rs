@@ -32,7 +32,7 @@ impl View {
     pub(super) fn emit_miner(&mut self, key: &Name, out: &mut Vec<Delta>) {
         let (view, problem) = match self.cluster.miners.get(key) {
             None => (None, None),
-            // Its pods end; it gets no new ones.
+            // Reported as gone, so that its pods end and it gets no new ones.
             Some(miner) if miner.deleting || self.is_terminating(key) => (None, None),
             Some(miner) => match &miner.object {
                 Err(problem) => (None, Some(problem.clone())),
@@ -95,7 +95,7 @@ impl View {
         }
     }
 
-    /// The part of a miner that its registration or class does not cover.
+    /// The problem of a miner that its registration or class does not cover.
     fn not_registered(&self, spec: &MinerSpec, registration: &str) -> Option<String> {
         let registered = &self.cluster.registration(registration)?.spec;
         if spec.watts_per_replica.is_none()
@@ -119,7 +119,7 @@ fn beyond_registration(spec: &MinerSpec, registered: &RegistrationSpec) -> Optio
         && ours != theirs
     {
         return Some(format!(
-            "spec.engine.algorithm is {ours}, and the registration was filed for {theirs}; use that one or register again."
+            "spec.engine.algorithm is {ours}, but the registration is for {theirs}; use {theirs} or file a new registration."
         ));
     }
     if payout.pool_endpoints.is_empty() {
@@ -130,7 +130,7 @@ fn beyond_registration(spec: &MinerSpec, registered: &RegistrationSpec) -> Optio
         .find(|endpoint| !payout.pool_endpoints.contains(endpoint))
         .map(|endpoint| {
             format!(
-                "spec.poolEndpoints has {endpoint}, which the registration does not name in payout.poolEndpoints; remove it or register it."
+                "spec.poolEndpoints has {endpoint}, which is not in the registration's payout.poolEndpoints; remove it or file a new registration."
             )
         })
 }
@@ -153,11 +153,11 @@ fn beyond_class(spec: &MinerSpec, name: &str, class: &ActivityClassSpec) -> Opti
     })
 }
 
-/// A number that changes when the miner's pods have to be replaced: with what runs in them, what
-/// they request and what was declared for them.
+/// Computes a number that changes when the miner's pods have to be replaced: with the program in
+/// them, their requests, and their declared watts.
 ///
-/// The spec is destructured in full, so that a new field does not compile until somebody decides
-/// here whether it replaces pods.
+/// The spec is destructured in full, so that a new field does not compile before it is decided here
+/// whether it replaces pods.
 pub fn revision(spec: &MinerSpec) -> u64 {
     let MinerSpec {
         registration,
@@ -172,7 +172,7 @@ pub fn revision(spec: &MinerSpec) -> u64 {
         env,
         watts_per_replica,
         resources,
-        // How many pods there are, where they go and how long they may take to stop.
+        // The number of pods, their pools and their time to stop do not change a pod.
         replicas: _,
         pools: _,
         weight: _,

@@ -1,11 +1,9 @@
 //! Mining windows: cron schedules in a site's time zone, compiled into plain spans.
 //!
-//! A window opens at the civil times that its five cron fields name, in the
-//! site's time zone, and stays open for its duration in elapsed time, whatever
-//! the clocks do meanwhile. Where the clocks are put forward over an opening,
-//! `02:30` opens at `03:00`; where they are put back, a fixed time opens at its
-//! first occurrence only, and `*/30 2` at each. Windows that overlap or touch are
-//! one.
+//! A window opens at the local times that its five cron fields name, and stays open for its
+//! duration in elapsed time, even across a change of the clocks. If the clocks are set forward over
+//! an opening, `02:30` opens at `03:00`. If they are set back, a fixed time opens at its first
+//! occurrence only, and `*/30 2` at each. Windows that overlap or touch are merged.
 
 use std::time::Duration;
 
@@ -17,10 +15,10 @@ use daylight_planner::windows::{Span, Windows};
 use jiff::tz::TimeZone;
 use rustc_hash::FxHashMap;
 
-/// Windows are compiled up to this time from now.
+/// Time from now up to which windows are compiled: 15 days.
 const HORIZON: Duration = Duration::from_hours(360);
 
-/// Windows are compiled further before less than this is left of them.
+/// Time that is always left in compiled windows: 14 days, so that they are compiled once a day.
 const AHEAD: Duration = Duration::from_hours(336);
 
 /// The compiled windows of each pool, or the problem with them.
@@ -28,7 +26,7 @@ const AHEAD: Duration = Duration::from_hours(336);
 pub(super) struct CompiledWindows(FxHashMap<Name, Result<Windows, String>>);
 
 impl CompiledWindows {
-    /// The windows of a pool, compiled at `now` unless they are already.
+    /// Returns the windows of a pool, compiled at `now` unless they are already.
     pub(super) fn of(
         &mut self,
         name: &Name,
@@ -45,7 +43,7 @@ impl CompiledWindows {
         self.0.remove(pool);
     }
 
-    /// The time at which windows must be compiled further.
+    /// Returns the next time at which windows must be compiled further.
     pub(super) fn due_at(&self) -> Option<Timestamp> {
         let compiled = self.0.values().filter_map(|windows| windows.as_ref().ok()?.horizon());
         compiled.min().map(|horizon| horizon - AHEAD)
@@ -68,7 +66,7 @@ impl CompiledWindows {
 ///
 /// # Errors
 ///
-/// The problem with them, in one sentence.
+/// Returns the problem with them, in one sentence.
 fn compile(windows: &[MiningWindow], time_zone: &str, now: Timestamp) -> Result<Windows, String> {
     let zone = TimeZone::get(time_zone).map_err(|_| {
         format!(
@@ -97,17 +95,17 @@ fn openings(
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     let cron = parser.parse(&window.schedule).map_err(|error| {
         format!(
-            "The schedule {:?} of mining window {} is no cron expression ({error}); write five fields such as \"0 22 * * 1-5\".",
+            "The schedule {:?} of mining window {} is not a valid cron expression ({error}); write five fields such as \"0 22 * * 1-5\".",
             window.schedule, window.name
         )
     })?;
     let duration = window.duration.as_duration();
     let zoned = |at: Timestamp| {
-        jiff::Timestamp::from_millisecond(at.0)
-            .map(|at| at.to_zoned(zone.clone()))
-            .map_err(|error| format!("The present time is out of range ({error})."))
+        jiff::Timestamp::from_millisecond(at.0).map(|at| at.to_zoned(zone.clone())).map_err(
+            |error| format!("The clock of Daylight's node is out of range ({error}); correct it."),
+        )
     };
-    // What opened before now may still be open.
+    // A window that opened up to its duration ago is still open.
     let from = zoned(now - duration)?;
     let mut any = false;
     for opening in cron.iter_from(from, Direction::Forward) {
@@ -122,7 +120,7 @@ fn openings(
         Ok(())
     } else {
         Err(format!(
-            "The schedule {:?} of mining window {} names no day that exists; correct its day of month or month.",
+            "The schedule {:?} of mining window {} matches no date that exists; correct its day of month or its month.",
             window.schedule, window.name
         ))
     }
@@ -266,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_night_lasts_its_hours_whatever_the_clocks_do() {
+    fn a_night_lasts_its_hours_across_a_change_of_the_clocks() {
         for (day, start, end) in [
             ("2026-03-28", "2026-03-28T21:00:00Z", "2026-03-29T05:00:00Z"),
             ("2026-10-24", "2026-10-24T20:00:00Z", "2026-10-25T04:00:00Z"),
@@ -281,14 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn problems_name_the_cause() {
         let now = at("2026-11-27T00:00:00Z");
         for (schedule, zone, expected) in [
             ("0 22 * * *", "Europe/Atlantis", "not in the IANA time zone database"),
-            ("61 22 * * *", "Etc/UTC", "no cron expression"),
-            ("0 22 * * MOO", "Etc/UTC", "no cron expression"),
-            ("0 0 22 * * *", "Etc/UTC", "no cron expression"),
-            ("0 22 30 2 *", "Etc/UTC", "names no day that exists"),
+            ("61 22 * * *", "Etc/UTC", "not a valid cron expression"),
+            ("0 22 * * MOO", "Etc/UTC", "not a valid cron expression"),
+            ("0 0 22 * * *", "Etc/UTC", "not a valid cron expression"),
+            ("0 22 30 2 *", "Etc/UTC", "matches no date that exists"),
         ] {
             let error = compile(&[window(schedule, "1h")], zone, now).unwrap_err();
             assert!(error.contains(expected), "{schedule}: {error}");

@@ -1,4 +1,4 @@
-//! Pools, classes, registrations and miners: what they allow, and what is wrong with them.
+//! Pools, classes, registrations and miners: their rules, and their problems.
 
 use std::time::Duration;
 
@@ -7,8 +7,10 @@ use daylight_planner::model::{ClassAssignment, Delta, Headroom, MiningPolicy};
 use daylight_planner::windows::Windows;
 use serde_json::{Value, json};
 
-use crate::view::tests::Site;
-use crate::view::tests::site::{ai_job, class, miner, node, patched, pod, pool, registration};
+use crate::view::tests::TestCluster;
+use crate::view::tests::test_cluster::{
+    ai_job, class, miner, node, patched, pod, pool, registration,
+};
 use daylight_cluster::Kind;
 
 #[test]
@@ -21,8 +23,8 @@ fn a_pool_says_how_it_mines() {
             "windows": [{"name": "night", "schedule": "0 22 * * *", "duration": "8h"}],
         }}}),
     );
-    let mut site = Site::with(&[full]);
-    let snapshot = site.view.snapshot();
+    let mut cluster = TestCluster::with(&[full]);
+    let snapshot = cluster.view.snapshot();
     let [pool] = &*snapshot.pools else { panic!() };
     assert_eq!(pool.policy, MiningPolicy::Observe);
     assert_eq!(pool.max_gpus, Some(100));
@@ -35,14 +37,14 @@ fn a_pool_says_how_it_mines() {
         panic!("{:?}", pool.windows);
     };
     // 22:00 in Oslo is 21:00 UTC in November.
-    assert_eq!(spans[0].start, Timestamp(site.now.0 + 15 * 3_600_000));
+    assert_eq!(spans[0].start, Timestamp(cluster.now.0 + 15 * 3_600_000));
     // A day later they are compiled further.
     let first = *horizon;
-    assert_eq!(site.view.wake_at(), Some(Timestamp(site.now.0 + 24 * 3_600_000)));
-    assert_eq!(site.wait(24 * 3600 - 1), []);
-    let told = site.wait(1);
-    let [Delta::Pool(pool)] = &*told else {
-        panic!("{told:?}");
+    assert_eq!(cluster.view.wake_at(), Some(Timestamp(cluster.now.0 + 24 * 3_600_000)));
+    assert_eq!(cluster.wait(24 * 3600 - 1), []);
+    let deltas = cluster.wait(1);
+    let [Delta::Pool(pool)] = &*deltas else {
+        panic!("{deltas:?}");
     };
     assert_eq!(pool.windows.horizon(), Some(Timestamp(first.0 + 24 * 3_600_000)));
 }
@@ -64,15 +66,15 @@ fn a_wrong_pool_says_why_and_stops_nothing_else() {
         ),
     ] {
         let wrong = patched(&pool("b"), &json!({ "spec": change }));
-        let mut site = Site::with(&[pool("a"), wrong]);
-        let pools = site.view.snapshot().pools;
+        let mut cluster = TestCluster::with(&[pool("a"), wrong]);
+        let pools = cluster.view.snapshot().pools;
         assert_eq!(pools[0].problem, None);
         assert_eq!(pools[1].problem.as_deref(), Some(expected));
-        assert_eq!(site.view.problem(Kind::GpuPool, "b"), Some(expected));
+        assert_eq!(cluster.view.problem(Kind::GpuPool, "b"), Some(expected));
         // Corrected.
-        site.apply(&pool("b"));
-        assert_eq!(site.view.all_problems(), []);
-        assert_eq!(site.view.snapshot().pools[1].problem, None);
+        cluster.apply(&pool("b"));
+        assert_eq!(cluster.view.all_problems(), []);
+        assert_eq!(cluster.view.snapshot().pools[1].problem, None);
     }
 }
 
@@ -87,11 +89,11 @@ fn an_object_that_cannot_be_read_is_left_out_and_named() {
     ];
     let mut objects = vec![pool("a"), node("n1", "a"), class("pow", "IdleOnly"), miner("m")];
     objects.extend(broken.iter().cloned());
-    let mut site = Site::with(&objects);
-    let snapshot = site.view.snapshot();
+    let mut cluster = TestCluster::with(&objects);
+    let snapshot = cluster.view.snapshot();
     assert_eq!((snapshot.pools.len(), snapshot.classes.len(), snapshot.miners.len()), (1, 1, 1));
     assert_eq!((snapshot.registrations.len(), snapshot.jobs.len()), (0, 0));
-    let named: Vec<_> = site
+    let named: Vec<_> = cluster
         .view
         .all_problems()
         .into_iter()
@@ -110,24 +112,24 @@ fn an_object_that_cannot_be_read_is_left_out_and_named() {
             "AIJob ml/old"
         ]
     );
-    // One that is broken later is as good as gone, and comes back.
-    let told = site.apply(&patched(&pool("a"), &json!({"spec": {"resource": 7}})));
-    assert!(told.contains(&Delta::PoolGone("a".into())), "{told:?}");
-    site.apply(&pool("a"));
+    // One that becomes unreadable counts as gone until it is corrected.
+    let deltas = cluster.apply(&patched(&pool("a"), &json!({"spec": {"resource": 7}})));
+    assert!(deltas.contains(&Delta::PoolGone("a".into())), "{deltas:?}");
+    cluster.apply(&pool("a"));
     for object in &broken {
-        site.delete(object);
+        cluster.delete(object);
     }
-    assert_eq!(site.view.all_problems(), []);
+    assert_eq!(cluster.view.all_problems(), []);
 }
 
 #[test]
 fn classes_say_what_they_may_be_given() {
-    let site = Site::with(&[
+    let cluster = TestCluster::with(&[
         class("a", "Guaranteed"),
         patched(&class("b", "IdleOnly"), &json!({"spec": {"rank": 5}})),
         class("c", "None"),
     ]);
-    let classes = site.view.snapshot().classes;
+    let classes = cluster.view.snapshot().classes;
     let given: Vec<_> = classes.iter().map(|class| (class.assignment, class.rank)).collect();
     assert_eq!(
         given,
@@ -143,9 +145,9 @@ fn classes_say_what_they_may_be_given() {
 fn a_miner_must_stay_within_its_registration_and_class() {
     let base = || vec![pool("a"), class("pow", "IdleOnly"), registration("reg")];
     let problem = |objects: Vec<Value>, miner: Value| {
-        let mut site = Site::with(&objects);
-        site.apply(&miner);
-        site.miner("team/m").unwrap().problem.map(|problem| problem.to_string())
+        let mut cluster = TestCluster::with(&objects);
+        cluster.apply(&miner);
+        cluster.miner("team/m").unwrap().problem.map(|problem| problem.to_string())
     };
     let silent = patched(&miner("m"), &json!({"spec": {"wattsPerReplica": null}}));
     assert_eq!(problem(base(), silent.clone()), None);
@@ -182,11 +184,11 @@ fn a_miner_must_stay_within_its_registration_and_class() {
         ),
         (
             json!({"engine": {"name": "x", "algorithm": "randomx"}}),
-            "spec.engine.algorithm is randomx, and the registration was filed for kheavyhash; use that one or register again.",
+            "spec.engine.algorithm is randomx, but the registration is for kheavyhash; use kheavyhash or file a new registration.",
         ),
         (
             json!({"poolEndpoints": ["p.io:1", "q.io:2"]}),
-            "spec.poolEndpoints has q.io:2, which the registration does not name in payout.poolEndpoints; remove it or register it.",
+            "spec.poolEndpoints has q.io:2, which is not in the registration's payout.poolEndpoints; remove it or file a new registration.",
         ),
     ] {
         assert_eq!(problem(strict.clone(), with(spec)).unwrap(), expected);
@@ -197,11 +199,11 @@ fn a_miner_must_stay_within_its_registration_and_class() {
     );
     assert_eq!(problem(strict.clone(), good.clone()), None);
     // The class forbids the algorithm later.
-    let mut site = Site::with(&strict);
-    site.apply(&good);
-    site.apply(&patched(&strict[1], &json!({"spec": {"algorithms": ["randomx"]}})));
+    let mut cluster = TestCluster::with(&strict);
+    cluster.apply(&good);
+    cluster.apply(&patched(&strict[1], &json!({"spec": {"algorithms": ["randomx"]}})));
     assert_eq!(
-        site.miner("team/m").unwrap().problem.as_deref(),
+        cluster.miner("team/m").unwrap().problem.as_deref(),
         Some(
             "spec.engine.algorithm is kheavyhash, which ActivityClass pow does not allow; use randomx."
         )
@@ -211,9 +213,12 @@ fn a_miner_must_stay_within_its_registration_and_class() {
 #[test]
 fn a_miners_revision_changes_with_what_its_pods_are_made_of() {
     let revision = |change: Value| {
-        let site = Site::with(&[patched(&miner("m"), &json!({ "spec": change }))]);
-        assert_eq!(site.view.revision("team/m"), Some(site.miner("team/m").unwrap().revision));
-        site.miner("team/m").unwrap().revision
+        let cluster = TestCluster::with(&[patched(&miner("m"), &json!({ "spec": change }))]);
+        assert_eq!(
+            cluster.view.revision("team/m"),
+            Some(cluster.miner("team/m").unwrap().revision)
+        );
+        cluster.miner("team/m").unwrap().revision
     };
     let first = revision(json!({}));
     for same in [
@@ -240,9 +245,9 @@ fn a_miners_revision_changes_with_what_its_pods_are_made_of() {
 fn a_registration_for_another_site_has_a_problem() {
     let elsewhere = patched(&pool("b"), &json!({"spec": {"site": {"name": "bergen"}}}));
     let both = patched(&registration("reg"), &json!({"spec": {"pools": ["a", "b"]}}));
-    let site = Site::with(&[pool("a"), elsewhere, both]);
+    let cluster = TestCluster::with(&[pool("a"), elsewhere, both]);
     assert_eq!(
-        site.registration("team/reg").unwrap().problem.as_deref(),
+        cluster.registration("team/reg").unwrap().problem.as_deref(),
         Some(
             "spec.pools names b, which is at site bergen, but spec.site is oslo; register the work at bergen separately."
         )
@@ -251,7 +256,7 @@ fn a_registration_for_another_site_has_a_problem() {
 
 #[test]
 fn a_status_that_changes_tells_nothing() {
-    let mut site = Site::with(&[
+    let mut cluster = TestCluster::with(&[
         pool("a"),
         class("pow", "IdleOnly"),
         miner("m"),
@@ -265,18 +270,18 @@ fn a_status_that_changes_tells_nothing() {
         patched(&ai_job("train", 1), &json!({"status": {"message": "waits"}})),
         patched(&pod("p", 1), &json!({"metadata": {"annotations": {"a": "b"}}})),
     ] {
-        assert_eq!(site.apply(&object), []);
+        assert_eq!(cluster.apply(&object), []);
     }
 }
 
 #[test]
 fn a_miner_that_is_being_deleted_wants_nothing() {
-    let mut site = Site::with(&[miner("m")]);
-    let told = site.apply(&patched(
+    let mut cluster = TestCluster::with(&[miner("m")]);
+    let deltas = cluster.apply(&patched(
         &miner("m"),
         &json!({"metadata": {"deletionTimestamp": "2026-11-24T06:00:00Z"}}),
     ));
-    assert_eq!(told, [Delta::MinerGone("team/m".into())]);
+    assert_eq!(deltas, [Delta::MinerGone("team/m".into())]);
 }
 
 #[test]
@@ -284,17 +289,17 @@ fn nothing_is_granted_in_a_namespace_that_ends() {
     let namespace = json!({"kind": "Namespace", "metadata": {"name": "team", "uid": "ns"}});
     let ending =
         patched(&namespace, &json!({"metadata": {"deletionTimestamp": "2026-11-24T06:00:00Z"}}));
-    let mut site = Site::with(&[miner("m"), namespace]);
-    assert!(site.miner("team/m").is_some());
-    assert_eq!(site.apply(&ending), [Delta::MinerGone("team/m".into())]);
+    let mut cluster = TestCluster::with(&[miner("m"), namespace]);
+    assert!(cluster.miner("team/m").is_some());
+    assert_eq!(cluster.apply(&ending), [Delta::MinerGone("team/m".into())]);
 }
 
 #[test]
 fn a_registration_that_is_being_deleted_gives_no_right() {
-    let mut site = Site::with(&[registration("reg")]);
-    let told = site.apply(&patched(
+    let mut cluster = TestCluster::with(&[registration("reg")]);
+    let deltas = cluster.apply(&patched(
         &registration("reg"),
         &json!({"metadata": {"deletionTimestamp": "2026-11-24T06:00:00Z"}}),
     ));
-    assert_eq!(told, [Delta::RegistrationGone("team/reg".into())]);
+    assert_eq!(deltas, [Delta::RegistrationGone("team/reg".into())]);
 }
