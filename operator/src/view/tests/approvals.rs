@@ -1,4 +1,4 @@
-//! Registrations: what was approved, and what voids it.
+//! Registrations: the approved content, and the changes that void an approval.
 
 use daylight_base::Timestamp;
 use daylight_crds::{ActivityClass, GpuPool, Registration};
@@ -6,8 +6,8 @@ use daylight_planner::model::{Approval, Delta, Limits, Usage};
 use serde_json::{Value, json};
 
 use crate::view::digest;
-use crate::view::tests::Site;
-use crate::view::tests::site::{class, miner, patched, pool, registration};
+use crate::view::tests::TestCluster;
+use crate::view::tests::test_cluster::{class, miner, patched, pool, registration};
 
 fn digest_of(registration: &Value, class: Option<&Value>, pools: &[Value]) -> String {
     let read = |value: &Value| serde_json::from_value::<GpuPool>(value.clone()).unwrap();
@@ -30,8 +30,8 @@ fn approved(registration: &Value, digest: &str) -> Value {
     )
 }
 
-fn approval(site: &Site) -> Approval {
-    site.registration("team/reg").unwrap().approval
+fn approval(cluster: &TestCluster) -> Approval {
+    cluster.registration("team/reg").unwrap().approval
 }
 
 #[test]
@@ -56,23 +56,23 @@ fn an_approval_holds_for_what_was_approved() {
     let (reg, pow, a) = (registration("reg"), class("pow", "IdleOnly"), pool("a"));
     let digest = digest_of(&reg, Some(&pow), std::slice::from_ref(&a));
     let good = approved(&reg, &digest);
-    let site = || Site::with(&[a.clone(), pow.clone(), good.clone(), miner("m")]);
-    assert_eq!(approval(&site()), Approval::Approved);
+    let cluster = || TestCluster::with(&[a.clone(), pow.clone(), good.clone(), miner("m")]);
+    assert_eq!(approval(&cluster()), Approval::Approved);
 
-    // An edit of the registration voids it, and taking the edit back restores it.
-    let mut edited = site();
-    let told = edited.apply(&patched(&good, &json!({"spec": {"limits": {"gpus": 17}}})));
-    assert!(matches!(&*told, [Delta::Registration(_)]), "{told:?}");
+    // An edit of the registration voids it, and reverting the edit restores it.
+    let mut edited = cluster();
+    let deltas = edited.apply(&patched(&good, &json!({"spec": {"limits": {"gpus": 17}}})));
+    assert!(matches!(&*deltas, [Delta::Registration(_)]), "{deltas:?}");
     assert_eq!(approval(&edited), Approval::Voided);
     edited.apply(&good);
     assert_eq!(approval(&edited), Approval::Approved);
 
     // So does an edit of the class.
-    let mut edited = site();
+    let mut edited = cluster();
     edited.apply(&patched(&pow, &json!({"spec": {"allowedImages": ["r.io/*"]}})));
     assert_eq!(approval(&edited), Approval::Voided);
 
-    // Of the pool, what stands where counts, and how it mines does not.
+    // The hardware and site of a pool count, and its mining settings do not.
     for (change, expected) in [
         (json!({"mining": {"policy": "Hold", "headroom": "5%", "maxGpus": 3}}), Approval::Approved),
         (json!({"queueing": "StrictFifo"}), Approval::Approved),
@@ -82,24 +82,24 @@ fn an_approval_holds_for_what_was_approved() {
         (json!({"deviceClasses": ["gpu.nvidia.com"]}), Approval::Voided),
         (json!({"site": {"timeZone": "Etc/UTC"}}), Approval::Voided),
     ] {
-        let mut edited = site();
+        let mut edited = cluster();
         edited.apply(&patched(&a, &json!({ "spec": change })));
         assert_eq!(approval(&edited), expected, "{change}");
     }
 
     // A class or pool that is gone is not what was approved.
     for gone in [&pow, &a] {
-        let mut edited = site();
+        let mut edited = cluster();
         edited.delete(gone);
         assert_eq!(approval(&edited), Approval::Voided);
     }
 
     // An unknown version of the rules, and another registration's digest.
     let version = patched(&good, &json!({"status": {"approval": {"digestVersion": 2}}}));
-    assert_eq!(approval(&Site::with(&[a.clone(), pow.clone(), version])), Approval::Voided);
+    assert_eq!(approval(&TestCluster::with(&[a.clone(), pow.clone(), version])), Approval::Voided);
     let other = approved(&registration("other"), &digest);
-    let site = Site::with(&[a.clone(), pow.clone(), other]);
-    assert_eq!(site.registration("team/other").unwrap().approval, Approval::Voided);
+    let cluster = TestCluster::with(&[a.clone(), pow.clone(), other]);
+    assert_eq!(cluster.registration("team/other").unwrap().approval, Approval::Voided);
 }
 
 #[test]
@@ -115,9 +115,9 @@ fn decisions_and_meter_readings_are_passed_on() {
                 "state": state, "by": "olga", "at": "2026-11-23T00:00:00Z", "message": "no",
             }}}),
         );
-        assert_eq!(approval(&Site::with(&[decided])), expected);
+        assert_eq!(approval(&TestCluster::with(&[decided])), expected);
     }
-    let mut site = Site::with(&[registration("reg")]);
+    let mut cluster = TestCluster::with(&[registration("reg")]);
     let metered = patched(
         &registration("reg"),
         &json!({
@@ -132,8 +132,8 @@ fn decisions_and_meter_readings_are_passed_on() {
             }},
         }),
     );
-    site.apply(&metered);
-    let registration = site.registration("team/reg").unwrap();
+    cluster.apply(&metered);
+    let registration = cluster.registration("team/reg").unwrap();
     assert_eq!(registration.owner.as_deref(), Some(&*"ab".repeat(32)));
     assert_eq!(
         registration.limits,

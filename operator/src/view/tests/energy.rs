@@ -1,19 +1,19 @@
-//! What a registration has used: what was read, and what its miners may have drawn since.
+//! The energy that a registration has used: the reading, and what its miners may have drawn since.
 
 use daylight_planner::model::{Reading, Registration};
 use serde_json::{Value, json};
 
-use crate::view::tests::Site;
-use crate::view::tests::site::{
+use crate::view::tests::TestCluster;
+use crate::view::tests::test_cluster::{
     START, class, ended, lease, miner, node, patched, pool, registration, running,
 };
 
-/// So many seconds after the start.
+/// The time this number of seconds after the start.
 fn at(seconds: i64) -> String {
     jiff::Timestamp::from_second(START.0 / 1000 + seconds).unwrap().to_string()
 }
 
-/// A registration with a daily limit that was metered until so many seconds after the start.
+/// A registration with a daily limit that was metered until this number of seconds after the start.
 fn metered(until: i64, period_start: &str, millijoules: u64) -> Value {
     patched(
         &registration("reg"),
@@ -31,7 +31,7 @@ fn metered(until: i64, period_start: &str, millijoules: u64) -> Value {
 const TODAY: &str = "2026-11-23T23:00:00Z";
 const YESTERDAY: &str = "2026-11-22T23:00:00Z";
 
-fn with(object: &Value) -> Site {
+fn with(object: &Value) -> TestCluster {
     let objects = [
         pool("a"),
         class("pow", "IdleOnly"),
@@ -40,28 +40,28 @@ fn with(object: &Value) -> Site {
         object.clone(),
         running(&lease("m", "n0", 0), "n0"),
     ];
-    Site::with(&objects)
+    TestCluster::with(&objects)
 }
 
-fn seen(site: &Site) -> Registration {
-    site.registration("team/reg").unwrap()
+fn seen(cluster: &TestCluster) -> Registration {
+    cluster.registration("team/reg").unwrap()
 }
 
 #[test]
 fn a_lease_that_ends_after_a_reading_is_reckoned_until_the_next() {
-    let mut site = with(&metered(0, TODAY, 5_000));
-    assert_eq!(seen(&site).usage.unwrap().millijoules, 5_000);
-    assert_eq!(seen(&site).reading, Reading::Counts);
-    site.wait(10);
-    site.apply(&metered(10, TODAY, 9_000));
-    site.wait(20);
-    site.delete(&running(&lease("m", "n0", 0), "n0"));
+    let mut cluster = with(&metered(0, TODAY, 5_000));
+    assert_eq!(seen(&cluster).usage.unwrap().millijoules, 5_000);
+    assert_eq!(seen(&cluster).reading, Reading::Counts);
+    cluster.wait(10);
+    cluster.apply(&metered(10, TODAY, 9_000));
+    cluster.wait(20);
+    cluster.delete(&running(&lease("m", "n0", 0), "n0"));
     // 20 s of the 400 W that were measured, which are more than the 300 W declared.
-    assert_eq!(seen(&site).usage.unwrap().millijoules, 9_000 + 8_000_000);
-    site.apply(&metered(25, TODAY, 10_000));
-    assert_eq!(seen(&site).usage.unwrap().millijoules, 10_000 + 2_000_000);
-    site.apply(&metered(30, TODAY, 11_000));
-    assert_eq!(seen(&site).usage.unwrap().millijoules, 11_000);
+    assert_eq!(seen(&cluster).usage.unwrap().millijoules, 9_000 + 8_000_000);
+    cluster.apply(&metered(25, TODAY, 10_000));
+    assert_eq!(seen(&cluster).usage.unwrap().millijoules, 10_000 + 2_000_000);
+    cluster.apply(&metered(30, TODAY, 11_000));
+    assert_eq!(seen(&cluster).usage.unwrap().millijoules, 11_000);
 }
 
 #[test]
@@ -75,33 +75,33 @@ fn a_lease_that_had_ended_when_the_process_began_counts_as_far_as_it_is_known() 
         metered(-60, TODAY, 5_000),
         ended(&lease, "Succeeded"),
     ];
-    let site = Site::with(&objects);
-    let seen = seen(&site);
-    // 30 s of the 400 W that were measured: nothing says that it ended before now.
+    let cluster = TestCluster::with(&objects);
+    let seen = seen(&cluster);
+    // 30 s of the 400 W that were measured: its end before now is not proved.
     assert_eq!(seen.usage.unwrap().millijoules, 5_000 + 12_000_000);
     assert_eq!(seen.reading, Reading::Partial);
 }
 
 #[test]
 fn a_new_period_begins_at_the_sites_midnight_with_nothing_used() {
-    let mut site = with(&metered(0, TODAY, 7_000));
+    let mut cluster = with(&metered(0, TODAY, 7_000));
     // 17 hours later it is midnight in Oslo.
-    site.wait(17 * 3600 - 1);
-    assert_eq!(seen(&site).usage.unwrap().millijoules, 7_000);
-    assert_eq!(site.view.wake_at().map(|at| at.0), Some(site.now.0 + 1_000));
-    site.wait(1);
-    let usage = seen(&site).usage.unwrap();
+    cluster.wait(17 * 3600 - 1);
+    assert_eq!(seen(&cluster).usage.unwrap().millijoules, 7_000);
+    assert_eq!(cluster.view.wake_at().map(|at| at.0), Some(cluster.now.0 + 1_000));
+    cluster.wait(1);
+    let usage = seen(&cluster).usage.unwrap();
     assert_eq!(usage.millijoules, 0);
-    // All since the last reading is still reckoned: some of it may belong to the new period.
+    // Everything since the last reading still counts: some of it may belong to the new period.
     assert_eq!(usage.metered_until, START);
-    let resets = seen(&site).energy_resets.unwrap();
-    assert_eq!(resets.0, site.now.0 + 24 * 3_600_000);
+    let resets = seen(&cluster).energy_resets.unwrap();
+    assert_eq!(resets.0, cluster.now.0 + 24 * 3_600_000);
 }
 
 #[test]
 fn a_reading_of_yesterday_that_was_written_today_counts_from_midnight() {
-    let site = with(&metered(-7 * 3600 + 30, YESTERDAY, 7_000));
-    let usage = seen(&site).usage.unwrap();
+    let cluster = with(&metered(-7 * 3600 + 30, YESTERDAY, 7_000));
+    let usage = seen(&cluster).usage.unwrap();
     assert_eq!((usage.millijoules, usage.metered_until.0), (0, START.0 - 7 * 3_600_000));
 }
 
@@ -111,7 +111,7 @@ fn a_reading_from_what_is_not_yet_is_none() {
     assert_eq!(seen(&later).usage, None);
     let tomorrow = with(&metered(0, "2026-11-24T23:00:00Z", 5));
     assert_eq!(seen(&tomorrow).usage, None);
-    // A clock that is a little ahead is none.
+    // A clock that is slightly ahead does not count as the future.
     let ahead = with(&metered(30, TODAY, 5));
     assert!(seen(&ahead).usage.is_some());
 }

@@ -5,8 +5,8 @@ use daylight_planner::model::{Delta, JobState, Placement, Preemption, Role, Shap
 use serde_json::{Value, json};
 
 use crate::view::Observation;
-use crate::view::tests::Site;
-use crate::view::tests::site::{ai_job, batch_job, node, patched, pool, worker};
+use crate::view::tests::TestCluster;
+use crate::view::tests::test_cluster::{ai_job, batch_job, node, patched, pool, worker};
 
 fn with_status(job: &Value, status: &Value) -> Value {
     patched(job, &json!({ "status": status }))
@@ -14,8 +14,8 @@ fn with_status(job: &Value, status: &Value) -> Value {
 
 #[test]
 fn a_job_asks_for_what_its_template_asks_for() {
-    let (site, _) = Site::told(&[pool("a"), node("n1", "a"), ai_job("train", 16)]);
-    let job = site.job("ml/train").unwrap();
+    let (cluster, _) = TestCluster::with_deltas(&[pool("a"), node("n1", "a"), ai_job("train", 16)]);
+    let job = cluster.job("ml/train").unwrap();
     assert_eq!(job.workers, 16);
     assert_eq!(job.shape, Shape { gpus: 2, cpu_milli: 8_000, memory: 64 << 30 });
     assert_eq!(&*job.resource, "nvidia.com/gpu");
@@ -49,47 +49,47 @@ fn its_state_is_read_from_its_status() {
         (json!({"state": "Succeeded"}), JobState::Finished),
         (json!({"state": "Failed"}), JobState::Finished),
     ] {
-        let mut site = Site::with(&[pool("a")]);
-        site.apply(&with_status(&job, &status));
-        assert_eq!(site.job("ml/train").unwrap().state, expected, "{status}");
+        let mut cluster = TestCluster::with(&[pool("a")]);
+        cluster.apply(&with_status(&job, &status));
+        assert_eq!(cluster.job("ml/train").unwrap().state, expected, "{status}");
     }
 }
 
 #[test]
 fn another_queue_or_the_end_of_its_job_decides_first() {
     let queued = patched(&ai_job("train", 2), &json!({"spec": {"queueName": "team"}}));
-    let mut site = Site::with(&[pool("a")]);
-    site.apply(&queued);
-    assert_eq!(site.job("ml/train").unwrap().state, JobState::External);
+    let mut cluster = TestCluster::with(&[pool("a")]);
+    cluster.apply(&queued);
+    assert_eq!(cluster.job("ml/train").unwrap().state, JobState::External);
     let complete = patched(
         &batch_job("train"),
         &json!({"status": {"conditions": [{"type": "Complete", "status": "True"}]}}),
     );
-    site.apply(&complete);
-    assert_eq!(site.job("ml/train").unwrap().state, JobState::Finished);
+    cluster.apply(&complete);
+    assert_eq!(cluster.job("ml/train").unwrap().state, JobState::Finished);
 }
 
 #[test]
 fn a_worker_is_known_by_the_chain_of_its_owners() {
-    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
     let worker_pod = worker("train", 0);
     // Its label alone proves nothing.
-    site.apply(&worker_pod);
+    cluster.apply(&worker_pod);
     let other =
         Role::Other { class: Some("ai-training".into()), preemption: Preemption::ByScheduler };
-    assert_eq!(site.pod("ml/train-0").unwrap().role, other);
-    site.apply(&batch_job("train"));
-    assert_eq!(site.pod("ml/train-0").unwrap().role, other);
-    let told = site.apply(&ai_job("train", 1));
-    assert!(matches!(&*told, [Delta::Job(_), Delta::Pod(_)]), "{told:?}");
-    assert_eq!(site.pod("ml/train-0").unwrap().role, Role::Worker { job: "ml/train".into() });
-    // A Job of the same name that somebody else owns.
+    assert_eq!(cluster.pod("ml/train-0").unwrap().role, other);
+    cluster.apply(&batch_job("train"));
+    assert_eq!(cluster.pod("ml/train-0").unwrap().role, other);
+    let deltas = cluster.apply(&ai_job("train", 1));
+    assert!(matches!(&*deltas, [Delta::Job(_), Delta::Pod(_)]), "{deltas:?}");
+    assert_eq!(cluster.pod("ml/train-0").unwrap().role, Role::Worker { job: "ml/train".into() });
+    // A Job of the same name with another owner.
     let foreign = patched(
         &batch_job("train"),
         &json!({"metadata": {"ownerReferences": [{"kind": "AIJob", "uid": "other", "controller": true}]}}),
     );
-    site.apply(&foreign);
-    assert_eq!(site.pod("ml/train-0").unwrap().role, other);
+    cluster.apply(&foreign);
+    assert_eq!(cluster.pod("ml/train-0").unwrap().role, other);
 }
 
 #[test]
@@ -99,59 +99,59 @@ fn a_template_may_allow_some_nodes_only() {
         &json!({"spec": {"template": {"spec": {"nodeSelector": {"fast": "yes"}}}}}),
     );
     let fast = |name| patched(&node(name, "a"), &json!({"metadata": {"labels": {"fast": "yes"}}}));
-    let mut site = Site::with(&[pool("a"), fast("n1"), node("n2", "a"), restricted]);
-    let allowed = |site: &Site| site.job("ml/train").unwrap().allowed_nodes;
-    assert_eq!(allowed(&site), Some(vec!["n1".into()]));
-    let told = site.apply(&fast("n3"));
-    assert!(matches!(&*told, [Delta::Node(_), Delta::Job(_)]), "{told:?}");
-    assert_eq!(allowed(&site), Some(vec!["n1".into(), "n3".into()]));
-    site.apply(&node("n1", "a"));
-    assert_eq!(allowed(&site), Some(vec!["n3".into()]));
+    let mut cluster = TestCluster::with(&[pool("a"), fast("n1"), node("n2", "a"), restricted]);
+    let allowed = |cluster: &TestCluster| cluster.job("ml/train").unwrap().allowed_nodes;
+    assert_eq!(allowed(&cluster), Some(vec!["n1".into()]));
+    let deltas = cluster.apply(&fast("n3"));
+    assert!(matches!(&*deltas, [Delta::Node(_), Delta::Job(_)]), "{deltas:?}");
+    assert_eq!(allowed(&cluster), Some(vec!["n1".into(), "n3".into()]));
+    cluster.apply(&node("n1", "a"));
+    assert_eq!(allowed(&cluster), Some(vec!["n3".into()]));
     // Where every node passes, nothing is restricted.
-    site.apply(&fast("n1"));
-    site.apply(&fast("n2"));
-    assert_eq!(allowed(&site), None);
+    cluster.apply(&fast("n1"));
+    cluster.apply(&fast("n2"));
+    assert_eq!(allowed(&cluster), None);
     // A node that is gone is no longer one of them.
-    site.apply(&node("n2", "a"));
-    site.delete(&fast("n3"));
-    assert_eq!(allowed(&site), Some(vec!["n1".into()]));
+    cluster.apply(&node("n2", "a"));
+    cluster.delete(&fast("n3"));
+    assert_eq!(allowed(&cluster), Some(vec!["n1".into()]));
 }
 
 #[test]
 fn a_job_that_asks_for_nothing_of_a_pool_has_a_problem() {
-    let mut site = Site::with(&[pool("a")]);
+    let mut cluster = TestCluster::with(&[pool("a")]);
     let without = patched(
         &ai_job("train", 1),
         &json!({"spec": {"template": {"spec": {"containers": [{"name": "w"}]}}}}),
     );
-    site.apply(&without);
+    cluster.apply(&without);
     assert_eq!(
-        site.job("ml/train").unwrap().problem.as_deref(),
+        cluster.job("ml/train").unwrap().problem.as_deref(),
         Some(
             "spec.template requests no pool's resource; set nvidia.com/gpu in a container's resources.limits."
         )
     );
     // The pool of another resource appears, and the job names it.
     let amd = patched(&pool("b"), &json!({"spec": {"resource": "amd.com/gpu"}}));
-    site.apply(&amd);
-    site.apply(&patched(&ai_job("two", 1), &json!({"spec": {"pool": "b"}})));
+    cluster.apply(&amd);
+    cluster.apply(&patched(&ai_job("two", 1), &json!({"spec": {"pool": "b"}})));
     assert_eq!(
-        site.job("ml/two").unwrap().problem.as_deref(),
+        cluster.job("ml/two").unwrap().problem.as_deref(),
         Some(
             "spec.template requests nvidia.com/gpu, but pool b has amd.com/gpu; name another pool or request amd.com/gpu."
         )
     );
     assert_eq!(
-        site.view.problem(daylight_cluster::Kind::AiJob, "ml/two"),
-        site.job("ml/two").unwrap().problem.as_deref()
+        cluster.view.problem(daylight_cluster::Kind::AiJob, "ml/two"),
+        cluster.job("ml/two").unwrap().problem.as_deref()
     );
 }
 
 #[test]
 fn the_end_of_an_ai_job_is_noted() {
-    let mut site = Site::with(&[pool("a"), node("n1", "a"), ai_job("train", 2)]);
-    assert_eq!(site.view.take_observations(), []);
-    site.delete(&ai_job("train", 2));
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a"), ai_job("train", 2)]);
+    assert_eq!(cluster.view.take_observations(), []);
+    cluster.delete(&ai_job("train", 2));
     let gone = Observation::AiJobGone { job: "ml/train".into() };
-    assert_eq!(site.view.take_observations().first(), Some(&gone));
+    assert_eq!(cluster.view.take_observations().first(), Some(&gone));
 }

@@ -1,15 +1,15 @@
-//! What admission should know, and whether it does.
+//! The mirrors for admission, and the state of a registration in them.
 
 use daylight_crds::{ActivityClass, GpuPool, Registration};
 use daylight_planner::model::{Delta, Mirrored};
 use serde_json::{Value, json};
 
 use crate::view::digest;
-use crate::view::tests::Site;
-use crate::view::tests::site::{class, patched, pool, registration};
+use crate::view::tests::TestCluster;
+use crate::view::tests::test_cluster::{class, patched, pool, registration};
 use daylight_cluster::Kind;
 
-/// A registration that is approved as it stands.
+/// A registration whose present content is approved.
 pub(super) fn approved(name: &str, with: &Value) -> Value {
     let object = patched(&registration(name), with);
     let read: Registration = serde_json::from_value(object.clone()).unwrap();
@@ -23,15 +23,15 @@ pub(super) fn approved(name: &str, with: &Value) -> Value {
     patched(&object, &json!({"status": {"approval": approval}}))
 }
 
-fn with(registrations: Vec<Value>) -> Site {
+fn with(registrations: Vec<Value>) -> TestCluster {
     let mut objects = vec![pool("a"), class("pow", "IdleOnly")];
     objects.extend(registrations);
-    Site::with(&objects)
+    TestCluster::with(&objects)
 }
 
-/// The ConfigMap that was asked for.
-fn mirror_of(site: &Site) -> Value {
-    let repair = site.view.mirror_repair(Kind::RegistrationMirror).unwrap();
+/// The `ConfigMap` that is intended.
+fn mirror_of(cluster: &TestCluster) -> Value {
+    let repair = cluster.view.mirror_repair(Kind::RegistrationMirror).unwrap();
     json!({
         "kind": "ConfigMap",
         "metadata": {
@@ -42,57 +42,57 @@ fn mirror_of(site: &Site) -> Value {
     })
 }
 
-fn mirrored(site: &Site) -> Mirrored {
-    site.registration("team/reg").unwrap().mirrored
+fn mirrored(cluster: &TestCluster) -> Mirrored {
+    cluster.registration("team/reg").unwrap().mirrored
 }
 
 #[test]
 fn a_registration_is_mirrored_once_the_map_is_seen_to_hold_it() {
-    let mut site = with(vec![approved("reg", &json!({}))]);
-    assert_eq!(mirrored(&site), Mirrored::Pending);
-    let map = mirror_of(&site);
+    let mut cluster = with(vec![approved("reg", &json!({}))]);
+    assert_eq!(mirrored(&cluster), Mirrored::Pending);
+    let map = mirror_of(&cluster);
     assert_eq!(map["data"], json!({"team.reg": "pow 2026-01-01T00:00:00Z 2027-01-01T00:00:00Z"}));
-    let told = site.apply(&map);
-    assert!(matches!(&told[..], [Delta::Registration(one)] if one.mirrored == Mirrored::Holds));
-    assert_eq!(site.view.mirror_repair(Kind::RegistrationMirror), None);
+    let deltas = cluster.apply(&map);
+    assert!(matches!(&deltas[..], [Delta::Registration(one)] if one.mirrored == Mirrored::Holds));
+    assert_eq!(cluster.view.mirror_repair(Kind::RegistrationMirror), None);
 
     for damage in [
         json!({"data": {"team.reg": "pow"}}),
         json!({"data": {"team.reg": null}}),
         json!({"metadata": {"labels": null}}),
     ] {
-        site.apply(&patched(&map, &damage));
-        assert_eq!(mirrored(&site), Mirrored::Pending, "{damage}");
-        site.apply(&map);
-        assert_eq!(mirrored(&site), Mirrored::Holds);
+        cluster.apply(&patched(&map, &damage));
+        assert_eq!(mirrored(&cluster), Mirrored::Pending, "{damage}");
+        cluster.apply(&map);
+        assert_eq!(mirrored(&cluster), Mirrored::Holds);
     }
-    // What is too much lets nobody in through us, and goes all the same.
+    // A surplus entry grants nothing through Daylight, and is removed all the same.
     for damage in [
         json!({"data": {"team.other": "pow 2026-01-01T00:00:00Z 2027-01-01T00:00:00Z"}}),
         json!({"binaryData": {"x": "AAAA"}}),
     ] {
-        site.apply(&patched(&map, &damage));
-        assert_eq!(mirrored(&site), Mirrored::Holds);
-        assert!(site.view.mirror_repair(Kind::RegistrationMirror).is_some(), "{damage}");
+        cluster.apply(&patched(&map, &damage));
+        assert_eq!(mirrored(&cluster), Mirrored::Holds);
+        assert!(cluster.view.mirror_repair(Kind::RegistrationMirror).is_some(), "{damage}");
     }
-    site.delete(&map);
-    assert_eq!(mirrored(&site), Mirrored::Pending);
+    cluster.delete(&map);
+    assert_eq!(mirrored(&cluster), Mirrored::Pending);
 }
 
 #[test]
 fn what_gives_no_right_is_not_mirrored() {
     let reg = approved("reg", &json!({}));
-    let mut site = with(vec![registration("pending"), reg.clone()]);
-    site.apply(&mirror_of(&site));
-    assert_eq!(site.view.mirror_repair(Kind::RegistrationMirror), None);
+    let mut cluster = with(vec![registration("pending"), reg.clone()]);
+    cluster.apply(&mirror_of(&cluster));
+    assert_eq!(cluster.view.mirror_repair(Kind::RegistrationMirror), None);
     // An edit voids the approval.
-    site.apply(&patched(&reg, &json!({"spec": {"limits": {"gpus": 4711}}})));
-    assert_eq!(mirror_of(&site)["data"], json!({}));
-    site.apply(&reg);
-    assert_eq!(site.view.mirror_repair(Kind::RegistrationMirror), None);
+    cluster.apply(&patched(&reg, &json!({"spec": {"limits": {"gpus": 4711}}})));
+    assert_eq!(mirror_of(&cluster)["data"], json!({}));
+    cluster.apply(&reg);
+    assert_eq!(cluster.view.mirror_repair(Kind::RegistrationMirror), None);
     // Its end.
-    site.wait(400 * 86_400);
-    assert_eq!(mirror_of(&site)["data"], json!({}));
+    cluster.wait(400 * 86_400);
+    assert_eq!(mirror_of(&cluster)["data"], json!({}));
 }
 
 #[test]
@@ -109,27 +109,27 @@ fn the_oldest_are_mirrored_where_not_all_fit() {
     all.push(approved("reg", &newest));
     let oldest = json!({"metadata": {"creationTimestamp": "2026-11-01T00:00:00Z"}});
     all.push(approved("first", &oldest));
-    let mut site = with(all);
-    let map = mirror_of(&site);
-    assert_eq!(mirrored(&site), Mirrored::Full);
+    let mut cluster = with(all);
+    let map = mirror_of(&cluster);
+    assert_eq!(mirrored(&cluster), Mirrored::Full);
     assert!(map["data"].to_string().len() < 1 << 20);
     assert!(map["data"]["team.first"].is_string());
     assert!(map["data"]["team.reg"].is_null());
     assert!(map["data"].as_object().unwrap().len() > 5_000);
-    site.apply(&map);
-    assert_eq!(site.registration("team/first").unwrap().mirrored, Mirrored::Holds);
-    assert_eq!(mirrored(&site), Mirrored::Full);
+    cluster.apply(&map);
+    assert_eq!(cluster.registration("team/first").unwrap().mirrored, Mirrored::Holds);
+    assert_eq!(mirrored(&cluster), Mirrored::Full);
 }
 
 #[test]
 fn classes_are_mirrored_with_their_images() {
     let images = json!({"spec": {"allowedImages": ["r.io/miners/*", "r.io/one:2"]}});
-    let site = Site::with(&[
+    let cluster = TestCluster::with(&[
         patched(&class("pow", "IdleOnly"), &images),
         patched(&class("train", "Guaranteed"), &json!({"spec": {"registration": "NotRequired"}})),
         class("odd.images", "IdleOnly"),
     ]);
-    let repair = site.view.mirror_repair(Kind::ClassMirror).unwrap();
+    let repair = cluster.view.mirror_repair(Kind::ClassMirror).unwrap();
     assert_eq!(repair.label, "classes");
     assert_eq!(
         json!(repair.wanted),

@@ -1,4 +1,4 @@
-//! Objects go in, exact deltas come out.
+//! Tests of the view: objects in, exact deltas out.
 
 mod approvals;
 mod energy;
@@ -11,6 +11,6 @@ mod pods;
 mod policy;
 mod properties;
 mod renewals;
-mod site;
+mod test_cluster;
 
-use site::Site;
+use test_cluster::TestCluster;

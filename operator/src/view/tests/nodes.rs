@@ -1,10 +1,10 @@
-//! What is remembered of nodes.
+//! The memory of nodes.
 
 use daylight_planner::model::{NodeCondition, Preemption, Role};
 use serde_json::{Value, json};
 
-use crate::view::tests::Site;
-use crate::view::tests::site::{START, ended, lease, node, patched, pod, pool, running};
+use crate::view::tests::TestCluster;
+use crate::view::tests::test_cluster::{START, ended, lease, node, patched, pod, pool, running};
 
 fn with_gpus(gpus: u32) -> Value {
     patched(
@@ -15,66 +15,66 @@ fn with_gpus(gpus: u32) -> Value {
 
 #[test]
 fn a_node_that_loses_gpus_is_shrunk_until_it_has_them_again() {
-    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
-    let shrunk = |site: &Site| site.node("n1").unwrap().shrunk_at;
-    assert_eq!(shrunk(&site), None);
-    site.wait(10);
-    site.apply(&with_gpus(0));
-    let first = site.now;
-    assert_eq!(shrunk(&site), Some(first));
-    assert_eq!(site.node("n1").unwrap().gpus, []);
-    site.wait(10);
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
+    let shrunk = |cluster: &TestCluster| cluster.node("n1").unwrap().shrunk_at;
+    assert_eq!(shrunk(&cluster), None);
+    cluster.wait(10);
+    cluster.apply(&with_gpus(0));
+    let first = cluster.now;
+    assert_eq!(shrunk(&cluster), Some(first));
+    assert_eq!(cluster.node("n1").unwrap().gpus, []);
+    cluster.wait(10);
     // Some are back: it is still shrunk, since the same moment.
-    site.apply(&with_gpus(7));
-    assert_eq!(shrunk(&site), Some(first));
+    cluster.apply(&with_gpus(7));
+    assert_eq!(shrunk(&cluster), Some(first));
     // It loses them again: a new drop.
-    site.wait(10);
-    site.apply(&with_gpus(6));
-    assert_eq!(shrunk(&site), Some(site.now));
-    site.apply(&with_gpus(8));
-    assert_eq!(shrunk(&site), None);
+    cluster.wait(10);
+    cluster.apply(&with_gpus(6));
+    assert_eq!(shrunk(&cluster), Some(cluster.now));
+    cluster.apply(&with_gpus(8));
+    assert_eq!(shrunk(&cluster), None);
     // More than ever is the new normal.
-    site.apply(&with_gpus(10));
-    assert_eq!(shrunk(&site), None);
-    site.apply(&with_gpus(8));
-    assert_eq!(shrunk(&site), Some(site.now));
+    cluster.apply(&with_gpus(10));
+    assert_eq!(shrunk(&cluster), None);
+    cluster.apply(&with_gpus(8));
+    assert_eq!(shrunk(&cluster), Some(cluster.now));
 }
 
 #[test]
 fn at_the_start_idle_gpus_rest_and_missing_ones_are_a_drop() {
     let full = |name: &str| running(&pod(name, 8), "n1");
-    let site = Site::with(&[pool("a"), node("n1", "a"), full("p")]);
-    assert_eq!(site.node("n1").unwrap().ai_released_at, None);
-    let site = Site::with(&[pool("a"), node("n1", "a")]);
-    assert_eq!(site.node("n1").unwrap().ai_released_at, Some(START));
-    assert_eq!(site.node("n1").unwrap().shrunk_at, None);
-    let site = Site::with(&[pool("a"), with_gpus(0), full("p")]);
-    assert_eq!(site.node("n1").unwrap().shrunk_at, Some(START));
+    let cluster = TestCluster::with(&[pool("a"), node("n1", "a"), full("p")]);
+    assert_eq!(cluster.node("n1").unwrap().ai_released_at, None);
+    let cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
+    assert_eq!(cluster.node("n1").unwrap().ai_released_at, Some(START));
+    assert_eq!(cluster.node("n1").unwrap().shrunk_at, None);
+    let cluster = TestCluster::with(&[pool("a"), with_gpus(0), full("p")]);
+    assert_eq!(cluster.node("n1").unwrap().shrunk_at, Some(START));
 }
 
 #[test]
 fn gpus_rest_after_ai_work() {
-    let mut site = Site::with(&[pool("a"), node("n1", "a"), running(&pod("p", 8), "n1")]);
-    let released = |site: &Site| site.node("n1").unwrap().ai_released_at;
-    site.wait(100);
-    let told = site.apply(&ended(&running(&pod("p", 8), "n1"), "Succeeded"));
-    assert_eq!(told.len(), 2);
-    let first = site.now;
-    assert_eq!(released(&site), Some(first));
-    site.wait(100);
-    // Its object goes, but it ended before.
-    site.delete(&ended(&running(&pod("p", 8), "n1"), "Succeeded"));
-    assert_eq!(released(&site), Some(first));
-    // A miner's end is none of it, nor that of a pod without GPUs.
-    site.apply(&running(&lease("m", "n1", 0), "n1"));
-    site.delete(&running(&lease("m", "n1", 0), "n1"));
-    site.apply(&running(&pod("q", 0), "n1"));
-    site.delete(&running(&pod("q", 0), "n1"));
-    assert_eq!(released(&site), Some(first));
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a"), running(&pod("p", 8), "n1")]);
+    let released = |cluster: &TestCluster| cluster.node("n1").unwrap().ai_released_at;
+    cluster.wait(100);
+    let deltas = cluster.apply(&ended(&running(&pod("p", 8), "n1"), "Succeeded"));
+    assert_eq!(deltas.len(), 2);
+    let first = cluster.now;
+    assert_eq!(released(&cluster), Some(first));
+    cluster.wait(100);
+    // Its object is deleted, but it ended before.
+    cluster.delete(&ended(&running(&pod("p", 8), "n1"), "Succeeded"));
+    assert_eq!(released(&cluster), Some(first));
+    // The end of a miner does not count, nor does that of a pod without GPUs.
+    cluster.apply(&running(&lease("m", "n1", 0), "n1"));
+    cluster.delete(&running(&lease("m", "n1", 0), "n1"));
+    cluster.apply(&running(&pod("q", 0), "n1"));
+    cluster.delete(&running(&pod("q", 0), "n1"));
+    assert_eq!(released(&cluster), Some(first));
     // A pod that was deleted while it ran.
-    site.apply(&running(&pod("r", 1), "n1"));
-    site.delete(&running(&pod("r", 1), "n1"));
-    assert_eq!(released(&site), Some(site.now));
+    cluster.apply(&running(&pod("r", 1), "n1"));
+    cluster.delete(&running(&pod("r", 1), "n1"));
+    assert_eq!(released(&cluster), Some(cluster.now));
 }
 
 #[test]
@@ -108,9 +108,9 @@ fn conditions_and_taints_say_whether_pods_can_run() {
         ),
         (json!({"status": {"conditions": []}}), NodeCondition::NotReady, true),
     ] {
-        let mut site = Site::with(&[pool("a")]);
-        site.apply(&patched(&node("n1", "a"), &change));
-        let node = site.node("n1").unwrap();
+        let mut cluster = TestCluster::with(&[pool("a")]);
+        cluster.apply(&patched(&node("n1", "a"), &change));
+        let node = cluster.node("n1").unwrap();
         assert_eq!(node.condition, expected, "{change}");
         assert_eq!(node.pools[0].tolerated, tolerated, "{change}");
     }
@@ -122,10 +122,10 @@ fn conditions_and_taints_say_whether_pods_can_run() {
         &node("n1", "a"),
         &json!({"spec": {"taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]}}),
     );
-    let mut site = Site::with(&[pool("a"), tainted]);
-    assert!(!site.node("n1").unwrap().pools[0].tolerated);
-    site.apply(&tolerant);
-    assert!(site.node("n1").unwrap().pools[0].tolerated);
+    let mut cluster = TestCluster::with(&[pool("a"), tainted]);
+    assert!(!cluster.node("n1").unwrap().pools[0].tolerated);
+    cluster.apply(&tolerant);
+    assert!(cluster.node("n1").unwrap().pools[0].tolerated);
 }
 
 #[test]
@@ -137,46 +137,46 @@ fn pools_may_overlap_and_the_older_is_named_first() {
             "spec": {"nodeSelector": {"matchLabels": {"pool": "a"}}},
         }),
     );
-    let site = Site::with(&[younger, pool("a"), node("n1", "a")]);
-    let pools: Vec<_> = site.node("n1").unwrap().pools;
+    let cluster = TestCluster::with(&[younger, pool("a"), node("n1", "a")]);
+    let pools: Vec<_> = cluster.node("n1").unwrap().pools;
     let names: Vec<_> = pools.iter().map(|one| &*one.pool).collect();
     assert_eq!(names, ["a", "0"]);
-    assert_eq!(site.view.pool_of("n1", "nvidia.com/gpu").map(AsRef::as_ref), Some("a"));
-    assert_eq!(site.view.pool_of("n1", "amd.com/gpu"), None);
+    assert_eq!(cluster.view.pool_of("n1", "nvidia.com/gpu").map(AsRef::as_ref), Some("a"));
+    assert_eq!(cluster.view.pool_of("n1", "amd.com/gpu"), None);
 }
 
 #[test]
 fn a_node_that_left_its_pool_is_told_of_while_miners_are_on_it() {
-    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
     let miner = running(&lease("m", "n1", 0), "n1");
-    site.apply(&miner);
-    site.apply(&node("n1", "none"));
-    assert_eq!(site.node("n1").unwrap().pools, []);
-    site.delete(&miner);
-    assert_eq!(site.node("n1"), None);
+    cluster.apply(&miner);
+    cluster.apply(&node("n1", "none"));
+    assert_eq!(cluster.node("n1").unwrap().pools, []);
+    cluster.delete(&miner);
+    assert_eq!(cluster.node("n1"), None);
 }
 
 #[test]
 fn a_second_resource_begins_to_count_with_its_pool() {
     let both = patched(&node("n1", "a"), &json!({"status": {"allocatable": {"amd.com/gpu": "4"}}}));
-    let asks = patched(
+    let requesting = patched(
         &pod("p", 0),
         &json!({"spec": {"containers": [{"resources": {"requests": {"amd.com/gpu": "1"}}}]}}),
     );
-    let mut site = Site::with(&[pool("a"), both, asks]);
-    assert_eq!(site.node("n1").unwrap().gpus.len(), 1);
-    assert_eq!(site.pod("ml/p"), None);
+    let mut cluster = TestCluster::with(&[pool("a"), both, requesting]);
+    assert_eq!(cluster.node("n1").unwrap().gpus.len(), 1);
+    assert_eq!(cluster.pod("ml/p"), None);
     let amd = patched(
         &pool("b"),
         &json!({"spec": {"resource": "amd.com/gpu", "nodeSelector": {"matchLabels": {"pool": "a"}}}}),
     );
-    site.apply(&amd);
-    assert_eq!(site.node("n1").unwrap().gpus.len(), 2);
+    cluster.apply(&amd);
+    assert_eq!(cluster.node("n1").unwrap().gpus.len(), 2);
     assert_eq!(
-        site.pod("ml/p").unwrap().role,
+        cluster.pod("ml/p").unwrap().role,
         Role::Other { class: Some("ai-training".into()), preemption: Preemption::ByScheduler }
     );
-    site.delete(&amd);
-    assert_eq!(site.node("n1").unwrap().gpus.len(), 1);
-    assert_eq!(site.pod("ml/p"), None);
+    cluster.delete(&amd);
+    assert_eq!(cluster.node("n1").unwrap().gpus.len(), 1);
+    assert_eq!(cluster.pod("ml/p"), None);
 }

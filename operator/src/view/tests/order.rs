@@ -1,12 +1,12 @@
-//! Lists, watches and answers that come in any order.
+//! Lists, watches and answers that arrive in any order.
 
 use daylight_planner::model::{Delta, EmergencyStop, JobState};
 use serde_json::{Value, json};
 
 use crate::view::View;
-use crate::view::tests::Site;
-use crate::view::tests::site::{
-    Does, ai_job, all_listed, batch_job, event, lease, node, patched, pod, pool, running,
+use crate::view::tests::TestCluster;
+use crate::view::tests::test_cluster::{
+    ChangeKind, ai_job, all_listed, batch_job, event, lease, node, patched, pod, pool, running,
 };
 use daylight_cluster::{Change, Event, Kind, Pending, Round, WatchFailure};
 
@@ -25,87 +25,87 @@ fn to_create(pod: &Value) -> Value {
 
 #[test]
 fn a_list_after_a_break_shows_what_is_gone() {
-    let mut site =
-        Site::with(&[pool("a"), node("n1", "a"), node("n2", "a"), pod("p", 1), pod("q", 1)]);
-    assert_eq!(site.tell(Event::Pod(Change::Listing)), []);
-    let item = |object: &Value| event(&at_version(object, 200), Does::List);
-    assert_eq!(site.tell(item(&pod("q", 1))), []);
-    let told = site.tell(item(&pod("r", 1)));
-    assert!(matches!(&*told, [Delta::Pod(_)]), "{told:?}");
+    let mut cluster =
+        TestCluster::with(&[pool("a"), node("n1", "a"), node("n2", "a"), pod("p", 1), pod("q", 1)]);
+    assert_eq!(cluster.apply_event(Event::Pod(Change::Listing)), []);
+    let item = |object: &Value| event(&at_version(object, 200), ChangeKind::Item);
+    assert_eq!(cluster.apply_event(item(&pod("q", 1))), []);
+    let deltas = cluster.apply_event(item(&pod("r", 1)));
+    assert!(matches!(&*deltas, [Delta::Pod(_)]), "{deltas:?}");
     let listed = Change::Listed { version: 200, round: Round(0) };
-    assert_eq!(site.tell(Event::Pod(listed)), [Delta::PodGone("ml/p".into())]);
-    // A list that broke off and began anew counts from its last beginning.
-    site.tell(Event::Pod(Change::Listing));
-    site.tell(item(&pod("q", 1)));
-    site.tell(Event::Pod(Change::Listing));
-    site.tell(item(&pod("r", 1)));
+    assert_eq!(cluster.apply_event(Event::Pod(listed)), [Delta::PodGone("ml/p".into())]);
+    // A list that was interrupted counts from its last beginning.
+    cluster.apply_event(Event::Pod(Change::Listing));
+    cluster.apply_event(item(&pod("q", 1)));
+    cluster.apply_event(Event::Pod(Change::Listing));
+    cluster.apply_event(item(&pod("r", 1)));
     let listed = Change::Listed { version: 201, round: Round(0) };
-    assert_eq!(site.tell(Event::Pod(listed)), [Delta::PodGone("ml/q".into())]);
+    assert_eq!(cluster.apply_event(Event::Pod(listed)), [Delta::PodGone("ml/q".into())]);
 }
 
 #[test]
 fn an_object_made_anew_between_two_lists_is_another() {
-    let mut site =
-        Site::with(&[pool("a"), node("n1", "a"), batch_job("train"), ai_job("train", 1)]);
-    site.tell(Event::BatchJob(Change::Listing));
+    let mut cluster =
+        TestCluster::with(&[pool("a"), node("n1", "a"), batch_job("train"), ai_job("train", 1)]);
+    cluster.apply_event(Event::BatchJob(Change::Listing));
     let other = patched(&batch_job("train"), &json!({"metadata": {"uid": "other"}}));
-    site.tell(event(&at_version(&other, 200), Does::List));
-    site.tell(Event::BatchJob(Change::Listed { version: 200, round: Round(0) }));
-    assert_eq!(&*site.view.cluster().batch_job("ml/train").unwrap().uid, "other");
+    cluster.apply_event(event(&at_version(&other, 200), ChangeKind::Item));
+    cluster.apply_event(Event::BatchJob(Change::Listed { version: 200, round: Round(0) }));
+    assert_eq!(&*cluster.view.cluster().batch_job("ml/train").unwrap().uid, "other");
 }
 
 #[test]
 fn a_foreseen_pod_counts_until_the_server_or_the_watch_speaks() {
     let key = "team/m-n1-0-0";
-    let site = || Site::with(&[pool("a"), node("n1", "a")]);
-    let foresee = |site: &mut Site| {
+    let cluster = || TestCluster::with(&[pool("a"), node("n1", "a")]);
+    let foresee = |cluster: &mut TestCluster| {
         let mut out = Vec::new();
         let pod = slim(&to_create(&lease("m", "n1", 0)));
-        site.view.foresee_pod(pod, site.now, &mut out);
+        cluster.view.foresee_pod(pod, cluster.now, &mut out);
         let [Delta::Pod(pod)] = &*out else {
             panic!("{out:?}");
         };
         assert_eq!(pod.node.as_deref(), Some("n1"));
-        assert_eq!(pod.created, site.now);
+        assert_eq!(pod.created, cluster.now);
     };
     // It is refused.
-    let mut refused = site();
+    let mut refused = cluster();
     foresee(&mut refused);
     let mut out = Vec::new();
     refused.view.unforesee_pod(key, &mut out);
     assert_eq!(out, [Delta::PodGone(key.into())]);
     // It is created: the answer, then the watch, change nothing any more.
-    let mut created = site();
+    let mut created = cluster();
     foresee(&mut created);
     let real = at_version(&lease("m", "n1", 0), 300);
     let mut out = Vec::new();
     created.view.assume_pod(slim(&real), created.now, &mut out);
-    assert_eq!(created.tell(event(&real, Does::Apply)), []);
+    assert_eq!(created.apply_event(event(&real, ChangeKind::Applied)), []);
     assert_eq!(
         created.view.wake_at().map(|at| at.0),
         Some(created.now.0 + 60_000),
         "only its binding is awaited"
     );
-    // Taking it back now has no effect.
+    // Withdrawing it now has no effect.
     created.view.unforesee_pod(key, &mut out);
     assert!(created.pod(key).is_some());
-    // The watch is faster than the answer.
-    let mut overtaken = site();
+    // The watch reports before the answer arrives.
+    let mut overtaken = cluster();
     foresee(&mut overtaken);
     let bound = at_version(&running(&lease("m", "n1", 0), "n1"), 310);
-    overtaken.tell(event(&real, Does::Apply));
-    overtaken.tell(event(&bound, Does::Apply));
+    overtaken.apply_event(event(&real, ChangeKind::Applied));
+    overtaken.apply_event(event(&bound, ChangeKind::Applied));
     overtaken.view.assume_pod(slim(&real), overtaken.now, &mut out);
     assert!(overtaken.view.cluster().pod(key).unwrap().node.is_some(), "not undone");
     // The watch has shown its whole life before the answer came.
-    let mut over = site();
+    let mut over = cluster();
     foresee(&mut over);
-    over.tell(event(&real, Does::Apply));
-    over.tell(event(&at_version(&lease("m", "n1", 0), 320), Does::Delete));
+    over.apply_event(event(&real, ChangeKind::Applied));
+    over.apply_event(event(&at_version(&lease("m", "n1", 0), 320), ChangeKind::Deleted));
     over.view.assume_pod(slim(&real), over.now, &mut out);
     assert_eq!(over.pod(key), None, "not brought back");
-    // Neither speaks: it is given up.
-    let mut lost = site();
+    // Neither arrives: it expires.
+    let mut lost = cluster();
     foresee(&mut lost);
     lost.wait(119);
     assert!(lost.pod(key).is_some());
@@ -117,130 +117,137 @@ fn a_foreseen_pod_counts_until_the_server_or_the_watch_speaks() {
 #[test]
 fn an_assumed_pod_that_the_watch_passes_does_not_exist() {
     let key = "team/m-n1-0-0";
-    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
     let mut out = Vec::new();
     let real = at_version(&lease("m", "n1", 0), 300);
-    site.view.assume_pod(slim(&real), site.now, &mut out);
-    // Not told yet.
-    assert_eq!(site.tell(Event::Pod(Change::Progress(299))), []);
-    assert!(site.pod(key).is_some());
-    assert_eq!(site.tell(Event::Pod(Change::Progress(301))), [Delta::PodGone(key.into())]);
-    // An answer that the watch has passed already is no news.
-    site.view.assume_pod(slim(&real), site.now, &mut out);
-    assert_eq!(site.pod(key), None);
+    cluster.view.assume_pod(slim(&real), cluster.now, &mut out);
+    // The watch has not reached it yet.
+    assert_eq!(cluster.apply_event(Event::Pod(Change::Progress(299))), []);
+    assert!(cluster.pod(key).is_some());
+    assert_eq!(
+        cluster.apply_event(Event::Pod(Change::Progress(301))),
+        [Delta::PodGone(key.into())]
+    );
+    // An answer that the watch has already passed changes nothing.
+    cluster.view.assume_pod(slim(&real), cluster.now, &mut out);
+    assert_eq!(cluster.pod(key), None);
 }
 
 #[test]
 fn a_list_judges_only_what_is_not_younger() {
-    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
     let mut out = Vec::new();
-    site.view.foresee_pod(slim(&to_create(&lease("m", "n1", 0))), site.now, &mut out);
-    site.view.assume_pod(slim(&at_version(&lease("m", "n1", 1), 300)), site.now, &mut out);
-    site.view.assume_pod(slim(&at_version(&lease("m", "n1", 2), 310)), site.now, &mut out);
-    site.tell(Event::Pod(Change::Listing));
+    cluster.view.foresee_pod(slim(&to_create(&lease("m", "n1", 0))), cluster.now, &mut out);
+    cluster.view.assume_pod(slim(&at_version(&lease("m", "n1", 1), 300)), cluster.now, &mut out);
+    cluster.view.assume_pod(slim(&at_version(&lease("m", "n1", 2), 310)), cluster.now, &mut out);
+    cluster.apply_event(Event::Pod(Change::Listing));
     let listed = Change::Listed { version: 305, round: Round(0) };
-    assert_eq!(site.tell(Event::Pod(listed)), [Delta::PodGone("team/m-n1-1-0".into())]);
+    assert_eq!(cluster.apply_event(Event::Pod(listed)), [Delta::PodGone("team/m-n1-1-0".into())]);
 }
 
 #[test]
 fn an_older_event_does_not_undo_an_answer() {
     let key = "team/m-n1-0-0";
     let bound = running(&lease("m", "n1", 0), "n1");
-    let mut site = Site::with(&[pool("a"), node("n1", "a"), at_version(&bound, 90)]);
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a"), at_version(&bound, 90)]);
     let deleting =
         patched(&bound, &json!({"metadata": {"deletionTimestamp": "2026-11-24T06:00:30Z"}}));
     let mut out = Vec::new();
-    site.view.assume_pod(slim(&at_version(&deleting, 300)), site.now, &mut out);
-    assert!(site.pod(key).unwrap().deleting);
-    assert_eq!(site.tell(event(&at_version(&bound, 299), Does::Apply)), []);
-    assert!(site.pod(key).unwrap().deleting);
-    // Versions that are no numbers are taken as they come.
+    cluster.view.assume_pod(slim(&at_version(&deleting, 300)), cluster.now, &mut out);
+    assert!(cluster.pod(key).unwrap().deleting);
+    assert_eq!(cluster.apply_event(event(&at_version(&bound, 299), ChangeKind::Applied)), []);
+    assert!(cluster.pod(key).unwrap().deleting);
+    // Versions that are not numbers count in the order of arrival.
     let mut strange = at_version(&bound, 0);
     strange["metadata"]["resourceVersion"] = json!("v2-abc");
-    site.tell(event(&strange, Does::Apply));
-    assert!(!site.pod(key).unwrap().deleting);
+    cluster.apply_event(event(&strange, ChangeKind::Applied));
+    assert!(!cluster.pod(key).unwrap().deleting);
 }
 
 #[test]
 fn the_deletion_of_a_namesake_is_not_its_own() {
     let key = "team/m-n1-0-0";
-    let mut site = Site::with(&[pool("a"), node("n1", "a"), at_version(&lease("m", "n1", 0), 90)]);
+    let mut cluster =
+        TestCluster::with(&[pool("a"), node("n1", "a"), at_version(&lease("m", "n1", 0), 90)]);
     let mut out = Vec::new();
-    site.view.assume_gone(key, "pod-m-n1-0-0", site.now, &mut out);
+    cluster.view.assume_gone(key, "pod-m-n1-0-0", cluster.now, &mut out);
     assert_eq!(out, [Delta::PodGone(key.into())]);
     out.clear();
-    site.view.foresee_pod(slim(&to_create(&lease("m", "n1", 0))), site.now, &mut out);
+    cluster.view.foresee_pod(slim(&to_create(&lease("m", "n1", 0))), cluster.now, &mut out);
     assert_eq!(out.len(), 1);
-    assert_eq!(site.tell(event(&at_version(&lease("m", "n1", 0), 120), Does::Delete)), []);
-    assert!(site.pod(key).is_some());
-    // Gone is only what has the UID.
-    site.view.assume_gone(key, "another", site.now, &mut out);
-    assert!(site.pod(key).is_some());
+    assert_eq!(
+        cluster.apply_event(event(&at_version(&lease("m", "n1", 0), 120), ChangeKind::Deleted)),
+        []
+    );
+    assert!(cluster.pod(key).is_some());
+    // Only an object with this UID is gone.
+    cluster.view.assume_gone(key, "another", cluster.now, &mut out);
+    assert!(cluster.pod(key).is_some());
 }
 
 #[test]
 fn a_foreseen_end_stands_until_it_is_seen_or_taken_back() {
     let key = "team/m-n1-0-0";
     let bound = running(&lease("m", "n1", 0), "n1");
-    let mut site = Site::with(&[pool("a"), node("n1", "a"), bound.clone()]);
-    let deleting = |site: &Site| site.pod(key).unwrap().deleting;
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a"), bound.clone()]);
+    let deleting = |cluster: &TestCluster| cluster.pod(key).unwrap().deleting;
     let mut out = Vec::new();
-    site.view.foresee_end(key, "another", site.now, &mut out);
-    assert!(!deleting(&site));
-    site.view.foresee_end(key, "pod-m-n1-0-0", site.now, &mut out);
-    assert!(deleting(&site));
-    // A status update that was under way.
-    site.apply(&patched(&bound, &json!({"status": {"conditions": []}})));
-    assert!(deleting(&site));
-    site.view.unforesee_end(key, &mut out);
-    assert!(!deleting(&site));
+    cluster.view.foresee_end(key, "another", cluster.now, &mut out);
+    assert!(!deleting(&cluster));
+    cluster.view.foresee_end(key, "pod-m-n1-0-0", cluster.now, &mut out);
+    assert!(deleting(&cluster));
+    // A status update that was sent before.
+    cluster.apply(&patched(&bound, &json!({"status": {"conditions": []}})));
+    assert!(deleting(&cluster));
+    cluster.view.unforesee_end(key, &mut out);
+    assert!(!deleting(&cluster));
     // Never confirmed: after two minutes it is tried again.
-    site.view.foresee_end(key, "pod-m-n1-0-0", site.now, &mut out);
-    site.wait(119);
-    assert!(deleting(&site));
-    site.wait(1);
-    assert!(!deleting(&site));
+    cluster.view.foresee_end(key, "pod-m-n1-0-0", cluster.now, &mut out);
+    cluster.wait(119);
+    assert!(deleting(&cluster));
+    cluster.wait(1);
+    assert!(!deleting(&cluster));
 }
 
 #[test]
 fn a_foreseen_state_stands_until_the_answer() {
-    let mut site = Site::with(&[pool("a"), ai_job("train", 1)]);
-    let state = |site: &Site| site.job("ml/train").unwrap().state;
-    let running = JobState::Running { since: site.now };
+    let mut cluster = TestCluster::with(&[pool("a"), ai_job("train", 1)]);
+    let state = |cluster: &TestCluster| cluster.job("ml/train").unwrap().state;
+    let running = JobState::Running { since: cluster.now };
     let mut out = Vec::new();
-    site.view.foresee_state("ml/train", running.clone(), site.now, &mut out);
-    assert_eq!(state(&site), running);
+    cluster.view.foresee_state("ml/train", running.clone(), cluster.now, &mut out);
+    assert_eq!(state(&cluster), running);
     assert!(matches!(&*out, [Delta::Job(_)]), "{out:?}");
     // An older event does not end it.
-    site.apply(&patched(&ai_job("train", 1), &json!({"status": {"message": "waits"}})));
-    assert_eq!(state(&site), running);
+    cluster.apply(&patched(&ai_job("train", 1), &json!({"status": {"message": "waits"}})));
+    assert_eq!(state(&cluster), running);
     // The answer does.
     let queued = patched(
         &at_version(&ai_job("train", 1), 400),
         &json!({"status": {"state": "Running", "startedAt": "2026-11-24T06:00:00Z"}}),
     );
-    site.view.assume_ai_job(serde_json::from_value(queued).unwrap(), site.now, &mut out);
-    assert_eq!(state(&site), running);
+    cluster.view.assume_ai_job(serde_json::from_value(queued).unwrap(), cluster.now, &mut out);
+    assert_eq!(state(&cluster), running);
     assert_eq!(out.len(), 1, "what was foreseen came true");
-    // Taken back.
-    site.view.foresee_state("ml/train", JobState::Finished, site.now, &mut out);
-    site.view.unforesee_state("ml/train", &mut out);
-    assert_eq!(state(&site), running);
-    // Deleted and made anew: it begins anew.
-    site.view.foresee_state("ml/train", JobState::Finished, site.now, &mut out);
-    site.delete(&at_version(&ai_job("train", 1), 410));
-    assert_eq!(site.job("ml/train"), None);
-    site.apply(&at_version(&ai_job("train", 1), 420));
-    assert_ne!(state(&site), JobState::Finished);
+    // Withdrawn.
+    cluster.view.foresee_state("ml/train", JobState::Finished, cluster.now, &mut out);
+    cluster.view.unforesee_state("ml/train", &mut out);
+    assert_eq!(state(&cluster), running);
+    // Deleted and created again: its state begins again.
+    cluster.view.foresee_state("ml/train", JobState::Finished, cluster.now, &mut out);
+    cluster.delete(&at_version(&ai_job("train", 1), 410));
+    assert_eq!(cluster.job("ml/train"), None);
+    cluster.apply(&at_version(&ai_job("train", 1), 420));
+    assert_ne!(state(&cluster), JobState::Finished);
 }
 
 #[test]
 fn nothing_is_told_before_all_is_listed() {
-    let mut view = View::new(crate::view::tests::site::START);
+    let mut view = View::new(crate::view::tests::test_cluster::START);
     let mut out = Vec::new();
-    let now = crate::view::tests::site::START;
+    let now = crate::view::tests::test_cluster::START;
     for object in [pool("a"), node("n1", "a"), pod("p", 1)] {
-        view.apply(event(&object, Does::Apply), now, &mut out);
+        view.apply(event(&object, ChangeKind::Applied), now, &mut out);
     }
     assert_eq!(view.cluster().pending().len(), Kind::ALL.len());
     view.apply(Event::GpuPool(Change::Failed(WatchFailure::Missing)), now, &mut out);
@@ -264,7 +271,7 @@ fn nothing_is_told_before_all_is_listed() {
         view.apply(event, now, &mut out);
     }
     assert!(view.cluster().is_fresh(Round(1)));
-    // A definition that is taken away makes the picture incomplete; what was seen stays.
+    // Without its definition, a kind is pending again; its objects remain.
     view.apply(Event::Miner(Change::Failed(WatchFailure::Missing)), now, &mut out);
     assert_eq!(view.cluster().pending().len(), 1);
     // A lost connection does not.
@@ -286,15 +293,15 @@ fn the_emergency_stop_is_in_force_as_long_as_its_object_exists() {
         "metadata": {"name": "daylight-emergency-stop", "namespace": "daylight-system"},
         "data": {"by": "ann", "reason": "smoke", "at": "2026-11-24T06:00:00Z"},
     });
-    let mut site = Site::with(&[]);
+    let mut cluster = TestCluster::with(&[]);
     let in_force = EmergencyStop { by: "ann".into(), reason: "smoke".into() };
-    assert_eq!(site.apply(&stop), [Delta::EmergencyStop(Some(in_force.clone()))]);
-    assert_eq!(site.view.emergency_stop(), Some(&in_force));
-    assert_eq!(site.view.snapshot().emergency_stop, Some(in_force));
-    assert_eq!(site.delete(&stop), [Delta::EmergencyStop(None)]);
-    let (_, told) = Site::told(&[patched(&stop, &json!({"data": null}))]);
+    assert_eq!(cluster.apply(&stop), [Delta::EmergencyStop(Some(in_force.clone()))]);
+    assert_eq!(cluster.view.emergency_stop(), Some(&in_force));
+    assert_eq!(cluster.view.snapshot().emergency_stop, Some(in_force));
+    assert_eq!(cluster.delete(&stop), [Delta::EmergencyStop(None)]);
+    let (_, deltas) = TestCluster::with_deltas(&[patched(&stop, &json!({"data": null}))]);
     assert_eq!(
-        told,
+        deltas,
         [Delta::EmergencyStop(Some(EmergencyStop {
             by: "unknown".into(),
             reason: "no reason given".into()

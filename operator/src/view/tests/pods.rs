@@ -4,8 +4,8 @@ use daylight_base::Timestamp;
 use daylight_planner::model::{Delta, Pod, Preemption, Role};
 use serde_json::{Value, json};
 
-use crate::view::tests::Site;
-use crate::view::tests::site::{START, ended, lease, node, patched, pod, pool, running};
+use crate::view::tests::TestCluster;
+use crate::view::tests::test_cluster::{START, ended, lease, node, patched, pod, pool, running};
 use crate::view::{LeftoverReason, Observation};
 
 /// A pod that kube-scheduler will not preempt for and found no place for.
@@ -22,8 +22,8 @@ fn never(name: &str, spec: &Value) -> Value {
     )
 }
 
-fn preemption(site: &Site, key: &str) -> Preemption {
-    match site.pod(key).unwrap().role {
+fn preemption(cluster: &TestCluster, key: &str) -> Preemption {
+    match cluster.pod(key).unwrap().role {
         Role::Other { preemption, .. } => preemption,
         role => panic!("{role:?}"),
     }
@@ -31,18 +31,18 @@ fn preemption(site: &Site, key: &str) -> Preemption {
 
 #[test]
 fn kube_scheduler_is_left_alone_with_a_pod_at_first() {
-    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
-    site.apply(&never("p", &json!({})));
-    assert_eq!(preemption(&site, "ml/p"), Preemption::ByScheduler);
-    assert_eq!(site.view.wake_at(), Some(Timestamp(START.0 + 3_000)));
-    assert_eq!(site.wait(2), []);
-    let told = site.wait(1);
-    assert!(matches!(&*told, [Delta::Pod(_)]), "{told:?}");
-    assert_eq!(preemption(&site, "ml/p"), Preemption::ByDaylight { allowed_nodes: None });
-    assert_eq!(site.view.wake_at(), None);
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
+    cluster.apply(&never("p", &json!({})));
+    assert_eq!(preemption(&cluster, "ml/p"), Preemption::ByScheduler);
+    assert_eq!(cluster.view.wake_at(), Some(Timestamp(START.0 + 3_000)));
+    assert_eq!(cluster.wait(2), []);
+    let deltas = cluster.wait(1);
+    assert!(matches!(&*deltas, [Delta::Pod(_)]), "{deltas:?}");
+    assert_eq!(preemption(&cluster, "ml/p"), Preemption::ByDaylight { allowed_nodes: None });
+    assert_eq!(cluster.view.wake_at(), None);
     // Once it is bound, it is like any other.
-    site.apply(&running(&never("p", &json!({})), "n1"));
-    assert_eq!(preemption(&site, "ml/p"), Preemption::ByScheduler);
+    cluster.apply(&running(&never("p", &json!({})), "n1"));
+    assert_eq!(preemption(&cluster, "ml/p"), Preemption::ByScheduler);
 }
 
 #[test]
@@ -63,10 +63,10 @@ fn a_pod_with_filters_that_are_not_evaluated_is_not_served() {
         json!({"workloadRef": {"name": "w"}}),
         json!({"priority": -1_000_000}),
     ] {
-        let mut site = Site::with(&[pool("a"), node("n1", "a")]);
-        site.wait(60);
-        site.apply(&never("p", &spec));
-        assert_eq!(preemption(&site, "ml/p"), Preemption::Never, "{spec}");
+        let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
+        cluster.wait(60);
+        cluster.apply(&never("p", &spec));
+        assert_eq!(preemption(&cluster, "ml/p"), Preemption::Never, "{spec}");
     }
     for spec in [
         json!({"schedulerName": "default-scheduler", "priority": 100}),
@@ -75,17 +75,17 @@ fn a_pod_with_filters_that_are_not_evaluated_is_not_served() {
         json!({"topologySpreadConstraints": [{"whenUnsatisfiable": "ScheduleAnyway"}]}),
         json!({"schedulingGates": []}),
     ] {
-        let mut site = Site::with(&[pool("a"), node("n1", "a")]);
-        site.wait(60);
-        site.apply(&never("p", &spec));
+        let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
+        cluster.wait(60);
+        cluster.apply(&never("p", &spec));
         let served = Preemption::ByDaylight { allowed_nodes: None };
-        assert_eq!(preemption(&site, "ml/p"), served, "{spec}");
+        assert_eq!(preemption(&cluster, "ml/p"), served, "{spec}");
     }
 }
 
 #[test]
 fn only_nodes_that_pass_its_filters_are_cleared_for_it() {
-    let allowed = |site: &Site| match preemption(site, "ml/p") {
+    let allowed = |cluster: &TestCluster| match preemption(cluster, "ml/p") {
         Preemption::ByDaylight { allowed_nodes } => {
             allowed_nodes.map(|nodes| nodes.iter().map(ToString::to_string).collect::<Vec<_>>())
         }
@@ -95,30 +95,30 @@ fn only_nodes_that_pass_its_filters_are_cleared_for_it() {
     let tainted = |name| {
         patched(&fast(name), &json!({"spec": {"taints": [{"key": "gpu", "effect": "NoSchedule"}]}}))
     };
-    let mut site = Site::with(&[pool("a"), node("n1", "a"), fast("n2"), tainted("n3")]);
-    site.wait(60);
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a"), fast("n2"), tainted("n3")]);
+    cluster.wait(60);
     let selective = never("p", &json!({"nodeSelector": {"fast": "yes"}}));
-    site.apply(&selective);
-    assert_eq!(allowed(&site).unwrap(), ["n2"]);
+    cluster.apply(&selective);
+    assert_eq!(allowed(&cluster).unwrap(), ["n2"]);
     // It tolerates the taint.
-    site.apply(&patched(
+    cluster.apply(&patched(
         &selective,
         &json!({"spec": {"tolerations": [{"key": "gpu", "operator": "Exists"}]}}),
     ));
-    assert_eq!(allowed(&site).unwrap(), ["n2", "n3"]);
-    // Nodes come to pass and cease to.
-    site.apply(&fast("n1"));
-    assert_eq!(allowed(&site), None);
-    site.apply(&node("n2", "a"));
-    assert_eq!(allowed(&site).unwrap(), ["n1", "n3"]);
-    // A pool that takes in more nodes changes it too.
-    site.apply(&fast("n4"));
-    assert_eq!(allowed(&site).unwrap(), ["n1", "n3", "n4"]);
-    site.apply(&patched(
+    assert_eq!(allowed(&cluster).unwrap(), ["n2", "n3"]);
+    // Nodes begin and cease to pass the filter.
+    cluster.apply(&fast("n1"));
+    assert_eq!(allowed(&cluster), None);
+    cluster.apply(&node("n2", "a"));
+    assert_eq!(allowed(&cluster).unwrap(), ["n1", "n3"]);
+    // A pool that selects more nodes changes it, too.
+    cluster.apply(&fast("n4"));
+    assert_eq!(allowed(&cluster).unwrap(), ["n1", "n3", "n4"]);
+    cluster.apply(&patched(
         &pool("a"),
         &json!({"spec": {"nodeSelector": {"matchLabels": {"pool": null, "fast": "yes"}}}}),
     ));
-    assert_eq!(allowed(&site), None);
+    assert_eq!(allowed(&cluster), None);
 }
 
 #[test]
@@ -126,26 +126,26 @@ fn a_class_comes_from_the_pod_or_its_namespace() {
     let namespace = |class: &Value| json!({"kind": "Namespace", "metadata": {"name": "ml", "labels": {"daylight.dev/activity": class}}});
     let plain =
         patched(&pod("p", 1), &json!({"metadata": {"labels": {"daylight.dev/activity": null}}}));
-    let mut site = Site::with(&[pool("a")]);
-    let class = |site: &Site, key: &str| match site.pod(key).unwrap().role {
+    let mut cluster = TestCluster::with(&[pool("a")]);
+    let class = |cluster: &TestCluster, key: &str| match cluster.pod(key).unwrap().role {
         Role::Other { class, .. } => class.map(|class| class.to_string()),
         role => panic!("{role:?}"),
     };
-    site.apply(&plain);
-    site.apply(&pod("q", 1));
-    assert_eq!(class(&site, "ml/p"), None);
-    let told = site.apply(&namespace(&json!("ai-inference")));
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(class(&site, "ml/p").as_deref(), Some("ai-inference"));
-    assert_eq!(class(&site, "ml/q").as_deref(), Some("ai-training"));
-    site.delete(&namespace(&json!("ai-inference")));
-    assert_eq!(class(&site, "ml/p"), None);
+    cluster.apply(&plain);
+    cluster.apply(&pod("q", 1));
+    assert_eq!(class(&cluster, "ml/p"), None);
+    let deltas = cluster.apply(&namespace(&json!("ai-inference")));
+    assert_eq!(deltas.len(), 1, "{deltas:?}");
+    assert_eq!(class(&cluster, "ml/p").as_deref(), Some("ai-inference"));
+    assert_eq!(class(&cluster, "ml/q").as_deref(), Some("ai-training"));
+    cluster.delete(&namespace(&json!("ai-inference")));
+    assert_eq!(class(&cluster, "ml/p"), None);
 }
 
-/// The slots of `n1` that are closed, with the seconds from the start at which
-/// they open; and when the node itself opens.
-fn closed(site: &Site) -> (Vec<(u32, i64)>, Option<i64>) {
-    let node = site.node("n1").unwrap();
+/// The closed slots of `n1`, with the seconds from the start at which they open, and those at which
+/// the node itself opens.
+fn closed(cluster: &TestCluster) -> (Vec<(u32, i64)>, Option<i64>) {
+    let node = cluster.node("n1").unwrap();
     let after = |at: Timestamp| (at.0 - START.0) / 1000;
     (
         node.quarantined_slots.into_iter().map(|(slot, until)| (slot, after(until))).collect(),
@@ -155,23 +155,23 @@ fn closed(site: &Site) -> (Vec<(u32, i64)>, Option<i64>) {
 
 #[test]
 fn a_miner_that_fails_closes_its_slot_then_the_node() {
-    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
     let failed = |slot| ended(&running(&lease("m", "n1", slot), "n1"), "Failed");
-    site.apply(&lease("m", "n1", 2));
-    let told = site.apply(&failed(2));
-    assert!(matches!(&*told, [Delta::PodGone(_), Delta::Node(_)]), "{told:?}");
-    assert_eq!(closed(&site), (vec![(2, 10)], None));
-    // Its status changes again, and it goes: one failure is one failure.
-    site.apply(&patched(&failed(2), &json!({"status": {"message": "again"}})));
-    site.delete(&failed(2));
-    assert_eq!(closed(&site), (vec![(2, 10)], None));
-    site.wait(20);
+    cluster.apply(&lease("m", "n1", 2));
+    let deltas = cluster.apply(&failed(2));
+    assert!(matches!(&*deltas, [Delta::PodGone(_), Delta::Node(_)]), "{deltas:?}");
+    assert_eq!(closed(&cluster), (vec![(2, 10)], None));
+    // Its status changes again, and it is deleted: one failure counts once.
+    cluster.apply(&patched(&failed(2), &json!({"status": {"message": "again"}})));
+    cluster.delete(&failed(2));
+    assert_eq!(closed(&cluster), (vec![(2, 10)], None));
+    cluster.wait(20);
     for slot in [2, 3] {
-        site.apply(&lease("m", "n1", slot));
-        site.apply(&failed(slot));
-        site.delete(&failed(slot));
+        cluster.apply(&lease("m", "n1", slot));
+        cluster.apply(&failed(slot));
+        cluster.delete(&failed(slot));
     }
-    assert_eq!(closed(&site), (vec![(2, 40), (3, 30)], Some(30)));
+    assert_eq!(closed(&cluster), (vec![(2, 40), (3, 30)], Some(30)));
 }
 
 #[test]
@@ -185,28 +185,28 @@ fn ends_that_somebody_wanted_are_no_failures() {
         ),
         ("it did not fail", json!({"status": {"phase": "Succeeded"}})),
     ] {
-        let mut site = Site::with(&[pool("a"), node("n1", "a")]);
-        site.apply(&running(&lease("m", "n1", 0), "n1"));
+        let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
+        cluster.apply(&running(&lease("m", "n1", 0), "n1"));
         let over = ended(&running(&lease("m", "n1", 0), "n1"), "Failed");
-        site.apply(&patched(&over, &change));
-        assert_eq!(closed(&site), (vec![], None), "{what}");
+        cluster.apply(&patched(&over, &change));
+        assert_eq!(closed(&cluster), (vec![], None), "{what}");
     }
-    // Daylight has asked for it, and the deletion has not been seen yet.
-    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    // Daylight has requested it, and the deletion has not been reported yet.
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
     let bound = running(&lease("m", "n1", 0), "n1");
-    site.apply(&bound);
+    cluster.apply(&bound);
     let mut out = Vec::new();
-    site.view.foresee_end("team/m-n1-0-0", "pod-m-n1-0-0", site.now, &mut out);
-    site.apply(&ended(&bound, "Failed"));
-    assert_eq!(closed(&site), (vec![], None));
+    cluster.view.foresee_end("team/m-n1-0-0", "pod-m-n1-0-0", cluster.now, &mut out);
+    cluster.apply(&ended(&bound, "Failed"));
+    assert_eq!(closed(&cluster), (vec![], None));
     // Rejected by the kubelet: a failure.
-    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
     let rejected = patched(
         &ended(&lease("m", "n1", 0), "Failed"),
         &json!({"spec": {"nodeName": "n1"}, "status": {"reason": "UnexpectedAdmissionError"}}),
     );
-    site.apply(&rejected);
-    assert_eq!(closed(&site), (vec![(0, 10)], None));
+    cluster.apply(&rejected);
+    assert_eq!(closed(&cluster), (vec![(0, 10)], None));
 }
 
 #[test]
@@ -218,67 +218,68 @@ fn a_miner_that_its_node_puts_out_closes_its_slot_and_is_told() {
     });
     let refused = json!({"phase": "Failed", "reason": "Evicted", "message": message});
     for status in [json!({"phase": "Succeeded", "conditions": [disrupted]}), refused] {
-        let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+        let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
         let pod = running(&lease("m", "n1", 0), "n1");
-        site.apply(&pod);
-        site.view.take_observations();
-        site.apply(&patched(&pod, &json!({"status": status})));
-        let seen = site.view.take_observations();
+        cluster.apply(&pod);
+        cluster.view.take_observations();
+        cluster.apply(&patched(&pod, &json!({"status": status})));
+        let seen = cluster.view.take_observations();
         let [Observation::MinerEnded { failed: true, failure: Some(failure), .. }] = &*seen else {
             panic!("{seen:?}")
         };
         assert_eq!(&*failure.word, "Evicted");
-        let says = "it was evicted by its node: The node was low on resource: ephemeral-storage";
-        assert_eq!(&*failure.sentence, says);
+        let sentence =
+            "it was evicted by its node: The node was low on resource: ephemeral-storage";
+        assert_eq!(&*failure.sentence, sentence);
         // Else the next one would be refused before the node is tainted, and the next.
-        assert_eq!(closed_slots(&site), [0]);
+        assert_eq!(closed_slots(&cluster), [0]);
     }
 }
 
 #[test]
 fn a_long_run_makes_up_for_failures() {
-    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
     let bound = running(&lease("m", "n1", 0), "n1");
     for _ in 0..2 {
-        site.apply(&lease("m", "n1", 0));
-        site.apply(&ended(&bound, "Failed"));
-        site.delete(&ended(&bound, "Failed"));
+        cluster.apply(&lease("m", "n1", 0));
+        cluster.apply(&ended(&bound, "Failed"));
+        cluster.delete(&ended(&bound, "Failed"));
     }
-    assert_eq!(closed(&site), (vec![(0, 20)], None));
-    site.apply(&bound);
-    site.wait(601);
-    site.apply(&ended(&bound, "Failed"));
+    assert_eq!(closed(&cluster), (vec![(0, 20)], None));
+    cluster.apply(&bound);
+    cluster.wait(601);
+    cluster.apply(&ended(&bound, "Failed"));
     // It ran for ten minutes, so that this is the first failure again.
-    assert_eq!(closed(&site), (vec![(0, 611)], None));
+    assert_eq!(closed(&cluster), (vec![(0, 611)], None));
 }
 
 #[test]
 fn a_miner_that_is_never_bound_closes_its_slot() {
-    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
-    site.apply(&lease("m", "n1", 5));
-    site.wait(59);
-    assert_eq!(closed(&site), (vec![], None));
-    assert_eq!(site.view.leftovers().len(), 0);
-    let told = site.wait(1);
-    assert!(matches!(&*told, [Delta::Node(_)]), "{told:?}");
-    assert_eq!(closed(&site), (vec![(5, 70)], None));
-    let leftovers = site.view.leftovers();
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
+    cluster.apply(&lease("m", "n1", 5));
+    cluster.wait(59);
+    assert_eq!(closed(&cluster), (vec![], None));
+    assert_eq!(cluster.view.leftovers().len(), 0);
+    let deltas = cluster.wait(1);
+    assert!(matches!(&*deltas, [Delta::Node(_)]), "{deltas:?}");
+    assert_eq!(closed(&cluster), (vec![(5, 70)], None));
+    let leftovers = cluster.view.leftovers();
     assert_eq!(leftovers.len(), 1);
     assert_eq!(leftovers[0].reason, LeftoverReason::Late);
     assert_eq!(leftovers[0].pod.name(), "m-n1-5-0");
     // Bound after all.
-    site.apply(&running(&lease("m", "n1", 5), "n1"));
-    assert_eq!(site.view.leftovers().len(), 0);
+    cluster.apply(&running(&lease("m", "n1", 5), "n1"));
+    assert_eq!(cluster.view.leftovers().len(), 0);
     // One that is bound in time leaves no timer behind.
-    site.apply(&lease("m", "n1", 6));
-    assert!(site.view.wake_at().is_some());
-    site.apply(&running(&lease("m", "n1", 6), "n1"));
-    assert_eq!(site.view.wake_at(), None);
+    cluster.apply(&lease("m", "n1", 6));
+    assert!(cluster.view.wake_at().is_some());
+    cluster.apply(&running(&lease("m", "n1", 6), "n1"));
+    assert_eq!(cluster.view.wake_at(), None);
 }
 
 #[test]
-fn a_miner_that_its_node_does_not_prepare_is_removed_and_told() {
-    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+fn a_miner_that_its_node_does_not_prepare_is_removed_and_reported() {
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
     let bound = |prepared: &str| {
         let since = "2026-11-24T06:00:00Z";
         let condition = json!({
@@ -287,32 +288,33 @@ fn a_miner_that_its_node_does_not_prepare_is_removed_and_told() {
         let status = json!({"status": {"phase": "Pending", "conditions": [condition]}});
         patched(&running(&lease("m", "n1", 5), "n1"), &status)
     };
-    site.apply(&bound("False"));
-    site.wait(59);
-    assert_eq!(site.view.leftovers().len(), 0);
-    site.view.take_observations();
-    site.wait(1);
-    assert_eq!(site.view.leftovers()[0].reason, LeftoverReason::Late);
-    assert_eq!(closed_slots(&site), [5]);
-    let seen = site.view.take_observations();
+    cluster.apply(&bound("False"));
+    cluster.wait(59);
+    assert_eq!(cluster.view.leftovers().len(), 0);
+    cluster.view.take_observations();
+    cluster.wait(1);
+    assert_eq!(cluster.view.leftovers()[0].reason, LeftoverReason::Late);
+    assert_eq!(closed_slots(&cluster), [5]);
+    let seen = cluster.view.take_observations();
     let [Observation::MinerStuck { failure, .. }] = &*seen else { panic!("{seen:?}") };
     assert_eq!((&*failure.word, failure.own), ("NotPrepared", false));
-    // It is told once, and forgotten when the node comes to it. Pulling an image may take long.
-    site.apply(&bound("False"));
-    assert_eq!(site.view.take_observations(), []);
-    site.apply(&bound("True"));
-    assert_eq!(site.view.leftovers().len(), 0);
-    assert_eq!(site.view.wake_at(), None);
+    // It is reported once, and forgotten once the node prepares it. Pulling an image may take long.
+    cluster.apply(&bound("False"));
+    assert_eq!(cluster.view.take_observations(), []);
+    cluster.apply(&bound("True"));
+    assert_eq!(cluster.view.leftovers().len(), 0);
+    assert_eq!(cluster.view.wake_at(), None);
 }
 
 #[test]
 fn what_happened_is_noted() {
-    let mut site = Site::with(&[pool("a"), node("n1", "a"), running(&pod("old", 1), "n1")]);
-    assert_eq!(site.view.take_observations(), []);
-    site.apply(&pod("p", 2));
-    site.wait(4);
-    site.apply(&running(&pod("p", 2), "n1"));
-    let [Observation::AiPodBound { pod, class, pool, waited }] = &*site.view.take_observations()
+    let mut cluster =
+        TestCluster::with(&[pool("a"), node("n1", "a"), running(&pod("old", 1), "n1")]);
+    assert_eq!(cluster.view.take_observations(), []);
+    cluster.apply(&pod("p", 2));
+    cluster.wait(4);
+    cluster.apply(&running(&pod("p", 2), "n1"));
+    let [Observation::AiPodBound { pod, class, pool, waited }] = &*cluster.view.take_observations()
     else {
         panic!();
     };
@@ -322,14 +324,14 @@ fn what_happened_is_noted() {
     );
     assert_eq!(waited.as_secs(), 4);
     let miner = running(&lease("m", "n1", 0), "n1");
-    site.apply(&miner);
+    cluster.apply(&miner);
     let stopping =
         patched(&miner, &json!({"metadata": {"deletionTimestamp": "2026-11-24T06:00:30Z"}}));
-    site.apply(&stopping);
-    site.wait(7);
-    site.apply(&ended(&stopping, "Failed"));
-    site.delete(&ended(&stopping, "Failed"));
-    let seen = site.view.take_observations();
+    cluster.apply(&stopping);
+    cluster.wait(7);
+    cluster.apply(&ended(&stopping, "Failed"));
+    cluster.delete(&ended(&stopping, "Failed"));
+    let seen = cluster.view.take_observations();
     let [Observation::MinerReady { .. }, Observation::MinerEnded { pod, failed, drained_for, .. }] =
         &*seen
     else {
@@ -341,18 +343,19 @@ fn what_happened_is_noted() {
 
 #[test]
 fn a_nominated_node_is_told() {
-    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
-    site.apply(&pod("p", 1));
-    let told = site.apply(&patched(&pod("p", 1), &json!({"status": {"nominatedNodeName": "n1"}})));
-    let [Delta::Pod(Pod { nominated, node, .. })] = &*told else {
-        panic!("{told:?}");
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
+    cluster.apply(&pod("p", 1));
+    let deltas =
+        cluster.apply(&patched(&pod("p", 1), &json!({"status": {"nominatedNodeName": "n1"}})));
+    let [Delta::Pod(Pod { nominated, node, .. })] = &*deltas else {
+        panic!("{deltas:?}");
     };
     assert_eq!(nominated.as_deref(), Some("n1"));
     assert_eq!(*node, None);
 }
 
-fn closed_slots(site: &Site) -> Vec<u32> {
-    closed(site).0.into_iter().map(|(slot, _)| slot).collect()
+fn closed_slots(cluster: &TestCluster) -> Vec<u32> {
+    closed(cluster).0.into_iter().map(|(slot, _)| slot).collect()
 }
 
 /// A miner's pod whose container is in this state.
@@ -363,39 +366,39 @@ fn in_state(pod: &Value, phase: &str, state: &Value) -> Value {
 
 #[test]
 fn what_a_miner_would_meet_anywhere_closes_no_slot() {
-    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
     let record = json!({"daylight.dev/work": "v1", "reason": "WrongWallet", "message": "no"});
     let state = json!({"terminated": {
         "exitCode": 16, "reason": "Error", "message": record.to_string(),
         "finishedAt": "2026-11-24T06:00:10Z",
     }});
     let pod = running(&lease("m", "n1", 0), "n1");
-    site.apply(&pod);
-    site.view.take_observations();
-    // A kubelet tells of the container first.
-    site.apply(&in_state(&pod, "Running", &state));
-    assert_eq!((site.view.take_observations().len(), site.view.leftovers().len()), (0, 0));
-    site.apply(&in_state(&pod, "Failed", &state));
+    cluster.apply(&pod);
+    cluster.view.take_observations();
+    // The kubelet reports the container first.
+    cluster.apply(&in_state(&pod, "Running", &state));
+    assert_eq!((cluster.view.take_observations().len(), cluster.view.leftovers().len()), (0, 0));
+    cluster.apply(&in_state(&pod, "Failed", &state));
     let [Observation::MinerEnded { miner, failed: true, failure: Some(failure), .. }] =
-        &*site.view.take_observations()
+        &*cluster.view.take_observations()
     else {
         panic!();
     };
     assert_eq!((&**miner, &*failure.word, failure.own), ("team/m", "WrongWallet", true));
-    assert_eq!(closed_slots(&site), [0_u32; 0]);
+    assert_eq!(closed_slots(&cluster), [0_u32; 0]);
 
     // An engine that crashes may be the device's fault.
     let pod = running(&lease("m", "n1", 1), "n1");
-    site.apply(&pod);
+    cluster.apply(&pod);
     let other = record.to_string().replace("WrongWallet", "EngineCrashed");
     let state = patched(&state, &json!({"terminated": {"exitCode": 11, "message": other}}));
-    site.apply(&in_state(&pod, "Failed", &state));
-    assert_eq!(closed_slots(&site), [1]);
+    cluster.apply(&in_state(&pod, "Failed", &state));
+    assert_eq!(closed_slots(&cluster), [1]);
 }
 
 #[test]
 fn a_container_that_cannot_start_is_removed_and_told() {
-    let mut site = Site::with(&[pool("a"), node("n1", "a")]);
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
     let stuck = |slot: u32, reason: &str| {
         let bound = patched(
             &running(&lease("m", "n1", slot), "n1"),
@@ -403,17 +406,17 @@ fn a_container_that_cannot_start_is_removed_and_told() {
         );
         in_state(&bound, "Pending", &json!({"waiting": {"reason": reason, "message": "why"}}))
     };
-    site.apply(&stuck(0, "ContainerCreating"));
-    site.apply(&stuck(1, "ErrImagePull"));
-    assert_eq!(site.view.leftovers().len(), 0);
-    site.view.take_observations();
-    site.apply(&stuck(0, "CreateContainerConfigError"));
-    assert_eq!(site.view.leftovers()[0].reason, LeftoverReason::NeverStarts);
-    let seen = site.view.take_observations();
+    cluster.apply(&stuck(0, "ContainerCreating"));
+    cluster.apply(&stuck(1, "ErrImagePull"));
+    assert_eq!(cluster.view.leftovers().len(), 0);
+    cluster.view.take_observations();
+    cluster.apply(&stuck(0, "CreateContainerConfigError"));
+    assert_eq!(cluster.view.leftovers()[0].reason, LeftoverReason::NeverStarts);
+    let seen = cluster.view.take_observations();
     let [Observation::MinerStuck { failure, .. }] = &*seen else { panic!("{seen:?}") };
     assert!(failure.own);
-    assert_eq!(closed_slots(&site), [0_u32; 0], "the Secret is missing anywhere");
-    site.apply(&stuck(1, "ImagePullBackOff"));
-    assert_eq!(site.view.leftovers().len(), 2);
-    assert_eq!(closed_slots(&site), [1], "the node may have no way to the registry");
+    assert_eq!(closed_slots(&cluster), [0_u32; 0], "the Secret is missing anywhere");
+    cluster.apply(&stuck(1, "ImagePullBackOff"));
+    assert_eq!(cluster.view.leftovers().len(), 2);
+    assert_eq!(closed_slots(&cluster), [1], "the node may have no way to the registry");
 }

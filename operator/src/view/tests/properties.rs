@@ -1,5 +1,5 @@
-//! Whatever happens, in whatever order it is told: what the planner was told
-//! adds up to the picture, and the picture is that of a fresh look.
+//! Properties that hold for any events in any order: the deltas add up to the snapshot, and the
+//! snapshot equals that of a view which has just listed everything.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,27 +9,27 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::view::View;
-use crate::view::tests::site::{
-    Does, START, ai_job, all_listed, batch_job, class, ended, event, lease, miner, node, patched,
-    pod, pool, registration, running, worker,
+use crate::view::tests::test_cluster::{
+    ChangeKind, START, ai_job, all_listed, batch_job, class, ended, event, lease, miner, node,
+    patched, pod, pool, registration, running, worker,
 };
 use daylight_cluster::{Change, Event, Kind, Round};
 
-/// One thing that happens.
+/// One step of a random history.
 #[derive(Clone, Debug)]
 enum Step {
-    /// An object is written. Is the answer taken in before the watch tells?
+    /// An object is written; if `answered`, the answer arrives before the watch reports it.
     Write {
         object: Value,
         answered: bool,
     },
-    /// The object with this number is deleted, if it is there.
+    /// The object with this number is deleted, if it exists.
     Delete(usize),
-    /// The watch of a kind tells so many of the events that wait.
-    Tell(Kind, usize),
-    /// The watch of a kind breaks, and lists anew.
+    /// The watch of a kind delivers at most this number of the events that wait.
+    Deliver(Kind, usize),
+    /// The watch of a kind is interrupted, and lists again.
     Break(Kind),
-    /// A pod is foreseen; is it then created, or refused, or neither?
+    /// A pod is foreseen, and then created (`true`), refused (`false`), or neither.
     Foresee(Value, Option<bool>),
     /// A pod's end is foreseen.
     End(usize),
@@ -156,7 +156,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (objects(), any::<bool>()).prop_map(|(object, answered)| Step::Write { object, answered }),
         3 => any::<usize>().prop_map(Step::Delete),
-        6 => (kinds(), 1..4_usize).prop_map(|(kind, count)| Step::Tell(kind, count)),
+        6 => (kinds(), 1..4_usize).prop_map(|(kind, count)| Step::Deliver(kind, count)),
         1 => kinds().prop_map(Step::Break),
         2 => (foreseen, any::<Option<bool>>()).prop_map(|(pod, created)| Step::Foresee(pod, created)),
         1 => any::<usize>().prop_map(Step::End),
@@ -166,14 +166,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..80)
 }
 
-/// The server, the events that its watches have not told yet, and the view.
+/// The server, the events that its watches have not delivered yet, and the view.
 struct World {
     server: BTreeMap<String, Value>,
     version: u64,
     waiting: BTreeMap<Kind, VecDeque<Event>>,
     view: View,
     now: Timestamp,
-    told: Told,
+    known: KnownState,
 }
 
 impl World {
@@ -184,7 +184,7 @@ impl World {
             waiting: BTreeMap::new(),
             view: View::new(START),
             now: START,
-            told: Told::default(),
+            known: KnownState::default(),
         };
         let mut out = Vec::new();
         for event in all_listed(100, Round(0)) {
@@ -208,14 +208,17 @@ impl World {
     fn write(&mut self, object: &Value) -> Value {
         let object = self.stamp(object);
         self.server.insert(Self::id(&object), object.clone());
-        self.waiting.entry(kind(&object)).or_default().push_back(event(&object, Does::Apply));
+        self.waiting
+            .entry(kind(&object))
+            .or_default()
+            .push_back(event(&object, ChangeKind::Applied));
         object
     }
 
     fn apply(&mut self, event: Event) {
         let mut out = Vec::new();
         self.view.apply(event, self.now, &mut out);
-        self.told.fold(out);
+        self.known.fold(out);
     }
 
     fn nth(&self, number: usize) -> Option<Value> {
@@ -250,7 +253,7 @@ impl World {
             | Kind::ClassMirror
             | Kind::AuthorityKeys => {}
         }
-        self.told.fold(out);
+        self.known.fold(out);
     }
 
     fn list(&mut self, which: Kind) {
@@ -285,7 +288,7 @@ impl World {
         );
         self.apply(begin);
         for item in items {
-            self.apply(event(&item, Does::List));
+            self.apply(event(&item, ChangeKind::Item));
         }
         self.apply(end);
     }
@@ -294,7 +297,7 @@ impl World {
         self.now = Timestamp(self.now.0 + seconds * 1000);
         let mut out = Vec::new();
         self.view.refresh(self.now, &mut out);
-        self.told.fold(out);
+        self.known.fold(out);
     }
 
     fn step(&mut self, step: Step) {
@@ -312,10 +315,10 @@ impl World {
                     self.waiting
                         .entry(kind(&object))
                         .or_default()
-                        .push_back(event(&object, Does::Delete));
+                        .push_back(event(&object, ChangeKind::Deleted));
                 }
             }
-            Step::Tell(kind, count) => {
+            Step::Deliver(kind, count) => {
                 for _ in 0..count {
                     let next = self.waiting.get_mut(&kind).and_then(VecDeque::pop_front);
                     if let Some(event) = next {
@@ -340,13 +343,13 @@ impl World {
                             }}),
                         );
                         let real = self.write(&real);
-                        self.told.fold(std::mem::take(&mut out));
+                        self.known.fold(std::mem::take(&mut out));
                         self.answer(&real);
                     }
                     Some(_) => self.view.unforesee_pod(&key, &mut out),
                     None => {}
                 }
-                self.told.fold(out);
+                self.known.fold(out);
             }
             Step::End(number) => {
                 let mut out = Vec::new();
@@ -355,30 +358,30 @@ impl World {
                     let key = format!("{}/{}", text("namespace"), text("name"));
                     self.view.foresee_end(&key, text("uid"), self.now, &mut out);
                 }
-                self.told.fold(out);
+                self.known.fold(out);
             }
             Step::State(number) => {
                 let mut out = Vec::new();
                 let state = JobState::Queued { attempts: number as u32 % 3, suspended_at: None };
                 self.view.foresee_state("ml/train", state, self.now, &mut out);
-                self.told.fold(out);
+                self.known.fold(out);
             }
             Step::Wait(seconds) => self.wait(seconds),
         }
     }
 }
 
-/// What the planner knows from what it was told.
+/// State of the planner, folded from all deltas.
 #[derive(Default)]
-struct Told(Snapshot);
+struct KnownState(Snapshot);
 
-impl Told {
+impl KnownState {
     fn fold(&mut self, deltas: Vec<Delta>) {
         macro_rules! put {
             ($list:ident, $key:ident, $object:expr) => {
                 match self.0.$list.binary_search_by(|known| known.$key.cmp(&$object.$key)) {
                     Ok(at) => {
-                        assert_ne!(self.0.$list[at], $object, "told twice");
+                        assert_ne!(self.0.$list[at], $object, "sent twice");
                         self.0.$list[at] = $object;
                     }
                     Err(at) => self.0.$list.insert(at, $object),
@@ -389,7 +392,7 @@ impl Told {
             ($list:ident, $key:ident, $name:expr) => {{
                 let before = self.0.$list.len();
                 self.0.$list.retain(|known| known.$key != $name);
-                assert_eq!(self.0.$list.len() + 1, before, "gone, but never told of");
+                assert_eq!(self.0.$list.len() + 1, before, "reported as gone, but never sent");
             }};
         }
         for delta in deltas {
@@ -414,7 +417,7 @@ impl Told {
     }
 }
 
-/// The picture without what only who was there can know.
+/// The snapshot without the memory of earlier states, which a fresh view cannot have.
 fn present(view: &View) -> Snapshot {
     let mut snapshot = view.snapshot();
     for node in &mut snapshot.nodes {
@@ -428,23 +431,23 @@ fn present(view: &View) -> Snapshot {
 
 proptest! {
     #[test]
-    fn what_is_told_adds_up_to_the_picture_and_that_to_a_fresh_look(steps in steps()) {
+    fn deltas_add_up_to_the_snapshot_of_a_fresh_view(steps in steps()) {
         let mut world = World::new();
         for step in steps {
             world.step(step);
-            prop_assert_eq!(&world.told.0, &world.view.snapshot());
+            prop_assert_eq!(&world.known.0, &world.view.snapshot());
         }
-        // The watches tell the rest, and what was foreseen and did not come is given up.
+        // The watches deliver the rest, and the foreseen effects that did not occur expire.
         for kind in Kind::ALL {
-            world.step(Step::Tell(*kind, 500));
+            world.step(Step::Deliver(*kind, 500));
         }
         world.wait(121);
-        prop_assert_eq!(&world.told.0, &world.view.snapshot());
+        prop_assert_eq!(&world.known.0, &world.view.snapshot());
 
         let mut fresh = View::new(START);
         let mut out = Vec::new();
         for object in world.server.values() {
-            fresh.apply(event(object, Does::List), world.now, &mut out);
+            fresh.apply(event(object, ChangeKind::Item), world.now, &mut out);
         }
         for event in all_listed(world.version, Round(0)) {
             fresh.apply(event, world.now, &mut out);

@@ -1,4 +1,4 @@
-//! A cluster to play with: objects are given as JSON, as the API server sends them.
+//! A simulated cluster. Objects are given as JSON, as the API server sends them.
 
 use daylight_base::Timestamp;
 use daylight_planner::model::{self, Delta};
@@ -8,58 +8,58 @@ use crate::view::View;
 use daylight_cluster::slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod};
 use daylight_cluster::{Change, Event, Round};
 
-/// When all tests begin: 2026-11-24T06:00:00Z.
+/// Time at which all tests begin: 2026-11-24T06:00:00Z.
 pub(super) const START: Timestamp = Timestamp::from_seconds(1_795_500_000);
 
-/// An index with a clock and a counter of resource versions.
-pub(super) struct Site {
+/// A view with a clock and a counter of resource versions.
+pub(super) struct TestCluster {
     pub(super) view: View,
     pub(super) now: Timestamp,
     pub(super) version: u64,
 }
 
-/// What is done with an object.
+/// Kind of [`Change`] to make of an object.
 #[derive(Clone, Copy)]
-pub(super) enum Does {
-    List,
-    Apply,
-    Delete,
+pub(super) enum ChangeKind {
+    Item,
+    Applied,
+    Deleted,
 }
 
-impl Site {
-    /// A cluster that held these objects when the process started.
+impl TestCluster {
+    /// Creates a cluster that held these objects when the process started.
     pub(super) fn with(objects: &[Value]) -> Self {
-        Self::told(objects).0
+        Self::with_deltas(objects).0
     }
 
-    /// The same, with what was told at the start.
-    pub(super) fn told(objects: &[Value]) -> (Self, Vec<Delta>) {
-        let mut site = Self { view: View::new(START), now: START, version: 100 };
+    /// Creates it, and returns the deltas at the start, too.
+    pub(super) fn with_deltas(objects: &[Value]) -> (Self, Vec<Delta>) {
+        let mut cluster = Self { view: View::new(START), now: START, version: 100 };
         let mut out = Vec::new();
         for object in objects {
-            let event = site.event(object, Does::List);
-            site.view.apply(event, START, &mut out);
+            let event = cluster.event(object, ChangeKind::Item);
+            cluster.view.apply(event, START, &mut out);
         }
-        assert_eq!(out, [], "nothing is told before all is listed");
+        assert_eq!(out, [], "no delta is returned before all is listed");
         for event in all_listed(100, Round(0)) {
-            site.view.apply(event, START, &mut out);
+            cluster.view.apply(event, START, &mut out);
         }
-        assert!(site.view.is_warm());
-        (site, out)
+        assert!(cluster.view.is_warm());
+        (cluster, out)
     }
 
     /// Applies an object, stamped with the next resource version.
     pub(super) fn apply(&mut self, object: &Value) -> Vec<Delta> {
-        let event = self.event(object, Does::Apply);
-        self.tell(event)
+        let event = self.event(object, ChangeKind::Applied);
+        self.apply_event(event)
     }
 
     pub(super) fn delete(&mut self, object: &Value) -> Vec<Delta> {
-        let event = self.event(object, Does::Delete);
-        self.tell(event)
+        let event = self.event(object, ChangeKind::Deleted);
+        self.apply_event(event)
     }
 
-    pub(super) fn tell(&mut self, event: Event) -> Vec<Delta> {
+    pub(super) fn apply_event(&mut self, event: Event) -> Vec<Delta> {
         let mut out = Vec::new();
         self.view.apply(event, self.now, &mut out);
         out
@@ -73,7 +73,7 @@ impl Site {
         out
     }
 
-    /// The object as the planner knows it.
+    /// Returns the object as the planner knows it.
     pub(super) fn pod(&self, key: &str) -> Option<model::Pod> {
         let pods = self.view.snapshot().pods;
         pods.into_iter().find(|pod| &*pod.key == key)
@@ -99,53 +99,53 @@ impl Site {
         all.into_iter().find(|one| &*one.key == key)
     }
 
-    pub(super) fn event(&mut self, object: &Value, does: Does) -> Event {
+    pub(super) fn event(&mut self, object: &Value, kind: ChangeKind) -> Event {
         let mut object = object.clone();
         if object["metadata"].get("resourceVersion").is_none() {
             self.version += 1;
-            let version = match does {
-                Does::List => 1,
+            let version = match kind {
+                ChangeKind::Item => 1,
                 _ => self.version,
             };
             object["metadata"]["resourceVersion"] = json!(version.to_string());
         }
-        event(&object, does)
+        event(&object, kind)
     }
 }
 
-pub(super) fn event(object: &Value, does: Does) -> Event {
-    fn change<T: serde::de::DeserializeOwned>(object: &Value, does: Does) -> Change<T> {
-        // Through text, as it comes from the server.
+pub(super) fn event(object: &Value, kind: ChangeKind) -> Event {
+    fn change<T: serde::de::DeserializeOwned>(object: &Value, kind: ChangeKind) -> Change<T> {
+        // Through text, as the server sends it.
         let read = Box::new(serde_json::from_str(&object.to_string()).unwrap());
-        match does {
-            Does::List => Change::Item(read),
-            Does::Apply => Change::Applied(read),
-            Does::Delete => Change::Deleted(read),
+        match kind {
+            ChangeKind::Item => Change::Item(read),
+            ChangeKind::Applied => Change::Applied(read),
+            ChangeKind::Deleted => Change::Deleted(read),
         }
     }
     match object["kind"].as_str().unwrap() {
-        "Pod" => Event::Pod(change::<Pod>(object, does)),
-        "Node" => Event::Node(change::<Node>(object, does)),
-        "Namespace" => Event::Namespace(change::<Namespace>(object, does)),
-        "Job" => Event::BatchJob(change::<BatchJob>(object, does)),
+        "Pod" => Event::Pod(change::<Pod>(object, kind)),
+        "Node" => Event::Node(change::<Node>(object, kind)),
+        "Namespace" => Event::Namespace(change::<Namespace>(object, kind)),
+        "Job" => Event::BatchJob(change::<BatchJob>(object, kind)),
         "ConfigMap" => match object["metadata"]["name"].as_str().unwrap() {
             "daylight-registrations" => {
-                Event::RegistrationMirror(change::<ConfigMap>(object, does))
+                Event::RegistrationMirror(change::<ConfigMap>(object, kind))
             }
-            "daylight-classes" => Event::ClassMirror(change::<ConfigMap>(object, does)),
-            "daylight-authority-keys" => Event::AuthorityKeys(change::<ConfigMap>(object, does)),
-            _ => Event::EmergencyStop(change::<ConfigMap>(object, does)),
+            "daylight-classes" => Event::ClassMirror(change::<ConfigMap>(object, kind)),
+            "daylight-authority-keys" => Event::AuthorityKeys(change::<ConfigMap>(object, kind)),
+            _ => Event::EmergencyStop(change::<ConfigMap>(object, kind)),
         },
-        "GpuPool" => Event::GpuPool(change::<Custom<_>>(object, does)),
-        "ActivityClass" => Event::ActivityClass(change::<Custom<_>>(object, does)),
-        "Registration" => Event::Registration(change::<Custom<_>>(object, does)),
-        "Miner" => Event::Miner(change::<Custom<_>>(object, does)),
-        "AIJob" => Event::AiJob(change::<Custom<_>>(object, does)),
+        "GpuPool" => Event::GpuPool(change::<Custom<_>>(object, kind)),
+        "ActivityClass" => Event::ActivityClass(change::<Custom<_>>(object, kind)),
+        "Registration" => Event::Registration(change::<Custom<_>>(object, kind)),
+        "Miner" => Event::Miner(change::<Custom<_>>(object, kind)),
+        "AIJob" => Event::AiJob(change::<Custom<_>>(object, kind)),
         kind => panic!("no such kind: {kind}"),
     }
 }
 
-/// The ends of the lists of all kinds.
+/// Events that complete the lists of all kinds.
 pub(super) fn all_listed(version: u64, round: Round) -> Vec<Event> {
     vec![
         Event::Pod(Change::Listed { version, round }),
