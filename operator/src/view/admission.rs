@@ -1,4 +1,4 @@
-//! The two `ConfigMaps` by which the admission policies know registrations and classes.
+//! The two `ConfigMaps` from which the admission policies read registrations and classes.
 //!
 //! A `ValidatingAdmissionPolicy` can read `ConfigMaps` as parameters, and nothing else that helps
 //! here. So the leading controller mirrors into Daylight's namespace
@@ -8,8 +8,8 @@
 //! - `daylight-classes`: for each class, under its name, the value `ASSIGNMENT REGISTRATION`, and,
 //!   if its images are bounded, under `NAME.images` one RE2 expression for the whole image.
 //!
-//! Times are RFC 3339 in UTC, with whole seconds. What the API server is seen to hold counts:
-//! nothing is granted under a registration before its entry is there.
+//! Times are RFC 3339 in UTC, in whole seconds. Nothing is granted under a registration before a
+//! watch has reported its entry, because the API server would refuse the pods.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub struct Repair<'a> {
 }
 
 impl Mirror {
-    /// Takes in the entry of a registration, as the planner is about to receive it.
+    /// Notes the entry of a registration; `None` if it grants nothing.
     pub(super) fn note(&mut self, name: &Name, entry: Option<(Timestamp, String)>) {
         if self.registrations.get(name) == entry.as_ref() {
             return;
@@ -70,7 +70,7 @@ impl Mirror {
         };
     }
 
-    /// Returns whether the mirror that was seen holds a registration.
+    /// Returns the state of a registration in the mirror that the watch reported.
     pub(super) fn state_of(&self, name: &Name, cluster: &Cluster) -> Mirrored {
         if self.left_out.contains(name) {
             return Mirrored::Full;
@@ -111,7 +111,7 @@ impl Mirror {
         for (name, (_, value)) in oldest_first {
             let key = entry_key(name);
             let takes = 2 * key.len() + value.len() + ENTRY;
-            // A younger one never takes the place of an older one, however short it is: who may
+            // Once one is left out, so is every younger one, even if it would fit: the right to
             // mine must not depend on the length of names.
             if size + takes > CAPACITY || !left_out.is_empty() {
                 left_out.insert(name.clone());
@@ -163,7 +163,7 @@ impl View {
     }
 }
 
-/// The entry of a registration; `None` where it gives no right.
+/// Returns the entry of a registration, with its creation; `None` if it grants nothing.
 pub(super) fn entry(
     registration: &Registration,
     approval: Approval,

@@ -1,4 +1,4 @@
-//! What an approval is about, as one number.
+//! Digest of the subject of an approval.
 //!
 //! The digest is SHA-256 over the canonical JSON (RFC 8785) of
 //!
@@ -11,20 +11,18 @@
 //! }
 //! ```
 //!
-//! with the pools that the registration names, by name. A class or pool that
-//! does not exist has `null` for its content.
+//! with the pools that the registration names, sorted by name. A class or pool that does not exist
+//! has `null` for its content.
 //!
-//! - Of a pool only what was approved is in it: which hardware (`nodeSelector`,
-//!   `resource`, `deviceClasses`) stands where (`site` without `pue`, which only
-//!   scales an estimate). How a pool mines, its policy, windows, headroom and
-//!   budgets, is the platform engineer's to change from day to day; each change
-//!   of it voiding every approval would make approvals worthless.
-//! - The specs are those the API server stores, defaults filled in, read into
-//!   this version's types and written again. A field that a newer definition
-//!   adds is therefore not in the digest of an older program, and a newer program
-//!   must leave it out while it has its default (`skip_serializing_if`), so that
-//!   an upgrade voids nothing. An empty list and an absent one are the same. The
-//!   test `the_digest_is_frozen` fails where this is broken; other rules need a
+//! - Of a pool, the digest covers only what was approved: the hardware (`nodeSelector`, `resource`,
+//!   `deviceClasses`) and its site (without `pue`, which only scales an estimate). The policy,
+//!   windows, headroom and budgets of a pool may change daily; approvals would be worthless if each
+//!   such change voided them.
+//! - The specs are those that the API server stores, with defaults, read into the types of this
+//!   version and serialized again. A field that a newer definition adds is therefore not in the
+//!   digest of an older program. A newer program must omit it while it has its default
+//!   (`skip_serializing_if`), so that an upgrade voids nothing. An empty list and an absent one are
+//!   the same. The test `the_digest_is_frozen` fails if a change breaks this; other rules need a
 //!   new version.
 
 use std::fmt::Write as _;
@@ -37,11 +35,11 @@ use sha2::{Digest as _, Sha256};
 /// The version of the rules above.
 pub const VERSION: u32 = 1;
 
-/// The digest of a registration with its class and pools, as `sha256:` and 64
-/// hexadecimal digits.
+/// Computes the digest of a registration with its class and pools, as `sha256:` and 64 hexadecimal
+/// digits.
 ///
-/// `class` is the one that `spec.activityClass` names and `pools` finds those
-/// that `spec.pools` names; `None` where there is none.
+/// `class` is the class that `spec.activityClass` names, and `pools` returns a pool that
+/// `spec.pools` names; `None` if it does not exist.
 pub fn spec_digest<'a>(
     registration: &Registration,
     class: Option<&ActivityClass>,
@@ -67,7 +65,8 @@ pub fn spec_digest<'a>(
     of(&subject)
 }
 
-/// SHA-256 over the canonical JSON (RFC 8785) of a value, as `sha256:` and 64 hexadecimal digits.
+/// Computes SHA-256 over the canonical JSON (RFC 8785) of a value, as `sha256:` and 64 hexadecimal
+/// digits.
 pub fn of(subject: &impl Serialize) -> String {
     // Serializing a value of strings, whole numbers, lists and maps cannot fail;
     // if it did, the result would match no approval.

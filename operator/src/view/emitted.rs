@@ -65,7 +65,7 @@ impl Emitted {
         }
     }
 
-    /// The emergency stop in force.
+    /// The emergency stop, if it is active.
     pub(crate) fn stop(&self) -> Option<&EmergencyStop> {
         self.emergency_stop.as_ref()
     }

@@ -19,7 +19,7 @@ use super::View;
 /// The most by which the meter's clock may be ahead of this one.
 const SKEW: Duration = Duration::from_mins(1);
 
-/// What energy limits need in addition to the meter's readings.
+/// Energy drawn and not yet in the meter's readings, and the periods of limits.
 #[derive(Debug, Default)]
 pub(super) struct Energy {
     /// The time from which on the ends of leases were seen.
@@ -51,15 +51,15 @@ pub(super) struct EnergyUse {
 }
 
 impl Energy {
-    /// Ends of leases are seen from `since` on.
+    /// Creates an empty state of a process that observes the ends of leases from `since` on.
     pub(super) fn new(since: Timestamp) -> Self {
         Self { ends_known_since: since, ..Self::default() }
     }
 
-    /// The use of a registration's limit in the present period.
+    /// Returns the use of a registration's limit in the present period.
     ///
-    /// A reading of an earlier period says that nothing of this one is used, except for what miners
-    /// drew since. A reading from a period or a time in the future is ignored.
+    /// A reading of an earlier period means that nothing of this one is used, except for what
+    /// miners drew since. A reading from a period or a time in the future is ignored.
     pub(super) fn used(
         &self,
         name: &Name,
@@ -117,7 +117,7 @@ impl Energy {
         }
     }
 
-    /// Takes in that a miner's pod ended.
+    /// Notes the end of a miner's pod.
     pub(super) fn lease_ended(&mut self, pod: &Pod, now: Timestamp) {
         let Some(lease) = &pod.lease else { return };
         let name = &lease.registration;
@@ -163,7 +163,7 @@ impl View {
 }
 
 /// The period of a registration's energy limit that contains a time: its start and its end. The
-/// limit is its own, or else its owner's; `None` where there is no such limit.
+/// limit is its own, or else its owner's; `None` without a limit.
 pub fn energy_period(
     cluster: &Cluster,
     registration: &Registration,

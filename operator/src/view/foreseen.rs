@@ -1,9 +1,9 @@
 //! The effects of Daylight's own writes, before the watches show them.
 //!
-//! Before a request is sent, its effect is foreseen, so that no plan made meanwhile does the same
-//! again; the answer is then taken in as if a watch had seen it, or what was foreseen is taken
-//! back. Nothing here overrides a newer observation of a watch, and nothing here lasts longer than
-//! two minutes unless a watch confirms it.
+//! Before a request is sent, its effect is foreseen, so that no plan made meanwhile repeats it. The
+//! answer is then applied as if a watch had reported it, or the foreseen effect is withdrawn.
+//! Nothing here overrides a newer observation of a watch, and nothing lasts longer than two minutes
+//! unless a watch confirms it.
 
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::slim::{BatchJob, Custom, Pod};
@@ -57,7 +57,7 @@ impl Foreseen {
 
 macro_rules! assume {
     ($name:ident, $store:ident, $type:ty, $changed:ident) => {
-        /// Takes in the API server's answer to a write.
+        /// Applies the API server's answer to a write.
         pub fn $name(&mut self, object: $type, now: Timestamp, out: &mut Vec<Delta>) {
             self.now = self.now.max(now);
             let changed = self.cluster.$store.assume(Box::new(object.into()), now);
@@ -73,7 +73,7 @@ impl View {
     assume!(assume_registration, registrations, Registration, registration_changed);
     assume!(assume_miner, miners, Miner, miner_changed);
 
-    /// Takes in the API server's answer to a write; a state foreseen with
+    /// Applies the API server's answer to a write; a state foreseen with
     /// [`View::foresee_state`] ends.
     pub fn assume_ai_job(&mut self, job: AiJob, now: Timestamp, out: &mut Vec<Delta>) {
         self.now = self.now.max(now);
@@ -87,15 +87,15 @@ impl View {
         }
     }
 
-    /// Takes in the pod that the API server answered with, to a POST or a DELETE.
+    /// Applies the pod with which the API server answered a POST or a DELETE.
     pub fn assume_pod(&mut self, pod: Pod, now: Timestamp, out: &mut Vec<Delta>) {
         self.now = self.now.max(now);
         let changed = self.cluster.pods.assume(shared(pod, &mut self.cluster.names), now);
         self.pods_changed(changed, out);
     }
 
-    /// Foresees a pod that is about to be created, read from the JSON that is to be sent. From now
-    /// on the planner counts it.
+    /// Adds a pod that is about to be created, read from the JSON that is to be sent. From now on
+    /// the planner counts it.
     pub fn foresee_pod(&mut self, mut pod: Pod, now: Timestamp, out: &mut Vec<Delta>) {
         self.now = self.now.max(now);
         if pod.created == Timestamp::default() {
@@ -106,7 +106,7 @@ impl View {
         self.pods_changed(changed, out);
     }
 
-    /// Takes back a pod that was foreseen: it was not created, and will not be.
+    /// Removes a pod that was foreseen: it was not created, and will not be.
     pub fn unforesee_pod(&mut self, key: &str, out: &mut Vec<Delta>) {
         let changed = self.cluster.pods.unforesee(key);
         self.pods_changed(changed, out);
@@ -123,7 +123,7 @@ impl View {
         }
     }
 
-    /// Takes back the end of a pod: it was not evicted or deleted, and will not be.
+    /// Withdraws the end of a pod: it was not evicted or deleted, and will not be.
     pub fn unforesee_end(&mut self, key: &str, out: &mut Vec<Delta>) {
         if let Some((name, _)) = self.foreseen.endings.remove_entry(key) {
             // It may have become late meanwhile.
@@ -131,7 +131,7 @@ impl View {
         }
     }
 
-    /// Takes in an answer which says that the pod with this UID does not exist any more.
+    /// Removes the pod with this UID, which does not exist any more according to an answer.
     pub fn assume_gone(&mut self, key: &str, uid: &str, now: Timestamp, out: &mut Vec<Delta>) {
         self.now = self.now.max(now);
         let changed = self.cluster.pods.assume_gone(key, uid);
@@ -152,14 +152,14 @@ impl View {
         self.emit_job(&name, out);
     }
 
-    /// Takes back the state of a job: it was not written, and will not be.
+    /// Withdraws the state of a job: it was not written, and will not be.
     pub fn unforesee_state(&mut self, job: &str, out: &mut Vec<Delta>) {
         if let Some((name, _)) = self.foreseen.states.remove_entry(job) {
             self.emit_job(&name, out);
         }
     }
 
-    /// Drops what nothing confirmed in time.
+    /// Withdraws the effects that nothing confirmed in time.
     pub(super) fn expire(&mut self, out: &mut Vec<Delta>) {
         let now = self.now;
         let changed = self.cluster.pods.expire(now);
@@ -181,7 +181,7 @@ impl View {
         }
     }
 
-    /// The time at which [`View::expire`] has something to drop.
+    /// The next time at which [`View::expire`] has something to withdraw.
     pub(super) fn expires_at(&self) -> Option<Timestamp> {
         [self.foreseen.expires_at(), self.cluster.pods.expires_at()].into_iter().flatten().min()
     }

@@ -1,6 +1,6 @@
 //! Patterns of image names, as `allowedImages` has them.
 
-/// Returns `true` if the whole `text` matches `pattern`, in which `*` matches any run of characters.
+/// Returns `true` if the whole `text` matches `pattern`, in which `*` matches any characters.
 pub fn matches_pattern(text: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is remembered of nodes in addition to what they report.
+//! Memory of nodes, in addition to what they report.
 
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::Cluster;
@@ -11,9 +11,12 @@ use super::quarantine::Quarantine;
 /// The memory of one node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
-    /// The most that it had of each resource.
+    /// The most that it ever had of each resource.
     normal: Vec<(Name, u32)>,
+    /// Time at which it last lost some of a pool's resource; `None` while it has the most that it
+    /// ever had.
     pub(super) shrunk_at: Option<Timestamp>,
+    /// Time at which an AI pod last released GPUs on it.
     pub(super) ai_released_at: Option<Timestamp>,
     pub(super) quarantine: Quarantine,
 }
@@ -35,7 +38,7 @@ impl Memories {
         self.0.remove(node);
     }
 
-    /// Compares what a node has with what it had.
+    /// Compares the resources of a node with those that it had.
     pub(super) fn compare(
         &mut self,
         node: &Node,
@@ -65,8 +68,8 @@ impl Memories {
     }
 
     /// Assumes a node's past when the process starts: its idle GPUs were released by AI work just
-    /// now, and GPUs that pods hold but the node does not offer went away just now. Both assumptions
-    /// delay mining rather than AI work.
+    /// now, and GPUs that pods hold but the node does not offer were lost just now. If these
+    /// assumptions are wrong, they delay mining and not AI work.
     pub(super) fn assume_past<'a>(
         &mut self,
         node: &Node,

@@ -1,11 +1,11 @@
 //! The cluster in the planner's terms.
 //!
-//! [`View::apply`] takes in what the watches see and returns what changed for the planner, as
+//! [`View::apply`] applies the events of the watches and returns what changed for the planner, as
 //! [`Delta`]s. It is synchronous and has no clock: time is an argument. Only this module knows both
 //! Kubernetes objects and the planner's types.
 //!
-//! Until every watch has listed once, no delta is returned; then everything at once. So the
-//! planner never sees half a cluster.
+//! No delta is returned before every watch has listed once; then all are returned at once, so that
+//! the planner never sees half a cluster.
 
 mod admission;
 mod assigned;
@@ -61,12 +61,12 @@ use renewals::Renewals;
 use tracking::Tracking;
 use windows::CompiledWindows;
 
-/// Names that no object uses any more are dropped this often.
+/// Interval at which names are dropped that no object uses any more.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
 /// The cluster in the planner's terms.
 ///
-/// 1. [`View::apply`] each event; the `assume_*`, `foresee_*` and `unforesee_*` functions take in
+/// 1. [`View::apply`] each event; the `assume_*`, `foresee_*` and `unforesee_*` functions apply
 ///    Daylight's own writes and their answers.
 /// 2. [`View::refresh`] at [`View::wake_at`], or more often.
 /// 3. Send the returned deltas to the planner, in order.
@@ -77,7 +77,7 @@ pub struct View {
     started: Timestamp,
     now: Timestamp,
     swept_at: Timestamp,
-    /// Every watch has listed, and everything was sent.
+    /// `true` once every watch has listed and everything was sent.
     warm: bool,
 
     tracking: Tracking,
@@ -97,12 +97,12 @@ pub struct View {
 }
 
 impl View {
-    /// An empty view; `started` is the time at which the process began to watch.
+    /// Creates an empty view; `started` is the time at which the process began to watch.
     pub fn new(started: Timestamp) -> Self {
         Self { started, now: started, energy: Energy::new(started), ..Self::default() }
     }
 
-    /// For read-only use: assumes that every lease that ended before start-up has been metered.
+    /// Assumes, for read-only use, that every lease that ended before start-up has been metered.
     #[must_use]
     pub fn taking_readings_as_complete(mut self) -> Self {
         self.energy = Energy::default();
@@ -116,11 +116,11 @@ impl View {
         self
     }
 
-    /// Takes in what a watch saw at `now`; adds what changed for the planner to `out`.
+    /// Applies an event that a watch reported at `now`; adds the deltas for the planner to `out`.
     pub fn apply(&mut self, event: Event, now: Timestamp, out: &mut Vec<Delta>) {
         self.now = self.now.max(now);
         let touched = self.cluster.apply(event);
-        // The mirror of registrations decides what the planner may grant under them.
+        // The planner may grant under a registration only once the mirror contains it.
         let mirror_seen = matches!(touched, Touched::RegistrationMirror(_));
         match touched {
             Touched::Pod(changed) => self.pods_changed(changed, out),
@@ -147,7 +147,7 @@ impl View {
         self.refresh_mirror(mirror_seen, out);
     }
 
-    /// Lets what depends on time change. Call it at [`View::wake_at`], or more often.
+    /// Evaluates everything that depends on time. Call it at [`View::wake_at`], or more often.
     pub fn refresh(&mut self, now: Timestamp, out: &mut Vec<Delta>) {
         self.now = self.now.max(now);
         if !self.warm {
@@ -167,7 +167,7 @@ impl View {
         }
     }
 
-    /// The next time at which something changes by time alone.
+    /// Returns the next time at which something changes by time alone.
     pub fn wake_at(&self) -> Option<Timestamp> {
         [
             self.tracking.due_at(),
@@ -182,7 +182,7 @@ impl View {
         .min()
     }
 
-    /// The objects of the cluster.
+    /// Returns the objects of the cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
     }
@@ -192,59 +192,59 @@ impl View {
         self.warm
     }
 
-    /// Everything sent to the planner so far, sorted by key.
+    /// Returns everything sent to the planner so far, sorted by key.
     pub fn snapshot(&self) -> Snapshot {
         self.emitted.snapshot()
     }
 
-    /// Takes what happened since the last call, for metrics and Events.
+    /// Takes the observations since the last call, for metrics and Events.
     pub fn take_observations(&mut self) -> Vec<Observation> {
         std::mem::take(&mut self.observations)
     }
 
-    /// A registration as the planner knows it; `None` for one that is being deleted.
+    /// Returns a registration as sent to the planner; `None` for one that is being deleted.
     pub fn known_registration(&self, registration: &str) -> Option<&model::Registration> {
         self.emitted.registrations.get(registration)
     }
 
-    /// The emergency stop in force.
+    /// Returns the emergency stop, if it is active.
     pub fn emergency_stop(&self) -> Option<&EmergencyStop> {
         self.emitted.stop()
     }
 
-    /// The problem of an object that its schema could not find, in one sentence.
+    /// Returns the problem of an object that its schema cannot detect, in one sentence.
     pub fn problem(&self, kind: Kind, key: &str) -> Option<&str> {
         self.problems.get(kind, key)
     }
 
-    /// All objects with such problems, sorted by kind and key.
+    /// Returns all objects with such problems, sorted by kind and key.
     pub fn all_problems(&self) -> Vec<(Kind, &str, &str)> {
         self.problems.all()
     }
 
-    /// The revision of a miner, which its new pods carry.
+    /// Returns the revision of a miner, which its new pods carry.
     pub fn revision(&self, miner: &str) -> Option<u64> {
         self.emitted.miners.get(miner).map(|miner| miner.revision)
     }
 
-    /// The epoch for the next pod in a slot: above that of every pod that this process has seen
-    /// there, in whatever state.
+    /// Returns the epoch for the next pod in a slot: above that of every pod that this process has
+    /// seen there, in any state.
     pub fn next_epoch(&self, node: &str, slot: u32) -> u32 {
         self.tracking.next_epoch(node, slot)
     }
 
-    /// The miners' pods that have to be removed, sorted by key.
+    /// Returns the miners' pods that have to be removed, sorted by key.
     pub fn leftovers(&self) -> Vec<Leftover<'_>> {
         self.tracking.leftovers(&self.cluster)
     }
 
-    /// The pods that have ended and still carry the auditor's finalizer, sorted by key, each with
-    /// the time since when that is known.
+    /// Returns the pods that have ended and still carry the auditor's finalizer, sorted by key,
+    /// each with the time at which this was first seen.
     pub fn unreleased(&self) -> Vec<(&Pod, Timestamp)> {
         self.tracking.unreleased.pods(&self.cluster)
     }
 
-    /// The pods that name an `AIJob` in their label, sorted by key.
+    /// Returns the pods that name an `AIJob` in their label, sorted by key.
     pub fn pods_of_job(&self, job: &str) -> Vec<&Pod> {
         let pods = self.tracking.workers(job).filter_map(|key| self.cluster.pod(key));
         let mut pods: Vec<&Pod> = pods.collect();
@@ -252,17 +252,17 @@ impl View {
         pods
     }
 
-    /// The GPUs that a pod requests: the first pool's resource in it, and its count.
+    /// Returns the GPUs that a pod requests: its first resource that a pool has, and the count.
     pub fn gpus_of(&self, pod: &Pod) -> Option<(Name, u32)> {
         self.pools.first_of(&pod.requests.extended).cloned()
     }
 
-    /// The pool that has a resource of a node: the oldest one that claims it.
+    /// Returns the pool that has a resource of a node: the oldest one that claims it.
     pub fn pool_of(&self, node: &str, resource: &str) -> Option<&Name> {
         self.pools.pool_of(self.cluster.node(node)?, resource)
     }
 
-    /// The GPUs held on nodes, by pool, class, registration and namespace.
+    /// Returns the GPUs held on nodes, by pool, class, registration and namespace.
     pub fn assigned(&self) -> FxHashMap<Assigned, u32> {
         assigned(&self.cluster, &self.pools)
     }
@@ -284,8 +284,8 @@ impl View {
 
     /// Sends everything, once every watch has listed.
     ///
-    /// The order matters: a view of a miner needs its registration's, one of a node needs its
-    /// pods' memory, one of a job needs the nodes in pools.
+    /// The order matters: a miner is derived from its registration, a node from the memory of its
+    /// pods, and a job from the nodes in pools.
     fn warm_up(&mut self, out: &mut Vec<Delta>) {
         self.warm = true;
         self.emit_stop(out);
@@ -297,7 +297,7 @@ impl View {
             self.emit_class(&key, out);
         }
         self.emit_registrations_and_miners(out);
-        // The pods decide what is remembered of the nodes.
+        // Before the nodes, whose memory depends on the pods on them.
         for key in keys(&self.cluster.pods) {
             self.track_pod(&key, None);
         }
@@ -316,7 +316,7 @@ impl View {
         for key in keys(&self.cluster.pods) {
             self.emit_pod(&key, out);
         }
-        // What happened before the start is not news.
+        // Nothing has happened yet: these observations describe the time before the start.
         self.observations.clear();
     }
 }

@@ -1,4 +1,4 @@
-//! Observations for metrics and Events: what happened in the cluster, beside its state.
+//! Observations for metrics and Events: occurrences in the cluster, in addition to its state.
 
 use std::time::Duration;
 

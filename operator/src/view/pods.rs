@@ -70,7 +70,7 @@ impl View {
         }
         let failure = pod.stuck().filter(|_| before.is_none_or(|pod| pod.stuck().is_none()))?;
         let failure = Box::new(failure.clone());
-        // What the miner would meet on any node is no reason to close this one.
+        // A failure that the miner would have on any node does not count against this one.
         let node = pod.place().filter(|_| !failure.own).cloned();
         if let Some(node) = &node {
             self.memories.of(node).quarantine.failed(lease.slot, self.now);
@@ -103,7 +103,7 @@ impl View {
         if ran.is_some_and(|ran| ran >= LONG_ENOUGH) {
             quarantine.succeeded(lease.slot);
         }
-        // What the miner would meet on any node is no reason to close this one.
+        // A failure that the miner would have on any node does not count against this one.
         if failed && !failure.as_ref().is_some_and(|failure| failure.own) {
             quarantine.failed(lease.slot, ended_at);
         }
@@ -126,7 +126,7 @@ impl View {
     fn note_binding(&mut self, key: &Name, before: Option<&Pod>) {
         let Some(pod) = self.cluster.pod(key) else { return };
         let Some(node) = &pod.node else { return };
-        // Without a former state the binding is old news of the first list.
+        // Without a former state the pod is from a list, and was bound at an unknown time before.
         if pod.lease.is_some() || before.is_none_or(|pod| pod.node.is_some()) {
             return;
         }
@@ -210,8 +210,8 @@ impl View {
         Role::Other { class: self.cluster.class_of(pod), preemption: self.preemption(pod) }
     }
 
-    /// Returns `true` if a pod belongs to an `AIJob`. Anybody can set the label, so the chain of
-    /// owners must lead from the pod over the Job to the `AIJob`.
+    /// Returns `true` if a pod belongs to an `AIJob`. Any user can set the label, so the chain of
+    /// owners must lead from the pod through the Job to the `AIJob`.
     fn is_worker(&self, pod: &Pod, job: &str) -> bool {
         let Some(owner) = pod.owner.as_ref().filter(|owner| owner.is_job) else {
             return false;
@@ -253,7 +253,7 @@ impl View {
 /// Returns `true` if a pod ended because it is broken, or its node evicted it, as opposed to being
 /// ended on purpose.
 fn failed_by_itself(pod: &Pod) -> bool {
-    // Reasons that kubelet and controllers give to pods that they end on purpose.
+    // Reasons that the kubelet and controllers set on pods that they end on purpose.
     let deliberate = ["DeadlineExceeded", "Preempting", "NodeShutdown", "Shutdown", "Terminated"];
     let on_purpose =
         pod.disrupted || pod.reason.as_deref().is_some_and(|reason| deliberate.contains(&reason));

@@ -42,9 +42,9 @@ struct PoolOnNodes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Affected {
     Nothing,
-    /// Which nodes belong to which pools.
+    /// The membership of nodes in pools.
     Nodes,
-    /// Which extended resources count at all.
+    /// The set of extended resources that count.
     Resources,
 }
 
@@ -60,7 +60,8 @@ impl PoolMap {
                     created: pool.created,
                     name: name.clone(),
                     resource: Arc::from(spec.resource.as_str()),
-                    // A selector that cannot be read takes no node; the pool's status says why.
+                    // A selector that cannot be read selects no node; the pool's status has the
+                    // reason.
                     selector: PoolSelector::new(&spec.node_selector).unwrap_or_default(),
                     tolerations: spec.tolerations.iter().filter_map(toleration).collect(),
                 })
@@ -221,7 +222,7 @@ impl View {
         }
     }
 
-    /// Compiles the windows further that end soon.
+    /// Extends the compiled windows that end soon.
     pub(super) fn refresh_windows(&mut self, out: &mut Vec<Delta>) {
         for pool in self.windows.take_due(self.now) {
             self.emit_pool(&pool, out);

@@ -1,4 +1,4 @@
-//! Pods that kube-scheduler will not make room for.
+//! Preemption for pods that kube-scheduler does not preempt for.
 //!
 //! A pod with `preemptionPolicy: Never` displaces no other pod by itself. Daylight makes room for
 //! it, but only where it is certain that this helps: where nothing but node selector, required node
@@ -14,7 +14,8 @@ use daylight_planner::model::{Delta, Preemption};
 
 use super::View;
 
-/// Time for which kube-scheduler is left alone with a pod that it finds no place for.
+/// Time for which a pod must be unschedulable before Daylight makes room for it. Until then,
+/// kube-scheduler may place it without help.
 pub(crate) const SETTLE: Duration = Duration::from_secs(3);
 
 impl View {
@@ -29,7 +30,7 @@ impl View {
         if unknown || pod.priority <= MINER_PRIORITY {
             return Preemption::Never;
         }
-        // It may still fit as things are: that is kube-scheduler's to find out.
+        // It may still fit without preemption: kube-scheduler has not finished trying.
         if pod.unschedulable_since.is_none_or(|since| since + SETTLE > self.now) {
             return Preemption::ByScheduler;
         }

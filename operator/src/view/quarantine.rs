@@ -1,9 +1,9 @@
-//! Where miners fail, others wait before they are tried again.
+//! Quarantine: slots and nodes on which miners fail are closed for a while.
 //!
-//! A slot in which a miner's pod fails is closed for 10 seconds, then 20, 40 and
-//! so on up to half an hour. When three slots of a node, or three pods on it,
-//! have failed in a row, the node is closed in the same way: then it is the node
-//! and not the miner. A pod that ran for ten minutes ends the row.
+//! A slot in which a miner's pod fails is closed for 10 seconds, then for 20, 40 and so on, up to
+//! half an hour. When three slots of a node, or three pods on it, have failed in a row, the cause
+//! is probably the node and not the miner, and the node is closed in the same way. A pod that ran
+//! for ten minutes ends the row.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_mins(30);
 const IN_A_ROW: u32 = 3;
 
-/// A run that counts as success.
+/// Time after which a run counts as a success.
 pub const LONG_ENOUGH: Duration = Duration::from_mins(10);
 
 /// The closed slots of one node, and the node itself.
@@ -40,7 +40,7 @@ impl Strikes {
 }
 
 impl Quarantine {
-    /// A miner's pod in `slot` failed at `at`, or was never bound.
+    /// Notes that a miner's pod in `slot` failed at `at`, or was not bound in time.
     pub fn failed(&mut self, slot: u32, at: Timestamp) {
         self.slot(slot).strike(at);
         self.row += 1;
@@ -50,19 +50,19 @@ impl Quarantine {
         }
     }
 
-    /// A miner's pod in `slot` ran for [`LONG_ENOUGH`].
+    /// Notes that a miner's pod in `slot` ran for [`LONG_ENOUGH`].
     pub fn succeeded(&mut self, slot: u32) {
         self.slots.retain(|(known, _)| *known != slot);
         self.row = 0;
         self.node = Strikes::default();
     }
 
-    /// Until when the node is closed, if it is at `now`.
+    /// Returns the time until which the node is closed, if it is closed at `now`.
     pub fn node_until(&self, now: Timestamp) -> Option<Timestamp> {
         self.node.until.filter(|until| now < *until)
     }
 
-    /// The slots that are closed at `now`, and until when, sorted.
+    /// Returns the slots that are closed at `now`, each with the time until then, sorted by slot.
     pub fn slots_until(&self, now: Timestamp) -> Vec<(u32, Timestamp)> {
         self.slots
             .iter()
@@ -71,7 +71,7 @@ impl Quarantine {
             .collect()
     }
 
-    /// Whether there is nothing to remember.
+    /// Returns `true` if there is nothing to remember.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -1,4 +1,4 @@
-//! Registrations: what they allow, and whether the approval still holds.
+//! Registrations: their limits, and the validity of their approvals.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl View {
         let mut entry = None;
         let (mut view, problem) = match self.cluster.registrations.get(name) {
             None => (None, None),
-            // A registration that is being deleted gives no right any more.
+            // A registration that is being deleted grants nothing any more.
             Some(registration) if registration.deleting => (None, None),
             Some(Custom { object: Err(problem), .. }) => (None, Some(problem.clone())),
             Some(Custom { object: Ok(registration), .. }) => {

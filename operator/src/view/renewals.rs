@@ -1,9 +1,9 @@
-//! Renewals: which registration a miner works under, as one ends and the next begins.
+//! Renewals: the registration under which a miner works when one ends and the next begins.
 //!
-//! An edit voids an approval at once, so a registration is not prolonged: another one is filed
-//! that names it in `spec.renews`, is approved while the first still holds, and takes over the
-//! miners that name the first from its own `validFrom` on. Pods carry the registration that they
-//! were granted under, so those of the first stay until it ends, and theirs follow then.
+//! An edit voids an approval at once, so a registration cannot be extended. Instead, another one is
+//! filed that names it in `spec.renews` and is approved while the first is still valid. From its
+//! own `validFrom` on, it takes over the miners that name the first. A pod carries the registration
+//! under which it was granted, so pods of the first run until it ends, and are replaced then.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ type Registrations = FxHashMap<Name, daylight_planner::model::Registration>;
 pub(super) struct Renewals {
     /// The registration that each of them renews, and the time from which on it is valid.
     known: BTreeMap<Name, (Name, Timestamp)>,
-    /// The time up to which their beginnings and ends were acted upon.
+    /// Time up to which beginnings and ends have been handled.
     evaluated_at: Timestamp,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Renewals {
 const LONGEST: usize = 64;
 
 impl Renewals {
-    /// Takes in which registration this one renews.
+    /// Notes the registration that this one renews, if it renews one.
     pub(super) fn note(&mut self, name: &Name, registration: Option<&Registration>) {
         let renewed = registration.and_then(|object| {
             let of = key(parts(name).0, object.spec.renews.as_deref()?);
@@ -44,14 +44,14 @@ impl Renewals {
         };
     }
 
-    /// The registrations that renew this one.
+    /// Returns the registrations that renew this one.
     pub(super) fn of(&self, name: &Name) -> Vec<Name> {
         let all = self.known.iter().filter(|(_, (of, _))| of == name);
         all.map(|(renewal, _)| renewal.clone()).collect()
     }
 
-    /// The registration that counts for a miner which names `named`: the last of its renewals
-    /// that has begun, or the next one once all before it have ended.
+    /// Returns the registration that counts for a miner which names `named`: the last of its
+    /// renewals that has begun, or the next one once all before it have ended.
     pub(super) fn in_force(&self, named: Name, known: &Registrations, now: Timestamp) -> Name {
         let mut current = named;
         for _ in 0..LONGEST {

@@ -1,4 +1,4 @@
-//! The emergency stop: in force while its `ConfigMap` exists.
+//! The emergency stop: active while its `ConfigMap` exists.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use super::View;
 
 impl View {
     pub(super) fn emit_stop(&mut self, out: &mut Vec<Delta>) {
-        // Whatever the map contains, a person created it and meant it: stopping is the safe
-        // reading.
+        // Whatever the map contains, its existence is a request to stop: an unreadable or empty one
+        // must not leave the miners running.
         let stop = self.cluster.config_map(Kind::EmergencyStop).map(|map| {
             let entry = |key: &str, default: &str| {
                 let text = map.get(key).filter(|text| !text.is_empty());

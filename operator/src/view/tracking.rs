@@ -1,4 +1,4 @@
-//! What is derived from pods: where they are, whose workers they are, and which of them need
+//! State derived from pods: their nodes, the jobs whose workers they are, and those that need
 //! attention.
 
 use std::collections::BTreeSet;
@@ -32,13 +32,13 @@ pub enum LeftoverReason {
     NeverStarts,
 }
 
-/// Pods that have ended and still carry the auditor's finalizer, with the time since when that is
-/// known.
+/// Pods that have ended and still carry the auditor's finalizer, with the time at which this was
+/// first seen.
 #[derive(Debug, Default)]
 pub struct Unreleased(FxHashMap<Name, Timestamp>);
 
 impl Unreleased {
-    /// Takes in the present state of a pod; `None` if it is gone.
+    /// Updates the set with the present state of a pod; `None` if it is gone.
     pub fn track(&mut self, key: &Name, pod: Option<&Pod>, now: Timestamp) {
         if pod.is_some_and(|pod| pod.metered && pod.is_terminal()) {
             self.0.entry(key.clone()).or_insert(now);
@@ -47,7 +47,7 @@ impl Unreleased {
         }
     }
 
-    /// The pods, sorted by key, each with the time since when it waits.
+    /// Returns the pods, sorted by key, each with the time since when it waits.
     pub fn pods<'a>(&self, cluster: &'a Cluster) -> Vec<(&'a Pod, Timestamp)> {
         let pods = self.0.iter().filter_map(|(key, since)| Some((cluster.pod(key)?, *since)));
         let mut all: Vec<_> = pods.collect();
@@ -59,7 +59,8 @@ impl Unreleased {
 /// Sets and times derived from pods.
 #[derive(Debug, Default)]
 pub(super) struct Tracking {
-    /// Pods by the node they are on, miners' pods by the node they are pinned to.
+    /// Pods by their node; a miner's pod that is not bound, by the node it is pinned to. Terminal
+    /// pods are left out.
     on_node: FxHashMap<Name, FxHashSet<Name>>,
     /// Pods by the `AIJob` that they name.
     workers: FxHashMap<Name, FxHashSet<Name>>,
@@ -72,13 +73,14 @@ pub(super) struct Tracking {
     epochs: FxHashMap<(Name, u32), u32>,
     /// Times at which a pod has to be evaluated again.
     due: BTreeSet<(Timestamp, Name)>,
-    /// The time at which the deletion of a miner's pod was first seen.
+    /// Time at which the deletion of a miner's pod was first seen; kept until the pod ends, because
+    /// the drain is measured from here.
     deletions: FxHashMap<Name, Timestamp>,
 }
 
 impl Tracking {
-    /// Takes in the present state of a pod, and its former one; returns the nodes that it left or
-    /// came to.
+    /// Updates everything with the former and the present state of a pod; returns the nodes that it
+    /// left or arrived at.
     pub(super) fn track(
         &mut self,
         key: &Name,
@@ -102,8 +104,8 @@ impl Tracking {
         if after.is_some_and(|pod| pod.lease.is_some() && pod.deletion.is_some()) {
             self.deletions.entry(key.clone()).or_insert(now);
         }
-        // A node outside of all pools is known to the planner only while miners are on it, so
-        // both nodes have to be evaluated again.
+        // The planner knows a node outside of all pools only while miners are on it, so both nodes
+        // have to be evaluated again.
         if moved { was.into_iter().chain(is).cloned().collect() } else { Vec::new() }
     }
 
@@ -114,6 +116,8 @@ impl Tracking {
         after: Option<&Pod>,
         now: Timestamp,
     ) {
+        // The old entries of `due` are found by computing their times again from the former state.
+        // These times must therefore depend on the state of the pod alone.
         if let Some(since) = before.and_then(|pod| pod.unschedulable_since) {
             self.due.remove(&(since + SETTLE, key.clone()));
         }
@@ -140,8 +144,8 @@ impl Tracking {
             return;
         };
         if let Some(node) = pod.place() {
-            // Never lowered: the name of a pod that was removed must not be used again, or a late
-            // answer about the old one would be taken for the new one.
+            // Never lowered: if the name of a removed pod were used again, a late answer about the
+            // old pod would be mistaken for one about the new pod.
             let highest = self.epochs.entry((node.clone(), lease.slot)).or_insert(lease.epoch);
             *highest = lease.epoch.max(*highest);
         }
@@ -154,7 +158,7 @@ impl Tracking {
             if by.is_none_or(|by| by > now) {
                 self.leftovers.remove(key);
             }
-            // A pod that is late already stays late: `View::pod_due` has acted on it.
+            // A pod that is already late stays late: `View::pod_due` has acted on it.
             if let Some(by) = by
                 && !self.leftovers.contains_key(key)
             {
