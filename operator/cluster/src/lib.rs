@@ -1,6 +1,6 @@
 //! The cluster in memory, kept current by watches.
 //!
-//! [`watch::start`] lists and watches every [`Kind`]; [`Cluster::apply`] takes in each [`Event`]
+//! [`watch::start`] lists and watches every [`Kind`]; [`Cluster::apply`] applies each [`Event`]
 //! and returns what it [`Touched`]. The cluster is synchronous and has no clock. It knows
 //! Kubernetes objects, reduced to what Daylight uses ([`slim`]), and neither planner nor meter:
 //! what an object means to them is derived by their owners from what was touched.
