@@ -18,7 +18,7 @@ pub enum RunError {
     Stopped(&'static str),
 }
 
-/// Returns an error and its causes in one line. A cause that the text before it ends with is left
+/// Returns an error and its causes in one line. A cause that the text before it contains is left
 /// out.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -26,7 +26,7 @@ pub fn chain(error: &dyn Error) -> String {
     while let Some(error) = cause {
         let next = error.to_string();
         // Many errors repeat their cause in their own text.
-        if !text.ends_with(&next) {
+        if !text.contains(&next) {
             text.push_str(": ");
             text.push_str(&next);
         }

@@ -19,7 +19,7 @@ pub(super) struct Flags {
     /// Directory of the journal; no other process may use it
     #[arg(long, env = "DAYLIGHT_DATA_DIR", value_name = "DIRECTORY")]
     data_dir: PathBuf,
-    /// Exporter of the devices' energy: its `DaemonSet` and the port of its pods, as
+    /// Exporter of the devices' energy: its DaemonSet and the port of its pods, as
     /// NAMESPACE/NAME:PORT. Without one, energy is what miners declare
     #[arg(long, env = "DAYLIGHT_EXPORTER", value_name = "EXPORTER")]
     exporter: Option<ExporterName>,

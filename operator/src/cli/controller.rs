@@ -54,7 +54,7 @@ pub(super) struct Flags {
     /// a node that is cut off: at least 2m; 0s disables the lease
     #[arg(long, env = "DAYLIGHT_AGENT_LEASE", default_value = "0s", value_parser = agent_lease)]
     agent_lease: Duration,
-    /// Time that an auditor has to record a pod's end, before the controller writes a `LeaseRecord` and
+    /// Time that an auditor has to record a pod's end, before the controller writes a LeaseRecord and
     /// releases the pod
     #[arg(long, env = "DAYLIGHT_RECORD_AFTER", default_value = "1m", value_parser = duration::parse)]
     record_after: Duration,

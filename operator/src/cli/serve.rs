@@ -12,7 +12,7 @@ use daylight_cluster::well_known;
 /// Flags that set which approvals count.
 #[derive(Debug, Args)]
 pub(super) struct Authority {
-    /// `ConfigMap` in Daylight's namespace with the authority's public keys
+    /// ConfigMap in Daylight's namespace with the authority's public keys
     #[arg(
         long, env = "DAYLIGHT_AUTHORITY_KEYS", value_name = "NAME",
         default_value = well_known::AUTHORITY_KEYS
