@@ -18,7 +18,7 @@ use daylight::auditor;
 use daylight::controller::events::Events;
 use daylight::controller::state::State;
 use daylight::controller::{gauges, metrics::Metrics};
-use daylight::serving::{self, Health, Whole};
+use daylight::serving::{self, Health, ScrapeLock};
 use daylight::view::View;
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::{Change, Event, Kind, Round};
@@ -153,7 +153,7 @@ async fn scrape(process: &str, registry: &Registry) -> Result<(), Error> {
     let server = tokio::spawn(serving::start(
         Some(address),
         registry,
-        &Whole::default(),
+        &ScrapeLock::default(),
         &Health::default(),
     ));
     while TcpStream::connect(address).await.is_err() {
