@@ -47,6 +47,8 @@ impl View {
         // After `note_end`, which has to know whether Daylight requested the end.
         if over {
             self.foreseen.forget_ending(key);
+            // A later event of the terminal pod noted its deletion again.
+            self.tracking.take_deletion(key);
         }
         self.note_binding(key, before);
         nodes.sort_unstable();
