@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use crate::api_requests::{ApiRequest, JSON};
 use crate::controller::lease::LeaseValidity;
 use crate::controller::metrics::Metrics;
+use crate::failure;
 
 /// A definite answer of the API server.
 #[derive(Clone, Debug)]
@@ -144,7 +145,7 @@ impl Sender {
             Err(_) => {
                 Attempt::Lost(format!("no answer within {}", duration::format(self.0.timeout)))
             }
-            Ok(Err(error)) => Attempt::Lost(chain(&error)),
+            Ok(Err(error)) => Attempt::Lost(failure::chain(&error)),
             Ok(Ok((head, body))) => judge(head.status, &head.headers, body),
         }
     }
@@ -189,20 +190,11 @@ pub fn is_disruption_budget(status: &Status) -> bool {
     }) || status.message.contains("disruption budget")
 }
 
+/// Returns `true` if an internal error is the API server's final word on an eviction. It refuses the
+/// eviction of a pod with two budgets like that, and gives no reason but the text
+/// (`pkg/registry/core/pod/storage/eviction.go`).
 fn is_definite(status: &Status) -> bool {
     status.message.contains("PodDisruptionBudget") || status.message.contains("disruption budget")
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
