@@ -39,7 +39,8 @@ async fn a_full_disk_puts_miners_out_until_there_is_room(site: &mut RealSite<DIS
 
     // The kubelet looks every ten seconds, and puts out one pod of the lowest priority.
     let status =
-        wait_for_kubelet(site, "evicted", |status| says(status, "it was evicted by its node")).await;
+        wait_for_kubelet(site, "evicted", |status| says(status, "it was evicted by its node"))
+            .await;
     eprintln!("{}: {}", status["reason"], status["message"]);
 
     // In the end it is the turn of the one that fills it, and the miners come back by themselves.
