@@ -359,7 +359,7 @@ mod tests {
                 kind: "aijob",
                 name: "team-b/llm".into(),
                 reason: "WaitingForDrain".into(),
-                message: "Waits for 1 miner to stop.".into(),
+                message: "Waiting for miners to free 1 GPU.".into(),
             }],
         };
         insta::assert_snapshot!(draw(&status, 200, 80));

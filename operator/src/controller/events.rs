@@ -247,7 +247,7 @@ fn text(notice: &Notice, sum: &Sum) -> Text {
         Notice::TakesBack { reason } => Text::normal(
             reason.code(),
             "Reclaim",
-            format!("Takes back {gpus} from {}.", miners(&sum.miners)),
+            format!("Taking back {gpus} from {}.", miners(&sum.miners)),
         ),
         Notice::MinerRefused { word, sentence } => Text::warning(word, "Explain", sentence),
         Notice::JobReserved { nodes, displaced } => Text::normal(
@@ -345,7 +345,7 @@ mod tests {
         let writes = events.due(start + SETTLE);
         assert_eq!(
             notes(&writes),
-            ["Takes back 512 GPUs from miners team-a/m0 (74), team-a/m1 (73), team-a/m2 (73), \
+            ["Taking back 512 GPUs from miners team-a/m0 (74), team-a/m1 (73), team-a/m2 (73), \
               team-a/m3 (73), team-a/m4 (73) and 2 others."]
         );
         assert_eq!(writes[0].path, "/apis/events.k8s.io/v1/namespaces/team-b/events");

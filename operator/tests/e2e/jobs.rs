@@ -58,8 +58,9 @@ async fn an_ai_job_takes_back_exactly_what_it_needs(site: &mut Site) {
             .filter_map(|event| event.note.clone())
             .collect();
         let key = site.key("miner");
-        let job =
-            notes.iter().any(|note| *note == format!("Takes back 16 GPUs from miners {key} (16)."));
+        let job = notes
+            .iter()
+            .any(|note| *note == format!("Taking back 16 GPUs from miners {key} (16)."));
         let miner =
             notes.iter().any(|note| note.starts_with("Stopping 16 replicas on 16 GPUs for"));
         (job && miner).then_some(())

@@ -25,7 +25,12 @@ async fn nothing_mines_before_approval(site: &mut Site) {
         })
         .await;
     let key = site.key("reg");
-    assert_eq!(status["message"], format!("Registration {key} awaits approval."));
+    assert_eq!(
+        status["message"],
+        format!(
+            "Registration {key} awaits approval by another user than its submitter (`daylight approve`)."
+        )
+    );
     assert_eq!(site.observer.started(), 0);
     let printed = site.daylight(&["why", "miner", &site.key("miner")]);
     assert!(printed.contains("AwaitingApproval"), "{printed}");

@@ -154,11 +154,7 @@ async fn what_is_wrong_with_a_miner_shows_on_it(site: &mut RealSite) {
             "pool.wallet_file: /run/secrets/daylight/wallet cannot be read",
         ),
         ("refused", "LoginRefused", "refused the login"),
-        (
-            "unreachable",
-            "PoolUnreachable",
-            "1 of its replicas cannot reach any of their mining pools",
-        ),
+        ("unreachable", "PoolUnreachable", "1 of its replicas cannot reach any mining pool"),
         ("misconfigured", "BadConfiguration", "engine.args: it is for programs"),
         ("no-image", "", "its container cannot start"),
         ("greedy", "OOMKilled", "it used more memory than spec.resources.memory and was killed"),

@@ -68,8 +68,7 @@ impl PodFailure {
 
     /// Creates the failure of a pod that its node has not prepared in time.
     pub fn unprepared() -> Self {
-        let sentence =
-            "its node created neither its sandbox nor its volumes; see the events of the pod";
+        let sentence = "its node created neither its sandbox nor its volumes; see the kubelet's log on the node";
         Self::new("NotPrepared", sentence, false)
     }
 

@@ -14,7 +14,7 @@ impl<T: DeserializeOwned> Lenient<T> {
         serde_json::from_str(text)
             .inspect_err(|error| {
                 let object = &text[..text.floor_char_boundary(300)];
-                tracing::error!(%error, object, "an object cannot be read; correct or delete it");
+                tracing::error!(%error, object, "An object cannot be read; correct or delete it.");
             })
             .ok()
     }

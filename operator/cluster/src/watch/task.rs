@@ -120,7 +120,7 @@ where
                 Err(End::Expired) => {
                     tracing::info!(
                         path = self.source.path,
-                        "the resource version of the watch has expired; listing again"
+                        "The resource version of the watch has expired; listing again."
                     );
                     self.resume_at = None;
                     if !worked {
@@ -131,7 +131,7 @@ where
                 Err(End::NotStreamed) => {
                     tracing::info!(
                         path = self.source.path,
-                        "the server does not support streaming lists; listing in pages"
+                        "The server does not support streaming lists; listing in pages."
                     );
                     streamed = false;
                 }
@@ -145,7 +145,7 @@ where
                         path = self.source.path,
                         ?failure,
                         ?pause,
-                        "the watch failed; retrying"
+                        "The watch failed; retrying."
                     );
                     if self.failure.as_ref() != Some(&failure) {
                         self.failure = Some(failure.clone());

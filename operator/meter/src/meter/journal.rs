@@ -19,7 +19,7 @@ use crate::node::Node;
 pub enum RestoreError {
     #[error(
         "the auditor's last snapshot is incomplete: its end is missing; restore the data \
-         directory from a backup"
+         directory from a backup, or start a new journal in an empty directory"
     )]
     Snapshot,
 }

@@ -60,7 +60,10 @@ impl fmt::Display for Reason {
                 "There is no Registration {registration}. Create it, or correct the miner's spec.registration."
             ),
             Self::AwaitingApproval { registration } => {
-                write!(f, "Registration {registration} awaits approval.")
+                write!(
+                    f,
+                    "Registration {registration} awaits approval by another user than its submitter (`daylight approve`)."
+                )
             }
             Self::ApprovalVoided { registration } => write!(
                 f,
@@ -130,18 +133,28 @@ impl fmt::Display for Reason {
                 write!(f, "Pool {pool} keeps {} idle for AI.", plural(*gpus, "GPU"))
             }
             Self::RegistrationGpuLimit { registration, limit } => {
-                write!(f, "Registration {registration} allows at most {}.", plural(*limit, "GPU"))
+                write!(
+                    f,
+                    "Registration {registration} allows at most {}; file another with a higher limit.",
+                    plural(*limit, "GPU")
+                )
             }
             Self::RegistrationPowerLimit { registration, watts } => {
-                write!(f, "Registration {registration} allows at most {watts} W.")
+                write!(
+                    f,
+                    "Registration {registration} allows at most {watts} W; file another with a higher limit."
+                )
             }
             Self::OwnerGpuLimit { limit } => write!(
                 f,
-                "The owner's registrations together allow at most {}.",
+                "The owner's registrations together allow at most {}; file another with a higher spec.ownerLimits.",
                 plural(*limit, "GPU")
             ),
             Self::OwnerPowerLimit { watts } => {
-                write!(f, "The owner's registrations together allow at most {watts} W.")
+                write!(
+                    f,
+                    "The owner's registrations together allow at most {watts} W; file another with a higher spec.ownerLimits."
+                )
             }
             Self::EnergyLimit { registration } => write!(
                 f,
@@ -235,7 +248,10 @@ impl fmt::Display for Reason {
                 plural(*gpus, "GPU")
             ),
             Self::GangBackoff { until } => {
-                write!(f, "Not all workers were bound in time; the job queues again at {until}.")
+                write!(
+                    f,
+                    "Not all workers were bound in time; the job queues again at {until}. See the Events of its pods."
+                )
             }
             Self::External => {
                 write!(f, "Another queueing system, such as Kueue, decides when the job starts.")
@@ -252,7 +268,7 @@ impl fmt::Display for Reason {
             }
             Self::NotPreempting => write!(
                 f,
-                "The pod has preemptionPolicy Never and filters that Daylight cannot evaluate, so no miner is stopped for it."
+                "The pod has preemptionPolicy Never and filters that Daylight cannot evaluate, so no miner is stopped for it. Use a PriorityClass that preempts."
             ),
         }
     }

@@ -109,7 +109,7 @@ fn the_words_and_sentences_are_fixed() {
     NoNodes: No node matches the selector; check spec.nodeSelector against the nodes' labels.
     Invalid: spec.site names hall-9, where there is no pool.
     RegistrationMissing: There is no Registration acme/power. Create it, or correct the miner's spec.registration.
-    AwaitingApproval: Registration acme/power awaits approval.
+    AwaitingApproval: Registration acme/power awaits approval by another user than its submitter (`daylight approve`).
     ApprovalVoided: Registration acme/power was edited after its approval, which voids it; it must be approved again.
     NotApproved: Registration acme/power is not approved.
     Rejected: Registration acme/power is rejected.
@@ -130,10 +130,10 @@ fn the_words_and_sentences_are_fixed() {
     PoolGpuLimit: Pool hall-1 limits mining to 4 GPUs. Raise spec.mining.maxGpus to allow more.
     PowerBudget: Pool hall-1 limits mining to 1000 W. Raise spec.mining.powerBudgetWatts or lower the miners' watts.
     Headroom: Pool hall-1 keeps 1 GPU idle for AI.
-    RegistrationGpuLimit: Registration acme/power allows at most 4 GPUs.
-    RegistrationPowerLimit: Registration acme/power allows at most 1000 W.
-    OwnerGpuLimit: The owner's registrations together allow at most 4 GPUs.
-    OwnerPowerLimit: The owner's registrations together allow at most 1000 W.
+    RegistrationGpuLimit: Registration acme/power allows at most 4 GPUs; file another with a higher limit.
+    RegistrationPowerLimit: Registration acme/power allows at most 1000 W; file another with a higher limit.
+    OwnerGpuLimit: The owner's registrations together allow at most 4 GPUs; file another with a higher spec.ownerLimits.
+    OwnerPowerLimit: The owner's registrations together allow at most 1000 W; file another with a higher spec.ownerLimits.
     EnergyLimit: Registration acme/power would exceed its energy limit, or its owner's, before the next meter reading.
     MeterUnavailable: Registration acme/power has an energy limit, but no meter reports its use. Mining waits for the auditor.
     MeterStale: The last meter reading of registration acme/power dates from 2026-07-01T12:00:00Z; no more miners start until a newer one arrives.
@@ -157,12 +157,12 @@ fn the_words_and_sentences_are_fixed() {
     WouldDelay: Starting now could delay job ml/train, which is first in the queue. A shorter spec.maxRunTime may help.
     NoNodeLargeEnough: No permitted node is large enough for one pod with 16 GPUs and its CPU and memory. Request less per pod.
     PoolTooSmall: Requests 16 GPUs; the permitted nodes have at most 8. Request fewer or smaller workers.
-    GangBackoff: Not all workers were bound in time; the job queues again at 2026-07-01T12:00:00Z.
+    GangBackoff: Not all workers were bound in time; the job queues again at 2026-07-01T12:00:00Z. See the Events of its pods.
     External: Another queueing system, such as Kueue, decides when the job starts.
     SchedulerDecides: kube-scheduler places the pod, and preempts miners for it if necessary.
     SchedulerFirst: The pod never preempts. If kube-scheduler finds no room before 2026-07-01T12:00:00Z, Daylight stops miners for it.
     RoomKept: Capacity is reserved; waiting for kube-scheduler to bind the pod.
-    NotPreempting: The pod has preemptionPolicy Never and filters that Daylight cannot evaluate, so no miner is stopped for it.
+    NotPreempting: The pod has preemptionPolicy Never and filters that Daylight cannot evaluate, so no miner is stopped for it. Use a PriorityClass that preempts.
     ");
 }
 

@@ -93,8 +93,8 @@ fn a_registration_limits_its_miners_together() {
     assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 2, stops within 10s, ends in 183 days
     grant acme/other on node-1 (h100) slots 1 3, stops within 10s, ends in 183 days
-    miner acme/hash (2 of 3): RegistrationGpuLimit. Registration acme/power allows at most 4 GPUs.
-    miner acme/other (2 of 3): RegistrationGpuLimit. Registration acme/power allows at most 4 GPUs.
+    miner acme/hash (2 of 3): RegistrationGpuLimit. Registration acme/power allows at most 4 GPUs; file another with a higher limit.
+    miner acme/other (2 of 3): RegistrationGpuLimit. Registration acme/power allows at most 4 GPUs; file another with a higher limit.
     ");
 }
 
@@ -104,7 +104,7 @@ fn a_registration_limits_watts() {
     site.edit_registration("acme/power", |r| r.limits.watts = Some(899));
     assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
-    miner acme/hash (2 of 8): RegistrationPowerLimit. Registration acme/power allows at most 899 W.
+    miner acme/hash (2 of 8): RegistrationPowerLimit. Registration acme/power allows at most 899 W; file another with a higher limit.
     ");
 }
 
@@ -120,8 +120,8 @@ fn an_owner_is_limited_over_two_registrations() {
     assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 2 4, stops within 10s, ends in 183 days
     grant zeta/hash on node-1 (h100) slots 1 3, stops within 10s, ends in 183 days
-    miner acme/hash (3 of 4): OwnerGpuLimit. The owner's registrations together allow at most 5 GPUs.
-    miner zeta/hash (2 of 4): OwnerGpuLimit. The owner's registrations together allow at most 5 GPUs.
+    miner acme/hash (3 of 4): OwnerGpuLimit. The owner's registrations together allow at most 5 GPUs; file another with a higher spec.ownerLimits.
+    miner zeta/hash (2 of 4): OwnerGpuLimit. The owner's registrations together allow at most 5 GPUs; file another with a higher spec.ownerLimits.
     ");
 }
 
@@ -161,5 +161,5 @@ fn miners_on_an_unreachable_node_count_against_caps() {
     site.edit_registration("acme/power", |r| r.limits.gpus = Some(4));
     site.settle();
     site.edit_node("node-1", |node| node.condition = NodeCondition::Unreachable);
-    assert_snapshot!(site.act_explained(), @"miner acme/hash (4 of 8): RegistrationGpuLimit. Registration acme/power allows at most 4 GPUs.");
+    assert_snapshot!(site.act_explained(), @"miner acme/hash (4 of 8): RegistrationGpuLimit. Registration acme/power allows at most 4 GPUs; file another with a higher limit.");
 }

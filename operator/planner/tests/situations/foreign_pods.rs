@@ -92,7 +92,7 @@ fn for_a_never_preempting_pod_with_unknown_filters_no_miner_is_displaced() {
             Role::Other { class: Some("ai-inference".into()), preemption: Preemption::Never };
     }));
     site.wait(minutes(1));
-    assert_snapshot!(site.act_explained(), @"pod web/chat: NotPreempting. The pod has preemptionPolicy Never and filters that Daylight cannot evaluate, so no miner is stopped for it.");
+    assert_snapshot!(site.act_explained(), @"pod web/chat: NotPreempting. The pod has preemptionPolicy Never and filters that Daylight cannot evaluate, so no miner is stopped for it. Use a PriorityClass that preempts.");
 }
 
 #[test]

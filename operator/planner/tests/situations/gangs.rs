@@ -57,7 +57,7 @@ fn gang_timeout_suspends_and_backs_off() {
     site.wait(seconds(60));
     assert_snapshot!(site.act_explained(), @"
     suspend ml/train
-    job ml/train: GangBackoff. Not all workers were bound in time; the job queues again at 2026-07-01T12:01:10Z.
+    job ml/train: GangBackoff. Not all workers were bound in time; the job queues again at 2026-07-01T12:01:10Z. See the Events of its pods.
     look again at 12:01:10
     ");
     site.wait(seconds(10));
@@ -70,7 +70,7 @@ fn gang_timeout_suspends_and_backs_off() {
     site.wait(seconds(60));
     assert_snapshot!(site.act_explained(), @"
     suspend ml/train
-    job ml/train: GangBackoff. Not all workers were bound in time; the job queues again at 2026-07-01T12:02:30Z.
+    job ml/train: GangBackoff. Not all workers were bound in time; the job queues again at 2026-07-01T12:02:30Z. See the Events of its pods.
     look again at 12:02:30
     ");
 }

@@ -12,8 +12,8 @@ fn a_registration_that_awaits_approval_holds_its_miners() {
     let mut site = Site::of(1, 2, 2);
     site.edit_registration("acme/power", |r| r.approval = Approval::Pending);
     assert_snapshot!(site.explained(), @"
-    registration acme/power: AwaitingApproval. Registration acme/power awaits approval.
-    miner acme/hash (0 of 2): AwaitingApproval. Registration acme/power awaits approval.
+    registration acme/power: AwaitingApproval. Registration acme/power awaits approval by another user than its submitter (`daylight approve`).
+    miner acme/hash (0 of 2): AwaitingApproval. Registration acme/power awaits approval by another user than its submitter (`daylight approve`).
     ");
 }
 

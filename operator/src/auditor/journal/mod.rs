@@ -91,7 +91,7 @@ pub enum JournalError {
     Disk { path: String, error: io::Error },
     /// The files differ from what was written.
     #[error(
-        "the journal is damaged: {0}; restore the volume from a backup, or start a new journal in an empty directory"
+        "the journal is damaged: {0}; restore the data directory from a backup, or start a new journal in an empty directory"
     )]
     Damaged(String),
     /// An entry was not divided as it should have been.

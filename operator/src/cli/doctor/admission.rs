@@ -92,7 +92,7 @@ fn policies(installation: &Installation, findings: &mut Findings) {
     }
     if !other_values.is_empty() {
         findings.warning(format!(
-            "{} have other lists of resources, device classes and paths than the chart's defaults: check that `helm get values daylight` lists all that are GPUs here.",
+            "Other lists of resources, device classes and paths than the chart's defaults are in {}: check that `helm get values daylight` lists all that are GPUs here.",
             other_values.join(", ")
         ));
     }

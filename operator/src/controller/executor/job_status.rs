@@ -28,7 +28,7 @@ pub enum Transition {
     },
     /// The gang was not bound in time.
     Suspend,
-    /// Kueue admitted the job.
+    /// Its queue, such as Kueue, admitted the job.
     Start,
     /// All workers are bound.
     Run,
@@ -105,7 +105,7 @@ impl Transition {
             }
             Self::Start => {
                 status.released_at = now_time;
-                (true, "Released", "Kueue admitted the job; starting its pods.")
+                (true, "Released", "The job's queue admitted it; starting its pods.")
             }
             Self::Run => {
                 status.started_at = now_time;

@@ -107,11 +107,11 @@ fn readiness(
 /// The state of agents that are not ready, as the rest of a sentence.
 fn lacking(word: &str) -> &'static str {
     match word.parse() {
-        Ok(NotReady::PoolUnreachable) => "cannot reach any of their mining pools",
-        Ok(NotReady::NotAuthorised) => "are not logged in at their mining pool",
-        Ok(NotReady::NotHashing) => "do not hash",
-        Ok(NotReady::NoFigures) => "run an engine that reports no figures",
-        Ok(NotReady::Restarting) => "run an engine that has ended and is being restarted",
-        Ok(NotReady::Starting | NotReady::Draining) | Err(_) => "are not working",
+        Ok(NotReady::PoolUnreachable) => "cannot reach any mining pool",
+        Ok(NotReady::NotAuthorised) => "could not log in to the mining pool",
+        Ok(NotReady::NotHashing) => "stopped hashing",
+        Ok(NotReady::NoFigures) => "got no figures from the engine",
+        Ok(NotReady::Restarting) => "had to restart the engine",
+        Ok(NotReady::Starting | NotReady::Draining) | Err(_) => "did not become ready",
     }
 }
