@@ -150,6 +150,7 @@ impl AiJobSpec {
     VariantArray,
 )]
 // In an optional field, a description of the type would replace the one of the field.
+/// State of an AI job.
 #[schemars(description = "")]
 pub enum AiJobState {
     /// It waits for GPUs.

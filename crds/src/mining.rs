@@ -123,6 +123,7 @@ impl Default for Mining {
     VariantArray,
 )]
 // In an optional field, a description of the type would replace the one of the field.
+/// Whether and how idle GPUs mine.
 #[schemars(description = "")]
 pub enum MiningPolicy {
     /// Plan, explain and meter; write nothing but status.

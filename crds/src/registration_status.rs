@@ -197,6 +197,7 @@ pub enum ApprovalState {
     VariantArray,
 )]
 // In an optional field, a description of the type would replace the one of the field.
+/// State of a registration.
 #[schemars(description = "")]
 pub enum RegistrationState {
     /// There is no decision yet.

@@ -3,7 +3,7 @@
 //! A test is an async function that takes the [`Fixture`] it runs on, or nothing, and registers
 //! itself:
 //!
-//! ```ignore
+//! ```text
 //! #[apply(trial!)]
 //! async fn a_pod_runs(cluster: &Cluster) -> Outcome { … }
 //!
@@ -133,6 +133,7 @@ pub struct Trial {
 inventory::collect!(Trial);
 
 impl Trial {
+    /// A test with its place in the source.
     #[doc(hidden)]
     pub const fn new(
         (module, name, line): (&'static str, &'static str, u32),
@@ -141,11 +142,13 @@ impl Trial {
         Self { module, name, line, ignored: false, alone: false, run }
     }
 
+    /// Leaves the test out unless ignored tests are requested.
     #[doc(hidden)]
     pub const fn ignored(self) -> Self {
         Self { ignored: true, ..self }
     }
 
+    /// Runs the test while no other one does.
     #[doc(hidden)]
     pub const fn alone(self) -> Self {
         Self { alone: true, ..self }

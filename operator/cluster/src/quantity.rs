@@ -16,6 +16,7 @@ const NANOS: i128 = 1_000_000_000;
 const LARGEST: i128 = i64::MAX as i128 * NANOS;
 
 impl Quantity {
+    /// No amount.
     pub const ZERO: Self = Self(0);
 
     /// Creates a whole number of units.

@@ -38,6 +38,7 @@ pub enum Operator {
 }
 
 impl Operator {
+    /// Reads an operator as Kubernetes spells it.
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "In" => Self::In,

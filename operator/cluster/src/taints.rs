@@ -14,6 +14,7 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// Reads an effect as Kubernetes spells it.
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "NoSchedule" => Self::NoSchedule,

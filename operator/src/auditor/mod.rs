@@ -2,7 +2,7 @@
 //! and releases a pod once the end of its lease is in the journal. It decides nothing, and writes
 //! in the cluster only what it found.
 //!
-//! The path of data: watches and exporters feed the [`bookkeeper`], which feeds the meter; the
+//! The path of data: watches and exporters feed the `bookkeeper`, which feeds the meter; the
 //! meter's entries go to the [`journal`]; once they are durable, pods are released and metrics
 //! published.
 

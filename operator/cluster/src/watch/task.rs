@@ -41,6 +41,7 @@ pub struct Source<T, E> {
 }
 
 impl<T, E> Source<T, E> {
+    /// The objects at an API path that match the selectors; `event` wraps what is observed.
     pub fn new(path: String, selectors: Selectors, event: fn(Change<T>) -> E) -> Self {
         Self { path, selectors, event }
     }
@@ -77,6 +78,7 @@ where
     T: Stored + Clone + DeserializeOwned + Send + 'static,
     E: Send + 'static,
 {
+    /// The watch of a source, which begins with a list.
     pub fn new(client: Client, source: Source<T, E>, settings: Settings) -> Self {
         Self { client, source, settings, resume_at: None, failure: None }
     }

@@ -70,6 +70,7 @@ pub fn pod_name(miner: &str, namespace: &str, node: &str, slot: u32, epoch: u32)
 }
 
 impl MinerPod<'_> {
+    /// Name of the pod, by [`pod_name`].
     pub fn name(&self) -> String {
         pod_name(
             &self.miner.name_any(),
