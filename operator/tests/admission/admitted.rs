@@ -272,7 +272,7 @@ async fn without_valid_lists_ai_work_continues_and_mining_stops(cluster: &Cluste
         cluster.lists(&registrations, &classes).await;
         // The API server reads the lists shortly after they are written.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let mut privileged = pod("plugin", "device-plugin");
+        let mut privileged = pod("plugin-alone", "device-plugin");
         privileged["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
         for (what, who, namespace, object) in [
             ("AI", TENANT, "tenant-a", gpu_pod("work", Some("ai-training"))),
