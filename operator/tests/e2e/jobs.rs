@@ -277,7 +277,10 @@ async fn a_job_of_that_name_is_not_taken_over(site: &mut Site) {
         let all = events.list(&ListParams::default()).await.unwrap().items;
         all.iter()
             .any(|event| {
-                event.note.as_ref().is_some_and(|note| note.contains("is not this AIJob's"))
+                event
+                    .note
+                    .as_ref()
+                    .is_some_and(|note| note.contains("does not belong to this AIJob"))
             })
             .then_some(())
     })
