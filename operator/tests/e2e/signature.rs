@@ -134,7 +134,7 @@ async fn nothing_mines_without_the_authoritys_signature(site: &mut Site) {
         &site.control_plane,
         &["approve", &key, "--signature", &junk, "--as", OFFICER],
     );
-    assert!(complaint.contains("no Ed25519 signature"), "{complaint}");
+    assert!(complaint.contains("does not contain an Ed25519 signature"), "{complaint}");
 
     approve(&sign(site, &directory, "authority.pem", "reg"));
     wait_for_state(site, "reg", "Active").await;
