@@ -81,7 +81,7 @@ async fn measure(images: &[PathBuf]) {
     site.end(Ok(())).await.unwrap();
 }
 
-/// Starts AI pods one after the other, each when so many miners have hashed for so long.
+/// Starts AI pods one after the other, each when n miners have hashed for a while.
 async fn ai_starts(
     site: &Site,
     name: &str,

@@ -14,7 +14,7 @@ use crate::request::Change;
 const SOON: Duration = Duration::from_secs(30);
 const PODS: &str = "/api/v1/namespaces/tenant-a/pods";
 
-/// The names of all that the charts have installed beside the definitions.
+/// The names of all that the charts have installed in addition to the definitions.
 async fn installed(cluster: &Cluster) -> Vec<String> {
     let everywhere = "clusterroles,clusterrolebindings,validatingadmissionpolicies,\
                       validatingadmissionpolicybindings,priorityclasses";
@@ -142,7 +142,7 @@ async fn the_charts_install_upgrade_uninstall_and_install_again(cluster: &Cluste
     let notes = install(cluster).await;
     assert_eq!(installed(cluster).await, before);
     assert_eq!(until(cluster, &claim, |uid| !uid.is_empty()).await, journal);
-    // There is none here, and who installs is told so.
+    // There is none here, and the installation says so.
     assert!(notes.contains("has no default StorageClass"), "{notes}");
     let class = json!({
         "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
@@ -189,7 +189,7 @@ async fn the_account_of_the_auditor_audits(cluster: &Cluster) {
     let who = [&kubeconfig[..], &["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]];
     assert_eq!(control_plane.kubectl_ok(who.concat()).await.unwrap(), AUDITOR);
 
-    // There is no such node yet, so nobody else says how far the pod is.
+    // There is no such node yet, so no kubelet says how far the pod is.
     start_metered(cluster, "audited", Value::Null).await;
     let ended = json!({"status": {"phase": "Succeeded"}});
     cluster.make_as_admin(&Change::patch(&format!("{PODS}/audited/status"), ended)).await;

@@ -79,7 +79,7 @@ impl Cluster {
         self.control_plane.client_for(user).await.unwrap()
     }
 
-    /// Makes a change as somebody; it must succeed.
+    /// Makes a change as a user; it must succeed.
     pub(crate) async fn make(&self, user: &str, change: &Change) -> Value {
         let answer = make(&self.client(user).await, change).await;
         assert!(answer.is_admitted(), "{user}: {change:?}: {}", answer.message());

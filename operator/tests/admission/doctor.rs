@@ -36,7 +36,13 @@ async fn object(cluster: &Cluster, path: &str) -> Value {
 }
 
 /// Spoils something, sees that the doctor says so, and mends it.
-async fn told(cluster: &Cluster, spoil: &[Change], mend: &[Change], what: &str, sound: &[String]) {
+async fn expect_finding(
+    cluster: &Cluster,
+    spoil: &[Change],
+    mend: &[Change],
+    what: &str,
+    sound: &[String],
+) {
     for change in spoil {
         cluster.make_as_admin(change).await;
     }
@@ -57,7 +63,7 @@ async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(cluste
 
     let output = command(&cluster.control_plane.environment(), &["doctor"]).await;
     println!("{}", String::from_utf8_lossy(&output.stdout));
-    // Who may read little is told what is not checked, and the rest is.
+    // A user who may read little sees what is not checked, and the rest is checked.
     let output =
         command(&cluster.control_plane.environment(), &["doctor", "--as", TENANT, "-o", "json"])
             .await;
@@ -77,7 +83,7 @@ async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(cluste
         (PRIORITIES, "daylight-miner"),
     ] {
         let (spoil, mend) = delete_and_create(collection, name).await;
-        told(cluster, &spoil, &mend, &format!("{name} is missing"), &sound).await;
+        expect_finding(cluster, &spoil, &mend, &format!("{name} is missing"), &sound).await;
     }
 
     // The lists are the controller's.
@@ -98,13 +104,13 @@ async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(cluste
         ("matchConditions", json!([{"name": "never", "expression": "false"}])),
     ] {
         let what = "daylight-gpu-pods differs from this version";
-        told(cluster, &[edit(field, value)], &[as_before(field)], what, &sound).await;
+        expect_finding(cluster, &[edit(field, value)], &[as_before(field)], what, &sound).await;
     }
 
     let binding = named(BINDINGS, "daylight-miner-pods");
     let act =
         |actions: Value| Change::patch(&binding, json!({"spec": {"validationActions": actions}}));
-    told(
+    expect_finding(
         cluster,
         &[act(json!(["Audit"]))],
         &[act(json!(["Deny", "Audit"]))],
@@ -117,7 +123,7 @@ async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(cluste
         "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
         "metadata": {"name": "below"}, "value": -2_000_000,
     });
-    told(
+    expect_finding(
         cluster,
         &[Change::create(PRIORITIES, below)],
         &[Change::delete(&named(PRIORITIES, "below"))],
@@ -133,7 +139,7 @@ async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(cluste
         "metadata": {"name": "edge-compute"},
         "spec": {"category": "Declared", "assignment": "IdleOnly", "registration": "Required"},
     });
-    told(
+    expect_finding(
         cluster,
         &[Change::create(CLASSES, class)],
         &[Change::delete(&named(CLASSES, "edge-compute"))],
@@ -159,7 +165,7 @@ async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(cluste
             "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory@example.com",
         }],
     });
-    told(
+    expect_finding(
         cluster,
         &[Change::create(ROLES, role), Change::create(ROLE_BINDINGS, bound)],
         &[
@@ -175,7 +181,7 @@ async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(cluste
     second["subjects"] = json!([{
         "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory@example.com",
     }]);
-    told(
+    expect_finding(
         cluster,
         &[Change::create(ROLE_BINDINGS, second)],
         &[Change::delete(&named(ROLE_BINDINGS, "second"))],
@@ -226,7 +232,7 @@ async fn on_a_node_of_a_pool(cluster: &Cluster, sound: &[String]) {
         ("undeclared", gpu_pod("undeclared", None), "declares no class"),
         ("off-list", off_list, "not on the positive list"),
     ] {
-        told(cluster, &[bound(pod)], &[gone(name)], what, sound).await;
+        expect_finding(cluster, &[bound(pod)], &[gone(name)], what, sound).await;
     }
     cluster.make_as_admin(&Change::delete("/api/v1/nodes/doctors-node")).await;
     cluster.make_as_admin(&Change::delete(&format!("{pools}/doctors"))).await;

@@ -1,4 +1,4 @@
-//! Requests to the API server as somebody, and what it answered and noted.
+//! Requests to the API server as a user, and what it answered and noted.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

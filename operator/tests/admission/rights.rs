@@ -70,7 +70,7 @@ async fn every_right_of_controller_and_auditor_is_used(cluster: &Cluster) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What an account did, and what it was refused, since so many entries of the log.
+/// What an account did, and what it was refused, since the n-th entry of the log.
 fn rights_used(
     cluster: &Cluster,
     account: &str,
@@ -143,7 +143,7 @@ async fn rights_given(cluster: &Cluster, role: &str) -> BTreeSet<Right> {
 }
 
 /// Everything that the two do: grants, evictions that a budget refuses, lease records, jobs that
-/// start, fail to start and end, lists that somebody spoils; then leases that end on record.
+/// start, fail to start and end, lists that another client spoils; then leases that end on record.
 async fn tell_the_story(cluster: &Cluster) {
     let control_plane = &cluster.control_plane;
     let nodes = Nodes::new(4).prefix("story").label("site", "story");
@@ -152,7 +152,7 @@ async fn tell_the_story(cluster: &Cluster) {
     flags.extend(["--lease-duration", "3s", "--lease-renew", "500ms", "--lease-retry", "100ms"]);
     flags.extend(["--request-timeout", "1s"]);
     let controller = Process::start(control_plane, "story-controller", &flags);
-    let told = tokio::spawn(story(control_plane.environment(), cluster.admin())).await;
+    let played = tokio::spawn(story(control_plane.environment(), cluster.admin())).await;
     let flags = ["--as", AUDITOR, "--agent-every", "1s"];
     let auditor = Process::auditor(control_plane, "story-auditor", &flags);
     let spoiled = spoil_lists(cluster).await;
@@ -160,10 +160,10 @@ async fn tell_the_story(cluster: &Cluster) {
     let controller = controller.end().await;
     let closed = tokio::spawn(story_ends(cluster.admin())).await;
     let auditor = auditor.end().await;
-    if told.is_err() || !spoiled || metered.is_err() || closed.is_err() {
+    if played.is_err() || !spoiled || metered.is_err() || closed.is_err() {
         println!("{controller}\n{auditor}");
     }
-    told.unwrap();
+    played.unwrap();
     assert!(spoiled, "the lists are not put right");
     metered.unwrap();
     closed.unwrap();
@@ -190,7 +190,7 @@ async fn story_is_metered(client: kube::Client) {
     .await;
 }
 
-/// All miners end, with nobody there but the auditor to let them go.
+/// All miners end, with only the auditor there to release them.
 async fn story_ends(client: kube::Client) {
     let pods = "/api/v1/namespaces/story/pods?labelSelector=daylight.dev/miner";
     let request = http::Request::delete(pods).body(Vec::new()).unwrap();
@@ -201,13 +201,13 @@ async fn story_ends(client: kube::Client) {
     until(&client, "no lease record", records, none).await;
 }
 
-/// Edits one list, and makes the other one such that it can only be made anew.
+/// Edits one list, and makes the other one such that it can only be created again.
 async fn spoil_lists(cluster: &Cluster) -> bool {
     let path = |name: &str| format!("/api/v1/namespaces/{SYSTEM}/configmaps/daylight-{name}");
     let edit = Change::patch(&path("classes"), json!({"data": {"x": "Guaranteed NotRequired"}}));
     let spoil =
         Change::patch(&path("registrations"), json!({"data": {"x": "y"}, "immutable": true}));
-    // In the controller's name, since nobody else may; its role lets it patch these two.
+    // In the controller's name, since no other account may; its role lets it patch these two.
     cluster.make(CONTROLLER, &edit).await;
     cluster.make(CONTROLLER, &spoil).await;
     let begun = Instant::now();
@@ -253,7 +253,7 @@ async fn story(environment: Environment, client: kube::Client) {
     create(&registrations, registration.clone()).await;
     let approved = command(&environment, &["approve", "story/reg", "--as", OFFICER]).await;
     assert!(approved.status.success(), "{}", String::from_utf8_lossy(&approved.stderr));
-    // One whose use the auditor tells.
+    // One whose use the auditor reports.
     registration["metadata"]["name"] = json!("limited");
     registration["spec"]["limits"]["energy"] = json!({"kwh": 100, "period": "Day"});
     create(&registrations, registration).await;

@@ -25,7 +25,7 @@ async fn no_cap_is_passed_while_filling(site: &mut Site) {
     site.wait_for_mining(20).await;
     let registration = site.pods("daylight.dev/registration=small").await.len();
     assert!(registration <= 5);
-    site.wait_for_miner("b", "told of the pool's limit", |status| {
+    site.wait_for_miner("b", "explained by the pool's limit", |status| {
         status["reason"] == "PoolGpuLimit"
     })
     .await;
@@ -55,8 +55,10 @@ async fn a_power_budget_counts_declared_watts(site: &mut Site) {
     site.miner("miner", "reg", 8, json!({"wattsPerReplica": 300})).await;
     site.start();
     site.wait_for_mining(3).await;
-    site.wait_for_miner("miner", "told of the budget", |status| status["reason"] == "PowerBudget")
-        .await;
+    site.wait_for_miner("miner", "explained by the budget", |status| {
+        status["reason"] == "PowerBudget"
+    })
+    .await;
 }
 
 #[apply(trial!)]
@@ -67,7 +69,7 @@ async fn a_kwh_limit_without_a_meter_holds_mining(site: &mut Site) {
     site.registered("reg", limits).await;
     site.miner("miner", "reg", 8, json!({})).await;
     site.start();
-    site.wait_for_miner("miner", "told that no meter reports", |status| {
+    site.wait_for_miner("miner", "explained: no meter reports", |status| {
         status["reason"] == "MeterUnavailable"
     })
     .await;
@@ -85,7 +87,7 @@ async fn observe_writes_nothing_but_status(site: &mut Site) {
         site.wait_for_pool("what it would do", |status| status["plannedMiningGpus"] == 8).await;
     assert_eq!(status["reason"], "Observing");
     assert_eq!(status["gpus"]["idle"], 8);
-    site.wait_for_miner("miner", "told", |status| status["reason"] == "PoolObserves").await;
+    site.wait_for_miner("miner", "explained", |status| status["reason"] == "PoolObserves").await;
     assert_eq!(site.observer.started(), 0);
     let jobs: Api<Job> = site.namespaced();
     assert_eq!(jobs.list(&ListParams::default()).await.unwrap().items.len(), 0);
@@ -129,7 +131,8 @@ async fn the_window_closes_and_mining_ends(site: &mut Site) {
     let windows = json!([{"name": "w", "schedule": schedule, "duration": "1h"}]);
     site.edit_pool(json!({"mining": {"windows": windows}})).await;
     site.wait_for_mining(0).await;
-    site.wait_for_miner("miner", "told of it", |status| status["reason"] == "WindowClosed").await;
+    site.wait_for_miner("miner", "explained by it", |status| status["reason"] == "WindowClosed")
+        .await;
 }
 
 #[apply(trial!)]

@@ -73,7 +73,7 @@ async fn every_query_of_every_dashboard_has_an_answer(site: &mut Site) -> Outcom
     undeclared(site).await;
     site.ai_job("training", 1, 8, json!({})).await;
     site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
-    // A counter that begins anew leaves a gap.
+    // A counter that begins again leaves a gap.
     let boots = "daylight.dev/simulated-boots";
     site.control_plane.annotate_node(&nodes[0], boots, Some("2")).await.unwrap();
     eventually(Duration::from_mins(2), "a gap is booked", || async {
@@ -167,7 +167,7 @@ fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// What can be said without a Grafana: it is of a schema that Grafana reads, asks the data source
-/// that is chosen, and its panels stand beside each other.
+/// that is chosen, and its panels are next to each other.
 #[apply(trial!)]
 async fn grafana_can_show_the_dashboards() {
     let mut uids = BTreeSet::new();

@@ -117,7 +117,7 @@ async fn no_kwh_cap_is_passed_and_its_date_is_foreseen(site: &mut Site) {
     assert!(foreseen["message"].as_str().unwrap().contains("limit of 4 kWh will be reached at"));
     assert_eq!(status["forecast"]["limit"], "Registration");
     let events: Api<Event> = site.namespaced();
-    eventually(Duration::from_secs(30), "an Event tells of it", || async {
+    eventually(Duration::from_secs(30), "an Event about it", || async {
         let events = events.list(&ListParams::default()).await.unwrap().items;
         events.into_iter().find(|event| {
             event.reason.as_deref() == Some("LimitAhead")
@@ -150,7 +150,7 @@ async fn no_kwh_cap_is_passed_and_its_date_is_foreseen(site: &mut Site) {
     let text = status["limitsUsed"].as_str().unwrap();
     assert!(text.starts_with("GPUs 0/8, ") && text.ends_with("% of 4 kWh"), "{text}");
     assert_eq!(condition(&status, "OverLimit")["status"], "False");
-    site.wait_for_miner("miner", "told why", |status| status["reason"] == "EnergyLimit").await;
+    site.wait_for_miner("miner", "explained", |status| status["reason"] == "EnergyLimit").await;
 }
 
 #[apply(trial!)]
@@ -165,7 +165,7 @@ async fn a_meter_that_stops_holds_mining_and_not_ai(site: &mut Site) {
     let miners: Api<Miner> = site.namespaced();
     let more = json!({"spec": {"replicas": 4}});
     miners.patch("miner", &PatchParams::default(), &Patch::Merge(&more)).await.unwrap();
-    site.wait_for_miner("miner", "told", |status| status["reason"] == "MeterStale").await;
+    site.wait_for_miner("miner", "explained", |status| status["reason"] == "MeterStale").await;
     site.ai_job("training", 1, 2, json!({})).await;
     site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -201,7 +201,7 @@ async fn an_owners_registrations_are_limited_together(site: &mut Site) {
         mining.iter().filter(labels).count()
     };
     assert!(of("one") >= 2 && of("two") >= 2, "not shared: {} and {}", of("one"), of("two"));
-    site.wait_for_miner("one", "told", |status| status["reason"] == "OwnerGpuLimit").await;
+    site.wait_for_miner("one", "explained", |status| status["reason"] == "OwnerGpuLimit").await;
     // One of them goes; the other may have all five.
     site.daylight(&["revoke", &site.key("one"), "-m", "gone", "--as", daylight_test_site::OFFICER]);
     eventually(Duration::from_mins(1), "the other one has all", || async {

@@ -13,7 +13,7 @@ async fn idle_gpus_are_filled(site: &mut Site) {
     site.start();
     site.wait_for_mining(24).await;
     let status = site
-        .wait_for_miner("miner", "told that no GPU is idle", |status| {
+        .wait_for_miner("miner", "explained: no GPU is idle", |status| {
             status["readyReplicas"] == 24 && status["reason"] == "WaitingForIdleGpus"
         })
         .await;

@@ -25,7 +25,7 @@ async fn an_ai_job_takes_back_exactly_what_it_needs(site: &mut Site) {
     assert_eq!(status["pool"], site.name.as_str());
     assert_eq!(status["placement"].as_array().unwrap().len(), 2);
     site.wait_for_mining(16).await;
-    assert_eq!(site.observer.started(), 32, "nobody else was displaced, and nothing restarted");
+    assert_eq!(site.observer.started(), 32, "no other pod was displaced, and nothing restarted");
 
     // On the nodes that were cleared for it.
     let nodes: BTreeSet<_> = site
@@ -155,7 +155,7 @@ async fn a_half_gang_holds_no_gpus(site: &mut Site) {
         site.pods("daylight.dev/aijob=training").await.is_empty().then_some(())
     })
     .await;
-    site.wait_for_job("training", "told to wait", |status| {
+    site.wait_for_job("training", "waiting", |status| {
         status["reason"] == "GangBackoff" && status["backoffUntil"].is_string()
     })
     .await;

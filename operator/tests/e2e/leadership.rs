@@ -77,7 +77,7 @@ async fn a_leader_killed_while_reclaiming_is_replaced(site: &mut Site) {
     let displaced = status["displaced"].as_u64().unwrap();
     site.wait_for_mining(80).await;
     assert!((70..=80).contains(&displaced), "{displaced}");
-    assert_eq!(site.observer.started() as u64, 150, "nobody was displaced for nothing");
+    assert_eq!(site.observer.started() as u64, 150, "no pod was displaced in vain");
 }
 
 #[apply(trial!)]

@@ -32,7 +32,7 @@ async fn mined(auditor: &Process) -> f64 {
     auditor.metric("daylight_assigned_gpu_seconds_total", &class).await.unwrap_or_default()
 }
 
-/// From its binding to its end, in whole seconds, as Kubernetes tells it.
+/// From its binding to its end, in whole seconds, as Kubernetes reports it.
 fn held_seconds(pod: &Pod) -> Option<i64> {
     let status = pod.status.as_ref()?;
     let bound = status.conditions.as_ref()?.iter().find(|one| one.type_ == "PodScheduled")?;
@@ -44,7 +44,7 @@ fn held_seconds(pod: &Pod) -> Option<i64> {
 }
 
 /// The auditor is killed while miners run, and away while all of them end. What it books
-/// afterwards is what Kubernetes tells of each of them, to the second, and nobody had to wait.
+/// afterwards is what Kubernetes reports of each of them, to the second, and no client had to wait.
 #[apply(trial!)]
 async fn leases_that_end_while_the_auditor_is_away_are_booked_exactly(site: &mut Site) {
     site.nodes(1).await;
@@ -170,7 +170,7 @@ async fn ends_that_no_auditor_takes_are_written_down_and_hold_nothing_up(site: &
         assert_eq!(spec.pool.as_deref(), Some(&*site.name));
         assert_eq!(spec.activity_class.as_deref(), Some("pow-mining"));
         assert_eq!((spec.registration.as_deref(), spec.watts), (Some("reg"), Some(300)));
-        // Times are told in whole seconds.
+        // Times are reported in whole seconds.
         let moments = [spec.bound_at, spec.started_at, spec.finished_at, Some(spec.seen_ended_at)];
         assert!(moments.iter().all(Option::is_some) && moments.is_sorted(), "{moments:?}");
     }
@@ -206,11 +206,11 @@ async fn a_full_disk_stops_grants_and_loses_nothing(site: &mut Site) {
     site.wait_for_pool("metered", |status| is_metered(status, "True", "Metering")).await;
 
     auditor.fill_disk();
-    site.wait_for_pool("told", |status| is_metered(status, "False", JOURNAL_FULL)).await;
+    site.wait_for_pool("explained", |status| is_metered(status, "False", JOURNAL_FULL)).await;
     let miners: Api<Miner> = site.namespaced();
     let more = Patch::Merge(json!({"spec": {"replicas": 8}}));
     miners.patch("miner", &PatchParams::default(), &more).await.unwrap();
-    site.wait_for_miner("miner", "told", |status| status["reason"] == JOURNAL_FULL).await;
+    site.wait_for_miner("miner", "explained", |status| status["reason"] == JOURNAL_FULL).await;
     site.ai_job("training", 1, 7, json!({})).await;
     site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
     site.wait_for_mining(1).await;
@@ -245,7 +245,7 @@ async fn a_full_disk_stops_grants_and_loses_nothing(site: &mut Site) {
     auditor.terminate().await;
 }
 
-/// The auditor hangs: miners under an energy limit stay as many as they are, since nobody knows
+/// The auditor hangs: miners under an energy limit stay as many as they are, since it is not known
 /// what more of them would use; AI goes on.
 #[apply(trial!)]
 async fn an_auditor_that_hangs_holds_metered_mining_and_not_ai(site: &mut Site) {
@@ -267,7 +267,7 @@ async fn an_auditor_that_hangs_holds_metered_mining_and_not_ai(site: &mut Site) 
     let miners: Api<Miner> = site.namespaced();
     let more = Patch::Merge(json!({"spec": {"replicas": 4}}));
     miners.patch("miner", &PatchParams::default(), &more).await.unwrap();
-    site.wait_for_miner("miner", "told", |status| status["reason"] == "MeterStale").await;
+    site.wait_for_miner("miner", "explained", |status| status["reason"] == "MeterStale").await;
     site.ai_job("training", 1, 2, json!({})).await;
     site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
     site.wait_for_mining(2).await;
@@ -278,9 +278,13 @@ async fn an_auditor_that_hangs_holds_metered_mining_and_not_ai(site: &mut Site) 
     no_exporters(site).await;
 }
 
-/// What the journal says of a registration, in order: generation, edits that nobody saw, and how
+/// What the journal says of a registration, in order: generation, edits that were not seen, and how
 /// the auditor found it. No entry names its tenant.
-fn told_of(site: &Site, journal: &str, registration: &Registration) -> Vec<(String, u64, String)> {
+fn recorded_of(
+    site: &Site,
+    journal: &str,
+    registration: &Registration,
+) -> Vec<(String, u64, String)> {
     let directory = Directory::take(&site.control_plane.directory().join(journal)).unwrap();
     let (journal, _) = Journal::open(directory).unwrap();
     let mut entries = Vec::new();
@@ -337,9 +341,10 @@ async fn edits_that_nobody_saw_are_on_record(site: &mut Site) {
     auditor.terminate().await;
     let journal = site.control_plane.directory().join("journal-6");
     site.daylight(&["verify", journal.to_str().unwrap()]);
-    let told = told_of(site, "journal-6", &registration);
-    let told: Vec<_> = told.iter().map(|(at, unseen, is)| (&**at, *unseen, &**is)).collect();
-    assert_eq!(told, [("1", 0, "Pending"), ("1", 0, "Active"), ("4", 2, "Changed")]);
+    let recorded = recorded_of(site, "journal-6", &registration);
+    let recorded: Vec<_> =
+        recorded.iter().map(|(at, unseen, is)| (&**at, *unseen, &**is)).collect();
+    assert_eq!(recorded, [("1", 0, "Pending"), ("1", 0, "Active"), ("4", 2, "Changed")]);
 }
 
 /// One miner of an image that is trusted to have seen its shares taken, and one of another.
@@ -373,7 +378,7 @@ async fn what_miners_say_of_their_work_is_booked_as_seen_or_claimed(site: &mut S
     }
     site.wait_for_mining(4).await;
     site.daylight(&["stop", "-m", "test", "--as", OFFICER]);
-    let told = async |evidence: &'static str| {
+    let recorded = async |evidence: &'static str| {
         let namespace = format!("namespace=\"{}\"", site.name);
         let of = [&*namespace, evidence];
         let accepted = [&*namespace, evidence, "result=\"accepted\""];
@@ -383,7 +388,7 @@ async fn what_miners_say_of_their_work_is_booked_as_seen_or_claimed(site: &mut S
     };
     for evidence in ["seen", "claimed"] {
         eventually(SOON, "both miners' work is booked", || async {
-            (told(evidence).await? == (14, 18_000_000_000)).then_some(())
+            (recorded(evidence).await? == (14, 18_000_000_000)).then_some(())
         })
         .await;
     }
@@ -391,7 +396,7 @@ async fn what_miners_say_of_their_work_is_booked_as_seen_or_claimed(site: &mut S
     site.daylight(&["resume", "-m", "test"]);
 }
 
-/// A pod of somebody else's carries no finalizer: it ends and goes while the auditor is away. Its end
+/// A pod of another owner carries no finalizer: it ends and goes while the auditor is away. Its end
 /// lies somewhere in between, and the bounds and a gap say so.
 #[apply(trial!)]
 async fn a_foreign_pod_that_ends_unseen_is_bounded(site: &mut Site) {
@@ -453,7 +458,7 @@ async fn a_foreign_pod_that_ends_unseen_is_bounded(site: &mut Site) {
 }
 
 /// Agents are asked while they run. Their node is lost, and with it their last words: what they had
-/// told before is booked.
+/// recorded before is booked.
 #[apply(trial!)]
 async fn a_node_that_is_lost_takes_little_of_its_miners_work_along(site: &mut Site) {
     let node = site.nodes(1).await.remove(0);
@@ -540,7 +545,8 @@ async fn mining_stops_before_a_kwh_cap_could_be_passed(site: &mut Site) {
         .await;
     site.ai_job("training", 1, 1, json!({})).await;
     site.wait_for_mining(0).await;
-    let why = site.wait_for_miner("miner", "told why", |status| status["reason"].is_string()).await;
+    let why =
+        site.wait_for_miner("miner", "explained", |status| status["reason"].is_string()).await;
     println!("{}", why["message"]);
     // Nothing begins again, whatever is read from now on.
     tokio::time::sleep(Duration::from_secs(6)).await;

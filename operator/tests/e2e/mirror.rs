@@ -1,4 +1,4 @@
-//! Admission is told of registrations and classes, and whatever happens to what tells it, AI
+//! Admission knows registrations and classes, and whatever happens to its lists, AI
 //! runs and no miner is started that admission does not know.
 
 use std::time::Duration;
@@ -78,14 +78,14 @@ async fn a_mirror_that_others_spoil_is_put_right(site: &mut Site) {
     for name in [REGISTRATIONS, CLASSES] {
         maps(site).delete(name, &DeleteParams::default()).await.unwrap();
     }
-    wait_for_map(site, REGISTRATIONS, "it is made anew", |data| *data == well).await;
-    wait_for_map(site, CLASSES, "it is made anew", |data| *data == classes).await;
+    wait_for_map(site, REGISTRATIONS, "it is created again", |data| *data == well).await;
+    wait_for_map(site, CLASSES, "it is created again", |data| *data == classes).await;
     // None of it cost a miner its place.
     assert_eq!(site.observer.started(), 8);
     site.wait_for_mining(8).await;
 }
 
-/// Lets nobody but this test write the mirror of registrations.
+/// Lets only this test write the mirror of registrations.
 async fn keep_out(site: &Site) {
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(site.client.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(site.client.clone());
@@ -159,9 +159,7 @@ async fn without_a_mirror_ai_runs_and_no_miner_is_started(site: &mut Site) {
         let miners: Api<daylight_crds::Miner> = site.namespaced();
         miners.patch("miner", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
         let status = site
-            .wait_for_miner("miner", "told why it waits", |status| {
-                status["reason"] == "MirrorPending"
-            })
+            .wait_for_miner("miner", "explained", |status| status["reason"] == "MirrorPending")
             .await;
         let message = status["message"].as_str().unwrap();
         assert!(message.contains(REGISTRATIONS), "{message}");

@@ -14,7 +14,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy};
 use serde_json::{Value, json};
 
-/// A plain Job of so many pods with one GPU each.
+/// A plain Job of n pods with one GPU each.
 fn plain_job(name: &str, pods: u32) -> Value {
     json!({
         "metadata": {"name": name},

@@ -1,4 +1,4 @@
-//! What the API server refuses stops nobody else.
+//! A refusal of the API server stops no other object.
 
 use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner};
 use daylight_test_site::{SOON, Site, create, eventually};
@@ -26,7 +26,9 @@ async fn a_quota_refuses_one_miner_and_another_gets_the_gpus(site: &mut Site) {
     site.start();
     site.wait_for_mining(3).await;
     let status = site
-        .wait_for_miner("miner", "told of the quota", |status| status["reason"] == "PodsRefused")
+        .wait_for_miner("miner", "explained by the quota", |status| {
+            status["reason"] == "PodsRefused"
+        })
         .await;
     assert!(status["message"].as_str().unwrap().contains("exceeded quota"), "{status:#}");
     let printed = site.daylight(&["status"]);
@@ -53,7 +55,7 @@ async fn an_ai_job_whose_pods_are_refused_says_why(site: &mut Site) {
     // One of the two workers is within the quota.
     site.ai_job("training", 2, 4, json!({"gangTimeout": "6s"})).await;
     let refused = |status: &serde_json::Value| status["reason"] == "PodsRefused";
-    let status = site.wait_for_job("training", "told of the quota", refused).await;
+    let status = site.wait_for_job("training", "explained by the quota", refused).await;
     assert_eq!(status["state"], "Starting");
     assert!(status["message"].as_str().unwrap().contains("exceeded quota"), "{status:#}");
     let why = site.daylight(&["why", "aijob", &site.key("training")]);
@@ -86,7 +88,9 @@ async fn a_priority_class_that_would_displace_ai_stops_grants(site: &mut Site) {
     site.miner("miner", "reg", 8, json!({})).await;
     site.start();
     let status = site
-        .wait_for_miner("miner", "told of the class", |status| status["reason"] == "PodsRefused")
+        .wait_for_miner("miner", "explained by the class", |status| {
+            status["reason"] == "PodsRefused"
+        })
         .await;
     assert!(status["message"].as_str().unwrap().contains("PriorityClass daylight-miner"));
     assert_eq!(site.observer.started(), 0);
@@ -111,10 +115,12 @@ async fn a_bad_object_beside_good_ones_stops_none(site: &mut Site) {
     site.miner("orphan", "nothing", 8, json!({})).await;
     site.start();
     site.wait_for_mining(8).await;
-    let status =
-        site.wait_for_status(pools, &other, "told", |status| status["reason"] == "Invalid").await;
+    let status = site
+        .wait_for_status(pools, &other, "explained", |status| status["reason"] == "Invalid")
+        .await;
     assert!(status["message"].as_str().unwrap().contains("Europe/Atlantis"), "{status:#}");
-    site.wait_for_miner("orphan", "told", |status| status["reason"] == "RegistrationMissing").await;
+    site.wait_for_miner("orphan", "explained", |status| status["reason"] == "RegistrationMissing")
+        .await;
 }
 
 #[apply(trial!)]
@@ -180,8 +186,8 @@ async fn a_miner_that_would_fail_anywhere_keeps_nothing_from_others(site: &mut S
     create(&miners, impostor).await;
     site.miner("miner", "reg", 7, json!({})).await;
     site.start();
-    let told = |status: &serde_json::Value| status["reason"] == "WrongWallet";
-    let status = site.wait_for_miner("impostor", "told why", told).await;
+    let explained = |status: &serde_json::Value| status["reason"] == "WrongWallet";
+    let status = site.wait_for_miner("impostor", "explained", explained).await;
     assert!(status["message"].as_str().unwrap().contains("no such wallet"), "{status:#}");
     // It is tried ever more rarely, one replica at a time, and all GPUs are others' meanwhile.
     site.wait_for_miner("miner", "content", |status| status["reason"] == "Running").await;

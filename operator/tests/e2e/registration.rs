@@ -20,7 +20,7 @@ async fn nothing_mines_before_approval(site: &mut Site) {
     site.miner("miner", "reg", 8, json!({})).await;
     site.start();
     let status = site
-        .wait_for_miner("miner", "told to wait for approval", |status| {
+        .wait_for_miner("miner", "waiting for approval", |status| {
             status["reason"] == "AwaitingApproval"
         })
         .await;
@@ -54,7 +54,8 @@ async fn an_edit_voids_the_approval_and_mining_stops(site: &mut Site) {
     let params = PatchParams::default();
     registrations.patch("reg", &params, &Patch::Merge(&patch)).await.unwrap();
     site.wait_for_mining(0).await;
-    site.wait_for_miner("miner", "told of it", |status| status["reason"] == "ApprovalVoided").await;
+    site.wait_for_miner("miner", "explained by it", |status| status["reason"] == "ApprovalVoided")
+        .await;
     site.approve("reg");
     site.wait_for_mining(8).await;
 }
@@ -65,7 +66,7 @@ async fn suspended_rejected_and_revoked_registrations_do_not_mine(site: &mut Sit
     let key = site.key("reg");
     site.daylight(&["suspend", &key, "-m", "complaint 12", "--as", OFFICER]);
     site.wait_for_mining(0).await;
-    site.wait_for_miner("miner", "told of it", |status| status["reason"] == "Suspended").await;
+    site.wait_for_miner("miner", "explained by it", |status| status["reason"] == "Suspended").await;
     site.approve("reg");
     site.wait_for_mining(8).await;
     site.daylight(&["revoke", &key, "-m", "complaint 12", "--as", OFFICER]);
@@ -109,7 +110,7 @@ async fn the_emergency_stop_ends_all_mining_until_it_is_lifted(site: &mut Site) 
     site.daylight(&["stop", "-m", "smoke in hall 1", "--as", OFFICER]);
     site.wait_for_mining(0).await;
     let status = site
-        .wait_for_miner("miner", "told of it", |status| status["reason"] == "EmergencyStop")
+        .wait_for_miner("miner", "explained by it", |status| status["reason"] == "EmergencyStop")
         .await;
     let message = status["message"].as_str().unwrap();
     assert!(message.contains(OFFICER) && message.contains("smoke in hall 1"), "{message}");

@@ -58,7 +58,7 @@ async fn set_keys(site: &Site, keys: Value) {
     maps.patch(KEYS, &params, &Patch::Apply(&map)).await.unwrap();
 }
 
-/// The controller was told to do without the signature, or somebody put another in its place. The
+/// The controller was configured without the signature, or another program was put in its place. The
 /// auditor was not: it gives no reading for what is not signed, and nothing mines.
 #[apply(trial!)]
 async fn the_auditor_verifies_the_signature_by_itself(site: &mut Site) {
@@ -85,7 +85,8 @@ async fn the_auditor_verifies_the_signature_by_itself(site: &mut Site) {
     .await;
     wait_for_state(site, "reg", "Active").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    site.wait_for_miner("miner", "told", |status| status["reason"] == "MeterUnavailable").await;
+    site.wait_for_miner("miner", "explained", |status| status["reason"] == "MeterUnavailable")
+        .await;
     assert_eq!(site.observer.started(), 0);
 
     let signature = sign(site, &directory, "authority.pem", "reg");
@@ -116,14 +117,15 @@ async fn nothing_mines_without_the_authoritys_signature(site: &mut Site) {
 
     site.approve("reg");
     wait_for_state(site, "reg", "SignatureMissing").await;
-    site.wait_for_miner("miner", "told", |status| status["reason"] == "SignatureMissing").await;
+    site.wait_for_miner("miner", "explained", |status| status["reason"] == "SignatureMissing")
+        .await;
     for foreign in [
         sign(site, &directory, "other.pem", "reg"),
         sign(site, &directory, "authority.pem", "twin"),
     ] {
         approve(&foreign);
         wait_for_state(site, "reg", "SignatureInvalid").await;
-        // So that the next one is seen to be judged anew.
+        // So that the next one is seen to be judged again.
         site.approve("reg");
         wait_for_state(site, "reg", "SignatureMissing").await;
     }

@@ -193,7 +193,7 @@ async fn an_engine_that_hangs_gives_its_gpus_back_in_time(site: &mut RealSite) {
     assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(20), "{took:?}");
 }
 
-/// Creates a plain pod of 8 GPUs, and tells how long it took until it ran.
+/// Creates a plain pod of 8 GPUs, and returns how long it took until it ran.
 async fn wait_for_ai(site: &Site, name: &str) -> Duration {
     let begun = Instant::now();
     let pods: Api<Pod> = site.namespaced();

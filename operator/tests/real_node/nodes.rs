@@ -18,7 +18,7 @@ use crate::miners::{miner, registered};
 /// MiB of these nodes' disks.
 pub(crate) const DISK: u32 = 512;
 
-/// MiB that somebody fills: all but what images and containers take, and a rest, without which
+/// MiB that another process fills: all but what images and containers take, and a rest, without which
 /// containerd could not even write down that a container has ended.
 const FILLED: u32 = 450;
 
@@ -61,7 +61,7 @@ async fn a_node_that_prepares_no_pod_is_told_and_left(site: &mut RealSite<DISK>)
 
     let _pool = begin(site, 1).await;
     let says = |status: &Value| says(status, "created neither its sandbox nor its volumes");
-    let status = wait_for_kubelet(site, "told", says).await;
+    let status = wait_for_kubelet(site, "explained", says).await;
     eprintln!("{}: {}", status["reason"], status["message"]);
 
     fs::write(&network, well).unwrap();
