@@ -19,7 +19,7 @@ pub enum Tls {
     Off,
     /// A certificate that the system's roots sign.
     Roots,
-    /// One certificate, whoever signed it, by its SHA-256.
+    /// One certificate by its SHA-256, regardless of who signed it.
     Pinned([u8; 32]),
 }
 

@@ -19,7 +19,7 @@ use crate::Monerod;
 use crate::error::{Error, Result};
 use node::Node;
 
-/// Opens a pool with shares of so many hashes on average for all miners, though none rarer than a
+/// Opens a pool with shares of this many hashes on average for all miners, though none rarer than a
 /// block. Its blocks pay [`Monerod::WALLET`].
 pub async fn start(node: &Monerod, difficulty: NonZeroU64, listen: SocketAddr) -> Result<Pool> {
     let node = Arc::new(Node::new(node.rpc().clone(), difficulty));
