@@ -13,15 +13,17 @@
 //! ```
 //!
 //! The command line is libtest's: `cargo test --test e2e -- reclaim`, `--list`, `--ignored`. Tests
-//! run one after the other, since two cores hold one control plane and many tests measure times. A
-//! panic or an `Err` fails a test; an [`Error::NoRealNode`] or a [`Skip`] marks it as ignored and
-//! prints the reason.
+//! run one after the other unless the binary allows more with [`Trials::at_once`]. A panic or an
+//! `Err` fails a test; an [`Error::NoRealNode`] or a [`Skip`] marks it as ignored and prints the
+//! reason.
 
 use std::error::Error as StdError;
+
+use std::ops::{Deref, DerefMut};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -29,7 +31,7 @@ pub use inventory;
 use libtest_mimic::{Arguments, Completion, Failed};
 pub use macro_rules_attribute::apply;
 use tokio::runtime::Runtime;
-use tokio::sync::{MappedMutexGuard, MutexGuard};
+use tokio::sync::RwLock;
 
 pub use crate::trial;
 use crate::{ControlPlane, Error, Options, Result};
@@ -57,42 +59,77 @@ pub trait Fixture: Sized {
     ) -> impl Future<Output = Outcome>;
 }
 
-/// A fixture that all tests of a binary share: started for the first of them, and ended after the
-/// last, or before a test that takes no fixture and so has the machine to itself.
+/// A fixture that the tests of a binary share, one for each test that runs at once: started when a
+/// test finds none idle, and ended after the last test, or before one that has the machine to itself.
 pub struct Shared<T: 'static> {
     start: fn() -> Pending<Outcome<T>>,
-    started: tokio::sync::Mutex<Option<std::result::Result<T, String>>>,
+    idle: Mutex<Vec<T>>,
+    failure: OnceLock<String>,
+    ends: Once,
 }
 
 /// What ends each shared fixture that was started.
-static ENDS: Mutex<Vec<Box<dyn FnOnce() + Send>>> = Mutex::new(Vec::new());
+static ENDS: Mutex<Vec<Box<dyn Fn() + Send>>> = Mutex::new(Vec::new());
+
+/// What a panicking test left locked is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl<T: Send + 'static> Shared<T> {
-    /// A fixture that `start` starts when it is first needed.
+    /// A fixture that `start` starts when it is needed.
     pub const fn new(start: fn() -> Pending<Outcome<T>>) -> Self {
-        Self { start, started: tokio::sync::Mutex::const_new(None) }
+        Self { start, idle: Mutex::new(Vec::new()), failure: OnceLock::new(), ends: Once::new() }
     }
 
-    /// The fixture. Where it could not be started, each test gets the same error.
-    pub async fn get(&'static self) -> Outcome<MappedMutexGuard<'static, T>> {
-        let mut guard = self.started.lock().await;
-        if guard.is_none() {
-            *guard = Some(caught((self.start)()).await.map_err(|error| error.to_string()));
-            let end = || drop(self.started.blocking_lock().take());
-            ENDS.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(end));
+    /// A fixture that no other test has, until the result is dropped. Where one could not be started,
+    /// each test gets the same error.
+    pub async fn get(&'static self) -> Outcome<Lent<T>> {
+        if let Some(failure) = self.failure.get() {
+            return Err(failure.clone().into());
         }
-        match &*guard {
-            Some(Err(error)) => Err(error.clone().into()),
-            _ => MutexGuard::try_map(guard, |started| started.as_mut()?.as_mut().ok())
-                .map_err(|_| "the shared fixture is gone".into()),
-        }
+        let idle = lock(&self.idle).pop();
+        let fixture = match idle {
+            Some(fixture) => fixture,
+            None => caught((self.start)())
+                .await
+                .map_err(|error| self.failure.get_or_init(|| error.to_string()).clone())?,
+        };
+        self.ends.call_once(|| lock(&ENDS).push(Box::new(|| lock(&self.idle).clear())));
+        Ok(Lent { home: self, fixture: Some(fixture) })
     }
 }
 
-/// Ends what is shared. Not to be called on a runtime's threads.
+/// A fixture that a test has for itself.
+pub struct Lent<T: 'static> {
+    home: &'static Shared<T>,
+    /// Always there until the drop.
+    fixture: Option<T>,
+}
+
+impl<T> Deref for Lent<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.fixture.as_ref().expect("it is returned only when this is dropped")
+    }
+}
+
+impl<T> DerefMut for Lent<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.fixture.as_mut().expect("it is returned only when this is dropped")
+    }
+}
+
+impl<T> Drop for Lent<T> {
+    fn drop(&mut self) {
+        lock(&self.home.idle).extend(self.fixture.take());
+    }
+}
+
+/// Ends what is shared and idle. Not to be called on a runtime's threads.
 fn end_shared() {
-    let ends = std::mem::take(&mut *ENDS.lock().unwrap_or_else(PoisonError::into_inner));
-    ends.into_iter().for_each(|end| end());
+    lock(&ENDS).iter().for_each(|end| end());
 }
 
 /// How to start [`CONTROL_PLANE`], where [`Trials::sharing`] was called.
@@ -242,6 +279,7 @@ pub struct Trials {
     prepare: Box<dyn FnOnce() -> Result<()>>,
     skips: fn(&(dyn StdError + 'static)) -> bool,
     limit: Duration,
+    at_once: usize,
     cases: Vec<(String, Test)>,
 }
 
@@ -256,6 +294,7 @@ impl Trials {
             prepare: Box::new(|| Ok(())),
             skips: |_| false,
             limit: LIMIT,
+            at_once: 1,
             cases: Vec::new(),
         }
     }
@@ -287,6 +326,12 @@ impl Trials {
         Self { limit, ..self }
     }
 
+    /// Runs this many tests at once, each on a fixture of its own, except those that take none: they
+    /// have the machine to themselves. `--test-threads` asks for fewer.
+    pub fn at_once(self, at_once: usize) -> Self {
+        Self { at_once, ..self }
+    }
+
     /// Adds a test on the shared control plane that is not a function, such as a case of a table.
     pub fn case(
         mut self,
@@ -303,7 +348,8 @@ impl Trials {
     /// Runs the tests that the command line selects.
     pub fn run(self) -> ExitCode {
         let mut arguments = Arguments::from_args();
-        arguments.test_threads = Some(1);
+        arguments.test_threads =
+            Some(arguments.test_threads.unwrap_or(self.at_once).min(self.at_once));
         let prepared = if arguments.list { Ok(()) } else { (self.prepare)() };
         let runtime = match Runtime::new() {
             Ok(runtime) => runtime,
@@ -312,7 +358,13 @@ impl Trials {
                 return ExitCode::FAILURE;
             }
         };
-        let runner = Arc::new(Runner { prepared, runtime, skips: self.skips, limit: self.limit });
+        let runner = Arc::new(Runner {
+            prepared,
+            runtime,
+            skips: self.skips,
+            limit: self.limit,
+            machine: RwLock::new(()),
+        });
 
         let mut registered: Vec<&Trial> = inventory::iter::<Trial>().collect();
         let place = |module| self.order.iter().position(|one| *one == module);
@@ -321,15 +373,12 @@ impl Trials {
             (trial.alone, place, trial.module(), trial.line)
         });
         let registered = registered.into_iter().map(|trial| {
-            let begin = move || {
-                if trial.alone {
-                    end_shared();
-                }
-                (trial.run)(trial)
-            };
-            runner.trial(trial.name(), Box::new(begin)).with_ignored_flag(trial.ignored)
+            let begin = move || (trial.run)(trial);
+            runner
+                .trial(trial.name(), trial.alone, Box::new(begin))
+                .with_ignored_flag(trial.ignored)
         });
-        let cases = self.cases.into_iter().map(|(name, test)| runner.trial(name, test));
+        let cases = self.cases.into_iter().map(|(name, test)| runner.trial(name, false, test));
         let tests = registered.chain(cases).collect();
 
         let conclusion = libtest_mimic::run(&arguments, tests);
@@ -344,12 +393,23 @@ struct Runner {
     runtime: Runtime,
     skips: fn(&(dyn StdError + 'static)) -> bool,
     limit: Duration,
+    /// Read by each test, written by one that has the machine to itself.
+    machine: RwLock<()>,
 }
 
 impl Runner {
-    fn trial(self: &Arc<Self>, name: String, test: Test) -> libtest_mimic::Trial {
+    fn trial(self: &Arc<Self>, name: String, alone: bool, test: Test) -> libtest_mimic::Trial {
         let runner = self.clone();
-        libtest_mimic::Trial::ignorable_test(name, move || runner.run(test))
+        libtest_mimic::Trial::ignorable_test(name, move || {
+            if alone {
+                let _machine = runner.machine.blocking_write();
+                end_shared();
+                runner.run(test)
+            } else {
+                let _machine = runner.machine.blocking_read();
+                runner.run(test)
+            }
+        })
     }
 
     fn run(&self, test: Test) -> std::result::Result<Completion, Failed> {
