@@ -31,7 +31,6 @@ pub use inventory;
 use libtest_mimic::{Arguments, Completion, Failed};
 pub use macro_rules_attribute::apply;
 use tokio::runtime::Runtime;
-use tokio::sync::RwLock;
 
 pub use crate::trial;
 use crate::{ControlPlane, Error, Options, Result};
@@ -60,7 +59,7 @@ pub trait Fixture: Sized {
 }
 
 /// A fixture that the tests of a binary share, one for each test that runs at once: started when a
-/// test finds none idle, and ended after the last test, or before one that has the machine to itself.
+/// test finds none idle, and ended after the last test.
 pub struct Shared<T: 'static> {
     start: fn() -> Pending<Outcome<T>>,
     idle: Mutex<Vec<T>>,
@@ -185,7 +184,7 @@ impl Trial {
         Self { ignored: true, ..self }
     }
 
-    /// Runs the test while no other one does.
+    /// Marks a test that takes no fixture, but starts what it needs.
     #[doc(hidden)]
     pub const fn alone(self) -> Self {
         Self { alone: true, ..self }
@@ -287,7 +286,8 @@ pub struct Trials {
 type Test = Box<dyn FnOnce() -> Pending<Outcome> + Send>;
 
 impl Trials {
-    /// The registered tests, by module and line. Those that take no fixture run last.
+    /// The registered tests, by module and line. Unless several run at once, those that take no
+    /// fixture run last and have the machine to themselves.
     pub fn registered() -> Self {
         Self {
             order: &[],
@@ -326,8 +326,8 @@ impl Trials {
         Self { limit, ..self }
     }
 
-    /// Runs this many tests at once, each on a fixture of its own, except those that take none: they
-    /// have the machine to themselves. `--test-threads` asks for fewer.
+    /// Runs this many tests at once, each on a fixture of its own, instead of one: for tests that
+    /// mostly wait. `--test-threads` asks for fewer.
     pub fn at_once(self, at_once: usize) -> Self {
         Self { at_once, ..self }
     }
@@ -363,14 +363,14 @@ impl Trials {
             runtime,
             skips: self.skips,
             limit: self.limit,
-            machine: RwLock::new(()),
+            at_once: self.at_once,
         });
 
         let mut registered: Vec<&Trial> = inventory::iter::<Trial>().collect();
         let place = |module| self.order.iter().position(|one| *one == module);
         registered.sort_by_key(|trial| {
             let place = place(trial.module()).unwrap_or(self.order.len());
-            (trial.alone, place, trial.module(), trial.line)
+            (trial.alone && self.at_once == 1, place, trial.module(), trial.line)
         });
         let registered = registered.into_iter().map(|trial| {
             let begin = move || (trial.run)(trial);
@@ -393,22 +393,17 @@ struct Runner {
     runtime: Runtime,
     skips: fn(&(dyn StdError + 'static)) -> bool,
     limit: Duration,
-    /// Read by each test, written by one that has the machine to itself.
-    machine: RwLock<()>,
+    at_once: usize,
 }
 
 impl Runner {
     fn trial(self: &Arc<Self>, name: String, alone: bool, test: Test) -> libtest_mimic::Trial {
         let runner = self.clone();
         libtest_mimic::Trial::ignorable_test(name, move || {
-            if alone {
-                let _machine = runner.machine.blocking_write();
+            if alone && runner.at_once == 1 {
                 end_shared();
-                runner.run(test)
-            } else {
-                let _machine = runner.machine.blocking_read();
-                runner.run(test)
             }
+            runner.run(test)
         })
     }
 

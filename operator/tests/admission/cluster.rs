@@ -1,6 +1,7 @@
 //! The control plane with Daylight's charts installed, and the people and things that are there.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use daylight_testbed::trials::{Fixture, Outcome, Shared, Trial};
@@ -40,7 +41,9 @@ impl Fixture for Cluster {
 
 impl Cluster {
     async fn start() -> Self {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("admission");
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("admission-{number}"));
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).unwrap();
         let policy = directory.join("audit-policy.yaml");

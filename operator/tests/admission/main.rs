@@ -1,8 +1,8 @@
 //! Admission, access and the charts, on a real control plane, as ordinary users and service
 //! accounts with no more rights than their roles give.
 //!
-//! All tests share one control plane and one installation of the charts, and run one after the
-//! other. `cargo test -p daylight --test admission -- PART_OF_A_NAME` runs some.
+//! Two tests run at once, each on a control plane with the charts installed, which later tests find as
+//! earlier ones left it. `cargo test -p daylight --test admission -- PART_OF_A_NAME` runs some.
 
 #![allow(clippy::unwrap_used)] // A test may fail where it likes.
 
@@ -26,5 +26,5 @@ fn main() -> ExitCode {
     // The rights first, before others leave pods that take their nodes' GPUs, and the charts last:
     // their tests remove what others stand on.
     let order = &["manifest", "refused", "rights", "admitted", "doctor", "budget", "charts"];
-    Trials::registered().in_order(order).run()
+    Trials::registered().in_order(order).at_once(2).run()
 }

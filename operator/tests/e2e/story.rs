@@ -1,15 +1,10 @@
-//! The story of `cargo demo` as a test: every step of the main job, on its own control plane.
+//! The story of `cargo demo`: every step of the main job, on its own control plane.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use daylight_demo::{self as story, Cluster};
-use daylight_testbed::trials::{Outcome, Trials, apply, trial};
+use daylight_testbed::trials::{Outcome, apply, trial};
 use daylight_testbed::{ControlPlane, Nodes, Options};
-
-fn main() -> ExitCode {
-    Trials::registered().run()
-}
 
 #[apply(trial!)]
 async fn every_step_of_the_demonstration_holds() -> Outcome {
