@@ -73,11 +73,14 @@ pub enum Headroom {
 }
 
 impl Headroom {
-    /// Returns the GPUs to keep idle of `usable` GPUs.
+    /// Returns the GPUs to keep idle of `usable` GPUs: all of them at most.
     pub fn of(self, usable: u32) -> u32 {
         match self {
-            Self::Count(count) => count,
-            Self::Percent(percent) => (u64::from(usable) * u64::from(percent)).div_ceil(100) as u32,
+            Self::Count(count) => count.min(usable),
+            Self::Percent(percent) => {
+                let gpus = (u64::from(usable) * u64::from(percent)).div_ceil(100);
+                u32::try_from(gpus).unwrap_or(u32::MAX).min(usable)
+            }
         }
     }
 }

@@ -165,12 +165,25 @@ impl Run<'_> {
             if self.now < end {
                 over.push(end);
                 for (resource, count) in &row.pod.gpus {
-                    *arriving.entry(resource.clone()).or_default() += count;
+                    // A request that no node can meet never takes what is kept for it.
+                    if self.largest_node(resource) >= *count {
+                        let gpus: &mut u32 = arriving.entry(resource.clone()).or_default();
+                        *gpus = gpus.saturating_add(*count);
+                    }
                 }
             }
         }
         over.into_iter().for_each(|end| self.wake(end));
         arriving
+    }
+
+    /// Returns the most GPUs of a resource that a node on which pods can be bound has.
+    fn largest_node(&self, resource: &Name) -> u32 {
+        let resource = self.state.resources.find(resource);
+        let pools = self.state.pools_by_name.values().map(|&pool| &self.state.pools[pool]);
+        let pools = pools.filter(|pool| Some(pool.resource) == resource);
+        let sizes = pools.filter_map(|pool| pool.buckets.allocatable.keys().next_back());
+        sizes.max().copied().unwrap_or_default()
     }
 
     /// Finds a node for one more replica of a miner in a pool.

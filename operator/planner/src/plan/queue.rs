@@ -128,7 +128,7 @@ impl Run<'_> {
             return false;
         }
         self.actions.push(Action::Suspend { job: job.key.clone() });
-        let attempts = attempts + 1;
+        let attempts = attempts.saturating_add(1);
         self.set_job_state(id, JobState::Queued { attempts, suspended_at: Some(self.now) });
         true
     }
@@ -229,7 +229,7 @@ impl Run<'_> {
         for hold in &row.holds {
             let first = !hold.reserved || job_order(self.state, hold.job) < own;
             if hold.reserved && first && hold.resource == resource {
-                before.gpus += hold.shape.gpus * hold.workers;
+                before.gpus = before.gpus.saturating_add(hold.gpus());
             }
             if !first || hold.job == id {
                 before.amounts -= Amounts::of(&hold.shape, hold.workers);

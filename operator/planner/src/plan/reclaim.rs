@@ -289,7 +289,7 @@ impl Run<'_> {
         let mut holds: Vec<_> = holds.collect();
         holds.sort_by_cached_key(|hold| job_order(self.state, hold.job));
         let gpus = |hold: &Hold| match hold.resource == resource {
-            true => hold.shape.gpus * hold.workers,
+            true => hold.gpus(),
             false => 0,
         };
         let mut left = short;
@@ -434,7 +434,7 @@ impl Run<'_> {
     ) -> Option<u32> {
         let host = self.state.host(node, resource)?;
         let bucket = host.bucket();
-        let gpus = shape.gpus * workers;
+        let gpus = shape.gpus.saturating_mul(workers);
         if gpus > bucket.available() {
             return None;
         }

@@ -155,7 +155,7 @@ impl Run<'_> {
             for (node, workers) in workers_on(self, id) {
                 if let Some(host) = self.state.host_in(node, pool) {
                     let same = host.resource == row.resource;
-                    let gpus = if same { job.shape.gpus * workers } else { 0 };
+                    let gpus = if same { job.shape.gpus.saturating_mul(workers) } else { 0 };
                     let amounts = Amounts::of(&job.shape, workers);
                     releases.push((end.max(self.now), node, Available { gpus, amounts }));
                 }

@@ -3,11 +3,13 @@
 use rustc_hash::FxHashMap;
 
 use crate::model::{Job, JobState, Placement};
+use crate::state::clamp;
 use crate::state::table::Id;
 use crate::state::{Hold, JobRow, NodeRow, Stale, State, starts};
 
 impl State {
-    pub(super) fn apply_job(&mut self, job: Job) {
+    pub(super) fn apply_job(&mut self, mut job: Job) {
+        clamp::job(&mut job);
         let id = self.jobs.entry(&job.key);
         self.jobs_by_key.insert(job.key.clone(), id);
         self.replace_job(id, Some(job));

@@ -14,6 +14,7 @@ use crate::state::host::{Buckets, Holder, Host, NodeAt, NodeUse, Sums};
 use crate::state::table::{Id, Table};
 use daylight_base::Name;
 
+mod clamp;
 pub(crate) mod host;
 mod jobs;
 mod nodes;
@@ -154,6 +155,13 @@ pub(crate) struct Hold {
     pub(crate) resource: Resource,
     /// The job still waits for a drain; otherwise its workers are being bound.
     pub(crate) reserved: bool,
+}
+
+impl Hold {
+    /// Returns the GPUs of all its workers.
+    pub(crate) fn gpus(&self) -> u32 {
+        self.shape.gpus.saturating_mul(self.workers)
+    }
 }
 
 /// A node, known or only referred to.
@@ -314,7 +322,8 @@ impl State {
                     self.forget_registration(id);
                 }
             }
-            Delta::Miner(miner) => {
+            Delta::Miner(mut miner) => {
+                clamp::miner(&mut miner);
                 let id = self.miners.entry(&miner.key);
                 self.miners_by_key.insert(miner.key.clone(), id);
                 self.miners[id].object = Some(miner);

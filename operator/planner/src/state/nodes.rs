@@ -7,6 +7,7 @@
 use std::ops::Bound;
 
 use crate::model::{AutoscaledNodes, Node, NodeCondition, ReclaimUnit};
+use crate::state::clamp;
 use crate::state::host::{Amounts, Host, Mines, NodeAt, NodeUse};
 use crate::state::table::Id;
 use crate::state::{NodeRow, PoolRow, Resource, Stale, State};
@@ -24,7 +25,7 @@ impl State {
         let mut named = Vec::with_capacity(nodes.len());
         for (node, place) in nodes.iter().zip(1..) {
             // Room for a pod on each GPU.
-            let gpus: u32 = node.gpus.iter().map(|(_, count)| count).sum();
+            let gpus = node.gpus.iter().map(|(_, count)| *count).max().unwrap_or_default();
             let pods = Vec::with_capacity(gpus.min(16) as usize);
             let row = NodeRow { order: place * GAP, pods, ..NodeRow::default() };
             if let Ok(id) = self.nodes.insert_new(&node.name, row) {
@@ -35,7 +36,8 @@ impl State {
         nodes.into_iter().for_each(|node| self.apply_node(node));
     }
 
-    pub(super) fn apply_node(&mut self, node: Node) {
+    pub(super) fn apply_node(&mut self, mut node: Node) {
+        clamp::node(&mut node);
         let id = self.node_entry(&node.name);
         self.unwatch(id);
         let placed = |a: &Node, b: &Node| {
@@ -276,7 +278,7 @@ impl State {
         for hold in &row.holds {
             used.claimed += Amounts::of(&hold.shape, hold.workers);
             if let Some(host) = hosts.iter_mut().find(|host| host.resource == hold.resource) {
-                let gpus = hold.shape.gpus * hold.workers;
+                let gpus = hold.gpus();
                 *(if hold.reserved { &mut host.reserved } else { &mut host.expected }) += gpus;
             }
         }

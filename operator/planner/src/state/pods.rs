@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use crate::explain::ReclaimReason;
 use crate::model::{Pod, Role};
+use crate::state::clamp;
 use crate::state::host::{Amounts, Holder, HolderKind};
 use crate::state::nodes::amounts;
 use crate::state::table::{Id, Table};
@@ -12,7 +13,8 @@ use crate::state::{
 };
 
 impl State {
-    pub(super) fn apply_pod(&mut self, pod: Pod) {
+    pub(super) fn apply_pod(&mut self, mut pod: Pod) {
+        clamp::pod(&mut pod);
         let key = pod.key.clone();
         let row = self.pod_row(pod);
         let id = match self.pods.insert_new(&key, row) {

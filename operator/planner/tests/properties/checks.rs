@@ -49,10 +49,14 @@ pub(crate) fn grants(before: &World, after: &World, plan: &Plan) -> Check {
             if let Role::Miner { slot, .. } = &pod.role {
                 prop_assert!(slots.insert(*slot), "slot {slot} of {} is granted twice", grant.node);
             }
-            cpu += pod.cpu_milli;
+            cpu += u128::from(pod.cpu_milli);
             pods += 1;
         }
-        prop_assert!(cpu <= node.cpu_milli && pods <= node.pod_slots, "{} is overfull", node.name);
+        prop_assert!(
+            cpu <= u128::from(node.cpu_milli) && pods <= node.pod_slots,
+            "{} is overfull",
+            node.name
+        );
 
         prop_assert!(before.stop.is_none());
         prop_assert_eq!((pool.policy, pool.recording), (MiningPolicy::Fill, Recording::Works));
@@ -341,6 +345,8 @@ pub(crate) fn no_idle_gpu_for_a_waiting_miner(world: &World, plan: &Plan) -> Che
                             && world.now < pod.created + seconds(30)
                     })
                     .map(|pod| gpus(pod, &pool.resource))
+                    // A request that no node can meet takes nothing.
+                    .filter(|gpus| *gpus <= largest_node(world, &pool.resource))
                     .sum();
                 let kept = headroom(world, pool) + i64::from(arriving);
                 prop_assert!(
@@ -360,18 +366,19 @@ pub(crate) fn no_idle_gpu_for_a_waiting_miner(world: &World, plan: &Plan) -> Che
 fn takes(world: &World, node: &Node, pool: &Pool, miner: &Miner) -> bool {
     let quarantined = node.quarantined_until.is_some_and(|until| world.now < until)
         || node.quarantined_slots.iter().any(|(_, until)| world.now < *until);
-    let cpu: u64 = world.pods_on(&node.name).map(|pod| pod.cpu_milli).sum();
-    let promised_cpu: u64 = world
-        .jobs
+    let nominated = world
+        .pods
         .values()
-        .map(|job| u64::from(world.held_back(job, &node.name)) * job.shape.cpu_milli)
-        .sum::<u64>()
-        + world
-            .pods
-            .values()
-            .filter(|pod| pod.node.is_none() && pod.nominated.as_ref() == Some(&node.name))
-            .map(|pod| pod.cpu_milli)
-            .sum::<u64>();
+        .filter(|pod| pod.node.is_none() && pod.nominated.as_ref() == Some(&node.name));
+    let held = world.pods_on(&node.name).chain(nominated);
+    let held = held.map(|pod| (u128::from(pod.cpu_milli), u128::from(pod.memory)));
+    let promised = world.jobs.values().map(|job| {
+        let workers = u128::from(world.held_back(job, &node.name));
+        (workers * u128::from(job.shape.cpu_milli), workers * u128::from(job.shape.memory))
+    });
+    let own = (u128::from(miner.shape.cpu_milli), u128::from(miner.shape.memory));
+    let sum = |(cpu, memory): (u128, u128), more: (u128, u128)| (cpu + more.0, memory + more.1);
+    let (cpu, memory) = held.chain(promised).fold(own, sum);
     // A node that is cleared for AI as a whole stays clear until the AI pods are bound.
     let cleared = node.gpus.iter().any(|(resource, _)| {
         let pool = world.pool_of(node, resource);
@@ -386,9 +393,10 @@ fn takes(world: &World, node: &Node, pool: &Pool, miner: &Miner) -> bool {
         && !node.autoscaled
         && !quarantined
         && node.ai_released_at.is_none_or(|at| world.now >= at + pool.idle_delay)
-        && cpu + promised_cpu + miner.shape.cpu_milli <= node.cpu_milli
+        && cpu <= u128::from(node.cpu_milli)
+        && memory <= u128::from(node.memory)
         && world.idle(&node.name, &pool.resource)
-            >= i64::from(miner.shape.gpus + world.promised(&node.name, &pool.resource))
+            >= i64::from(miner.shape.gpus) + i64::from(world.promised(&node.name, &pool.resource))
         && slots_left(world, node, pool)
 }
 
@@ -411,6 +419,12 @@ fn open_nodes<'a>(world: &'a World, pool: &'a Pool) -> impl Iterator<Item = &'a 
     })
 }
 
+fn largest_node(world: &World, resource: &Name) -> u32 {
+    let pools = world.pools.values().filter(|pool| pool.resource == *resource);
+    let nodes = pools.flat_map(|pool| open_nodes(world, pool));
+    nodes.map(|node| world.allocatable(&node.name, resource)).max().unwrap_or_default()
+}
+
 fn free_in(world: &World, pool: &Pool) -> i64 {
     open_nodes(world, pool)
         .map(|node| {
@@ -429,19 +443,19 @@ fn headroom(world: &World, pool: &Pool) -> i64 {
 /// Returns whether a cap other than the one in the reason prevents another replica.
 fn capped(world: &World, pool: &Pool, miner: &Miner, registration: &Registration) -> bool {
     let held = |filter: &dyn Fn(&Name, &Name) -> bool| {
-        let (mut gpus, mut power) = (miner.shape.gpus, miner.watts);
+        let (mut gpus, mut power) = (u64::from(miner.shape.gpus), miner.watts);
         for pod in world.pods.values() {
             if let Role::Miner { pool, registration, watts, .. } = &pod.role
                 && filter(pool, registration)
             {
-                gpus += pod.gpus.iter().map(|(_, count)| count).sum::<u32>();
+                gpus += pod.gpus.iter().map(|(_, count)| u64::from(*count)).sum::<u64>();
                 power += watts;
             }
         }
         (gpus, power)
     };
-    let over = |(gpus, watts): (u32, u64), max: Option<u32>, budget: Option<u64>| {
-        max.is_some_and(|max| gpus > max) || budget.is_some_and(|budget| watts > budget)
+    let over = |(gpus, watts): (u64, u64), max: Option<u32>, budget: Option<u64>| {
+        max.is_some_and(|max| gpus > max.into()) || budget.is_some_and(|budget| watts > budget)
     };
     over(held(&|of, _| *of == pool.name), pool.max_gpus, pool.power_budget_watts)
         || over(

@@ -48,7 +48,7 @@ pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
                 deltas.push(Delta::JobGone(key));
             }
         }
-        Event::Job { workers, gpus, priority, run_time, pool } => {
+        Event::Job { workers, gpus, priority, run_time, pool, cpu, memory } => {
             let pool = pool.and_then(|index| pick(&world.pools, index));
             let resource =
                 pool.as_ref().map_or(name(RESOURCES[0]), |pool| world.pools[pool].resource.clone());
@@ -58,7 +58,7 @@ pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
                 created: world.now,
                 priority: *priority,
                 workers: *workers,
-                shape: Shape { gpus: *gpus, cpu_milli: 1_000, memory: 1 << 30 },
+                shape: Shape { gpus: *gpus, cpu_milli: *cpu, memory: *memory },
                 class: name("class-3"),
                 resource,
                 pool,
@@ -131,7 +131,7 @@ pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
                 deltas.push(Delta::MinerGone(key));
             }
         }
-        Event::Miner { registration, replicas, gpus, weight, watts } => {
+        Event::Miner { registration, replicas, gpus, weight, watts, cpu, memory } => {
             let Some(registration) = pick(&world.registrations, *registration) else {
                 return deltas;
             };
@@ -141,7 +141,7 @@ pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
                 registration,
                 created: world.now,
                 replicas: *replicas,
-                shape: Shape { gpus: *gpus, cpu_milli: 1_000, memory: 1 << 30 },
+                shape: Shape { gpus: *gpus, cpu_milli: *cpu, memory: *memory },
                 weight: *weight,
                 watts: *watts,
                 drain_timeout: seconds(10),

@@ -33,6 +33,8 @@ pub(crate) enum Event {
         priority: i32,
         run_time: Option<u64>,
         pool: Option<usize>,
+        cpu: u64,
+        memory: u64,
     },
     JobGone(usize),
     /// A foreign pod arrives and waits.
@@ -67,6 +69,8 @@ pub(crate) enum Event {
         gpus: u32,
         weight: u32,
         watts: u64,
+        cpu: u64,
+        memory: u64,
     },
     Class {
         class: usize,
@@ -111,6 +115,27 @@ pub(crate) enum RegistrationChange {
     ValidFor(u64),
 }
 
+/// GPUs of one pod: from 1 to `most`, or a number that no node has. Any user may create such pods.
+fn gpus(most: u32) -> impl Strategy<Value = u32> {
+    prop_oneof![
+        12 => 1..=most,
+        1 => prop::sample::select(vec![9, i32::MAX as u32, u32::MAX - 5, u32::MAX - 1, u32::MAX]),
+    ]
+}
+
+fn replicas() -> impl Strategy<Value = u32> {
+    prop_oneof![12 => 0..40u32, 1 => Just(u32::MAX)]
+}
+
+fn watts() -> impl Strategy<Value = u64> {
+    prop_oneof![12 => 0..700u64, 1 => Just(u32::MAX.into())]
+}
+
+/// Thousandths of a CPU, or bytes: mostly as given, sometimes a number that no node has.
+fn amount(usual: u64) -> impl Strategy<Value = u64> {
+    prop_oneof![12 => Just(usual), 1 => prop::sample::select(vec![0, 1 << 60, i64::MAX as u64, u64::MAX])]
+}
+
 fn node_change() -> impl Strategy<Value = NodeChange> {
     prop_oneof![
         (0..9u32).prop_map(NodeChange::Gpus),
@@ -126,7 +151,8 @@ fn pool_change() -> impl Strategy<Value = PoolChange> {
     prop_oneof![
         (0..4usize).prop_map(PoolChange::Policy),
         prop::option::of(0..60u32).prop_map(PoolChange::MaxGpus),
-        (0..9u32).prop_map(|count| PoolChange::Headroom(Headroom::Count(count))),
+        prop_oneof![8 => 0..9u32, 1 => Just(u32::MAX)]
+            .prop_map(|count| PoolChange::Headroom(Headroom::Count(count))),
         (0..40u32).prop_map(|percent| PoolChange::Headroom(Headroom::Percent(percent))),
         prop::option::of(0..20_000u64).prop_map(PoolChange::Power),
         (0..600u64, 1..600u64).prop_map(|(start, length)| PoolChange::Window(start, length)),
@@ -151,18 +177,36 @@ fn registration_change() -> impl Strategy<Value = RegistrationChange> {
     ]
 }
 
+fn miner() -> impl Strategy<Value = Event> {
+    let weight = prop_oneof![12 => 1..4u32, 1 => Just(u32::MAX)];
+    (0..8usize, replicas(), gpus(4), weight, watts(), amount(1_000), amount(1 << 30)).prop_map(
+        |(registration, replicas, gpus, weight, watts, cpu, memory)| Event::Miner {
+            registration,
+            replicas,
+            gpus,
+            weight,
+            watts,
+            cpu,
+            memory,
+        },
+    )
+}
+
 pub(crate) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         3 => (0..400u64).prop_map(Event::Wait),
         5 => any::<bool>().prop_map(|all| Event::Drained { all }),
         4 => (any::<bool>(), any::<bool>()).prop_map(|(all, elsewhere)| Event::Bind { all, elsewhere }),
         2 => (0..40usize).prop_map(Event::JobEnds),
-        4 => (1..12u32, 1..9u32, 0..3i32, prop::option::of(1..900u64), prop::option::of(0..10usize))
-            .prop_map(|(workers, gpus, priority, run_time, pool)| Event::Job {
-                workers, gpus, priority, run_time, pool,
-            }),
+        4 => (
+            (prop_oneof![12 => 1..12u32, 1 => Just(u32::MAX)], gpus(8), 0..3i32),
+            (prop::option::of(1..900u64), prop::option::of(0..10usize)),
+            (amount(1_000), amount(1 << 30)),
+        ).prop_map(|((workers, gpus, priority), (run_time, pool), (cpu, memory))| Event::Job {
+            workers, gpus, priority, run_time, pool, cpu, memory,
+        }),
         1 => (0..40usize).prop_map(Event::JobGone),
-        3 => (0..9u32, 0..2usize, 0..3usize)
+        3 => (prop_oneof![1 => Just(0), 8 => gpus(8)], 0..2usize, 0..3usize)
             .prop_map(|(gpus, resource, preemption)| Event::Pod { gpus, resource, preemption }),
         4 => (0..20usize).prop_map(Event::Schedule),
         3 => (0..200usize).prop_map(Event::PodGone),
@@ -170,13 +214,9 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         3 => (0..10usize, pool_change()).prop_map(|(pool, change)| Event::Pool { pool, change }),
         3 => (0..8usize, registration_change())
             .prop_map(|(registration, change)| Event::Registration { registration, change }),
-        2 => (0..30usize, 0..40u32).prop_map(|(miner, replicas)| Event::Replicas { miner, replicas }),
+        2 => (0..30usize, replicas()).prop_map(|(miner, replicas)| Event::Replicas { miner, replicas }),
         1 => (0..30usize).prop_map(Event::MinerGone),
-        1 => (0..8usize, 0..30u32, 1..5u32, 1..4u32, 0..700u64).prop_map(
-            |(registration, replicas, gpus, weight, watts)| Event::Miner {
-                registration, replicas, gpus, weight, watts,
-            }
-        ),
+        1 => miner(),
         1 => (0..4usize, 0..3usize).prop_map(|(class, assignment)| Event::Class { class, assignment }),
         1 => any::<bool>().prop_map(Event::Stop),
     ]
@@ -187,7 +227,7 @@ pub(crate) fn story(events: usize) -> impl Strategy<Value = (World, Vec<Event>)>
     let nodes = prop::collection::vec((0..9u32, 0..10usize, 0..3u32), 1..40);
     let pools = prop::collection::vec((0..2usize, prop::bool::weighted(0.8), 0..4u32), 1..10);
     let registrations = prop::collection::vec((0..3usize, 0..4usize, any::<u8>()), 1..8);
-    let miners = prop::collection::vec((0..8usize, 0..30u32, 1..5u32, 1..4u32, 0..700u64), 0..30);
+    let miners = prop::collection::vec(miner(), 0..30);
     let jobs = prop::collection::vec((1..12u32, 1..9u32, 0..3i32), 0..30);
     let events = prop::collection::vec(event(), 0..events);
     (nodes, pools, registrations, miners, jobs, events).prop_map(
@@ -211,12 +251,13 @@ pub(crate) fn story(events: usize) -> impl Strategy<Value = (World, Vec<Event>)>
                 let registration = registration(&world, index, class, owner, pools);
                 world.registrations.insert(registration.key.clone(), registration);
             }
-            for (registration, replicas, gpus, weight, watts) in miners {
-                happen(&mut world, &Event::Miner { registration, replicas, gpus, weight, watts });
+            for miner in &miners {
+                happen(&mut world, miner);
             }
             for (workers, gpus, priority) in jobs {
-                let (run_time, pool) = (None, None);
-                happen(&mut world, &Event::Job { workers, gpus, priority, run_time, pool });
+                let (run_time, pool, cpu, memory) = (None, None, 1_000, 1 << 30);
+                let job = Event::Job { workers, gpus, priority, run_time, pool, cpu, memory };
+                happen(&mut world, &job);
             }
             (world, events)
         },

@@ -143,8 +143,8 @@ impl World {
 
     /// GPUs of a resource on a node that no pod holds.
     pub(crate) fn idle(&self, node: &Name, resource: &Name) -> i64 {
-        let held: u32 = self.pods_on(node).map(|pod| gpus(pod, resource)).sum();
-        i64::from(self.allocatable(node, resource)) - i64::from(held)
+        let held: i64 = self.pods_on(node).map(|pod| i64::from(gpus(pod, resource))).sum();
+        i64::from(self.allocatable(node, resource)) - held
     }
 
     pub(crate) fn allocatable(&self, node: &Name, resource: &Name) -> u32 {
@@ -178,7 +178,7 @@ impl World {
                 .jobs
                 .values()
                 .filter(|job| job.resource == *resource)
-                .map(|job| self.held_back(job, node) * job.shape.gpus)
+                .map(|job| self.held_back(job, node).saturating_mul(job.shape.gpus))
                 .sum::<u32>()
     }
 

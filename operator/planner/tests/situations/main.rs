@@ -13,6 +13,7 @@ mod ai_jobs;
 mod backfill;
 mod caps;
 mod energy;
+mod extremes;
 mod fairness;
 mod filling;
 mod foreign_pods;
