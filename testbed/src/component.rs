@@ -19,6 +19,9 @@ pub enum Component {
     /// the same log. All containers end with it, by SIGKILL, as when a machine
     /// loses its power.
     Kubelet,
+    /// Kueue, with its webhooks ([`Options::with_kueue`](crate::Options::with_kueue)). It has all
+    /// rights.
+    Kueue,
 }
 
 impl Component {
@@ -27,7 +30,7 @@ impl Component {
     pub const ALL: [Self; 5] =
         [Self::Etcd, Self::ApiServer, Self::ControllerManager, Self::Scheduler, Self::Kwok];
 
-    /// The program in the testbed's binary.
+    /// The program in the testbed's binary, or one of its own.
     pub(crate) fn program(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
@@ -36,6 +39,7 @@ impl Component {
             Self::Scheduler => "kube-scheduler",
             Self::Kwok => "simulated-nodes",
             Self::Kubelet => "kubelet",
+            Self::Kueue => "kueue",
         }
     }
 }

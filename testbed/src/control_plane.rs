@@ -16,14 +16,14 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::binary::Programs;
+use crate::binary::{Programs, until_stdin_closes};
 use crate::error::{Error, Result};
 use crate::launch::{self, Files, Ports};
 use crate::nodes::is_ready;
 use crate::options::Options;
 use crate::process::{self, Process};
 use crate::scratch::Scratch;
-use crate::{Component, Nodes};
+use crate::{Component, Nodes, kueue};
 
 const POLL: Duration = Duration::from_millis(25);
 /// The number of the testbed's own requests in flight.
@@ -36,11 +36,11 @@ pub struct ControlPlane {
     options: Options,
     pub(crate) programs: Programs,
     files: Files,
-    ports: Ports,
+    pub(crate) ports: Ports,
     client: Client,
     processes: Mutex<BTreeMap<Component, Process>>,
     /// Last, so that it is removed after the processes have ended.
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
 }
 
 impl ControlPlane {
@@ -48,13 +48,18 @@ impl ControlPlane {
     /// and pods can be created in the namespace `default`.
     pub async fn start(options: Options) -> Result<Self> {
         let components = options.components.clone();
-        let programs = tokio::task::spawn_blocking(move || Programs::find(components))
-            .await
-            .map_err(|error| Error::Io {
-                doing: "finding the programs",
-                path: "testbed".into(),
-                source: std::io::Error::other(error),
-            })??;
+        let programs = tokio::task::spawn_blocking(move || {
+            if components.contains(&Component::Kueue) {
+                kueue::build()?;
+            }
+            Programs::find(components)
+        })
+        .await
+        .map_err(|error| Error::Io {
+            doing: "finding the programs",
+            path: "testbed".into(),
+            source: std::io::Error::other(error),
+        })??;
         let mut tries = 1;
         loop {
             match Self::start_once(&options, &programs).await {
@@ -248,6 +253,9 @@ impl ControlPlane {
         if component == Component::Kubelet {
             self.options.real_node.register(self.client()).await?;
         }
+        if component == Component::Kueue {
+            self.install_kueue().await?;
+        }
         let command = self.command(component)?;
         let process = Process::start(component, command, &log)?;
         self.processes().insert(component, process);
@@ -294,7 +302,10 @@ impl ControlPlane {
     }
 
     fn command(&self, component: Component) -> Result<Command> {
-        let mut command = self.programs.server(component.program())?;
+        let mut command = match component {
+            Component::Kueue => until_stdin_closes(kueue::build()?),
+            _ => self.programs.server(component.program())?,
+        };
         if component == Component::Kubelet {
             command = self.options.real_node.command(&command, &self.scratch)?;
         }
@@ -310,7 +321,7 @@ impl ControlPlane {
             Component::ControllerManager => Some((self.ports.controller_manager, "/healthz")),
             Component::Scheduler => Some((self.ports.scheduler, "/readyz")),
             Component::ApiServer => Some((self.ports.api_server, "/readyz")),
-            Component::Etcd | Component::Kwok | Component::Kubelet => None,
+            Component::Etcd | Component::Kwok | Component::Kubelet | Component::Kueue => None,
         };
         let client = match secure {
             None => None,
@@ -326,6 +337,10 @@ impl ControlPlane {
                 _ if component == Component::Etcd => answers(self.ports.etcd, "/health").await,
                 _ if component == Component::Kubelet => {
                     self.options.real_node.is_up(self.client(), started).await
+                }
+                _ if component == Component::Kueue => {
+                    self.mount_kueue_certificate().await?;
+                    answers(self.ports.kueue_health, "/readyz").await
                 }
                 _ => answers(self.ports.kwok, "/healthz").await,
             };

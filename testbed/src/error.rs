@@ -45,6 +45,11 @@ pub enum Error {
         /// The last lines that it printed.
         log: String,
     },
+    /// Go did not report where a module is.
+    #[error(
+        "`go mod download -json {module}` in {directory} names no directory: run it to see why"
+    )]
+    NoModule { module: String, directory: PathBuf },
     /// The miner's image could not be built.
     #[error("building the miner's image failed: {why}")]
     MinerImage { why: String },
@@ -151,6 +156,11 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// Returns whether a program cannot be built here because Go is missing or too old.
+    pub fn is_missing_go(&self) -> bool {
+        matches!(self, Self::GoMissing { .. } | Self::GoTooOld { .. })
+    }
+
     /// For `map_err`: an error of the operating system during this action.
     pub(crate) fn io(
         doing: &'static str,

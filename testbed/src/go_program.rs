@@ -68,6 +68,18 @@ impl GoProgram {
         Ok(binary)
     }
 
+    /// Returns the directory of a module that go.mod requires, in Go's cache, with all its files.
+    pub(crate) fn module(&self, module: &str) -> Result<PathBuf> {
+        self.check_go()?;
+        let arguments = ["mod", "download", "-json", module].map(OsString::from);
+        let answer = self.run(&arguments, |_| {})?;
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
+        answer["Dir"].as_str().map(PathBuf::from).ok_or_else(|| Error::NoModule {
+            module: module.to_owned(),
+            directory: self.sources.clone(),
+        })
+    }
+
     fn compile(&self, output: &Path) -> Result<()> {
         self.check_go()?;
         let mut progress = self.takes.map(|takes| Progress::new(self.title, takes));

@@ -8,7 +8,7 @@ use crate::certificates::{Authority, Identity};
 use crate::error::{Error, Result};
 use crate::options::{ClientRate, Options};
 use crate::scratch::{self, Scratch};
-use crate::{Component, kubeconfig};
+use crate::{Component, kubeconfig, kueue};
 
 /// Returns the arguments of a component.
 pub(crate) fn arguments(
@@ -113,6 +113,7 @@ pub(crate) fn arguments(
         Component::Kubelet => {
             vec![flag("kubeconfig", &files.kubelet), flag("port", &ports.kubelet.to_string())]
         }
+        Component::Kueue => kueue::arguments(directory, &files.admin),
     };
     if let Some(gates) = options.feature_gates.get(&component) {
         arguments.push(flag("feature-gates", &gates.join(",")));
@@ -178,6 +179,8 @@ pub(crate) struct Ports {
     pub(crate) scheduler: u16,
     pub(crate) kwok: u16,
     pub(crate) kubelet: u16,
+    pub(crate) kueue: u16,
+    pub(crate) kueue_health: u16,
 }
 
 impl Ports {
@@ -185,7 +188,7 @@ impl Ports {
     /// start is repeated.
     pub(crate) fn choose() -> Result<Self> {
         let failed = |error| Error::io("finding a free port", "127.0.0.1")(error);
-        let listeners = (0..7)
+        let listeners = (0..9)
             .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
             .collect::<std::io::Result<Vec<_>>>()
             .map_err(failed)?;
@@ -200,6 +203,8 @@ impl Ports {
             scheduler: port(4)?,
             kwok: port(5)?,
             kubelet: port(6)?,
+            kueue: port(7)?,
+            kueue_health: port(8)?,
         })
     }
 

@@ -104,6 +104,12 @@
 //! There is no network inside: [`isolate_with`] lets a program build first what else it needs, such
 //! as [`miner_image`].
 //!
+//! # Kueue
+//!
+//! [`Options::with_kueue`] adds Kueue, built from source like Kubernetes, with its shipped
+//! configuration except for what needs a cluster: its webhooks are called on a loopback port, and it
+//! elects no leader. It manages Jobs, pods, Deployments and StatefulSets.
+//!
 //! # Tests
 //!
 //! [`trials`] is the harness of all tests on control planes.
@@ -128,6 +134,7 @@ mod go_program;
 mod image;
 mod isolation;
 mod kubeconfig;
+mod kueue;
 mod launch;
 mod miner_image;
 mod nodes;
@@ -147,6 +154,7 @@ pub use error::{Error, Result};
 pub use exporters::Exporters;
 pub use go_program::GoProgram;
 pub use isolation::{isolate, isolate_with};
+pub use kueue::build as build_kueue;
 pub use miner_image::{MINER_IMAGE, miner_image};
 pub use nodes::Nodes;
 pub use options::{ClientRate, Options};

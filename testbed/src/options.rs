@@ -75,6 +75,14 @@ impl Options {
         self.with(Component::Kubelet)
     }
 
+    /// With Kueue, which is built from source the first time. [`ControlPlane::restart_kueue`]
+    /// changes its configuration.
+    ///
+    /// [`ControlPlane::restart_kueue`]: crate::ControlPlane::restart_kueue
+    pub fn with_kueue(self) -> Self {
+        self.with(Component::Kueue)
+    }
+
     /// Adds this component.
     pub fn with(mut self, component: Component) -> Self {
         self.components.insert(component);

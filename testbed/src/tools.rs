@@ -36,6 +36,13 @@ impl ControlPlane {
         succeeded("kubectl", said, &output)
     }
 
+    /// Applies manifests of any size, and takes over what others have set.
+    pub(crate) async fn apply_large(&self, manifests: &str) -> Result<String> {
+        let arguments = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+        let (said, output) = self.tool("kubectl", arguments, manifests).await?;
+        succeeded("kubectl", said, &output)
+    }
+
     /// Runs the real helm on this control plane, with its own caches.
     /// See [`Self::kubectl`].
     pub async fn helm<I, S>(&self, arguments: I) -> Result<Output>

@@ -48,5 +48,9 @@ pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 /// Label that names the Kueue queue of a job.
 pub const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
 
+/// Annotation of a pod that takes part in Kueue's topology-aware scheduling, wherever it is placed.
+/// Kueue 0.17 to 0.20 count only the requests of bound pods without it as taken.
+pub const KUEUE_UNCONSTRAINED: &str = "kueue.x-k8s.io/podset-unconstrained-topology";
+
 /// Reason of a Miner or `AIJob` whose pods the API server refuses.
 pub const PODS_REFUSED: &str = "PodsRefused";

@@ -60,8 +60,11 @@ impl From<Error> for Failure {
 impl Error {
     /// Returns whether a node cannot run here because a program is not installed.
     pub fn is_missing(&self) -> bool {
-        use daylight_testbed::Error::{GoMissing, GoTooOld};
-        matches!(self, Self::Missing { .. } | Self::Testbed(GoMissing { .. } | GoTooOld { .. }))
+        match self {
+            Self::Missing { .. } => true,
+            Self::Testbed(error) => error.is_missing_go(),
+            _ => false,
+        }
     }
 
     /// For `map_err`: a failed operation of the system.

@@ -20,8 +20,8 @@ use kube::{Resource as _, ResourceExt as _};
 use sha2::{Digest as _, Sha256};
 
 use daylight_cluster::names::parts;
-use daylight_cluster::well_known::{MINER_PRIORITY_CLASS, REVISION, WATTS};
-use daylight_cluster::well_known::{SAFE_TO_EVICT, UNTIL};
+use daylight_cluster::well_known::{KUEUE_UNCONSTRAINED, MINER_PRIORITY_CLASS, REVISION};
+use daylight_cluster::well_known::{SAFE_TO_EVICT, UNTIL, WATTS};
 
 /// The data from which a miner's pod is built.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +116,9 @@ impl MinerPod<'_> {
             .collect();
         // Mining never keeps a node from being scaled down.
         annotations.insert(SAFE_TO_EVICT.into(), "true".into());
+        // Kueue's topology-aware scheduling does not know that kube-scheduler preempts miners. It
+        // would see no room on their nodes, and never admit a job that the pool has room for.
+        annotations.insert(KUEUE_UNCONSTRAINED.into(), "true".into());
         if let Some(until) = self.grant.until.and_then(rfc3339) {
             annotations.insert(UNTIL.into(), until);
         }
