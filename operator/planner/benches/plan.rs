@@ -96,6 +96,7 @@ fn registration(index: u32) -> Registration {
         }),
         reading: Reading::Counts,
         energy_resets: None,
+        deleted_mj: 0,
         mirrored: Mirrored::Holds,
         problem: None,
     }

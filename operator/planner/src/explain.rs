@@ -175,7 +175,7 @@ pub struct RegistrationReport {
     pub state: Reason,
     /// GPUs that its miners hold.
     pub gpus: u32,
-    /// Watts declared for them.
+    /// Watts that count for them: the larger of declared and measured.
     pub watts: u64,
     /// A limit of it or its owner that is exceeded now.
     pub over: Option<Reason>,

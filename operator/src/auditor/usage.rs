@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use daylight_base::{Name, Timestamp};
+use daylight_cluster::Cluster;
 use daylight_crds::{Millijoules, Registration};
 use daylight_meter::Usage;
 use serde_json::json;
@@ -11,7 +12,7 @@ use super::bookkeeper::Bookkeeper;
 use super::cluster_writes::MANAGER;
 use crate::api_requests::{self, ApiRequest};
 use crate::conditions::time;
-use crate::view::energy::energy_period;
+use crate::view::energy::{energy_limit, energy_period};
 
 /// Begins the periods of energy limits that are due, and returns the requests that set the usage of
 /// registrations.
@@ -33,13 +34,20 @@ pub(super) fn statuses(books: &mut Bookkeeper) -> Vec<ApiRequest> {
     let usages = meter.usages(registrations.iter().map(|(key, ..)| key));
     let mut writes = Vec::new();
     for (key, registration, _) in &registrations {
-        writes.extend(usages.get(key).and_then(|usage| status(key, registration, usage)));
+        writes.extend(
+            usages.get(key).and_then(|usage| status(&books.cluster, key, registration, usage)),
+        );
     }
     writes
 }
 
-/// Returns `None` for a registration that is not metered yet.
-fn status(key: &str, registration: &Registration, usage: &Usage) -> Option<ApiRequest> {
+/// Returns `None` for a registration that is not metered yet, or whose status has all that matters.
+fn status(
+    cluster: &Cluster,
+    key: &str,
+    registration: &Registration,
+    usage: &Usage,
+) -> Option<ApiRequest> {
     let used = daylight_crds::Usage {
         metered_until: time(usage.metered_until?)?,
         period_start: time(usage.start)?,
@@ -47,6 +55,15 @@ fn status(key: &str, registration: &Registration, usage: &Usage) -> Option<ApiRe
         peak_watts: (usage.peak_watts > 0).then_some(usage.peak_watts),
     };
     let uid = registration.metadata.uid.as_deref()?;
+    // Where only power is limited, no more than the peak matters, which seldom changes.
+    let known = registration.status.as_ref().and_then(|status| status.usage.as_ref());
+    if energy_limit(cluster, &registration.spec).is_none()
+        && known.is_some_and(|known| {
+            known.peak_watts == used.peak_watts && known.period_start == used.period_start
+        })
+    {
+        return None;
+    }
     let status = json!({ "usage": used });
     Some(api_requests::apply_status::<Registration>(key, uid, MANAGER, &status))
 }

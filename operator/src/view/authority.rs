@@ -8,6 +8,7 @@ use daylight_crds::{ApprovalState, Registration};
 use daylight_planner::model::Approval;
 
 use super::digest;
+use super::energy::owner_limits;
 use crate::registration_signature::{self, AuthorityKeys};
 
 /// The authority's keys, and the rule for its signature.
@@ -139,8 +140,11 @@ pub(super) fn power_limit(cluster: &Cluster, name: &str) -> Option<String> {
     let spec = &cluster.registration(name)?.spec;
     let limited =
         |limits: &daylight_crds::Limits| limits.watts.is_some() || limits.energy.is_some();
-    if limited(&spec.limits) || spec.owner_limits.as_ref().is_some_and(limited) {
+    if limited(&spec.limits) {
         return Some(format!("Registration {name}"));
+    }
+    if owner_limits(cluster, spec).any(limited) {
+        return Some(format!("the owner of Registration {name}"));
     }
     let mut pools = spec.pools.iter().filter_map(|pool| Some((pool, cluster.pool(pool)?)));
     pools

@@ -1,12 +1,15 @@
 //! The use of energy limits: what the meter read, and what miners may have drawn since.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use daylight_base::{Name, Timestamp};
+use daylight_cluster::names::key;
 use daylight_cluster::slim::Pod;
 use daylight_cluster::{Cluster, timestamp};
-use daylight_crds::{EnergyLimit, EnergyPeriod, Registration, RegistrationSpec};
+use daylight_crds::{
+    ApprovalState, EnergyLimit, EnergyPeriod, Limits, Registration, RegistrationSpec,
+};
 use daylight_planner::model;
 use daylight_planner::model::{Delta, Reading, Usage};
 use jiff::civil::Weekday;
@@ -15,6 +18,7 @@ use jiff::{ToSpan as _, Zoned};
 use rustc_hash::FxHashMap;
 
 use super::View;
+use super::authority::power_limit;
 
 /// The most by which the meter's clock may be ahead of this one.
 const SKEW: Duration = Duration::from_mins(1);
@@ -31,6 +35,18 @@ pub(super) struct Energy {
     resets: FxHashMap<Name, Timestamp>,
     /// Registrations whose leases ended and that are not evaluated again yet.
     drawn: BTreeSet<Name>,
+    /// Use of registrations that were deleted, which counts against their owner's limits until the
+    /// period is over.
+    deleted: BTreeMap<Name, DeletedUse>,
+}
+
+/// The use of a registration that was deleted.
+#[derive(Clone, Debug)]
+struct DeletedUse {
+    owner: Name,
+    millijoules: u64,
+    /// The end of its period.
+    until: Timestamp,
 }
 
 /// A lease that ended.
@@ -115,6 +131,32 @@ impl Energy {
         {
             ended.retain(|_, lease| lease.to > metered_until);
         }
+        // The meter counts by name, so the reading of one that was filed again has the use of both.
+        if let Some(view) = view.filter(|view| view.usage.is_some())
+            && self
+                .deleted
+                .get(name)
+                .is_some_and(|deleted| Some(&deleted.owner) == view.owner.as_ref())
+        {
+            self.deleted.remove(name);
+        }
+    }
+
+    /// Notes that a registration was deleted; `running` is what its leases may draw until they have
+    /// ended.
+    pub(super) fn note_deleted(&mut self, view: &model::Registration, running: u64) {
+        let (Some(owner), Some(until)) = (&view.owner, view.energy_resets) else { return };
+        let used = view.usage.map_or(0, |usage| usage.millijoules);
+        let millijoules = used.saturating_add(running);
+        let deleted = DeletedUse { owner: owner.clone(), millijoules, until };
+        self.deleted.insert(view.key.clone(), deleted);
+    }
+
+    /// Returns the use of an owner's registrations that were deleted in the present period.
+    pub(super) fn deleted(&self, owner: Option<&str>, now: Timestamp) -> u64 {
+        let of_owner = self.deleted.values().filter(|it| Some(&*it.owner) == owner);
+        let current = of_owner.filter(|it| now < it.until).map(|it| it.millijoules);
+        current.fold(0, u64::saturating_add)
     }
 
     /// Notes the end of a miner's pod.
@@ -134,6 +176,7 @@ impl Energy {
 
     /// Takes the registrations whose period is over, sorted.
     fn take_over(&mut self, now: Timestamp) -> Vec<Name> {
+        self.deleted.retain(|_, deleted| now < deleted.until);
         let over = self.resets.extract_if(|_, end| *end <= now);
         let mut over: Vec<Name> = over.map(|(name, _)| name).collect();
         over.sort_unstable();
@@ -147,6 +190,22 @@ impl Energy {
 }
 
 impl View {
+    /// Notes that a registration was deleted, as the planner knew it.
+    pub(super) fn note_deleted_registration(&mut self, view: &model::Registration) {
+        let peak = view.usage.and_then(|usage| usage.peak_watts).unwrap_or_default();
+        let metered_until = view.usage.map_or(self.started, |usage| usage.metered_until);
+        let leases = self.cluster.pods().filter(|pod| !pod.is_terminal() && pod.node.is_some());
+        let running = leases.filter_map(|pod| {
+            let lease = pod.lease.as_ref().filter(|lease| lease.registration == view.key)?;
+            let miner = self.emitted.miners.get(&lease.miner);
+            let drain = miner.map_or(Duration::ZERO, |miner| miner.drain_timeout);
+            let millis = (self.now + drain).millis_since(pod.created.max(metered_until));
+            Some(lease.watts.max(peak).saturating_mul(millis))
+        });
+        let running = running.fold(0, u64::saturating_add);
+        self.energy.note_deleted(view, running);
+    }
+
     /// Evaluates the registrations whose leases ended.
     pub(super) fn emit_drawn(&mut self, out: &mut Vec<Delta>) {
         for registration in std::mem::take(&mut self.energy.drawn) {
@@ -162,24 +221,60 @@ impl View {
     }
 }
 
-/// The period of a registration's energy limit that contains a time: its start and its end. The
-/// limit is its own, or else its owner's; `None` without a limit.
+/// The period over which the use of a registration is counted that contains a time: its start and
+/// its end. It is that of the energy limit, or a month where only power is limited; `None` without
+/// either.
 pub fn energy_period(
     cluster: &Cluster,
     registration: &Registration,
     at: Timestamp,
 ) -> Option<(Timestamp, Timestamp)> {
     let spec = &registration.spec;
-    let limit = energy_limit(spec)?;
+    let period_of = match energy_limit(cluster, spec) {
+        Some(limit) => limit.period,
+        None => power_limit(cluster, &key_of(registration)).map(|_| EnergyPeriod::Month)?,
+    };
     let pool = spec.pools.iter().find_map(|pool| cluster.pool(pool));
     let zone = pool.map_or("Etc/UTC", |pool| &*pool.spec.site.time_zone);
-    period(at, limit.period, zone)
+    period(at, period_of, zone)
 }
 
-/// The energy limit whose period use is counted over: a registration's own, or else its owner's.
-pub fn energy_limit(spec: &RegistrationSpec) -> Option<&EnergyLimit> {
-    let owner = spec.owner_limits.as_ref().and_then(|limits| limits.energy.as_ref());
-    spec.limits.energy.as_ref().or(owner)
+fn key_of(registration: &Registration) -> String {
+    let metadata = &registration.metadata;
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    key(&text(&metadata.namespace), &text(&metadata.name))
+}
+
+/// The energy limit whose period use is counted over: a registration's own, or else its owner's,
+/// which another registration of the owner may set.
+pub fn energy_limit(cluster: &Cluster, spec: &RegistrationSpec) -> Option<EnergyLimit> {
+    let own = spec.limits.energy.as_ref();
+    let of_owner = || owner_limits(cluster, spec).find_map(|limits| limits.energy.as_ref());
+    own.or_else(of_owner).cloned()
+}
+
+/// The limits of a registration's owner: its own, and those of the owner's approved registrations.
+pub fn owner_limits<'a>(
+    cluster: &'a Cluster,
+    spec: &'a RegistrationSpec,
+) -> impl Iterator<Item = &'a Limits> {
+    let owner = spec.operator.owner_pseudonym.as_ref();
+    let others =
+        cluster.registrations().map(|(_, registration)| registration).filter(move |other| {
+            owner.is_some()
+                && other.spec.operator.owner_pseudonym.as_ref() == owner
+                && is_approved(other)
+        });
+    let others = others.filter_map(|other| other.spec.owner_limits.as_ref());
+    spec.owner_limits.iter().chain(others)
+}
+
+/// Returns `true` if the authority approved a registration, whether or not the approval still holds.
+pub fn is_approved(registration: &Registration) -> bool {
+    let status = registration.status.as_ref();
+    status
+        .and_then(|status| status.approval.as_ref())
+        .is_some_and(|approval| approval.state == ApprovalState::Approved)
 }
 
 /// The period that `now` is in, by the calendar of a site: from its first midnight to that of the

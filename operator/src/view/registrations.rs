@@ -5,11 +5,12 @@ use std::sync::Arc;
 use daylight_base::Name;
 use daylight_cluster::names::parts;
 use daylight_cluster::slim::Custom;
-use daylight_cluster::{Changed, Kind, keys, timestamp};
+use daylight_cluster::{Changed, Kind, keys, same_spec, timestamp};
 use daylight_crds::Registration;
 use daylight_planner::model;
 use daylight_planner::model::{Delta, Limits, Mirrored};
 
+use super::energy::is_approved;
 use super::{View, admission};
 
 /// One kilowatt-hour in millijoules.
@@ -18,14 +19,53 @@ const KILOWATT_HOUR: u64 = 3_600_000_000;
 impl View {
     pub(super) fn registration_changed(
         &mut self,
-        Changed { key, .. }: Changed<Custom<Registration>>,
+        Changed { key, before }: Changed<Custom<Registration>>,
         out: &mut Vec<Delta>,
     ) {
         self.emit_registration(&key, out);
+        self.emit_others_of_owner(&key, before.as_deref(), out);
         for renewal in self.renewals.of(&key) {
             self.emit_registration(&renewal, out);
         }
         self.emit_miners_in(parts(&key).0, out);
+    }
+
+    /// Evaluates the other registrations of an owner again where one of them began or ceased to count.
+    fn emit_others_of_owner(
+        &mut self,
+        key: &Name,
+        before: Option<&Custom<Registration>>,
+        out: &mut Vec<Delta>,
+    ) {
+        fn approved(custom: Option<&Custom<Registration>>) -> bool {
+            custom.and_then(Custom::get).is_some_and(|registration| is_approved(registration))
+        }
+        let after = self.cluster.registrations.get(key);
+        if approved(before) == approved(after)
+            && same_spec(before, after, |registration| &registration.spec)
+        {
+            return;
+        }
+        let both = [before, after].into_iter().flatten().filter_map(Custom::get);
+        let owners: Vec<String> =
+            both.filter_map(|one| one.spec.operator.owner_pseudonym.clone()).collect();
+        if owners.is_empty() {
+            return;
+        }
+        let others = self.emitted.registrations.values().filter(|other| {
+            other.key != *key
+                && other.owner.as_ref().is_some_and(|of| owners.iter().any(|one| **one == **of))
+        });
+        let mut others: Vec<Name> = others.map(|other| other.key.clone()).collect();
+        others.sort_unstable();
+        for other in &others {
+            self.emit_registration(other, out);
+        }
+        let mut namespaces: Vec<&str> = others.iter().map(|other| parts(other).0).collect();
+        namespaces.dedup();
+        for namespace in namespaces {
+            self.emit_miners_in(namespace, out);
+        }
     }
 
     pub(super) fn emit_registration(&mut self, name: &Name, out: &mut Vec<Delta>) {
@@ -45,6 +85,11 @@ impl View {
                 (Some(view), problem)
             }
         };
+        if view.is_none()
+            && let Some(known) = self.emitted.registrations.get(name).cloned()
+        {
+            self.note_deleted_registration(&known);
+        }
         self.problems.set(Kind::Registration, name, problem);
         self.mirror.note(name, entry);
         self.energy.note(name, view.as_ref());
@@ -71,6 +116,7 @@ impl View {
             usage: used.usage,
             reading: used.reading,
             energy_resets: used.resets,
+            deleted_mj: self.energy.deleted(spec.operator.owner_pseudonym.as_deref(), self.now),
             mirrored: Mirrored::default(),
             problem: verdict.problem,
         }

@@ -22,7 +22,7 @@ pub struct Pool {
     pub max_gpus: Option<u32>,
     /// Kept idle, so that the next AI job starts without a drain.
     pub headroom: Headroom,
-    /// The most watts, as declared by the miners, that may mine at once.
+    /// The most watts that may mine at once: the larger of declared and measured.
     pub power_budget_watts: Option<u64>,
     /// Time that a GPU stays idle after AI work before it may mine.
     pub idle_delay: Duration,

@@ -30,6 +30,9 @@ pub struct Registration {
     /// End of the energy limit's period, if there is a limit.
     #[serde(default)]
     pub energy_resets: Option<Timestamp>,
+    /// Millijoules of the period that deleted registrations of the same owner have used.
+    #[serde(default)]
+    pub deleted_mj: u64,
     /// State of the registration in admission's mirror.
     #[serde(default)]
     pub mirrored: Mirrored,

@@ -5,16 +5,23 @@ use daylight_base::Name;
 use crate::explain::Reason;
 use crate::model::Miner;
 use crate::plan::Run;
-use crate::plan::energy::projected_watts;
 use crate::plan::modes::Mode;
+use crate::plan::power::Counted;
 use crate::state::table::Id;
-use crate::state::{MinerRow, PoolRow, RegistrationRow};
+use crate::state::{Declared, MinerRow, PoolRow, RegistrationRow};
 
 /// A miner that may get another replica, in one of its pools.
 pub(super) struct MinerCandidate {
     pub(super) miner: Miner,
     pub(super) registration: Id<RegistrationRow>,
     pub(super) pools: Vec<Id<PoolRow>>,
+}
+
+impl MinerCandidate {
+    /// Returns what one more replica declares.
+    pub(super) fn declared(&self) -> Declared {
+        Declared { replicas: 1, watts: self.miner.watts }
+    }
 }
 
 impl Run<'_> {
@@ -89,26 +96,28 @@ impl Run<'_> {
             return Ok(());
         };
         let held = self.state.registrations[candidate.registration].held;
-        let (gpus, watts) = (candidate.miner.shape.gpus, candidate.miner.watts);
+        let gpus = candidate.miner.shape.gpus;
+        let more = candidate.declared();
         let registration = candidate.miner.registration.clone();
         if held.gpus().saturating_add(gpus) > verdict.gpus {
             let limit = verdict.gpus;
             return Err(Reason::RegistrationGpuLimit { registration, limit });
         }
-        if held.watts().saturating_add(watts) > verdict.watts {
+        let watts = self.registration_watts(candidate.registration, Counted::All, more);
+        if watts > verdict.watts {
             let watts = verdict.watts;
             return Err(Reason::RegistrationPowerLimit { registration, watts });
         }
-        if self.projected(candidate.registration, Some(watts)) > verdict.energy_watts {
+        if watts > verdict.energy_watts {
             return Err(Reason::EnergyLimit { registration });
         }
         if let Some(owner) = verdict.owner.as_ref().and_then(|owner| self.owners.get(owner)) {
-            let (mut owner_gpus, mut owner_watts, mut projected) = (gpus, watts, 0_u64);
+            let (mut owner_gpus, mut owner_watts) = (gpus, 0_u64);
             for &id in &owner.registrations {
-                let more = (id == candidate.registration).then_some(watts);
-                projected = projected.saturating_add(self.projected(id, more));
+                let more = if id == candidate.registration { more } else { Declared::default() };
+                let watts = self.registration_watts(id, Counted::All, more);
+                owner_watts = owner_watts.saturating_add(watts);
                 owner_gpus = owner_gpus.saturating_add(self.state.registrations[id].held.gpus());
-                owner_watts = owner_watts.saturating_add(self.state.registrations[id].held.watts());
             }
             if owner_gpus > owner.gpus {
                 return Err(Reason::OwnerGpuLimit { limit: owner.gpus });
@@ -116,7 +125,7 @@ impl Run<'_> {
             if owner_watts > owner.watts {
                 return Err(Reason::OwnerPowerLimit { watts: owner.watts });
             }
-            if projected > owner.energy_watts {
+            if owner_watts > owner.energy_watts {
                 return Err(Reason::EnergyLimit { registration });
             }
         }
@@ -124,14 +133,5 @@ impl Run<'_> {
         // replicas are counted by its pods, stopping ones included.
         debug_assert!(self.state.miners[miner].held < candidate.miner.replicas);
         Ok(())
-    }
-
-    /// Returns the watts of a registration that count against its energy limit, with one more
-    /// replica of `more` watts, if any.
-    fn projected(&self, id: Id<RegistrationRow>, more: Option<u64>) -> u64 {
-        let row = &self.state.registrations[id];
-        let replicas = row.leases.len() as u64 + u64::from(more.is_some());
-        let peak = self.verdicts.get(&id).map_or(0, |verdict| verdict.peak_watts);
-        projected_watts(row.held.watts().saturating_add(more.unwrap_or_default()), replicas, peak)
     }
 }

@@ -12,6 +12,7 @@ use crate::model::{Pod, Role};
 use crate::plan::candidate::MinerCandidate;
 use crate::plan::claim::Claim;
 use crate::plan::modes::Mode;
+use crate::plan::power::Counted;
 use crate::plan::search::{Searches, note};
 use crate::plan::{Run, Undo, grace};
 use crate::state::table::Id;
@@ -210,8 +211,10 @@ impl Run<'_> {
             let limit = object.max_gpus.unwrap_or_default();
             return Err(GrantRefusal::Contested(Reason::PoolGpuLimit { pool: name, limit }));
         }
-        let budget = object.power_budget_watts;
-        if let Some(watts) = over(row.held.watts(), candidate.miner.watts, budget) {
+        let more = (candidate.registration, candidate.declared());
+        if let Some(watts) = object.power_budget_watts
+            && self.pool_watts(pool, Counted::All, Some(more)) > watts
+        {
             return Err(GrantRefusal::Contested(Reason::PowerBudget { pool: name, watts }));
         }
         let arriving = searches.arriving.get(&object.resource).copied().unwrap_or_default();

@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::explain::{Forecast, Reason};
 use crate::model::{Registration, Usage};
 use crate::plan::Run;
-use crate::plan::energy::projected_watts;
-use crate::plan::verdicts::RegistrationVerdict;
-use crate::state::RegistrationRow;
+use crate::plan::power::Counted;
+use crate::plan::verdicts::{OwnerVerdict, RegistrationVerdict};
 use crate::state::table::Id;
+use crate::state::{Declared, RegistrationRow};
 use daylight_base::Timestamp;
 
 impl Run<'_> {
@@ -25,7 +25,7 @@ impl Run<'_> {
         if held.gpus() > verdict.gpus {
             return Some(Reason::RegistrationGpuLimit { registration, limit: verdict.gpus });
         }
-        if held.watts() > verdict.watts {
+        if self.present_watts(*id) > verdict.watts {
             return Some(Reason::RegistrationPowerLimit { registration, watts: verdict.watts });
         }
         if let (Some(limit), Some(usage)) = (object.limits.energy_mj, object.usage)
@@ -34,13 +34,11 @@ impl Run<'_> {
             return Some(Reason::EnergyLimit { registration });
         }
         let owner = self.owners.get(object.owner.as_ref()?)?;
-        let sum = |of: fn(&RegistrationRow) -> u64| -> u64 {
-            owner.registrations.iter().map(|id| of(&self.state.registrations[*id])).sum()
-        };
-        if sum(|row| row.held.gpus().into()) > owner.gpus.into() {
+        let held = owner.registrations.iter().map(|id| self.state.registrations[*id].held);
+        if held.map(|held| u64::from(held.gpus())).sum::<u64>() > owner.gpus.into() {
             return Some(Reason::OwnerGpuLimit { limit: owner.gpus });
         }
-        if sum(|row| row.held.watts()) > owner.watts {
+        if self.present_watts_of(owner) > owner.watts {
             return Some(Reason::OwnerPowerLimit { watts: owner.watts });
         }
         None
@@ -48,26 +46,18 @@ impl Run<'_> {
 
     /// Forecasts when the first of the two energy limits is reached at the present rate, if that is
     /// in the present period.
-    pub(super) fn forecast(
-        &self,
-        object: &Registration,
-        verdict: &RegistrationVerdict,
-    ) -> Option<Forecast> {
+    pub(super) fn forecast(&self, object: &Registration) -> Option<Forecast> {
         let resets = object.energy_resets?;
         let id = *self.state.registrations_by_key.get(&object.key)?;
         let own = object.limits.energy_mj.zip(object.usage).and_then(|(limit, usage)| {
-            let watts = self.present_watts(id, verdict);
+            let watts = self.present_watts(id);
             let at = met_at(limit, usage, watts)?;
             Some(Forecast { at, watts, limit_mj: limit, of_owner: false })
         });
         let owner = object.owner.as_ref().and_then(|name| {
             let owner = self.owners.get(name)?;
             let (limit, usage) = owner.energy_mj.zip(owner.usage())?;
-            let watts = owner
-                .registrations
-                .iter()
-                .filter_map(|id| Some(self.present_watts(*id, self.verdicts.get(id)?)));
-            let watts = watts.sum();
+            let watts = self.present_watts_of(owner);
             let at = met_at(limit, usage, watts)?;
             Some(Forecast { at, watts, limit_mj: limit, of_owner: true })
         });
@@ -75,9 +65,13 @@ impl Run<'_> {
         first.filter(|one| one.at < resets)
     }
 
-    fn present_watts(&self, id: Id<RegistrationRow>, verdict: &RegistrationVerdict) -> u64 {
-        let row = &self.state.registrations[id];
-        projected_watts(row.held.watts(), row.leases.len() as u64, verdict.peak_watts)
+    fn present_watts(&self, id: Id<RegistrationRow>) -> u64 {
+        self.registration_watts(id, Counted::All, Declared::default())
+    }
+
+    fn present_watts_of(&self, owner: &OwnerVerdict) -> u64 {
+        let watts = owner.registrations.iter().map(|&id| self.present_watts(id));
+        watts.fold(0, u64::saturating_add)
     }
 }
 

@@ -6,6 +6,7 @@ use rustc_hash::FxHashSet;
 
 use crate::explain::{Plan, Reason};
 use crate::model::JobState;
+use crate::plan::power::Counted;
 use crate::plan::{Run, Undo, lease};
 use crate::state::host::Amounts;
 
@@ -44,7 +45,11 @@ impl Run<'_> {
             let held = row.held;
             debug_assert!(
                 pool.max_gpus.is_none_or(|most| held.active_gpus <= most)
-                    && pool.power_budget_watts.is_none_or(|most| held.active_watts <= most),
+                    && pool.power_budget_watts.is_none_or(|most| self.pool_watts(
+                        id,
+                        Counted::Active,
+                        None
+                    ) <= most),
                 "caps: pool {}",
                 pool.name
             );
@@ -52,15 +57,16 @@ impl Run<'_> {
         for (&id, verdict) in &self.verdicts {
             let held = self.state.registrations[id].held;
             debug_assert!(
-                held.active_gpus <= verdict.gpus && held.active_watts <= verdict.watts,
+                held.active_gpus <= verdict.gpus && self.active_watts(id) <= verdict.watts,
                 "caps: registration {}",
                 self.state.registrations.name(id)
             );
         }
         for (name, owner) in &self.owners {
-            let held = owner.registrations.iter().map(|&id| self.state.registrations[id].held);
-            let (gpus, watts) = held.fold((0, 0), |(gpus, watts), held| {
-                (gpus + held.active_gpus, watts + held.active_watts)
+            let ids = owner.registrations.iter();
+            let (gpus, watts) = ids.fold((0, 0), |(gpus, watts), &id| {
+                let held = self.state.registrations[id].held;
+                (gpus + held.active_gpus, watts + self.active_watts(id))
             });
             debug_assert!(gpus <= owner.gpus && watts <= owner.watts, "caps: owner {name}");
         }

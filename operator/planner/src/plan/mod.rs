@@ -27,6 +27,7 @@ mod forecast;
 mod gang;
 mod invariants;
 mod modes;
+mod power;
 mod queue;
 mod rebalance;
 mod reclaim;

@@ -8,6 +8,7 @@ use crate::explain::ReclaimReason;
 use crate::model::Shape;
 use crate::plan::claim::Claim;
 use crate::plan::modes::Mode;
+use crate::plan::power::Counted;
 use crate::plan::queue::job_order;
 use crate::plan::{Run, lease};
 use crate::state::host::{Amounts, HolderKind};
@@ -30,10 +31,11 @@ enum Scope<'a> {
 }
 
 /// The amount to reclaim.
-#[derive(Clone, Copy, Default)]
-struct Excess {
-    gpus: u32,
-    watts: u64,
+#[derive(Clone, Copy)]
+enum Excess {
+    Gpus(u32),
+    /// What draws more watts than these.
+    Watts(u64),
 }
 
 impl Run<'_> {
@@ -130,40 +132,29 @@ impl Run<'_> {
             let Some(object) = &row.object else { continue };
             let surplus = row.active().saturating_sub(object.replicas);
             let gpus = surplus.saturating_mul(object.shape.gpus);
-            let excess = Excess { gpus, watts: 0 };
-            self.shed(Scope::Miner(miner), excess, ReclaimReason::ScaledDown);
+            self.shed(Scope::Miner(miner), Excess::Gpus(gpus), ReclaimReason::ScaledDown);
         }
         for id in self.state.registrations_by_key.values().copied().collect::<Vec<_>>() {
             let Some(verdict) = self.verdicts.get(&id) else {
                 continue;
             };
             let (gpus, watts) = (verdict.gpus, verdict.watts);
-            let held = self.state.registrations[id].held;
-            let scope = Scope::Registrations(&[id]);
-            self.shed_over(scope, held.active_gpus, gpus, held.active_watts, watts);
+            self.shed_over(Scope::Registrations(&[id]), gpus, watts);
         }
         // Sorted, since the order of a hash map must not decide a plan.
         let mut owners: Vec<_> = self.owners.keys().cloned().collect();
         owners.sort();
         for name in owners {
             let owner = &self.owners[&name];
-            let (mut held_gpus, mut held_watts) = (0, 0);
-            for &id in &owner.registrations {
-                held_gpus += self.state.registrations[id].held.active_gpus;
-                held_watts += self.state.registrations[id].held.active_watts;
-            }
             let (gpus, watts) = (owner.gpus, owner.watts);
             let registrations = owner.registrations.clone();
-            let scope = Scope::Registrations(&registrations);
-            self.shed_over(scope, held_gpus, gpus, held_watts, watts);
+            self.shed_over(Scope::Registrations(&registrations), gpus, watts);
         }
         for id in self.state.pools_by_name.values().copied().collect::<Vec<_>>() {
-            let row = &self.state.pools[id];
-            let Some(pool) = &row.object else { continue };
+            let Some(pool) = &self.state.pools[id].object else { continue };
             let gpus = pool.max_gpus.unwrap_or(u32::MAX);
             let watts = pool.power_budget_watts.unwrap_or(u64::MAX);
-            let held = row.held;
-            self.shed_over(Scope::Pool(id), held.active_gpus, gpus, held.active_watts, watts);
+            self.shed_over(Scope::Pool(id), gpus, watts);
         }
         if cfg!(debug_assertions) {
             self.assert_caps();
@@ -171,20 +162,42 @@ impl Run<'_> {
     }
 
     /// Evicts miners within a scope that hold more GPUs or watts than allowed.
-    fn shed_over(
-        &mut self,
-        scope: Scope<'_>,
-        held_gpus: u32,
-        gpus: u32,
-        held_watts: u64,
-        watts: u64,
-    ) {
+    fn shed_over(&mut self, scope: Scope<'_>, gpus: u32, watts: u64) {
         // GPUs first: each GPU that goes takes its watts along.
-        let over = Excess { gpus: held_gpus.saturating_sub(gpus), watts: 0 };
-        let shed = self.shed(scope, over, ReclaimReason::GpuLimit);
-        let held_watts = held_watts.saturating_sub(shed.watts);
-        let over = Excess { gpus: 0, watts: held_watts.saturating_sub(watts) };
-        self.shed(scope, over, ReclaimReason::PowerBudget);
+        let over = self.active_gpus_in(scope).saturating_sub(gpus);
+        self.shed(scope, Excess::Gpus(over), ReclaimReason::GpuLimit);
+        self.shed(scope, Excess::Watts(watts), ReclaimReason::PowerBudget);
+    }
+
+    /// Returns the GPUs of the miners within a scope that run on.
+    fn active_gpus_in(&self, scope: Scope<'_>) -> u32 {
+        match scope {
+            Scope::Pool(id) => self.state.pools[id].held.active_gpus,
+            Scope::Registrations(ids) => {
+                let held = ids.iter().map(|&id| self.state.registrations[id].held.active_gpus);
+                held.fold(0, u32::saturating_add)
+            }
+            Scope::Miner(id) => self.state.miners[id].active_gpus,
+        }
+    }
+
+    /// Returns the watts that count for the miners within a scope that run on; a single miner has no
+    /// limit on them.
+    fn active_watts_in(&self, scope: Scope<'_>) -> u64 {
+        match scope {
+            Scope::Pool(id) => self.pool_watts(id, Counted::Active, None),
+            Scope::Registrations(ids) => {
+                ids.iter().map(|&id| self.active_watts(id)).fold(0, u64::saturating_add)
+            }
+            Scope::Miner(_) => 0,
+        }
+    }
+
+    fn is_over(&self, scope: Scope<'_>, excess: Excess, shed_gpus: u32) -> bool {
+        match excess {
+            Excess::Gpus(gpus) => shed_gpus < gpus,
+            Excess::Watts(watts) => watts < u64::MAX && self.active_watts_in(scope) > watts,
+        }
     }
 
     /// Restores the idle reserve of the pools.
@@ -197,17 +210,16 @@ impl Run<'_> {
             let Some(pool) = &row.object else { continue };
             let wanted = pool.headroom.of(row.sums.usable);
             let missing = wanted.saturating_sub(row.sums.free + row.sums.coming);
-            let excess = Excess { gpus: missing, watts: 0 };
-            self.shed(Scope::Pool(id), excess, ReclaimReason::Headroom);
+            self.shed(Scope::Pool(id), Excess::Gpus(missing), ReclaimReason::Headroom);
         }
     }
 
     /// Evicts miners within a scope until the excess is gone: from the weakest claim, the youngest pod
-    /// first. Claims change with every pod, so each eviction chooses again. Returns what was evicted.
-    fn shed(&mut self, scope: Scope<'_>, excess: Excess, reason: ReclaimReason) -> Excess {
-        let mut shed = Excess::default();
-        if excess.gpus == 0 && excess.watts == 0 {
-            return shed;
+    /// first. Claims change with every pod, so each eviction chooses again.
+    fn shed(&mut self, scope: Scope<'_>, excess: Excess, reason: ReclaimReason) {
+        let mut shed = 0;
+        if !self.is_over(scope, excess, shed) {
+            return;
         }
         // By claim, the weakest first, each with its pods once they have been looked up.
         let mut givers: BTreeMap<Claim, Option<Vec<Id<PodRow>>>> = BTreeMap::new();
@@ -222,7 +234,7 @@ impl Run<'_> {
                 givers.insert(self.claim(miner), None);
             }
         }
-        while shed.gpus < excess.gpus || shed.watts < excess.watts {
+        while self.is_over(scope, excess, shed) {
             let Some((mut claim, pods)) = givers.pop_first() else {
                 break;
             };
@@ -235,14 +247,11 @@ impl Run<'_> {
             let Some(pod) = std::iter::from_fn(|| pods.pop()).find(useful) else {
                 continue;
             };
-            let row = &self.state.pods[pod];
-            shed.gpus += row.gpus;
-            shed.watts += watts(row);
+            shed += self.state.pods[pod].gpus;
             self.evict(pod, reason, None);
             claim.gpus = self.state.miners[claim.miner].active_gpus;
             givers.insert(claim, Some(pods));
         }
-        shed
     }
 
     /// Returns a miner's pods within a scope, the youngest last.
@@ -469,12 +478,4 @@ impl Run<'_> {
 
 fn covers(freed: Shape, left: Shape) -> bool {
     freed.gpus >= left.gpus && freed.cpu_milli >= left.cpu_milli && freed.memory >= left.memory
-}
-
-/// Watts declared for a miner's pod.
-fn watts(row: &PodRow) -> u64 {
-    match &row.pod.role {
-        crate::model::Role::Miner { watts, .. } => *watts,
-        _ => 0,
-    }
 }

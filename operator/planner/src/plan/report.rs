@@ -8,8 +8,9 @@ use crate::explain::{
 use crate::model::JobState;
 use crate::plan::Run;
 use crate::plan::modes::Mode;
-use crate::state::PoolRow;
+use crate::plan::power::Counted;
 use crate::state::table::Id;
+use crate::state::{Declared, PoolRow};
 
 impl Run<'_> {
     /// Reports the pools as they are before any action.
@@ -93,9 +94,9 @@ impl Run<'_> {
                 registration: key.clone(),
                 state,
                 gpus: held.gpus(),
-                watts: held.watts(),
+                watts: self.registration_watts(*id, Counted::All, Declared::default()),
                 over: self.over_limit(object, verdict),
-                forecast: self.forecast(object, verdict),
+                forecast: self.forecast(object),
             })
         };
         self.state.registrations_by_key.iter().filter_map(report).collect()

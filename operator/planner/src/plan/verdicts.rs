@@ -8,9 +8,10 @@ use rustc_hash::FxHashMap;
 use crate::explain::{Reason, ReclaimReason};
 use crate::model::{Approval, ClassAssignment, Mirrored, Reading, Registration, Usage};
 use crate::plan::Run;
-use crate::plan::energy::{Energy, peak_watts, projected_watts};
+use crate::plan::energy::Energy;
+use crate::plan::power::Counted;
 use crate::state::table::Id;
-use crate::state::{Held, RegistrationRow};
+use crate::state::{Declared, RegistrationRow};
 use daylight_base::{Name, Timestamp};
 
 /// State of a registration now, and what it still allows.
@@ -29,9 +30,9 @@ pub(super) struct RegistrationVerdict {
     pub(super) watts: u64,
     /// Watts that the remaining energy allows.
     pub(super) energy_watts: u64,
-    /// Highest measured watts of one replica; 0 if not measured.
-    pub(super) peak_watts: u64,
     pub(super) owner: Option<Name>,
+    /// It is approved, valid now, and of a class on the positive list.
+    in_force: bool,
 }
 
 impl RegistrationVerdict {
@@ -56,25 +57,50 @@ impl RegistrationVerdict {
     }
 }
 
-/// Sum of what the registrations of one owner hold, and what they may hold together.
+/// What the registrations of one owner may hold together, and what they have used.
+///
+/// Anyone may file a registration under any pseudonym, so only those in force set limits. What the
+/// others hold or have used counts until it has ended, since it was drawn for the owner.
 #[derive(Clone, Debug)]
 pub(super) struct OwnerVerdict {
     pub(super) gpus: u32,
     pub(super) watts: u64,
     pub(super) energy_watts: u64,
+    /// Those in force or with leases.
     pub(super) registrations: Vec<Id<RegistrationRow>>,
     pub(super) energy_mj: Option<u64>,
     used_mj: u64,
+    deleted_mj: u64,
+    /// The oldest reading of those with leases, whose use grows.
     metered_until: Option<Timestamp>,
-    metered: bool,
-    held: Held,
+    /// The newest reading of the others, which use nothing.
+    read_at: Option<Timestamp>,
+    /// Some lease has no reading.
+    unmetered: bool,
 }
 
 impl OwnerVerdict {
-    /// Usage of all registrations together; `None` unless all of them are metered.
+    fn new() -> Self {
+        Self {
+            gpus: u32::MAX,
+            watts: u64::MAX,
+            energy_watts: u64::MAX,
+            registrations: Vec::new(),
+            energy_mj: None,
+            used_mj: 0,
+            deleted_mj: 0,
+            metered_until: None,
+            read_at: None,
+            unmetered: false,
+        }
+    }
+
+    /// Returns the usage of all registrations together; `None` without a reading of each that holds
+    /// anything.
     pub(super) fn usage(&self) -> Option<Usage> {
-        let metered_until = self.metered_until.filter(|_| self.metered)?;
-        Some(Usage { metered_until, millijoules: self.used_mj, peak_watts: None })
+        let metered_until = self.metered_until.or(self.read_at).filter(|_| !self.unmetered)?;
+        let millijoules = self.used_mj.saturating_add(self.deleted_mj);
+        Some(Usage { metered_until, millijoules, peak_watts: None })
     }
 }
 
@@ -85,6 +111,8 @@ impl Run<'_> {
             let mode = self.mode(id);
             self.modes.insert(id, mode);
         }
+        // By the miners that may start under a registration, and by those that hold leases of it: after a
+        // renewal they work under the next one, while their pods run on under the first.
         let mut drain_timeouts: FxHashMap<Id<RegistrationRow>, Duration> = FxHashMap::default();
         let mut registered = Vec::with_capacity(self.state.miners_by_key.len());
         for &id in self.state.miners_by_key.values() {
@@ -96,14 +124,22 @@ impl Run<'_> {
                 *drain_timeout = miner.drain_timeout.max(*drain_timeout);
             }
         }
+        for &id in self.state.registrations_by_key.values() {
+            for &miner in self.state.registrations[id].miners.keys() {
+                if let Some(miner) = &self.state.miners[miner].object {
+                    let drain_timeout = drain_timeouts.entry(id).or_default();
+                    *drain_timeout = miner.drain_timeout.max(*drain_timeout);
+                }
+            }
+        }
         let registrations: Vec<_> = self.state.registrations_by_key.values().copied().collect();
         for &id in &registrations {
             let Some(object) = self.state.registrations[id].object.clone() else {
                 continue;
             };
             let drain_timeout = drain_timeouts.get(&id).copied().unwrap_or_default();
-            self.add_to_owner(id, &object);
             let verdict = self.judge_registration(id, &object, drain_timeout);
+            self.add_to_owner(id, &object, &verdict);
             self.verdicts.insert(id, verdict);
         }
         self.judge_owners(&drain_timeouts);
@@ -130,8 +166,8 @@ impl Run<'_> {
             gpus: object.limits.gpus.unwrap_or(u32::MAX),
             watts: object.limits.watts.unwrap_or(u64::MAX),
             energy_watts: u64::MAX,
-            peak_watts: peak_watts(object.usage),
             owner: object.owner.clone(),
+            in_force: false,
         };
         let assignment = class.map(|class| class.assignment);
         let off_list = match assignment {
@@ -165,6 +201,14 @@ impl Run<'_> {
                 None
             }
         };
+        let ended = self.now < object.valid_from || self.now >= object.valid_until;
+        verdict.in_force = off_list.is_none()
+            && object.problem.is_none()
+            && object.approval == Approval::Approved
+            && !ended;
+        if verdict.in_force && object.owner.is_some() {
+            self.wake(object.valid_until);
+        }
         // The positive list first: a class that is not on it stops approved registrations too.
         if let Some(reason) = off_list {
             verdict.state = reason.clone();
@@ -177,9 +221,7 @@ impl Run<'_> {
             let reason = Reason::ClassNotForMining { class: object.class.clone() };
             verdict.stop = Some((ReclaimReason::ClassInactive, reason));
         } else {
-            let row = &self.state.registrations[id];
-            let (held, replicas) = (row.held, row.leases.len() as u64);
-            let watts = projected_watts(held.watts(), replicas, verdict.peak_watts);
+            let watts = self.registration_watts(id, Counted::All, Declared::default());
             let energy = self.energy(object.limits.energy_mj, object.usage, watts, drain_timeout);
             verdict.apply(&energy, &object.key);
             if object.reading == Reading::Partial
@@ -203,38 +245,36 @@ impl Run<'_> {
         verdict
     }
 
-    fn add_to_owner(&mut self, id: Id<RegistrationRow>, object: &Registration) {
+    fn add_to_owner(
+        &mut self,
+        id: Id<RegistrationRow>,
+        object: &Registration,
+        verdict: &RegistrationVerdict,
+    ) {
         let Some(owner) = &object.owner else { return };
-        let entry = self.owners.entry(owner.clone()).or_insert_with(|| OwnerVerdict {
-            gpus: u32::MAX,
-            watts: u64::MAX,
-            energy_watts: u64::MAX,
-            registrations: Vec::new(),
-            energy_mj: None,
-            used_mj: 0,
-            metered_until: None,
-            metered: true,
-            held: Held::default(),
-        });
-        let limits = &object.owner_limits;
-        entry.gpus = entry.gpus.min(limits.gpus.unwrap_or(u32::MAX));
-        entry.watts = entry.watts.min(limits.watts.unwrap_or(u64::MAX));
-        entry.energy_mj = entry.energy_mj.into_iter().chain(limits.energy_mj).min();
-        match object.usage {
-            None => entry.metered = false,
-            Some(usage) => {
-                entry.used_mj = entry.used_mj.saturating_add(usage.millijoules);
-                let until = usage.metered_until;
-                entry.metered_until = Some(entry.metered_until.map_or(until, |t| t.min(until)));
-            }
+        let holds = !self.state.registrations[id].leases.is_empty();
+        let entry = self.owners.entry(owner.clone()).or_insert_with(OwnerVerdict::new);
+        entry.used_mj = entry.used_mj.saturating_add(object.usage.map_or(0, |it| it.millijoules));
+        entry.deleted_mj = entry.deleted_mj.max(object.deleted_mj);
+        if verdict.in_force {
+            let limits = &object.owner_limits;
+            entry.gpus = entry.gpus.min(limits.gpus.unwrap_or(u32::MAX));
+            entry.watts = entry.watts.min(limits.watts.unwrap_or(u64::MAX));
+            entry.energy_mj = entry.energy_mj.into_iter().chain(limits.energy_mj).min();
         }
-        let row = &self.state.registrations[id];
-        let replicas = row.leases.len() as u64;
-        let watts = projected_watts(row.held.watts(), replicas, peak_watts(object.usage));
-        entry.held.active_gpus += row.held.active_gpus;
-        entry.held.draining_gpus += row.held.draining_gpus;
-        entry.held.active_watts += watts;
-        entry.registrations.push(id);
+        if verdict.in_force || holds {
+            entry.registrations.push(id);
+        }
+        match object.usage {
+            None => entry.unmetered |= holds,
+            Some(Usage { metered_until, .. }) if holds => {
+                entry.metered_until = entry.metered_until.into_iter().chain([metered_until]).min();
+            }
+            Some(Usage { metered_until, .. }) if verdict.in_force => {
+                entry.read_at = entry.read_at.max(Some(metered_until));
+            }
+            Some(_) => {}
+        }
     }
 
     /// Applies the energy limits of owners to all their registrations.
@@ -246,20 +286,32 @@ impl Run<'_> {
             let drain_timeout =
                 owner.registrations.iter().filter_map(|id| drain_timeouts.get(id)).max();
             let drain_timeout = drain_timeout.copied().unwrap_or_default();
-            let energy =
-                self.energy(owner.energy_mj, owner.usage(), owner.held.active_watts, drain_timeout);
+            let watts = owner
+                .registrations
+                .iter()
+                .map(|&id| self.registration_watts(id, Counted::All, Declared::default()));
+            let watts = watts.fold(0, u64::saturating_add);
+            let energy = self.energy(owner.energy_mj, owner.usage(), watts, drain_timeout);
             if let Energy::Allows(watts) = energy
                 && let Some(owner) = self.owners.get_mut(&name)
             {
                 owner.energy_watts = watts;
-                continue;
             }
             for id in owner.registrations {
                 let key = self.state.registrations.name(id).clone();
+                let read = |object: &Registration| object.usage.is_some();
+                let read = self.state.registrations[id].object.as_ref().is_some_and(read);
+                // One that was never read starts nothing, and holds up none of the others.
+                let energy = match &energy {
+                    Energy::NoLimit => continue,
+                    _ if !read => &Energy::Unmetered,
+                    Energy::Allows(_) => continue,
+                    energy => energy,
+                };
                 if let Some(verdict) = self.verdicts.get_mut(&id)
                     && verdict.stop.is_none()
                 {
-                    verdict.apply(&energy, &key);
+                    verdict.apply(energy, &key);
                 }
             }
         }

@@ -34,6 +34,8 @@ pub(crate) struct PoolRow {
     /// Miners' pods granted in it.
     pub(crate) leases: Vec<Id<PodRow>>,
     pub(crate) held: Held,
+    /// The same by registration.
+    pub(crate) held_under: BTreeMap<Id<RegistrationRow>, Held>,
     /// Number of its nodes that belong to an older pool, by that pool.
     pub(crate) lost_to: BTreeMap<Name, u32>,
 }
@@ -45,8 +47,26 @@ pub(crate) struct Held {
     pub(crate) active_gpus: u32,
     /// GPUs of miners that are stopping.
     pub(crate) draining_gpus: u32,
-    pub(crate) active_watts: u64,
-    pub(crate) draining_watts: u64,
+    /// What miners that run on declare.
+    pub(crate) active: Declared,
+    /// What miners that are stopping declare.
+    pub(crate) draining: Declared,
+}
+
+/// Watts that replicas declare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Declared {
+    pub(crate) replicas: u32,
+    pub(crate) watts: u64,
+}
+
+impl Declared {
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            replicas: self.replicas.saturating_add(other.replicas),
+            watts: self.watts.saturating_add(other.watts),
+        }
+    }
 }
 
 impl Held {
@@ -54,22 +74,25 @@ impl Held {
         self.active_gpus + self.draining_gpus
     }
 
-    pub(crate) fn watts(&self) -> u64 {
-        self.active_watts + self.draining_watts
+    /// Returns what all of them declare.
+    pub(crate) fn declared(&self) -> Declared {
+        self.active.plus(self.draining)
     }
 
     fn change(&mut self, gpus: u32, watts: u64, draining: bool, add: bool) {
-        let (held_gpus, held_watts) = if draining {
-            (&mut self.draining_gpus, &mut self.draining_watts)
+        let (held_gpus, declared) = if draining {
+            (&mut self.draining_gpus, &mut self.draining)
         } else {
-            (&mut self.active_gpus, &mut self.active_watts)
+            (&mut self.active_gpus, &mut self.active)
         };
         if add {
             *held_gpus += gpus;
-            *held_watts += watts;
+            declared.replicas += 1;
+            declared.watts += watts;
         } else {
             *held_gpus -= gpus;
-            *held_watts -= watts;
+            declared.replicas -= 1;
+            declared.watts -= watts;
         }
     }
 }
@@ -81,6 +104,8 @@ pub(crate) struct RegistrationRow {
     pub(crate) held: Held,
     /// Miners' pods granted under it.
     pub(crate) leases: Vec<Id<PodRow>>,
+    /// Number of those pods by miner.
+    pub(crate) miners: BTreeMap<Id<MinerRow>, u32>,
 }
 
 /// A miner, known or only referred to.

@@ -1,6 +1,7 @@
 //! Pods: their holdings, and whether a miner's pod still fits its miner and node.
 
 use std::cmp::Ordering;
+use std::collections::btree_map::Entry;
 
 use crate::explain::ReclaimReason;
 use crate::model::{Pod, Role};
@@ -9,7 +10,7 @@ use crate::state::host::{Amounts, Holder, HolderKind};
 use crate::state::nodes::amounts;
 use crate::state::table::{Id, Table};
 use crate::state::{
-    MinerRow, NodeRow, PodRow, PoolRow, Replicas, Resource, RoleIds, Stale, State, starts,
+    Held, MinerRow, NodeRow, PodRow, PoolRow, Replicas, Resource, RoleIds, Stale, State, starts,
 };
 
 impl State {
@@ -122,6 +123,7 @@ impl State {
             RoleIds::Miner { miner, registration, pool } => {
                 self.miners[miner].held += 1;
                 self.miners[miner].replicas_in_mut(pool).insert(id, &self.pods);
+                *self.registrations[registration].miners.entry(miner).or_default() += 1;
                 [
                     push(&mut self.pools[pool].leases, id),
                     push(&mut self.registrations[registration].leases, id),
@@ -148,8 +150,14 @@ impl State {
                 self.miners[miner].replicas_in_mut(pool).remove(id, &self.pods);
                 self.miners[miner].replicas.retain(|replicas| !replicas.pods.is_empty());
                 remove(&mut self.pods, &mut self.pools[pool].leases, places[0], 0);
-                let leases = &mut self.registrations[registration].leases;
-                remove(&mut self.pods, leases, places[1], 1);
+                let row = &mut self.registrations[registration];
+                if let Entry::Occupied(mut count) = row.miners.entry(miner) {
+                    *count.get_mut() -= 1;
+                    if *count.get() == 0 {
+                        count.remove();
+                    }
+                }
+                remove(&mut self.pods, &mut row.leases, places[1], 1);
             }
             RoleIds::Worker { job } => {
                 remove(&mut self.pods, &mut self.jobs[job].pods, places[0], 0);
@@ -228,6 +236,11 @@ impl State {
             (RoleIds::Miner { miner, registration, pool }, &Role::Miner { watts, .. }) => {
                 let deleting = row.pod.deleting;
                 self.pools[pool].held.change(gpus, watts, deleting, add);
+                let under = self.pools[pool].held_under.entry(registration).or_default();
+                under.change(gpus, watts, deleting, add);
+                if *under == Held::default() {
+                    self.pools[pool].held_under.remove(&registration);
+                }
                 self.registrations[registration].held.change(gpus, watts, deleting, add);
                 let miner = &mut self.miners[miner];
                 if add {

@@ -202,14 +202,22 @@ pub(crate) fn caps(before: &World, after: &World, plan: &Plan) -> Check {
     let _ = before;
     let held = |filter: &dyn Fn(&Name, &Name) -> bool, stopping: bool| {
         let (mut gpus, mut power) = (0, 0);
+        let mut declared: BTreeMap<&Name, (u64, u64)> = BTreeMap::new();
         for pod in after.pods.values() {
             if let Role::Miner { pool, registration, watts, .. } = &pod.role
                 && filter(pool, registration)
                 && (stopping || !pod.deleting)
             {
                 gpus += pod.gpus.iter().map(|(_, count)| count).sum::<u32>();
-                power += watts;
+                let (sum, replicas) = declared.entry(registration).or_default();
+                (*sum, *replicas) = (*sum + watts, *replicas + 1);
             }
+        }
+        // The larger of declared and measured.
+        for (registration, (sum, replicas)) in declared {
+            let usage = after.registrations.get(registration).and_then(|one| one.usage);
+            let peak = usage.and_then(|usage| usage.peak_watts).unwrap_or_default();
+            power += sum.max(peak * replicas);
         }
         (gpus, power)
     };
@@ -243,11 +251,25 @@ pub(crate) fn caps(before: &World, after: &World, plan: &Plan) -> Check {
         } else if registration.limits.energy_mj.is_some() {
             prop_assert_eq!(held(&of_it, false).0, 0, "no meter, no mining");
         }
-        if let (Some(owner), Some(max)) = (&registration.owner, registration.owner_limits.gpus) {
+        if let Some(owner) = &registration.owner
+            && is_in_force(after, registration)
+        {
             let of_owner = |_: &Name, of: &Name| {
                 after.registrations.get(of).is_some_and(|r| r.owner.as_ref() == Some(owner))
             };
-            prop_assert!(held(&of_owner, false).0 <= max);
+            let (gpus, watts) = held(&of_owner, false);
+            prop_assert!(registration.owner_limits.gpus.is_none_or(|max| gpus <= max));
+            prop_assert!(registration.owner_limits.watts.is_none_or(|max| watts <= max));
+            if let Some(limit) = registration.owner_limits.energy_mj
+                && watts > 0
+            {
+                let of_owner =
+                    after.registrations.values().filter(|r| r.owner.as_ref() == Some(owner));
+                let used: u128 = of_owner
+                    .map(|r| u128::from(r.usage.map_or(0, |usage| usage.millijoules)))
+                    .sum();
+                prop_assert!(used < u128::from(limit), "the owner's energy cap is passed");
+            }
         }
     }
     for miner in after.miners.values() {
@@ -257,6 +279,14 @@ pub(crate) fn caps(before: &World, after: &World, plan: &Plan) -> Check {
         prop_assert!(pods.count() as u32 <= miner.replicas);
     }
     Ok(())
+}
+
+fn is_in_force(world: &World, registration: &Registration) -> bool {
+    let class = world.classes.get(&registration.class).map(|class| class.assignment);
+    registration.approval == Approval::Approved
+        && matches!(class, Some(ClassAssignment::Guaranteed | ClassAssignment::IdleOnly))
+        && world.now >= registration.valid_from
+        && world.now < registration.valid_until
 }
 
 /// Every object has an explanation, and one that waits has a reason.

@@ -381,6 +381,15 @@ fn change_registration(world: &mut World, key: &Name, change: &RegistrationChang
             registration.usage =
                 used.map(|millijoules| Usage { metered_until: now, millijoules, peak_watts: None });
         }
+        RegistrationChange::Peak(watts) => {
+            if let Some(usage) = &mut registration.usage {
+                usage.peak_watts = Some(*watts);
+            }
+        }
+        RegistrationChange::OwnerWatts(watts) => registration.owner_limits.watts = *watts,
+        RegistrationChange::OwnerEnergy(energy) => {
+            registration.owner_limits.energy_mj = *energy;
+        }
         RegistrationChange::ValidFor(time) => {
             registration.valid_until = now + seconds(*time);
         }

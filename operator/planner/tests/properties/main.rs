@@ -8,12 +8,14 @@ mod happen;
 mod story;
 mod world;
 
+use daylight_base::Name;
 use daylight_planner::Planner;
 use daylight_planner::explain::Plan;
+use daylight_planner::model::Delta;
 use proptest::prelude::*;
 
 use happen::happen;
-use story::{Event, story};
+use story::{Event, not_in_force, story};
 use world::World;
 
 /// Plans, checks the plan, carries it out, and checks the result.
@@ -59,6 +61,33 @@ fn live(mut world: World, events: Vec<Event>) -> Result<(), TestCaseError> {
 
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_time: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn registrations_not_in_force_change_no_decision(
+        (mut world, events) in story(20),
+        foreign in not_in_force(),
+    ) {
+        let mut planner = Planner::new(world.snapshot());
+        for event in events {
+            for delta in happen(&mut world, &event) {
+                planner.apply(delta);
+            }
+            let plan = planner.plan(world.now);
+            for delta in world.carry_out(&plan) {
+                planner.apply(delta);
+            }
+        }
+        let before = planner.plan(world.now);
+        for registration in &foreign {
+            planner.apply(Delta::Registration(registration.clone()));
+        }
+        let mut after = planner.plan(world.now);
+        let is_known = |key: &Name| world.registrations.contains_key(key);
+        after.registrations.retain(|report| is_known(&report.registration));
+        // One that begins later requires another look.
+        after.wake_at = before.wake_at;
+        prop_assert_eq!(before, after);
+    }
 
     #[test]
     fn every_plan_of_every_history_keeps_the_promises((world, events) in story(40)) {

@@ -112,6 +112,9 @@ pub(crate) enum RegistrationChange {
     OwnerGpus(Option<u32>),
     Energy(Option<u64>),
     Usage(Option<u64>),
+    Peak(u64),
+    OwnerWatts(Option<u64>),
+    OwnerEnergy(Option<u64>),
     ValidFor(u64),
 }
 
@@ -173,6 +176,9 @@ fn registration_change() -> impl Strategy<Value = RegistrationChange> {
         prop::option::of(0..40u32).prop_map(RegistrationChange::OwnerGpus),
         prop::option::of(0..40_000_000u64).prop_map(RegistrationChange::Energy),
         prop::option::of(0..40_000_000u64).prop_map(RegistrationChange::Usage),
+        (0..1_500u64).prop_map(RegistrationChange::Peak),
+        prop::option::of(0..20_000u64).prop_map(RegistrationChange::OwnerWatts),
+        prop::option::of(0..40_000_000u64).prop_map(RegistrationChange::OwnerEnergy),
         (0..5_000u64).prop_map(RegistrationChange::ValidFor),
     ]
 }
@@ -190,6 +196,51 @@ fn miner() -> impl Strategy<Value = Event> {
             memory,
         },
     )
+}
+
+/// Registrations that are not in force, of the same owners, with limits of any size.
+pub(crate) fn not_in_force() -> impl Strategy<Value = Vec<Registration>> {
+    let limits = || {
+        let (gpus, watts) = (prop::option::of(0..9u32), prop::option::of(0..9_000u64));
+        (gpus, watts, prop::option::of(0..9_000_000u64))
+            .prop_map(|(gpus, watts, energy_mj)| Limits { gpus, watts, energy_mj })
+    };
+    let read = prop::option::of(0..1_000_000i64);
+    let one = (0..3usize, 0..4usize, 0..10usize, limits(), limits(), read);
+    prop::collection::vec(one, 1..6).prop_map(|all| {
+        let registrations = all.into_iter().enumerate();
+        let read = |at| Usage {
+            metered_until: Timestamp::from_seconds(at),
+            millijoules: 0,
+            peak_watts: None,
+        };
+        let each = |(index, (class, owner, how, limits, owner_limits, metered_until))| {
+            let mut registration = Registration {
+                limits,
+                owner_limits,
+                usage: Option::map(metered_until, read),
+                ..registration(&World::default(), index, class, owner, 0)
+            };
+            registration.key = name(format!("foreign/registration-{index}"));
+            let states = [
+                Approval::Pending,
+                Approval::Voided,
+                Approval::Unsigned,
+                Approval::WronglySigned,
+                Approval::Rejected,
+                Approval::Suspended,
+                Approval::Revoked,
+            ];
+            match how {
+                7 => registration.valid_until = Timestamp(0),
+                8 => registration.valid_from = Timestamp(i64::MAX),
+                9 => registration.problem = Some("It contradicts another object.".into()),
+                how => registration.approval = states[how],
+            }
+            registration
+        };
+        registrations.map(each).collect()
+    })
 }
 
 pub(crate) fn event() -> impl Strategy<Value = Event> {
@@ -334,6 +385,7 @@ fn registration(
         usage: None,
         reading: Reading::Counts,
         energy_resets: None,
+        deleted_mj: 0,
         mirrored: Mirrored::Holds,
         problem: None,
     }

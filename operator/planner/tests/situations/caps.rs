@@ -163,3 +163,75 @@ fn miners_on_an_unreachable_node_count_against_caps() {
     site.edit_node("node-1", |node| node.condition = NodeCondition::Unreachable);
     assert_snapshot!(site.act_explained(), @"miner acme/hash (4 of 8): RegistrationGpuLimit. Registration acme/power allows at most 4 GPUs; file another with a higher limit.");
 }
+
+/// Each way in which a registration is not in force.
+fn not_in_force() -> [(&'static str, fn(&mut Registration)); 10] {
+    [
+        ("pending", |r| r.approval = Approval::Pending),
+        ("voided", |r| r.approval = Approval::Voided),
+        ("unsigned", |r| r.approval = Approval::Unsigned),
+        ("rejected", |r| r.approval = Approval::Rejected),
+        ("suspended", |r| r.approval = Approval::Suspended),
+        ("revoked", |r| r.approval = Approval::Revoked),
+        ("expired", |r| r.valid_until = NOON),
+        ("not yet valid", |r| r.valid_from = NOON + minutes(60)),
+        ("invalid", |r| r.problem = Some("spec.site names another site.".into())),
+        ("off the list", |r| r.class = "prohibited-pow".into()),
+    ]
+}
+
+#[test]
+fn what_is_not_in_force_limits_nothing_of_its_owner() {
+    let mut site = Site::of(1, 8, 4);
+    site.edit_registration("acme/power", |r| {
+        r.owner = Some("owner-7f3a".into());
+        r.owner_limits.energy_mj = Some(watt_hours(100_000));
+        r.usage = Some(Usage { metered_until: NOON, millijoules: watt_hours(1), peak_watts: None });
+    });
+    site.settle();
+    for (how, change) in not_in_force() {
+        let none = Limits { gpus: Some(0), watts: Some(0), energy_mj: Some(0) };
+        site.put(registration("zeta/power").but(|r| {
+            r.owner = Some("owner-7f3a".into());
+            (r.limits, r.owner_limits) = (none, none);
+            change(r);
+        }));
+        assert_eq!(site.actions(), "", "one that is {how} stops nothing");
+    }
+}
+
+#[test]
+fn the_measured_watts_count_where_they_exceed_the_declared() {
+    let budget = |site: &mut Site| {
+        site.edit_pool("h100", |pool| pool.power_budget_watts = Some(2_400));
+    };
+    let limit = |site: &mut Site| {
+        site.edit_registration("acme/power", |r| r.limits.watts = Some(2_400));
+    };
+    let owner = |site: &mut Site| {
+        site.edit_registration("acme/power", |r| {
+            r.owner = Some("owner-7f3a".into());
+            r.owner_limits.watts = Some(2_400);
+        });
+    };
+    let caps: [fn(&mut Site); 3] = [budget, limit, owner];
+    for cap in caps {
+        let mut site = Site::of(1, 8, 8);
+        cap(&mut site);
+        site.settle();
+        assert_eq!(site.look().miners[0].held, 8, "8 x 300 W are declared");
+        let measured = |watts| {
+            move |r: &mut Registration| {
+                let (metered_until, peak_watts) = (NOON, Some(watts));
+                r.usage = Some(Usage { metered_until, millijoules: 0, peak_watts });
+            }
+        };
+        site.edit_registration("acme/power", measured(700));
+        site.settle();
+        assert_eq!(site.look().miners[0].held, 3, "3 x 700 W");
+        assert_eq!(site.look().registrations[0].watts, 2_100);
+        site.edit_registration("acme/power", measured(250));
+        site.settle();
+        assert_eq!(site.look().miners[0].held, 8, "less than declared changes nothing");
+    }
+}

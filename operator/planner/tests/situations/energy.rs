@@ -155,3 +155,61 @@ fn the_first_limit_to_be_reached_is_forecast_and_an_exceeded_one_is_reported() {
     site.edit_registration("acme/power", |r| r.limits.gpus = Some(3));
     assert_eq!(report(&mut site).over.unwrap().code(), "RegistrationGpuLimit");
 }
+
+fn owned(r: &mut Registration) {
+    r.owner = Some("owner-7f3a".into());
+    r.owner_limits.energy_mj = Some(watt_hours(1_000));
+}
+
+#[test]
+fn a_registration_without_a_reading_holds_up_no_other_of_its_owner() {
+    let mut site = Site::of(1, 4, 2);
+    site.edit_registration("acme/power", owned);
+    metered(&mut site, 0);
+    site.settle();
+    site.put(registration("zeta/power").but(owned));
+    site.put(miner("zeta/hash", 2));
+    assert_snapshot!(site.act_explained(), @r"
+    registration zeta/power: MeterUnavailable. Registration zeta/power has an energy limit, but no meter reports its use. Mining waits for the auditor.
+    miner zeta/hash (0 of 2): MeterUnavailable. Registration zeta/power has an energy limit, but no meter reports its use. Mining waits for the auditor.
+    look again at 12:05:00.001
+    ");
+}
+
+#[test]
+fn what_ended_or_deleted_registrations_used_counts_for_their_owner() {
+    let mut site = Site::of(1, 4, 2);
+    site.edit_registration("acme/power", owned);
+    metered(&mut site, 0);
+    site.settle();
+    for (used, held) in [(watt_hours(1_000), 0), (0, 2)] {
+        site.edit_registration("acme/power", |r| r.deleted_mj = used);
+        site.settle();
+        assert_eq!(site.look().miners[0].held, held);
+    }
+    site.put(registration("zeta/power").but(owned).but(|r| {
+        r.valid_until = NOON;
+        r.usage =
+            Some(Usage { metered_until: NOON, millijoules: watt_hours(1_000), peak_watts: None });
+    }));
+    site.settle();
+    assert_eq!(site.look().miners[0].held, 0);
+}
+
+#[test]
+fn a_renewal_leaves_the_leases_of_the_first_their_time_to_stop() {
+    let mut site = Site::of(1, 4, 4);
+    site.edit_registration("acme/power", |r| r.limits.energy_mj = Some(watt_hours(1_000)));
+    metered(&mut site, 0);
+    site.settle();
+    site.wait(minutes(30));
+    metered(&mut site, watt_hours(990));
+    site.put(registration("acme/next"));
+    site.edit_miner("acme/hash", |miner| miner.registration = "acme/next".into());
+    // As without the renewal: 30 seconds less 12 to stop.
+    assert_snapshot!(site.act_explained(), @"look again at 12:30:18");
+    // The same for the end of its validity.
+    let end = site.now + seconds(15);
+    site.edit_registration("acme/power", |r| r.valid_until = end);
+    assert_snapshot!(site.act_explained(), @"look again at 12:30:05");
+}

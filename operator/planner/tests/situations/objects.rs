@@ -106,6 +106,7 @@ pub(crate) fn registration(key: &str) -> Registration {
         usage: None,
         reading: Reading::Counts,
         energy_resets: None,
+        deleted_mj: 0,
         mirrored: Mirrored::Holds,
         problem: None,
     }

@@ -3,13 +3,12 @@
 use daylight_base::Timestamp;
 use daylight_crds::{
     CONDITION_LIMIT_FORECAST, CONDITION_OVER_LIMIT, CONDITION_READY, Held, LimitForecast, LimitOf,
-    Millijoules, Registration, RegistrationState, RegistrationStatus,
+    Millijoules, Registration, RegistrationSpec, RegistrationState, RegistrationStatus,
 };
 use daylight_planner::explain::{Forecast, Reason, RegistrationReport};
 use daylight_planner::model::Approval;
 
 use crate::conditions::{Conditions, ReasonText, time};
-use crate::view::energy::energy_limit;
 
 /// The status of a registration by the plan.
 pub(super) fn status(
@@ -71,7 +70,7 @@ fn foreseen(registration: &Registration, forecast: Option<&Forecast>) -> ReasonT
                 ),
             )
         }
-        None if energy_limit(&registration.spec).is_none() => {
+        None if !limits_energy(&registration.spec) => {
             ReasonText::new("NoEnergyLimit", "No energy limit is set.")
         }
         None => ReasonText::new(
@@ -79,6 +78,11 @@ fn foreseen(registration: &Registration, forecast: Option<&Forecast>) -> ReasonT
             "At the current rate, no energy limit will be reached in this period; without a meter reading there is no forecast.",
         ),
     }
+}
+
+fn limits_energy(spec: &RegistrationSpec) -> bool {
+    let of_owner = spec.owner_limits.as_ref().and_then(|limits| limits.energy.as_ref());
+    spec.limits.energy.is_some() || of_owner.is_some()
 }
 
 /// A text such as `GPUs 4/8, 1200 of 2400 W, 31% of 6000 kWh`.

@@ -115,3 +115,64 @@ fn a_reading_from_what_is_not_yet_is_none() {
     let ahead = with(&metered(30, TODAY, 5));
     assert!(seen(&ahead).usage.is_some());
 }
+
+/// An approved registration of one owner, with an energy limit over all of the owner's.
+fn owned(name: &str, status: &Value) -> Value {
+    patched(
+        &registration(name),
+        &json!({
+            "spec": {
+                "operator": {"ownerPseudonym": "a1b2c3d4e5f60718"},
+                "ownerLimits": {"energy": {"kwh": 100, "period": "Day"}},
+            },
+            "status": status,
+        }),
+    )
+}
+
+#[test]
+fn what_a_deleted_registration_used_counts_for_its_owner_until_the_period_is_over() {
+    let used = |millijoules: u64| {
+        json!({"usage": {
+            "meteredUntil": at(0), "periodStart": TODAY, "millijoules": millijoules.to_string(),
+        }})
+    };
+    let objects = [
+        pool("a"),
+        class("pow", "IdleOnly"),
+        miner("m"),
+        node("n0", "a"),
+        owned("reg", &used(7_000)),
+        owned("other", &used(5_000)),
+    ];
+    let mut cluster = TestCluster::with(&objects);
+    let deleted = |cluster: &TestCluster| cluster.registration("team/reg").unwrap().deleted_mj;
+    assert_eq!(deleted(&cluster), 0);
+    cluster.delete(&owned("other", &used(5_000)));
+    assert_eq!(deleted(&cluster), 5_000);
+    // The meter counts by name, so the first reading of one that is filed again has the use of both.
+    cluster.apply(&owned("other", &json!({})));
+    assert_eq!(deleted(&cluster), 5_000);
+    cluster.apply(&owned("other", &used(5_500)));
+    cluster.apply(&owned("reg", &used(7_001)));
+    assert_eq!(deleted(&cluster), 0);
+    cluster.delete(&owned("other", &used(5_500)));
+    assert_eq!(deleted(&cluster), 5_500);
+    cluster.wait(17 * 3600);
+    assert_eq!(deleted(&cluster), 0);
+}
+
+#[test]
+fn an_owners_limit_requires_readings_of_all_its_approved_registrations() {
+    let approved = json!({"approval": {"state": "Approved", "by": "eve", "at": at(0)}});
+    let plain = patched(
+        &registration("reg"),
+        &json!({"spec": {"operator": {"ownerPseudonym": "a1b2c3d4e5f60718"}}}),
+    );
+    let mut cluster = TestCluster::with(&[pool("a"), class("pow", "IdleOnly"), plain]);
+    assert_eq!(seen(&cluster).energy_resets, None);
+    cluster.apply(&owned("other", &json!({})));
+    assert_eq!(seen(&cluster).energy_resets, None, "nobody approved the other");
+    cluster.apply(&owned("other", &approved));
+    assert!(seen(&cluster).energy_resets.is_some());
+}

@@ -420,6 +420,9 @@ impl KnownState {
 /// The snapshot without the memory of earlier states, which a fresh view cannot have.
 fn present(view: &View) -> Snapshot {
     let mut snapshot = view.snapshot();
+    for registration in &mut snapshot.registrations {
+        registration.deleted_mj = 0;
+    }
     for node in &mut snapshot.nodes {
         node.ai_released_at = None;
         node.shrunk_at = None;

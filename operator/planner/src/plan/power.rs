@@ -1,0 +1,65 @@
+//! Power that counts against the caps on watts: the larger of what miners declare and what was
+//! measured.
+
+use crate::plan::Run;
+use crate::plan::energy::{peak_watts, projected_watts};
+use crate::state::table::Id;
+use crate::state::{Declared, Held, PoolRow, RegistrationRow};
+
+/// The replicas of which power is counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// Those that run on: what remains once the others have stopped.
+    Active,
+    /// Those that are stopping, too.
+    All,
+}
+
+impl Counted {
+    fn of(self, held: &Held) -> Declared {
+        match self {
+            Self::Active => held.active,
+            Self::All => held.declared(),
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Returns the watts that count for a registration, with `more` replicas under it.
+    pub(super) fn registration_watts(
+        &self,
+        id: Id<RegistrationRow>,
+        counted: Counted,
+        more: Declared,
+    ) -> u64 {
+        self.counted_watts(id, counted.of(&self.state.registrations[id].held).plus(more))
+    }
+
+    /// Returns the watts that count for the replicas of a registration that run on.
+    pub(super) fn active_watts(&self, id: Id<RegistrationRow>) -> u64 {
+        self.registration_watts(id, Counted::Active, Declared::default())
+    }
+
+    /// Returns the watts that count for a pool, with `more` replicas under a registration.
+    pub(super) fn pool_watts(
+        &self,
+        id: Id<PoolRow>,
+        counted: Counted,
+        more: Option<(Id<RegistrationRow>, Declared)>,
+    ) -> u64 {
+        let held_under = &self.state.pools[id].held_under;
+        let held = held_under.iter().map(|(registration, held)| {
+            let more = more.filter(|(of, _)| of == registration).map(|(_, more)| more);
+            (*registration, counted.of(held).plus(more.unwrap_or_default()))
+        });
+        let first = more.filter(|(registration, _)| !held_under.contains_key(registration));
+        let watts = held.chain(first).map(|(id, declared)| self.counted_watts(id, declared));
+        watts.fold(0, u64::saturating_add)
+    }
+
+    fn counted_watts(&self, id: Id<RegistrationRow>, declared: Declared) -> u64 {
+        let object = self.state.registrations[id].object.as_ref();
+        let peak = peak_watts(object.and_then(|object| object.usage));
+        projected_watts(declared.watts, declared.replicas.into(), peak)
+    }
+}
