@@ -8,6 +8,7 @@ pub mod auditor;
 pub mod cli;
 pub mod clock;
 mod conditions;
+pub mod connection;
 pub mod controller;
 pub mod failure;
 pub mod logs;

@@ -1,5 +1,7 @@
 //! Observations of a watch.
 
+use std::time::Instant;
+
 /// One observation of the watch of one kind.
 ///
 /// A watch begins with a list (`Listing`, `Item`s, `Listed`) and continues with `Applied`,
@@ -25,10 +27,11 @@ pub enum Change<T> {
     Deleted(Box<T>),
     /// Every change up to this resource version has been reported.
     Progress(u64),
-    /// The watch does not work, and is opened again.
+    /// Every change before this moment has been reported.
+    Current(Instant),
+    /// The watch does not work, and is opened again. It works again with the next `Current` or
+    /// `Listed`: until then, changes may be missing.
     Failed(WatchFailure),
-    /// The watch works again and resumes without a list.
-    Resumed,
 }
 
 /// Cause for which a watch does not work.
@@ -38,6 +41,8 @@ pub enum WatchFailure {
     Missing,
     /// The service account may not list or watch the kind.
     Forbidden,
+    /// The server did not answer, or did not end the watch, in time.
+    Silent,
     /// Anything else, such as a lost connection.
     Other(String),
 }

@@ -99,6 +99,13 @@ macro_rules! define {
                 }
             }
 
+            /// Returns `true` if the watch of a kind reports every change, as far as is known.
+            pub(crate) fn is_reported(&self, kind: Kind) -> bool {
+                match kind {
+                    $(Kind::$kind => self.$store.is_reported(),)*
+                }
+            }
+
             /// Returns the latest complete list of a kind, and the failure of its watch.
             pub(crate) fn watch_state(&self, kind: Kind) -> (Option<Round>, Option<&WatchFailure>) {
                 match kind {

@@ -39,6 +39,8 @@ pub enum Pending {
     NotInstalled,
     #[strum(to_string = "the service account may not list and watch it")]
     Forbidden,
+    #[strum(to_string = "the API server does not answer")]
+    Silent,
     #[strum(to_string = "the list failed: {0}")]
     Failed(String),
 }
@@ -132,11 +134,18 @@ impl Cluster {
         Some(match self.watch_state(kind) {
             (_, Some(WatchFailure::Missing)) => Pending::NotInstalled,
             (_, Some(WatchFailure::Forbidden)) => Pending::Forbidden,
+            (None, Some(WatchFailure::Silent)) => Pending::Silent,
             (None, Some(WatchFailure::Other(error))) => Pending::Failed(error.clone()),
             (None, None) => Pending::Listing,
             // A lost connection resumes where it was interrupted; the objects remain valid.
-            (Some(_), Some(WatchFailure::Other(_)) | None) => return None,
+            (Some(_), Some(WatchFailure::Silent | WatchFailure::Other(_)) | None) => return None,
         })
+    }
+
+    /// Returns the kinds of which changes may be missing: those whose watch failed or was silent,
+    /// and those that are being listed.
+    pub fn stale(&self) -> impl Iterator<Item = Kind> {
+        Kind::ALL.iter().copied().filter(|kind| !self.is_reported(*kind))
     }
 
     /// Returns the failure that interrupts the watch of a kind.

@@ -14,8 +14,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::names::Names;
 use crate::{Change, Round, WatchFailure};
 
-/// Time after which an assumption expires that the watch neither confirms nor passes.
-pub const ASSUMED_FOR: Duration = Duration::from_mins(2);
+/// Time for which an object is foreseen that the server did not confirm: a request that was sent so
+/// long ago has taken effect, or never will.
+const FORESEEN_FOR: Duration = Duration::from_mins(2);
 
 /// An object that a [`Store`] can hold.
 pub trait Stored {
@@ -126,14 +127,12 @@ impl<T: Stored> Store<T> {
                 touched
             }
             Change::Applied(object) => {
-                self.failure = None;
                 let version = object.version();
                 let mut touched = self.take(object);
                 touched.extend(self.progress(version));
                 touched
             }
             Change::Deleted(object) => {
-                self.failure = None;
                 // Names are used again, so the deletion may be that of a predecessor: the known
                 // object has a newer version, or it was assumed under this name with another UID.
                 // A known object with another UID that was not assumed is itself a predecessor,
@@ -156,16 +155,13 @@ impl<T: Stored> Store<T> {
                 }
                 touched
             }
-            Change::Progress(version) => {
+            Change::Progress(version) => self.progress(version),
+            Change::Current(_) => {
                 self.failure = None;
-                self.progress(version)
+                Vec::new()
             }
             Change::Failed(failure) => {
                 self.failure = Some(failure);
-                Vec::new()
-            }
-            Change::Resumed => {
-                self.failure = None;
                 Vec::new()
             }
         }
@@ -213,27 +209,25 @@ impl<T: Stored> Store<T> {
         }
     }
 
-    /// Removes the objects that were assumed and that nothing confirmed in time.
-    pub fn expire(&mut self, now: Timestamp) -> Vec<Changed<T>> {
-        let mut late: Vec<Name> = self
+    /// Removes the objects that were foreseen so long before `reported_until` that the watch must
+    /// have reported them by then. An object that the server confirmed stays until the watch or a
+    /// list shows that it is gone: a silent watch proves nothing.
+    pub fn expire(&mut self, reported_until: Timestamp) -> Vec<Changed<T>> {
+        let unconfirmed = |key: &Name| self.objects.get(key).is_none_or(|it| it.uid().is_empty());
+        let late = self
             .assumed
             .iter()
-            .filter(|(_, since)| now >= **since + ASSUMED_FOR)
-            .map(|(key, _)| key.clone())
-            .collect();
+            .filter(|(key, since)| unconfirmed(key) && reported_until >= **since + FORESEEN_FOR);
+        let mut late: Vec<Name> = late.map(|(key, _)| key.clone()).collect();
         late.sort_unstable();
         late.into_iter().filter_map(|key| self.remove(&key)).collect()
     }
 
-    /// Ends the assumptions that nothing confirmed in time, and keeps the objects: they existed
-    /// when the server answered.
-    pub fn settle(&mut self, now: Timestamp) {
-        self.assumed.retain(|_, since| now < *since + ASSUMED_FOR);
-    }
-
-    /// Time at which the first assumption expires.
-    pub fn expires_at(&self) -> Option<Timestamp> {
-        self.assumed.values().min().map(|since| *since + ASSUMED_FOR)
+    /// Moves the times of assumptions, because the clock was set: each stays equally long ago.
+    pub fn move_times(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+        for since in self.assumed.values_mut() {
+            *since = moved(*since);
+        }
     }
 
     fn take(&mut self, object: Box<T>) -> Vec<Changed<T>> {
@@ -277,7 +271,7 @@ impl<T: Stored> Store<T> {
     }
 
     /// Returns `true` if the watch is past the version at which an object was assumed. An object
-    /// without a version to compare is never passed: its assumption expires instead.
+    /// without a version to compare is never passed.
     fn is_passed(&self, key: &str) -> bool {
         self.objects.get(key).is_none_or(|object| {
             !object.uid().is_empty()
@@ -305,6 +299,12 @@ impl<T: Stored> Store<T> {
     #[allow(clippy::len_without_is_empty)] // a count for a gauge
     pub fn len(&self) -> usize {
         self.objects.len()
+    }
+
+    /// Returns `true` if the watch reports every change, as far as is known: it has listed, it has
+    /// not failed since, and it does not list again.
+    pub fn is_reported(&self) -> bool {
+        self.listed.is_some() && self.failure.is_none() && self.unseen.is_none()
     }
 
     /// The latest round whose list is complete; `None` before the first list.

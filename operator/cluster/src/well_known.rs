@@ -54,3 +54,6 @@ pub const KUEUE_UNCONSTRAINED: &str = "kueue.x-k8s.io/podset-unconstrained-topol
 
 /// Reason of a Miner or `AIJob` whose pods the API server refuses.
 pub const PODS_REFUSED: &str = "PodsRefused";
+
+/// Reason of a Miner that waits because the API server does not report changes.
+pub const API_SERVER_SILENT: &str = "ApiServerSilent";

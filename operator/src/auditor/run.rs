@@ -25,6 +25,7 @@ use super::release::Releases;
 use super::usage;
 use super::writer::JournalWriter;
 use crate::clock::wall_clock;
+use crate::connection;
 use crate::failure::RunError;
 use crate::serving::{self, Health};
 
@@ -111,7 +112,7 @@ pub async fn run(
 
     // A write that fails is sent again when it is due, not held back by the client.
     config.default_retry = false;
-    let client = Client::try_from(config).map_err(RunError::from)?;
+    let client = connection::client(&config).map_err(RunError::from)?;
     let metrics = Metrics::new().map_err(RunError::from)?;
     let health = Health::default();
     let mut server = serving::start(settings.listen, metrics.registry(), &metrics.whole, &health);

@@ -11,13 +11,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
-use hyper_util::rt::TokioExecutor;
-use kube::client::{Body, ConfigExt as _};
+use hyper_util::client::legacy::connect::{Connected, Connection};
 use kube::{Client, Config};
-use tower::{BoxError, Service, ServiceBuilder};
+use tower::Service;
 
+use crate::connection::{client_over, tcp};
 use crate::controller::lease::LeaseValidity;
 
 /// The error of a fenced connection that does not send.
@@ -32,23 +30,8 @@ pub fn fenced_client(
     validity: LeaseValidity,
     needed: Duration,
 ) -> Result<Client, kube::Error> {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(config.connect_timeout);
     // Beneath TLS: what TLS has encrypted and buffered is checked once more when it leaves.
-    let fenced = FencedConnector { inner: tcp, validity, needed };
-    let connector = config.rustls_https_connector_with_connector(fenced)?;
-    let http: legacy::Client<_, Body> = legacy::Builder::new(TokioExecutor::new())
-        .pool_idle_timeout(Duration::from_mins(1))
-        .build(connector);
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
-        .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
-        .service(http);
-    Ok(Client::new(service, config.default_namespace.clone()))
+    client_over(config, FencedConnector { inner: tcp(config), validity, needed })
 }
 
 /// A connector whose connections send only while the lease is held for long enough.
@@ -151,6 +134,7 @@ impl<S: Connection> Connection for FencedStream<S> {
 mod tests {
     use std::time::Instant;
 
+    use kube::client::Body;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 

@@ -61,6 +61,8 @@ pub struct Metrics {
     pub leader: IntGauge,
     /// Events that were taken from watches.
     pub watch_events: IntCounter,
+    /// Kinds of which changes may be missing.
+    pub stale_watches: IntGauge,
 }
 
 /// From a millisecond to a quarter of an hour.
@@ -193,6 +195,10 @@ impl Metrics {
             watch_events: r.add(IntCounter::with_opts(opts(
                 "watch_events_total",
                 "Events received from watches.",
+            )))?,
+            stale_watches: r.add(IntGauge::with_opts(opts(
+                "stale_watches",
+                "Kinds of objects of which changes may be missing, because the API server does not report them in time; no miner starts while it is above 0.",
             )))?,
             registry: registry.clone(),
             scrape_lock: ScrapeLock::default(),

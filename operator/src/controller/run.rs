@@ -8,7 +8,6 @@ use daylight_cluster::watch::{self, Watches};
 use daylight_cluster::{Event, Round};
 use daylight_planner::explain::Plan;
 use daylight_planner::{Margins, Planner};
-use kube::Client;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 
@@ -26,6 +25,7 @@ use super::upkeep::Upkeep;
 use super::{gauges, observations};
 use crate::api_requests;
 use crate::clock::wall_clock;
+use crate::connection;
 use crate::failure;
 use crate::serving::{self, Health};
 use crate::view::View;
@@ -98,7 +98,7 @@ pub async fn run(
     let mut config = config;
     // Retries are ours: a refused eviction must not be sent again for minutes.
     config.default_retry = false;
-    let client = Client::try_from(config.clone()).map_err(failure::RunError::from)?;
+    let client = connection::client(&config).map_err(failure::RunError::from)?;
     let metrics = Metrics::new().map_err(failure::RunError::from)?;
     let health = Health::default();
     let (mut leadership, elector) = lease::elect(client.clone(), settings.lease.clone());
@@ -263,7 +263,8 @@ impl Main {
         for observation in self.state.view.take_observations() {
             observations::act_on(&observation, &mut self.state, &mut self.executor);
         }
-        if self.state.has_deltas() {
+        // Grants were left out while the picture was stale.
+        if self.state.note_staleness() || self.state.has_deltas() {
             self.touch();
         }
         self.settle();

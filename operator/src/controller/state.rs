@@ -1,8 +1,9 @@
 //! The state of the main loop, apart from plan and executor.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use daylight_base::{Name, Timestamp};
+use daylight_cluster::Kind;
 use daylight_planner::model::Delta;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource as _;
@@ -15,6 +16,10 @@ use super::waits::Waits;
 use crate::clock::wall_clock;
 use crate::view::View;
 
+/// The consequence of a picture of the cluster that may be stale.
+pub const NO_GRANTS_WHILE_STALE: &str = "The API server does not report changes in time, so no miner \
+     starts until it does; AI jobs displace miners as before. Check the API server and the way to it.";
+
 /// The state that the parts of the main loop share.
 pub struct State {
     pub view: View,
@@ -25,6 +30,9 @@ pub struct State {
     pub refusals: Refusals,
     pub gang_refusals: GangRefusals,
     pub waits: Waits,
+    /// Kinds of which changes may be missing, as last noted, and the time since when there are any.
+    stale: Vec<Kind>,
+    stale_since: Option<Instant>,
     /// Now, by the wall clock and by the monotonic one.
     pub now: Timestamp,
     /// See `now`.
@@ -42,6 +50,8 @@ impl State {
             refusals: Refusals::default(),
             gang_refusals: GangRefusals::default(),
             waits: Waits::default(),
+            stale: Vec::new(),
+            stale_since: None,
             now: wall_clock(),
             instant: Instant::now(),
         }
@@ -52,7 +62,34 @@ impl State {
         let before = self.instant;
         self.instant = Instant::now();
         self.now = wall_clock();
+        self.view.tick(self.now, self.instant, &mut self.deltas);
         self.refusals.tick(before, self.instant);
+    }
+
+    /// Notes and reports when the picture of the cluster may become stale, and when it is current
+    /// again. Returns `true` if that changed.
+    pub fn note_staleness(&mut self) -> bool {
+        let stale = self.view.stale();
+        if stale == self.stale || !self.view.is_warm() {
+            return false;
+        }
+        self.metrics.stale_watches.set(i64::try_from(stale.len()).unwrap_or(i64::MAX));
+        if self.stale.is_empty() {
+            let names: Vec<String> = stale.iter().map(Kind::to_string).collect();
+            tracing::warn!(kinds = names.join(", "), "{NO_GRANTS_WHILE_STALE}");
+            self.stale_since = Some(self.instant);
+        } else if stale.is_empty() {
+            tracing::info!("The API server reports all changes again; miners may start.");
+            self.stale_since = None;
+        }
+        self.stale = stale;
+        true
+    }
+
+    /// Returns `true` if the picture of the cluster may have been stale for this time.
+    pub fn is_stale_for(&self, time: Duration) -> bool {
+        let age = |since| self.instant.saturating_duration_since(since);
+        self.stale_since.is_some_and(|since| age(since) >= time)
     }
 
     /// Returns `true` if the planner has something to receive.

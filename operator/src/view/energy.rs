@@ -174,6 +174,15 @@ impl Energy {
         self.drawn.insert(name.clone());
     }
 
+    /// Moves all times that were read from this machine's clock, because it was set.
+    pub(super) fn move_times(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+        for lease in self.ended.values_mut().flat_map(FxHashMap::values_mut) {
+            lease.from = moved(lease.from);
+            lease.to = moved(lease.to);
+        }
+        self.ends_known_since = moved(self.ends_known_since);
+    }
+
     /// Takes the registrations whose period is over, sorted.
     fn take_over(&mut self, now: Timestamp) -> Vec<Name> {
         self.deleted.retain(|_, deleted| now < deleted.until);

@@ -2,17 +2,23 @@
 //!
 //! Before a request is sent, its effect is foreseen, so that no plan made meanwhile repeats it. The
 //! answer is then applied as if a watch had reported it, or the foreseen effect is withdrawn.
-//! Nothing here overrides a newer observation of a watch, and nothing lasts longer than two minutes
-//! unless a watch confirms it.
+//! Nothing here overrides a newer observation of a watch. A foreseen end or state is withdrawn after
+//! two minutes unless a watch confirms it, and a foreseen pod once the watch must have reported it.
+//! What the server confirmed stays until a watch or a list shows otherwise.
+
+use std::time::Duration;
 
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::slim::{BatchJob, Custom, Pod};
-use daylight_cluster::store::{ASSUMED_FOR, shared};
+use daylight_cluster::store::shared;
 use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
 use daylight_planner::model::{Delta, JobState};
 use rustc_hash::FxHashMap;
 
 use super::View;
+
+/// Time after which a foreseen end or state is withdrawn that nothing confirmed.
+const FORESEEN_FOR: Duration = Duration::from_mins(2);
 
 /// Effects that are not on the objects themselves yet.
 #[derive(Debug, Default)]
@@ -47,11 +53,22 @@ impl Foreseen {
         self.states.remove(job);
     }
 
+    /// Moves all times, because the clock was set.
+    pub(super) fn move_times(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+        for (_, since) in self.endings.values_mut() {
+            *since = moved(*since);
+        }
+        for (state, since) in self.states.values_mut() {
+            *since = moved(*since);
+            move_state(state, &moved);
+        }
+    }
+
     /// The time at which the first effect expires.
-    fn expires_at(&self) -> Option<Timestamp> {
+    pub(super) fn expires_at(&self) -> Option<Timestamp> {
         let endings = self.endings.values().map(|(_, since)| *since);
         let states = self.states.values().map(|(_, since)| *since);
-        endings.chain(states).min().map(|since| since + ASSUMED_FOR)
+        endings.chain(states).min().map(|since| since + FORESEEN_FOR)
     }
 }
 
@@ -59,7 +76,7 @@ macro_rules! assume {
     ($name:ident, $store:ident, $type:ty, $changed:ident) => {
         /// Applies the API server's answer to a write.
         pub fn $name(&mut self, object: $type, now: Timestamp, out: &mut Vec<Delta>) {
-            self.now = self.now.max(now);
+            self.now = now;
             let changed = self.cluster.$store.assume(Box::new(object.into()), now);
             self.each(changed, out, Self::$changed);
         }
@@ -76,7 +93,7 @@ impl View {
     /// Applies the API server's answer to a write; a state foreseen with
     /// [`View::foresee_state`] ends.
     pub fn assume_ai_job(&mut self, job: AiJob, now: Timestamp, out: &mut Vec<Delta>) {
-        self.now = self.now.max(now);
+        self.now = now;
         let job = Custom::from(job);
         let key = job.key.clone();
         self.foreseen.forget_state(&key);
@@ -89,7 +106,7 @@ impl View {
 
     /// Applies the pod with which the API server answered a POST or a DELETE.
     pub fn assume_pod(&mut self, pod: Pod, now: Timestamp, out: &mut Vec<Delta>) {
-        self.now = self.now.max(now);
+        self.now = now;
         let changed = self.cluster.pods.assume(shared(pod, &mut self.cluster.names), now);
         self.pods_changed(changed, out);
     }
@@ -97,7 +114,7 @@ impl View {
     /// Adds a pod that is about to be created, read from the JSON that is to be sent. From now on
     /// the planner counts it.
     pub fn foresee_pod(&mut self, mut pod: Pod, now: Timestamp, out: &mut Vec<Delta>) {
-        self.now = self.now.max(now);
+        self.now = now;
         if pod.created == Timestamp::default() {
             // In whole seconds, as the server will write it.
             pod.created = Timestamp(now.0 - now.0.rem_euclid(1000));
@@ -115,7 +132,7 @@ impl View {
     /// Foresees the end of a pod that is about to be evicted or deleted: from now on it counts as
     /// one that is being deleted.
     pub fn foresee_end(&mut self, key: &str, uid: &str, now: Timestamp, out: &mut Vec<Delta>) {
-        self.now = self.now.max(now);
+        self.now = now;
         let known = self.cluster.pod(key).filter(|pod| *pod.uid == *uid);
         if let Some(name) = known.map(|pod| pod.key.clone()) {
             self.foreseen.endings.insert(name.clone(), (uid.into(), now));
@@ -127,13 +144,15 @@ impl View {
     pub fn unforesee_end(&mut self, key: &str, out: &mut Vec<Delta>) {
         if let Some((name, _)) = self.foreseen.endings.remove_entry(key) {
             // It may have become late meanwhile.
-            self.pod_due(&name, out);
+            let pod = self.cluster.pod(&name);
+            self.tracking.track(&name, pod, pod, self.now, false);
+            self.emit_pod(&name, out);
         }
     }
 
     /// Removes the pod with this UID, which does not exist any more according to an answer.
     pub fn assume_gone(&mut self, key: &str, uid: &str, now: Timestamp, out: &mut Vec<Delta>) {
-        self.now = self.now.max(now);
+        self.now = now;
         let changed = self.cluster.pods.assume_gone(key, uid);
         self.pods_changed(changed, out);
     }
@@ -146,7 +165,7 @@ impl View {
         now: Timestamp,
         out: &mut Vec<Delta>,
     ) {
-        self.now = self.now.max(now);
+        self.now = now;
         let name = self.cluster.names.get(job);
         self.foreseen.states.insert(name.clone(), (state, now));
         self.emit_job(&name, out);
@@ -159,18 +178,9 @@ impl View {
         }
     }
 
-    /// Withdraws the effects that nothing confirmed in time.
+    /// Withdraws the ends and states that nothing confirmed in time.
     pub(super) fn expire(&mut self, out: &mut Vec<Delta>) {
         let now = self.now;
-        let changed = self.cluster.pods.expire(now);
-        self.pods_changed(changed, out);
-        // These objects existed when the server answered, so they are kept.
-        self.cluster.batch_jobs.settle(now);
-        self.cluster.pools.settle(now);
-        self.cluster.classes.settle(now);
-        self.cluster.registrations.settle(now);
-        self.cluster.miners.settle(now);
-        self.cluster.ai_jobs.settle(now);
         let endings = self.foreseen.endings.iter();
         for key in expired(endings.map(|(key, (_, since))| (key, *since)), now) {
             self.unforesee_end(&key, out);
@@ -181,15 +191,29 @@ impl View {
         }
     }
 
-    /// The next time at which [`View::expire`] has something to withdraw.
-    pub(super) fn expires_at(&self) -> Option<Timestamp> {
-        [self.foreseen.expires_at(), self.cluster.pods.expires_at()].into_iter().flatten().min()
+    /// Withdraws the pods that were foreseen so long ago that the watch must have reported them.
+    pub(super) fn expire_pods(&mut self, out: &mut Vec<Delta>) {
+        let changed = self.cluster.pods.expire(self.pods_reported_until);
+        self.pods_changed(changed, out);
+    }
+}
+
+/// Moves the time in a state of a job.
+pub(super) fn move_state(state: &mut JobState, moved: impl Fn(Timestamp) -> Timestamp) {
+    match state {
+        JobState::Queued { suspended_at: Some(at), .. }
+        | JobState::Released { at, .. }
+        | JobState::Running { since: at } => *at = moved(*at),
+        JobState::Queued { suspended_at: None, .. }
+        | JobState::Reserved { .. }
+        | JobState::External
+        | JobState::Finished => {}
     }
 }
 
 /// The effects that were foreseen too long ago, sorted.
 fn expired<'a>(foreseen: impl Iterator<Item = (&'a Name, Timestamp)>, now: Timestamp) -> Vec<Name> {
-    let late = foreseen.filter(|(_, since)| now >= *since + ASSUMED_FOR);
+    let late = foreseen.filter(|(_, since)| now >= *since + FORESEEN_FOR);
     let mut late: Vec<Name> = late.map(|(key, _)| key.clone()).collect();
     late.sort_unstable();
     late

@@ -49,6 +49,41 @@ impl Templates {
     }
 }
 
+/// The times in the states of AI jobs: as written in the status, and when they were first seen.
+///
+/// The status may have been written by another process, whose clock differs.
+#[derive(Debug, Default)]
+pub(super) struct JobTimes(FxHashMap<Name, (Timestamp, Timestamp)>);
+
+impl JobTimes {
+    /// Notes the time in a job's state; returns when it was first seen.
+    fn note(
+        &mut self,
+        key: &Name,
+        written: Option<Timestamp>,
+        now: Timestamp,
+        at_start: bool,
+    ) -> Option<Timestamp> {
+        let Some(written) = written else {
+            self.0.remove(key);
+            return None;
+        };
+        if let Some((_, seen)) = self.0.get(key).filter(|(known, _)| *known == written) {
+            return Some(*seen);
+        }
+        let seen = if at_start { written.min(now) } else { now };
+        self.0.insert(key.clone(), (written, seen));
+        Some(seen)
+    }
+
+    /// Moves all times, because the clock was set.
+    pub(super) fn move_times(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+        for (_, seen) in self.0.values_mut() {
+            *seen = moved(*seen);
+        }
+    }
+}
+
 impl View {
     pub(super) fn ai_job_changed(
         &mut self,
@@ -99,12 +134,14 @@ impl View {
     }
 
     pub(super) fn emit_job(&mut self, key: &Name, out: &mut Vec<Delta>) {
+        let written = self.cluster.ai_job(key).and_then(|job| written_time(job));
+        let since = self.job_times.note(key, written, self.now, self.starting);
         let (view, problem) = match self.cluster.ai_jobs.get(key) {
             None => (None, None),
             Some(job) => match &job.object {
                 Err(problem) => (None, Some(problem.clone())),
                 Ok(object) => {
-                    let view = self.job_view(key, job, object);
+                    let view = self.job_view(key, job, object, since);
                     let problem = view.problem.clone();
                     (Some(view), problem)
                 }
@@ -114,7 +151,13 @@ impl View {
         self.emitted.job(key, view, out);
     }
 
-    fn job_view(&self, key: &Name, custom: &Custom<AiJob>, job: &AiJob) -> model::Job {
+    fn job_view(
+        &self,
+        key: &Name,
+        custom: &Custom<AiJob>,
+        job: &AiJob,
+        since: Option<Timestamp>,
+    ) -> model::Job {
         let spec = &job.spec;
         let template = self.templates.by_job.get(key);
         let (resource, gpus, problem) = match template {
@@ -125,7 +168,7 @@ impl View {
             ),
             Some(template) => self.requested(spec.pool.as_deref(), template),
         };
-        let state = self.job_state(key, custom, job);
+        let state = self.job_state(key, custom, job, since);
         // The planner places a job only until it runs.
         let chooses = !matches!(state, JobState::Finished | JobState::Running { .. });
         let allowed_nodes = template
@@ -204,7 +247,13 @@ impl View {
         }
     }
 
-    fn job_state(&self, key: &Name, custom: &Custom<AiJob>, job: &AiJob) -> JobState {
+    fn job_state(
+        &self,
+        key: &Name,
+        custom: &Custom<AiJob>,
+        job: &AiJob,
+        since: Option<Timestamp>,
+    ) -> JobState {
         let status = job.status.as_ref();
         let state = status.and_then(|status| status.state);
         let over = matches!(state, Some(AiJobState::Succeeded | AiJobState::Failed))
@@ -236,21 +285,30 @@ impl View {
         let releases = status.attempts.unwrap_or(0);
         match status.state {
             None | Some(AiJobState::Queued) => {
-                JobState::Queued { attempts: releases, suspended_at: suspended_at(job) }
+                JobState::Queued { attempts: releases, suspended_at: since }
             }
             Some(AiJobState::Reserved) => {
                 JobState::Reserved { placement: placement(), attempts: releases }
             }
             Some(AiJobState::Starting) => JobState::Released {
                 placement: placement(),
-                at: status.released_at.as_ref().map(timestamp).unwrap_or_default(),
+                at: since.unwrap_or_default(),
                 attempts: releases.saturating_sub(1),
             },
-            Some(AiJobState::Running) => JobState::Running {
-                since: status.started_at.as_ref().map(timestamp).unwrap_or_default(),
-            },
+            Some(AiJobState::Running) => JobState::Running { since: since.unwrap_or_default() },
             Some(AiJobState::Succeeded | AiJobState::Failed) => JobState::Finished,
         }
+    }
+}
+
+/// The time in the state of a job, as written in its status.
+fn written_time(job: &AiJob) -> Option<Timestamp> {
+    let status = job.status.as_ref()?;
+    match status.state {
+        None | Some(AiJobState::Queued) => suspended_at(job),
+        Some(AiJobState::Starting) => status.released_at.as_ref().map(timestamp),
+        Some(AiJobState::Running) => status.started_at.as_ref().map(timestamp),
+        Some(AiJobState::Reserved | AiJobState::Succeeded | AiJobState::Failed) => None,
     }
 }
 

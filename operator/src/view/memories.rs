@@ -34,6 +34,17 @@ impl Memories {
         self.0.entry(node.clone()).or_default()
     }
 
+    /// Moves all times, because the clock was set.
+    pub(super) fn move_times(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+        for memory in self.0.values_mut() {
+            let Memory { normal: _, shrunk_at, ai_released_at, quarantine } = memory;
+            for time in [shrunk_at, ai_released_at].into_iter().flatten() {
+                *time = moved(*time);
+            }
+            quarantine.move_times(&moved);
+        }
+    }
+
     pub(super) fn forget(&mut self, node: &str) {
         self.0.remove(node);
     }

@@ -34,11 +34,11 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::slim::Pod;
-use daylight_cluster::{Changed, Cluster, Event, Kind, Touched, keys};
+use daylight_cluster::{Change, Changed, Cluster, Event, Kind, Touched, keys};
 use daylight_planner::model;
 use daylight_planner::model::{Delta, EmergencyStop, Snapshot};
 use rustc_hash::FxHashMap;
@@ -53,7 +53,7 @@ use authority::Authority;
 use emitted::Emitted;
 use energy::Energy;
 use foreseen::Foreseen;
-use jobs::Templates;
+use jobs::{JobTimes, Templates};
 use memories::Memories;
 use pools::PoolMap;
 use problems::Problems;
@@ -61,11 +61,15 @@ use renewals::Renewals;
 use tracking::Tracking;
 use windows::CompiledWindows;
 
+/// A clock that differs by this much from the time that has passed was set.
+const CLOCK_STEP: Duration = Duration::from_millis(500);
+
 /// Interval at which names are dropped that no object uses any more.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
 /// The cluster in the planner's terms.
 ///
+/// 0. [`View::tick`] whenever the clocks were read, before anything else.
 /// 1. [`View::apply`] each event; the `assume_*`, `foresee_*` and `unforesee_*` functions apply
 ///    Daylight's own writes and their answers.
 /// 2. [`View::refresh`] at [`View::wake_at`], or more often.
@@ -76,9 +80,15 @@ pub struct View {
     cluster: Cluster,
     started: Timestamp,
     now: Timestamp,
+    /// The clocks as last read: the wall clock and the monotonic one.
+    clocks: Option<(Timestamp, Instant)>,
+    /// Time before which the watch of pods has reported every change.
+    pods_reported_until: Timestamp,
     swept_at: Timestamp,
     /// `true` once every watch has listed and everything was sent.
     warm: bool,
+    /// `true` while everything is sent for the first time.
+    starting: bool,
 
     tracking: Tracking,
     foreseen: Foreseen,
@@ -86,6 +96,7 @@ pub struct View {
     pools: PoolMap,
     windows: CompiledWindows,
     templates: Templates,
+    job_times: JobTimes,
     authority: Authority,
     renewals: Renewals,
     energy: Energy,
@@ -116,9 +127,51 @@ impl View {
         self
     }
 
+    /// Takes in both clocks. If the wall clock was set since the last call, everything that this view
+    /// remembers stays as long ago as it was: a clock that is wrong for a while changes no decision
+    /// for longer.
+    pub fn tick(&mut self, now: Timestamp, instant: Instant, out: &mut Vec<Delta>) {
+        let before = self.clocks.replace((now, instant));
+        self.now = now;
+        let Some((wall, at)) = before else { return };
+        let expected = wall + instant.saturating_duration_since(at);
+        let step = now.0.saturating_sub(expected.0);
+        if u128::from(step.unsigned_abs()) >= CLOCK_STEP.as_millis() {
+            tracing::warn!(
+                seconds = step as f64 / 1000.0,
+                "The clock of this machine was set, or the machine slept."
+            );
+            self.clock_was_set(step, out);
+        }
+    }
+
+    fn clock_was_set(&mut self, step: i64, out: &mut Vec<Delta>) {
+        let moved = |at: Timestamp| Timestamp(at.0.saturating_add(step));
+        for time in [&mut self.started, &mut self.pods_reported_until, &mut self.swept_at] {
+            *time = moved(*time);
+        }
+        self.cluster.pods.move_times(moved);
+        self.tracking.move_times(moved);
+        self.foreseen.move_times(moved);
+        self.memories.move_times(moved);
+        self.job_times.move_times(moved);
+        self.energy.move_times(moved);
+        if self.warm {
+            self.windows.forget_all();
+            self.renewals.evaluate_from(self.now);
+            self.emit_policies(out);
+            self.emit_work(out);
+            self.refresh_mirror(false, out);
+        }
+    }
+
     /// Applies an event that a watch reported at `now`; adds the deltas for the planner to `out`.
     pub fn apply(&mut self, event: Event, now: Timestamp, out: &mut Vec<Delta>) {
-        self.now = self.now.max(now);
+        self.now = now;
+        let reported = match &event {
+            Event::Pod(Change::Current(as_of)) => self.wall_time_of(*as_of),
+            _ => None,
+        };
         let touched = self.cluster.apply(event);
         // The planner may grant under a registration only once the mirror contains it.
         let mirror_seen = matches!(touched, Touched::RegistrationMirror(_));
@@ -144,17 +197,30 @@ impl View {
         if !self.warm && self.cluster.is_complete() {
             self.warm_up(out);
         }
+        if let Some(reported_until) = reported {
+            self.pods_reported_until = self.pods_reported_until.max(reported_until);
+            if self.warm {
+                self.judge_late_pods(out);
+                self.expire_pods(out);
+            }
+        }
         self.refresh_mirror(mirror_seen, out);
+    }
+
+    /// The time that the wall clock, as it is set now, would have shown at this instant.
+    fn wall_time_of(&self, instant: Instant) -> Option<Timestamp> {
+        let (wall, at) = self.clocks?;
+        Some(wall + instant.saturating_duration_since(at) - at.saturating_duration_since(instant))
     }
 
     /// Evaluates everything that depends on time. Call it at [`View::wake_at`], or more often.
     pub fn refresh(&mut self, now: Timestamp, out: &mut Vec<Delta>) {
-        self.now = self.now.max(now);
+        self.now = now;
         if !self.warm {
             return;
         }
         while let Some(key) = self.tracking.take_due(self.now) {
-            self.pod_due(&key, out);
+            self.emit_pod(&key, out);
         }
         self.expire(out);
         self.refresh_windows(out);
@@ -171,7 +237,7 @@ impl View {
     pub fn wake_at(&self) -> Option<Timestamp> {
         [
             self.tracking.due_at(),
-            self.expires_at(),
+            self.foreseen.expires_at(),
             self.windows.due_at(),
             self.mirror.due_at(),
             self.renewals.due_at(&self.emitted.registrations),
@@ -190,6 +256,17 @@ impl View {
     /// Returns `true` once every watch has listed; no delta is returned before.
     pub fn is_warm(&self) -> bool {
         self.warm
+    }
+
+    /// Returns the kinds whose picture may be stale. No miner should start while there is one: a cap
+    /// may have been lowered, a registration revoked, or mining stopped.
+    pub fn stale(&self) -> Vec<Kind> {
+        self.cluster.stale().collect()
+    }
+
+    /// Returns `true` while the picture of any kind may be stale; see [`View::stale`].
+    pub fn is_stale(&self) -> bool {
+        self.cluster.stale().next().is_some()
     }
 
     /// Returns everything sent to the planner so far, sorted by key.
@@ -288,15 +365,10 @@ impl View {
     /// pods, and a job from the nodes in pools.
     fn warm_up(&mut self, out: &mut Vec<Delta>) {
         self.warm = true;
+        self.starting = true;
         self.emit_stop(out);
         self.pools.rebuild(&mut self.cluster);
-        for key in keys(&self.cluster.pools) {
-            self.emit_pool(&key, out);
-        }
-        for key in keys(&self.cluster.classes) {
-            self.emit_class(&key, out);
-        }
-        self.emit_registrations_and_miners(out);
+        self.emit_policies(out);
         // Before the nodes, whose memory depends on the pods on them.
         for key in keys(&self.cluster.pods) {
             self.track_pod(&key, None);
@@ -307,16 +379,36 @@ impl View {
                 let pods = self.tracking.on_node(&key);
                 self.memories.assume_past(node, pods, &self.cluster, &self.pools, self.started);
             }
-            self.emit_node(&key, out);
         }
         for key in keys(&self.cluster.ai_jobs) {
             self.read_template(&key);
+        }
+        self.emit_work(out);
+        self.starting = false;
+        // Nothing has happened yet: these observations describe the time before the start.
+        self.observations.clear();
+    }
+    /// Sends what changed of pools, classes, registrations and miners.
+    fn emit_policies(&mut self, out: &mut Vec<Delta>) {
+        for key in keys(&self.cluster.pools) {
+            self.emit_pool(&key, out);
+        }
+        for key in keys(&self.cluster.classes) {
+            self.emit_class(&key, out);
+        }
+        self.emit_registrations_and_miners(out);
+    }
+
+    /// Sends what changed of nodes, jobs and pods.
+    fn emit_work(&mut self, out: &mut Vec<Delta>) {
+        for key in keys(&self.cluster.nodes) {
+            self.emit_node(&key, out);
+        }
+        for key in keys(&self.cluster.ai_jobs) {
             self.emit_job(&key, out);
         }
         for key in keys(&self.cluster.pods) {
             self.emit_pod(&key, out);
         }
-        // Nothing has happened yet: these observations describe the time before the start.
-        self.observations.clear();
     }
 }

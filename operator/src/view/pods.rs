@@ -1,13 +1,12 @@
 //! Pods: their role, and the meaning of their beginnings and ends.
 
-use daylight_base::Name;
+use daylight_base::{Name, Timestamp};
 use daylight_cluster::Changed;
 use daylight_cluster::slim::{Lease, Namespace, Phase, Pod, PodFailure};
 use daylight_planner::model;
 use daylight_planner::model::{Delta, Role};
 
 use super::quarantine::LONG_ENOUGH;
-use super::tracking::next_step_by;
 use super::{Observation, View};
 
 impl View {
@@ -30,7 +29,7 @@ impl View {
     /// present one, and counts an end only when the pod was not over before.
     pub(super) fn track_pod(&mut self, key: &Name, before: Option<&Pod>) -> Vec<Name> {
         let after = self.cluster.pod(key);
-        let mut nodes = self.tracking.track(key, before, after, self.now);
+        let mut nodes = self.tracking.track(key, before, after, self.now, self.starting);
 
         let over = after.is_none_or(Pod::is_terminal);
         // A pod that is new and terminal counts as an end, too: the process has just started, or
@@ -97,8 +96,9 @@ impl View {
             }
             return held.then_some(node);
         };
-        let ended_at = last.finished_at.unwrap_or(self.now).min(self.now);
-        let ran = last.started_at.map(|at| ended_at.since(at));
+        let ended_at = self.tracking.sighting(key).and_then(|it| it.ended).unwrap_or(self.now);
+        // Both times are of the node's clock.
+        let ran = last.started_at.map(|at| last.finished_at.unwrap_or(self.now).since(at));
         let failed = after.is_some() && !self.foreseen.ends(last) && failed_by_itself(last);
         let failure = last.failure.clone().filter(|_| failed);
         let quarantine = &mut self.memories.of(&node).quarantine;
@@ -137,21 +137,24 @@ impl View {
             pod: key.clone(),
             class: self.cluster.class_of(pod),
             pool: self.pool_of(node, resource).cloned(),
-            waited: self.now.since(pod.created),
+            waited: self.now.since(self.created(pod)),
         });
     }
 
-    /// Evaluates a pod whose time has passed.
-    pub(super) fn pod_due(&mut self, key: &Name, out: &mut Vec<Delta>) {
+    /// Judges the pods that should have come one step further by now. What the watch reported counts
+    /// only until the time up to which it is known to be complete: a silent watch proves nothing.
+    pub(super) fn judge_late_pods(&mut self, out: &mut Vec<Delta>) {
+        while let Some(key) = self.tracking.take_late(self.pods_reported_until) {
+            self.judge_late_pod(&key, out);
+        }
+    }
+
+    fn judge_late_pod(&mut self, key: &Name, out: &mut Vec<Delta>) {
         let Some(pod) = self.cluster.pod(key) else { return };
-        let late = pod.lease.as_ref().filter(|_| {
-            !pod.is_terminal()
-                && pod.deletion.is_none()
-                && next_step_by(pod).is_some_and(|by| by <= self.now)
-                && !self.foreseen.ends_name(key)
-        });
-        if let (Some(lease), Some(node)) = (late, pod.place().cloned())
-            && self.tracking.mark_late(key)
+        let awaited = !pod.is_terminal() && pod.deletion.is_none() && !self.foreseen.ends_name(key);
+        let Some(lease) = pod.lease.as_ref().filter(|_| awaited) else { return };
+        if let Some(node) = pod.place().cloned()
+            && self.tracking.mark_late(key, pod)
         {
             self.memories.of(&node).quarantine.failed(lease.slot, self.now);
             if pod.node.is_some() {
@@ -161,7 +164,6 @@ impl View {
             }
             self.emit_node(&node, out);
         }
-        self.emit_pod(key, out);
     }
 
     pub(super) fn emit_pod(&mut self, key: &Name, out: &mut Vec<Delta>) {
@@ -187,10 +189,15 @@ impl View {
             gpus,
             cpu_milli: pod.requests.cpu_milli,
             memory: pod.requests.memory,
-            created: pod.created,
+            created: self.created(pod),
             deleting: pod.deletion.is_some() || self.foreseen.ends(pod),
             role,
         })
+    }
+
+    /// The time at which a pod was first seen.
+    fn created(&self, pod: &Pod) -> Timestamp {
+        self.tracking.sighting(&pod.key).map_or(pod.created, |sighting| sighting.created)
     }
 
     fn role(&self, pod: &Pod) -> Role {

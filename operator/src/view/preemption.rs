@@ -13,6 +13,7 @@ use daylight_cluster::well_known::MINER_PRIORITY;
 use daylight_planner::model::{Delta, Preemption};
 
 use super::View;
+use super::tracking::Sighting;
 
 /// Time for which a pod must be unschedulable before Daylight makes room for it. Until then,
 /// kube-scheduler may place it without help.
@@ -31,7 +32,9 @@ impl View {
             return Preemption::Never;
         }
         // It may still fit without preemption: kube-scheduler has not finished trying.
-        if pod.unschedulable_since.is_none_or(|since| since + SETTLE > self.now) {
+        let sighting = self.tracking.sighting(&pod.key);
+        let since = sighting.and_then(Sighting::unschedulable_since);
+        if since.is_none_or(|since| since + SETTLE > self.now) {
             return Preemption::ByScheduler;
         }
         Preemption::ByDaylight {

@@ -71,6 +71,14 @@ impl Quarantine {
             .collect()
     }
 
+    /// Moves all times, because the clock was set.
+    pub fn move_times(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+        let slots = self.slots.iter_mut().map(|(_, strikes)| strikes);
+        for until in slots.chain([&mut self.node]).filter_map(|strikes| strikes.until.as_mut()) {
+            *until = moved(*until);
+        }
+    }
+
     /// Returns `true` if there is nothing to remember.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -87,6 +87,11 @@ impl Renewals {
         changed.map(|name| parts(name).0.to_owned()).collect()
     }
 
+    /// Notes that everything was evaluated at this time.
+    pub(super) fn evaluate_from(&mut self, now: Timestamp) {
+        self.evaluated_at = now;
+    }
+
     /// The time at which the next miner changes over to another registration.
     pub(super) fn due_at(&self, known: &Registrations) -> Option<Timestamp> {
         let all = self.known.keys().flat_map(|name| self.turning_points(name, known));

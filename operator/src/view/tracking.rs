@@ -56,9 +56,88 @@ impl Unreleased {
     }
 }
 
+/// The times at which the states of a pod were first seen.
+///
+/// The times that a pod itself carries are of the clocks of the API server, the scheduler and its
+/// node, which may differ from this process's by any amount. What is decided by the age of a state
+/// therefore goes by when it was first seen. A pod that exists when the process starts has no such
+/// time: then its own times count, as far as they are not in the future.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sighting {
+    uid: Box<str>,
+    pub(super) created: Timestamp,
+    bound: Option<Timestamp>,
+    /// The time that the pod gives, and when it was first seen.
+    unschedulable: Option<(Timestamp, Timestamp)>,
+    pub(super) ended: Option<Timestamp>,
+    /// The entry of the pod in `Tracking::due`.
+    due: Option<Timestamp>,
+    /// The entry of the pod in `Tracking::awaited`.
+    awaited: Option<Timestamp>,
+    /// The time by which it has not come one step further.
+    late: Option<Timestamp>,
+}
+
+impl Sighting {
+    /// Notes the present state of a pod at `now`.
+    fn note(&mut self, pod: &Pod, now: Timestamp, at_start: bool) {
+        let seen = |claimed: Option<Timestamp>| match claimed {
+            Some(claimed) if at_start => claimed.min(now),
+            _ => now,
+        };
+        // A foreseen pod has no UID yet. Any other one with another UID is another pod.
+        if self.uid != pod.uid {
+            if self.created == Timestamp::default() || !self.uid.is_empty() {
+                let created = seen(Some(pod.created));
+                *self = Self { created, due: self.due, awaited: self.awaited, ..Self::default() };
+            }
+            self.uid.clone_from(&pod.uid);
+        }
+        if self.created == Timestamp::default() {
+            self.created = seen(Some(pod.created));
+        }
+        match pod.node {
+            Some(_) => _ = self.bound.get_or_insert_with(|| seen(pod.bound_at)),
+            None => self.bound = None,
+        }
+        match (pod.unschedulable_since, self.unschedulable) {
+            (Some(claimed), Some((known, _))) if claimed == known => {}
+            (Some(claimed), _) => self.unschedulable = Some((claimed, seen(Some(claimed)))),
+            (None, _) => self.unschedulable = None,
+        }
+        if pod.is_terminal() {
+            self.ended.get_or_insert_with(|| seen(pod.finished_at));
+        }
+    }
+
+    /// The time since when kube-scheduler finds no node for the pod.
+    pub(super) fn unschedulable_since(&self) -> Option<Timestamp> {
+        self.unschedulable.map(|(_, seen)| seen)
+    }
+
+    /// The time by which another component must have brought a miner's pod one step further.
+    fn next_step_by(&self, pod: &Pod) -> Option<Timestamp> {
+        let lease = pod.lease.as_ref()?;
+        let waits = pod.node.is_none() || lease.unprepared;
+        waits.then(|| self.bound.unwrap_or(self.created) + STEP_WITHIN)
+    }
+
+    fn move_times(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+        let Self { uid: _, created, bound, unschedulable, ended, due, awaited, late } = self;
+        let seen = unschedulable.as_mut().map(|(_, seen)| seen);
+        for time in
+            [bound, ended, due, awaited, late].into_iter().filter_map(Option::as_mut).chain(seen)
+        {
+            *time = moved(*time);
+        }
+        *created = moved(*created);
+    }
+}
+
 /// Sets and times derived from pods.
 #[derive(Debug, Default)]
 pub(super) struct Tracking {
+    sightings: FxHashMap<Name, Sighting>,
     /// Pods by their node; a miner's pod that is not bound, by the node it is pinned to. Terminal
     /// pods are left out.
     on_node: FxHashMap<Name, FxHashSet<Name>>,
@@ -73,6 +152,9 @@ pub(super) struct Tracking {
     epochs: FxHashMap<(Name, u32), u32>,
     /// Times at which a pod has to be evaluated again.
     due: BTreeSet<(Timestamp, Name)>,
+    /// Times by which a miner's pod must have come one step further. They are judged only by what
+    /// the watch is known to have reported until then.
+    awaited: BTreeSet<(Timestamp, Name)>,
     /// Time at which the deletion of a miner's pod was first seen; kept until the pod ends, because
     /// the drain is measured from here.
     deletions: FxHashMap<Name, Timestamp>,
@@ -80,13 +162,14 @@ pub(super) struct Tracking {
 
 impl Tracking {
     /// Updates everything with the former and the present state of a pod; returns the nodes that it
-    /// left or arrived at.
+    /// left or arrived at. With `at_start`, the pod is one that existed when the process started.
     pub(super) fn track(
         &mut self,
         key: &Name,
         before: Option<&Pod>,
         after: Option<&Pod>,
         now: Timestamp,
+        at_start: bool,
     ) -> Vec<Name> {
         let (was, is) = (before.and_then(occupied_node), after.and_then(occupied_node));
         let moved = was != is;
@@ -98,8 +181,9 @@ impl Tracking {
         if former != present {
             regroup(&mut self.workers, key, former.as_ref(), present.as_ref());
         }
-        self.track_waiting(key, before, after, now);
-        self.track_leftover(key, after, now);
+        self.sight(key, after, now, at_start);
+        self.track_waiting(key, after, now);
+        self.track_leftover(key, after);
         self.unreleased.track(key, after, now);
         if after.is_some_and(|pod| pod.lease.is_some() && pod.deletion.is_some()) {
             self.deletions.entry(key.clone()).or_insert(now);
@@ -109,36 +193,44 @@ impl Tracking {
         if moved { was.into_iter().chain(is).cloned().collect() } else { Vec::new() }
     }
 
-    fn track_waiting(
-        &mut self,
-        key: &Name,
-        before: Option<&Pod>,
-        after: Option<&Pod>,
-        now: Timestamp,
-    ) {
-        // The old entries of `due` are found by computing their times again from the former state.
-        // These times must therefore depend on the state of the pod alone.
-        if let Some(since) = before.and_then(|pod| pod.unschedulable_since) {
-            self.due.remove(&(since + SETTLE, key.clone()));
+    /// Notes when the states of a pod were first seen, and takes it out of the times that are due.
+    fn sight(&mut self, key: &Name, after: Option<&Pod>, now: Timestamp, at_start: bool) {
+        let mut sighting = self.sightings.remove(key).unwrap_or_default();
+        if let Some(due) = sighting.due.take() {
+            self.due.remove(&(due, key.clone()));
         }
-        if let Some(by) = before.and_then(next_step_by) {
-            self.due.remove(&(by, key.clone()));
+        if let Some(awaited) = sighting.awaited.take() {
+            self.awaited.remove(&(awaited, key.clone()));
         }
+        if let Some(pod) = after {
+            sighting.note(pod, now, at_start);
+            self.sightings.insert(key.clone(), sighting);
+        }
+    }
+
+    /// The times at which the states of a pod were first seen.
+    pub(super) fn sighting(&self, key: &str) -> Option<&Sighting> {
+        self.sightings.get(key)
+    }
+
+    fn track_waiting(&mut self, key: &Name, after: Option<&Pod>, now: Timestamp) {
         self.waiting.remove(key);
         if let Some(pod) = after
             && pod.waiting.is_some()
             && !pod.is_terminal()
         {
             self.waiting.insert(key.clone());
-            if let Some(since) = pod.unschedulable_since
+            if let Some(sighting) = self.sightings.get_mut(key)
+                && let Some(since) = sighting.unschedulable_since()
                 && since + SETTLE > now
             {
+                sighting.due = Some(since + SETTLE);
                 self.due.insert((since + SETTLE, key.clone()));
             }
         }
     }
 
-    fn track_leftover(&mut self, key: &Name, after: Option<&Pod>, now: Timestamp) {
+    fn track_leftover(&mut self, key: &Name, after: Option<&Pod>) {
         let Some((pod, lease)) = after.and_then(|pod| Some((pod, pod.lease.as_ref()?))) else {
             self.leftovers.remove(key);
             return;
@@ -154,22 +246,41 @@ impl Tracking {
         } else if pod.stuck().is_some() {
             self.leftovers.insert(key.clone(), LeftoverReason::NeverStarts);
         } else {
-            let by = next_step_by(pod);
-            if by.is_none_or(|by| by > now) {
-                self.leftovers.remove(key);
+            let Some(sighting) = self.sightings.get_mut(key) else { return };
+            let by = sighting.next_step_by(pod);
+            // A pod that is already late stays late until it comes one step further: `View::pod_due`
+            // has acted on it.
+            if by.is_some() && sighting.late == by {
+                self.leftovers.insert(key.clone(), LeftoverReason::Late);
+                return;
             }
-            // A pod that is already late stays late: `View::pod_due` has acted on it.
-            if let Some(by) = by
-                && !self.leftovers.contains_key(key)
-            {
-                self.due.insert((by, key.clone()));
-            }
+            self.leftovers.remove(key);
+            sighting.awaited = by;
+            self.awaited.extend(by.map(|by| (by, key.clone())));
         }
     }
 
-    /// Marks a pod as late; returns `false` if it was marked before.
-    pub(super) fn mark_late(&mut self, key: &Name) -> bool {
-        self.leftovers.insert(key.clone(), LeftoverReason::Late).is_none()
+    /// Marks a pod as late; returns `false` if it was marked before, or is not late any more.
+    pub(super) fn mark_late(&mut self, key: &Name, pod: &Pod) -> bool {
+        let Some(sighting) = self.sightings.get_mut(key) else { return false };
+        let by = sighting.next_step_by(pod);
+        if by.is_none() || sighting.late == by {
+            return false;
+        }
+        sighting.late = by;
+        self.leftovers.insert(key.clone(), LeftoverReason::Late);
+        true
+    }
+
+    /// Takes the next pod that should have come one step further at a time until which the watch has
+    /// reported everything.
+    pub(super) fn take_late(&mut self, reported_until: Timestamp) -> Option<Name> {
+        self.awaited.first().filter(|(by, _)| *by <= reported_until)?;
+        let (_, key) = self.awaited.pop_first()?;
+        if let Some(sighting) = self.sightings.get_mut(&key) {
+            sighting.awaited = None;
+        }
+        Some(key)
     }
 
     /// Takes the time at which a pod's deletion was first seen.
@@ -180,7 +291,24 @@ impl Tracking {
     /// Takes the next pod that is due at `now`.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Option<Name> {
         self.due.first().filter(|(at, _)| *at <= now)?;
-        self.due.pop_first().map(|(_, key)| key)
+        let (_, key) = self.due.pop_first()?;
+        if let Some(sighting) = self.sightings.get_mut(&key) {
+            sighting.due = None;
+        }
+        Some(key)
+    }
+
+    /// Moves all times, because the clock was set.
+    pub(super) fn move_times(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+        for sighting in self.sightings.values_mut() {
+            sighting.move_times(&moved);
+        }
+        for times in [&mut self.due, &mut self.awaited] {
+            *times = std::mem::take(times).into_iter().map(|(at, key)| (moved(at), key)).collect();
+        }
+        for at in self.deletions.values_mut().chain(self.unreleased.0.values_mut()) {
+            *at = moved(*at);
+        }
     }
 
     /// The time at which the first pod is due.
@@ -244,11 +372,4 @@ fn regroup(
 /// The node on which a pod holds resources.
 fn occupied_node(pod: &Pod) -> Option<&Name> {
     pod.place().filter(|_| !pod.is_terminal())
-}
-
-/// The time by which another component must have brought a miner's pod one step further.
-pub(super) fn next_step_by(pod: &Pod) -> Option<Timestamp> {
-    let lease = pod.lease.as_ref()?;
-    let waits = pod.node.is_none() || lease.unprepared;
-    waits.then(|| pod.bound_at.unwrap_or(pod.created) + STEP_WITHIN)
 }

@@ -39,6 +39,10 @@ impl CompiledWindows {
         compiled.or_insert_with(compile).clone()
     }
 
+    pub(super) fn forget_all(&mut self) {
+        self.0.clear();
+    }
+
     pub(super) fn forget(&mut self, pool: &str) {
         self.0.remove(pool);
     }

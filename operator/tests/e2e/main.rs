@@ -19,6 +19,7 @@ mod refusals;
 mod registration;
 mod renewal;
 mod signature;
+mod silence;
 mod story;
 mod upkeep;
 

@@ -2,9 +2,17 @@
 //!
 //! For each kind, one task lists and then watches, and never ends. It uses streaming lists where
 //! the server supports them, because they cost neither side a whole list in memory, and otherwise
-//! reads lists in pages. A connection that is lost, or silent for too long, resumes at the last
-//! resource version; only if that has expired (410) is everything listed again. A kind whose
-//! definition is not installed is requested until it is.
+//! reads lists in pages. A connection that is lost resumes at the last resource version; only if
+//! that has expired (410) is everything listed again. A kind whose definition is not installed is
+//! requested until it is.
+//!
+//! A watch that is silent may be idle, or dead: a virtual IP address moved, packets are dropped, or
+//! the API server hangs while its kernel still acknowledges what arrives. So each watch requests to
+//! be ended by the server after a few seconds, whatever happens, and one that the server does not
+//! end in time is dead. This holds behind every kind of proxy. Shortly before the end the server
+//! sends a bookmark, which also proves until when the picture is complete ([`Change::Current`]).
+//!
+//! [`Change::Current`]: crate::Change::Current
 
 mod backoff;
 mod lenient;
@@ -32,11 +40,18 @@ pub struct Settings {
     pub authority_keys: String,
     /// Number of objects in a page of a list, where lists cannot be streamed.
     pub page: u32,
-    /// Time without any event after which a watch counts as lost. The server sends a bookmark about
-    /// once a minute; the default allows for one that is missing.
+    /// Time after which the server ends a watch. Each watch lasts up to a quarter less, so that they
+    /// do not all end at once.
+    pub lasts: Duration,
+    /// Time for which a watch may be silent after it should have ended. With `lasts`, it bounds the
+    /// time for which a dead watch is taken for an idle one.
+    pub overdue: Duration,
+    /// Time for which a list may be silent before it is complete.
     pub silence: Duration,
-    /// Time within which the server must answer a request.
+    /// Time within which the server must begin to answer a request for a watch.
     pub answer: Duration,
+    /// Time within which the server must answer a request for a page of a list.
+    pub page_answer: Duration,
     /// First pause before a failed request is repeated; it doubles up to `longest_pause`.
     pub pause: Duration,
     pub longest_pause: Duration,
@@ -48,8 +63,11 @@ impl Default for Settings {
             namespace: "daylight-system".to_owned(),
             authority_keys: well_known::AUTHORITY_KEYS.to_owned(),
             page: 500,
-            silence: Duration::from_secs(150),
-            answer: Duration::from_mins(1),
+            lasts: Duration::from_secs(10),
+            overdue: Duration::from_secs(5),
+            silence: Duration::from_secs(15),
+            answer: Duration::from_secs(10),
+            page_answer: Duration::from_mins(1),
             pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(10),
         }

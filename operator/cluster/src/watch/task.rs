@@ -1,7 +1,8 @@
 //! The watch of one kind.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{AsyncBufReadExt as _, Stream, StreamExt as _};
 use http::HeaderValue;
@@ -11,7 +12,7 @@ use kube::api::{ListParams, WatchParams};
 use kube::core::Request;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::store::Stored;
 use crate::watch::backoff::Backoff;
@@ -23,6 +24,13 @@ use crate::{Change, Round, WatchFailure};
 /// Longest pause for a kind whose definition is not installed. It may be installed at any moment,
 /// and an installation waits for Daylight to see it.
 const MISSING: Duration = Duration::from_secs(2);
+
+/// A watch that lasted this long has worked, even if nothing happened.
+const LASTED: Duration = Duration::from_secs(1);
+
+/// Time after which the server ends the first watch after a failure. It sends a bookmark two seconds
+/// before the end, so that the picture is soon known to be complete again.
+const FIRST_LASTS: Duration = Duration::from_secs(3);
 
 /// Selectors that restrict a watch, in the syntax of the API server.
 #[derive(Clone, Debug, Default)]
@@ -107,8 +115,8 @@ where
             };
             // A watch that made progress, or lasted, has worked, whatever ended it. Only attempts
             // that fail at once are slowed down.
-            let worked = self.resume_at.is_some()
-                && (self.resume_at != before || began.elapsed() > self.settings.longest_pause);
+            let worked =
+                self.resume_at.is_some() && (self.resume_at != before || began.elapsed() >= LASTED);
             if worked {
                 backoff.reset();
             }
@@ -162,7 +170,7 @@ where
         }
     }
 
-    /// Lists in a stream, and continues to watch in the same stream.
+    /// Lists in a stream.
     async fn stream(
         &mut self,
         round: Round,
@@ -182,12 +190,13 @@ where
             limit: Some(self.settings.page),
             ..ListParams::default()
         };
+        let began = Instant::now();
         self.send(to, Change::Listing).await?;
         loop {
             let request = Request::new(&self.source.path)
                 .list(&params)
                 .map_err(|error| End::Failed(WatchFailure::Other(error.to_string())))?;
-            let text = timeout(self.settings.answer, self.client.request_text(request))
+            let text = timeout(self.settings.page_answer, self.client.request_text(request))
                 .await
                 .map_err(|_| unanswered())?
                 .map_err(|error| end_of(&error))?;
@@ -201,9 +210,9 @@ where
                 params.continue_token = Some(token);
             } else {
                 let version = page.version;
-                self.resume_at = Some(version);
-                self.failure = None;
-                return self.send(to, Change::Listed { version, round }).await;
+                self.resume_at_unless_zero(version);
+                self.send(to, Change::Listed { version, round }).await?;
+                return self.is_current(began, to).await;
             }
         }
     }
@@ -218,8 +227,7 @@ where
         self.events(&version.to_string(), None, to, rounds).await
     }
 
-    /// Opens a watch from `version` on and forwards its events; first those of a list, if
-    /// `listing`.
+    /// Opens a watch from `version` on and forwards its events; only those of a list, if `listing`.
     async fn events(
         &mut self,
         version: &str,
@@ -228,7 +236,10 @@ where
         rounds: &mut watch::Receiver<u64>,
     ) -> Result<(), End> {
         let streams = listing.is_some();
+        // A list takes as long as it takes, so it ends with its last item, and a watch follows.
+        let lasts = if streams { None } else { Some(self.lasts()) };
         let params = WatchParams {
+            timeout: lasts.map(|lasts| lasts.as_secs().max(1) as u32),
             label_selector: self.source.selectors.labels.clone(),
             field_selector: self.source.selectors.fields.clone(),
             send_initial_events: streams,
@@ -241,6 +252,7 @@ where
         // end of the first compressed event as the end of the stream, so compression is refused.
         let identity = HeaderValue::from_static("identity");
         request.headers_mut().insert(ACCEPT_ENCODING, identity);
+        let began = Instant::now();
         let opened = timeout(self.settings.answer, self.client.request_stream(request));
         let stream = opened.await.map_err(|_| unanswered())?;
         // A server with streaming lists disabled rejects `sendInitialEvents` as invalid.
@@ -252,24 +264,52 @@ where
         })?;
         if streams {
             self.send(to, Change::Listing).await?;
-        } else if self.failure.take().is_some() {
-            self.send(to, Change::Resumed).await?;
         }
-        self.forward(stream.lines(), listing, to, rounds).await
+        let end = self.forward(stream.lines(), listing, began, lasts, to, rounds).await;
+        if let (Err(End::Closed), Some(lasts)) = (&end, lasts)
+            && began.elapsed() >= lasts
+        {
+            // It ended when it should. A server without a watch cache sends no bookmarks.
+            self.is_current(began, to).await?;
+        }
+        end
     }
 
-    /// Forwards the events of an open watch until it ends.
+    /// Reports that every change before a moment has been reported.
+    async fn is_current(&mut self, as_of: Instant, to: &mpsc::Sender<E>) -> Result<(), End> {
+        self.failure = None;
+        self.send(to, Change::Current(as_of)).await
+    }
+
+    /// Time after which the server ends the next watch.
+    fn lasts(&self) -> Duration {
+        if self.failure.is_some() {
+            return FIRST_LASTS.min(self.settings.lasts);
+        }
+        let cut = RandomState::new().hash_one(&self.source.path) % 256;
+        self.settings.lasts.saturating_sub(self.settings.lasts * cut as u32 / 1024)
+    }
+
+    /// Forwards the events of a watch that was requested at `began` until it ends. `lasts` is the time
+    /// after which the server ends it.
     async fn forward(
         &mut self,
         lines: impl Stream<Item = std::io::Result<String>>,
-        mut listing: Option<Round>,
+        listing: Option<Round>,
+        began: Instant,
+        lasts: Option<Duration>,
         to: &mpsc::Sender<E>,
         rounds: &mut watch::Receiver<u64>,
     ) -> Result<(), End> {
         let mut lines = pin!(lines);
         loop {
+            let patience = match lasts {
+                // Events may still arrive after the end, if this process or the network is slow.
+                Some(lasts) => lasts.saturating_sub(began.elapsed()) + self.settings.overdue,
+                None => self.settings.silence,
+            };
             let next = tokio::select! {
-                next = timeout(self.settings.silence, lines.next()) => next,
+                next = timeout(patience, lines.next()) => next,
                 changed = rounds.changed() => match changed {
                     Ok(()) => return Err(End::Relist),
                     Err(_) => return Err(End::ReceiverDropped),
@@ -300,39 +340,42 @@ where
                 Line::Error(status) => return Err(end_of(&kube::Error::Api(status))),
                 Line::Put(object) if listing.is_some() => Change::Item(Box::new(object)),
                 Line::Put(object) => {
-                    self.resume_at = Some(object.version());
+                    self.resume_at_unless_zero(object.version());
                     Change::Applied(Box::new(object))
                 }
                 Line::Deleted(object) => {
                     if listing.is_none() {
-                        self.resume_at = Some(object.version());
+                        self.resume_at_unless_zero(object.version());
                     }
                     Change::Deleted(Box::new(object))
                 }
-                Line::Bookmark { version, complete } => match listing {
-                    Some(round) if complete => {
-                        listing = None;
-                        self.resume_at = Some(version);
-                        self.failure = None;
-                        Change::Listed { version, round }
+                Line::Bookmark { version, complete } => {
+                    let change = match listing {
+                        Some(round) if complete => Change::Listed { version, round },
+                        // Within a list, versions are in no order: nothing can be resumed yet.
+                        Some(_) => continue,
+                        // Keeps the version recent where objects change rarely, so that a lost
+                        // connection resumes instead of listing again.
+                        None => Change::Progress(version),
+                    };
+                    self.resume_at_unless_zero(version);
+                    self.send(to, change).await?;
+                    // The server made the bookmark after the request, and in the order of events.
+                    self.is_current(began, to).await?;
+                    if listing.is_some() {
+                        return Ok(());
                     }
-                    // Within a list, versions are in no order: nothing can be resumed yet.
-                    Some(_) => continue,
-                    // Keeps the version recent where objects change rarely, so that a lost
-                    // connection resumes instead of listing again.
-                    None => {
-                        self.resume_at = Some(version);
-                        Change::Progress(version)
-                    }
-                },
+                    continue;
+                }
             };
-            // 0 is a version that is not a number, and for the server "any version": a watch cannot
-            // resume there.
-            if self.resume_at == Some(0) {
-                self.resume_at = None;
-            }
             self.send(to, change).await?;
         }
+    }
+
+    /// 0 is a version that is not a number, and for the server "any version": a watch cannot resume
+    /// there.
+    fn resume_at_unless_zero(&mut self, version: u64) {
+        self.resume_at = Some(version).filter(|version| *version != 0);
     }
 
     async fn send(&self, to: &mpsc::Sender<E>, change: Change<T>) -> Result<(), End> {
@@ -342,7 +385,7 @@ where
 }
 
 fn unanswered() -> End {
-    End::Failed(WatchFailure::Other("the API server did not answer in time".to_owned()))
+    End::Failed(WatchFailure::Silent)
 }
 
 /// Reads from an error what to do next.

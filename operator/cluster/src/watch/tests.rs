@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -41,6 +41,8 @@ struct Stage {
     requests: Arc<Mutex<Vec<String>>>,
     events: mpsc::Receiver<Event>,
     rounds: watch::Sender<u64>,
+    /// The last moment until which the picture was complete.
+    current_as_of: Option<Instant>,
 }
 
 impl Stage {
@@ -58,8 +60,10 @@ impl Stage {
         let (rounds, round) = watch::channel(0);
         let settings = Settings {
             page: 2,
+            lasts: Duration::from_millis(100),
+            overdue: Duration::from_millis(100),
             silence: Duration::from_millis(100),
-            answer: Duration::from_secs(5),
+            answer: Duration::from_millis(500),
             pause: Duration::from_millis(1),
             longest_pause: Duration::from_millis(5),
             ..Settings::default()
@@ -68,18 +72,27 @@ impl Stage {
         let client = kube::Client::new(server, "default");
         let task: Task<Pod, Event> = Task::new(client, source, settings);
         tokio::spawn(task.run(to, round));
-        Self { script, requests, events, rounds }
+        Self { script, requests, events, rounds, current_as_of: None }
     }
 
-    /// Receives the next `count` events, in short form.
+    /// Receives the next `count` events, in short form. Those that report until when the picture is
+    /// complete are left out.
     async fn next(&mut self, count: usize) -> Vec<String> {
         let mut received = Vec::new();
         while received.len() < count {
-            let next = timeout(Duration::from_secs(10), self.events.recv());
-            let event = next.await.unwrap_or_else(|_| panic!("no event after {received:?}"));
-            received.push(brief(&event.unwrap()));
+            let event = self.receive().await;
+            let event = event.unwrap_or_else(|| panic!("no event after {received:?}"));
+            if let Event::Pod(Change::Current(as_of)) = event {
+                self.current_as_of = Some(as_of);
+            } else {
+                received.push(brief(&event));
+            }
         }
         received
+    }
+
+    async fn receive(&mut self) -> Option<Event> {
+        timeout(Duration::from_secs(10), self.events.recv()).await.ok()?
     }
 
     /// The parameters of the requests so far, without those that every request has.
@@ -143,8 +156,9 @@ fn brief(event: &Event) -> String {
         Change::Progress(version) => format!("progress {version}"),
         Change::Failed(WatchFailure::Missing) => "missing".to_owned(),
         Change::Failed(WatchFailure::Forbidden) => "forbidden".to_owned(),
+        Change::Failed(WatchFailure::Silent) => "silent".to_owned(),
         Change::Failed(WatchFailure::Other(_)) => "failed".to_owned(),
-        Change::Resumed => "resumed".to_owned(),
+        Change::Current(_) => "current".to_owned(),
     }
 }
 
@@ -197,18 +211,13 @@ const STREAM: &str = "watch=true&sendInitialEvents=true&resourceVersion=";
 
 #[tokio::test]
 async fn a_streamed_list_continues_as_a_watch() {
-    let mut stage = Stage::new(vec![Reply::Stream(
-        vec![
-            added("a", 3),
-            bookmark(4),
-            added("b", 2),
-            listed(5),
-            added("c", 6),
-            bookmark(7),
-            deleted("a", 8),
-        ],
-        Then::Hang,
-    )]);
+    let mut stage = Stage::new(vec![
+        Reply::Stream(
+            vec![added("a", 3), bookmark(4), added("b", 2), listed(5), added("x", 6)],
+            Then::Hang,
+        ),
+        Reply::Stream(vec![added("c", 6), bookmark(7), deleted("a", 8)], Then::Hang),
+    ]);
     assert_eq!(
         stage.next(7).await,
         [
@@ -221,7 +230,8 @@ async fn a_streamed_list_continues_as_a_watch() {
             "deleted n/a 8"
         ]
     );
-    assert_eq!(stage.requests(), [STREAM]);
+    // A list takes as long as it takes. A watch is ended by the server, so it is a request of its own.
+    assert_eq!(stage.requests(), [STREAM, "watch=true&resourceVersion=5"]);
 }
 
 #[tokio::test]
@@ -255,7 +265,8 @@ async fn a_server_that_ignores_the_request_for_a_list_is_read_in_pages() {
 async fn a_lost_connection_resumes_where_it_was_interrupted() {
     for then in [Then::Break, Then::Hang, Then::Close] {
         let mut stage = Stage::new(vec![
-            Reply::Stream(vec![listed(5), added("a", 6)], then),
+            Reply::Stream(vec![listed(5)], Then::Hang),
+            Reply::Stream(vec![added("a", 6)], then),
             Reply::Stream(vec![added("b", 9), bookmark(11)], then),
             Reply::Stream(vec![deleted("a", 12)], Then::Hang),
         ]);
@@ -265,7 +276,7 @@ async fn a_lost_connection_resumes_where_it_was_interrupted() {
             assert!(received.len() < 20, "{received:?}");
         }
         // The end of the stream decides whether a loss is reported. Nothing is listed again.
-        received.retain(|one| one != "failed" && one != "resumed");
+        received.retain(|one| one != "failed" && one != "silent");
         assert_eq!(
             received,
             [
@@ -279,7 +290,7 @@ async fn a_lost_connection_resumes_where_it_was_interrupted() {
         );
         let requests = stage.requests();
         assert_eq!(
-            requests[1..3],
+            requests[2..4],
             ["watch=true&resourceVersion=6", "watch=true&resourceVersion=11"]
         );
     }
@@ -297,7 +308,7 @@ async fn an_expired_version_is_listed_again() {
             stage.next(6).await,
             ["listing", "item n/a", "listed 5 0", "listing", "item n/b", "listed 9 0"]
         );
-        assert_eq!(stage.requests(), [STREAM, "watch=true&resourceVersion=5", STREAM]);
+        assert_eq!(stage.requests()[..3], [STREAM, "watch=true&resourceVersion=5", STREAM]);
     }
 }
 
@@ -348,16 +359,74 @@ async fn a_kind_that_is_not_installed_is_requested_until_it_is() {
 }
 
 #[tokio::test]
-async fn a_watch_that_works_again_reports_it() {
+async fn a_watch_works_again_once_its_picture_is_complete() {
     let mut stage = Stage::new(vec![
         Reply::Stream(vec![listed(5)], Then::Close),
         Reply::Status(503, "ServiceUnavailable"),
+        Reply::Stream(vec![added("a", 6), bookmark(8), added("b", 9)], Then::Hang),
+    ]);
+    let mut received = Vec::new();
+    while received.last().is_none_or(|last| last != "applied n/b 9") {
+        received.push(brief(&stage.receive().await.unwrap()));
+    }
+    assert_eq!(
+        received,
+        [
+            "listing",
+            "listed 5 0",
+            "current",
+            "failed",
+            "applied n/a 6",
+            "progress 8",
+            "current",
+            "applied n/b 9"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_watch_that_the_server_does_not_end_in_time_is_silent() {
+    let began = Instant::now();
+    let mut stage = Stage::new(vec![
+        Reply::Stream(vec![listed(5)], Then::Hang),
         Reply::Stream(vec![added("a", 6)], Then::Hang),
+        Reply::Stream(vec![bookmark(6)], Then::Hang),
     ]);
     assert_eq!(
         stage.next(5).await,
-        ["listing", "listed 5 0", "failed", "resumed", "applied n/a 6"]
+        ["listing", "listed 5 0", "applied n/a 6", "silent", "progress 6"]
     );
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_answered_is_silent() {
+    let server = Router::new().fallback(|_: Request| std::future::pending::<Response>());
+    let settings = Settings { answer: Duration::from_millis(50), ..Settings::default() };
+    let mut watches = crate::watch::start(&kube::Client::new(server, "default"), &settings);
+    let mut cluster = crate::Cluster::default();
+    while cluster.pending().iter().any(|(_, why)| *why == crate::Pending::Listing) {
+        cluster.apply(timeout(Duration::from_secs(10), watches.recv()).await.unwrap().unwrap());
+    }
+    assert_eq!(cluster.stale().count(), crate::Kind::ALL.len());
+}
+
+#[tokio::test]
+async fn a_picture_is_complete_as_of_the_request_for_it() {
+    let mut stage = Stage::new(vec![
+        Reply::Stream(vec![listed(5)], Then::Hang),
+        Reply::Stream(vec![bookmark(6), added("a", 7)], Then::Close),
+        Reply::Stream(vec![bookmark(8), added("b", 9)], Then::Hang),
+    ]);
+    let began = Instant::now();
+    stage.next(3).await;
+    let listed = stage.current_as_of.unwrap();
+    assert!(listed > began);
+    stage.next(2).await;
+    let first = stage.current_as_of.unwrap();
+    stage.next(2).await;
+    let second = stage.current_as_of.unwrap();
+    assert!(listed < first && first < second && second < Instant::now());
 }
 
 #[tokio::test]
@@ -369,22 +438,22 @@ async fn a_fresh_list_can_be_requested_at_any_time() {
     assert_eq!(stage.next(3).await, ["listing", "item n/a", "listed 5 0"]);
     stage.rounds.send_modify(|round| *round += 1);
     assert_eq!(stage.next(3).await, ["listing", "item n/b", "listed 9 1"]);
-    assert_eq!(stage.requests(), [STREAM, STREAM]);
+    assert_eq!(stage.requests().iter().filter(|request| *request == STREAM).count(), 2);
 }
 
 #[tokio::test]
 async fn an_object_that_cannot_be_read_does_not_stop_the_watch() {
     let broken = json!({"type": "ADDED", "object": {"metadata": {"name": "x", "creationTimestamp": "never"}}});
-    let mut stage = Stage::new(vec![Reply::Stream(
-        vec![added("a", 3), broken.clone(), listed(5), broken, added("b", 6)],
-        Then::Hang,
-    )]);
+    let mut stage = Stage::new(vec![
+        Reply::Stream(vec![added("a", 3), broken.clone(), listed(5)], Then::Hang),
+        Reply::Stream(vec![broken, added("b", 6)], Then::Hang),
+    ]);
     assert_eq!(stage.next(4).await, ["listing", "item n/a", "listed 5 0", "applied n/b 6"]);
 }
 
 #[tokio::test]
 async fn the_task_ends_when_the_receiver_is_dropped() {
-    let Stage { script, requests, events, rounds } =
+    let Stage { script, requests, events, rounds, .. } =
         Stage::new(vec![Reply::Stream(vec![listed(5)], Then::Hang)]);
     drop(events);
     drop(rounds);

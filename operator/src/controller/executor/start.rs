@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use daylight_base::{Name, Timestamp};
 use daylight_crds::{AiJob, GpuPool, LeaseRecord, LeaseRecordSpec};
-use daylight_planner::explain::Grant;
+use daylight_planner::explain::{Grant, ReclaimReason};
 use daylight_planner::model::{JobState, Placement};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -85,7 +85,11 @@ impl Executor {
     }
 
     fn start_grant(&mut self, grant: &Grant, state: &mut State) -> Option<Started> {
-        if !self.may_grant() || state.refusals.blocks(&grant.miner, state.instant) {
+        // What a stale picture lacks may forbid it: a lower cap, a revoked registration.
+        if state.view.is_stale()
+            || !self.may_grant()
+            || state.refusals.blocks(&grant.miner, state.instant)
+        {
             return None;
         }
         let miner = state.view.cluster().miner(&grant.miner)?.clone();
@@ -131,6 +135,12 @@ impl Executor {
         let pod = state.view.cluster().pod(key)?;
         let ends = pod.is_terminal() || pod.deletion.is_some();
         if ends || pod.uid.is_empty() || self.in_flight.contains(&target) {
+            return None;
+        }
+        if let Change::Evict { reason: ReclaimReason::Rebalance, .. } = change
+            && state.view.is_stale()
+        {
+            // The miner that it is for could not start.
             return None;
         }
         let uid = pod.uid.clone();

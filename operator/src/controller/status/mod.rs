@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use daylight_base::Name;
 use daylight_cluster::Kind;
-use daylight_cluster::well_known::PODS_REFUSED;
+use daylight_cluster::well_known::{API_SERVER_SILENT, PODS_REFUSED};
 use daylight_crds::{CONDITION_LIMIT_FORECAST, CONDITION_OVER_LIMIT, RegistrationState};
 use daylight_planner::explain::Plan;
 use kube::Resource;
@@ -23,7 +23,7 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use super::executor::{Executor, Target};
-use super::state::State;
+use super::state::{NO_GRANTS_WHILE_STALE, State};
 use crate::api_requests::{ApiRequest, apply_status};
 use crate::conditions::ReasonText;
 use crate::view::View;
@@ -35,6 +35,10 @@ pub use miner::Replicas;
 
 /// The field manager of the statuses written here.
 const MANAGER: &str = "daylight/status";
+
+/// Statuses explain a picture of the cluster that may be stale after this time: a lost connection is
+/// usually replaced before.
+const STALE_FOR: Duration = Duration::from_secs(5);
 
 /// The status of an object is written again after this time at the earliest.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -172,7 +176,13 @@ impl Pass<'_> {
             let refusal = self.state.refusals.shown(key);
             let refusal = refusal.map(|it| ReasonText::new(&it.word, &it.sentence)).or_else(|| {
                 let wants = report.held < report.wanted || replicas.alive < report.held;
-                let problem = wants.then(|| self.executor.no_grants()).flatten()?;
+                if !wants {
+                    return None;
+                }
+                if self.state.is_stale_for(STALE_FOR) {
+                    return Some(ReasonText::new(API_SERVER_SILENT, NO_GRANTS_WHILE_STALE));
+                }
+                let problem = self.executor.no_grants()?;
                 Some(ReasonText::new(PODS_REFUSED, problem))
             });
             let failure = self.state.refusals.failure(key);

@@ -11,6 +11,7 @@ mod pods;
 mod policy;
 mod properties;
 mod renewals;
+mod silence;
 mod test_cluster;
 
 use test_cluster::TestCluster;

@@ -1,5 +1,7 @@
 //! A simulated cluster. Objects are given as JSON, as the API server sends them.
 
+use std::time::{Duration, Instant};
+
 use daylight_base::Timestamp;
 use daylight_planner::model::{self, Delta};
 use serde_json::{Value, json};
@@ -16,6 +18,10 @@ pub(super) struct TestCluster {
     pub(super) view: View,
     pub(super) now: Timestamp,
     pub(super) version: u64,
+    /// The monotonic clock.
+    pub(super) instant: Instant,
+    /// `true` while the watch of pods reports nothing, not even that nothing happens.
+    pub(super) silent: bool,
 }
 
 /// Kind of [`Change`] to make of an object.
@@ -34,8 +40,11 @@ impl TestCluster {
 
     /// Creates it, and returns the deltas at the start, too.
     pub(super) fn with_deltas(objects: &[Value]) -> (Self, Vec<Delta>) {
-        let mut cluster = Self { view: View::new(START), now: START, version: 100 };
+        let view = View::new(START);
+        let instant = Instant::now();
+        let mut cluster = Self { view, now: START, version: 100, instant, silent: false };
         let mut out = Vec::new();
+        cluster.view.tick(START, instant, &mut out);
         for object in objects {
             let event = cluster.event(object, ChangeKind::Item);
             cluster.view.apply(event, START, &mut out);
@@ -68,7 +77,21 @@ impl TestCluster {
     /// Lets time pass.
     pub(super) fn wait(&mut self, seconds: i64) -> Vec<Delta> {
         self.now = Timestamp(self.now.0 + seconds * 1000);
+        self.instant += Duration::from_secs(seconds.cast_unsigned());
         let mut out = Vec::new();
+        self.view.tick(self.now, self.instant, &mut out);
+        self.view.refresh(self.now, &mut out);
+        if !self.silent {
+            self.view.apply(Event::Pod(Change::Current(self.instant)), self.now, &mut out);
+        }
+        out
+    }
+
+    /// Sets the wall clock.
+    pub(super) fn set_clock(&mut self, seconds: i64) -> Vec<Delta> {
+        self.now = Timestamp(self.now.0 + seconds * 1000);
+        let mut out = Vec::new();
+        self.view.tick(self.now, self.instant, &mut out);
         self.view.refresh(self.now, &mut out);
         out
     }

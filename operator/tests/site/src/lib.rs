@@ -10,6 +10,7 @@
 pub mod observer;
 pub mod pool;
 pub mod program;
+pub mod proxy;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -32,6 +33,7 @@ use serde_json::{Value, json};
 
 use crate::observer::Observer;
 use crate::program::Process;
+use crate::proxy::Proxy;
 
 /// Daylight's own namespace.
 pub const SYSTEM: &str = "daylight-system";
@@ -188,6 +190,12 @@ impl Site {
         let name = format!("{}-controller-{}", self.name, self.started);
         self.processes.push(Process::controller(&self.control_plane, &name, flags));
         self.processes.len() - 1
+    }
+
+    /// Starts a controller that reaches the API server through a proxy.
+    pub fn start_through(&mut self, proxy: &Proxy, flags: &[&str]) -> usize {
+        let kubeconfig = proxy.kubeconfig.to_str().unwrap();
+        self.start_with(&[&["--kubeconfig", kubeconfig], flags].concat())
     }
 
     /// Nodes of eight GPUs that belong to the site's pool.
