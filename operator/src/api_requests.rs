@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use daylight_crds::labels::{MANAGED_BY, METERED_FINALIZER};
+use daylight_crds::labels::{AI_JOB, MANAGED_BY, METERED_FINALIZER};
 use daylight_crds::{AiJob, LeaseRecord};
 use http::Method;
 use k8s_openapi::NamespaceResourceScope;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::view::Repair;
 use daylight_cluster::names::parts;
-use daylight_cluster::well_known::{MINER_PRIORITY, MINER_PRIORITY_CLASS, MIRROR};
+use daylight_cluster::well_known::{MINER_PRIORITY, MINER_PRIORITY_CLASS, MIRROR, QUEUE_MANAGER};
 
 /// A request that can be sent again.
 #[derive(Clone, Debug)]
@@ -72,12 +72,35 @@ pub fn create_pod(namespace: &str, pod: &Pod) -> ApiRequest {
 
 /// Creates an AIJob's Service.
 pub fn create_service(namespace: &str, service: &Service) -> ApiRequest {
-    create("create service", namespace, "daylight/queue", service)
+    create("create service", namespace, QUEUE_MANAGER, service)
+}
+
+/// Reads the Service that has the name of an AIJob.
+pub fn read_service(key: &str) -> ApiRequest {
+    ApiRequest {
+        what: "read service",
+        method: Method::GET,
+        path: path::<Service>(key),
+        content_type: JSON,
+        body: Bytes::new(),
+    }
+}
+
+/// Lists the Services of all AIJobs, as the API server has them in memory.
+pub fn list_services() -> ApiRequest {
+    let path = Service::url_path(&(), None);
+    ApiRequest {
+        what: "list services",
+        method: Method::GET,
+        path: format!("{path}?labelSelector={AI_JOB}&resourceVersion=0"),
+        content_type: JSON,
+        body: Bytes::new(),
+    }
 }
 
 /// Creates an AIJob's Job.
 pub fn create_job(namespace: &str, job: &Job) -> ApiRequest {
-    create("create job", namespace, "daylight/queue", job)
+    create("create job", namespace, QUEUE_MANAGER, job)
 }
 
 /// Reads a pod, after the answer to its creation was lost or its name was taken.
@@ -195,7 +218,7 @@ pub fn patch_job(key: &str, patch: &Value) -> ApiRequest {
     ApiRequest {
         what: "patch job",
         method: Method::PATCH,
-        path: format!("{}?fieldManager=daylight/queue", path::<Job>(key)),
+        path: format!("{}?fieldManager={QUEUE_MANAGER}", path::<Job>(key)),
         content_type: MERGE_PATCH,
         body: body(patch),
     }
@@ -207,7 +230,7 @@ pub fn forget_start(key: &str, uid: &str) -> ApiRequest {
     ApiRequest {
         what: "patch job status",
         method: Method::PATCH,
-        path: format!("{}/status?fieldManager=daylight/queue", path::<Job>(key)),
+        path: format!("{}/status?fieldManager={QUEUE_MANAGER}", path::<Job>(key)),
         content_type: MERGE_PATCH,
         body: body(&json!({ "metadata": { "uid": uid }, "status": { "startTime": null } })),
     }

@@ -15,4 +15,5 @@ pub mod logs;
 pub mod metric_table;
 pub mod registration_signature;
 pub mod serving;
+mod user_agent;
 pub mod view;

@@ -45,6 +45,9 @@ pub const UNTIL: &str = "daylight.dev/until";
 /// Annotation of pods that do not keep cluster-autoscaler from removing their node.
 pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 
+/// Field manager of what the controller writes to start AIJobs.
+pub const QUEUE_MANAGER: &str = "daylight/queue";
+
 /// Label that names the Kueue queue of a job.
 pub const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
 

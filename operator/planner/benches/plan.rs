@@ -135,6 +135,8 @@ fn job(key: &str, workers: u32, gpus: u32, state: JobState) -> Job {
         max_run_time: Some(Duration::from_hours(12)),
         gang_timeout: Duration::from_mins(1),
         state,
+        succeeded: 0,
+        suspended_by: None,
         problem: None,
     }
 }

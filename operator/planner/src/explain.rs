@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Placement;
+use crate::model::{JobState, Placement};
 pub use crate::reason::Reason;
 use daylight_base::{Name, Timestamp};
 
@@ -44,6 +44,9 @@ pub enum Action {
         /// The nodes to prefer; empty if it requests no GPUs.
         placement: Vec<Placement>,
     },
+    /// Delete the reservation of a job, which queues again: its nodes cannot take the whole gang any
+    /// more, and no others can.
+    Requeue { job: Name },
     /// Suspend a job whose gang was not bound in time; it queues again.
     Suspend { job: Name },
     /// Stop a miner's pod.
@@ -58,6 +61,24 @@ pub enum Action {
     },
     /// Start one replica of a miner.
     Grant(Grant),
+}
+
+impl Action {
+    /// Returns the job that the action advances, with its state afterwards, given the job's state
+    /// `before`; `None` if the action concerns no job.
+    pub fn advances(
+        &self,
+        before: impl FnOnce(&Name) -> JobState,
+        now: Timestamp,
+    ) -> Option<(&Name, JobState)> {
+        Some(match self {
+            Self::Reserve { job, placement, .. } => (job, before(job).reserved(placement)),
+            Self::Release { job, placement } => (job, before(job).released(placement, now)),
+            Self::Requeue { job } => (job, before(job).requeued()),
+            Self::Suspend { job } => (job, before(job).suspended(now)),
+            Self::Evict { .. } | Self::Grant(_) => return None,
+        })
+    }
 }
 
 /// One replica of a miner on one node.

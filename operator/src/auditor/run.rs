@@ -28,6 +28,7 @@ use crate::clock::wall_clock;
 use crate::connection;
 use crate::failure::RunError;
 use crate::serving::{self, Health};
+use crate::user_agent::{Component, identify};
 
 /// Settings of the auditor.
 #[derive(Clone, Debug)]
@@ -112,6 +113,7 @@ pub async fn run(
 
     // A write that fails is sent again when it is due, not held back by the client.
     config.default_retry = false;
+    identify(&mut config, Component::Auditor);
     let client = connection::client(&config).map_err(RunError::from)?;
     let metrics = Metrics::new().map_err(RunError::from)?;
     let health = Health::default();

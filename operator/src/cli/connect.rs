@@ -12,6 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource};
 
 use super::error::CommandError;
+use crate::user_agent::{Component, identify};
 
 /// Flags that choose the cluster and the user.
 #[derive(Debug, Args)]
@@ -45,6 +46,7 @@ impl Connection {
                 .because(error)
                 .remedy("Check KUBECONFIG, --kubeconfig and --context")
         })?;
+        identify(&mut config, Component::Cli);
         if self.impersonate.is_some() {
             config.auth_info.impersonate.clone_from(&self.impersonate);
         }

@@ -46,6 +46,8 @@ pub enum Notice {
     },
     JobReleased,
     GangTimeout,
+    /// The nodes reserved for an AIJob cannot take the whole gang any more.
+    ReservationLost,
     JobRunning,
     JobFinished {
         succeeded: bool,
@@ -55,6 +57,10 @@ pub enum Notice {
     /// The API server refused a change of an AIJob.
     JobRefused {
         message: String,
+    },
+    /// The workers of an AIJob hold GPUs that only their init containers request.
+    OnlyInitContainersHaveGpus {
+        resource: String,
     },
     /// An object of another owner has the name of an AIJob's Job or Service.
     NameTaken {
@@ -270,6 +276,12 @@ fn text(notice: &Notice, sum: &Sum) -> Text {
             "Not all workers were bound within spec.gangTimeout; the job is suspended and queued \
              again.",
         ),
+        Notice::ReservationLost => Text::warning(
+            "ReservationLost",
+            "Explain",
+            "The reserved nodes cannot take the whole gang any more, and no others can; the job is \
+             queued again.",
+        ),
         Notice::JobRunning => Text::normal("Running", "Explain", "All workers are bound."),
         Notice::JobFinished { succeeded: true, word, sentence } => {
             Text::normal(word, "Explain", sentence)
@@ -288,6 +300,15 @@ fn text(notice: &Notice, sum: &Sum) -> Text {
             format!(
                 "A Job or Service of that name exists and does not belong to this AIJob; delete it, \
                  or give the AIJob another name ({message})."
+            ),
+        ),
+        Notice::OnlyInitContainersHaveGpus { resource } => Text::warning(
+            "NoGpuInContainers",
+            "Explain",
+            format!(
+                "Only init containers of spec.template request {resource}, so PET_NPROC_PER_NODE is \
+                 not set and the workers themselves have no GPU; set it in a container's \
+                 resources.limits."
             ),
         ),
         Notice::Explained { word, sentence, warning } => {

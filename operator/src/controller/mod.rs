@@ -6,16 +6,20 @@
 //! | [`state`], [`timers`] | what the loop knows, and when it wakes |
 //! | [`executor`] | sends the changes of plans |
 //! | [`upkeep`] | changes that are due without a plan's action |
+//! | [`backoff`] | the one rule for what is repeated |
 //! | [`refusals`], [`gang_refusals`] | miners and gangs whose pods are turned down |
+//! | [`gang_services`] | the Services of gangs, made again after they are deleted |
 //! | [`mirrors`] | the `ConfigMaps` that admission reads |
 //! | [`observations`], [`waits`] | acting on what happened in the cluster |
 //! | [`status`], [`events`], [`metrics`], [`gauges`] | reports to users |
 //! | [`lease`], [`fence`] | leader election, and a fence around the leader's writes |
 
+pub mod backoff;
 pub mod events;
 pub mod executor;
 pub mod fence;
 pub mod gang_refusals;
+pub mod gang_services;
 pub mod gauges;
 pub mod lease;
 pub mod metrics;
@@ -28,3 +32,6 @@ pub mod status;
 pub mod timers;
 pub mod upkeep;
 pub mod waits;
+
+#[cfg(test)]
+mod tests;

@@ -14,9 +14,7 @@ use daylight_cluster::slim::PodFailure;
 use daylight_planner::model::{Delta, Miner};
 use rustc_hash::FxHashMap;
 
-/// The first back-off, and the longest.
-const FIRST: Duration = Duration::from_secs(2);
-const LONGEST: Duration = Duration::from_mins(5);
+use super::backoff::Backoff;
 
 /// A pod that ran for this time had no reason of the miner's own to fail at once.
 const WORKED: Duration = Duration::from_mins(1);
@@ -37,12 +35,11 @@ pub struct Refusal {
     pub word: Box<str>,
     /// The reason as a sentence.
     pub sentence: String,
-    /// The time at which one pod is tried again.
-    pub until: Instant,
+    /// The wait until one pod is tried again.
+    pub backoff: Backoff,
     /// Replicas that the miner had when it was refused.
     pub held: u32,
     cause: Cause,
-    back_off: Duration,
     /// A pod has worked since; the refusal is kept for its back-off alone.
     lifted: bool,
 }
@@ -71,18 +68,22 @@ impl Refusals {
         held: u32,
         now: Instant,
     ) -> bool {
-        let known = self.refused.get(miner);
-        if known.is_some_and(|known| now < known.until) {
+        let known = self.refused.get_mut(miner);
+        if let Some(known) = known.filter(|known| known.backoff.lasts(now)) {
+            // Pods whose creation was under way at the first refusal counted as held.
+            if held < known.held {
+                known.held = held;
+                self.changed.insert(miner.clone());
+            }
             return false;
         }
-        let back_off = known.map_or(FIRST, |known| (known.back_off * 2).min(LONGEST));
+        let last = self.refused.get(miner).map(|known| known.backoff);
         let refusal = Refusal {
             word: word.into(),
             sentence: sentence.to_owned(),
-            until: now + back_off,
+            backoff: Backoff::after(last, now),
             held,
             cause,
-            back_off,
             lifted: false,
         };
         self.refused.insert(miner.clone(), refusal);
@@ -95,9 +96,11 @@ impl Refusals {
         self.failures.insert(miner.clone(), failure.clone());
     }
 
-    /// The API server accepted a pod of `miner`.
-    pub fn pod_accepted(&mut self, miner: &Name) {
-        if self.refused.get(miner).is_some_and(|known| known.cause == Cause::ApiServer) {
+    /// The API server accepted a pod of `miner`. During the back-off that proves nothing: the pod was
+    /// sent together with the one that was refused.
+    pub fn pod_accepted(&mut self, miner: &Name, now: Instant) {
+        let tried = |known: &Refusal| known.cause == Cause::ApiServer && !known.backoff.lasts(now);
+        if self.refused.get(miner).is_some_and(tried) {
             self.refused.remove(miner);
             self.changed.insert(miner.clone());
         }
@@ -125,18 +128,20 @@ impl Refusals {
 
     /// Time passed: notes the miners that may try one pod more.
     pub fn tick(&mut self, from: Instant, to: Instant) {
-        let due = self.refused.iter().filter(|(_, known)| from < known.until && known.until <= to);
+        let due = self.refused.iter();
+        let due = due.filter(|(_, known)| known.backoff.lasts(from) && !known.backoff.lasts(to));
         self.changed.extend(due.map(|(miner, _)| miner.clone()));
     }
 
     /// The time at which the next cap changes by itself.
     pub fn wake_at(&self, now: Instant) -> Option<Instant> {
-        self.refused.values().map(|refusal| refusal.until).filter(|until| now < *until).min()
+        let until = self.refused.values().map(|refusal| refusal.backoff.until);
+        until.filter(|until| now < *until).min()
     }
 
     /// Returns `true` if no pod of `miner` may be started now.
     pub fn blocks(&self, miner: &str, now: Instant) -> bool {
-        self.shown(miner).is_some_and(|refusal| now < refusal.until)
+        self.shown(miner).is_some_and(|refusal| refusal.backoff.lasts(now))
     }
 
     /// The refusal that a miner's status shows.
@@ -188,7 +193,7 @@ impl Refusals {
     fn cap(&self, miner: &mut Miner, now: Instant) {
         if let Some(refusal) = self.shown(&miner.key) {
             // After the back-off one pod is tried.
-            let most = refusal.held + u32::from(now >= refusal.until);
+            let most = refusal.held + u32::from(!refusal.backoff.lasts(now));
             miner.replicas = miner.replicas.min(most);
         }
     }
@@ -198,6 +203,7 @@ impl Refusals {
 mod tests {
     use daylight_planner::model::Shape;
 
+    use super::super::backoff::FIRST;
     use super::*;
 
     const MINER: &str = "team-a/kaspa";
@@ -257,8 +263,27 @@ mod tests {
         assert!(raise(&mut refusals, Cause::ApiServer, 3, tried));
         refusals.tick(tried, tried + FIRST);
         assert_eq!(sent(&mut refusals, tried + FIRST), Some(3), "it doubles");
-        refusals.pod_accepted(&MINER.into());
+        refusals.pod_accepted(&MINER.into(), tried + 2 * FIRST);
         assert_eq!(sent(&mut refusals, tried), Some(10));
+    }
+
+    #[test]
+    fn what_was_sent_together_with_a_refused_pod_is_not_scaled_down() {
+        let now = Instant::now();
+        let mut refusals = refusals(now);
+        // Ten pods were sent under a quota of 3. Two are accepted, one is refused, and so on: those
+        // that are under way count as held until they are refused themselves.
+        assert!(raise(&mut refusals, Cause::ApiServer, 9, now));
+        assert_eq!(sent(&mut refusals, now), Some(9));
+        refusals.pod_accepted(&MINER.into(), now);
+        assert_eq!(sent(&mut refusals, now), None, "the refusal holds");
+        for held in (3..9).rev() {
+            assert!(!raise(&mut refusals, Cause::ApiServer, held, now));
+            assert_eq!(sent(&mut refusals, now), Some(held));
+        }
+        let tried = now + FIRST;
+        refusals.tick(now, tried);
+        assert_eq!(sent(&mut refusals, tried), Some(4));
     }
 
     #[test]
@@ -267,7 +292,7 @@ mod tests {
         let mut refusals = refusals(now);
         assert!(raise(&mut refusals, Cause::Container, 0, now));
         assert_eq!(sent(&mut refusals, now), Some(0));
-        refusals.pod_accepted(&MINER.into());
+        refusals.pod_accepted(&MINER.into(), now);
         assert_eq!(sent(&mut refusals, now), None, "the API server has nothing to do with it");
         let before = now;
         now += FIRST;

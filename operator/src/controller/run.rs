@@ -28,6 +28,7 @@ use crate::clock::wall_clock;
 use crate::connection;
 use crate::failure;
 use crate::serving::{self, Health};
+use crate::user_agent::{Component, identify};
 use crate::view::View;
 
 /// Settings of the controller.
@@ -98,6 +99,7 @@ pub async fn run(
     let mut config = config;
     // Retries are ours: a refused eviction must not be sent again for minutes.
     config.default_retry = false;
+    identify(&mut config, Component::Controller);
     let client = connection::client(&config).map_err(failure::RunError::from)?;
     let metrics = Metrics::new().map_err(failure::RunError::from)?;
     let health = Health::default();
@@ -263,8 +265,11 @@ impl Main {
         for observation in self.state.view.take_observations() {
             observations::act_on(&observation, &mut self.state, &mut self.executor);
         }
-        // Grants were left out while the picture was stale.
-        if self.state.note_staleness() || self.state.has_deltas() {
+        // Grants were left out while the picture was stale, and what had no effect is repeated.
+        if self.state.note_staleness()
+            || self.state.has_deltas()
+            || self.timers.take(Timer::Retry, now)
+        {
             self.touch();
         }
         self.settle();
@@ -275,8 +280,13 @@ impl Main {
                 self.make_plan();
             }
             self.read_priority_class();
+            if self.timers.take(Timer::Services, now) {
+                let State { gang_services, view, .. } = &mut self.state;
+                let services = gang_services.due(view, &self.executor, now);
+                self.executor.submit_background(services, now);
+            }
             let repairs = self.mirrors.due(&self.state, &self.executor);
-            self.executor.submit_background(repairs);
+            self.executor.submit_background(repairs, now);
             self.executor.dispatch(&mut self.state);
             self.write_statuses();
         }
@@ -308,6 +318,8 @@ impl Main {
                 t.set(Timer::FirstWrite, None);
                 t.set(Timer::Replan, at(self.replan_at));
                 t.set(Timer::Refusals, self.state.refusals.wake_at(instant));
+                t.set(Timer::Services, Some(self.state.gang_services.wake_at().unwrap_or(instant)));
+                t.set(Timer::Retry, self.executor.retry_at(instant));
                 t.set(Timer::Rate, self.executor.wait().map(|wait| instant + wait));
                 t.set(Timer::Events, self.state.events.wake_in().map(|wait| instant + wait));
                 let doubts = self.executor.doubts_priority_class();
@@ -366,10 +378,10 @@ impl Main {
         let (event_lists, list_at) = self.state.gang_refusals.due(&self.state.view, self.state.now);
         let lists = event_lists.into_iter();
         let lists = lists.map(|(job, list)| (Target::GangRefusal(job), list));
-        self.executor.submit_background(lists);
+        self.executor.submit_background(lists, self.state.instant);
         self.replan_at = [plan.wake_at, upkeep.wake_at, list_at].into_iter().flatten().min();
         let actions = std::mem::take(&mut plan.actions);
-        self.executor.submit(actions, upkeep.changes);
+        self.executor.submit(actions, upkeep.changes, self.state.instant);
         self.plan = plan;
         let due = self.statuses_at.map_or(self.state.instant, |at| at + STATUS_EVERY);
         self.timers.set_earlier(Timer::Status, due);
@@ -379,7 +391,7 @@ impl Main {
         if self.timers.take(Timer::PriorityClass, self.state.instant) {
             self.priority_class_at = Some(self.state.instant);
             let read = api_requests::read_priority_class();
-            self.executor.submit_background([(Target::PriorityClass, read)]);
+            self.executor.submit_background([(Target::PriorityClass, read)], self.state.instant);
         }
     }
 
@@ -388,7 +400,7 @@ impl Main {
         if self.timers.take(Timer::Status, now) {
             self.statuses_at = Some(now);
             let (writes, later) = self.statuses.due(&self.plan, &mut self.state, &self.executor);
-            self.executor.submit_background(writes);
+            self.executor.submit_background(writes, now);
             let again = if later { STATUS_EVERY } else { STATUS_AT_LEAST };
             self.timers.set(Timer::Status, Some(now + again));
             self.timers.set_if_stopped(Timer::Gauges, self.gauges_free.max(now));
@@ -400,7 +412,7 @@ impl Main {
         }
         let events = self.state.events.due(now);
         let events = events.into_iter().map(|event| (Target::Event, event));
-        self.executor.submit_background(events);
+        self.executor.submit_background(events, now);
         self.executor.dispatch(&mut self.state);
     }
 

@@ -10,6 +10,7 @@ use kube::Resource as _;
 
 use super::events::{Events, Notice};
 use super::gang_refusals::GangRefusals;
+use super::gang_services::GangServices;
 use super::metrics::Metrics;
 use super::refusals::{Cause, Refusals};
 use super::waits::Waits;
@@ -29,6 +30,7 @@ pub struct State {
     pub metrics: Metrics,
     pub refusals: Refusals,
     pub gang_refusals: GangRefusals,
+    pub gang_services: GangServices,
     pub waits: Waits,
     /// Kinds of which changes may be missing, as last noted, and the time since when there are any.
     stale: Vec<Kind>,
@@ -49,6 +51,7 @@ impl State {
             metrics,
             refusals: Refusals::default(),
             gang_refusals: GangRefusals::default(),
+            gang_services: GangServices::default(),
             waits: Waits::default(),
             stale: Vec::new(),
             stale_since: None,
@@ -126,13 +129,11 @@ impl State {
         self.view.cluster().miner(miner).map(|miner| miner.object_ref(&()))
     }
 
-    /// Replicas of a miner that exist and have not ended.
+    /// Replicas of a miner that exist or are being created, and have not ended.
     fn held(&self, miner: &str) -> u32 {
         let pods = self.view.cluster().pods();
         let held = pods.filter(|pod| {
-            !pod.is_terminal()
-                && !pod.uid.is_empty()
-                && pod.lease.as_ref().is_some_and(|lease| *lease.miner == *miner)
+            !pod.is_terminal() && pod.lease.as_ref().is_some_and(|lease| *lease.miner == *miner)
         });
         held.count() as u32
     }

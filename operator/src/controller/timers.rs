@@ -23,6 +23,10 @@ pub enum Timer {
     PriorityClass,
     /// The cap of a refused miner changes.
     Refusals,
+    /// The Services of gangs are listed.
+    Services,
+    /// A request that had no effect may be repeated.
+    Retry,
     /// The executor's rate permits the next change.
     Rate,
     /// An Event may be sent.

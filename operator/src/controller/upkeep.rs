@@ -77,8 +77,11 @@ impl Upkeep {
             }
             return;
         };
-        if let Some(step) = next_step(job, state, batch, bound) {
-            self.advance(key, step);
+        match next_step(job, state, batch, bound) {
+            // With its request to the Job, which has no effect on one that is suspended already.
+            Some(Transition::Suspend) => self.changes.push(Change::Suspend { job: key.clone() }),
+            Some(step) => self.advance(key, step),
+            None => {}
         }
     }
 
@@ -123,7 +126,8 @@ impl Upkeep {
     }
 }
 
-/// The next step of an AIJob by the state of its Job and pods.
+/// The next step of an AIJob by the state of its Job and pods. Whatever combination of the AIJob's
+/// status and its Job another client or a process that ended left behind, a step leads out of it.
 fn next_step(
     job: &AiJob,
     state: Option<AiJobState>,
@@ -140,18 +144,28 @@ fn next_step(
     }
     let external = job.spec.queue_name.is_some();
     match state {
-        None => Some(Transition::Queue),
+        None if external || batch.suspended => Some(Transition::Queue),
+        None => Some(Transition::Adopt),
         Some(AiJobState::Queued | AiJobState::Reserved) if external && !batch.suspended => {
             Some(Transition::Start)
+        }
+        Some(AiJobState::Queued | AiJobState::Reserved) if !batch.suspended => {
+            Some(Transition::Adopt)
         }
         // Kueue suspended the job again.
         Some(AiJobState::Starting | AiJobState::Running) if external && batch.suspended => {
             Some(Transition::Queue)
         }
-        // Workers that have ended already were bound before.
-        Some(AiJobState::Starting)
-            if bound + batch.succeeded + batch.failed >= job.spec.workers =>
-        {
+        Some(AiJobState::Starting | AiJobState::Running) if batch.suspended => {
+            Some(match batch.suspended_by.clone() {
+                Some(manager) => Transition::Withdraw { manager },
+                // Daylight did, and the process ended before it wrote that to the status.
+                None => Transition::Suspend,
+            })
+        }
+        // Workers that have succeeded already were bound before. One that failed is replaced, and
+        // the gang is not whole before its replacement is bound.
+        Some(AiJobState::Starting) if bound.saturating_add(batch.succeeded) >= job.spec.workers => {
             Some(Transition::Run)
         }
         _ => None,
@@ -190,6 +204,34 @@ mod tests {
         assert_eq!(step(4, &batch(false)), Some(Transition::Run));
         let quick = BatchJob { succeeded: 1, ..batch(false) };
         assert_eq!(step(3, &quick), Some(Transition::Run));
+        // A worker that failed once was replaced: half a gang does not run.
+        let retried = BatchJob { failed: 3, ..batch(false) };
+        assert_eq!(step(3, &retried), None);
+    }
+
+    #[test]
+    fn a_step_leads_out_of_every_state_that_the_job_contradicts() {
+        use AiJobState::{Queued, Reserved, Running, Starting};
+        let held = BatchJob { suspended_by: Some("kueue".into()), ..batch(true) };
+        let withdraw = Transition::Withdraw { manager: "kueue".into() };
+        for (state, batch, expected) in [
+            (None, batch(true), Some(Transition::Queue)),
+            (None, batch(false), Some(Transition::Adopt)),
+            (Some(Queued), batch(true), None),
+            (Some(Queued), batch(false), Some(Transition::Adopt)),
+            (Some(Queued), held.clone(), None),
+            (Some(Reserved), batch(true), None),
+            (Some(Reserved), batch(false), Some(Transition::Adopt)),
+            (Some(Starting), batch(false), None),
+            (Some(Starting), batch(true), Some(Transition::Suspend)),
+            (Some(Starting), held.clone(), Some(withdraw.clone())),
+            (Some(Running), batch(false), None),
+            (Some(Running), batch(true), Some(Transition::Suspend)),
+            (Some(Running), held, Some(withdraw)),
+        ] {
+            let step = next_step(&job(None), state, &batch, 0);
+            assert_eq!(step, expected, "{state:?}, suspended: {}", batch.suspended);
+        }
     }
 
     #[test]

@@ -12,10 +12,15 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Observation, View};
 
+/// The end of the year 9999: the time of what has not begun.
+const NEVER: Timestamp = Timestamp::from_seconds(253_402_300_799);
+
 /// The pod templates of AI jobs, reduced to what the planner needs.
 #[derive(Debug, Default)]
 pub(super) struct Templates {
     by_job: FxHashMap<Name, Arc<Template>>,
+    /// Problems with templates that cannot be read.
+    problems: FxHashMap<Name, String>,
     /// Jobs whose pods may not run on every node.
     restricted: FxHashSet<Name>,
 }
@@ -23,7 +28,14 @@ pub(super) struct Templates {
 impl Templates {
     /// Reads the template of a job again; `None` if the job is gone or cannot be read.
     pub(super) fn read(&mut self, key: &Name, job: Option<&AiJob>) {
-        let template = job.and_then(|job| Template::new(&job.spec.template).ok());
+        self.problems.remove(key);
+        let template = job.and_then(|job| match Template::new(&job.spec.template) {
+            Ok(template) => Some(template),
+            Err(problem) => {
+                self.problems.insert(key.clone(), problem);
+                None
+            }
+        });
         if template.as_ref().is_some_and(|template| !template.scheduling.nodes.is_open()) {
             self.restricted.insert(key.clone());
         } else {
@@ -161,14 +173,14 @@ impl View {
         let spec = &job.spec;
         let template = self.templates.by_job.get(key);
         let (resource, gpus, problem) = match template {
-            None => (
-                Arc::from(""),
-                0,
-                Some("spec.template cannot be read; check its quantities.".to_owned()),
-            ),
+            None => {
+                let problem = self.templates.problems.get(key).map_or("", String::as_str);
+                (Arc::from(""), 0, Some(format!("spec.template cannot be read: {problem}.")))
+            }
             Some(template) => self.requested(spec.pool.as_deref(), template),
         };
-        let state = self.job_state(key, custom, job, since);
+        let batch = self.cluster.batch_job(key).filter(|batch| batch.owner == custom.uid);
+        let state = self.read_state(key, custom, job, since);
         // The planner places a job only until it runs.
         let chooses = !matches!(state, JobState::Finished | JobState::Running { .. });
         let allowed_nodes = template
@@ -194,6 +206,8 @@ impl View {
             max_run_time: spec.max_run_time.as_ref().map(daylight_crds::GoDuration::as_duration),
             gang_timeout: spec.gang_timeout.as_duration(),
             state,
+            succeeded: batch.map_or(0, |batch| batch.succeeded),
+            suspended_by: batch.and_then(|batch| batch.suspended_by.clone()),
             problem: problem.map(Arc::from),
         }
     }
@@ -247,7 +261,7 @@ impl View {
         }
     }
 
-    fn job_state(
+    fn read_state(
         &self,
         key: &Name,
         custom: &Custom<AiJob>,
@@ -256,12 +270,10 @@ impl View {
     ) -> JobState {
         let status = job.status.as_ref();
         let state = status.and_then(|status| status.state);
+        let batch = self.cluster.batch_job(key).filter(|batch| batch.owner == custom.uid);
         let over = matches!(state, Some(AiJobState::Succeeded | AiJobState::Failed))
             || custom.deleting
-            || self
-                .cluster
-                .batch_job(key)
-                .is_some_and(|batch| batch.owner == custom.uid && batch.outcome.is_some());
+            || batch.is_some_and(|batch| batch.outcome.is_some());
         if over {
             return JobState::Finished;
         }
@@ -271,18 +283,26 @@ impl View {
         if let Some(state) = self.foreseen.state(key) {
             return state.clone();
         }
-        let Some(status) = status else {
-            return JobState::Queued { attempts: 0, suspended_at: None };
-        };
-        let placement = || {
-            status
-                .placement
+        let placement = || -> Vec<Placement> {
+            let placement = status.map_or(&[][..], |status| &status.placement);
+            placement
                 .iter()
                 .map(|one| Placement { node: Arc::from(one.node.as_str()), workers: one.workers })
                 .collect()
         };
         // The status counts releases. All but the present one failed to start the gang.
-        let releases = status.attempts.unwrap_or(0);
+        let releases = status.and_then(|status| status.attempts).unwrap_or(0);
+        // The Job was resumed, and the status does not say so yet: the process that resumed it
+        // ended before it wrote that, or another client resumed it.
+        if batch.is_some_and(|batch| !batch.suspended)
+            && matches!(state, None | Some(AiJobState::Queued | AiJobState::Reserved))
+        {
+            // Its time begins once the status says so.
+            return JobState::Released { placement: placement(), at: NEVER, attempts: releases };
+        }
+        let Some(status) = status else {
+            return JobState::Queued { attempts: 0, suspended_at: None };
+        };
         match status.state {
             None | Some(AiJobState::Queued) => {
                 JobState::Queued { attempts: releases, suspended_at: since }
@@ -305,10 +325,11 @@ impl View {
 fn written_time(job: &AiJob) -> Option<Timestamp> {
     let status = job.status.as_ref()?;
     match status.state {
-        None | Some(AiJobState::Queued) => suspended_at(job),
+        // Kept through a reservation: a job that loses it has waited long enough.
+        None | Some(AiJobState::Queued | AiJobState::Reserved) => suspended_at(job),
         Some(AiJobState::Starting) => status.released_at.as_ref().map(timestamp),
         Some(AiJobState::Running) => status.started_at.as_ref().map(timestamp),
-        Some(AiJobState::Reserved | AiJobState::Succeeded | AiJobState::Failed) => None,
+        Some(AiJobState::Succeeded | AiJobState::Failed) => None,
     }
 }
 

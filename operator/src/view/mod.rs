@@ -32,7 +32,7 @@ mod tracking;
 mod windows;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::{Duration, Instant};
 
@@ -282,6 +282,11 @@ impl View {
     /// Returns a registration as sent to the planner; `None` for one that is being deleted.
     pub fn known_registration(&self, registration: &str) -> Option<&model::Registration> {
         self.emitted.registrations.get(registration)
+    }
+
+    /// Returns the state of an AIJob as sent to the planner.
+    pub fn job_state(&self, job: &str) -> Option<&model::JobState> {
+        self.emitted.jobs.get(job).map(|job| &job.state)
     }
 
     /// Returns the emergency stop, if it is active.

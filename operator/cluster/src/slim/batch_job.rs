@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use daylight_base::{Name, Timestamp};
 use daylight_crds::labels;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use crate::slim::meta::{Meta, Moment};
 use crate::store::stored;
@@ -28,6 +30,8 @@ pub struct BatchJob {
     /// Value of its annotation `daylight.dev/revision`.
     pub revision: Option<Box<str>>,
     pub suspended: bool,
+    /// Field manager, other than Daylight, that suspended it; `None` while it is not suspended.
+    pub suspended_by: Option<Name>,
     /// Number of pods that are not terminal.
     pub active: u32,
     /// Number of these that are ready.
@@ -61,11 +65,53 @@ stored!(BatchJob, key);
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Raw<'a> {
+    /// Read twice: only a suspended Job's field managers are of interest.
     #[serde(borrow)]
-    metadata: Meta<'a>,
+    metadata: Option<&'a RawValue>,
     spec: Spec,
     #[serde(borrow)]
     status: Status<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Managed<'a> {
+    #[serde(borrow)]
+    managed_fields: Vec<Manager<'a>>,
+}
+
+/// A field manager, with the part of its fields that is needed.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Manager<'a> {
+    #[serde(borrow)]
+    manager: Cow<'a, str>,
+    fields_v1: Fields,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    #[serde(rename = "f:spec")]
+    spec: SpecFields,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SpecFields {
+    #[serde(rename = "f:suspend")]
+    suspend: Option<IgnoredAny>,
+}
+
+/// Returns the last field manager other than Daylight that owns `spec.suspend`. An update that
+/// changes a field takes it from its former owners.
+fn suspended_by(metadata: &str) -> Option<Name> {
+    let managed: Managed<'_> = serde_json::from_str(metadata).ok()?;
+    let mut owners = managed.managed_fields.iter().rev();
+    let other = |one: &&Manager<'_>| {
+        one.fields_v1.spec.suspend.is_some() && one.manager != well_known::QUEUE_MANAGER
+    };
+    owners.find(other).map(|one| (&*one.manager).into())
 }
 
 #[derive(Default, Deserialize)]
@@ -102,13 +148,17 @@ struct Condition<'a> {
 
 impl<'de> Deserialize<'de> for BatchJob {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Raw::deserialize(deserializer).map(BatchJob::from)
+        let raw = Raw::deserialize(deserializer)?;
+        let metadata = raw.metadata.map_or("{}", RawValue::get);
+        let meta = serde_json::from_str(metadata).map_err(serde::de::Error::custom)?;
+        let mut job = Self::read(&meta, &raw.spec, &raw.status);
+        job.suspended_by = job.suspended.then(|| suspended_by(metadata)).flatten();
+        Ok(job)
     }
 }
 
-impl From<Raw<'_>> for BatchJob {
-    fn from(raw: Raw<'_>) -> Self {
-        let Raw { metadata, spec, status } = raw;
+impl BatchJob {
+    fn read(metadata: &Meta<'_>, spec: &Spec, status: &Status<'_>) -> Self {
         let condition = |kind: &str| {
             status.conditions.iter().find(|one| one.kind == kind && one.status == "True")
         };
@@ -132,6 +182,7 @@ impl From<Raw<'_>> for BatchJob {
             owner: metadata.controller().map(|owner| (&*owner.uid).into()).unwrap_or_default(),
             revision: metadata.annotations.get(well_known::REVISION).map(Into::into),
             suspended: spec.suspend.unwrap_or(false),
+            suspended_by: None,
             active: status.active,
             ready: status.ready.unwrap_or(0),
             succeeded: status.succeeded,

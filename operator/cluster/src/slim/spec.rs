@@ -1,15 +1,20 @@
 //! Pod specs: the requests, and the constraints on the node.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use daylight_base::Name;
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::core::v1::{
+    Container as ApiContainer, PodTemplateSpec, ResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::amounts::Amounts;
 use crate::pod_requests::{Container, ContainerResources, PodResources, Requests, Resources};
+use crate::quantity::Quantity;
 use crate::selector::{NodeFilter, Operator, Requirement, Term};
 use crate::slim::meta::{NotEmpty, Pairs};
 use crate::taints::Toleration;
@@ -34,12 +39,38 @@ pub struct Template {
 }
 
 impl Template {
-    /// Reads a template; the error names the value that cannot be read.
+    /// Reads a template; the error names the field and the value that cannot be read.
     pub fn new(template: &PodTemplateSpec) -> Result<Self, String> {
         let value = serde_json::to_value(&template.spec).map_err(|error| error.to_string())?;
-        let spec = Spec::deserialize(value).map_err(|error| error.to_string())?;
+        let spec = Spec::deserialize(value)
+            .map_err(|error| unreadable_quantity(template).unwrap_or_else(|| error.to_string()))?;
         Ok(Self { requests: spec.requests(&[]), scheduling: spec.scheduling() })
     }
+}
+
+/// Names the first quantity of a template that cannot be read, and its field.
+fn unreadable_quantity(template: &PodTemplateSpec) -> Option<String> {
+    let spec = template.spec.as_ref()?;
+    let bad = |field: String, amounts: &Option<BTreeMap<String, ApiQuantity>>| {
+        let mut amounts = amounts.iter().flatten();
+        amounts.find_map(|(resource, amount)| {
+            let error = amount.0.parse::<Quantity>().err()?;
+            Some(format!("{field}[{resource}]: {error}"))
+        })
+    };
+    let of = |field: String, resources: Option<&ResourceRequirements>| {
+        let ResourceRequirements { limits, requests, .. } = resources?;
+        bad(format!("{field}.resources.limits"), limits)
+            .or_else(|| bad(format!("{field}.resources.requests"), requests))
+    };
+    let in_list = |list: &str, containers: &[ApiContainer]| {
+        let mut containers = containers.iter().enumerate();
+        containers.find_map(|(at, one)| of(format!("{list}[{at}]"), one.resources.as_ref()))
+    };
+    in_list("containers", &spec.containers)
+        .or_else(|| in_list("initContainers", spec.init_containers.as_deref().unwrap_or_default()))
+        .or_else(|| of("spec".into(), spec.resources.as_ref()))
+        .or_else(|| bad("overhead".into(), &spec.overhead))
 }
 
 /// `spec` of a pod, reduced to the fields that Daylight uses.

@@ -33,6 +33,10 @@ pub struct Job {
     /// Time for all workers to be bound after the release.
     pub gang_timeout: Duration,
     pub state: JobState,
+    /// Workers that have succeeded, and need no GPUs any more.
+    pub succeeded: u32,
+    /// Field manager, other than Daylight, that keeps its Job suspended.
+    pub suspended_by: Option<Name>,
     /// One sentence about an invalid object.
     pub problem: Option<Arc<str>>,
 }
@@ -75,4 +79,42 @@ pub enum JobState {
     /// Another queueing system (Kueue) starts it.
     External,
     Finished,
+}
+
+/// The transitions of a job. The planner, the executor and every simulated site use these, so that
+/// none of them can read an action differently.
+impl JobState {
+    /// Returns the releases that were not bound in time.
+    pub const fn attempts(&self) -> u32 {
+        match self {
+            Self::Queued { attempts, .. }
+            | Self::Reserved { attempts, .. }
+            | Self::Released { attempts, .. } => *attempts,
+            Self::Running { .. } | Self::External | Self::Finished => 0,
+        }
+    }
+
+    /// Returns the state once nodes are reserved.
+    #[must_use]
+    pub fn reserved(&self, placement: &[Placement]) -> Self {
+        Self::Reserved { placement: placement.to_vec(), attempts: self.attempts() }
+    }
+
+    /// Returns the state once a reservation was given up.
+    #[must_use]
+    pub const fn requeued(&self) -> Self {
+        Self::Queued { attempts: self.attempts(), suspended_at: None }
+    }
+
+    /// Returns the state once the pods were released.
+    #[must_use]
+    pub fn released(&self, placement: &[Placement], at: Timestamp) -> Self {
+        Self::Released { placement: placement.to_vec(), at, attempts: self.attempts() }
+    }
+
+    /// Returns the state once a release failed.
+    #[must_use]
+    pub const fn suspended(&self, at: Timestamp) -> Self {
+        Self::Queued { attempts: self.attempts().saturating_add(1), suspended_at: Some(at) }
+    }
 }

@@ -212,7 +212,7 @@ fn grace(miner: Option<&Miner>, pool: Option<&Pool>) -> Duration {
 /// the evictions that serve it, so that a crash in between leaves no GPUs without a beneficiary.
 fn stage(action: &Action) -> u8 {
     match action {
-        Action::Suspend { .. } => 0,
+        Action::Suspend { .. } | Action::Requeue { .. } => 0,
         Action::Reserve { .. } => 1,
         Action::Release { .. } => 2,
         Action::Evict { .. } => 3,

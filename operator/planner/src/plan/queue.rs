@@ -104,8 +104,7 @@ impl Run<'_> {
     fn give_up(&mut self, id: Id<JobRow>) {
         let Some(job) = &self.state.jobs[id].object else { return };
         if matches!(job.state, JobState::Queued { .. }) {
-            let (job, placement) = (job.key.clone(), Vec::new());
-            self.actions.push(Action::Reserve { job, placement, displaced: 0 });
+            self.actions.push(Action::Requeue { job: job.key.clone() });
         }
     }
 
@@ -113,11 +112,12 @@ impl Run<'_> {
     fn gang_timed_out(&mut self, id: Id<JobRow>) -> bool {
         let row = &self.state.jobs[id];
         let Some(job) = &row.object else { return false };
-        let JobState::Released { at, attempts, .. } = job.state else {
+        let JobState::Released { at, .. } = job.state else {
             return false;
         };
         let deadline = at + job.gang_timeout;
-        if row.bound_total >= job.workers {
+        // Workers that have ended already were bound before.
+        if row.bound_total.saturating_add(job.succeeded) >= job.workers {
             self.queue.reasons.insert(id, Reason::Running);
             return false;
         }
@@ -127,9 +127,9 @@ impl Run<'_> {
             self.queue.reasons.insert(id, starting);
             return false;
         }
+        let state = job.state.suspended(self.now);
         self.actions.push(Action::Suspend { job: job.key.clone() });
-        let attempts = attempts.saturating_add(1);
-        self.set_job_state(id, JobState::Queued { attempts, suspended_at: Some(self.now) });
+        self.set_job_state(id, state);
         true
     }
 
@@ -139,12 +139,11 @@ impl Run<'_> {
         let Some(job) = self.state.jobs[id].object.clone() else {
             return true;
         };
-        let JobState::Reserved { placement, attempts } = &job.state else {
+        let JobState::Reserved { placement, .. } = &job.state else {
             return true;
         };
-        let (attempts, suspended_at) = (*attempts, None);
         if self.admissible(&job).is_err() {
-            self.set_job_state(id, JobState::Queued { attempts, suspended_at });
+            self.set_job_state(id, job.state.requeued());
             return false;
         }
         let mut kept = Vec::new();
@@ -169,7 +168,7 @@ impl Run<'_> {
         }
         // Some of it is lost: keep the rest, find the missing workers elsewhere. The state is set
         // first, so that the search for them does not count the lost part as promised.
-        self.set_job_state(id, JobState::Reserved { placement: kept.clone(), attempts });
+        self.set_job_state(id, job.state.reserved(&kept));
         // A gang stays within one pool.
         let home = kept.first().and_then(|kept| {
             let node = self.state.nodes.find(&kept.node)?;
@@ -192,7 +191,7 @@ impl Run<'_> {
             self.reserve_or_release(id, &job, placement, placed.displaced);
             return true;
         }
-        self.set_job_state(id, JobState::Queued { attempts, suspended_at });
+        self.set_job_state(id, job.state.requeued());
         false
     }
 
@@ -288,11 +287,7 @@ impl Run<'_> {
         placement: Vec<Placement>,
         displaced: u32,
     ) {
-        let attempts = match job.state {
-            JobState::Queued { attempts, .. } | JobState::Reserved { attempts, .. } => attempts,
-            _ => 0,
-        };
-        self.set_job_state(id, JobState::Reserved { placement: placement.clone(), attempts });
+        self.set_job_state(id, job.state.reserved(&placement));
         if self.is_free(id, job) {
             self.release(id, job, placement);
         } else {
@@ -305,12 +300,9 @@ impl Run<'_> {
     fn release(&mut self, id: Id<JobRow>, job: &Job, placement: Vec<Placement>) {
         let placed: u32 = placement.iter().map(|placement| placement.workers).sum();
         debug_assert!(placed >= job.workers || job.shape.gpus == 0, "half a gang is released");
-        let attempts = match job.state {
-            JobState::Queued { attempts, .. } | JobState::Reserved { attempts, .. } => attempts,
-            _ => 0,
-        };
-        self.actions.push(Action::Release { job: job.key.clone(), placement: placement.clone() });
-        self.set_job_state(id, JobState::Released { placement, at: self.now, attempts });
+        let state = job.state.released(&placement, self.now);
+        self.actions.push(Action::Release { job: job.key.clone(), placement });
+        self.set_job_state(id, state);
         self.wake(self.now + job.gang_timeout);
         let bound = self.state.jobs[id].bound_total;
         self.queue.reasons.insert(id, Reason::Starting { bound, workers: job.workers });
@@ -377,6 +369,9 @@ impl Run<'_> {
     fn admissible(&self, job: &Job) -> Result<(), Reason> {
         if let Some(problem) = job.problem.clone() {
             return Err(Reason::Invalid { problem });
+        }
+        if let Some(manager) = job.suspended_by.clone() {
+            return Err(Reason::JobSuspended { manager, job: job.key.clone() });
         }
         let class = job.class.clone();
         match self.state.classes.get(&class).map(|class| class.assignment) {

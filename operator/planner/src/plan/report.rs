@@ -138,9 +138,13 @@ impl Run<'_> {
         for (key, &id) in &self.state.jobs_by_key {
             let row = &self.state.jobs[id];
             let reason = self.queue.reasons.remove(&id).unwrap_or_else(|| {
-                match row.object.as_ref().map(|job| &job.state) {
-                    Some(JobState::External) => Reason::External,
-                    Some(JobState::Finished) => Reason::Finished,
+                let Some(job) = &row.object else { return Reason::Finished };
+                match job.state {
+                    JobState::External => Reason::External,
+                    JobState::Finished => Reason::Finished,
+                    _ if row.bound_total.saturating_add(job.succeeded) < job.workers => {
+                        Reason::WorkersMissing { bound: row.bound_total, workers: job.workers }
+                    }
                     _ => Reason::Running,
                 }
             });

@@ -82,6 +82,8 @@ pub enum Reason {
     NoNodeLargeEnough { gpus: u32 },
     PoolTooSmall { gpus: u32, most: u32 },
     GangBackoff { until: Timestamp },
+    JobSuspended { manager: Name, job: Name },
+    WorkersMissing { bound: u32, workers: u32 },
     External,
     SchedulerDecides,
     SchedulerFirst { until: Timestamp },

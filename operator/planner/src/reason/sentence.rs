@@ -253,6 +253,15 @@ impl fmt::Display for Reason {
                     "Not all workers were bound in time; the job queues again at {until}. See the Events of its pods."
                 )
             }
+            Self::JobSuspended { manager, job } => write!(
+                f,
+                "{manager} suspended Job {job}, so Daylight keeps no GPUs for it. Set its spec.suspend to false. If {manager} is a queue, create the AIJob again with spec.queueName, or exclude the namespace there."
+            ),
+            Self::WorkersMissing { bound, workers } => write!(
+                f,
+                "{bound} of {workers} workers {} bound to a node; the Job replaces workers that were evicted or failed. See the Events of its pods.",
+                if *bound == 1 { "is" } else { "are" },
+            ),
             Self::External => {
                 write!(f, "Another queueing system, such as Kueue, decides when the job starts.")
             }

@@ -80,6 +80,9 @@ fn examples() -> Vec<Reason> {
         NoNodeLargeEnough { gpus: 16 },
         PoolTooSmall { gpus: 16, most: 8 },
         GangBackoff { until: at },
+        JobSuspended { manager: "kubectl-patch".into(), job: "ml/train".into() },
+        WorkersMissing { bound: 1, workers: 2 },
+        WorkersMissing { bound: 0, workers: 2 },
         External,
         SchedulerDecides,
         SchedulerFirst { until: at },
@@ -158,6 +161,9 @@ fn the_words_and_sentences_are_fixed() {
     NoNodeLargeEnough: No permitted node is large enough for one pod with 16 GPUs and its CPU and memory. Request less per pod.
     PoolTooSmall: Requests 16 GPUs; the permitted nodes have at most 8. Request fewer or smaller workers.
     GangBackoff: Not all workers were bound in time; the job queues again at 2026-07-01T12:00:00Z. See the Events of its pods.
+    JobSuspended: kubectl-patch suspended Job ml/train, so Daylight keeps no GPUs for it. Set its spec.suspend to false. If kubectl-patch is a queue, create the AIJob again with spec.queueName, or exclude the namespace there.
+    WorkersMissing: 1 of 2 workers is bound to a node; the Job replaces workers that were evicted or failed. See the Events of its pods.
+    WorkersMissing: 0 of 2 workers are bound to a node; the Job replaces workers that were evicted or failed. See the Events of its pods.
     External: Another queueing system, such as Kueue, decides when the job starts.
     SchedulerDecides: kube-scheduler places the pod, and preempts miners for it if necessary.
     SchedulerFirst: The pod never preempts. If kube-scheduler finds no room before 2026-07-01T12:00:00Z, Daylight stops miners for it.

@@ -83,6 +83,11 @@ pub(crate) fn grants(before: &World, after: &World, plan: &Plan) -> Check {
             let class = &after.jobs[job].class;
             prop_assert_eq!(after.classes[class].assignment, ClassAssignment::Guaranteed);
         }
+        // A job without a whole reservation is queued again instead.
+        if let Action::Reserve { job, placement, .. } = action {
+            let workers: u32 = placement.iter().map(|placement| placement.workers).sum();
+            prop_assert!(workers >= after.jobs[job].workers);
+        }
         if let Action::Release { job, placement } = action {
             let job = &after.jobs[job];
             for placement in placement {

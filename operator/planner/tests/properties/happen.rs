@@ -66,6 +66,8 @@ pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
                 max_run_time: run_time.map(seconds),
                 gang_timeout: seconds(60),
                 state: JobState::Queued { attempts: 0, suspended_at: None },
+                succeeded: 0,
+                suspended_by: None,
                 problem: None,
             };
             world.jobs.insert(key, job.clone());

@@ -76,6 +76,9 @@ impl World {
     pub(crate) fn carry_out(&mut self, plan: &Plan) -> Vec<Delta> {
         let mut deltas = Vec::new();
         for action in &plan.actions {
+            let state = |job: &Name| self.jobs[job].state.clone();
+            let advanced =
+                action.advances(state, self.now).map(|(job, state)| (job.clone(), state));
             match action {
                 Action::Grant(grant) => {
                     let miner = self.miners[&grant.miner].clone();
@@ -106,24 +109,8 @@ impl World {
                     pod.deleting = true;
                     deltas.push(self.put_pod(pod));
                 }
-                Action::Reserve { job, placement, .. } => {
-                    let attempts = attempts(&self.jobs[job].state);
-                    let state = if placement.is_empty() {
-                        JobState::Queued { attempts, suspended_at: None }
-                    } else {
-                        JobState::Reserved { placement: placement.clone(), attempts }
-                    };
-                    deltas.extend(self.put_job(job, state));
-                }
-                Action::Release { job, placement } => {
-                    let attempts = attempts(&self.jobs[job].state);
-                    let (placement, at) = (placement.clone(), self.now);
-                    let state = JobState::Released { placement, at, attempts };
-                    deltas.extend(self.put_job(job, state));
-                }
+                Action::Reserve { .. } | Action::Release { .. } | Action::Requeue { .. } => {}
                 Action::Suspend { job } => {
-                    let attempts = attempts(&self.jobs[job].state) + 1;
-                    let suspended_at = Some(self.now);
                     let workers: Vec<_> = self
                         .pods
                         .values()
@@ -134,8 +121,10 @@ impl World {
                         pod.deleting = true;
                         deltas.push(self.put_pod(pod));
                     }
-                    deltas.extend(self.put_job(job, JobState::Queued { attempts, suspended_at }));
                 }
+            }
+            if let Some((job, state)) = advanced {
+                deltas.extend(self.put_job(&job, state));
             }
         }
         deltas
@@ -214,15 +203,6 @@ impl World {
 
 pub(crate) fn gpus(pod: &Pod, resource: &Name) -> u32 {
     pod.gpus.iter().filter(|(name, _)| name == resource).map(|(_, count)| count).sum()
-}
-
-pub(crate) fn attempts(state: &JobState) -> u32 {
-    match state {
-        JobState::Queued { attempts, .. }
-        | JobState::Reserved { attempts, .. }
-        | JobState::Released { attempts, .. } => *attempts,
-        _ => 0,
-    }
 }
 
 pub(crate) const fn seconds(seconds: u64) -> Duration {

@@ -243,3 +243,30 @@ fn next_to_a_starting_gang_another_clears_its_own_gpus() {
     evict acme/hash-node-1-1 within 10s: AiDemand of ml/second
     ");
 }
+
+#[test]
+fn a_job_that_another_client_suspended_takes_nothing_from_miners() {
+    let mut site = Site::of(1, 2, 2);
+    site.settle();
+    let held = |job: &mut Job| job.suspended_by = Some("kueue".into());
+    site.put(job("ml/train", 1, 2).but(held));
+    assert_snapshot!(site.act_explained(), @"job ml/train: JobSuspended. kueue suspended Job ml/train, so Daylight keeps no GPUs for it. Set its spec.suspend to false. If kueue is a queue, create the AIJob again with spec.queueName, or exclude the namespace there.");
+    // A reservation is given up, too.
+    site.edit_job("ml/train", |job| job.suspended_by = None);
+    site.act();
+    site.edit_job("ml/train", held);
+    assert_snapshot!(site.act(), @"give up the reservation for ml/train");
+}
+
+#[test]
+fn a_running_job_that_lost_a_worker_is_not_whole() {
+    let mut site = Site::of(2, 2, 0).with(job("ml/train", 2, 2));
+    site.act();
+    site.bound("ml/train");
+    assert_snapshot!(site.explained(), @"job ml/train: Running. All pods are running.");
+    site.put(Delta::PodGone("ml/train-1".into()));
+    assert_snapshot!(site.explained(), @"job ml/train: WorkersMissing. 1 of 2 workers is bound to a node; the Job replaces workers that were evicted or failed. See the Events of its pods.");
+    // One that has succeeded is not missing.
+    site.edit_job("ml/train", |job| job.succeeded = 1);
+    assert_snapshot!(site.explained(), @"job ml/train: Running. All pods are running.");
+}

@@ -146,6 +146,8 @@ pub(crate) fn job(key: &str, workers: u32, gpus: u32) -> Job {
         max_run_time: None,
         gang_timeout: seconds(60),
         state: JobState::Queued { attempts: 0, suspended_at: None },
+        succeeded: 0,
+        suspended_by: None,
         problem: None,
     }
 }

@@ -289,39 +289,23 @@ impl Site {
 
     fn carry_out(&mut self, plan: &Plan) {
         for action in &plan.actions {
+            let state = |job: &Name| self.jobs[job].state.clone();
+            let advanced =
+                action.advances(state, self.now).map(|(job, state)| (job.clone(), state));
             match action {
                 Action::Grant(grant) => self.grant(grant),
                 Action::Evict { pod, .. } => {
                     assert!(!self.pods[pod].deleting, "{pod} is stopping already");
                     self.edit_pod(pod, |pod| pod.deleting = true);
                 }
-                Action::Reserve { job, placement, .. } => {
-                    let attempts = attempts(&self.jobs[job].state);
-                    let placement = placement.clone();
-                    self.edit_job(job, |job| {
-                        job.state = if placement.is_empty() {
-                            JobState::Queued { attempts, suspended_at: None }
-                        } else {
-                            JobState::Reserved { placement, attempts }
-                        };
-                    });
-                }
-                Action::Release { job, placement } => {
-                    let (placement, at) = (placement.clone(), self.now);
-                    let attempts = attempts(&self.jobs[job].state);
-                    self.edit_job(job, |job| {
-                        job.state = JobState::Released { placement, at, attempts };
-                    });
-                }
                 Action::Suspend { job } => {
-                    let attempts = attempts(&self.jobs[job].state) + 1;
-                    let suspended_at = Some(self.now);
                     let workers = self.workers(job);
                     workers.into_iter().for_each(|pod| self.apply(Delta::PodGone(pod)));
-                    self.edit_job(job, |job| {
-                        job.state = JobState::Queued { attempts, suspended_at };
-                    });
                 }
+                Action::Reserve { .. } | Action::Release { .. } | Action::Requeue { .. } => {}
+            }
+            if let Some((job, state)) = advanced {
+                self.edit_job(&job, |job| job.state = state);
             }
         }
     }
@@ -395,15 +379,6 @@ impl Site {
 
 fn is_worker(pod: &Pod, job: &str) -> bool {
     matches!(&pod.role, Role::Worker { job: of } if **of == *job)
-}
-
-fn attempts(state: &JobState) -> u32 {
-    match state {
-        JobState::Queued { attempts, .. }
-        | JobState::Reserved { attempts, .. }
-        | JobState::Released { attempts, .. } => *attempts,
-        _ => 0,
-    }
 }
 
 /// Formats actions, then an explanation of each object that is not in its ordinary state: a pool that fills,
@@ -487,12 +462,12 @@ fn show_actions(actions: &[Action]) -> String {
     let mut lines: Vec<(String, Vec<String>, String)> = Vec::new();
     for action in actions {
         let (before, slot, after) = match action {
-            Action::Reserve { job, placement, displaced } if !placement.is_empty() => {
+            Action::Reserve { job, placement, displaced } => {
                 let head = format!("reserve for {job}: {}", show_placement(placement));
                 let miners = if *displaced == 1 { "miner" } else { "miners" };
                 (format!("{head}, displacing {displaced} {miners}"), None, String::new())
             }
-            Action::Reserve { job, .. } => {
+            Action::Requeue { job } => {
                 (format!("give up the reservation for {job}"), None, String::new())
             }
             Action::Release { job, placement } => {

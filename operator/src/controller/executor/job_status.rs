@@ -1,7 +1,7 @@
 //! Progress of an AIJob: the part of its status that the executor writes as it acts, and reads back
 //! after a restart.
 
-use daylight_base::Timestamp;
+use daylight_base::{Name, Timestamp};
 use daylight_crds::{AiJob, AiJobState, AiJobStatus, CONDITION_ADMITTED, Placement};
 use daylight_planner::model;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -26,8 +26,15 @@ pub enum Transition {
         placement: Vec<model::Placement>,
         pool: Option<String>,
     },
+    /// The reservation is given up.
+    Requeue,
     /// The gang was not bound in time.
     Suspend,
+    /// Another client suspended the Job.
+    Withdraw { manager: Name },
+    /// The Job was resumed without a record of it in the status: by a process that ended before it
+    /// wrote the record, or by another client.
+    Adopt,
     /// Its queue, such as Kueue, admitted the job.
     Start,
     /// All workers are bound.
@@ -48,9 +55,11 @@ impl Transition {
     /// The state after the step.
     pub fn state(&self) -> AiJobState {
         match self {
-            Self::Queue | Self::Suspend => AiJobState::Queued,
+            Self::Queue | Self::Requeue | Self::Suspend | Self::Withdraw { .. } => {
+                AiJobState::Queued
+            }
             Self::Reserve { .. } => AiJobState::Reserved,
-            Self::Release { .. } | Self::Start => AiJobState::Starting,
+            Self::Release { .. } | Self::Adopt | Self::Start => AiJobState::Starting,
             Self::Run => AiJobState::Running,
             Self::Finish { well: true, .. } => AiJobState::Succeeded,
             Self::Finish { well: false, .. } => AiJobState::Failed,
@@ -75,6 +84,7 @@ impl Transition {
             displaced: known.displaced,
             ..AiJobStatus::default()
         };
+        let suspended_by;
         let (admitted, word, sentence) = match self {
             Self::Queue => {
                 status = AiJobStatus { queued_at: status.queued_at, ..AiJobStatus::default() };
@@ -95,6 +105,13 @@ impl Transition {
                 status.released_at = now_time;
                 (true, "Released", "GPUs for the whole gang are free; starting its pods.")
             }
+            Self::Requeue => {
+                status.placement = Vec::new();
+                status.reserved_at = None;
+                let sentence = "The reserved nodes cannot take the whole gang any more; the job is \
+                                queued again.";
+                (false, "ReservationLost", sentence)
+            }
             Self::Suspend => {
                 status.placement = Vec::new();
                 status.queued_at = now_time;
@@ -102,6 +119,20 @@ impl Transition {
                 let sentence = "Not all workers were bound within spec.gangTimeout; the job is \
                                 suspended and queued again.";
                 (false, "GangTimeout", sentence)
+            }
+            Self::Withdraw { manager } => {
+                status.placement = Vec::new();
+                status.queued_at = now_time;
+                status.reserved_at = None;
+                suspended_by = format!(
+                    "{manager} suspended the Job; set its spec.suspend to false to resume it."
+                );
+                (false, "JobSuspended", &*suspended_by)
+            }
+            Self::Adopt => {
+                status.attempts = Some(status.attempts.unwrap_or(0).saturating_add(1));
+                status.released_at = now_time;
+                (true, "Released", "The Job is not suspended any more; starting its pods.")
             }
             Self::Start => {
                 status.released_at = now_time;
@@ -117,7 +148,8 @@ impl Transition {
             }
         };
         // The back-off is counted from this condition's transition, so each suspension sets it.
-        let observed = if matches!(self, Self::Suspend) { Vec::new() } else { observed };
+        let suspended = matches!(self, Self::Suspend | Self::Withdraw { .. });
+        let observed = if suspended { Vec::new() } else { observed };
         let why = ReasonText::new(word, sentence);
         let conditions =
             Conditions { observed: &observed, generation: job.metadata.generation, now };

@@ -11,6 +11,7 @@ pub mod job_status;
 pub(super) mod outcomes;
 pub mod perform;
 pub mod queue;
+pub mod retries;
 pub mod send;
 mod start;
 
@@ -23,6 +24,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::task::{JoinError, JoinSet};
 
 use self::perform::ChangeOutcome;
+use self::retries::{PodRefusal, Retries};
 use self::send::Sender;
 use crate::api_requests::ApiRequest;
 use crate::controller::executor::queue::{Change, Pace, Queue};
@@ -68,6 +70,10 @@ pub enum Target {
     Mirror(Kind),
     /// The Events that explain why an AIJob lacks pods.
     GangRefusal(Name),
+    /// The Services of all AIJobs.
+    Services,
+    /// The Service of an AIJob that runs.
+    Service(Name),
 }
 
 /// The end of a change, whether it was made or not.
@@ -95,8 +101,8 @@ pub struct Executor {
     /// Targets of `background`.
     waiting: FxHashSet<Target>,
     reserving: FxHashSet<Name>,
-    /// `AIJobs` whose last change failed, and the time at which it may be tried again.
-    held_back: FxHashMap<Name, Instant>,
+    /// Targets whose last request had no lasting effect yet.
+    retries: Retries,
     /// Miners' pods that may not be bound yet.
     unbound: FxHashSet<Name>,
     /// Pods that are ending, with the reason and the time of the eviction.
@@ -124,7 +130,7 @@ impl Executor {
             in_flight: FxHashSet::default(),
             waiting: FxHashSet::default(),
             reserving: FxHashSet::default(),
-            held_back: FxHashMap::default(),
+            retries: Retries::default(),
             unbound: FxHashSet::default(),
             reclaims: FxHashMap::default(),
             drains: FxHashMap::default(),
@@ -135,14 +141,30 @@ impl Executor {
 
     /// Replaces the changes of the last plan that have not begun by those of a new one. `upkeep` are
     /// the changes that are due in addition to it.
-    pub fn submit(&mut self, actions: Vec<Action>, upkeep: Vec<Change>) {
+    pub fn submit(&mut self, actions: Vec<Action>, upkeep: Vec<Change>, now: Instant) {
         let actions = actions.into_iter().map(Change::from);
-        self.queue.replace(actions.chain(upkeep), &self.reserving);
+        let changes: Vec<Change> = actions.chain(upkeep).collect();
+        let ending = changes.iter().filter_map(|change| match change {
+            Change::Evict { pod, .. } | Change::Remove { pod } | Change::Record { pod } => {
+                Some(pod)
+            }
+            _ => None,
+        });
+        self.retries.sweep(&ending.collect(), now);
+        self.queue.replace(changes, &self.reserving);
     }
 
     /// Queues statuses and Events, which are written after more urgent changes.
-    pub fn submit_background(&mut self, writes: impl IntoIterator<Item = (Target, ApiRequest)>) {
+    pub fn submit_background(
+        &mut self,
+        writes: impl IntoIterator<Item = (Target, ApiRequest)>,
+        now: Instant,
+    ) {
         for (target, write) in writes {
+            // What is left out here is submitted again as long as it is due.
+            if self.retries.block(&target, now) {
+                continue;
+            }
             if target != Target::Event {
                 self.waiting.insert(target.clone());
             }
@@ -167,7 +189,7 @@ impl Executor {
         while self.running_background.len() < most {
             let Some((target, write)) = self.background.pop_front() else { break };
             self.waiting.remove(&target);
-            self.start_background(target, write);
+            self.start_background(target, write, state);
         }
         state.metrics.queued_writes.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
     }
@@ -252,22 +274,33 @@ impl Executor {
         self.may_grant.as_ref()?.as_ref().err().map(String::as_str)
     }
 
+    /// The time at which a request that had no effect may be repeated.
+    pub fn retry_at(&self, now: Instant) -> Option<Instant> {
+        self.retries.wake_at(now)
+    }
+
+    /// The refusals to end pods, or to record their ends, by miner, with the number of its pods.
+    pub fn pod_refusals(&self) -> FxHashMap<Name, (u32, &PodRefusal)> {
+        self.retries.refusals()
+    }
+
     /// Forgets the changes that have not begun, because this process no longer leads.
     pub fn clear(&mut self) {
         self.queue.clear();
         self.background.clear();
         self.waiting.clear();
-        self.held_back.clear();
+        self.retries.clear();
     }
 
     /// Forgets an AIJob that was deleted.
     pub fn forget_job(&mut self, job: &Name) {
         self.drains.remove(job);
-        self.held_back.remove(job);
+        self.retries.forget(&Target::Job(job.clone()));
     }
 
     /// Takes in that a miner's pod ended.
-    pub fn ended(&mut self, pod: &str, state: &State) {
+    pub fn ended(&mut self, pod: &Name, state: &State) {
+        self.retries.forget(&Target::Pod(pod.clone()));
         if let Some((reason, since)) = self.reclaims.remove(pod) {
             let took = state.instant.saturating_duration_since(since);
             state

@@ -10,16 +10,16 @@ use daylight_planner::explain::{Grant, ReclaimReason};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource as _;
 
+use super::build::gang;
 use super::job_status::Transition;
 use super::perform::ChangeOutcome;
 use super::queue::Change;
+use super::retries::{PodRefusal, PodRefusalKind};
+use super::start::{job_cause, resource_of};
 use super::{Completion, Executor, Target};
 use crate::controller::events::Notice;
 use crate::controller::refusals::Cause;
 use crate::controller::state::State;
-
-/// Time after which a change of an AIJob that was refused is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
 
 impl Executor {
     pub(super) fn finish(&mut self, completion: Completion, state: &mut State) {
@@ -31,13 +31,15 @@ impl Executor {
                 self.doubts_priority_class |= matches!(outcome, ChangeOutcome::Refused { .. });
                 granted(&key, &grant, outcome, state);
             }
-            (Target::Pod(key), Some(Change::Record { .. })) => recorded(&key, outcome, state),
+            (Target::Pod(key), Some(Change::Record { .. })) => self.recorded(&key, outcome, state),
             (Target::Pod(key), Some(change)) => self.ending(&key, &uid, &change, outcome, state),
             (Target::Job(key), Some(change)) => self.stepped(&key, &change, outcome, state),
-            (Target::Status(kind, key), _) => written(kind, &key, outcome, state),
+            (Target::Status(kind, key), _) => self.written(kind, key, outcome, state),
             (Target::PriorityClass, _) => self.priority_class_is(outcome),
-            (Target::Mirror(kind), _) => mirrored(kind, &outcome),
-            (Target::GangRefusal(key), _) => gang_refused(&key, &outcome, state),
+            (target @ Target::Mirror(_), _) => self.mirrored(target, &outcome, state),
+            (target @ Target::GangRefusal(_), _) => self.gang_refused(target, &outcome, state),
+            (Target::Services, _) => services_listed(&outcome, state),
+            (target @ Target::Service(_), _) => self.service_made(target, outcome, state),
             (Target::Event, _) | (_, None) => {}
         }
     }
@@ -52,6 +54,7 @@ impl Executor {
     ) {
         match outcome {
             ChangeOutcome::Ending { overruled } => {
+                self.retries.note(Target::Pod(key.clone()), state.instant);
                 if let Change::Evict { reason, beneficiary, .. } = change {
                     state.metrics.evictions.with_label_values(&[reason.code()]).inc();
                     note_reclaim(key, *reason, beneficiary.as_ref(), overruled, state);
@@ -59,17 +62,33 @@ impl Executor {
             }
             ChangeOutcome::Gone => {
                 self.reclaims.remove(key);
+                self.retries.forget(&Target::Pod(key.clone()));
                 state.view.assume_gone(key, uid, state.now, &mut state.deltas);
             }
             // The pod may be ending already: ending it again has no further effect.
             other => {
                 self.reclaims.remove(key);
                 state.view.unforesee_end(key, &mut state.deltas);
-                if let ChangeOutcome::Refused { code, message } = other {
-                    tracing::warn!(pod = %key, code, %message, "Cannot end a miner's pod; trying again.");
+                match other {
+                    ChangeOutcome::Refused { code, message } => {
+                        tracing::warn!(pod = %key, code, %message, "Cannot end a miner's pod.");
+                        self.pod_refused(key, PodRefusalKind::Stop, message, state);
+                    }
+                    ChangeOutcome::Unknown => {
+                        self.retries.note(Target::Pod(key.clone()), state.instant);
+                    }
+                    _ => {}
                 }
             }
         }
+    }
+
+    /// Notes that a request about a pod was refused. Its miner's status reports that.
+    fn pod_refused(&mut self, key: &Name, kind: PodRefusalKind, message: String, state: &State) {
+        let pod = state.view.cluster().pod(key);
+        let lease = pod.and_then(|pod| pod.lease.as_ref());
+        let miner = lease.map(|lease| lease.miner.clone());
+        self.retries.pod_refused(key, PodRefusal { miner, kind, message }, state.instant);
     }
 
     fn stepped(&mut self, key: &Name, change: &Change, outcome: ChangeOutcome, state: &mut State) {
@@ -80,7 +99,7 @@ impl Executor {
         }
         match outcome {
             ChangeOutcome::Stepped(job, batch) => {
-                self.held_back.remove(key);
+                self.retries.forget(&Target::Job(key.clone()));
                 self.count_wait(key, change, state);
                 note_change(&job, change, state);
                 if let Some(batch) = batch {
@@ -89,15 +108,17 @@ impl Executor {
                 state.view.assume_ai_job(*job, state.now, &mut state.deltas);
             }
             ChangeOutcome::GangMade(batch) => {
-                self.held_back.remove(key);
+                self.retries.forget(&Target::Job(key.clone()));
+                note_gpus_of_init_containers(key, state);
                 if let Some(batch) = batch {
                     state.view.assume_batch_job(*batch, state.now, &mut state.deltas);
                 }
             }
             ChangeOutcome::Refused { code, message } => {
                 state.view.unforesee_state(key, &mut state.deltas);
-                self.held_back.insert(key.clone(), state.instant + AGAIN);
-                tracing::warn!(job = %key, code, %message, "Cannot change an AIJob; trying again in 5 s.");
+                let backoff = self.retries.job_failed(key, job_cause(key, state), state.instant);
+                let wait = backoff.wait();
+                tracing::warn!(job = %key, code, %message, ?wait, "Cannot change an AIJob.");
                 let notice = match (change, code) {
                     (Change::MakeGang { .. }, 409) => Notice::NameTaken { message },
                     _ => Notice::JobRefused { message },
@@ -107,7 +128,7 @@ impl Executor {
                 }
             }
             ChangeOutcome::Unknown => {
-                self.held_back.insert(key.clone(), state.instant + AGAIN);
+                self.retries.job_failed(key, job_cause(key, state), state.instant);
                 state.view.unforesee_state(key, &mut state.deltas);
             }
             _ => state.view.unforesee_state(key, &mut state.deltas),
@@ -132,8 +153,122 @@ impl Executor {
                     state.metrics.observe_ai_wait_for_miners("AIJob", miners);
                 }
             }
-            Change::Suspend { .. } | Change::Advance { .. } => {
+            Change::Suspend { .. } | Change::Requeue { .. } | Change::Advance { .. } => {
                 self.drains.remove(key);
+            }
+            _ => {}
+        }
+    }
+
+    fn mirrored(&mut self, target: Target, outcome: &ChangeOutcome, state: &State) {
+        let ChangeOutcome::Refused { code, message } = outcome else { return };
+        if let Target::Mirror(kind) = &target {
+            tracing::error!(
+                %kind, code, %message,
+                "Cannot update the ConfigMap that admission reads, so no miner starts under new \
+                 registrations. Remove the cause that the API server names."
+            );
+        }
+        self.retries.note(target, state.instant);
+    }
+
+    /// Takes in the Events that explain why a gang lacks pods.
+    fn gang_refused(&mut self, target: Target, outcome: &ChangeOutcome, state: &mut State) {
+        let Target::GangRefusal(key) = &target else { return };
+        match outcome {
+            ChangeOutcome::Made(body) => {
+                if let Some(job) = state.view.cluster().ai_job(key) {
+                    state.gang_refusals.take_events(key, body, job);
+                }
+            }
+            ChangeOutcome::Refused { code, message } => {
+                tracing::warn!(
+                    job = %key, code, %message,
+                    "Cannot list the Events of an AIJob that lacks pods; its status will not name \
+                     the cause."
+                );
+                self.retries.note(target, state.instant);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes in the release of a pod that the auditor had not recorded in time.
+    fn recorded(&mut self, key: &Name, outcome: ChangeOutcome, state: &mut State) {
+        match outcome {
+            ChangeOutcome::Made(body) => {
+                self.retries.forget(&Target::Pod(key.clone()));
+                state.metrics.lease_records.inc();
+                if let Ok(pod) = serde_json::from_slice::<slim::Pod>(&body) {
+                    state.view.assume_pod(pod, state.now, &mut state.deltas);
+                }
+            }
+            ChangeOutcome::Refused { code, message } => {
+                tracing::warn!(
+                    pod = %key, code, %message,
+                    "Cannot record the end of a lease, so its pod stays."
+                );
+                self.pod_refused(key, PodRefusalKind::Record, message, state);
+            }
+            ChangeOutcome::Unknown => {
+                self.retries.note(Target::Pod(key.clone()), state.instant);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes in an object whose status was written, before the watch shows it.
+    fn written(&mut self, kind: Kind, key: Name, outcome: ChangeOutcome, state: &mut State) {
+        let body = match outcome {
+            ChangeOutcome::Made(body) => body,
+            ChangeOutcome::Refused { code, message } => {
+                tracing::warn!(%kind, %key, code, %message, "Cannot write a status.");
+                self.retries.note(Target::Status(kind, key), state.instant);
+                return;
+            }
+            _ => return,
+        };
+        self.retries.forget(&Target::Status(kind, key));
+        let (now, deltas) = (state.now, &mut state.deltas);
+        macro_rules! assume {
+            ($assume:ident) => {
+                if let Ok(object) = serde_json::from_slice(&body) {
+                    state.view.$assume(object, now, deltas);
+                }
+            };
+        }
+        match kind {
+            Kind::GpuPool => assume!(assume_pool),
+            Kind::ActivityClass => assume!(assume_class),
+            Kind::Registration => assume!(assume_registration),
+            Kind::Miner => assume!(assume_miner),
+            // An AIJob's answer would end what is foreseen of its state: the watch brings it.
+            _ => {}
+        }
+    }
+
+    /// Takes in that the Service of an AIJob that runs was made again, or could not be.
+    fn service_made(&mut self, target: Target, outcome: ChangeOutcome, state: &mut State) {
+        let Target::Service(key) = &target else { return };
+        match outcome {
+            ChangeOutcome::Made(_) => {
+                tracing::info!(job = %key, "Made the Service of an AIJob again, which was deleted.");
+                state.gang_services.made(key);
+                self.retries.forget(&target);
+            }
+            ChangeOutcome::Refused { code, message } => {
+                tracing::warn!(job = %key, code, %message, "Cannot make an AIJob's Service.");
+                let notice = match code {
+                    409 => Notice::NameTaken { message },
+                    _ => Notice::JobRefused { message },
+                };
+                if let Some(job) = state.view.cluster().ai_job(key) {
+                    state.events.note(&job.object_ref(&()), notice, 0, None, state.instant);
+                }
+                self.retries.note(target, state.instant);
+            }
+            ChangeOutcome::Unknown => {
+                self.retries.note(target, state.instant);
             }
             _ => {}
         }
@@ -152,30 +287,13 @@ impl Executor {
     }
 }
 
-fn mirrored(kind: Kind, outcome: &ChangeOutcome) {
-    if let ChangeOutcome::Refused { code, message } = outcome {
-        tracing::error!(
-            %kind, code, %message,
-            "Cannot update the ConfigMap that admission reads, so no miner starts under new \
-             registrations. Remove the cause that the API server names."
-        );
-    }
-}
-
-/// Takes in the Events that explain why a gang lacks pods.
-fn gang_refused(key: &Name, outcome: &ChangeOutcome, state: &mut State) {
+fn services_listed(outcome: &ChangeOutcome, state: &mut State) {
     match outcome {
-        ChangeOutcome::Made(body) => {
-            if let Some(job) = state.view.cluster().ai_job(key) {
-                state.gang_refusals.take_events(key, body, job);
-            }
-        }
-        ChangeOutcome::Refused { code, message } => {
-            tracing::warn!(
-                job = %key, code, %message,
-                "Cannot list the Events of an AIJob that lacks pods; its status will not name the cause."
-            );
-        }
+        ChangeOutcome::Made(body) => state.gang_services.take_list(body, &state.view),
+        ChangeOutcome::Refused { code, message } => tracing::warn!(
+            code, %message,
+            "Cannot list the Services of AIJobs; one that is deleted will not be made again."
+        ),
         _ => {}
     }
 }
@@ -185,7 +303,7 @@ fn granted(key: &Name, grant: &Grant, outcome: ChangeOutcome, state: &mut State)
         ChangeOutcome::Granted(pod) => {
             let gpus = gpus_of(&pod);
             state.view.assume_pod(*pod, state.now, &mut state.deltas);
-            state.refusals.pod_accepted(&grant.miner);
+            state.refusals.pod_accepted(&grant.miner, state.instant);
             state.metrics.grants.with_label_values(&[&*grant.pool]).inc();
             if let Some(subject) = state.miner_reference(&grant.miner) {
                 let notice = Notice::Granted { pool: grant.pool.clone() };
@@ -204,27 +322,18 @@ fn granted(key: &Name, grant: &Grant, outcome: ChangeOutcome, state: &mut State)
     }
 }
 
-/// Takes in the release of a pod that the auditor had not recorded in time.
-fn recorded(key: &Name, outcome: ChangeOutcome, state: &mut State) {
-    match outcome {
-        ChangeOutcome::Made(body) => {
-            state.metrics.lease_records.inc();
-            if let Ok(pod) = serde_json::from_slice::<slim::Pod>(&body) {
-                state.view.assume_pod(pod, state.now, &mut state.deltas);
-            }
-        }
-        ChangeOutcome::Refused { code, message } => {
-            tracing::warn!(
-                pod = %key, code, %message,
-                "Cannot record the end of a lease, so its pod stays; trying again."
-            );
-        }
-        _ => {}
-    }
-}
-
 fn gpus_of(pod: &slim::Pod) -> u32 {
     pod.requests.extended.iter().map(|(_, count)| count).sum()
+}
+
+/// Reports an AIJob whose workers hold GPUs for their init containers alone.
+fn note_gpus_of_init_containers(key: &Name, state: &mut State) {
+    let Some(job) = state.view.cluster().ai_job(key).cloned() else { return };
+    let Some(resource) = resource_of(state, &job) else { return };
+    if gang::only_init_containers_have_gpus(&job, &resource) {
+        let notice = Notice::OnlyInitContainersHaveGpus { resource };
+        state.events.note(&job.object_ref(&()), notice, 0, None, state.instant);
+    }
 }
 
 fn note_reclaim(
@@ -275,6 +384,7 @@ fn note_change(job: &AiJob, change: &Change, state: &mut State) {
         }
         Change::Release { .. } => Notice::JobReleased,
         Change::Suspend { .. } => Notice::GangTimeout,
+        Change::Requeue { .. } => Notice::ReservationLost,
         Change::Advance { step: Transition::Run, .. } => Notice::JobRunning,
         Change::Advance { step: Transition::Finish { well, word, sentence, .. }, .. } => {
             Notice::JobFinished { succeeded: *well, word: word.clone(), sentence: sentence.clone() }
@@ -282,32 +392,4 @@ fn note_change(job: &AiJob, change: &Change, state: &mut State) {
         _ => return,
     };
     state.events.note(&job.object_ref(&()), notice, 0, None, state.instant);
-}
-
-/// Takes in an object whose status was written, before the watch shows it.
-fn written(kind: Kind, key: &str, outcome: ChangeOutcome, state: &mut State) {
-    let body = match outcome {
-        ChangeOutcome::Made(body) => body,
-        ChangeOutcome::Refused { code, message } => {
-            tracing::warn!(%kind, key, code, %message, "Cannot write a status; trying again.");
-            return;
-        }
-        _ => return,
-    };
-    let (now, deltas) = (state.now, &mut state.deltas);
-    macro_rules! assume {
-        ($assume:ident) => {
-            if let Ok(object) = serde_json::from_slice(&body) {
-                state.view.$assume(object, now, deltas);
-            }
-        };
-    }
-    match kind {
-        Kind::GpuPool => assume!(assume_pool),
-        Kind::ActivityClass => assume!(assume_class),
-        Kind::Registration => assume!(assume_registration),
-        Kind::Miner => assume!(assume_miner),
-        // An AIJob's answer would end what is foreseen of its state: the watch brings it.
-        _ => {}
-    }
 }

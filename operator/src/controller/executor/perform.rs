@@ -5,13 +5,15 @@ use std::time::Duration;
 use daylight_crds::AiJob;
 use serde::de::DeserializeOwned;
 
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
 use super::send::{Answer, Failure, Sender, is_disruption_budget};
 use crate::api_requests::{
     ApiRequest, create_priority_class, delete_mirror, delete_pod, evict_pod, forget_start,
-    read_pod, read_priority_class,
+    read_pod, read_priority_class, read_service,
 };
+use daylight_cluster::names::parts;
 use daylight_cluster::slim::{BatchJob, Pod};
 use daylight_cluster::well_known::{MINER_PRIORITY, MINER_PRIORITY_CLASS};
 
@@ -219,22 +221,57 @@ pub(super) async fn step(
     }
 }
 
-/// Creates an AIJob's Service and Job. A Service that exists is left as it is.
+/// Creates an AIJob's Service and Job. `key` is the AIJob's, and `uid` its UID.
 pub(super) async fn make_gang(
     sender: Sender,
     service: ApiRequest,
     job: ApiRequest,
+    key: String,
+    uid: String,
 ) -> ChangeOutcome {
-    match sender.send(&service).await {
-        Ok(Answer::Done(_)) => {}
-        Ok(Answer::Refused(status)) if status.code == 409 => {}
-        Ok(Answer::Refused(status)) => return refused(*status),
-        Err(failure) => return failure.into(),
+    match make_service(sender.clone(), service, key, uid).await {
+        ChangeOutcome::Made(_) => {}
+        other => return other,
     }
     match sender.send(&job).await {
         Ok(Answer::Done(body)) => ChangeOutcome::GangMade(read_slim(&body)),
         Ok(Answer::Refused(status)) => refused(*status),
         Err(failure) => failure.into(),
+    }
+}
+
+/// Creates an AIJob's Service, unless it exists and belongs to the AIJob. One of another owner has the
+/// name under which the gang's workers look for each other, so that they would not meet.
+pub(super) async fn make_service(
+    sender: Sender,
+    service: ApiRequest,
+    key: String,
+    uid: String,
+) -> ChangeOutcome {
+    match sender.send(&service).await {
+        Ok(Answer::Done(body)) => return ChangeOutcome::Made(body),
+        Ok(Answer::Refused(status)) if status.code == 409 => {}
+        Ok(Answer::Refused(status)) => return refused(*status),
+        Err(failure) => return failure.into(),
+    }
+    let body = match sender.send(&read_service(&key)).await {
+        Ok(Answer::Done(body)) => body,
+        // It was deleted in the meantime.
+        Ok(Answer::Refused(status)) if status.code == 404 => return ChangeOutcome::Unknown,
+        Ok(Answer::Refused(status)) => return refused(*status),
+        Err(failure) => return failure.into(),
+    };
+    let Some(found) = read::<Service>(&body) else { return ChangeOutcome::Unknown };
+    let owners = found.metadata.owner_references.unwrap_or_default();
+    let owned = owners.iter().any(|owner| owner.controller == Some(true) && owner.uid == uid);
+    match (owned, found.metadata.deletion_timestamp.is_some()) {
+        (true, false) => ChangeOutcome::Made(body),
+        // It is about to go, and is made again then.
+        (_, true) => ChangeOutcome::Unknown,
+        (false, false) => ChangeOutcome::Refused {
+            code: 409,
+            message: format!("services \"{}\" already exists", parts(&key).1),
+        },
     }
 }
 

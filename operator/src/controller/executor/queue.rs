@@ -15,6 +15,8 @@ use crate::controller::executor::job_status::Transition;
 pub enum Change {
     /// Suspend a Job again whose gang was not bound in time.
     Suspend { job: Name },
+    /// Delete an AIJob's reservation.
+    Requeue { job: Name },
     /// Write the nodes reserved for an AIJob into its status.
     Reserve {
         job: Name,
@@ -52,6 +54,7 @@ impl From<Action> for Change {
             }
             Action::Release { job, placement } => Self::Release { job, placement },
             Action::Suspend { job } => Self::Suspend { job },
+            Action::Requeue { job } => Self::Requeue { job },
             Action::Evict { pod, reason, beneficiary, grace } => {
                 Self::Evict { pod, reason, beneficiary, grace }
             }
@@ -66,7 +69,10 @@ const URGENCIES: usize = 5;
 impl Change {
     fn urgency(&self) -> usize {
         match self {
-            Self::Suspend { .. } | Self::Reserve { .. } | Self::MakeGang { .. } => 0,
+            Self::Suspend { .. }
+            | Self::Requeue { .. }
+            | Self::Reserve { .. }
+            | Self::MakeGang { .. } => 0,
             Self::Evict { .. } | Self::Release { .. } => 1,
             Self::Advance { .. } => 2,
             Self::Grant(_) => 3,

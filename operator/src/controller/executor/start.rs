@@ -7,6 +7,7 @@ use daylight_crds::{AiJob, GpuPool, LeaseRecord, LeaseRecordSpec};
 use daylight_planner::explain::{Grant, ReclaimReason};
 use daylight_planner::model::{JobState, Placement};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt as _;
 
 use super::perform::{self, ChangeOutcome};
 use super::{Completion, Executor, Target};
@@ -19,6 +20,7 @@ use crate::controller::executor::queue::Change;
 use crate::controller::state::State;
 use daylight_cluster::names::parts;
 use daylight_cluster::slim;
+use daylight_cluster::well_known::QUEUE_MANAGER;
 
 impl Executor {
     /// Begins a change. Returns `false` if it is no longer due.
@@ -31,6 +33,7 @@ impl Executor {
             Change::MakeGang { job } => self.start_gang(job, state),
             Change::Expire { job } => self.start_expiry(job, state),
             Change::Suspend { job } => self.start_step(job, &Transition::Suspend, state),
+            Change::Requeue { job } => self.start_step(job, &Transition::Requeue, state),
             Change::Advance { job, step } => self.start_step(job, step, state),
             Change::Reserve { job, placement, displaced } => {
                 let pool = pool_of(state, job, placement);
@@ -69,13 +72,21 @@ impl Executor {
         true
     }
 
-    pub(super) fn start_background(&mut self, target: Target, write: ApiRequest) {
+    pub(super) fn start_background(&mut self, target: Target, write: ApiRequest, state: &State) {
         if target != Target::Event && !self.in_flight.insert(target.clone()) {
             return;
         }
         let sender = self.sender.clone();
+        let owner = match &target {
+            Target::Service(job) => state.view.cluster().ai_job(job).and_then(|job| job.uid()),
+            _ => None,
+        };
         self.running_background.spawn(async move {
-            let outcome = match target {
+            let outcome = match &target {
+                Target::Service(job) => {
+                    let (key, uid) = (job.to_string(), owner.unwrap_or_default());
+                    perform::make_service(sender, write, key, uid).await
+                }
                 Target::PriorityClass => perform::priority_class(sender).await,
                 Target::Mirror(_) => perform::mirror(sender, write).await,
                 _ => perform::make(sender, write).await,
@@ -134,7 +145,7 @@ impl Executor {
         let target = Target::Pod(key.clone());
         let pod = state.view.cluster().pod(key)?;
         let ends = pod.is_terminal() || pod.deletion.is_some();
-        if ends || pod.uid.is_empty() || self.in_flight.contains(&target) {
+        if ends || pod.uid.is_empty() || !self.is_free(&target, state) {
             return None;
         }
         if let Change::Evict { reason: ReclaimReason::Rebalance, .. } = change
@@ -156,7 +167,7 @@ impl Executor {
     fn start_removal(&mut self, key: &Name, state: &mut State) -> Option<Started> {
         let target = Target::Pod(key.clone());
         let pod = state.view.cluster().pod(key)?;
-        if pod.deletion.is_some() || pod.uid.is_empty() || self.in_flight.contains(&target) {
+        if pod.deletion.is_some() || pod.uid.is_empty() || !self.is_free(&target, state) {
             return None;
         }
         let uid = pod.uid.clone();
@@ -171,7 +182,7 @@ impl Executor {
     fn start_record(&mut self, key: &Name, state: &mut State) -> Option<Started> {
         let target = Target::Pod(key.clone());
         let pod = state.view.cluster().pod(key)?;
-        if !pod.metered || !pod.is_terminal() || self.in_flight.contains(&target) {
+        if !pod.metered || !pod.is_terminal() || !self.is_free(&target, state) {
             return None;
         }
         let uid = pod.uid.clone();
@@ -201,7 +212,9 @@ impl Executor {
         }
         let batch = api_requests::create_job(namespace, &batch);
         let sender = self.sender.clone();
-        Some(Started::new(target, uid_of(&job), perform::make_gang(sender, service, batch)))
+        let uid = uid_of(&job);
+        let work = perform::make_gang(sender, service, batch, key.to_string(), uid.to_owned());
+        Some(Started::new(target, uid, work))
     }
 
     fn start_expiry(&mut self, key: &Name, state: &mut State) -> Option<Started> {
@@ -228,24 +241,35 @@ impl Executor {
         };
         let patch =
             patch.map(|(patch, uid)| (api_requests::patch_job(key, &patch), key.to_string(), uid));
-        if let Some(foreseen) = foreseen(step, &job, state) {
+        if let Some(foreseen) = foreseen(step, key, state) {
             state.view.foresee_state(key, foreseen, state.now, &mut state.deltas);
         }
         let status = step.status(&job, state.now);
-        let write =
-            api_requests::apply_status::<AiJob>(key, uid_of(&job), "daylight/queue", &status);
+        let write = api_requests::apply_status::<AiJob>(key, uid_of(&job), QUEUE_MANAGER, &status);
         Some(Started::new(target, uid_of(&job), perform::step(self.sender.clone(), patch, write)))
+    }
+
+    /// Returns `true` if a request for the target may be sent now.
+    fn is_free(&self, target: &Target, state: &State) -> bool {
+        !self.in_flight.contains(target) && !self.retries.block(target, state.instant)
     }
 
     fn idle_job(&self, key: &Name, state: &State) -> Option<(Target, std::sync::Arc<AiJob>)> {
         let target = Target::Job(key.clone());
-        let held = self.held_back.get(key).is_some_and(|until| state.instant < *until);
+        let held = self.retries.block_job(key, &job_cause(key, state), state.instant);
         if held || self.in_flight.contains(&target) {
             return None;
         }
         let job = state.view.cluster().ai_job(key)?.clone();
         job.metadata.deletion_timestamp.is_none().then_some((target, job))
     }
+}
+
+/// The state of an AIJob on which an answer of the API server depends.
+pub(super) fn job_cause(key: &str, state: &State) -> (Box<str>, Option<i64>) {
+    let cluster = state.view.cluster();
+    let uid = cluster.batch_job(key).map(|batch| batch.uid.clone()).unwrap_or_default();
+    (uid, cluster.ai_job(key).and_then(|job| job.metadata.generation))
 }
 
 /// The record of the GPUs that an ended pod held; `None` if it never had a node, or requests no GPU
@@ -301,24 +325,27 @@ fn uid_of(job: &AiJob) -> &str {
 }
 
 /// The state that the planner takes a job to be in while the step is being written.
-fn foreseen(step: &Transition, job: &AiJob, state: &State) -> Option<JobState> {
-    let attempts = job.status.as_ref().and_then(|status| status.attempts).unwrap_or(0);
+fn foreseen(step: &Transition, key: &str, state: &State) -> Option<JobState> {
+    let before = state.view.job_state(key)?;
     Some(match step {
-        Transition::Reserve { placement, .. } => {
-            JobState::Reserved { placement: placement.clone(), attempts }
-        }
-        Transition::Release { placement, .. } => {
-            JobState::Released { placement: placement.clone(), at: state.now, attempts }
-        }
-        Transition::Suspend => JobState::Queued { attempts, suspended_at: Some(state.now) },
+        Transition::Reserve { placement, .. } => before.reserved(placement),
+        Transition::Release { placement, .. } => before.released(placement, state.now),
+        Transition::Requeue => before.requeued(),
+        Transition::Suspend => before.suspended(state.now),
         Transition::Run => JobState::Running { since: state.now },
-        Transition::Queue | Transition::Start | Transition::Finish { .. } => return None,
+        Transition::Queue
+        | Transition::Withdraw { .. }
+        | Transition::Adopt
+        | Transition::Start
+        | Transition::Finish { .. } => return None,
     })
 }
 
 /// The resource of a pool that the job's workers request.
 pub(crate) fn resource_of(state: &State, job: &AiJob) -> Option<String> {
-    let containers = &job.spec.template.spec.as_ref()?.containers;
+    let spec = job.spec.template.spec.as_ref()?;
+    let containers: Vec<_> =
+        spec.containers.iter().chain(spec.init_containers.iter().flatten()).collect();
     let requested = |resource: &str| {
         containers.iter().filter_map(|container| container.resources.as_ref()).any(|resources| {
             let has = |list: &Option<std::collections::BTreeMap<String, _>>| {

@@ -14,6 +14,7 @@ use crate::conditions::{Conditions, ReasonText, time};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress<'a> {
     pub running: u32,
+    pub succeeded: u32,
     /// The outcome in a sentence, once the job has ended.
     pub outcome: Option<&'a str>,
     /// The reason why the API server rejects its pods, if it does.
@@ -33,6 +34,7 @@ pub(super) fn status(
     let conditions = Conditions { observed, generation, now };
     let state = known.and_then(|status| status.state).unwrap_or(AiJobState::Queued);
     let finished = matches!(state, AiJobState::Succeeded | AiJobState::Failed);
+    let workers = job.spec.workers;
     let why = match (state, progress.outcome) {
         (AiJobState::Succeeded, _) => ReasonText::new("Succeeded", "All workers succeeded."),
         (AiJobState::Failed, outcome) => ReasonText::new(
@@ -44,10 +46,10 @@ pub(super) fn status(
                 rejected(refusal)
             }
             (Some(refusal), Reason::External) if state == AiJobState::Starting => rejected(refusal),
+            (_, Reason::Running) => running(progress, workers),
             (_, reason) => ReasonText::from(reason),
         },
     };
-    let workers = job.spec.workers;
     let ready = state == AiJobState::Running && progress.running >= workers;
     let backoff_until = match report.reason {
         Reason::GangBackoff { until } => time(until),
@@ -69,5 +71,69 @@ pub(super) fn status(
         estimated_start: report.reason.earliest().and_then(time),
         backoff_until,
         ..AiJobStatus::default()
+    }
+}
+
+/// The reason of a job whose workers are all bound: whether all of them run is known from their pods.
+fn running(progress: Progress<'_>, workers: u32) -> ReasonText {
+    let Progress { running, succeeded, .. } = progress;
+    if running.saturating_add(succeeded) < workers {
+        let sentence = format!(
+            "{running} of {workers} workers are ready. If it stays so, look at the logs and Events \
+             of the others."
+        );
+        return ReasonText::new("Starting", &sentence);
+    }
+    if running < workers {
+        let sentence =
+            format!("{running} of {workers} workers are running; {succeeded} succeeded.");
+        return ReasonText::new(Reason::Running.code(), &sentence);
+    }
+    ReasonText::from(&Reason::Running)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn job() -> AiJob {
+        serde_json::from_value(json!({
+            "apiVersion": "daylight.dev/v1alpha1", "kind": "AIJob",
+            "metadata": {"name": "llm", "namespace": "team-b", "uid": "77aa", "generation": 1},
+            "spec": {
+                "workers": 3, "activityClass": "ai-training",
+                "template": {"spec": {"containers": [{"name": "train"}]}},
+            },
+            "status": {"state": "Running"},
+        }))
+        .unwrap()
+    }
+
+    /// The reason, the sentence, and whether the job is ready.
+    fn shown(reason: Reason, bound: u32, running: u32, succeeded: u32) -> (String, String, bool) {
+        let report = JobReport { job: "team-b/llm".into(), bound, reason };
+        let progress = Progress { running, succeeded, ..Progress::default() };
+        let status = status(&job(), &report, progress, Timestamp(0));
+        let ready =
+            status.conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True");
+        (status.reason.unwrap(), status.message.unwrap(), ready)
+    }
+
+    #[test]
+    fn all_run_is_said_only_of_all() {
+        let (word, sentence, ready) = shown(Reason::Running, 3, 3, 0);
+        assert_eq!((&*word, &*sentence, ready), ("Running", "All pods are running.", true));
+        let (word, sentence, ready) = shown(Reason::Running, 2, 2, 1);
+        let expected = "2 of 3 workers are running; 1 succeeded.";
+        assert_eq!((&*word, &*sentence, ready), ("Running", expected, false));
+        // Its containers crash and are restarted in place.
+        let (word, sentence, ready) = shown(Reason::Running, 3, 1, 0);
+        assert!(sentence.starts_with("1 of 3 workers are ready."), "{sentence}");
+        assert_eq!((&*word, ready), ("Starting", false));
+        // One was evicted.
+        let (word, _, ready) = shown(Reason::WorkersMissing { bound: 2, workers: 3 }, 2, 2, 0);
+        assert_eq!((&*word, ready), ("WorkersMissing", false));
     }
 }

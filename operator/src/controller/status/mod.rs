@@ -169,12 +169,18 @@ impl Pass<'_> {
 
     fn miners(&mut self, plan: &Plan) {
         let replicas = replicas(&self.state.view);
+        let refused = self.executor.pod_refusals();
         for report in &plan.miners {
             let key = &report.miner;
             let Some(object) = self.state.view.cluster().miner(key).cloned() else { continue };
             let replicas = replicas.get(key).copied().unwrap_or_default();
             let refusal = self.state.refusals.shown(key);
-            let refusal = refusal.map(|it| ReasonText::new(&it.word, &it.sentence)).or_else(|| {
+            let stays = || {
+                let (pods, refusal) = refused.get(key)?;
+                Some(ReasonText::new(refusal.code(), &refusal.sentence(*pods)))
+            };
+            let refusal = refusal.map(|it| ReasonText::new(&it.word, &it.sentence));
+            let refusal = stays().or(refusal).or_else(|| {
                 let wants = report.held < report.wanted || replicas.alive < report.held;
                 if !wants {
                     return None;
@@ -208,9 +214,13 @@ impl Pass<'_> {
                 .and_then(|batch| batch.outcome.as_ref())
                 .map(|outcome| outcome.message.to_string());
             let refusal = self.state.gang_refusals.get(key);
-            let progress = Progress { running, outcome: outcome.as_deref(), refusal };
+            let succeeded = batch.map_or(0, |batch| batch.succeeded);
+            let progress = Progress { running, succeeded, outcome: outcome.as_deref(), refusal };
             let wanted = ai_job::status(&object, report, progress, self.state.now);
-            let warning = wanted.reason.as_deref() == Some(PODS_REFUSED);
+            let warning = matches!(
+                wanted.reason.as_deref(),
+                Some(PODS_REFUSED | "JobSuspended" | "WorkersMissing")
+            );
             self.compare(Kind::AiJob, key, &*object, object.status.as_ref(), &wanted, warning);
         }
     }

@@ -155,3 +155,50 @@ fn the_end_of_an_ai_job_is_noted() {
     let gone = Observation::AiJobGone { job: "ml/train".into() };
     assert_eq!(cluster.view.take_observations().first(), Some(&gone));
 }
+
+#[test]
+fn a_quantity_that_cannot_be_read_is_named_with_its_field() {
+    let limits = json!({"nvidia.com/gpu": "2", "memory": "kubernetes.io/x"});
+    let job = patched(
+        &ai_job("train", 1),
+        &json!({"spec": {"template": {"spec": {"containers": [
+            {"name": "w", "resources": {"limits": limits}},
+        ]}}}}),
+    );
+    let cluster = TestCluster::with(&[pool("a"), job]);
+    assert_eq!(
+        cluster.job("ml/train").unwrap().problem.as_deref(),
+        Some(
+            "spec.template cannot be read: containers[0].resources.limits[memory]: \"kubernetes.io/x\" is not a quantity; write a number such as 4, 500m or 16Gi."
+        )
+    );
+}
+
+#[test]
+fn the_client_that_suspended_its_job_is_known() {
+    let mut cluster = TestCluster::with(&[pool("a"), ai_job("train", 2)]);
+    let suspended = |manager: &str| {
+        patched(
+            &batch_job("train"),
+            &json!({
+                "metadata": {"managedFields": [
+                    {"manager": "daylight/queue", "fieldsV1": {"f:spec": {"f:template": {}}}},
+                    {"manager": manager, "fieldsV1": {"f:spec": {"f:suspend": {}}}},
+                    {"manager": "kube-controller-manager", "fieldsV1": {"f:status": {}}},
+                ]},
+                "spec": {"suspend": true},
+                "status": {"succeeded": 1},
+            }),
+        )
+    };
+    cluster.apply(&suspended("daylight/queue"));
+    assert_eq!(cluster.job("ml/train").unwrap().suspended_by, None);
+    cluster.apply(&suspended("kueue"));
+    let job = cluster.job("ml/train").unwrap();
+    assert_eq!((job.suspended_by.as_deref(), job.succeeded), (Some("kueue"), 1));
+    // Once it is resumed, it does not matter who suspended it.
+    cluster.apply(&patched(&suspended("kueue"), &json!({"spec": {"suspend": false}})));
+    let job = cluster.job("ml/train").unwrap();
+    assert_eq!(job.suspended_by, None);
+    assert!(matches!(job.state, JobState::Released { attempts: 0, .. }));
+}

@@ -12,6 +12,6 @@ mod policy;
 mod properties;
 mod renewals;
 mod silence;
-mod test_cluster;
+pub(crate) mod test_cluster;
 
 use test_cluster::TestCluster;

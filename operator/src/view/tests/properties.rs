@@ -239,7 +239,8 @@ impl World {
         let (view, now) = (&mut self.view, self.now);
         macro_rules! read {
             () => {
-                serde_json::from_value(object.clone())
+                // Through text, as the server sends it.
+                serde_json::from_str(&object.to_string())
             };
         }
         match kind(object) {

@@ -11,22 +11,22 @@ use daylight_cluster::slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod};
 use daylight_cluster::{Change, Event, Round};
 
 /// Time at which all tests begin: 2026-11-24T06:00:00Z.
-pub(super) const START: Timestamp = Timestamp::from_seconds(1_795_500_000);
+pub(crate) const START: Timestamp = Timestamp::from_seconds(1_795_500_000);
 
 /// A view with a clock and a counter of resource versions.
-pub(super) struct TestCluster {
-    pub(super) view: View,
-    pub(super) now: Timestamp,
-    pub(super) version: u64,
+pub(crate) struct TestCluster {
+    pub(crate) view: View,
+    pub(crate) now: Timestamp,
+    pub(crate) version: u64,
     /// The monotonic clock.
-    pub(super) instant: Instant,
+    pub(crate) instant: Instant,
     /// `true` while the watch of pods reports nothing, not even that nothing happens.
-    pub(super) silent: bool,
+    pub(crate) silent: bool,
 }
 
 /// Kind of [`Change`] to make of an object.
 #[derive(Clone, Copy)]
-pub(super) enum ChangeKind {
+pub(crate) enum ChangeKind {
     Item,
     Applied,
     Deleted,
@@ -34,12 +34,12 @@ pub(super) enum ChangeKind {
 
 impl TestCluster {
     /// Creates a cluster that held these objects when the process started.
-    pub(super) fn with(objects: &[Value]) -> Self {
+    pub(crate) fn with(objects: &[Value]) -> Self {
         Self::with_deltas(objects).0
     }
 
     /// Creates it, and returns the deltas at the start, too.
-    pub(super) fn with_deltas(objects: &[Value]) -> (Self, Vec<Delta>) {
+    pub(crate) fn with_deltas(objects: &[Value]) -> (Self, Vec<Delta>) {
         let view = View::new(START);
         let instant = Instant::now();
         let mut cluster = Self { view, now: START, version: 100, instant, silent: false };
@@ -58,24 +58,24 @@ impl TestCluster {
     }
 
     /// Applies an object, stamped with the next resource version.
-    pub(super) fn apply(&mut self, object: &Value) -> Vec<Delta> {
+    pub(crate) fn apply(&mut self, object: &Value) -> Vec<Delta> {
         let event = self.event(object, ChangeKind::Applied);
         self.apply_event(event)
     }
 
-    pub(super) fn delete(&mut self, object: &Value) -> Vec<Delta> {
+    pub(crate) fn delete(&mut self, object: &Value) -> Vec<Delta> {
         let event = self.event(object, ChangeKind::Deleted);
         self.apply_event(event)
     }
 
-    pub(super) fn apply_event(&mut self, event: Event) -> Vec<Delta> {
+    pub(crate) fn apply_event(&mut self, event: Event) -> Vec<Delta> {
         let mut out = Vec::new();
         self.view.apply(event, self.now, &mut out);
         out
     }
 
     /// Lets time pass.
-    pub(super) fn wait(&mut self, seconds: i64) -> Vec<Delta> {
+    pub(crate) fn wait(&mut self, seconds: i64) -> Vec<Delta> {
         self.now = Timestamp(self.now.0 + seconds * 1000);
         self.instant += Duration::from_secs(seconds.cast_unsigned());
         let mut out = Vec::new();
@@ -88,7 +88,7 @@ impl TestCluster {
     }
 
     /// Sets the wall clock.
-    pub(super) fn set_clock(&mut self, seconds: i64) -> Vec<Delta> {
+    pub(crate) fn set_clock(&mut self, seconds: i64) -> Vec<Delta> {
         self.now = Timestamp(self.now.0 + seconds * 1000);
         let mut out = Vec::new();
         self.view.tick(self.now, self.instant, &mut out);
@@ -97,32 +97,32 @@ impl TestCluster {
     }
 
     /// Returns the object as the planner knows it.
-    pub(super) fn pod(&self, key: &str) -> Option<model::Pod> {
+    pub(crate) fn pod(&self, key: &str) -> Option<model::Pod> {
         let pods = self.view.snapshot().pods;
         pods.into_iter().find(|pod| &*pod.key == key)
     }
 
-    pub(super) fn node(&self, name: &str) -> Option<model::Node> {
+    pub(crate) fn node(&self, name: &str) -> Option<model::Node> {
         let nodes = self.view.snapshot().nodes;
         nodes.into_iter().find(|node| &*node.name == name)
     }
 
-    pub(super) fn job(&self, key: &str) -> Option<model::Job> {
+    pub(crate) fn job(&self, key: &str) -> Option<model::Job> {
         let jobs = self.view.snapshot().jobs;
         jobs.into_iter().find(|job| &*job.key == key)
     }
 
-    pub(super) fn miner(&self, key: &str) -> Option<model::Miner> {
+    pub(crate) fn miner(&self, key: &str) -> Option<model::Miner> {
         let miners = self.view.snapshot().miners;
         miners.into_iter().find(|miner| &*miner.key == key)
     }
 
-    pub(super) fn registration(&self, key: &str) -> Option<model::Registration> {
+    pub(crate) fn registration(&self, key: &str) -> Option<model::Registration> {
         let all = self.view.snapshot().registrations;
         all.into_iter().find(|one| &*one.key == key)
     }
 
-    pub(super) fn event(&mut self, object: &Value, kind: ChangeKind) -> Event {
+    pub(crate) fn event(&mut self, object: &Value, kind: ChangeKind) -> Event {
         let mut object = object.clone();
         if object["metadata"].get("resourceVersion").is_none() {
             self.version += 1;
@@ -136,7 +136,7 @@ impl TestCluster {
     }
 }
 
-pub(super) fn event(object: &Value, kind: ChangeKind) -> Event {
+pub(crate) fn event(object: &Value, kind: ChangeKind) -> Event {
     fn change<T: serde::de::DeserializeOwned>(object: &Value, kind: ChangeKind) -> Change<T> {
         // Through text, as the server sends it.
         let read = Box::new(serde_json::from_str(&object.to_string()).unwrap());
@@ -169,7 +169,7 @@ pub(super) fn event(object: &Value, kind: ChangeKind) -> Event {
 }
 
 /// Events that complete the lists of all kinds.
-pub(super) fn all_listed(version: u64, round: Round) -> Vec<Event> {
+pub(crate) fn all_listed(version: u64, round: Round) -> Vec<Event> {
     vec![
         Event::Pod(Change::Listed { version, round }),
         Event::Node(Change::Listed { version, round }),
@@ -188,7 +188,7 @@ pub(super) fn all_listed(version: u64, round: Round) -> Vec<Event> {
 }
 
 /// Merges `with` into `object`; null removes a field.
-pub(super) fn patched(object: &Value, with: &Value) -> Value {
+pub(crate) fn patched(object: &Value, with: &Value) -> Value {
     fn merge(into: &mut Value, with: &Value) {
         match with {
             Value::Object(fields) if into.is_object() => {
@@ -208,7 +208,7 @@ pub(super) fn patched(object: &Value, with: &Value) -> Value {
     object
 }
 
-pub(super) fn pool(name: &str) -> Value {
+pub(crate) fn pool(name: &str) -> Value {
     json!({
         "apiVersion": "daylight.dev/v1alpha1",
         "kind": "GpuPool",
@@ -222,7 +222,7 @@ pub(super) fn pool(name: &str) -> Value {
     })
 }
 
-pub(super) fn class(name: &str, assignment: &str) -> Value {
+pub(crate) fn class(name: &str, assignment: &str) -> Value {
     json!({
         "apiVersion": "daylight.dev/v1alpha1",
         "kind": "ActivityClass",
@@ -231,7 +231,7 @@ pub(super) fn class(name: &str, assignment: &str) -> Value {
     })
 }
 
-pub(super) fn registration(name: &str) -> Value {
+pub(crate) fn registration(name: &str) -> Value {
     json!({
         "apiVersion": "daylight.dev/v1alpha1",
         "kind": "Registration",
@@ -249,7 +249,7 @@ pub(super) fn registration(name: &str) -> Value {
     })
 }
 
-pub(super) fn miner(name: &str) -> Value {
+pub(crate) fn miner(name: &str) -> Value {
     json!({
         "apiVersion": "daylight.dev/v1alpha1",
         "kind": "Miner",
@@ -261,7 +261,7 @@ pub(super) fn miner(name: &str) -> Value {
     })
 }
 
-pub(super) fn node(name: &str, pool: &str) -> Value {
+pub(crate) fn node(name: &str, pool: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Node",
@@ -278,7 +278,7 @@ pub(super) fn node(name: &str, pool: &str) -> Value {
 }
 
 /// An AI pod that waits for `gpus`.
-pub(super) fn pod(name: &str, gpus: u32) -> Value {
+pub(crate) fn pod(name: &str, gpus: u32) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -298,7 +298,7 @@ pub(super) fn pod(name: &str, gpus: u32) -> Value {
 }
 
 /// A pod of a miner, pinned to a node and not bound yet.
-pub(super) fn lease(miner: &str, node: &str, slot: u32) -> Value {
+pub(crate) fn lease(miner: &str, node: &str, slot: u32) -> Value {
     let name = format!("{miner}-{node}-{slot}-0");
     json!({
         "apiVersion": "v1",
@@ -335,7 +335,7 @@ pub(super) fn lease(miner: &str, node: &str, slot: u32) -> Value {
 }
 
 /// The pod, bound and running.
-pub(super) fn running(pod: &Value, node: &str) -> Value {
+pub(crate) fn running(pod: &Value, node: &str) -> Value {
     patched(
         pod,
         &json!({
@@ -353,11 +353,11 @@ pub(super) fn running(pod: &Value, node: &str) -> Value {
 }
 
 /// The pod, ended.
-pub(super) fn ended(pod: &Value, phase: &str) -> Value {
+pub(crate) fn ended(pod: &Value, phase: &str) -> Value {
     patched(pod, &json!({"status": {"phase": phase}}))
 }
 
-pub(super) fn ai_job(name: &str, workers: u32) -> Value {
+pub(crate) fn ai_job(name: &str, workers: u32) -> Value {
     json!({
         "apiVersion": "daylight.dev/v1alpha1",
         "kind": "AIJob",
@@ -377,7 +377,7 @@ pub(super) fn ai_job(name: &str, workers: u32) -> Value {
     })
 }
 
-pub(super) fn batch_job(name: &str) -> Value {
+pub(crate) fn batch_job(name: &str) -> Value {
     json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -391,7 +391,7 @@ pub(super) fn batch_job(name: &str) -> Value {
 }
 
 /// A worker of an AI job, waiting for its GPUs.
-pub(super) fn worker(job: &str, index: u32) -> Value {
+pub(crate) fn worker(job: &str, index: u32) -> Value {
     patched(
         &pod(&format!("{job}-{index}"), 2),
         &json!({"metadata": {

@@ -17,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
+use daylight_cluster::quantity::Quantity;
 use daylight_cluster::well_known::KUEUE_QUEUE;
 
 /// The pod's place in its gang, as the Job controller annotates it.
@@ -139,18 +140,29 @@ fn template(job: &AiJob, pool: Option<(&str, &GpuPoolSpec)>, resource: &str) -> 
     template
 }
 
+/// The GPUs that a container requests; `None` without any. As a number: Kubernetes also accepts
+/// `8000m` and `8e0`, torchrun does not.
+fn gpus_of(container: &Container, resource: &str) -> Option<u64> {
+    let resources = container.resources.as_ref()?;
+    let of = |list: &Option<BTreeMap<String, _>>| list.as_ref()?.get(resource).cloned();
+    let quantity = of(&resources.limits).or_else(|| of(&resources.requests))?;
+    let gpus = quantity.0.parse::<Quantity>().ok()?.units();
+    (gpus > 0).then_some(gpus)
+}
+
+/// Returns `true` if only init containers of the template request GPUs, so that the training itself
+/// has none.
+pub fn only_init_containers_have_gpus(job: &AiJob, resource: &str) -> bool {
+    let Some(spec) = &job.spec.template.spec else { return false };
+    let has = |container: &Container| gpus_of(container, resource).is_some();
+    !spec.containers.iter().any(has) && spec.init_containers.iter().flatten().any(has)
+}
+
 /// Adds torchrun's rendezvous variables to a container, unless it sets them itself.
 fn add_rendezvous(container: &mut Container, job: &AiJob, resource: &str) {
     let name = job.name_any();
     let master = format!("{name}-0.{name}.{}.svc", job.namespace().unwrap_or_default());
-    let gpus = container
-        .resources
-        .as_ref()
-        .and_then(|resources| {
-            let of = |list: &Option<BTreeMap<_, _>>| list.as_ref()?.get(resource).cloned();
-            of(&resources.limits).or_else(|| of(&resources.requests))
-        })
-        .map(|quantity| quantity.0);
+    let gpus = gpus_of(container, resource);
     let rank = EnvVarSource {
         field_ref: Some(ObjectFieldSelector {
             field_path: COMPLETION_INDEX.into(),
@@ -173,7 +185,7 @@ fn add_rendezvous(container: &mut Container, job: &AiJob, resource: &str) {
     add("MASTER_ADDR", plain(&master));
     add("MASTER_PORT", plain(&port));
     if let Some(gpus) = gpus {
-        add("PET_NPROC_PER_NODE", plain(&gpus));
+        add("PET_NPROC_PER_NODE", plain(&gpus.to_string()));
     }
 }
 
@@ -292,6 +304,42 @@ mod tests {
     #[test]
     fn a_gang_becomes_a_suspended_job() {
         insta::assert_yaml_snapshot!(batch_job(&job(), None, "nvidia.com/gpu"));
+    }
+
+    #[test]
+    fn the_number_of_processes_is_a_number() {
+        let processes = |gpus: &str| {
+            let mut job = job();
+            let container = &mut job.spec.template.spec.as_mut().unwrap().containers[0];
+            let limits = container.resources.as_mut().unwrap().limits.as_mut().unwrap();
+            limits.get_mut("nvidia.com/gpu").unwrap().0 = gpus.into();
+            let built =
+                batch_job(&job, None, "nvidia.com/gpu").spec.unwrap().template.spec.unwrap();
+            let env = built.containers[0].env.clone().unwrap();
+            let variable = env.into_iter().find(|one| one.name == "PET_NPROC_PER_NODE");
+            variable.and_then(|variable| variable.value)
+        };
+        for (gpus, expected) in
+            [("8", "8"), ("8000m", "8"), ("1e1", "10"), ("0.8e1", "8"), ("8e0", "8")]
+        {
+            assert_eq!(processes(gpus).as_deref(), Some(expected), "{gpus}");
+        }
+        assert_eq!(processes("0"), None);
+    }
+
+    #[test]
+    fn gpus_of_init_containers_alone_are_noticed() {
+        let with = |containers: serde_json::Value, init: serde_json::Value| {
+            let mut job = job();
+            let spec = json!({"containers": containers, "initContainers": init});
+            job.spec.template.spec = serde_json::from_value(spec).unwrap();
+            only_init_containers_have_gpus(&job, "nvidia.com/gpu")
+        };
+        let gpus = json!({"name": "warm", "resources": {"limits": {"nvidia.com/gpu": "8"}}});
+        let none = json!({"name": "train"});
+        assert!(with(json!([none]), json!([gpus])));
+        assert!(!with(json!([gpus]), json!([gpus])));
+        assert!(!with(json!([none]), json!([none])));
     }
 
     #[test]
