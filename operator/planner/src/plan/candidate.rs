@@ -6,7 +6,7 @@ use crate::explain::Reason;
 use crate::model::Miner;
 use crate::plan::Run;
 use crate::plan::modes::Mode;
-use crate::plan::power::Counted;
+use crate::plan::search::When;
 use crate::state::table::Id;
 use crate::state::{Declared, MinerRow, PoolRow, RegistrationRow};
 
@@ -91,19 +91,21 @@ impl Run<'_> {
         &self,
         miner: Id<MinerRow>,
         candidate: &MinerCandidate,
+        when: When,
     ) -> Result<(), Reason> {
         let Some(verdict) = self.verdicts.get(&candidate.registration) else {
             return Ok(());
         };
-        let held = self.state.registrations[candidate.registration].held;
+        let held_gpus =
+            |id: Id<RegistrationRow>| when.counted().gpus(&self.state.registrations[id].held);
         let gpus = candidate.miner.shape.gpus;
         let more = candidate.declared();
         let registration = candidate.miner.registration.clone();
-        if held.gpus().saturating_add(gpus) > verdict.gpus {
+        if held_gpus(candidate.registration).saturating_add(gpus) > verdict.gpus {
             let limit = verdict.gpus;
             return Err(Reason::RegistrationGpuLimit { registration, limit });
         }
-        let watts = self.registration_watts(candidate.registration, Counted::All, more);
+        let watts = self.registration_watts(candidate.registration, when.counted(), more);
         if watts > verdict.watts {
             let watts = verdict.watts;
             return Err(Reason::RegistrationPowerLimit { registration, watts });
@@ -115,9 +117,9 @@ impl Run<'_> {
             let (mut owner_gpus, mut owner_watts) = (gpus, 0_u64);
             for &id in &owner.registrations {
                 let more = if id == candidate.registration { more } else { Declared::default() };
-                let watts = self.registration_watts(id, Counted::All, more);
+                let watts = self.registration_watts(id, when.counted(), more);
                 owner_watts = owner_watts.saturating_add(watts);
-                owner_gpus = owner_gpus.saturating_add(self.state.registrations[id].held.gpus());
+                owner_gpus = owner_gpus.saturating_add(held_gpus(id));
             }
             if owner_gpus > owner.gpus {
                 return Err(Reason::OwnerGpuLimit { limit: owner.gpus });

@@ -5,15 +5,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::explain::{Action, Grant, Reason};
 use crate::model::{Pod, Role};
 use crate::plan::candidate::MinerCandidate;
 use crate::plan::claim::Claim;
 use crate::plan::modes::Mode;
-use crate::plan::power::Counted;
-use crate::plan::search::{Searches, note};
+use crate::plan::search::{Searches, When, note};
 use crate::plan::{Run, Undo, grace};
 use crate::state::table::Id;
 use crate::state::{MinerRow, NodeRow, PoolRow};
@@ -67,9 +66,11 @@ impl Run<'_> {
     /// granted, by pool.
     pub(super) fn fill(&mut self, pass: Pass) -> FxHashMap<Id<PoolRow>, u32> {
         let mut granted = FxHashMap::default();
-        // Nodes kept for one miner may prove needless once the grants after it have used up a cap.
-        // Each round grants something, so the rounds end.
-        while self.fill_once(pass, &mut granted) {}
+        // Where places are kept depends on what is idle, so after grants they are found again, as the
+        // next plan will find them. Each round grants something, so the rounds end.
+        while self.fill_once(pass, &mut granted) {
+            self.release_kept();
+        }
         granted
     }
 
@@ -83,6 +84,7 @@ impl Run<'_> {
             return false;
         }
         let mut searches = Searches::new(self.arriving());
+        let drains = self.any_drains();
         let mut candidates: FxHashMap<Id<MinerRow>, MinerCandidate> = FxHashMap::default();
         let mut heap = BinaryHeap::new();
         for id in self.state.miners_by_key.values().copied().collect::<Vec<_>>() {
@@ -100,10 +102,15 @@ impl Run<'_> {
                 }
             }
         }
-        // A miner leaves the heap at its first failure: within a pass caps and nodes only fill up, so
-        // what could not be had once cannot be had later.
+        // Within a pass caps and nodes only fill up, so what a miner could not have once it cannot have
+        // later: from its first failure on, only places are kept for it.
+        let (mut waiting, mut any_granted) = (FxHashSet::default(), false);
         while let Some(claim) = heap.pop() {
             let candidate = &candidates[&claim.miner];
+            if waiting.contains(&claim.miner) {
+                self.wait_in_line(claim, candidate, &mut heap, &mut searches);
+                continue;
+            }
             let mut outcome = Outcome { reason: None, contested: Vec::new() };
             let mut granted = None;
             for pool in self.in_order(candidate) {
@@ -123,7 +130,9 @@ impl Run<'_> {
                 let gpus = candidate.miner.shape.gpus;
                 *granted_in.entry(pool).or_default() += gpus;
                 self.grant(candidate, pool, node, pass);
-                searches.count(pool, candidate.miner.shape);
+                any_granted = true;
+                let alone = self.is_closed_anywhere(claim.miner).then_some(claim.miner);
+                searches.count(pool, candidate.miner.shape, alone);
                 let row = &self.state.miners[claim.miner];
                 if row.held < candidate.miner.replicas {
                     heap.push(Claim { gpus: row.active_gpus, ..claim });
@@ -131,21 +140,39 @@ impl Run<'_> {
                     self.outcomes.remove(&claim.miner);
                 }
             } else {
-                for &pool in &outcome.contested {
-                    self.keep_nodes(pool, claim.miner, candidate, &mut searches);
-                }
                 if pass == Pass::Grant {
                     self.outcomes.insert(claim.miner, outcome);
                 }
+                if drains {
+                    waiting.insert(claim.miner);
+                    self.wait_in_line(claim, candidate, &mut heap, &mut searches);
+                }
             }
         }
-        searches.may_go_on()
+        any_granted && !self.kept.is_empty()
+    }
+
+    /// Keeps a place for one replica that cannot start now; the miner stays in the heap while there may
+    /// be more.
+    fn wait_in_line(
+        &mut self,
+        claim: Claim,
+        candidate: &MinerCandidate,
+        heap: &mut BinaryHeap<Claim>,
+        searches: &mut Searches,
+    ) {
+        let Some(pool) = self.keep_place(claim.miner, candidate) else { return };
+        searches.count_kept(pool);
+        let row = &self.state.miners[claim.miner];
+        if row.held < candidate.miner.replicas {
+            heap.push(Claim { gpus: row.active_gpus, ..claim });
+        }
     }
 
     /// Returns the pools of a miner in the order in which they are tried: its own order, or,
     /// without one, the pool with the most idle GPUs first, which leaves the small pools to the
     /// miners that depend on them.
-    fn in_order(&self, candidate: &MinerCandidate) -> Vec<Id<PoolRow>> {
+    pub(super) fn in_order(&self, candidate: &MinerCandidate) -> Vec<Id<PoolRow>> {
         let mut pools = candidate.pools.clone();
         if candidate.miner.pools.is_empty() {
             pools.sort_by_key(|&pool| Reverse(self.state.pools[pool].sums.free));
@@ -195,7 +222,11 @@ impl Run<'_> {
         candidate: &MinerCandidate,
         searches: &mut Searches,
     ) -> Result<Id<NodeRow>, GrantRefusal> {
-        self.within_registration(miner, candidate).map_err(GrantRefusal::OwnLimit)?;
+        let kept = |run: &Self| run.kept.reason(pool);
+        self.within_registration(miner, candidate, When::Now).map_err(GrantRefusal::OwnLimit)?;
+        if let Err(reason) = self.within_registration(miner, candidate, When::Drained) {
+            return Err(GrantRefusal::OwnLimit(kept(self).unwrap_or(reason)));
+        }
         let gpus = candidate.miner.shape.gpus;
         let row = &self.state.pools[pool];
         let Some(object) = &row.object else {
@@ -203,40 +234,51 @@ impl Run<'_> {
             return Err(GrantRefusal::OwnLimit(Reason::PoolUnknown { pool }));
         };
         let name = object.name.clone();
-        let over = |held: u64, more: u64, limit: Option<u64>| {
-            limit.filter(|limit| held.saturating_add(more) > *limit)
-        };
-        let limit = object.max_gpus.map(u64::from);
-        if over(row.held.gpus().into(), gpus.into(), limit).is_some() {
-            let limit = object.max_gpus.unwrap_or_default();
-            return Err(GrantRefusal::Contested(Reason::PoolGpuLimit { pool: name, limit }));
-        }
-        let more = (candidate.registration, candidate.declared());
-        if let Some(watts) = object.power_budget_watts
-            && self.pool_watts(pool, Counted::All, Some(more)) > watts
-        {
-            return Err(GrantRefusal::Contested(Reason::PowerBudget { pool: name, watts }));
-        }
         let arriving = searches.arriving.get(&object.resource).copied().unwrap_or_default();
         let headroom = object.headroom.of(row.sums.usable);
-        if row.sums.free < gpus {
-            return Err(GrantRefusal::Contested(Reason::WaitingForIdleGpus { gpus }));
-        }
-        if row.sums.free < gpus + headroom + arriving {
-            let reason = if row.sums.free < gpus + headroom {
-                Reason::Headroom { pool: name, gpus: headroom }
-            } else {
-                Reason::KeptForPods { gpus: arriving }
-            };
+        let (free, kept_idle) = (row.sums.free, self.kept.idle_in(pool));
+        if let Some(reason) = self.over_pool_caps(pool, candidate, When::Now) {
             return Err(GrantRefusal::Contested(reason));
         }
-        if let Some(&(kept, miner)) = searches.kept.gpus.get(&pool)
-            && row.sums.free + row.sums.coming < gpus + headroom + arriving + kept
-        {
-            let miner = self.state.miners.name(miner).clone();
-            return Err(GrantRefusal::Contested(Reason::KeptForMiner { miner }));
+        if let Some(reason) = self.over_pool_caps(pool, candidate, When::Drained) {
+            return Err(GrantRefusal::Contested(kept(self).unwrap_or(reason)));
         }
-        self.search(pool, candidate.miner.shape, searches).map_err(GrantRefusal::Contested)
+        let needed = gpus.saturating_add(headroom);
+        if free < needed.saturating_add(arriving) {
+            let reason = match () {
+                () if free < needed && free + kept_idle >= needed => kept(self),
+                () if free < gpus => None,
+                () if free < needed => Some(Reason::Headroom { pool: name, gpus: headroom }),
+                () => Some(Reason::KeptForPods { gpus: arriving }),
+            };
+            let reason = reason.unwrap_or(Reason::WaitingForIdleGpus { gpus });
+            return Err(GrantRefusal::Contested(reason));
+        }
+        self.search(pool, miner, candidate.miner.shape, searches).map_err(|reason| {
+            // A time says that nothing else is missing.
+            let kept = kept(self).filter(|_| reason.earliest().is_none());
+            GrantRefusal::Contested(kept.unwrap_or(reason))
+        })
+    }
+
+    /// Returns the cap of a pool that one more replica of a miner would exceed, if any.
+    pub(super) fn over_pool_caps(
+        &self,
+        pool: Id<PoolRow>,
+        candidate: &MinerCandidate,
+        when: When,
+    ) -> Option<Reason> {
+        let row = &self.state.pools[pool];
+        let object = row.object.as_ref()?;
+        let name = || object.name.clone();
+        let gpus = when.counted().gpus(&row.held).saturating_add(candidate.miner.shape.gpus);
+        if let Some(limit) = object.max_gpus.filter(|limit| gpus > *limit) {
+            return Some(Reason::PoolGpuLimit { pool: name(), limit });
+        }
+        let more = Some((candidate.registration, candidate.declared()));
+        let over = |limit: &u64| self.pool_watts(pool, when.counted(), more) > *limit;
+        let watts = object.power_budget_watts.filter(over)?;
+        Some(Reason::PowerBudget { pool: name(), watts })
     }
 
     fn grant(
@@ -246,7 +288,7 @@ impl Run<'_> {
         node: Id<NodeRow>,
         pass: Pass,
     ) {
-        let Ok(slot) = self.free_slot(node) else {
+        let Ok(slot) = self.free_slot(node, When::Now) else {
             return;
         };
         let miner = &candidate.miner;

@@ -26,6 +26,7 @@ mod fill;
 mod forecast;
 mod gang;
 mod invariants;
+mod kept;
 mod modes;
 mod power;
 mod queue;
@@ -38,6 +39,7 @@ mod verdicts;
 mod waiting_pods;
 
 use fill::Outcome;
+use kept::Kept;
 use modes::Mode;
 use queue::Queue;
 use verdicts::{OwnerVerdict, RegistrationVerdict};
@@ -60,8 +62,8 @@ pub(crate) struct Run<'a> {
     pod_reasons: FxHashMap<Id<PodRow>, Reason>,
     /// GPUs that miners give up for others in this run, by pool.
     rebalanced: FxHashMap<Id<PoolRow>, u32>,
-    /// GPUs that miners take from others in this run, by pool.
-    promised: FxHashMap<Id<PoolRow>, u32>,
+    /// Places that are kept for miners in this pass.
+    kept: Kept,
     /// Name of the pods that are granted in this run and do not exist yet.
     unnamed: Name,
 }
@@ -91,7 +93,7 @@ impl<'a> Run<'a> {
             queue: Queue::default(),
             pod_reasons: FxHashMap::default(),
             rebalanced: FxHashMap::default(),
-            promised: FxHashMap::default(),
+            kept: Kept::default(),
             unnamed: Arc::from(""),
         }
     }
@@ -111,11 +113,13 @@ impl<'a> Run<'a> {
         self.reclaim_for_headroom();
         self.fill(fill::Pass::Grant);
         self.rebalance();
+        self.release_kept();
         plan.registrations = self.report_registrations();
         plan.miners = self.report_miners();
         plan.jobs = self.report_jobs();
         plan.waiting_pods = self.report_waiting_pods();
         let would_mine = self.fill(fill::Pass::Observe);
+        self.release_kept();
         self.explain_pools(&mut plan.pools, &would_mine);
         if cfg!(debug_assertions) {
             self.assert_grants();

@@ -4,14 +4,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::explain::ReclaimReason;
 use crate::model::Shape;
 use crate::plan::Run;
 use crate::plan::candidate::MinerCandidate;
 use crate::plan::claim::Claim;
+use crate::plan::search::When;
 use crate::state::host::{Amounts, Host};
+use crate::state::nodes::amounts;
 use crate::state::table::Id;
 use crate::state::{MinerRow, NodeRow, PodRow, PoolRow};
 
@@ -26,12 +28,13 @@ const JUST_GRANTED: Duration = Duration::from_secs(1);
 /// Replicas that one miner takes in one plan. More follow in the next plan, after these have drained.
 const BATCH: usize = 1024;
 
-/// Resources to free for one replica.
-struct Need {
-    /// Needed on one node.
-    shape: Shape,
-    /// GPUs that the whole pool is short of.
-    in_pool: u32,
+/// One replica in exchange for others.
+struct Exchange {
+    donor: Option<Claim>,
+    /// The donor's pods that stop.
+    pods: Vec<Id<PodRow>>,
+    /// The node on which the replica then starts.
+    node: Id<NodeRow>,
 }
 
 /// Miners of a pool that may have to give up replicas.
@@ -69,11 +72,10 @@ impl Run<'_> {
             if candidate.pools.iter().any(|&pool| self.drains(pool)) {
                 continue;
             }
-            let mut claim = claim;
             let held = self.state.miners[claim.miner].held;
             let mut missing = candidate.miner.replicas.saturating_sub(held);
             for pool in contested {
-                self.take_for(&mut claim, &candidate, pool, &mut missing, &mut donors);
+                self.take_for(claim.miner, &candidate, pool, &mut missing, &mut donors);
             }
         }
     }
@@ -95,48 +97,53 @@ impl Run<'_> {
         self.state.pools[pool].held.draining_gpus != rebalanced
     }
 
-    /// Takes replicas for a miner from those with weaker claims in a pool.
+    /// Takes replicas for a miner from those with weaker claims in a pool, as far as the miner can then
+    /// start: within every cap, and on a node that takes it.
     fn take_for(
         &mut self,
-        claim: &mut Claim,
+        miner: Id<MinerRow>,
         candidate: &MinerCandidate,
         pool: Id<PoolRow>,
         missing: &mut u32,
         donors: &mut FxHashMap<Id<PoolRow>, Donors>,
     ) {
-        let Shape { gpus, .. } = candidate.miner.shape;
+        let shape = candidate.miner.shape;
+        // Without a place at first, there is none later but where a larger replica has left.
+        let (mut place, mut waits) = (self.place_then(pool, miner, shape), None);
         for _ in 0..BATCH {
-            if *missing == 0 {
+            if *missing == 0 || self.within_registration(miner, candidate, When::Drained).is_err() {
                 return;
             }
-            let need = Need { shape: candidate.miner.shape, in_pool: self.short_in(pool, gpus) };
-            let mut taken = None;
-            let Some(there) = donors.get_mut(&pool) else { return };
-            for donor in &there.claims {
-                // The claims are sorted, so if this one is too strong, all that follow are.
-                if !self.yields(donor, claim, gpus, 0) {
-                    break;
-                }
-                if donor.miner == claim.miner || !self.yields(donor, claim, gpus, 1) {
-                    continue;
-                }
-                let ripe = there.ripe.entry(donor.miner);
-                let ripe = ripe.or_insert_with(|| self.ripe(donor.miner, pool));
-                if let Some(pods) = self.yielded(donor, claim, &need, pool, ripe) {
-                    taken = Some((donor.clone(), pods));
-                    break;
-                }
+            if place.is_none() && waits.is_none() {
+                // Others are not displaced for replicas that start by themselves after some time.
+                let later = self.places_later(pool, miner, shape);
+                *missing = missing.saturating_sub(later);
+                waits = Some(later);
+                continue;
             }
-            let Some((donor, pods)) = taken else { return };
+            let Some(there) = donors.get_mut(&pool) else { return };
+            let claim = self.claim(miner);
+            let Some(Exchange { donor, pods, node }) =
+                self.exchange(&claim, candidate, pool, place, there)
+            else {
+                return;
+            };
+            if !pods.is_empty() {
+                self.search_again(pool);
+            }
             for pod in pods {
                 let gpus = self.state.pods[pod].gpus;
                 self.evict(pod, ReclaimReason::Rebalance, Some(&claim.key));
                 *self.rebalanced.entry(pool).or_default() += gpus;
             }
-            *self.promised.entry(pool).or_default() += gpus;
-            // Counted as held, so that the next replica is compared with the share it will have.
-            claim.gpus += gpus;
+            self.keep(candidate, pool, node);
             *missing -= 1;
+            place = match place {
+                Some(_) => self.place_then(pool, miner, shape),
+                None => Some(node)
+                    .filter(|&node| self.takes(node, pool, miner, &shape, When::Drained).is_ok()),
+            };
+            let Some(donor) = donor else { continue };
             there.ripe.remove(&donor.miner);
             let left = self.state.miners[donor.miner].active_gpus;
             for there in donors.values_mut() {
@@ -147,26 +154,96 @@ impl Run<'_> {
         }
     }
 
-    /// Returns how many GPUs a pool is short of for a replica with `gpus`. Headroom is not for miners,
-    /// nor is what this step promised to others.
-    fn short_in(&self, pool: Id<PoolRow>, gpus: u32) -> u32 {
+    /// Returns what one more replica of the taker takes. There may be room already: then no donor is
+    /// needed.
+    fn exchange(
+        &mut self,
+        taker: &Claim,
+        candidate: &MinerCandidate,
+        pool: Id<PoolRow>,
+        place: Option<Id<NodeRow>>,
+        there: &mut Donors,
+    ) -> Option<Exchange> {
+        if let Some(node) = place
+            && self.with_others(Vec::new(), &[], pool, candidate).is_some()
+        {
+            return Some(Exchange { donor: None, pods: Vec::new(), node });
+        }
+        for donor in &there.claims {
+            // The claims are sorted, so if this one is too strong, all that follow are.
+            if !self.yields(donor, taker, candidate, 0) {
+                break;
+            }
+            if donor.miner == taker.miner || !self.yields(donor, taker, candidate, 1) {
+                continue;
+            }
+            let ripe = there.ripe.entry(donor.miner);
+            let ripe = ripe.or_insert_with(|| self.ripe(donor.miner, pool));
+            let found = match place {
+                Some(node) => {
+                    let pods = self.with_others(Vec::new(), ripe, pool, candidate);
+                    pods.map(|pods| (pods, node))
+                }
+                None => self.clear_node(taker.miner, candidate, pool, ripe),
+            };
+            if let Some((pods, node)) = found
+                && self.yields(donor, taker, candidate, pods.len() as u32)
+            {
+                return Some(Exchange { donor: Some(donor.clone()), pods, node });
+            }
+        }
+        None
+    }
+
+    /// Returns how many GPUs a pool is short of for one more replica: idle, or under its cap.
+    fn gpu_shortage(&self, pool: Id<PoolRow>, candidate: &MinerCandidate) -> u32 {
+        let row = &self.state.pools[pool];
+        let gpus = candidate.miner.shape.gpus;
+        let limit = row.object.as_ref().and_then(|pool| pool.max_gpus).unwrap_or(u32::MAX);
+        let over = row.held.gpus_then().saturating_add(gpus).saturating_sub(limit);
+        self.short_in(pool, gpus).max(over)
+    }
+
+    /// Returns how many idle GPUs a pool is short of for a replica with `gpus`, once the stopping miners
+    /// have stopped.
+    pub(super) fn short_in(&self, pool: Id<PoolRow>, gpus: u32) -> u32 {
         let row = &self.state.pools[pool];
         let headroom = row.object.as_ref().map_or(0, |pool| pool.headroom.of(row.sums.usable));
-        let promised = self.promised.get(&pool).copied().unwrap_or_default();
-        (gpus + headroom + promised).saturating_sub(row.sums.free + row.sums.coming)
+        gpus.saturating_add(headroom).saturating_sub(row.sums.free + row.sums.coming)
+    }
+
+    /// Returns how many replicas of a miner start on idle GPUs of a pool after some time, when an idle
+    /// delay or a quarantine is over.
+    fn places_later(&mut self, pool: Id<PoolRow>, miner: Id<MinerRow>, shape: Shape) -> u32 {
+        let row = &self.state.pools[pool];
+        let headroom = row.object.as_ref().map_or(0, |pool| pool.headroom.of(row.sums.usable));
+        let nodes = row.buckets.fillable.range(shape.gpus..);
+        let nodes = nodes.flat_map(|(free, nodes)| nodes.iter().map(move |(_, node)| (free, node)));
+        let (mut places, mut first) = (0, None);
+        for (free, &node) in nodes {
+            let refused = self.takes(node, pool, miner, &shape, When::Now).err();
+            if let Some(at) = refused.and_then(|reason| reason.earliest()) {
+                places += free / shape.gpus.max(1);
+                first = first.into_iter().chain([at]).min();
+            }
+        }
+        let places = places.min(row.sums.free.saturating_sub(headroom) / shape.gpus.max(1));
+        // Even a replica that has to wait for room under a cap waits for the node first.
+        first.into_iter().for_each(|at| self.wake(at));
+        places
     }
 
     /// Returns whether a donor yields `pods` replicas to a taker of one with `gpus`: it has a lower
     /// rank, or afterwards still at least the taker's share. Otherwise the two would take from each
     /// other forever.
-    fn yields(&self, donor: &Claim, taker: &Claim, gpus: u32, pods: u32) -> bool {
+    fn yields(&self, donor: &Claim, taker: &Claim, candidate: &MinerCandidate, pods: u32) -> bool {
         if donor.rank != taker.rank {
             return donor.rank < taker.rank;
         }
         let size = self.state.miners[donor.miner].object.as_ref().map_or(1, |m| m.shape.gpus);
-        let left = donor.gpus.saturating_sub(size * pods);
+        let left = donor.gpus.saturating_sub(size.saturating_mul(pods));
         u64::from(left) * u64::from(taker.weight)
-            >= u64::from(taker.gpus + gpus) * u64::from(donor.weight)
+            >= u64::from(taker.gpus + candidate.miner.shape.gpus) * u64::from(donor.weight)
     }
 
     /// Returns the pods that a donor can give up in a pool, the youngest first.
@@ -178,62 +255,90 @@ impl Run<'_> {
         pods.retain(|&pod| !self.state.pods[pod].pod.deleting);
         pods.truncate(DEPTH);
         pods.retain(|&id| {
+            // A place that is kept is a pod without a node.
+            let Some(node) = self.state.pods[id].node else { return false };
             let ripe = self.created(id) + min_run_time.max(JUST_GRANTED);
             self.wake(ripe);
-            let node = self.state.pods[id].node;
-            let host = node.and_then(|node| self.state.host_in(node, pool));
+            let host = self.state.host_in(node, pool);
             self.now >= ripe && host.is_some_and(Host::fillable)
         });
         pods
     }
 
-    /// Returns pods of a donor that make room for one replica on one node.
-    fn yielded(
-        &self,
-        donor: &Claim,
-        taker: &Claim,
-        need: &Need,
+    /// Returns pods of a donor that make room for one replica of the taker on one node, and the node.
+    fn clear_node(
+        &mut self,
+        taker: Id<MinerRow>,
+        candidate: &MinerCandidate,
         pool: Id<PoolRow>,
         ripe: &[Id<PodRow>],
-    ) -> Option<Vec<Id<PodRow>>> {
-        let mut by_node: FxHashMap<Id<NodeRow>, Vec<Id<PodRow>>> = FxHashMap::default();
+    ) -> Option<(Vec<Id<PodRow>>, Id<NodeRow>)> {
+        let mut by_node: FxHashMap<Id<NodeRow>, Option<Vec<Id<PodRow>>>> = FxHashMap::default();
         for &pod in ripe {
             let node = self.state.pods[pod].node?;
-            let pods = by_node.entry(node).or_default();
+            let pods = by_node.entry(node).or_insert_with(|| {
+                // Nothing is taken where the taker may not start yet.
+                let closed = self.closed_until(node, pool, taker);
+                let open = closed.is_none();
+                closed
+                    .and_then(|reason| reason.earliest())
+                    .into_iter()
+                    .for_each(|at| self.wake(at));
+                open.then(Vec::new)
+            });
+            let Some(pods) = pods else { continue };
             pods.push(pod);
-            if let Some(count) = self.enough(node, pool, pods, need)
-                && self.yields(donor, taker, need.shape.gpus, count as u32)
-            {
-                return Some(pods[..count].to_vec());
+            if self.are_enough(node, pool, pods, &candidate.miner.shape) {
+                let pods = std::mem::take(pods);
+                let pods = self.with_others(pods, ripe, pool, candidate);
+                return pods.map(|pods| (pods, node));
             }
         }
         None
     }
 
-    /// Returns how many of the pods have to stop so that a replica fits on their node.
-    fn enough(
+    /// Returns whether a replica fits on a node once these pods have stopped there.
+    fn are_enough(
         &self,
         node: Id<NodeRow>,
         pool: Id<PoolRow>,
         pods: &[Id<PodRow>],
-        need: &Need,
-    ) -> Option<usize> {
-        let free = self.state.host_in(node, pool)?.bucket().free;
-        let mut freed = 0;
-        let mut room = self.state.room(node);
-        for (index, &pod) in pods.iter().enumerate() {
+        shape: &Shape,
+    ) -> bool {
+        let Some(host) = self.state.host_in(node, pool) else { return false };
+        let bucket = host.bucket();
+        let (mut gpus, mut room) = (bucket.free + bucket.coming, self.state.room(node));
+        for &pod in pods {
             let row = &self.state.pods[pod];
-            freed += row.gpus;
-            room += Amounts {
-                cpu_milli: row.pod.cpu_milli.cast_signed(),
-                memory: row.pod.memory.cast_signed(),
-                pods: 1,
-            };
-            let gpus = freed >= need.in_pool && free + freed >= need.shape.gpus;
-            if gpus && room.covers(&Amounts::of(&need.shape, 1)) {
-                return Some(index + 1);
-            }
+            gpus += row.gpus;
+            room += amounts(row.pod.cpu_milli, row.pod.memory);
         }
-        None
+        gpus >= shape.gpus && room.covers(&Amounts::of(shape, 1))
+    }
+
+    /// Returns pods after whose end a pool has room for one more replica, in idle GPUs and under its
+    /// caps: those given, and the youngest of the others as far as these are not enough; `None` if all
+    /// of them are not.
+    fn with_others(
+        &self,
+        mut pods: Vec<Id<PodRow>>,
+        ripe: &[Id<PodRow>],
+        pool: Id<PoolRow>,
+        candidate: &MinerCandidate,
+    ) -> Option<Vec<Id<PodRow>>> {
+        let shortage = self.gpu_shortage(pool, candidate);
+        let budget = self.state.pools[pool].object.as_ref()?.power_budget_watts;
+        let more = (candidate.registration, candidate.declared());
+        let gpus = |pods: &[Id<PodRow>]| -> u32 {
+            pods.iter().map(|&pod| self.state.pods[pod].gpus).sum()
+        };
+        let first: FxHashSet<_> = pods.iter().copied().collect();
+        let mut others = ripe.iter().filter(|pod| !first.contains(pod));
+        while gpus(&pods) < shortage
+            || budget.is_some_and(|most| self.pool_watts_without(pool, &pods, more) > most)
+        {
+            pods.push(*others.next()?);
+        }
+        Some(pods)
     }
 }

@@ -8,8 +8,8 @@ use rustc_hash::FxHashMap;
 use crate::explain::Reason;
 use crate::model::Shape;
 use crate::plan::Run;
-use crate::plan::candidate::MinerCandidate;
-use crate::state::host::{Amounts, NodeAt};
+use crate::plan::power::Counted;
+use crate::state::host::{Amounts, HolderKind, NodeAt};
 use crate::state::table::Id;
 use crate::state::{MinerRow, NodeRow, PoolRow};
 use daylight_base::{Name, Timestamp};
@@ -34,24 +34,17 @@ struct Search {
     over: bool,
 }
 
+/// The object of a search: the pool, the shape, and the miner if some nodes are closed to it alone.
+type Sought = (Id<PoolRow>, Shape, Option<Id<MinerRow>>);
+
 /// The searches of one pass over the miners.
 #[derive(Default)]
 pub(super) struct Searches {
-    by_shape: FxHashMap<(Id<PoolRow>, Shape), Search>,
-    /// All grants in a pool.
+    by_shape: FxHashMap<Sought, Search>,
+    /// All grants and kept places in a pool.
     granted: FxHashMap<Id<PoolRow>, u32>,
     /// GPUs that new pods may take, by resource.
     pub(super) arriving: FxHashMap<Name, u32>,
-    pub(super) kept: Kept,
-}
-
-/// Idle GPUs kept for a miner with a better claim, which needs them together with others on the same
-/// node that are not idle yet.
-#[derive(Default)]
-pub(super) struct Kept {
-    nodes: FxHashMap<Id<NodeRow>, Id<MinerRow>>,
-    /// How many GPUs of a pool are kept, and for which miner first.
-    pub(super) gpus: FxHashMap<Id<PoolRow>, (u32, Id<MinerRow>)>,
 }
 
 impl Searches {
@@ -59,80 +52,49 @@ impl Searches {
         Self { arriving, ..Self::default() }
     }
 
-    /// Returns whether grants may have made needless what is kept.
-    pub(super) fn may_go_on(&self) -> bool {
-        !self.granted.is_empty() && !self.kept.nodes.is_empty()
+    /// Counts a grant.
+    pub(super) fn count(&mut self, pool: Id<PoolRow>, shape: Shape, alone: Option<Id<MinerRow>>) {
+        self.by_shape.entry((pool, shape, alone)).or_default().own += 1;
+        *self.granted.entry(pool).or_default() += 1;
     }
 
-    /// Counts a grant.
-    pub(super) fn count(&mut self, pool: Id<PoolRow>, shape: Shape) {
-        self.by_shape.entry((pool, shape)).or_default().own += 1;
+    /// Counts a place that is kept: like a grant of another shape, it moves a node to a bucket with
+    /// fewer free GPUs.
+    pub(super) fn count_kept(&mut self, pool: Id<PoolRow>) {
         *self.granted.entry(pool).or_default() += 1;
     }
 }
 
-/// The time at which a node has to take a pod.
+/// The time at which nodes and caps have to allow a replica.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum When {
+pub(super) enum When {
     Now,
     /// Once the stopping miners have stopped.
     Drained,
 }
 
-impl Run<'_> {
-    /// Keeps nodes on which a miner's replicas will fit once others have stopped there. Otherwise
-    /// miners with weaker claims and smaller replicas would take one GPU after another as it becomes
-    /// idle, and the miner would have to displace them again and again.
-    pub(super) fn keep_nodes(
-        &self,
-        pool: Id<PoolRow>,
-        miner: Id<MinerRow>,
-        candidate: &MinerCandidate,
-        searches: &mut Searches,
-    ) {
-        let shape = &candidate.miner.shape;
-        let row = &self.state.pools[pool];
-        let Some(object) = &row.object else { return };
-        if shape.gpus == 1 || row.sums.coming == 0 {
-            return;
-        }
-        let held_back = object.headroom.of(row.sums.usable)
-            + searches.arriving.get(&object.resource).copied().unwrap_or_default()
-            + searches.kept.gpus.get(&pool).map_or(0, |(gpus, _)| *gpus);
-        let mut left = (row.sums.free + row.sums.coming).saturating_sub(held_back);
-        let replicas = candidate.miner.replicas;
-        let mut missing = replicas.saturating_sub(self.state.miners[miner].held);
-        // The nodes with the most idle GPUs first: they are complete soonest.
-        for (bucket, nodes) in row.buckets.open.iter().rev() {
-            if bucket.coming == 0 || bucket.free + bucket.coming < shape.gpus {
-                continue;
-            }
-            for &(_, node) in nodes {
-                if missing == 0 || left < shape.gpus {
-                    return;
-                }
-                if !searches.kept.nodes.contains_key(&node)
-                    && self.takes(node, pool, shape, When::Drained).is_ok()
-                {
-                    searches.kept.nodes.insert(node, miner);
-                    searches.kept.gpus.entry(pool).or_insert((0, miner)).0 += shape.gpus;
-                    missing -= 1;
-                    left -= shape.gpus;
-                }
-            }
+impl When {
+    /// Returns the replicas that count against caps.
+    pub(super) const fn counted(self) -> Counted {
+        match self {
+            Self::Now => Counted::All,
+            Self::Drained => Counted::Then,
         }
     }
+}
 
+impl Run<'_> {
     /// Finds the node with the fewest free GPUs that takes one more pod of a shape.
     pub(super) fn search(
         &mut self,
         pool: Id<PoolRow>,
+        miner: Id<MinerRow>,
         shape: Shape,
         searches: &mut Searches,
     ) -> Result<Id<NodeRow>, Reason> {
-        let found = self.search_on(pool, shape, searches);
+        let found = self.search_on(pool, miner, shape, searches);
         debug_assert!(
-            found.is_ok() || !self.is_taken_anywhere(pool, shape, searches),
+            found.is_ok() || !self.is_taken_anywhere(pool, miner, shape),
             "no_idle_gpu_for_a_waiting_miner: the search passed over a node"
         );
         found
@@ -140,32 +102,24 @@ impl Run<'_> {
 
     /// Returns whether any of the first nodes of a pool takes a pod of a shape: looks at all of a
     /// small pool, and at a bounded number in a large one.
-    fn is_taken_anywhere(&self, pool: Id<PoolRow>, shape: Shape, searches: &Searches) -> bool {
+    fn is_taken_anywhere(&self, pool: Id<PoolRow>, miner: Id<MinerRow>, shape: Shape) -> bool {
         let buckets = self.state.pools[pool].buckets.fillable.range(shape.gpus..);
         let mut nodes = buckets.flat_map(|(_, nodes)| nodes).take(64);
-        nodes.any(|&(_, node)| {
-            !searches.kept.nodes.contains_key(&node)
-                && self.takes(node, pool, &shape, When::Now).is_ok()
-        })
+        nodes.any(|&(_, node)| self.takes(node, pool, miner, &shape, When::Now).is_ok())
     }
 
     /// Continues the search where it stopped after the last replica of the same shape.
     fn search_on(
         &mut self,
         pool: Id<PoolRow>,
+        miner: Id<MinerRow>,
         shape: Shape,
         searches: &mut Searches,
     ) -> Result<Id<NodeRow>, Reason> {
         let granted = searches.granted.get(&pool).copied().unwrap_or_default();
-        let kept = &searches.kept.nodes;
-        let takes = |run: &Self, node| match kept.get(&node) {
-            Some(&miner) => {
-                let miner = run.state.miners.name(miner).clone();
-                Err(Reason::KeptForMiner { miner })
-            }
-            None => run.takes(node, pool, &shape, When::Now),
-        };
-        let search = searches.by_shape.entry((pool, shape)).or_default();
+        let takes = |run: &Self, node| run.takes(node, pool, miner, &shape, When::Now);
+        let alone = self.is_closed_anywhere(miner).then_some(miner);
+        let search = searches.by_shape.entry((pool, shape, alone)).or_default();
         let others = granted - search.own;
         // Without grants of other shapes nothing has moved since, and the answer is the same.
         if search.over && search.others == others {
@@ -235,17 +189,18 @@ impl Run<'_> {
         }
     }
 
-    /// Checks that a node takes one more miner's pod of a shape.
-    fn takes(
+    /// Checks that a node takes one more replica of a miner.
+    pub(super) fn takes(
         &self,
         node: Id<NodeRow>,
         pool: Id<PoolRow>,
+        miner: Id<MinerRow>,
         shape: &Shape,
         when: When,
     ) -> Result<(), Reason> {
         let idle = Reason::WaitingForIdleGpus { gpus: shape.gpus };
         let row = &self.state.nodes[node];
-        let (Some(object), Some(host)) = (&row.object, self.state.host_in(node, pool)) else {
+        let Some(host) = self.state.host_in(node, pool).filter(|_| row.object.is_some()) else {
             return Err(idle);
         };
         let (bucket, mut amounts) = (host.bucket(), self.state.room(node));
@@ -260,27 +215,47 @@ impl Run<'_> {
         if gpus < shape.gpus || !host.fillable() {
             return Err(idle);
         }
-        if let Some(until) = object.quarantined_until.filter(|&until| self.now < until) {
-            return Err(Reason::Quarantined { until });
-        }
-        let delay = self.state.pools[pool].object.as_ref().map(|pool| pool.idle_delay);
-        if let (Some(at), Some(delay)) = (object.ai_released_at, delay)
-            && self.now < at + delay
-        {
-            return Err(Reason::IdleDelay { until: at + delay });
-        }
+        // Before the reasons that end by time, which say that nothing else is missing.
         if !amounts.covers(&Amounts::of(shape, 1)) {
             return Err(Reason::NoNodeFits { gpus: shape.gpus });
         }
-        self.free_slot(node).map(|_| ())
+        match self.closed_until(node, pool, miner) {
+            Some(reason) => Err(reason),
+            None => self.free_slot(node, when).map(|_| ()),
+        }
     }
 
-    /// Returns the lowest slot of a node that no live grant has and that is not in quarantine. A node
+    /// Returns the reason why a node takes no replica of a miner before some time.
+    pub(super) fn closed_until(
+        &self,
+        node: Id<NodeRow>,
+        pool: Id<PoolRow>,
+        miner: Id<MinerRow>,
+    ) -> Option<Reason> {
+        let _ = miner;
+        let object = self.state.nodes[node].object.as_ref()?;
+        if let Some(until) = object.quarantined_until.filter(|&until| self.now < until) {
+            return Some(Reason::Quarantined { until });
+        }
+        let delay = self.state.pools[pool].object.as_ref()?.idle_delay;
+        let until = object.ai_released_at? + delay;
+        (self.now < until).then_some(Reason::IdleDelay { until })
+    }
+
+    /// Returns whether some node is closed to this miner, and open to others.
+    pub(super) fn is_closed_anywhere(&self, miner: Id<MinerRow>) -> bool {
+        self.state.miners[miner].closed_nodes > 0
+    }
+
+    /// Returns the lowest slot of a node that no grant has then and that is not in quarantine. A node
     /// has as many slots as GPUs of all resources together.
-    pub(super) fn free_slot(&self, node: Id<NodeRow>) -> Result<u32, Reason> {
+    pub(super) fn free_slot(&self, node: Id<NodeRow>, when: When) -> Result<u32, Reason> {
         let row = &self.state.nodes[node];
         let slots: u32 = row.hosts.iter().map(|host| host.allocatable).sum();
-        let taken = |slot: u32| row.pods.iter().any(|holder| holder.slot == Some(slot));
+        let taken = |slot: u32| {
+            let mut holders = row.pods.iter().filter(|holder| holder.slot == Some(slot));
+            holders.any(|holder| when == When::Now || holder.kind == HolderKind::Miner)
+        };
         let quarantine = |slot: u32| {
             let slots = row.object.iter().flat_map(|node| &node.quarantined_slots);
             slots

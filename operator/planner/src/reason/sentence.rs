@@ -187,7 +187,7 @@ impl fmt::Display for Reason {
             }
             Self::KeptForMiner { miner } => write!(
                 f,
-                "Idle GPUs are kept for miner {miner}, which is next and waits for more GPUs on the same node."
+                "What is free is kept for miner {miner}, which is next and starts once enough other replicas have stopped."
             ),
             Self::NodesClosed { gpus } => write!(
                 f,

@@ -146,7 +146,7 @@ fn the_words_and_sentences_are_fixed() {
     Stopping: Stopping 2 replicas; replacements start as GPUs become idle.
     WaitingForIdleGpus: No node has 2 idle GPUs.
     KeptForPods: kube-scheduler is about to place pods on 2 idle GPUs.
-    KeptForMiner: Idle GPUs are kept for miner acme/quad, which is next and waits for more GPUs on the same node.
+    KeptForMiner: What is free is kept for miner acme/quad, which is next and starts once enough other replicas have stopped.
     NodesClosed: Nodes with 1 idle GPU are closed to mining: they are autoscaled, lost GPUs, or are kept clear for AI.
     NoNodeFits: Nodes have 1 idle GPU, but not enough CPU, memory or pod slots alongside. Lower the miner's spec.resources.
     IdleDelay: GPUs stay idle until 2026-07-01T12:00:00Z, since AI work just ended there (spec.mining.idleDelay).

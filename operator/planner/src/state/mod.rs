@@ -17,7 +17,7 @@ use daylight_base::Name;
 mod clamp;
 pub(crate) mod host;
 mod jobs;
-mod nodes;
+pub(crate) mod nodes;
 pub(crate) mod pods;
 pub(crate) mod table;
 
@@ -47,10 +47,23 @@ pub(crate) struct Held {
     pub(crate) active_gpus: u32,
     /// GPUs of miners that are stopping.
     pub(crate) draining_gpus: u32,
+    /// GPUs of the places that are kept for replicas until others have stopped.
+    pub(crate) kept_gpus: u32,
     /// What miners that run on declare.
     pub(crate) active: Declared,
     /// What miners that are stopping declare.
     pub(crate) draining: Declared,
+    /// What the replicas declare for which places are kept.
+    pub(crate) kept: Declared,
+}
+
+/// The way in which a miner's pod holds GPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holding {
+    Active,
+    Draining,
+    /// During a plan: a place for a replica that starts once others have stopped.
+    Kept,
 }
 
 /// Watts that replicas declare.
@@ -67,9 +80,17 @@ impl Declared {
             watts: self.watts.saturating_add(other.watts),
         }
     }
+
+    pub(crate) fn minus(self, other: Self) -> Self {
+        Self {
+            replicas: self.replicas.saturating_sub(other.replicas),
+            watts: self.watts.saturating_sub(other.watts),
+        }
+    }
 }
 
 impl Held {
+    /// Returns the GPUs held now.
     pub(crate) fn gpus(&self) -> u32 {
         self.active_gpus + self.draining_gpus
     }
@@ -79,11 +100,22 @@ impl Held {
         self.active.plus(self.draining)
     }
 
-    fn change(&mut self, gpus: u32, watts: u64, draining: bool, add: bool) {
-        let (held_gpus, declared) = if draining {
-            (&mut self.draining_gpus, &mut self.draining)
-        } else {
-            (&mut self.active_gpus, &mut self.active)
+    /// Returns the GPUs held once the stopping miners have stopped, and others are in the places
+    /// kept for them.
+    pub(crate) fn gpus_then(&self) -> u32 {
+        self.active_gpus + self.kept_gpus
+    }
+
+    /// Returns what all declare that hold GPUs then.
+    pub(crate) fn declared_then(&self) -> Declared {
+        self.active.plus(self.kept)
+    }
+
+    fn change(&mut self, gpus: u32, watts: u64, holding: Holding, add: bool) {
+        let (held_gpus, declared) = match holding {
+            Holding::Active => (&mut self.active_gpus, &mut self.active),
+            Holding::Draining => (&mut self.draining_gpus, &mut self.draining),
+            Holding::Kept => (&mut self.kept_gpus, &mut self.kept),
         };
         if add {
             *held_gpus += gpus;
@@ -115,8 +147,10 @@ pub(crate) struct MinerRow {
     /// Number of its pods, stopping ones included.
     pub(crate) held: u32,
     pub(crate) draining: u32,
-    /// GPUs of its replicas that run on.
+    /// GPUs of its replicas that run on, and of the places kept for others.
     pub(crate) active_gpus: u32,
+    /// Number of nodes that are closed to it alone.
+    pub(crate) closed_nodes: u32,
     /// Its pods by the pool they were granted in, in no particular order.
     pub(crate) replicas: Vec<Replicas>,
 }

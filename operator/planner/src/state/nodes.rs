@@ -361,6 +361,6 @@ fn depends_on_time(node: &Node) -> bool {
         || !node.quarantined_slots.is_empty()
 }
 
-pub(super) fn amounts(cpu_milli: u64, memory: u64) -> Amounts {
+pub(crate) fn amounts(cpu_milli: u64, memory: u64) -> Amounts {
     Amounts { cpu_milli: cpu_milli.cast_signed(), memory: memory.cast_signed(), pods: 1 }
 }

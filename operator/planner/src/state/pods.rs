@@ -10,7 +10,8 @@ use crate::state::host::{Amounts, Holder, HolderKind};
 use crate::state::nodes::amounts;
 use crate::state::table::{Id, Table};
 use crate::state::{
-    Held, MinerRow, NodeRow, PodRow, PoolRow, Replicas, Resource, RoleIds, Stale, State, starts,
+    Held, Holding, MinerRow, NodeRow, PodRow, PoolRow, Replicas, Resource, RoleIds, Stale, State,
+    starts,
 };
 
 impl State {
@@ -235,25 +236,31 @@ impl State {
         match (row.role, &row.pod.role) {
             (RoleIds::Miner { miner, registration, pool }, &Role::Miner { watts, .. }) => {
                 let deleting = row.pod.deleting;
-                self.pools[pool].held.change(gpus, watts, deleting, add);
+                let holding = match row.node {
+                    None => Holding::Kept,
+                    Some(_) if deleting => Holding::Draining,
+                    Some(_) => Holding::Active,
+                };
+                self.pools[pool].held.change(gpus, watts, holding, add);
                 let under = self.pools[pool].held_under.entry(registration).or_default();
-                under.change(gpus, watts, deleting, add);
+                under.change(gpus, watts, holding, add);
                 if *under == Held::default() {
                     self.pools[pool].held_under.remove(&registration);
                 }
-                self.registrations[registration].held.change(gpus, watts, deleting, add);
+                self.registrations[registration].held.change(gpus, watts, holding, add);
                 let miner = &mut self.miners[miner];
                 if add {
                     miner.draining += u32::from(deleting);
                 } else {
                     miner.draining -= u32::from(deleting);
                 }
+                let active = u32::from(holding == Holding::Active);
                 if !deleting && add {
                     miner.active_gpus += gpus;
-                    miner.replicas_in_mut(pool).active += 1;
+                    miner.replicas_in_mut(pool).active += active;
                 } else if !deleting {
                     miner.active_gpus -= gpus;
-                    miner.replicas_in_mut(pool).active -= 1;
+                    miner.replicas_in_mut(pool).active -= active;
                 }
             }
             (RoleIds::Worker { job }, _) => {

@@ -5,6 +5,7 @@
 
 mod checks;
 mod happen;
+mod settle;
 mod story;
 mod world;
 

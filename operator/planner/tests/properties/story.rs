@@ -321,7 +321,7 @@ pub(crate) fn class(index: usize, assignment: usize, rank: u32) -> Class {
     Class { name: name(format!("class-{index}")), assignment: assignments[assignment], rank }
 }
 
-fn pool(index: usize, resource: usize, fills: bool, headroom: u32) -> Pool {
+pub(crate) fn pool(index: usize, resource: usize, fills: bool, headroom: u32) -> Pool {
     Pool {
         name: name(format!("pool-{index}")),
         created: Timestamp::from_seconds(i64::try_from(index / 2).unwrap_or_default()),
@@ -342,7 +342,7 @@ fn pool(index: usize, resource: usize, fills: bool, headroom: u32) -> Pool {
     }
 }
 
-fn node(world: &World, index: usize, gpus: u32, member: usize, tight: u32) -> Node {
+pub(crate) fn node(world: &World, index: usize, gpus: u32, member: usize, tight: u32) -> Node {
     let pools: Vec<_> = world.pools.keys().cloned().collect();
     let member = |offset: usize| Membership {
         pool: pools[(member + offset) % pools.len()].clone(),
@@ -364,7 +364,7 @@ fn node(world: &World, index: usize, gpus: u32, member: usize, tight: u32) -> No
     }
 }
 
-fn registration(
+pub(crate) fn registration(
     world: &World,
     index: usize,
     class: usize,

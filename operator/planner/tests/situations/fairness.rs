@@ -151,7 +151,7 @@ fn a_node_being_cleared_for_a_large_replica_is_not_filled_by_small_ones_meanwhil
     // One of the four stops sooner than the others.
     site.one_drained();
     assert_snapshot!(site.act_explained(), @"
-    miner acme/hash (4 of 8, 3 stopping): KeptForMiner. Idle GPUs are kept for miner acme/quad, which is next and waits for more GPUs on the same node.
+    miner acme/hash (4 of 8, 3 stopping): KeptForMiner. What is free is kept for miner acme/quad, which is next and starts once enough other replicas have stopped.
     miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 idle GPUs.
     ");
     site.drained();
@@ -190,7 +190,7 @@ fn what_a_large_replica_waits_for_is_not_given_away_on_other_nodes() {
     site.one_drained();
     assert_snapshot!(site.act_explained(), @"
     pool h100 (12 GPUs: 10 mining, 1 idle, 1 headroom): Filling. Idle GPUs go to registered miners.
-    miner acme/hash (7 of 13, 3 stopping): KeptForMiner. Idle GPUs are kept for miner acme/quad, which is next and waits for more GPUs on the same node.
+    miner acme/hash (7 of 13, 3 stopping): KeptForMiner. What is free is kept for miner acme/quad, which is next and starts once enough other replicas have stopped.
     miner acme/quad (0 of 1): WaitingForIdleGpus. No node has 4 idle GPUs.
     ");
 }

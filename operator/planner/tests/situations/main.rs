@@ -20,6 +20,7 @@ mod foreign_pods;
 mod gangs;
 mod nodes;
 mod policies;
+mod rebalancing;
 mod reclaim;
 mod registrations;
 mod windows;

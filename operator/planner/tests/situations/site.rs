@@ -287,6 +287,22 @@ impl Site {
         panic!("the site does not settle: {}", self.actions());
     }
 
+    /// An hour passes, a plan and a full drain every 70 s; returns the pods that were evicted.
+    pub(crate) fn evicted_within_an_hour(&mut self) -> Vec<Name> {
+        let mut evicted = Vec::new();
+        for _ in 0..=3600 / 70 {
+            let plan = self.look();
+            evicted.extend(plan.actions.iter().filter_map(|action| match action {
+                Action::Evict { pod, .. } => Some(pod.clone()),
+                _ => None,
+            }));
+            self.act();
+            self.drained();
+            self.wait(Duration::from_secs(70));
+        }
+        evicted
+    }
+
     fn carry_out(&mut self, plan: &Plan) {
         for action in &plan.actions {
             let state = |job: &Name| self.jobs[job].state.clone();
