@@ -71,13 +71,17 @@ impl Run<'_> {
                 continue;
             };
             report.mining = match self.modes.get(id) {
+                // Without nodes, no policy has anything to act on. Only what concerns the whole site or
+                // makes the selector unreliable comes before that.
+                Some(
+                    Mode::Keep(reason @ Reason::Invalid { .. })
+                    | Mode::Stop(_, reason @ Reason::EmergencyStop { .. }),
+                ) => reason.clone(),
+                _ if report.nodes == 0 => report.overlap.clone().unwrap_or(Reason::NoNodes),
                 Some(Mode::Keep(reason) | Mode::Stop(_, reason)) => reason.clone(),
                 Some(Mode::Observe(_)) => {
                     let would_mine = would_mine.get(id).copied().unwrap_or_default();
                     Reason::Observing { would_mine }
-                }
-                Some(Mode::Fill(_)) | None if report.nodes == 0 => {
-                    report.overlap.clone().unwrap_or(Reason::NoNodes)
                 }
                 Some(Mode::Fill(_)) | None => Reason::Filling,
             };

@@ -165,6 +165,21 @@ fn a_pool_whose_selector_matches_no_node_reports_it() {
 }
 
 #[test]
+fn a_pool_without_nodes_reports_it_whatever_its_policy() {
+    for policy in
+        [MiningPolicy::Observe, MiningPolicy::Fill, MiningPolicy::Hold, MiningPolicy::Drain]
+    {
+        let mut site = Site::of(0, 0, 4);
+        site.edit_pool("h100", |pool| {
+            pool.policy = policy;
+            pool.windows = open(&[(60, 120)]);
+        });
+        let explained = site.explained();
+        assert!(explained.starts_with("pool h100 (0 GPUs: ): NoNodes."), "{policy:?}: {explained}");
+    }
+}
+
+#[test]
 fn a_miner_tries_its_pools_in_order() {
     let mut site = Site::of(1, 2, 0)
         .with(pool("a100"))
