@@ -16,6 +16,10 @@ pub(super) trait Explained: Sized {
     fn reason(&self) -> Option<&str>;
     /// The reason in a sentence.
     fn message(&self) -> Option<&str>;
+    /// The sentence of the Event about a new reason, which is written once and not corrected.
+    fn event(&self) -> Option<&str> {
+        self.message()
+    }
     fn conditions(&self) -> &[Condition];
     /// The fields that the controller's status pass writes; the rest belongs to other field
     /// managers.
@@ -23,7 +27,7 @@ pub(super) trait Explained: Sized {
 }
 
 macro_rules! explained {
-    ($type:ty, |$status:ident| $own_part:expr) => {
+    ($type:ty, |$status:ident| $own_part:expr $(, $event:item)?) => {
         impl Explained for $type {
             fn reason(&self) -> Option<&str> {
                 self.reason.as_deref()
@@ -32,6 +36,8 @@ macro_rules! explained {
             fn message(&self) -> Option<&str> {
                 self.message.as_deref()
             }
+
+            $($event)?
 
             fn conditions(&self) -> &[Condition] {
                 &self.conditions
@@ -45,7 +51,20 @@ macro_rules! explained {
     };
 }
 
-explained!(GpuPoolStatus, |status| status);
+explained!(
+    GpuPoolStatus,
+    |status| status,
+    // The number of GPUs that would mine is 0 when the pool is new, and changes with every pod.
+    fn event(&self) -> Option<&str> {
+        match self.reason() {
+            Some("Observing") => Some(
+                "The policy is Observe, so nothing is changed. `daylight status` shows how many GPUs \
+                 would mine with Fill.",
+            ),
+            _ => self.message(),
+        }
+    }
+);
 // `daylight approve` writes the approval, the auditor the usage.
 explained!(RegistrationStatus, |status| Self { approval: None, usage: None, ..status });
 // The auditor writes what agents report.
@@ -84,15 +103,36 @@ impl Explained for ActivityClassStatus {
     }
 }
 
+/// The form in which a new reason becomes an Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Announce {
+    Normal,
+    Warning,
+    /// Another Event has announced it.
+    Already,
+}
+
+impl Announce {
+    pub(super) fn warning_if(warning: bool) -> Self {
+        if warning { Self::Warning } else { Self::Normal }
+    }
+}
+
 /// The notices that a new status is worth: its reason if that is new, and each condition about
 /// limits that began or ceased to hold.
-pub(super) fn notices<S: Explained>(seen: Option<&S>, wanted: &S, warning: bool) -> Vec<Notice> {
+pub(super) fn notices<S: Explained>(
+    seen: Option<&S>,
+    wanted: &S,
+    announce: Announce,
+) -> Vec<Notice> {
     let mut notices = Vec::new();
     if let Some(word) = wanted.reason()
+        && announce != Announce::Already
         && seen.and_then(Explained::reason) != Some(word)
     {
-        let sentence = wanted.message().unwrap_or_default();
-        notices.push(Notice::Explained { word: word.into(), sentence: sentence.into(), warning });
+        let sentence = wanted.event().unwrap_or_default().into();
+        let warning = announce == Announce::Warning;
+        notices.push(Notice::Explained { word: word.into(), sentence, warning });
     }
     let observed = seen.map_or(&[][..], Explained::conditions);
     for limit in [CONDITION_OVER_LIMIT, CONDITION_LIMIT_FORECAST] {
@@ -112,4 +152,45 @@ fn limit_notice(kind: &str, seen: &[Condition], wanted: &[Condition]) -> Option<
         word: wanted.reason,
         sentence: wanted.message,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(reason: &str, message: &str) -> GpuPoolStatus {
+        GpuPoolStatus {
+            reason: Some(reason.into()),
+            message: Some(message.into()),
+            ..GpuPoolStatus::default()
+        }
+    }
+
+    fn sentences(notices: &[Notice]) -> Vec<&str> {
+        let sentences = notices.iter().filter_map(|notice| match notice {
+            Notice::Explained { sentence, .. } => Some(&**sentence),
+            _ => None,
+        });
+        sentences.collect()
+    }
+
+    #[test]
+    fn the_event_of_a_pool_that_observes_has_no_number() {
+        let observing = pool("Observing", "With Fill, miners would start on 0 GPUs now.");
+        let notices = notices(None, &observing, Announce::Normal);
+        let [sentence] = sentences(&notices)[..] else { panic!("{notices:?}") };
+        assert!(sentence.starts_with("The policy is Observe"), "{sentence}");
+        assert!(!sentence.chars().any(|character| character.is_ascii_digit()), "{sentence}");
+    }
+
+    #[test]
+    fn a_reason_is_announced_once() {
+        let filling = pool("Filling", "Idle GPUs go to registered miners.");
+        assert_eq!(
+            sentences(&notices(None, &filling, Announce::Warning)),
+            ["Idle GPUs go to registered miners."]
+        );
+        assert!(notices(Some(&filling), &filling, Announce::Warning).is_empty());
+        assert!(notices(None, &filling, Announce::Already).is_empty());
+    }
 }

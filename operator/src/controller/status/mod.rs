@@ -28,7 +28,7 @@ use crate::api_requests::{ApiRequest, apply_status};
 use crate::conditions::ReasonText;
 use crate::view::View;
 
-use explained::{Explained, notices};
+use explained::{Announce, Explained, notices};
 
 pub use ai_job::Progress;
 pub use miner::Replicas;
@@ -79,8 +79,8 @@ impl Statuses {
 }
 
 impl Pass<'_> {
-    /// Writes `wanted` if it differs from `seen`. A new reason in it becomes an Event, a warning if
-    /// `warning` is `true`.
+    /// Writes `wanted` if it differs from `seen`. A new reason in it becomes an Event, as `announce`
+    /// says.
     fn compare<K, S>(
         &mut self,
         kind: Kind,
@@ -88,7 +88,7 @@ impl Pass<'_> {
         object: &K,
         seen: Option<&S>,
         wanted: &S,
-        warning: bool,
+        announce: Announce,
     ) where
         K: Resource<DynamicType = ()>,
         S: Explained + PartialEq + Serialize,
@@ -106,7 +106,7 @@ impl Pass<'_> {
         let Some(uid) = object.meta().uid.as_deref() else { return };
         self.statuses.written.insert(at, self.state.instant);
         self.writes.push((target, apply_status::<K>(key, uid, MANAGER, wanted)));
-        for notice in notices(seen, wanted, warning) {
+        for notice in notices(seen, wanted, announce) {
             let subject = object.object_ref(&());
             self.state.events.note(&subject, notice, 0, None, self.state.instant);
         }
@@ -118,7 +118,8 @@ impl Pass<'_> {
             let Some(pool) = self.state.view.cluster().pool(key).cloned() else { continue };
             let wanted = pool::status(&pool, report, self.state.now);
             let warning = wanted.conditions.iter().any(|one| one.status != "True");
-            self.compare(Kind::GpuPool, key, &*pool, pool.status.as_ref(), &wanted, warning);
+            let announce = Announce::warning_if(warning);
+            self.compare(Kind::GpuPool, key, &*pool, pool.status.as_ref(), &wanted, announce);
         }
     }
 
@@ -129,9 +130,9 @@ impl Pass<'_> {
                 continue;
             };
             let wanted = registration::status(&object, report, self.state.now);
-            let warning = wanted.state != Some(RegistrationState::Active);
+            let announce = Announce::warning_if(wanted.state != Some(RegistrationState::Active));
             let seen = object.status.as_ref();
-            self.compare(Kind::Registration, key, &*object, seen, &wanted, warning);
+            self.compare(Kind::Registration, key, &*object, seen, &wanted, announce);
         }
     }
 
@@ -163,7 +164,7 @@ impl Pass<'_> {
             let problem = self.state.view.problem(Kind::ActivityClass, &key).map(str::to_owned);
             let wanted = class::status(&object, members, problem.as_deref(), self.state.now);
             let seen = object.status.as_ref();
-            self.compare(Kind::ActivityClass, &key, &*object, seen, &wanted, false);
+            self.compare(Kind::ActivityClass, &key, &*object, seen, &wanted, Announce::Normal);
         }
     }
 
@@ -175,6 +176,8 @@ impl Pass<'_> {
             let Some(object) = self.state.view.cluster().miner(key).cloned() else { continue };
             let replicas = replicas.get(key).copied().unwrap_or_default();
             let refusal = self.state.refusals.shown(key);
+            // A refusal became an Event when it was raised.
+            let announced = refusal.is_some() && !refused.contains_key(key);
             let stays = || {
                 let (pods, refusal) = refused.get(key)?;
                 Some(ReasonText::new(refusal.code(), &refusal.sentence(*pods)))
@@ -192,9 +195,13 @@ impl Pass<'_> {
                 Some(ReasonText::new(PODS_REFUSED, problem))
             });
             let failure = self.state.refusals.failure(key);
+            let announce = match &refusal {
+                _ if announced => Announce::Already,
+                refusal => Announce::warning_if(refusal.is_some()),
+            };
             let pods = miner::PodFacts { replicas, refusal, failure };
             let wanted = miner::status(&object, report, pods, self.state.now);
-            self.compare(Kind::Miner, key, &*object, object.status.as_ref(), &wanted, false);
+            self.compare(Kind::Miner, key, &*object, object.status.as_ref(), &wanted, announce);
         }
     }
 
@@ -217,11 +224,11 @@ impl Pass<'_> {
             let succeeded = batch.map_or(0, |batch| batch.succeeded);
             let progress = Progress { running, succeeded, outcome: outcome.as_deref(), refusal };
             let wanted = ai_job::status(&object, report, progress, self.state.now);
-            let warning = matches!(
+            let announce = Announce::warning_if(matches!(
                 wanted.reason.as_deref(),
                 Some(PODS_REFUSED | "JobSuspended" | "WorkersMissing")
-            );
-            self.compare(Kind::AiJob, key, &*object, object.status.as_ref(), &wanted, warning);
+            ));
+            self.compare(Kind::AiJob, key, &*object, object.status.as_ref(), &wanted, announce);
         }
     }
 }
