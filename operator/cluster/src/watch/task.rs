@@ -4,6 +4,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use daylight_base::chain;
 use futures::{AsyncBufReadExt as _, Stream, StreamExt as _};
 use http::HeaderValue;
 use http::header::ACCEPT_ENCODING;
@@ -195,13 +196,13 @@ where
         loop {
             let request = Request::new(&self.source.path)
                 .list(&params)
-                .map_err(|error| End::Failed(WatchFailure::Other(error.to_string())))?;
+                .map_err(|error| End::Failed(WatchFailure::Other(chain(&error))))?;
             let text = timeout(self.settings.page_answer, self.client.request_text(request))
                 .await
                 .map_err(|_| unanswered())?
                 .map_err(|error| end_of(&error))?;
             let page: list::Read<T> = list::read(&text)
-                .map_err(|error| End::Failed(WatchFailure::Other(error.to_string())))?;
+                .map_err(|error| End::Failed(WatchFailure::Other(chain(&error))))?;
             drop(text);
             for item in page.items {
                 self.send(to, Change::Item(Box::new(item))).await?;
@@ -247,7 +248,7 @@ where
         };
         let mut request = Request::new(&self.source.path)
             .watch(&params, version)
-            .map_err(|error| End::Failed(WatchFailure::Other(error.to_string())))?;
+            .map_err(|error| End::Failed(WatchFailure::Other(chain(&error))))?;
         // From 1.37 on a server may compress each event on its own. kube's decompression reads the
         // end of the first compressed event as the end of the stream, so compression is refused.
         let identity = HeaderValue::from_static("identity");
@@ -327,7 +328,7 @@ where
                 }
                 Ok(None) => return Err(End::Closed),
                 Ok(Some(Err(error))) => {
-                    return Err(End::Failed(WatchFailure::Other(error.to_string())));
+                    return Err(End::Failed(WatchFailure::Other(chain(&error))));
                 }
                 Ok(Some(Ok(text))) => text,
             };
@@ -396,9 +397,13 @@ fn end_of(error: &kube::Error) -> End {
             404 => End::Failed(WatchFailure::Missing),
             403 => End::Failed(WatchFailure::Forbidden),
             _ if status.reason == "Expired" || status.reason == "Gone" => End::Expired,
-            _ => End::Failed(WatchFailure::Other(error.to_string())),
+            // The message is written for people; kube's own text repeats the whole status.
+            _ if !status.message.is_empty() => {
+                End::Failed(WatchFailure::Other(status.message.clone()))
+            }
+            _ => End::Failed(WatchFailure::Other(chain(error))),
         },
-        _ => End::Failed(WatchFailure::Other(error.to_string())),
+        _ => End::Failed(WatchFailure::Other(chain(error))),
     }
 }
 
