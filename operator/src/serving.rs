@@ -1,7 +1,7 @@
 //! `/metrics`, `/livez` and `/readyz`.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -96,13 +96,27 @@ pub fn start(
 }
 
 async fn serve(address: SocketAddr, served: Served) -> io::Result<()> {
-    let listener = TcpListener::bind(address).await.map_err(|error| {
+    let mut listener = TcpListener::bind(address).await;
+    if let Err(error) = &listener
+        && let Some(ipv4) = without_ipv6(address, error.kind())
+    {
+        listener = TcpListener::bind(ipv4).await;
+    }
+    let listener = listener.map_err(|error| {
         let message =
             format!("cannot listen on {address} ({error}); choose another address with --listen");
         io::Error::new(error.kind(), message)
     })?;
     tracing::info!(address = %listener.local_addr()?, "Serving /metrics, /livez and /readyz.");
     axum::serve(listener, router(served)).await
+}
+
+/// Returns the address to try instead where every address of the machine was wanted, and it has no
+/// IPv6, which each system reports in its own way.
+fn without_ipv6(address: SocketAddr, error: io::ErrorKind) -> Option<SocketAddr> {
+    let other_cause = matches!(error, io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied);
+    (address.ip() == Ipv6Addr::UNSPECIFIED && !other_cause)
+        .then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
 }
 
 fn router(served: Served) -> Router {
@@ -181,6 +195,45 @@ mod tests {
         health.beat(Vec::new());
         assert_eq!(response_to(&health, "/readyz").await, (StatusCode::OK, "ok\n".into()));
         assert_eq!(response_to(&health, "/livez").await.0, StatusCode::OK);
+    }
+
+    #[test]
+    fn a_machine_without_ipv6_serves_ipv4() {
+        use io::ErrorKind::{AddrInUse, AddrNotAvailable, Other};
+        let fallback = |address: &str, error| {
+            without_ipv6(address.parse().unwrap(), error).map(|address| address.to_string())
+        };
+        for error in [AddrNotAvailable, Other] {
+            assert_eq!(fallback("[::]:8080", error).as_deref(), Some("0.0.0.0:8080"));
+        }
+        assert_eq!(fallback("[::]:8080", AddrInUse), None);
+        // An address that is named is the one that is meant.
+        assert_eq!(fallback("[::1]:8080", AddrNotAvailable), None);
+        assert_eq!(fallback("127.0.0.1:8080", AddrNotAvailable), None);
+    }
+
+    #[tokio::test]
+    async fn the_default_address_serves_ipv4_and_ipv6() {
+        // The machine may have no IPv6; then IPv4 must still be served.
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, free));
+        let served = served(Registry::new(), Health::default());
+        let server = tokio::spawn(serve(address, served));
+        let connected = async |address: SocketAddr| {
+            // The server may not have begun to listen.
+            for _ in 0..100 {
+                if tokio::net::TcpStream::connect(address).await.is_ok() {
+                    return true;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            false
+        };
+        assert!(connected(SocketAddr::from((Ipv4Addr::LOCALHOST, free))).await);
+        if TcpListener::bind("[::1]:0").await.is_ok() {
+            assert!(connected(SocketAddr::from((Ipv6Addr::LOCALHOST, free))).await);
+        }
+        server.abort();
     }
 
     #[tokio::test]

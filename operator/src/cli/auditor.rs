@@ -61,8 +61,9 @@ pub(super) struct Flags {
     /// Memory for entries while the journal cannot be written, in bytes
     #[arg(long, env = "DAYLIGHT_MEMORY", default_value = "64Mi")]
     memory: Quantity,
-    /// Address that serves /metrics, /livez and /readyz; `none` serves nothing
-    #[arg(long, env = "DAYLIGHT_LISTEN", default_value = "0.0.0.0:8081", value_parser = listen)]
+    /// Address that serves /metrics, /livez and /readyz, by default over IPv6 and IPv4; `none` serves
+    /// nothing
+    #[arg(long, env = "DAYLIGHT_LISTEN", default_value = "[::]:8081", value_parser = listen)]
     listen: Listen,
 }
 

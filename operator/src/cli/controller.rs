@@ -66,8 +66,9 @@ pub(super) struct Flags {
     /// Time for which the rest of an energy limit must last for all its miners before another starts
     #[arg(long, env = "DAYLIGHT_ENERGY_AHEAD", default_value = "10m", value_parser = duration::parse)]
     energy_ahead: Duration,
-    /// Address that serves /metrics, /livez and /readyz; `none` serves nothing
-    #[arg(long, env = "DAYLIGHT_LISTEN", default_value = "0.0.0.0:8080", value_parser = listen)]
+    /// Address that serves /metrics, /livez and /readyz, by default over IPv6 and IPv4; `none` serves
+    /// nothing
+    #[arg(long, env = "DAYLIGHT_LISTEN", default_value = "[::]:8080", value_parser = listen)]
     listen: Listen,
 }
 

@@ -31,9 +31,9 @@ pub(super) fn listen(text: &str) -> Result<Listen, String> {
     if text == "none" {
         return Ok(Listen(None));
     }
-    let address = text
-        .parse()
-        .map_err(|_| "write an address such as 0.0.0.0:8080 or [::]:8080, or `none`".to_owned())?;
+    let address = text.parse().map_err(|_| {
+        "write an address such as [::]:8080 or 127.0.0.1:8080, or `none`".to_owned()
+    })?;
     Ok(Listen(Some(address)))
 }
 
