@@ -218,7 +218,8 @@ pub(crate) fn count_or_percent(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// `corev1.PodTemplateSpec` without descriptions, its metadata reduced to labels and annotations.
+/// `corev1.PodTemplateSpec` without descriptions, its metadata reduced to labels and annotations,
+/// and to what programs add to them.
 pub(crate) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
     let mut template = PodTemplateSpec::json_schema(generator).to_value();
     // The descriptions alone would make the definition too big for client-side `kubectl apply`.
@@ -236,6 +237,9 @@ pub(crate) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
                 "maxProperties": 64,
                 "additionalProperties": { "type": "string", "maxLength": 65536 },
             },
+            // Programs write it as null. Server-side apply refuses a field that is not declared, where
+            // the others drop it.
+            "creationTimestamp": { "type": "string", "format": "date-time" },
         },
     });
     template["required"] = json!(["spec"]);

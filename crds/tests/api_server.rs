@@ -79,6 +79,51 @@ async fn examples_apply_twice(control_plane: &ControlPlane) -> Outcome {
     expect(printed.trim() == "miner.daylight.dev/kaspa", printed)
 }
 
+/// Go clients and `kubectl create --dry-run -o yaml` write nulls and empty maps.
+#[apply(trial!)]
+async fn templates_written_by_programs_are_accepted_by_every_way(
+    control_plane: &ControlPlane,
+) -> Outcome {
+    let job = |name: &str| {
+        json!({
+            "apiVersion": "daylight.dev/v1alpha1", "kind": "AIJob",
+            "metadata": {"name": name, "namespace": "default", "creationTimestamp": null},
+            "spec": {
+                "activityClass": "ai-training", "workers": 1,
+                "template": {
+                    "metadata": {"creationTimestamp": null, "labels": {"app": "generated"}},
+                    "spec": {"containers": [{
+                        "name": "c", "image": "registry.example.com/train:1", "env": null,
+                        "resources": {"limits": {"nvidia.com/gpu": 1}, "requests": {}},
+                    }]},
+                },
+            },
+            "status": {},
+        })
+    };
+    let file = |name: &str| -> Outcome<String> {
+        let path = control_plane.directory().join(format!("{name}.json"));
+        std::fs::write(&path, job(name).to_string())?;
+        Ok(path.display().to_string())
+    };
+    let client_side = file("client-side")?;
+    let server_side = file("server-side")?;
+    for _ in 0..2 {
+        control_plane.kubectl_ok(["apply", "-f", &client_side]).await?;
+        control_plane.kubectl_ok(["apply", "--server-side", "-f", &server_side]).await?;
+    }
+    let jobs = api(&control_plane.client(), "AIJob");
+    create(&jobs, &job("posted")).await?;
+    for name in ["client-side", "server-side", "posted"] {
+        let job = jobs.get(name).await?;
+        expect(job.metadata.generation == Some(1), format!("{name} was changed"))?;
+        let template = &job.data["spec"]["template"];
+        expect(!template.to_string().contains("null"), format!("{name}: {template}"))?;
+        expect(template["metadata"] == json!({"labels": {"app": "generated"}}), name)?;
+    }
+    Ok(())
+}
+
 #[apply(trial!)]
 async fn kubectl_explains(control_plane: &ControlPlane) -> Outcome {
     let field = ["explain", "gpupool.spec.mining.headroom"];
