@@ -12,6 +12,7 @@ mod charts;
 mod cluster;
 mod cost;
 mod doctor;
+mod examples;
 mod manifest;
 mod process;
 mod refused;
@@ -25,6 +26,7 @@ use daylight_testbed::trials::Trials;
 fn main() -> ExitCode {
     // The rights first, before others leave pods that take their nodes' GPUs, and the charts last:
     // their tests remove what others stand on.
-    let order = &["manifest", "refused", "rights", "admitted", "doctor", "budget", "charts"];
+    let order =
+        &["manifest", "refused", "rights", "examples", "admitted", "doctor", "budget", "charts"];
     Trials::registered().in_order(order).at_once(2).run()
 }
