@@ -4,10 +4,14 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
+/// The level of a command's own warnings. Its clients and watches are silent: what they fail at is the
+/// command's error, with its cause.
+const COMMAND: &str = "warn,kube_client=off,kube=off,daylight_cluster=off";
+
 /// Starts logging to standard error: for a process that serves, from level INFO; for a command,
-/// from level WARN.
+/// its own warnings.
 pub fn start(serves: bool) {
-    let default = if serves { "info" } else { "warn" };
+    let default = if serves { "info" } else { COMMAND };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let terminal = std::io::stderr().is_terminal();

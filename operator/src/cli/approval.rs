@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::connect::{Connection, namespaced, user};
-use super::error::CommandError;
+use super::error::{CommandError, ErrorCode};
 use super::output::Output;
 use crate::registration_signature;
 use crate::view::digest;
@@ -29,7 +29,7 @@ const MANAGER: &str = "daylight/approval";
 /// team-a/night`.
 #[derive(Debug, Args)]
 struct Subject {
-    /// Registration to decide on
+    /// Registration to decide on; without a namespace, that of --namespace, or the context's
     #[arg(value_name = "NAMESPACE/NAME", required = true, num_args = 1..=2)]
     registration: Vec<String>,
 }
@@ -43,6 +43,7 @@ impl Subject {
             }
             [kind, ..] => {
                 let error = CommandError::new(format!("\"{kind}\" is not a registration"));
+                let error = error.code(ErrorCode::Invalid);
                 Err(error.remedy("Write the NAMESPACE/NAME of one, such as team-a/night"))
             }
             [] => Err(CommandError::new("No registration is named")),
@@ -69,7 +70,7 @@ pub(super) struct Approve {
     #[arg(long, conflicts_with_all = ["signature", "message"])]
     print_message: bool,
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -80,7 +81,7 @@ pub(super) struct Decide {
     #[arg(short, long)]
     message: String,
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// A decision that was made.
@@ -105,7 +106,9 @@ pub(super) async fn approve(connection: &Connection, flags: &Approve) -> Result<
             "Registration {key} was edited: it has generation {}, not {expected}",
             generation.unwrap_or_default()
         );
-        return Err(CommandError::new(problem).remedy("Read it again before you approve it"));
+        return Err(CommandError::new(problem)
+            .code(ErrorCode::Conflict)
+            .remedy("Read it again before you approve it"));
     }
     let digest = digest_of(&client, &registration).await?;
     if flags.print_message {
@@ -115,7 +118,7 @@ pub(super) async fn approve(connection: &Connection, flags: &Approve) -> Result<
     let by = user(&client).await?;
     if by == registration.spec.submitted_by {
         let error = CommandError::new(format!("You ({by}) submitted registration {key}"));
-        return Err(error.remedy("Another person must approve it"));
+        return Err(error.code(ErrorCode::Forbidden).remedy("Another person must approve it"));
     }
     let approval = Approval {
         state: ApprovalState::Approved,
@@ -139,7 +142,9 @@ fn read_signature(path: &Path) -> Result<String, CommandError> {
         std::fs::read(path)
     };
     let bytes = read.map_err(|error| {
-        CommandError::new(format!("Cannot read the signature {}", path.display())).because(error)
+        CommandError::new(format!("Cannot read the signature {}", path.display()))
+            .because(error)
+            .code(ErrorCode::Invalid)
     })?;
     let decoded = match str::from_utf8(&bytes) {
         Ok(text) if bytes.len() != 64 => {
@@ -154,7 +159,9 @@ fn read_signature(path: &Path) -> Result<String, CommandError> {
                 "{} does not contain an Ed25519 signature, which is 64 bytes or their base64",
                 path.display()
             );
-            Err(CommandError::new(problem).remedy("Create one with `openssl pkeyutl -sign -rawin`"))
+            Err(CommandError::new(problem)
+                .code(ErrorCode::Invalid)
+                .remedy("Create one with `openssl pkeyutl -sign -rawin`"))
         }
     }
 }
@@ -197,9 +204,10 @@ fn now() -> Time {
 }
 
 async fn get(client: &Client, key: &str) -> Result<Registration, CommandError> {
-    let (api, name) = namespaced::<Registration>(client, key)?;
+    let (api, name) = namespaced::<Registration>(client, key);
     api.get_opt(name).await?.ok_or_else(|| {
         CommandError::new(format!("There is no Registration {key}"))
+            .code(ErrorCode::NotFound)
             .remedy("List them with `kubectl get registrations -A`")
     })
 }
@@ -214,6 +222,7 @@ async fn digest_of(client: &Client, registration: &Registration) -> Result<Strin
             "The registration names ActivityClass {}, which does not exist",
             spec.activity_class
         ))
+        .code(ErrorCode::NotFound)
         .remedy("Add it to the positive list first")
     })?;
     let api: Api<GpuPool> = Api::all(client.clone());
@@ -223,6 +232,7 @@ async fn digest_of(client: &Client, registration: &Registration) -> Result<Strin
             CommandError::new(format!(
                 "The registration names GpuPool {name}, which does not exist"
             ))
+            .code(ErrorCode::NotFound)
             .remedy("Create it, or remove it from spec.pools")
         })?;
         pools.push(pool);

@@ -11,7 +11,7 @@ use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource};
 
-use super::error::CommandError;
+use super::error::{CommandError, ErrorCode};
 use crate::user_agent::{Component, identify};
 
 /// Flags that choose the cluster and the user.
@@ -24,9 +24,19 @@ pub(super) struct Connection {
     /// Context of the kubeconfig
     #[arg(long, global = true)]
     context: Option<String>,
+    /// Namespace of registrations, miners, AI jobs and pods that are named without one; `status`
+    /// shows only this one. Default: the context's
+    #[arg(short = 'n', long = "namespace", global = true, value_name = "NAMESPACE")]
+    pub(super) work_namespace: Option<String>,
     /// User to impersonate
     #[arg(long = "as", global = true, value_name = "USER")]
     impersonate: Option<String>,
+    /// Group to impersonate, with --as; may be repeated
+    #[arg(long = "as-group", global = true, value_name = "GROUP", requires = "impersonate")]
+    impersonate_groups: Vec<String>,
+    /// UID to impersonate, with --as
+    #[arg(long = "as-uid", global = true, value_name = "UID", requires = "impersonate")]
+    impersonate_uid: Option<String>,
     /// Namespace in which Daylight is installed
     #[arg(
         long = "daylight-namespace",
@@ -44,11 +54,20 @@ impl Connection {
         let mut config = self.configured().await.map_err(|error| {
             CommandError::new("No cluster is configured")
                 .because(error)
+                .code(ErrorCode::NotConfigured)
                 .remedy("Check KUBECONFIG, --kubeconfig and --context")
         })?;
         identify(&mut config, Component::Cli);
         if self.impersonate.is_some() {
-            config.auth_info.impersonate.clone_from(&self.impersonate);
+            // As in kubectl, a user named here replaces all that the kubeconfig impersonates.
+            let auth = &mut config.auth_info;
+            auth.impersonate.clone_from(&self.impersonate);
+            auth.impersonate_uid.clone_from(&self.impersonate_uid);
+            auth.impersonate_groups =
+                (!self.impersonate_groups.is_empty()).then(|| self.impersonate_groups.clone());
+        }
+        if let Some(namespace) = &self.work_namespace {
+            config.default_namespace.clone_from(namespace);
         }
         Ok(config)
     }
@@ -64,7 +83,7 @@ impl Connection {
         })
     }
 
-    /// Returns a client for a command.
+    /// Returns a client for a command. Its default namespace is that of --namespace, or the context's.
     pub(super) async fn client(&self) -> Result<Client, CommandError> {
         Ok(Client::try_from(self.config().await?)?)
     }
@@ -81,19 +100,20 @@ pub(super) async fn user(client: &Client) -> Result<String, CommandError> {
         .ok_or_else(|| CommandError::new("The API server does not return the name of your user"))
 }
 
-/// Returns the API of the kind in the namespace of `key`, and the name in `key`, which is
-/// `NAMESPACE/NAME`.
-pub(super) fn namespaced<'a, K>(
-    client: &Client,
-    key: &'a str,
-) -> Result<(Api<K>, &'a str), CommandError>
+/// Returns the namespace and the name in `key`, which is `NAMESPACE/NAME`, or a `NAME` in the client's
+/// default namespace.
+pub(super) fn qualified<'a>(client: &'a Client, key: &'a str) -> (&'a str, &'a str) {
+    match parts(key) {
+        ("", name) => (client.default_namespace(), name),
+        parts => parts,
+    }
+}
+
+/// Returns the API of the kind in the namespace of `key`, and the name in it; see [`qualified`].
+pub(super) fn namespaced<'a, K>(client: &'a Client, key: &'a str) -> (Api<K>, &'a str)
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
-    let (namespace, name) = parts(key);
-    if namespace.is_empty() {
-        let error = CommandError::new(format!("\"{key}\" has no namespace"));
-        return Err(error.remedy(format!("Write NAMESPACE/NAME, such as team-a/{key}")));
-    }
-    Ok((Api::namespaced(client.clone(), namespace), name))
+    let (namespace, name) = qualified(client, key);
+    (Api::namespaced(client.clone(), namespace), name)
 }

@@ -11,8 +11,9 @@ use kube::{Api, Client, Resource as _};
 use serde::Serialize;
 
 use super::connect::{Connection, user};
-use super::error::CommandError;
+use super::error::{CommandError, ErrorCode};
 use super::output::Output;
+use crate::failure::chain;
 use daylight_cluster::well_known::EMERGENCY_STOP;
 
 #[derive(Debug, Args)]
@@ -21,7 +22,7 @@ pub(super) struct Stop {
     #[arg(short, long)]
     message: String,
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -30,7 +31,7 @@ pub(super) struct Resume {
     #[arg(short, long)]
     message: Option<String>,
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// The change that was made.
@@ -52,7 +53,7 @@ pub(super) async fn stop(connection: &Connection, flags: &Stop) -> Result<(), Co
     let client = connection.client().await?;
     let namespace = &connection.namespace;
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let (by, at) = (user(&client).await?, jiff::Timestamp::now().to_string());
+    let (by, at) = (user(&client).await?, now());
     let data = BTreeMap::from([
         ("by".to_owned(), by.clone()),
         ("at".to_owned(), at.clone()),
@@ -75,17 +76,18 @@ pub(super) async fn stop(connection: &Connection, flags: &Stop) -> Result<(), Co
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let (by, at, reason) = read(&api.get(EMERGENCY_STOP).await?);
             let problem = format!("Mining is already stopped, by {by} since {at} ({reason})");
-            let error = CommandError::new(problem);
+            let error = CommandError::new(problem).code(ErrorCode::Conflict);
             return Err(error.remedy("Lift the stop with `daylight resume`"));
         }
         Err(kube::Error::Api(status)) if status.code == 404 => {
             let error = CommandError::new(format!("There is no namespace {namespace}"));
+            let error = error.code(ErrorCode::NotFound);
             return Err(error.remedy("Name Daylight's namespace with --daylight-namespace"));
         }
         Err(error) => return Err(error.into()),
     };
     let note = format!("{by} stopped all mining: {}", flags.message);
-    record(&client, &made, "MiningStopped", &note).await;
+    record(&client, &made, Mining::Stopped, &note).await;
     let change = StopChange { mining: Mining::Stopped, by, at, reason: flags.message.clone() };
     flags.output.print(&change, |change| {
         format!(
@@ -103,10 +105,11 @@ pub(super) async fn resume(connection: &Connection, flags: &Resume) -> Result<()
         let namespace = &connection.namespace;
         let error =
             CommandError::new(format!("There is no emergency stop in namespace {namespace}"));
+        let error = error.code(ErrorCode::NotFound);
         return Err(error.remedy("Name Daylight's namespace with --daylight-namespace"));
     };
     let (stopped_by, stopped_at, stopped_for) = read(&map);
-    let (by, at) = (user(&client).await?, jiff::Timestamp::now().to_string());
+    let (by, at) = (user(&client).await?, now());
     // Lifts only the stop that was read, not one that another user sets meanwhile.
     let params = DeleteParams {
         preconditions: Some(Preconditions {
@@ -121,7 +124,7 @@ pub(super) async fn resume(connection: &Connection, flags: &Resume) -> Result<()
         "{by} lifted the emergency stop that {stopped_by} set at {stopped_at} ({stopped_for}). \
          {reason}"
     );
-    record(&client, &map, "MiningResumed", note.trim_end()).await;
+    record(&client, &map, Mining::Resumed, note.trim_end()).await;
     let change = StopChange { mining: Mining::Resumed, by, at, reason };
     flags.output.print(&change, |change| {
         format!(
@@ -131,24 +134,48 @@ pub(super) async fn resume(connection: &Connection, flags: &Resume) -> Result<()
     })
 }
 
+fn now() -> String {
+    whole_seconds(jiff::Timestamp::now())
+}
+
+/// The time as people read it.
+fn whole_seconds(at: jiff::Timestamp) -> String {
+    jiff::Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
+}
+
 /// Returns who set the stop, when, and why. A stop that was created by hand may lack any of them.
 fn read(map: &ConfigMap) -> (String, String, String) {
     let get = |key: &str| {
         let value = map.data.as_ref().and_then(|data| data.get(key));
         value.cloned().unwrap_or_else(|| "unknown".into())
     };
-    (get("by"), get("at"), get("reason"))
+    let at = get("at");
+    let at = at.parse::<jiff::Timestamp>().map_or(at, whole_seconds);
+    (get("by"), at, get("reason"))
 }
 
-/// Writes an Event about the change. An error is only logged: the change is made.
-async fn record(client: &Client, map: &ConfigMap, reason: &str, note: &str) {
+/// Writes an Event about the change. An error is only reported: the change is made.
+async fn record(client: &Client, map: &ConfigMap, change: Mining, note: &str) {
+    let event = event(map, change, note);
+    let namespace = map.metadata.namespace.as_deref().unwrap_or_default();
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    if let Err(error) = api.create(&PostParams::default(), &event).await {
+        eprintln!("Cannot write the Event about the emergency stop: {}.", chain(&error));
+    }
+}
+
+fn event(map: &ConfigMap, change: Mining, note: &str) -> Event {
     let regarding: ObjectReference = map.object_ref(&());
     let namespace = map.metadata.namespace.clone().unwrap_or_default();
     let now = jiff::Timestamp::now();
-    let event = Event {
+    let (reason, type_) = match change {
+        Mining::Stopped => ("MiningStopped", "Warning"),
+        Mining::Resumed => ("MiningResumed", "Normal"),
+    };
+    Event {
         metadata: ObjectMeta {
             name: Some(format!("{EMERGENCY_STOP}.{:x}", now.as_nanosecond())),
-            namespace: Some(namespace.clone()),
+            namespace: Some(namespace),
             ..ObjectMeta::default()
         },
         event_time: Some(MicroTime(now)),
@@ -157,13 +184,9 @@ async fn record(client: &Client, map: &ConfigMap, reason: &str, note: &str) {
         action: Some("EmergencyStop".into()),
         reason: Some(reason.into()),
         note: Some(format!("{note:.1000}")),
-        type_: Some("Warning".into()),
+        type_: Some(type_.into()),
         regarding: Some(regarding),
         ..Event::default()
-    };
-    let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
-    if let Err(error) = api.create(&PostParams::default(), &event).await {
-        tracing::warn!(%error, "Cannot write the Event about the emergency stop.");
     }
 }
 
@@ -180,5 +203,18 @@ mod tests {
         let rest = r#""by":"ann","at":"2026-11-28T20:00:00Z","reason":"smoke"}"#;
         assert_eq!(stopped, format!(r#"{{"mining":"Stopped",{rest}"#));
         assert_eq!(resumed, format!(r#"{{"mining":"Resumed",{rest}"#));
+    }
+
+    #[test]
+    fn a_stop_warns_and_its_end_does_not() {
+        let map = ConfigMap::default();
+        let stopped = event(&map, Mining::Stopped, "ann stopped all mining: smoke");
+        assert_eq!(stopped.type_.as_deref(), Some("Warning"));
+        let resumed = event(&map, Mining::Resumed, "ann lifted the emergency stop.");
+        assert_eq!(resumed.type_.as_deref(), Some("Normal"));
+        assert_eq!(resumed.reason.as_deref(), Some("MiningResumed"));
+        let at = [("at".to_owned(), "2026-11-29T16:58:07.929812529Z".to_owned())];
+        let map = ConfigMap { data: Some(BTreeMap::from(at)), ..ConfigMap::default() };
+        assert_eq!(read(&map).1, "2026-11-29T16:58:07Z");
     }
 }

@@ -11,6 +11,7 @@ mod error;
 mod gpu_map;
 mod live_plan;
 mod output;
+mod own_objects;
 mod release;
 mod serve;
 mod status;
@@ -25,7 +26,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::connect::Connection;
-use self::error::CommandError;
+use self::error::{CommandError, ErrorCode};
+use self::output::Format;
 
 /// Daylight gives AI jobs every GPU they request and fills the rest with registered miners.
 #[derive(Debug, Parser)]
@@ -77,11 +79,52 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    let format = cli.command.format();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("Error: {}", error.report());
+            match format {
+                Format::Text => eprintln!("Error: {}", error.report()),
+                Format::Json => eprintln!("{}", error.json()),
+            }
             ExitCode::FAILURE
+        }
+    }
+}
+
+impl Command {
+    /// The format of the command's output, and of its error.
+    fn format(&self) -> Format {
+        match self {
+            Self::Controller(_) | Self::Auditor(_) => Format::Text,
+            Self::Status(flags) => flags.output.format,
+            Self::Why(flags) => flags.output.format,
+            Self::Approve(flags) => flags.output.format,
+            Self::Reject(flags) | Self::Suspend(flags) | Self::Revoke(flags) => flags.output.format,
+            Self::Stop(flags) => flags.output.format,
+            Self::Resume(flags) => flags.output.format,
+            Self::Doctor(flags) => flags.output.format,
+            Self::Verify(flags) => flags.output.format,
+            Self::Release(flags) => flags.output.format,
+        }
+    }
+
+    /// Returns `true` if the command acts on objects in a namespace.
+    fn is_namespaced(&self) -> bool {
+        match self {
+            Self::Status(_)
+            | Self::Why(_)
+            | Self::Approve(_)
+            | Self::Reject(_)
+            | Self::Suspend(_)
+            | Self::Revoke(_) => true,
+            Self::Controller(_)
+            | Self::Auditor(_)
+            | Self::Stop(_)
+            | Self::Resume(_)
+            | Self::Doctor(_)
+            | Self::Verify(_)
+            | Self::Release(_) => false,
         }
     }
 }
@@ -114,6 +157,12 @@ fn run(cli: Cli) -> Result<(), CommandError> {
 
 async fn dispatch(cli: Cli) -> Result<(), CommandError> {
     let connection = cli.connection;
+    // A stop of "one namespace" would stop all mining.
+    if connection.work_namespace.is_some() && !cli.command.is_namespaced() {
+        return Err(CommandError::new("This command concerns the whole site, not one namespace")
+            .code(ErrorCode::Invalid)
+            .remedy("Leave out --namespace; --daylight-namespace names Daylight's own"));
+    }
     match cli.command {
         Command::Controller(flags) => Box::pin(controller::run(&connection, *flags)).await,
         Command::Auditor(flags) => Box::pin(auditor::run(&connection, *flags)).await,
@@ -178,6 +227,22 @@ mod tests {
             let expected = format!("DAYLIGHT_{}", id.to_uppercase());
             assert_eq!(variable, Some(expected.as_str()), "--{id}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_command_for_the_whole_site_refuses_a_namespace() {
+        let cli = parse(&arguments("daylight stop -n team-a -m smoke -o json")).unwrap();
+        assert_eq!(cli.command.format(), Format::Json);
+        let error = dispatch(cli).await.unwrap_err();
+        assert!(error.report().contains("whole site"), "{}", error.report());
+    }
+
+    #[test]
+    fn users_are_impersonated_with_their_groups_as_in_kubectl() {
+        let line = "daylight status --as ann --as-group dev --as-group ops --as-uid 7";
+        assert!(parse(&arguments(line)).is_ok());
+        let error = parse(&arguments("daylight status --as-group dev")).unwrap_err();
+        assert!(error.to_string().contains("--as <USER>"), "{error}");
     }
 
     #[test]

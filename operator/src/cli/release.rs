@@ -20,7 +20,7 @@ const PAGE: u32 = 500;
 #[derive(Debug, Args)]
 pub(super) struct Release {
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// The pods that were released.

@@ -1,11 +1,16 @@
 //! `daylight status`: pools, who holds GPUs, what waits, and a map of the GPUs.
+//!
+//! What an object's status says is shown as the controller wrote it, so that it agrees with `kubectl
+//! get` and `daylight why`: a plan made here knows neither how long GPUs have been idle nor which nodes
+//! miners failed on. Where no controller leads, or before it has processed an object, the plan speaks.
 
 use std::fmt::Write as _;
 
 use clap::Args;
 use daylight_base::Name;
-use daylight_crds::MiningPolicy;
-use daylight_planner::explain::{PoolGpus, Reason};
+use daylight_cluster::names::parts;
+use daylight_crds::{GpuCounts, GpuPool, MiningPolicy};
+use daylight_planner::explain::{PoolGpus, PoolReport, Reason};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 use serde::Serialize;
@@ -13,11 +18,12 @@ use serde::Serialize;
 use super::connect::Connection;
 use super::error::CommandError;
 use super::gpu_map::{self, NodeMap, Use};
-use super::live_plan::LivePlan;
+use super::live_plan::{LivePlan, Reading};
 use super::output::Output;
+use super::own_objects::{self, OwnObject};
 use super::table::table;
+use super::why::{Explained, Explanation, explanation};
 use crate::clock::wall_clock;
-use daylight_cluster::well_known::PODS_REFUSED;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
@@ -27,6 +33,9 @@ pub(super) struct Flags {
     /// Draw the maps of pools with at most this many nodes
     #[arg(long, default_value_t = 200)]
     map_nodes: usize,
+    /// Show all namespaces, even if --namespace names one
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
     #[command(flatten)]
     pub(super) output: Output,
 }
@@ -34,18 +43,29 @@ pub(super) struct Flags {
 /// The status of the site.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct SiteStatus {
-    leader: Leader,
-    emergency_stop: Option<String>,
-    pools: Vec<Pool>,
-    holders: Vec<Holder>,
-    waiting: Vec<Waiting>,
+pub(super) struct SiteStatus {
+    /// The time at which the cluster was read, by this machine's clock.
+    pub(super) at: String,
+    pub(super) leader: Leader,
+    /// The namespace shown, if it is only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) namespace: Option<String>,
+    /// The kinds that the user may not list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) left_out: Vec<String>,
+    pub(super) emergency_stop: Option<String>,
+    pub(super) pools: Vec<Pool>,
+    pub(super) holders: Vec<Holder>,
+    /// Registrations, miners and AI jobs, where pods and nodes are not shown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) objects: Vec<OwnObject>,
+    pub(super) waiting: Vec<Waiting>,
 }
 
 /// The controller that leads. As JSON a name, `null` for none, or `unknown`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(into = "Option<String>")]
-enum Leader {
+pub(super) enum Leader {
     Elected(String),
     None,
     /// The user may not read the Lease.
@@ -64,19 +84,21 @@ impl From<Leader> for Option<String> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Pool {
+pub(super) struct Pool {
     name: Name,
     policy: MiningPolicy,
     nodes: u32,
     gpus: PoolGpus,
     reason: String,
     message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_change: Option<String>,
     map: Vec<NodeMap>,
 }
 
 /// An account that holds GPUs.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-struct Holder {
+pub(super) struct Holder {
     pool: Name,
     class: Option<Name>,
     namespace: String,
@@ -86,18 +108,34 @@ struct Holder {
 
 /// An object that waits.
 #[derive(Debug, Serialize)]
-struct Waiting {
+#[serde(rename_all = "camelCase")]
+pub(super) struct Waiting {
     kind: &'static str,
     name: Name,
     reason: String,
     message: String,
+    /// The time of the last change of its condition Ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    /// The earliest time at which it may change by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    earliest: Option<String>,
 }
 
 pub(super) async fn run(connection: &Connection, flags: &Flags) -> Result<(), CommandError> {
     let client = connection.client().await?;
-    let live = LivePlan::make(&client, &connection.namespace).await?;
-    let leader = leader(&client, &connection.namespace, &flags.lease_name).await?;
-    let status = gather(&live, leader);
+    let named = connection.work_namespace.as_deref().filter(|_| !flags.all_namespaces);
+    let leader = async || leader(&client, &connection.namespace, &flags.lease_name).await;
+    let status = match named {
+        Some(namespace) => own_objects::in_namespace(&client, namespace, leader().await?).await?,
+        None => match LivePlan::read(&client, &connection.namespace).await? {
+            Reading::Complete(live) => gather(&live, leader().await?),
+            Reading::Forbidden(kinds) => {
+                let fallback = !flags.all_namespaces;
+                own_objects::as_permitted(&client, kinds, fallback, leader().await?).await?
+            }
+        },
+    };
     let map_nodes = flags.map_nodes;
     flags.output.print(&status, |status| draw(status, map_nodes, width()))
 }
@@ -125,25 +163,72 @@ async fn leader(client: &Client, namespace: &str, name: &str) -> Result<Leader, 
     Ok(current.and_then(|lease| lease.holder_identity).map_or(Leader::None, Leader::Elected))
 }
 
+/// The status of an object as the controller wrote it; `None` if none leads that could have written it,
+/// or it has not processed the object.
+fn written<K: Explained>(object: &K, name: &str, leader: &Leader) -> Option<Explanation> {
+    if matches!(leader, Leader::None) {
+        return None;
+    }
+    explanation(object, name).filter(|explanation| explanation.caveat.is_none())
+}
+
+impl Pool {
+    /// The pool as its status has it; `None` if that has no figures.
+    pub(super) fn written(pool: &GpuPool, name: &Name, leader: &Leader) -> Option<Self> {
+        let explanation = written(pool, name, leader)?;
+        let status = pool.status.as_ref()?;
+        let GpuCounts { total, ai, mining, idle, headroom, undeclared, unavailable, quarantined } =
+            status.gpus?;
+        Some(Self {
+            name: name.clone(),
+            policy: status.policy.unwrap_or(pool.spec.mining.policy),
+            nodes: status.nodes.unwrap_or_default(),
+            gpus: PoolGpus {
+                total,
+                ai,
+                mining,
+                undeclared,
+                idle,
+                headroom,
+                unavailable,
+                quarantined,
+            },
+            reason: explanation.reason,
+            message: explanation.message,
+            next_change: explanation.earliest,
+            map: Vec::new(),
+        })
+    }
+
+    fn planned(pool: &GpuPool, report: &PoolReport) -> Self {
+        Self {
+            name: report.pool.clone(),
+            policy: pool.spec.mining.policy,
+            nodes: report.nodes,
+            gpus: report.gpus,
+            reason: report.mining.code().into(),
+            message: report.mining.to_string(),
+            next_change: report.mining.earliest().map(|at| at.to_string()),
+            map: Vec::new(),
+        }
+    }
+}
+
 fn gather(live: &LivePlan, leader: Leader) -> SiteStatus {
     let LivePlan { view, plan } = live;
     let snapshot = view.snapshot();
     let now = wall_clock();
+    let waiting = waiting(live, &leader);
     let pools = plan
         .pools
         .iter()
         .filter_map(|report| {
             let pool = view.cluster().pool(&report.pool)?;
             let resource = &pool.spec.resource;
-            Some(Pool {
-                name: report.pool.clone(),
-                policy: pool.spec.mining.policy,
-                nodes: report.nodes,
-                gpus: report.gpus,
-                reason: report.mining.code().into(),
-                message: report.mining.to_string(),
-                map: gpu_map::of_pool(&snapshot, &report.pool, resource, now),
-            })
+            let map = gpu_map::of_pool(&snapshot, &report.pool, resource, now);
+            let pool = Pool::written(pool, &report.pool, &leader)
+                .unwrap_or_else(|| Pool::planned(pool, report));
+            Some(Pool { map, ..pool })
         })
         .collect();
     let mut holders: Vec<Holder> = view
@@ -160,63 +245,67 @@ fn gather(live: &LivePlan, leader: Leader) -> SiteStatus {
     holders.sort();
     let stop = view.emergency_stop();
     SiteStatus {
+        at: now.to_string(),
         leader,
+        namespace: None,
+        left_out: Vec::new(),
         emergency_stop: stop.map(|stop| format!("by {}: {}", stop.by, stop.reason)),
         pools,
         holders,
-        waiting: waiting(live),
+        objects: Vec::new(),
+        waiting,
     }
 }
 
-fn waiting(live: &LivePlan) -> Vec<Waiting> {
+fn waiting(live: &LivePlan, leader: &Leader) -> Vec<Waiting> {
     let LivePlan { view, plan } = live;
+    let cluster = view.cluster();
     let jobs = plan.jobs.iter().filter_map(|report| {
-        let job = view.cluster().ai_job(&report.job);
-        let refused = job.and_then(|job| job.status.as_ref()).and_then(|status| {
-            refused("aijob", &report.job, status.reason.as_deref(), status.message.as_deref())
-        });
-        refused.or_else(|| waits("aijob", &report.job, &report.reason))
+        let (name, job) = (&report.job, cluster.ai_job(&report.job));
+        waits("aijob", name, job.and_then(|job| written(&**job, name, leader)), &report.reason)
     });
-    let pods =
-        plan.waiting_pods.iter().filter_map(|report| waits("pod", &report.pod, &report.reason));
-    let registrations = plan
-        .registrations
+    let pods = plan
+        .waiting_pods
         .iter()
-        .filter_map(|report| waits("registration", &report.registration, &report.state));
+        .filter_map(|report| waits("pod", &report.pod, None, &report.reason));
+    let registrations = plan.registrations.iter().filter_map(|report| {
+        let name = &report.registration;
+        let written = cluster.registration(name).and_then(|one| written(&**one, name, leader));
+        waits("registration", name, written, &report.state)
+    });
     let miners = plan.miners.iter().filter_map(|report| {
-        let miner = view.cluster().miner(&report.miner);
-        let refused = miner.and_then(|miner| miner.status.as_ref()).and_then(|status| {
-            refused("miner", &report.miner, status.reason.as_deref(), status.message.as_deref())
-        });
-        refused.or_else(|| waits("miner", &report.miner, &report.reason))
+        let name = &report.miner;
+        let written = cluster.miner(name).and_then(|one| written(&**one, name, leader));
+        waits("miner", name, written, &report.reason)
     });
     jobs.chain(pods).chain(registrations).chain(miners).collect()
 }
 
-/// Returns the object as waiting, unless its reason is that it has what it wants.
-fn waits(kind: &'static str, name: &Name, reason: &Reason) -> Option<Waiting> {
-    match reason {
-        Reason::Running | Reason::Finished | Reason::NothingWanted | Reason::Active { .. } => None,
-        reason => Some(Waiting {
-            kind,
-            name: name.clone(),
-            reason: reason.code().into(),
-            message: reason.to_string(),
-        }),
-    }
-}
+/// The reasons of objects that have what they want, or have ended.
+const SETTLED: [&str; 6] =
+    ["Running", "Finished", "Succeeded", "Failed", "NothingWanted", "Active"];
 
-/// Returns a miner or AIJob as waiting if the API server refuses its pods. Only the controller that
-/// tried to create them knows that, and wrote it into the status; a plan made here does not.
-fn refused(
+/// Returns the object as waiting, unless it has what it wants: by its status, or else by the plan.
+fn waits(
     kind: &'static str,
     name: &Name,
-    reason: Option<&str>,
-    message: Option<&str>,
+    written: Option<Explanation>,
+    planned: &Reason,
 ) -> Option<Waiting> {
-    let reason = reason.filter(|reason| *reason == PODS_REFUSED)?.to_owned();
-    let message = message.unwrap_or_default().to_owned();
-    Some(Waiting { kind, name: name.clone(), reason, message })
+    let waiting = match written {
+        Some(Explanation { reason, message, earliest, since, .. }) => {
+            Waiting { kind, name: name.clone(), reason, message, since, earliest }
+        }
+        None => Waiting {
+            kind,
+            name: name.clone(),
+            reason: planned.code().into(),
+            message: planned.to_string(),
+            since: None,
+            earliest: planned.earliest().map(|at| at.to_string()),
+        },
+    };
+    (!SETTLED.contains(&&*waiting.reason)).then_some(waiting)
 }
 
 fn draw(status: &SiteStatus, map_nodes: usize, width: usize) -> String {
@@ -235,27 +324,21 @@ fn draw(status: &SiteStatus, map_nodes: usize, width: usize) -> String {
     if let Some(stop) = &status.emergency_stop {
         let _ = writeln!(text, "EMERGENCY STOP {stop}");
     }
-    if status.pools.is_empty() {
-        text.push_str("There is no GpuPool. Create one, such as examples/20-gpu-pool.yaml.\n");
-        return text;
+    if let Some(note) = scope(status) {
+        let _ = writeln!(text, "{note}");
     }
-    text.push('\n');
-    let rows: Vec<Vec<String>> = status.pools.iter().map(row).collect();
-    let header = [
-        "pool",
-        "policy",
-        "nodes",
-        "gpus",
-        "ai",
-        "mining",
-        "idle",
-        "headroom",
-        "undeclared",
-        "unavailable",
-        "quarantined",
-        "why",
-    ];
-    text.push_str(&table(&header, &rows));
+    let may_list_pools = !status.left_out.iter().any(|kind| kind == own_objects::POOLS);
+    if status.pools.is_empty() && may_list_pools {
+        text.push_str("There is no GpuPool. Create one, such as examples/20-gpu-pool.yaml.\n");
+    }
+    if !status.pools.is_empty() {
+        text.push('\n');
+        text.push_str(&pools(&status.pools));
+    }
+    if !status.objects.is_empty() {
+        text.push('\n');
+        text.push_str(&own_objects::draw(&status.objects));
+    }
     if !status.holders.is_empty() {
         text.push('\n');
         let rows: Vec<Vec<String>> = status.holders.iter().map(holder_row).collect();
@@ -270,7 +353,7 @@ fn draw(status: &SiteStatus, map_nodes: usize, width: usize) -> String {
             .collect();
         text.push_str(&table(&["waiting", "why"], &rows));
     }
-    for pool in &status.pools {
+    for pool in status.pools.iter().filter(|pool| !pool.map.is_empty()) {
         let _ = write!(text, "\n{}:", pool.name);
         if pool.map.len() > map_nodes {
             let nodes = pool.map.len();
@@ -280,6 +363,34 @@ fn draw(status: &SiteStatus, map_nodes: usize, width: usize) -> String {
         }
     }
     text
+}
+
+/// What is shown, if it is not everything, in one line.
+fn scope(status: &SiteStatus) -> Option<String> {
+    let left_out = (!status.left_out.is_empty())
+        .then(|| format!("Left out, since you may not list them: {}.", status.left_out.join(", ")));
+    let namespace = status.namespace.as_ref().map(|one| format!("Namespace {one} only."));
+    let notes: Vec<String> = namespace.into_iter().chain(left_out).collect();
+    (!notes.is_empty()).then(|| notes.join(" "))
+}
+
+fn pools(pools: &[Pool]) -> String {
+    let rows: Vec<Vec<String>> = pools.iter().map(row).collect();
+    let header = [
+        "pool",
+        "policy",
+        "nodes",
+        "gpus",
+        "ai",
+        "mining",
+        "idle",
+        "headroom",
+        "undeclared",
+        "unavailable",
+        "quarantined",
+        "why",
+    ];
+    table(&header, &rows)
 }
 
 fn row(pool: &Pool) -> Vec<String> {
@@ -303,7 +414,7 @@ fn row(pool: &Pool) -> Vec<String> {
 
 fn holder_row(holder: &Holder) -> Vec<String> {
     let name = |name: &Option<Name>, none: &str| {
-        name.as_deref().map_or(none, |key| daylight_cluster::names::parts(key).1).to_owned()
+        name.as_deref().map_or(none, |key| parts(key).1).to_owned()
     };
     vec![
         holder.namespace.clone(),
@@ -338,7 +449,6 @@ mod tests {
             };
         let status = SiteStatus {
             leader: Leader::Elected("daylight-controller-0".into()),
-            emergency_stop: None,
             pools: vec![Pool {
                 name: "hall-1".into(),
                 policy: MiningPolicy::Fill,
@@ -346,6 +456,7 @@ mod tests {
                 gpus,
                 reason: "Filling".into(),
                 message: "Idle GPUs go to registered miners.".into(),
+                next_change: None,
                 map: vec![
                     map("gpu-0", &[(Use::Ai, 4), (Use::Mining, 4)]),
                     map("gpu-1", &[(Use::Mining, 5), (Use::Stopping, 1), (Use::Idle, 2)]),
@@ -360,18 +471,34 @@ mod tests {
                 name: "team-b/llm".into(),
                 reason: "WaitingForDrain".into(),
                 message: "Waiting for miners to free 1 GPU.".into(),
+                since: None,
+                earliest: None,
             }],
+            ..nothing()
         };
         insta::assert_snapshot!(draw(&status, 200, 80));
     }
+
+    fn nothing() -> SiteStatus {
+        SiteStatus {
+            at: "2026-11-24T20:31:28Z".into(),
+            leader: Leader::Unknown,
+            namespace: None,
+            left_out: Vec::new(),
+            emergency_stop: None,
+            pools: Vec::new(),
+            holders: Vec::new(),
+            objects: Vec::new(),
+            waiting: Vec::new(),
+        }
+    }
+
     #[test]
     fn a_site_without_leader_or_pools_is_explained() {
         let status = |leader| SiteStatus {
             leader,
             emergency_stop: Some("by ann: smoke".into()),
-            pools: Vec::new(),
-            holders: Vec::new(),
-            waiting: Vec::new(),
+            ..nothing()
         };
         let rest = "EMERGENCY STOP by ann: smoke\n\
                     There is no GpuPool. Create one, such as examples/20-gpu-pool.yaml.\n";
@@ -395,15 +522,90 @@ mod tests {
     }
 
     #[test]
+    fn one_namespace_is_shown_with_what_is_left_out_in_one_line() {
+        let object = OwnObject {
+            kind: "miner",
+            name: "tenant-a/kaspa".into(),
+            state: "1/2".into(),
+            gpus: Some(1),
+            reason: "WaitingForIdleGpus".into(),
+            message: "No node has 1 idle GPU.".into(),
+        };
+        let status = SiteStatus {
+            namespace: Some("tenant-a".into()),
+            left_out: vec![own_objects::POOLS.into()],
+            objects: vec![object],
+            ..nothing()
+        };
+        assert_eq!(
+            draw(&status, 200, 80),
+            "Controller: unknown, since you may not read its Lease.\n\
+             Namespace tenant-a only. Left out, since you may not list them: gpupools.\n\n\
+             OBJECT                STATE  GPUS  WHY\n\
+             miner/tenant-a/kaspa  1/2    1     No node has 1 idle GPU.\n"
+        );
+    }
+
+    /// A pool as the controller left it, which observes and knows how long its GPUs are idle.
+    fn observing() -> GpuPool {
+        let pool = serde_json::json!({
+            "metadata": {"name": "hall-1", "generation": 2},
+            "spec": {
+                "nodeSelector": {}, "resource": "nvidia.com/gpu",
+                "site": {"name": "site-1", "timeZone": "Etc/UTC"},
+            },
+            "status": {
+                "observedGeneration": 2, "nodes": 4, "policy": "Observe", "reason": "Observing",
+                "message": "With Fill, miners would start on 30 GPUs now.",
+                "gpus": {"total": 32, "idle": 32},
+                "conditions": [{
+                    "type": "Ready", "status": "True", "reason": "Accepted", "message": "",
+                    "lastTransitionTime": "2026-11-24T20:31:28Z",
+                }],
+            },
+        });
+        serde_json::from_value(pool).unwrap()
+    }
+
+    #[test]
+    fn a_pool_is_shown_as_the_controller_wrote_it() {
+        let name: Name = "hall-1".into();
+        let leader = Leader::Elected("daylight-controller-0".into());
+        let pool = Pool::written(&observing(), &name, &leader).unwrap();
+        assert_eq!(pool.message, "With Fill, miners would start on 30 GPUs now.");
+        assert_eq!((pool.nodes, pool.gpus.total, pool.gpus.idle), (4, 32, 32));
+        // What an absent controller wrote, or what it wrote before an edit, is not.
+        assert!(Pool::written(&observing(), &name, &Leader::None).is_none());
+        let mut edited = observing();
+        edited.metadata.generation = Some(3);
+        assert!(Pool::written(&edited, &name, &leader).is_none());
+    }
+
+    #[test]
     fn what_has_all_it_wants_does_not_wait() {
         let name: Name = "team-a/night".into();
         let active = Reason::Active { until: Timestamp(0) };
         for reason in [Reason::Running, Reason::Finished, Reason::NothingWanted, active] {
-            assert!(waits("miner", &name, &reason).is_none(), "{reason}");
+            assert!(waits("miner", &name, None, &reason).is_none(), "{reason}");
         }
-        assert!(waits("miner", &name, &Reason::SchedulerDecides).is_some());
-        assert!(refused("miner", &name, Some("Running"), None).is_none());
-        let refused = refused("miner", &name, Some("PodsRefused"), Some("exceeded quota")).unwrap();
+        let planned = waits("pod", &name, None, &Reason::SchedulerDecides).unwrap();
+        assert_eq!(planned.reason, "SchedulerDecides");
+        // Only the controller knows that the API server refuses a miner's pods.
+        let status = serde_json::json!({
+            "metadata": {"name": "night", "namespace": "team-a", "generation": 1},
+            "spec": {"registration": "night", "replicas": 1, "image": "miner"},
+            "status": {
+                "observedGeneration": 1, "reason": "PodsRefused", "message": "exceeded quota",
+                "conditions": [{
+                    "type": "Ready", "status": "False", "reason": "PodsRefused", "message": "",
+                    "lastTransitionTime": "2026-11-24T20:31:28Z",
+                }],
+            },
+        });
+        let miner: daylight_crds::Miner = serde_json::from_value(status).unwrap();
+        let written = written(&miner, &name, &Leader::Unknown);
+        let refused = waits("miner", &name, written, &Reason::Running).unwrap();
         assert_eq!((&*refused.reason, &*refused.message), ("PodsRefused", "exceeded quota"));
+        assert_eq!(refused.since.as_deref(), Some("2026-11-24T20:31:28Z"));
     }
 }

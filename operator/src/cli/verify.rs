@@ -1,12 +1,12 @@
 //! `daylight verify`: verifies that a journal is what the auditor wrote.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 
-use super::error::CommandError;
+use super::error::{CommandError, ErrorCode};
 use super::output::{self, Format, Output};
 use crate::auditor::journal::{Directory, Journal, JournalError};
 
@@ -18,7 +18,7 @@ pub(super) struct Flags {
     #[arg(long, conflicts_with = "format")]
     print: bool,
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// A journal that is what was written.
@@ -36,10 +36,14 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     let invalid = |error: JournalError| {
         CommandError::new(format!("Verification of the journal in {directory} failed"))
             .because(error)
+            .code(ErrorCode::JournalInvalid)
     };
-    let disk = Directory::open_read_only(&flags.directory).map_err(|error| {
-        CommandError::new(format!("There is no journal in {directory}")).because(error)
-    })?;
+    let disk = Directory::open_read_only(&flags.directory)
+        .map_err(|error| absent(&flags.directory).because(error))?;
+    // Where one of them is left, a journal was there, and is damaged.
+    if !["commit", "tile"].iter().any(|name| flags.directory.join(name).exists()) {
+        return Err(absent(&flags.directory));
+    }
     let journal = Journal::open_read_only(disk).map_err(invalid)?;
     let mut out = std::io::stdout().lock();
     let mut unwritten = None;
@@ -68,6 +72,12 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     Ok(())
 }
 
+fn absent(directory: &Path) -> CommandError {
+    CommandError::new(format!("There is no journal in {}", directory.display()))
+        .code(ErrorCode::NoJournal)
+        .remedy("Name the auditor's data directory, which contains `commit` and `tile`")
+}
+
 fn text(verified: &Verified) -> String {
     let Verified { directory: _, entries, hash } = verified;
     format!("Verified {entries} entries, unchanged to the last byte. Their hash is {hash}.\n")
@@ -76,6 +86,20 @@ fn text(verified: &Verified) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_without_a_journal_is_not_a_damaged_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let verify = || {
+            let output = Output { format: Format::Text };
+            let flags = Flags { directory: directory.path().into(), print: false, output };
+            run(&flags).unwrap_err().json()
+        };
+        assert!(verify().contains(r#""code":"NoJournal""#), "{}", verify());
+        // The commit is lost, the entries are there.
+        std::fs::create_dir(directory.path().join("tile")).unwrap();
+        assert!(verify().contains(r#""code":"JournalInvalid""#), "{}", verify());
+    }
 
     #[test]
     fn json_has_the_count_and_the_hash() {

@@ -5,18 +5,19 @@ use std::fmt::Write as _;
 use clap::Args;
 use daylight_cluster::names::parts;
 use daylight_cluster::slim;
-use daylight_crds::{ActivityClass, AiJob, CONDITION_READY, GpuPool, Miner, Registration};
+use daylight_crds::{ActivityClass, AiJob, CONDITION_READY, GpuPool, Miner, Registration, labels};
 use daylight_planner::explain::Reason;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::GetParams;
 use kube::core::Request;
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::connect::{Connection, namespaced};
-use super::error::CommandError;
+use super::connect::{Connection, namespaced, qualified};
+use super::error::{CommandError, ErrorCode};
 use super::live_plan::LivePlan;
 use super::output::Output;
 
@@ -24,33 +25,33 @@ use super::output::Output;
 pub(super) struct Flags {
     /// Kind: gpupool, activityclass, registration, miner, aijob or pod
     kind: String,
-    /// NAMESPACE/NAME, or the NAME of a gpupool or activityclass
+    /// NAMESPACE/NAME; without a namespace, that of --namespace, or the context's
     #[arg(value_name = "NAME")]
     name: String,
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// The explanation of an object's state.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Explanation {
+pub(super) struct Explanation {
     kind: String,
-    name: String,
+    pub(super) name: String,
     /// The state, where the kind has one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<String>,
-    reason: String,
-    message: String,
+    pub(super) state: Option<String>,
+    pub(super) reason: String,
+    pub(super) message: String,
     /// The earliest time at which it may change by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
-    earliest: Option<String>,
+    pub(super) earliest: Option<String>,
     /// The time of the last change of the condition Ready.
     #[serde(skip_serializing_if = "Option::is_none")]
-    since: Option<String>,
+    pub(super) since: Option<String>,
     /// A reason why the explanation may be out of date.
     #[serde(skip_serializing_if = "Option::is_none")]
-    caveat: Option<String>,
+    pub(super) caveat: Option<String>,
 }
 
 pub(super) async fn run(connection: &Connection, flags: &Flags) -> Result<(), CommandError> {
@@ -64,16 +65,15 @@ pub(super) async fn run(connection: &Connection, flags: &Flags) -> Result<(), Co
             explain(&Api::<ActivityClass>::all(client), name).await?
         }
         "registration" | "registrations" | "reg" => {
-            explain(&namespaced::<Registration>(&client, name)?.0, name).await?
+            explain_namespaced::<Registration>(&client, name).await?
         }
-        "miner" | "miners" | "mnr" => explain(&namespaced::<Miner>(&client, name)?.0, name).await?,
-        "aijob" | "aijobs" | "aij" => explain(&namespaced::<AiJob>(&client, name)?.0, name).await?,
+        "miner" | "miners" | "mnr" => explain_namespaced::<Miner>(&client, name).await?,
+        "aijob" | "aijobs" | "aij" => explain_namespaced::<AiJob>(&client, name).await?,
         "pod" | "pods" | "po" => explain_pod(&client, connection, name).await?,
         _ => {
-            let error = CommandError::new(format!("Daylight does not explain \"{}\"", flags.kind));
-            return Err(
-                error.remedy("Write gpupool, activityclass, registration, miner, aijob or pod")
-            );
+            return Err(CommandError::new(format!("Daylight does not explain \"{}\"", flags.kind))
+                .code(ErrorCode::Invalid)
+                .remedy("Write gpupool, activityclass, registration, miner, aijob or pod"));
         }
     };
     flags.output.print(&explanation, text)
@@ -96,7 +96,7 @@ fn text(explanation: &Explanation) -> String {
 }
 
 /// The fields by which a status explains its object.
-struct Summary<'a> {
+pub(super) struct Summary<'a> {
     observed_generation: Option<i64>,
     conditions: &'a [Condition],
     state: Option<&'static str>,
@@ -106,7 +106,9 @@ struct Summary<'a> {
 }
 
 /// A kind whose status explains its objects.
-trait Explained: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug {
+pub(super) trait Explained:
+    Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug
+{
     fn summary(&self) -> Option<Summary<'_>>;
 }
 
@@ -148,22 +150,33 @@ impl Explained for ActivityClass {
     }
 }
 
+/// Reads an object in a namespace and explains it by its status.
+async fn explain_namespaced<K>(client: &Client, name: &str) -> Result<Explanation, CommandError>
+where
+    K: Explained + Resource<Scope = NamespaceResourceScope>,
+{
+    let (namespace, name) = qualified(client, name);
+    explain(&Api::<K>::namespaced(client.clone(), namespace), &format!("{namespace}/{name}")).await
+}
+
 /// Reads an object and explains it by its status.
 async fn explain<K: Explained>(api: &Api<K>, name: &str) -> Result<Explanation, CommandError> {
     let object = api.get_opt(parts(name).1).await?;
     let object = object.ok_or_else(|| {
         CommandError::new(format!("There is no {} {name}", K::kind(&())))
+            .code(ErrorCode::NotFound)
             .remedy("List the objects of Daylight with `kubectl get daylight -A`")
     })?;
     explanation(&object, name).ok_or_else(|| {
         CommandError::new(format!("The controller has not processed {} {name}", K::kind(&())))
+            .code(ErrorCode::NotProcessed)
             .remedy("See with `daylight status` whether a controller leads")
     })
 }
 
 /// Returns what the controller wrote into the object's status; `None` before it wrote the condition
 /// Ready.
-fn explanation<K: Explained>(object: &K, name: &str) -> Option<Explanation> {
+pub(super) fn explanation<K: Explained>(object: &K, name: &str) -> Option<Explanation> {
     let Summary { observed_generation, conditions, state, reason, message, earliest } =
         object.summary()?;
     let ready = conditions.iter().find(|condition| condition.type_ == CONDITION_READY)?;
@@ -193,8 +206,12 @@ async fn explain_pod(
     if let Some(explanation) = placed(&pod) {
         return Ok(explanation);
     }
+    if let Some(node) = &pod.node {
+        let class = pod_class(client, &pod).await?;
+        return Ok(of_pod(&pod, "Bound", runs_on(node, &class)));
+    }
     let live = LivePlan::make(client, &connection.namespace).await?;
-    let report = live.plan.waiting_pods.iter().find(|report| *report.pod == *name);
+    let report = live.plan.waiting_pods.iter().find(|report| report.pod == pod.key);
     let Some(report) = report else {
         return Ok(of_pod(
             &pod,
@@ -209,19 +226,61 @@ async fn explain_pod(
 }
 
 async fn read_pod(client: &Client, name: &str) -> Result<slim::Pod, CommandError> {
-    let (api, pod_name) = namespaced::<Pod>(client, name)?;
+    let (api, pod_name) = namespaced::<Pod>(client, name);
     let request = Request::new(api.resource_url()).get(pod_name, &GetParams::default());
     let pod = client.request(request.map_err(kube::Error::BuildRequest)?).await;
     pod.map_err(|error| match error {
         kube::Error::Api(status) if status.is_not_found() => {
             CommandError::new(format!("There is no Pod {name}"))
+                .code(ErrorCode::NotFound)
                 .remedy("List them with `kubectl get pods -A`")
         }
         error => error.into(),
     })
 }
 
-/// Explains a pod that has its GPUs, or that Daylight placed; `None` for one that waits.
+/// The class that a pod counts under.
+#[derive(Debug, PartialEq, Eq)]
+enum PodClass {
+    Own(String),
+    Namespace(String),
+    None,
+    /// The pod has none of its own, and the user may not read its namespace.
+    Unknown,
+}
+
+/// Returns the class of a pod: its own, or else its namespace's.
+async fn pod_class(client: &Client, pod: &slim::Pod) -> Result<PodClass, CommandError> {
+    if let Some(class) = &pod.activity {
+        return Ok(PodClass::Own(class.to_string()));
+    }
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    match namespaces.get_opt(parts(&pod.key).0).await {
+        Ok(namespace) => Ok(namespace
+            .and_then(|namespace| namespace.labels().get(labels::ACTIVITY).cloned())
+            .map_or(PodClass::None, PodClass::Namespace)),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(PodClass::Unknown),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn runs_on(node: &str, class: &PodClass) -> String {
+    match class {
+        PodClass::Own(class) => format!("It runs on node {node} under the class {class}."),
+        PodClass::Namespace(class) => {
+            format!("It runs on node {node} under the class {class} of its namespace.")
+        }
+        PodClass::None => {
+            format!("It runs on node {node}; neither it nor its namespace declares a class.")
+        }
+        PodClass::Unknown => format!(
+            "It runs on node {node} and declares no class; you may not read whether its namespace \
+             does."
+        ),
+    }
+}
+
+/// Explains a pod of a miner or an AIJob; `None` for any other.
 fn placed(pod: &slim::Pod) -> Option<Explanation> {
     if let Some(lease) = &pod.lease {
         let reason = if pod.deletion.is_some() { "Stopping" } else { "Mines" };
@@ -237,12 +296,7 @@ fn placed(pod: &slim::Pod) -> Option<Explanation> {
         let message = format!("It is a worker of AIJob {job}. See `daylight why aijob {job}`.");
         return Some(of_pod(pod, "Worker", message));
     }
-    let node = pod.node.as_ref()?;
-    let message = match &pod.activity {
-        Some(class) => format!("It runs on node {node} under the class {class}."),
-        None => format!("It runs on node {node} and declares no class."),
-    };
-    Some(of_pod(pod, "Bound", message))
+    None
 }
 
 fn of_pod(pod: &slim::Pod, reason: &str, message: String) -> Explanation {
@@ -346,9 +400,10 @@ mod tests {
             serde_json::from_value(pod).unwrap()
         };
         let node = json!({"nodeName": "gpu-1"});
-        let bound = placed(&pod(&json!({"daylight.dev/activity": "ai-training"}), &node)).unwrap();
+        let bound = pod(&json!({}), &node);
+        assert_eq!(placed(&bound), None);
         assert_eq!(
-            text(&bound),
+            text(&of_pod(&bound, "Bound", runs_on("gpu-1", &PodClass::Own("ai-training".into())))),
             "Pod team-a/pod: Bound\n  why       It runs on node gpu-1 under the class \
              ai-training.\n  state     Running\n  since     2026-11-24T20:31:28Z\n"
         );
@@ -368,5 +423,26 @@ mod tests {
              node gpu-1. See `daylight why miner team-a/power`."
         );
         assert_eq!(placed(&pod(&json!({}), &json!({}))), None);
+    }
+
+    #[test]
+    fn a_pod_counts_under_the_class_of_its_namespace() {
+        for (class, sentence) in [
+            (
+                PodClass::Namespace("ai-training".into()),
+                "It runs on node gpu-1 under the class ai-training of its namespace.",
+            ),
+            (
+                PodClass::None,
+                "It runs on node gpu-1; neither it nor its namespace declares a class.",
+            ),
+            (
+                PodClass::Unknown,
+                "It runs on node gpu-1 and declares no class; you may not read whether its \
+                 namespace does.",
+            ),
+        ] {
+            assert_eq!(runs_on("gpu-1", &class), sentence);
+        }
     }
 }

@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 
 use super::shipped::{self, Comparison};
 use super::snapshot::Installation;
-use super::{Findings, Level};
+use super::{Check, Findings, Level};
 
 /// A right that few subjects should have.
 struct Right {
@@ -71,8 +71,22 @@ const fn change_of(resource: &'static str) -> Right {
 /// The label of roles that the API server creates.
 const BOOTSTRAP: &str = "kubernetes.io/bootstrapping";
 
-/// Daylight's roles, each for one purpose.
-const DAYLIGHT_ROLES: [&str; 3] = ["daylight-controller", "daylight-auditor", "daylight-approver"];
+/// Daylight's roles. Those that are not its accounts' are for the people of an installation, which binds
+/// them to its own subjects.
+const DAYLIGHT_ROLES: [(&str, For); 6] = [
+    ("daylight-controller", For::Account),
+    ("daylight-auditor", For::Account),
+    ("daylight-approver", For::People),
+    ("daylight-view", For::People),
+    ("daylight-edit", For::People),
+    ("daylight-site-view", For::People),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum For {
+    Account,
+    People,
+}
 
 pub(super) fn check(installation: &Installation, findings: &mut Findings) {
     let (Some(roles), Some(bindings)) =
@@ -90,8 +104,8 @@ pub(super) fn check(installation: &Installation, findings: &mut Findings) {
             all_powerful.extend(everywhere);
             continue;
         }
-        if DAYLIGHT_ROLES.contains(&&*name) {
-            daylight_role(installation, role, &everywhere, findings);
+        if let Some((_, whom)) = DAYLIGHT_ROLES.iter().find(|(role, _)| *role == name) {
+            daylight_role(installation, role, *whom, &everywhere, findings);
             continue;
         }
         // The API server restores its own roles, and they belong to its own components.
@@ -104,12 +118,13 @@ pub(super) fn check(installation: &Installation, findings: &mut Findings) {
                 subjects.extend(namespaced_subjects(&name, namespaced));
             }
             if !subjects.is_empty() {
-                findings.add(right.level, granted(&name, right, &subjects));
+                findings.add(Check::Rights, right.level, granted(&name, right, &subjects));
             }
         }
     }
     if !all_powerful.is_empty() {
         findings.add(
+            Check::AllRights,
             Level::Unknown,
             format!(
                 "Subjects with all rights can bypass everything that Daylight enforces: {}.",
@@ -155,11 +170,12 @@ fn is_cluster_role(reference: &RoleRef, name: &str) -> bool {
     reference.kind == "ClusterRole" && reference.name == name
 }
 
-/// Checks that Daylight's role has the rights that this version ships, and that only its own account
-/// is bound to it.
+/// Checks that Daylight's role has the rights that this version ships, and, if it is an account's, that
+/// no other subject is bound to it.
 fn daylight_role(
     installation: &Installation,
     role: &ClusterRole,
+    whom: For,
     subjects: &BTreeSet<String>,
     findings: &mut Findings,
 ) {
@@ -168,17 +184,19 @@ fn daylight_role(
     let Some(wanted) = shipped.iter().find(|one| one["metadata"]["name"] == *name) else { return };
     let rules = serde_json::to_value(&role.rules).unwrap_or_default();
     if shipped::compare(&wanted["rules"], &rules, &installation.namespace) == Comparison::Same {
-        findings.passed(format!("ClusterRole {name} has the rights that this version ships."));
+        findings.passed(
+            Check::RoleRights,
+            format!("ClusterRole {name} has the rights that this version ships."),
+        );
     } else {
-        findings.problem(format!(
+        findings.problem(Check::RoleRights, format!(
             "ClusterRole {name} does not have the rights that this version ships: it was edited, or the chart has another version; install the chart daylight again."
         ));
     }
     let own = format!("ServiceAccount {}/{name}", installation.namespace);
-    // Each installation binds its own officers to the approver's role.
-    if wanted["metadata"]["name"] != "daylight-approver" {
+    if whom == For::Account {
         for other in subjects.iter().filter(|one| **one != own) {
-            findings.problem(format!(
+            findings.problem(Check::RoleSubjects, format!(
                 "{other} has the ClusterRole {name}, which only {own} should have: remove the ClusterRoleBinding."
             ));
         }

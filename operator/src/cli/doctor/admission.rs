@@ -11,7 +11,7 @@ use kube::ResourceExt;
 
 use super::shipped::{self, Comparison};
 use super::snapshot::Installation;
-use super::{Findings, Level};
+use super::{Check, Findings, Level};
 use daylight_cluster::well_known::{
     CLASS_MIRROR, MINER_PRIORITY, MINER_PRIORITY_CLASS, REGISTRATION_MIRROR,
 };
@@ -25,19 +25,24 @@ const IDLE_ONLY: &str = "daylight-idle-only-classes";
 pub(super) fn check(installation: &Installation, findings: &mut Findings) {
     if let Some(minor) = findings.read(&installation.minor) {
         if VERSIONS.contains(minor) {
-            findings.passed(format!("Kubernetes 1.{minor} is supported."));
+            findings
+                .passed(Check::KubernetesVersion, format!("Kubernetes 1.{minor} is supported."));
         } else {
-            findings.warning(format!(
-                "Kubernetes 1.{minor} is not supported: use 1.{} to 1.{}.",
-                VERSIONS.start(),
-                VERSIONS.end()
-            ));
+            findings.warning(
+                Check::KubernetesVersion,
+                format!(
+                    "Kubernetes 1.{minor} is not supported: use 1.{} to 1.{}.",
+                    VERSIONS.start(),
+                    VERSIONS.end()
+                ),
+            );
         }
     }
     definitions(installation, findings);
     policies(installation, findings);
     bindings(installation, findings);
     guaranteed(installation, findings);
+    pool_resources(installation, findings);
     lists(installation, findings);
     priority(installation, findings);
 }
@@ -53,13 +58,13 @@ fn definitions(installation: &Installation, findings: &mut Findings) {
             conditions.into_iter().any(|one| one.type_ == "Established" && one.status == "True")
         });
         if !established {
-            findings.problem(format!(
+            findings.problem(Check::Definitions, format!(
                 "CustomResourceDefinition {name} is missing or not established: install the chart daylight-crds of this version."
             ));
         }
     }
     if findings.count(Level::Problem) == before {
-        findings.passed("All CustomResourceDefinitions are established.");
+        findings.passed(Check::Definitions, "All CustomResourceDefinitions are established.");
     }
 }
 
@@ -69,7 +74,7 @@ fn policies(installation: &Installation, findings: &mut Findings) {
     for wanted in shipped::objects("ValidatingAdmissionPolicy") {
         let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
         let Some(policy) = there.iter().find(|one| one.name_any() == name) else {
-            findings.problem(format!(
+            findings.problem(Check::Policies, format!(
                 "ValidatingAdmissionPolicy {name} is missing, so requests that it refuses are admitted: install the chart daylight again."
             ));
             continue;
@@ -77,21 +82,21 @@ fn policies(installation: &Installation, findings: &mut Findings) {
         let spec = serde_json::to_value(&policy.spec).unwrap_or_default();
         match shipped::compare(&wanted["spec"], &spec, &installation.namespace) {
             Comparison::Same => {
-                findings.passed(format!("ValidatingAdmissionPolicy {name} is as shipped with this version."));
+                findings.passed(Check::Policies, format!("ValidatingAdmissionPolicy {name} is as shipped with this version."));
             }
             Comparison::OtherValues => other_values.push(name.to_owned()),
-            Comparison::Different => findings.problem(format!(
+            Comparison::Different => findings.problem(Check::Policies, format!(
                 "ValidatingAdmissionPolicy {name} differs from this version: it was edited, or the chart has another version; install the chart daylight again."
             )),
         }
         for warning in type_warnings(policy) {
-            findings.warning(format!(
+            findings.warning(Check::PolicyWarnings, format!(
                 "The API server reports a warning about ValidatingAdmissionPolicy {name}: {warning}."
             ));
         }
     }
     if !other_values.is_empty() {
-        findings.warning(format!(
+        findings.warning(Check::GpuLists, format!(
             "Other lists of resources, device classes and paths than the chart's defaults are in {}: check that `helm get values daylight` lists all that are GPUs here.",
             other_values.join(", ")
         ));
@@ -110,7 +115,7 @@ fn bindings(installation: &Installation, findings: &mut Findings) {
     for wanted in shipped::objects("ValidatingAdmissionPolicyBinding") {
         let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
         let Some(binding) = there.iter().find(|one| one.name_any() == name) else {
-            findings.problem(format!(
+            findings.problem(Check::Bindings, format!(
                 "ValidatingAdmissionPolicyBinding {name} is missing, so its policy refuses nothing: install the chart daylight again."
             ));
             continue;
@@ -121,7 +126,7 @@ fn bindings(installation: &Installation, findings: &mut Findings) {
         if shipped::compare(&wanted["spec"], &spec, &installation.namespace)
             == Comparison::Different
         {
-            findings.problem(format!(
+            findings.problem(Check::Bindings, format!(
                 "ValidatingAdmissionPolicyBinding {name} differs from this version: it was edited, or the chart has another version; install the chart daylight again."
             ));
         }
@@ -131,7 +136,7 @@ fn bindings(installation: &Installation, findings: &mut Findings) {
             .as_array()
             .is_some_and(|actions| actions.iter().any(|action| action == "Deny"));
         if always && !actions.contains("Deny") {
-            findings.problem(format!(
+            findings.problem(Check::Bindings, format!(
                 "ValidatingAdmissionPolicyBinding {name} has only the actions {}, but rules about miners must always be enforced: install the chart daylight again.",
                 actions.into_iter().collect::<Vec<_>>().join(", ")
             ));
@@ -141,11 +146,11 @@ fn bindings(installation: &Installation, findings: &mut Findings) {
     }
     match modes.iter().copied().collect::<Vec<_>>()[..] {
         [] => {}
-        ["Enforce"] => findings.passed("Work that is not on the positive list is refused (admission.mode: Enforce)."),
-        [mode @ ("Audit" | "Warn")] => findings.warning(format!(
+        ["Enforce"] => findings.passed(Check::AdmissionMode, "Work that is not on the positive list is refused (admission.mode: Enforce)."),
+        [mode @ ("Audit" | "Warn")] => findings.warning(Check::AdmissionMode, format!(
             "Pods other than miners are admitted even if they are not on the positive list (admission.mode: {mode}): set Enforce once no legitimate pod is reported."
         )),
-        _ => findings.problem(format!(
+        _ => findings.problem(Check::Bindings, format!(
             "Bindings have different modes ({}), which no value of the chart produces: install the chart daylight again.",
             modes.into_iter().collect::<Vec<_>>().join(", ")
         )),
@@ -184,7 +189,7 @@ pub(super) fn exempt_namespaces(bindings: &[ValidatingAdmissionPolicyBinding]) -
 fn exempt(bindings: &[ValidatingAdmissionPolicyBinding], findings: &mut Findings) {
     let names: Vec<&str> = exempt_namespaces(bindings).into_iter().collect();
     if !names.is_empty() {
-        findings.add(
+        findings.add(Check::ExemptNamespaces,
             Level::Unknown,
             format!(
                 "In the exempt namespaces {} any pod may take any GPU: let only the platform create pods there (`kubectl auth can-i create pods -n NAMESPACE --as USER` checks one user).",
@@ -212,7 +217,7 @@ fn guaranteed(installation: &Installation, findings: &mut Findings) {
     for class in classes.iter().filter(|class| known.contains(&*class.name_any())) {
         if class.spec.assignment != Assignment::Guaranteed {
             all_guaranteed = false;
-            findings.problem(format!(
+            findings.problem(Check::GuaranteedClasses, format!(
                 "ActivityClass {} is {}, but the chart's admission.guaranteedClasses lists it, so anyone may start its pods: remove it from that list.",
                 class.name_any(),
                 class.spec.assignment
@@ -220,7 +225,46 @@ fn guaranteed(installation: &Installation, findings: &mut Findings) {
         }
     }
     if all_guaranteed {
-        findings.passed("All classes that admission treats as Guaranteed are Guaranteed.");
+        findings.passed(
+            Check::GuaranteedClasses,
+            "All classes that admission treats as Guaranteed are Guaranteed.",
+        );
+    }
+}
+
+/// The policy that requires a class of pods which request GPUs.
+const GPU_PODS: &str = "daylight-gpu-pods";
+
+/// Checks that admission takes the resources of all pools for GPUs: a pod that requests any other needs
+/// no class.
+fn pool_resources(installation: &Installation, findings: &mut Findings) {
+    let (Some(policies), Some(pools)) =
+        (findings.read(&installation.policies), findings.read(&installation.pools))
+    else {
+        return;
+    };
+    let Some(policy) = policies.iter().find(|one| one.name_any() == GPU_PODS) else { return };
+    let variables = policy.spec.as_ref().and_then(|spec| spec.variables.as_ref());
+    let expression = variables.into_iter().flatten().find(|one| one.name == "gpus");
+    let names = expression.map(|one| shipped::names(&one.expression)).unwrap_or_default();
+    let mut all_listed = true;
+    for pool in pools {
+        let resource = &pool.spec.resource;
+        let listed = names.iter().any(|name| match name.strip_suffix('*') {
+            Some(prefix) => resource.starts_with(prefix),
+            None => resource == name,
+        });
+        if !listed {
+            all_listed = false;
+            findings.problem(Check::PoolResources, format!(
+                "GpuPool {} has the resource {resource}, which the chart's gpuResources does not list, so pods that request it need no activity class: add it to gpuResources.",
+                pool.name_any()
+            ));
+        }
+    }
+    if all_listed {
+        findings
+            .passed(Check::PoolResources, "Admission takes the resources of all pools for GPUs.");
     }
 }
 
@@ -232,12 +276,12 @@ fn lists(installation: &Installation, findings: &mut Findings) {
     ] {
         match maps.iter().find(|map| map.name_any() == name) {
             Some(map) => {
-                findings.passed(format!("ConfigMap {}/{name} exists.", installation.namespace));
+                findings.passed(Check::Mirrors, format!("ConfigMap {}/{name} exists.", installation.namespace));
                 if name == CLASS_MIRROR {
                     unlisted_classes(installation, map, findings);
                 }
             }
-            None => findings.problem(format!(
+            None => findings.problem(Check::Mirrors, format!(
                 "ConfigMap {}/{name} is missing, so {effect}: check that a controller runs and leads, which writes it.",
                 installation.namespace
             )),
@@ -252,7 +296,7 @@ fn unlisted_classes(installation: &Installation, list: &ConfigMap, findings: &mu
     let missing: Vec<String> =
         classes.iter().map(ResourceExt::name_any).filter(|name| !listed(name)).collect();
     if !missing.is_empty() {
-        findings.problem(format!(
+        findings.problem(Check::Mirrors, format!(
             "ConfigMap {}/{CLASS_MIRROR} lacks the classes {}, so their images and registrations are not checked: check that a controller leads.",
             installation.namespace,
             missing.join(", ")
@@ -263,7 +307,7 @@ fn unlisted_classes(installation: &Installation, list: &ConfigMap, findings: &mu
 fn priority(installation: &Installation, findings: &mut Findings) {
     let Some(classes) = findings.read(&installation.priorities) else { return };
     match classes.iter().find(|class| class.name_any() == MINER_PRIORITY_CLASS) {
-        None => findings.problem(format!(
+        None => findings.problem(Check::MinerPriority, format!(
             "PriorityClass {MINER_PRIORITY_CLASS} is missing, so no miner starts: install the chart daylight with minerPriorityClass.create."
         )),
         Some(class)
@@ -271,9 +315,9 @@ fn priority(installation: &Installation, findings: &mut Findings) {
                 && class.preemption_policy.as_deref() == Some("Never")
                 && class.global_default != Some(true) =>
         {
-            findings.passed(format!("PriorityClass {MINER_PRIORITY_CLASS} lets AI displace miners."));
+            findings.passed(Check::MinerPriority, format!("PriorityClass {MINER_PRIORITY_CLASS} lets AI displace miners."));
         }
-        Some(class) => findings.problem(format!(
+        Some(class) => findings.problem(Check::MinerPriority, format!(
             "PriorityClass {MINER_PRIORITY_CLASS} has the value {} and preemptionPolicy {}, so AI may wait for miners: delete it and install the chart daylight again, which sets {MINER_PRIORITY} and Never, not as the default.",
             class.value.unwrap_or_default(),
             class.preemption_policy.as_deref().unwrap_or("PreemptLowerPriority")
@@ -282,11 +326,52 @@ fn priority(installation: &Installation, findings: &mut Findings) {
     for class in classes {
         let value = class.value.unwrap_or_default();
         if value <= MINER_PRIORITY && class.name_any() != MINER_PRIORITY_CLASS {
-            findings.problem(format!(
+            findings.problem(Check::OtherPriorities, format!(
                 "PriorityClass {} has the value {}, so its pods cannot displace miners: raise it above {MINER_PRIORITY}.",
                 class.name_any(),
                 value
             ));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::doctor::snapshot::Installation;
+
+    /// The problems with a pool of this resource, under the policies as shipped.
+    fn problems(resource: &str) -> Vec<String> {
+        let policies = shipped::objects("ValidatingAdmissionPolicy");
+        let policies = policies.into_iter().map(|policy| serde_json::from_value(policy).unwrap());
+        let pool = json!({
+            "metadata": {"name": "hall-1"},
+            "spec": {
+                "nodeSelector": {}, "resource": resource,
+                "site": {"name": "site-1", "timeZone": "Etc/UTC"},
+            },
+        });
+        let installation = Installation {
+            policies: Ok(policies.collect()),
+            pools: Ok(vec![serde_json::from_value(pool).unwrap()]),
+            ..Installation::unreadable()
+        };
+        let mut findings = Findings::default();
+        pool_resources(&installation, &mut findings);
+        let problems = findings.0.into_iter().filter(|one| one.level == Level::Problem);
+        problems.map(|one| one.sentence).collect()
+    }
+
+    #[test]
+    fn a_pool_whose_resource_admission_does_not_know_is_a_problem() {
+        for known in ["nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "amd.com/gpu", "amd.com/cpx_nps1"]
+        {
+            assert!(problems(known).is_empty(), "{known}");
+        }
+        let unknown = problems("example.com/accelerator");
+        assert_eq!(unknown.len(), 1, "{unknown:?}");
+        assert!(unknown[0].contains("GpuPool hall-1 has the resource example.com/accelerator"));
     }
 }

@@ -15,7 +15,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::connect::Connection;
-use super::error::CommandError;
+use super::error::{CommandError, ErrorCode};
 use super::output::Output;
 use snapshot::{Installation, Read};
 
@@ -25,7 +25,47 @@ pub(super) struct Flags {
     #[arg(long)]
     all: bool,
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
+}
+
+/// What is checked: the stable name of a finding. Its level is the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(strum::VariantArray, strum::IntoStaticStr))]
+enum Check {
+    /// Objects that the checks need can be read.
+    Readable,
+    KubernetesVersion,
+    Definitions,
+    Policies,
+    PolicyWarnings,
+    GpuLists,
+    Bindings,
+    AdmissionMode,
+    ExemptNamespaces,
+    GuaranteedClasses,
+    Mirrors,
+    MinerPriority,
+    OtherPriorities,
+    PoolResources,
+    Rights,
+    AllRights,
+    RoleRights,
+    RoleSubjects,
+    Controller,
+    Leader,
+    Auditor,
+    AuditorReplicas,
+    Exporter,
+    Pools,
+    PodEnd,
+    PodPriority,
+    PodClass,
+    PodDevices,
+    ContainerRuntime,
+    StaticPods,
+    NodeAccess,
+    JournalVolume,
+    AuditLog,
 }
 
 /// The severity of a finding, the worst first.
@@ -43,6 +83,7 @@ enum Level {
 /// The result of a check, as one sentence.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Finding {
+    id: Check,
     level: Level,
     sentence: String,
 }
@@ -52,20 +93,20 @@ struct Finding {
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn add(&mut self, level: Level, sentence: impl Into<String>) {
-        self.0.push(Finding { level, sentence: sentence.into() });
+    fn add(&mut self, id: Check, level: Level, sentence: impl Into<String>) {
+        self.0.push(Finding { id, level, sentence: sentence.into() });
     }
 
-    fn problem(&mut self, sentence: impl Into<String>) {
-        self.add(Level::Problem, sentence);
+    fn problem(&mut self, id: Check, sentence: impl Into<String>) {
+        self.add(id, Level::Problem, sentence);
     }
 
-    fn warning(&mut self, sentence: impl Into<String>) {
-        self.add(Level::Warning, sentence);
+    fn warning(&mut self, id: Check, sentence: impl Into<String>) {
+        self.add(id, Level::Warning, sentence);
     }
 
-    fn passed(&mut self, sentence: impl Into<String>) {
-        self.add(Level::Passed, sentence);
+    fn passed(&mut self, id: Check, sentence: impl Into<String>) {
+        self.add(id, Level::Passed, sentence);
     }
 
     /// Returns what was read; adds a finding if it could not be.
@@ -74,7 +115,8 @@ impl Findings {
             Ok(read) => Some(read),
             Err(sentence) => {
                 // Several checks may need the same objects.
-                let finding = Finding { level: Level::Unknown, sentence: sentence.clone() };
+                let id = Check::Readable;
+                let finding = Finding { id, level: Level::Unknown, sentence: sentence.clone() };
                 if !self.0.contains(&finding) {
                     self.0.push(finding);
                 }
@@ -85,6 +127,30 @@ impl Findings {
 
     fn count(&self, level: Level) -> usize {
         self.0.iter().filter(|finding| finding.level == level).count()
+    }
+
+    /// Returns the number of kinds that could not be read.
+    fn unread(&self) -> usize {
+        self.0.iter().filter(|finding| finding.id == Check::Readable).count()
+    }
+
+    /// Returns the error of problems, or of checks that could not be made: an installation of which
+    /// nothing is known must not pass for a sound one.
+    fn outcome(&self) -> Result<(), CommandError> {
+        match (self.count(Level::Problem), self.unread()) {
+            (0, 0) => Ok(()),
+            (0, unread) => Err(CommandError::new(format!(
+                "No problem was found, but checks were skipped, since {} could not be read",
+                count(unread, "kind of object", "kinds of objects")
+            ))
+            .code(ErrorCode::ChecksSkipped)
+            .remedy("Run it as a user who may list them")),
+            (problems, _) => Err(CommandError::new(format!(
+                "The installation has {}",
+                count(problems, "problem", "problems")
+            ))
+            .code(ErrorCode::ProblemsFound)),
+        }
     }
 }
 
@@ -102,19 +168,24 @@ fn check(installation: &Installation) -> Findings {
 
 pub(super) async fn run(connection: &Connection, flags: &Flags) -> Result<(), CommandError> {
     let client = connection.client().await?;
+    // Whatever the connection fails at, it would fail at for each kind.
+    match client.apiserver_version().await {
+        Err(kube::Error::Api(status)) if status.code != 401 => {}
+        result => drop(result?),
+    }
     let installation = snapshot::read(&client, &connection.namespace).await;
     let mut findings = check(&installation);
-    let problems = findings.count(Level::Problem);
+    let outcome = findings.outcome();
     let passed = findings.count(Level::Passed);
     if !flags.all {
         findings.0.retain(|finding| finding.level != Level::Passed);
     }
     flags.output.print(&findings.0, |findings| text(findings, passed))?;
-    match problems {
-        0 => Ok(()),
-        1 => Err(CommandError::new("The installation has 1 problem")),
-        _ => Err(CommandError::new(format!("The installation has {problems} problems"))),
-    }
+    outcome
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 fn text(findings: &[Finding], passed: usize) -> String {
@@ -128,18 +199,21 @@ fn text(findings: &[Finding], passed: usize) -> String {
         };
         let _ = writeln!(text, "{word}  {}", finding.sentence);
     }
-    let checks = if passed == 1 { "check" } else { "checks" };
-    let _ = writeln!(text, "{passed} {checks} passed (use --all to list them).");
+    let checks = count(passed, "check", "checks");
+    let _ = writeln!(text, "{checks} passed (use --all to list them).");
     text
 }
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray as _;
+
     use super::*;
 
     #[test]
     fn findings_are_printed_with_their_level_and_passed_ones_counted() {
-        let finding = |level, sentence: &str| Finding { level, sentence: sentence.into() };
+        let finding =
+            |level, sentence: &str| Finding { id: Check::Leader, level, sentence: sentence.into() };
         let findings = [finding(Level::Problem, "One."), finding(Level::Unknown, "Two.")];
         assert_eq!(
             text(&findings, 31),
@@ -152,9 +226,10 @@ mod tests {
         let levels = [Level::Problem, Level::Warning, Level::Unknown, Level::Passed];
         let json = serde_json::to_string(&levels).unwrap();
         assert_eq!(json, r#"["Problem","Warning","Unknown","Passed"]"#);
-        let finding = Finding { level: Level::Warning, sentence: "One.".into() };
+        let finding =
+            Finding { id: Check::Exporter, level: Level::Warning, sentence: "One.".into() };
         let json = serde_json::to_string(&finding).unwrap();
-        assert_eq!(json, r#"{"level":"Warning","sentence":"One."}"#);
+        assert_eq!(json, r#"{"id":"Exporter","level":"Warning","sentence":"One."}"#);
     }
 
     #[test]
@@ -162,5 +237,17 @@ mod tests {
         let findings = check(&Installation::unreadable());
         assert_eq!(findings.count(Level::Problem), 0, "{findings:?}");
         assert_eq!(findings.count(Level::Passed), 0, "{findings:?}");
+        // But it does not pass for a sound one.
+        let error = findings.outcome().unwrap_err();
+        assert!(error.json().contains(r#""code":"ChecksSkipped""#), "{}", error.json());
+    }
+
+    #[test]
+    fn every_check_is_documented() {
+        let page = include_str!("../../../../docs/operations.md");
+        for check in Check::VARIANTS {
+            let name: &str = check.into();
+            assert!(page.contains(&format!("| `{name}` |")), "{name}");
+        }
     }
 }

@@ -100,6 +100,20 @@ fn without_names(expression: &str) -> String {
     text + rest
 }
 
+/// Returns the names in an expression, those that are prefixes with a `*`. The shipped expressions put
+/// only names in double quotes.
+pub(super) fn names(expression: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut rest = expression;
+    while let Some((before, after)) = rest.split_once('"') {
+        let Some((name, after)) = after.split_once('"') else { break };
+        let end = if before.ends_with(".startsWith(") { "*" } else { "" };
+        names.push(format!("{name}{end}"));
+        rest = after;
+    }
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -128,6 +142,12 @@ mod tests {
             },
         });
         assert_eq!(compare(&shipped, &there, "daylight-system"), Comparison::Same);
+    }
+
+    #[test]
+    fn names_are_read_from_an_expression() {
+        let expression = r#"x.exists(r, (r in ["a","b"] || r.startsWith("c/")) && y['d'])"#;
+        assert_eq!(names(expression), ["a", "b", "c/*"]);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
 
 use super::snapshot::Installation;
-use super::{Findings, admission};
+use super::{Check, Findings, admission};
+use daylight_cluster::quantity::Quantity;
 use daylight_cluster::well_known::MINER_PRIORITY_CLASS;
 
 /// Pods named in one sentence; further ones are only counted.
@@ -39,21 +40,24 @@ pub(super) fn check(installation: &Installation, findings: &mut Findings) {
         .read(&installation.classes)
         .map(|classes| classes.iter().map(ResourceExt::name_any).collect());
 
-    let mut defective: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut defective: BTreeMap<(Check, &str), Vec<String>> = BTreeMap::new();
     for pod in pods {
         let key = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
         for why in defects(pod, installation, &resources, &pool_nodes, classes.as_ref()) {
             defective.entry(why).or_default().push(key.clone());
         }
     }
-    for (why, pods) in &defective {
+    for ((check, why), pods) in &defective {
         let more = pods.len().saturating_sub(NAMED);
         let names = pods.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        findings.problem(format!("{names}{more}: {why}"));
+        findings.problem(*check, format!("{names}{more}: {why}"));
     }
     if defective.is_empty() {
-        findings.passed("Every pod that holds GPUs of a pool is on the positive list.");
+        findings.passed(
+            Check::PodClass,
+            "Every pod that holds GPUs of a pool is on the positive list.",
+        );
     }
 }
 
@@ -61,6 +65,7 @@ fn pools(installation: &Installation, findings: &mut Findings) {
     let Some(pools) = findings.read(&installation.pools) else { return };
     if pools.is_empty() {
         findings.warning(
+            Check::Pools,
             "There is no GpuPool, so nothing mines: create one, first with the policy Observe.",
         );
     }
@@ -74,15 +79,18 @@ fn pools(installation: &Installation, findings: &mut Findings) {
             {
                 wrong = true;
                 let (kind, why) = (&condition.type_, &condition.message);
-                findings.warning(format!("GpuPool {name} is not {kind}: {}", sentence(why)));
+                findings.warning(
+                    Check::Pools,
+                    format!("GpuPool {name} is not {kind}: {}", sentence(why)),
+                );
             }
         }
         if pool.status.as_ref().is_none_or(|status| status.conditions.is_empty()) {
-            findings.warning(format!(
+            findings.warning(Check::Pools, format!(
                 "GpuPool {name} has no conditions, since no controller has processed it: check that one leads."
             ));
         } else if !wrong {
-            findings.passed(format!("GpuPool {name} reports no problem."));
+            findings.passed(Check::Pools, format!("GpuPool {name} reports no problem."));
         }
     }
 }
@@ -98,7 +106,7 @@ fn defects(
     resources: &BTreeSet<&str>,
     pool_nodes: &BTreeSet<String>,
     classes: Option<&BTreeSet<String>>,
-) -> Vec<&'static str> {
+) -> Vec<(Check, &'static str)> {
     let mut defects = Vec::new();
     let Some(spec) = &pod.spec else { return defects };
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
@@ -108,9 +116,10 @@ fn defects(
         if waits
             && deleted.is_some_and(|at| installation.now.as_second() - at.0.as_second() > MAX_WAIT)
         {
-            defects.push(
+            defects.push((
+                Check::PodEnd,
                 "ended and still waits for the auditor: check that auditor and controller run.",
-            );
+            ));
         }
         return defects;
     }
@@ -121,31 +130,39 @@ fn defects(
     let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let holds = containers().any(|container| {
         let limits = container.resources.as_ref().and_then(|it| it.limits.as_ref());
-        limits.is_some_and(|limits| limits.keys().any(|name| resources.contains(&**name)))
+        limits.is_some_and(|limits| {
+            limits.iter().any(|(name, amount)| resources.contains(&**name) && !is_zero(amount))
+        })
     });
     let class = pod.labels().get(labels::ACTIVITY);
     let is_miner = spec.priority_class_name.as_deref() == Some(MINER_PRIORITY_CLASS);
     let ours = [labels::MINER, labels::REGISTRATION];
     if is_miner && !ours.iter().all(|label| pod.labels().contains_key(*label)) {
-        defects.push("has the miners' priority but is not one of Daylight's miners, and was admitted without the policies: delete it.");
+        defects.push((Check::PodPriority, "has the miners' priority but is not one of Daylight's miners, and was admitted without the policies: delete it."));
     }
     if holds && class.is_some_and(|class| classes.is_some_and(|known| !known.contains(class))) {
-        defects.push("holds GPUs under a class that is not on the positive list: add the ActivityClass or end the pod.");
+        defects.push((Check::PodClass, "holds GPUs under a class that is not on the positive list: add the ActivityClass, or delete the pod."));
     }
     if holds && class.is_none() && !namespace_has_class(pod, installation) {
-        defects.push("holds GPUs of a pool and declares no class; it was admitted before the policies were enforced, or in the mode Audit: label it or end it.");
+        // The labels of a pod are immutable, so it cannot be given a class.
+        defects.push((Check::PodClass, "holds GPUs of a pool and declares no class; it was admitted before the policies were enforced, or in the mode Audit: delete it and create it again with the label daylight.dev/activity."));
     }
     let bindings = installation.bindings.as_deref().unwrap_or_default();
     let exempt = admission::exempt_namespaces(bindings);
     if !exempt.contains(&*pod.namespace().unwrap_or_default()) {
         if containers().any(names_devices) {
-            defects.push("sets NVIDIA_VISIBLE_DEVICES on a node of a pool, so it may use GPUs that were not assigned to it: start it without the variable.");
+            defects.push((Check::PodDevices, "sets NVIDIA_VISIBLE_DEVICES on a node of a pool, so it may use GPUs that were not assigned to it: start it without the variable."));
         }
         if containers().any(is_privileged) {
-            defects.push("is privileged on a node of a pool, so it may use any GPU there: start it unprivileged, or in an exempt namespace.");
+            defects.push((Check::PodDevices, "is privileged on a node of a pool, so it may use any GPU there: start it unprivileged, or in an exempt namespace."));
         }
     }
     defects
+}
+
+/// Returns `true` if an amount is nothing. One that cannot be read counts as something.
+fn is_zero(amount: &k8s_openapi::apimachinery::pkg::api::resource::Quantity) -> bool {
+    amount.0.parse::<Quantity>().is_ok_and(|amount| amount == Quantity::ZERO)
 }
 
 /// Returns `true` if the namespace of a pod gives it a class, or cannot be read.
@@ -175,7 +192,7 @@ mod tests {
     use super::*;
     use crate::cli::doctor::snapshot::Installation;
 
-    fn defects_of(namespace: &str, env: &str, more: &Value) -> Vec<&'static str> {
+    fn defects_of(namespace: &str, env: &str, more: &Value) -> Vec<(Check, &'static str)> {
         let mut pod = json!({
             "metadata": {"name": "pod", "namespace": namespace},
             "spec": {"nodeName": "gpu-1", "containers": [{
@@ -196,6 +213,7 @@ mod tests {
         });
         let installation = Installation {
             bindings: Ok(vec![serde_json::from_value(binding).unwrap()]),
+            namespaces: Ok(Vec::new()),
             ..Installation::unreadable()
         };
         let pod: Pod = serde_json::from_value(pod).unwrap();
@@ -205,7 +223,7 @@ mod tests {
 
     #[test]
     fn device_variables_are_reported_where_they_give_devices() {
-        assert!(defects_of("tenant", "all", &json!({}))[0].contains("NVIDIA_VISIBLE_DEVICES"));
+        assert!(defects_of("tenant", "all", &json!({}))[0].1.contains("NVIDIA_VISIBLE_DEVICES"));
         for harmless in ["", "void", "none"] {
             assert!(defects_of("tenant", harmless, &json!({})).is_empty(), "{harmless}");
         }
@@ -214,5 +232,19 @@ mod tests {
         assert!(defects_of("tenant", "all", &ended).is_empty());
         let elsewhere = json!({"/spec/nodeName": "cpu-1"});
         assert!(defects_of("tenant", "all", &elsewhere).is_empty());
+    }
+
+    #[test]
+    fn a_pod_without_a_class_is_reported_if_it_holds_gpus() {
+        let holding = |amount: &str| {
+            let container = json!({
+                "name": "main", "resources": {"limits": {"nvidia.com/gpu": amount}},
+            });
+            let mut defects = defects_of("plain", "", &json!({"/spec/containers/0": container}));
+            defects.retain(|(check, _)| *check == Check::PodClass);
+            defects.len()
+        };
+        assert_eq!(holding("1"), 1);
+        assert_eq!((holding("0"), holding("0k")), (0, 0));
     }
 }
