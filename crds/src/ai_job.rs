@@ -70,7 +70,7 @@ pub struct AiJobSpec {
     #[x_kube(validation = Rule::new("!has(self.spec.restartPolicy) || self.spec.restartPolicy in ['Never', 'OnFailure']")
         .message("template.spec.restartPolicy must be Never or OnFailure, since the workers are pods of a Job: set one of them, or remove it")
         .field_path(".spec.restartPolicy"))]
-    #[x_kube(validation = rules::immutable("template is immutable: delete the job and create it again with another template"))]
+    #[x_kube(validation = rules::immutable_template("template is immutable: delete the job and create it again with another template"))]
     pub template: PodTemplateSpec,
 
     /// The `ActivityClass` of the work, for instance ai-training. Immutable.

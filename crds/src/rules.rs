@@ -20,6 +20,19 @@ pub(crate) fn immutable(message: &str) -> Rule {
     Rule::new("self == oldSelf").message(message)
 }
 
+/// A pod template cannot be changed, but for `metadata.creationTimestamp`: one program writes it as null,
+/// and the next leaves it out.
+pub(crate) fn immutable_template(message: &str) -> Rule {
+    let metadata = |of: &str, field: &str| {
+        format!("(has({of}.metadata) && has({of}.metadata.{field}) ? {of}.metadata.{field} : {{}})")
+    };
+    let same =
+        |field: &str| format!("{} == {}", metadata("self", field), metadata("oldSelf", field));
+    let rule =
+        format!("self.spec == oldSelf.spec && {} && {}", same("labels"), same("annotations"));
+    Rule::new(rule).message(message)
+}
+
 /// The optional field `name` can be neither changed, added nor removed.
 pub(crate) fn optional_immutable(name: &str, message: &str) -> Rule {
     Rule::new(format!(

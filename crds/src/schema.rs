@@ -214,7 +214,8 @@ pub(crate) fn count_or_percent(_: &mut SchemaGenerator) -> Schema {
             "rule": "string(self).matches('^(100|[1-9]?[0-9])%$') || (string(self).matches('^[0-9]{1,7}$') && self == int(string(self)) && int(string(self)) <= 1000000)",
             "message": "must be a count from 0 to 1000000 such as 8, without quotes, or a percentage from 0% to 100% such as \"5%\"",
         }],
-        "maxLength": 4,
+        // Longer than any valid text, so that the rule's message is what a user sees.
+        "maxLength": 32,
     })
 }
 
@@ -237,9 +238,9 @@ pub(crate) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
                 "maxProperties": 64,
                 "additionalProperties": { "type": "string", "maxLength": 65536 },
             },
-            // Programs write it as null. Server-side apply refuses a field that is not declared, where
-            // the others drop it.
-            "creationTimestamp": { "type": "string", "format": "date-time" },
+            // Programs write it as null. Server-side apply refuses a field that is not declared, and a
+            // null where none is allowed; other requests drop both.
+            "creationTimestamp": { "type": "string", "format": "date-time", "nullable": true },
         },
     });
     template["required"] = json!(["spec"]);
