@@ -96,6 +96,12 @@ async fn every_legitimate_way_is_admitted(cluster: &Cluster) {
     plugin["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
     plugin["spec"]["volumes"] =
         json!([{"name": "plugins", "hostPath": {"path": "/var/lib/kubelet/device-plugins"}}]);
+    // Many charts render a request for no GPU.
+    let asks_for = |name: &str, amount: &str| {
+        let mut pod = pod(name, "nginx");
+        pod["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpu": amount}});
+        pod
+    };
     let mut ways = 7;
     for (who, namespace, object) in [
         (TENANT, "tenant-a", gpu_pod("plain", Some("ai-training"))),
@@ -103,6 +109,8 @@ async fn every_legitimate_way_is_admitted(cluster: &Cluster) {
         (TENANT, "tenant-a", serving),
         (TENANT, "tenant-a", validator),
         (TENANT, "tenant-a", web),
+        (TENANT, "tenant-a", asks_for("no-gpu", "0")),
+        (TENANT, "tenant-a", asks_for("no-gpu-either", "0k")),
         (TENANT, "labelled", gpu_pod("by-namespace", None)),
         (TENANT, "labelled", gpu_pod("by-both", Some("ai-training"))),
         (CONTROLLER, "tenant-a", miner("mines")),

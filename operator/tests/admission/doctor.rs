@@ -196,6 +196,42 @@ async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(cluste
     cluster.helm(&["upgrade", "daylight", &daylight, "--reuse-values", "--force-conflicts"]).await;
 }
 
+/// A command against a server that does not answer, or that the kubeconfig does not trust, fails with one
+/// sentence that has the cause. None passes for a success.
+#[apply(trial!)]
+async fn without_an_api_server_every_command_is_one_sentence(cluster: &Cluster) {
+    let environment = cluster.control_plane.environment();
+    let (_, kubeconfig) = environment.iter().find(|(name, _)| *name == "KUBECONFIG").unwrap();
+    let kubeconfig = std::fs::read_to_string(kubeconfig).unwrap();
+    let edited = |name: &str, field: &str, value: Value| {
+        let path = cluster.control_plane.directory().join(name);
+        let mut edited: Value = serde_json::from_str(&kubeconfig).unwrap();
+        edited["clusters"][0]["cluster"][field] = value;
+        std::fs::write(&path, edited.to_string()).unwrap();
+        path
+    };
+    let elsewhere = edited("no-server", "server", json!("https://127.0.0.1:1"));
+    let untrusted = edited("no-authority", "certificate-authority", Value::Null);
+    for (kubeconfig, cause) in [(elsewhere, "Connection refused"), (untrusted, "certificate")] {
+        for arguments in [
+            &["status"][..],
+            &["status", "-n", "tenant-a"],
+            &["doctor"],
+            &["why", "pod", "tenant-a/x"],
+            &["approve", "tenant-a/x"],
+            &["stop", "-m", "smoke"],
+            &["release"],
+        ] {
+            let output = command(&vec![("KUBECONFIG", kubeconfig.clone())], arguments).await;
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success(), "{arguments:?} succeeded");
+            assert_eq!(error.lines().count(), 1, "{arguments:?}: {error}");
+            assert!(error.starts_with("Error: Cannot connect to the API server: "), "{error}");
+            assert!(error.contains(cause), "{arguments:?}: {error}");
+        }
+    }
+}
+
 /// Pods that came in where nothing is refused.
 async fn on_a_node_of_a_pool(cluster: &Cluster, sound: &[String]) {
     let pools = "/apis/daylight.dev/v1alpha1/gpupools";

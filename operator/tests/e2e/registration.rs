@@ -149,6 +149,10 @@ async fn people_see_who_has_what_and_why(site: &mut Site) {
     site.full_of_miners(2).await;
     site.ai_job("training", 2, 4, json!({})).await;
     site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
+    site.wait_for_pool("shared", |status| {
+        status["gpus"]["ai"] == 8 && status["gpus"]["mining"] == 8
+    })
+    .await;
     let name = site.name.clone();
     let printed = site.daylight(&["status"]);
     assert!(printed.contains("leads"), "{printed}");
@@ -171,6 +175,26 @@ async fn people_see_who_has_what_and_why(site: &mut Site) {
         .unwrap();
     let json: Value = serde_json::from_slice(&plugin.stdout).unwrap();
     assert_eq!(json["reason"], "Filling", "{json}");
+
+    // A pod counts under the class of its namespace, as in the figures. kubectl's -n names it.
+    let label = format!("namespace/{name}");
+    let class = "daylight.dev/activity=ai-training";
+    site.control_plane.kubectl_ok(["label", &label, class]).await.unwrap();
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "plain", "namespace": name},
+        "spec": {
+            "nodeName": format!("{name}-0000"),
+            "containers": [{"name": "c", "image": "i"}],
+        },
+    });
+    site.control_plane.apply(&pod.to_string()).await.unwrap();
+    let why = site.daylight(&["why", "pod", "plain", "-n", &name]);
+    assert!(why.contains("under the class ai-training of its namespace"), "{why}");
+    let error =
+        command_fails(&site.control_plane, &["why", "miner", "none", "-n", &name, "-o", "json"]);
+    let error: Value = serde_json::from_str(&error).unwrap();
+    assert_eq!(error["error"]["code"], "NotFound", "{error}");
 
     // A pod that nothing is displaced for: it never preempts, and asks for more than there is.
     let pod = json!({
