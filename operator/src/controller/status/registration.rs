@@ -103,7 +103,7 @@ fn limits_used(registration: &Registration, report: &RegistrationReport) -> Stri
             usage.and_then(|usage| (u128::from(usage.millijoules.0) * 100).checked_div(limit));
         match percent {
             Some(percent) => parts.push(format!("{percent}% of {} kWh", energy.kwh)),
-            None => parts.push(format!("unmetered of {} kWh", energy.kwh)),
+            None => parts.push(format!("energy not metered (limit {} kWh)", energy.kwh)),
         }
     }
     parts.join(", ")
