@@ -16,7 +16,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde::Serialize;
 use serde_json::json;
 
-use super::connect::{Connection, namespaced, user};
+use super::connect::{Connection, full_key, namespaced, user};
 use super::error::{CommandError, ErrorCode};
 use super::output::Output;
 use crate::registration_signature;
@@ -96,7 +96,7 @@ struct Decision {
 
 pub(super) async fn approve(connection: &Connection, flags: &Approve) -> Result<(), CommandError> {
     let client = connection.client().await?;
-    let key = flags.subject.key()?;
+    let key = &full_key(&client, flags.subject.key()?);
     let registration = get(&client, key).await?;
     let generation = registration.metadata.generation;
     if let Some(expected) = flags.generation
@@ -184,7 +184,7 @@ async fn refuse(
     state: ApprovalState,
 ) -> Result<(), CommandError> {
     let client = connection.client().await?;
-    let registration = get(&client, flags.subject.key()?).await?;
+    let registration = get(&client, &full_key(&client, flags.subject.key()?)).await?;
     let approval = Approval {
         state,
         by: user(&client).await?,

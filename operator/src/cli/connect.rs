@@ -102,11 +102,17 @@ pub(super) async fn user(client: &Client) -> Result<String, CommandError> {
 
 /// Returns the namespace and the name in `key`, which is `NAMESPACE/NAME`, or a `NAME` in the client's
 /// default namespace.
-pub(super) fn qualified<'a>(client: &'a Client, key: &'a str) -> (&'a str, &'a str) {
+fn qualified<'a>(client: &'a Client, key: &'a str) -> (&'a str, &'a str) {
     match parts(key) {
         ("", name) => (client.default_namespace(), name),
         parts => parts,
     }
+}
+
+/// Returns `key` with its namespace; see [`qualified`].
+pub(super) fn full_key(client: &Client, key: &str) -> String {
+    let (namespace, name) = qualified(client, key);
+    format!("{namespace}/{name}")
 }
 
 /// Returns the API of the kind in the namespace of `key`, and the name in it; see [`qualified`].

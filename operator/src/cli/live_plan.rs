@@ -126,6 +126,7 @@ fn incomplete(pending: Vec<(Kind, Pending)>) -> CommandError {
             Pending::Listing => "the list was not complete in time".into(),
             Pending::NotInstalled => "not installed".into(),
             Pending::Forbidden => "you may not list and watch them".into(),
+            Pending::Silent => "the API server stopped answering".into(),
             Pending::Failed(cause) => cause,
         };
         causes.entry(cause).or_default().push(kind.to_string());

@@ -16,7 +16,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::connect::{Connection, namespaced, qualified};
+use super::connect::{Connection, full_key, namespaced};
 use super::error::{CommandError, ErrorCode};
 use super::live_plan::LivePlan;
 use super::output::Output;
@@ -69,7 +69,7 @@ pub(super) async fn run(connection: &Connection, flags: &Flags) -> Result<(), Co
         }
         "miner" | "miners" | "mnr" => explain_namespaced::<Miner>(&client, name).await?,
         "aijob" | "aijobs" | "aij" => explain_namespaced::<AiJob>(&client, name).await?,
-        "pod" | "pods" | "po" => explain_pod(&client, connection, name).await?,
+        "pod" | "pods" | "po" => explain_pod(&client, connection, &full_key(&client, name)).await?,
         _ => {
             return Err(CommandError::new(format!("Daylight does not explain \"{}\"", flags.kind))
                 .code(ErrorCode::Invalid)
@@ -155,8 +155,7 @@ async fn explain_namespaced<K>(client: &Client, name: &str) -> Result<Explanatio
 where
     K: Explained + Resource<Scope = NamespaceResourceScope>,
 {
-    let (namespace, name) = qualified(client, name);
-    explain(&Api::<K>::namespaced(client.clone(), namespace), &format!("{namespace}/{name}")).await
+    explain(&namespaced::<K>(client, name).0, &full_key(client, name)).await
 }
 
 /// Reads an object and explains it by its status.
