@@ -64,6 +64,10 @@ pub enum ManifestError {
     Yaml(#[from] serde_saphyr::SerializeError),
 }
 
+/// The field of templates that programs write as null. Server-side apply does not drop a null, and refuses
+/// it where none is allowed.
+const CREATED: &str = "creationTimestamp";
+
 /// Brings a generated schema and all schemas in it into the form in which they are published.
 fn finish(schema: &mut JSONSchemaProps) {
     // Without `nullable`, the API server drops a null instead of storing it, and CEL's `has()` is
@@ -89,8 +93,9 @@ fn finish(schema: &mut JSONSchemaProps) {
             .collect::<Vec<_>>()
             .join("\n\n");
     }
-    for property in schema.properties.iter_mut().flat_map(|all| all.values_mut()) {
+    for (name, property) in schema.properties.iter_mut().flatten() {
         finish(property);
+        property.nullable = (name == CREATED).then_some(true);
     }
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
         finish(items);

@@ -238,9 +238,9 @@ pub(crate) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
                 "maxProperties": 64,
                 "additionalProperties": { "type": "string", "maxLength": 65536 },
             },
-            // Programs write it as null. Server-side apply refuses a field that is not declared, and a
-            // null where none is allowed; other requests drop both.
-            "creationTimestamp": { "type": "string", "format": "date-time", "nullable": true },
+            // Programs write it as null. Server-side apply refuses a field that is not declared, where
+            // other requests drop it.
+            "creationTimestamp": { "type": "string", "format": "date-time" },
         },
     });
     template["required"] = json!(["spec"]);
