@@ -324,15 +324,9 @@ mod tests {
         ] {
             assert_eq!(openings_from(date, schedule).unwrap(), expected, "{schedule}");
         }
-        for refused in [
-            "0 22-2 * * *",
-            "0 12/6 * * *",
-            "@daily",
-            "0 24 * * *",
-            "60 0 * * *",
-            "0 0 32 * *",
-            "0 0 * * 8",
-        ] {
+        for refused in
+            ["0 22-2 * * *", "0 12/6 * * *", "0 24 * * *", "60 0 * * *", "0 0 32 * *", "0 0 * * 8"]
+        {
             assert!(openings_from("2026-11-10", refused).is_err(), "{refused}");
         }
     }
