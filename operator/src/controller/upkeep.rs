@@ -103,12 +103,12 @@ impl Upkeep {
     }
 
     fn leftover(&mut self, leftover: Leftover<'_>, now: Timestamp, failed_kept: Duration) {
-        let Leftover { pod, reason } = leftover;
+        let Leftover { pod, reason, ended_at } = leftover;
         if pod.deletion.is_some() {
             return;
         }
         if reason == LeftoverReason::Ended && pod.phase == Phase::Failed {
-            let keep_until = pod.finished_at.unwrap_or(pod.created) + failed_kept;
+            let keep_until = ended_at.unwrap_or(now) + failed_kept;
             if now < keep_until {
                 self.wake(keep_until);
                 return;

@@ -20,6 +20,8 @@ const STEP_WITHIN: Duration = Duration::from_mins(1);
 pub struct Leftover<'a> {
     pub pod: &'a Pod,
     pub reason: LeftoverReason,
+    /// Time at which its end was seen, if it has ended.
+    pub ended_at: Option<Timestamp>,
 }
 
 /// The reason for which a miner's pod has to be removed.
@@ -337,7 +339,10 @@ impl Tracking {
     pub(super) fn leftovers<'a>(&self, cluster: &'a Cluster) -> Vec<Leftover<'a>> {
         let pods = self.leftovers.iter();
         let mut all: Vec<_> = pods
-            .filter_map(|(key, reason)| Some(Leftover { pod: cluster.pod(key)?, reason: *reason }))
+            .filter_map(|(key, reason)| {
+                let ended_at = self.sightings.get(key).and_then(|sighting| sighting.ended);
+                Some(Leftover { pod: cluster.pod(key)?, reason: *reason, ended_at })
+            })
             .collect();
         all.sort_unstable_by(|one, other| one.pod.key.cmp(&other.pod.key));
         all

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // A test may fail where it likes.
 
 mod caps;
+mod chaos;
 mod dashboards;
 mod energy;
 mod filling;

@@ -25,6 +25,7 @@ use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::clock;
 pub use validity::LeaseValidity;
 use validity::Sent;
 
@@ -293,7 +294,7 @@ impl Elector {
         writes_from: Instant,
         transitions: i32,
     ) -> Result<Duration, ClaimError> {
-        let now = MicroTime(jiff::Timestamp::now());
+        let now = MicroTime(clock::now());
         let mut lease = found.unwrap_or_else(|| Lease {
             metadata: ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() },
             spec: None,
@@ -333,7 +334,7 @@ impl Elector {
         let spec = lease.spec.get_or_insert_default();
         spec.holder_identity = Some(self.config.identity.clone());
         spec.lease_duration_seconds = i32::try_from(self.config.duration.as_secs()).ok();
-        spec.renew_time = Some(MicroTime(jiff::Timestamp::now()));
+        spec.renew_time = Some(MicroTime(clock::now()));
         // Taken before the request leaves: the holder's count must begin before an observer's can.
         let sent = Sent::now();
         let lease = self.put(&lease).await?;
@@ -394,7 +395,7 @@ impl Elector {
             return Ok(());
         };
         let spec = seen.lease.spec.get_or_insert_default();
-        spec.renew_time = Some(MicroTime(jiff::Timestamp::now()));
+        spec.renew_time = Some(MicroTime(clock::now()));
         match how {
             Vacate::Settled => {
                 spec.holder_identity = None;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
+
+use crate::clock::wall_clock;
 
 /// The time for which this process holds the lease, by its own clocks.
 ///
@@ -36,9 +38,7 @@ impl Default for LeaseValidity {
 }
 
 fn wall_millis() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    wall_clock().0
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -2,8 +2,8 @@
 //! own.
 
 use daylight_crds::{
-    ActivityClassStatus, AiJobStatus, CONDITION_ADMITTED, GpuPoolStatus, MinerStatus,
-    RegistrationStatus,
+    ActivityClassStatus, AiJobStatus, CONDITION_ADMITTED, CONDITION_METERED, GpuPoolStatus,
+    MinerStatus, RegistrationStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -53,7 +53,8 @@ macro_rules! explained {
 
 explained!(
     GpuPoolStatus,
-    |status| status,
+    // The auditor writes whether the pool is metered.
+    |status| Self { conditions: without(status.conditions, CONDITION_METERED), ..status },
     // The number of GPUs that would mine is 0 when the pool is new, and changes with every pod.
     fn event(&self) -> Option<&str> {
         match self.reason() {
@@ -70,20 +71,22 @@ explained!(RegistrationStatus, |status| Self { approval: None, usage: None, ..st
 // The auditor writes what agents report.
 explained!(MinerStatus, |status| Self { work: None, ..status });
 // The executor writes the rest as it acts.
-explained!(AiJobStatus, |status| {
-    let mut conditions = status.conditions;
-    conditions.retain(|condition| condition.type_ != CONDITION_ADMITTED);
-    Self {
-        observed_generation: status.observed_generation,
-        conditions,
-        workers: status.workers,
-        reason: status.reason,
-        message: status.message,
-        estimated_start: status.estimated_start,
-        backoff_until: status.backoff_until,
-        ..Self::default()
-    }
+explained!(AiJobStatus, |status| Self {
+    observed_generation: status.observed_generation,
+    conditions: without(status.conditions, CONDITION_ADMITTED),
+    workers: status.workers,
+    reason: status.reason,
+    message: status.message,
+    estimated_start: status.estimated_start,
+    backoff_until: status.backoff_until,
+    ..Self::default()
 });
+
+/// The conditions without one that another field manager writes.
+fn without(mut conditions: Vec<Condition>, type_: &str) -> Vec<Condition> {
+    conditions.retain(|condition| condition.type_ != type_);
+    conditions
+}
 
 impl Explained for ActivityClassStatus {
     fn reason(&self) -> Option<&str> {
@@ -156,6 +159,8 @@ fn limit_notice(kind: &str, seen: &[Condition], wanted: &[Condition]) -> Option<
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn pool(reason: &str, message: &str) -> GpuPoolStatus {
@@ -192,5 +197,24 @@ mod tests {
         );
         assert!(notices(Some(&filling), &filling, Announce::Warning).is_empty());
         assert!(notices(None, &filling, Announce::Already).is_empty());
+    }
+
+    #[test]
+    fn what_other_managers_write_is_no_difference() {
+        let condition = |type_: &str| {
+            json!({
+                "type": type_, "status": "True", "reason": "Why", "message": "Because.",
+                "lastTransitionTime": "2026-11-24T06:00:00Z",
+            })
+        };
+        let pool = |conditions| {
+            serde_json::from_value::<GpuPoolStatus>(json!({"nodes": 4, "conditions": conditions}))
+        };
+        let seen = pool(json!([condition("Ready"), condition(CONDITION_METERED)])).unwrap();
+        assert_eq!(seen.own_part(), pool(json!([condition("Ready")])).unwrap());
+        let job =
+            |conditions| serde_json::from_value::<AiJobStatus>(json!({"conditions": conditions}));
+        let seen = job(json!([condition("Ready"), condition(CONDITION_ADMITTED)])).unwrap();
+        assert_eq!(seen.own_part(), job(json!([condition("Ready")])).unwrap());
     }
 }

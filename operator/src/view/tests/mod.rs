@@ -1,6 +1,7 @@
 //! Tests of the view: objects in, exact deltas out.
 
 mod approvals;
+mod caps;
 mod energy;
 mod jobs;
 mod lifecycle;

@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 #[derive(Clone, Debug)]
 struct Held {
     node: Option<String>,
+    /// `true` if kube-scheduler bound it.
+    bound: bool,
     gpus: u32,
     lease: Option<Lease>,
 }
@@ -95,6 +97,11 @@ impl Observer {
         self.state.lock().unwrap().caps.pools.insert(name.into(), gpus);
     }
 
+    /// The number of events of pods so far.
+    pub fn events(&self) -> u64 {
+        self.state.lock().unwrap().events
+    }
+
     /// The number of miners' pods so far.
     pub fn started(&self) -> usize {
         self.state.lock().unwrap().started.len()
@@ -137,8 +144,9 @@ impl State {
             self.started.insert(pod.uid().unwrap_or_default(), key.clone());
         }
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        let bound = node.is_some();
         let node = node.or_else(|| lease.is_some().then(|| pinned(pod)).flatten());
-        self.pods.insert(key, Held { node, gpus: gpus(pod), lease });
+        self.pods.insert(key, Held { node, bound, gpus: gpus(pod), lease });
     }
 
     fn inspect(&mut self) {
@@ -146,7 +154,11 @@ impl State {
         let mut nodes: BTreeMap<&str, u32> = BTreeMap::new();
         let mut registrations: BTreeMap<&str, u32> = BTreeMap::new();
         let mut pools: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut bound: BTreeMap<&str, u32> = BTreeMap::new();
         for held in self.pods.values() {
+            if let Some(node) = held.node.as_deref().filter(|_| held.bound) {
+                *bound.entry(node).or_default() += held.gpus;
+            }
             let (Some(lease), Some(node)) = (&held.lease, &held.node) else { continue };
             *slots.entry((node, &lease.slot)).or_default() += 1;
             *nodes.entry(node).or_default() += held.gpus;
@@ -157,6 +169,11 @@ impl State {
         for ((node, slot), count) in slots {
             if count > 1 {
                 wrong.push(format!("slot {slot} of {node} was granted {count} times"));
+            }
+        }
+        for (node, gpus) in bound {
+            if gpus > GPUS {
+                wrong.push(format!("pods hold {gpus} GPUs of {node}"));
             }
         }
         for (node, gpus) in nodes {

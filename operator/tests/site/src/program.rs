@@ -75,6 +75,7 @@ impl Process {
             .args([command, "--listen", &listen])
             .args(flags)
             .envs(control_plane.environment())
+            .env("DAYLIGHT_CLOCK_OFFSET", log.with_extension("clock"))
             .env("RUST_LOG", std::env::var("E2E_LOG").unwrap_or_else(|_| "info".into()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -128,6 +129,11 @@ impl Process {
     /// Resumes it.
     pub fn resume(&self) {
         self.signal("-CONT");
+    }
+
+    /// Sets its clock to be wrong by this much.
+    pub fn set_clock(&self, seconds: i64) {
+        std::fs::write(self.log.with_extension("clock"), seconds.to_string()).unwrap();
     }
 
     /// Sends a GET to its HTTP server, and returns the status and the text.
