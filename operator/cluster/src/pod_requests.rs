@@ -22,11 +22,13 @@ pub struct Requests {
     pub cpu_milli: u64,
     /// In bytes.
     pub memory: u64,
+    /// Bytes of huge pages: those of 2 MiB, and those of 1 GiB.
+    pub huge_pages: [u64; 2],
     /// Number of pods that a node allows.
     pub pods: u32,
     /// Extended resources, those with a domain in their name, sorted; without zeros.
     pub extended: Box<[(Name, u32)]>,
-    /// `true` if there is anything else, such as huge pages or ephemeral storage.
+    /// `true` if there is anything else, such as ephemeral storage.
     pub others: bool,
 }
 
@@ -46,6 +48,8 @@ impl From<&Amounts> for Requests {
             match &**resource {
                 "cpu" => requests.cpu_milli = amount.milli(),
                 "memory" => requests.memory = amount.units(),
+                "hugepages-2Mi" => requests.huge_pages[0] = amount.units(),
+                "hugepages-1Gi" => requests.huge_pages[1] = amount.units(),
                 "pods" => requests.pods = u32::try_from(amount.units()).unwrap_or(u32::MAX),
                 name if name.contains('/') => {
                     let count = u32::try_from(amount.units()).unwrap_or(u32::MAX);
@@ -345,7 +349,9 @@ mod tests {
         let of = |requests: &Value| effective(&json!({"containers": [requesting(requests)]}), &[]);
         assert!(!of(&json!({"cpu": "1", "memory": "1", "nvidia.com/gpu": "1"})).others);
         assert!(of(&json!({"ephemeral-storage": "1Gi"})).others);
-        assert!(of(&json!({"hugepages-2Mi": "4Mi"})).others);
+        assert!(of(&json!({"hugepages-64Ki": "4Mi"})).others);
+        let huge_pages = of(&json!({"hugepages-2Mi": "4Mi", "hugepages-1Gi": "1Gi"}));
+        assert_eq!((huge_pages.huge_pages, huge_pages.others), ([4 << 20, 1 << 30], false));
         assert!(!of(&json!({"ephemeral-storage": "0"})).others);
     }
 }

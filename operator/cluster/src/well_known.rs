@@ -60,3 +60,6 @@ pub const PODS_REFUSED: &str = "PodsRefused";
 
 /// Reason of a Miner that waits because the API server does not report changes.
 pub const API_SERVER_SILENT: &str = "ApiServerSilent";
+
+/// Name of the container in which a miner runs.
+pub const MINER_CONTAINER: &str = "miner";

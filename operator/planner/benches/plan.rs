@@ -62,6 +62,8 @@ fn node(index: u32) -> Node {
         cpu_milli: 128_000,
         memory: 1 << 40,
         pod_slots: 110,
+        huge_pages: [0; 2],
+        lost: Vec::new(),
         condition: NodeCondition::Ready,
         autoscaled: false,
         ai_released_at: None,
@@ -83,6 +85,7 @@ fn registration(index: u32) -> Registration {
         valid_from: Timestamp(0),
         valid_until: NOW + Duration::from_hours(5_000),
         approval: Approval::Approved,
+        voided_by: None,
         limits: Limits {
             gpus: Some(1_000_000),
             watts: None,
@@ -111,7 +114,7 @@ fn miner(index: u32, nodes: u32) -> Miner {
         registration: format!("tenant-{registration}/power").into(),
         created: before(500_000 + u64::from(index)),
         replicas: if registration.is_multiple_of(5) { wanted / 2 } else { wanted * 9 / 8 },
-        shape: Shape { gpus: 1, cpu_milli: 2_000, memory: 4 << 30 },
+        shape: Shape { gpus: 1, cpu_milli: 2_000, memory: 4 << 30, huge_pages: [0; 2] },
         weight: 1 + index % 3,
         watts: 300,
         drain_timeout: Duration::from_secs(10),
@@ -127,7 +130,7 @@ fn job(key: &str, workers: u32, gpus: u32, state: JobState) -> Job {
         created: before(5_000),
         priority: 0,
         workers,
-        shape: Shape { gpus, cpu_milli: 8_000, memory: 32 << 30 },
+        shape: Shape { gpus, cpu_milli: 8_000, memory: 32 << 30, huge_pages: [0; 2] },
         class: "ai-training".into(),
         resource: GPU.into(),
         pool: None,
@@ -151,7 +154,9 @@ fn worker(job: &Job, index: u32, node: u32) -> Pod {
         memory: job.shape.memory,
         created: before(4_000),
         deleting: false,
-        role: Role::Worker { job: job.key.clone() },
+        gone_by: None,
+        huge_pages: [0; 2],
+        role: Role::Worker { job: job.key.clone(), preemption: Preemption::ByScheduler },
     }
 }
 
@@ -165,6 +170,8 @@ fn foreign_pod(key: &str, gpus: u32) -> Pod {
         memory: 16 << 30,
         created: before(1),
         deleting: false,
+        gone_by: None,
+        huge_pages: [0; 2],
         role: Role::Other {
             class: Some("ai-inference".into()),
             preemption: Preemption::ByScheduler,
@@ -182,6 +189,8 @@ fn miner_pod(grant: &daylight_planner::explain::Grant, miner: &Miner) -> Pod {
         memory: miner.shape.memory,
         created: before(3_000),
         deleting: false,
+        gone_by: None,
+        huge_pages: [0; 2],
         role: Role::Miner {
             miner: miner.key.clone(),
             registration: miner.registration.clone(),

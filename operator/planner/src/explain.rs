@@ -169,7 +169,7 @@ pub struct PoolGpus {
     pub idle: u32,
     /// Idle, and kept so for AI.
     pub headroom: u32,
-    /// Idle on nodes where pods cannot be bound.
+    /// Idle on nodes where pods cannot be bound, and GPUs that nodes lost.
     pub unavailable: u32,
     /// Idle, and closed to miners since miners failed there.
     pub quarantined: u32,

@@ -13,6 +13,8 @@ mod reason;
 mod state;
 pub mod windows;
 
+pub use plan::SHRUNK_TOLERANCE;
+
 use daylight_base::Timestamp;
 use explain::Plan;
 pub use margins::Margins;

@@ -214,7 +214,7 @@ mod tests {
             created: daylight_base::Timestamp(0),
             registration: "team-a/night".into(),
             replicas,
-            shape: Shape { gpus: 1, cpu_milli: 0, memory: 0 },
+            shape: Shape { gpus: 1, cpu_milli: 0, memory: 0, huge_pages: [0; 2] },
             weight: 1,
             watts: 0,
             drain_timeout: Duration::ZERO,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use daylight_cluster::names::{key, parts};
-use daylight_cluster::{Cluster, Kind};
+use daylight_cluster::{Cluster, Kind, timestamp};
 use daylight_crds::{ApprovalState, Registration};
 use daylight_planner::model::Approval;
 
@@ -94,6 +94,34 @@ impl Authority {
 pub(super) fn digest_of(cluster: &Cluster, registration: &Registration) -> String {
     let class = cluster.class(&registration.spec.activity_class).map(AsRef::as_ref);
     digest::spec_digest(registration, class, |pool| cluster.pool(pool).map(AsRef::as_ref))
+}
+
+/// Names what changed after the approval of a registration and voids it, as far as that can be told:
+/// the approval has no more than a digest of what it covers.
+pub(super) fn voided_by(cluster: &Cluster, registration: &Registration) -> String {
+    let spec = &registration.spec;
+    let status = registration.status.as_ref();
+    let Some(approval) = status.and_then(|status| status.approval.as_ref()) else {
+        return "there is none".into();
+    };
+    let approved_at = timestamp(&approval.at);
+    let pool = |name: &String| cluster.pools.get(name.as_str());
+    if let Some(missing) = spec.pools.iter().find(|name| pool(name).is_none()) {
+        return format!("GpuPool {missing}, which it names, does not exist");
+    }
+    if approval.generation.is_some() && approval.generation != registration.metadata.generation {
+        return "its spec was edited".into();
+    }
+    let newer =
+        spec.pools.iter().find(|name| pool(name).is_some_and(|pool| pool.created > approved_at));
+    if let Some(newer) = newer {
+        return format!("GpuPool {newer}, which it names, was created after it");
+    }
+    let pools = spec.pools.join(", ");
+    format!(
+        "ActivityClass {} or the nodes, resource or site of its pools ({pools}) changed",
+        spec.activity_class
+    )
 }
 
 /// The problem of a registration that names a pool at another site than its own.

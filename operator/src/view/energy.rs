@@ -267,13 +267,13 @@ pub fn owner_limits<'a>(
     cluster: &'a Cluster,
     spec: &'a RegistrationSpec,
 ) -> impl Iterator<Item = &'a Limits> {
-    let owner = spec.operator.owner_pseudonym.as_ref();
-    let others =
-        cluster.registrations().map(|(_, registration)| registration).filter(move |other| {
-            owner.is_some()
-                && other.spec.operator.owner_pseudonym.as_ref() == owner
-                && is_approved(other)
-        });
+    // Few registrations name an owner, and only those have others to look for.
+    let others = spec.operator.owner_pseudonym.iter().flat_map(|owner| {
+        let all = cluster.registrations().map(|(_, registration)| registration);
+        all.filter(move |other| {
+            other.spec.operator.owner_pseudonym.as_ref() == Some(owner) && is_approved(other)
+        })
+    });
     let others = others.filter_map(|other| other.spec.owner_limits.as_ref());
     spec.owner_limits.iter().chain(others)
 }

@@ -198,6 +198,7 @@ impl View {
                 gpus,
                 cpu_milli: template.map_or(0, |template| template.requests.cpu_milli),
                 memory: template.map_or(0, |template| template.requests.memory),
+                huge_pages: template.map_or([0; 2], |template| template.requests.huge_pages),
             },
             class: Arc::from(spec.activity_class.as_str()),
             resource,

@@ -70,10 +70,15 @@ impl View {
         };
         let cpu = quantity("cpu", &spec.resources.cpu.0);
         let memory = quantity("memory", &spec.resources.memory.0);
+        let huge_pages = match &spec.resources.huge_pages_2mi {
+            Some(bytes) => quantity("hugePages2Mi", &bytes.0),
+            None => Ok(Quantity::ZERO),
+        };
         let problem = cpu
             .as_ref()
             .err()
             .or(memory.as_ref().err())
+            .or(huge_pages.as_ref().err())
             .cloned()
             .or_else(|| self.not_registered(spec, &registration));
         model::Miner {
@@ -84,6 +89,7 @@ impl View {
                 gpus: spec.gpus_per_replica,
                 cpu_milli: cpu.unwrap_or_default().milli(),
                 memory: memory.unwrap_or_default().units(),
+                huge_pages: [huge_pages.unwrap_or_default().units(), 0],
             },
             weight: spec.weight.max(1),
             watts: spec.watts_per_replica.unwrap_or(0).into(),

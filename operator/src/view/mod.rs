@@ -223,6 +223,9 @@ impl View {
             self.emit_pod(&key, out);
         }
         self.expire(out);
+        while let Some(node) = self.memories.take_due(self.now) {
+            self.emit_node(&node, out);
+        }
         self.refresh_windows(out);
         self.refresh_energy(out);
         self.refresh_renewals(out);
@@ -237,6 +240,7 @@ impl View {
     pub fn wake_at(&self) -> Option<Timestamp> {
         [
             self.tracking.due_at(),
+            self.memories.due_at(),
             self.foreseen.expires_at(),
             self.windows.due_at(),
             self.mirror.due_at(),

@@ -2,7 +2,7 @@
 
 use daylight_base::Name;
 use daylight_cluster::Changed;
-use daylight_cluster::slim::{Node, Readiness};
+use daylight_cluster::slim::{Node, Pod, Readiness};
 use daylight_cluster::taints::{NOT_READY, UNREACHABLE, UNSCHEDULABLE};
 use daylight_planner::model;
 use daylight_planner::model::{Delta, NodeCondition};
@@ -26,6 +26,17 @@ impl View {
     /// Evaluates a node, and the pods on it if they begin or cease to count.
     pub(super) fn emit_node(&mut self, name: &Name, out: &mut Vec<Delta>) {
         let was = self.is_in_pool(name);
+        if let Some(node) = self.cluster.node(name) {
+            let pods = self.tracking.on_node(name).filter_map(|pod| self.cluster.pod(pod));
+            let pods: Vec<_> = pods.collect();
+            let held = |resource: &Name| {
+                let mine = |pod: &&&Pod| pod.lease.is_some() && pod.requests.of(resource) > 0;
+                // Without miners there, nothing is left to stop.
+                let mined = pods.iter().any(|pod| mine(&pod));
+                if mined { pods.iter().map(|pod| pod.requests.of(resource)).sum() } else { 0 }
+            };
+            self.memories.settle(node, held, &self.pools, self.now);
+        }
         let view = self.cluster.node(name).and_then(|node| self.node_view(node));
         self.emitted.node(name, view, out);
         if was != self.is_in_pool(name) {
@@ -53,8 +64,15 @@ impl View {
                 .filter(|(resource, _)| self.pools.has_resource(resource))
                 .cloned()
                 .collect(),
+            lost: memory
+                .map(|memory| memory.lost(node))
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|(resource, _)| self.pools.has_resource(resource))
+                .collect(),
             cpu_milli: node.allocatable.cpu_milli,
             memory: node.allocatable.memory,
+            huge_pages: node.allocatable.huge_pages,
             pod_slots: node.allocatable.pods,
             condition: condition(node),
             autoscaled: node.autoscaled,

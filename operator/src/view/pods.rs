@@ -172,7 +172,8 @@ impl View {
     }
 
     fn pod_view(&self, pod: &Pod) -> Option<model::Pod> {
-        if pod.is_terminal() {
+        // A pod that is deleted before it was bound never starts: the API server refuses to bind it.
+        if pod.is_terminal() || pod.node.is_none() && pod.deletion.is_some() {
             return None;
         }
         let role = self.role(pod);
@@ -189,8 +190,11 @@ impl View {
             gpus,
             cpu_milli: pod.requests.cpu_milli,
             memory: pod.requests.memory,
+            huge_pages: pod.requests.huge_pages,
             created: self.created(pod),
             deleting: pod.deletion.is_some() || self.foreseen.ends(pod),
+            // By this process's clock: that of the API server may be wrong.
+            gone_by: self.tracking.deletion_seen(&pod.key).map(|seen| seen + pod.deletion_grace),
             role,
         })
     }
@@ -214,7 +218,7 @@ impl View {
         if let Some(job) = &pod.ai_job
             && self.is_worker(pod, job)
         {
-            return Role::Worker { job: job.clone() };
+            return Role::Worker { job: job.clone(), preemption: self.preemption(pod) };
         }
         Role::Other { class: self.cluster.class_of(pod), preemption: self.preemption(pod) }
     }

@@ -8,8 +8,9 @@ use daylight_cluster::slim::Custom;
 use daylight_cluster::{Changed, Kind, keys, same_spec, timestamp};
 use daylight_crds::Registration;
 use daylight_planner::model;
-use daylight_planner::model::{Delta, Limits, Mirrored};
+use daylight_planner::model::{Approval, Delta, Limits, Mirrored};
 
+use super::authority::voided_by;
 use super::energy::is_approved;
 use super::{View, admission};
 
@@ -111,6 +112,8 @@ impl View {
             valid_from: timestamp(&spec.valid_from),
             valid_until: timestamp(&spec.valid_until),
             approval: verdict.approval,
+            voided_by: (verdict.approval == Approval::Voided)
+                .then(|| voided_by(&self.cluster, registration).into()),
             limits: limits(&spec.limits),
             owner_limits: spec.owner_limits.as_ref().map(limits).unwrap_or_default(),
             usage: used.usage,

@@ -285,6 +285,11 @@ impl Tracking {
         Some(key)
     }
 
+    /// Returns the time at which the deletion of a miner's pod was first seen.
+    pub(super) fn deletion_seen(&self, key: &str) -> Option<Timestamp> {
+        self.deletions.get(key).copied()
+    }
+
     /// Takes the time at which a pod's deletion was first seen.
     pub(super) fn take_deletion(&mut self, key: &Name) -> Option<Timestamp> {
         self.deletions.remove(key)

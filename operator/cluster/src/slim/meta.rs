@@ -22,6 +22,7 @@ pub(super) struct Meta<'a> {
     pub(super) generation: i64,
     pub(super) creation_timestamp: Option<Moment>,
     pub(super) deletion_timestamp: Option<Moment>,
+    pub(super) deletion_grace_period_seconds: u64,
     #[serde(borrow)]
     pub(super) labels: Pairs<'a>,
     #[serde(borrow)]

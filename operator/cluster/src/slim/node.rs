@@ -30,6 +30,9 @@ pub struct Node {
     pub readiness: Readiness,
     /// Total of what its pods may request.
     pub allocatable: Requests,
+    /// Extended resources that it has, whether or not its pods may request them now: a device
+    /// plugin leaves out devices that do not work.
+    pub capacity: Box<[(Name, u32)]>,
     /// `true` if an autoscaler made it and may remove it.
     pub autoscaled: bool,
     /// ID of the present boot of its machine, if the kubelet reports it.
@@ -62,7 +65,7 @@ stored!(
             names.share(&mut taint.key);
             names.share(&mut taint.value);
         }
-        for (resource, _) in &mut self.allocatable.extended {
+        for (resource, _) in self.allocatable.extended.iter_mut().chain(&mut self.capacity) {
             names.share(resource);
         }
     }
@@ -104,6 +107,7 @@ struct Status<'a> {
     #[serde(borrow)]
     conditions: Vec<Condition<'a>>,
     allocatable: Amounts,
+    capacity: Amounts,
     #[serde(borrow)]
     node_info: NodeInfo<'a>,
 }
@@ -167,6 +171,7 @@ impl From<Raw<'_>> for Node {
                 _ => Readiness::NotReady,
             },
             allocatable: Requests::from(&status.allocatable),
+            capacity: Requests::from(&status.capacity).extended,
             boot: Some(&*status.node_info.boot_id).filter(|id| !id.is_empty()).map(Name::from),
         }
     }

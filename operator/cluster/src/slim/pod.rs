@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use daylight_base::{Name, Timestamp};
 use daylight_crds::labels;
@@ -28,6 +29,8 @@ pub struct Pod {
     pub created: Timestamp,
     /// Time by which it has to be gone, if it is being deleted.
     pub deletion: Option<Timestamp>,
+    /// Time that it has from the request of its deletion to its end.
+    pub deletion_grace: Duration,
     /// The content of its labels, if it is a miner's pod: it has them and the priority class.
     pub lease: Option<Box<Lease>>,
     /// `namespace/name` of the `AIJob` that its label names.
@@ -89,7 +92,7 @@ pub struct Lease {
     pub watts: u64,
     /// `true` until its node has prepared its volumes, its sandbox and its network.
     pub unprepared: bool,
-    /// Image of its first container, as the kubelet reports it; empty before.
+    /// Image of the miner's container, as the kubelet reports it; empty before.
     pub image: Name,
     pub ip: Option<IpAddr>,
 }
@@ -264,7 +267,7 @@ impl From<Raw<'_>> for Pod {
         let lease = Lease::read(&metadata)
             .filter(|_| spec.priority_class_name == well_known::MINER_PRIORITY_CLASS)
             .map(|lease| {
-                let image = status.container_statuses.first().map_or("", |one| &one.image);
+                let image = own_container(&status.container_statuses).map_or("", |one| &one.image);
                 let unprepared = condition("PodReadyToStartContainers")
                     .is_some_and(|one| one.status == "False" && status.phase == "Pending");
                 Box::new(Lease {
@@ -278,7 +281,7 @@ impl From<Raw<'_>> for Pod {
         let node = some(&spec.node_name);
         let waits = node.is_none() && spec.preemption_policy == "Never" && lease.is_none();
         let pinned = if lease.is_some() { spec.node_filter().pinned().cloned() } else { None };
-        let first = status.container_statuses.first().filter(|_| lease.is_some());
+        let first = own_container(&status.container_statuses).filter(|_| lease.is_some());
         let disrupted = condition("DisruptionTarget").filter(|one| one.status == "True");
         let evicted = if status.reason == "Evicted" {
             Some(&status.message)
@@ -319,6 +322,7 @@ impl From<Raw<'_>> for Pod {
             version: metadata.version(),
             created: metadata.created(),
             deletion: metadata.deletion_timestamp.map(|at| at.0),
+            deletion_grace: Duration::from_secs(metadata.deletion_grace_period_seconds),
             ai_job: metadata.sibling(labels::AI_JOB),
             activity: metadata.labels.get(labels::ACTIVITY).map(Name::from),
             registration: metadata.sibling(labels::REGISTRATION),
@@ -352,6 +356,12 @@ impl From<Raw<'_>> for Pod {
             lease,
         }
     }
+}
+
+/// Returns the status of the miner's container. A webhook may add others, whose names may sort first.
+fn own_container(statuses: &[ContainerStatus]) -> Option<&ContainerStatus> {
+    let own = statuses.iter().find(|one| &*one.name == well_known::MINER_CONTAINER);
+    own.or(statuses.first())
 }
 
 impl Lease {

@@ -42,4 +42,8 @@ pub struct Shape {
     pub cpu_milli: u64,
     /// Bytes.
     pub memory: u64,
+    pub huge_pages: HugePages,
 }
+
+/// Bytes of huge pages: those of 2 MiB, and those of 1 GiB.
+pub type HugePages = [u64; 2];

@@ -3,6 +3,8 @@
 use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::model::HugePages;
+
 /// A node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
@@ -10,10 +12,13 @@ pub struct Node {
     /// The pools whose selector matches it.
     pub pools: Vec<Membership>,
     pub gpus: Vec<(Name, u32)>,
+    /// GPUs that the node has or had, and does not offer now.
+    pub lost: Vec<(Name, u32)>,
     /// Allocatable CPU, in thousandths.
     pub cpu_milli: u64,
     /// Allocatable memory, in bytes.
     pub memory: u64,
+    pub huge_pages: HugePages,
     pub pod_slots: u32,
     pub condition: NodeCondition,
     /// An autoscaler created it and may remove it.

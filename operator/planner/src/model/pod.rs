@@ -3,6 +3,8 @@
 use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::model::HugePages;
+
 /// A pod that is not terminal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pod {
@@ -18,8 +20,12 @@ pub struct Pod {
     pub cpu_milli: u64,
     /// Requested bytes.
     pub memory: u64,
+    /// Requested huge pages.
+    pub huge_pages: HugePages,
     pub created: Timestamp,
     pub deleting: bool,
+    /// Time by which a pod that is being deleted has to be gone, once the API server has set it.
+    pub gone_by: Option<Timestamp>,
     pub role: Role,
 }
 
@@ -45,6 +51,8 @@ pub enum Role {
     Worker {
         /// `namespace/name` of the job.
         job: Name,
+        /// The component that makes room for it, if Daylight does not start the job.
+        preemption: Preemption,
     },
     Other {
         /// The declared class; a pod without one is undeclared.

@@ -18,6 +18,9 @@ pub struct Registration {
     pub valid_from: Timestamp,
     pub valid_until: Timestamp,
     pub approval: Approval,
+    /// What changed after the approval and voids it, as the subject and predicate of a clause.
+    #[serde(default)]
+    pub voided_by: Option<Arc<str>>,
     /// Limits over all miners of this registration.
     pub limits: Limits,
     /// Limits over all registrations of the owner.

@@ -322,8 +322,10 @@ impl Run<'_> {
             gpus: vec![(resource, miner.shape.gpus)],
             cpu_milli: miner.shape.cpu_milli,
             memory: miner.shape.memory,
+            huge_pages: miner.shape.huge_pages,
             created: self.now,
             deleting: false,
+            gone_by: None,
             role: Role::Miner {
                 miner: miner.key.clone(),
                 registration: miner.registration.clone(),

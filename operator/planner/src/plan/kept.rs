@@ -125,6 +125,8 @@ impl Run<'_> {
             memory: miner.shape.memory,
             created: self.now,
             deleting: false,
+            gone_by: None,
+            huge_pages: miner.shape.huge_pages,
             role: Role::Miner {
                 miner: miner.key.clone(),
                 registration: miner.registration.clone(),

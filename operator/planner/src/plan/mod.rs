@@ -38,6 +38,8 @@ mod shadow;
 mod verdicts;
 mod waiting_pods;
 
+pub use reclaim::SHRUNK_TOLERANCE;
+
 use fill::Outcome;
 use kept::Kept;
 use modes::Mode;
@@ -77,6 +79,7 @@ enum Undo {
 
 impl<'a> Run<'a> {
     pub(crate) fn new(state: &'a mut State, margins: Margins, now: Timestamp) -> Self {
+        let stuck_at = state.mark_stuck(now);
         state.refresh();
         Self {
             state,
@@ -84,7 +87,7 @@ impl<'a> Run<'a> {
             now,
             actions: Vec::new(),
             undo: Vec::new(),
-            wake_at: None,
+            wake_at: stuck_at,
             modes: FxHashMap::default(),
             verdicts: FxHashMap::default(),
             owners: FxHashMap::default(),

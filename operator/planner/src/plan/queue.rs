@@ -12,7 +12,7 @@ use crate::plan::gang::{Gang, Placed};
 use crate::plan::shadow::{Fit, Shadow};
 use crate::state::host::{Amounts, Host};
 use crate::state::table::Id;
-use crate::state::{JobRow, NodeRow, PoolRow, State};
+use crate::state::{JobRow, NodeRow, PodRow, PoolRow, State};
 use daylight_base::{Name, Timestamp};
 
 /// Time that a job waits after its gang was not bound in time: doubled each time, up to the longest.
@@ -205,17 +205,15 @@ impl Run<'_> {
         let gpus = i64::from(host.allocatable)
             - i64::from(host.ai)
             - i64::from(host.undeclared)
+            - i64::from(host.stuck)
             - i64::from(before.gpus);
         let amounts =
             self.state.capacity(node) - self.state.nodes[node].used.fixed - before.amounts;
-        let by = |have: i64, need: i64| {
-            if need == 0 { i64::MAX } else { have.max(0) / need }
+        let by_gpus = match job.shape.gpus {
+            0 => u32::MAX,
+            need => u32::try_from(gpus.max(0)).unwrap_or(u32::MAX) / need,
         };
-        by(gpus, i64::from(job.shape.gpus))
-            .min(by(amounts.cpu_milli, job.shape.cpu_milli.cast_signed()))
-            .min(by(amounts.memory, job.shape.memory.cast_signed()))
-            .min(amounts.pods.max(0))
-            .min(i64::from(u32::MAX)) as u32
+        by_gpus.min(amounts.pods_of(&job.shape))
     }
 
     /// Returns what is promised on a node to released and nominated pods, and to jobs before this one.
@@ -484,7 +482,22 @@ impl Run<'_> {
                 true => Reason::WouldDelay { job: first },
                 false => Reason::BehindJob { job: first },
             },
+            _ if fit.now < job.workers
+                && let Some(stuck) = self.state.first_stuck(pools) =>
+            {
+                self.not_stopping(stuck)
+            }
             _ => Reason::WaitingForCapacity { gpus: gpus * job.workers, available, at },
+        }
+    }
+
+    /// Returns the reason of a job that waits for a miner's pod that should have stopped.
+    fn not_stopping(&self, stuck: &PodRow) -> Reason {
+        let node = stuck.node.map(|node| self.state.nodes.name(node).clone());
+        Reason::PodNotStopping {
+            pod: stuck.pod.key.clone(),
+            node: node.unwrap_or_default(),
+            gone_by: stuck.pod.gone_by.unwrap_or_default(),
         }
     }
 

@@ -13,7 +13,6 @@ use crate::plan::candidate::MinerCandidate;
 use crate::plan::claim::Claim;
 use crate::plan::search::When;
 use crate::state::host::{Amounts, Host};
-use crate::state::nodes::amounts;
 use crate::state::table::Id;
 use crate::state::{MinerRow, NodeRow, PodRow, PoolRow};
 
@@ -311,7 +310,7 @@ impl Run<'_> {
         for &pod in pods {
             let row = &self.state.pods[pod];
             gpus += row.gpus;
-            room += amounts(row.pod.cpu_milli, row.pod.memory);
+            room += Amounts::of_pod(&row.pod);
         }
         gpus >= shape.gpus && room.covers(&Amounts::of(shape, 1))
     }

@@ -20,7 +20,7 @@ use daylight_base::{Name, Timestamp};
 /// Time for which a node's GPUs may be gone before its miners are stopped.
 ///
 /// While a kubelet or a device plugin restarts, the node reports no GPUs, while the pods run on.
-const SHRUNK_TOLERANCE: Duration = Duration::from_mins(5);
+pub const SHRUNK_TOLERANCE: Duration = Duration::from_mins(5);
 
 /// The pods among which miners are chosen.
 #[derive(Clone, Copy)]
@@ -314,15 +314,10 @@ impl Run<'_> {
         beneficiaries
     }
 
-    /// Returns what miners must free on a node: `gpus`, and as much CPU and memory as the promises
-    /// there are short of.
+    /// Returns what miners must free on a node: `gpus`, and as much CPU, memory and huge pages as the
+    /// promises there are short of.
     pub(super) fn need_with(&self, node: Id<NodeRow>, gpus: u32) -> Shape {
-        let room = self.state.room(node);
-        Shape {
-            gpus,
-            cpu_milli: (-room.cpu_milli).max(0).cast_unsigned(),
-            memory: (-room.memory).max(0).cast_unsigned(),
-        }
+        self.state.room(node).missing(gpus)
     }
 
     /// Returns whether CPU, memory and pod slots of a node suffice for all that is promised there,
@@ -404,6 +399,7 @@ impl Run<'_> {
             }
             freed.cpu_milli = amounts.cpu_milli.cast_unsigned();
             freed.memory = amounts.memory.cast_unsigned();
+            freed.huge_pages = amounts.huge_pages.map(i64::cast_unsigned);
             freed
         };
         let mut slots = (-self.state.room(node).pods).max(0);
@@ -418,7 +414,8 @@ impl Run<'_> {
             let index = enough.or_else(|| {
                 (0..candidates.len()).rev().max_by_key(|&index| {
                     let freed = frees(candidates[index]);
-                    (freed.gpus.min(left.gpus), freed.cpu_milli.min(left.cpu_milli))
+                    let huge_pages = [0, 1].map(|at| freed.huge_pages[at].min(left.huge_pages[at]));
+                    (freed.gpus.min(left.gpus), freed.cpu_milli.min(left.cpu_milli), huge_pages)
                 })
             })?;
             let victim = candidates.remove(index);
@@ -426,6 +423,8 @@ impl Run<'_> {
             left.gpus = left.gpus.saturating_sub(freed.gpus);
             left.cpu_milli = left.cpu_milli.saturating_sub(freed.cpu_milli);
             left.memory = left.memory.saturating_sub(freed.memory);
+            left.huge_pages =
+                [0, 1].map(|at| left.huge_pages[at].saturating_sub(freed.huge_pages[at]));
             slots -= 1;
             victims.push(victim);
         }
@@ -453,19 +452,12 @@ impl Run<'_> {
             return Some(bucket.sizes.fewest_for(short));
         }
         let used = self.state.nodes[node].used.mining;
-        let all_gone = Amounts {
-            cpu_milli: room.cpu_milli + used.cpu_milli,
-            memory: room.memory + used.memory,
-            pods: room.pods + used.pods,
-        };
+        let mut all_gone = room;
+        all_gone += used;
         if !all_gone.covers(&Amounts::default()) {
             return None;
         }
-        let need = Shape {
-            gpus: short,
-            cpu_milli: (-room.cpu_milli).max(0).cast_unsigned(),
-            memory: (-room.memory).max(0).cast_unsigned(),
-        };
+        let need = room.missing(short);
         let victims = self.victims(node, resource, need)?.len() as u32;
         Some(victims.max((-room.pods).max(0) as u32))
     }
@@ -477,5 +469,9 @@ impl Run<'_> {
 }
 
 fn covers(freed: Shape, left: Shape) -> bool {
-    freed.gpus >= left.gpus && freed.cpu_milli >= left.cpu_milli && freed.memory >= left.memory
+    let mut huge_pages = freed.huge_pages.into_iter().zip(left.huge_pages);
+    freed.gpus >= left.gpus
+        && freed.cpu_milli >= left.cpu_milli
+        && freed.memory >= left.memory
+        && huge_pages.all(|(freed, left)| freed >= left)
 }

@@ -70,6 +70,7 @@ impl Run<'_> {
             let Some(id) = self.state.pools_by_name.get(&report.pool) else {
                 continue;
             };
+            let unusual = self.unusual(*id, report);
             report.mining = match self.modes.get(id) {
                 // Without nodes, no policy has anything to act on. Only what concerns the whole site or
                 // makes the selector unreliable comes before that.
@@ -79,12 +80,29 @@ impl Run<'_> {
                 ) => reason.clone(),
                 _ if report.nodes == 0 => report.overlap.clone().unwrap_or(Reason::NoNodes),
                 Some(Mode::Keep(reason) | Mode::Stop(_, reason)) => reason.clone(),
-                Some(Mode::Observe(_)) => {
-                    let would_mine = would_mine.get(id).copied().unwrap_or_default();
-                    Reason::Observing { would_mine }
-                }
-                Some(Mode::Fill(_)) | None => Reason::Filling,
+                Some(Mode::Observe(_)) => match would_mine.get(id).copied().unwrap_or_default() {
+                    0 => unusual.unwrap_or(Reason::Observing { would_mine: 0 }),
+                    would_mine => Reason::Observing { would_mine },
+                },
+                Some(Mode::Fill(_)) | None => unusual.unwrap_or(Reason::Filling),
             };
+        }
+    }
+
+    /// Returns what a reader must know of a pool before anything else: that its GPUs are not there, or
+    /// are not its nodes'.
+    fn unusual(&self, id: Id<PoolRow>, report: &PoolReport) -> Option<Reason> {
+        let row = &self.state.pools[id];
+        if row.sums.beyond > 0 {
+            Some(Reason::GpusBeyondNodes { gpus: row.sums.beyond })
+        } else if row.sums.usable > 0 || report.nodes == 0 {
+            None
+        } else if report.gpus.total == 0 {
+            Some(Reason::NoGpus { resource: row.object.as_ref()?.resource.clone() })
+        } else if report.gpus.unavailable == report.gpus.total {
+            Some(Reason::GpusUnavailable { gpus: report.gpus.unavailable })
+        } else {
+            None
         }
     }
 

@@ -30,15 +30,7 @@ struct Available {
 
 impl Available {
     fn workers(&self, job: &Job) -> u32 {
-        let shape = &job.shape;
-        let by = |have: i64, need: u64| match need {
-            0 => u32::MAX,
-            need => u32::try_from(have.max(0).cast_unsigned() / need).unwrap_or(u32::MAX),
-        };
-        (self.gpus / shape.gpus)
-            .min(by(self.amounts.cpu_milli, shape.cpu_milli))
-            .min(by(self.amounts.memory, shape.memory))
-            .min(self.amounts.pods.max(0) as u32)
+        (self.gpus / job.shape.gpus).min(self.amounts.pods_of(&job.shape))
     }
 }
 

@@ -182,7 +182,11 @@ impl Run<'_> {
                 object.problem.clone().map(|problem| Reason::Invalid { problem })
             }
             Approval::Pending => Some(Reason::AwaitingApproval { registration }),
-            Approval::Voided => Some(Reason::ApprovalVoided { registration }),
+            Approval::Voided => {
+                let change = object.voided_by.clone();
+                let change = change.unwrap_or_else(|| "it was edited".into());
+                Some(Reason::ApprovalVoided { registration, change })
+            }
             approval @ (Approval::Rejected | Approval::Suspended | Approval::Revoked) => {
                 Some(Reason::NotApproved { registration, approval })
             }

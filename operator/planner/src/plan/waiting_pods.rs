@@ -1,4 +1,4 @@
-//! Waiting pods that Daylight did not create. Most are left to kube-scheduler, which preempts miners
+//! Waiting pods that Daylight does not start. Most are left to kube-scheduler, which preempts miners
 //! for them; for those that never preempt, Daylight makes room.
 
 use std::time::Duration;
@@ -35,11 +35,12 @@ impl Run<'_> {
 
     fn serve_pod(&mut self, id: Id<PodRow>, pod: &Pod) -> Reason {
         let allowed = match &pod.role {
-            Role::Other { preemption: Preemption::Never, .. } => return Reason::NotPreempting,
-            Role::Other { preemption: Preemption::ByDaylight { allowed_nodes }, .. } => {
-                allowed_nodes.as_ref()
-            }
-            _ => return Reason::SchedulerDecides,
+            Role::Other { preemption, .. } | Role::Worker { preemption, .. } => match preemption {
+                Preemption::Never => return Reason::NotPreempting,
+                Preemption::ByDaylight { allowed_nodes } => allowed_nodes.as_ref(),
+                Preemption::ByScheduler => return Reason::SchedulerDecides,
+            },
+            Role::Miner { .. } => return Reason::SchedulerDecides,
         };
         if pod.nominated.is_some() || pod.deleting {
             return Reason::SchedulerDecides;
@@ -56,7 +57,8 @@ impl Run<'_> {
         let Some(resource) = self.state.resources.find(name) else {
             return Reason::NoNodeLargeEnough { gpus };
         };
-        let shape = Shape { gpus, cpu_milli: pod.cpu_milli, memory: pod.memory };
+        let huge_pages = pod.huge_pages;
+        let shape = Shape { gpus, cpu_milli: pod.cpu_milli, memory: pod.memory, huge_pages };
         let allowed: Option<FxHashSet<_>> = allowed
             .map(|nodes| nodes.iter().filter_map(|node| self.state.nodes.find(node)).collect());
         let pools: Vec<_> = self.state.pools_by_name.values().copied().collect();

@@ -54,6 +54,19 @@ impl fmt::Display for Reason {
                 f,
                 "No node matches the selector; check spec.nodeSelector against the nodes' labels."
             ),
+            Self::NoGpus { resource } => write!(
+                f,
+                "No node of the pool offers {resource} now. Check the device plugin and spec.resource. GPUs of a DRA driver are not counted."
+            ),
+            Self::GpusUnavailable { gpus } => write!(
+                f,
+                "No GPU of the pool can be used; {gpus} unavailable. Their nodes are not ready, cordoned, tainted, or lost them."
+            ),
+            Self::GpusBeyondNodes { gpus } => write!(
+                f,
+                "Pods hold {} that their nodes do not offer. A DRA driver allocates them, or the pods were bound without kube-scheduler (spec.nodeName, static pods).",
+                plural(*gpus, "GPU")
+            ),
             Self::Invalid { problem } => write!(f, "{problem}"),
             Self::RegistrationMissing { registration } => write!(
                 f,
@@ -65,9 +78,9 @@ impl fmt::Display for Reason {
                     "Registration {registration} awaits approval by another user than its submitter (`daylight approve`)."
                 )
             }
-            Self::ApprovalVoided { registration } => write!(
+            Self::ApprovalVoided { registration, change } => write!(
                 f,
-                "Registration {registration} was edited after its approval, which voids it; it must be approved again."
+                "The approval of registration {registration} is void: {change}. It must be approved again."
             ),
             Self::NotApproved { registration, approval } => {
                 let word = match approval {
@@ -191,12 +204,12 @@ impl fmt::Display for Reason {
             ),
             Self::NodesClosed { gpus } => write!(
                 f,
-                "Nodes with {} are closed to mining: they are autoscaled, lost GPUs, or are kept clear for AI.",
+                "Nodes with {} are closed to mining: they are autoscaled, just lost GPUs, or are kept clear for AI.",
                 plural(*gpus, "idle GPU")
             ),
             Self::NoNodeFits { gpus } => write!(
                 f,
-                "Nodes have {}, but not enough CPU, memory or pod slots alongside. Lower the miner's spec.resources.",
+                "Nodes have {}, but not enough CPU, memory, huge pages or pod slots alongside. Lower the miner's spec.resources.",
                 plural(*gpus, "idle GPU")
             ),
             Self::IdleDelay { until } => write!(
@@ -208,7 +221,7 @@ impl fmt::Display for Reason {
                 "Miners failed on the nodes that have idle GPUs; these nodes are used again from {until}."
             ),
             Self::WaitingForDrain { gpus: 0 } => {
-                write!(f, "Waiting for miners to free CPU, memory or a pod slot.")
+                write!(f, "Waiting for miners to free CPU, memory, huge pages or a pod slot.")
             }
             Self::WaitingForDrain { gpus } => {
                 write!(f, "Waiting for miners to free {}.", plural(*gpus, "GPU"))
@@ -230,6 +243,10 @@ impl fmt::Display for Reason {
                     None => Ok(()),
                 }
             }
+            Self::PodNotStopping { pod, node, gone_by } => write!(
+                f,
+                "Pod {pod} on node {node} should have stopped by {gone_by} and still holds its GPUs. Check the node's kubelet. Once the node is certainly off, delete the pod with --force."
+            ),
             Self::BehindJob { job } => {
                 write!(f, "Job {job} is first in the queue and starts before this one.")
             }

@@ -29,10 +29,16 @@ fn examples() -> Vec<Reason> {
         Overlapping { pool: pool.clone(), nodes: 1 },
         Overlapping { pool: pool.clone(), nodes: 2 },
         NoNodes,
+        NoGpus { resource: "nvidia.com/gpu".into() },
+        GpusUnavailable { gpus: 64 },
+        GpusBeyondNodes { gpus: 1 },
         Invalid { problem: "spec.site names hall-9, where there is no pool.".into() },
         RegistrationMissing { registration: registration.clone() },
         AwaitingApproval { registration: registration.clone() },
-        ApprovalVoided { registration: registration.clone() },
+        ApprovalVoided {
+            registration: registration.clone(),
+            change: "GpuPool hall-2, which it names, does not exist".into(),
+        },
         not_approved(Approval::Pending),
         not_approved(Approval::Rejected),
         not_approved(Approval::Suspended),
@@ -75,6 +81,7 @@ fn examples() -> Vec<Reason> {
         Starting { bound: 0, workers: 1 },
         WaitingForCapacity { gpus: 8, available: 4, at: None },
         WaitingForCapacity { gpus: 8, available: 4, at: Some(at) },
+        PodNotStopping { pod: "acme/hash-0".into(), node: "node-1".into(), gone_by: at },
         BehindJob { job: job.clone() },
         WouldDelay { job },
         NoNodeLargeEnough { gpus: 16 },
@@ -110,10 +117,13 @@ fn the_words_and_sentences_are_fixed() {
     Overlapping: 1 node also belongs to the older pool hall-1 and is counted there. Make the node selectors disjoint.
     Overlapping: 2 nodes also belong to the older pool hall-1 and are counted there. Make the node selectors disjoint.
     NoNodes: No node matches the selector; check spec.nodeSelector against the nodes' labels.
+    NoGpus: No node of the pool offers nvidia.com/gpu now. Check the device plugin and spec.resource. GPUs of a DRA driver are not counted.
+    GpusUnavailable: No GPU of the pool can be used; 64 unavailable. Their nodes are not ready, cordoned, tainted, or lost them.
+    GpusBeyondNodes: Pods hold 1 GPU that their nodes do not offer. A DRA driver allocates them, or the pods were bound without kube-scheduler (spec.nodeName, static pods).
     Invalid: spec.site names hall-9, where there is no pool.
     RegistrationMissing: There is no Registration acme/power. Create it, or correct the miner's spec.registration.
     AwaitingApproval: Registration acme/power awaits approval by another user than its submitter (`daylight approve`).
-    ApprovalVoided: Registration acme/power was edited after its approval, which voids it; it must be approved again.
+    ApprovalVoided: The approval of registration acme/power is void: GpuPool hall-2, which it names, does not exist. It must be approved again.
     NotApproved: Registration acme/power is not approved.
     Rejected: Registration acme/power is rejected.
     Suspended: Registration acme/power is suspended.
@@ -147,15 +157,16 @@ fn the_words_and_sentences_are_fixed() {
     WaitingForIdleGpus: No node has 2 idle GPUs.
     KeptForPods: kube-scheduler is about to place pods on 2 idle GPUs.
     KeptForMiner: What is free is kept for miner acme/quad, which is next and starts once enough other replicas have stopped.
-    NodesClosed: Nodes with 1 idle GPU are closed to mining: they are autoscaled, lost GPUs, or are kept clear for AI.
-    NoNodeFits: Nodes have 1 idle GPU, but not enough CPU, memory or pod slots alongside. Lower the miner's spec.resources.
+    NodesClosed: Nodes with 1 idle GPU are closed to mining: they are autoscaled, just lost GPUs, or are kept clear for AI.
+    NoNodeFits: Nodes have 1 idle GPU, but not enough CPU, memory, huge pages or pod slots alongside. Lower the miner's spec.resources.
     IdleDelay: GPUs stay idle until 2026-07-01T12:00:00Z, since AI work just ended there (spec.mining.idleDelay).
     Quarantined: Miners failed on the nodes that have idle GPUs; these nodes are used again from 2026-07-01T12:00:00Z.
-    WaitingForDrain: Waiting for miners to free CPU, memory or a pod slot.
+    WaitingForDrain: Waiting for miners to free CPU, memory, huge pages or a pod slot.
     WaitingForDrain: Waiting for miners to free 2 GPUs.
     Starting: Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
     WaitingForCapacity: Requests 8 GPUs; 4 available now, including those that miners hold.
     WaitingForCapacity: Requests 8 GPUs; 4 available now, including those that miners hold. Running jobs free the rest by 2026-07-01T12:00:00Z at the latest.
+    PodNotStopping: Pod acme/hash-0 on node node-1 should have stopped by 2026-07-01T12:00:00Z and still holds its GPUs. Check the node's kubelet. Once the node is certainly off, delete the pod with --force.
     BehindJob: Job ml/train is first in the queue and starts before this one.
     WouldDelay: Starting now could delay job ml/train, which is first in the queue. A shorter spec.maxRunTime may help.
     NoNodeLargeEnough: No permitted node is large enough for one pod with 16 GPUs and its CPU and memory. Request less per pod.

@@ -16,10 +16,11 @@ const AMOUNT: u64 = 1 << 50;
 const WATTS: u64 = 1 << 32;
 
 fn shape(shape: &mut Shape) {
-    let Shape { gpus, cpu_milli, memory } = shape;
+    let Shape { gpus, cpu_milli, memory, huge_pages } = shape;
     *gpus = (*gpus).min(GPUS);
     *cpu_milli = (*cpu_milli).min(AMOUNT);
     *memory = (*memory).min(AMOUNT);
+    *huge_pages = huge_pages.map(|bytes| bytes.min(AMOUNT));
 }
 
 pub(super) fn pod(pod: &mut Pod) {
@@ -28,6 +29,7 @@ pub(super) fn pod(pod: &mut Pod) {
     }
     pod.cpu_milli = pod.cpu_milli.min(AMOUNT);
     pod.memory = pod.memory.min(AMOUNT);
+    pod.huge_pages = pod.huge_pages.map(|bytes| bytes.min(AMOUNT));
     if let Role::Miner { watts, .. } = &mut pod.role {
         *watts = (*watts).min(WATTS);
     }
@@ -50,4 +52,8 @@ pub(super) fn node(node: &mut Node) {
     }
     node.cpu_milli = node.cpu_milli.min(AMOUNT - 1);
     node.memory = node.memory.min(AMOUNT - 1);
+    node.huge_pages = node.huge_pages.map(|bytes| bytes.min(AMOUNT - 1));
+    for (_, gpus) in &mut node.lost {
+        *gpus = (*gpus).min(GPUS - 1);
+    }
 }

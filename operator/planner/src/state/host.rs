@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{AddAssign, Sub, SubAssign};
 
-use crate::model::Shape;
+use crate::model::{Pod, Shape};
 use crate::state::table::Id;
 use crate::state::{NodeRow, PodRow, PoolRow, Resource};
 
-/// CPU, memory and pod slots: the needs of a pod other than GPUs.
+/// CPU, memory, huge pages and pod slots: the needs of a pod other than GPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Amounts {
     pub(crate) cpu_milli: i64,
     pub(crate) memory: i64,
+    pub(crate) huge_pages: [i64; 2],
     pub(crate) pods: i64,
 }
 
@@ -22,12 +23,54 @@ impl Amounts {
         Self {
             cpu_milli: shape.cpu_milli.cast_signed().saturating_mul(count),
             memory: shape.memory.cast_signed().saturating_mul(count),
+            huge_pages: shape.huge_pages.map(|bytes| bytes.cast_signed().saturating_mul(count)),
             pods: count,
         }
     }
 
-    pub(crate) const fn covers(&self, other: &Self) -> bool {
-        self.cpu_milli >= other.cpu_milli && self.memory >= other.memory && self.pods >= other.pods
+    /// Returns the needs of one pod.
+    pub(crate) fn of_pod(pod: &Pod) -> Self {
+        let shape = Shape {
+            gpus: 0,
+            cpu_milli: pod.cpu_milli,
+            memory: pod.memory,
+            huge_pages: pod.huge_pages,
+        };
+        Self::of(&shape, 1)
+    }
+
+    /// Returns what is missing where the amounts are negative, together with `gpus`.
+    pub(crate) fn missing(&self, gpus: u32) -> Shape {
+        let missing = |amount: i64| (-amount).max(0).cast_unsigned();
+        Shape {
+            gpus,
+            cpu_milli: missing(self.cpu_milli),
+            memory: missing(self.memory),
+            huge_pages: self.huge_pages.map(missing),
+        }
+    }
+
+    /// Returns how many pods of a shape the amounts suffice for.
+    pub(crate) fn pods_of(&self, shape: &Shape) -> u32 {
+        let by = |have: i64, need: u64| match need {
+            0 => u32::MAX,
+            need => u32::try_from(have.max(0).cast_unsigned() / need).unwrap_or(u32::MAX),
+        };
+        let huge_pages = self.huge_pages.into_iter().zip(shape.huge_pages);
+        huge_pages
+            .map(|(have, need)| by(have, need))
+            .chain([by(self.cpu_milli, shape.cpu_milli), by(self.memory, shape.memory)])
+            .chain([by(self.pods, 1)])
+            .min()
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        let mut huge_pages = self.huge_pages.into_iter().zip(other.huge_pages);
+        self.cpu_milli >= other.cpu_milli
+            && self.memory >= other.memory
+            && huge_pages.all(|(have, need)| have >= need)
+            && self.pods >= other.pods
     }
 }
 
@@ -35,6 +78,8 @@ impl AddAssign for Amounts {
     fn add_assign(&mut self, other: Self) {
         self.cpu_milli += other.cpu_milli;
         self.memory += other.memory;
+        self.huge_pages[0] += other.huge_pages[0];
+        self.huge_pages[1] += other.huge_pages[1];
         self.pods += other.pods;
     }
 }
@@ -43,6 +88,8 @@ impl SubAssign for Amounts {
     fn sub_assign(&mut self, other: Self) {
         self.cpu_milli -= other.cpu_milli;
         self.memory -= other.memory;
+        self.huge_pages[0] -= other.huge_pages[0];
+        self.huge_pages[1] -= other.huge_pages[1];
         self.pods -= other.pods;
     }
 }
@@ -59,7 +106,7 @@ impl Sub for Amounts {
 /// CPU, memory and pod slots of a node that are held, by holder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NodeUse {
-    /// Pods that are not miners.
+    /// Pods that are not miners, and miners that do not stop.
     pub(crate) fixed: Amounts,
     /// Miners that run on.
     pub(crate) mining: Amounts,
@@ -80,6 +127,8 @@ pub(crate) enum HolderKind {
     Miner,
     /// A miner that is stopping.
     Stopping,
+    /// A miner that should have stopped.
+    Stuck,
 }
 
 /// The holding of a pod on its node, of one extended resource at most: a pod that requests several
@@ -108,7 +157,7 @@ impl Holder {
 impl NodeUse {
     pub(crate) fn count(&mut self, holder: &Holder) {
         *match holder.kind {
-            HolderKind::Ai | HolderKind::Undeclared => &mut self.fixed,
+            HolderKind::Ai | HolderKind::Undeclared | HolderKind::Stuck => &mut self.fixed,
             HolderKind::Miner => &mut self.mining,
             HolderKind::Stopping => &mut self.draining,
         } += holder.amounts;
@@ -175,6 +224,12 @@ pub(crate) struct Host {
     pub(crate) sizes: Sizes,
     /// Held by miners that are stopping.
     pub(crate) draining: u32,
+    /// Held by miners that should have stopped.
+    pub(crate) stuck: u32,
+    /// GPUs that the node has or had, and does not offer now.
+    pub(crate) lost: u32,
+    /// The node lost GPUs moments ago, and may have them again.
+    pub(crate) shrunk: bool,
     /// Promised to jobs that wait for a drain.
     pub(crate) reserved: u32,
     /// Promised to released jobs whose workers are not bound yet, and to pods that kube-scheduler
@@ -252,8 +307,10 @@ pub(crate) struct Sums {
     /// Free on hosts where pods can be bound.
     pub(crate) free: u32,
     pub(crate) coming: u32,
-    /// Idle on hosts where pods cannot be bound.
+    /// Idle on hosts where pods cannot be bound, and lost.
     pub(crate) unavailable: u32,
+    /// Held beyond what the hosts offer, lost GPUs aside.
+    pub(crate) beyond: u32,
 }
 
 macro_rules! each_sum {
@@ -266,6 +323,7 @@ macro_rules! each_sum {
         $left.free $op $right.free;
         $left.coming $op $right.coming;
         $left.unavailable $op $right.unavailable;
+        $left.beyond $op $right.beyond;
     };
 }
 
@@ -292,6 +350,9 @@ impl Host {
             mining: 0,
             sizes: Sizes::default(),
             draining: 0,
+            stuck: 0,
+            lost: 0,
+            shrunk: false,
             reserved: 0,
             expected: 0,
             ai_sizes: Sizes::default(),
@@ -309,6 +370,7 @@ impl Host {
         self.mining = 0;
         self.sizes = Sizes::default();
         self.draining = 0;
+        self.stuck = 0;
         self.reserved = 0;
         self.expected = 0;
         self.ai_sizes = Sizes::default();
@@ -322,11 +384,12 @@ impl Host {
             HolderKind::Undeclared => self.undeclared += gpus,
             HolderKind::Miner => self.mining += gpus,
             HolderKind::Stopping => self.draining += gpus,
+            HolderKind::Stuck => self.stuck += gpus,
         }
         match holder.kind {
             HolderKind::Ai | HolderKind::Undeclared => self.ai_sizes.add(gpus),
             HolderKind::Miner => self.sizes.add(gpus),
-            HolderKind::Stopping => {}
+            HolderKind::Stopping | HolderKind::Stuck => {}
         }
     }
 
@@ -337,6 +400,7 @@ impl Host {
             - i64::from(self.undeclared)
             - i64::from(self.mining)
             - i64::from(self.draining)
+            - i64::from(self.stuck)
     }
 
     /// Returns the GPUs promised to jobs and nominated pods.
@@ -358,7 +422,7 @@ impl Host {
         let coming = (idle + draining - claimed - free).clamp(0, draining);
         let mining = (idle + draining + i64::from(self.mining) - claimed - free - coming)
             .clamp(0, i64::from(self.mining));
-        let held = i64::from(self.ai) + i64::from(self.undeclared);
+        let held = i64::from(self.ai) + i64::from(self.undeclared) + i64::from(self.stuck);
         let left = i64::from(self.allocatable) - held - claimed;
         debug_assert_eq!(free + coming + mining, left.max(0), "AI can have what AI does not hold");
         Bucket {
@@ -398,6 +462,7 @@ impl Host {
         let bucket = self.bucket();
         let promised = self.idle().clamp(0, self.claimed()) as u32;
         let fillable = self.fillable() && self.idle() >= 0;
+        let beyond = (-self.idle()).max(0) as u32;
         Filed {
             open: self.open,
             fillable: fillable && bucket.free > 0,
@@ -408,10 +473,13 @@ impl Host {
                 usable: if self.open { self.allocatable } else { 0 },
                 ai: self.ai + promised,
                 undeclared: self.undeclared,
-                mining: self.mining + self.draining,
+                mining: self.mining + self.draining + self.stuck,
                 free: if self.open { bucket.free } else { 0 },
                 coming: if self.open { bucket.coming } else { 0 },
-                unavailable: if self.open { 0 } else { bucket.free },
+                // What pods still hold of the lost GPUs is counted as theirs.
+                unavailable: if self.open { 0 } else { bucket.free }
+                    + self.lost.saturating_sub(beyond),
+                beyond: if self.shrunk { 0 } else { beyond.saturating_sub(self.lost) },
             },
         }
     }

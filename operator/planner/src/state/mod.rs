@@ -12,7 +12,7 @@ use crate::model::{
 };
 use crate::state::host::{Buckets, Holder, Host, NodeAt, NodeUse, Sums};
 use crate::state::table::{Id, Table};
-use daylight_base::Name;
+use daylight_base::{Name, Timestamp};
 
 mod clamp;
 pub(crate) mod host;
@@ -264,6 +264,8 @@ pub(crate) struct PodRow {
     pub(crate) role: RoleIds,
     /// Sum of its GPUs of all resources.
     pub(crate) gpus: u32,
+    /// It should have stopped long ago.
+    pub(crate) stuck: bool,
     /// Its indices in the pod lists of its pool and registration, or in that of its job.
     places: [u32; 2],
 }
@@ -333,6 +335,8 @@ pub(crate) struct State {
     pub(crate) waiting: BTreeMap<Name, Id<PodRow>>,
     /// Miners' pods that no longer fit their miner or their node.
     pub(crate) misfits: BTreeMap<Name, Id<PodRow>>,
+    /// Miners' pods that are being deleted, by the time by which they have to be gone.
+    stopping: BTreeSet<(Timestamp, Id<PodRow>)>,
     /// Nodes whose plan depends on the time: shrunk or quarantined.
     pub(crate) watched: BTreeSet<NodeAt>,
     /// Nodes where a reservation is short of GPUs, CPU, memory or pod slots.
@@ -481,6 +485,7 @@ impl State {
 }
 
 /// Returns whether Daylight starts the job, so that its unbound workers are not demand of their own.
+/// Once a job runs, a worker that is replaced is.
 pub(crate) fn starts(job: Option<&Job>) -> bool {
-    job.is_some_and(|job| !matches!(job.state, JobState::External))
+    job.is_some_and(|job| !matches!(job.state, JobState::External | JobState::Running { .. }))
 }

@@ -242,6 +242,9 @@ impl State {
             };
             let gpus = node.gpus.iter().find(|(resource, _)| *resource == pool.resource);
             host.allocatable = gpus.map_or(0, |(_, count)| *count);
+            let lost = node.lost.iter().find(|(resource, _)| *resource == pool.resource);
+            host.lost = lost.map_or(0, |(_, count)| *count);
+            host.shrunk = node.shrunk_at.is_some();
             let tolerated =
                 node.pools.iter().any(|member| member.pool == pool.name && member.tolerated);
             host.open = tolerated && node.condition == NodeCondition::Ready;
@@ -267,7 +270,7 @@ impl State {
         }
         for &pod in &row.nominees {
             let pod = &self.pods[pod].pod;
-            used.claimed += amounts(pod.cpu_milli, pod.memory);
+            used.claimed += Amounts::of_pod(pod);
             for (resource, count) in &pod.gpus {
                 let resource = self.resources.find(resource);
                 if let Some(host) = hosts.iter_mut().find(|host| Some(host.resource) == resource) {
@@ -330,11 +333,12 @@ impl State {
         self.capacity(id) - row.used.fixed - row.used.mining - row.used.claimed
     }
 
-    /// Returns the allocatable CPU, memory and pod slots of a node.
+    /// Returns the allocatable CPU, memory, huge pages and pod slots of a node.
     pub(crate) fn capacity(&self, id: Id<NodeRow>) -> Amounts {
         self.nodes[id].object.as_ref().map_or_else(Amounts::default, |node| Amounts {
             cpu_milli: node.cpu_milli.cast_signed(),
             memory: node.memory.cast_signed(),
+            huge_pages: node.huge_pages.map(u64::cast_signed),
             pods: i64::from(node.pod_slots),
         })
     }
@@ -359,8 +363,4 @@ fn depends_on_time(node: &Node) -> bool {
     node.shrunk_at.is_some()
         || node.quarantined_until.is_some()
         || !node.quarantined_slots.is_empty()
-}
-
-pub(crate) fn amounts(cpu_milli: u64, memory: u64) -> Amounts {
-    Amounts { cpu_milli: cpu_milli.cast_signed(), memory: memory.cast_signed(), pods: 1 }
 }

@@ -2,17 +2,25 @@
 
 use std::cmp::Ordering;
 use std::collections::btree_map::Entry;
+use std::time::Duration;
+
+use daylight_base::Timestamp;
 
 use crate::explain::ReclaimReason;
 use crate::model::{Pod, Role};
 use crate::state::clamp;
 use crate::state::host::{Amounts, Holder, HolderKind};
-use crate::state::nodes::amounts;
 use crate::state::table::{Id, Table};
 use crate::state::{
     Held, Holding, MinerRow, NodeRow, PodRow, PoolRow, Replicas, Resource, RoleIds, Stale, State,
     starts,
 };
+
+/// Time after the end of its grace from which a pod is no longer expected to stop soon.
+///
+/// A kubelet needs seconds to remove a pod whose containers have ended. One that needs longer is
+/// cut off, or its container cannot be killed.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 impl State {
     pub(super) fn apply_pod(&mut self, mut pod: Pod) {
@@ -63,17 +71,20 @@ impl State {
                 registration: self.registrations.entry(registration),
                 pool: self.pools.entry(pool),
             },
-            Role::Worker { job } => RoleIds::Worker { job: self.jobs.entry(job) },
+            Role::Worker { job, .. } => RoleIds::Worker { job: self.jobs.entry(job) },
             Role::Other { .. } => RoleIds::Other,
         };
         let gpus = pod.gpus.iter().map(|(_, count)| count).sum();
-        PodRow { pod, node, nominated, role, gpus, places: [0; 2] }
+        PodRow { pod, node, nominated, role, gpus, stuck: false, places: [0; 2] }
     }
 
     /// Books the holdings of a new pod.
     fn book(&mut self, id: Id<PodRow>) {
         self.charge(id, true);
         let row = &self.pods[id];
+        if let Some(gone_by) = stops_by(row) {
+            self.stopping.insert((gone_by, id));
+        }
         let (node, nominated) = (row.node, row.nominated);
         if let Some(node) = node {
             self.hold(id, node);
@@ -94,12 +105,12 @@ impl State {
         };
         let first = Holder {
             pod: id,
-            kind: holder_kind(&row.pod),
+            kind: holder_kind(row),
             pool,
             slot,
             resource: Resource::NONE,
             gpus: 0,
-            amounts: amounts(row.pod.cpu_milli, row.pod.memory),
+            amounts: Amounts::of_pod(&row.pod),
         };
         let mut holder = first;
         for index in 0..row.pod.gpus.len().max(1) {
@@ -183,6 +194,9 @@ impl State {
             return;
         };
         self.misfits.remove(&row.pod.key);
+        if let Some(gone_by) = stops_by(&row) {
+            self.stopping.remove(&(gone_by, id));
+        }
         if let Some(node) = row.node {
             self.nodes[node].pods.retain(|holder| holder.pod != id);
             self.mark(node, Stale::Counts);
@@ -209,11 +223,42 @@ impl State {
         self.charge(id, true);
         if let Some(node) = self.pods[id].node {
             // Recounted at once, not at the next refresh: the next step of a plan must see it.
-            let kind = holder_kind(&self.pods[id].pod);
-            let held = self.nodes[node].pods.iter_mut().filter(|holder| holder.pod == id);
-            held.for_each(|holder| holder.kind = kind);
+            self.set_kind(id, node);
             self.recount(node);
         }
+    }
+
+    /// Counts the pods that should have stopped by `now` as ones that do not stop; returns when the
+    /// next one becomes one of them.
+    pub(crate) fn mark_stuck(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let changed = self
+            .stopping
+            .iter()
+            .filter(|(gone_by, pod)| self.pods[*pod].stuck != (now >= *gone_by + STUCK_AFTER));
+        for (_, pod) in changed.copied().collect::<Vec<_>>() {
+            self.pods[pod].stuck ^= true;
+            if let Some(node) = self.pods[pod].node {
+                self.set_kind(pod, node);
+                self.mark(node, Stale::Counts);
+            }
+        }
+        let ends = self.stopping.iter().map(|(gone_by, _)| *gone_by + STUCK_AFTER);
+        ends.filter(|end| *end > now).min()
+    }
+
+    /// Returns the first of the pods in a pool that should have stopped.
+    pub(crate) fn first_stuck(&self, pools: &[Id<PoolRow>]) -> Option<&PodRow> {
+        let pods = self.stopping.iter().map(|(_, pod)| &self.pods[*pod]);
+        let stuck = pods.filter(|row| {
+            row.stuck && matches!(row.role, RoleIds::Miner { pool, .. } if pools.contains(&pool))
+        });
+        stuck.min_by(|a, b| a.pod.key.cmp(&b.pod.key))
+    }
+
+    fn set_kind(&mut self, pod: Id<PodRow>, node: Id<NodeRow>) {
+        let kind = holder_kind(&self.pods[pod]);
+        let held = self.nodes[node].pods.iter_mut().filter(|holder| holder.pod == pod);
+        held.for_each(|holder| holder.kind = kind);
     }
 
     /// Sets the node that is reserved for an unbound pod.
@@ -369,9 +414,15 @@ pub(crate) fn by_age(pods: &Table<PodRow>, a: Id<PodRow>, b: Id<PodRow>) -> Orde
     a.created.cmp(&b.created).then_with(|| b.key.cmp(&a.key))
 }
 
+/// Returns the time by which a miner's pod that is being deleted has to be gone.
+fn stops_by(row: &PodRow) -> Option<Timestamp> {
+    row.pod.gone_by.filter(|_| row.pod.deleting && matches!(row.role, RoleIds::Miner { .. }))
+}
+
 /// Returns the kind of holder that a pod is.
-fn holder_kind(pod: &Pod) -> HolderKind {
-    match (&pod.role, pod.deleting) {
+fn holder_kind(row: &PodRow) -> HolderKind {
+    match (&row.pod.role, row.pod.deleting) {
+        (Role::Miner { .. }, true) if row.stuck => HolderKind::Stuck,
         (Role::Miner { .. }, false) => HolderKind::Miner,
         (Role::Miner { .. }, true) => HolderKind::Stopping,
         (Role::Other { class: None, .. }, _) => HolderKind::Undeclared,

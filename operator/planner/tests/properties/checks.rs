@@ -44,14 +44,16 @@ pub(crate) fn grants(before: &World, after: &World, plan: &Plan) -> Check {
         let promised = i64::from(after.promised(&grant.node, &pool.resource));
         prop_assert!(idle >= promised, "{} has {idle} idle, {promised} promised", grant.node);
         let mut slots = BTreeSet::new();
-        let (mut cpu, mut pods) = (0, 0);
+        let (mut cpu, mut huge_pages, mut pods) = (0, 0, 0);
         for pod in after.pods_on(&grant.node) {
             if let Role::Miner { slot, .. } = &pod.role {
                 prop_assert!(slots.insert(*slot), "slot {slot} of {} is granted twice", grant.node);
             }
             cpu += u128::from(pod.cpu_milli);
+            huge_pages += pod.huge_pages[0];
             pods += 1;
         }
+        prop_assert!(huge_pages <= node.huge_pages[0], "{} has too few huge pages", node.name);
         prop_assert!(
             cpu <= u128::from(node.cpu_milli) && pods <= node.pod_slots,
             "{} is overfull",
@@ -167,7 +169,11 @@ pub(crate) fn evictions(before: &World, plan: &Plan) -> Check {
         // Each one is needed: without the smallest, the promises to AI here could not be kept.
         let fixed: u32 = after
             .pods_on(&node)
-            .filter(|pod| matches!(pod.role, Role::Worker { .. } | Role::Other { .. }))
+            .filter(|pod| {
+                // One that should have stopped makes no room.
+                let stuck = pod.gone_by.is_some_and(|by| before.now >= by + seconds(30));
+                stuck || matches!(pod.role, Role::Worker { .. } | Role::Other { .. })
+            })
             .map(|pod| gpus(pod, resource))
             .sum();
         // Evictions for these reasons are decided after those for AI.
@@ -414,6 +420,7 @@ fn takes(world: &World, node: &Node, pool: &Pool, miner: &Miner) -> bool {
     let own = (u128::from(miner.shape.cpu_milli), u128::from(miner.shape.memory));
     let sum = |(cpu, memory): (u128, u128), more: (u128, u128)| (cpu + more.0, memory + more.1);
     let (cpu, memory) = held.chain(promised).fold(own, sum);
+    let huge_pages: u64 = world.pods_on(&node.name).map(|pod| pod.huge_pages[0]).sum();
     // A node that is cleared for AI as a whole stays clear until the AI pods are bound.
     let cleared = node.gpus.iter().any(|(resource, _)| {
         let pool = world.pool_of(node, resource);
@@ -430,6 +437,7 @@ fn takes(world: &World, node: &Node, pool: &Pool, miner: &Miner) -> bool {
         && node.ai_released_at.is_none_or(|at| world.now >= at + pool.idle_delay)
         && cpu <= u128::from(node.cpu_milli)
         && memory <= u128::from(node.memory)
+        && huge_pages + miner.shape.huge_pages[0] <= node.huge_pages[0]
         && world.idle(&node.name, &pool.resource)
             >= i64::from(miner.shape.gpus) + i64::from(world.promised(&node.name, &pool.resource))
         && slots_left(world, node, pool)

@@ -58,7 +58,7 @@ pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
                 created: world.now,
                 priority: *priority,
                 workers: *workers,
-                shape: Shape { gpus: *gpus, cpu_milli: *cpu, memory: *memory },
+                shape: Shape { gpus: *gpus, cpu_milli: *cpu, memory: *memory, huge_pages: [0; 2] },
                 class: name("class-3"),
                 resource,
                 pool,
@@ -93,6 +93,8 @@ pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
                 memory: 1 << 30,
                 created: world.now,
                 deleting: false,
+                gone_by: None,
+                huge_pages: [0; 2],
                 role: Role::Other { class: (*gpus > 4).then(|| name("class-3")), preemption },
             };
             deltas.push(world.put_pod(pod));
@@ -143,7 +145,12 @@ pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
                 registration,
                 created: world.now,
                 replicas: *replicas,
-                shape: Shape { gpus: *gpus, cpu_milli: *cpu, memory: *memory },
+                shape: Shape {
+                    gpus: *gpus,
+                    cpu_milli: *cpu,
+                    memory: *memory,
+                    huge_pages: huge_pages(*gpus),
+                },
                 weight: *weight,
                 watts: *watts,
                 drain_timeout: seconds(10),
@@ -167,11 +174,16 @@ pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
     deltas
 }
 
+/// Miners of three GPUs request huge pages, which some nodes have.
+fn huge_pages(gpus: u32) -> [u64; 2] {
+    [if gpus == 3 { 1 << 30 } else { 0 }, 0]
+}
+
 fn workers_gone(world: &mut World, job: &Name) -> Vec<Delta> {
     let workers: Vec<_> = world
         .pods
         .values()
-        .filter(|pod| matches!(&pod.role, Role::Worker { job: of } if of == job))
+        .filter(|pod| matches!(&pod.role, Role::Worker { job: of, .. } if of == job))
         .map(|pod| pod.key.clone())
         .collect();
     for key in &workers {
@@ -212,7 +224,9 @@ fn bind(world: &mut World, all: bool, elsewhere: bool) -> Vec<Delta> {
                 memory: job.shape.memory,
                 created: world.now,
                 deleting: false,
-                role: Role::Worker { job: job.key.clone() },
+                gone_by: None,
+                huge_pages: [0; 2],
+                role: Role::Worker { job: job.key.clone(), preemption: Preemption::ByScheduler },
             }));
             if !all {
                 break;
@@ -294,6 +308,11 @@ fn change_node(world: &mut World, key: &Name, change: &NodeChange) -> Vec<Delta>
         NodeChange::Gpus(gpus) => {
             let before = node.gpus.first().map_or(0, |(_, count)| *count);
             node.shrunk_at = (*gpus < before).then_some(now);
+            node.lost = node
+                .gpus
+                .iter()
+                .map(|(name, _)| (name.clone(), before.saturating_sub(*gpus)))
+                .collect();
             for (_, count) in &mut node.gpus {
                 *count = *gpus;
             }

@@ -93,6 +93,8 @@ impl World {
                         memory: miner.shape.memory,
                         created: self.now,
                         deleting: false,
+                        gone_by: None,
+                        huge_pages: miner.shape.huge_pages,
                         role: Role::Miner {
                             miner: grant.miner.clone(),
                             registration: miner.registration.clone(),
@@ -107,6 +109,7 @@ impl World {
                     let mut pod = self.pods[pod].clone();
                     assert!(!pod.deleting, "{} is evicted twice", pod.key);
                     pod.deleting = true;
+                    pod.gone_by = Some(self.now + seconds(10));
                     deltas.push(self.put_pod(pod));
                 }
                 Action::Reserve { .. } | Action::Release { .. } | Action::Requeue { .. } => {}
@@ -114,7 +117,9 @@ impl World {
                     let workers: Vec<_> = self
                         .pods
                         .values()
-                        .filter(|pod| matches!(&pod.role, Role::Worker { job: of } if of == job))
+                        .filter(
+                            |pod| matches!(&pod.role, Role::Worker { job: of, .. } if of == job),
+                        )
                         .cloned()
                         .collect();
                     for mut pod in workers {
@@ -182,7 +187,7 @@ impl World {
         for placement in placement {
             let here = self
                 .pods_on(&placement.node)
-                .filter(|pod| matches!(&pod.role, Role::Worker { job: of } if *of == job.key && !pod.deleting))
+                .filter(|pod| matches!(&pod.role, Role::Worker { job: of, .. } if *of == job.key && !pod.deleting))
                 .count() as u32;
             let workers = placement.workers.saturating_sub(here).min(left);
             left -= workers;
@@ -195,7 +200,7 @@ impl World {
 
     pub(crate) fn bound(&self, job: &Name) -> u32 {
         let workers = self.pods.values().filter(
-            |pod| matches!(&pod.role, Role::Worker { job: of } if of == job && pod.node.is_some() && !pod.deleting),
+            |pod| matches!(&pod.role, Role::Worker { job: of, .. } if of == job && pod.node.is_some() && !pod.deleting),
         );
         workers.count() as u32
     }

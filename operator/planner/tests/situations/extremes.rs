@@ -44,13 +44,13 @@ fn a_miner_that_requests_more_than_any_node_has_gets_nothing_and_takes_nothing()
     site.settle();
     site.wait(minutes(5));
     site.put(miner("acme/huge", u32::MAX).but(|miner| {
-        miner.shape = Shape { gpus: 1, cpu_milli: u64::MAX, memory: u64::MAX };
+        miner.shape = Shape { gpus: 1, cpu_milli: u64::MAX, memory: u64::MAX, huge_pages: [0; 2] };
         miner.watts = u64::MAX;
         miner.weight = u32::MAX;
     }));
     assert_snapshot!(site.explained(), @"miner acme/huge (0 of 4294967295): WaitingForIdleGpus. No node has 1 idle GPU.");
     site.edit_miner("acme/huge", |miner| {
-        miner.shape = Shape { gpus: u32::MAX, cpu_milli: 0, memory: 0 }
+        miner.shape = Shape { gpus: u32::MAX, cpu_milli: 0, memory: 0, huge_pages: [0; 2] }
     });
     assert_snapshot!(site.explained(), @"miner acme/huge (0 of 4294967295): WaitingForIdleGpus. No node has 16384 idle GPUs.");
 }

@@ -54,7 +54,7 @@ fn cpu_and_memory_count_too() {
     grant acme/hash on few-cpus (h100) slots 0 1, stops within 10s, ends in 183 days
     grant acme/hash on little-memory (h100) slot 0, stops within 10s, ends in 183 days
     grant acme/hash on one-pod-slot (h100) slot 0, stops within 10s, ends in 183 days
-    miner acme/hash (4 of 8): NoNodeFits. Nodes have 1 idle GPU, but not enough CPU, memory or pod slots alongside. Lower the miner's spec.resources.
+    miner acme/hash (4 of 8): NoNodeFits. Nodes have 1 idle GPU, but not enough CPU, memory, huge pages or pod slots alongside. Lower the miner's spec.resources.
     ");
 }
 

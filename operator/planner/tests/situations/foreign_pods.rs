@@ -117,7 +117,7 @@ fn a_never_preempting_pod_gets_a_pod_slot_too() {
     assert_snapshot!(site.act_explained(), @"
     evict acme/hash-node-1-0 within 10s: AiDemand of web/chat
     miner acme/hash (1 of 2, 1 stopping): Stopping. Stopping 1 replica; its replacement starts when GPUs become idle.
-    pod web/chat: WaitingForDrain. Waiting for miners to free CPU, memory or a pod slot.
+    pod web/chat: WaitingForDrain. Waiting for miners to free CPU, memory, huge pages or a pod slot.
     ");
 }
 
@@ -140,7 +140,7 @@ fn workers_of_a_kueue_job_are_demand_like_any_other_pod() {
     let mut site = Site::of(1, 4, 4);
     site.put(job("ml/queued", 1, 2).but(|job| job.state = JobState::External));
     site.put(foreign_pod("ml/queued-0", 2).but(|pod| {
-        pod.role = Role::Worker { job: "ml/queued".into() };
+        pod.role = Role::Worker { job: "ml/queued".into(), preemption: Preemption::ByScheduler };
     }));
     assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
@@ -157,7 +157,7 @@ fn unbound_workers_of_a_job_that_is_gone_are_demand_too() {
     site.act();
     for index in 0..2 {
         site.put(foreign_pod(&format!("ml/train-{index}"), 1).but(|pod| {
-            pod.role = Role::Worker { job: "ml/train".into() };
+            pod.role = Role::Worker { job: "ml/train".into(), preemption: Preemption::ByScheduler };
         }));
     }
     site.put(Delta::JobGone("ml/train".into()));
@@ -168,4 +168,21 @@ fn unbound_workers_of_a_job_that_is_gone_are_demand_too() {
     pod ml/train-1: SchedulerDecides. kube-scheduler places the pod, and preempts miners for it if necessary.
     look again at 12:00:30
     ");
+}
+
+#[test]
+fn a_worker_that_never_preempts_is_served_once_the_job_is_not_daylights_to_start() {
+    for state in [JobState::External, JobState::Running { since: NOON }] {
+        let mut site = Site::of(1, 8, 8);
+        site.settle();
+        site.put(job("ml/train", 1, 4).but(|job| job.state = state));
+        site.put(modest_pod("ml/train-0", 4).but(|pod| {
+            let preemption = Preemption::ByDaylight { allowed_nodes: None };
+            pod.role = Role::Worker { job: "ml/train".into(), preemption };
+        }));
+        assert_eq!(site.act(), "");
+        site.wait(seconds(5));
+        assert_eq!(site.act().lines().count(), 4);
+        assert!(site.map().contains("4 acme/hash (stopping)"));
+    }
 }

@@ -1,5 +1,6 @@
 //! A gang is released when all of it has its GPUs; a half gang never holds any.
 
+use daylight_planner::explain::Reason;
 use daylight_planner::model::*;
 use insta::assert_snapshot;
 
@@ -163,7 +164,7 @@ fn a_worker_with_a_nominated_node_is_not_counted_twice() {
     site.act();
     site.put(foreign_pod("ml/train-0", 2).but(|pod| {
         pod.nominated = Some("node-1".into());
-        pod.role = Role::Worker { job: "ml/train".into() };
+        pod.role = Role::Worker { job: "ml/train".into(), preemption: Preemption::ByScheduler };
     }));
     site.edit_miner("acme/hash", |miner| miner.replicas = 8);
     assert_snapshot!(site.act_explained(), @"
@@ -269,4 +270,34 @@ fn a_running_job_that_lost_a_worker_is_not_whole() {
     // One that has succeeded is not missing.
     site.edit_job("ml/train", |job| job.succeeded = 1);
     assert_snapshot!(site.explained(), @"job ml/train: Running. All pods are running.");
+}
+
+#[test]
+fn a_reservation_does_not_wait_for_a_pod_that_should_have_stopped() {
+    let mut site = Site::of(2, 1, 2);
+    site.settle();
+    site.put(job("ml/train", 1, 1));
+    site.act();
+    let gone_by = site.now + seconds(10);
+    let stuck = "acme/hash-node-1-0";
+    site.edit_pod(stuck, |pod| pod.gone_by = Some(gone_by));
+    site.wait(seconds(39));
+    assert_eq!(site.act(), "");
+    site.wait(seconds(1));
+    assert_eq!(
+        site.act(),
+        "reserve for ml/train: node-2, displacing 1 miner\n\
+         evict acme/hash-node-2-0 within 10s: AiDemand of ml/train\n"
+    );
+    assert_eq!(site.look().pools[0].gpus.mining, 2, "it counts until it is gone");
+    // Nowhere else: the job names it.
+    site.edit_node("node-2", |node| node.condition = NodeCondition::Cordoned);
+    site.act();
+    let reason = site.look().jobs[0].reason.clone();
+    assert_eq!(
+        reason,
+        Reason::PodNotStopping { pod: stuck.into(), node: "node-1".into(), gone_by }
+    );
+    site.put(Delta::PodGone(stuck.into()));
+    assert_eq!(site.act(), "release ml/train: node-1\n");
 }

@@ -1,5 +1,6 @@
 //! Nodes that go away, come back, shrink, are cordoned, or where miners fail.
 
+use daylight_planner::explain::{PoolReport, Reason};
 use daylight_planner::model::*;
 use insta::assert_snapshot;
 
@@ -46,7 +47,7 @@ fn a_node_that_lost_gpus_gets_no_new_miners() {
     reports(&mut site, "node-1", 6, true);
     site.edit_miner("acme/hash", |miner| miner.replicas = 8);
     assert_snapshot!(site.act_explained(), @"
-    miner acme/hash (4 of 8): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, lost GPUs, or are kept clear for AI.
+    miner acme/hash (4 of 8): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, just lost GPUs, or are kept clear for AI.
     look again at 12:05:00
     ");
 }
@@ -96,7 +97,7 @@ fn a_node_with_a_taint_that_the_pool_does_not_tolerate_is_left_alone() {
 #[test]
 fn nodes_that_an_autoscaler_may_remove_mine_only_where_the_pool_allows_it() {
     let mut site = Site::of(0, 0, 4).with(node("auto-1", 2).but(|node| node.autoscaled = true));
-    assert_snapshot!(site.act_explained(), @"miner acme/hash (0 of 4): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, lost GPUs, or are kept clear for AI.");
+    assert_snapshot!(site.act_explained(), @"miner acme/hash (0 of 4): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, just lost GPUs, or are kept clear for AI.");
     site.edit_pool("h100", |pool| pool.autoscaled_nodes = AutoscaledNodes::Use);
     assert_snapshot!(site.actions(), @"grant acme/hash on auto-1 (h100) slots 0 1, stops within 10s, ends in 183 days");
 }
@@ -217,4 +218,81 @@ fn a_reservation_takes_nothing_of_a_resource_that_it_does_not_request() {
     site.act();
     site.edit_node("mixed", |node| node.gpus[1].1 = 1);
     assert_snapshot!(site.actions(), @"");
+}
+
+fn report(site: &mut Site) -> PoolReport {
+    site.look().pools.remove(0)
+}
+
+#[test]
+fn a_gpu_that_is_lost_for_good_is_unavailable_and_the_rest_mines() {
+    let mut site = Site::of(1, 8, 8);
+    site.edit_node("node-1", |node| {
+        node.gpus = vec![(GPU.into(), 7)];
+        node.lost = vec![(GPU.into(), 1)];
+    });
+    site.settle();
+    let pool = report(&mut site);
+    assert_eq!((pool.gpus.total, pool.gpus.mining, pool.gpus.unavailable), (8, 7, 1));
+    assert_eq!(pool.mining, Reason::Filling);
+}
+
+#[test]
+fn a_node_that_lost_all_its_gpus_is_unavailable_once_its_pods_are_gone() {
+    let mut site = Site::of(1, 8, 8);
+    site.settle();
+    let lost_at = site.now;
+    site.edit_node("node-1", |node| {
+        node.gpus = Vec::new();
+        node.lost = vec![(GPU.into(), 8)];
+        node.shrunk_at = Some(lost_at);
+    });
+    let pool = report(&mut site);
+    assert_eq!((pool.gpus.total, pool.gpus.mining, pool.gpus.unavailable), (8, 8, 0));
+    site.wait(minutes(5));
+    site.settle();
+    let pool = report(&mut site);
+    assert_eq!((pool.gpus.total, pool.gpus.unavailable), (8, 8));
+    assert_eq!(pool.mining, Reason::GpusUnavailable { gpus: 8 });
+}
+
+#[test]
+fn a_pool_whose_nodes_offer_nothing_says_so() {
+    let mut site = Site::of(1, 0, 1);
+    assert_eq!(report(&mut site).mining, Reason::NoGpus { resource: GPU.into() });
+    // The pod got its GPU from a DRA driver.
+    site.put(foreign_pod("ml/train", 1).but(|pod| pod.node = Some("node-1".into())));
+    assert_eq!(report(&mut site).mining, Reason::GpusBeyondNodes { gpus: 1 });
+    assert_eq!(site.actions(), "");
+    site.edit_pool("h100", |pool| pool.policy = MiningPolicy::Observe);
+    assert_eq!(report(&mut site).mining, Reason::GpusBeyondNodes { gpus: 1 });
+}
+
+#[test]
+fn pods_that_hold_more_than_their_node_offers_are_explained() {
+    let mut site = Site::of(2, 8, 0);
+    site.put(foreign_pod("ml/pinned", 12).but(|pod| pod.node = Some("node-1".into())));
+    let pool = report(&mut site);
+    assert_eq!((pool.gpus.total, pool.gpus.ai, pool.gpus.idle), (20, 12, 8));
+    assert_eq!(pool.mining, Reason::GpusBeyondNodes { gpus: 4 });
+}
+
+#[test]
+fn huge_pages_are_planned() {
+    let mut site = Site::of(1, 8, 8).with(miner("acme/randomx", 8));
+    site.edit_miner("acme/randomx", |miner| miner.shape.huge_pages = [2_400 << 20, 0]);
+    site.settle();
+    let held = |site: &mut Site| -> Vec<_> {
+        let plan = site.look();
+        plan.miners.iter().map(|one| (one.held, one.reason.code())).collect()
+    };
+    assert_eq!(held(&mut site), [(8, "Running"), (0, "WaitingForIdleGpus")]);
+    site.edit_miner("acme/hash", |miner| miner.replicas = 0);
+    site.edit_node("node-1", |node| node.huge_pages = [5_000 << 20, 0]);
+    site.settle();
+    assert_eq!(held(&mut site), [(0, "NothingWanted"), (2, "NoNodeFits")]);
+    // AI gets them back.
+    site.put(job("ml/train", 1, 1).but(|job| job.shape.huge_pages = [4_000 << 20, 0]));
+    site.settle();
+    assert_eq!(held(&mut site), [(0, "NothingWanted"), (0, "NoNodeFits")]);
 }

@@ -37,7 +37,7 @@ fn with_reclaim_unit_node_a_whole_node_is_cleared_and_stays_clear_until_ai_is_bo
     site.drained();
     assert_snapshot!(site.act_explained(), @"
     release ml/train: node-1
-    miner acme/hash (4 of 8): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, lost GPUs, or are kept clear for AI.
+    miner acme/hash (4 of 8): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, just lost GPUs, or are kept clear for AI.
     job ml/train: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
     look again at 12:01:00
     ");
@@ -134,7 +134,7 @@ fn a_miner_goes_for_its_cpu_where_gpus_are_idle() {
     reserve for ml/tune: node-1, displacing 1 miner
     evict acme/hash-node-1-0 within 10s: AiDemand of ml/tune
     miner acme/hash (1 of 2, 1 stopping): Stopping. Stopping 1 replica; its replacement starts when GPUs become idle.
-    job ml/tune: WaitingForDrain. Waiting for miners to free CPU, memory or a pod slot.
+    job ml/tune: WaitingForDrain. Waiting for miners to free CPU, memory, huge pages or a pod slot.
     ");
     site.drained();
     assert_snapshot!(site.actions(), @"release ml/tune: node-1");

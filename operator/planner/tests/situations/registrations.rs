@@ -34,8 +34,8 @@ fn an_edit_voids_the_approval_and_mining_stops() {
     assert_snapshot!(site.act_explained(), @"
     evict acme/hash-node-1-0 within 10s: RegistrationInactive
     evict acme/hash-node-1-1 within 10s: RegistrationInactive
-    registration acme/power: ApprovalVoided. Registration acme/power was edited after its approval, which voids it; it must be approved again.
-    miner acme/hash (0 of 2, 2 stopping): ApprovalVoided. Registration acme/power was edited after its approval, which voids it; it must be approved again.
+    registration acme/power: ApprovalVoided. The approval of registration acme/power is void: it was edited. It must be approved again.
+    miner acme/hash (0 of 2, 2 stopping): ApprovalVoided. The approval of registration acme/power is void: it was edited. It must be approved again.
     ");
 }
 

@@ -246,7 +246,9 @@ impl Site {
             memory: job.shape.memory,
             created: self.now,
             deleting: false,
-            role: Role::Worker { job: job.key },
+            gone_by: None,
+            huge_pages: job.shape.huge_pages,
+            role: Role::Worker { job: job.key, preemption: Preemption::ByScheduler },
         });
     }
 
@@ -341,6 +343,8 @@ impl Site {
             memory: miner.shape.memory,
             created: self.now,
             deleting: false,
+            gone_by: None,
+            huge_pages: miner.shape.huge_pages,
             role: Role::Miner {
                 miner: miner.key,
                 registration: miner.registration,
@@ -375,7 +379,7 @@ impl Site {
                 let gpus: u32 = pod.gpus.iter().map(|(_, gpus)| gpus).sum();
                 let holder = match &pod.role {
                     Role::Miner { miner, .. } => miner,
-                    Role::Worker { job } => job,
+                    Role::Worker { job, .. } => job,
                     Role::Other { .. } => &pod.key,
                 };
                 let stopping = if pod.deleting { " (stopping)" } else { "" };
@@ -394,7 +398,7 @@ impl Site {
 }
 
 fn is_worker(pod: &Pod, job: &str) -> bool {
-    matches!(&pod.role, Role::Worker { job: of } if **of == *job)
+    matches!(&pod.role, Role::Worker { job: of, .. } if **of == *job)
 }
 
 /// Formats actions, then an explanation of each object that is not in its ordinary state: a pool that fills,

@@ -12,7 +12,9 @@ pub(super) fn status(pool: &GpuPool, report: &PoolReport, now: Timestamp) -> Gpu
     let generation = pool.metadata.generation;
     let conditions = Conditions { observed, generation, now };
     let wrong = match (&report.mining, &report.overlap) {
-        (reason @ Reason::Invalid { .. }, _) | (_, Some(reason)) => Some(reason),
+        (reason @ (Reason::Invalid { .. } | Reason::NoGpus { .. }), _) | (_, Some(reason)) => {
+            Some(reason)
+        }
         // An emergency stop is the reason why nothing mines, and yet the selector needs attention.
         (_, None) if report.nodes == 0 => Some(&Reason::NoNodes),
         _ => None,

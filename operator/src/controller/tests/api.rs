@@ -135,7 +135,9 @@ impl Objects {
             Method::POST if path.ends_with("/eviction") => {
                 let pod = path.strip_suffix("/eviction").unwrap();
                 let known = self.by_path.get(pod).cloned().ok_or(404_u16)?;
-                let ends = json!({"metadata": {"deletionTimestamp": "2026-11-24T06:00:01Z"}});
+                let ends = json!({"metadata": {
+                    "deletionTimestamp": "2026-11-24T07:00:00Z", "deletionGracePeriodSeconds": 3_600,
+                }});
                 Ok(self.put(pod, patched(&known, &ends)))
             }
             Method::POST => {

@@ -164,7 +164,9 @@ impl Trial {
             objects.put("n1", node("n1", "a"));
             objects.put("n2", node("n2", "a"));
             for slot in 0..miners {
-                let ends = json!({"metadata": {"deletionTimestamp": "2026-11-24T06:00:00Z"}});
+                let ends = json!({"metadata": {
+                    "deletionTimestamp": "2026-11-24T07:00:00Z", "deletionGracePeriodSeconds": 3_600,
+                }});
                 let pod = running(&lease("m", "n1", slot), "n1");
                 objects.put(&format!("miner-{slot}"), patched(&pod, &ends));
             }
@@ -340,7 +342,9 @@ async fn a_job_keeps_its_attempts_when_it_loses_its_reservation() {
     trial.assert_seen("Queued", "GangBackoff", 1, true);
     // When the back-off is over, a miner is still stopping, so nodes are reserved, and then lost.
     trial.workers(0);
-    let ends = json!({"metadata": {"deletionTimestamp": "2026-11-24T06:00:00Z"}});
+    let ends = json!({"metadata": {
+        "deletionTimestamp": "2026-11-24T07:00:00Z", "deletionGracePeriodSeconds": 3_600,
+    }});
     let pod = patched(&running(&lease("m", "n1", 0), "n1"), &ends);
     trial.api.with(|objects| objects.put("miner-0", pod));
     trial.wait(Duration::from_secs(10));

@@ -103,6 +103,37 @@ fn an_approval_holds_for_what_was_approved() {
 }
 
 #[test]
+fn a_void_approval_names_what_changed() {
+    let (reg, pow, a) = (registration("reg"), class("pow", "IdleOnly"), pool("a"));
+    let good = approved(&reg, &digest_of(&reg, Some(&pow), std::slice::from_ref(&a)));
+    let cluster = || TestCluster::with(&[a.clone(), pow.clone(), good.clone()]);
+    let voided_by = |cluster: &TestCluster| {
+        cluster.registration("team/reg").unwrap().voided_by.map(|by| by.to_string())
+    };
+    assert_eq!(voided_by(&cluster()), None);
+    let mut edited = cluster();
+    let edit = json!({"metadata": {"generation": 2}, "spec": {"limits": {"gpus": 17}}});
+    edited.apply(&patched(&good, &edit));
+    assert_eq!(voided_by(&edited).unwrap(), "its spec was edited");
+    let mut edited = cluster();
+    edited.delete(&a);
+    assert_eq!(voided_by(&edited).unwrap(), "GpuPool a, which it names, does not exist");
+    let mut edited = cluster();
+    let created = json!({
+        "metadata": {"creationTimestamp": "2026-11-23T08:00:00Z"},
+        "spec": {"site": {"timeZone": "Etc/UTC"}},
+    });
+    edited.apply(&patched(&a, &created));
+    assert_eq!(voided_by(&edited).unwrap(), "GpuPool a, which it names, was created after it");
+    let mut edited = cluster();
+    edited.apply(&patched(&pow, &json!({"spec": {"allowedImages": ["r.io/*"]}})));
+    assert_eq!(
+        voided_by(&edited).unwrap(),
+        "ActivityClass pow or the nodes, resource or site of its pools (a) changed"
+    );
+}
+
+#[test]
 fn decisions_and_meter_readings_are_passed_on() {
     for (state, expected) in [
         ("Rejected", Approval::Rejected),

@@ -17,7 +17,10 @@ fn a_job_asks_for_what_its_template_asks_for() {
     let (cluster, _) = TestCluster::with_deltas(&[pool("a"), node("n1", "a"), ai_job("train", 16)]);
     let job = cluster.job("ml/train").unwrap();
     assert_eq!(job.workers, 16);
-    assert_eq!(job.shape, Shape { gpus: 2, cpu_milli: 8_000, memory: 64 << 30 });
+    assert_eq!(
+        job.shape,
+        Shape { gpus: 2, cpu_milli: 8_000, memory: 64 << 30, huge_pages: [0; 2] }
+    );
     assert_eq!(&*job.resource, "nvidia.com/gpu");
     assert_eq!(job.allowed_nodes, None);
     assert_eq!(job.state, JobState::Queued { attempts: 0, suspended_at: None });
@@ -82,7 +85,10 @@ fn a_worker_is_known_by_the_chain_of_its_owners() {
     assert_eq!(cluster.pod("ml/train-0").unwrap().role, other);
     let deltas = cluster.apply(&ai_job("train", 1));
     assert!(matches!(&*deltas, [Delta::Job(_), Delta::Pod(_)]), "{deltas:?}");
-    assert_eq!(cluster.pod("ml/train-0").unwrap().role, Role::Worker { job: "ml/train".into() });
+    assert_eq!(
+        cluster.pod("ml/train-0").unwrap().role,
+        Role::Worker { job: "ml/train".into(), preemption: Preemption::ByScheduler }
+    );
     // A Job of the same name with another owner.
     let foreign = patched(
         &batch_job("train"),

@@ -55,6 +55,8 @@ fn a_granted_pod_is_a_lease_from_its_creation_to_its_end() {
         memory: 2 << 30,
         created: START,
         deleting: false,
+        gone_by: None,
+        huge_pages: [0; 2],
         role: Role::Miner {
             miner: "team/m".into(),
             registration: "team/reg".into(),
@@ -68,9 +70,14 @@ fn a_granted_pod_is_a_lease_from_its_creation_to_its_end() {
     // Binding it changes nothing for the planner.
     let bound = running(&pending, "n1");
     assert_eq!(cluster.apply(&bound), []);
-    let stopping =
-        patched(&bound, &json!({"metadata": {"deletionTimestamp": "2026-11-24T06:00:30Z"}}));
-    assert_eq!(cluster.apply(&stopping), [Delta::Pod(Pod { deleting: true, ..expected })]);
+    let stopping = patched(
+        &bound,
+        &json!({"metadata": {
+            "deletionTimestamp": "2026-11-24T06:00:30Z", "deletionGracePeriodSeconds": 30,
+        }}),
+    );
+    let gone_by = Some(START + Duration::from_secs(30));
+    assert_eq!(cluster.apply(&stopping), [Delta::Pod(Pod { deleting: true, gone_by, ..expected })]);
     // Terminal: it holds nothing, but its name is taken until it is gone.
     let over = ended(&stopping, "Succeeded");
     assert_eq!(cluster.apply(&over), [Delta::PodGone("team/m-n1-3-0".into())]);

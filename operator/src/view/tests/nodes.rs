@@ -180,3 +180,66 @@ fn a_second_resource_begins_to_count_with_its_pool() {
     assert_eq!(cluster.node("n1").unwrap().gpus.len(), 1);
     assert_eq!(cluster.pod("ml/p"), None);
 }
+
+#[test]
+fn a_lasting_loss_is_accepted_once_pods_hold_no_more_than_is_left() {
+    let full: Vec<Value> = (0..8).map(|slot| running(&lease("m", "n1", slot), "n1")).collect();
+    let objects = [pool("a"), node("n1", "a")];
+    let mut cluster = TestCluster::with(&[&objects[..], &full].concat());
+    let seen = |cluster: &TestCluster| {
+        let node = cluster.node("n1").unwrap();
+        (node.shrunk_at.is_some(), node.lost)
+    };
+    let lost = |count| vec![("nvidia.com/gpu".into(), count)];
+    cluster.apply(&with_gpus(7));
+    assert_eq!(seen(&cluster), (true, lost(1)));
+    cluster.wait(301);
+    assert_eq!(seen(&cluster), (true, lost(1)), "a pod still holds it");
+    cluster.delete(&full[3]);
+    assert!(!seen(&cluster).0);
+    // No more is held than is left: the time alone decides.
+    cluster.apply(&with_gpus(6));
+    cluster.delete(&full[4]);
+    assert!(seen(&cluster).0);
+    cluster.wait(299);
+    assert!(seen(&cluster).0);
+    assert_eq!(cluster.view.wake_at().map(|at| at.0), Some(cluster.now.0 + 1_000));
+    cluster.wait(1);
+    assert!(!seen(&cluster).0);
+}
+
+#[test]
+fn what_a_node_has_and_does_not_offer_is_lost_also_after_a_restart() {
+    let broken = |capacity: u32| {
+        let capacity = json!({"status": {"capacity": {"nvidia.com/gpu": capacity.to_string()}}});
+        patched(&with_gpus(63), &capacity)
+    };
+    let mut cluster = TestCluster::with(&[pool("a"), broken(64)]);
+    let seen = |cluster: &TestCluster| cluster.node("n1").unwrap();
+    assert_eq!(seen(&cluster).lost, [("nvidia.com/gpu".into(), 1)]);
+    assert_eq!(seen(&cluster).shrunk_at, None);
+    // The device plugin is gone.
+    cluster
+        .apply(&patched(&with_gpus(0), &json!({"status": {"capacity": {"nvidia.com/gpu": "0"}}})));
+    assert_eq!(seen(&cluster).lost, [("nvidia.com/gpu".into(), 64)]);
+    cluster.wait(301);
+    assert_eq!(seen(&cluster).shrunk_at, None);
+    assert_eq!(seen(&cluster).lost, [("nvidia.com/gpu".into(), 64)]);
+    // Divided anew: fewer, and none is lost.
+    cluster
+        .apply(&patched(&with_gpus(8), &json!({"status": {"capacity": {"nvidia.com/gpu": "8"}}})));
+    assert_eq!(seen(&cluster).lost, []);
+}
+
+#[test]
+fn a_pod_that_is_deleted_before_it_was_bound_holds_nothing() {
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a"), lease("m", "n1", 0)]);
+    let key = cluster.view.snapshot().pods[0].key.clone();
+    let deleted = json!({"metadata": {
+        "deletionTimestamp": "2026-11-24T06:00:00Z", "finalizers": ["daylight.dev/metered"],
+    }});
+    cluster.apply(&patched(&lease("m", "n1", 0), &deleted));
+    assert_eq!(cluster.pod(&key), None);
+    cluster.apply(&patched(&running(&lease("m", "n1", 0), "n1"), &deleted));
+    assert!(cluster.pod(&key).unwrap().gone_by.is_some());
+}

@@ -445,9 +445,13 @@ fn present(view: &View) -> Snapshot {
     for registration in &mut snapshot.registrations {
         registration.deleted_mj = 0;
     }
+    for pod in &mut snapshot.pods {
+        pod.gone_by = None;
+    }
     for node in &mut snapshot.nodes {
         node.ai_released_at = None;
         node.shrunk_at = None;
+        node.lost.clear();
         node.quarantined_until = None;
         node.quarantined_slots.clear();
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use daylight_agent_api::{env, http};
+use daylight_cluster::well_known::MINER_CONTAINER;
 use daylight_crds::{Agent, Engine, MinerResources, MinerSpec, PasswordSecret, WalletSecret};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource,
@@ -98,7 +99,7 @@ impl MinerPod<'_> {
         let mounts: Vec<VolumeMount> = volumes.iter().map(mount).collect();
         let args = engine.as_ref().map(|engine| engine.args.clone());
         let container = Container {
-            name: "miner".into(),
+            name: MINER_CONTAINER.into(),
             image: Some(image.clone()),
             args: args.filter(|args| !args.is_empty()),
             // The miner's own variables come first, so that it cannot replace those that Daylight
