@@ -204,7 +204,7 @@ impl Chaos {
     }
 
     async fn fault(&mut self) {
-        match self.rng.u32(0..16) {
+        match self.rng.u32(0..18) {
             0 | 1 => {
                 let place = self.leader().await;
                 let name = self.name("c");
@@ -234,7 +234,7 @@ impl Chaos {
                 self.controllers[place].proxy.silence_all();
                 self.note("network of the leader silent");
             }
-            7 => {
+            7 | 15 | 16 => {
                 for replica in self.controllers.iter().chain([&self.auditor]) {
                     replica.proxy.restore();
                 }

@@ -91,3 +91,59 @@ async fn a_network_that_swallows_everything_ends_no_miner(site: &mut Site) {
     site.wait_for_mining(9).await;
     assert_eq!(site.observer.started(), 9, "no pod was replaced");
 }
+
+/// Binds a user to a cluster role.
+fn binding(user: &str, role: &str) -> String {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": format!("{user}-{role}")},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    })
+    .to_string()
+}
+
+#[apply(trial!)]
+async fn while_a_kind_is_not_reported_ai_displaces_miners_and_none_starts(site: &mut Site) {
+    let user = format!("{}-controller", site.name);
+    let control_plane = site.control_plane.clone();
+    // All rights but those to watch namespaces.
+    let role = format!("{}-blind", site.name);
+    let core = ["pods", "pods/eviction", "nodes", "configmaps", "services", "events"];
+    let everything = |groups: &[&str], resources: &[&str]| json!({"apiGroups": groups, "resources": resources, "verbs": ["*"]});
+    let groups = [
+        "apps",
+        "batch",
+        "coordination.k8s.io",
+        "daylight.dev",
+        "events.k8s.io",
+        "policy",
+        "scheduling.k8s.io",
+    ];
+    let blind = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": role},
+        "rules": [everything(&[""], &core), everything(&groups, &["*"])],
+    });
+    let all_rights = binding(&user, "cluster-admin");
+    for object in [blind.to_string(), binding(&user, &role), all_rights.clone()] {
+        control_plane.apply(&object).await.unwrap();
+    }
+    site.nodes(1).await;
+    site.pool(json!({})).await;
+    site.registered("reg", json!({"gpus": 100})).await;
+    site.miner("miner", "reg", 8, json!({})).await;
+    site.start_with(&["--as", &user]);
+    site.wait_for_mining(8).await;
+    let name = format!("{user}-cluster-admin");
+    control_plane.kubectl_ok(["delete", "clusterrolebinding", &name]).await.unwrap();
+    wait_until_noticed(site, Instant::now()).await;
+    site.ai_job("training", 1, 8, json!({})).await;
+    site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
+    site.control_plane.kubectl_ok(["delete", "aijob", "training", "-n", &site.name]).await.unwrap();
+    site.wait_for_miner("miner", "explained", |status| status["reason"] == "ApiServerSilent").await;
+    site.wait_for_pool("idle", |status| status["gpus"]["idle"] == 8).await;
+    assert_eq!(site.observer.started(), 8, "no miner starts");
+    control_plane.apply(&all_rights).await.unwrap();
+    site.wait_for_mining(8).await;
+}
