@@ -92,7 +92,8 @@ async fn a_disruption_budget_does_not_hold_gpus_back(site: &mut Site) {
             }),
         )
         .await;
-        eventually(SOON, "the budget is known", || async {
+        // kube-controller-manager learns of new kinds, such as Miner, every 30 s.
+        eventually(Duration::from_mins(1), "the budget is known", || async {
             let budget = budgets.get(name).await.unwrap();
             budget.status?.observed_generation.filter(|seen| *seen > 0)
         })

@@ -23,7 +23,7 @@ async fn not_ready_until_the_definitions_are_installed() {
     assert!(text.contains("GpuPool"), "{text}");
     assert_eq!(controller.get("/livez").await.unwrap().0, 200);
     let complaint = command_fails(&control_plane, &["status"]);
-    assert!(complaint.contains("kubectl apply -f crds/"), "{complaint}");
+    assert!(complaint.contains("chart daylight-crds"), "{complaint}");
     for definition in daylight_crds::definitions() {
         control_plane.apply(&daylight_crds::manifest(&definition).unwrap()).await.unwrap();
     }
