@@ -42,7 +42,7 @@ use crate::{GoDuration, rules, schema};
     ).field_path(".spec.priority"),
     printcolumn(name = "Workers", type_ = "integer", json_path = ".spec.workers", description = "Workers of the gang"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.state", description = "State of the job"),
-    printcolumn(name = "Waiting for", type_ = "string", json_path = ".status.reason", description = "Why it waits"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", description = "Why it is in that state, as one word"),
     printcolumn(name = "Pool", type_ = "string", json_path = ".status.pool", description = "Pool that was chosen"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Running", type_ = "integer", json_path = ".status.workers.running", priority = 1, description = "Workers that run"),

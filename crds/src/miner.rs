@@ -40,7 +40,7 @@ use crate::{GoDuration, rules, schema};
     validation = rules::name_fits_label(),
     printcolumn(name = "Wanted", type_ = "integer", json_path = ".spec.replicas", description = "Maximum number of replicas"),
     printcolumn(name = "Running", type_ = "integer", json_path = ".status.readyReplicas", description = "Replicas that run"),
-    printcolumn(name = "Why not", type_ = "string", json_path = ".status.reason", description = "Why not all replicas run"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", description = "Why all replicas run or not, as one word"),
     printcolumn(name = "Hashrate", type_ = "string", json_path = ".status.work.hashrate", description = "Hashes per second of all replicas"),
     printcolumn(name = "Shares", type_ = "integer", json_path = ".status.work.sharesAccepted", description = "Shares that mining pools accepted"),
     printcolumn(name = "Registration", type_ = "string", json_path = ".spec.registration", description = "Registration of the work"),

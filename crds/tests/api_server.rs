@@ -62,7 +62,7 @@ async fn examples_apply_twice(control_plane: &ControlPlane) -> Outcome {
         expect(output.status.success() && warnings.is_empty(), warnings)?;
     }
     let printed = control_plane.kubectl_ok(["get", "daylight", "-A"]).await?;
-    for column in ["HEADROOM", "CATEGORY", "LIMITS USED", "WHY NOT", "WAITING FOR"] {
+    for column in ["HEADROOM", "CATEGORY", "LIMITS USED", "REASON"] {
         expect(printed.contains(column), printed.clone())?;
     }
     let one_miner = [
