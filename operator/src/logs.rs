@@ -4,9 +4,9 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
-/// The level of a command's own warnings. Its clients and watches are silent: what they fail at is the
+/// The level of a command's own warnings. Libraries and watches are silent: what they fail at is the
 /// command's error, with its cause.
-const COMMAND: &str = "warn,kube_client=off,kube=off,daylight_cluster=off";
+const COMMAND: &str = "off,daylight=warn,daylight_cluster=off";
 
 /// Starts logging to standard error: for a process that serves, from level INFO; for a command,
 /// its own warnings.
