@@ -94,7 +94,8 @@ pub struct AiJobSpec {
     pub max_run_time: Option<GoDuration>,
 
     /// Maximum time from the gang's release until every worker is bound to a node. After that,
-    /// the gang is suspended and tried again later. From 1s to 1h.
+    /// the gang is suspended and tried again later. From 1s to 1h. With queueName it has no effect:
+    /// Kueue's waitForPodsReady does the same there.
     #[serde(default = "AiJobSpec::default_gang_timeout")]
     #[x_kube(validation = rules::within("1s", "1h", "gangTimeout must be from 1s to 1h, since an incomplete gang holds GPUs that long"))]
     pub gang_timeout: GoDuration,

@@ -70,7 +70,7 @@ fn controller(site: &Site) -> Result<State, Error> {
     }
     list!(
         GpuPool ActivityClass Registration Node Pod Namespace BatchJob Miner AiJob EmergencyStop
-        RegistrationMirror ClassMirror AuthorityKeys
+        RegistrationMirror ClassMirror AuthorityKeys Workload
     );
     let mut planner = Planner::new(Snapshot::default());
     for delta in deltas {

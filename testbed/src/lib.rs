@@ -108,7 +108,7 @@
 //!
 //! [`Options::with_kueue`] adds Kueue, built from source like Kubernetes, with its shipped
 //! configuration except for what needs a cluster: its webhooks are called on a loopback port, and it
-//! elects no leader. It manages Jobs, pods, Deployments and StatefulSets.
+//! elects no leader. It manages Jobs, pods, Deployments and `StatefulSets`.
 //!
 //! # Tests
 //!

@@ -6,7 +6,7 @@ use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
 use crate::event::{Change, Round, WatchFailure};
 use crate::keys;
 use crate::names::Names;
-use crate::slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod};
+use crate::slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod, Workload};
 use crate::store::{Changed, Store, Stored};
 
 /// Passes the table of watched kinds to a macro: kind, store, type of the objects, name in
@@ -27,6 +27,7 @@ macro_rules! for_each_kind {
             RegistrationMirror, registration_mirror, ConfigMap, "ConfigMap of registrations";
             ClassMirror, class_mirror, ConfigMap, "ConfigMap of classes";
             AuthorityKeys, authority_keys, ConfigMap, "ConfigMap of the authority's keys";
+            Workload, workloads, Workload, "Workload";
         }
     };
 }
@@ -121,4 +122,10 @@ for_each_kind!(define);
 impl Kind {
     /// All kinds.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// Returns `true` if the cluster is complete without the kind: it belongs to another system,
+    /// which may not be installed, and only explains what that does.
+    pub fn is_optional(self) -> bool {
+        self == Self::Workload
+    }
 }

@@ -121,8 +121,10 @@ impl Cluster {
     /// Returns `true` once every list that [`watch::Watches::relist`] requested in this round is
     /// complete.
     pub fn is_fresh(&self, round: Round) -> bool {
-        let mut listed = Kind::ALL.iter().map(|kind| self.watch_state(*kind).0);
-        listed.all(|listed| listed.is_some_and(|listed| listed >= round))
+        Kind::ALL.iter().all(|kind| {
+            let (listed, failure) = self.watch_state(*kind);
+            listed.is_some_and(|listed| listed >= round) || kind.is_optional() && failure.is_some()
+        })
     }
 
     /// Returns the kinds that are not listed or not kept current, with the reason for each.
@@ -132,6 +134,7 @@ impl Cluster {
 
     fn pending_of(&self, kind: Kind) -> Option<Pending> {
         Some(match self.watch_state(kind) {
+            (_, Some(_)) if kind.is_optional() => return None,
             (_, Some(WatchFailure::Missing)) => Pending::NotInstalled,
             (_, Some(WatchFailure::Forbidden)) => Pending::Forbidden,
             (None, Some(WatchFailure::Silent)) => Pending::Silent,

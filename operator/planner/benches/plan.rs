@@ -156,6 +156,7 @@ fn worker(job: &Job, index: u32, node: u32) -> Pod {
         deleting: false,
         gone_by: None,
         huge_pages: [0; 2],
+        gates: Vec::new(),
         role: Role::Worker { job: job.key.clone(), preemption: Preemption::ByScheduler },
     }
 }
@@ -172,6 +173,7 @@ fn foreign_pod(key: &str, gpus: u32) -> Pod {
         deleting: false,
         gone_by: None,
         huge_pages: [0; 2],
+        gates: Vec::new(),
         role: Role::Other {
             class: Some("ai-inference".into()),
             preemption: Preemption::ByScheduler,
@@ -191,6 +193,7 @@ fn miner_pod(grant: &daylight_planner::explain::Grant, miner: &Miner) -> Pod {
         deleting: false,
         gone_by: None,
         huge_pages: [0; 2],
+        gates: Vec::new(),
         role: Role::Miner {
             miner: miner.key.clone(),
             registration: miner.registration.clone(),

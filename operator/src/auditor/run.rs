@@ -221,6 +221,7 @@ impl Main {
         let watch_settings = watch::Settings {
             namespace: settings.namespace.clone(),
             authority_keys: settings.authority_keys.clone(),
+            optional_kinds: false,
             ..watch::Settings::default()
         };
         let exporter = settings.exporter.as_ref();

@@ -52,7 +52,7 @@ pub(super) fn of_pool(
     now: Timestamp,
 ) -> Vec<NodeMap> {
     let mut held: BTreeMap<&Name, Vec<Use>> = BTreeMap::new();
-    for pod in &snapshot.pods {
+    for pod in snapshot.pods.iter().filter(|pod| !pod.is_gated()) {
         let (Some(node), Some((_, gpus))) =
             (&pod.node, pod.gpus.iter().find(|(name, _)| **name == *resource))
         else {

@@ -21,9 +21,13 @@ use daylight_cluster::slim::BatchJob;
 const PATIENCE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// The AIJobs whose Events were listed, by key.
+/// The AIJobs whose Events were listed, by key, and those whose Job is rejected itself.
 #[derive(Debug, Default)]
-pub struct GangRefusals(FxHashMap<Name, Lookup>);
+pub struct GangRefusals {
+    lookups: FxHashMap<Name, Lookup>,
+    /// The answer of the API server to the last attempt to create the Job.
+    jobs: FxHashMap<Name, String>,
+}
 
 /// The last list of a job's Events, and the rejection that the Events reported.
 #[derive(Debug)]
@@ -64,7 +68,8 @@ impl GangRefusals {
                 is_queued(job) || released_at(job).is_some() && lacks_pods(view, key, job)
             })
         };
-        self.0.retain(|key, _| waits(key));
+        self.lookups.retain(|key, _| waits(key));
+        self.jobs.retain(|key, _| view.cluster().ai_job(key).is_some());
         for (key, job) in view.cluster().ai_jobs() {
             let (Some(released), Some(batch)) = (released_at(job), view.cluster().batch_job(key))
             else {
@@ -73,14 +78,14 @@ impl GangRefusals {
             if !lacks_pods(view, key, job) {
                 continue;
             }
-            let again = self.0.get(key).map(|lookup| lookup.at + AGAIN);
+            let again = self.lookups.get(key).map(|lookup| lookup.at + AGAIN);
             let due = again.map_or(released + PATIENCE, |at| at.max(released + PATIENCE));
             if due > now {
                 wake_at = Some(wake_at.map_or(due, |at| at.min(due)));
                 continue;
             }
-            let message = self.0.remove(key).and_then(|lookup| lookup.message);
-            self.0.insert(key.clone(), Lookup { at: now, message });
+            let message = self.lookups.remove(key).and_then(|lookup| lookup.message);
+            self.lookups.insert(key.clone(), Lookup { at: now, message });
             lists.push((key.clone(), read_refusals(key, &batch.uid)));
             let again = now + AGAIN;
             wake_at = Some(wake_at.map_or(again, |at| at.min(again)));
@@ -88,9 +93,22 @@ impl GangRefusals {
         (lists, wake_at)
     }
 
+    /// The API server rejected the Job of an AIJob with this message, or, with `None`, accepted it.
+    pub fn job_answered(&mut self, key: &Name, refusal: Option<&str>) {
+        match refusal {
+            Some(message) => drop(self.jobs.insert(key.clone(), message.to_owned())),
+            None => drop(self.jobs.remove(key)),
+        }
+    }
+
+    /// The reason why the API server rejects the Job of an AIJob, if it does.
+    pub fn of_job(&self, job: &str) -> Option<&str> {
+        self.jobs.get(job).map(String::as_str)
+    }
+
     /// Takes in the Events of a job: the newest since the release of the job counts.
     pub fn take_events(&mut self, key: &Name, body: &[u8], job: &AiJob) {
-        let (Some(lookup), Some(released)) = (self.0.get_mut(key), released_at(job)) else {
+        let (Some(lookup), Some(released)) = (self.lookups.get_mut(key), released_at(job)) else {
             return;
         };
         let Ok(events) = serde_json::from_slice::<EventList>(body) else { return };
@@ -109,7 +127,7 @@ impl GangRefusals {
 
     /// The reason why the API server rejects pods of a job, if it does.
     pub fn get(&self, job: &str) -> Option<&str> {
-        self.0.get(job)?.message.as_deref()
+        self.lookups.get(job)?.message.as_deref()
     }
 }
 
@@ -160,7 +178,7 @@ mod tests {
         let key = Name::from("team-b/llm");
         let mut refusals = GangRefusals::default();
         let list = |refusals: &mut GangRefusals| {
-            refusals.0.insert(key.clone(), Lookup { at: Timestamp(0), message: None });
+            refusals.lookups.insert(key.clone(), Lookup { at: Timestamp(0), message: None });
         };
         let events = json!({"items": [
             {"message": "Error creating: the second", "lastTimestamp": "2026-01-01T00:00:07Z"},

@@ -33,7 +33,8 @@ impl Upkeep {
         jobs.sort_unstable_by_key(|(key, _)| *key);
         for (key, job) in jobs {
             let bound = bound.get(key).copied().unwrap_or(0);
-            upkeep.job(key, job, view.cluster().batch_job(key), bound, now);
+            let external = view.queue_of(key, job).is_some();
+            upkeep.job(key, job, view.cluster().batch_job(key), (bound, external), now);
         }
         for leftover in view.leftovers() {
             upkeep.leftover(leftover, now, limits.failed_pods_kept);
@@ -53,7 +54,7 @@ impl Upkeep {
         key: &Name,
         job: &AiJob,
         batch: Option<&BatchJob>,
-        bound: u32,
+        (bound, external): (u32, bool),
         now: Timestamp,
     ) {
         if job.metadata.deletion_timestamp.is_some() {
@@ -77,7 +78,7 @@ impl Upkeep {
             }
             return;
         };
-        match next_step(job, state, batch, bound) {
+        match next_step(job, state, batch, bound, external) {
             // With its request to the Job, which has no effect on one that is suspended already.
             Some(Transition::Suspend) => self.changes.push(Change::Suspend { job: key.clone() }),
             Some(step) => self.advance(key, step),
@@ -133,6 +134,7 @@ fn next_step(
     state: Option<AiJobState>,
     batch: &BatchJob,
     bound: u32,
+    external: bool,
 ) -> Option<Transition> {
     if let Some(outcome) = &batch.outcome {
         return Some(Transition::Finish {
@@ -142,7 +144,6 @@ fn next_step(
             sentence: outcome.message.to_string(),
         });
     }
-    let external = job.spec.queue_name.is_some();
     match state {
         None if external || batch.suspended => Some(Transition::Queue),
         None => Some(Transition::Adopt),
@@ -198,7 +199,7 @@ mod tests {
     #[test]
     fn a_released_gang_runs_once_all_of_it_is_bound() {
         let step = |bound, batch: &BatchJob| {
-            next_step(&job(None), Some(AiJobState::Starting), batch, bound)
+            next_step(&job(None), Some(AiJobState::Starting), batch, bound, false)
         };
         assert_eq!(step(3, &batch(false)), None);
         assert_eq!(step(4, &batch(false)), Some(Transition::Run));
@@ -229,14 +230,15 @@ mod tests {
             (Some(Running), batch(true), Some(Transition::Suspend)),
             (Some(Running), held, Some(withdraw)),
         ] {
-            let step = next_step(&job(None), state, &batch, 0);
+            let step = next_step(&job(None), state, &batch, 0, false);
             assert_eq!(step, expected, "{state:?}, suspended: {}", batch.suspended);
         }
     }
 
     #[test]
     fn with_kueue_the_state_follows_its_suspend() {
-        let step = |state, suspended| next_step(&job(Some("q")), Some(state), &batch(suspended), 0);
+        let step =
+            |state, suspended| next_step(&job(Some("q")), Some(state), &batch(suspended), 0, true);
         assert_eq!(step(AiJobState::Queued, true), None);
         assert_eq!(step(AiJobState::Queued, false), Some(Transition::Start));
         assert_eq!(step(AiJobState::Running, true), Some(Transition::Queue));
@@ -253,7 +255,7 @@ mod tests {
             }),
             ..batch(false)
         };
-        let step = next_step(&job(None), Some(AiJobState::Queued), &ended, 0).unwrap();
+        let step = next_step(&job(None), Some(AiJobState::Queued), &ended, 0, false).unwrap();
         assert_eq!(step.state(), AiJobState::Failed);
     }
 
@@ -262,7 +264,7 @@ mod tests {
         let mut job = job(None);
         job.status = serde_json::from_value(json!({"state": "Running"})).ok();
         let mut upkeep = Upkeep::default();
-        upkeep.job(&"team-b/llm".into(), &job, None, 0, Timestamp(0));
+        upkeep.job(&"team-b/llm".into(), &job, None, (0, false), Timestamp(0));
         assert!(matches!(
             &upkeep.changes[..],
             [Change::Advance { step: Transition::Queue, .. }, Change::MakeGang { .. }]
@@ -281,7 +283,7 @@ mod tests {
         let at = Timestamp(end.as_millisecond());
         let look = |now| {
             let mut upkeep = Upkeep::default();
-            upkeep.job(&"team-b/llm".into(), &job, None, 0, now);
+            upkeep.job(&"team-b/llm".into(), &job, None, (0, false), now);
             upkeep
         };
         let early = look(Timestamp(at.0 - 1));

@@ -22,7 +22,7 @@ pub struct Assigned {
 /// The GPUs held on nodes, by pool, class, registration and namespace.
 pub fn assigned(cluster: &Cluster, pools: &PoolMap) -> FxHashMap<Assigned, u32> {
     let mut sums = FxHashMap::default();
-    for pod in cluster.pods().filter(|pod| !pod.is_terminal()) {
+    for pod in cluster.pods().filter(|pod| !pod.is_terminal() && pod.gates.is_empty()) {
         let Some(node) = pod.place().and_then(|node| cluster.node(node)) else { continue };
         for (resource, count) in &pod.requests.extended {
             let Some(pool) = pools.pool_of(node, resource) else { continue };

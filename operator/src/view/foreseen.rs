@@ -206,7 +206,7 @@ pub(super) fn move_state(state: &mut JobState, moved: impl Fn(Timestamp) -> Time
         | JobState::Running { since: at } => *at = moved(*at),
         JobState::Queued { suspended_at: None, .. }
         | JobState::Reserved { .. }
-        | JobState::External
+        | JobState::External { .. }
         | JobState::Finished => {}
     }
 }

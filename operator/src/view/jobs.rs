@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use daylight_base::{Name, Timestamp};
-use daylight_cluster::slim::{BatchJob, Custom, Node, Template};
+use daylight_cluster::names::{key as key_of, parts};
+use daylight_cluster::slim::{BatchJob, Custom, Node, Template, Workload};
 use daylight_cluster::{Changed, Kind, same_spec, timestamp};
 use daylight_crds::{AiJob, AiJobState};
 use daylight_planner::model;
-use daylight_planner::model::{Delta, JobState, Placement, Shape};
+use daylight_planner::model::{Delta, ExternalStage, JobState, Placement, Shape};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Observation, View};
@@ -262,6 +263,54 @@ impl View {
         }
     }
 
+    /// Returns Kueue's `LocalQueue` of a job, `namespace/name`: the one that it names, or the one that
+    /// Kueue gave to its Job because the namespace has a default.
+    pub fn queue_of(&self, key: &str, job: &AiJob) -> Option<Name> {
+        let uid = job.metadata.uid.as_deref().unwrap_or_default();
+        let given = || {
+            let batch = self.cluster.batch_job(key).filter(|batch| *batch.owner == *uid);
+            batch.and_then(|batch| batch.queue.as_deref())
+        };
+        let queue = job.spec.queue_name.as_deref().or_else(given)?;
+        Some(key_of(parts(key).0, queue).into())
+    }
+
+    /// The reason why Kueue has not admitted the Job of an AIJob, as its Workload states it.
+    fn pending_in_queue(&self, key: &str) -> Option<Arc<str>> {
+        let batch = self.cluster.batch_job(key)?;
+        let workload = self.cluster.workloads.get(self.workloads.get(key)?)?;
+        let job = workload.job.as_ref().filter(|job| job.uid == batch.uid)?;
+        job.pending.as_deref().map(Arc::from)
+    }
+
+    pub(super) fn workload_changed(
+        &mut self,
+        Changed { key, before }: Changed<Workload>,
+        out: &mut Vec<Delta>,
+    ) {
+        let after = self.cluster.workloads.get(&key);
+        let job = |workload: Option<&Workload>| workload?.job.as_ref().map(|job| job.key.clone());
+        let (was, is) = (job(before.as_deref()), job(after));
+        if let Some(job) = was.filter(|was| Some(was) != is.as_ref())
+            && self.workloads.get(&job) == Some(&key)
+        {
+            self.workloads.remove(&job);
+            self.emit_job(&job, out);
+        }
+        if let Some(job) = is {
+            self.workloads.insert(job.clone(), key);
+            self.emit_job(&job, out);
+        }
+    }
+
+    /// Enters the Workloads that exist before the view is warm.
+    pub(super) fn index_workloads(&mut self) {
+        let workloads = self.cluster.workloads.iter();
+        let of_jobs =
+            workloads.filter_map(|(key, workload)| Some((&workload.job.as_ref()?.key, key)));
+        self.workloads = of_jobs.map(|(job, key)| (job.clone(), key.clone())).collect();
+    }
+
     fn read_state(
         &self,
         key: &Name,
@@ -278,8 +327,13 @@ impl View {
         if over {
             return JobState::Finished;
         }
-        if job.spec.queue_name.is_some() {
-            return JobState::External;
+        if let Some(queue) = self.queue_of(key, job) {
+            let stage = match state {
+                Some(AiJobState::Starting) => ExternalStage::Starting,
+                Some(AiJobState::Running) => ExternalStage::Running,
+                _ => ExternalStage::Waiting(self.pending_in_queue(key)),
+            };
+            return JobState::External { queue, stage };
         }
         if let Some(state) = self.foreseen.state(key) {
             return state.clone();

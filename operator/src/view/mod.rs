@@ -102,6 +102,8 @@ pub struct View {
     energy: Energy,
     mirror: Mirror,
     problems: Problems,
+    /// Kueue's Workloads by the AIJob that their Job is of.
+    workloads: FxHashMap<Name, Name>,
 
     emitted: Emitted,
     observations: Vec<Observation>,
@@ -185,6 +187,7 @@ impl View {
             Touched::Registration(changed) => self.each(changed, out, Self::registration_changed),
             Touched::Miner(changed) => self.each(changed, out, Self::miner_changed),
             Touched::AiJob(changed) => self.each(changed, out, Self::ai_job_changed),
+            Touched::Workload(changed) => self.each(changed, out, Self::workload_changed),
             Touched::EmergencyStop(_) => {
                 if self.warm {
                     self.emit_stop(out);
@@ -389,6 +392,7 @@ impl View {
                 self.memories.assume_past(node, pods, &self.cluster, &self.pools, self.started);
             }
         }
+        self.index_workloads();
         for key in keys(&self.cluster.ai_jobs) {
             self.read_template(&key);
         }

@@ -195,6 +195,7 @@ impl View {
             deleting: pod.deletion.is_some() || self.foreseen.ends(pod),
             // By this process's clock: that of the API server may be wrong.
             gone_by: self.tracking.deletion_seen(&pod.key).map(|seen| seen + pod.deletion_grace),
+            gates: pod.gates.to_vec(),
             role,
         })
     }

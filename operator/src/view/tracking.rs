@@ -69,6 +69,10 @@ pub(super) struct Sighting {
     uid: Box<str>,
     pub(super) created: Timestamp,
     bound: Option<Timestamp>,
+    /// `true` while it has a scheduling gate.
+    gated: bool,
+    /// The time at which its last gate was removed.
+    ungated: Option<Timestamp>,
     /// The time that the pod gives, and when it was first seen.
     unschedulable: Option<(Timestamp, Timestamp)>,
     pub(super) ended: Option<Timestamp>,
@@ -102,6 +106,10 @@ impl Sighting {
             Some(_) => _ = self.bound.get_or_insert_with(|| seen(pod.bound_at)),
             None => self.bound = None,
         }
+        if self.gated && pod.gates.is_empty() {
+            self.ungated = Some(now);
+        }
+        self.gated = !pod.gates.is_empty();
         match (pod.unschedulable_since, self.unschedulable) {
             (Some(claimed), Some((known, _))) if claimed == known => {}
             (Some(claimed), _) => self.unschedulable = Some((claimed, seen(Some(claimed)))),
@@ -120,15 +128,29 @@ impl Sighting {
     /// The time by which another component must have brought a miner's pod one step further.
     fn next_step_by(&self, pod: &Pod) -> Option<Timestamp> {
         let lease = pod.lease.as_ref()?;
-        let waits = pod.node.is_none() || lease.unprepared;
-        waits.then(|| self.bound.unwrap_or(self.created) + STEP_WITHIN)
+        // A pod with a scheduling gate waits for the system that set the gate.
+        let waits = (pod.node.is_none() && pod.gates.is_empty()) || lease.unprepared;
+        waits.then(|| self.bound.or(self.ungated).unwrap_or(self.created) + STEP_WITHIN)
     }
 
     fn move_times(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
-        let Self { uid: _, created, bound, unschedulable, ended, due, awaited, late } = self;
+        let Self {
+            uid: _,
+            created,
+            bound,
+            gated: _,
+            ungated,
+            unschedulable,
+            ended,
+            due,
+            awaited,
+            late,
+        } = self;
         let seen = unschedulable.as_mut().map(|(_, seen)| seen);
-        for time in
-            [bound, ended, due, awaited, late].into_iter().filter_map(Option::as_mut).chain(seen)
+        for time in [bound, ungated, ended, due, awaited, late]
+            .into_iter()
+            .filter_map(Option::as_mut)
+            .chain(seen)
         {
             *time = moved(*time);
         }

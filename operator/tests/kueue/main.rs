@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // A test may fail where it likes.
 
+mod jobs;
+mod miners;
 mod queues;
 mod topology;
 

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use crate::KueueSite;
 use daylight_test_site::{SOON, create, eventually, is_running};
 
-/// The label by which a Job joins a LocalQueue.
+/// The label by which a Job joins a `LocalQueue`.
 pub(crate) const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 
 impl KueueSite {
-    /// A ClusterQueue with this many GPUs of the site's nodes, and a LocalQueue of this name. With
+    /// A `ClusterQueue` with this many GPUs of the site's nodes, and a `LocalQueue` of this name. With
     /// `topology`, workloads are placed on the site's nodes by Kueue.
     pub(crate) async fn queue(&self, local_queue: &str, gpus: u32, topology: bool) {
         let site = &self.name;
@@ -53,7 +53,12 @@ impl KueueSite {
         })
     }
 
-    /// A Job in a LocalQueue, or in none, with pods of 8 GPUs that run until they are deleted;
+    /// Changes the `ClusterQueue`'s GPUs.
+    pub(crate) async fn set_quota(&self, gpus: u32) {
+        self.control_plane.apply(&self.cluster_queue(gpus).to_string()).await.unwrap();
+    }
+
+    /// A Job in a `LocalQueue`, or in none, with pods of 8 GPUs that run until they are deleted;
     /// `annotations` are its pods'.
     pub(crate) async fn job(&self, name: &str, queue: Option<&str>, pods: u32, annotations: Value) {
         let job = json!({

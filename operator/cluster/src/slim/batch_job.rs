@@ -29,6 +29,8 @@ pub struct BatchJob {
     pub owner: Box<str>,
     /// Value of its annotation `daylight.dev/revision`.
     pub revision: Option<Box<str>>,
+    /// The Kueue `LocalQueue` that its label names.
+    pub queue: Option<Name>,
     pub suspended: bool,
     /// Field manager, other than Daylight, that suspended it; `None` while it is not suspended.
     pub suspended_by: Option<Name>,
@@ -181,6 +183,7 @@ impl BatchJob {
             ai_job: metadata.sibling(labels::AI_JOB),
             owner: metadata.controller().map(|owner| (&*owner.uid).into()).unwrap_or_default(),
             revision: metadata.annotations.get(well_known::REVISION).map(Into::into),
+            queue: metadata.labels.get(well_known::KUEUE_QUEUE).map(Name::from),
             suspended: spec.suspend.unwrap_or(false),
             suspended_by: None,
             active: status.active,

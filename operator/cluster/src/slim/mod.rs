@@ -12,6 +12,7 @@ mod node;
 mod pod;
 mod small;
 mod spec;
+mod workload;
 
 pub use batch_job::{BatchJob, Outcome};
 pub use custom::Custom;
@@ -21,3 +22,4 @@ pub use node::{Effect, Node, Readiness, Taint};
 pub use pod::{Lease, Owner, Phase, Pod, Work};
 pub use small::{ConfigMap, Namespace};
 pub use spec::{Scheduling, Template};
+pub use workload::{JobOfWorkload, Workload};

@@ -69,6 +69,8 @@ pub struct Pod {
     pub ready: bool,
     pub requests: Requests,
     pub priority: i32,
+    /// The scheduling gates that keep kube-scheduler from binding it.
+    pub gates: Box<[Name]>,
     /// The constraints on its node, if Daylight may have to make room for it: it is not bound, and
     /// kube-scheduler will not preempt for it.
     pub waiting: Option<Box<Scheduling>>,
@@ -180,6 +182,7 @@ stored!(
         for (resource, _) in &mut self.requests.extended {
             names.share(resource);
         }
+        self.gates.iter_mut().for_each(|gate| names.share(gate));
     }
 );
 
@@ -351,6 +354,7 @@ impl From<Raw<'_>> for Pod {
             ready: condition("Ready").is_some_and(|one| one.status == "True"),
             requests: spec.requests(&in_use),
             priority: spec.priority,
+            gates: if node.is_none() { spec.gates() } else { Box::default() },
             waiting: waits.then(|| Box::new(spec.scheduling())),
             node,
             lease,

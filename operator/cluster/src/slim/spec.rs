@@ -96,7 +96,8 @@ pub(super) struct Spec<'a> {
     pub(super) preemption_policy: Cow<'a, str>,
     #[serde(borrow)]
     scheduler_name: Cow<'a, str>,
-    scheduling_gates: NotEmpty,
+    #[serde(borrow)]
+    scheduling_gates: Vec<Gate<'a>>,
     #[serde(borrow)]
     topology_spread_constraints: Vec<Spread<'a>>,
     volumes: Vec<Volume>,
@@ -170,6 +171,13 @@ struct RawToleration<'a> {
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Gate<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+}
+
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Spread<'a> {
     #[serde(borrow)]
@@ -231,6 +239,11 @@ impl Spec<'_> {
         .effective()
     }
 
+    /// The names of its scheduling gates.
+    pub(super) fn gates(&self) -> Box<[Name]> {
+        self.scheduling_gates.iter().map(|gate| Name::from(&*gate.name)).collect()
+    }
+
     pub(super) fn node_filter(&self) -> NodeFilter {
         let required = self
             .affinity
@@ -264,7 +277,7 @@ impl Spec<'_> {
             || self.volumes.iter().any(|volume| !volume.plain)
             || self.containers.iter().chain(&self.init_containers).any(Container::has_host_port)
             || self.resource_claims.0
-            || self.scheduling_gates.0
+            || !self.scheduling_gates.is_empty()
             || self.workload_ref.is_some()
             || self.scheduling_group.is_some()
             || !matches!(&*self.scheduler_name, "" | "default-scheduler");

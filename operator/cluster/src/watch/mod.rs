@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::kinds::for_each_kind;
-use crate::{Event, Kind, Round, well_known};
+use crate::{Change, Event, Kind, Round, WatchFailure, well_known};
 pub use task::{Selectors, Source, Task};
 
 /// Settings of all watches.
@@ -38,6 +38,8 @@ pub struct Settings {
     pub namespace: String,
     /// Name of the `ConfigMap` in that namespace that contains the authority's keys.
     pub authority_keys: String,
+    /// `true` to watch the kinds that are optional, too ([`Kind::is_optional`]).
+    pub optional_kinds: bool,
     /// Number of objects in a page of a list, where lists cannot be streamed.
     pub page: u32,
     /// Time after which the server ends a watch. Each watch lasts up to a quarter less, so that they
@@ -62,6 +64,7 @@ impl Default for Settings {
         Self {
             namespace: "daylight-system".to_owned(),
             authority_keys: well_known::AUTHORITY_KEYS.to_owned(),
+            optional_kinds: true,
             page: 500,
             lasts: Duration::from_secs(10),
             overdue: Duration::from_secs(5),
@@ -94,7 +97,10 @@ pub fn start(client: &kube::Client, settings: &Settings) -> Watches {
 
     macro_rules! spawn {
         ($($kind:ident, $store:ident, $type:ty, $name:literal;)*) => {
-            $({
+            $(if Kind::$kind.is_optional() && !settings.optional_kinds {
+                // There is room: nothing else has been sent.
+                let _ = to.try_send(Event::$kind(Change::Failed(WatchFailure::Missing)));
+            } else {
                 let (path, selectors) = source(Kind::$kind, settings);
                 let source = Source::new(path, selectors, Event::$kind);
                 let task = Task::new(client.clone(), source, settings.clone());
@@ -134,6 +140,8 @@ fn source(kind: Kind, settings: &Settings) -> (String, Selectors) {
         Kind::RegistrationMirror => config_map(well_known::REGISTRATION_MIRROR),
         Kind::ClassMirror => config_map(well_known::CLASS_MIRROR),
         Kind::AuthorityKeys => config_map(&settings.authority_keys),
+        // Kueue 0.15 and newer.
+        Kind::Workload => all("/apis/kueue.x-k8s.io/v1beta2/workloads"),
     }
 }
 

@@ -48,6 +48,17 @@ pub struct Placement {
     pub workers: u32,
 }
 
+/// Progress of a job that another queueing system starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExternalStage {
+    /// It is not admitted; with the reason, if the other system states one.
+    Waiting(Option<Arc<str>>),
+    /// It is admitted; its workers are being bound.
+    Starting,
+    /// All workers were bound.
+    Running,
+}
+
 /// Progress of an AI job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobState {
@@ -77,7 +88,11 @@ pub enum JobState {
         since: Timestamp,
     },
     /// Another queueing system (Kueue) starts it.
-    External,
+    External {
+        /// The queue there, `namespace/name`.
+        queue: Name,
+        stage: ExternalStage,
+    },
     Finished,
 }
 
@@ -90,7 +105,7 @@ impl JobState {
             Self::Queued { attempts, .. }
             | Self::Reserved { attempts, .. }
             | Self::Released { attempts, .. } => *attempts,
-            Self::Running { .. } | Self::External | Self::Finished => 0,
+            Self::Running { .. } | Self::External { .. } | Self::Finished => 0,
         }
     }
 

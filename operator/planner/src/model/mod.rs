@@ -14,7 +14,7 @@ mod registration;
 
 pub use class::{Class, ClassAssignment};
 pub use delta::{Delta, EmergencyStop, Snapshot};
-pub use job::{Job, JobState, Placement};
+pub use job::{ExternalStage, Job, JobState, Placement};
 pub use miner::{HugePages, Miner, Shape};
 pub use node::{Membership, Node, NodeCondition};
 pub use pod::{Pod, Preemption, Role};

@@ -26,7 +26,17 @@ pub struct Pod {
     pub deleting: bool,
     /// Time by which a pod that is being deleted has to be gone, once the API server has set it.
     pub gone_by: Option<Timestamp>,
+    /// The scheduling gates that keep it from being bound. While a miner's pod has one, it holds
+    /// nothing on its node but its slot.
+    pub gates: Vec<Name>,
     pub role: Role,
+}
+
+impl Pod {
+    /// Returns whether kube-scheduler does not consider it.
+    pub fn is_gated(&self) -> bool {
+        !self.gates.is_empty()
+    }
 }
 
 /// Role of a pod for Daylight.

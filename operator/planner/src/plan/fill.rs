@@ -16,7 +16,7 @@ use crate::plan::search::{Searches, When, note};
 use crate::plan::{Run, Undo, grace};
 use crate::state::table::Id;
 use crate::state::{MinerRow, NodeRow, PoolRow};
-use daylight_base::Name;
+use daylight_base::{Name, Timestamp};
 
 /// Time that kube-scheduler has to place a new pod, for which idle GPUs are kept meanwhile.
 ///
@@ -186,7 +186,7 @@ impl Run<'_> {
         let mut over = Vec::new();
         for &id in self.state.waiting.values() {
             let row = &self.state.pods[id];
-            if row.nominated.is_some() || row.pod.deleting {
+            if row.nominated.is_some() || row.pod.deleting || row.pod.is_gated() {
                 continue;
             }
             let end = row.pod.created + SCHEDULING;
@@ -212,6 +212,26 @@ impl Run<'_> {
         let pools = pools.filter(|pool| Some(pool.resource) == resource);
         let sizes = pools.filter_map(|pool| pool.buckets.allocatable.keys().next_back());
         sizes.max().copied().unwrap_or_default()
+    }
+
+    /// Returns the idle GPUs of a pool on nodes that observe the idle delay, and the end of the first
+    /// delay.
+    fn resting(&self, pool: Id<PoolRow>) -> (u32, Option<Timestamp>) {
+        let row = &self.state.pools[pool];
+        let Some(object) = &row.object else { return (0, None) };
+        let (mut gpus, mut first) = (0, None);
+        for (&free, nodes) in &row.buckets.fillable {
+            for &(_, node) in nodes {
+                let node = self.state.nodes[node].object.as_ref();
+                let Some(released) = node.and_then(|node| node.ai_released_at) else { continue };
+                let until = released + object.idle_delay;
+                if self.now < until {
+                    gpus += free;
+                    first = Some(first.map_or(until, |first: Timestamp| first.min(until)));
+                }
+            }
+        }
+        (gpus, first)
     }
 
     /// Finds a node for one more replica of a miner in a pool.
@@ -242,6 +262,18 @@ impl Run<'_> {
         }
         if let Some(reason) = self.over_pool_caps(pool, candidate, When::Drained) {
             return Err(GrantRefusal::Contested(kept(self).unwrap_or(reason)));
+        }
+        // GPUs that AI work has just released do not replace the headroom: the next work is likely to
+        // take them, and miners on the former headroom would have to leave again.
+        if headroom > 0 {
+            let resting = searches.resting.entry(pool).or_insert_with(|| self.resting(pool));
+            if let (resting, Some(until)) = *resting
+                && free >= gpus.saturating_add(headroom)
+                && free.saturating_sub(resting) < gpus.saturating_add(headroom)
+            {
+                self.wake(until);
+                return Err(GrantRefusal::Contested(Reason::IdleDelay { until }));
+            }
         }
         let needed = gpus.saturating_add(headroom);
         if free < needed.saturating_add(arriving) {
@@ -326,6 +358,7 @@ impl Run<'_> {
             created: self.now,
             deleting: false,
             gone_by: None,
+            gates: Vec::new(),
             role: Role::Miner {
                 miner: miner.key.clone(),
                 registration: miner.registration.clone(),

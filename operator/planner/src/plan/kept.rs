@@ -127,6 +127,7 @@ impl Run<'_> {
             deleting: false,
             gone_by: None,
             huge_pages: miner.shape.huge_pages,
+            gates: Vec::new(),
             role: Role::Miner {
                 miner: miner.key.clone(),
                 registration: miner.registration.clone(),

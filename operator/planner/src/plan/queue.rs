@@ -69,7 +69,7 @@ impl Run<'_> {
                 JobState::Released { .. } => released.push(id),
                 JobState::Reserved { .. } => reserved.push(id),
                 JobState::Queued { .. } => queued.push(id),
-                JobState::Running { .. } | JobState::External | JobState::Finished => {}
+                JobState::Running { .. } | JobState::External { .. } | JobState::Finished => {}
             }
         }
         // Gangs that timed out first: what they held is available to all others. They queue again in

@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 use crate::explain::{
     JobReport, MinerReport, PodReport, PoolGpus, PoolReport, Reason, RegistrationReport,
 };
-use crate::model::JobState;
+use crate::model::{ExternalStage, JobState};
 use crate::plan::Run;
 use crate::plan::modes::Mode;
 use crate::plan::power::Counted;
@@ -128,17 +128,29 @@ impl Run<'_> {
         let report = |(key, &id): (&daylight_base::Name, &Id<_>)| {
             let row = &self.state.miners[id];
             let wanted = row.object.as_ref().map_or(0, |miner| miner.replicas);
-            let outcome = self.outcomes.get(&id).and_then(|outcome| outcome.reason.clone());
-            let reason = outcome.unwrap_or_else(|| self.silent_reason(id));
+            let reason = self.gated(id).unwrap_or_else(|| {
+                let outcome = self.outcomes.get(&id).and_then(|outcome| outcome.reason.clone());
+                outcome.unwrap_or_else(|| self.silent_reason(id))
+            });
             MinerReport {
                 miner: key.clone(),
                 wanted,
-                held: row.active(),
+                held: row.active() - row.gated,
                 stopping: row.draining,
                 reason,
             }
         };
         self.state.miners_by_key.iter().map(report).collect()
+    }
+
+    /// Returns the reason of a miner whose pods have scheduling gates, by the first of them.
+    fn gated(&self, id: Id<crate::state::MinerRow>) -> Option<Reason> {
+        let row = &self.state.miners[id];
+        let replicas = row.gated;
+        let pods = (replicas > 0).then(|| row.pods())?;
+        let gated = pods.map(|pod| &self.state.pods[pod].pod).filter(|pod| pod.is_gated());
+        let first = gated.min_by_key(|pod| &pod.key)?;
+        Some(Reason::ReplicasGated { replicas, gates: first.gates.clone() })
     }
 
     /// Returns the reason of a miner for which no step found one: it has what it wants, or its pools
@@ -161,12 +173,17 @@ impl Run<'_> {
             let row = &self.state.jobs[id];
             let reason = self.queue.reasons.remove(&id).unwrap_or_else(|| {
                 let Some(job) = &row.object else { return Reason::Finished };
-                match job.state {
-                    JobState::External => Reason::External,
-                    JobState::Finished => Reason::Finished,
-                    _ if row.bound_total.saturating_add(job.succeeded) < job.workers => {
-                        Reason::WorkersMissing { bound: row.bound_total, workers: job.workers }
+                let bound = row.bound_total;
+                let missing = bound.saturating_add(job.succeeded) < job.workers;
+                match &job.state {
+                    JobState::External { queue, stage: ExternalStage::Waiting(why) } => {
+                        Reason::External { queue: queue.clone(), why: why.clone() }
                     }
+                    JobState::External { stage: ExternalStage::Starting, .. } => {
+                        Reason::Starting { bound, workers: job.workers }
+                    }
+                    JobState::Finished => Reason::Finished,
+                    _ if missing => Reason::WorkersMissing { bound, workers: job.workers },
                     _ => Reason::Running,
                 }
             });

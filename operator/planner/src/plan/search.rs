@@ -45,6 +45,8 @@ pub(super) struct Searches {
     granted: FxHashMap<Id<PoolRow>, u32>,
     /// GPUs that new pods may take, by resource.
     pub(super) arriving: FxHashMap<Name, u32>,
+    /// Idle GPUs of a pool on nodes that observe the idle delay, and the end of the first delay.
+    pub(super) resting: FxHashMap<Id<PoolRow>, (u32, Option<Timestamp>)>,
 }
 
 impl Searches {

@@ -34,6 +34,9 @@ impl Run<'_> {
     }
 
     fn serve_pod(&mut self, id: Id<PodRow>, pod: &Pod) -> Reason {
+        if pod.is_gated() {
+            return Reason::Gated { gates: pod.gates.clone() };
+        }
         let allowed = match &pod.role {
             Role::Other { preemption, .. } | Role::Worker { preemption, .. } => match preemption {
                 Preemption::Never => return Reason::NotPreempting,

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use daylight_base::Name;
+
 use crate::model::Approval;
 use crate::reason::Reason;
 
@@ -192,6 +194,16 @@ impl fmt::Display for Reason {
             Self::Stopping { replicas } => {
                 write!(f, "Stopping {replicas} replicas; replacements start as GPUs become idle.")
             }
+            Self::ReplicasGated { replicas, gates } => write!(
+                f,
+                "{} held by {}. Exclude the miner's namespace in the queueing system that sets it.",
+                if *replicas == 1 {
+                    "1 replica is".to_owned()
+                } else {
+                    format!("{replicas} replicas are")
+                },
+                gate_list(gates)
+            ),
             Self::WaitingForIdleGpus { gpus } => {
                 write!(f, "No node has {}.", plural(*gpus, "idle GPU"))
             }
@@ -279,9 +291,21 @@ impl fmt::Display for Reason {
                 "{bound} of {workers} workers {} bound to a node; the Job replaces workers that were evicted or failed. See the Events of its pods.",
                 if *bound == 1 { "is" } else { "are" },
             ),
-            Self::External => {
-                write!(f, "Another queueing system, such as Kueue, decides when the job starts.")
+            Self::External { queue, why: Some(why) } => {
+                write!(f, "Kueue's LocalQueue {queue} has not admitted the job: {why}")
             }
+            Self::External { queue, why: None } => {
+                let namespace = queue.split_once('/').map_or("", |(namespace, _)| namespace);
+                write!(
+                    f,
+                    "Kueue's LocalQueue {queue} decides when the job starts; see `kubectl get workloads -n {namespace}`."
+                )
+            }
+            Self::Gated { gates } => write!(
+                f,
+                "The pod is held by {}; kube-scheduler considers it once the queueing system that set it removes it.",
+                gate_list(gates)
+            ),
             Self::SchedulerDecides => {
                 write!(f, "kube-scheduler places the pod, and preempts miners for it if necessary.")
             }
@@ -298,6 +322,11 @@ impl fmt::Display for Reason {
             ),
         }
     }
+}
+
+fn gate_list(gates: &[Name]) -> String {
+    let noun = if gates.len() == 1 { "gate" } else { "gates" };
+    format!("the scheduling {noun} {}", gates.join(" and "))
 }
 
 fn plural(count: u32, noun: &str) -> String {

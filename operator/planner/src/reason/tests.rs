@@ -69,6 +69,11 @@ fn examples() -> Vec<Reason> {
         NothingWanted,
         Stopping { replicas: 1 },
         Stopping { replicas: 2 },
+        ReplicasGated { replicas: 1, gates: vec!["kueue.x-k8s.io/admission".into()] },
+        ReplicasGated {
+            replicas: 2,
+            gates: vec!["kueue.x-k8s.io/admission".into(), "kueue.x-k8s.io/topology".into()],
+        },
         WaitingForIdleGpus { gpus: 2 },
         KeptForPods { gpus: 2 },
         KeptForMiner { miner: "acme/quad".into() },
@@ -90,7 +95,9 @@ fn examples() -> Vec<Reason> {
         JobSuspended { manager: "kubectl-patch".into(), job: "ml/train".into() },
         WorkersMissing { bound: 1, workers: 2 },
         WorkersMissing { bound: 0, workers: 2 },
-        External,
+        External { queue: "ml/team".into(), why: None },
+        External { queue: "ml/team".into(), why: Some("The quota is used up.".into()) },
+        Gated { gates: vec!["kueue.x-k8s.io/admission".into()] },
         SchedulerDecides,
         SchedulerFirst { until: at },
         RoomKept,
@@ -154,6 +161,8 @@ fn the_words_and_sentences_are_fixed() {
     NothingWanted: No replicas are requested.
     Stopping: Stopping 1 replica; its replacement starts when GPUs become idle.
     Stopping: Stopping 2 replicas; replacements start as GPUs become idle.
+    ReplicasGated: 1 replica is held by the scheduling gate kueue.x-k8s.io/admission. Exclude the miner's namespace in the queueing system that sets it.
+    ReplicasGated: 2 replicas are held by the scheduling gates kueue.x-k8s.io/admission and kueue.x-k8s.io/topology. Exclude the miner's namespace in the queueing system that sets it.
     WaitingForIdleGpus: No node has 2 idle GPUs.
     KeptForPods: kube-scheduler is about to place pods on 2 idle GPUs.
     KeptForMiner: What is free is kept for miner acme/quad, which is next and starts once enough other replicas have stopped.
@@ -175,7 +184,9 @@ fn the_words_and_sentences_are_fixed() {
     JobSuspended: kubectl-patch suspended Job ml/train, so Daylight keeps no GPUs for it. Set its spec.suspend to false. If kubectl-patch is a queue, create the AIJob again with spec.queueName, or exclude the namespace there.
     WorkersMissing: 1 of 2 workers is bound to a node; the Job replaces workers that were evicted or failed. See the Events of its pods.
     WorkersMissing: 0 of 2 workers are bound to a node; the Job replaces workers that were evicted or failed. See the Events of its pods.
-    External: Another queueing system, such as Kueue, decides when the job starts.
+    External: Kueue's LocalQueue ml/team decides when the job starts; see `kubectl get workloads -n ml`.
+    External: Kueue's LocalQueue ml/team has not admitted the job: The quota is used up.
+    Gated: The pod is held by the scheduling gate kueue.x-k8s.io/admission; kube-scheduler considers it once the queueing system that set it removes it.
     SchedulerDecides: kube-scheduler places the pod, and preempts miners for it if necessary.
     SchedulerFirst: The pod never preempts. If kube-scheduler finds no room before 2026-07-01T12:00:00Z, Daylight stops miners for it.
     RoomKept: Capacity is reserved; waiting for kube-scheduler to bind the pod.

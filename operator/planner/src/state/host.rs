@@ -129,6 +129,8 @@ pub(crate) enum HolderKind {
     Stopping,
     /// A miner that should have stopped.
     Stuck,
+    /// A miner with a scheduling gate: it has a slot, and nothing else.
+    Gated,
 }
 
 /// The holding of a pod on its node, of one extended resource at most: a pod that requests several
@@ -160,6 +162,7 @@ impl NodeUse {
             HolderKind::Ai | HolderKind::Undeclared | HolderKind::Stuck => &mut self.fixed,
             HolderKind::Miner => &mut self.mining,
             HolderKind::Stopping => &mut self.draining,
+            HolderKind::Gated => return,
         } += holder.amounts;
     }
 }
@@ -385,11 +388,12 @@ impl Host {
             HolderKind::Miner => self.mining += gpus,
             HolderKind::Stopping => self.draining += gpus,
             HolderKind::Stuck => self.stuck += gpus,
+            HolderKind::Gated => {}
         }
         match holder.kind {
             HolderKind::Ai | HolderKind::Undeclared => self.ai_sizes.add(gpus),
             HolderKind::Miner => self.sizes.add(gpus),
-            HolderKind::Stopping | HolderKind::Stuck => {}
+            HolderKind::Stopping | HolderKind::Stuck | HolderKind::Gated => {}
         }
     }
 

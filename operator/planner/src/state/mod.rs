@@ -147,6 +147,8 @@ pub(crate) struct MinerRow {
     /// Number of its pods, stopping ones included.
     pub(crate) held: u32,
     pub(crate) draining: u32,
+    /// Number of those that have a scheduling gate and are not stopping.
+    pub(crate) gated: u32,
     /// GPUs of its replicas that run on, and of the places kept for others.
     pub(crate) active_gpus: u32,
     /// Number of nodes that are closed to it alone.
@@ -487,5 +489,7 @@ impl State {
 /// Returns whether Daylight starts the job, so that its unbound workers are not demand of their own.
 /// Once a job runs, a worker that is replaced is.
 pub(crate) fn starts(job: Option<&Job>) -> bool {
-    job.is_some_and(|job| !matches!(job.state, JobState::External | JobState::Running { .. }))
+    job.is_some_and(|job| {
+        !matches!(job.state, JobState::External { .. } | JobState::Running { .. })
+    })
 }

@@ -287,6 +287,7 @@ impl State {
                     Some(_) => Holding::Active,
                 };
                 self.pools[pool].held.change(gpus, watts, holding, add);
+                let gated = row.pod.is_gated() && !deleting;
                 let under = self.pools[pool].held_under.entry(registration).or_default();
                 under.change(gpus, watts, holding, add);
                 if *under == Held::default() {
@@ -294,6 +295,11 @@ impl State {
                 }
                 self.registrations[registration].held.change(gpus, watts, holding, add);
                 let miner = &mut self.miners[miner];
+                if add {
+                    miner.gated += u32::from(gated);
+                } else {
+                    miner.gated -= u32::from(gated);
+                }
                 if add {
                     miner.draining += u32::from(deleting);
                 } else {
@@ -422,6 +428,7 @@ fn stops_by(row: &PodRow) -> Option<Timestamp> {
 /// Returns the kind of holder that a pod is.
 fn holder_kind(row: &PodRow) -> HolderKind {
     match (&row.pod.role, row.pod.deleting) {
+        (Role::Miner { .. }, _) if row.pod.is_gated() => HolderKind::Gated,
         (Role::Miner { .. }, true) if row.stuck => HolderKind::Stuck,
         (Role::Miner { .. }, false) => HolderKind::Miner,
         (Role::Miner { .. }, true) => HolderKind::Stopping,

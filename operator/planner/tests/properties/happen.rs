@@ -95,6 +95,7 @@ pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
                 deleting: false,
                 gone_by: None,
                 huge_pages: [0; 2],
+                gates: Vec::new(),
                 role: Role::Other { class: (*gpus > 4).then(|| name("class-3")), preemption },
             };
             deltas.push(world.put_pod(pod));
@@ -226,6 +227,7 @@ fn bind(world: &mut World, all: bool, elsewhere: bool) -> Vec<Delta> {
                 deleting: false,
                 gone_by: None,
                 huge_pages: [0; 2],
+                gates: Vec::new(),
                 role: Role::Worker { job: job.key.clone(), preemption: Preemption::ByScheduler },
             }));
             if !all {

@@ -95,6 +95,7 @@ impl World {
                         deleting: false,
                         gone_by: None,
                         huge_pages: miner.shape.huge_pages,
+                        gates: Vec::new(),
                         role: Role::Miner {
                             miner: grant.miner.clone(),
                             registration: miner.registration.clone(),

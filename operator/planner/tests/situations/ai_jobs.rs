@@ -182,11 +182,12 @@ fn a_class_that_may_only_have_idle_gpus_cannot_be_used_by_jobs() {
 #[test]
 fn a_job_in_a_kueue_queue_is_left_to_kueue() {
     let mut site = Site::of(1, 4, 4).with(job("ml/queued", 1, 4).but(|job| {
-        job.state = JobState::External;
+        let stage = ExternalStage::Waiting(None);
+        job.state = JobState::External { queue: "ml/team".into(), stage };
     }));
     assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
-    job ml/queued: External. Another queueing system, such as Kueue, decides when the job starts.
+    job ml/queued: External. Kueue's LocalQueue ml/team decides when the job starts; see `kubectl get workloads -n ml`.
     ");
 }
 

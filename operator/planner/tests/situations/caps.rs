@@ -55,6 +55,27 @@ fn headroom_stays_idle() {
 }
 
 #[test]
+fn gpus_that_ai_has_just_released_do_not_replace_the_headroom() {
+    let mut site = Site::of(2, 4, 8);
+    site.edit_pool("h100", |pool| pool.headroom = Headroom::Count(2));
+    site.put(job("ml/train", 1, 4));
+    site.settle();
+    site.ended("ml/train");
+    // The next job may take what this one had; else miners would start on the other two GPUs and leave.
+    assert_snapshot!(site.act_explained(), @"
+    pool h100 (8 GPUs: 2 mining, 4 idle, 2 headroom): Filling. Idle GPUs go to registered miners.
+    miner acme/hash (2 of 8): IdleDelay. GPUs stay idle until 2026-07-01T12:00:05Z, since AI work just ended there (spec.mining.idleDelay).
+    job ml/train: Finished. The job has finished.
+    look again at 12:00:05
+    ");
+    site.wait(seconds(5));
+    assert_snapshot!(site.actions(), @"
+    grant acme/hash on node-2 (h100) slots 2 3, stops within 10s, ends in 183 days
+    grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
+    ");
+}
+
+#[test]
 fn headroom_in_percent_is_restored() {
     let mut site = Site::of(2, 8, 16);
     site.edit_pool("h100", |pool| pool.headroom = Headroom::Percent(20));

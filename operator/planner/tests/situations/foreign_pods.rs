@@ -138,17 +138,42 @@ fn pods_without_a_class_are_counted_as_undeclared() {
 #[test]
 fn workers_of_a_kueue_job_are_demand_like_any_other_pod() {
     let mut site = Site::of(1, 4, 4);
-    site.put(job("ml/queued", 1, 2).but(|job| job.state = JobState::External));
+    site.put(job("ml/queued", 1, 2).but(|job| {
+        let stage = ExternalStage::Starting;
+        job.state = JobState::External { queue: "ml/team".into(), stage };
+    }));
     site.put(foreign_pod("ml/queued-0", 2).but(|pod| {
         pod.role = Role::Worker { job: "ml/queued".into(), preemption: Preemption::ByScheduler };
     }));
     assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
     miner acme/hash (2 of 4): KeptForPods. kube-scheduler is about to place pods on 2 idle GPUs.
-    job ml/queued: External. Another queueing system, such as Kueue, decides when the job starts.
+    job ml/queued: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
     pod ml/queued-0: SchedulerDecides. kube-scheduler places the pod, and preempts miners for it if necessary.
     look again at 12:00:30
     ");
+}
+
+#[test]
+fn a_pod_with_a_scheduling_gate_is_no_demand_and_its_gate_is_named() {
+    let mut site = Site::of(1, 4, 4);
+    let gates = vec!["kueue.x-k8s.io/admission".into()];
+    site.put(foreign_pod("web/held", 2).but(|pod| pod.gates = gates));
+    assert_snapshot!(site.act_explained(), @"
+    grant acme/hash on node-1 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days
+    pod web/held: Gated. The pod is held by the scheduling gate kueue.x-k8s.io/admission; kube-scheduler considers it once the queueing system that set it removes it.
+    ");
+}
+
+#[test]
+fn miners_with_a_scheduling_gate_hold_nothing_and_are_not_started_twice() {
+    let mut site = Site::of(1, 4, 4);
+    site.act();
+    site.gate_miners("kueue.x-k8s.io/admission");
+    site.put(foreign_pod("web/chat", 3).but(|pod| pod.node = Some("node-1".into())));
+    assert_snapshot!(site.act_explained(), @"miner acme/hash (0 of 4): ReplicasGated. 4 replicas are held by the scheduling gate kueue.x-k8s.io/admission. Exclude the miner's namespace in the queueing system that sets it.");
+    let gpus = site.look().pools[0].gpus;
+    assert_eq!((gpus.total, gpus.ai, gpus.mining, gpus.idle), (4, 3, 0, 1));
 }
 
 #[test]
@@ -172,7 +197,8 @@ fn unbound_workers_of_a_job_that_is_gone_are_demand_too() {
 
 #[test]
 fn a_worker_that_never_preempts_is_served_once_the_job_is_not_daylights_to_start() {
-    for state in [JobState::External, JobState::Running { since: NOON }] {
+    let external = JobState::External { queue: "ml/team".into(), stage: ExternalStage::Starting };
+    for state in [external, JobState::Running { since: NOON }] {
         let mut site = Site::of(1, 8, 8);
         site.settle();
         site.put(job("ml/train", 1, 4).but(|job| job.state = state));

@@ -169,6 +169,7 @@ pub(crate) fn foreign_pod(key: &str, gpus: u32) -> Pod {
         deleting: false,
         gone_by: None,
         huge_pages: [0; 2],
+        gates: Vec::new(),
         role: Role::Other {
             class: Some("ai-inference".into()),
             preemption: Preemption::ByScheduler,

@@ -148,6 +148,15 @@ impl Site {
         self.put(self.pods[key].clone().but(change));
     }
 
+    /// Another system holds all miners' pods by a scheduling gate.
+    pub(crate) fn gate_miners(&mut self, gate: &str) {
+        let miners = self.pods.values().filter(|pod| matches!(pod.role, Role::Miner { .. }));
+        for mut pod in miners.cloned().collect::<Vec<_>>() {
+            pod.gates = vec![gate.into()];
+            self.put(pod);
+        }
+    }
+
     pub(crate) fn wait(&mut self, time: Duration) {
         self.now = self.now + time;
     }
@@ -248,6 +257,7 @@ impl Site {
             deleting: false,
             gone_by: None,
             huge_pages: job.shape.huge_pages,
+            gates: Vec::new(),
             role: Role::Worker { job: job.key, preemption: Preemption::ByScheduler },
         });
     }
@@ -345,6 +355,7 @@ impl Site {
             deleting: false,
             gone_by: None,
             huge_pages: miner.shape.huge_pages,
+            gates: Vec::new(),
             role: Role::Miner {
                 miner: miner.key,
                 registration: miner.registration,

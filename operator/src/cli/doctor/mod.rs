@@ -5,6 +5,7 @@ mod access;
 mod admission;
 mod blind_spots;
 mod processes;
+mod queues;
 mod shipped;
 mod snapshot;
 mod work;
@@ -61,6 +62,8 @@ enum Check {
     PodPriority,
     PodClass,
     PodDevices,
+    PodGates,
+    DefaultQueues,
     ContainerRuntime,
     StaticPods,
     NodeAccess,
@@ -161,6 +164,7 @@ fn check(installation: &Installation) -> Findings {
     access::check(installation, &mut findings);
     processes::check(installation, &mut findings);
     work::check(installation, &mut findings);
+    queues::check(installation, &mut findings);
     blind_spots::list(&mut findings);
     findings.0.sort_by_key(|finding| finding.level);
     findings

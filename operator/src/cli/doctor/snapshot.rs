@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use daylight_crds::{ActivityClass, GpuPool};
+use daylight_crds::{ActivityClass, GpuPool, Miner};
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::ListParams;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
@@ -43,6 +43,9 @@ pub(super) struct Installation {
     pub(super) namespaces: Read<Vec<Namespace>>,
     pub(super) nodes: Read<Vec<Node>>,
     pub(super) pods: Read<Vec<Pod>>,
+    pub(super) miners: Read<Vec<Miner>>,
+    /// Namespaces with a Kueue `LocalQueue` named `default`; none without Kueue.
+    pub(super) default_queues: Read<Vec<String>>,
 }
 
 /// Objects in a page of a list.
@@ -70,6 +73,8 @@ pub(super) async fn read(client: &Client, namespace: &str) -> Installation {
         namespaces: all(Api::all(client.clone())).await,
         nodes: all(Api::all(client.clone())).await,
         pods: all(Api::all(client.clone())).await,
+        miners: all(Api::all(client.clone())).await,
+        default_queues: default_queues(client).await,
     }
 }
 
@@ -81,13 +86,25 @@ async fn version(client: &Client) -> Read<u32> {
     version.minor.trim_end_matches('+').parse().map_err(|error| unread(&error))
 }
 
+/// Returns the namespaces in which Kueue gives a queue to whatever names none.
+async fn default_queues(client: &Client) -> Read<Vec<String>> {
+    let kind = GroupVersionKind::gvk("kueue.x-k8s.io", "v1beta2", "LocalQueue");
+    let kind = ApiResource::from_gvk_with_plural(&kind, "localqueues");
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+    match api.list(&ListParams::default().fields("metadata.name=default")).await {
+        Ok(list) => Ok(list.items.into_iter().filter_map(|one| one.metadata.namespace).collect()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(error) => Err(unread(&kind.plural, error)),
+    }
+}
+
 async fn all<K>(api: Api<K>) -> Read<Vec<K>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
     let (mut items, mut page) = (Vec::new(), ListParams::default().limit(PAGE));
     loop {
-        let list = api.list(&page).await.map_err(|error| unread::<K>(error))?;
+        let list = api.list(&page).await.map_err(|error| unread(&K::plural(&()), error))?;
         items.extend(list.items);
         match list.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => page = page.continue_token(&token),
@@ -96,8 +113,7 @@ where
     }
 }
 
-fn unread<K: Resource<DynamicType = ()>>(error: kube::Error) -> String {
-    let plural = K::plural(&());
+fn unread(plural: &str, error: kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.code == 403 => {
             format!("You may not list {plural}, so the checks that need them were skipped.")
@@ -139,6 +155,8 @@ impl Installation {
             namespaces: unread(),
             nodes: unread(),
             pods: unread(),
+            miners: unread(),
+            default_queues: unread(),
         }
     }
 }

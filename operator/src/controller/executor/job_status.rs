@@ -89,7 +89,7 @@ impl Transition {
             Self::Queue => {
                 status = AiJobStatus { queued_at: status.queued_at, ..AiJobStatus::default() };
                 status.state = Some(AiJobState::Queued);
-                (false, "Queued", "Waiting for GPUs; the condition Ready explains the wait.")
+                (false, "Queued", "Waiting to start; the condition Ready explains the wait.")
             }
             Self::Reserve { placement, pool, displaced } => {
                 status.placement = places(placement);

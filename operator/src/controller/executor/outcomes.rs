@@ -110,6 +110,7 @@ impl Executor {
             ChangeOutcome::GangMade(batch) => {
                 self.retries.forget(&Target::Job(key.clone()));
                 note_gpus_of_init_containers(key, state);
+                state.gang_refusals.job_answered(key, None);
                 if let Some(batch) = batch {
                     state.view.assume_batch_job(*batch, state.now, &mut state.deltas);
                 }
@@ -119,6 +120,9 @@ impl Executor {
                 let backoff = self.retries.job_failed(key, job_cause(key, state), state.instant);
                 let wait = backoff.wait();
                 tracing::warn!(job = %key, code, %message, ?wait, "Cannot change an AIJob.");
+                if matches!(change, Change::MakeGang { .. }) {
+                    state.gang_refusals.job_answered(key, Some(&message));
+                }
                 let notice = match (change, code) {
                     (Change::MakeGang { .. }, 409) => Notice::NameTaken { message },
                     _ => Notice::JobRefused { message },

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
-use super::send::{Answer, Failure, Sender, is_disruption_budget};
+use super::send::{Answer, Failure, Sender, is_disruption_budget, is_webhook_failure};
 use crate::api_requests::{
     ApiRequest, create_priority_class, delete_mirror, delete_pod, evict_pod, forget_start,
     read_pod, read_priority_class, read_service,
@@ -116,6 +116,7 @@ pub(super) async fn evict(
     match sender.send(&evict_pod(&key, &uid, grace)).await {
         Ok(Answer::Done(_)) => ChangeOutcome::Ending { overruled: false },
         Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409) => ChangeOutcome::Gone,
+        Ok(Answer::Refused(status)) if is_webhook_failure(&status) => refused(*status),
         Ok(Answer::Refused(status)) => {
             // More than one budget over a pod is a configuration that the eviction API answers with
             // 500, and that no retry changes.

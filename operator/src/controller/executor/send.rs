@@ -165,7 +165,7 @@ fn judge(code: StatusCode, headers: &http::HeaderMap, body: Bytes) -> Attempt {
         StatusCode::TOO_MANY_REQUESTS if !is_disruption_budget(&status) => {
             Attempt::Busy(wait.unwrap_or(Duration::from_secs(1)))
         }
-        // The eviction API answers 500, every time, where more than one budget covers the pod.
+        // Also what the eviction API answers, every time, where more than one budget covers the pod.
         StatusCode::INTERNAL_SERVER_ERROR if is_definite(&status) => {
             Attempt::Answer(Answer::Refused(Box::new(status)))
         }
@@ -190,11 +190,19 @@ pub fn is_disruption_budget(status: &Status) -> bool {
     }) || status.message.contains("disruption budget")
 }
 
-/// Returns `true` if an internal error is the API server's final word on an eviction. It refuses the
-/// eviction of a pod with two budgets like that, and gives no reason but the text
-/// (`pkg/registry/core/pod/storage/eviction.go`).
+/// Returns `true` if an internal error means that nothing was changed, and will not be by trying
+/// again at once. The API server refuses the eviction of a pod with two budgets like that, and gives no
+/// reason but the text (`pkg/registry/core/pod/storage/eviction.go`).
 fn is_definite(status: &Status) -> bool {
-    status.message.contains("PodDisruptionBudget") || status.message.contains("disruption budget")
+    status.message.contains("PodDisruptionBudget")
+        || status.message.contains("disruption budget")
+        || is_webhook_failure(status)
+}
+
+/// Returns `true` if the API server could not call an admission webhook, which it does before it
+/// stores anything. The text is its only sign (`apiserver/pkg/admission/plugin/webhook`).
+pub fn is_webhook_failure(status: &Status) -> bool {
+    status.message.starts_with("Internal error occurred: failed calling webhook ")
 }
 
 #[cfg(test)]
@@ -287,6 +295,19 @@ mod tests {
         });
         assert!(matches!(sender.send(&write()).await, Ok(Answer::Done(_))));
         assert_eq!(count.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_webhook_that_cannot_be_called_is_a_refusal() {
+        let message = r#"Internal error occurred: failed calling webhook "mjob.kb.io": failed to call webhook: Post "https://kueue-webhook-service.kueue-system.svc:443/mutate-batch-v1-job?timeout=10s": connect: connection refused"#;
+        let (sender, count) = sender(LONG, move |_| {
+            (500, json!({"kind": "Status", "reason": "InternalError", "message": message}))
+        });
+        let Ok(Answer::Refused(status)) = sender.send(&write()).await else {
+            panic!("not refused");
+        };
+        assert_eq!(status.message, message);
+        assert_eq!(count.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]

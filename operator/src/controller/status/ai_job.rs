@@ -2,6 +2,7 @@
 //! nodes, times and the condition Admitted.
 
 use daylight_base::Timestamp;
+use daylight_cluster::well_known::PODS_REFUSED;
 use daylight_crds::{
     AiJob, AiJobState, AiJobStatus, CONDITION_FINISHED, CONDITION_READY, WorkerCounts,
 };
@@ -19,6 +20,8 @@ pub struct Progress<'a> {
     pub outcome: Option<&'a str>,
     /// The reason why the API server rejects its pods, if it does.
     pub refusal: Option<&'a str>,
+    /// The reason why the API server rejects its Job, if it does.
+    pub job_refusal: Option<&'a str>,
 }
 
 /// The status of a job by the plan.
@@ -41,13 +44,15 @@ pub(super) fn status(
             "Failed",
             outcome.unwrap_or("The job failed; see the logs of its pods."),
         ),
-        _ => match (progress.refusal, &report.reason) {
-            (Some(refusal), Reason::Starting { .. } | Reason::GangBackoff { .. }) => {
+        _ => match (progress.job_refusal, progress.refusal, &report.reason) {
+            (Some(refusal), ..) => {
+                ReasonText::new(PODS_REFUSED, &format!("The API server rejects its Job: {refusal}"))
+            }
+            (None, Some(refusal), Reason::Starting { .. } | Reason::GangBackoff { .. }) => {
                 rejected(refusal)
             }
-            (Some(refusal), Reason::External) if state == AiJobState::Starting => rejected(refusal),
-            (_, Reason::Running) => running(progress, workers),
-            (_, reason) => ReasonText::from(reason),
+            (_, _, Reason::Running) => running(progress, workers),
+            (.., reason) => ReasonText::from(reason),
         },
     };
     let ready = state == AiJobState::Running && progress.running >= workers;

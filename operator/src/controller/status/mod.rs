@@ -222,7 +222,9 @@ impl Pass<'_> {
                 .map(|outcome| outcome.message.to_string());
             let refusal = self.state.gang_refusals.get(key);
             let succeeded = batch.map_or(0, |batch| batch.succeeded);
-            let progress = Progress { running, succeeded, outcome: outcome.as_deref(), refusal };
+            let job_refusal = self.state.gang_refusals.of_job(key).filter(|_| batch.is_none());
+            let outcome = outcome.as_deref();
+            let progress = Progress { running, succeeded, outcome, refusal, job_refusal };
             let wanted = ai_job::status(&object, report, progress, self.state.now);
             let announce = Announce::warning_if(matches!(
                 wanted.reason.as_deref(),
@@ -246,7 +248,9 @@ pub fn replicas(view: &View) -> FxHashMap<Name, Replicas> {
         let replicas = all.entry(lease.miner.clone()).or_default();
         replicas.alive += 1;
         replicas.ready += u32::from(pod.ready);
-        replicas.gpus += pod.requests.extended.iter().map(|(_, count)| count).sum::<u32>();
+        if pod.gates.is_empty() {
+            replicas.gpus += pod.requests.extended.iter().map(|(_, count)| count).sum::<u32>();
+        }
     }
     all
 }

@@ -1,7 +1,7 @@
 //! AI jobs, their Jobs and their workers.
 
 use daylight_base::Timestamp;
-use daylight_planner::model::{Delta, JobState, Placement, Preemption, Role, Shape};
+use daylight_planner::model::{Delta, ExternalStage, JobState, Placement, Preemption, Role, Shape};
 use serde_json::{Value, json};
 
 use crate::view::Observation;
@@ -63,13 +63,51 @@ fn another_queue_or_the_end_of_its_job_decides_first() {
     let queued = patched(&ai_job("train", 2), &json!({"spec": {"queueName": "team"}}));
     let mut cluster = TestCluster::with(&[pool("a")]);
     cluster.apply(&queued);
-    assert_eq!(cluster.job("ml/train").unwrap().state, JobState::External);
+    assert_eq!(
+        cluster.job("ml/train").unwrap().state,
+        JobState::External { queue: "ml/team".into(), stage: ExternalStage::Waiting(None) }
+    );
     let complete = patched(
         &batch_job("train"),
         &json!({"status": {"conditions": [{"type": "Complete", "status": "True"}]}}),
     );
     cluster.apply(&complete);
     assert_eq!(cluster.job("ml/train").unwrap().state, JobState::Finished);
+}
+
+#[test]
+fn a_queue_that_kueue_gave_to_the_job_counts_and_its_workload_states_the_reason() {
+    let mut cluster = TestCluster::with(&[pool("a")]);
+    cluster.apply(&ai_job("train", 2));
+    let labels = json!({"metadata": {"labels": {"kueue.x-k8s.io/queue-name": "default"}}});
+    let batch = patched(&batch_job("train"), &labels);
+    cluster.apply(&batch);
+    let state = |cluster: &TestCluster| cluster.job("ml/train").unwrap().state;
+    let waiting = |why: Option<&str>| JobState::External {
+        queue: "ml/default".into(),
+        stage: ExternalStage::Waiting(why.map(Into::into)),
+    };
+    assert_eq!(state(&cluster), waiting(None));
+    let workload = |message: &str, job_uid: &Value| {
+        json!({
+            "kind": "Workload",
+            "metadata": {
+                "name": "job-train-1", "namespace": "ml", "uid": "w",
+                "ownerReferences": [{
+                    "kind": "Job", "name": "train", "uid": job_uid, "controller": true,
+                }],
+            },
+            "status": {"conditions": [
+                {"type": "QuotaReserved", "status": "False", "message": message},
+            ]},
+        })
+    };
+    let uid = &batch["metadata"]["uid"];
+    cluster.apply(&workload("The quota is used up", uid));
+    assert_eq!(state(&cluster), waiting(Some("The quota is used up.")));
+    // A Workload of an earlier Job of that name.
+    cluster.apply(&workload("It is stopped", &json!("earlier")));
+    assert_eq!(state(&cluster), waiting(None));
 }
 
 #[test]

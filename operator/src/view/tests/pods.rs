@@ -279,6 +279,26 @@ fn a_miner_that_is_never_bound_closes_its_slot() {
 }
 
 #[test]
+fn a_miner_with_a_scheduling_gate_is_not_late_until_a_minute_after_it() {
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
+    let free = lease("m", "n1", 5);
+    let gates = json!([{"name": "kueue.x-k8s.io/admission"}, {"name": "example.com/other"}]);
+    cluster.apply(&patched(&free, &json!({"spec": {"schedulingGates": gates}})));
+    let key = "team/m-n1-5-0";
+    let gates: Vec<String> =
+        cluster.pod(key).unwrap().gates.iter().map(ToString::to_string).collect();
+    assert_eq!(gates, ["kueue.x-k8s.io/admission", "example.com/other"]);
+    cluster.wait(600);
+    assert_eq!(cluster.view.leftovers().len(), 0);
+    cluster.apply(&free);
+    assert!(cluster.pod(key).unwrap().gates.is_empty());
+    cluster.wait(59);
+    assert_eq!(cluster.view.leftovers().len(), 0);
+    cluster.wait(1);
+    assert_eq!(cluster.view.leftovers()[0].reason, LeftoverReason::Late);
+}
+
+#[test]
 fn a_miner_that_its_node_does_not_prepare_is_removed_and_reported() {
     let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
     let bound = |prepared: &str| {

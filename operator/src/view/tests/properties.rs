@@ -260,7 +260,8 @@ impl World {
             | Kind::EmergencyStop
             | Kind::RegistrationMirror
             | Kind::ClassMirror
-            | Kind::AuthorityKeys => {}
+            | Kind::AuthorityKeys
+            | Kind::Workload => {}
         }
         self.known.fold(out);
     }
@@ -293,7 +294,8 @@ impl World {
             EmergencyStop,
             RegistrationMirror,
             ClassMirror,
-            AuthorityKeys
+            AuthorityKeys,
+            Workload
         );
         self.apply(begin);
         for item in items {

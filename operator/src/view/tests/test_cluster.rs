@@ -7,7 +7,7 @@ use daylight_planner::model::{self, Delta};
 use serde_json::{Value, json};
 
 use crate::view::View;
-use daylight_cluster::slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod};
+use daylight_cluster::slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod, Workload};
 use daylight_cluster::{Change, Event, Round};
 
 /// Time at which all tests begin: 2026-11-24T06:00:00Z.
@@ -163,6 +163,7 @@ pub(crate) fn event(object: &Value, kind: ChangeKind) -> Event {
         "ActivityClass" => Event::ActivityClass(change::<Custom<_>>(object, kind)),
         "Registration" => Event::Registration(change::<Custom<_>>(object, kind)),
         "Miner" => Event::Miner(change::<Custom<_>>(object, kind)),
+        "Workload" => Event::Workload(change::<Workload>(object, kind)),
         "AIJob" => Event::AiJob(change::<Custom<_>>(object, kind)),
         kind => panic!("no such kind: {kind}"),
     }
@@ -179,6 +180,7 @@ pub(crate) fn all_listed(version: u64, round: Round) -> Vec<Event> {
         Event::RegistrationMirror(Change::Listed { version, round }),
         Event::ClassMirror(Change::Listed { version, round }),
         Event::AuthorityKeys(Change::Listed { version, round }),
+        Event::Workload(Change::Listed { version, round }),
         Event::GpuPool(Change::Listed { version, round }),
         Event::ActivityClass(Change::Listed { version, round }),
         Event::Registration(Change::Listed { version, round }),
