@@ -15,7 +15,7 @@ use crate::request::Change;
 type Right = String;
 
 /// Rights that this story has no use for, each with what they are there for.
-const ELSEWHERE: [(&str, &str); 3] = [
+const ELSEWHERE: [(&str, &str); 4] = [
     (
         "assign daylight.dev/activityclasses",
         "asked for by the policies, when it creates a miner's pod",
@@ -24,6 +24,7 @@ const ELSEWHERE: [(&str, &str); 3] = [
         "patch batch/jobs/status",
         "takes a Job's start time away on Kubernetes before 1.35, to change where it runs",
     ),
+    ("get services", "checks the owner of a Service that has the name of an AIJob"),
     ("get pods", "looks what became of a miner's pod when the answer to its creation is lost"),
 ];
 
