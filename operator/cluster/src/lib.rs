@@ -11,6 +11,7 @@ pub mod kinds;
 pub mod names;
 pub mod pod_requests;
 pub mod quantity;
+pub mod repetition;
 pub mod selector;
 pub mod slim;
 pub mod store;

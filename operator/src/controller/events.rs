@@ -168,6 +168,11 @@ impl Events {
         writes
     }
 
+    /// Forgets the notices that wait.
+    pub fn clear(&mut self) {
+        self.pending.clear();
+    }
+
     /// Time until [`Events::due`] may return something.
     pub fn wake_in(&self) -> Option<Duration> {
         (!self.pending.is_empty()).then_some(SETTLE / 2)

@@ -20,17 +20,24 @@ pub struct Mirrors {
     namespace: String,
     /// The version that was replaced, 0 if there was none, and the time of the write.
     written: FxHashMap<Kind, (u64, Instant)>,
+    /// [`crate::view::View::mirror_changes`] when all mirrors were last found to be right.
+    right: Option<u64>,
 }
 
 impl Mirrors {
     /// Creates the repair of the mirrors in `namespace`, which is Daylight's.
     pub fn new(namespace: &str) -> Self {
-        Self { namespace: namespace.into(), written: FxHashMap::default() }
+        Self { namespace: namespace.into(), written: FxHashMap::default(), right: None }
     }
 
     /// The repairs that are due, each once.
     pub fn due(&mut self, state: &State, executor: &Executor) -> Vec<(Target, ApiRequest)> {
         let mut writes = Vec::new();
+        let changes = state.view.mirror_changes();
+        if self.right == Some(changes) {
+            return writes;
+        }
+        self.right = Some(changes);
         for (kind, name) in [
             (Kind::ClassMirror, well_known::CLASS_MIRROR),
             (Kind::RegistrationMirror, well_known::REGISTRATION_MIRROR),
@@ -40,6 +47,7 @@ impl Mirrors {
                 self.written.remove(&kind);
                 continue;
             };
+            self.right = None;
             let version = repair.found.map_or(0, |map| map.version);
             let waits = self.written.get(&kind).is_some_and(|(on, at)| {
                 *on == version && state.instant.saturating_duration_since(*at) < AGAIN

@@ -173,6 +173,9 @@ pub async fn run(
                     );
                     return Err(RunError::stopped("a request"));
                 }
+                // In a burst some answer is always ready: the watches must not wait for its end.
+                main.watches.take_ready(&mut events, 1024);
+                main.take_events(&mut events);
                 main.touch();
             }
             count = main.watches.recv_many(&mut events, 1024) => {
@@ -252,6 +255,8 @@ impl Main {
             self.executor.clear();
             self.state.metrics.forget_site();
         }
+        // What a follower would have reported is the leader's to report.
+        self.state.events.clear();
     }
 
     /// Does everything that can be done without waiting.
@@ -264,6 +269,9 @@ impl Main {
         }
         for observation in self.state.view.take_observations() {
             observations::act_on(&observation, &mut self.state, &mut self.executor);
+        }
+        if self.mode != Mode::Leading {
+            self.state.events.clear();
         }
         // Grants were left out while the picture was stale, and what had no effect is repeated.
         if self.state.note_staleness()

@@ -45,6 +45,8 @@ pub(super) struct Mirror {
     /// The time at which the first entry ends.
     ends_at: Option<Timestamp>,
     changed: bool,
+    /// Number of changes of what either mirror holds or should hold.
+    pub(super) changes: u64,
 }
 
 /// The difference between a mirror and its intended content.
@@ -98,6 +100,7 @@ impl Mirror {
         if !self.changed && !ended {
             return false;
         }
+        self.changes += 1;
         let until = |name: &Name| {
             let object = cluster.registrations.get(name).and_then(Custom::get)?;
             Some(timestamp(&object.spec.valid_until))
@@ -127,6 +130,11 @@ impl Mirror {
 }
 
 impl View {
+    /// A number that changes whenever [`View::mirror_repair`] may return something else.
+    pub fn mirror_changes(&self) -> u64 {
+        self.mirror.changes
+    }
+
     /// The repair that a mirror needs, as it was last seen; `None` if it is as intended.
     pub fn mirror_repair(&self, kind: Kind) -> Option<Repair<'_>> {
         let (label, wanted) = match kind {

@@ -177,6 +177,9 @@ impl View {
         let touched = self.cluster.apply(event);
         // The planner may grant under a registration only once the mirror contains it.
         let mirror_seen = matches!(touched, Touched::RegistrationMirror(_));
+        let of_mirrors =
+            matches!(touched, Touched::ClassMirror(_) | Touched::ActivityClass(_)) || mirror_seen;
+        self.mirror.changes += u64::from(of_mirrors);
         match touched {
             Touched::Pod(changed) => self.pods_changed(changed, out),
             Touched::Node(changed) => self.each(changed, out, Self::node_changed),
@@ -235,6 +238,8 @@ impl View {
         self.refresh_mirror(false, out);
         if self.now.since(self.swept_at) >= SWEEP_EVERY {
             self.swept_at = self.now;
+            let cluster = &self.cluster;
+            self.tracking.forget_nodes(|node| cluster.node(node).is_some());
             self.cluster.names.sweep();
         }
     }

@@ -176,6 +176,10 @@ impl View {
         if pod.is_terminal() || pod.node.is_none() && pod.deletion.is_some() {
             return None;
         }
+        // A webhook took the pin from a miner's pod: it is removed, and counts nowhere until then.
+        if pod.lease.is_some() && pod.place().is_none() {
+            return None;
+        }
         let role = self.role(pod);
         let extended = pod.requests.extended.iter();
         let gpus: Vec<_> =

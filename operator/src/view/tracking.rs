@@ -267,7 +267,7 @@ impl Tracking {
         }
         if pod.is_terminal() {
             self.leftovers.insert(key.clone(), LeftoverReason::Ended);
-        } else if pod.stuck().is_some() {
+        } else if pod.stuck().is_some() || pod.place().is_none() {
             self.leftovers.insert(key.clone(), LeftoverReason::NeverStarts);
         } else {
             let Some(sighting) = self.sightings.get_mut(key) else { return };
@@ -373,6 +373,12 @@ impl Tracking {
             .collect();
         all.sort_unstable_by(|one, other| one.pod.key.cmp(&other.pod.key));
         all
+    }
+
+    /// Forgets the epochs of nodes that are gone with all their pods.
+    pub(super) fn forget_nodes(&mut self, exists: impl Fn(&Name) -> bool) {
+        let on_node = &self.on_node;
+        self.epochs.retain(|(node, _), _| exists(node) || on_node.contains_key(node));
     }
 
     /// The epoch for the next pod in a slot: above that of every pod seen there.

@@ -165,6 +165,11 @@ impl Watches {
         }
     }
 
+    /// Adds the events that are ready to `events`, at most `limit`.
+    pub fn take_ready(&mut self, events: &mut Vec<Event>, limit: usize) {
+        events.extend(std::iter::from_fn(|| self.events.try_recv().ok()).take(limit));
+    }
+
     /// Makes every watch list again from a quorum, as a new leader must before its first write.
     /// [`Cluster::is_fresh`](crate::Cluster::is_fresh) returns `true` once all of these lists are
     /// complete.

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use crate::repetition::Repetition;
 use crate::store::Stored;
 use crate::watch::backoff::Backoff;
 use crate::watch::line;
@@ -65,6 +66,8 @@ pub struct Task<T, E> {
     resume_at: Option<u64>,
     /// The failure that was reported last; `None` while the watch works.
     failure: Option<WatchFailure>,
+    /// The failure in the log.
+    logged: Repetition<WatchFailure>,
 }
 
 /// Cause for which a list or watch ended.
@@ -89,7 +92,14 @@ where
 {
     /// The watch of a source, which begins with a list.
     pub fn new(client: Client, source: Source<T, E>, settings: Settings) -> Self {
-        Self { client, source, settings, resume_at: None, failure: None }
+        Self {
+            client,
+            source,
+            settings,
+            resume_at: None,
+            failure: None,
+            logged: Repetition::default(),
+        }
     }
 
     /// Lists and watches until the receiver of the events is dropped.
@@ -151,13 +161,14 @@ where
                     if failure == WatchFailure::Missing {
                         pause = pause.min(MISSING);
                     }
-                    // The receiver is notified of each failure once, and the log of each attempt.
-                    tracing::warn!(
-                        path = self.source.path,
-                        ?failure,
-                        ?pause,
-                        "The watch failed; retrying."
-                    );
+                    if self.logged.is_news(&failure, Instant::now()) {
+                        tracing::warn!(
+                            path = self.source.path,
+                            ?failure,
+                            "The watch failed; trying again until it works."
+                        );
+                    }
+                    // The receiver is notified of each failure once.
                     if self.failure.as_ref() != Some(&failure) {
                         self.failure = Some(failure.clone());
                         if self.send(&to, Change::Failed(failure)).await.is_err() {
@@ -279,6 +290,9 @@ where
     /// Reports that every change before a moment has been reported.
     async fn is_current(&mut self, as_of: Instant, to: &mpsc::Sender<E>) -> Result<(), End> {
         self.failure = None;
+        if self.logged.is_over() {
+            tracing::info!(path = self.source.path, "The watch works again.");
+        }
         self.send(to, Change::Current(as_of)).await
     }
 

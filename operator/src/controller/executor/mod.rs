@@ -51,6 +51,9 @@ pub struct Limits {
 /// The most miners' pods that wait for kube-scheduler at once.
 const MOST_UNBOUND: usize = 1000;
 
+/// Ending pods of which the executor remembers the reason before it looks whether they exist.
+const MOST_RECLAIMS: usize = 10_000;
+
 /// Statuses and Events under way at once, while there is nothing more urgent and while there is.
 const BACKGROUND: usize = 16;
 const BACKGROUND_BUSY: usize = 4;

@@ -302,10 +302,19 @@ fn services_listed(outcome: &ChangeOutcome, state: &mut State) {
     }
 }
 
+/// The reason of a miner whose pods a webhook changes so that they may run on any node.
+const UNPINNED: &str = "A webhook changed the node affinity of its pods, so that they are no longer \
+     pinned to their nodes. Exempt Daylight's pods from that webhook.";
+
 fn granted(key: &Name, grant: &Grant, outcome: ChangeOutcome, state: &mut State) {
     match outcome {
         ChangeOutcome::Granted(pod) => {
             let gpus = gpus_of(&pod);
+            if pod.place().is_none() {
+                state.view.assume_pod(*pod, state.now, &mut state.deltas);
+                state.refuse(&grant.miner, Cause::ApiServer, PODS_REFUSED, UNPINNED);
+                return;
+            }
             state.view.assume_pod(*pod, state.now, &mut state.deltas);
             state.refusals.pod_accepted(&grant.miner, state.instant);
             state.metrics.grants.with_label_values(&[&*grant.pool]).inc();

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
 use super::perform::{self, ChangeOutcome};
-use super::{Completion, Executor, Target};
+use super::{Completion, Executor, MOST_RECLAIMS, Target};
 use crate::api_requests;
 use crate::api_requests::ApiRequest;
 use crate::controller::executor::build::gang;
@@ -157,6 +157,10 @@ impl Executor {
         let uid = pod.uid.clone();
         state.view.foresee_end(key, &uid, state.now, &mut state.deltas);
         if let Change::Evict { reason, .. } = change {
+            // A node that is gone with its pods reports no end of them.
+            if self.reclaims.len() >= MOST_RECLAIMS {
+                self.reclaims.retain(|pod, _| state.view.cluster().pod(pod).is_some());
+            }
             self.reclaims.insert(key.clone(), (*reason, state.instant));
         }
         let sender = self.sender.clone();

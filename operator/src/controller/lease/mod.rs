@@ -18,6 +18,7 @@ mod validity;
 use std::time::{Duration, Instant};
 
 use daylight_base::duration;
+use daylight_cluster::repetition::Repetition;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
@@ -124,6 +125,7 @@ pub fn elect(client: Client, config: LeaseConfig) -> (Leadership, impl Future<Ou
         validity: validity.clone(),
         tenure: tenure_to,
         seen: None,
+        failures: Repetition::default(),
     };
     let leadership = Leadership { tenure, vacate, validity };
     (leadership, elector.run(vacate_from))
@@ -158,6 +160,8 @@ struct Elector {
     validity: LeaseValidity,
     tenure: watch::Sender<Option<Tenure>>,
     seen: Option<ObservedLease>,
+    /// The failure in the log, and `true` if the process led then.
+    failures: Repetition<(bool, String)>,
 }
 
 /// A request for the Lease that failed.
@@ -209,19 +213,26 @@ impl Elector {
             self.lose();
         }
         match result {
-            Ok(pause) => pause,
+            Ok(pause) => {
+                if self.failures.is_over() {
+                    tracing::info!(lease = %self.config.name, "The Lease can be read and written again.");
+                }
+                pause
+            }
             Err(ClaimError::Conflict) => {
                 // Read again at once; the write that won may even have been our own.
                 self.seen = None;
                 if led { Duration::ZERO } else { self.config.retry_every }
             }
             Err(error) => {
-                tracing::warn!(
-                    lease = %self.config.name, namespace = %self.config.namespace, %error,
-                    "Cannot {} the Lease; check that the namespace exists and that the service \
-                     account may get, create and update leases in it.",
-                    if led { "renew" } else { "claim" }
-                );
+                if self.failures.is_news(&(led, error.to_string()), Instant::now()) {
+                    tracing::warn!(
+                        lease = %self.config.name, namespace = %self.config.namespace, %error,
+                        "Cannot {} the Lease; check that the namespace exists and that the service \
+                         account may get, create and update leases in it.",
+                        if led { "renew" } else { "claim" }
+                    );
+                }
                 self.config.retry_every
             }
         }
