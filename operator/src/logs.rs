@@ -8,10 +8,14 @@ use tracing_subscriber::EnvFilter;
 /// command's error, with its cause.
 const COMMAND: &str = "off,daylight=warn,daylight_cluster=off";
 
+/// The level of a process that serves. kube's client logs each request that fails; its callers report
+/// that once, with the consequence.
+const SERVER: &str = "info,kube_client::client=off";
+
 /// Starts logging to standard error: for a process that serves, from level INFO; for a command,
 /// its own warnings.
 pub fn start(serves: bool) {
-    let default = if serves { "info" } else { COMMAND };
+    let default = if serves { SERVER } else { COMMAND };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let terminal = std::io::stderr().is_terminal();
