@@ -285,7 +285,11 @@ impl World {
         match step {
             Step::Plan(answers) => self.plan(&answers)?,
             Step::Run(number) => {
-                let waits = |pod: &Value| pod["status"]["phase"] == "Pending";
+                // The API server binds no pod that is being deleted.
+                let waits = |pod: &Value| {
+                    pod["status"]["phase"] == "Pending"
+                        && pod["metadata"].get("deletionTimestamp").is_none()
+                };
                 if let Some(pod) = self.nth(number).filter(waits) {
                     let node = pod["spec"]["affinity"]["nodeAffinity"]
                         ["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"][0]
@@ -347,7 +351,10 @@ impl World {
     fn check(&self) -> Result<(), TestCaseError> {
         let mut slots = BTreeMap::new();
         for pod in self.pods.values() {
-            if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
+            let over = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+            let never_bound = pod["spec"].get("nodeName").is_none()
+                && pod["metadata"].get("deletionTimestamp").is_some();
+            if over || never_bound {
                 continue;
             }
             let pinned = &pod["spec"]["affinity"]["nodeAffinity"];
