@@ -63,3 +63,6 @@ pub const API_SERVER_SILENT: &str = "ApiServerSilent";
 
 /// Name of the container in which a miner runs.
 pub const MINER_CONTAINER: &str = "miner";
+
+/// Annotation of a pod in which Kubernetes names the requests that a `LimitRange` set.
+pub const LIMIT_RANGER: &str = "kubernetes.io/limit-ranger";

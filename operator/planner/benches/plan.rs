@@ -120,6 +120,7 @@ fn miner(index: u32, nodes: u32) -> Miner {
         drain_timeout: Duration::from_secs(10),
         pools: Vec::new(),
         revision: 1,
+        requests_changed: None,
         problem: None,
     }
 }
@@ -140,6 +141,7 @@ fn job(key: &str, workers: u32, gpus: u32, state: JobState) -> Job {
         state,
         succeeded: 0,
         suspended_by: None,
+        requests_changed: None,
         problem: None,
     }
 }

@@ -220,6 +220,7 @@ mod tests {
             drain_timeout: Duration::ZERO,
             pools: Vec::new(),
             revision: 0,
+            requests_changed: None,
             problem: None,
         })
     }

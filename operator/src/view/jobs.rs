@@ -108,6 +108,7 @@ impl View {
         let gone = after.is_none();
         if !same {
             self.read_template(&key);
+            self.created.forget_job(&key);
         }
         if gone {
             self.foreseen.forget_state(&key);
@@ -190,17 +191,19 @@ impl View {
                 let nodes = &template.scheduling.nodes;
                 self.allowed_nodes(|node| nodes.matches(&node.name, &node.labels))
             });
+        let mut shape = Shape {
+            gpus,
+            cpu_milli: template.map_or(0, |template| template.requests.cpu_milli),
+            memory: template.map_or(0, |template| template.requests.memory),
+            huge_pages: template.map_or([0; 2], |template| template.requests.huge_pages),
+        };
+        let requests_changed = self.created.raise_job(key, &resource, &mut shape);
         model::Job {
             key: key.clone(),
             created: custom.created,
             priority: spec.priority,
             workers: spec.workers,
-            shape: Shape {
-                gpus,
-                cpu_milli: template.map_or(0, |template| template.requests.cpu_milli),
-                memory: template.map_or(0, |template| template.requests.memory),
-                huge_pages: template.map_or([0; 2], |template| template.requests.huge_pages),
-            },
+            shape,
             class: Arc::from(spec.activity_class.as_str()),
             resource,
             pool: spec.pool.as_deref().map(Arc::from),
@@ -210,6 +213,7 @@ impl View {
             state,
             succeeded: batch.map_or(0, |batch| batch.succeeded),
             suspended_by: batch.and_then(|batch| batch.suspended_by.clone()),
+            requests_changed,
             problem: problem.map(Arc::from),
         }
     }

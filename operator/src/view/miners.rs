@@ -24,6 +24,9 @@ impl View {
         out: &mut Vec<Delta>,
     ) {
         let after = self.cluster.miners.get(&key);
+        if after.is_none() {
+            self.created.forget_miner(&key);
+        }
         if !same_spec(before.as_deref(), after, |miner| &miner.spec) {
             self.emit_miner(&key, out);
         }
@@ -81,21 +84,25 @@ impl View {
             .or(huge_pages.as_ref().err())
             .cloned()
             .or_else(|| self.not_registered(spec, &registration));
+        let revision = revision(spec);
+        let mut shape = Shape {
+            gpus: spec.gpus_per_replica,
+            cpu_milli: cpu.unwrap_or_default().milli(),
+            memory: memory.unwrap_or_default().units(),
+            huge_pages: [huge_pages.unwrap_or_default().units(), 0],
+        };
+        let requests_changed = self.created.raise_miner(key, revision, &mut shape);
         model::Miner {
             key: key.clone(),
             created,
             replicas: spec.replicas,
-            shape: Shape {
-                gpus: spec.gpus_per_replica,
-                cpu_milli: cpu.unwrap_or_default().milli(),
-                memory: memory.unwrap_or_default().units(),
-                huge_pages: [huge_pages.unwrap_or_default().units(), 0],
-            },
+            shape,
             weight: spec.weight.max(1),
             watts: spec.watts_per_replica.unwrap_or(0).into(),
             drain_timeout: spec.drain_timeout.as_duration(),
             pools: spec.pools.iter().map(|pool| Arc::from(pool.as_str())).collect(),
-            revision: revision(spec),
+            revision,
+            requests_changed,
             problem: problem.map(Arc::from),
             registration,
         }

@@ -10,6 +10,7 @@
 mod admission;
 mod assigned;
 pub mod authority;
+mod created;
 pub mod digest;
 mod emitted;
 pub mod energy;
@@ -50,6 +51,7 @@ pub use tracking::{Leftover, LeftoverReason, Unreleased};
 
 use admission::Mirror;
 use authority::Authority;
+use created::Created;
 use emitted::Emitted;
 use energy::Energy;
 use foreseen::Foreseen;
@@ -96,6 +98,7 @@ pub struct View {
     pools: PoolMap,
     windows: CompiledWindows,
     templates: Templates,
+    created: Created,
     job_times: JobTimes,
     authority: Authority,
     renewals: Renewals,

@@ -14,6 +14,7 @@ impl View {
         self.each(changed, out, |view, Changed { key, before }, out| {
             let nodes = view.track_pod(&key, before.as_deref());
             view.emit_pod(&key, out);
+            view.note_created(&key, out);
             for node in nodes {
                 view.emit_node(&node, out);
             }
@@ -156,7 +157,10 @@ impl View {
         if let Some(node) = pod.place().cloned()
             && self.tracking.mark_late(key, pod)
         {
-            self.memories.of(&node).quarantine.failed(lease.slot, self.now);
+            // One that requests more than was planned says nothing about the node.
+            if !self.created.raised(&lease.miner) {
+                self.memories.of(&node).quarantine.failed(lease.slot, self.now);
+            }
             if pod.node.is_some() {
                 let failure = Box::new(PodFailure::unprepared());
                 let miner = lease.miner.clone();
@@ -230,7 +234,7 @@ impl View {
 
     /// Returns `true` if a pod belongs to an `AIJob`. Any user can set the label, so the chain of
     /// owners must lead from the pod through the Job to the `AIJob`.
-    fn is_worker(&self, pod: &Pod, job: &str) -> bool {
+    pub(super) fn is_worker(&self, pod: &Pod, job: &str) -> bool {
         let Some(owner) = pod.owner.as_ref().filter(|owner| owner.is_job) else {
             return false;
         };

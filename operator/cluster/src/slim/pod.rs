@@ -68,6 +68,8 @@ pub struct Pod {
     /// `true` if all its containers are ready.
     pub ready: bool,
     pub requests: Requests,
+    /// `true` if a `LimitRange` set requests of its containers.
+    pub limit_ranged: bool,
     pub priority: i32,
     /// The scheduling gates that keep kube-scheduler from binding it.
     pub gates: Box<[Name]>,
@@ -353,6 +355,7 @@ impl From<Raw<'_>> for Pod {
             failure: failure.map(Box::new),
             ready: condition("Ready").is_some_and(|one| one.status == "True"),
             requests: spec.requests(&in_use),
+            limit_ranged: metadata.annotations.get(well_known::LIMIT_RANGER).is_some(),
             priority: spec.priority,
             gates: if node.is_none() { spec.gates() } else { Box::default() },
             waiting: waits.then(|| Box::new(spec.scheduling())),

@@ -37,6 +37,8 @@ pub struct Job {
     pub succeeded: u32,
     /// Field manager, other than Daylight, that keeps its Job suspended.
     pub suspended_by: Option<Name>,
+    /// One sentence about requests that its pods have and it does not set.
+    pub requests_changed: Option<Arc<str>>,
     /// One sentence about an invalid object.
     pub problem: Option<Arc<str>>,
 }

@@ -28,6 +28,8 @@ pub struct Miner {
     pub pools: Vec<Name>,
     /// Changes when its pods have to be replaced.
     pub revision: u64,
+    /// One sentence about requests that its pods have and it does not set.
+    pub requests_changed: Option<Arc<str>>,
     /// One sentence about an invalid object.
     pub problem: Option<Arc<str>>,
 }

@@ -92,6 +92,7 @@ impl Run<'_> {
         queued.sort_by_cached_key(|&id| job_order(self.state, id));
         for id in queued {
             let reason = self.serve_queued(id);
+            let reason = self.or_requests_changed(id, reason);
             self.queue.reasons.insert(id, reason);
             // Only now: a job that found another place in the same run has replaced its reservation.
             if given_up.contains(&id) {
@@ -105,6 +106,22 @@ impl Run<'_> {
         let Some(job) = &self.state.jobs[id].object else { return };
         if matches!(job.state, JobState::Queued { .. }) {
             self.actions.push(Action::Requeue { job: job.key.clone() });
+        }
+    }
+
+    /// Replaces the reason of a job whose pods request more than its template sets, where that is the
+    /// likely cause.
+    fn or_requests_changed(&self, id: Id<JobRow>, reason: Reason) -> Reason {
+        let job = self.state.jobs[id].object.as_ref();
+        match (&reason, job.and_then(|job| job.requests_changed.clone())) {
+            (
+                Reason::Starting { .. }
+                | Reason::GangBackoff { .. }
+                | Reason::NoNodeLargeEnough { .. }
+                | Reason::PoolTooSmall { .. },
+                Some(change),
+            ) => Reason::RequestsChanged { change },
+            _ => reason,
         }
     }
 
@@ -122,6 +139,7 @@ impl Run<'_> {
             return false;
         }
         let starting = Reason::Starting { bound: row.bound_total, workers: job.workers };
+        let starting = self.or_requests_changed(id, starting);
         if self.now < deadline {
             self.wake(deadline);
             self.queue.reasons.insert(id, starting);

@@ -130,7 +130,13 @@ impl Run<'_> {
             let wanted = row.object.as_ref().map_or(0, |miner| miner.replicas);
             let reason = self.gated(id).unwrap_or_else(|| {
                 let outcome = self.outcomes.get(&id).and_then(|outcome| outcome.reason.clone());
-                outcome.unwrap_or_else(|| self.silent_reason(id))
+                let changed = row.object.as_ref().and_then(|miner| miner.requests_changed.clone());
+                match (outcome, changed) {
+                    (Some(Reason::NoNodeFits { .. }), Some(change)) => {
+                        Reason::RequestsChanged { change }
+                    }
+                    (outcome, _) => outcome.unwrap_or_else(|| self.silent_reason(id)),
+                }
             });
             MinerReport {
                 miner: key.clone(),

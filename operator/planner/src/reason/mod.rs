@@ -87,6 +87,7 @@ pub enum Reason {
     NoNodeLargeEnough { gpus: u32 },
     PoolTooSmall { gpus: u32, most: u32 },
     GangBackoff { until: Timestamp },
+    RequestsChanged { change: Arc<str> },
     JobSuspended { manager: Name, job: Name },
     WorkersMissing { bound: u32, workers: u32 },
     External { queue: Name, why: Option<Arc<str>> },

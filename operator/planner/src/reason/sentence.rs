@@ -291,6 +291,10 @@ impl fmt::Display for Reason {
                 "{bound} of {workers} workers {} bound to a node; the Job replaces workers that were evicted or failed. See the Events of its pods.",
                 if *bound == 1 { "is" } else { "are" },
             ),
+            Self::RequestsChanged { change } => write!(
+                f,
+                "{change} Set the requests of every container, or change what adds to them."
+            ),
             Self::External { queue, why: Some(why) } => {
                 write!(f, "Kueue's LocalQueue {queue} has not admitted the job: {why}")
             }

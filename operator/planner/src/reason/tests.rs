@@ -92,6 +92,11 @@ fn examples() -> Vec<Reason> {
         NoNodeLargeEnough { gpus: 16 },
         PoolTooSmall { gpus: 16, most: 8 },
         GangBackoff { until: at },
+        RequestsChanged {
+            change:
+                "Pod ml/train-0 requests 9 nvidia.com/gpu, 8 are set. A LimitRange added to it."
+                    .into(),
+        },
         JobSuspended { manager: "kubectl-patch".into(), job: "ml/train".into() },
         WorkersMissing { bound: 1, workers: 2 },
         WorkersMissing { bound: 0, workers: 2 },
@@ -181,6 +186,7 @@ fn the_words_and_sentences_are_fixed() {
     NoNodeLargeEnough: No permitted node is large enough for one pod with 16 GPUs and its CPU and memory. Request less per pod.
     PoolTooSmall: Requests 16 GPUs; the permitted nodes have at most 8. Request fewer or smaller workers.
     GangBackoff: Not all workers were bound in time; the job queues again at 2026-07-01T12:00:00Z. See the Events of its pods.
+    RequestsChanged: Pod ml/train-0 requests 9 nvidia.com/gpu, 8 are set. A LimitRange added to it. Set the requests of every container, or change what adds to them.
     JobSuspended: kubectl-patch suspended Job ml/train, so Daylight keeps no GPUs for it. Set its spec.suspend to false. If kubectl-patch is a queue, create the AIJob again with spec.queueName, or exclude the namespace there.
     WorkersMissing: 1 of 2 workers is bound to a node; the Job replaces workers that were evicted or failed. See the Events of its pods.
     WorkersMissing: 0 of 2 workers are bound to a node; the Job replaces workers that were evicted or failed. See the Events of its pods.

@@ -68,6 +68,7 @@ pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
                 state: JobState::Queued { attempts: 0, suspended_at: None },
                 succeeded: 0,
                 suspended_by: None,
+                requests_changed: None,
                 problem: None,
             };
             world.jobs.insert(key, job.clone());
@@ -157,6 +158,7 @@ pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
                 drain_timeout: seconds(10),
                 pools: Vec::new(),
                 revision: 1,
+                requests_changed: None,
                 problem: None,
             };
             world.miners.insert(key, miner.clone());

@@ -301,3 +301,31 @@ fn a_reservation_does_not_wait_for_a_pod_that_should_have_stopped() {
     site.put(Delta::PodGone(stuck.into()));
     assert_eq!(site.act(), "release ml/train: node-1\n");
 }
+
+#[test]
+fn a_job_whose_pods_request_more_than_its_template_displaces_no_miner_again() {
+    let mut site = Site::of(1, 8, 8);
+    site.settle();
+    site.put(job("ml/train", 1, 9).but(|job| {
+        job.state = JobState::Queued { attempts: 1, suspended_at: Some(NOON) };
+        job.requests_changed = Some("Pod ml/train-0 requests 9 nvidia.com/gpu, 8 are set.".into());
+    }));
+    for time in [seconds(1), minutes(1)] {
+        site.wait(time);
+        assert_eq!(site.act(), "");
+        assert_eq!(site.look().jobs[0].reason.code(), "RequestsChanged");
+    }
+}
+
+#[test]
+fn a_miner_whose_pods_request_more_than_it_sets_says_so() {
+    let mut site = Site::of(1, 8, 8);
+    site.edit_node("node-1", |node| node.cpu_milli = 9_000);
+    site.edit_miner("acme/hash", |miner| {
+        miner.shape.cpu_milli = 4_000;
+        miner.requests_changed = Some("Pod acme/hash-0 requests 4000m CPU, 1000m are set.".into());
+    });
+    site.settle();
+    let plan = site.look();
+    assert_eq!((plan.miners[0].held, plan.miners[0].reason.code()), (2, "RequestsChanged"));
+}

@@ -130,6 +130,7 @@ pub(crate) fn miner(key: &str, replicas: u32) -> Miner {
         drain_timeout: seconds(10),
         pools: Vec::new(),
         revision: 1,
+        requests_changed: None,
         problem: None,
     }
 }
@@ -151,6 +152,7 @@ pub(crate) fn job(key: &str, workers: u32, gpus: u32) -> Job {
         state: JobState::Queued { attempts: 0, suspended_at: None },
         succeeded: 0,
         suspended_by: None,
+        requests_changed: None,
         problem: None,
     }
 }

@@ -246,3 +246,38 @@ fn the_client_that_suspended_its_job_is_known() {
     assert_eq!(job.suspended_by, None);
     assert!(matches!(job.state, JobState::Released { attempts: 0, .. }));
 }
+
+#[test]
+fn what_admission_adds_to_a_worker_is_planned_from_the_first_pod_on() {
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a"), ai_job("train", 1)]);
+    let seen = |cluster: &TestCluster| cluster.job("ml/train").unwrap();
+    let set = seen(&cluster).shape;
+    assert_eq!(seen(&cluster).requests_changed, None);
+    cluster.apply(&batch_job("train"));
+    let worker = |gpus: u32| {
+        patched(
+            &worker("train", 0),
+            &json!({
+                "metadata": {"annotations": {"kubernetes.io/limit-ranger": "LimitRanger plugin set: …"}},
+                "spec": {"containers": [{"resources": {"requests": {
+                    "cpu": "8", "memory": "64Gi", "nvidia.com/gpu": gpus.to_string(),
+                }}}]},
+            }),
+        )
+    };
+    cluster.apply(&worker(set.gpus));
+    assert_eq!(seen(&cluster).requests_changed, None);
+    cluster.delete(&worker(set.gpus));
+    cluster.apply(&worker(set.gpus + 1));
+    let job = seen(&cluster);
+    assert_eq!(job.shape.gpus, set.gpus + 1);
+    assert_eq!(
+        &*job.requests_changed.unwrap(),
+        "Pod ml/train-0 requests 3 nvidia.com/gpu, 2 are set. A LimitRange of the namespace added to it."
+    );
+    // It is remembered when the pods are gone, until the spec changes.
+    cluster.delete(&worker(set.gpus + 1));
+    assert_eq!(seen(&cluster).shape.gpus, set.gpus + 1);
+    cluster.apply(&patched(&ai_job("train", 1), &json!({"spec": {"priority": 5}})));
+    assert_eq!(seen(&cluster).shape, set);
+}

@@ -447,6 +447,12 @@ fn present(view: &View) -> Snapshot {
     for registration in &mut snapshot.registrations {
         registration.deleted_mj = 0;
     }
+    for job in &mut snapshot.jobs {
+        (job.requests_changed, job.shape) = (None, Default::default());
+    }
+    for miner in &mut snapshot.miners {
+        (miner.requests_changed, miner.shape) = (None, Default::default());
+    }
     for pod in &mut snapshot.pods {
         pod.gone_by = None;
     }
