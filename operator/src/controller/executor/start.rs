@@ -231,6 +231,11 @@ impl Executor {
         let (target, job) = self.idle_job(key, state)?;
         let batch =
             state.view.cluster().batch_job(key).filter(|batch| *batch.owner == *uid_of(&job));
+        // Kueue gave the Job a queue after the plan was made, so the queue decides.
+        let decides = matches!(step, Transition::Reserve { .. } | Transition::Release { .. });
+        if decides && batch.is_some_and(|batch| batch.queue.is_some()) {
+            return None;
+        }
         let patch = match step {
             Transition::Release { placement, .. } => {
                 let batch = batch.filter(|batch| !batch.deleting)?;
