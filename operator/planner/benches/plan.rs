@@ -69,7 +69,7 @@ fn node(index: u32) -> Node {
         ai_released_at: None,
         shrunk_at: None,
         quarantined_until: None,
-        quarantined_slots: Vec::new(),
+        closed_to: Vec::new(),
     }
 }
 

@@ -34,18 +34,28 @@ pub fn act_on(observation: &Observation, state: &mut State, executor: &mut Execu
             executor.ended(pod, state);
         }
         Observation::MinerStuck { miner, failure } => pod_failed(miner, failure, state),
-        Observation::MinerReady { miner } => state.refusals.pod_ready(miner),
+        Observation::MinerReady { miner } => state.refusals.pod_ready(miner, state.instant),
         Observation::AiJobGone { job } => executor.forget_job(job),
     }
 }
 
-/// A failure that the miner would meet on any node caps the miner; any other one closes its slot,
+/// The miner is suspected first: it gets no more GPUs for a while, unless the failure is not one that
+/// it would have on any node, and another of its replicas works. Then only the node is closed to it,
 /// which the view has done already.
 fn pod_failed(miner: &Name, failure: &PodFailure, state: &mut State) {
-    if failure.own {
+    state.refusals.pod_ended(miner);
+    if failure.own || !works(miner, state) {
         let sentence = format!("A replica failed: {}.", failure.sentence);
         state.refuse(miner, Cause::Container, &failure.word, &sentence);
-    } else {
+    }
+    if !failure.own {
         state.refusals.pod_failed(miner, failure);
     }
+}
+
+fn works(miner: &Name, state: &State) -> bool {
+    state.view.cluster().pods().any(|pod| {
+        let of_it = pod.lease.as_ref().is_some_and(|lease| lease.miner == *miner);
+        of_it && pod.ready && !pod.is_terminal() && pod.deletion.is_none()
+    })
 }

@@ -16,6 +16,9 @@ use rustc_hash::FxHashMap;
 
 use super::backoff::Backoff;
 
+/// Time for which a pod has to stay ready before more are started.
+const STAYED: Duration = Duration::from_secs(10);
+
 /// A pod that ran for this time had no reason of the miner's own to fail at once.
 const WORKED: Duration = Duration::from_mins(1);
 
@@ -40,6 +43,8 @@ pub struct Refusal {
     /// Replicas that the miner had when it was refused.
     pub held: u32,
     cause: Cause,
+    /// A pod is ready; the time until which it has to stay.
+    lifts_at: Option<Instant>,
     /// A pod has worked since; the refusal is kept for its back-off alone.
     lifted: bool,
 }
@@ -84,6 +89,7 @@ impl Refusals {
             backoff: Backoff::after(last, now),
             held,
             cause,
+            lifts_at: None,
             lifted: false,
         };
         self.refused.insert(miner.clone(), refusal);
@@ -106,15 +112,23 @@ impl Refusals {
         }
     }
 
-    /// A pod of `miner` is ready.
-    pub fn pod_ready(&mut self, miner: &Name) {
+    /// A pod of `miner` is ready. One without a readiness probe is so at once, so the others follow
+    /// only if it stays.
+    pub fn pod_ready(&mut self, miner: &Name, now: Instant) {
         self.failures.remove(miner);
         if let Some(known) = self.refused.get_mut(miner)
             && known.cause == Cause::Container
+        {
+            known.lifts_at.get_or_insert(now + STAYED);
+        }
+    }
+
+    /// A pod of `miner` failed: the ones that are ready may be next.
+    pub fn pod_ended(&mut self, miner: &Name) {
+        if let Some(known) = self.refused.get_mut(miner)
             && !known.lifted
         {
-            known.lifted = true;
-            self.changed.insert(miner.clone());
+            known.lifts_at = None;
         }
     }
 
@@ -131,12 +145,19 @@ impl Refusals {
         let due = self.refused.iter();
         let due = due.filter(|(_, known)| known.backoff.lasts(from) && !known.backoff.lasts(to));
         self.changed.extend(due.map(|(miner, _)| miner.clone()));
+        for (miner, known) in &mut self.refused {
+            if !known.lifted && known.lifts_at.is_some_and(|at| at <= to) {
+                known.lifted = true;
+                self.changed.insert(miner.clone());
+            }
+        }
     }
 
     /// The time at which the next cap changes by itself.
     pub fn wake_at(&self, now: Instant) -> Option<Instant> {
-        let until = self.refused.values().map(|refusal| refusal.backoff.until);
-        until.filter(|until| now < *until).min()
+        let times = self.refused.values();
+        let times = times.flat_map(|refusal| [Some(refusal.backoff.until), refusal.lifts_at]);
+        times.flatten().filter(|until| now < *until).min()
     }
 
     /// Returns `true` if no pod of `miner` may be started now.
@@ -299,9 +320,17 @@ mod tests {
         now += FIRST;
         refusals.tick(before, now);
         assert_eq!(sent(&mut refusals, now), Some(1));
-        refusals.pod_ready(&MINER.into());
+        refusals.pod_ready(&MINER.into(), now);
+        assert_eq!(sent(&mut refusals, now), None, "ready for a moment proves nothing");
+        refusals.pod_ended(&MINER.into());
+        refusals.tick(now, now + STAYED);
+        assert_eq!(sent(&mut refusals, now + STAYED), None);
+        refusals.pod_ready(&MINER.into(), now);
+        assert_eq!(refusals.wake_at(now), Some(now + STAYED));
+        refusals.tick(now, now + STAYED);
+        now += STAYED;
         assert_eq!((sent(&mut refusals, now), refusals.shown(MINER)), (Some(10), None));
-        // It was ready for a moment only.
+        // It fails all the same.
         assert!(raise(&mut refusals, Cause::Container, 0, now));
         assert_eq!(sent(&mut refusals, now + FIRST), Some(0), "it doubles");
         refusals.pod_ran(&MINER.into(), Duration::from_secs(3));

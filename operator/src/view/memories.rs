@@ -78,6 +78,16 @@ impl Memories {
         }
     }
 
+    /// Forgets the failures of a miner; returns the nodes that were closed to it, sorted.
+    pub(super) fn forget_miner(&mut self, miner: &Name) -> Vec<Name> {
+        let memories = self.nodes.iter_mut();
+        let failed = memories
+            .filter_map(|(node, memory)| memory.quarantine.forget(miner).then(|| node.clone()));
+        let mut nodes: Vec<Name> = failed.collect();
+        nodes.sort_unstable();
+        nodes
+    }
+
     pub(super) fn forget(&mut self, node: &str) {
         self.nodes.remove(node);
     }

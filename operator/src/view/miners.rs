@@ -28,6 +28,10 @@ impl View {
             self.created.forget_miner(&key);
         }
         if !same_spec(before.as_deref(), after, |miner| &miner.spec) {
+            // The image or a setting may be corrected now: it is tried again everywhere.
+            for node in self.memories.forget_miner(&key) {
+                self.emit_node(&node, out);
+            }
             self.emit_miner(&key, out);
         }
     }

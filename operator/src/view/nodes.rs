@@ -79,8 +79,8 @@ impl View {
             ai_released_at: memory.and_then(|memory| memory.ai_released_at),
             shrunk_at: memory.and_then(|memory| memory.shrunk_at),
             quarantined_until: memory.and_then(|memory| memory.quarantine.node_until(self.now)),
-            quarantined_slots: memory
-                .map(|memory| memory.quarantine.slots_until(self.now))
+            closed_to: memory
+                .map(|memory| memory.quarantine.closed_to(self.now))
                 .unwrap_or_default(),
         })
     }

@@ -1,5 +1,7 @@
 //! Pods: their role, and the meaning of their beginnings and ends.
 
+use std::time::Duration;
+
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::Changed;
 use daylight_cluster::slim::{Lease, Namespace, Phase, Pod, PodFailure};
@@ -8,6 +10,10 @@ use daylight_planner::model::{Delta, Role};
 
 use super::quarantine::LONG_ENOUGH;
 use super::{Observation, View};
+
+/// A miner runs until it is stopped. One that ends before this time, even without an error, would do so
+/// again at once.
+const EARLY: Duration = Duration::from_mins(1);
 
 impl View {
     pub(super) fn pods_changed(&mut self, changed: Vec<Changed<Pod>>, out: &mut Vec<Delta>) {
@@ -75,7 +81,7 @@ impl View {
         // A failure that the miner would have on any node does not count against this one.
         let node = pod.place().filter(|_| !failure.own).cloned();
         if let Some(node) = &node {
-            self.memories.of(node).quarantine.failed(lease.slot, self.now);
+            self.miner_failed(node, &miner, self.now);
         }
         self.observations.push(Observation::MinerStuck { miner, failure });
         node
@@ -85,6 +91,7 @@ impl View {
     fn note_end(&mut self, key: &Name, before: Option<&Pod>) -> Option<Name> {
         let after = self.cluster.pod(key);
         let last = after.or(before)?;
+        let phase = last.phase;
         let deletion_seen = self.tracking.take_deletion(key);
         let node = last.place()?.clone();
         // A node that is gone needs no memory.
@@ -100,29 +107,47 @@ impl View {
         let ended_at = self.tracking.sighting(key).and_then(|it| it.ended).unwrap_or(self.now);
         // Both times are of the node's clock.
         let ran = last.started_at.map(|at| last.finished_at.unwrap_or(self.now).since(at));
-        let failed = after.is_some() && !self.foreseen.ends(last) && failed_by_itself(last);
-        let failure = last.failure.clone().filter(|_| failed);
-        let quarantine = &mut self.memories.of(&node).quarantine;
+        let by_itself = after.is_some() && !self.foreseen.ends(last) && ended_by_itself(last);
+        let evicted = last.failure.as_ref().is_some_and(|failure| failure.evicted);
+        let failed = by_itself && (evicted || phase == Phase::Failed);
+        let early = by_itself && !failed && ran.is_none_or(|ran| ran < EARLY);
+        let failed = failed || early;
+        let failure = match early {
+            true => Some(Box::new(PodFailure::ended_early(ran.unwrap_or_default()))),
+            false => last.failure.clone().filter(|_| failed),
+        };
+        let drained_for = deletion_seen.map(|since| self.now.since(since));
+        let Lease { miner, pool, .. } = &**lease;
+        let (miner, pool) = (miner.clone(), pool.clone());
         if ran.is_some_and(|ran| ran >= LONG_ENOUGH) {
-            quarantine.succeeded(lease.slot);
+            self.memories.of(&node).quarantine.succeeded(&miner);
         }
         // A failure that the miner would have on any node does not count against this one.
         if failed && !failure.as_ref().is_some_and(|failure| failure.own) {
-            quarantine.failed(lease.slot, ended_at);
+            self.miner_failed(&node, &miner, ended_at);
         }
-        let drained_for = deletion_seen.map(|since| self.now.since(since));
-        let Lease { miner, pool, .. } = &**lease;
         self.observations.push(Observation::MinerEnded {
             pod: key.clone(),
-            miner: miner.clone(),
-            pool: pool.clone(),
-            phase: last.phase,
+            miner,
+            pool,
+            phase,
             failed,
             failure,
             ran,
             drained_for,
         });
         Some(node)
+    }
+
+    /// Notes that a pod of a miner failed on a node. A miner that works there shows that the node is not
+    /// the cause.
+    fn miner_failed(&mut self, node: &Name, miner: &Name, at: Timestamp) {
+        let mut there = self.tracking.on_node(node).filter_map(|key| self.cluster.pod(key));
+        let others_work = there.any(|pod| {
+            let other = pod.lease.as_ref().is_some_and(|lease| lease.miner != *miner);
+            other && pod.ready && pod.started_at.is_some_and(|started| at.since(started) >= EARLY)
+        });
+        self.memories.of(node).quarantine.failed(miner, at, others_work);
     }
 
     /// Notes that a pod which is not a miner's received its GPUs.
@@ -157,15 +182,16 @@ impl View {
         if let Some(node) = pod.place().cloned()
             && self.tracking.mark_late(key, pod)
         {
+            let failure = match pod.node {
+                Some(_) => PodFailure::unprepared(),
+                None => PodFailure::unschedulable(),
+            };
+            let miner = lease.miner.clone();
             // One that requests more than was planned says nothing about the node.
-            if !self.created.raised(&lease.miner) {
-                self.memories.of(&node).quarantine.failed(lease.slot, self.now);
+            if !self.created.raised(&miner) {
+                self.miner_failed(&node, &miner, self.now);
             }
-            if pod.node.is_some() {
-                let failure = Box::new(PodFailure::unprepared());
-                let miner = lease.miner.clone();
-                self.observations.push(Observation::MinerStuck { miner, failure });
-            }
+            self.observations.push(Observation::MinerStuck { miner, failure: Box::new(failure) });
             self.emit_node(&node, out);
         }
     }
@@ -272,13 +298,13 @@ impl View {
     }
 }
 
-/// Returns `true` if a pod ended because it is broken, or its node evicted it, as opposed to being
+/// Returns `true` if a pod ended because of its container, or its node evicted it, as opposed to being
 /// ended on purpose.
-fn failed_by_itself(pod: &Pod) -> bool {
+fn ended_by_itself(pod: &Pod) -> bool {
     // Reasons that the kubelet and controllers set on pods that they end on purpose.
     let deliberate = ["DeadlineExceeded", "Preempting", "NodeShutdown", "Shutdown", "Terminated"];
     let on_purpose =
         pod.disrupted || pod.reason.as_deref().is_some_and(|reason| deliberate.contains(&reason));
     let evicted = pod.failure.as_ref().is_some_and(|failure| failure.evicted);
-    pod.deletion.is_none() && (evicted || pod.phase == Phase::Failed && !on_purpose)
+    pod.deletion.is_none() && (evicted || !on_purpose)
 }

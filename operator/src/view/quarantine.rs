@@ -1,28 +1,38 @@
-//! Quarantine: slots and nodes on which miners fail are closed for a while.
+//! Quarantine: a node on which a miner fails is closed to it for a while.
 //!
-//! A slot in which a miner's pod fails is closed for 10 seconds, then for 20, 40 and so on, up to
-//! half an hour. When three slots of a node, or three pods on it, have failed in a row, the cause
-//! is probably the node and not the miner, and the node is closed in the same way. A pod that ran
-//! for ten minutes ends the row.
+//! A node on which a miner's pod fails is closed to that miner for 10 seconds, then for 20, 40 and so
+//! on, up to half an hour. Other miners are not affected: the cause may be the image or its settings.
+//! Only when miners of several tenants fail in a row, while none works there, is the cause probably
+//! the node, which is then closed to all in the same way. A pod that ran for ten minutes ends the row.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use daylight_base::Timestamp;
+use daylight_base::{Name, Timestamp};
+use daylight_cluster::names::parts;
 
 const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_mins(30);
-const IN_A_ROW: u32 = 3;
+/// Tenants whose miners have to fail on a node before it is closed to all. One tenant alone, which may
+/// create any number of miners, closes no node to another.
+const TENANTS: usize = 2;
 
 /// Time after which a run counts as a success.
 pub const LONG_ENOUGH: Duration = Duration::from_mins(10);
 
-/// The closed slots of one node, and the node itself.
+/// The miners that fail on one node, and the node itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Quarantine {
-    slots: Vec<(u32, Strikes)>,
-    /// Failures on the node since the last success.
-    row: u32,
+    /// Sorted by miner.
+    miners: Vec<(Name, Failing)>,
     node: Strikes,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Failing {
+    strikes: Strikes,
+    /// It failed while no other miner worked on the node, and none has succeeded there since.
+    blames_node: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,50 +43,62 @@ struct Strikes {
 
 impl Strikes {
     fn strike(&mut self, at: Timestamp) {
+        // Pods that started before the first of them failed fail together: that is one failure.
+        if self.until.is_some_and(|until| at < until) {
+            return;
+        }
         let doubled = 1_u32.checked_shl(self.count).unwrap_or(u32::MAX);
         self.until = Some(at + FIRST.saturating_mul(doubled).min(LONGEST));
         self.count = (self.count + 1).min(31);
     }
+
+    fn until(self, now: Timestamp) -> Option<Timestamp> {
+        self.until.filter(|until| now < *until)
+    }
 }
 
 impl Quarantine {
-    /// Notes that a miner's pod in `slot` failed at `at`, or was not bound in time.
-    pub fn failed(&mut self, slot: u32, at: Timestamp) {
-        self.slot(slot).strike(at);
-        self.row += 1;
-        let failing = self.slots.iter().filter(|(_, slot)| slot.count > 0).count();
-        if self.row >= IN_A_ROW || failing >= IN_A_ROW as usize {
+    /// Notes that a pod of `miner` failed at `at`. With `others_work`, another miner works on the
+    /// node, which is therefore not the cause.
+    pub fn failed(&mut self, miner: &Name, at: Timestamp, others_work: bool) {
+        let failing = self.failing(miner);
+        failing.strikes.strike(at);
+        failing.blames_node = !others_work;
+        let blaming = self.miners.iter().filter(|(_, failing)| failing.blames_node);
+        let tenants: BTreeSet<&str> = blaming.map(|(miner, _)| parts(miner).0).collect();
+        if !others_work && tenants.len() >= TENANTS {
             self.node.strike(at);
         }
     }
 
-    /// Notes that a miner's pod in `slot` ran for [`LONG_ENOUGH`].
-    pub fn succeeded(&mut self, slot: u32) {
-        self.slots.retain(|(known, _)| *known != slot);
-        self.row = 0;
+    /// Notes that a pod of `miner` ran for [`LONG_ENOUGH`].
+    pub fn succeeded(&mut self, miner: &Name) {
+        self.miners.retain(|(known, _)| known != miner);
+        for (_, failing) in &mut self.miners {
+            failing.blames_node = false;
+        }
         self.node = Strikes::default();
     }
 
-    /// Returns the time until which the node is closed, if it is closed at `now`.
+    /// Forgets the failures of a miner that is gone or was changed; returns `true` if there were any.
+    pub fn forget(&mut self, miner: &Name) -> bool {
+        let before = self.miners.len();
+        self.miners.retain(|(known, _)| known != miner);
+        self.miners.len() < before
+    }
+
+    /// Returns the time until which the node is closed to all miners, if it is closed at `now`.
     pub fn node_until(&self, now: Timestamp) -> Option<Timestamp> {
-        self.node.until.filter(|until| now < *until)
+        self.node.until(now)
     }
 
-    /// Returns the slots that are closed at `now`, each with the time until then, sorted by slot.
-    pub fn slots_until(&self, now: Timestamp) -> Vec<(u32, Timestamp)> {
-        self.slots
-            .iter()
-            .filter_map(|(slot, strikes)| Some((*slot, strikes.until?)))
-            .filter(|(_, until)| now < *until)
-            .collect()
-    }
-
-    /// Moves all times, because the clock was set.
-    pub fn move_times(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
-        let slots = self.slots.iter_mut().map(|(_, strikes)| strikes);
-        for until in slots.chain([&mut self.node]).filter_map(|strikes| strikes.until.as_mut()) {
-            *until = moved(*until);
-        }
+    /// Returns the miners to which the node is closed at `now`, each with the time until then, sorted
+    /// by miner.
+    pub fn closed_to(&self, now: Timestamp) -> Vec<(Name, Timestamp)> {
+        let closed = self.miners.iter().filter_map(|(miner, failing)| {
+            failing.strikes.until(now).map(|until| (miner.clone(), until))
+        });
+        closed.collect()
     }
 
     /// Returns `true` if there is nothing to remember.
@@ -84,15 +106,23 @@ impl Quarantine {
         *self == Self::default()
     }
 
-    fn slot(&mut self, slot: u32) -> &mut Strikes {
-        let at = match self.slots.binary_search_by_key(&slot, |(known, _)| *known) {
+    /// Moves all times, because the clock was set.
+    pub fn move_times(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+        let miners = self.miners.iter_mut().map(|(_, failing)| &mut failing.strikes);
+        for strikes in miners.chain([&mut self.node]) {
+            strikes.until = strikes.until.map(&moved);
+        }
+    }
+
+    fn failing(&mut self, miner: &Name) -> &mut Failing {
+        let at = match self.miners.binary_search_by(|(known, _)| known.cmp(miner)) {
             Ok(at) => at,
             Err(at) => {
-                self.slots.insert(at, (slot, Strikes::default()));
+                self.miners.insert(at, (miner.clone(), Failing::default()));
                 at
             }
         };
-        &mut self.slots[at].1
+        &mut self.miners[at].1
     }
 }
 
@@ -104,52 +134,81 @@ mod tests {
         Timestamp::from_seconds(seconds)
     }
 
-    #[test]
-    fn a_slot_is_closed_for_twice_as_long_each_time() {
-        let mut quarantine = Quarantine::default();
-        quarantine.failed(4, at(0));
-        assert_eq!(quarantine.slots_until(at(0)), [(4, at(10))]);
-        assert_eq!(quarantine.slots_until(at(10)), []);
-        assert_eq!(quarantine.node_until(at(0)), None);
-        quarantine.failed(4, at(100));
-        assert_eq!(quarantine.slots_until(at(100)), [(4, at(120))]);
-        for _ in 0..100 {
-            quarantine.failed(4, at(1000));
-        }
-        assert_eq!(quarantine.slots_until(at(1000)), [(4, at(2800))]);
+    fn failed(quarantine: &mut Quarantine, miner: &str, seconds: i64) {
+        quarantine.failed(&miner.into(), at(seconds), false);
+    }
+
+    /// The seconds until which a node is closed to each miner.
+    fn closed(quarantine: &Quarantine, seconds: i64) -> Vec<(String, i64)> {
+        let closed = quarantine.closed_to(at(seconds)).into_iter();
+        closed.map(|(miner, until)| (miner.to_string(), until.0 / 1000)).collect()
     }
 
     #[test]
-    fn three_failures_close_the_node() {
+    fn a_node_is_closed_to_a_miner_for_twice_as_long_each_time() {
         let mut quarantine = Quarantine::default();
-        quarantine.failed(0, at(0));
-        quarantine.failed(0, at(20));
-        assert_eq!(quarantine.node_until(at(20)), None);
-        quarantine.failed(0, at(50));
-        assert_eq!(quarantine.node_until(at(50)), Some(at(60)));
-        quarantine.failed(0, at(100));
-        assert_eq!(quarantine.node_until(at(100)), Some(at(120)));
+        failed(&mut quarantine, "a/m", 0);
+        assert_eq!(closed(&quarantine, 0), [("a/m".into(), 10)]);
+        assert_eq!(closed(&quarantine, 10), []);
+        failed(&mut quarantine, "a/m", 100);
+        assert_eq!(closed(&quarantine, 100), [("a/m".into(), 120)]);
+        for round in 1..100 {
+            failed(&mut quarantine, "a/m", 10_000 * round);
+        }
+        assert_eq!(closed(&quarantine, 990_000), [("a/m".into(), 991_800)]);
+        assert_eq!(quarantine.node_until(at(990_000)), None, "one tenant closes no node");
     }
 
     #[test]
-    fn three_slots_close_the_node() {
+    fn pods_that_fail_together_are_one_failure() {
         let mut quarantine = Quarantine::default();
-        for slot in [7, 1, 3] {
-            quarantine.failed(slot, at(0));
+        for _ in 0..8 {
+            failed(&mut quarantine, "a/m", 0);
         }
-        assert_eq!(quarantine.node_until(at(0)), Some(at(10)));
-        assert_eq!(quarantine.slots_until(at(0)), [(1, at(10)), (3, at(10)), (7, at(10))]);
+        assert_eq!(closed(&quarantine, 0), [("a/m".into(), 10)]);
+    }
+
+    #[test]
+    fn the_miners_of_one_tenant_close_no_node_to_another() {
+        let mut quarantine = Quarantine::default();
+        for miner in ["a/m", "a/n", "a/o", "a/p"] {
+            for round in 0..10 {
+                failed(&mut quarantine, miner, 10_000 * round);
+            }
+        }
+        assert_eq!(quarantine.node_until(at(90_000)), None);
+    }
+
+    #[test]
+    fn miners_of_two_tenants_close_the_node() {
+        let mut quarantine = Quarantine::default();
+        failed(&mut quarantine, "a/m", 0);
+        failed(&mut quarantine, "b/m", 5);
+        assert_eq!(quarantine.node_until(at(5)), Some(at(15)));
+        failed(&mut quarantine, "b/m", 20);
+        assert_eq!(quarantine.node_until(at(20)), Some(at(40)));
+    }
+
+    #[test]
+    fn a_node_where_another_miner_works_is_not_the_cause() {
+        let mut quarantine = Quarantine::default();
+        for miner in ["a/m", "b/m", "c/m"] {
+            quarantine.failed(&miner.into(), at(0), true);
+        }
+        assert_eq!((closed(&quarantine, 0).len(), quarantine.node_until(at(0))), (3, None));
     }
 
     #[test]
     fn a_long_run_ends_the_row() {
         let mut quarantine = Quarantine::default();
-        for _ in 0..5 {
-            quarantine.failed(0, at(0));
-        }
-        quarantine.succeeded(0);
+        failed(&mut quarantine, "a/m", 0);
+        failed(&mut quarantine, "b/m", 0);
+        quarantine.succeeded(&"b/m".into());
+        assert_eq!(quarantine.node_until(at(0)), None);
+        assert_eq!(closed(&quarantine, 0), [("a/m".into(), 10)]);
+        failed(&mut quarantine, "c/m", 1);
+        assert_eq!(quarantine.node_until(at(1)), None);
+        assert!(quarantine.forget(&"a/m".into()) && quarantine.forget(&"c/m".into()));
         assert!(quarantine.is_empty());
-        quarantine.failed(0, at(0));
-        assert_eq!(quarantine.slots_until(at(0)), [(0, at(10))]);
     }
 }

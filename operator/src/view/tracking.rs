@@ -28,7 +28,7 @@ pub struct Leftover<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LeftoverReason {
     Ended,
-    /// It was not bound in time, or its node did not prepare it.
+    /// kube-scheduler found no room on its node in time, or the node did not prepare it.
     Late,
     /// Its container cannot be started.
     NeverStarts,
@@ -128,9 +128,15 @@ impl Sighting {
     /// The time by which another component must have brought a miner's pod one step further.
     fn next_step_by(&self, pod: &Pod) -> Option<Timestamp> {
         let lease = pod.lease.as_ref()?;
-        // A pod with a scheduling gate waits for the system that set the gate.
-        let waits = (pod.node.is_none() && pod.gates.is_empty()) || lease.unprepared;
-        waits.then(|| self.bound.or(self.ungated).unwrap_or(self.created) + STEP_WITHIN)
+        // A pod that kube-scheduler has not looked at proves nothing of miner or node.
+        let since = match pod.node {
+            // One with a scheduling gate waits for the system that set the gate.
+            None if !pod.gates.is_empty() => return None,
+            None => self.unschedulable_since()?.max(self.ungated.unwrap_or_default()),
+            Some(_) if lease.unprepared => self.bound.unwrap_or(self.created),
+            Some(_) => return None,
+        };
+        Some(since + STEP_WITHIN)
     }
 
     fn move_times(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {

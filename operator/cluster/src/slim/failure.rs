@@ -1,5 +1,7 @@
 //! Failures of the container of a miner's pod.
 
+use std::time::Duration;
+
 use daylight_agent_api::{LastWords, Outcome, find_record};
 use serde::Deserialize;
 
@@ -70,6 +72,22 @@ impl PodFailure {
     pub fn unprepared() -> Self {
         let sentence = "its node created neither its sandbox nor its volumes; see the kubelet's log on the node";
         Self::new("NotPrepared", sentence, false)
+    }
+
+    /// Creates the failure of a pod that kube-scheduler could not bind to the node it was granted on.
+    pub fn unschedulable() -> Self {
+        let sentence =
+            "kube-scheduler found no room for it on its node within a minute; see its Events";
+        Self::new("Unschedulable", sentence, false)
+    }
+
+    /// Creates the failure of a pod that ended without an error after a short time.
+    pub fn ended_early(ran: Duration) -> Self {
+        let sentence = format!(
+            "its container ended after {} s without an error, but a miner must run until it is stopped",
+            ran.as_secs()
+        );
+        Self::new("EndedEarly", &sentence, true)
     }
 
     /// Creates the failure of a pod that its node evicted, with the kubelet's message.

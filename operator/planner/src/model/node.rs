@@ -27,10 +27,10 @@ pub struct Node {
     pub ai_released_at: Option<Timestamp>,
     /// Start of a loss of allocatable GPUs that still lasts.
     pub shrunk_at: Option<Timestamp>,
-    /// No miner is granted here before, since miners failed here.
+    /// No miner is granted here before, since miners of several tenants failed here.
     pub quarantined_until: Option<Timestamp>,
-    /// The same for single slots.
-    pub quarantined_slots: Vec<(u32, Timestamp)>,
+    /// Miners that are not granted here before, since they failed here.
+    pub closed_to: Vec<(Name, Timestamp)>,
 }
 
 /// A pool whose selector matches a node.

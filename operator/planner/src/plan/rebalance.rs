@@ -84,10 +84,17 @@ impl Run<'_> {
         for &id in self.state.miners_by_key.values() {
             let active = self.state.miners[id].replicas.iter().filter(|there| there.active > 0);
             active.for_each(|there| {
-                donors.entry(there.pool).or_default().claims.insert(self.claim(id));
+                donors.entry(there.pool).or_default().claims.insert(self.donor(id));
             });
         }
         donors
+    }
+
+    /// Returns the claim of a miner that may give up replicas, by what it holds. The places kept for it
+    /// do not count: it has nothing there yet.
+    fn donor(&self, id: Id<MinerRow>) -> Claim {
+        let claim = self.claim(id);
+        Claim { gpus: claim.gpus - self.state.miners[id].kept_gpus, ..claim }
     }
 
     /// Returns whether miners are stopping in a pool for another reason than this step.
@@ -144,10 +151,10 @@ impl Run<'_> {
             };
             let Some(donor) = donor else { continue };
             there.ripe.remove(&donor.miner);
-            let left = self.state.miners[donor.miner].active_gpus;
+            let left = self.donor(donor.miner);
             for there in donors.values_mut() {
                 if there.claims.remove(&donor) {
-                    there.claims.insert(Claim { gpus: left, ..donor.clone() });
+                    there.claims.insert(left.clone());
                 }
             }
         }

@@ -21,11 +21,10 @@ impl Run<'_> {
             let Some(object) = &row.object else { continue };
             for host in row.hosts.iter().filter(|host| host.open) {
                 let free = host.bucket().free;
-                let whole = object.quarantined_until.is_some_and(|until| self.now < until);
-                let slots = object.quarantined_slots.iter();
-                let slots = slots.filter(|(_, until)| self.now < *until).count() as u32;
-                *quarantined.entry(host.pool).or_default() +=
-                    if whole { free } else { free.min(slots) };
+                // What is closed to some miners alone is idle for the others.
+                if object.quarantined_until.is_some_and(|until| self.now < until) {
+                    *quarantined.entry(host.pool).or_default() += free;
+                }
             }
         }
         let report = |(name, id): (&daylight_base::Name, &Id<PoolRow>)| {

@@ -234,9 +234,11 @@ impl Run<'_> {
         pool: Id<PoolRow>,
         miner: Id<MinerRow>,
     ) -> Option<Reason> {
-        let _ = miner;
         let object = self.state.nodes[node].object.as_ref()?;
-        if let Some(until) = object.quarantined_until.filter(|&until| self.now < until) {
+        let name = self.state.miners.name(miner);
+        let of_miner = object.closed_to.iter().filter(|(closed, _)| closed == name);
+        let until = of_miner.map(|(_, until)| *until).chain(object.quarantined_until).max();
+        if let Some(until) = until.filter(|&until| self.now < until) {
             return Some(Reason::Quarantined { until });
         }
         let delay = self.state.pools[pool].object.as_ref()?.idle_delay;
@@ -246,11 +248,11 @@ impl Run<'_> {
 
     /// Returns whether some node is closed to this miner, and open to others.
     pub(super) fn is_closed_anywhere(&self, miner: Id<MinerRow>) -> bool {
-        self.state.miners[miner].closed_nodes > 0
+        self.state.closed_to.contains_key(self.state.miners.name(miner))
     }
 
-    /// Returns the lowest slot of a node that no grant has then and that is not in quarantine. A node
-    /// has as many slots as GPUs of all resources together.
+    /// Returns the lowest slot of a node that no grant has then. A node has as many slots as GPUs of
+    /// all resources together.
     pub(super) fn free_slot(&self, node: Id<NodeRow>, when: When) -> Result<u32, Reason> {
         let row = &self.state.nodes[node];
         let slots: u32 = row.hosts.iter().map(|host| host.allocatable).sum();
@@ -258,24 +260,8 @@ impl Run<'_> {
             let mut holders = row.pods.iter().filter(|holder| holder.slot == Some(slot));
             holders.any(|holder| when == When::Now || holder.kind == HolderKind::Miner)
         };
-        let quarantine = |slot: u32| {
-            let slots = row.object.iter().flat_map(|node| &node.quarantined_slots);
-            slots
-                .filter(|(other, until)| *other == slot && self.now < *until)
-                .map(|(_, until)| *until)
-                .max()
-        };
-        let mut earliest: Option<Timestamp> = None;
-        for slot in (0..slots).filter(|&slot| !taken(slot)) {
-            match quarantine(slot) {
-                None => return Ok(slot),
-                Some(until) => {
-                    earliest = Some(earliest.map_or(until, |earliest| earliest.min(until)));
-                }
-            }
-        }
-        Err(earliest
-            .map_or(Reason::WaitingForIdleGpus { gpus: 1 }, |until| Reason::Quarantined { until }))
+        let free = (0..slots).find(|&slot| !taken(slot));
+        free.ok_or(Reason::WaitingForIdleGpus { gpus: 1 })
     }
 }
 

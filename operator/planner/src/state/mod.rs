@@ -151,8 +151,8 @@ pub(crate) struct MinerRow {
     pub(crate) gated: u32,
     /// GPUs of its replicas that run on, and of the places kept for others.
     pub(crate) active_gpus: u32,
-    /// Number of nodes that are closed to it alone.
-    pub(crate) closed_nodes: u32,
+    /// Of those, GPUs of places that are kept.
+    pub(crate) kept_gpus: u32,
     /// Its pods by the pool they were granted in, in no particular order.
     pub(crate) replicas: Vec<Replicas>,
 }
@@ -339,6 +339,8 @@ pub(crate) struct State {
     pub(crate) misfits: BTreeMap<Name, Id<PodRow>>,
     /// Miners' pods that are being deleted, by the time by which they have to be gone.
     stopping: BTreeSet<(Timestamp, Id<PodRow>)>,
+    /// Number of nodes that are closed to a miner alone, by miner.
+    pub(crate) closed_to: FxHashMap<Name, u32>,
     /// Nodes whose plan depends on the time: shrunk or quarantined.
     pub(crate) watched: BTreeSet<NodeAt>,
     /// Nodes where a reservation is short of GPUs, CPU, memory or pod slots.

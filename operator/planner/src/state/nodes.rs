@@ -46,7 +46,7 @@ impl State {
         };
         let old = self.nodes[id].object.as_ref();
         let stays = old.is_some_and(|old| placed(old, &node));
-        self.nodes[id].object = Some(node);
+        self.replace_node(id, Some(node));
         self.mark(id, if stays { Stale::Node } else { Stale::Pools });
         self.watch(id);
     }
@@ -54,8 +54,23 @@ impl State {
     pub(super) fn remove_node(&mut self, name: &Name) {
         if let Some(id) = self.nodes.find(name) {
             self.unwatch(id);
-            self.nodes[id].object = None;
+            self.replace_node(id, None);
             self.mark(id, Stale::Pools);
+        }
+    }
+
+    fn replace_node(&mut self, id: Id<NodeRow>, node: Option<Node>) {
+        for (miner, _) in node.iter().flat_map(|node| &node.closed_to) {
+            *self.closed_to.entry(miner.clone()).or_default() += 1;
+        }
+        let old = std::mem::replace(&mut self.nodes[id].object, node);
+        for (miner, _) in old.iter().flat_map(|node| &node.closed_to) {
+            if let Some(count) = self.closed_to.get_mut(miner) {
+                *count -= 1;
+                if *count == 0 {
+                    self.closed_to.remove(miner);
+                }
+            }
         }
     }
 
@@ -360,7 +375,5 @@ impl State {
 
 /// Returns whether the plan for a node depends on the time.
 fn depends_on_time(node: &Node) -> bool {
-    node.shrunk_at.is_some()
-        || node.quarantined_until.is_some()
-        || !node.quarantined_slots.is_empty()
+    node.shrunk_at.is_some() || node.quarantined_until.is_some()
 }

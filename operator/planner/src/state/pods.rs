@@ -306,11 +306,14 @@ impl State {
                     miner.draining -= u32::from(deleting);
                 }
                 let active = u32::from(holding == Holding::Active);
+                let kept = if holding == Holding::Kept { gpus } else { 0 };
                 if !deleting && add {
                     miner.active_gpus += gpus;
+                    miner.kept_gpus += kept;
                     miner.replicas_in_mut(pool).active += active;
                 } else if !deleting {
                     miner.active_gpus -= gpus;
+                    miner.kept_gpus -= kept;
                     miner.replicas_in_mut(pool).active -= active;
                 }
             }

@@ -35,9 +35,9 @@ pub(crate) fn grants(before: &World, after: &World, plan: &Plan) -> Check {
         prop_assert!(!node.autoscaled || pool.autoscaled_nodes == AutoscaledNodes::Use);
         prop_assert!(node.quarantined_until.is_none_or(|until| after.now >= until));
         prop_assert!(
-            node.quarantined_slots
+            node.closed_to
                 .iter()
-                .all(|(slot, until)| *slot != grant.slot || after.now >= *until)
+                .all(|(miner, until)| *miner != grant.miner || after.now >= *until)
         );
         prop_assert!(node.ai_released_at.is_none_or(|at| after.now >= at + pool.idle_delay));
         let idle = after.idle(&grant.node, &pool.resource);
@@ -406,7 +406,7 @@ pub(crate) fn no_idle_gpu_for_a_waiting_miner(world: &World, plan: &Plan) -> Che
 
 fn takes(world: &World, node: &Node, pool: &Pool, miner: &Miner) -> bool {
     let quarantined = node.quarantined_until.is_some_and(|until| world.now < until)
-        || node.quarantined_slots.iter().any(|(_, until)| world.now < *until);
+        || node.closed_to.iter().any(|(of, until)| *of == miner.key && world.now < *until);
     let nominated = world
         .pods
         .values()

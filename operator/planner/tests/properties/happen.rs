@@ -303,6 +303,7 @@ fn schedule(world: &mut World, index: usize) -> Vec<Delta> {
 fn change_node(world: &mut World, key: &Name, change: &NodeChange) -> Vec<Delta> {
     let now = world.now;
     let pools: Vec<_> = world.pools.keys().cloned().collect();
+    let miners: Vec<_> = world.miners.keys().cloned().collect();
     if matches!(change, NodeChange::Gone) {
         world.nodes.remove(key);
         return vec![Delta::NodeGone(key.clone())];
@@ -332,8 +333,8 @@ fn change_node(world: &mut World, key: &Name, change: &NodeChange) -> Vec<Delta>
         NodeChange::Quarantine(time) => {
             if time % 2 == 0 {
                 node.quarantined_until = Some(now + seconds(*time));
-            } else {
-                node.quarantined_slots = vec![((*time % 8) as u32, now + seconds(*time))];
+            } else if let Some(miner) = miners.get(*time as usize % miners.len().max(1)) {
+                node.closed_to = vec![(miner.clone(), now + seconds(*time))];
             }
         }
         NodeChange::Autoscaled(autoscaled) => node.autoscaled = *autoscaled,

@@ -362,7 +362,7 @@ pub(crate) fn node(world: &World, index: usize, gpus: u32, member: usize, tight:
         ai_released_at: None,
         shrunk_at: None,
         quarantined_until: None,
-        quarantined_slots: Vec::new(),
+        closed_to: Vec::new(),
     }
 }
 

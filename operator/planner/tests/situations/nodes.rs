@@ -111,17 +111,31 @@ fn an_ai_job_may_use_autoscaled_nodes() {
 }
 
 #[test]
-fn a_quarantined_slot_is_left_out() {
-    let mut site = Site::of(1, 2, 2);
-    site.edit_node("node-1", |node| node.quarantined_slots = vec![(0, NOON + seconds(40))]);
+fn a_node_that_is_closed_to_one_miner_is_open_to_the_others() {
+    let mut site = Site::of(2, 2, 4).with(miner("acme/other", 4));
+    site.edit_node("node-1", |node| {
+        node.closed_to = vec![("acme/hash".into(), NOON + minutes(2))];
+    });
     assert_snapshot!(site.act_explained(), @"
-    grant acme/hash on node-1 (h100) slot 1, stops within 10s, ends in 183 days
-    pool h100 (2 GPUs: 1 idle, 1 quarantined): Filling. Idle GPUs go to registered miners.
-    miner acme/hash (1 of 2): Quarantined. Miners failed on the nodes that have idle GPUs; these nodes are used again from 2026-07-01T12:00:40Z.
-    look again at 12:00:40
+    grant acme/hash on node-2 (h100) slot 0, stops within 10s, ends in 183 days
+    grant acme/other on node-2 (h100) slot 1, stops within 10s, ends in 183 days
+    grant acme/other on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
+    miner acme/hash (1 of 4): Quarantined. Miners failed on the nodes that have idle GPUs; these nodes are used again from 2026-07-01T12:02:00Z.
+    miner acme/other (3 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
+    look again at 12:01:00
     ");
-    site.wait(seconds(40));
-    assert_snapshot!(site.actions(), @"grant acme/hash on node-1 (h100) slot 0, stops within 10s, ends in 183 days");
+    // It waits for the node to open, and takes nothing from the other miner before.
+    site.wait(minutes(2));
+    assert_snapshot!(site.actions(), @"evict acme/other-node-1-0 within 10s: Rebalance of acme/hash");
+}
+
+#[test]
+fn a_node_that_is_closed_to_a_miner_of_another_tenant_serves_all_others() {
+    let mut site = Site::of(1, 4, 4);
+    site.edit_node("node-1", |node| {
+        node.closed_to = vec![("evil/crash".into(), NOON + minutes(30))];
+    });
+    assert_snapshot!(site.act_explained(), @"grant acme/hash on node-1 (h100) slots 0 1 2 3, stops within 10s, ends in 183 days");
 }
 
 #[test]

@@ -76,7 +76,7 @@ pub(crate) fn node(name: &str, gpus: u32) -> Node {
         ai_released_at: None,
         shrunk_at: None,
         quarantined_until: None,
-        quarantined_slots: Vec::new(),
+        closed_to: Vec::new(),
     }
 }
 

@@ -5,7 +5,9 @@ use daylight_planner::model::{Delta, Pod, Preemption, Role};
 use serde_json::{Value, json};
 
 use crate::view::tests::TestCluster;
-use crate::view::tests::test_cluster::{START, ended, lease, node, patched, pod, pool, running};
+use crate::view::tests::test_cluster::{
+    START, ended, lease, miner, node, patched, pod, pool, running,
+};
 use crate::view::{LeftoverReason, Observation};
 
 /// A pod that kube-scheduler will not preempt for and found no place for.
@@ -142,36 +144,110 @@ fn a_class_comes_from_the_pod_or_its_namespace() {
     assert_eq!(class(&cluster, "ml/p"), None);
 }
 
-/// The closed slots of `n1`, with the seconds from the start at which they open, and those at which
-/// the node itself opens.
-fn closed(cluster: &TestCluster) -> (Vec<(u32, i64)>, Option<i64>) {
+/// The miners that `n1` is closed to, with the seconds from the start at which it opens to them, and
+/// those at which it opens to all.
+fn closed(cluster: &TestCluster) -> (Vec<(String, i64)>, Option<i64>) {
     let node = cluster.node("n1").unwrap();
     let after = |at: Timestamp| (at.0 - START.0) / 1000;
+    let closed_to = node.closed_to.into_iter();
     (
-        node.quarantined_slots.into_iter().map(|(slot, until)| (slot, after(until))).collect(),
+        closed_to.map(|(miner, until)| (miner.to_string(), after(until))).collect(),
         node.quarantined_until.map(after),
     )
 }
 
+/// What `closed` returns while the node is closed to `team/m` alone.
+fn to_m(seconds: i64) -> (Vec<(String, i64)>, Option<i64>) {
+    (vec![("team/m".into(), seconds)], None)
+}
+
+fn to_none() -> (Vec<(String, i64)>, Option<i64>) {
+    (Vec::new(), None)
+}
+
 #[test]
-fn a_miner_that_fails_closes_its_slot_then_the_node() {
+fn a_node_where_a_miner_fails_is_closed_to_it_and_to_no_other() {
     let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
     let failed = |slot| ended(&running(&lease("m", "n1", slot), "n1"), "Failed");
     cluster.apply(&lease("m", "n1", 2));
     let deltas = cluster.apply(&failed(2));
     assert!(matches!(&*deltas, [Delta::PodGone(_), Delta::Node(_)]), "{deltas:?}");
-    assert_eq!(closed(&cluster), (vec![(2, 10)], None));
+    assert_eq!(closed(&cluster), to_m(10));
     // Its status changes again, and it is deleted: one failure counts once.
     cluster.apply(&patched(&failed(2), &json!({"status": {"message": "again"}})));
     cluster.delete(&failed(2));
-    assert_eq!(closed(&cluster), (vec![(2, 10)], None));
+    assert_eq!(closed(&cluster), to_m(10));
     cluster.wait(20);
+    // Those that fail together are one failure.
     for slot in [2, 3] {
         cluster.apply(&lease("m", "n1", slot));
         cluster.apply(&failed(slot));
         cluster.delete(&failed(slot));
     }
-    assert_eq!(closed(&cluster), (vec![(2, 40), (3, 30)], Some(30)));
+    assert_eq!(closed(&cluster), to_m(40));
+}
+
+#[test]
+fn miners_of_two_tenants_close_the_node_to_all() {
+    let of = |team: &str, miner: &str, slot| {
+        patched(&lease(miner, "n1", slot), &json!({"metadata": {"namespace": team}}))
+    };
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
+    for (slot, miner) in ["m", "n", "o"].into_iter().enumerate() {
+        cluster.apply(&ended(&running(&of("team", miner, slot as u32), "n1"), "Failed"));
+    }
+    assert_eq!(closed(&cluster).1, None, "one tenant's miners, however many");
+    cluster.apply(&ended(&running(&of("other", "m", 4), "n1"), "Failed"));
+    assert_eq!(closed(&cluster).1, Some(10));
+
+    // Where the miner of a third tenant works, the node is not the cause.
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
+    cluster.apply(&running(&of("third", "works", 0), "n1"));
+    cluster.wait(60);
+    for (slot, team) in [(1, "team"), (2, "other")] {
+        cluster.apply(&ended(&running(&of(team, "m", slot), "n1"), "Failed"));
+    }
+    assert_eq!((closed(&cluster).0.len(), closed(&cluster).1), (2, None));
+}
+
+#[test]
+fn a_miner_that_ends_early_without_an_error_has_failed() {
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
+    let pod = running(&lease("m", "n1", 0), "n1");
+    cluster.apply(&pod);
+    cluster.wait(3);
+    cluster.view.take_observations();
+    cluster.apply(&ended(&pod, "Succeeded"));
+    let seen = cluster.view.take_observations();
+    let [Observation::MinerEnded { failed: true, failure: Some(failure), .. }] = &*seen else {
+        panic!("{seen:?}")
+    };
+    assert_eq!((&*failure.word, failure.own), ("EndedEarly", true));
+    assert_eq!(
+        &*failure.sentence,
+        "its container ended after 3 s without an error, but a miner must run until it is stopped"
+    );
+    // One that ran for a while may have had its reasons.
+    let pod = running(&lease("m", "n1", 1), "n1");
+    cluster.apply(&pod);
+    cluster.wait(60);
+    cluster.view.take_observations();
+    cluster.apply(&ended(&pod, "Succeeded"));
+    let seen = cluster.view.take_observations();
+    assert!(
+        matches!(&*seen, [Observation::MinerEnded { failed: false, failure: None, .. }]),
+        "{seen:?}"
+    );
+    assert_eq!(closed(&cluster), to_none());
+}
+
+#[test]
+fn a_miner_that_is_edited_is_tried_again_at_once() {
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a"), miner("m")]);
+    cluster.apply(&ended(&running(&lease("m", "n1", 0), "n1"), "Failed"));
+    assert_eq!(closed(&cluster), to_m(10));
+    cluster.apply(&patched(&miner("m"), &json!({"spec": {"image": "r.io/miner:2"}})));
+    assert_eq!(closed(&cluster), to_none());
 }
 
 #[test]
@@ -183,13 +259,12 @@ fn ends_that_somebody_wanted_are_no_failures() {
             "preempted",
             json!({"status": {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}}),
         ),
-        ("it did not fail", json!({"status": {"phase": "Succeeded"}})),
     ] {
         let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
         cluster.apply(&running(&lease("m", "n1", 0), "n1"));
         let over = ended(&running(&lease("m", "n1", 0), "n1"), "Failed");
         cluster.apply(&patched(&over, &change));
-        assert_eq!(closed(&cluster), (vec![], None), "{what}");
+        assert_eq!(closed(&cluster), to_none(), "{what}");
     }
     // Daylight has requested it, and the deletion has not been reported yet.
     let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
@@ -198,7 +273,7 @@ fn ends_that_somebody_wanted_are_no_failures() {
     let mut out = Vec::new();
     cluster.view.foresee_end("team/m-n1-0-0", "pod-m-n1-0-0", cluster.now, &mut out);
     cluster.apply(&ended(&bound, "Failed"));
-    assert_eq!(closed(&cluster), (vec![], None));
+    assert_eq!(closed(&cluster), to_none());
     // Rejected by the kubelet: a failure.
     let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
     let rejected = patched(
@@ -206,7 +281,7 @@ fn ends_that_somebody_wanted_are_no_failures() {
         &json!({"spec": {"nodeName": "n1"}, "status": {"reason": "UnexpectedAdmissionError"}}),
     );
     cluster.apply(&rejected);
-    assert_eq!(closed(&cluster), (vec![(0, 10)], None));
+    assert_eq!(closed(&cluster), to_m(10));
 }
 
 #[test]
@@ -232,7 +307,7 @@ fn a_miner_that_its_node_puts_out_closes_its_slot_and_is_told() {
             "it was evicted by its node: The node was low on resource: ephemeral-storage";
         assert_eq!(&*failure.sentence, sentence);
         // Else the next one would be refused before the node is tainted, and the next.
-        assert_eq!(closed_slots(&cluster), [0]);
+        assert_eq!(closed(&cluster), to_m(10));
     }
 }
 
@@ -244,25 +319,37 @@ fn a_long_run_makes_up_for_failures() {
         cluster.apply(&lease("m", "n1", 0));
         cluster.apply(&ended(&bound, "Failed"));
         cluster.delete(&ended(&bound, "Failed"));
+        cluster.wait(10);
     }
-    assert_eq!(closed(&cluster), (vec![(0, 20)], None));
+    assert_eq!(closed(&cluster), to_m(30));
     cluster.apply(&bound);
     cluster.wait(601);
     cluster.apply(&ended(&bound, "Failed"));
     // It ran for ten minutes, so that this is the first failure again.
-    assert_eq!(closed(&cluster), (vec![(0, 611)], None));
+    assert_eq!(closed(&cluster), to_m(631));
 }
 
 #[test]
-fn a_miner_that_is_never_bound_closes_its_slot() {
+fn a_miner_that_finds_no_room_on_its_node_closes_it_to_itself() {
     let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
-    cluster.apply(&lease("m", "n1", 5));
+    let unschedulable = |slot| {
+        let condition = json!({
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "lastTransitionTime": "2026-11-24T06:00:00Z",
+        });
+        patched(&lease("m", "n1", slot), &json!({"status": {"conditions": [condition]}}))
+    };
+    cluster.apply(&unschedulable(5));
     cluster.wait(59);
-    assert_eq!(closed(&cluster), (vec![], None));
+    assert_eq!(closed(&cluster), to_none());
     assert_eq!(cluster.view.leftovers().len(), 0);
+    cluster.view.take_observations();
     let deltas = cluster.wait(1);
     assert!(matches!(&*deltas, [Delta::Node(_)]), "{deltas:?}");
-    assert_eq!(closed(&cluster), (vec![(5, 70)], None));
+    assert_eq!(closed(&cluster), to_m(70));
+    let seen = cluster.view.take_observations();
+    let [Observation::MinerStuck { failure, .. }] = &*seen else { panic!("{seen:?}") };
+    assert_eq!((&*failure.word, failure.own), ("Unschedulable", false));
     let leftovers = cluster.view.leftovers();
     assert_eq!(leftovers.len(), 1);
     assert_eq!(leftovers[0].reason, LeftoverReason::Late);
@@ -271,7 +358,7 @@ fn a_miner_that_is_never_bound_closes_its_slot() {
     cluster.apply(&running(&lease("m", "n1", 5), "n1"));
     assert_eq!(cluster.view.leftovers().len(), 0);
     // One that is bound in time is not waited for any more.
-    cluster.apply(&lease("m", "n1", 6));
+    cluster.apply(&unschedulable(6));
     cluster.apply(&running(&lease("m", "n1", 6), "n1"));
     cluster.wait(60);
     assert_eq!(cluster.view.leftovers().len(), 0);
@@ -290,12 +377,27 @@ fn a_miner_with_a_scheduling_gate_is_not_late_until_a_minute_after_it() {
     assert_eq!(gates, ["kueue.x-k8s.io/admission", "example.com/other"]);
     cluster.wait(600);
     assert_eq!(cluster.view.leftovers().len(), 0);
-    cluster.apply(&free);
+    let condition = json!({
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+        "lastTransitionTime": "2026-11-24T06:10:00Z",
+    });
+    cluster.apply(&patched(&free, &json!({"status": {"conditions": [condition]}})));
     assert!(cluster.pod(key).unwrap().gates.is_empty());
     cluster.wait(59);
     assert_eq!(cluster.view.leftovers().len(), 0);
     cluster.wait(1);
     assert_eq!(cluster.view.leftovers()[0].reason, LeftoverReason::Late);
+}
+
+#[test]
+fn while_kube_scheduler_is_away_no_miner_is_late() {
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
+    for slot in 0..8 {
+        cluster.apply(&lease("m", "n1", slot));
+    }
+    cluster.wait(3600);
+    assert_eq!(closed(&cluster), to_none());
+    assert_eq!(cluster.view.leftovers().len(), 0);
 }
 
 #[test]
@@ -315,7 +417,7 @@ fn a_miner_that_its_node_does_not_prepare_is_removed_and_reported() {
     cluster.view.take_observations();
     cluster.wait(1);
     assert_eq!(cluster.view.leftovers()[0].reason, LeftoverReason::Late);
-    assert_eq!(closed_slots(&cluster), [5]);
+    assert_eq!(closed(&cluster), to_m(70));
     let seen = cluster.view.take_observations();
     let [Observation::MinerStuck { failure, .. }] = &*seen else { panic!("{seen:?}") };
     assert_eq!((&*failure.word, failure.own), ("NotPrepared", false));
@@ -375,10 +477,6 @@ fn a_nominated_node_is_told() {
     assert_eq!(*node, None);
 }
 
-fn closed_slots(cluster: &TestCluster) -> Vec<u32> {
-    closed(cluster).0.into_iter().map(|(slot, _)| slot).collect()
-}
-
 /// A miner's pod whose container is in this state.
 fn in_state(pod: &Value, phase: &str, state: &Value) -> Value {
     let container = json!({"name": "miner", "image": "r.io/miner:1", "state": state});
@@ -406,7 +504,7 @@ fn what_a_miner_would_meet_anywhere_closes_no_slot() {
         panic!();
     };
     assert_eq!((&**miner, &*failure.word, failure.own), ("team/m", "WrongWallet", true));
-    assert_eq!(closed_slots(&cluster), [0_u32; 0]);
+    assert_eq!(closed(&cluster), to_none());
 
     // An engine that crashes may be the device's fault.
     let pod = running(&lease("m", "n1", 1), "n1");
@@ -414,7 +512,7 @@ fn what_a_miner_would_meet_anywhere_closes_no_slot() {
     let other = record.to_string().replace("WrongWallet", "EngineCrashed");
     let state = patched(&state, &json!({"terminated": {"exitCode": 11, "message": other}}));
     cluster.apply(&in_state(&pod, "Failed", &state));
-    assert_eq!(closed_slots(&cluster), [1]);
+    assert_eq!(closed(&cluster), to_m(10));
 }
 
 #[test]
@@ -436,8 +534,8 @@ fn a_container_that_cannot_start_is_removed_and_told() {
     let seen = cluster.view.take_observations();
     let [Observation::MinerStuck { failure, .. }] = &*seen else { panic!("{seen:?}") };
     assert!(failure.own);
-    assert_eq!(closed_slots(&cluster), [0_u32; 0], "the Secret is missing anywhere");
+    assert_eq!(closed(&cluster), to_none(), "the Secret is missing anywhere");
     cluster.apply(&stuck(1, "ImagePullBackOff"));
     assert_eq!(cluster.view.leftovers().len(), 2);
-    assert_eq!(closed_slots(&cluster), [1], "the node may have no way to the registry");
+    assert_eq!(closed(&cluster), to_m(10), "the node may have no way to the registry");
 }

@@ -461,7 +461,7 @@ fn present(view: &View) -> Snapshot {
         node.shrunk_at = None;
         node.lost.clear();
         node.quarantined_until = None;
-        node.quarantined_slots.clear();
+        node.closed_to.clear();
     }
     for pod in &mut snapshot.pods {
         pod.created = START;

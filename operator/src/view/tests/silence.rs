@@ -24,6 +24,15 @@ fn created_at(pod: &Value, seconds: i64) -> Value {
     patched(pod, &json!({"metadata": {"creationTimestamp": at}}))
 }
 
+/// The pod, for which kube-scheduler found no room.
+fn unschedulable(pod: &Value) -> Value {
+    let condition = json!({
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+        "lastTransitionTime": "2026-11-24T06:00:00Z",
+    });
+    patched(pod, &json!({"status": {"conditions": [condition]}}))
+}
+
 fn late(cluster: &TestCluster) -> usize {
     let leftovers = cluster.view.leftovers().into_iter();
     leftovers.filter(|one| one.reason == LeftoverReason::Late).count()
@@ -32,19 +41,19 @@ fn late(cluster: &TestCluster) -> usize {
 #[test]
 fn no_pod_is_judged_late_while_the_watch_is_silent() {
     let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
-    let granted = lease("m", "n1", 0);
+    let granted = unschedulable(&lease("m", "n1", 0));
     cluster.apply(&granted);
     cluster.silent = true;
     cluster.wait(HOUR);
     assert_eq!(late(&cluster), 0);
-    assert!(cluster.node("n1").unwrap().quarantined_slots.is_empty());
+    assert!(cluster.node("n1").unwrap().closed_to.is_empty());
     // What the watch has not reported is that the pod has run for an hour.
     cluster.apply(&running(&granted, "n1"));
     cluster.silent = false;
     cluster.wait(HOUR);
     assert_eq!(late(&cluster), 0);
     // The watch proves that another one was not bound, but not up to the present.
-    cluster.apply(&lease("m", "n1", 1));
+    cluster.apply(&unschedulable(&lease("m", "n1", 1)));
     cluster.silent = true;
     let too_early = cluster.instant + Duration::from_secs(59);
     cluster.wait(61);
@@ -78,7 +87,7 @@ fn a_server_whose_clock_differs_makes_no_pod_late() {
     for skew in [-HOUR, -61, 61, HOUR] {
         let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
         cluster.wait(10);
-        let granted = created_at(&lease("m", "n1", 0), skew);
+        let granted = created_at(&unschedulable(&lease("m", "n1", 0)), skew);
         cluster.apply(&granted);
         // Its age is by this machine's clock, for the planner as well.
         assert_eq!(cluster.pod("team/m-n1-0-0").unwrap().created, cluster.now, "{skew}");
@@ -122,10 +131,10 @@ fn a_clock_that_is_set_moves_what_is_remembered() {
             &node("n2", "a"),
             &json!({"status": {"allocatable": {"nvidia.com/gpu": "7"}}}),
         ));
-        cluster.apply(&lease("m", "n1", 1));
+        cluster.apply(&unschedulable(&lease("m", "n1", 1)));
         let read = |cluster: &TestCluster| {
             let (one, two) = (cluster.node("n1").unwrap(), cluster.node("n2").unwrap());
-            let slots = one.quarantined_slots.iter().map(|(_, at)| left(cluster, *at));
+            let slots = one.closed_to.iter().map(|(_, at)| left(cluster, *at));
             (
                 left(cluster, one.ai_released_at.unwrap()),
                 slots.collect::<Vec<_>>(),
