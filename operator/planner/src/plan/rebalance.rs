@@ -73,7 +73,9 @@ impl Run<'_> {
             }
             let held = self.state.miners[claim.miner].held;
             let mut missing = candidate.miner.replicas.saturating_sub(held);
-            for pool in contested {
+            // In the order of now: grants since the refusal may have changed it.
+            let pools = self.in_order(&candidate).into_iter();
+            for pool in pools.filter(|pool| contested.contains(pool)) {
                 self.take_for(claim.miner, &candidate, pool, &mut missing, &mut donors);
             }
         }
