@@ -433,9 +433,10 @@ async fn a_picture_is_complete_as_of_the_request_for_it() {
 async fn a_fresh_list_can_be_requested_at_any_time() {
     let mut stage = Stage::new(vec![
         Reply::Stream(vec![added("a", 3), listed(5)], Then::Hang),
+        Reply::Stream(vec![added("c", 6)], Then::Hang),
         Reply::Stream(vec![added("b", 8), listed(9)], Then::Hang),
     ]);
-    assert_eq!(stage.next(3).await, ["listing", "item n/a", "listed 5 0"]);
+    assert_eq!(stage.next(4).await, ["listing", "item n/a", "listed 5 0", "applied n/c 6"]);
     stage.rounds.send_modify(|round| *round += 1);
     assert_eq!(stage.next(3).await, ["listing", "item n/b", "listed 9 1"]);
     assert_eq!(stage.requests().iter().filter(|request| *request == STREAM).count(), 2);
