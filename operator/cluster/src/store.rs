@@ -68,10 +68,20 @@ pub struct Store<T> {
     unseen: Option<FxHashSet<Name>>,
     /// Objects that the watch has not confirmed, with the time of the write. Each is in `objects`.
     assumed: FxHashMap<Name, Timestamp>,
+    /// Objects that are gone according to an answer, though the watch has not reported it.
+    gone: FxHashMap<Name, Gone>,
     /// Resource version up to which the watch has reported every change.
     observed_until: u64,
     listed: Option<Round>,
     failure: Option<WatchFailure>,
+}
+
+/// An object that does not exist any more. What the watch still reports of it is older.
+#[derive(Debug)]
+struct Gone {
+    uid: String,
+    /// Whether a list began since, which cannot contain it.
+    is_before_list: bool,
 }
 
 impl<T> Default for Store<T> {
@@ -80,6 +90,7 @@ impl<T> Default for Store<T> {
             objects: FxHashMap::default(),
             unseen: None,
             assumed: FxHashMap::default(),
+            gone: FxHashMap::default(),
             observed_until: 0,
             listed: None,
             failure: None,
@@ -100,6 +111,7 @@ impl<T: Stored> Store<T> {
         match change {
             Change::Listing => {
                 self.unseen = Some(self.objects.keys().cloned().collect());
+                self.gone.values_mut().for_each(|gone| gone.is_before_list = true);
                 Vec::new()
             }
             Change::Item(object) => {
@@ -111,6 +123,7 @@ impl<T: Stored> Store<T> {
             Change::Listed { version, round } => {
                 self.listed = Some(round);
                 self.failure = None;
+                self.gone.retain(|_, gone| !gone.is_before_list);
                 let unseen = self.unseen.take().unwrap_or_default();
                 let mut gone: Vec<_> = unseen
                     .into_iter()
@@ -133,6 +146,9 @@ impl<T: Stored> Store<T> {
                 touched
             }
             Change::Deleted(object) => {
+                if self.is_gone(&object) {
+                    self.gone.remove(object.key());
+                }
                 // Names are used again, so the deletion may be that of a predecessor: the known
                 // object has a newer version, or it was assumed under this name with another UID.
                 // A known object with another UID that was not assumed is itself a predecessor,
@@ -204,9 +220,17 @@ impl<T: Stored> Store<T> {
     /// Removes an object that does not exist any more, according to the answer to a write.
     pub fn assume_gone(&mut self, key: &str, uid: &str) -> Vec<Changed<T>> {
         match self.objects.get(key) {
-            Some(object) if object.uid() == uid => self.remove(key).into_iter().collect(),
+            Some(object) if object.uid() == uid => {
+                let gone = Gone { uid: uid.to_owned(), is_before_list: false };
+                self.gone.insert(object.key().clone(), gone);
+                self.remove(key).into_iter().collect()
+            }
             _ => Vec::new(),
         }
+    }
+
+    fn is_gone(&self, object: &T) -> bool {
+        self.gone.get(object.key()).is_some_and(|gone| gone.uid == object.uid())
     }
 
     /// Removes the objects that were foreseen so long before `reported_until` that the watch must
@@ -231,6 +255,9 @@ impl<T: Stored> Store<T> {
     }
 
     fn take(&mut self, object: Box<T>) -> Vec<Changed<T>> {
+        if self.is_gone(&object) {
+            return Vec::new();
+        }
         let key = object.key().clone();
         if let Some(known) = self.objects.get(&key) {
             // A version that is not a number is 0, and never counts as older.

@@ -45,7 +45,7 @@ impl Created {
         resource: &str,
         shape: &mut Shape,
     ) -> Option<Arc<str>> {
-        raise(self.jobs.get(job)?, resource, shape)
+        Some(raise(self.jobs.get(job)?, resource, shape))
     }
 
     /// Raises the shape of a miner's replicas to what they were seen to request; returns the sentence
@@ -57,7 +57,7 @@ impl Created {
         shape: &mut Shape,
     ) -> Option<Arc<str>> {
         let (of, raised) = self.miners.get(miner)?;
-        if *of == revision { raise(raised, "", shape) } else { None }
+        (*of == revision).then(|| raise(raised, "", shape))
     }
 
     /// Returns `true` if pods of a miner were seen to request more than it sets.
@@ -68,13 +68,13 @@ impl Created {
 
 /// The resource of a miner's GPUs depends on its pool, and nothing adds GPUs to its pods alone: they
 /// are left as they are for an empty `resource`.
-fn raise(raised: &Raised, resource: &str, shape: &mut Shape) -> Option<Arc<str>> {
+fn raise(raised: &Raised, resource: &str, shape: &mut Shape) -> Arc<str> {
     let Requests { cpu_milli, memory, huge_pages, .. } = &raised.requests;
     shape.gpus = shape.gpus.max(raised.requests.of(resource));
     shape.cpu_milli = shape.cpu_milli.max(*cpu_milli);
     shape.memory = shape.memory.max(*memory);
     shape.huge_pages = [0, 1].map(|at| shape.huge_pages[at].max(huge_pages[at]));
-    Some(raised.sentence.clone())
+    raised.sentence.clone()
 }
 
 /// Returns a sentence if a pod requests more than was set for it.

@@ -18,6 +18,7 @@ use crate::store::stored;
 use crate::well_known;
 
 /// A pod.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// `namespace/name`.

@@ -185,8 +185,11 @@ fn miners_on_an_unreachable_node_count_against_caps() {
     assert_snapshot!(site.act_explained(), @"miner acme/hash (4 of 8): RegistrationGpuLimit. Registration acme/power allows at most 4 GPUs; file another with a higher limit.");
 }
 
+/// An edit of a registration, and its name.
+type Edit = (&'static str, fn(&mut Registration));
+
 /// Each way in which a registration is not in force.
-fn not_in_force() -> [(&'static str, fn(&mut Registration)); 10] {
+fn not_in_force() -> [Edit; 10] {
     [
         ("pending", |r| r.approval = Approval::Pending),
         ("voided", |r| r.approval = Approval::Voided),

@@ -193,6 +193,25 @@ fn the_deletion_of_a_namesake_is_not_its_own() {
 }
 
 #[test]
+fn what_an_answer_says_is_gone_does_not_return() {
+    let key = "team/m-n1-0-0";
+    let pod = lease("m", "n1", 0);
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a"), at_version(&pod, 90)]);
+    let mut out = Vec::new();
+    cluster.view.assume_gone(key, "pod-m-n1-0-0", cluster.now, &mut out);
+    // The watch is late.
+    let late = event(&at_version(&running(&pod, "n1"), 100), ChangeKind::Applied);
+    assert_eq!(cluster.apply_event(late), []);
+    assert!(cluster.pod(key).is_none());
+    assert_eq!(cluster.apply_event(event(&at_version(&pod, 120), ChangeKind::Deleted)), []);
+    // Another of that name is another pod.
+    let mut another = at_version(&pod, 130);
+    another["metadata"]["uid"] = json!("another");
+    cluster.apply_event(event(&another, ChangeKind::Applied));
+    assert!(cluster.pod(key).is_some());
+}
+
+#[test]
 fn a_foreseen_end_stands_until_it_is_seen_or_taken_back() {
     let key = "team/m-n1-0-0";
     let bound = running(&lease("m", "n1", 0), "n1");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use daylight_base::Timestamp;
-use daylight_planner::model::{Delta, JobState, Snapshot};
+use daylight_planner::model::{Delta, JobState, Shape, Snapshot};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -448,10 +448,10 @@ fn present(view: &View) -> Snapshot {
         registration.deleted_mj = 0;
     }
     for job in &mut snapshot.jobs {
-        (job.requests_changed, job.shape) = (None, Default::default());
+        (job.requests_changed, job.shape) = (None, Shape::default());
     }
     for miner in &mut snapshot.miners {
-        (miner.requests_changed, miner.shape) = (None, Default::default());
+        (miner.requests_changed, miner.shape) = (None, Shape::default());
     }
     for pod in &mut snapshot.pods {
         pod.gone_by = None;
