@@ -147,9 +147,10 @@ impl Cluster {
     }
 
     /// Returns the kinds of which changes may be missing: those whose watch failed or was silent,
-    /// and those that are being listed.
+    /// and those that are being listed. Optional kinds only explain, so nothing depends on them.
     pub fn stale(&self) -> impl Iterator<Item = Kind> {
-        Kind::ALL.iter().copied().filter(|kind| !self.is_reported(*kind))
+        let kinds = Kind::ALL.iter().copied().filter(|kind| !kind.is_optional());
+        kinds.filter(|kind| !self.is_reported(*kind))
     }
 
     /// Returns the failure that interrupts the watch of a kind.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use daylight_base::Timestamp;
-use daylight_cluster::{Change, Event};
+use daylight_cluster::{Change, Event, Kind, WatchFailure};
 use serde_json::{Value, json};
 
 use crate::view::tests::TestCluster;
@@ -36,6 +36,15 @@ fn unschedulable(pod: &Value) -> Value {
 fn late(cluster: &TestCluster) -> usize {
     let leftovers = cluster.view.leftovers().into_iter();
     leftovers.filter(|one| one.reason == LeftoverReason::Late).count()
+}
+
+#[test]
+fn the_picture_is_current_without_a_kind_that_is_optional() {
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
+    cluster.apply_event(Event::Workload(Change::Failed(WatchFailure::Missing)));
+    assert_eq!(cluster.view.stale(), []);
+    cluster.apply_event(Event::Pod(Change::Failed(WatchFailure::Silent)));
+    assert_eq!(cluster.view.stale(), [Kind::Pod]);
 }
 
 #[test]
