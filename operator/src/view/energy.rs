@@ -113,9 +113,11 @@ impl Energy {
             let drawn = lease.watts.max(peak).saturating_mul(ran);
             usage.millijoules = usage.millijoules.saturating_add(drawn);
         }
-        // An older reading may lack leases that ended before this process watched.
-        let reading =
-            if since < self.ends_known_since { Reading::Partial } else { Reading::Counts };
+        // An older reading may lack leases that ended before this process watched. Where only power is
+        // limited, they do not matter, and the meter seldom writes.
+        let is_partial =
+            since < self.ends_known_since && energy_limit(cluster, &registration.spec).is_some();
+        let reading = if is_partial { Reading::Partial } else { Reading::Counts };
         EnergyUse { usage: Some(usage), reading, resets }
     }
 

@@ -35,6 +35,7 @@ async fn gated_miners_hold_nothing_and_their_gate_is_named(site: &mut KueueSite)
     assert_eq!(status["displaced"], Value::Null, "no miner was displaced: {status:#}");
     let jobs: Api<Job> = site.namespaced();
     assert_eq!(jobs.get("train").await.unwrap().labels()[QUEUE], "default");
+    site.wait_for_pool("in use", |status| status["gpus"]["ai"] == 8).await;
     let shown: Value = serde_json::from_str(&site.daylight(&["status", "-o", "json"])).unwrap();
     let gpus = &shown["pools"][0]["gpus"];
     assert_eq!((&gpus["total"], &gpus["ai"]), (&json!(8), &json!(8)), "{gpus:#}");

@@ -102,7 +102,8 @@ pub fn start(client: &kube::Client, settings: &Settings) -> Watches {
                 let _ = to.try_send(Event::$kind(Change::Failed(WatchFailure::Missing)));
             } else {
                 let (path, selectors) = source(Kind::$kind, settings);
-                let source = Source::new(path, selectors, Event::$kind);
+                let source = Source::new(path, selectors, Event::$kind)
+                    .optional(Kind::$kind.is_optional());
                 let task = Task::new(client.clone(), source, settings.clone());
                 tasks.spawn(task.run(to.clone(), round.clone()));
             })*

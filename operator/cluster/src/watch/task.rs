@@ -48,12 +48,19 @@ pub struct Source<T, E> {
     path: String,
     selectors: Selectors,
     event: fn(Change<T>) -> E,
+    /// It may be missing for good.
+    is_optional: bool,
 }
 
 impl<T, E> Source<T, E> {
     /// The objects at an API path that match the selectors; `event` wraps what is observed.
     pub fn new(path: String, selectors: Selectors, event: fn(Change<T>) -> E) -> Self {
-        Self { path, selectors, event }
+        Self { path, selectors, event, is_optional: false }
+    }
+
+    /// Marks objects whose kind many clusters do not have.
+    pub fn optional(self, is_optional: bool) -> Self {
+        Self { is_optional, ..self }
     }
 }
 
@@ -158,10 +165,12 @@ where
                 }
                 Err(End::Failed(failure)) => {
                     let mut pause = backoff.next();
-                    if failure == WatchFailure::Missing {
+                    let is_missing = failure == WatchFailure::Missing;
+                    let is_expected = is_missing && self.source.is_optional;
+                    if is_missing && !is_expected {
                         pause = pause.min(MISSING);
                     }
-                    if self.logged.is_news(&failure, Instant::now()) {
+                    if !is_expected && self.logged.is_news(&failure, Instant::now()) {
                         tracing::warn!(
                             path = self.source.path,
                             ?failure,

@@ -83,6 +83,14 @@ fn a_lease_that_had_ended_when_the_process_began_counts_as_far_as_it_is_known() 
 }
 
 #[test]
+fn an_old_reading_holds_up_nothing_where_only_power_is_limited() {
+    let limits = json!({"spec": {"limits": {"energy": null, "watts": 10_000}}});
+    let registration = patched(&metered(-60, TODAY, 5_000), &limits);
+    let cluster = TestCluster::with(&[pool("a"), class("pow", "IdleOnly"), registration]);
+    assert_eq!(seen(&cluster).reading, Reading::Counts);
+}
+
+#[test]
 fn a_new_period_begins_at_the_sites_midnight_with_nothing_used() {
     let mut cluster = with(&metered(0, TODAY, 7_000));
     // 17 hours later it is midnight in Oslo.
