@@ -59,6 +59,7 @@ impl<T, E> Source<T, E> {
     }
 
     /// Marks objects whose kind many clusters do not have.
+    #[must_use]
     pub fn optional(self, is_optional: bool) -> Self {
         Self { is_optional, ..self }
     }
