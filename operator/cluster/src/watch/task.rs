@@ -312,7 +312,9 @@ where
             return FIRST_LASTS.min(self.settings.lasts);
         }
         let cut = RandomState::new().hash_one(&self.source.path) % 256;
-        self.settings.lasts.saturating_sub(self.settings.lasts * cut as u32 / 1024)
+        let lasts = self.settings.lasts.saturating_sub(self.settings.lasts * cut as u32 / 1024);
+        // The server counts whole seconds, and a watch that ended before its time proves nothing.
+        if lasts.as_secs() == 0 { lasts } else { Duration::from_secs(lasts.as_secs()) }
     }
 
     /// Forwards the events of a watch that was requested at `began` until it ends. `lasts` is the time
