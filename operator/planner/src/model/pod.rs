@@ -3,7 +3,7 @@
 use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::model::HugePages;
+use crate::model::{HugePages, Miner, Pool, Shape};
 
 /// A pod that is not terminal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,32 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// Returns a replica of a miner in a slot of a pool, as it is when it is granted.
+    pub fn replica(key: Name, miner: &Miner, pool: &Pool, slot: u32, created: Timestamp) -> Self {
+        let Shape { gpus, cpu_milli, memory, huge_pages } = miner.shape;
+        Self {
+            key,
+            node: None,
+            nominated: None,
+            gpus: vec![(pool.resource.clone(), gpus)],
+            cpu_milli,
+            memory,
+            huge_pages,
+            created,
+            deleting: false,
+            gone_by: None,
+            gates: Vec::new(),
+            role: Role::Miner {
+                miner: miner.key.clone(),
+                registration: miner.registration.clone(),
+                pool: pool.name.clone(),
+                slot,
+                revision: miner.revision,
+                watts: miner.watts,
+            },
+        }
+    }
+
     /// Returns whether kube-scheduler does not consider it.
     pub fn is_gated(&self) -> bool {
         !self.gates.is_empty()

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::explain::{Action, Grant, Reason};
-use crate::model::{Pod, Role};
+use crate::model::Pod;
 use crate::plan::candidate::MinerCandidate;
 use crate::plan::claim::Claim;
 use crate::plan::modes::Mode;
@@ -327,7 +327,6 @@ impl Run<'_> {
         let Some(object) = &self.state.pools[pool].object else {
             return;
         };
-        let (pool_name, resource) = (object.name.clone(), object.resource.clone());
         let grace = grace(Some(miner), Some(object));
         let window = match self.modes.get(&pool) {
             Some(Mode::Fill(until) | Mode::Observe(until)) => *until,
@@ -340,7 +339,7 @@ impl Run<'_> {
             self.actions.push(Action::Grant(Grant {
                 miner: miner.key.clone(),
                 registration: miner.registration.clone(),
-                pool: pool_name.clone(),
+                pool: object.name.clone(),
                 node: node_name.clone(),
                 slot,
                 grace,
@@ -348,25 +347,8 @@ impl Run<'_> {
             }));
         }
         let pod = Pod {
-            key: self.unnamed.clone(),
             node: Some(node_name),
-            nominated: None,
-            gpus: vec![(resource, miner.shape.gpus)],
-            cpu_milli: miner.shape.cpu_milli,
-            memory: miner.shape.memory,
-            huge_pages: miner.shape.huge_pages,
-            created: self.now,
-            deleting: false,
-            gone_by: None,
-            gates: Vec::new(),
-            role: Role::Miner {
-                miner: miner.key.clone(),
-                registration: miner.registration.clone(),
-                pool: pool_name,
-                slot,
-                revision: miner.revision,
-                watts: miner.watts,
-            },
+            ..Pod::replica(self.unnamed.clone(), miner, object, slot, self.now)
         };
         let id = self.state.add_unnamed_pod(pod);
         self.state.refresh();

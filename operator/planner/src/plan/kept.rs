@@ -11,7 +11,7 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::explain::Reason;
-use crate::model::{Pod, Role, Shape};
+use crate::model::{Pod, Shape};
 use crate::plan::Run;
 use crate::plan::candidate::MinerCandidate;
 use crate::plan::search::When;
@@ -117,25 +117,8 @@ impl Run<'_> {
         let Some(object) = &row.object else { return };
         let free = self.state.host_in(node, pool).map_or(0, |host| host.bucket().free);
         let pod = Pod {
-            key: self.unnamed.clone(),
-            node: None,
             nominated: Some(self.state.nodes.name(node).clone()),
-            gpus: vec![(object.resource.clone(), miner.shape.gpus)],
-            cpu_milli: miner.shape.cpu_milli,
-            memory: miner.shape.memory,
-            created: self.now,
-            deleting: false,
-            gone_by: None,
-            huge_pages: miner.shape.huge_pages,
-            gates: Vec::new(),
-            role: Role::Miner {
-                miner: miner.key.clone(),
-                registration: miner.registration.clone(),
-                pool: object.name.clone(),
-                slot: u32::MAX,
-                revision: miner.revision,
-                watts: miner.watts,
-            },
+            ..Pod::replica(self.unnamed.clone(), miner, object, u32::MAX, self.now)
         };
         let id = self.state.add_unnamed_pod(pod);
         self.state.refresh();

@@ -82,28 +82,11 @@ impl World {
             match action {
                 Action::Grant(grant) => {
                     let miner = self.miners[&grant.miner].clone();
-                    let resource = self.pools[&grant.pool].resource.clone();
+                    let pool = self.pools[&grant.pool].clone();
                     let key = self.fresh(&format!("pod/{}", grant.slot));
                     deltas.push(self.put_pod(Pod {
-                        key,
                         node: Some(grant.node.clone()),
-                        nominated: None,
-                        gpus: vec![(resource, miner.shape.gpus)],
-                        cpu_milli: miner.shape.cpu_milli,
-                        memory: miner.shape.memory,
-                        created: self.now,
-                        deleting: false,
-                        gone_by: None,
-                        huge_pages: miner.shape.huge_pages,
-                        gates: Vec::new(),
-                        role: Role::Miner {
-                            miner: grant.miner.clone(),
-                            registration: miner.registration.clone(),
-                            pool: grant.pool.clone(),
-                            slot: grant.slot,
-                            revision: miner.revision,
-                            watts: miner.watts,
-                        },
+                        ..Pod::replica(key, &miner, &pool, grant.slot, self.now)
                     }));
                 }
                 Action::Evict { pod, .. } => {

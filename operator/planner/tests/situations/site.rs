@@ -345,25 +345,8 @@ impl Site {
         let epochs = (2..).map(|epoch| format!("{name}-{epoch}"));
         let key = std::iter::once(name.clone()).chain(epochs).find(|key| !taken(key)).unwrap();
         self.put(Pod {
-            key: key.into(),
             node: Some(grant.node.clone()),
-            nominated: None,
-            gpus: vec![(self.pools[&grant.pool].resource.clone(), miner.shape.gpus)],
-            cpu_milli: miner.shape.cpu_milli,
-            memory: miner.shape.memory,
-            created: self.now,
-            deleting: false,
-            gone_by: None,
-            huge_pages: miner.shape.huge_pages,
-            gates: Vec::new(),
-            role: Role::Miner {
-                miner: miner.key,
-                registration: miner.registration,
-                pool: grant.pool.clone(),
-                slot: grant.slot,
-                revision: miner.revision,
-                watts: miner.watts,
-            },
+            ..Pod::replica(key.into(), &miner, &self.pools[&grant.pool], grant.slot, self.now)
         });
     }
 
