@@ -55,10 +55,11 @@ impl GangServices {
             })
             .collect();
         let due = self.listed_at.is_none_or(|at| now.saturating_duration_since(at) >= EVERY);
-        let any = || view.cluster().ai_jobs().any(|(job, _)| gang_of(view, job).is_some());
         if due {
             self.listed_at = Some(now);
-            requests.extend(any().then(|| (Target::Services, api_requests::list_services())));
+            if view.cluster().ai_jobs().any(|(job, _)| gang_of(view, job).is_some()) {
+                requests.push((Target::Services, api_requests::list_services()));
+            }
         }
         requests
     }
@@ -90,10 +91,15 @@ impl GangServices {
 fn owned(service: &Service, view: &View) -> Option<Name> {
     let name = key(service.metadata.namespace.as_deref()?, service.metadata.name.as_deref()?);
     let job = view.cluster().ai_job(&name)?;
-    let owners = service.metadata.owner_references.iter().flatten();
-    let mut ours = owners.filter(|owner| Some(&owner.uid) == job.metadata.uid.as_ref());
     let stays = service.metadata.deletion_timestamp.is_none();
-    (stays && ours.any(|owner| owner.controller == Some(true))).then(|| name.into())
+    let uid = job.metadata.uid.as_deref();
+    (stays && uid.is_some_and(|uid| is_controlled_by(service, uid))).then(|| name.into())
+}
+
+/// Returns `true` if the object with this UID controls a Service.
+pub(super) fn is_controlled_by(service: &Service, uid: &str) -> bool {
+    let mut owners = service.metadata.owner_references.iter().flatten();
+    owners.any(|owner| owner.controller == Some(true) && owner.uid == uid)
 }
 
 /// An AIJob that is not over and whose Job was made, with the Service before it.

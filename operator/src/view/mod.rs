@@ -409,6 +409,7 @@ impl View {
         // Nothing has happened yet: these observations describe the time before the start.
         self.observations.clear();
     }
+
     /// Sends what changed of pools, classes, registrations and miners.
     fn emit_policies(&mut self, out: &mut Vec<Delta>) {
         for key in keys(&self.cluster.pools) {

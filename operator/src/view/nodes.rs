@@ -27,13 +27,12 @@ impl View {
     pub(super) fn emit_node(&mut self, name: &Name, out: &mut Vec<Delta>) {
         let was = self.is_in_pool(name);
         if let Some(node) = self.cluster.node(name) {
-            let pods = self.tracking.on_node(name).filter_map(|pod| self.cluster.pod(pod));
-            let pods: Vec<_> = pods.collect();
             let held = |resource: &Name| {
-                let mine = |pod: &&&Pod| pod.lease.is_some() && pod.requests.of(resource) > 0;
+                let pods = || self.tracking.on_node(name).filter_map(|pod| self.cluster.pod(pod));
+                let is_mine = |pod: &Pod| pod.lease.is_some() && pod.requests.of(resource) > 0;
                 // Without miners there, nothing is left to stop.
-                let mined = pods.iter().any(|pod| mine(&pod));
-                if mined { pods.iter().map(|pod| pod.requests.of(resource)).sum() } else { 0 }
+                let is_mined = pods().any(is_mine);
+                if is_mined { pods().map(|pod| pod.requests.of(resource)).sum() } else { 0 }
             };
             self.memories.settle(node, held, &self.pools, self.now);
         }

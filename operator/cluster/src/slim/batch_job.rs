@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::slim::meta::{Meta, Moment};
+use crate::slim::meta::{Condition, Meta, Moment};
 use crate::store::stored;
 use crate::well_known;
 
@@ -132,20 +132,6 @@ struct Status<'a> {
     start_time: Option<Moment>,
     #[serde(borrow)]
     conditions: Vec<Condition<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Condition<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    status: Cow<'a, str>,
-    #[serde(borrow)]
-    reason: Cow<'a, str>,
-    #[serde(borrow)]
-    message: Cow<'a, str>,
-    last_transition_time: Option<Moment>,
 }
 
 impl<'de> Deserialize<'de> for BatchJob {

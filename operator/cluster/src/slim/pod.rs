@@ -12,7 +12,7 @@ use crate::amounts::Amounts;
 use crate::names::{Names, parts};
 use crate::pod_requests::{ContainerResources, Requests, Resources};
 use crate::slim::failure::{PodFailure, Terminated, Waiting};
-use crate::slim::meta::{Meta, Moment};
+use crate::slim::meta::{Condition, Meta, Moment};
 use crate::slim::spec::{Scheduling, Spec};
 use crate::store::stored;
 use crate::well_known;
@@ -217,20 +217,6 @@ struct Status<'a> {
     pod_ip: Cow<'a, str>,
     start_time: Option<Moment>,
     container_statuses: Vec<ContainerStatus>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Condition<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    status: Cow<'a, str>,
-    #[serde(borrow)]
-    reason: Cow<'a, str>,
-    #[serde(borrow)]
-    message: Cow<'a, str>,
-    last_transition_time: Option<Moment>,
 }
 
 #[derive(Default, Deserialize)]

@@ -1,11 +1,9 @@
 //! Kueue's Workloads.
 
-use std::borrow::Cow;
-
 use daylight_base::Name;
 use serde::{Deserialize, Deserializer};
 
-use crate::slim::meta::Meta;
+use crate::slim::meta::{Condition, Meta};
 use crate::store::stored;
 
 /// A Workload of Kueue, reduced to what it states about a Job.
@@ -46,17 +44,6 @@ struct Raw<'a> {
 struct Status<'a> {
     #[serde(borrow)]
     conditions: Vec<Condition<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Condition<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    status: Cow<'a, str>,
-    #[serde(borrow)]
-    message: Cow<'a, str>,
 }
 
 impl<'de> Deserialize<'de> for Workload {

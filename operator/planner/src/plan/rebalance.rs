@@ -117,16 +117,16 @@ impl Run<'_> {
     ) {
         let shape = candidate.miner.shape;
         // Without a place at first, there is none later but where a larger replica has left.
-        let (mut place, mut waits) = (self.place_then(pool, miner, shape), None);
+        let mut place = self.place_then(pool, miner, shape);
+        let mut later_are_left_out = false;
         for _ in 0..BATCH {
             if *missing == 0 || self.within_registration(miner, candidate, When::Drained).is_err() {
                 return;
             }
-            if place.is_none() && waits.is_none() {
+            if place.is_none() && !later_are_left_out {
                 // Others are not displaced for replicas that start by themselves after some time.
-                let later = self.places_later(pool, miner, shape);
-                *missing = missing.saturating_sub(later);
-                waits = Some(later);
+                *missing = missing.saturating_sub(self.places_later(pool, miner, shape));
+                later_are_left_out = true;
                 continue;
             }
             let Some(there) = donors.get_mut(&pool) else { return };
@@ -237,7 +237,9 @@ impl Run<'_> {
         }
         let places = places.min(row.sums.free.saturating_sub(headroom) / shape.gpus.max(1));
         // Even a replica that has to wait for room under a cap waits for the node first.
-        first.into_iter().for_each(|at| self.wake(at));
+        if let Some(at) = first {
+            self.wake(at);
+        }
         places
     }
 
@@ -286,13 +288,13 @@ impl Run<'_> {
             let node = self.state.pods[pod].node?;
             let pods = by_node.entry(node).or_insert_with(|| {
                 // Nothing is taken where the taker may not start yet.
-                let closed = self.closed_until(node, pool, taker);
-                let open = closed.is_none();
-                closed
-                    .and_then(|reason| reason.earliest())
-                    .into_iter()
-                    .for_each(|at| self.wake(at));
-                open.then(Vec::new)
+                let Some(reason) = self.closed_until(node, pool, taker) else {
+                    return Some(Vec::new());
+                };
+                if let Some(at) = reason.earliest() {
+                    self.wake(at);
+                }
+                None
             });
             let Some(pods) = pods else { continue };
             pods.push(pod);

@@ -310,12 +310,12 @@ fn granted(key: &Name, grant: &Grant, outcome: ChangeOutcome, state: &mut State)
     match outcome {
         ChangeOutcome::Granted(pod) => {
             let gpus = gpus_of(&pod);
-            if pod.place().is_none() {
-                state.view.assume_pod(*pod, state.now, &mut state.deltas);
+            let is_pinned = pod.place().is_some();
+            state.view.assume_pod(*pod, state.now, &mut state.deltas);
+            if !is_pinned {
                 state.refuse(&grant.miner, Cause::ApiServer, PODS_REFUSED, UNPINNED);
                 return;
             }
-            state.view.assume_pod(*pod, state.now, &mut state.deltas);
             state.refusals.pod_accepted(&grant.miner, state.instant);
             state.metrics.grants.with_label_values(&[&*grant.pool]).inc();
             if let Some(subject) = state.miner_reference(&grant.miner) {

@@ -13,6 +13,7 @@ use crate::api_requests::{
     ApiRequest, create_priority_class, delete_mirror, delete_pod, evict_pod, forget_start,
     read_pod, read_priority_class, read_service,
 };
+use crate::controller::gang_services::is_controlled_by;
 use daylight_cluster::names::parts;
 use daylight_cluster::slim::{BatchJob, Pod};
 use daylight_cluster::well_known::{MINER_PRIORITY, MINER_PRIORITY_CLASS};
@@ -263,9 +264,7 @@ pub(super) async fn make_service(
         Err(failure) => return failure.into(),
     };
     let Some(found) = read::<Service>(&body) else { return ChangeOutcome::Unknown };
-    let owners = found.metadata.owner_references.unwrap_or_default();
-    let owned = owners.iter().any(|owner| owner.controller == Some(true) && owner.uid == uid);
-    match (owned, found.metadata.deletion_timestamp.is_some()) {
+    match (is_controlled_by(&found, &uid), found.metadata.deletion_timestamp.is_some()) {
         (true, false) => ChangeOutcome::Made(body),
         // It is about to go, and is made again then.
         (_, true) => ChangeOutcome::Unknown,
