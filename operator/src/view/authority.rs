@@ -96,7 +96,7 @@ pub(super) fn digest_of(cluster: &Cluster, registration: &Registration) -> Strin
     digest::spec_digest(registration, class, |pool| cluster.pool(pool).map(AsRef::as_ref))
 }
 
-/// Names what changed after the approval of a registration and voids it, as far as that can be told:
+/// Names what changed after the approval of a registration and voids it, as far as that can be known:
 /// the approval has no more than a digest of what it covers.
 pub(super) fn voided_by(cluster: &Cluster, registration: &Registration) -> String {
     let spec = &registration.spec;

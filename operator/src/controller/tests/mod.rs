@@ -547,7 +547,7 @@ async fn a_removal_is_requested_once_though_no_watch_reports_it() {
     // The watch is silent.
     trial.api.with(|objects| objects.events.clear());
     assert_eq!(trial.requests("/pods/m-n1-0-0", 1).await, 0);
-    // After some seconds the request is repeated, and its answer tells that the pod is gone.
+    // After some seconds the request is repeated, and its answer shows that the pod is gone.
     assert!(trial.requests("/pods/m-n1-0-0", 60).await <= 1);
 }
 

@@ -180,7 +180,7 @@ fn an_owners_limit_requires_readings_of_all_its_approved_registrations() {
     let mut cluster = TestCluster::with(&[pool("a"), class("pow", "IdleOnly"), plain]);
     assert_eq!(seen(&cluster).energy_resets, None);
     cluster.apply(&owned("other", &json!({})));
-    assert_eq!(seen(&cluster).energy_resets, None, "nobody approved the other");
+    assert_eq!(seen(&cluster).energy_resets, None, "the other is not approved");
     cluster.apply(&owned("other", &approved));
     assert!(seen(&cluster).energy_resets.is_some());
 }

@@ -225,7 +225,7 @@ fn what_a_node_has_and_does_not_offer_is_lost_also_after_a_restart() {
     cluster.wait(301);
     assert_eq!(seen(&cluster).shrunk_at, None);
     assert_eq!(seen(&cluster).lost, [("nvidia.com/gpu".into(), 64)]);
-    // Divided anew: fewer, and none is lost.
+    // Divided again: fewer, and none is lost.
     cluster
         .apply(&patched(&with_gpus(8), &json!({"status": {"capacity": {"nvidia.com/gpu": "8"}}})));
     assert_eq!(seen(&cluster).lost, []);
