@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
 use daylight_testbed::trials::{Fixture, Outcome, Shared, Trial, caught};
-use daylight_testbed::{ControlPlane, Nodes, Options};
+use daylight_testbed::{Component, ControlPlane, Nodes, Options};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod};
@@ -118,8 +118,11 @@ pub struct Site {
 /// The control plane of all sites that are not on a real node.
 static CONTROL_PLANE: Shared<Arc<ControlPlane>> = Shared::new(|| {
     Box::pin(async {
-        let control_plane = ControlPlane::start(Options::full()).await?;
+        // The garbage collector finds new kinds every 30 s only, so it starts when ours are there.
+        let options = Options::full().without(Component::ControllerManager);
+        let control_plane = ControlPlane::start(options).await?;
         install(&control_plane).await;
+        control_plane.start_component(Component::ControllerManager).await?;
         Ok(Arc::new(control_plane))
     })
 });
