@@ -18,8 +18,6 @@
 //! reason.
 
 use std::error::Error as StdError;
-
-use std::ops::{Deref, DerefMut};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -51,7 +49,7 @@ pub struct Skip(pub String);
 
 /// What a test runs on.
 pub trait Fixture: Sized {
-    /// Runs `test` on a fixture, and leaves room for the next test, also where it fails.
+    /// Runs `test` on a fixture. After a failure, the next test gets another one.
     fn lend(
         trial: &Trial,
         test: impl AsyncFnOnce(&mut Self) -> Outcome,
@@ -81,48 +79,24 @@ impl<T: Send + 'static> Shared<T> {
         Self { start, idle: Mutex::new(Vec::new()), failure: OnceLock::new(), ends: Once::new() }
     }
 
-    /// A fixture that no other test has, until the result is dropped. Where one could not be started,
-    /// each test gets the same error.
-    pub async fn get(&'static self) -> Outcome<Lent<T>> {
+    /// Runs a test on a fixture that no other test has meanwhile. One on which a test failed is ended,
+    /// since what that test left there is not for the next. Where none can be started, each test gets
+    /// the same error.
+    pub async fn lend(&'static self, test: impl AsyncFnOnce(&mut T) -> Outcome) -> Outcome {
         if let Some(failure) = self.failure.get() {
             return Err(failure.clone().into());
         }
         let idle = lock(&self.idle).pop();
-        let fixture = match idle {
+        let mut fixture = match idle {
             Some(fixture) => fixture,
             None => caught((self.start)())
                 .await
                 .map_err(|error| self.failure.get_or_init(|| error.to_string()).clone())?,
         };
         self.ends.call_once(|| lock(&ENDS).push(Box::new(|| lock(&self.idle).clear())));
-        Ok(Lent { home: self, fixture: Some(fixture) })
-    }
-}
-
-/// A fixture that a test has for itself.
-pub struct Lent<T: 'static> {
-    home: &'static Shared<T>,
-    /// Always there until the drop.
-    fixture: Option<T>,
-}
-
-impl<T> Deref for Lent<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        self.fixture.as_ref().expect("it is returned only when this is dropped")
-    }
-}
-
-impl<T> DerefMut for Lent<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        self.fixture.as_mut().expect("it is returned only when this is dropped")
-    }
-}
-
-impl<T> Drop for Lent<T> {
-    fn drop(&mut self) {
-        lock(&self.home.idle).extend(self.fixture.take());
+        test(&mut fixture).await?;
+        lock(&self.idle).push(fixture);
+        Ok(())
     }
 }
 
@@ -142,7 +116,7 @@ static CONTROL_PLANE: Shared<ControlPlane> = Shared::new(|| match START.get() {
 
 impl Fixture for ControlPlane {
     async fn lend(_: &Trial, test: impl AsyncFnOnce(&mut Self) -> Outcome) -> Outcome {
-        test(&mut *CONTROL_PLANE.get().await?).await
+        CONTROL_PLANE.lend(test).await
     }
 }
 
@@ -339,7 +313,8 @@ impl Trials {
         test: impl AsyncFnOnce(&ControlPlane) -> Outcome + Send + 'static,
     ) -> Self {
         let test = || -> Pending<Outcome> {
-            Box::pin(async move { test(&*CONTROL_PLANE.get().await?).await })
+            let test = async move |control_plane: &mut ControlPlane| test(control_plane).await;
+            Box::pin(CONTROL_PLANE.lend(test))
         };
         self.cases.push((name, Box::new(test)));
         self
@@ -436,7 +411,9 @@ impl Runner {
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, Trial, caught};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::{Outcome, Shared, Trial, caught};
 
     #[tokio::test]
     async fn a_panic_is_an_error_with_its_message() {
@@ -446,6 +423,29 @@ mod tests {
         let outcome: Outcome = caught(async { panic!("text") }).await;
         assert_eq!(outcome.unwrap_err().to_string(), "text");
         assert_eq!(caught(async { Ok(1) }).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_fixture_on_which_a_test_failed_is_not_lent_again() {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        static SHARED: Shared<u32> =
+            Shared::new(|| Box::pin(async { Ok(COUNT.fetch_add(1, Ordering::Relaxed)) }));
+        async fn lend(test: fn() -> Outcome) -> (u32, bool) {
+            let mut number = u32::MAX;
+            let lent = SHARED.lend(async |fixture| {
+                number = *fixture;
+                test()
+            });
+            let failed = caught(lent).await.is_err();
+            (number, failed)
+        }
+        let outcomes: [fn() -> Outcome; 4] =
+            [|| Ok(()), || Err("an error".into()), || panic!("a panic"), || Ok(())];
+        let mut seen = Vec::new();
+        for outcome in outcomes {
+            seen.push(lend(outcome).await);
+        }
+        assert_eq!(seen, [(0, false), (0, true), (1, true), (2, false)]);
     }
 
     #[test]

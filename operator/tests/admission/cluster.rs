@@ -35,7 +35,7 @@ static CLUSTER: Shared<Cluster> = Shared::new(|| Box::pin(async { Ok(Cluster::st
 
 impl Fixture for Cluster {
     async fn lend(_: &Trial, test: impl AsyncFnOnce(&mut Self) -> Outcome) -> Outcome {
-        test(&mut *CLUSTER.get().await?).await
+        CLUSTER.lend(test).await
     }
 }
 

@@ -139,7 +139,6 @@ async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(cluste
     .await;
 
     // A class that admission takes for one of AI.
-    let _ = make(&cluster.admin(), &Change::delete(&named(CLASSES, "edge-compute"))).await;
     let class = json!({
         "apiVersion": "daylight.dev/v1alpha1", "kind": "ActivityClass",
         "metadata": {"name": "edge-compute"},

@@ -128,6 +128,7 @@ async fn clear_up(cluster: &Cluster) {
         &["delete", "miners,registrations", "kaspa", "-n", "tenant-a", "--wait=false"],
         &["delete", "pods", "-A", "-l", "daylight.dev/pool=frankfurt", "--force"],
         &["delete", "gpupool", "frankfurt"],
+        &["delete", "activityclasses", "--all"],
         &["delete", "nodes", "-l", "nvidia.com/gpu.present=true"],
         &["label", "namespace", "tenant-a", "pod-security.kubernetes.io/enforce-"],
         &["delete", "clusterrolebinding", "daylight-site-view", "compliance", "auditors"],

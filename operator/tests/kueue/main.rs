@@ -51,16 +51,16 @@ static CONTROL_PLANE: Shared<Arc<ControlPlane>> = Shared::new(|| {
 impl Fixture for KueueSite {
     async fn lend(trial: &Trial, test: impl AsyncFnOnce(&mut Self) -> Outcome) -> Outcome {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let control_plane = CONTROL_PLANE.get().await?;
-        let number = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut site = Self(Site::new(control_plane.clone(), &trial.name(), number).await);
-        let outcome = caught(test(&mut site)).await;
-        if outcome.is_err() {
-            daylight_test_site::program::show_logs(
-                &control_plane.directory().join("logs"),
-                "kueue",
-            );
-        }
-        site.0.end(outcome).await
+        let on = async |control_plane: &mut Arc<ControlPlane>| {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
+            let mut site = Self(Site::new(control_plane.clone(), &trial.name(), number).await);
+            let outcome = caught(test(&mut site)).await;
+            if outcome.is_err() {
+                let logs = control_plane.directory().join("logs");
+                daylight_test_site::program::show_logs(&logs, "kueue");
+            }
+            site.0.end(outcome).await
+        };
+        CONTROL_PLANE.lend(on).await
     }
 }

@@ -130,11 +130,13 @@ static CONTROL_PLANE: Shared<Arc<ControlPlane>> = Shared::new(|| {
 impl Fixture for Site {
     async fn lend(trial: &Trial, test: impl AsyncFnOnce(&mut Self) -> Outcome) -> Outcome {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let control_plane = CONTROL_PLANE.get().await?;
-        let number = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut site = Self::new(control_plane.clone(), &trial.name(), number).await;
-        let outcome = caught(test(&mut site)).await;
-        site.end(outcome).await
+        let on = async |control_plane: &mut Arc<ControlPlane>| {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
+            let mut site = Self::new(control_plane.clone(), &trial.name(), number).await;
+            let outcome = caught(test(&mut site)).await;
+            site.end(outcome).await
+        };
+        CONTROL_PLANE.lend(on).await
     }
 }
 
