@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, TENANT, chart, classes, gpu_pod, registrations};
 use crate::process::command;
-use crate::request::{Change, make};
+use crate::request::Change;
 
 const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
 const BINDINGS: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
