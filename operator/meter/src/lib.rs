@@ -42,6 +42,7 @@ pub use key::{Key, Method, Use};
 pub use lease::{Account, Facts, Lease};
 pub use meter::Meter;
 pub use meter::journal::RestoreError;
+pub use meter::unread::{UnreadCause, UnreadDevice};
 pub use meter::usage::Usage;
 pub use moment::Moment;
 pub use object::{Decision, ObjectEntry, ObjectKind, ObservedObject};

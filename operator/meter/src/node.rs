@@ -52,6 +52,8 @@ pub(crate) struct Node {
     pub(crate) booked: Booked,
     /// Devices that have not joined yet and whose counters were reset since they were read.
     pub(crate) reset_before_joining: FxHashSet<Name>,
+    /// End of the time that this process booked first; `None` before.
+    pub(crate) booked_since: Option<Timestamp>,
     /// True if the next span must not be merged into the last one.
     cut: bool,
 }
@@ -132,6 +134,7 @@ impl Node {
             self.apply(at, event, terms);
         }
         self.book_span(to, terms);
+        self.booked_since.get_or_insert(to);
         self.settle(terms);
         debug_assert!(self.booked.closes(), "the books close");
     }

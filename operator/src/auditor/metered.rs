@@ -5,6 +5,7 @@ use daylight_crds::{CONDITION_METERED, GpuPool, JOURNAL_FULL};
 use daylight_meter::Imbalance;
 use serde_json::json;
 
+use super::bookkeeper::UnreadEnergy;
 use super::cluster_writes::MANAGER;
 use crate::api_requests::{self, ApiRequest};
 use crate::conditions::{Conditions, ReasonText};
@@ -12,6 +13,8 @@ use crate::conditions::{Conditions, ReasonText};
 /// State of the records, from the best to the worst.
 pub(super) enum RecordState<'a> {
     Metering,
+    /// Every lease is recorded, but the energy of devices is not read.
+    EnergyUnread(&'a UnreadEnergy),
     /// A bug.
     BooksOpen(Imbalance),
     /// The journal cannot be written, for this reason; entries wait in memory.
@@ -25,6 +28,7 @@ impl RecordState<'_> {
     fn reason(&self) -> &'static str {
         match self {
             Self::Metering => "Metering",
+            Self::EnergyUnread(_) => "EnergyUnread",
             Self::BooksOpen(_) => "BooksOpen",
             Self::JournalUnwritable(_) => "JournalUnwritable",
             Self::JournalFull(_) => JOURNAL_FULL,
@@ -34,6 +38,7 @@ impl RecordState<'_> {
     fn sentence(&self) -> String {
         match self {
             Self::Metering => "Every lease is recorded.".into(),
+            Self::EnergyUnread(unread) => unread.to_string(),
             Self::BooksOpen(imbalance) => {
                 format!("A bug: {imbalance}. Report it with the auditor's log.")
             }
@@ -76,8 +81,15 @@ mod tests {
         let imbalance =
             Imbalance { book: Book::Time, owner: "pool frankfurt".into(), booked: 1, total: 2 };
         let cause = "cannot write commit of the journal (disk full)";
+        let mut unread = UnreadEnergy::default();
+        (unread.devices, unread.of) = (1, 8);
         for (state, reason, sentence) in [
             (RecordState::Metering, "Metering", "Every lease is recorded."),
+            (
+                RecordState::EnergyUnread(&unread),
+                "EnergyUnread",
+                "The energy of 1 of 8 GPUs is not read.",
+            ),
             (
                 RecordState::BooksOpen(imbalance.clone()),
                 "BooksOpen",

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use daylight_agent_api::Evidence;
 use daylight_agent_api::metrics::ACCEPTED;
 use daylight_base::Name;
-use daylight_meter::{Books, Entry, Key, Method, Use};
+use daylight_meter::{Books, Entry, Key, Method, Usage, Use};
 use prometheus::core::Collector;
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use rustc_hash::FxHashMap;
 use strum::IntoStaticStr;
 
+use super::bookkeeper::UnreadEnergy;
 use crate::metric_table::{Register, Row};
 use crate::serving::ScrapeLock;
 use crate::view::Assigned;
@@ -67,6 +68,9 @@ pub struct Metrics {
     entries: IntCounterVec,
     scrapes: IntCounterVec,
     nodes: IntGaugeVec,
+    unread: IntGaugeVec,
+    read_until: IntGaugeVec,
+    registration_read_until: IntGaugeVec,
 }
 
 /// Labels of a lease.
@@ -223,6 +227,30 @@ impl Metrics {
                  by=\"count\".",
                 &["by"],
             )?,
+            unread: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "unread_gpus",
+                "GPUs whose energy is not read though an exporter is set. The pool's condition \
+                 Metered names a node and the cause.",
+                &["pool"],
+            )?,
+            read_until: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "energy_metered_until_timestamp_seconds",
+                "Time up to which the energy of all devices is booked; absent while one was \
+                 never read.",
+                &["pool"],
+            )?,
+            registration_read_until: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "registration_metered_until_timestamp_seconds",
+                "Time up to which the energy of the leases under a registration is booked; \
+                 absent while one of their devices was never read.",
+                &["namespace", "registration"],
+            )?,
             whole: ScrapeLock::default(),
             rows: r.rows(),
             registry,
@@ -271,6 +299,33 @@ impl Metrics {
                 &*held.namespace,
             ];
             self.unregistered.with_label_values(&labels).set(i64::from(gpus));
+        }
+    }
+
+    /// Sets what is not read of each pool's energy.
+    pub(super) fn set_unread(&self, pools: &BTreeMap<Name, UnreadEnergy>) {
+        let _whole = self.whole.hold();
+        self.unread.reset();
+        self.read_until.reset();
+        for (pool, unread) in pools {
+            let devices = i64::try_from(unread.devices).unwrap_or(i64::MAX);
+            self.unread.with_label_values(&[pool]).set(devices);
+            if let Some(until) = unread.read_until {
+                self.read_until.with_label_values(&[pool]).set(until.0.div_euclid(1000));
+            }
+        }
+    }
+
+    /// Sets the time up to which the energy of each registration is booked.
+    pub(super) fn set_registrations_read(&self, usages: &BTreeMap<Name, Usage>) {
+        let _whole = self.whole.hold();
+        self.registration_read_until.reset();
+        for (key, usage) in usages {
+            if let Some(until) = usage.metered_until {
+                let (namespace, name) = daylight_cluster::names::parts(key);
+                let gauge = self.registration_read_until.with_label_values(&[namespace, name]);
+                gauge.set(until.0.div_euclid(1000));
+            }
         }
     }
 

@@ -63,6 +63,8 @@ impl Publisher {
         metrics.log_size.set(signed(writer.size()));
         metrics.booked_until.set(books.meter.booked_until().0.div_euclid(1000));
         metrics.set_unregistered(books.unregistered());
+        let registrations = books.cluster.registrations().map(|(key, _)| key);
+        metrics.set_registrations_read(&books.meter.usages(registrations));
         let (by_exporter, by_count) = books.nodes_by_source();
         metrics.set_nodes(NodeSource::Exporter, by_exporter);
         metrics.set_nodes(NodeSource::Count, by_count);

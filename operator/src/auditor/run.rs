@@ -42,8 +42,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Address of metrics and health; `None` to serve neither.
     pub listen: Option<SocketAddr>,
-    /// Exporter of the devices' power and energy; `None` if devices are only counted.
-    pub exporter: Option<ExporterName>,
+    /// Exporters of the devices' power and energy; none if devices are only counted.
+    pub exporters: Vec<ExporterName>,
     /// Time between two scrapes of one exporter.
     pub scrape_every: Duration,
     /// Age that an exporter's figures may have.
@@ -145,7 +145,7 @@ pub async fn run(
                 main.tick();
                 main.apply(change);
             }
-            scrape = next_scrape(&mut main.scraper) => {
+            scrape = main.scraper.next() => {
                 main.tick();
                 main.scraped(&scrape);
             }
@@ -178,13 +178,6 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn next_scrape(scraper: &mut Option<Scraper>) -> Scrape {
-    match scraper {
-        Some(scraper) => scraper.next().await,
-        None => std::future::pending().await,
-    }
-}
-
 async fn next_report(agents: &mut Option<Poller<AgentReport>>) -> Answer<AgentReport> {
     match agents {
         Some(agents) => agents.next().await,
@@ -197,7 +190,7 @@ struct Main {
     now: Timestamp,
     watches: Watches,
     other_watches: OtherWatches,
-    scraper: Option<Scraper>,
+    scraper: Scraper,
     agents: Option<Poller<AgentReport>>,
     books: Bookkeeper,
     writer: JournalWriter,
@@ -224,19 +217,19 @@ impl Main {
             optional_kinds: false,
             ..watch::Settings::default()
         };
-        let exporter = settings.exporter.as_ref();
+        let exporters = &settings.exporters;
         let book_settings = BookSettings {
             resources: settings.resources.iter().map(|name| Name::from(&**name)).collect(),
             trusted_images: settings.trusted_images.clone(),
-            has_exporter: exporter.is_some(),
+            exporters: exporters.clone(),
             signature_required: settings.require_signature,
         };
         let now = wall_clock();
         Self {
             now,
             watches: watch::start(&client, &watch_settings),
-            other_watches: OtherWatches::start(&client, &watch_settings, exporter),
-            scraper: exporter.map(|exporter| Scraper::new(exporter, settings.scrape_every)),
+            other_watches: OtherWatches::start(&client, &watch_settings, exporters),
+            scraper: Scraper::new(exporters, settings.scrape_every),
             agents: settings.agents.map(agents::poller),
             releases: Releases::new(meter.closed().cloned(), now),
             books: Bookkeeper::new(meter, book_settings),
@@ -258,19 +251,15 @@ impl Main {
     fn apply(&mut self, change: OtherChange) {
         match change {
             OtherChange::Record(change) => self.releases.apply(change),
-            OtherChange::Exporter(change) => {
-                if let Some(scraper) = &mut self.scraper {
-                    scraper.apply(change);
-                }
-            }
+            OtherChange::Exporter(exporter, change) => self.scraper.apply(exporter, change),
         }
     }
 
     fn scraped(&mut self, scrape: &Scrape) {
-        let outcome = match &scrape.content {
+        let outcome = match &scrape.answer.content {
             Ok(_) => ScrapeOutcome::Read,
             Err(reason) => {
-                tracing::debug!(node = %scrape.from, reason, "Cannot scrape an exporter.");
+                tracing::debug!(node = %scrape.answer.from, reason, "Cannot scrape an exporter.");
                 ScrapeOutcome::Failed
             }
         };
@@ -294,10 +283,8 @@ impl Main {
             self.books.begin(self.now);
         }
         self.books.refresh(self.now);
-        if let Some(scraper) = &mut self.scraper
-            && self.books.is_warm()
-        {
-            scraper.start_due(instant);
+        if self.books.is_warm() {
+            self.scraper.start_due(instant);
         }
         if let Some(agents) = &mut self.agents {
             let endpoints = self.books.agents.iter().map(|(uid, agent)| (uid, agent.ip));
@@ -343,9 +330,18 @@ impl Main {
             self.usage_due = Some(now + self.settings.usage_every);
             self.books.observe_register(self.now);
             let mut writes = usage::statuses(&mut self.books);
+            let unread = self.books.unread_energy(self.now);
+            self.publisher.metrics.set_unread(&unread);
             let state = self.record_state(has_room);
-            let pools = self.books.cluster.pools();
-            writes.extend(pools.filter_map(|(_, pool)| metered::condition(pool, &state, self.now)));
+            for (name, pool) in self.books.cluster.pools() {
+                let state = match (&state, unread.get(name)) {
+                    (RecordState::Metering, Some(unread)) if unread.devices > 0 => {
+                        &RecordState::EnergyUnread(unread)
+                    }
+                    (state, _) => state,
+                };
+                writes.extend(metered::condition(pool, state, self.now));
+            }
             self.writes.start(writes);
         }
         if let Some(every) = self.settings.agents.map(|agents| agents.every)

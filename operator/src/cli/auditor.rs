@@ -20,9 +20,10 @@ pub(super) struct Flags {
     #[arg(long, env = "DAYLIGHT_DATA_DIR", value_name = "DIRECTORY")]
     data_dir: PathBuf,
     /// Exporter of the devices' energy: its DaemonSet and the port of its pods, as
-    /// NAMESPACE/NAME:PORT. Without one, energy is what miners declare
-    #[arg(long, env = "DAYLIGHT_EXPORTER", value_name = "EXPORTER")]
-    exporter: Option<ExporterName>,
+    /// NAMESPACE/NAME:PORT; of several vendors, each for the nodes on which it runs, with commas or
+    /// the flag again. Without one, energy is what miners declare
+    #[arg(long, env = "DAYLIGHT_EXPORTER", value_name = "EXPORTERS", value_delimiter = ',')]
+    exporter: Vec<ExporterName>,
     /// Interval at which each exporter is scraped
     #[arg(long, env = "DAYLIGHT_SCRAPE_EVERY", default_value = "15s", value_parser = duration::parse)]
     scrape_every: Duration,
@@ -75,7 +76,7 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Com
         require_signature: flags.authority.require_signature,
         data_dir: flags.data_dir,
         listen: flags.listen.0,
-        exporter: flags.exporter,
+        exporters: flags.exporter,
         scrape_every: flags.scrape_every,
         refresh: flags.exporter_refresh,
         device_watts: flags.device_watts,

@@ -272,6 +272,7 @@ async fn values_that_make_no_sense_are_refused_with_a_sentence(cluster: &Cluster
         ("gpuResources={gpu}", "does not match pattern"),
         ("admission.exemptNamespaces={Kube_System}", "does not match pattern"),
         ("auditor.exporter=dcgm-exporter", "does not match pattern"),
+        (r"auditor.exporter=a/b:9400\,c", "does not match pattern"),
         ("auditor.storage.size=ten", "does not match pattern"),
         ("admission.devicePaths={dev}", "does not match pattern"),
     ] {
@@ -284,6 +285,7 @@ async fn values_that_make_no_sense_are_refused_with_a_sentence(cluster: &Cluster
     // What may be chosen is rendered, and taken by the API server.
     for values in [
         vec!["auditor.enabled=true", "auditor.exporter=gpu-operator/nvidia-dcgm-exporter:9400"],
+        vec![r"auditor.exporter=a/nvidia-dcgm-exporter:9400\,b/default-metrics-exporter:5000"],
         vec!["admission.exemptNamespaces={a,b}", "controller.replicas=1"],
         vec!["minerPriorityClass.create=false", "metrics.annotations=false"],
         vec!["requireSignature=true"],

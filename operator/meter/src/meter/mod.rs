@@ -2,6 +2,7 @@
 
 pub(crate) mod journal;
 mod observe;
+pub(crate) mod unread;
 pub(crate) mod usage;
 
 use std::collections::BTreeMap;

@@ -5,19 +5,24 @@
 mod leases;
 mod nodes;
 mod register;
+mod unread;
+
+use std::collections::BTreeMap;
 
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::slim::Pod;
 use daylight_cluster::{Changed, Cluster, Event, Kind, Touched};
-use daylight_meter::{Meter, ObjectKind, ObservedDevice};
+use daylight_meter::{Meter, ObjectKind};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::agents::Agent;
+use super::exporter::discovery::ExporterName;
 use super::miner_work::MinersWork;
 use crate::view::Unreleased;
 use crate::view::authority::{Authority, Verdict};
 use crate::view::pools::PoolMap;
-use nodes::{NodeSent, is_numbered};
+use nodes::{Listed, NodeSent, is_numbered};
+pub(super) use unread::UnreadEnergy;
 
 /// Keeps the books.
 ///
@@ -37,12 +42,18 @@ pub(super) struct Bookkeeper {
     pub(super) meter: Meter,
     resources: Vec<Name>,
     trusted_images: Vec<String>,
-    has_exporter: bool,
+    /// Exporters that the installation names.
+    exporters: Vec<ExporterName>,
+    /// `true` while nodes that no exporter has listed have no devices yet.
+    awaits_exporters: bool,
     /// Agents that can be queried, by their pods' UIDs.
     pub(super) agents: FxHashMap<Name, Agent>,
     miners_work: MinersWork,
-    /// Devices by node, as exporters list them.
-    listed: FxHashMap<Name, Vec<ObservedDevice>>,
+    listed: FxHashMap<Name, Listed>,
+    /// Reason that the last scrape of a node's exporter failed, by node and number of the exporter.
+    scrape_failures: BTreeMap<(Name, usize), String>,
+    /// Time since when each node has had devices that no exporter lists.
+    unlisted_since: FxHashMap<Name, Timestamp>,
     /// The most devices that each node has offered.
     offered: FxHashMap<Name, u32>,
     /// The last state of each node that was sent to the meter.
@@ -57,7 +68,8 @@ pub(super) struct BookSettings {
     pub(super) resources: Vec<Name>,
     /// Patterns of images from which the evidence `seen` counts.
     pub(super) trusted_images: Vec<String>,
-    pub(super) has_exporter: bool,
+    /// Exporters that the installation names.
+    pub(super) exporters: Vec<ExporterName>,
     /// `true` if approvals count only with the authority's signature.
     pub(super) signature_required: bool,
 }
@@ -65,13 +77,14 @@ pub(super) struct BookSettings {
 impl Bookkeeper {
     /// Books that continue those of `meter`.
     pub(super) fn new(meter: Meter, settings: BookSettings) -> Self {
-        let BookSettings { resources, trusted_images, has_exporter, signature_required } = settings;
+        let BookSettings { resources, trusted_images, exporters, signature_required } = settings;
         // Until the first scrape, a node keeps the devices that the books have. If they left and
         // joined again, each restart would be a gap in their energy.
         let listed = meter
             .nodes()
             .map(|node| (node.clone(), meter.devices_of(node)))
             .filter(|(node, devices)| devices.iter().any(|device| !is_numbered(node, &device.id)))
+            .map(|(node, devices)| (node, Listed::restored(devices)))
             .collect();
         Self {
             cluster: Cluster::default(),
@@ -82,10 +95,13 @@ impl Bookkeeper {
             meter,
             resources,
             trusted_images,
-            has_exporter,
+            awaits_exporters: !exporters.is_empty(),
+            exporters,
             agents: FxHashMap::default(),
             miners_work: MinersWork::default(),
             listed,
+            scrape_failures: BTreeMap::new(),
+            unlisted_since: FxHashMap::default(),
             offered: FxHashMap::default(),
             node_sent: FxHashMap::default(),
             warm_at: None,

@@ -1,13 +1,16 @@
 //! Nodes and their devices: listed by an exporter, or else counted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daylight_base::{Name, Timestamp};
+use daylight_exposition::DeviceReading;
 use daylight_meter::{Moment, ObservedDevice, Reading};
 use rustc_hash::FxHashSet;
 
 use super::Bookkeeper;
 use crate::auditor::exporter::scrape::Scrape;
+use crate::auditor::poll::Answer;
 
 /// Milliseconds after the start during which a node without a scrape has no devices yet. Devices
 /// that are only counted would leave the books again as soon as the exporter names them.
@@ -16,10 +19,36 @@ const EXPORTER_WITHIN_MS: u64 = 60_000;
 /// State of a node, as the meter takes it.
 #[derive(Debug, PartialEq)]
 pub(super) struct NodeSent {
-    pool: Option<Name>,
+    pub(super) pool: Option<Name>,
     /// Devices that the node offers.
     usable: u32,
-    devices: Vec<ObservedDevice>,
+    pub(super) devices: Vec<ObservedDevice>,
+}
+
+/// Devices of a node as exporters list them.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// Those that the books had at the start, until every exporter has answered or had the time to.
+    restored: Vec<ObservedDevice>,
+    /// By the number of the exporter.
+    by_exporter: BTreeMap<usize, Vec<ObservedDevice>>,
+}
+
+impl Listed {
+    pub(super) fn restored(devices: Vec<ObservedDevice>) -> Self {
+        Self { restored: devices, ..Self::default() }
+    }
+
+    /// Returns all devices, each once.
+    fn devices(&self) -> Vec<ObservedDevice> {
+        let mut devices: Vec<ObservedDevice> = Vec::new();
+        for device in self.by_exporter.values().flatten().chain(&self.restored) {
+            if devices.iter().all(|known| known.id != device.id) {
+                devices.push(device.clone());
+            }
+        }
+        devices
+    }
 }
 
 impl Bookkeeper {
@@ -39,6 +68,8 @@ impl Bookkeeper {
                 self.meter.node_gone(name, now);
             }
             self.listed.remove(name);
+            self.unlisted_since.remove(name);
+            self.scrape_failures.retain(|(node, _), _| node != name);
             self.offered.remove(name);
             return;
         };
@@ -51,15 +82,20 @@ impl Bookkeeper {
         let usable = gpus.map_or(0, |(_, count)| count);
         let most = self.offered.entry(name.clone()).or_default();
         *most = usable.max(*most);
-        let waits = self.has_exporter
+        let waits = self.awaits_exporters
             && self.warm_at.is_none_or(|at| now.millis_since(at) < EXPORTER_WITHIN_MS);
-        let devices = match self.listed.get(name).cloned() {
-            Some(devices) => devices,
+        let devices = match self.listed.get(name) {
+            Some(listed) => listed.devices(),
             None if waits => Vec::new(),
             None => numbered(name, *most),
         };
         if devices.is_empty() && !self.node_sent.contains_key(name) {
             return;
+        }
+        if self.listed.contains_key(name) {
+            self.unlisted_since.remove(name);
+        } else {
+            self.unlisted_since.entry(name.clone()).or_insert(now);
         }
         // Before the devices: a boot resets their counters.
         if let Some(boot) = boot {
@@ -74,27 +110,40 @@ impl Bookkeeper {
 
     /// Takes the answer of an exporter.
     pub(in crate::auditor) fn scraped(&mut self, scrape: &Scrape, now: Timestamp) {
-        let Ok(readings) = &scrape.content else { return };
-        let node = &scrape.from;
+        let Scrape { exporter, answer } = scrape;
+        let Answer { from: node, asked, answered, content } = answer;
         if self.cluster.node(node).is_none() {
             return;
         }
+        let readings = match content {
+            Ok(readings) => readings,
+            Err(reason) => {
+                self.scrape_failures.insert((node.clone(), *exporter), reason.clone());
+                return;
+            }
+        };
+        self.scrape_failures.remove(&(node.clone(), *exporter));
+        let id = |reading: &DeviceReading| Name::from(reading.id.on(node));
         let devices: Vec<ObservedDevice> = readings
             .iter()
             .map(|reading| ObservedDevice {
-                id: Name::from(&*reading.id),
+                id: id(reading),
                 model: reading.model.as_deref().map(Name::from),
                 limit_mw: reading.limit_mw,
             })
             .collect();
-        if self.listed.get(node) != Some(&devices) {
-            self.listed.insert(node.clone(), devices);
+        let listed = self.listed.entry(node.clone()).or_default();
+        if listed.by_exporter.get(exporter) != Some(&devices) {
+            listed.by_exporter.insert(*exporter, devices);
+            if listed.by_exporter.len() >= self.exporters.len() {
+                listed.restored.clear();
+            }
             self.observe_node(node, now);
         }
         let readings: Vec<Reading> = readings
             .iter()
             .map(|reading| Reading {
-                device: Name::from(&*reading.id),
+                device: id(reading),
                 counter_mj: reading.energy_mj,
                 power_mw: reading.power_mw,
                 holder: reading
@@ -103,17 +152,19 @@ impl Bookkeeper {
                     .map(|(namespace, pod)| Arc::from(format!("{namespace}/{pod}"))),
             })
             .collect();
-        let read = Moment::between(scrape.asked, scrape.answered);
-        self.meter.readings(node, read, &readings);
+        self.meter.readings(node, Moment::between(*asked, *answered), &readings);
     }
 
     /// Applies what depends on time alone.
     pub(in crate::auditor) fn refresh(&mut self, now: Timestamp) {
         if self.warm_at.is_some_and(|at| now.millis_since(at) >= EXPORTER_WITHIN_MS)
-            && self.has_exporter
+            && self.awaits_exporters
         {
             // Once: devices of nodes without a scrape are only counted from now on.
-            self.has_exporter = false;
+            self.awaits_exporters = false;
+            for listed in self.listed.values_mut().filter(|listed| !listed.by_exporter.is_empty()) {
+                listed.restored.clear();
+            }
             self.observe_nodes(now);
         }
     }

@@ -1,5 +1,4 @@
-//! Exporters of the devices' power and energy: discovery, scrapes, formats.
+//! Exporters of the devices' power and energy: discovery and scrapes.
 
 pub mod discovery;
 pub(super) mod scrape;
-pub mod text;

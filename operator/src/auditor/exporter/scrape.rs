@@ -4,53 +4,70 @@ use std::time::{Duration, Instant};
 
 use daylight_cluster::Change;
 use daylight_cluster::slim::ExporterPod;
+use daylight_exposition::{DeviceReading, devices};
+use futures::FutureExt as _;
+use futures::future::select_all;
 
 use super::discovery::{Discovery, ExporterName};
-use super::text::{self, DeviceReading};
 use crate::auditor::poll::{Answer, PollSettings, Poller};
 
-/// Answer of the exporter of a node, whose name is [`Answer::from`].
-pub(in crate::auditor) type Scrape = Answer<Vec<DeviceReading>>;
+/// Answer of an exporter on a node.
+#[derive(Debug)]
+pub(in crate::auditor) struct Scrape {
+    /// Number of the exporter, in the order in which the installation names them.
+    pub(in crate::auditor) exporter: usize,
+    /// Its key is the name of the node.
+    pub(in crate::auditor) answer: Answer<Vec<DeviceReading>>,
+}
 
 /// Longest time that a scrape may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Scrapes the exporters of a `DaemonSet`.
+/// Scrapes the pods of the exporters that the installation names, each for its own node.
 pub(in crate::auditor) struct Scraper {
-    discovery: Discovery,
-    poller: Poller<Vec<DeviceReading>>,
+    exporters: Vec<(Discovery, Poller<Vec<DeviceReading>>)>,
 }
 
 impl Scraper {
-    /// `every` is the time between two scrapes of one exporter.
-    pub(in crate::auditor) fn new(exporter: &ExporterName, every: Duration) -> Self {
-        let settings = PollSettings { port: exporter.port, every, timeout: TIMEOUT };
-        // A connection outlives two scrapes that fail.
-        Self { discovery: Discovery::new(exporter), poller: Poller::new(settings, every * 3, read) }
+    /// `every` is the time between two scrapes of one pod.
+    pub(in crate::auditor) fn new(exporters: &[ExporterName], every: Duration) -> Self {
+        let exporter = |name: &ExporterName| {
+            let settings = PollSettings { port: name.port, every, timeout: TIMEOUT };
+            // A connection outlives two scrapes that fail.
+            (Discovery::new(name), Poller::new(settings, every * 3, read))
+        };
+        Self { exporters: exporters.iter().map(exporter).collect() }
     }
 
-    /// Takes in a change in the exporters' namespace.
-    pub(in crate::auditor) fn apply(&mut self, change: Change<ExporterPod>) {
-        self.discovery.apply(change);
+    /// Takes in a change in the namespace of an exporter.
+    pub(in crate::auditor) fn apply(&mut self, exporter: usize, change: Change<ExporterPod>) {
+        if let Some((discovery, _)) = self.exporters.get_mut(exporter) {
+            discovery.apply(change);
+        }
     }
 
     /// Starts the scrapes that are due.
     pub(in crate::auditor) fn start_due(&mut self, now: Instant) {
-        self.poller.start_due(self.discovery.nodes(), now);
+        for (discovery, poller) in &mut self.exporters {
+            poller.start_due(discovery.nodes(), now);
+        }
     }
 
     /// Waits for the next answer; never returns while no scrape is under way. Cancel-safe.
     pub(in crate::auditor) async fn next(&mut self) -> Scrape {
-        self.poller.next().await
+        let next = self.exporters.iter_mut().enumerate().map(|(exporter, (_, poller))| {
+            poller.next().map(move |answer| Scrape { exporter, answer }).boxed()
+        });
+        let next: Vec<_> = next.collect();
+        if next.is_empty() {
+            return std::future::pending().await;
+        }
+        select_all(next).await.0
     }
 }
 
 fn read(text: &str) -> Result<Vec<DeviceReading>, String> {
-    let devices = text::read(text);
-    if devices.is_empty() {
-        return Err("the answer has no metric of a device's energy or power".to_owned());
-    }
-    Ok(devices)
+    devices(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -70,13 +87,14 @@ mod tests {
         address
     }
 
+    fn settings(address: SocketAddr) -> PollSettings {
+        let every = Duration::from_mins(1);
+        PollSettings { port: address.port(), every, timeout: Duration::from_millis(300) }
+    }
+
     async fn scrape(router: Router) -> Result<Vec<DeviceReading>, String> {
         let address = serve(router).await;
-        let settings = PollSettings {
-            port: address.port(),
-            every: Duration::from_mins(1),
-            timeout: Duration::from_millis(300),
-        };
+        let settings = settings(address);
         let mut poller = Poller::new(settings, Duration::ZERO, read);
         poller.start_due([(&"n1".into(), address.ip())].into_iter(), Instant::now());
         poller.next().await.content
