@@ -25,6 +25,7 @@ use crate::{rules, schema};
     derive = "PartialEq",
     cel,
     validation = rules::name_fits_label(),
+    validation = rules::name_is_not_reserved(),
     printcolumn(name = "Category", type_ = "string", json_path = ".spec.category", description = "Category of the work"),
     printcolumn(name = "Assignment", type_ = "string", json_path = ".spec.assignment", description = "How the work gets GPUs"),
     printcolumn(name = "Registration", type_ = "string", json_path = ".spec.registration", description = "Whether the work must be registered"),

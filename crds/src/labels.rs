@@ -12,6 +12,13 @@ pub const REGISTRATION: &str = "daylight.dev/registration";
 /// Label of a pod, or of a namespace for all pods in it: the `ActivityClass` of the work.
 pub const ACTIVITY: &str = "daylight.dev/activity";
 
+/// What stands for a class or a registration that is not on the list, in books and metrics. No class
+/// and no registration may have this name.
+pub const UNLISTED: &str = "unlisted";
+
+/// What stands for the class of work that declares none, in metrics. No class may have this name.
+pub const UNDECLARED: &str = "undeclared";
+
 /// Label of a pod: the `GpuPool` whose GPUs it holds.
 pub const POOL: &str = "daylight.dev/pool";
 

@@ -26,6 +26,7 @@ use crate::{EnergyLimit, RegistrationStatus, rules};
     cel,
     selectable = ".spec.activityClass",
     validation = rules::name_fits_label(),
+    validation = rules::name_is_not_reserved(),
     validation = Rule::new("!has(self.status) || !has(self.status.approval) || self.status.approval.state != 'Approved' || self.status.approval.by != self.spec.submittedBy").message(
         "approval.by must differ from spec.submittedBy: have another user approve"
     ).field_path(".status.approval.by"),

@@ -2,6 +2,8 @@
 
 use kube::core::{Message, Rule};
 
+use crate::labels;
+
 /// An endpoint: `host:port`, or a URL with a port.
 const ENDPOINT: &str = r"^([a-z][a-z0-9+.-]*://)?([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$";
 
@@ -13,6 +15,15 @@ pub(crate) fn name_fits_label() -> Rule {
         "metadata.name must be at most 63 characters, since it becomes a label value: choose a \
          shorter name",
     )
+}
+
+/// The object's name must not be a word that stands for labels without an object.
+pub(crate) fn name_is_not_reserved() -> Rule {
+    Rule::new(format!("!(self.metadata.name in ['{}', '{}'])", labels::UNLISTED, labels::UNDECLARED))
+        .message(
+            "metadata.name must not be unlisted or undeclared, under which work without a class \
+             or registration is booked: choose another name",
+        )
 }
 
 /// The field, once set, cannot change.

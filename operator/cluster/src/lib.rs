@@ -22,7 +22,8 @@ pub mod well_known;
 use std::sync::Arc;
 
 use daylight_base::{Name, Timestamp};
-use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
+use daylight_crds::labels::UNLISTED;
+use daylight_crds::{ActivityClass, AiJob, Assignment, GpuPool, Miner, Registration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub use event::{Change, Round, WatchFailure};
@@ -112,6 +113,32 @@ impl Cluster {
     /// Returns the activity class that a pod declares, or else its namespace.
     pub fn class_of(&self, pod: &Pod) -> Option<Name> {
         pod.activity.clone().or_else(|| self.namespace(pod.namespace())?.activity.clone())
+    }
+
+    /// Returns `true` if a pod has a class that does not exist, or is prohibited.
+    pub fn is_unlisted(&self, pod: &Pod) -> bool {
+        self.class_of(pod).is_some_and(|class| match self.classes.get(&class) {
+            None => true,
+            // Of one that cannot be read only the name is known, and that is on the list.
+            Some(class) => {
+                class.get().is_some_and(|class| class.spec.assignment == Assignment::None)
+            }
+        })
+    }
+
+    /// Returns the class to which work with this label is booked: [`UNLISTED`] if there is none of
+    /// this name, so that users cannot make up accounts.
+    pub fn listed_class(&self, class: &Name) -> Name {
+        if self.classes.get(class).is_some() { class.clone() } else { UNLISTED.into() }
+    }
+
+    /// Returns the registration to which work with this label is booked, as
+    /// [`Self::listed_class`] does.
+    pub fn listed_registration(&self, registration: &Name) -> Name {
+        match self.registrations.get(registration) {
+            Some(_) => registration.clone(),
+            None => format!("{}/{UNLISTED}", names::parts(registration).0).into(),
+        }
     }
 
     /// Returns `true` once every watch has listed its kind.

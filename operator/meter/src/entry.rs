@@ -55,6 +55,16 @@ pub enum Entry {
     },
     /// The snapshot is complete.
     SnapshotEnd,
+    /// In the place of a part of an entry that is too long to be written, although it is indivisible.
+    Omitted {
+        /// Kind of that entry.
+        of: Name,
+        /// Its length.
+        #[serde(with = "crate::amount::decimal")]
+        bytes: u64,
+        /// SHA-256 of it.
+        digest: Name,
+    },
 }
 
 /// Totals of the books, in a snapshot.
@@ -101,16 +111,49 @@ pub struct NodeEntry {
 }
 
 impl NodeEntry {
-    /// Divides an entry that is too large for one leaf; `None` if it is indivisible.
-    pub fn halves(&self) -> Option<[Self; 2]> {
-        let mut first = self.clone();
-        let mut second = Self::state_only(self.node.clone(), self.until, None);
-        second.devices = half_of(&mut first.devices);
-        second.closed = half_of(&mut first.closed);
-        second.settled = half_of(&mut first.settled);
-        second.gaps = half_of(&mut first.gaps);
-        let moved = second.devices.len() + second.closed.len() + second.settled.len();
-        (moved + second.gaps.len() > 0).then_some([first, second])
+    /// Divides an entry that is too large for one leaf; `None` if it is indivisible. The halves add
+    /// up to it, whatever fills it: the second continues the lists where the first ends, covers no
+    /// time of its own, and has the state.
+    pub fn halves(mut self) -> Option<[Self; 2]> {
+        let Self {
+            node,
+            from: _,
+            until,
+            time,
+            energy,
+            pools,
+            used,
+            devices,
+            closed,
+            settled,
+            gaps,
+            state,
+        } = &mut self;
+        let items = time.len()
+            + energy.len()
+            + pools.len()
+            + used.len()
+            + devices.len()
+            + closed.len()
+            + settled.len()
+            + gaps.len();
+        if items < 2 {
+            return None;
+        }
+        let mut room = items.div_ceil(2);
+        let second = Self {
+            time: rest(time, &mut room),
+            energy: rest(energy, &mut room),
+            pools: rest(pools, &mut room),
+            used: rest(used, &mut room),
+            devices: rest(devices, &mut room),
+            closed: rest(closed, &mut room),
+            settled: rest(settled, &mut room),
+            gaps: rest(gaps, &mut room),
+            ..Self::state_only(node.clone(), *until, state.take())
+        };
+        debug_assert_eq!(room, 0, "the first half is full");
+        Some([self, second])
     }
 
     /// Returns an entry with the state of a node and nothing booked.
@@ -119,8 +162,11 @@ impl NodeEntry {
     }
 }
 
-fn half_of<T>(list: &mut Vec<T>) -> Vec<T> {
-    list.split_off(list.len().div_ceil(2))
+/// Takes from a list what exceeds the room that is left.
+fn rest<T>(list: &mut Vec<T>, room: &mut usize) -> Vec<T> {
+    let rest = list.split_off(list.len().min(*room));
+    *room -= list.len();
+    rest
 }
 
 /// Time of one use, in device-milliseconds.

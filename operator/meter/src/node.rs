@@ -13,7 +13,7 @@ use crate::booked::Booked;
 use crate::config::Terms;
 use crate::entry::{Closed, DeviceEntry, Gap, GapKind};
 use crate::key::{Method, Use};
-use crate::lease::{Facts, Lease};
+use crate::lease::{Account, Facts, Lease};
 use crate::moment::Moment;
 use crate::observed::ObservedDevice;
 use crate::state::{Device, NodeState, Sample, Span};
@@ -98,6 +98,17 @@ impl Node {
             Event::Begin(lease) if *lease.uid == *uid => Some(*at),
             _ => None,
         })
+    }
+
+    /// Sets the account of a lease that is still queued.
+    pub(crate) fn set_queued_account(&mut self, uid: &str, account: Account) {
+        let queued = self.events.values_mut().find_map(|event| match event {
+            Event::Begin(lease) if *lease.uid == *uid => Some(lease),
+            _ => None,
+        });
+        if let Some(lease) = queued {
+            lease.account = account;
+        }
     }
 
     /// Returns whether the end of a lease is queued.

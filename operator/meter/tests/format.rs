@@ -71,6 +71,7 @@ fn entries_keep_their_kinds() {
             r#""object": "GpuPool", "name": "", "uid": "", "generation": "1", "digest": """#,
         ),
         ("used", r#""registration": "", "start": 0, "millijoules": "1", "peakWatts": 1"#),
+        ("omitted", r#""of": "node", "bytes": "1", "digest": """#),
     ] {
         let text = format!(r#"{{"kind": "{kind}", {rest}, "at": 0}}"#);
         assert_eq!(serde_json::from_str::<Entry>(&text).unwrap().into_str(), kind);

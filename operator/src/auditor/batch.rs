@@ -7,9 +7,10 @@
 use daylight_base::Name;
 use daylight_meter::Entry;
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use super::journal::MAX_ENTRY;
-use super::pseudonyms::Pseudonyms;
+use super::pseudonyms::{Pseudonyms, hexadecimal};
 
 /// Version of the entries' format.
 const VERSION: u32 = 1;
@@ -55,26 +56,41 @@ impl Batch {
                 self.closed.extend(node.closed.iter().map(|closed| closed.lease.uid.clone()));
                 node.state = None;
             }
-            self.add_leaf(&entry, pseudonyms);
+            self.add_leaf(entry, pseudonyms);
         }
         debug_assert!(!is_snapshot, "a_snapshot_is_complete");
     }
 
-    fn add_leaf(&mut self, entry: &Entry, pseudonyms: &mut Pseudonyms) {
-        let mut leaf = serde_json::to_value(Leaf { v: VERSION, entry }).unwrap_or_default();
+    /// Adds an entry in as many leaves as it needs. Each of them can be written: one that cannot
+    /// would stop the journal for good.
+    fn add_leaf(&mut self, entry: Entry, pseudonyms: &mut Pseudonyms) {
+        let mut leaf =
+            serde_json::to_value(Leaf { v: VERSION, entry: &entry }).unwrap_or_default();
         pseudonyms.hide(&mut leaf);
         // RFC 8785, so that anyone who has the values can compute the same bytes.
         let bytes = serde_json_canonicalizer::to_vec(&leaf).unwrap_or_default();
-        if bytes.len() > MAX_ENTRY
-            && let Entry::Node(node) = entry
-            && let Some(halves) = node.halves()
-        {
+        if bytes.len() <= MAX_ENTRY {
+            self.leaves.push(bytes);
+            return;
+        }
+        let of = <&str>::from(&entry);
+        let halves = match entry {
+            Entry::Node(node) => node.halves(),
+            _ => None,
+        };
+        if let Some(halves) = halves {
             for half in halves {
-                self.add_leaf(&Entry::Node(Box::new(half)), pseudonyms);
+                self.add_leaf(Entry::Node(Box::new(half)), pseudonyms);
             }
             return;
         }
-        self.leaves.push(bytes);
+        let length = bytes.len();
+        tracing::error!(of, length, "An entry is too long for the journal, which records that it \
+            is omitted.");
+        let digest = format!("sha256:{}", hexadecimal(&Sha256::digest(&bytes)));
+        let omitted =
+            Entry::Omitted { of: of.into(), bytes: length as u64, digest: digest.into() };
+        self.add_leaf(omitted, pseudonyms);
     }
 
     /// Adds a later batch.
@@ -104,4 +120,173 @@ impl Batch {
 /// Entries consist of strings, whole numbers, lists and maps: this cannot fail.
 fn json(entry: &Entry) -> Vec<u8> {
     serde_json::to_vec(entry).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use daylight_base::Timestamp;
+    use daylight_meter::{
+        Account, Books, Bounded, Config, DeviceEntry, Key, Meter, Moment, NodeEntry,
+        ObservedDevice, ObservedLease, PoolEntry, TimeEntry, Use,
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pseudonyms() -> Pseudonyms {
+        Pseudonyms::new(b"a secret of sixteen bytes")
+    }
+
+    /// Adds entries, and returns what the leaves say, each of which fits.
+    fn leaves(entries: Vec<Entry>) -> Vec<Entry> {
+        let mut batch = Batch::default();
+        batch.add(entries, &mut pseudonyms());
+        for leaf in &batch.leaves {
+            assert!(leaf.len() <= MAX_ENTRY, "{}", leaf.len());
+        }
+        batch.leaves.iter().map(|leaf| serde_json::from_slice(leaf).unwrap()).collect()
+    }
+
+    /// The totals of leaves, as an auditor of the journal adds them up.
+    fn totals(entries: Vec<Entry>) -> Books {
+        Meter::restore(Config::default(), entries).unwrap().written().clone()
+    }
+
+    /// Entries with pseudonyms in place of names, as they are before they are divided.
+    fn hidden(entries: &[Entry]) -> Vec<Entry> {
+        let mut pseudonyms = pseudonyms();
+        let hide = |entry: &Entry| {
+            let mut value = serde_json::to_value(entry).unwrap();
+            pseudonyms.hide(&mut value);
+            serde_json::from_value(value).unwrap()
+        };
+        entries.iter().map(hide).collect()
+    }
+
+    /// Pods of as many accounts, each of which has one GPU of the same node for a moment.
+    fn entries_of(accounts: u32) -> Vec<Entry> {
+        let mut meter = Meter::new(Config::default());
+        let at = |ms: i64| Timestamp(1_700_000_000_000 + ms);
+        let node: Name = "n".into();
+        let device = |number: u32| ObservedDevice {
+            id: format!("GPU-{number}").into(),
+            model: None,
+            limit_mw: None,
+        };
+        let devices: Vec<_> = (0..8).map(device).collect();
+        meter.devices(&node, Some(&"hall".into()), 8, &devices, at(0));
+        for number in 0..accounts {
+            let bound = at(1000 * i64::from(number));
+            let lease = ObservedLease {
+                uid: format!("uid-{number}").into(),
+                pod: format!("team/pod-{number}").into(),
+                node: node.clone(),
+                gpus: 1,
+                account: Account {
+                    class: Some(format!("{number:a>63}").into()),
+                    registration: Some(format!("team/{number:b>63}").into()),
+                    namespace: format!("{number:c>63}").into(),
+                },
+                watts: 300,
+                bound: Moment::exactly(bound),
+                started: None,
+                owed: true,
+            };
+            meter.lease(lease.clone(), bound);
+            meter.ended(lease, Moment::exactly(bound.plus_millis(900)), None, bound);
+        }
+        meter.advance(at(1000 * i64::from(accounts)));
+        meter.flush();
+        meter.take_entries()
+    }
+
+    #[test]
+    fn an_entry_of_many_accounts_is_divided_and_adds_up() {
+        let entries = entries_of(400);
+        let whole = totals(hidden(&entries));
+        assert_eq!(whole.time.len(), 401);
+        let leaves = leaves(entries.clone());
+        assert!(leaves.len() > entries.len());
+        assert_eq!(totals(leaves), whole);
+    }
+
+    #[test]
+    fn what_is_indivisible_and_too_long_is_omitted_by_name() {
+        let device = |model: usize| DeviceEntry {
+            device: ObservedDevice {
+                id: "GPU-1".into(),
+                model: Some("m".repeat(model).into()),
+                limit_mw: None,
+            },
+            at: Timestamp(0),
+            joined: true,
+        };
+        let devices = vec![device(1), device(MAX_ENTRY), device(2)];
+        let entry = NodeEntry { node: "n".into(), devices, ..NodeEntry::default() };
+        let leaves = leaves(vec![Entry::Node(Box::new(entry))]);
+        let omitted: Vec<_> = leaves
+            .iter()
+            .filter_map(|leaf| match leaf {
+                Entry::Omitted { of, bytes, digest } => Some((&**of, *bytes, digest.len())),
+                _ => None,
+            })
+            .collect();
+        let [("node", bytes, 71)] = omitted[..] else { panic!("{omitted:?}") };
+        assert!(bytes > MAX_ENTRY as u64);
+        assert_eq!(leaves.len(), 3, "the other devices are on record");
+    }
+
+    fn time_entry() -> impl Strategy<Value = TimeEntry> {
+        (0..5_usize, "[a-z]{1,63}", "[a-z]{1,63}", any::<u32>()).prop_map(
+            |(pool, class, namespace, ms)| TimeEntry {
+                key: Key {
+                    pool: Some(format!("pool-{pool}").into()),
+                    usage: Use::Lease(Account {
+                        class: Some(class.into()),
+                        registration: None,
+                        namespace: namespace.into(),
+                    }),
+                },
+                ms: Bounded { value: ms.into(), below: 1, above: 2 },
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn random_books_fit_into_leaves_and_add_up(
+            time in prop::collection::vec(time_entry(), 0..900),
+            pools in 0..300_u64,
+            gaps in 0..3_usize,
+        ) {
+            let pools = (0..pools).map(|number| PoolEntry {
+                pool: Some(format!("{number:x>63}").into()),
+                capacity_ms: number,
+                ..PoolEntry::default()
+            });
+            let gap = daylight_meter::Gap {
+                kind: daylight_meter::GapKind::Late,
+                device: None,
+                between: Moment::exactly(Timestamp(0)),
+                millijoules: 1,
+            };
+            let entry = NodeEntry {
+                node: "n".into(),
+                time,
+                pools: pools.collect(),
+                gaps: vec![gap; gaps],
+                ..NodeEntry::default()
+            };
+            let entries = vec![Entry::Node(Box::new(entry))];
+            let whole = totals(hidden(&entries));
+            let leaves = leaves(entries);
+            let found = leaves.iter().map(|leaf| match leaf {
+                Entry::Node(node) => node.gaps.len(),
+                _ => 0,
+            });
+            prop_assert_eq!(found.sum::<usize>(), gaps);
+            prop_assert_eq!(totals(leaves), whole);
+        }
+    }
 }

@@ -400,7 +400,7 @@ fn of_pool(pool: Option<&Name>) -> &str {
 }
 
 fn of_class(class: Option<&Name>) -> &str {
-    class.map_or("undeclared", |class| class)
+    class.map_or(UNDECLARED, |class| class)
 }
 
 fn of_registration(registration: Option<&Name>) -> &str {

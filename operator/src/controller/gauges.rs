@@ -19,7 +19,7 @@ pub fn set(plan: &Plan, state: &State) {
     metrics.assigned_gpus.reset();
     for (assigned, gpus) in state.view.assigned() {
         let registration = assigned.registration.as_deref().map_or("", |key| parts(key).1);
-        let class = assigned.class.as_deref().unwrap_or("undeclared");
+        let class = assigned.class.as_deref().unwrap_or(UNDECLARED);
         let labels = [&*assigned.pool, class, registration, &*assigned.namespace];
         metrics.assigned_gpus.with_label_values(&labels).set(gpus.into());
     }

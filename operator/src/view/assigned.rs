@@ -12,9 +12,9 @@ use super::pools::PoolMap;
 pub struct Assigned {
     /// The pool that has the GPUs.
     pub pool: Name,
-    /// The class that the pods declare.
+    /// The class that the pods declare, or `unlisted`.
     pub class: Option<Name>,
-    /// `namespace/name` of the registration that the pods name.
+    /// `namespace/name` of the registration that the pods name, or `namespace/unlisted`.
     pub registration: Option<Name>,
     pub namespace: Name,
 }
@@ -28,8 +28,8 @@ pub fn assigned(cluster: &Cluster, pools: &PoolMap) -> FxHashMap<Assigned, u32> 
             let Some(pool) = pools.pool_of(node, resource) else { continue };
             let assigned = Assigned {
                 pool: pool.clone(),
-                class: cluster.class_of(pod),
-                registration: pod.registration.clone(),
+                class: cluster.class_of(pod).map(|class| cluster.listed_class(&class)),
+                registration: pod.registration.as_ref().map(|it| cluster.listed_registration(it)),
                 namespace: Name::from(parts(&pod.key).0),
             };
             *sums.entry(assigned).or_insert(0) += count;

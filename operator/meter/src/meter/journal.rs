@@ -86,7 +86,7 @@ impl Meter {
                 self.horizon = *at;
                 self.nodes.values_mut().for_each(|node| node.clock_set_back(*back_ms));
             }
-            Entry::SnapshotBegin | Entry::SnapshotEnd => {}
+            Entry::SnapshotBegin | Entry::SnapshotEnd | Entry::Omitted { .. } => {}
         }
     }
 

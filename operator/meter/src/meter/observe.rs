@@ -15,9 +15,12 @@ use crate::object::{ObjectKind, ObservedObject};
 use crate::observed::{ObservedDevice, ObservedLease, Reading};
 
 impl Meter {
-    /// Records that a pod holds GPUs.
+    /// Records that a pod holds GPUs. Its account counts as it was when its time was first booked.
     pub fn lease(&mut self, seen: ObservedLease, now: Timestamp) {
-        if self.node_of.contains_key(&seen.uid) {
+        if let Some(node) = self.node_of.get(&seen.uid) {
+            if let Some(node) = self.nodes.get_mut(node) {
+                node.set_queued_account(&seen.uid, seen.account);
+            }
             return;
         }
         self.node_of.insert(seen.uid.clone(), seen.node.clone());

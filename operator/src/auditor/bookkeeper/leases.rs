@@ -4,7 +4,7 @@ use daylight_base::{Name, Timestamp};
 use daylight_cluster::slim::{Phase, Pod};
 use daylight_cluster::{Changed, timestamp};
 use daylight_crds::LeaseRecord;
-use daylight_meter::{Account, Facts, Moment, ObservedLease};
+use daylight_meter::{Account, Facts, Moment, ObjectKind, ObservedLease};
 
 use super::Bookkeeper;
 use crate::api_requests::ApiRequest;
@@ -104,16 +104,54 @@ impl Bookkeeper {
             pod: pod.key.clone(),
             node,
             gpus,
-            account: Account {
-                class: self.cluster.class_of(pod),
-                registration: pod.registration.clone(),
-                namespace: pod.namespace().into(),
-            },
+            account: self.account(
+                self.cluster.class_of(pod),
+                pod.registration.clone(),
+                pod.namespace(),
+            ),
             watts: pod.lease.as_ref().map_or(0, |lease| lease.watts),
             bound: second(bound),
             started: pod.started_at.map(second),
             owed: pod.metered,
         })
+    }
+
+    /// Returns the account of a pod with these labels.
+    ///
+    /// Any user may write any label where admission only audits. So what is on no list is one
+    /// account: the books, which forget nothing, do not grow with the words that users make up.
+    fn account(
+        &self,
+        class: Option<Name>,
+        registration: Option<Name>,
+        namespace: &str,
+    ) -> Account {
+        // What was deleted while the auditor was away was on the list when the pod began.
+        let was_listed =
+            |kind, name: &Name| self.meter.object_seen(kind, name).is_some();
+        let class = class.map(|class| match was_listed(ObjectKind::ActivityClass, &class) {
+            true => class,
+            false => self.cluster.listed_class(&class),
+        });
+        let registration = registration.map(|registration| {
+            match was_listed(ObjectKind::Registration, &registration) {
+                true => registration,
+                false => self.cluster.listed_registration(&registration),
+            }
+        });
+        Account { class, registration, namespace: namespace.into() }
+    }
+
+    /// Observes the pods with labels again after a class or a registration was added: in the moment
+    /// in which a lease is not yet in the books, it may still be booked to it.
+    pub(super) fn list_again(&mut self, now: Timestamp) {
+        let labelled = |pod: &&Pod| {
+            !pod.is_terminal() && (pod.registration.is_some() || self.cluster.class_of(pod).is_some())
+        };
+        let pods: Vec<Pod> = self.cluster.pods().filter(labelled).cloned().collect();
+        for pod in &pods {
+            self.observe_pod(pod, now);
+        }
     }
 
     /// Takes the end of a lease that the controller recorded, since no auditor had.
@@ -134,14 +172,11 @@ impl Bookkeeper {
             pod: format!("{namespace}/{}", spec.pod).into(),
             node: Name::from(&*spec.node),
             gpus: spec.gpus,
-            account: Account {
-                class: spec.activity_class.as_deref().map(Name::from),
-                registration: spec
-                    .registration
-                    .as_ref()
-                    .map(|name| format!("{namespace}/{name}").into()),
-                namespace: namespace.into(),
-            },
+            account: self.account(
+                spec.activity_class.as_deref().map(Name::from),
+                spec.registration.as_ref().map(|name| format!("{namespace}/{name}").into()),
+                namespace,
+            ),
             watts: spec.watts.unwrap_or_default(),
             bound: Moment::in_second(bound, now),
             started: spec.started_at.as_ref().map(|time| Moment::in_second(timestamp(time), now)),

@@ -132,6 +132,11 @@ impl Bookkeeper {
         if self.warm_at.is_none() {
             return;
         }
+        let is_longer = match &touched {
+            Touched::ActivityClass(changed) => changed.iter().any(|one| one.before.is_none()),
+            Touched::Registration(changed) => changed.iter().any(|one| one.before.is_none()),
+            _ => false,
+        };
         match touched {
             Touched::Pod(_) if listed => self.observe_all(now),
             Touched::Pod(changed) => self.pods_changed(&changed, now),
@@ -162,6 +167,9 @@ impl Bookkeeper {
             | Touched::AuthorityKeys(_) => self.observe_register(now),
             _ => {}
         }
+        if is_longer {
+            self.list_again(now);
+        }
     }
 
     fn any_edited<T>(&self, kind: ObjectKind, changed: &[Changed<T>]) -> bool {
@@ -171,8 +179,9 @@ impl Bookkeeper {
     /// Books from now on. The cluster must be complete.
     pub(super) fn begin(&mut self, now: Timestamp) {
         self.warm_at = Some(now);
-        self.observe_register(now);
+        // Pods first: what they name may have been deleted meanwhile, and the register forgets it.
         self.observe_all(now);
+        self.observe_register(now);
     }
 
     fn observe_all(&mut self, now: Timestamp) {

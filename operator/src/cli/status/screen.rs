@@ -120,7 +120,7 @@ fn holder_row(holder: &Holder) -> Vec<String> {
     };
     vec![
         holder.namespace.clone(),
-        name(&holder.class, "undeclared"),
+        name(&holder.class, UNDECLARED),
         name(&holder.registration, "-"),
         holder.pool.to_string(),
         holder.gpus.to_string(),
