@@ -35,6 +35,7 @@ use crate::{Mining, MiningPolicy, rules, schema};
     printcolumn(name = "Why", type_ = "string", json_path = ".status.reason", description = "Why that policy is in force, or why idle GPUs do not mine"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes", priority = 1, description = "Nodes that match spec.nodeSelector"),
+    printcolumn(name = "Unlisted", type_ = "integer", json_path = ".status.gpus.unlisted", priority = 1, description = "GPUs held by pods whose activity class does not exist, or is prohibited"),
     printcolumn(name = "Undeclared", type_ = "integer", json_path = ".status.gpus.undeclared", priority = 1, description = "GPUs held by pods without an activity class"),
     printcolumn(name = "Unavailable", type_ = "integer", json_path = ".status.gpus.unavailable", priority = 1, description = "GPUs that are not usable now"),
     printcolumn(name = "Next change", type_ = "string", json_path = ".status.nextChange", priority = 1, description = "When the policy in force may change next"),
@@ -215,6 +216,8 @@ pub struct GpuCounts {
     pub headroom: u32,
     /// Held by pods without an activity class.
     pub undeclared: u32,
+    /// Held by pods whose activity class does not exist, or is prohibited.
+    pub unlisted: u32,
     /// Not usable now: node cordoned, not ready or unreachable, or device unhealthy.
     pub unavailable: u32,
     /// Excluded from mining for a while, because miners failed there.

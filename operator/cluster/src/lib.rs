@@ -117,13 +117,18 @@ impl Cluster {
 
     /// Returns `true` if a pod has a class that does not exist, or is prohibited.
     pub fn is_unlisted(&self, pod: &Pod) -> bool {
-        self.class_of(pod).is_some_and(|class| match self.classes.get(&class) {
+        self.class_of(pod).is_some_and(|class| self.is_off_the_list(&class))
+    }
+
+    /// Returns `true` if there is no class of this name, or if it is prohibited.
+    pub fn is_off_the_list(&self, class: &str) -> bool {
+        match self.classes.get(class) {
             None => true,
             // Of one that cannot be read only the name is known, and that is on the list.
             Some(class) => {
                 class.get().is_some_and(|class| class.spec.assignment == Assignment::None)
             }
-        })
+        }
     }
 
     /// Returns the class to which work with this label is booked: [`UNLISTED`] if there is none of

@@ -17,7 +17,7 @@ use daylight_base::Timestamp;
 use daylight_planner::Planner;
 use daylight_planner::explain::{Action, Plan};
 use daylight_planner::model::{
-    Approval, AutoscaledNodes, Class, ClassAssignment, Delta, Headroom, Job, JobState, Limits,
+    Activity, Approval, AutoscaledNodes, Class, ClassAssignment, Delta, Headroom, Job, JobState, Limits,
     Membership, Miner, MiningPolicy, Mirrored, Node, NodeCondition, Pod, Pool, Preemption,
     Queueing, Reading, ReclaimUnit, Recording, Registration, Role, Shape, Snapshot, Usage,
 };
@@ -177,7 +177,7 @@ fn foreign_pod(key: &str, gpus: u32) -> Pod {
         huge_pages: [0; 2],
         gates: Vec::new(),
         role: Role::Other {
-            class: Some("ai-inference".into()),
+            activity: Activity::Listed("ai-inference".into()),
             preemption: Preemption::ByScheduler,
         },
     }

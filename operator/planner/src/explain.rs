@@ -165,6 +165,8 @@ pub struct PoolGpus {
     pub mining: u32,
     /// Held by pods without a class.
     pub undeclared: u32,
+    /// Held by pods whose class does not exist, or is prohibited.
+    pub unlisted: u32,
     /// Idle, and open to mining.
     pub idle: u32,
     /// Idle, and kept so for AI.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use daylight_agent_api::Evidence;
 use daylight_agent_api::metrics::ACCEPTED;
 use daylight_base::Name;
+use daylight_crds::labels::UNDECLARED;
 use daylight_meter::{Books, Entry, Key, Method, Usage, Use};
 use prometheus::core::Collector;
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
@@ -53,6 +54,7 @@ pub struct Metrics {
     energy: CounterVec,
     unexplained: CounterVec,
     unregistered: IntGaugeVec,
+    unlisted: IntGaugeVec,
     shares: IntCounterVec,
     hashes: IntCounterVec,
     unseen_edits: IntCounterVec,
@@ -136,6 +138,14 @@ impl Metrics {
                 "GPUs held by pods whose registration is missing or not in force, as \
                  verified by the auditor itself. Alert if it lasts longer than a drain.",
                 &OF_LEASE,
+            )?,
+            unlisted: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "unlisted_gpus",
+                "GPUs held by pods whose class does not exist or is prohibited. Alert if there \
+                 are any.",
+                &["pool", "class", "namespace"],
             )?,
             shares: labelled(
                 &mut r,
@@ -326,6 +336,17 @@ impl Metrics {
                 let gauge = self.registration_read_until.with_label_values(&[namespace, name]);
                 gauge.set(until.0.div_euclid(1000));
             }
+        }
+    }
+
+    /// Sets the GPUs that are held under a class that is not on the positive list.
+    pub fn set_unlisted(&self, held: FxHashMap<Assigned, u32>) {
+        let _whole = self.whole.hold();
+        self.unlisted.reset();
+        for (held, gpus) in held {
+            let labels = [&*held.pool, of_class(held.class.as_ref()), &*held.namespace];
+            // A sum: registrations are not among the labels.
+            self.unlisted.with_label_values(&labels).add(i64::from(gpus));
         }
     }
 

@@ -65,6 +65,7 @@ impl Publisher {
         metrics.set_unregistered(books.unregistered());
         let registrations = books.cluster.registrations().map(|(key, _)| key);
         metrics.set_registrations_read(&books.meter.usages(registrations));
+        metrics.set_unlisted(books.unlisted());
         let (by_exporter, by_count) = books.nodes_by_source();
         metrics.set_nodes(NodeSource::Exporter, by_exporter);
         metrics.set_nodes(NodeSource::Count, by_count);

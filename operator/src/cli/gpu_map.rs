@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use daylight_base::{Name, Timestamp};
-use daylight_planner::model::{NodeCondition, Role, Snapshot};
+use daylight_planner::model::{Activity, NodeCondition, Role, Snapshot};
 use serde::Serialize;
 
 /// The use of a GPU.
@@ -12,6 +12,8 @@ pub(super) enum Use {
     Ai,
     /// Held by a pod without a class.
     Undeclared,
+    /// Held by a pod whose class does not exist, or is prohibited.
+    Unlisted,
     /// Held by a miner.
     Mining,
     /// Held by a miner that is terminating.
@@ -23,12 +25,13 @@ pub(super) enum Use {
 
 impl Use {
     pub(super) const LEGEND: &str =
-        "A AI   m miner   d miner that is stopping   u undeclared   . idle   - unavailable";
+        "A AI   m miner   d miner that is stopping   u undeclared   x unlisted   . idle   - unavailable";
 
     fn letter(self) -> char {
         match self {
             Self::Ai => 'A',
             Self::Undeclared => 'u',
+            Self::Unlisted => 'x',
             Self::Mining => 'm',
             Self::Stopping => 'd',
             Self::Idle => '.',
@@ -61,8 +64,9 @@ pub(super) fn of_pool(
         let used_for = match &pod.role {
             Role::Miner { .. } if pod.deleting => Use::Stopping,
             Role::Miner { .. } => Use::Mining,
-            Role::Worker { .. } | Role::Other { class: Some(_), .. } => Use::Ai,
-            Role::Other { class: None, .. } => Use::Undeclared,
+            Role::Worker { .. } | Role::Other { activity: Activity::Listed(_), .. } => Use::Ai,
+            Role::Other { activity: Activity::Undeclared, .. } => Use::Undeclared,
+            Role::Other { activity: Activity::Unlisted, .. } => Use::Unlisted,
         };
         held.entry(node).or_default().extend(std::iter::repeat_n(used_for, *gpus as usize));
     }
@@ -120,6 +124,7 @@ mod tests {
         let uses = [
             (Use::Ai, 'A', "Ai"),
             (Use::Undeclared, 'u', "Undeclared"),
+            (Use::Unlisted, 'x', "Unlisted"),
             (Use::Mining, 'm', "Mining"),
             (Use::Stopping, 'd', "Stopping"),
             (Use::Idle, '.', "Idle"),

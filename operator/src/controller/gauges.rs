@@ -1,6 +1,7 @@
 //! Gauges of the plan and the cluster.
 
 use daylight_cluster::names::parts;
+use daylight_crds::labels::UNDECLARED;
 use daylight_crds::{Registration, RegistrationSpec};
 use daylight_planner::explain::{Plan, RegistrationReport};
 

@@ -223,6 +223,7 @@ impl Metrics {
             ("ai", gpus.ai),
             ("mining", gpus.mining),
             ("undeclared", gpus.undeclared),
+            ("unlisted", gpus.unlisted),
             ("idle", gpus.idle),
             ("headroom", gpus.headroom),
             ("unavailable", gpus.unavailable),

@@ -6,7 +6,7 @@ use daylight_base::{Name, Timestamp};
 use daylight_cluster::Changed;
 use daylight_cluster::slim::{Lease, Namespace, Phase, Pod, PodFailure};
 use daylight_planner::model;
-use daylight_planner::model::{Delta, Role};
+use daylight_planner::model::{Activity, Delta, Role};
 
 use super::quarantine::LONG_ENOUGH;
 use super::{Observation, View};
@@ -255,7 +255,26 @@ impl View {
         {
             return Role::Worker { job: job.clone(), preemption: self.preemption(pod) };
         }
-        Role::Other { class: self.cluster.class_of(pod), preemption: self.preemption(pod) }
+        Role::Other { activity: self.activity(pod), preemption: self.preemption(pod) }
+    }
+
+    fn activity(&self, pod: &Pod) -> Activity {
+        match self.cluster.class_of(pod) {
+            None => Activity::Undeclared,
+            Some(_) if self.cluster.is_unlisted(pod) => Activity::Unlisted,
+            Some(class) => Activity::Listed(class),
+        }
+    }
+
+    /// Emits the pods of a class that has come onto the positive list or left it.
+    pub(super) fn emit_pods_of_class(&mut self, class: &Name, out: &mut Vec<Delta>) {
+        let pods = self.cluster.pods();
+        let of_class = pods.filter(|pod| self.cluster.class_of(pod).as_ref() == Some(class));
+        let mut pods: Vec<Name> = of_class.map(|pod| pod.key.clone()).collect();
+        pods.sort_unstable();
+        for pod in pods {
+            self.emit_pod(&pod, out);
+        }
     }
 
     /// Returns `true` if a pod belongs to an `AIJob`. Any user can set the label, so the chain of

@@ -239,6 +239,7 @@ impl View {
             return;
         }
         self.emit_class(&key, out);
+        self.emit_pods_of_class(&key, out);
         self.emit_registrations_and_miners(out);
     }
 

@@ -17,6 +17,6 @@ pub use delta::{Delta, EmergencyStop, Snapshot};
 pub use job::{ExternalStage, Job, JobState, Placement};
 pub use miner::{HugePages, Miner, Shape};
 pub use node::{Membership, Node, NodeCondition};
-pub use pod::{Pod, Preemption, Role};
+pub use pod::{Activity, Pod, Preemption, Role};
 pub use pool::{AutoscaledNodes, Headroom, MiningPolicy, Pool, Queueing, ReclaimUnit, Recording};
 pub use registration::{Approval, Limits, Mirrored, Reading, Registration, Usage};

@@ -91,11 +91,21 @@ pub enum Role {
         preemption: Preemption,
     },
     Other {
-        /// The declared class; a pod without one is undeclared.
-        class: Option<Name>,
+        activity: Activity,
         /// The component that makes room for it.
         preemption: Preemption,
     },
+}
+
+/// What foreign work declares to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Activity {
+    /// It has no class.
+    Undeclared,
+    /// It has a class that does not exist, or is prohibited.
+    Unlisted,
+    /// It is of this class, which is on the positive list.
+    Listed(Name),
 }
 
 /// The component that makes room for a pending pod.

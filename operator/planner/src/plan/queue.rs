@@ -223,6 +223,7 @@ impl Run<'_> {
         let gpus = i64::from(host.allocatable)
             - i64::from(host.ai)
             - i64::from(host.undeclared)
+            - i64::from(host.unlisted)
             - i64::from(host.stuck)
             - i64::from(before.gpus);
         let amounts =

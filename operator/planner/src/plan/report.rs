@@ -43,10 +43,16 @@ impl Run<'_> {
                 pool: name.clone(),
                 nodes: sums.hosts,
                 gpus: PoolGpus {
-                    total: sums.ai + sums.undeclared + sums.mining + sums.free + sums.unavailable,
+                    total: sums.ai
+                        + sums.undeclared
+                        + sums.unlisted
+                        + sums.mining
+                        + sums.free
+                        + sums.unavailable,
                     ai: sums.ai,
                     mining: sums.mining,
                     undeclared: sums.undeclared,
+                    unlisted: sums.unlisted,
                     idle: sums.free - headroom - quarantined,
                     headroom,
                     unavailable: sums.unavailable,

@@ -123,6 +123,8 @@ pub(crate) enum HolderKind {
     Ai,
     /// A pod without a class.
     Undeclared,
+    /// A pod whose class is not on the positive list.
+    Unlisted,
     /// A miner that runs on.
     Miner,
     /// A miner that is stopping.
@@ -159,7 +161,10 @@ impl Holder {
 impl NodeUse {
     pub(crate) fn count(&mut self, holder: &Holder) {
         *match holder.kind {
-            HolderKind::Ai | HolderKind::Undeclared | HolderKind::Stuck => &mut self.fixed,
+            HolderKind::Ai
+            | HolderKind::Undeclared
+            | HolderKind::Unlisted
+            | HolderKind::Stuck => &mut self.fixed,
             HolderKind::Miner => &mut self.mining,
             HolderKind::Stopping => &mut self.draining,
             HolderKind::Gated => return,
@@ -221,6 +226,8 @@ pub(crate) struct Host {
     pub(crate) ai: u32,
     /// Held by pods without a class.
     pub(crate) undeclared: u32,
+    /// Held by pods whose class is not on the positive list.
+    pub(crate) unlisted: u32,
     /// Held by miners that run on.
     pub(crate) mining: u32,
     /// Those miners' pods by size.
@@ -306,6 +313,7 @@ pub(crate) struct Sums {
     pub(crate) usable: u32,
     pub(crate) ai: u32,
     pub(crate) undeclared: u32,
+    pub(crate) unlisted: u32,
     pub(crate) mining: u32,
     /// Free on hosts where pods can be bound.
     pub(crate) free: u32,
@@ -322,6 +330,7 @@ macro_rules! each_sum {
         $left.usable $op $right.usable;
         $left.ai $op $right.ai;
         $left.undeclared $op $right.undeclared;
+        $left.unlisted $op $right.unlisted;
         $left.mining $op $right.mining;
         $left.free $op $right.free;
         $left.coming $op $right.coming;
@@ -350,6 +359,7 @@ impl Host {
             allocatable: 0,
             ai: 0,
             undeclared: 0,
+            unlisted: 0,
             mining: 0,
             sizes: Sizes::default(),
             draining: 0,
@@ -370,6 +380,7 @@ impl Host {
     pub(crate) fn clear(&mut self) {
         self.ai = 0;
         self.undeclared = 0;
+        self.unlisted = 0;
         self.mining = 0;
         self.sizes = Sizes::default();
         self.draining = 0;
@@ -385,13 +396,16 @@ impl Host {
         match holder.kind {
             HolderKind::Ai => self.ai += gpus,
             HolderKind::Undeclared => self.undeclared += gpus,
+            HolderKind::Unlisted => self.unlisted += gpus,
             HolderKind::Miner => self.mining += gpus,
             HolderKind::Stopping => self.draining += gpus,
             HolderKind::Stuck => self.stuck += gpus,
             HolderKind::Gated => {}
         }
         match holder.kind {
-            HolderKind::Ai | HolderKind::Undeclared => self.ai_sizes.add(gpus),
+            HolderKind::Ai | HolderKind::Undeclared | HolderKind::Unlisted => {
+                self.ai_sizes.add(gpus);
+            }
             HolderKind::Miner => self.sizes.add(gpus),
             HolderKind::Stopping | HolderKind::Stuck | HolderKind::Gated => {}
         }
@@ -402,6 +416,7 @@ impl Host {
         i64::from(self.allocatable)
             - i64::from(self.ai)
             - i64::from(self.undeclared)
+            - i64::from(self.unlisted)
             - i64::from(self.mining)
             - i64::from(self.draining)
             - i64::from(self.stuck)
@@ -426,7 +441,10 @@ impl Host {
         let coming = (idle + draining - claimed - free).clamp(0, draining);
         let mining = (idle + draining + i64::from(self.mining) - claimed - free - coming)
             .clamp(0, i64::from(self.mining));
-        let held = i64::from(self.ai) + i64::from(self.undeclared) + i64::from(self.stuck);
+        let held = i64::from(self.ai)
+            + i64::from(self.undeclared)
+            + i64::from(self.unlisted)
+            + i64::from(self.stuck);
         let left = i64::from(self.allocatable) - held - claimed;
         debug_assert_eq!(free + coming + mining, left.max(0), "AI can have what AI does not hold");
         Bucket {
@@ -477,6 +495,7 @@ impl Host {
                 usable: if self.open { self.allocatable } else { 0 },
                 ai: self.ai + promised,
                 undeclared: self.undeclared,
+                unlisted: self.unlisted,
                 mining: self.mining + self.draining + self.stuck,
                 free: if self.open { bucket.free } else { 0 },
                 coming: if self.open { bucket.coming } else { 0 },

@@ -7,7 +7,7 @@ use std::time::Duration;
 use daylight_base::Timestamp;
 
 use crate::explain::ReclaimReason;
-use crate::model::{Pod, Role};
+use crate::model::{Activity, Pod, Role};
 use crate::state::clamp;
 use crate::state::host::{Amounts, Holder, HolderKind};
 use crate::state::table::{Id, Table};
@@ -435,7 +435,8 @@ fn holder_kind(row: &PodRow) -> HolderKind {
         (Role::Miner { .. }, true) if row.stuck => HolderKind::Stuck,
         (Role::Miner { .. }, false) => HolderKind::Miner,
         (Role::Miner { .. }, true) => HolderKind::Stopping,
-        (Role::Other { class: None, .. }, _) => HolderKind::Undeclared,
+        (Role::Other { activity: Activity::Undeclared, .. }, _) => HolderKind::Undeclared,
+        (Role::Other { activity: Activity::Unlisted, .. }, _) => HolderKind::Unlisted,
         (Role::Worker { .. } | Role::Other { .. }, _) => HolderKind::Ai,
     }
 }

@@ -326,6 +326,7 @@ pub(crate) fn explanations(after: &World, plan: &Plan) -> Check {
             gpus.ai
                 + gpus.mining
                 + gpus.undeclared
+                + gpus.unlisted
                 + gpus.idle
                 + gpus.headroom
                 + gpus.unavailable

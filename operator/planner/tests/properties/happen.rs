@@ -97,7 +97,14 @@ pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
                 gone_by: None,
                 huge_pages: [0; 2],
                 gates: Vec::new(),
-                role: Role::Other { class: (*gpus > 4).then(|| name("class-3")), preemption },
+                role: Role::Other {
+                    activity: match gpus {
+                        0..=2 => Activity::Undeclared,
+                        3..=4 => Activity::Unlisted,
+                        _ => Activity::Listed(name("class-3")),
+                    },
+                    preemption,
+                },
             };
             deltas.push(world.put_pod(pod));
         }

@@ -75,7 +75,7 @@ fn a_never_preempting_pod_is_served_only_where_its_filters_fit() {
     site.settle();
     site.put(modest_pod("web/chat", 1).but(|pod| {
         pod.role = Role::Other {
-            class: Some("ai-inference".into()),
+            activity: Activity::Listed("ai-inference".into()),
             preemption: Preemption::ByDaylight { allowed_nodes: Some(vec!["node-2".into()]) },
         };
     }));
@@ -89,7 +89,7 @@ fn for_a_never_preempting_pod_with_unknown_filters_no_miner_is_displaced() {
     site.settle();
     site.put(foreign_pod("web/chat", 1).but(|pod| {
         pod.role =
-            Role::Other { class: Some("ai-inference".into()), preemption: Preemption::Never };
+            Role::Other { activity: Activity::Listed("ai-inference".into()), preemption: Preemption::Never };
     }));
     site.wait(minutes(1));
     assert_snapshot!(site.act_explained(), @"pod web/chat: NotPreempting. The pod has preemptionPolicy Never and filters that Daylight cannot evaluate, so no miner is stopped for it. Use a PriorityClass that preempts.");
@@ -126,11 +126,26 @@ fn pods_without_a_class_are_counted_as_undeclared() {
     let mut site = Site::of(1, 4, 4);
     site.put(foreign_pod("shadow/what", 3).but(|pod| {
         pod.node = Some("node-1".into());
-        pod.role = Role::Other { class: None, preemption: Preemption::ByScheduler };
+        pod.role = Role::Other { activity: Activity::Undeclared, preemption: Preemption::ByScheduler };
     }));
     assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slot 0, stops within 10s, ends in 183 days
     pool h100 (4 GPUs: 3 undeclared, 1 idle): Filling. Idle GPUs go to registered miners.
+    miner acme/hash (1 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
+    ");
+}
+
+#[test]
+fn pods_of_a_class_that_is_not_on_the_list_are_counted_apart() {
+    let mut site = Site::of(1, 4, 4);
+    site.put(foreign_pod("shadow/what", 3).but(|pod| {
+        pod.node = Some("node-1".into());
+        pod.role =
+            Role::Other { activity: Activity::Unlisted, preemption: Preemption::ByScheduler };
+    }));
+    assert_snapshot!(site.act_explained(), @"
+    grant acme/hash on node-1 (h100) slot 0, stops within 10s, ends in 183 days
+    pool h100 (4 GPUs: 3 unlisted, 1 idle): Filling. Idle GPUs go to registered miners.
     miner acme/hash (1 of 4): WaitingForIdleGpus. No node has 1 idle GPU.
     ");
 }

@@ -173,7 +173,7 @@ pub(crate) fn foreign_pod(key: &str, gpus: u32) -> Pod {
         huge_pages: [0; 2],
         gates: Vec::new(),
         role: Role::Other {
-            class: Some("ai-inference".into()),
+            activity: Activity::Listed("ai-inference".into()),
             preemption: Preemption::ByScheduler,
         },
     }
@@ -184,7 +184,7 @@ pub(crate) fn foreign_pod(key: &str, gpus: u32) -> Pod {
 pub(crate) fn modest_pod(key: &str, gpus: u32) -> Pod {
     foreign_pod(key, gpus).but(|pod| {
         pod.role = Role::Other {
-            class: Some("ai-inference".into()),
+            activity: Activity::Listed("ai-inference".into()),
             preemption: Preemption::ByDaylight { allowed_nodes: None },
         };
     })

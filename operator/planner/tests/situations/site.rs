@@ -173,12 +173,13 @@ impl Site {
                 ai,
                 mining,
                 undeclared,
+                unlisted,
                 idle,
                 headroom,
                 unavailable,
                 quarantined,
             } = *gpus;
-            let states = ai + mining + undeclared + idle + headroom + unavailable + quarantined;
+            let states = ai + mining + undeclared + unlisted + idle + headroom + unavailable + quarantined;
             assert_eq!(total, states, "the states of the GPUs of {pool} add up");
         }
         plan
@@ -404,7 +405,7 @@ fn explain(plan: &Plan) -> String {
     };
     for report in &plan.pools {
         let gpus = &report.gpus;
-        let set_apart = gpus.undeclared + gpus.headroom + gpus.unavailable + gpus.quarantined;
+        let set_apart = gpus.undeclared + gpus.unlisted + gpus.headroom + gpus.unavailable + gpus.quarantined;
         if set_apart > 0 || report.mining != Reason::Filling {
             line(format!("pool {} ({})", report.pool, show_gpus(gpus)), &report.mining);
         }
@@ -440,6 +441,7 @@ pub(crate) fn show_gpus(gpus: &PoolGpus) -> String {
         (gpus.ai, "AI"),
         (gpus.mining, "mining"),
         (gpus.undeclared, "undeclared"),
+        (gpus.unlisted, "unlisted"),
         (gpus.idle, "idle"),
         (gpus.headroom, "headroom"),
         (gpus.unavailable, "unavailable"),

@@ -80,6 +80,15 @@ impl Bookkeeper {
         held
     }
 
+    /// Counts the GPUs of pods whose class does not exist, or is prohibited.
+    pub(in crate::auditor) fn unlisted(&self) -> FxHashMap<Assigned, u32> {
+        let mut held = assigned(&self.cluster, &self.pools);
+        held.retain(|assigned, _| {
+            assigned.class.as_ref().is_some_and(|class| self.cluster.is_off_the_list(class))
+        });
+        held
+    }
+
     /// Returns `true` unless a registration is approved and lacks the authority's signature.
     pub(in crate::auditor) fn is_signed(&self, registration: &Name) -> bool {
         !self.verdicts.get(registration).is_some_and(|verdict| {

@@ -175,8 +175,17 @@ impl Pool {
     pub(super) fn written(pool: &GpuPool, name: &Name, leader: &Leader) -> Option<Self> {
         let explanation = written(pool, name, leader)?;
         let status = pool.status.as_ref()?;
-        let GpuCounts { total, ai, mining, idle, headroom, undeclared, unavailable, quarantined } =
-            status.gpus?;
+        let GpuCounts {
+            total,
+            ai,
+            mining,
+            idle,
+            headroom,
+            undeclared,
+            unlisted,
+            unavailable,
+            quarantined,
+        } = status.gpus?;
         Some(Self {
             name: name.clone(),
             policy: status.policy.unwrap_or(pool.spec.mining.policy),
@@ -186,6 +195,7 @@ impl Pool {
                 ai,
                 mining,
                 undeclared,
+                unlisted,
                 idle,
                 headroom,
                 unavailable,

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use daylight_base::Name;
 use daylight_cluster::names::parts;
+use daylight_crds::labels::UNDECLARED;
 
 use super::{Holder, Leader, Pool, SiteStatus};
 use crate::cli::gpu_map::{self, Use};
@@ -88,6 +89,7 @@ fn pools(pools: &[Pool]) -> String {
         "idle",
         "headroom",
         "undeclared",
+        "unlisted",
         "unavailable",
         "quarantined",
         "why",
@@ -106,6 +108,7 @@ fn row(pool: &Pool) -> Vec<String> {
         gpus.idle,
         gpus.headroom,
         gpus.undeclared,
+        gpus.unlisted,
         gpus.unavailable,
         gpus.quarantined,
     ];

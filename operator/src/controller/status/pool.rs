@@ -58,7 +58,16 @@ fn in_force(policy: MiningPolicy, mining: &Reason) -> MiningPolicy {
 }
 
 fn counts(gpus: &PoolGpus) -> GpuCounts {
-    let &PoolGpus { total, ai, mining, undeclared, idle, headroom, unavailable, quarantined } =
-        gpus;
-    GpuCounts { total, ai, mining, idle, headroom, undeclared, unavailable, quarantined }
+    let &PoolGpus {
+        total,
+        ai,
+        mining,
+        undeclared,
+        unlisted,
+        idle,
+        headroom,
+        unavailable,
+        quarantined,
+    } = gpus;
+    GpuCounts { total, ai, mining, idle, headroom, undeclared, unlisted, unavailable, quarantined }
 }

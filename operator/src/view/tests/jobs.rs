@@ -1,7 +1,9 @@
 //! AI jobs, their Jobs and their workers.
 
 use daylight_base::Timestamp;
-use daylight_planner::model::{Delta, ExternalStage, JobState, Placement, Preemption, Role, Shape};
+use daylight_planner::model::{
+    Activity, Delta, ExternalStage, JobState, Placement, Preemption, Role, Shape,
+};
 use serde_json::{Value, json};
 
 use crate::view::Observation;
@@ -117,7 +119,7 @@ fn a_worker_is_known_by_the_chain_of_its_owners() {
     // Its label alone proves nothing.
     cluster.apply(&worker_pod);
     let other =
-        Role::Other { class: Some("ai-training".into()), preemption: Preemption::ByScheduler };
+        Role::Other { activity: Activity::Unlisted, preemption: Preemption::ByScheduler };
     assert_eq!(cluster.pod("ml/train-0").unwrap().role, other);
     cluster.apply(&batch_job("train"));
     assert_eq!(cluster.pod("ml/train-0").unwrap().role, other);

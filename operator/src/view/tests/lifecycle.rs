@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use daylight_planner::model::{Approval, Delta, Membership, NodeCondition, Pod, Preemption, Role};
+use daylight_planner::model::{
+    Activity, Approval, Delta, Membership, NodeCondition, Pod, Preemption, Role,
+};
 use serde_json::json;
 
 use crate::view::tests::TestCluster;
@@ -99,7 +101,7 @@ fn labels_alone_make_no_lease() {
     let [Delta::Pod(pod)] = &*deltas else {
         panic!("{deltas:?}");
     };
-    assert_eq!(pod.role, Role::Other { class: Some("pow".into()), preemption: Preemption::Never });
+    assert_eq!(pod.role, Role::Other { activity: Activity::Unlisted, preemption: Preemption::Never });
     assert_eq!(pod.node, None);
 }
 

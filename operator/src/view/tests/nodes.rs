@@ -1,6 +1,6 @@
 //! The memory of nodes.
 
-use daylight_planner::model::{NodeCondition, Preemption, Role};
+use daylight_planner::model::{Activity, NodeCondition, Preemption, Role};
 use serde_json::{Value, json};
 
 use crate::view::tests::TestCluster;
@@ -174,7 +174,7 @@ fn a_second_resource_begins_to_count_with_its_pool() {
     assert_eq!(cluster.node("n1").unwrap().gpus.len(), 2);
     assert_eq!(
         cluster.pod("ml/p").unwrap().role,
-        Role::Other { class: Some("ai-training".into()), preemption: Preemption::ByScheduler }
+        Role::Other { activity: Activity::Unlisted, preemption: Preemption::ByScheduler }
     );
     cluster.delete(&amd);
     assert_eq!(cluster.node("n1").unwrap().gpus.len(), 1);

@@ -1,12 +1,12 @@
 //! Pods that wait, and pods of miners that fail.
 
 use daylight_base::Timestamp;
-use daylight_planner::model::{Delta, Pod, Preemption, Role};
+use daylight_planner::model::{Activity, Delta, Pod, Preemption, Role};
 use serde_json::{Value, json};
 
 use crate::view::tests::TestCluster;
 use crate::view::tests::test_cluster::{
-    START, ended, lease, miner, node, patched, pod, pool, running,
+    START, class, ended, lease, miner, node, patched, pod, pool, running,
 };
 use crate::view::{LeftoverReason, Observation};
 
@@ -128,20 +128,46 @@ fn a_class_comes_from_the_pod_or_its_namespace() {
     let namespace = |class: &Value| json!({"kind": "Namespace", "metadata": {"name": "ml", "labels": {"daylight.dev/activity": class}}});
     let plain =
         patched(&pod("p", 1), &json!({"metadata": {"labels": {"daylight.dev/activity": null}}}));
-    let mut cluster = TestCluster::with(&[pool("a")]);
-    let class = |cluster: &TestCluster, key: &str| match cluster.pod(key).unwrap().role {
-        Role::Other { class, .. } => class.map(|class| class.to_string()),
-        role => panic!("{role:?}"),
-    };
+    let classes = ["ai-inference", "ai-training"].map(|name| class(name, "Guaranteed"));
+    let [inference, training] = &classes;
+    let mut cluster = TestCluster::with(&[pool("a"), inference.clone(), training.clone()]);
     cluster.apply(&plain);
     cluster.apply(&pod("q", 1));
-    assert_eq!(class(&cluster, "ml/p"), None);
+    assert_eq!(activity(&cluster, "ml/p"), Activity::Undeclared);
     let deltas = cluster.apply(&namespace(&json!("ai-inference")));
     assert_eq!(deltas.len(), 1, "{deltas:?}");
-    assert_eq!(class(&cluster, "ml/p").as_deref(), Some("ai-inference"));
-    assert_eq!(class(&cluster, "ml/q").as_deref(), Some("ai-training"));
+    assert_eq!(activity(&cluster, "ml/p"), Activity::Listed("ai-inference".into()));
+    assert_eq!(activity(&cluster, "ml/q"), Activity::Listed("ai-training".into()));
     cluster.delete(&namespace(&json!("ai-inference")));
-    assert_eq!(class(&cluster, "ml/p"), None);
+    assert_eq!(activity(&cluster, "ml/p"), Activity::Undeclared);
+}
+
+fn activity(cluster: &TestCluster, key: &str) -> Activity {
+    match cluster.pod(key).unwrap().role {
+        Role::Other { activity, .. } => activity,
+        role => panic!("{role:?}"),
+    }
+}
+
+#[test]
+fn a_word_that_is_no_class_or_a_prohibited_one_is_never_ai() {
+    let labelled = |name: &str, class: &str| {
+        patched(&pod(name, 1), &json!({"metadata": {"labels": {"daylight.dev/activity": class}}}))
+    };
+    let mut cluster = TestCluster::with(&[
+        pool("a"),
+        class("prohibited-pow", "None"),
+        labelled("made-up", "anything"),
+        labelled("mining", "prohibited-pow"),
+    ]);
+    assert_eq!(activity(&cluster, "ml/made-up"), Activity::Unlisted);
+    assert_eq!(activity(&cluster, "ml/mining"), Activity::Unlisted);
+    // The list decides, also about pods that are there already.
+    let deltas = cluster.apply(&class("anything", "Guaranteed"));
+    assert!(deltas.iter().any(|delta| matches!(delta, Delta::Pod(_))), "{deltas:?}");
+    assert_eq!(activity(&cluster, "ml/made-up"), Activity::Listed("anything".into()));
+    cluster.delete(&class("anything", "Guaranteed"));
+    assert_eq!(activity(&cluster, "ml/made-up"), Activity::Unlisted);
 }
 
 /// The miners that `n1` is closed to, with the seconds from the start at which it opens to them, and
