@@ -77,6 +77,10 @@ impl Disk for Mortal {
         result(dies)
     }
 
+    fn sync(&mut self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     fn remove(&mut self, path: &str) -> io::Result<()> {
         let (_, dies) = self.write(0)?;
         self.files.borrow_mut().remove(path);

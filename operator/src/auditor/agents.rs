@@ -11,6 +11,7 @@ use daylight_agent_api::metrics::{
     ACCEPTED, EVIDENCE, HASHES, HASHRATE, INFO, NOT_READY, REASON, RESULT, SHARES,
 };
 use daylight_base::Name;
+use daylight_cluster::names::parts;
 use daylight_cluster::slim::is_reason;
 use daylight_meter::Facts;
 use prometheus_parse::{Scrape, Value};
@@ -27,6 +28,13 @@ pub(super) struct Agent {
     pub(super) trusted: bool,
 }
 
+impl Agent {
+    /// The namespace of its miner.
+    pub(super) fn tenant(&self) -> &str {
+        parts(&self.miner).0
+    }
+}
+
 /// Report of an agent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct AgentReport {
@@ -41,15 +49,24 @@ pub(super) struct AgentReport {
 /// A poller of agents, by their pods' UIDs.
 pub(super) fn poller(settings: PollSettings) -> Poller<AgentReport> {
     // Queries are a minute apart by default, too long to keep a connection open.
-    Poller::new(settings, Duration::ZERO, read)
+    Poller::new(settings, Duration::ZERO, LONGEST, read)
 }
+
+/// Longest answer, in bytes. The container decides what it answers, and it is its tenant's; that of
+/// Daylight's agent has a few kilobytes.
+const LONGEST: usize = 64 << 10;
 
 fn read(text: &str) -> Result<AgentReport, String> {
     parse(text).ok_or_else(|| format!("the answer has neither {HASHES} nor {SHARES}"))
 }
 
+/// Beginning of the names of an agent's metrics.
+const PREFIX: &str = "daylight_miner_";
+
 fn parse(text: &str) -> Option<AgentReport> {
-    let scrape = Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).ok()?;
+    // Only the agent's own lines: parsing one takes many times its length in memory.
+    let lines = text.lines().filter(|line| line.starts_with(PREFIX) || line.starts_with("# TYPE "));
+    let scrape = Scrape::parse(lines.map(|line| Ok(line.to_owned()))).ok()?;
     let mut work = None::<Facts>;
     let mut report = AgentReport::default();
     let mut seen = false;
@@ -58,18 +75,18 @@ fn parse(text: &str) -> Option<AgentReport> {
         else {
             continue;
         };
-        // Totals are far below 2^64; NaN, negative and larger numbers are ignored.
-        if !(0.0..1e19).contains(&number) {
+        // NaN, negative numbers and totals that no device reaches are ignored.
+        if !(0.0..1e18).contains(&number) {
             continue;
         }
         let count = number as u64;
         let label = |name| sample.labels.get(name);
         match sample.metric.as_str() {
-            HASHES => work.get_or_insert_default().hashes += count,
+            HASHES => add(&mut work.get_or_insert_default().hashes, count),
             SHARES if label(RESULT) == Some(ACCEPTED) => {
-                work.get_or_insert_default().shares_accepted += count;
+                add(&mut work.get_or_insert_default().shares_accepted, count);
             }
-            SHARES => work.get_or_insert_default().shares_rejected += count,
+            SHARES => add(&mut work.get_or_insert_default().shares_rejected, count),
             HASHRATE => *report.hashrate.get_or_insert_default() += number,
             // The word ends up in a condition, so it has to be one.
             NOT_READY => {
@@ -80,6 +97,10 @@ fn parse(text: &str) -> Option<AgentReport> {
         }
     }
     work.map(|work| AgentReport { work: Facts { seen, ..work }, ..report })
+}
+
+fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
 }
 
 #[cfg(test)]
@@ -104,6 +125,8 @@ mod tests {
         let claimed = text.replace("seen", "claimed");
         assert_eq!(work(&claimed), Some(Facts { seen: false, ..expected }));
         assert_eq!(work("up 1\n"), None);
+        let absurd = "daylight_miner_hashes_total{a=\"1\"} 9e17\n".repeat(100);
+        assert_eq!(work(&absurd).unwrap().hashes, u64::MAX, "it does not overflow");
         let report = parse(&format!(
             "{text}daylight_miner_hashrate{{algorithm=\"rx/0\"}} 18.5\ndaylight_miner_not_ready{{reason=\"NotHashing\"}} 1\n"
         ));

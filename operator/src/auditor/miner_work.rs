@@ -45,8 +45,7 @@ impl MinersWork {
                 Some(sums) => sums,
                 None => self.before_status.entry(miner.clone()).or_default(),
             };
-            sums.shares_accepted += work.shares_accepted;
-            sums.shares_rejected += work.shares_rejected;
+            add(sums, work.shares_accepted, work.shares_rejected);
         }
     }
 
@@ -69,8 +68,7 @@ impl MinersWork {
                 .copied()
                 .unwrap_or_else(|| shown.map_or_else(EndedWork::default, |work| work.ended));
             if let Some(more) = self.before_status.remove(key) {
-                sums.shares_accepted += more.shares_accepted;
-                sums.shares_rejected += more.shares_rejected;
+                add(&mut sums, more.shares_accepted, more.shares_rejected);
             }
             ended.insert(key.clone(), sums);
             let reports = running.get(&**key).map_or(&[][..], Vec::as_slice);
@@ -91,8 +89,18 @@ impl MinersWork {
     }
 }
 
+/// Adds shares. Miners report whatever they like, and JSON's readers know signed numbers.
+fn add(sums: &mut EndedWork, accepted: u64, rejected: u64) {
+    let sum = |one: u64, other: u64| one.saturating_add(other).min(i64::MAX.unsigned_abs());
+    sums.shares_accepted = sum(sums.shares_accepted, accepted);
+    sums.shares_rejected = sum(sums.shares_rejected, rejected);
+}
+
 fn work(reports: &[&AgentReport], ended: EndedWork) -> MinerWork {
-    let sum = |of: fn(&Facts) -> u64| reports.iter().map(|report| of(&report.work)).sum::<u64>();
+    let mut shown = ended;
+    for report in reports {
+        add(&mut shown, report.work.shares_accepted, report.work.shares_rejected);
+    }
     let mut not_ready: FxHashMap<&str, u32> = FxHashMap::default();
     for word in reports.iter().filter_map(|report| report.not_ready.as_deref()) {
         *not_ready.entry(word).or_default() += 1;
@@ -100,8 +108,8 @@ fn work(reports: &[&AgentReport], ended: EndedWork) -> MinerWork {
     let most = not_ready.iter().max_by_key(|(word, count)| (**count, **word));
     MinerWork {
         hashrate: quantity(reports.iter().filter_map(|report| report.hashrate).sum()),
-        shares_accepted: ended.shares_accepted + sum(|work| work.shares_accepted),
-        shares_rejected: ended.shares_rejected + sum(|work| work.shares_rejected),
+        shares_accepted: shown.shares_accepted,
+        shares_rejected: shown.shares_rejected,
         ended,
         replicas: reports.len() as u32,
         not_ready: most.map(|(word, _)| (*word).to_owned()),
@@ -186,6 +194,15 @@ mod tests {
         let mut again = MinersWork::default();
         again.reported(&"c".into(), &key, report(1, 10.0, None));
         assert_eq!(shown(&again.statuses([(&key, &miner)].into_iter())).shares_accepted, 15);
+    }
+
+    #[test]
+    fn absurd_claims_stop_nothing() {
+        let absurd = report(u64::MAX, f64::MAX, None);
+        let sums = work(&[&absurd, &absurd], EndedWork::default());
+        assert_eq!(sums.shares_accepted, i64::MAX.unsigned_abs());
+        let ended = EndedWork { shares_accepted: u64::MAX, ..EndedWork::default() };
+        assert_eq!(work(&[&absurd], ended).shares_accepted, i64::MAX.unsigned_abs());
     }
 
     #[test]

@@ -14,8 +14,15 @@ use sha2::Sha256;
 
 use super::journal::{Disk, JournalError};
 
-/// File with the key: any text.
+/// File with the key: any text of [`KEY_BYTES`] or more.
 const KEY: &str = "pseudonym.key";
+
+/// Fewest bytes of a key. With a shorter one, names could be found by trying keys.
+const KEY_BYTES: usize = 16;
+
+/// Before the name of a person. No namespace and no object has a colon in its name, so that a person
+/// and a namespace of one name have different pseudonyms.
+const PERSON: &str = "user:";
 
 /// Pseudonyms that are kept rather than computed again. It bounds their memory; the names in use on
 /// a site are far fewer.
@@ -31,8 +38,10 @@ pub struct Pseudonyms {
 /// Kind of a name in an entry.
 #[derive(Clone, Copy)]
 enum NameKind {
-    /// A namespace, or a person.
-    Whole,
+    /// A namespace.
+    Namespace,
+    /// A person.
+    Person,
     /// An object, as `namespace/name`.
     Object,
 }
@@ -43,10 +52,15 @@ impl Pseudonyms {
     ///
     /// # Errors
     ///
-    /// The key cannot be read, or is missing.
+    /// The key cannot be read, is missing or too short.
     pub fn open(disk: &mut impl Disk, is_new: bool) -> Result<Self, JournalError> {
         let failed = |error| JournalError::Disk { path: KEY.into(), error };
         match disk.read(KEY).map_err(failed)? {
+            Some(key) if key.trim_ascii().len() < KEY_BYTES => Err(JournalError::ShortKey {
+                path: KEY,
+                bytes: key.trim_ascii().len(),
+                fewest: KEY_BYTES,
+            }),
             Some(key) => Ok(Self::new(key.trim_ascii())),
             None if is_new => {
                 let mut bytes = [0_u8; 32];
@@ -71,7 +85,8 @@ impl Pseudonyms {
     /// Replaces the names in an entry by pseudonyms.
     pub(super) fn hide(&mut self, entry: &mut Value) {
         each_name(entry, &mut |kind, text| match kind {
-            NameKind::Whole => self.of(text),
+            NameKind::Namespace => self.of(text),
+            NameKind::Person => self.of(&format!("{PERSON}{text}")),
             // The whole text and not its second half: two tenants may use the same name, and the
             // journal should not show that.
             NameKind::Object => {
@@ -115,7 +130,8 @@ fn each_name(value: &mut Value, change: &mut impl FnMut(NameKind, &str) -> Strin
                 fields.get("object").is_some_and(|object| object == "Registration");
             for (field, value) in fields {
                 let kind = match field.as_str() {
-                    "namespace" | "by" => Some(NameKind::Whole),
+                    "namespace" => Some(NameKind::Namespace),
+                    "by" => Some(NameKind::Person),
                     "registration" | "pod" | "holder" => Some(NameKind::Object),
                     "name" if of_registration => Some(NameKind::Object),
                     _ => None,
@@ -159,7 +175,11 @@ mod tests {
             Ok(())
         }
 
-        fn remove(&mut self, path: &str) -> io::Result<()> {
+        fn sync(&mut self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &str) -> io::Result<()> {
             self.0.remove(path);
             Ok(())
         }
@@ -199,6 +219,30 @@ mod tests {
         disk.0.remove(KEY);
         let error = Pseudonyms::open(&mut disk, false).unwrap_err().to_string();
         assert!(error.contains("pseudonym.key, the key of its pseudonyms, is missing"), "{error}");
+    }
+
+    #[test]
+    fn a_key_that_is_empty_or_short_is_refused() {
+        for key in ["", "\n", "0123456789abcde", "   0123456789abcde\n"] {
+            let mut disk = Memory::default();
+            disk.replace(KEY, key.as_bytes()).unwrap();
+            let error = Pseudonyms::open(&mut disk, true).unwrap_err().to_string();
+            assert!(error.contains("write 16 or more random bytes into it"), "{error}");
+        }
+        let mut disk = Memory::default();
+        disk.replace(KEY, b"0123456789abcdef\n").unwrap();
+        assert!(Pseudonyms::open(&mut disk, false).is_ok());
+    }
+
+    #[test]
+    fn a_person_and_a_namespace_of_one_name_are_told_apart() {
+        let mut hidden = json!({"namespace": "acme", "decision": {"by": "acme"}});
+        let mut pseudonyms = Pseudonyms::new(b"secret");
+        pseudonyms.hide(&mut hidden);
+        assert_eq!(hidden["namespace"], pseudonyms.of("acme"));
+        // printf user:acme | openssl dgst -sha256 -mac HMAC -macopt key:secret
+        assert_eq!(hidden["decision"]["by"], pseudonyms.of("user:acme"));
+        assert_ne!(hidden["namespace"], hidden["decision"]["by"]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::poll::{Answer, PollSettings, Poller};
 use super::publish::Publisher;
 use super::release::Releases;
 use super::usage;
-use super::writer::JournalWriter;
+use super::writer::{JournalWriter, WriterError};
 use crate::clock::wall_clock;
 use crate::connection;
 use crate::failure::RunError;
@@ -71,6 +71,8 @@ pub enum AuditorError {
     DataDirectory(PathBuf, std::io::Error),
     #[error(transparent)]
     Journal(#[from] JournalError),
+    #[error(transparent)]
+    Writer(#[from] WriterError),
     /// The journal lacks what its later entries need.
     #[error(transparent)]
     Restore(#[from] daylight_meter::RestoreError),
@@ -150,7 +152,7 @@ pub async fn run(
                 main.scraped(&scrape);
             }
             answer = next_report(&mut main.agents) => main.reported(answer),
-            closed = main.writer.next() => main.releases.set_durable(closed, main.now),
+            closed = main.writer.next() => main.releases.set_durable(closed?, main.now),
             () = main.writes.next() => {}
             _ = tick.tick() => {
                 main.tick();
@@ -287,7 +289,8 @@ impl Main {
             self.scraper.start_due(instant);
         }
         if let Some(agents) = &mut self.agents {
-            let endpoints = self.books.agents.iter().map(|(uid, agent)| (uid, agent.ip));
+            let agents_of = self.books.agents.iter();
+            let endpoints = agents_of.map(|(uid, agent)| (uid, agent.ip, agent.tenant()));
             agents.start_due(endpoints, instant);
         }
         let has_room = self.writer.waiting_bytes() < self.settings.memory;
@@ -381,7 +384,7 @@ impl Main {
             let written = tokio::time::timeout(left, self.writer.next()).await;
             // What cannot be written is not lost: pods keep their finalizers and devices their
             // counters, from which the next process books it.
-            if written.is_err() || self.writer.failure().is_some() {
+            if !matches!(written, Ok(Ok(_))) || self.writer.failure().is_some() {
                 break;
             }
         }

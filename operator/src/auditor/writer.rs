@@ -19,6 +19,15 @@ const GROWTH: u64 = 4;
 /// and to this number of bytes, so that a small site is not busy with snapshots.
 const SNAPSHOT_FROM: u64 = 16 << 20;
 
+/// Failure after which the journal must be opened again.
+#[derive(Debug, thiserror::Error)]
+pub enum WriterError {
+    #[error("the journal's writer panicked; this is a bug, please report it with the log")]
+    Panicked,
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
 type Written = (Journal<Directory>, Batch, Result<(), JournalError>);
 
 /// Writes the journal.
@@ -96,14 +105,16 @@ impl JournalWriter {
 
     /// Waits until the batch is written. Returns the UIDs of leases whose end has become durable;
     /// never returns while no batch is being written. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Vec<Name> {
+    ///
+    /// # Errors
+    ///
+    /// The journal is lost to this process: the writer panicked, or what is committed is uncertain.
+    /// A process that ran on would record nothing. The next one opens the journal again.
+    pub(super) async fn next(&mut self) -> Result<Vec<Name>, WriterError> {
         let Some(writing) = &mut self.writing else { return std::future::pending().await };
         let written = writing.await;
         self.writing = None;
-        let Ok((journal, mut batch, result)) = written else {
-            self.failure = Some("the journal's writer panicked; this is a bug".into());
-            return Vec::new();
-        };
+        let (journal, mut batch, result) = written.map_err(|_| WriterError::Panicked)?;
         self.size = journal.size();
         self.state_bytes = journal.state_bytes();
         self.journal = Some(journal);
@@ -116,8 +127,9 @@ impl JournalWriter {
                     self.snapshot_bytes = self.state_bytes;
                 }
                 debug_assert!(self.durable <= self.taken, "durable_entries_were_pushed");
-                batch.closed
+                Ok(batch.closed)
             }
+            Err(error @ JournalError::Uncertain { .. }) => Err(error.into()),
             Err(error) => {
                 self.failure = Some(error.to_string());
                 self.retry_at = Some(Instant::now() + RETRY);
@@ -125,7 +137,7 @@ impl JournalWriter {
                 batch.append(std::mem::take(&mut self.waiting));
                 self.waiting = batch;
                 self.waiting_bytes = self.waiting.bytes();
-                Vec::new()
+                Ok(Vec::new())
             }
         }
     }
@@ -163,5 +175,41 @@ impl JournalWriter {
     /// Returns `true` if nothing waits and nothing is being written.
     pub(super) fn is_settled(&self) -> bool {
         self.waiting.is_empty() && self.writing.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use daylight_base::Timestamp;
+
+    use super::*;
+
+    /// A writer of an empty journal with an entry that waits.
+    fn writer(directory: &tempfile::TempDir) -> JournalWriter {
+        let directory = Directory::take(directory.path()).unwrap();
+        let (mut writer, _) = JournalWriter::open(directory).unwrap();
+        writer.push(vec![Entry::Clock { at: Timestamp(1), back_ms: 1 }]);
+        writer
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_writer_is_an_error_and_not_a_silence() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = writer(&directory);
+        writer.writing = Some(tokio::task::spawn_blocking(|| panic!("a bug")));
+        let error = writer.next().await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the journal's writer panicked; this is a bug, please report it with the log"
+        );
+    }
+
+    #[tokio::test]
+    async fn entries_become_durable() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = writer(&directory);
+        writer.start(Instant::now());
+        assert_eq!(writer.next().await.unwrap(), Vec::<Name>::new());
+        assert_eq!((writer.size(), writer.durable(), writer.is_settled()), (1, 1, true));
     }
 }

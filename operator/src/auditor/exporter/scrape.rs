@@ -22,6 +22,8 @@ pub(in crate::auditor) struct Scrape {
 
 /// Longest time that a scrape may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest answer, in bytes. A few hundred metrics for each of 16 devices are a fiftieth of it.
+const LONGEST: usize = 16 << 20;
 
 /// Scrapes the pods of the exporters that the installation names, each for its own node.
 pub(in crate::auditor) struct Scraper {
@@ -34,7 +36,7 @@ impl Scraper {
         let exporter = |name: &ExporterName| {
             let settings = PollSettings { port: name.port, every, timeout: TIMEOUT };
             // A connection outlives two scrapes that fail.
-            (Discovery::new(name), Poller::new(settings, every * 3, read))
+            (Discovery::new(name), Poller::new(settings, every * 3, LONGEST, read))
         };
         Self { exporters: exporters.iter().map(exporter).collect() }
     }
@@ -49,7 +51,8 @@ impl Scraper {
     /// Starts the scrapes that are due.
     pub(in crate::auditor) fn start_due(&mut self, now: Instant) {
         for (discovery, poller) in &mut self.exporters {
-            poller.start_due(discovery.nodes(), now);
+            let nodes = discovery.nodes();
+            poller.start_due(nodes.map(|(node, ip)| (node, ip, &**node)), now);
         }
     }
 
@@ -95,8 +98,8 @@ mod tests {
     async fn scrape(router: Router) -> Result<Vec<DeviceReading>, String> {
         let address = serve(router).await;
         let settings = settings(address);
-        let mut poller = Poller::new(settings, Duration::ZERO, read);
-        poller.start_due([(&"n1".into(), address.ip())].into_iter(), Instant::now());
+        let mut poller = Poller::new(settings, Duration::ZERO, LONGEST, read);
+        poller.start_due([(&"n1".into(), address.ip(), "n1")].into_iter(), Instant::now());
         poller.next().await.content
     }
 

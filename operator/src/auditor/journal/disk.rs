@@ -14,6 +14,8 @@ pub trait Disk {
     /// Replaces a file, or creates it, and makes it durable. After an error or a crash, it is either
     /// the old one or the new one, complete.
     fn replace(&mut self, path: &str, bytes: &[u8]) -> io::Result<()>;
+    /// Makes a file durable that another process may have replaced and not made durable.
+    fn sync(&mut self, path: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&mut self, path: &str) -> io::Result<()>;
 }
@@ -108,6 +110,12 @@ impl Disk for Directory {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, &path)?;
+        self.sync_names(&path)
+    }
+
+    fn sync(&mut self, path: &str) -> io::Result<()> {
+        let path = self.root.join(path);
+        File::open(&path)?.sync_all()?;
         self.sync_names(&path)
     }
 

@@ -94,6 +94,19 @@ pub enum JournalError {
         "the journal is damaged: {0}; restore the data directory from a backup, or start a new journal in an empty directory"
     )]
     Damaged(String),
+    /// The key of the pseudonyms is too short.
+    #[error(
+        "{path}, the key of the journal's pseudonyms, has {bytes} bytes, with which names could be \
+         guessed; write {fewest} or more random bytes into it, and begin a new journal with it"
+    )]
+    ShortKey { path: &'static str, bytes: usize, fewest: usize },
+    /// It may or may not be committed: the directory could not be made durable after `commit` was
+    /// replaced. Writing again could destroy what is committed, so the journal must be opened again.
+    #[error(
+        "cannot make {path} of the journal durable ({error}); check its volume; the auditor opens \
+         the journal again"
+    )]
+    Uncertain { path: String, error: io::Error },
     /// An entry was not divided as it should have been.
     #[error("an entry of {0} bytes exceeds the journal's limit of {MAX_ENTRY}; this is a bug")]
     TooLong(usize),
@@ -125,8 +138,13 @@ impl<D: Disk> Journal<D> {
     /// # Errors
     ///
     /// It cannot be read, or the state or the last bundle differs from what was committed.
-    pub fn open(disk: D) -> Result<(Self, Vec<Vec<u8>>), JournalError> {
-        let commit = committed(&disk)?.unwrap_or_default();
+    pub fn open(mut disk: D) -> Result<(Self, Vec<Vec<u8>>), JournalError> {
+        let commit = committed(&disk)?;
+        if commit.is_some() {
+            // What it counts may be acted on, so it must not vanish with the power.
+            disk.sync(COMMIT).map_err(|error| failed(COMMIT, error))?;
+        }
+        let commit = commit.unwrap_or_default();
         let journal = Self { disk, commit };
         // Only the last bundle and the state are read: a start must not take longer each year.
         // `daylight verify` reads all.
@@ -175,7 +193,7 @@ impl<D: Disk> Journal<D> {
     /// # Errors
     ///
     /// The disk is full, read-only or broken. What counted before still counts, and the same may be
-    /// appended again.
+    /// appended again. After [`JournalError::Uncertain`] it may count already: open the journal again.
     pub fn append(
         &mut self,
         entries: &[impl AsRef<[u8]>],
@@ -188,7 +206,15 @@ impl<D: Disk> Journal<D> {
         self.append_entries(&mut commit, entries)?;
         self.append_state(&mut commit, state, replaces_state)?;
         let text = serde_json::to_vec(&commit).unwrap_or_default();
-        self.disk.replace(COMMIT, &text).map_err(|error| failed(COMMIT, error))?;
+        if let Err(error) = self.disk.replace(COMMIT, &text) {
+            // The old one or the new one is in place. With the new one, the old ends in memory are
+            // wrong: the next attempt would overwrite what it counts, and a crash damage it.
+            let is_old = self.disk.read(COMMIT).is_ok_and(|there| there.as_deref() != Some(&*text));
+            return Err(match is_old {
+                true => failed(COMMIT, error),
+                false => JournalError::Uncertain { path: COMMIT.into(), error },
+            });
+        }
         let before = std::mem::replace(&mut self.commit, commit).state;
         if before != 0 && before != self.commit.state {
             // If this fails, or a crash prevents it, the old file stays and is never read again.

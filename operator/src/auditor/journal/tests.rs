@@ -62,6 +62,10 @@ impl Disk for Mortal {
         if self.dead() { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
     }
 
+    fn sync(&mut self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     fn remove(&mut self, path: &str) -> io::Result<()> {
         self.spend(0)?;
         self.files.borrow_mut().remove(path);
@@ -156,6 +160,29 @@ fn an_entry_that_is_too_long_changes_nothing() {
     assert!(matches!(error, JournalError::TooLong(_)));
     assert_eq!(journal.size(), 0);
     journal.append(&[entry(0, 0)], &NONE, false).unwrap();
+}
+
+/// A directory that cannot be made durable after a rename: the new `commit` is there, and yet the
+/// write failed. Another attempt from the old ends would overwrite what the new one counts.
+#[test]
+fn a_commit_that_may_be_in_place_is_never_overwritten() {
+    for (part, uncertain) in [(255, true), (100, false)] {
+        let disk = Mortal::default();
+        let (mut journal, _) = Journal::open(disk.clone()).unwrap();
+        journal.append(&[entry(0, 0)], &["a"], false).unwrap();
+        // The bundle, the state, and then the commit.
+        disk.left.set(Some(3));
+        disk.part.set(part);
+        let error = journal.append(&[entry(1, 0)], &["b"], false).unwrap_err();
+        disk.revive();
+        assert_eq!(matches!(error, JournalError::Uncertain { .. }), uncertain, "{error}");
+        if uncertain {
+            (journal, _) = Journal::open(disk.clone()).unwrap();
+        } else {
+            journal.append(&[entry(1, 0)], &["b"], false).unwrap();
+        }
+        assert_eq!(entries(&journal), [entry(0, 0), entry(1, 0)]);
+    }
 }
 
 proptest! {
