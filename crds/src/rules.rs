@@ -19,11 +19,15 @@ pub(crate) fn name_fits_label() -> Rule {
 
 /// The object's name must not be a word that stands for labels without an object.
 pub(crate) fn name_is_not_reserved() -> Rule {
-    Rule::new(format!("!(self.metadata.name in ['{}', '{}'])", labels::UNLISTED, labels::UNDECLARED))
-        .message(
-            "metadata.name must not be unlisted or undeclared, under which work without a class \
+    Rule::new(format!(
+        "!(self.metadata.name in ['{}', '{}'])",
+        labels::UNLISTED,
+        labels::UNDECLARED
+    ))
+    .message(
+        "metadata.name must not be unlisted or undeclared, under which work without a class \
              or registration is booked: choose another name",
-        )
+    )
 }
 
 /// The field, once set, cannot change.

@@ -17,8 +17,8 @@ use daylight_base::Timestamp;
 use daylight_planner::Planner;
 use daylight_planner::explain::{Action, Plan};
 use daylight_planner::model::{
-    Activity, Approval, AutoscaledNodes, Class, ClassAssignment, Delta, Headroom, Job, JobState, Limits,
-    Membership, Miner, MiningPolicy, Mirrored, Node, NodeCondition, Pod, Pool, Preemption,
+    Activity, Approval, AutoscaledNodes, Class, ClassAssignment, Delta, Headroom, Job, JobState,
+    Limits, Membership, Miner, MiningPolicy, Mirrored, Node, NodeCondition, Pod, Pool, Preemption,
     Queueing, Reading, ReclaimUnit, Recording, Registration, Role, Shape, Snapshot, Usage,
 };
 use daylight_planner::windows::Windows;

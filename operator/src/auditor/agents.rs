@@ -17,6 +17,7 @@ use daylight_meter::Facts;
 use prometheus_parse::{Scrape, Value};
 
 use super::poll::{PollSettings, Poller};
+use super::steady_clock::SteadyClock;
 
 /// Agent that can be queried.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +48,9 @@ pub(super) struct AgentReport {
 }
 
 /// A poller of agents, by their pods' UIDs.
-pub(super) fn poller(settings: PollSettings) -> Poller<AgentReport> {
+pub(super) fn poller(settings: PollSettings, clock: SteadyClock) -> Poller<AgentReport> {
     // Queries are a minute apart by default, too long to keep a connection open.
-    Poller::new(settings, Duration::ZERO, LONGEST, read)
+    Poller::new(settings, Duration::ZERO, LONGEST, read, clock)
 }
 
 /// Longest answer, in bytes. The container decides what it answers, and it is its tenant's; that of

@@ -64,8 +64,7 @@ impl Batch {
     /// Adds an entry in as many leaves as it needs. Each of them can be written: one that cannot
     /// would stop the journal for good.
     fn add_leaf(&mut self, entry: Entry, pseudonyms: &mut Pseudonyms) {
-        let mut leaf =
-            serde_json::to_value(Leaf { v: VERSION, entry: &entry }).unwrap_or_default();
+        let mut leaf = serde_json::to_value(Leaf { v: VERSION, entry: &entry }).unwrap_or_default();
         pseudonyms.hide(&mut leaf);
         // RFC 8785, so that anyone who has the values can compute the same bytes.
         let bytes = serde_json_canonicalizer::to_vec(&leaf).unwrap_or_default();
@@ -85,11 +84,14 @@ impl Batch {
             return;
         }
         let length = bytes.len();
-        tracing::error!(of, length, "An entry is too long for the journal, which records that it \
-            is omitted.");
+        tracing::error!(
+            of,
+            length,
+            "An entry is too long for the journal, which records that it \
+            is omitted."
+        );
         let digest = format!("sha256:{}", hexadecimal(&Sha256::digest(&bytes)));
-        let omitted =
-            Entry::Omitted { of: of.into(), bytes: length as u64, digest: digest.into() };
+        let omitted = Entry::Omitted { of: of.into(), bytes: length as u64, digest: digest.into() };
         self.add_leaf(omitted, pseudonyms);
     }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::bookkeeper::UnreadEnergy;
 use super::cluster_writes::MANAGER;
+use super::steady_clock::ClockDifference;
 use crate::api_requests::{self, ApiRequest};
 use crate::conditions::{Conditions, ReasonText};
 
@@ -15,6 +16,8 @@ pub(super) enum RecordState<'a> {
     Metering,
     /// Every lease is recorded, but the energy of devices is not read.
     EnergyUnread(&'a UnreadEnergy),
+    /// Time is uncertain, so none is booked.
+    ClockDiffers(ClockDifference),
     /// A bug.
     BooksOpen(Imbalance),
     /// The journal cannot be written, for this reason; entries wait in memory.
@@ -29,6 +32,7 @@ impl RecordState<'_> {
         match self {
             Self::Metering => "Metering",
             Self::EnergyUnread(_) => "EnergyUnread",
+            Self::ClockDiffers(_) => "ClockDiffers",
             Self::BooksOpen(_) => "BooksOpen",
             Self::JournalUnwritable(_) => "JournalUnwritable",
             Self::JournalFull(_) => JOURNAL_FULL,
@@ -39,6 +43,10 @@ impl RecordState<'_> {
         match self {
             Self::Metering => "Every lease is recorded.".into(),
             Self::EnergyUnread(unread) => unread.to_string(),
+            Self::ClockDiffers(difference) => format!(
+                "Nothing is booked while the auditor's clock is {difference}; correct the clock of \
+                 the auditor's node or of the API server."
+            ),
             Self::BooksOpen(imbalance) => {
                 format!("A bug: {imbalance}. Report it with the auditor's log.")
             }
@@ -72,6 +80,8 @@ pub(super) fn condition(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use daylight_meter::Book;
 
     use super::*;
@@ -89,6 +99,12 @@ mod tests {
                 RecordState::EnergyUnread(&unread),
                 "EnergyUnread",
                 "The energy of 1 of 8 GPUs is not read.",
+            ),
+            (
+                RecordState::ClockDiffers(ClockDifference::ahead(Duration::from_hours(720))),
+                "ClockDiffers",
+                "Nothing is booked while the auditor's clock is 720h ahead of the API server's; \
+                 correct the clock of the auditor's node or of the API server.",
             ),
             (
                 RecordState::BooksOpen(imbalance.clone()),

@@ -21,6 +21,7 @@ pub mod pseudonyms;
 mod publish;
 mod release;
 pub mod run;
+mod steady_clock;
 mod usage;
 mod work;
 mod writer;

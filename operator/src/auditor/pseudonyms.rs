@@ -176,10 +176,10 @@ mod tests {
         }
 
         fn sync(&mut self, _: &str) -> io::Result<()> {
-        Ok(())
-    }
+            Ok(())
+        }
 
-    fn remove(&mut self, path: &str) -> io::Result<()> {
+        fn remove(&mut self, path: &str) -> io::Result<()> {
             self.0.remove(path);
             Ok(())
         }

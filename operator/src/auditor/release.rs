@@ -122,13 +122,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::auditor::bookkeeper::BookSettings;
+    use crate::auditor::bookkeeper::{BookSettings, GpuResources};
 
     const NOW: Timestamp = Timestamp(1_000_000);
 
     fn books_with_ended_pod() -> Bookkeeper {
-        let settings =
-            BookSettings { resources: vec!["nvidia.com/gpu".into()], ..BookSettings::default() };
+        let settings = BookSettings {
+            resources: GpuResources::new(["nvidia.com/gpu"]),
+            ..BookSettings::default()
+        };
         let mut books = Bookkeeper::new(Meter::new(Config::default()), settings);
         let pod = json!({
             "metadata": {

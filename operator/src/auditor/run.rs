@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use daylight_base::{Name, Timestamp};
+use daylight_base::Timestamp;
 use daylight_cluster::watch::{self, Watches};
 use daylight_meter::{Config, Meter};
 use kube::Client;
+use tokio::task::JoinSet;
 
 use super::agents::{self, AgentReport};
-use super::bookkeeper::{BookSettings, Bookkeeper};
+use super::bookkeeper::{BookSettings, Bookkeeper, GpuResources};
 use super::cluster_writes::ClusterWrites;
 use super::exporter::discovery::ExporterName;
 use super::exporter::scrape::{Scrape, Scraper};
@@ -22,9 +23,9 @@ use super::other_watches::{OtherChange, OtherWatches};
 use super::poll::{Answer, PollSettings, Poller};
 use super::publish::Publisher;
 use super::release::Releases;
+use super::steady_clock::SteadyClock;
 use super::usage;
 use super::writer::{JournalWriter, WriterError};
-use crate::clock::wall_clock;
 use crate::connection;
 use crate::failure::RunError;
 use crate::serving::{self, Health};
@@ -189,7 +190,10 @@ async fn next_report(agents: &mut Option<Poller<AgentReport>>) -> Answer<AgentRe
 
 struct Main {
     settings: Settings,
+    clock: SteadyClock,
     now: Timestamp,
+    /// They end with it.
+    _tasks: JoinSet<()>,
     watches: Watches,
     other_watches: OtherWatches,
     scraper: Scraper,
@@ -221,18 +225,23 @@ impl Main {
         };
         let exporters = &settings.exporters;
         let book_settings = BookSettings {
-            resources: settings.resources.iter().map(|name| Name::from(&**name)).collect(),
+            resources: GpuResources::new(&settings.resources),
             trusted_images: settings.trusted_images.clone(),
             exporters: exporters.clone(),
             signature_required: settings.require_signature,
         };
-        let now = wall_clock();
+        let clock = SteadyClock::new();
+        let now = clock.now();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(clock.clone().compare(client.clone()));
         Self {
             now,
+            _tasks: tasks,
             watches: watch::start(&client, &watch_settings),
             other_watches: OtherWatches::start(&client, &watch_settings, exporters),
-            scraper: Scraper::new(exporters, settings.scrape_every),
-            agents: settings.agents.map(agents::poller),
+            scraper: Scraper::new(exporters, settings.scrape_every, &clock),
+            agents: settings.agents.map(|settings| agents::poller(settings, clock.clone())),
+            clock,
             releases: Releases::new(meter.closed().cloned(), now),
             books: Bookkeeper::new(meter, book_settings),
             writer,
@@ -245,9 +254,8 @@ impl Main {
         }
     }
 
-    /// Reads the clock. It never runs backwards here, since what is booked stays booked.
     fn tick(&mut self) {
-        self.now = wall_clock().max(self.now);
+        self.now = self.clock.now();
     }
 
     fn apply(&mut self, change: OtherChange) {
@@ -279,7 +287,9 @@ impl Main {
     /// Books what has happened, starts what is due, and reports.
     fn turn(&mut self) {
         let instant = Instant::now();
-        if !self.books.is_warm() && self.books.cluster.is_complete() && self.releases.is_ready() {
+        let is_certain = self.clock.is_certain();
+        let is_complete = self.books.cluster.is_complete() && self.releases.is_ready();
+        if !self.books.is_warm() && is_complete && is_certain {
             // Recorded ends first: a lease that is gone without one ended at an unknown time.
             self.take_records();
             self.books.begin(self.now);
@@ -295,7 +305,7 @@ impl Main {
         }
         let has_room = self.writer.waiting_bytes() < self.settings.memory;
         // Without room, time stays unbooked: counters and finalizers keep what it needs.
-        if self.books.is_current() && has_room {
+        if self.books.is_current() && has_room && is_certain {
             self.take_records();
             self.books.meter.advance(self.now.minus_millis(millis(LAG)));
             self.push();
@@ -308,8 +318,13 @@ impl Main {
 
     /// Books the ends of leases that the controller recorded.
     fn take_records(&mut self) {
-        for record in self.releases.unbooked() {
-            self.books.take_record(record, self.now);
+        let mut records = self.releases.unbooked().peekable();
+        if records.peek().is_none() {
+            return;
+        }
+        let pods_there = self.books.pods_there();
+        for record in records {
+            self.books.take_record(record, &pods_there, self.now);
         }
     }
 
@@ -327,6 +342,18 @@ impl Main {
     /// Sets what is due in the statuses of registrations, pools and miners.
     fn write_statuses(&mut self, now: Instant, has_room: bool) {
         if !self.books.is_warm() {
+            // A clock that is wrong keeps the books from beginning, and pools say so.
+            if let Some(difference) = self.clock.difference()
+                && self.books.cluster.is_complete()
+                && self.usage_due.is_none_or(|due| now >= due)
+            {
+                self.usage_due = Some(now + self.settings.usage_every);
+                let state = RecordState::ClockDiffers(difference);
+                let pools = self.books.cluster.pools();
+                let writes =
+                    pools.filter_map(|(_, pool)| metered::condition(pool, &state, self.now));
+                self.writes.start(writes.collect());
+            }
             return;
         }
         if self.usage_due.is_none_or(|due| now >= due) {
@@ -356,6 +383,9 @@ impl Main {
     }
 
     fn record_state(&self, has_room: bool) -> RecordState<'_> {
+        if let (true, Some(difference)) = (has_room, self.clock.difference()) {
+            return RecordState::ClockDiffers(difference);
+        }
         match (has_room, self.writer.failure(), self.books.meter.check()) {
             (false, failure, _) => RecordState::JournalFull(failure),
             (true, Some(failure), _) => RecordState::JournalUnwritable(failure),

@@ -33,7 +33,8 @@ pub(super) struct Flags {
     /// Power limit in watts of a device whose exporter reports none
     #[arg(long, env = "DAYLIGHT_DEVICE_WATTS", default_value_t = 1500)]
     device_watts: u32,
-    /// Extended resources that are GPUs, in addition to those that pools name
+    /// Extended resources that are GPUs, in addition to those that pools name; a `*` at the end matches
+    /// any text
     #[arg(
         long,
         env = "DAYLIGHT_GPU_RESOURCES",

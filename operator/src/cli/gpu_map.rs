@@ -24,8 +24,7 @@ pub(super) enum Use {
 }
 
 impl Use {
-    pub(super) const LEGEND: &str =
-        "A AI   m miner   d miner that is stopping   u undeclared   x unlisted   . idle   - unavailable";
+    pub(super) const LEGEND: &str = "A AI   m miner   d miner that is stopping   u undeclared   x unlisted   . idle   - unavailable";
 
     fn letter(self) -> char {
         match self {

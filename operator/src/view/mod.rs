@@ -351,7 +351,11 @@ impl View {
 
     /// Returns the GPUs that a pod requests: its first resource that a pool has, and the count.
     pub fn gpus_of(&self, pod: &Pod) -> Option<(Name, u32)> {
-        self.pools.first_of(&pod.requests.extended).cloned()
+        let extended = &pod.requests.extended;
+        let (resource, _) = self.pools.first_of(extended)?;
+        let counts = extended.iter().filter(|(resource, _)| self.pools.has_resource(resource));
+        let gpus = counts.fold(0_u32, |sum, (_, count)| sum.saturating_add(*count));
+        Some((resource.clone(), gpus))
     }
 
     /// Returns the pool that has a resource of a node: the oldest one that claims it.

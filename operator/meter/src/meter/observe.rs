@@ -33,6 +33,13 @@ impl Meter {
         self.node_of.contains_key(uid)
     }
 
+    /// Returns the `namespace/name` of the pod of a lease that has not ended.
+    pub fn pod_of(&self, uid: &str) -> Option<&Name> {
+        let node = self.nodes.get(self.node_of.get(uid)?)?;
+        let queued = node.queued_leases().find(|lease| *lease.uid == *uid);
+        Some(&node.lease(uid).or(queued)?.pod)
+    }
+
     /// Records that a pod no longer holds its GPUs.
     ///
     /// A lease that is not in the books and whose end they have passed is ignored: it was booked

@@ -161,10 +161,9 @@ impl Holder {
 impl NodeUse {
     pub(crate) fn count(&mut self, holder: &Holder) {
         *match holder.kind {
-            HolderKind::Ai
-            | HolderKind::Undeclared
-            | HolderKind::Unlisted
-            | HolderKind::Stuck => &mut self.fixed,
+            HolderKind::Ai | HolderKind::Undeclared | HolderKind::Unlisted | HolderKind::Stuck => {
+                &mut self.fixed
+            }
             HolderKind::Miner => &mut self.mining,
             HolderKind::Stopping => &mut self.draining,
             HolderKind::Gated => return,

@@ -88,8 +88,10 @@ fn for_a_never_preempting_pod_with_unknown_filters_no_miner_is_displaced() {
     let mut site = Site::of(1, 2, 2);
     site.settle();
     site.put(foreign_pod("web/chat", 1).but(|pod| {
-        pod.role =
-            Role::Other { activity: Activity::Listed("ai-inference".into()), preemption: Preemption::Never };
+        pod.role = Role::Other {
+            activity: Activity::Listed("ai-inference".into()),
+            preemption: Preemption::Never,
+        };
     }));
     site.wait(minutes(1));
     assert_snapshot!(site.act_explained(), @"pod web/chat: NotPreempting. The pod has preemptionPolicy Never and filters that Daylight cannot evaluate, so no miner is stopped for it. Use a PriorityClass that preempts.");
@@ -126,7 +128,8 @@ fn pods_without_a_class_are_counted_as_undeclared() {
     let mut site = Site::of(1, 4, 4);
     site.put(foreign_pod("shadow/what", 3).but(|pod| {
         pod.node = Some("node-1".into());
-        pod.role = Role::Other { activity: Activity::Undeclared, preemption: Preemption::ByScheduler };
+        pod.role =
+            Role::Other { activity: Activity::Undeclared, preemption: Preemption::ByScheduler };
     }));
     assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slot 0, stops within 10s, ends in 183 days

@@ -179,7 +179,8 @@ impl Site {
                 unavailable,
                 quarantined,
             } = *gpus;
-            let states = ai + mining + undeclared + unlisted + idle + headroom + unavailable + quarantined;
+            let states =
+                ai + mining + undeclared + unlisted + idle + headroom + unavailable + quarantined;
             assert_eq!(total, states, "the states of the GPUs of {pool} add up");
         }
         plan
@@ -405,7 +406,8 @@ fn explain(plan: &Plan) -> String {
     };
     for report in &plan.pools {
         let gpus = &report.gpus;
-        let set_apart = gpus.undeclared + gpus.unlisted + gpus.headroom + gpus.unavailable + gpus.quarantined;
+        let set_apart =
+            gpus.undeclared + gpus.unlisted + gpus.headroom + gpus.unavailable + gpus.quarantined;
         if set_apart > 0 || report.mining != Reason::Filling {
             line(format!("pool {} ({})", report.pool, show_gpus(gpus)), &report.mining);
         }

@@ -5,11 +5,23 @@ use daylight_cluster::slim::{Phase, Pod};
 use daylight_cluster::{Changed, timestamp};
 use daylight_crds::LeaseRecord;
 use daylight_meter::{Account, Facts, Moment, ObjectKind, ObservedLease};
+use rustc_hash::FxHashSet;
 
 use super::Bookkeeper;
 use crate::api_requests::ApiRequest;
 use crate::auditor::agents::{Agent, AgentReport};
 use crate::auditor::work;
+
+/// Longest time for which a lease is believed that no auditor has seen. A restored journal ends later
+/// than that, unless the auditor was away for a month.
+pub(super) const LONGEST_UNSEEN_MS: u64 = 31 * 24 * 3_600_000;
+
+/// Most watts that are believed to be declared for one GPU: several times what any board draws.
+const MOST_WATTS: u64 = 10_000;
+
+fn believable_watts(watts: u64, gpus: u32) -> u64 {
+    watts.min(MOST_WATTS * u64::from(gpus))
+}
 
 impl Bookkeeper {
     pub(super) fn pods_changed(&mut self, changed: &[Changed<Pod>], now: Timestamp) {
@@ -43,7 +55,8 @@ impl Bookkeeper {
         if pod.is_terminal() {
             match pod.finished_at {
                 Some(at) => {
-                    let ended = Moment::in_second(at, now);
+                    // A node whose clock is ahead does not keep its GPUs for longer.
+                    let ended = Moment::in_second(at.min(now), now);
                     self.meter.ended(lease, ended, self.work_reported(pod), now);
                 }
                 // It ended, and its status does not say when, as after its node was lost.
@@ -96,9 +109,11 @@ impl Bookkeeper {
     /// Returns the lease of a pod that is bound and requests GPUs.
     fn lease(&self, pod: &Pod, now: Timestamp) -> Option<ObservedLease> {
         let node = pod.node.clone()?;
-        let (_, gpus) = self.gpus(&pod.requests.extended)?;
+        // Any user may bind a pod to a node, whatever it requests: the kubelet then refuses it.
+        let gpus = self.gpus(&pod.requests.extended)?.min(self.most_gpus(&node));
         let bound = pod.bound_at.or(pod.started_at).unwrap_or(pod.created);
-        let second = |at: Timestamp| Moment::in_second(at, now);
+        // The clock of a node or of the API server may be ahead.
+        let second = |at: Timestamp| Moment::in_second(at.min(now), now);
         Some(ObservedLease {
             uid: Name::from(&*pod.uid),
             pod: pod.key.clone(),
@@ -109,7 +124,7 @@ impl Bookkeeper {
                 pod.registration.clone(),
                 pod.namespace(),
             ),
-            watts: pod.lease.as_ref().map_or(0, |lease| lease.watts),
+            watts: pod.lease.as_ref().map_or(0, |lease| believable_watts(lease.watts, gpus)),
             bound: second(bound),
             started: pod.started_at.map(second),
             owed: pod.metered,
@@ -120,15 +135,9 @@ impl Bookkeeper {
     ///
     /// Any user may write any label where admission only audits. So what is on no list is one
     /// account: the books, which forget nothing, do not grow with the words that users make up.
-    fn account(
-        &self,
-        class: Option<Name>,
-        registration: Option<Name>,
-        namespace: &str,
-    ) -> Account {
+    fn account(&self, class: Option<Name>, registration: Option<Name>, namespace: &str) -> Account {
         // What was deleted while the auditor was away was on the list when the pod began.
-        let was_listed =
-            |kind, name: &Name| self.meter.object_seen(kind, name).is_some();
+        let was_listed = |kind, name: &Name| self.meter.object_seen(kind, name).is_some();
         let class = class.map(|class| match was_listed(ObjectKind::ActivityClass, &class) {
             true => class,
             false => self.cluster.listed_class(&class),
@@ -146,7 +155,8 @@ impl Bookkeeper {
     /// in which a lease is not yet in the books, it may still be booked to it.
     pub(super) fn list_again(&mut self, now: Timestamp) {
         let labelled = |pod: &&Pod| {
-            !pod.is_terminal() && (pod.registration.is_some() || self.cluster.class_of(pod).is_some())
+            !pod.is_terminal()
+                && (pod.registration.is_some() || self.cluster.class_of(pod).is_some())
         };
         let pods: Vec<Pod> = self.cluster.pods().filter(labelled).cloned().collect();
         for pod in &pods {
@@ -154,36 +164,71 @@ impl Bookkeeper {
         }
     }
 
+    /// The UIDs of all pods in the watch.
+    pub(in crate::auditor) fn pods_there(&self) -> FxHashSet<Name> {
+        self.cluster.pods().map(|pod| Name::from(&*pod.uid)).collect()
+    }
+
     /// Takes the end of a lease that the controller recorded, since no auditor had.
-    pub(in crate::auditor) fn take_record(&mut self, record: &LeaseRecord, now: Timestamp) {
+    ///
+    /// The controller ends pods, and must not have the last word about what they used. So a record
+    /// counts only for a pod that is in neither the watch, whose own end counts, nor in conflict with
+    /// the books; and what it reports is cut to what this auditor cannot rule out.
+    pub(in crate::auditor) fn take_record(
+        &mut self,
+        record: &LeaseRecord,
+        pods_there: &FxHashSet<Name>,
+        now: Timestamp,
+    ) {
         let spec = &record.spec;
+        let uid = Name::from(&*spec.pod_uid);
+        if pods_there.contains(&uid) {
+            return;
+        }
         let namespace = record.metadata.namespace.as_deref().unwrap_or_default();
-        let seen_ended = timestamp(&spec.seen_ended_at);
+        let pod = Name::from(format!("{namespace}/{}", spec.pod));
+        if self.meter.pod_of(&uid).is_some_and(|known| *known != pod) {
+            return;
+        }
+        let recorded = record.metadata.creation_timestamp.as_ref().map_or(now, timestamp).min(now);
+        let seen_ended = timestamp(&spec.seen_ended_at).min(recorded.plus_millis(999)).min(now);
+        // Had the pod been bound earlier, this auditor or the one before it would have its lease.
+        let first = self.books_until.max(recorded.minus_millis(LONGEST_UNSEEN_MS));
+        let within = |at: Timestamp| at.max(first).min(seen_ended);
         let finished = spec.finished_at.as_ref().map(timestamp);
         let bound = spec.bound_at.as_ref().or(spec.started_at.as_ref()).map(timestamp);
-        let bound = bound.unwrap_or(finished.unwrap_or(seen_ended));
+        let bound = within(bound.unwrap_or(finished.unwrap_or(seen_ended)));
         let ended = match finished {
-            // The clocks of the node and the controller may differ.
-            Some(at) => Moment::in_second(at, seen_ended.max(at)),
+            Some(at) => Moment::in_second(within(at).max(bound), seen_ended),
             None => Moment::between(bound, seen_ended),
         };
+        let node = Name::from(&*spec.node);
+        let gpus = spec.gpus.min(self.most_gpus(&node));
         let lease = ObservedLease {
-            uid: Name::from(&*spec.pod_uid),
-            pod: format!("{namespace}/{}", spec.pod).into(),
-            node: Name::from(&*spec.node),
-            gpus: spec.gpus,
+            uid,
+            pod,
             account: self.account(
                 spec.activity_class.as_deref().map(Name::from),
                 spec.registration.as_ref().map(|name| format!("{namespace}/{name}").into()),
                 namespace,
             ),
-            watts: spec.watts.unwrap_or_default(),
-            bound: Moment::in_second(bound, now),
-            started: spec.started_at.as_ref().map(|time| Moment::in_second(timestamp(time), now)),
+            watts: believable_watts(spec.watts.unwrap_or_default(), gpus),
+            gpus,
+            bound: Moment::in_second(bound, seen_ended),
+            started: spec
+                .started_at
+                .as_ref()
+                .map(|time| Moment::in_second(within(timestamp(time)), seen_ended)),
             owed: true,
+            node,
         };
-        if let Some(pool) = &spec.pool {
-            self.meter.was_of_pool(&lease.node, &Name::from(&**pool), now);
+        let pool = spec.pool.as_deref().map(Name::from);
+        let is_pool = |pool: &Name| {
+            self.cluster.pools.get(pool).is_some()
+                || self.meter.object_seen(ObjectKind::GpuPool, pool).is_some()
+        };
+        if let Some(pool) = pool.filter(is_pool) {
+            self.meter.was_of_pool(&lease.node, &pool, now);
         }
         let message = spec.termination_message.as_deref();
         let image = spec.image.as_deref().unwrap_or_default();

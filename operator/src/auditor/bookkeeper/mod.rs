@@ -2,15 +2,18 @@
 //!
 //! It is synchronous and has no clock: time is an argument.
 
+mod gpu_resources;
 mod leases;
 mod nodes;
 mod register;
+#[cfg(test)]
+mod tests;
 mod unread;
 
 use std::collections::BTreeMap;
 
 use daylight_base::{Name, Timestamp};
-use daylight_cluster::slim::Pod;
+use daylight_cluster::slim::{Node, Pod};
 use daylight_cluster::{Changed, Cluster, Event, Kind, Touched};
 use daylight_meter::{Meter, ObjectKind};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -21,6 +24,7 @@ use super::miner_work::MinersWork;
 use crate::view::Unreleased;
 use crate::view::authority::{Authority, Verdict};
 use crate::view::pools::PoolMap;
+pub(super) use gpu_resources::GpuResources;
 use nodes::{Listed, NodeSent, is_numbered};
 pub(super) use unread::UnreadEnergy;
 
@@ -40,7 +44,7 @@ pub(super) struct Bookkeeper {
     verdicts: FxHashMap<Name, Verdict>,
     unreleased: Unreleased,
     pub(super) meter: Meter,
-    resources: Vec<Name>,
+    resources: GpuResources,
     trusted_images: Vec<String>,
     /// Exporters that the installation names.
     exporters: Vec<ExporterName>,
@@ -59,13 +63,21 @@ pub(super) struct Bookkeeper {
     /// The last state of each node that was sent to the meter.
     node_sent: FxHashMap<Name, NodeSent>,
     warm_at: Option<Timestamp>,
+    /// End of the books that this process continues: no lease that began before is unknown.
+    books_until: Timestamp,
 }
+
+/// Most GPUs of one node: more than any has, cut into the smallest partitions.
+pub(super) const MOST_GPUS: u32 = 1024;
+
+/// Milliseconds before the end of the books from which a beginning may still be unknown to them.
+const UNWRITTEN_MS: u64 = 60_000;
 
 /// Settings of the books.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BookSettings {
     /// Extended resources that are GPUs, in addition to those that pools name.
-    pub(super) resources: Vec<Name>,
+    pub(super) resources: GpuResources,
     /// Patterns of images from which the evidence `seen` counts.
     pub(super) trusted_images: Vec<String>,
     /// Exporters that the installation names.
@@ -86,6 +98,7 @@ impl Bookkeeper {
             .filter(|(node, devices)| devices.iter().any(|device| !is_numbered(node, &device.id)))
             .map(|(node, devices)| (node, Listed::restored(devices)))
             .collect();
+        let books_until = meter.booked_until().minus_millis(UNWRITTEN_MS);
         Self {
             cluster: Cluster::default(),
             pools: PoolMap::default(),
@@ -105,6 +118,7 @@ impl Bookkeeper {
             offered: FxHashMap::default(),
             node_sent: FxHashMap::default(),
             warm_at: None,
+            books_until,
         }
     }
 
@@ -195,15 +209,29 @@ impl Bookkeeper {
         self.meter.vanished(&present, now);
     }
 
-    /// Finds the first resource that is a GPU, and its count.
-    fn gpus<'a>(&self, extended: &'a [(Name, u32)]) -> Option<(&'a Name, u32)> {
-        let is_gpu = |resource: &Name| {
-            self.resources.contains(resource) || self.pools.has_resource(resource)
+    /// Adds up the GPUs among extended resources; `None` if there is none.
+    fn gpus(&self, extended: &[(Name, u32)]) -> Option<u32> {
+        let counts = extended.iter().filter(|(resource, _)| self.is_gpu(resource));
+        let gpus = counts.fold(0_u32, |sum, (_, count)| sum.saturating_add(*count));
+        (gpus > 0).then_some(gpus)
+    }
+
+    fn is_gpu(&self, resource: &str) -> bool {
+        self.pools.has_resource(resource) || self.resources.have(resource)
+    }
+
+    /// The most GPUs that a pod can hold on a node: as many as it has ever offered. Of a node that is
+    /// not known, or that has offered none yet, as many as any other.
+    fn most_gpus(&self, node: &str) -> u32 {
+        let offers = |node: &Node| self.gpus(&node.allocatable.extended).unwrap_or_default();
+        let offered = self.offered.get(node).copied().unwrap_or_default();
+        let now = self.cluster.node(node).map_or(0, offers);
+        let listed = u32::try_from(self.meter.devices_of(node).len()).unwrap_or(MOST_GPUS);
+        let most = match offered.max(now).max(listed) {
+            0 => self.cluster.nodes().map(offers).max().filter(|most| *most > 0),
+            most => Some(most),
         };
-        extended
-            .iter()
-            .find(|(resource, count)| *count > 0 && is_gpu(resource))
-            .map(|(resource, count)| (resource, *count))
+        most.unwrap_or(MOST_GPUS).min(MOST_GPUS)
     }
 
     /// Returns `true` if time can be booked: every watch that shows leases works. An interrupted

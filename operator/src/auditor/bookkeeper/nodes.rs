@@ -8,7 +8,7 @@ use daylight_exposition::DeviceReading;
 use daylight_meter::{Moment, ObservedDevice, Reading};
 use rustc_hash::FxHashSet;
 
-use super::Bookkeeper;
+use super::{Bookkeeper, MOST_GPUS};
 use crate::auditor::exporter::scrape::Scrape;
 use crate::auditor::poll::Answer;
 
@@ -73,13 +73,14 @@ impl Bookkeeper {
             self.offered.remove(name);
             return;
         };
-        let (boot, gpus) = (node.boot.clone(), self.gpus(&node.allocatable.extended));
+        let (boot, extended) = (node.boot.clone(), &node.allocatable.extended);
         // A node that offers no GPU at the moment, as while its device plugin restarts, stays in its
         // pool, and its devices are unavailable.
-        let pool = gpus
-            .and_then(|(resource, _)| self.pools.pool_of(node, resource).cloned())
+        let offers = extended.iter().filter(|(_, count)| *count > 0);
+        let pool = { offers }
+            .find_map(|(resource, _)| self.pools.pool_of(node, resource).cloned())
             .or_else(|| self.node_sent.get(name).and_then(|sent| sent.pool.clone()));
-        let usable = gpus.map_or(0, |(_, count)| count);
+        let usable = self.gpus(extended).unwrap_or_default().min(MOST_GPUS);
         let most = self.offered.entry(name.clone()).or_default();
         *most = usable.max(*most);
         let waits = self.awaits_exporters

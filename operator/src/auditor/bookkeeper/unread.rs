@@ -101,7 +101,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::auditor::bookkeeper::BookSettings;
+    use crate::auditor::bookkeeper::{BookSettings, GpuResources};
     use crate::auditor::exporter::scrape::Scrape;
     use crate::auditor::poll::Answer;
 
@@ -117,7 +117,7 @@ mod tests {
     /// to answer.
     fn books(nodes: &[&str]) -> Bookkeeper {
         let settings = BookSettings {
-            resources: vec!["nvidia.com/gpu".into(), "amd.com/gpu".into()],
+            resources: GpuResources::new(["nvidia.com/gpu", "amd.com/gpu"]),
             exporters: vec!["a/dcgm:9400".parse().unwrap(), "b/amd:5000".parse().unwrap()],
             ..BookSettings::default()
         };

@@ -10,6 +10,7 @@ use futures::future::select_all;
 
 use super::discovery::{Discovery, ExporterName};
 use crate::auditor::poll::{Answer, PollSettings, Poller};
+use crate::auditor::steady_clock::SteadyClock;
 
 /// Answer of an exporter on a node.
 #[derive(Debug)]
@@ -32,11 +33,16 @@ pub(in crate::auditor) struct Scraper {
 
 impl Scraper {
     /// `every` is the time between two scrapes of one pod.
-    pub(in crate::auditor) fn new(exporters: &[ExporterName], every: Duration) -> Self {
+    pub(in crate::auditor) fn new(
+        exporters: &[ExporterName],
+        every: Duration,
+        clock: &SteadyClock,
+    ) -> Self {
         let exporter = |name: &ExporterName| {
             let settings = PollSettings { port: name.port, every, timeout: TIMEOUT };
             // A connection outlives two scrapes that fail.
-            (Discovery::new(name), Poller::new(settings, every * 3, LONGEST, read))
+            let poller = Poller::new(settings, every * 3, LONGEST, read, clock.clone());
+            (Discovery::new(name), poller)
         };
         Self { exporters: exporters.iter().map(exporter).collect() }
     }
@@ -98,7 +104,7 @@ mod tests {
     async fn scrape(router: Router) -> Result<Vec<DeviceReading>, String> {
         let address = serve(router).await;
         let settings = settings(address);
-        let mut poller = Poller::new(settings, Duration::ZERO, LONGEST, read);
+        let mut poller = Poller::new(settings, Duration::ZERO, LONGEST, read, SteadyClock::new());
         poller.start_due([(&"n1".into(), address.ip(), "n1")].into_iter(), Instant::now());
         poller.next().await.content
     }

@@ -300,13 +300,17 @@ fn lease_record(pod: &slim::Pod, state: &State) -> Option<LeaseRecord> {
         gpus,
         pool: pool.map(|pool| pool.to_string()),
         activity_class: state.view.cluster().class_of(pod).map(|class| class.to_string()),
-        registration: lease.map(|lease| parts(&lease.registration).1.to_owned()),
+        registration: pod.registration.as_ref().map(|name| parts(name).1.to_owned()),
         watts: lease.map(|lease| lease.watts),
         bound_at: pod.bound_at.and_then(time),
         started_at: pod.started_at.and_then(time),
         finished_at: pod.finished_at.and_then(time),
         termination_message: pod.work.as_ref().map(|work| work.message.to_string()),
-        image: pod.work.as_ref().map(|work| work.image.to_string()),
+        image: match (&pod.work, lease) {
+            (Some(work), _) => Some(work.image.to_string()),
+            (None, lease) => lease.map(|lease| lease.image.to_string()),
+        }
+        .filter(|image| !image.is_empty()),
         seen_ended_at: time(state.now)?,
     };
     Some(LeaseRecord::new(&format!("lease-{}", pod.uid), spec))

@@ -118,8 +118,7 @@ fn a_worker_is_known_by_the_chain_of_its_owners() {
     let worker_pod = worker("train", 0);
     // Its label alone proves nothing.
     cluster.apply(&worker_pod);
-    let other =
-        Role::Other { activity: Activity::Unlisted, preemption: Preemption::ByScheduler };
+    let other = Role::Other { activity: Activity::Unlisted, preemption: Preemption::ByScheduler };
     assert_eq!(cluster.pod("ml/train-0").unwrap().role, other);
     cluster.apply(&batch_job("train"));
     assert_eq!(cluster.pod("ml/train-0").unwrap().role, other);

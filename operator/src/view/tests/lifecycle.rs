@@ -101,7 +101,10 @@ fn labels_alone_make_no_lease() {
     let [Delta::Pod(pod)] = &*deltas else {
         panic!("{deltas:?}");
     };
-    assert_eq!(pod.role, Role::Other { activity: Activity::Unlisted, preemption: Preemption::Never });
+    assert_eq!(
+        pod.role,
+        Role::Other { activity: Activity::Unlisted, preemption: Preemption::Never }
+    );
     assert_eq!(pod.node, None);
 }
 

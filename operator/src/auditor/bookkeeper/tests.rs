@@ -1,0 +1,294 @@
+//! What the bookkeeper makes of a cluster, with the objects as the API server sends them.
+
+use daylight_base::{Name, Timestamp};
+use daylight_cluster::Round;
+use daylight_crds::LeaseRecord;
+use daylight_meter::{Account, Config, Entry, Lease, Meter, Use};
+use serde_json::{Value, json};
+
+use super::leases::LONGEST_UNSEEN_MS;
+use super::*;
+use crate::view::tests::test_cluster::{
+    ChangeKind, START, all_listed, class, ended, event, lease, node, patched, pod, pool,
+    registration, running,
+};
+
+/// Milliseconds of a second.
+const SECOND: u64 = 1000;
+
+struct Site {
+    books: Bookkeeper,
+    version: u64,
+    now: Timestamp,
+}
+
+impl Site {
+    /// A site of one node with eight GPUs, whose auditor has just begun its books.
+    fn new(objects: &[Value]) -> Self {
+        Self::after(Meter::new(Config::default()), objects)
+    }
+
+    fn after(meter: Meter, objects: &[Value]) -> Self {
+        let resources = GpuResources::new(["nvidia.com/*", "amd.com/gpu"]);
+        let settings = BookSettings { resources, ..BookSettings::default() };
+        let mut site = Self { books: Bookkeeper::new(meter, settings), version: 100, now: START };
+        for object in [pool("a"), node("n1", "a"), class("pow", "IdleOnly"), registration("reg")]
+            .iter()
+            .chain(objects)
+        {
+            site.apply_as(object, ChangeKind::Item);
+        }
+        for listed in all_listed(100, Round(0)) {
+            site.books.apply(listed, START);
+        }
+        site
+    }
+
+    fn begin(mut self) -> Self {
+        self.books.begin(self.now);
+        self
+    }
+
+    fn apply_as(&mut self, object: &Value, kind: ChangeKind) {
+        self.version += 1;
+        let version = match kind {
+            ChangeKind::Item => 1,
+            _ => self.version,
+        };
+        let version = json!({"metadata": {"resourceVersion": version.to_string()}});
+        self.books.apply(event(&patched(object, &version), kind), self.now);
+    }
+
+    fn apply(&mut self, object: &Value) {
+        self.apply_as(object, ChangeKind::Applied);
+    }
+
+    fn delete(&mut self, object: &Value) {
+        self.apply_as(object, ChangeKind::Deleted);
+    }
+
+    /// Lets time pass, and books it.
+    fn wait(&mut self, seconds: u64) {
+        self.now = self.now.plus_millis(seconds * SECOND);
+        self.books.meter.advance(self.now);
+    }
+
+    fn record(&mut self, record: &LeaseRecord) {
+        let there = self.books.pods_there();
+        self.books.take_record(record, &there, self.now);
+    }
+
+    /// GPU-seconds of each account, by class and registration.
+    fn held(&self) -> Vec<(String, u64)> {
+        let books = self.books.meter.books();
+        let held = books.time.iter().filter_map(|(key, ms)| match &key.usage {
+            Use::Lease(Account { class, registration, namespace }) => {
+                let text = |name: &Option<Name>| name.as_deref().unwrap_or("-").to_owned();
+                let account = format!("{} {} {namespace}", text(class), text(registration));
+                Some((account, ms.value / SECOND))
+            }
+            _ => None,
+        });
+        held.filter(|(_, seconds)| *seconds > 0).collect()
+    }
+
+    /// The leases that have ended.
+    fn closed(&mut self) -> Vec<Lease> {
+        self.books.meter.flush();
+        let entries = self.books.meter.take_entries().into_iter();
+        let nodes = entries.filter_map(|entry| match entry {
+            Entry::Node(node) => Some(node.closed),
+            _ => None,
+        });
+        nodes.flatten().map(|closed| closed.lease).collect()
+    }
+}
+
+/// A pod of the class, bound to `n1`.
+fn bound(name: &str, gpus: u32, class: &str) -> Value {
+    let labelled = json!({"metadata": {"labels": {"daylight.dev/activity": class}}});
+    patched(&running(&pod(name, gpus), "n1"), &labelled)
+}
+
+fn time(seconds: i64) -> String {
+    jiff::Timestamp::from_millisecond(START.0 + seconds * 1000).unwrap().to_string()
+}
+
+/// A record of a pod that was bound at the start and ended after ten seconds.
+fn record(spec: &Value) -> LeaseRecord {
+    let record = json!({
+        "apiVersion": "daylight.dev/v1alpha1", "kind": "LeaseRecord",
+        "metadata": {"name": "r", "namespace": "team", "uid": "r", "creationTimestamp": time(70)},
+        "spec": {
+            "pod": "p", "podUid": "unknown", "node": "n1", "resource": "nvidia.com/gpu", "gpus": 1,
+            "activityClass": "pow", "registration": "reg", "boundAt": time(0),
+            "finishedAt": time(10), "seenEndedAt": time(70),
+        },
+    });
+    serde_json::from_value(patched(&record, &json!({ "spec": spec }))).unwrap()
+}
+
+#[test]
+fn labels_that_users_make_up_are_one_account() {
+    let mut site = Site::new(&[]).begin();
+    for number in 0..4 {
+        site.apply(&bound(&format!("p{number}"), 1, &format!("x-{number}")));
+    }
+    let unknown = json!({"metadata": {"labels": {"daylight.dev/registration": "made-up"}}});
+    site.apply(&patched(&bound("q", 1, "pow"), &unknown));
+    site.wait(10);
+    let held: Vec<String> = site.held().into_iter().map(|(account, _)| account).collect();
+    assert_eq!(held, ["pow ml/unlisted ml", "unlisted - ml"]);
+    let unlisted = site.books.unlisted();
+    assert_eq!(unlisted.values().sum::<u32>(), 4);
+    assert!(unlisted.keys().all(|one| one.class.as_deref() == Some("unlisted")), "{unlisted:?}");
+}
+
+#[test]
+fn a_class_that_arrives_with_its_pod_has_its_account() {
+    let mut site = Site::new(&[]).begin();
+    site.apply(&bound("p", 1, "new"));
+    site.apply(&class("new", "Guaranteed"));
+    site.wait(10);
+    assert_eq!(site.held(), [("new - ml".to_owned(), 10)]);
+    // Afterwards the account stays, whatever becomes of the class.
+    site.delete(&class("new", "Guaranteed"));
+    site.apply(&bound("p", 1, "new"));
+    site.wait(10);
+    assert_eq!(site.held(), [("new - ml".to_owned(), 20)]);
+}
+
+#[test]
+fn a_prohibited_class_is_off_the_list_and_keeps_its_name() {
+    let mut site = Site::new(&[class("prohibited-pow", "None")]).begin();
+    site.apply(&bound("p", 2, "prohibited-pow"));
+    site.wait(10);
+    assert_eq!(site.held(), [("prohibited-pow - ml".to_owned(), 20)]);
+    assert_eq!(site.books.unlisted().values().sum::<u32>(), 2);
+}
+
+#[test]
+fn slices_and_second_resources_are_leased() {
+    let more =
+        json!({"status": {"allocatable": {"nvidia.com/mig-3g.40gb": "2", "amd.com/gpu": "4"}}});
+    let mut site = Site::new(&[patched(&node("n1", "a"), &more)]).begin();
+    let requests = |requests: Value| json!({"spec": {"containers": [{"name": "c", "resources": {"requests": requests}}]}});
+    let slice = requests(json!({"nvidia.com/mig-3g.40gb": "1"}));
+    site.apply(&patched(&bound("slice", 0, "slices"), &slice));
+    let both = requests(json!({"nvidia.com/gpu": "1", "amd.com/gpu": "2"}));
+    site.apply(&patched(&bound("both", 0, "pow"), &both));
+    site.wait(10);
+    let held = site.held();
+    assert_eq!(held, [("pow - ml".to_owned(), 30), ("unlisted - ml".to_owned(), 10)]);
+}
+
+#[test]
+fn a_pod_that_no_node_can_serve_takes_no_more_than_the_node() {
+    let mut site = Site::new(&[]).begin();
+    site.apply(&bound("p", u32::MAX, "pow"));
+    site.wait(3600);
+    assert_eq!(site.held(), [("pow - ml".to_owned(), 8 * 3600)]);
+    site.books.meter.check().unwrap();
+}
+
+#[test]
+fn an_end_in_the_future_is_now() {
+    let mut site = Site::new(&[]).begin();
+    let pod = bound("p", 1, "pow");
+    site.apply(&pod);
+    site.wait(10);
+    let status = json!({"status": {"containerStatuses": [{
+        "name": "c", "image": "i", "state": {"terminated": {"finishedAt": time(1_000_000)}},
+    }]}});
+    site.apply(&patched(&ended(&pod, "Succeeded"), &status));
+    site.wait(10);
+    assert_eq!(site.held(), [("pow - ml".to_owned(), 10)]);
+    assert_eq!(site.closed().len(), 1);
+}
+
+#[test]
+fn a_record_of_a_pod_that_runs_changes_nothing() {
+    let mut site = Site::new(&[]).begin();
+    let mine = running(&lease("m", "n1", 0), "n1");
+    site.apply(&mine);
+    site.wait(10);
+    let name = mine["metadata"]["name"].as_str().unwrap();
+    for spec in [
+        json!({"pod": name, "podUid": mine["metadata"]["uid"]}),
+        // Another one's name for it, and an end that never comes.
+        json!({"podUid": mine["metadata"]["uid"], "finishedAt": "2099-01-01T00:00:00Z"}),
+    ] {
+        site.record(&record(&spec));
+    }
+    site.wait(60);
+    assert_eq!(site.held(), [("pow team/reg team".to_owned(), 70)]);
+    assert_eq!(site.closed(), []);
+}
+
+#[test]
+fn a_record_ends_the_lease_of_its_own_pod_only() {
+    let mine = running(&lease("m", "n1", 0), "n1");
+    let (name, uid) = (mine["metadata"]["name"].clone(), mine["metadata"]["uid"].clone());
+    let mut before = Site::new(&[]).begin();
+    before.apply(&mine);
+    before.wait(10);
+    before.books.meter.flush();
+    let entries = before.books.meter.snapshot();
+    for (spec, ends) in [
+        (json!({"pod": name, "podUid": uid, "finishedAt": time(30)}), time(30)),
+        // The pod is gone, and the record is of another pod: its end was not observed.
+        (json!({"pod": "other", "podUid": uid, "finishedAt": time(30)}), time(10)),
+    ] {
+        let meter = Meter::restore(Config::default(), entries.clone()).unwrap();
+        let mut site = Site::after(meter, &[]);
+        site.now = START.plus_millis(80 * SECOND);
+        site.record(&record(&spec));
+        let mut site = site.begin();
+        site.wait(10);
+        let [closed] = &site.closed()[..] else { panic!("one lease ends") };
+        let earliest = closed.ended.unwrap().earliest;
+        assert_eq!(earliest, Timestamp(ends.parse::<jiff::Timestamp>().unwrap().as_millisecond()));
+    }
+}
+
+#[test]
+fn a_record_of_an_unknown_pod_is_cut_to_what_is_possible() {
+    let mut site = Site::new(&[]).begin();
+    site.wait(80);
+    site.record(&record(&json!({
+        "gpus": 1_000_000, "watts": 1_000_000_000, "boundAt": "1970-01-01T00:00:00Z",
+        "startedAt": "1970-01-01T00:00:00Z", "finishedAt": "2099-01-01T00:00:00Z",
+        "seenEndedAt": "2098-01-01T00:00:00Z", "pool": "made-up", "activityClass": "made-up",
+        "registration": "made-up",
+    })));
+    site.wait(10);
+    let [closed] = &site.closed()[..] else { panic!("one lease ends") };
+    assert_eq!((closed.gpus, closed.watts), (8, 80_000));
+    assert_eq!(closed.account.class.as_deref(), Some("unlisted"));
+    assert_eq!(closed.account.registration.as_deref(), Some("team/unlisted"));
+    let ended = closed.ended.unwrap();
+    let latest = START.plus_millis(70 * SECOND + 999);
+    assert!(ended.latest <= latest, "{ended:?}");
+    // No journal came before: a lease of a month is the most that can be unseen.
+    let month = LONGEST_UNSEEN_MS + 71 * SECOND;
+    assert!(closed.bound.earliest >= latest.minus_millis(month), "{:?}", closed.bound);
+    let books = site.books.meter.books();
+    assert!(books.pools.keys().all(|pool| pool.as_deref() == Some("a")), "{:?}", books.pools);
+    books.check().unwrap();
+}
+
+#[test]
+fn a_record_does_not_reach_behind_the_journal() {
+    let mut before = Site::new(&[]).begin();
+    before.wait(3600);
+    let meter = Meter::restore(Config::default(), before.books.meter.snapshot()).unwrap();
+    let mut site = Site::after(meter, &[]);
+    site.now = START.plus_millis(3700 * SECOND);
+    let mut old = record(&json!({"finishedAt": time(3650), "seenEndedAt": time(3650)}));
+    old.metadata.creation_timestamp = serde_json::from_value(json!(time(3660))).unwrap();
+    site.record(&old);
+    let mut site = site.begin();
+    site.wait(10);
+    let [closed] = &site.closed()[..] else { panic!("one lease ends") };
+    assert_eq!(closed.bound.earliest, START.plus_millis(3600 * SECOND - UNWRITTEN_MS));
+}
