@@ -32,6 +32,8 @@ pub struct Metrics {
     pub evictions: IntCounterVec,
     pub grants: IntCounterVec,
     pub plan_duration: Histogram,
+    /// Plans that panicked.
+    pub plan_panics: IntCounter,
     /// Time from the first event that a plan takes in to the plan.
     pub plan_lag: Histogram,
     /// Changes that wait to be written.
@@ -128,6 +130,10 @@ impl Metrics {
                 "plan_duration_seconds",
                 "Time that making a plan took.",
                 &INSTANTS,
+            )))?,
+            plan_panics: r.add(IntCounter::with_opts(opts(
+                "plan_panics_total",
+                "Plans that panicked, which is a defect.",
             )))?,
             plan_lag: r.add(Histogram::with_opts(histogram(
                 "plan_lag_seconds",

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`run`] | the main loop: watch events in, plans made, changes begun |
 //! | [`state`], [`timers`] | what the loop knows, and when it wakes |
+//! | [`planning`] | the planner, guarded against its own defects |
 //! | [`executor`] | sends the changes of plans |
 //! | [`upkeep`] | changes that are due without a plan's action |
 //! | [`backoff`] | the one rule for what is repeated |
@@ -25,6 +26,7 @@ pub mod lease;
 pub mod metrics;
 pub mod mirrors;
 pub mod observations;
+pub mod planning;
 pub mod refusals;
 pub mod run;
 pub mod state;

@@ -211,7 +211,8 @@ impl Refusals {
             .collect()
     }
 
-    fn cap(&self, miner: &mut Miner, now: Instant) {
+    /// Caps a miner that is refused.
+    pub fn cap(&self, miner: &mut Miner, now: Instant) {
         if let Some(refusal) = self.shown(&miner.key) {
             // After the back-off one pod is tried.
             let most = refusal.held + u32::from(!refusal.backoff.lasts(now));

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use daylight_base::Timestamp;
 use daylight_cluster::watch::{self, Watches};
 use daylight_cluster::{Event, Round};
+use daylight_planner::Margins;
 use daylight_planner::explain::Plan;
-use daylight_planner::{Margins, Planner};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 
@@ -18,6 +18,7 @@ use super::fence::fenced_client;
 use super::lease::{self, Leadership, LeaseConfig, LeaseConfigError, Tenure, Vacate};
 use super::metrics::Metrics;
 use super::mirrors::Mirrors;
+use super::planning::Planning;
 use super::state::State;
 use super::status::Statuses;
 use super::timers::{Timer, TimerTable};
@@ -125,7 +126,7 @@ pub async fn run(
     let view = View::new(wall_clock()).requiring_signatures(settings.require_signature);
     let mut main = Main {
         state: State::new(view, Events::new(&settings.lease.identity), metrics),
-        planner: Planner::default().with_margins(settings.margins),
+        planning: Planning::new(settings.margins),
         executor: Executor::new(sender, settings.limits),
         statuses: Statuses::default(),
         mirrors: Mirrors::new(&settings.namespace),
@@ -204,7 +205,7 @@ enum Mode {
 
 struct Main {
     state: State,
-    planner: Planner,
+    planning: Planning,
     executor: Executor,
     statuses: Statuses,
     mirrors: Mirrors,
@@ -324,7 +325,8 @@ impl Main {
             }
             Mode::Leading => {
                 t.set(Timer::FirstWrite, None);
-                t.set(Timer::Replan, at(self.replan_at));
+                let replan = at(self.replan_at).into_iter().chain(self.planning.wake_at()).min();
+                t.set(Timer::Replan, replan);
                 t.set(Timer::Refusals, self.state.refusals.wake_at(instant));
                 t.set(Timer::Services, Some(self.state.gang_services.wake_at().unwrap_or(instant)));
                 t.set(Timer::Retry, self.executor.retry_at(instant));
@@ -367,14 +369,14 @@ impl Main {
 
     fn update_planner(&mut self) {
         for delta in self.state.take_deltas() {
-            self.planner.apply(delta);
+            self.planning.apply(delta);
         }
     }
 
     fn make_plan(&mut self) {
         self.update_planner();
         let begun = Instant::now();
-        let mut plan = self.planner.plan(self.state.now);
+        let plan = self.planning.plan(&self.state);
         self.plan_cost = begun.elapsed();
         let metrics = &self.state.metrics;
         metrics.plan_duration.observe(self.plan_cost.as_secs_f64());
@@ -382,6 +384,7 @@ impl Main {
             metrics.plan_lag.observe(begun.saturating_duration_since(changed).as_secs_f64());
         }
         self.planned = Some(Instant::now());
+        let Some(mut plan) = plan else { return };
         let upkeep = Upkeep::of(&self.state.view, &plan, self.state.now, &self.limits);
         let (event_lists, list_at) = self.state.gang_refusals.due(&self.state.view, self.state.now);
         let lists = event_lists.into_iter();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::Kind;
-use daylight_planner::model::Delta;
+use daylight_planner::model::{Delta, Snapshot};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource as _;
 
@@ -109,6 +109,13 @@ impl State {
         }
         deltas.extend(self.refusals.take_changed(self.instant));
         deltas
+    }
+
+    /// The site as the planner has to know it, with the caps of refused miners applied.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut site = self.view.snapshot();
+        site.miners.iter_mut().for_each(|miner| self.refusals.cap(miner, self.instant));
+        site
     }
 
     /// Caps a miner whose pod was turned down, and reports it.

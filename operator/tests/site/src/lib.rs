@@ -156,14 +156,17 @@ impl Site {
     /// Ends the site's processes after a test, and checks what must hold at the end of each. Prints
     /// the end of the processes' logs where the test failed.
     pub async fn end(mut self, outcome: Outcome) -> Outcome {
-        let outcome = outcome.and(self.observer.check());
+        let logs = self.control_plane.directory().join("logs");
+        let prefix = format!("{}-", self.name);
+        let outcome = outcome
+            .and(self.observer.check())
+            .and_then(|()| program::check_no_panic(&logs, &prefix));
         if outcome.is_ok() {
             for process in self.processes.drain(..) {
                 process.kill().await;
             }
         } else {
-            let logs = self.control_plane.directory().join("logs");
-            program::show_logs(&logs, &format!("{}-", self.name));
+            program::show_logs(&logs, &prefix);
         }
         outcome
     }

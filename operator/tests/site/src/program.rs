@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use daylight_testbed::ControlPlane;
+use daylight_testbed::trials::Outcome;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Child;
@@ -201,16 +202,29 @@ pub fn as_plugin(directory: &Path) -> PathBuf {
     path
 }
 
+/// The logs in this directory whose names begin with this, and what is in them.
+fn logs(directory: &Path, prefix: &str) -> impl Iterator<Item = (PathBuf, String)> {
+    let entries = std::fs::read_dir(directory).unwrap().flatten();
+    let ours = entries.filter(move |entry| entry.file_name().to_string_lossy().starts_with(prefix));
+    ours.map(|entry| (entry.path(), std::fs::read_to_string(entry.path()).unwrap_or_default()))
+}
+
 /// Prints the end of each log in this directory whose name begins with this.
 pub fn show_logs(directory: &Path, prefix: &str) {
-    for entry in std::fs::read_dir(directory).unwrap().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(prefix) {
-            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            eprintln!("--- {}", entry.path().display());
-            for line in &lines[lines.len().saturating_sub(60)..] {
-                eprintln!("{line}");
-            }
+    for (path, text) in logs(directory, prefix) {
+        let lines: Vec<&str> = text.lines().collect();
+        eprintln!("--- {}", path.display());
+        for line in &lines[lines.len().saturating_sub(60)..] {
+            eprintln!("{line}");
         }
     }
+}
+
+/// Fails if a process whose log begins with this panicked: a controller survives panics of plans.
+pub fn check_no_panic(directory: &Path, prefix: &str) -> Outcome {
+    let panicked = logs(directory, prefix).find_map(|(path, text)| {
+        let line = text.lines().find(|line| line.contains("panicked at"))?.to_owned();
+        Some(format!("{}: {line}", path.display()))
+    });
+    panicked.map_or(Ok(()), |panicked| Err(panicked.into()))
 }
