@@ -6,7 +6,7 @@ use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
 use crate::event::{Change, Round, WatchFailure};
 use crate::keys;
 use crate::names::Names;
-use crate::slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod, Workload};
+use crate::slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod, RuntimeClass, Workload};
 use crate::store::{Changed, Store, Stored};
 
 /// Passes the table of watched kinds to a macro: kind, store, type of the objects, name in
@@ -28,6 +28,7 @@ macro_rules! for_each_kind {
             ClassMirror, class_mirror, ConfigMap, "ConfigMap of classes";
             AuthorityKeys, authority_keys, ConfigMap, "ConfigMap of the authority's keys";
             Workload, workloads, Workload, "Workload";
+            RuntimeClass, runtime_classes, RuntimeClass, "RuntimeClass";
         }
     };
 }
@@ -123,9 +124,9 @@ impl Kind {
     /// All kinds.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// Returns `true` if the cluster is complete without the kind: it belongs to another system,
-    /// which may not be installed, and only explains what that does.
+    /// Returns `true` if the cluster is complete without the kind. Workloads belong to another system,
+    /// which may not be installed; what a `RuntimeClass` adds to pods shows in the first pod, too.
     pub fn is_optional(self) -> bool {
-        self == Self::Workload
+        matches!(self, Self::Workload | Self::RuntimeClass)
     }
 }

@@ -7,7 +7,7 @@
 //!   containers) that started before it. The pod needs the larger of the two.
 //! - Requests on the pod itself replace the result, and overhead is added.
 //! - For a container that is being resized in place, the largest of what is requested, allocated
-//!   and in use counts.
+//!   and in use counts; if its node can never do it, what is requested does not count.
 
 use daylight_base::Name;
 use serde::Deserialize;
@@ -132,7 +132,10 @@ pub struct PodResources<'a> {
     /// `spec.resources` of the pod itself.
     pub pod: Option<&'a Resources>,
     pub overhead: Option<&'a Amounts>,
+    /// Those of containers and init containers.
     pub statuses: &'a [ContainerResources],
+    /// The node cannot resize the pod as its containers request.
+    pub resize_is_infeasible: bool,
 }
 
 impl PodResources<'_> {
@@ -178,14 +181,14 @@ impl PodResources<'_> {
     }
 
     fn of(&self, container: &Container) -> Amounts {
-        let mut amounts = container.resources.effective();
+        let requested = container.resources.effective();
         let status = self.statuses.iter().find(|status| status.name == container.name);
-        if let Some(status) = status {
-            amounts.raise_to(&status.allocated);
-            if let Some(in_use) = &status.in_use {
-                amounts.raise_to(&in_use.requests);
-            }
-        }
+        let Some(ContainerResources { allocated, in_use: Some(in_use), .. }) = status else {
+            return requested;
+        };
+        let mut amounts = if self.resize_is_infeasible { Amounts::default() } else { requested };
+        amounts.raise_to(allocated);
+        amounts.raise_to(&in_use.requests);
         amounts
     }
 }
@@ -197,6 +200,14 @@ mod tests {
     use super::*;
 
     fn effective(spec: &Value, statuses: &[ContainerResources]) -> Requests {
+        resized(spec, statuses, false)
+    }
+
+    fn resized(
+        spec: &Value,
+        statuses: &[ContainerResources],
+        resize_is_infeasible: bool,
+    ) -> Requests {
         let read = |field: &str| -> Vec<Container> {
             serde_json::from_value(spec.get(field).cloned().unwrap_or(json!([]))).unwrap()
         };
@@ -210,6 +221,7 @@ mod tests {
             pod: pod.as_ref(),
             overhead: overhead.as_ref(),
             statuses,
+            resize_is_infeasible,
         }
         .effective()
     }
@@ -342,6 +354,27 @@ mod tests {
         }];
         let requests = effective(&spec, &statuses);
         assert_eq!((requests.cpu_milli, requests.memory), (3_000, 10));
+        let requests = resized(&spec, &statuses, true);
+        assert_eq!((requests.cpu_milli, requests.memory), (3_000, 5));
+        // A node that says nothing of what is in use does not resize.
+        let statuses =
+            [ContainerResources { in_use: None, ..statuses.into_iter().next().unwrap() }];
+        assert_eq!(effective(&spec, &statuses).cpu_milli, 1_000);
+        assert_eq!(resized(&spec, &statuses, true).cpu_milli, 1_000);
+    }
+
+    #[test]
+    fn a_sidecar_that_is_resized_counts_with_the_larger_side() {
+        let mut own = sidecar(&json!({"cpu": "1"}));
+        own["name"] = json!("mesh");
+        let spec =
+            json!({"initContainers": [own], "containers": [requesting(&json!({"cpu": "2"}))]});
+        let statuses = [ContainerResources {
+            name: "mesh".into(),
+            allocated: Amounts::default(),
+            in_use: Some(serde_json::from_value(json!({"requests": {"cpu": "3"}})).unwrap()),
+        }];
+        assert_eq!(effective(&spec, &statuses).cpu_milli, 5_000);
     }
 
     #[test]

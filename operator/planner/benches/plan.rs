@@ -159,6 +159,7 @@ fn worker(job: &Job, index: u32, node: u32) -> Pod {
         gone_by: None,
         huge_pages: [0; 2],
         gates: Vec::new(),
+        by_claim: Vec::new(),
         role: Role::Worker { job: job.key.clone(), preemption: Preemption::ByScheduler },
     }
 }
@@ -176,6 +177,7 @@ fn foreign_pod(key: &str, gpus: u32) -> Pod {
         gone_by: None,
         huge_pages: [0; 2],
         gates: Vec::new(),
+        by_claim: Vec::new(),
         role: Role::Other {
             activity: Activity::Listed("ai-inference".into()),
             preemption: Preemption::ByScheduler,
@@ -196,6 +198,7 @@ fn miner_pod(grant: &daylight_planner::explain::Grant, miner: &Miner) -> Pod {
         gone_by: None,
         huge_pages: [0; 2],
         gates: Vec::new(),
+        by_claim: Vec::new(),
         role: Role::Miner {
             miner: miner.key.clone(),
             registration: miner.registration.clone(),

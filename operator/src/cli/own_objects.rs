@@ -81,7 +81,12 @@ pub(super) async fn as_permitted(
         | Kind::RegistrationMirror
         | Kind::ClassMirror
         | Kind::AuthorityKeys => Some("Daylight's configmaps"),
-        Kind::GpuPool | Kind::Registration | Kind::Miner | Kind::AiJob | Kind::Workload => None,
+        Kind::GpuPool
+        | Kind::Registration
+        | Kind::Miner
+        | Kind::AiJob
+        | Kind::Workload
+        | Kind::RuntimeClass => None,
     });
     let mut others: Vec<String> = others.map(str::to_owned).collect();
     others.dedup();

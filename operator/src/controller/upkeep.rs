@@ -6,7 +6,6 @@ use std::time::Duration;
 use daylight_base::{Name, Timestamp};
 use daylight_crds::{AiJob, AiJobState};
 use daylight_planner::explain::Plan;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rustc_hash::FxHashMap;
 
 use super::executor::Limits;
@@ -32,9 +31,17 @@ impl Upkeep {
         let mut jobs: Vec<_> = view.cluster().ai_jobs().collect();
         jobs.sort_unstable_by_key(|(key, _)| *key);
         for (key, job) in jobs {
+            let state = job.status.as_ref().and_then(|status| status.state);
+            if job.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            if matches!(state, Some(AiJobState::Succeeded | AiJobState::Failed)) {
+                upkeep.finished(key, job, view.finished_since(key), now);
+                continue;
+            }
             let bound = bound.get(key).copied().unwrap_or(0);
             let external = view.queue_of(key, job).is_some();
-            upkeep.job(key, job, view.cluster().batch_job(key), (bound, external), now);
+            upkeep.job(key, job, state, view.cluster().batch_job(key), (bound, external));
         }
         for leftover in view.leftovers() {
             upkeep.leftover(leftover, now, limits.failed_pods_kept);
@@ -53,19 +60,11 @@ impl Upkeep {
         &mut self,
         key: &Name,
         job: &AiJob,
+        state: Option<AiJobState>,
         batch: Option<&BatchJob>,
         (bound, external): (u32, bool),
-        now: Timestamp,
     ) {
-        if job.metadata.deletion_timestamp.is_some() {
-            return;
-        }
         let uid = job.metadata.uid.as_deref().unwrap_or_default();
-        let state = job.status.as_ref().and_then(|status| status.state);
-        if matches!(state, Some(AiJobState::Succeeded | AiJobState::Failed)) {
-            self.finished(key, job, now);
-            return;
-        }
         // A Job of another owner is in the way until it is deleted; the attempt to create ours reports
         // that.
         let Some(batch) = batch.filter(|batch| *batch.owner == *uid) else {
@@ -90,12 +89,9 @@ impl Upkeep {
         self.changes.push(Change::Advance { job: key.clone(), step });
     }
 
-    fn finished(&mut self, key: &Name, job: &AiJob, now: Timestamp) {
-        let ended = job.status.as_ref().and_then(|status| status.finished_at.as_ref());
-        let (Some(Time(ended)), Some(kept)) = (ended, &job.spec.ttl_after_finished) else {
-            return;
-        };
-        let expires = Timestamp(ended.as_millisecond()) + kept.as_duration();
+    fn finished(&mut self, key: &Name, job: &AiJob, since: Option<Timestamp>, now: Timestamp) {
+        let (Some(since), Some(kept)) = (since, &job.spec.ttl_after_finished) else { return };
+        let expires = since + kept.as_duration();
         if expires <= now {
             self.changes.push(Change::Expire { job: key.clone() });
         } else {
@@ -261,10 +257,10 @@ mod tests {
 
     #[test]
     fn a_job_whose_batch_job_vanished_queues_again_with_a_new_one() {
-        let mut job = job(None);
-        job.status = serde_json::from_value(json!({"state": "Running"})).ok();
+        let job = job(None);
         let mut upkeep = Upkeep::default();
-        upkeep.job(&"team-b/llm".into(), &job, None, (0, false), Timestamp(0));
+        let running = Some(AiJobState::Running);
+        upkeep.job(&"team-b/llm".into(), &job, running, None, (0, false));
         assert!(matches!(
             &upkeep.changes[..],
             [Change::Advance { step: Transition::Queue, .. }, Change::MakeGang { .. }]
@@ -275,17 +271,13 @@ mod tests {
     fn a_finished_job_goes_when_its_time_is_over() {
         let mut job = job(None);
         job.spec.ttl_after_finished = Some("10m".parse().unwrap());
-        job.status = serde_json::from_value(
-            json!({"state": "Succeeded", "finishedAt": "2026-01-01T00:00:00Z"}),
-        )
-        .ok();
-        let end: jiff::Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
-        let at = Timestamp(end.as_millisecond());
+        let ended = Timestamp(1_000);
         let look = |now| {
             let mut upkeep = Upkeep::default();
-            upkeep.job(&"team-b/llm".into(), &job, None, (0, false), now);
+            upkeep.finished(&"team-b/llm".into(), &job, Some(ended), now);
             upkeep
         };
+        let at = ended + Duration::from_mins(10);
         let early = look(Timestamp(at.0 - 1));
         assert_eq!((early.changes.len(), early.wake_at), (0, Some(at)));
         assert!(matches!(&look(at).changes[..], [Change::Expire { .. }]));

@@ -1,4 +1,4 @@
-//! Requests of created pods, which a `LimitRange`, a webhook or a `RuntimeClass` may have raised.
+//! Requests of created pods, which a `LimitRange` or a webhook may have raised.
 //!
 //! The planner goes by what a template or a miner sets. What admission adds to it shows in the first
 //! pod only; from then on it is planned with, so that nothing is displaced for pods that cannot fit.
@@ -95,11 +95,7 @@ fn compare(pod: &Pod, set: &Shape, resource: Option<&str>) -> Option<Arc<str>> {
     if more.is_empty() {
         return None;
     }
-    let by = if pod.limit_ranged {
-        "A LimitRange of the namespace"
-    } else {
-        "A webhook or a RuntimeClass"
-    };
+    let by = if pod.limit_ranged { "A LimitRange of the namespace" } else { "A webhook" };
     Some(format!("Pod {} {}. {by} added to it.", pod.key, more.join("; ")).into())
 }
 

@@ -89,6 +89,10 @@ impl JobTimes {
         Some(seen)
     }
 
+    fn seen(&self, key: &str) -> Option<Timestamp> {
+        self.0.get(key).map(|(_, seen)| *seen)
+    }
+
     /// Moves all times, because the clock was set.
     pub(super) fn move_times(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
         for (_, seen) in self.0.values_mut() {
@@ -197,6 +201,8 @@ impl View {
             memory: template.map_or(0, |template| template.requests.memory),
             huge_pages: template.map_or([0; 2], |template| template.requests.huge_pages),
         };
+        let class = template.and_then(|template| template.runtime_class.as_deref());
+        self.add_overhead_of_job(class, spec.pool.as_deref(), &mut shape);
         let requests_changed = self.created.raise_job(key, &resource, &mut shape);
         model::Job {
             key: key.clone(),
@@ -265,6 +271,11 @@ impl View {
                 )),
             ),
         }
+    }
+
+    /// The time at which a job that has ended was first seen to have; clocks that are set do not count.
+    pub fn finished_since(&self, key: &str) -> Option<Timestamp> {
+        self.job_times.seen(key)
     }
 
     /// Returns Kueue's `LocalQueue` of a job, `namespace/name`: the one that it names, or the one that
@@ -388,7 +399,9 @@ fn written_time(job: &AiJob) -> Option<Timestamp> {
         None | Some(AiJobState::Queued | AiJobState::Reserved) => suspended_at(job),
         Some(AiJobState::Starting) => status.released_at.as_ref().map(timestamp),
         Some(AiJobState::Running) => status.started_at.as_ref().map(timestamp),
-        Some(AiJobState::Succeeded | AiJobState::Failed) => None,
+        Some(AiJobState::Succeeded | AiJobState::Failed) => {
+            status.finished_at.as_ref().map(timestamp)
+        }
     }
 }
 

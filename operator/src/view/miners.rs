@@ -95,6 +95,7 @@ impl View {
             memory: memory.unwrap_or_default().units(),
             huge_pages: [huge_pages.unwrap_or_default().units(), 0],
         };
+        self.add_overhead_of_miner(spec, &registration, &mut shape);
         let requests_changed = self.created.raise_miner(key, revision, &mut shape);
         model::Miner {
             key: key.clone(),

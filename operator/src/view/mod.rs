@@ -21,6 +21,7 @@ mod memories;
 pub mod miners;
 mod nodes;
 mod observation;
+mod overhead;
 mod pods;
 pub mod pools;
 mod preemption;
@@ -194,6 +195,7 @@ impl View {
             Touched::Miner(changed) => self.each(changed, out, Self::miner_changed),
             Touched::AiJob(changed) => self.each(changed, out, Self::ai_job_changed),
             Touched::Workload(changed) => self.each(changed, out, Self::workload_changed),
+            Touched::RuntimeClass(changed) => self.each(changed, out, Self::runtime_class_changed),
             Touched::EmergencyStop(_) => {
                 if self.warm {
                     self.emit_stop(out);

@@ -183,12 +183,15 @@ impl View {
             && self.tracking.mark_late(key, pod)
         {
             let failure = match pod.node {
+                Some(_) if pod.own_ended => {
+                    pod.failure.as_deref().cloned().unwrap_or_else(PodFailure::kept_running)
+                }
                 Some(_) => PodFailure::unprepared(),
                 None => PodFailure::unschedulable(),
             };
             let miner = lease.miner.clone();
             // One that requests more than was planned says nothing about the node.
-            if !self.created.raised(&miner) {
+            if !failure.own && !self.created.raised(&miner) {
                 self.miner_failed(&node, &miner, self.now);
             }
             self.observations.push(Observation::MinerStuck { miner, failure: Box::new(failure) });
@@ -229,6 +232,7 @@ impl View {
             deleting: pod.deletion.is_some() || self.foreseen.ends(pod),
             // By this process's clock: that of the API server may be wrong.
             gone_by: self.tracking.deletion_seen(&pod.key).map(|seen| seen + pod.deletion_grace),
+            by_claim: pod.by_claim.to_vec(),
             gates: pod.gates.to_vec(),
             role,
         })

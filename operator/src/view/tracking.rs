@@ -28,7 +28,8 @@ pub struct Leftover<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LeftoverReason {
     Ended,
-    /// kube-scheduler found no room on its node in time, or the node did not prepare it.
+    /// kube-scheduler found no room on its node in time, the node did not prepare it, or another
+    /// container keeps it running though the miner has ended.
     Late,
     /// Its container cannot be started.
     NeverStarts,
@@ -75,6 +76,8 @@ pub(super) struct Sighting {
     ungated: Option<Timestamp>,
     /// The time that the pod gives, and when it was first seen.
     unschedulable: Option<(Timestamp, Timestamp)>,
+    /// The time at which a miner's container ended.
+    container_ended: Option<Timestamp>,
     pub(super) ended: Option<Timestamp>,
     /// The entry of the pod in `Tracking::due`.
     due: Option<Timestamp>,
@@ -115,6 +118,9 @@ impl Sighting {
             (Some(claimed), _) => self.unschedulable = Some((claimed, seen(Some(claimed)))),
             (None, _) => self.unschedulable = None,
         }
+        if pod.own_ended {
+            self.container_ended.get_or_insert(now);
+        }
         if pod.is_terminal() {
             self.ended.get_or_insert_with(|| seen(pod.finished_at));
         }
@@ -134,6 +140,7 @@ impl Sighting {
             None if !pod.gates.is_empty() => return None,
             None => self.unschedulable_since()?.max(self.ungated.unwrap_or_default()),
             Some(_) if lease.unprepared => self.bound.unwrap_or(self.created),
+            Some(_) if pod.own_ended => self.container_ended?,
             Some(_) => return None,
         };
         Some(since + STEP_WITHIN)
@@ -147,13 +154,14 @@ impl Sighting {
             gated: _,
             ungated,
             unschedulable,
+            container_ended,
             ended,
             due,
             awaited,
             late,
         } = self;
         let seen = unschedulable.as_mut().map(|(_, seen)| seen);
-        for time in [bound, ungated, ended, due, awaited, late]
+        for time in [bound, ungated, container_ended, ended, due, awaited, late]
             .into_iter()
             .filter_map(Option::as_mut)
             .chain(seen)

@@ -19,6 +19,7 @@ mod reclaim;
 mod refusals;
 mod registration;
 mod renewal;
+mod runtimes;
 mod signature;
 mod silence;
 mod story;

@@ -81,6 +81,12 @@ impl PodFailure {
         Self::new("Unschedulable", sentence, false)
     }
 
+    /// Creates the failure of a pod that another container keeps running after the miner's has ended.
+    pub fn kept_running() -> Self {
+        let sentence = "its container ended, but a container that a webhook added runs on; keep the webhook from miners' pods, or let it add a restartable init container";
+        Self::new("SidecarRunsOn", sentence, true)
+    }
+
     /// Creates the failure of a pod that ended without an error after a short time.
     pub fn ended_early(ran: Duration) -> Self {
         let sentence = format!(

@@ -66,11 +66,15 @@ pub struct Pod {
     pub work: Option<Box<Work>>,
     /// The failure of its container, for a miner's pod.
     pub failure: Option<Box<PodFailure>>,
+    /// `true` if the container of a miner's pod ended. Others may keep the pod running.
+    pub own_ended: bool,
     /// `true` if all its containers are ready.
     pub ready: bool,
     pub requests: Requests,
     /// `true` if a `LimitRange` set requests of its containers.
     pub limit_ranged: bool,
+    /// The extended resources that a DRA driver allocated for it, instead of a device plugin.
+    pub by_claim: Box<[Name]>,
     pub priority: i32,
     /// The scheduling gates that keep kube-scheduler from binding it.
     pub gates: Box<[Name]>,
@@ -185,6 +189,7 @@ stored!(
         for (resource, _) in &mut self.requests.extended {
             names.share(resource);
         }
+        self.by_claim.iter_mut().for_each(|resource| names.share(resource));
         self.gates.iter_mut().for_each(|gate| names.share(gate));
     }
 );
@@ -217,6 +222,21 @@ struct Status<'a> {
     pod_ip: Cow<'a, str>,
     start_time: Option<Moment>,
     container_statuses: Vec<ContainerStatus>,
+    init_container_statuses: Vec<ContainerStatus>,
+    extended_resource_claim_status: Option<ClaimStatus>,
+}
+
+/// Extended resources that are allocated by DRA.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ClaimStatus {
+    request_mappings: Vec<ClaimRequest>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ClaimRequest {
+    resource_name: Name,
 }
 
 #[derive(Default, Deserialize)]
@@ -291,6 +311,7 @@ impl From<Raw<'_>> for Pod {
                 (None, None) => None,
             }),
         };
+        let own_ended = first.is_some_and(|one| one.state.terminated.is_some());
         let work = status.container_statuses.iter_mut().find_map(|one| {
             let ended = one.state.terminated.as_mut()?;
             let has_record = ended.message.contains(daylight_agent_api::RECORD_KEY);
@@ -299,9 +320,13 @@ impl From<Raw<'_>> for Pod {
                 Box::new(Work { image: std::mem::take(&mut one.image), message })
             })
         });
+        let by_claim = status.extended_resource_claim_status.unwrap_or_default().request_mappings;
+        let resize_is_infeasible =
+            condition("PodResizePending").is_some_and(|one| one.reason == "Infeasible");
         let in_use: Vec<_> = status
             .container_statuses
             .into_iter()
+            .chain(status.init_container_statuses)
             .map(|one| ContainerResources {
                 name: one.name,
                 allocated: one.allocated_resources,
@@ -312,6 +337,7 @@ impl From<Raw<'_>> for Pod {
             key: metadata.key().into(),
             uid: (&*metadata.uid).into(),
             version: metadata.version(),
+            by_claim: by_claim.into_iter().map(|one| one.resource_name).collect(),
             created: metadata.created(),
             deletion: metadata.deletion_timestamp.map(|at| at.0),
             deletion_grace: Duration::from_secs(metadata.deletion_grace_period_seconds),
@@ -340,8 +366,9 @@ impl From<Raw<'_>> for Pod {
             finished_at,
             work,
             failure: failure.map(Box::new),
+            own_ended,
             ready: condition("Ready").is_some_and(|one| one.status == "True"),
-            requests: spec.requests(&in_use),
+            requests: spec.requests(&in_use, resize_is_infeasible),
             limit_ranged: metadata.annotations.get(well_known::LIMIT_RANGER).is_some(),
             priority: spec.priority,
             gates: if node.is_none() { spec.gates() } else { Box::default() },

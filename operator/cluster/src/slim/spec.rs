@@ -36,6 +36,8 @@ pub struct Template {
     /// Requests of each pod.
     pub requests: Requests,
     pub scheduling: Scheduling,
+    /// `RuntimeClass` of each pod.
+    pub runtime_class: Option<Name>,
 }
 
 impl Template {
@@ -44,7 +46,13 @@ impl Template {
         let value = serde_json::to_value(&template.spec).map_err(|error| error.to_string())?;
         let spec = Spec::deserialize(value)
             .map_err(|error| unreadable_quantity(template).unwrap_or_else(|| error.to_string()))?;
-        Ok(Self { requests: spec.requests(&[]), scheduling: spec.scheduling() })
+        Ok(Self {
+            requests: spec.requests(&[], false),
+            scheduling: spec.scheduling(),
+            runtime_class: Some(&*spec.runtime_class_name)
+                .filter(|name| !name.is_empty())
+                .map(Name::from),
+        })
     }
 }
 
@@ -96,6 +104,8 @@ pub(super) struct Spec<'a> {
     pub(super) preemption_policy: Cow<'a, str>,
     #[serde(borrow)]
     scheduler_name: Cow<'a, str>,
+    #[serde(borrow)]
+    runtime_class_name: Cow<'a, str>,
     #[serde(borrow)]
     scheduling_gates: Vec<Gate<'a>>,
     #[serde(borrow)]
@@ -228,13 +238,18 @@ impl<'de> Deserialize<'de> for Volume {
 }
 
 impl Spec<'_> {
-    pub(super) fn requests(&self, statuses: &[ContainerResources]) -> Requests {
+    pub(super) fn requests(
+        &self,
+        statuses: &[ContainerResources],
+        resize_is_infeasible: bool,
+    ) -> Requests {
         PodResources {
             containers: &self.containers,
             init_containers: &self.init_containers,
             pod: self.resources.as_ref(),
             overhead: self.overhead.as_ref(),
             statuses,
+            resize_is_infeasible,
         }
         .effective()
     }

@@ -143,6 +143,7 @@ fn source(kind: Kind, settings: &Settings) -> (String, Selectors) {
         Kind::AuthorityKeys => config_map(&settings.authority_keys),
         // Kueue 0.15 and newer.
         Kind::Workload => all("/apis/kueue.x-k8s.io/v1beta2/workloads"),
+        Kind::RuntimeClass => all("/apis/node.k8s.io/v1/runtimeclasses"),
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Pod {
     pub nominated: Option<Name>,
     /// Requested extended resources.
     pub gpus: Vec<(Name, u32)>,
+    /// Those of them that a DRA driver allocated for it: its node does not offer them.
+    pub by_claim: Vec<Name>,
     /// Requested thousandths of a CPU.
     pub cpu_milli: u64,
     /// Requested bytes.
@@ -41,6 +43,7 @@ impl Pod {
             node: None,
             nominated: None,
             gpus: vec![(pool.resource.clone(), gpus)],
+            by_claim: Vec::new(),
             cpu_milli,
             memory,
             huge_pages,

@@ -98,7 +98,9 @@ impl Run<'_> {
     /// are not its nodes'.
     fn unusual(&self, id: Id<PoolRow>, report: &PoolReport) -> Option<Reason> {
         let row = &self.state.pools[id];
-        if row.sums.beyond > 0 {
+        if row.sums.by_claim > 0 {
+            Some(Reason::GpusByClaim { gpus: row.sums.by_claim })
+        } else if row.sums.beyond > 0 {
             Some(Reason::GpusBeyondNodes { gpus: row.sums.beyond })
         } else if row.sums.usable > 0 || report.nodes == 0 {
             None

@@ -36,6 +36,7 @@ pub enum Reason {
     NoGpus { resource: Name },
     GpusUnavailable { gpus: u32 },
     GpusBeyondNodes { gpus: u32 },
+    GpusByClaim { gpus: u32 },
     Invalid { problem: Arc<str> },
     // Registrations and classes.
     RegistrationMissing { registration: Name },

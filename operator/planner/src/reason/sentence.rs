@@ -66,7 +66,12 @@ impl fmt::Display for Reason {
             ),
             Self::GpusBeyondNodes { gpus } => write!(
                 f,
-                "Pods hold {} that their nodes do not offer. A DRA driver allocates them, or the pods were bound without kube-scheduler (spec.nodeName, static pods).",
+                "Pods hold {} that their nodes do not offer. The pods were bound without kube-scheduler (spec.nodeName, static pods), or a DRA driver allocates GPUs.",
+                plural(*gpus, "GPU")
+            ),
+            Self::GpusByClaim { gpus } => write!(
+                f,
+                "A DRA driver allocated {} to pods. GPUs of DRA drivers are counted only while pods hold them, and none mines: keep such nodes out of the pool, or use the device plugin.",
                 plural(*gpus, "GPU")
             ),
             Self::Invalid { problem } => write!(f, "{problem}"),

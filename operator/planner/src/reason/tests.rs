@@ -32,6 +32,7 @@ fn examples() -> Vec<Reason> {
         NoGpus { resource: "nvidia.com/gpu".into() },
         GpusUnavailable { gpus: 64 },
         GpusBeyondNodes { gpus: 1 },
+        GpusByClaim { gpus: 1 },
         Invalid { problem: "spec.site names hall-9, where there is no pool.".into() },
         RegistrationMissing { registration: registration.clone() },
         AwaitingApproval { registration: registration.clone() },
@@ -131,7 +132,8 @@ fn the_words_and_sentences_are_fixed() {
     NoNodes: No node matches the selector; check spec.nodeSelector against the nodes' labels.
     NoGpus: No node of the pool offers nvidia.com/gpu now. Check the device plugin and spec.resource. GPUs of a DRA driver are not counted.
     GpusUnavailable: No GPU of the pool can be used; 64 unavailable. Their nodes are not ready, cordoned, tainted, or lost them.
-    GpusBeyondNodes: Pods hold 1 GPU that their nodes do not offer. A DRA driver allocates them, or the pods were bound without kube-scheduler (spec.nodeName, static pods).
+    GpusBeyondNodes: Pods hold 1 GPU that their nodes do not offer. The pods were bound without kube-scheduler (spec.nodeName, static pods), or a DRA driver allocates GPUs.
+    GpusByClaim: A DRA driver allocated 1 GPU to pods. GPUs of DRA drivers are counted only while pods hold them, and none mines: keep such nodes out of the pool, or use the device plugin.
     Invalid: spec.site names hall-9, where there is no pool.
     RegistrationMissing: There is no Registration acme/power. Create it, or correct the miner's spec.registration.
     AwaitingApproval: Registration acme/power awaits approval by another user than its submitter (`daylight approve`).

@@ -147,6 +147,8 @@ pub(crate) struct Holder {
     pub(crate) slot: Option<u32>,
     pub(crate) resource: Resource,
     pub(crate) gpus: u32,
+    /// A DRA driver allocated the GPUs.
+    pub(crate) by_claim: bool,
     /// CPU, memory and pod slot; zero in all entries of a pod but the first.
     pub(crate) amounts: Amounts,
 }
@@ -235,6 +237,8 @@ pub(crate) struct Host {
     pub(crate) draining: u32,
     /// Held by miners that should have stopped.
     pub(crate) stuck: u32,
+    /// Of what pods hold, GPUs that a DRA driver allocated.
+    pub(crate) by_claim: u32,
     /// GPUs that the node has or had, and does not offer now.
     pub(crate) lost: u32,
     /// The node lost GPUs moments ago, and may have them again.
@@ -321,6 +325,8 @@ pub(crate) struct Sums {
     pub(crate) unavailable: u32,
     /// Held beyond what the hosts offer, lost GPUs aside.
     pub(crate) beyond: u32,
+    /// Held, and allocated by a DRA driver.
+    pub(crate) by_claim: u32,
 }
 
 macro_rules! each_sum {
@@ -335,6 +341,7 @@ macro_rules! each_sum {
         $left.coming $op $right.coming;
         $left.unavailable $op $right.unavailable;
         $left.beyond $op $right.beyond;
+        $left.by_claim $op $right.by_claim;
     };
 }
 
@@ -363,6 +370,7 @@ impl Host {
             sizes: Sizes::default(),
             draining: 0,
             stuck: 0,
+            by_claim: 0,
             lost: 0,
             shrunk: false,
             reserved: 0,
@@ -384,6 +392,7 @@ impl Host {
         self.sizes = Sizes::default();
         self.draining = 0;
         self.stuck = 0;
+        self.by_claim = 0;
         self.reserved = 0;
         self.expected = 0;
         self.ai_sizes = Sizes::default();
@@ -392,6 +401,9 @@ impl Host {
     /// Counts the holding of a pod.
     pub(crate) fn count(&mut self, holder: &Holder) {
         let gpus = holder.gpus;
+        if holder.by_claim {
+            self.by_claim += gpus;
+        }
         match holder.kind {
             HolderKind::Ai => self.ai += gpus,
             HolderKind::Undeclared => self.undeclared += gpus,
@@ -502,6 +514,7 @@ impl Host {
                 unavailable: if self.open { 0 } else { bucket.free }
                     + self.lost.saturating_sub(beyond),
                 beyond: if self.shrunk { 0 } else { beyond.saturating_sub(self.lost) },
+                by_claim: self.by_claim,
             },
         }
     }

@@ -110,13 +110,15 @@ impl State {
             slot,
             resource: Resource::NONE,
             gpus: 0,
+            by_claim: false,
             amounts: Amounts::of_pod(&row.pod),
         };
         let mut holder = first;
         for index in 0..row.pod.gpus.len().max(1) {
             if let Some((name, gpus)) = self.pods[id].pod.gpus.get(index) {
+                let by_claim = self.pods[id].pod.by_claim.contains(name);
                 let resource = self.resources.entry(name);
-                holder = Holder { resource, gpus: *gpus, ..holder };
+                holder = Holder { resource, gpus: *gpus, by_claim, ..holder };
             }
             self.nodes[node].pods.push(holder);
             holder.amounts = Amounts::default();

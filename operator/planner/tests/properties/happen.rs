@@ -97,6 +97,7 @@ pub(crate) fn happen(world: &mut World, event: &Event) -> Vec<Delta> {
                 gone_by: None,
                 huge_pages: [0; 2],
                 gates: Vec::new(),
+                by_claim: Vec::new(),
                 role: Role::Other {
                     activity: match gpus {
                         0..=2 => Activity::Undeclared,
@@ -237,6 +238,7 @@ fn bind(world: &mut World, all: bool, elsewhere: bool) -> Vec<Delta> {
                 gone_by: None,
                 huge_pages: [0; 2],
                 gates: Vec::new(),
+                by_claim: Vec::new(),
                 role: Role::Worker { job: job.key.clone(), preemption: Preemption::ByScheduler },
             }));
             if !all {

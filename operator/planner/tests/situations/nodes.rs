@@ -274,12 +274,16 @@ fn a_node_that_lost_all_its_gpus_is_unavailable_once_its_pods_are_gone() {
 fn a_pool_whose_nodes_offer_nothing_says_so() {
     let mut site = Site::of(1, 0, 1);
     assert_eq!(report(&mut site).mining, Reason::NoGpus { resource: GPU.into() });
-    // The pod got its GPU from a DRA driver.
     site.put(foreign_pod("ml/train", 1).but(|pod| pod.node = Some("node-1".into())));
     assert_eq!(report(&mut site).mining, Reason::GpusBeyondNodes { gpus: 1 });
+    site.put(foreign_pod("ml/claimed", 2).but(|pod| {
+        pod.node = Some("node-1".into());
+        pod.by_claim = vec![GPU.into()];
+    }));
+    assert_eq!(report(&mut site).mining, Reason::GpusByClaim { gpus: 2 });
     assert_eq!(site.actions(), "");
     site.edit_pool("h100", |pool| pool.policy = MiningPolicy::Observe);
-    assert_eq!(report(&mut site).mining, Reason::GpusBeyondNodes { gpus: 1 });
+    assert_eq!(report(&mut site).mining, Reason::GpusByClaim { gpus: 2 });
 }
 
 #[test]

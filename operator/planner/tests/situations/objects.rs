@@ -172,6 +172,7 @@ pub(crate) fn foreign_pod(key: &str, gpus: u32) -> Pod {
         gone_by: None,
         huge_pages: [0; 2],
         gates: Vec::new(),
+        by_claim: Vec::new(),
         role: Role::Other {
             activity: Activity::Listed("ai-inference".into()),
             preemption: Preemption::ByScheduler,

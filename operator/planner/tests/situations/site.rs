@@ -260,6 +260,7 @@ impl Site {
             gone_by: None,
             huge_pages: job.shape.huge_pages,
             gates: Vec::new(),
+            by_claim: Vec::new(),
             role: Role::Worker { job: job.key, preemption: Preemption::ByScheduler },
         });
     }

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use crate::view::Observation;
 use crate::view::tests::TestCluster;
-use crate::view::tests::test_cluster::{ai_job, batch_job, node, patched, pool, worker};
+use crate::view::tests::test_cluster::{
+    ai_job, batch_job, miner, node, patched, pool, registration, worker,
+};
 
 fn with_status(job: &Value, status: &Value) -> Value {
     patched(job, &json!({ "status": status }))
@@ -281,4 +283,47 @@ fn what_admission_adds_to_a_worker_is_planned_from_the_first_pod_on() {
     assert_eq!(seen(&cluster).shape.gpus, set.gpus + 1);
     cluster.apply(&patched(&ai_job("train", 1), &json!({"spec": {"priority": 5}})));
     assert_eq!(seen(&cluster).shape, set);
+}
+
+#[test]
+fn what_a_runtime_class_adds_is_planned_before_the_first_pod() {
+    let in_pool = |class: &str| patched(&pool("a"), &json!({"spec": {"runtimeClassName": class}}));
+    let mut cluster = TestCluster::with(&[
+        in_pool("nvidia"),
+        pool("b"),
+        node("n1", "a"),
+        registration("reg"),
+        miner("kaspa"),
+        ai_job("train", 1),
+    ]);
+    let shapes = |cluster: &TestCluster| {
+        let (job, miner) = (cluster.job("ml/train").unwrap(), cluster.miner("team/kaspa").unwrap());
+        assert_eq!((job.requests_changed, miner.requests_changed), (None, None));
+        [job.shape, miner.shape].map(|shape| (shape.cpu_milli, shape.memory))
+    };
+    let class = |name: &str, memory: &str| {
+        json!({
+            "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+            "metadata": {"name": name, "uid": name}, "handler": name,
+            "overhead": {"podFixed": {"cpu": "50m", "memory": memory}},
+        })
+    };
+    let own = shapes(&cluster);
+    let raised = |(cpu, memory): (u64, u64), mebibytes: u64| (cpu + 50, memory + (mebibytes << 20));
+    cluster.apply(&class("nvidia", "128Mi"));
+    // The job may run in other pools, and its template names no class.
+    assert_eq!(shapes(&cluster), [own[0], raised(own[1], 128)]);
+    let of_pool = patched(&ai_job("train", 1), &json!({"spec": {"pool": "a"}}));
+    cluster.apply(&of_pool);
+    assert_eq!(shapes(&cluster), [raised(own[0], 128), raised(own[1], 128)]);
+    cluster.apply(&class("nvidia", "256Mi"));
+    assert_eq!(shapes(&cluster), [raised(own[0], 256), raised(own[1], 256)]);
+    // The template's own class counts, and one that does not exist adds nothing.
+    cluster.apply(&class("kata", "1Gi"));
+    let with = json!({"spec": {"template": {"spec": {"runtimeClassName": "kata"}}}});
+    cluster.apply(&patched(&of_pool, &with));
+    assert_eq!(shapes(&cluster), [raised(own[0], 1024), raised(own[1], 256)]);
+    cluster.apply(&in_pool("missing"));
+    cluster.delete(&class("kata", "1Gi"));
+    assert_eq!(shapes(&cluster), own);
 }

@@ -60,6 +60,7 @@ fn a_granted_pod_is_a_lease_from_its_creation_to_its_end() {
         gone_by: None,
         huge_pages: [0; 2],
         gates: Vec::new(),
+        by_claim: Vec::new(),
         role: Role::Miner {
             miner: "team/m".into(),
             registration: "team/reg".into(),

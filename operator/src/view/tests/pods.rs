@@ -565,3 +565,25 @@ fn a_container_that_cannot_start_is_removed_and_told() {
     assert_eq!(cluster.view.leftovers().len(), 2);
     assert_eq!(closed(&cluster), to_m(10), "the node may have no way to the registry");
 }
+
+#[test]
+fn a_miner_that_ended_beside_a_container_that_runs_on_is_removed() {
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a")]);
+    let pod = running(&lease("m", "n1", 0), "n1");
+    cluster.apply(&pod);
+    cluster.view.take_observations();
+    let own = json!({
+        "name": "miner", "image": "r.io/miner:1",
+        "state": {"terminated": {"exitCode": 0, "reason": "Completed"}},
+    });
+    let other = json!({"name": "mesh", "image": "r.io/mesh:1", "state": {"running": {}}});
+    cluster.apply(&patched(&pod, &json!({"status": {"containerStatuses": [other, own]}})));
+    cluster.wait(59);
+    assert_eq!(cluster.view.leftovers().len(), 0);
+    cluster.wait(1);
+    assert_eq!(cluster.view.leftovers()[0].reason, LeftoverReason::Late);
+    let seen = cluster.view.take_observations();
+    let [Observation::MinerStuck { failure, .. }] = &*seen else { panic!("{seen:?}") };
+    assert_eq!((&*failure.word, failure.own), ("SidecarRunsOn", true));
+    assert_eq!(closed(&cluster), to_none());
+}

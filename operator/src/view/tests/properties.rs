@@ -261,7 +261,8 @@ impl World {
             | Kind::RegistrationMirror
             | Kind::ClassMirror
             | Kind::AuthorityKeys
-            | Kind::Workload => {}
+            | Kind::Workload
+            | Kind::RuntimeClass => {}
         }
         self.known.fold(out);
     }
@@ -295,7 +296,8 @@ impl World {
             RegistrationMirror,
             ClassMirror,
             AuthorityKeys,
-            Workload
+            Workload,
+            RuntimeClass
         );
         self.apply(begin);
         for item in items {

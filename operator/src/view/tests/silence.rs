@@ -200,6 +200,26 @@ fn a_clock_that_is_set_changes_nothing_for_longer() {
 }
 
 #[test]
+fn a_finished_job_is_kept_as_long_as_it_says_whatever_the_clock_shows() {
+    for step in [-HOUR, HOUR] {
+        let mut cluster = TestCluster::with(&[pool("a"), ai_job("train", 1)]);
+        // The status has the time of another machine.
+        let ended = json!({"status": {"state": "Succeeded", "finishedAt": "2026-11-24T05:00:00Z"}});
+        cluster.apply(&patched(&ai_job("train", 1), &ended));
+        let age =
+            |cluster: &TestCluster| left(cluster, cluster.view.finished_since("ml/train").unwrap());
+        assert_eq!(age(&cluster), 0);
+        cluster.wait(7);
+        cluster.set_clock(step);
+        assert_eq!(age(&cluster), -7, "{step}");
+    }
+    // After a restart there is nothing but what is written.
+    let ended = json!({"status": {"state": "Failed", "finishedAt": "2026-11-24T05:59:00Z"}});
+    let cluster = TestCluster::with(&[pool("a"), patched(&ai_job("train", 1), &ended)]);
+    assert_eq!(left(&cluster, cluster.view.finished_since("ml/train").unwrap()), -60);
+}
+
+#[test]
 fn a_clock_that_is_slewed_moves_nothing() {
     let mut view = View::new(START);
     let mut out = Vec::new();

@@ -7,7 +7,9 @@ use daylight_planner::model::{self, Delta};
 use serde_json::{Value, json};
 
 use crate::view::View;
-use daylight_cluster::slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod, Workload};
+use daylight_cluster::slim::{
+    BatchJob, ConfigMap, Custom, Namespace, Node, Pod, RuntimeClass, Workload,
+};
 use daylight_cluster::{Change, Event, Round};
 
 /// Time at which all tests begin: 2026-11-24T06:00:00Z.
@@ -164,6 +166,7 @@ pub(crate) fn event(object: &Value, kind: ChangeKind) -> Event {
         "Registration" => Event::Registration(change::<Custom<_>>(object, kind)),
         "Miner" => Event::Miner(change::<Custom<_>>(object, kind)),
         "Workload" => Event::Workload(change::<Workload>(object, kind)),
+        "RuntimeClass" => Event::RuntimeClass(change::<RuntimeClass>(object, kind)),
         "AIJob" => Event::AiJob(change::<Custom<_>>(object, kind)),
         kind => panic!("no such kind: {kind}"),
     }
@@ -181,6 +184,7 @@ pub(crate) fn all_listed(version: u64, round: Round) -> Vec<Event> {
         Event::ClassMirror(Change::Listed { version, round }),
         Event::AuthorityKeys(Change::Listed { version, round }),
         Event::Workload(Change::Listed { version, round }),
+        Event::RuntimeClass(Change::Listed { version, round }),
         Event::GpuPool(Change::Listed { version, round }),
         Event::ActivityClass(Change::Listed { version, round }),
         Event::Registration(Change::Listed { version, round }),

@@ -136,6 +136,9 @@ fn template(job: &AiJob, pool: Option<(&str, &GpuPoolSpec)>, resource: &str) -> 
     if let Some((name, pool)) = pool {
         labels.insert(POOL.into(), name.into());
         spec.tolerations = Some(tolerations(job, pool));
+        if spec.runtime_class_name.is_none() {
+            spec.runtime_class_name.clone_from(&pool.runtime_class_name);
+        }
     }
     template
 }
@@ -371,6 +374,20 @@ mod tests {
         assert_eq!(built.labels().get(KUEUE_QUEUE).map(String::as_str), Some("team-b"));
         let template = built.spec.unwrap().template.spec.unwrap();
         assert_eq!(template.tolerations.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_template_without_a_runtime_class_gets_that_of_its_pool() {
+        let mut pool = pool();
+        pool.spec.runtime_class_name = Some("nvidia".into());
+        let class = |job: &AiJob| {
+            let job = batch_job(job, Some(("hall-1", &pool.spec)), "nvidia.com/gpu");
+            job.spec.unwrap().template.spec.unwrap().runtime_class_name
+        };
+        let mut job = job();
+        assert_eq!(class(&job).as_deref(), Some("nvidia"));
+        job.spec.template.spec.as_mut().unwrap().runtime_class_name = Some("kata".into());
+        assert_eq!(class(&job).as_deref(), Some("kata"));
     }
 
     #[test]

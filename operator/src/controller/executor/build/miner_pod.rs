@@ -139,6 +139,7 @@ impl MinerPod<'_> {
             containers: vec![container],
             affinity: Some(pinned_to(&self.grant.node)),
             tolerations: (!self.pool.tolerations.is_empty()).then(|| self.pool.tolerations.clone()),
+            runtime_class_name: self.pool.runtime_class_name.clone(),
             priority_class_name: Some(MINER_PRIORITY_CLASS.into()),
             restart_policy: Some("Never".into()),
             termination_grace_period_seconds: i64::try_from(self.grant.grace.as_secs()).ok(),
@@ -270,7 +271,8 @@ mod tests {
 
     #[test]
     fn daylights_own_agent_gets_probes_and_the_registered_wallet() {
-        let (mut miner, pool, grant) = (miner("kaspa"), pool(), grant());
+        let (mut miner, mut pool, grant) = (miner("kaspa"), pool(), grant());
+        pool.spec.runtime_class_name = Some("nvidia".into());
         miner.spec.agent = Agent::Daylight;
         let added = json!({
             "engine": {"name": "sha256d", "configRef": {"name": "miner"}},
