@@ -119,6 +119,13 @@ impl View {
             // In whole seconds, as the server will write it.
             pod.created = Timestamp(now.0 - now.0.rem_euclid(1000));
         }
+        // Until the server answers, it counts with what admission will add to it.
+        let miner = pod.lease.as_ref().and_then(|lease| self.emitted.miners.get(&lease.miner));
+        if let Some(shape) = miner.map(|miner| miner.shape) {
+            let requests = &mut pod.requests;
+            requests.cpu_milli = requests.cpu_milli.max(shape.cpu_milli);
+            requests.memory = requests.memory.max(shape.memory);
+        }
         let changed = self.cluster.pods.foresee(shared(pod, &mut self.cluster.names), now);
         self.pods_changed(changed, out);
     }

@@ -1,6 +1,7 @@
 //! AI jobs, their Jobs and their workers.
 
 use daylight_base::Timestamp;
+use daylight_cluster::slim::Pod;
 use daylight_planner::model::{
     Activity, Delta, ExternalStage, JobState, Placement, Preemption, Role, Shape,
 };
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use crate::view::Observation;
 use crate::view::tests::TestCluster;
 use crate::view::tests::test_cluster::{
-    ai_job, batch_job, miner, node, patched, pool, registration, worker,
+    ai_job, batch_job, lease, miner, node, patched, pool, registration, worker,
 };
 
 fn with_status(job: &Value, status: &Value) -> Value {
@@ -318,6 +319,13 @@ fn what_a_runtime_class_adds_is_planned_before_the_first_pod() {
     assert_eq!(shapes(&cluster), [raised(own[0], 128), raised(own[1], 128)]);
     cluster.apply(&class("nvidia", "256Mi"));
     assert_eq!(shapes(&cluster), [raised(own[0], 256), raised(own[1], 256)]);
+    // So does a pod that is about to be created, though nothing was added to it yet.
+    let mut pod: Pod = serde_json::from_value(lease("kaspa", "n1", 0)).unwrap();
+    pod.requests.cpu_milli = 1;
+    let mut out = Vec::new();
+    cluster.view.foresee_pod(pod, cluster.now, &mut out);
+    let [Delta::Pod(pod)] = &*out else { panic!("{out:?}") };
+    assert_eq!(pod.cpu_milli, shapes(&cluster)[1].0);
     // The template's own class counts, and one that does not exist adds nothing.
     cluster.apply(&class("kata", "1Gi"));
     let with = json!({"spec": {"template": {"spec": {"runtimeClassName": "kata"}}}});
