@@ -8,6 +8,7 @@
 //! | [`Miner`] | namespaced | registered work for idle GPUs |
 //! | [`AiJob`] (`AIJob`) | namespaced | a gang of workers that starts when GPUs for all of them are free |
 //! | [`LeaseRecord`] | namespaced | internal: the end of a lease that the auditor did not record in time |
+//! | [`AdmissionList`] | namespaced | internal: what admission policies must know about registrations or classes |
 //!
 //! The crate holds types, defaults and validation rules, and no behaviour. The rules are CEL:
 //! the API server enforces them, and `validate_cel()` of each kind runs the same ones offline.
@@ -23,6 +24,7 @@
 )]
 
 mod activity_class;
+mod admission_list;
 mod ai_job;
 mod duration;
 mod energy;
@@ -41,6 +43,7 @@ pub use activity_class::{
     ActivityCategory, ActivityClass, ActivityClassSpec, ActivityClassStatus, Assignment,
     RegistrationRule, ReportColumn, ReportItem,
 };
+pub use admission_list::{AdmissionList, AdmissionListSpec};
 pub use ai_job::{AiJob, AiJobSpec, AiJobState, AiJobStatus, Placement, WorkerCounts};
 pub use duration::GoDuration;
 pub use energy::{EnergyLimit, EnergyPeriod, Millijoules};

@@ -7,7 +7,7 @@ use kube::CustomResourceExt as _;
 use serde::Serialize as _;
 use serde_json::{Map, Number, Value};
 
-use crate::{ActivityClass, AiJob, GpuPool, LeaseRecord, Miner, Registration};
+use crate::{ActivityClass, AdmissionList, AiJob, GpuPool, LeaseRecord, Miner, Registration};
 
 /// Maximum size of an object for client-side `kubectl apply`, in bytes. kubectl stores a copy of
 /// the object in an annotation.
@@ -22,6 +22,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         Miner::crd(),
         AiJob::crd(),
         LeaseRecord::crd(),
+        AdmissionList::crd(),
     ];
     for definition in &mut definitions {
         // Deleting a definition deletes all its objects: helm must keep it when the chart is

@@ -28,7 +28,7 @@ use crate::{EnergyLimit, RegistrationStatus, rules};
     validation = rules::name_fits_label(),
     validation = rules::name_is_not_reserved(),
     validation = Rule::new("!has(self.status) || !has(self.status.approval) || self.status.approval.state != 'Approved' || self.status.approval.by != self.spec.submittedBy").message(
-        "approval.by must differ from spec.submittedBy: have another user approve"
+        "approval.by must differ from spec.submittedBy: have another user approve, or edit"
     ).field_path(".status.approval.by"),
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.activityClass", description = "Activity class"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.state", description = "State; only Active permits work"),
@@ -67,10 +67,9 @@ pub struct RegistrationSpec {
     /// The filing with the authority; absent until the registration is filed.
     pub filing: Option<Filing>,
 
-    /// The name of the user who submitted this registration. Another user must approve it.
-    /// Immutable.
+    /// The name of the user who wrote this spec. Another user must approve it. A user who edits the
+    /// spec of another user enters their own name, once the last edit is approved or rejected.
     #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = rules::immutable("submittedBy is immutable, since it decides who may approve: create another Registration"))]
     pub submitted_by: String,
 
     /// The `ActivityClass` of the work. Immutable.

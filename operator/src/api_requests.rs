@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daylight_crds::labels::{AI_JOB, MANAGED_BY, METERED_FINALIZER};
-use daylight_crds::{AiJob, LeaseRecord};
+use daylight_crds::{AdmissionList, AiJob, LeaseRecord};
 use http::Method;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Service};
+use k8s_openapi::api::core::v1::{Event, Pod, Service};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::Resource;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::view::Repair;
 use daylight_cluster::names::parts;
-use daylight_cluster::well_known::{MINER_PRIORITY, MINER_PRIORITY_CLASS, MIRROR, QUEUE_MANAGER};
+use daylight_cluster::well_known::{MINER_PRIORITY, MINER_PRIORITY_CLASS, QUEUE_MANAGER};
 
 /// A request that can be sent again.
 #[derive(Clone, Debug)]
@@ -289,55 +289,42 @@ pub fn create_priority_class() -> ApiRequest {
 /// Creates a mirror, or patches its differences: entries of other writers are removed, and a write by
 /// another replica of this process in the meantime is a conflict.
 pub fn repair_mirror(namespace: &str, name: &str, repair: &Repair<'_>) -> ApiRequest {
-    let path = ConfigMap::url_path(&(), Some(namespace));
-    let labels = json!({ MIRROR: repair.label, "app.kubernetes.io/managed-by": MANAGED_BY });
+    let path = AdmissionList::url_path(&(), Some(namespace));
     let Some(found) = repair.found else {
-        let map = json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": { "name": name, "namespace": namespace, "labels": labels },
-            "data": repair.wanted,
+        let list = json!({
+            "apiVersion": AdmissionList::api_version(&()), "kind": AdmissionList::kind(&()),
+            "metadata": {
+                "name": name, "namespace": namespace,
+                "labels": { "app.kubernetes.io/managed-by": MANAGED_BY },
+            },
+            "spec": { "entries": repair.wanted },
         });
         return ApiRequest {
-            what: "create configmap",
+            what: "create admissionlist",
             method: Method::POST,
             path: format!("{path}?fieldManager=daylight/mirror"),
             content_type: JSON,
-            body: body(&map),
+            body: body(&list),
         };
     };
-    let foreign = found.data.iter().filter(|(key, _)| !repair.wanted.contains_key(&**key));
-    let mut data: BTreeMap<&str, Value> = foreign.map(|(key, _)| (&**key, Value::Null)).collect();
+    let foreign = found.entries.iter().filter(|(key, _)| !repair.wanted.contains_key(&**key));
+    let mut entries: BTreeMap<&str, Value> =
+        foreign.map(|(key, _)| (&**key, Value::Null)).collect();
     for (key, value) in &repair.wanted {
         if found.get(key) != Some(value) {
-            data.insert(key, json!(value));
+            entries.insert(key, json!(value));
         }
     }
     let patch = json!({
-        "metadata": {
-            "uid": found.uid, "resourceVersion": found.version.to_string(), "labels": labels,
-        },
-        "data": data,
-        "binaryData": null,
+        "metadata": { "uid": found.uid, "resourceVersion": found.version.to_string() },
+        "spec": { "entries": entries },
     });
     ApiRequest {
-        what: "patch configmap",
+        what: "patch admissionlist",
         method: Method::PATCH,
         path: format!("{path}/{name}?fieldManager=daylight/mirror"),
         content_type: MERGE_PATCH,
         body: body(&patch),
-    }
-}
-
-/// Deletes an immutable mirror, so that it is created again; `repair` is the request that was
-/// refused.
-pub fn delete_mirror(repair: &ApiRequest) -> ApiRequest {
-    let (path, _) = repair.path.split_once('?').unwrap_or((&repair.path, ""));
-    ApiRequest {
-        what: "delete configmap",
-        method: Method::DELETE,
-        path: path.to_owned(),
-        content_type: JSON,
-        body: Bytes::new(),
     }
 }
 

@@ -53,9 +53,14 @@ system:serviceaccount:{{ .Release.Namespace }}:daylight-auditor
     variables.ownClass != '' ? variables.ownClass : namespaceObject.metadata.?labels['daylight.dev/activity'].orValue('')
 {{- end }}
 
+{{- /* CEL: the containers of the pod spec with this name, of all kinds. */}}
+{{- define "daylight.containersOf" -}}
+{{ . }}.containers + {{ . }}.?initContainers.orValue([]) + {{ . }}.?ephemeralContainers.orValue([])
+{{- end }}
+
 {{- /* CEL: the containers of a pod, of all kinds. */}}
 {{- define "daylight.containers" -}}
-object.spec.containers + object.spec.?initContainers.orValue([]) + object.spec.?ephemeralContainers.orValue([])
+{{ include "daylight.containersOf" "object.spec" }}
 {{- end }}
 
 {{- /* CEL: whether the requesting user may start pods of the class `of`. */}}
@@ -66,7 +71,58 @@ authorizer.group('daylight.dev').resource('activityclasses').name({{ . }}).check
 {{- /* The list of classes as the parameter of a binding. */}}
 {{- define "daylight.classList" -}}
 paramRef:
-  name: daylight-classes
+  name: classes
   namespace: {{ .Release.Namespace }}
   parameterNotFoundAction: Allow
+{{- end }}
+
+{{- /* Names of the namespaces in which Daylight runs nothing of tenants. */}}
+{{- define "daylight.exempt" -}}
+{{ append .Values.admission.exemptNamespaces .Release.Namespace | uniq | toJson }}
+{{- end }}
+
+{{- /* CEL variables: what of the pod spec `spec` gives access to the node: `privileged` (containers), `shared`
+(host namespaces), `paths` (host paths that give access as such) and `writablePaths` (those that do if a
+container may write there). */}}
+{{- define "daylight.nodeAccess" -}}
+{{- $exact := list }}{{ $prefixes := list }}
+{{- range .values.devicePaths }}
+{{- if hasSuffix "*" . }}{{ $prefixes = append $prefixes (trimSuffix "*" .) }}
+{{- else }}{{ $exact = append $exact (printf "%s/" .) }}{{ end }}
+{{- end }}
+{{- $nodeExact := list }}{{ $nodePrefixes := list }}
+{{- range .values.nodePaths }}
+{{- if hasSuffix "*" . }}{{ $nodePrefixes = append $nodePrefixes (trimSuffix "*" .) }}
+{{- else }}{{ $nodeExact = append $nodeExact (printf "%s/" .) }}{{ end }}
+{{- end -}}
+- name: containers
+  expression: {{ include "daylight.containersOf" .spec }}
+# Container runtimes take capabilities in any case, with and without CAP_.
+- name: privileged
+  expression: >-
+    variables.containers.filter(container, container.?securityContext.privileged.orValue(false) ||
+    container.?securityContext.capabilities.add.orValue([]).exists(capability, capability.upperAscii().replace('CAP_', '') in ['ALL', 'BPF', 'DAC_READ_SEARCH', 'PERFMON', 'SYS_ADMIN', 'SYS_BOOT', 'SYS_MODULE', 'SYS_RAWIO']))
+# Normalised: without empty parts and `.`, and with /run for its link /var/run.
+- name: hostVolumes
+  expression: >-
+    {{ .spec }}.?volumes.orValue([]).filter(volume, has(volume.hostPath))
+- name: hostPaths
+  expression: >-
+    variables.hostVolumes
+    .map(volume, '/' + volume.hostPath.path.split('/').filter(part, part != '' && part != '.').map(part, part + '/').join())
+    .map(path, path.startsWith('/var/run/') ? path.substring(4) : path)
+- name: paths
+  expression: >-
+    variables.hostPaths.filter(path,
+    {{ toJson $exact }}.exists(device, path.startsWith(device) || device.startsWith(path)) ||
+    {{ toJson $prefixes }}.exists(device, path.startsWith(device) || device.startsWith(path)))
+- name: nodePaths
+  expression: >-
+    variables.hostPaths.transformList(at, path,
+    {{ toJson $nodeExact }}.exists(node, path.startsWith(node) || node.startsWith(path)) ||
+    {{ toJson $nodePrefixes }}.exists(node, path.startsWith(node) || node.startsWith(path)), variables.hostVolumes[at].name)
+- name: writablePaths
+  expression: >-
+    variables.nodePaths.size() == 0 ? [] : variables.containers.filter(container, container.?volumeMounts.orValue([]).exists(mount,
+    !mount.?readOnly.orValue(false) && mount.name in variables.nodePaths))
 {{- end }}

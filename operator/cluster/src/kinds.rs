@@ -6,7 +6,9 @@ use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
 use crate::event::{Change, Round, WatchFailure};
 use crate::keys;
 use crate::names::Names;
-use crate::slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod, RuntimeClass, Workload};
+use crate::slim::{
+    AdmissionList, BatchJob, ConfigMap, Custom, Namespace, Node, Pod, RuntimeClass, Workload,
+};
 use crate::store::{Changed, Store, Stored};
 
 /// Passes the table of watched kinds to a macro: kind, store, type of the objects, name in
@@ -24,8 +26,8 @@ macro_rules! for_each_kind {
             Miner, miners, Custom<Miner>, "Miner";
             AiJob, ai_jobs, Custom<AiJob>, "AIJob";
             EmergencyStop, emergency_stop, ConfigMap, "ConfigMap of the emergency stop";
-            RegistrationMirror, registration_mirror, ConfigMap, "ConfigMap of registrations";
-            ClassMirror, class_mirror, ConfigMap, "ConfigMap of classes";
+            RegistrationMirror, registration_mirror, AdmissionList, "AdmissionList of registrations";
+            ClassMirror, class_mirror, AdmissionList, "AdmissionList of classes";
             AuthorityKeys, authority_keys, ConfigMap, "ConfigMap of the authority's keys";
             Workload, workloads, Workload, "Workload";
             RuntimeClass, runtime_classes, RuntimeClass, "RuntimeClass";

@@ -30,7 +30,7 @@ pub use event::{Change, Round, WatchFailure};
 pub use kinds::{Cluster, Event, Kind, Touched};
 pub use store::Changed;
 
-use slim::{BatchJob, ConfigMap, Custom, Namespace, Node, Pod};
+use slim::{AdmissionList, BatchJob, ConfigMap, Custom, Namespace, Node, Pod};
 
 /// The reason for which a kind is not listed, or not kept current.
 #[derive(Clone, Debug, PartialEq, Eq, strum::Display)]
@@ -102,9 +102,17 @@ impl Cluster {
     pub fn config_map(&self, kind: Kind) -> Option<&ConfigMap> {
         let store = match kind {
             Kind::EmergencyStop => &self.emergency_stop,
+            Kind::AuthorityKeys => &self.authority_keys,
+            _ => return None,
+        };
+        store.values().next()
+    }
+
+    /// Returns the list of a kind that admission policies read.
+    pub fn admission_list(&self, kind: Kind) -> Option<&AdmissionList> {
+        let store = match kind {
             Kind::RegistrationMirror => &self.registration_mirror,
             Kind::ClassMirror => &self.class_mirror,
-            Kind::AuthorityKeys => &self.authority_keys,
             _ => return None,
         };
         store.values().next()

@@ -23,20 +23,11 @@ pub const EMERGENCY_STOP: &str = "daylight-emergency-stop";
 /// names another.
 pub const AUTHORITY_KEYS: &str = "daylight-authority-keys";
 
-/// `ConfigMap` in Daylight's namespace from which the admission policies read registrations.
-pub const REGISTRATION_MIRROR: &str = "daylight-registrations";
+/// `AdmissionList` in Daylight's namespace from which the admission policies read registrations.
+pub const REGISTRATION_MIRROR: &str = "registrations";
 
-/// `ConfigMap` in Daylight's namespace from which the admission policies read classes.
-pub const CLASS_MIRROR: &str = "daylight-classes";
-
-/// Label of these two: [`MIRROR_OF_REGISTRATIONS`] or [`MIRROR_OF_CLASSES`].
-pub const MIRROR: &str = "daylight.dev/mirror";
-
-/// Value of [`MIRROR`] on the mirror of registrations.
-pub const MIRROR_OF_REGISTRATIONS: &str = "registrations";
-
-/// Value of [`MIRROR`] on the mirror of classes.
-pub const MIRROR_OF_CLASSES: &str = "classes";
+/// `AdmissionList` in Daylight's namespace from which the admission policies read classes.
+pub const CLASS_MIRROR: &str = "classes";
 
 /// Annotation of a miner's pod: time by which it must have stopped, in RFC 3339; absent if there is
 /// none.

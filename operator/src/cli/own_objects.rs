@@ -77,10 +77,8 @@ pub(super) async fn as_permitted(
         Kind::Namespace => Some("namespaces"),
         Kind::BatchJob => Some("jobs"),
         Kind::ActivityClass => Some("activityclasses"),
-        Kind::EmergencyStop
-        | Kind::RegistrationMirror
-        | Kind::ClassMirror
-        | Kind::AuthorityKeys => Some("Daylight's configmaps"),
+        Kind::EmergencyStop | Kind::AuthorityKeys => Some("Daylight's configmaps"),
+        Kind::RegistrationMirror | Kind::ClassMirror => Some("admissionlists"),
         Kind::GpuPool
         | Kind::Registration
         | Kind::Miner

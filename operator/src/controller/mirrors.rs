@@ -1,4 +1,4 @@
-//! Repair of the `ConfigMaps` from which admission reads registrations and classes, after another
+//! Repair of the `AdmissionLists` from which admission reads registrations and classes, after another
 //! client edits or deletes them.
 
 use std::time::{Duration, Instant};

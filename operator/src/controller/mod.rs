@@ -10,7 +10,7 @@
 //! | [`backoff`] | the one rule for what is repeated |
 //! | [`refusals`], [`gang_refusals`] | miners and gangs whose pods are turned down |
 //! | [`gang_services`] | the Services of gangs, made again after they are deleted |
-//! | [`mirrors`] | the `ConfigMaps` that admission reads |
+//! | [`mirrors`] | the `AdmissionLists` that admission reads |
 //! | [`observations`], [`waits`] | acting on what happened in the cluster |
 //! | [`status`], [`events`], [`metrics`], [`gauges`] | reports to users |
 //! | [`lease`], [`fence`] | leader election, and a fence around the leader's writes |

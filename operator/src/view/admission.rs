@@ -1,11 +1,11 @@
-//! The two `ConfigMaps` from which the admission policies read registrations and classes.
+//! The two `AdmissionLists` from which the admission policies read registrations and classes.
 //!
-//! A `ValidatingAdmissionPolicy` can read `ConfigMaps` as parameters, and nothing else that helps
-//! here. So the leading controller mirrors into Daylight's namespace
+//! A `ValidatingAdmissionPolicy` reads nothing but its parameters, and cannot decide whether an approval
+//! fits the content of a registration. So the leading controller mirrors into Daylight's namespace
 //!
-//! - `daylight-registrations`: for each approved registration that has not ended, under the key
+//! - `registrations`: for each approved registration that has not ended, under the key
 //!   `NAMESPACE.NAME`, the value `CLASS FROM UNTIL`;
-//! - `daylight-classes`: for each class, under its name, the value `ASSIGNMENT REGISTRATION`, and,
+//! - `classes`: for each class, under its name, the value `ASSIGNMENT REGISTRATION`, and,
 //!   if its images are bounded, under `NAME.images` one RE2 expression for the whole image.
 //!
 //! Times are RFC 3339 in UTC, in whole seconds. Nothing is granted under a registration before a
@@ -16,14 +16,15 @@ use std::sync::Arc;
 
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::names::parts;
-use daylight_cluster::slim::{ConfigMap, Custom};
-use daylight_cluster::{Cluster, Kind, timestamp, well_known};
+use daylight_cluster::slim::{AdmissionList, Custom};
+use daylight_cluster::{Cluster, Kind, timestamp};
 use daylight_crds::{ActivityClass, Registration};
 use daylight_planner::model::{Approval, Delta, Mirrored};
 
 use super::View;
 
-/// The size up to which a mirror is filled, in bytes: a `ConfigMap` is refused above 1 MiB.
+/// The size up to which a mirror is filled, in bytes: etcd refuses objects above 1.5 MiB, which include
+/// backslashes that are written twice.
 const CAPACITY: usize = 1 << 20;
 
 /// The size of an entry in addition to its value and twice its key, which is stored once more for
@@ -38,7 +39,7 @@ const IMAGES: &str = ".images";
 pub(super) struct Mirror {
     /// The entries of registrations, each with the time of the registration's creation.
     registrations: BTreeMap<Name, (Timestamp, String)>,
-    /// The entries that fit, by their keys in the `ConfigMap`.
+    /// The entries that fit, by their keys in the mirror.
     wanted: BTreeMap<String, String>,
     /// The registrations that do not fit.
     left_out: BTreeSet<Name>,
@@ -52,9 +53,8 @@ pub(super) struct Mirror {
 /// The difference between a mirror and its intended content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repair<'a> {
-    /// The present `ConfigMap`, if there is one.
-    pub found: Option<&'a ConfigMap>,
-    pub label: &'static str,
+    /// The present list, if there is one.
+    pub found: Option<&'a AdmissionList>,
     /// The whole intended content.
     pub wanted: BTreeMap<String, String>,
 }
@@ -80,10 +80,8 @@ impl Mirror {
         let Some((_, value)) = self.registrations.get(name) else {
             return Mirrored::Pending;
         };
-        let labelled =
-            |map: &&ConfigMap| map.mirror.as_deref() == Some(well_known::MIRROR_OF_REGISTRATIONS);
-        let seen = cluster.config_map(Kind::RegistrationMirror).filter(labelled);
-        match seen.and_then(|map| map.get(&entry_key(name))) {
+        let seen = cluster.admission_list(Kind::RegistrationMirror);
+        match seen.and_then(|list| list.get(&entry_key(name))) {
             Some(held) if held == value => Mirrored::Holds,
             _ => Mirrored::Pending,
         }
@@ -137,18 +135,14 @@ impl View {
 
     /// The repair that a mirror needs, as it was last seen; `None` if it is as intended.
     pub fn mirror_repair(&self, kind: Kind) -> Option<Repair<'_>> {
-        let (label, wanted) = match kind {
-            Kind::RegistrationMirror => {
-                (well_known::MIRROR_OF_REGISTRATIONS, self.mirror.wanted.clone())
-            }
-            Kind::ClassMirror => (well_known::MIRROR_OF_CLASSES, class_entries(&self.cluster)),
+        let wanted = match kind {
+            Kind::RegistrationMirror => self.mirror.wanted.clone(),
+            Kind::ClassMirror => class_entries(&self.cluster),
             _ => return None,
         };
-        let found = self.cluster.config_map(kind);
-        let well = found.is_some_and(|map| {
-            map.mirror.as_deref() == Some(label) && !map.has_binary_data && holds(map, &wanted)
-        });
-        (!well).then_some(Repair { found, label, wanted })
+        let found = self.cluster.admission_list(kind);
+        let well = found.is_some_and(|list| holds(list, &wanted));
+        (!well).then_some(Repair { found, wanted })
     }
 
     /// Fits the mirror after registrations changed or time passed, and sends the planner the
@@ -217,9 +211,12 @@ fn class_entries(cluster: &Cluster) -> BTreeMap<String, String> {
     entries
 }
 
-fn holds(map: &ConfigMap, wanted: &BTreeMap<String, String>) -> bool {
-    map.data.len() == wanted.len()
-        && map.data.iter().all(|(key, value)| wanted.get(&**key).is_some_and(|of| **of == **value))
+fn holds(list: &AdmissionList, wanted: &BTreeMap<String, String>) -> bool {
+    list.entries.len() == wanted.len()
+        && list
+            .entries
+            .iter()
+            .all(|(key, value)| wanted.get(&**key).is_some_and(|of| **of == **value))
 }
 
 fn entry_key(name: &str) -> String {

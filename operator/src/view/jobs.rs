@@ -6,7 +6,7 @@ use daylight_base::{Name, Timestamp};
 use daylight_cluster::names::{key as key_of, parts};
 use daylight_cluster::slim::{BatchJob, Custom, Node, Template, Workload};
 use daylight_cluster::{Changed, Kind, same_spec, timestamp};
-use daylight_crds::{AiJob, AiJobState};
+use daylight_crds::{AiJob, AiJobState, AiJobStatus};
 use daylight_planner::model;
 use daylight_planner::model::{Delta, ExternalStage, JobState, Placement, Shape};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -374,11 +374,13 @@ impl View {
             return JobState::Queued { attempts: 0, suspended_at: None };
         };
         match status.state {
-            None | Some(AiJobState::Queued) => {
-                JobState::Queued { attempts: releases, suspended_at: since }
-            }
-            Some(AiJobState::Reserved) => {
+            // A placement of another number of workers is not Daylight's: it would keep GPUs free
+            // for nothing.
+            Some(AiJobState::Reserved) if placed(status) == u64::from(job.spec.workers) => {
                 JobState::Reserved { placement: placement(), attempts: releases }
+            }
+            None | Some(AiJobState::Queued | AiJobState::Reserved) => {
+                JobState::Queued { attempts: releases, suspended_at: since }
             }
             Some(AiJobState::Starting) => JobState::Released {
                 placement: placement(),
@@ -389,6 +391,11 @@ impl View {
             Some(AiJobState::Succeeded | AiJobState::Failed) => JobState::Finished,
         }
     }
+}
+
+/// Number of workers that a reservation places.
+fn placed(status: &AiJobStatus) -> u64 {
+    status.placement.iter().map(|one| u64::from(one.workers)).sum()
 }
 
 /// The time in the state of a job, as written in its status.

@@ -71,13 +71,7 @@ async fn every_legitimate_way_is_admitted(cluster: &Cluster) {
     gang["metadata"]["labels"]["daylight.dev/pool"] = json!("frankfurt");
     gang["metadata"]["finalizers"] = json!(["daylight.dev/metered"]);
     let jobs = format!("{batch}/jobs");
-    let gang = named(
-        "gang",
-        json!({
-            "suspend": true, "completionMode": "Indexed", "completions": 2, "parallelism": 2,
-            "template": gang,
-        }),
-    );
+    let gang = crate::cluster::gang("gang", &gang);
     cluster.make(CONTROLLER, &Change::create(&jobs, gang)).await;
     let release = json!({"spec": {"suspend": false}});
     cluster.make(CONTROLLER, &Change::patch(&format!("{jobs}/gang"), release)).await;
@@ -247,7 +241,7 @@ async fn wait_for_pods(cluster: &Cluster, owner: &str, count: usize, patience: D
 
 #[apply(trial!)]
 async fn without_valid_lists_ai_work_continues_and_mining_stops(cluster: &Cluster) {
-    // As many entries as a ConfigMap can hold.
+    // As many entries as the controller writes.
     let mut full = serde_json::Map::new();
     let entry = "pow-mining 2020-01-01T00:00:00Z 2099-01-01T00:00:00Z";
     let mut size = 0;

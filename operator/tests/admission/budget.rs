@@ -7,7 +7,7 @@ use daylight_testbed::trials::{apply, trial};
 use serde_json::{Value, json};
 
 use crate::cluster::{
-    AUDITOR, CONTROLLER, Cluster, ROBOT, TENANT, classes, gpu_pod, miner, registrations,
+    AUDITOR, CONTROLLER, Cluster, ROBOT, TENANT, classes, gpu_pod, miner, pod, registrations,
 };
 use crate::request::{Change, try_out};
 
@@ -54,16 +54,27 @@ fn enlarge(mut pod: Value) -> Value {
         })
         .collect();
     pod["spec"]["volumes"] = json!(volumes);
+    // Daylight builds no miner with capabilities or host paths.
+    if pod["metadata"]["labels"].get("daylight.dev/miner").is_some() {
+        for volume in pod["spec"]["volumes"].as_array_mut().unwrap() {
+            *volume = json!({"name": volume["name"], "emptyDir": {}});
+        }
+        for kind in ["containers", "initContainers"] {
+            for container in pod["spec"][kind].as_array_mut().unwrap() {
+                container["securityContext"] = json!({"runAsNonRoot": true});
+            }
+        }
+    }
     for field in ["labels", "annotations"] {
         for number in 0..100 {
             pod["metadata"][field][format!("example.com/key-{number}")] = json!("some-value");
         }
     }
-    assert!(pod.to_string().len() > 1 << 20, "{}", pod.to_string().len());
+    assert!(pod.to_string().len() > 1_000_000, "{}", pod.to_string().len());
     pod
 }
 
-/// Lists that fill their `ConfigMaps`, with a class whose list of images is the longest.
+/// Lists that are full, with a class whose list of images is the longest.
 fn full_lists() -> (Value, Value) {
     let fill = |list: Value, key: &dyn Fn(usize) -> String, entry: &str| {
         let Value::Object(mut list) = list else { unreachable!() };
@@ -201,6 +212,65 @@ async fn nothing_passes_for_want_of_budget(cluster: &Cluster) {
             answer.message()
         );
     }
+    write_lists(cluster, (registrations(), classes())).await;
+}
+
+/// A pod of this class that runs `image` once, and before it `count` containers of other images.
+fn crowd(class: &str, image: &str, images: impl Fn(usize) -> String, count: usize) -> Value {
+    let mut pod = pod("crowd", image);
+    pod["metadata"]["labels"] = json!({"daylight.dev/activity": class});
+    if class == "pos-validator" {
+        pod["metadata"]["labels"]["daylight.dev/registration"] = json!("validator");
+    }
+    let containers = pod["spec"]["containers"].as_array_mut().unwrap();
+    for number in 0..count {
+        containers.push(json!({"name": format!("c{number}"), "image": images(number)}));
+    }
+    pod
+}
+
+/// However many containers a pod has, up to what the API server stores, none runs an image that its class
+/// does not allow.
+#[apply(trial!)]
+async fn no_crowd_of_containers_hides_an_image(cluster: &Cluster) {
+    let mut listed = classes();
+    listed["pos-validator.images"] = listed["ai-inference.images"].clone();
+    write_lists(cluster, (registrations(), listed)).await;
+    let long = |_| format!("registry.example.com/serving/{}", "a".repeat(992));
+    let short = |number| format!("registry.example.com/serving/image-{number:04}");
+    let same = |_| "registry.example.com/serving/one".to_owned();
+    let tiny = |_| "x".to_owned();
+    let foreign = "evil/xmrig:1";
+    let before = findings(cluster).await;
+    let client = cluster.client(TENANT).await;
+    for class in ["ai-inference", "pos-validator"] {
+        for pod in [
+            crowd(class, foreign, long, 99),
+            crowd(class, foreign, long, 500),
+            crowd(class, foreign, short, 498),
+            crowd(class, foreign, same, 576),
+            crowd(class, foreign, tiny, 5_000),
+        ] {
+            let create = Change::create("/api/v1/namespaces/tenant-a/pods", pod);
+            let answer = try_out(&client, &create).await;
+            let message = answer.message();
+            assert!(!answer.is_admitted(), "{class}");
+            assert!(
+                message.contains("whose names are too long to check")
+                    || message.contains("runs the image"),
+                "{class}: {} {message}",
+                answer.code
+            );
+        }
+        let ordinary = crowd(class, &same(0), short, 30);
+        let create = Change::create("/api/v1/namespaces/tenant-a/pods", ordinary);
+        let answer = try_out(&client, &create).await;
+        assert!(answer.is_admitted(), "{class}: {}", answer.message());
+    }
+    let after = findings(cluster).await;
+    let admits = |one: &&String| one.contains("\"allow\"") && !before.contains(one);
+    let errors: Vec<&String> = after.iter().filter(admits).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
     write_lists(cluster, (registrations(), classes())).await;
 }
 

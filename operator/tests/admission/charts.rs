@@ -6,9 +6,11 @@ use daylight_testbed::Nodes;
 use daylight_testbed::trials::{apply, trial};
 use serde_json::{Value, json};
 
-use crate::cluster::{AUDITOR, CONTROLLER, Cluster, SYSTEM, chart, miner};
+use crate::cluster::{
+    AUDITOR, CONTROLLER, Cluster, SYSTEM, TENANT, chart, classes, gpu_pod, miner, registrations,
+};
 use crate::process::{Process, command, path};
-use crate::request::Change;
+use crate::request::{Change, try_out};
 
 /// Kubernetes removes things in the background; nothing may hang.
 const SOON: Duration = Duration::from_secs(30);
@@ -140,6 +142,7 @@ async fn the_charts_install_upgrade_uninstall_and_install_again(cluster: &Cluste
 
     // Objects and journal are as they were.
     let notes = install(cluster).await;
+    the_lists_are_read_again(cluster).await;
     assert_eq!(installed(cluster).await, before);
     assert_eq!(until(cluster, &claim, |uid| !uid.is_empty()).await, journal);
     // There is none here, and the installation says so.
@@ -170,6 +173,32 @@ async fn the_charts_install_upgrade_uninstall_and_install_again(cluster: &Cluste
     cluster.make_as_admin(&Change::delete(&format!("{classes}/local"))).await;
 
     the_account_of_the_auditor_audits(cluster).await;
+}
+
+/// The API server goes by what is approved and revoked after Daylight was installed again.
+async fn the_lists_are_read_again(cluster: &Cluster) {
+    let admitted = async |registration: &str| {
+        let mut pod = gpu_pod("again", Some("pos-validator"));
+        pod["metadata"]["labels"]["daylight.dev/registration"] = json!(registration);
+        let client = cluster.client(TENANT).await;
+        try_out(&client, &Change::create(PODS, pod)).await.is_admitted()
+    };
+    let until = async |registration: &str, wanted: bool| {
+        let begun = Instant::now();
+        while admitted(registration).await != wanted {
+            assert!(begun.elapsed() < SOON, "{registration} is admitted: {}", !wanted);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    until("validator", true).await;
+    let mut approved = registrations();
+    approved["tenant-a.fresh"] = approved["tenant-a.validator"].take();
+    approved.as_object_mut().unwrap().remove("tenant-a.validator");
+    cluster.lists(&approved, &classes()).await;
+    until("fresh", true).await;
+    until("validator", false).await;
+    cluster.lists(&registrations(), &classes()).await;
+    until("validator", true).await;
 }
 
 /// An auditor with the token of the account that the chart makes takes the end of a lease on record.
@@ -288,7 +317,7 @@ async fn values_that_make_no_sense_are_refused_with_a_sentence(cluster: &Cluster
         vec![r"auditor.exporter=a/nvidia-dcgm-exporter:9400\,b/default-metrics-exporter:5000"],
         vec!["admission.exemptNamespaces={a,b}", "controller.replicas=1"],
         vec!["minerPriorityClass.create=false", "metrics.annotations=false"],
-        vec!["requireSignature=true"],
+        vec!["requireSignature=true", "metrics.networkPolicy.enabled=true"],
     ] {
         let mut template = vec!["template", "daylight", &*daylight, "--namespace", SYSTEM];
         template.extend(values.iter().flat_map(|value| ["--set", value]));

@@ -123,18 +123,15 @@ impl Cluster {
     /// Writes the lists that policies go by, as the controller does.
     pub(crate) async fn lists(&self, registrations: &Value, classes: &Value) {
         let client = self.client(CONTROLLER).await;
-        for (name, mirror, data) in [
-            ("daylight-registrations", "registrations", registrations),
-            ("daylight-classes", "classes", classes),
-        ] {
-            let path = format!("/api/v1/namespaces/{SYSTEM}/configmaps");
+        for (name, entries) in [("registrations", registrations), ("classes", classes)] {
+            let path = admission_lists();
             let _ = make(&client, &Change::delete(&format!("{path}/{name}"))).await;
-            if data.is_null() {
+            if entries.is_null() {
                 continue;
             }
             let object = json!({
-                "metadata": {"name": name, "labels": {"daylight.dev/mirror": mirror}},
-                "data": data,
+                "apiVersion": "daylight.dev/v1alpha1", "kind": "AdmissionList",
+                "metadata": {"name": name}, "spec": {"entries": entries},
             });
             let answer = make(&client, &Change::create(&path, object)).await;
             assert!(answer.is_admitted(), "{name}: {}", answer.message());
@@ -158,6 +155,47 @@ impl Cluster {
         let registrations = "/apis/daylight.dev/v1alpha1/namespaces/tenant-a/registrations";
         self.make(TENANT, &Change::create(registrations, registration("night", TENANT))).await;
         self.make(OFFICER, &Change::create(registrations, registration("own", OFFICER))).await;
+        self.make(TENANT, &Change::create(registrations, registration("taken", TENANT))).await;
+        let labelled = "/api/v1/namespaces/labelled/pods";
+        self.make(TENANT, &Change::create(labelled, gpu_pod("inherits", None))).await;
+        let api =
+            |plural: &str| format!("/apis/daylight.dev/v1alpha1/namespaces/tenant-a/{plural}");
+        let record = Change::create(&api("leaserecords"), lease_record("lease-known"));
+        self.make(CONTROLLER, &record).await;
+        for (plural, kind, spec) in [
+            (
+                "miners",
+                "Miner",
+                json!({
+                    "registration": "night", "replicas": 1, "wattsPerReplica": 300,
+                    "image": "registry.example.com/miners/kaspa:1",
+                }),
+            ),
+            (
+                "aijobs",
+                "AIJob",
+                json!({
+                    "workers": 1, "activityClass": "ai-training",
+                    "template": {"spec": gpu_pod("x", None)["spec"]},
+                }),
+            ),
+        ] {
+            let object = json!({
+                "apiVersion": "daylight.dev/v1alpha1", "kind": kind,
+                "metadata": {"name": "known"}, "spec": spec,
+            });
+            self.make(TENANT, &Change::create(&api(plural), object)).await;
+        }
+        // The Job of another owner.
+        let job = json!({
+            "metadata": {"name": "theirs"},
+            "spec": {"suspend": true, "template": {
+                "metadata": {"labels": {"daylight.dev/activity": "ai-training"}},
+                "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "x"}]},
+            }},
+        });
+        let jobs = "/apis/batch/v1/namespaces/tenant-a/jobs";
+        self.make(TENANT, &Change::create(jobs, job)).await;
     }
 }
 
@@ -165,6 +203,11 @@ impl Cluster {
 pub(crate) fn chart(name: &str) -> String {
     let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     root.join("charts").join(name).to_str().unwrap().to_owned()
+}
+
+/// The path of the lists that policies go by.
+pub(crate) fn admission_lists() -> String {
+    format!("/apis/daylight.dev/v1alpha1/namespaces/{SYSTEM}/admissionlists")
 }
 
 /// The approved registrations, as the controller lists them.
@@ -176,6 +219,7 @@ pub(crate) fn registrations() -> Value {
         "tenant-a.ahead": "pos-validator 2098-01-01T00:00:00Z 2099-01-01T00:00:00Z",
         "tenant-a.spoiled": "pos-validator since forever",
         "tenant-a.nodate": "pos-validator 2020-13-99T00:00:00Z 2099-01-01T00:00:00Z",
+        "gpu-operator.night": "pow-mining 2020-01-01T00:00:00Z 2099-01-01T00:00:00Z",
         "tenant-b.theirs": "pos-validator 2020-01-01T00:00:00Z 2099-01-01T00:00:00Z",
     })
 }
@@ -221,8 +265,36 @@ pub(crate) fn miner(name: &str) -> Value {
         pod["metadata"]["labels"][format!("daylight.dev/{label}")] = json!(value);
     }
     pod["spec"]["priorityClassName"] = json!("daylight-miner");
+    pod["spec"]["automountServiceAccountToken"] = json!(false);
     pod["spec"]["containers"][0]["image"] = json!("registry.example.com/miners/kaspa:1");
     pod
+}
+
+/// A Job as Daylight creates it for an AIJob.
+pub(crate) fn gang(name: &str, template: &Value) -> Value {
+    json!({
+        "metadata": {
+            "name": name, "labels": {"daylight.dev/aijob": name, "daylight.dev/activity": "ai-training"},
+            "ownerReferences": [{
+                "apiVersion": "daylight.dev/v1alpha1", "kind": "AIJob", "name": name, "uid": "77aa",
+                "controller": true,
+            }],
+        },
+        "spec": {
+            "suspend": true, "completionMode": "Indexed", "completions": 2, "parallelism": 2,
+            "template": template,
+        },
+    })
+}
+
+pub(crate) fn lease_record(name: &str) -> Value {
+    json!({
+        "apiVersion": "daylight.dev/v1alpha1", "kind": "LeaseRecord", "metadata": {"name": name},
+        "spec": {
+            "pod": "kaspa-0", "podUid": "5b1c", "node": "node-0000", "resource": "nvidia.com/gpu",
+            "gpus": 1, "seenEndedAt": "2026-01-01T00:00:00Z",
+        },
+    })
 }
 
 pub(crate) fn registration(name: &str, submitted_by: &str) -> Value {

@@ -95,7 +95,10 @@ async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(cluste
     // The lists are the controller's.
     cluster.lists(&registrations(), &Value::Null).await;
     let found = problems(cluster).await;
-    assert!(found.iter().any(|one| one.contains("daylight-classes is missing")), "{found:#?}");
+    assert!(
+        found.iter().any(|one| one.contains("AdmissionList daylight-system/classes is missing")),
+        "{found:#?}"
+    );
     cluster.lists(&registrations(), &classes()).await;
 
     let policy = named(POLICIES, "daylight-gpu-pods");

@@ -321,6 +321,17 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         "which requires a registration",
     );
 
+    let mut volume = gpu_pod("work", Some("ai-inference"));
+    volume["spec"]["containers"][0]["image"] = json!("registry.example.com/serving/llm:1");
+    volume["spec"]["volumes"] = json!([{"name": "m", "image": {"reference": "evil/xmrig:1"}}]);
+    add(
+        "a foreign image as a volume",
+        TENANT,
+        Rule::Mode,
+        create(volume),
+        "runs the image evil/xmrig:1, which class ai-inference does not allow",
+    );
+
     // Mining without Daylight, with an image that the class allows.
     let mining = |pod| with(pod, json!({"image": "registry.example.com/miners/kaspa:1"}));
     add(
@@ -393,13 +404,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         "sets NVIDIA_VISIBLE_DEVICES",
     );
     let privileged = with(miner("work"), json!({"securityContext": {"privileged": true}}));
-    add(
-        "a privileged miner",
-        CONTROLLER,
-        Rule::Always,
-        create(privileged),
-        "is privileged or has a capability that gives access to every GPU of its node",
-    );
+    add("a privileged miner", CONTROLLER, Rule::Always, create(privileged), "its node");
     add(
         "a miner with a foreign image",
         CONTROLLER,
@@ -561,6 +566,27 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         ),
         "and may run only the images with which it was created",
     );
+    let inherits = format!("{}/inherits", pods("labelled"));
+    add(
+        "another image for a pod with the class of its namespace",
+        TENANT,
+        Rule::Mode,
+        Change::strategic(
+            &inherits,
+            json!({"spec": {"containers": [{"name": "main", "image": "evil/xmrig:1"}]}}),
+        ),
+        "and may run only the images with which it was created, not evil/xmrig:1",
+    );
+    add(
+        "a foreign ephemeral container in a pod with the class of its namespace",
+        TENANT,
+        Rule::Mode,
+        Change::patch(
+            &format!("{inherits}/ephemeralcontainers"),
+            ephemeral("evil/xmrig:1", json!({})),
+        ),
+        "and may run only the images with which it was created, not evil/xmrig:1",
+    );
     add(
         "a privileged ephemeral container",
         TENANT,
@@ -611,8 +637,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         Change::patch(&format!("{}/status", on("done")), no_finalizers.clone()),
         "only Daylight removes the finalizer daylight.dev/metered",
     );
-    let auditor =
-        "the auditor may only remove the finalizer daylight.dev/metered, after the pod has ended";
+    let auditor = "may only remove the finalizer daylight.dev/metered, after the pod has ended";
     add(
         "the finalizer, by the auditor, too early",
         AUDITOR,
@@ -672,6 +697,12 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         ("all capabilities", "ALL"),
         ("the capability SYS_ADMIN", "SYS_ADMIN"),
         ("the capability BPF", "CAP_BPF"),
+        ("all capabilities, in lower case", "all"),
+        ("a capability in lower case", "sys_admin"),
+        ("a capability in both cases", "Cap_Sys_Admin"),
+        ("the capability to open any file of the host", "DAC_READ_SEARCH"),
+        ("the capability to load a kernel", "SYS_BOOT"),
+        ("the capability to trace the kernel", "PERFMON"),
     ] {
         add(
             what,
@@ -692,6 +723,10 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         ("the container runtime's socket", "/run/containerd/containerd.sock"),
         ("the container runtime's socket, by the link", "/var/run/docker.sock"),
         ("static pods", "/etc/kubernetes/manifests"),
+        ("the tokens and volumes of all pods", "/var/lib/kubelet/pods"),
+        ("the kubelet's keys", "/var/lib/kubelet/pki"),
+        ("k3s' runtime", "/run/k3s/containerd"),
+        ("the home of root", "/root/.ssh"),
         ("the host's processes", "/proc/1/root/dev"),
     ] {
         add(
@@ -726,6 +761,70 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         "sets AMD_VISIBLE_DEVICES",
     );
     add(
+        "all devices by the version of CUDA",
+        TENANT,
+        Rule::Mode,
+        variable("CUDA_VERSION", "12.0"),
+        "sets CUDA_VERSION, which gives access to GPUs",
+    );
+    for prefix in ["NVIDIA_", "N", "AMD_VISIBLE"] {
+        add(
+            "devices by variables with a prefix",
+            TENANT,
+            Rule::Mode,
+            reach(json!({"envFrom": [{"prefix": prefix, "configMapRef": {"name": "x"}}]})),
+            "takes variables from a ConfigMap or Secret with the prefix",
+        );
+    }
+    for (what, kind, plural) in [
+        ("devices by the keys of a ConfigMap", "ConfigMap", "configmaps"),
+        ("devices by the keys of a Secret", "Secret", "secrets"),
+    ] {
+        let source = json!({
+            "apiVersion": "v1", "kind": kind, "metadata": {"name": "x"},
+            "data": {"NVIDIA_VISIBLE_DEVICES": "YWxs"},
+        });
+        add(
+            what,
+            TENANT,
+            Rule::Mode,
+            Change::create(&format!("/api/v1/namespaces/tenant-a/{plural}"), source),
+            "has the key NVIDIA_VISIBLE_DEVICES, which as a variable of a container gives access",
+        );
+    }
+    for (what, path) in [
+        ("the host's programs, for writing", "/usr/local/bin"),
+        ("the host's optional programs, for writing", "/opt"),
+        ("the host's libraries, for writing", "/lib64"),
+        ("the host's timetable, for writing", "/etc/cron.d"),
+        ("the host's services, for writing", "/etc/systemd/system"),
+        ("the host's containers, for writing", "/var/lib/containerd"),
+        ("the host's kernel, for writing", "/sys"),
+        ("a home, for writing", "/home/admin/.ssh"),
+    ] {
+        let mut writes = host_path(path);
+        writes["spec"]["containers"][0]["volumeMounts"] =
+            json!([{"name": "host", "mountPath": "/host"}]);
+        add(
+            what,
+            TENANT,
+            Rule::Mode,
+            create(writes),
+            "for writing, a host path that gives control of the node and its GPUs: mount it with readOnly",
+        );
+    }
+    for field in ["hostPID", "hostIPC", "hostNetwork"] {
+        let mut shares = pod("reach", "busybox");
+        shares["spec"][field] = json!(true);
+        add(
+            "a namespace of the host",
+            TENANT,
+            Rule::Mode,
+            create(shares),
+            "which gives access to what other pods of its node do: remove it",
+        );
+    }
+    add(
         "devices by a variable from elsewhere",
         TENANT,
         Rule::Mode,
@@ -744,16 +843,77 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         TENANT,
         Rule::Mode,
         create(mounts),
-        "requests devices from the container runtime, by a mount",
+        "requests devices from the container runtime by a mount",
     );
-    let mut annotated = pod("reach", "busybox");
-    annotated["metadata"]["annotations"] = json!({"cdi.k8s.io/x": "nvidia.com/gpu=all"});
+    for (what, key) in [
+        ("devices by an annotation", "cdi.k8s.io/x"),
+        ("devices by an annotation of NVIDIA's", "nvidia.cdi.k8s.io/x"),
+        ("devices by an annotation of CRI-O's", "io.kubernetes.cri-o.Devices"),
+        ("devices by a newer annotation of CRI-O's", "devices.crio.io"),
+        ("devices by an annotation of a plugin's", "devices.nri.io/container.main"),
+        ("mounts by an annotation of a plugin's", "mounts.nri.io/pod"),
+    ] {
+        let annotations = json!({(key): "nvidia.com/gpu=all"});
+        let mut annotated = pod("reach", "busybox");
+        annotated["metadata"]["annotations"] = annotations.clone();
+        let message = "requests devices from the container runtime by the annotation";
+        add(what, TENANT, Rule::Mode, create(annotated), message);
+        let later =
+            Change::patch(&on("training"), json!({"metadata": {"annotations": annotations}}));
+        add(what, TENANT, Rule::Mode, later, message);
+    }
+    let annotations = json!({"metadata": {"annotations": {"cdi.k8s.io/x": "nvidia.com/gpu=all"}}});
     add(
-        "devices by an annotation",
+        "devices by an annotation, through the status",
         TENANT,
         Rule::Mode,
-        create(annotated),
-        "or an annotation cdi.k8s.io/...",
+        Change::patch(&format!("{}/status", on("training")), annotations.clone()),
+        "by the annotation cdi.k8s.io/x",
+    );
+    add(
+        "devices for a miner by an annotation",
+        TENANT,
+        Rule::Always,
+        Change::patch(&on("mine"), annotations),
+        "by the annotation cdi.k8s.io/x",
+    );
+
+    // What a scheduler may set when it binds a pod.
+    let bind = |metadata: Value| {
+        let mut binding = json!({
+            "apiVersion": "v1", "kind": "Binding",
+            "target": {"apiVersion": "v1", "kind": "Node", "name": "none"},
+        });
+        binding["metadata"] = metadata;
+        binding["metadata"]["name"] = json!("training");
+        binding
+    };
+    for (what, path) in [
+        ("another class by a binding", format!("{}/binding", on("training"))),
+        ("another class by a binding of old", "/api/v1/namespaces/tenant-a/bindings".to_owned()),
+    ] {
+        add(
+            what,
+            TENANT,
+            Rule::Always,
+            Change::create(
+                &path,
+                bind(
+                    relabel(json!({"daylight.dev/activity": "pos-validator"}))["metadata"].clone(),
+                ),
+            ),
+            "a binding may not set daylight.dev/activity",
+        );
+    }
+    add(
+        "devices by a binding",
+        TENANT,
+        Rule::Mode,
+        Change::create(
+            &format!("{}/binding", on("training")),
+            bind(json!({"annotations": {"cdi.k8s.io/x": "nvidia.com/gpu=all"}})),
+        ),
+        "by the annotation cdi.k8s.io/x",
     );
 
     // Claims.
@@ -895,44 +1055,265 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         "only the controller writes this part of the status",
     );
 
+    // Four eyes.
+    let one = |name: &str| format!("{}/{name}", registrations());
+    add(
+        "an edit in the submitter's name, by the officer",
+        OFFICER,
+        Rule::Always,
+        Change::patch(&one("night"), json!({"spec": {"limits": {"gpus": 4000}}})),
+        "spec.submittedBy is alice@tenant-a.example, but you are officer@example.com",
+    );
+    add(
+        "an edit of what another user's edit awaits a decision on",
+        OFFICER,
+        Rule::Always,
+        Change::patch(
+            &one("night"),
+            json!({"spec": {"submittedBy": OFFICER, "limits": {"gpus": 4000}}}),
+        ),
+        "has an edit of alice@tenant-a.example that is not decided",
+    );
+    let mut older = approval(OFFICER, "Approved");
+    older["status"]["approval"]["generation"] = json!(7);
+    add(
+        "an approval of what is no longer there",
+        OFFICER,
+        Rule::Always,
+        Change::patch(&status("night"), older),
+        "was edited: it has generation 1, and the decision is about 7",
+    );
+
+    // The statuses by which the controller goes, and the evidence for the auditor.
+    let api = |plural: &str| format!("/apis/daylight.dev/v1alpha1/namespaces/tenant-a/{plural}");
+    let reserved =
+        json!({"status": {"state": "Reserved", "placement": [{"node": "n", "workers": 1}]}});
+    for (what, plural, status) in [
+        ("GPUs kept free by a status", "aijobs", reserved.clone()),
+        ("the state of a miner", "miners", json!({"status": {"reason": "Running"}})),
+    ] {
+        let path = format!("{}/known/status", api(plural));
+        let message = "is written by Daylight alone, and you are";
+        add(what, TENANT, Rule::Always, Change::patch(&path, status), message);
+    }
+    add(
+        "the state of an AIJob, by the auditor",
+        AUDITOR,
+        Rule::Always,
+        Change::patch(&format!("{}/known/status", api("aijobs")), reserved),
+        "is written by Daylight alone",
+    );
+    let record = crate::cluster::lease_record("lease-forged");
+    for (what, who) in [("a forged lease", TENANT), ("a lease, by the auditor", AUDITOR)] {
+        add(
+            what,
+            who,
+            Rule::Always,
+            Change::create(&api("leaserecords"), record.clone()),
+            "LeaseRecords are created by the controller alone",
+        );
+    }
+    for (what, who) in
+        [("a lease off the record", TENANT), ("the same, by the controller", CONTROLLER)]
+    {
+        add(
+            what,
+            who,
+            Rule::Always,
+            Change::delete(&format!("{}/lease-known", api("leaserecords"))),
+            "is deleted by the auditor once it is in the journal",
+        );
+    }
+
+    // The controller's account does nothing but the controller's work.
+    let mut auditor_pod = pod("auditor", "evil/x");
+    auditor_pod["spec"]["serviceAccountName"] = json!("daylight-auditor");
+    let mut rooted = host_path("/");
+    rooted["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
+    for (what, namespace, pod) in [
+        ("the auditor's account", SYSTEM, auditor_pod),
+        ("the host, from Daylight's namespace", SYSTEM, rooted.clone()),
+        ("the host, from the system's namespace", "kube-system", rooted),
+        ("a miner in an exempt namespace", "gpu-operator", miner("work")),
+    ] {
+        add(
+            what,
+            CONTROLLER,
+            Rule::Always,
+            Change::create(&pods(namespace), pod),
+            "the controller starts no pods",
+        );
+    }
+    let plain = with(miner("work"), json!({}));
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut pod = plain.clone();
+        change(&mut pod);
+        create(pod)
+    };
+    for (what, change, message) in [
+        (
+            "a pod that is no miner's",
+            changed(&|pod| {
+                pod["metadata"]["labels"].as_object_mut().unwrap().remove("daylight.dev/slot");
+            }),
+            "the controller starts no pods but those of miners",
+        ),
+        (
+            "a miner with a token",
+            changed(&|pod| pod["spec"]["automountServiceAccountToken"] = Value::Null),
+            "a miner has no service account token",
+        ),
+        (
+            "a miner with a token as a volume",
+            changed(&|pod| {
+                pod["spec"]["volumes"] = json!([{"name": "t", "projected": {"sources": [
+                    {"serviceAccountToken": {"path": "token"}},
+                ]}}]);
+            }),
+            "a miner has no service account token",
+        ),
+        (
+            "a miner with the account of another",
+            changed(&|pod| pod["spec"]["serviceAccountName"] = json!("robot")),
+            "a miner has no service account token",
+        ),
+        (
+            "a miner with a path of the host",
+            changed(&|pod| {
+                pod["spec"]["volumes"] = json!([{"name": "h", "hostPath": {"path": "/data"}}]);
+            }),
+            "a miner has no access to its node",
+        ),
+        (
+            "a miner with a capability",
+            changed(&|pod| {
+                pod["spec"]["containers"][0]["securityContext"] =
+                    json!({"capabilities": {"add": ["NET_ADMIN"]}});
+            }),
+            "a miner has no access to its node",
+        ),
+        (
+            "the image of a pod, by the controller",
+            Change::strategic(
+                &on("training"),
+                json!({"spec": {"containers": [{"name": "main", "image": "registry.example.com/train:1"}], "activeDeadlineSeconds": 60}}),
+            ),
+            "controller and auditor may only remove the finalizer",
+        ),
+        (
+            "an annotation, by the controller",
+            Change::patch(&on("done"), json!({"metadata": {"annotations": {"x": "y"}}})),
+            "controller and auditor may only remove the finalizer",
+        ),
+    ] {
+        add(what, CONTROLLER, Rule::Always, change, message);
+    }
+    let jobs = |namespace: &str| format!("/apis/batch/v1/namespaces/{namespace}/jobs");
+    let train = |spec: Value| {
+        let mut task = gpu_pod("x", Some("ai-training"));
+        task["spec"]["restartPolicy"] = json!("Never");
+        merge(&mut task["spec"], spec);
+        let mut metadata = task["metadata"].clone();
+        metadata.as_object_mut().unwrap().remove("name");
+        crate::cluster::gang("gang", &json!({"metadata": metadata, "spec": task["spec"]}))
+    };
+    let mut free = train(json!({}));
+    free["spec"]["suspend"] = json!(false);
+    let mut orphan = train(json!({}));
+    orphan["metadata"]["ownerReferences"] = Value::Null;
+    for (what, change, message) in [
+        (
+            "a Job in Daylight's namespace",
+            Change::create(&jobs(SYSTEM), train(json!({"serviceAccountName": "daylight-auditor"}))),
+            "the controller starts no Jobs in its own namespace and in exempt ones",
+        ),
+        (
+            "a Job that no AIJob owns",
+            Change::create(&jobs("tenant-a"), orphan),
+            "changes no Jobs but those of AIJobs",
+        ),
+        (
+            "a Job that starts at once",
+            Change::create(&jobs("tenant-a"), free),
+            "changes no Jobs but those of AIJobs",
+        ),
+        (
+            "another user's Job",
+            Change::patch(
+                &format!("{}/theirs", jobs("tenant-a")),
+                json!({"spec": {"suspend": false}}),
+            ),
+            "changes no Jobs but those of AIJobs",
+        ),
+        (
+            "a Job with the host's processes",
+            Change::create(&jobs("tenant-a"), train(json!({"hostPID": true}))),
+            "an AIJob cannot get access to its node",
+        ),
+        (
+            "a Job with all pods' volumes",
+            Change::create(
+                &jobs("tenant-a"),
+                train(
+                    json!({"volumes": [{"name": "h", "hostPath": {"path": "/var/lib/kubelet/pods"}}]}),
+                ),
+            ),
+            "an AIJob cannot get access to its node",
+        ),
+    ] {
+        add(what, CONTROLLER, Rule::Always, change, message);
+    }
+    let service = json!({"metadata": {"name": "taken"}, "spec": {"ports": [{"port": 80}]}});
+    add(
+        "a Service of another kind, by the controller",
+        CONTROLLER,
+        Rule::Always,
+        Change::create("/api/v1/namespaces/tenant-a/services", service),
+        "the controller creates no Services but the headless ones of AIJobs",
+    );
+    let priority = json!({"metadata": {"name": "above-all"}, "value": 1_000_000});
+    add(
+        "a priority, by the controller",
+        CONTROLLER,
+        Rule::Always,
+        Change::create("/apis/scheduling.k8s.io/v1/priorityclasses", priority),
+        "the controller creates daylight-miner alone",
+    );
+
     // The lists.
-    let list = format!("/api/v1/namespaces/{SYSTEM}/configmaps");
-    let keeps = "is a list for admission policies, which only the controller may write";
-    let entry = json!({"data": {"tenant-a.forged": "pow-mining 2020-01-01T00:00:00Z 2099-01-01T00:00:00Z"}});
+    let list = crate::cluster::admission_lists();
+    let keeps = "is read by admission policies, and only the controller may write it";
+    let entries = |entries: Value| json!({"spec": {"entries": entries}});
+    let forged = "pow-mining 2020-01-01T00:00:00Z 2099-01-01T00:00:00Z";
     add(
         "an entry in the list of registrations",
         OPERATOR,
         Rule::Always,
-        Change::patch(&format!("{list}/daylight-registrations"), entry),
+        Change::patch(
+            &format!("{list}/registrations"),
+            entries(json!({"tenant-a.forged": forged})),
+        ),
         keeps,
     );
     add(
         "the deletion of the list of registrations",
         OPERATOR,
         Rule::Always,
-        Change::delete(&format!("{list}/daylight-registrations")),
+        Change::delete(&format!("{list}/registrations")),
         keeps,
     );
     add(
         "an entry in the list of classes",
         OPERATOR,
         Rule::Always,
-        Change::patch(
-            &format!("{list}/daylight-classes"),
-            json!({"data": {"x": "Guaranteed NotRequired"}}),
-        ),
+        Change::patch(&format!("{list}/classes"), entries(json!({"x": "Guaranteed NotRequired"}))),
         keeps,
     );
-    add(
-        "the label off a list",
-        OPERATOR,
-        Rule::Always,
-        Change::patch(&format!("{list}/daylight-classes"), json!({"metadata": {"labels": null}})),
-        keeps,
-    );
-    let another =
-        json!({"metadata": {"name": "more", "labels": {"daylight.dev/mirror": "registrations"}}});
-    add("a list of one's own", OPERATOR, Rule::Always, Change::create(&list, another), keeps);
+    let mut more = entries(json!({}));
+    more["apiVersion"] = json!("daylight.dev/v1alpha1");
+    more["kind"] = json!("AdmissionList");
+    more["metadata"] = json!({"name": "more"});
+    add("a list of one's own", OPERATOR, Rule::Always, Change::create(&list, more), keeps);
 
     // Namespaces.
     let namespace = |name: &str| format!("/api/v1/namespaces/{name}");

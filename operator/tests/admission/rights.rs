@@ -30,9 +30,9 @@ const ELSEWHERE: [(&str, &str); 4] = [
 
 #[apply(trial!)]
 async fn every_right_of_controller_and_auditor_is_used(cluster: &Cluster) {
+    cluster.lists(&Value::Null, &Value::Null).await;
     let extra = ["delete", "clusterrolebinding", "daylight-accounts"];
     cluster.control_plane.kubectl_ok(extra).await.unwrap();
-    cluster.lists(&Value::Null, &Value::Null).await;
     let class = ["delete", "priorityclass", "daylight-miner"];
     cluster.control_plane.kubectl_ok(class).await.unwrap();
     let before = cluster.audit_log.entries().len();
@@ -202,20 +202,20 @@ async fn story_ends(client: kube::Client) {
     until(&client, "no lease record", records, none).await;
 }
 
-/// Edits one list, and makes the other one such that it can only be created again.
+/// Adds an entry to both lists.
 async fn spoil_lists(cluster: &Cluster) -> bool {
-    let path = |name: &str| format!("/api/v1/namespaces/{SYSTEM}/configmaps/daylight-{name}");
-    let edit = Change::patch(&path("classes"), json!({"data": {"x": "Guaranteed NotRequired"}}));
-    let spoil =
-        Change::patch(&path("registrations"), json!({"data": {"x": "y"}, "immutable": true}));
+    let path = |name: &str| format!("{}/{name}", crate::cluster::admission_lists());
+    let edit = json!({"spec": {"entries": {"x": "Guaranteed NotRequired"}}});
     // In the controller's name, since no other account may; its role lets it patch these two.
-    cluster.make(CONTROLLER, &edit).await;
-    cluster.make(CONTROLLER, &spoil).await;
+    for name in ["classes", "registrations"] {
+        cluster.make(CONTROLLER, &Change::patch(&path(name), edit.clone())).await;
+    }
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(20) {
         let mut well = true;
-        for name in ["daylight-classes", "daylight-registrations"] {
-            let data = ["get", "configmap", name, "-n", SYSTEM, "-o", "jsonpath={.data.x}"];
+        for name in ["classes", "registrations"] {
+            let data =
+                ["get", "admissionlist", name, "-n", SYSTEM, "-o", "jsonpath={.spec.entries.x}"];
             let data =
                 cluster.control_plane.kubectl_ok(data).await.unwrap_or_else(|_| "gone".into());
             well &= data.is_empty();

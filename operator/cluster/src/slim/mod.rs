@@ -22,6 +22,6 @@ pub use failure::{PodFailure, is_reason};
 pub use node::{Effect, Node, Readiness, Taint};
 pub use pod::{Lease, Owner, Phase, Pod, Work};
 pub use runtime_class::RuntimeClass;
-pub use small::{ConfigMap, Namespace};
+pub use small::{AdmissionList, ConfigMap, Namespace};
 pub use spec::{Scheduling, Template};
 pub use workload::{JobOfWorkload, Workload};

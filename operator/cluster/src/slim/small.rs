@@ -1,4 +1,4 @@
-//! Namespaces and `ConfigMaps`.
+//! Namespaces, `ConfigMaps` and `AdmissionLists`.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,6 @@ use serde::{Deserialize, Deserializer};
 
 use crate::slim::meta::{Meta, Pairs};
 use crate::store::stored;
-use crate::well_known;
 
 /// A namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,10 +31,24 @@ pub struct ConfigMap {
     /// Resource version; 0 if it is not a number.
     pub version: u64,
     pub data: Vec<(Box<str>, Box<str>)>,
-    /// Value of its label `daylight.dev/mirror`.
-    pub mirror: Option<Box<str>>,
-    /// `true` if it has data that is not text.
-    pub has_binary_data: bool,
+}
+
+/// What admission policies must know about registrations or classes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdmissionList {
+    /// `namespace/name`.
+    pub key: Name,
+    pub uid: Box<str>,
+    /// Resource version; 0 if it is not a number.
+    pub version: u64,
+    pub entries: Vec<(Box<str>, Box<str>)>,
+}
+
+impl AdmissionList {
+    /// Returns the value of an entry.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.entries.iter().find(|(known, _)| **known == *key).map(|(_, value)| &**value)
+    }
 }
 
 impl ConfigMap {
@@ -47,6 +60,7 @@ impl ConfigMap {
 
 stored!(Namespace, name);
 stored!(ConfigMap, key);
+stored!(AdmissionList, key);
 
 impl<'de> Deserialize<'de> for Namespace {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -71,25 +85,53 @@ impl<'de> Deserialize<'de> for Namespace {
 impl<'de> Deserialize<'de> for ConfigMap {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
+        #[serde(default)]
         struct Raw<'a> {
             #[serde(borrow)]
             metadata: Meta<'a>,
             #[serde(borrow)]
             data: Pairs<'a>,
-            #[serde(borrow)]
-            binary_data: Pairs<'a>,
         }
 
-        let Raw { metadata, data, binary_data } = Raw::deserialize(deserializer)?;
-        let owned = |text: Cow<'_, str>| text.into_owned().into_boxed_str();
+        let Raw { metadata, data } = Raw::deserialize(deserializer)?;
         Ok(Self {
             key: metadata.key().into(),
             uid: (&*metadata.uid).into(),
             version: metadata.version(),
-            mirror: metadata.labels.get(well_known::MIRROR).map(Box::from),
-            has_binary_data: !binary_data.0.is_empty(),
-            data: data.0.into_iter().map(|(key, value)| (owned(key), owned(value))).collect(),
+            data: owned(data),
         })
     }
+}
+
+impl<'de> Deserialize<'de> for AdmissionList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Raw<'a> {
+            #[serde(borrow)]
+            metadata: Meta<'a>,
+            #[serde(borrow)]
+            spec: Spec<'a>,
+        }
+
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Spec<'a> {
+            #[serde(borrow)]
+            entries: Pairs<'a>,
+        }
+
+        let Raw { metadata, spec } = Raw::deserialize(deserializer)?;
+        Ok(Self {
+            key: metadata.key().into(),
+            uid: (&*metadata.uid).into(),
+            version: metadata.version(),
+            entries: owned(spec.entries),
+        })
+    }
+}
+
+fn owned(pairs: Pairs<'_>) -> Vec<(Box<str>, Box<str>)> {
+    let text = |text: Cow<'_, str>| text.into_owned().into_boxed_str();
+    pairs.0.into_iter().map(|(key, value)| (text(key), text(value))).collect()
 }

@@ -119,11 +119,13 @@ pub fn start(client: &kube::Client, settings: &Settings) -> Watches {
 fn source(kind: Kind, settings: &Settings) -> (String, Selectors) {
     let all = |path: &str| (path.to_owned(), Selectors::default());
     let own = |plural: &str| all(&format!("/apis/daylight.dev/v1alpha1/{plural}"));
-    let config_map = |name: &str| {
-        let path = format!("/api/v1/namespaces/{}/configmaps", settings.namespace);
+    let named = |api: &str, plural: &str, name: &str| {
+        let path = format!("/{api}/namespaces/{}/{plural}", settings.namespace);
         let fields = Some(format!("metadata.name={name}"));
         (path, Selectors { labels: None, fields })
     };
+    let config_map = |name: &str| named("api/v1", "configmaps", name);
+    let admission_list = |name: &str| named("apis/daylight.dev/v1alpha1", "admissionlists", name);
     match kind {
         Kind::Pod => all("/api/v1/pods"),
         Kind::Node => all("/api/v1/nodes"),
@@ -138,8 +140,8 @@ fn source(kind: Kind, settings: &Settings) -> (String, Selectors) {
         Kind::Miner => own("miners"),
         Kind::AiJob => own("aijobs"),
         Kind::EmergencyStop => config_map(well_known::EMERGENCY_STOP),
-        Kind::RegistrationMirror => config_map(well_known::REGISTRATION_MIRROR),
-        Kind::ClassMirror => config_map(well_known::CLASS_MIRROR),
+        Kind::RegistrationMirror => admission_list(well_known::REGISTRATION_MIRROR),
+        Kind::ClassMirror => admission_list(well_known::CLASS_MIRROR),
         Kind::AuthorityKeys => config_map(&settings.authority_keys),
         // Kueue 0.15 and newer.
         Kind::Workload => all("/apis/kueue.x-k8s.io/v1beta2/workloads"),

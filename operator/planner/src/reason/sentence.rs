@@ -114,11 +114,11 @@ impl fmt::Display for Reason {
             }
             Self::MirrorPending { registration } => write!(
                 f,
-                "Registration {registration} is in force, but admission does not know it yet: the ConfigMap daylight-registrations is being updated."
+                "Registration {registration} is in force, but admission does not know it yet: the AdmissionList registrations is being updated."
             ),
             Self::MirrorFull { registration } => write!(
                 f,
-                "Registration {registration} does not fit into the ConfigMap daylight-registrations, which admission reads. Revoke or delete unused registrations."
+                "Registration {registration} does not fit into the AdmissionList registrations, which admission reads. Revoke or delete unused registrations."
             ),
             Self::ClassUnknown { class } => write!(
                 f,

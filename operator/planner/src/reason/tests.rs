@@ -146,8 +146,8 @@ fn the_words_and_sentences_are_fixed() {
     SignatureInvalid: The approval of registration acme/power has an invalid signature. The authority must sign what `daylight approve --print-message` prints.
     NotYetValid: Registration acme/power is valid from 2026-07-01T12:00:00Z.
     Expired: Registration acme/power is valid only until 2026-07-01T12:00:00Z; renew it.
-    MirrorPending: Registration acme/power is in force, but admission does not know it yet: the ConfigMap daylight-registrations is being updated.
-    MirrorFull: Registration acme/power does not fit into the ConfigMap daylight-registrations, which admission reads. Revoke or delete unused registrations.
+    MirrorPending: Registration acme/power is in force, but admission does not know it yet: the AdmissionList registrations is being updated.
+    MirrorFull: Registration acme/power does not fit into the AdmissionList registrations, which admission reads. Revoke or delete unused registrations.
     ClassUnknown: There is no ActivityClass pow-mining. Add it to the positive list, or name another class.
     ClassProhibited: ActivityClass pow-mining is prohibited.
     ClassNotForMining: ActivityClass pow-mining is not IdleOnly, so miners cannot run under it. Register them under an IdleOnly class.

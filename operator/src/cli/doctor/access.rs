@@ -32,7 +32,7 @@ enum Scope {
     Namespace,
 }
 
-const RIGHTS: [Right; 4] = [
+const RIGHTS: [Right; 8] = [
     Right {
         verbs: &["assign"],
         group: "daylight.dev",
@@ -52,9 +52,34 @@ const RIGHTS: [Right; 4] = [
         // An installation may have its own role for its officers.
         level: Level::Warning,
     },
+    Right {
+        verbs: &["submit-for"],
+        group: "daylight.dev",
+        resource: "registrations",
+        scope: Scope::Namespace,
+        allows: "submit and edit registrations in the name of others, and approve these if they may approve",
+        role: None,
+        level: Level::Warning,
+    },
+    acting_as(&["impersonate"], "users"),
+    acting_as(&["impersonate"], "serviceaccounts"),
+    acting_as(&["create"], "serviceaccounts/token"),
     change_of("validatingadmissionpolicies"),
     change_of("validatingadmissionpolicybindings"),
 ];
+
+/// A right in the whole cluster to act as another user or account.
+const fn acting_as(verbs: &'static [&'static str], resource: &'static str) -> Right {
+    Right {
+        verbs,
+        group: "",
+        resource,
+        scope: Scope::Cluster,
+        allows: "act as another user or service account, also as Daylight's or an approving officer's",
+        role: None,
+        level: Level::Warning,
+    }
+}
 
 const fn change_of(resource: &'static str) -> Right {
     Right {
@@ -67,9 +92,6 @@ const fn change_of(resource: &'static str) -> Right {
         level: Level::Problem,
     }
 }
-
-/// The label of roles that the API server creates.
-const BOOTSTRAP: &str = "kubernetes.io/bootstrapping";
 
 /// Daylight's roles. Those that are not its accounts' are for the people of an installation, which binds
 /// them to its own subjects.
@@ -108,12 +130,10 @@ pub(super) fn check(installation: &Installation, findings: &mut Findings) {
             daylight_role(installation, role, *whom, &everywhere, findings);
             continue;
         }
-        // The API server restores its own roles, and they belong to its own components.
-        if role.labels().get(BOOTSTRAP).is_some_and(|of| of == "rbac-defaults") {
-            continue;
-        }
         for right in RIGHTS.iter().filter(|right| rules.iter().any(|rule| gives(rule, right))) {
             let mut subjects = everywhere.clone();
+            // Kubernetes' own components have their rights by roles of the API server.
+            subjects.retain(|subject| !is_component(subject));
             if right.scope == Scope::Namespace {
                 subjects.extend(namespaced_subjects(&name, namespaced));
             }
@@ -131,6 +151,20 @@ pub(super) fn check(installation: &Installation, findings: &mut Findings) {
                 joined(&all_powerful)
             ),
         );
+    }
+}
+
+/// Returns `true` for the subjects of Kubernetes' own components, and not for the groups of all users.
+fn is_component(subject: &str) -> bool {
+    const EVERYBODY: [&str; 2] = ["system:authenticated", "system:unauthenticated"];
+    match subject.split_once(' ') {
+        Some(("ServiceAccount", name)) => name.starts_with("kube-system/"),
+        Some((_, name)) => {
+            name.starts_with("system:")
+                && !EVERYBODY.contains(&name)
+                && !name.starts_with("system:serviceaccount")
+        }
+        None => false,
     }
 }
 

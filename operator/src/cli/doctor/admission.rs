@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use daylight_crds::Assignment;
+use daylight_crds::{AdmissionList, Assignment};
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
-use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
 use super::shipped::{self, Comparison};
@@ -44,6 +43,7 @@ pub(super) fn check(installation: &Installation, findings: &mut Findings) {
     guaranteed(installation, findings);
     pool_resources(installation, findings);
     lists(installation, findings);
+    lists_in_use(installation, findings);
     priority(installation, findings);
 }
 
@@ -269,20 +269,20 @@ fn pool_resources(installation: &Installation, findings: &mut Findings) {
 }
 
 fn lists(installation: &Installation, findings: &mut Findings) {
-    let Some(maps) = findings.read(&installation.lists) else { return };
+    let Some(lists) = findings.read(&installation.lists) else { return };
     for (name, effect) in [
         (REGISTRATION_MIRROR, "pods that name a registration are refused"),
         (CLASS_MIRROR, "images and registrations of classes are not checked"),
     ] {
-        match maps.iter().find(|map| map.name_any() == name) {
-            Some(map) => {
-                findings.passed(Check::Mirrors, format!("ConfigMap {}/{name} exists.", installation.namespace));
+        match lists.iter().find(|list| list.name_any() == name) {
+            Some(list) => {
+                findings.passed(Check::Mirrors, format!("AdmissionList {}/{name} exists.", installation.namespace));
                 if name == CLASS_MIRROR {
-                    unlisted_classes(installation, map, findings);
+                    unlisted_classes(installation, list, findings);
                 }
             }
             None => findings.problem(Check::Mirrors, format!(
-                "ConfigMap {}/{name} is missing, so {effect}: check that a controller runs and leads, which writes it.",
+                "AdmissionList {}/{name} is missing, so {effect}: check that a controller runs and leads, which writes it.",
                 installation.namespace
             )),
         }
@@ -290,17 +290,50 @@ fn lists(installation: &Installation, findings: &mut Findings) {
 }
 
 /// Checks that the controller has listed every class.
-fn unlisted_classes(installation: &Installation, list: &ConfigMap, findings: &mut Findings) {
+fn unlisted_classes(installation: &Installation, list: &AdmissionList, findings: &mut Findings) {
     let Some(classes) = findings.read(&installation.classes) else { return };
-    let listed = |name: &String| list.data.as_ref().is_some_and(|data| data.contains_key(name));
+    let listed = |name: &String| list.spec.entries.contains_key(name);
     let missing: Vec<String> =
         classes.iter().map(ResourceExt::name_any).filter(|name| !listed(name)).collect();
     if !missing.is_empty() {
         findings.problem(Check::Mirrors, format!(
-            "ConfigMap {}/{CLASS_MIRROR} lacks the classes {}, so their images and registrations are not checked: check that a controller leads.",
+            "AdmissionList {}/{CLASS_MIRROR} lacks the classes {}, so their images and registrations are not checked: check that a controller leads.",
             installation.namespace,
             missing.join(", ")
         ));
+    }
+}
+
+/// Checks that the API server decides by the list that is stored.
+fn lists_in_use(installation: &Installation, findings: &mut Findings) {
+    let probes = match &installation.probes {
+        Ok(probes) => probes,
+        Err(sentence) if installation.registrations.is_ok() => {
+            findings.add(Check::MirrorsInUse, Level::Unknown, sentence.clone());
+            return;
+        }
+        Err(_) => {
+            findings.read(&installation.registrations);
+            return;
+        }
+    };
+    let mut is_current = true;
+    for probe in probes.iter().filter(|probe| probe.is_known != probe.is_listed) {
+        is_current = false;
+        let (effect, is) = match probe.is_known {
+            true => ("takes", "is not"),
+            false => ("refuses", "is"),
+        };
+        findings.problem(Check::MirrorsInUse, format!(
+            "The API server {effect} pods under registration {}, which {is} in AdmissionList {}/{REGISTRATION_MIRROR}, so it decides by an old list: restart the API servers, one after the other.",
+            probe.registration, installation.namespace
+        ));
+    }
+    if is_current && !probes.is_empty() {
+        findings.passed(
+            Check::MirrorsInUse,
+            "The API server decides by the current list of registrations.",
+        );
     }
 }
 

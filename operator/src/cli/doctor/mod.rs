@@ -4,6 +4,8 @@
 mod access;
 mod admission;
 mod blind_spots;
+mod pod_security;
+mod probe;
 mod processes;
 mod queues;
 mod shipped;
@@ -43,8 +45,10 @@ enum Check {
     Bindings,
     AdmissionMode,
     ExemptNamespaces,
+    PodSecurity,
     GuaranteedClasses,
     Mirrors,
+    MirrorsInUse,
     MinerPriority,
     OtherPriorities,
     PoolResources,
@@ -163,6 +167,7 @@ fn check(installation: &Installation) -> Findings {
     admission::check(installation, &mut findings);
     access::check(installation, &mut findings);
     processes::check(installation, &mut findings);
+    pod_security::check(installation, &mut findings);
     work::check(installation, &mut findings);
     queues::check(installation, &mut findings);
     blind_spots::list(&mut findings);

@@ -89,7 +89,10 @@ fn without_names(expression: &str) -> String {
     while let Some((before, after)) = rest.split_once('"') {
         let Some((_, after)) = after.split_once('"') else { break };
         let call = before.strip_suffix(".startsWith(");
-        if let Some((before, _)) = call.and_then(|before| before.rsplit_once(" || ")) {
+        let alternative = call.and_then(|before| before.rsplit_once(" || "));
+        // Of a variable only: what is true of a text in the expression itself is no value of the chart.
+        let is_variable = |of: &str| of.chars().all(|it| it.is_ascii_alphanumeric() || it == '_');
+        if let Some((before, _)) = alternative.filter(|(_, of)| is_variable(of)) {
             text.push_str(before);
             rest = after.strip_prefix(')').unwrap_or(after);
         } else {
@@ -169,7 +172,11 @@ mod tests {
         let mut narrowed = same.clone();
         narrowed["matchResources"]["objectSelector"] = json!({"matchLabels": {"never": "set"}});
         assert_eq!(compare(&narrowed), Comparison::Different);
-        for edited in ["true", r#"name in ["a","b"] || name.startsWith("c") || true"#] {
+        for edited in [
+            r#"name in ["a","b"] || name.startsWith("c") || 'a'.startsWith("a") || x"#,
+            "true",
+            r#"name in ["a","b"] || name.startsWith("c") || true"#,
+        ] {
             assert_eq!(compare(&of(edited, "mine")), Comparison::Different, "{edited}");
         }
     }

@@ -2,13 +2,13 @@
 
 use std::error::Error;
 
-use daylight_crds::{ActivityClass, GpuPool, Miner};
+use daylight_crds::{ActivityClass, AdmissionList, GpuPool, Miner, Registration};
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -16,6 +16,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+use super::probe::{self, Probe};
 use crate::failure::chain;
 
 /// The result of reading; the error is the sentence that states why it failed.
@@ -31,7 +32,10 @@ pub(super) struct Installation {
     pub(super) policies: Read<Vec<ValidatingAdmissionPolicy>>,
     pub(super) bindings: Read<Vec<ValidatingAdmissionPolicyBinding>>,
     pub(super) priorities: Read<Vec<PriorityClass>>,
-    pub(super) lists: Read<Vec<ConfigMap>>,
+    pub(super) lists: Read<Vec<AdmissionList>>,
+    pub(super) registrations: Read<Vec<Registration>>,
+    /// What the API server knows of registrations.
+    pub(super) probes: Read<Vec<Probe>>,
     pub(super) cluster_roles: Read<Vec<ClusterRole>>,
     pub(super) cluster_bindings: Read<Vec<ClusterRoleBinding>>,
     pub(super) role_bindings: Read<Vec<RoleBinding>>,
@@ -53,6 +57,8 @@ const PAGE: u32 = 500;
 
 /// Reads all of them. A kind that cannot be read does not stop the others.
 pub(super) async fn read(client: &Client, namespace: &str) -> Installation {
+    let registrations = all(Api::all(client.clone())).await;
+    let probes = probe::read(client, namespace, &registrations).await;
     Installation {
         namespace: namespace.to_owned(),
         now: jiff::Timestamp::now(),
@@ -62,6 +68,8 @@ pub(super) async fn read(client: &Client, namespace: &str) -> Installation {
         bindings: all(Api::all(client.clone())).await,
         priorities: all(Api::all(client.clone())).await,
         lists: all(Api::namespaced(client.clone(), namespace)).await,
+        registrations,
+        probes,
         cluster_roles: all(Api::all(client.clone())).await,
         cluster_bindings: all(Api::all(client.clone())).await,
         role_bindings: all(Api::all(client.clone())).await,
@@ -144,6 +152,8 @@ impl Installation {
             bindings: unread(),
             priorities: unread(),
             lists: unread(),
+            registrations: unread(),
+            probes: unread(),
             cluster_roles: unread(),
             cluster_bindings: unread(),
             role_bindings: unread(),

@@ -169,7 +169,7 @@ impl Executor {
         if let Target::Mirror(kind) = &target {
             tracing::error!(
                 %kind, code, %message,
-                "Cannot update the ConfigMap that admission reads, so no miner starts under new \
+                "Cannot update the AdmissionList that admission reads, so no miner starts under new \
                  registrations. Remove the cause that the API server names."
             );
         }

@@ -10,8 +10,8 @@ use k8s_openapi::api::scheduling::v1::PriorityClass;
 
 use super::send::{Answer, Failure, Sender, is_disruption_budget, is_webhook_failure};
 use crate::api_requests::{
-    ApiRequest, create_priority_class, delete_mirror, delete_pod, evict_pod, forget_start,
-    read_pod, read_priority_class, read_service,
+    ApiRequest, create_priority_class, delete_pod, evict_pod, forget_start, read_pod,
+    read_priority_class, read_service,
 };
 use crate::controller::gang_services::is_controlled_by;
 use daylight_cluster::names::parts;
@@ -282,16 +282,6 @@ pub(super) async fn make(sender: Sender, write: ApiRequest) -> ChangeOutcome {
         Ok(Answer::Refused(status)) if matches!(status.code, 404 | 409) => ChangeOutcome::Overtaken,
         Ok(Answer::Refused(status)) => refused(*status),
         Err(failure) => failure.into(),
-    }
-}
-
-/// Repairs a mirror. One that was made immutable is deleted, and the next repair creates it again.
-pub(super) async fn mirror(sender: Sender, repair: ApiRequest) -> ChangeOutcome {
-    match make(sender.clone(), repair.clone()).await {
-        ChangeOutcome::Refused { code: 422, .. } if repair.method == http::Method::PATCH => {
-            make(sender, delete_mirror(&repair)).await
-        }
-        other => other,
     }
 }
 

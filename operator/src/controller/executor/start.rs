@@ -88,7 +88,6 @@ impl Executor {
                     perform::make_service(sender, write, key, uid).await
                 }
                 Target::PriorityClass => perform::priority_class(sender).await,
-                Target::Mirror(_) => perform::mirror(sender, write).await,
                 _ => perform::make(sender, write).await,
             };
             Completion { target, change: None, uid: Box::default(), outcome }

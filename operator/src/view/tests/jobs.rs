@@ -43,6 +43,17 @@ fn its_state_is_read_from_its_status() {
             json!({"state": "Reserved", "placement": placement, "attempts": 1}),
             JobState::Reserved { placement: placed.clone(), attempts: 1 },
         ),
+        // One that does not fit the job keeps no GPUs free.
+        (
+            json!({"state": "Reserved", "placement": [{"node": "n1", "workers": 1}]}),
+            JobState::Queued { attempts: 0, suspended_at: None },
+        ),
+        (
+            json!({"state": "Reserved", "placement": [
+                {"node": "n1", "workers": 2}, {"node": "n2", "workers": 1},
+            ]}),
+            JobState::Queued { attempts: 0, suspended_at: None },
+        ),
         (
             json!({
                 "state": "Starting", "placement": placement, "attempts": 2,

@@ -29,16 +29,13 @@ fn with(registrations: Vec<Value>) -> TestCluster {
     TestCluster::with(&objects)
 }
 
-/// The `ConfigMap` that is intended.
+/// The `AdmissionList` that is intended.
 fn mirror_of(cluster: &TestCluster) -> Value {
     let repair = cluster.view.mirror_repair(Kind::RegistrationMirror).unwrap();
     json!({
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": "daylight-registrations", "namespace": "daylight-system", "uid": "mirror",
-            "labels": {"daylight.dev/mirror": repair.label},
-        },
-        "data": repair.wanted,
+        "kind": "AdmissionList",
+        "metadata": {"name": "registrations", "namespace": "daylight-system", "uid": "mirror"},
+        "spec": {"entries": repair.wanted},
     })
 }
 
@@ -51,15 +48,18 @@ fn a_registration_is_mirrored_once_the_map_is_seen_to_hold_it() {
     let mut cluster = with(vec![approved("reg", &json!({}))]);
     assert_eq!(mirrored(&cluster), Mirrored::Pending);
     let map = mirror_of(&cluster);
-    assert_eq!(map["data"], json!({"team.reg": "pow 2026-01-01T00:00:00Z 2027-01-01T00:00:00Z"}));
+    assert_eq!(
+        map["spec"]["entries"],
+        json!({"team.reg": "pow 2026-01-01T00:00:00Z 2027-01-01T00:00:00Z"})
+    );
     let deltas = cluster.apply(&map);
     assert!(matches!(&deltas[..], [Delta::Registration(one)] if one.mirrored == Mirrored::Holds));
     assert_eq!(cluster.view.mirror_repair(Kind::RegistrationMirror), None);
 
     for damage in [
-        json!({"data": {"team.reg": "pow"}}),
-        json!({"data": {"team.reg": null}}),
-        json!({"metadata": {"labels": null}}),
+        json!({"spec": {"entries": {"team.reg": "pow"}}}),
+        json!({"spec": {"entries": {"team.reg": null}}}),
+        json!({"spec": null}),
     ] {
         cluster.apply(&patched(&map, &damage));
         assert_eq!(mirrored(&cluster), Mirrored::Pending, "{damage}");
@@ -67,14 +67,11 @@ fn a_registration_is_mirrored_once_the_map_is_seen_to_hold_it() {
         assert_eq!(mirrored(&cluster), Mirrored::Holds);
     }
     // A surplus entry grants nothing through Daylight, and is removed all the same.
-    for damage in [
-        json!({"data": {"team.other": "pow 2026-01-01T00:00:00Z 2027-01-01T00:00:00Z"}}),
-        json!({"binaryData": {"x": "AAAA"}}),
-    ] {
-        cluster.apply(&patched(&map, &damage));
-        assert_eq!(mirrored(&cluster), Mirrored::Holds);
-        assert!(cluster.view.mirror_repair(Kind::RegistrationMirror).is_some(), "{damage}");
-    }
+    let surplus = "pow 2026-01-01T00:00:00Z 2027-01-01T00:00:00Z";
+    let damage = json!({"spec": {"entries": {"team.other": surplus}}});
+    cluster.apply(&patched(&map, &damage));
+    assert_eq!(mirrored(&cluster), Mirrored::Holds);
+    assert!(cluster.view.mirror_repair(Kind::RegistrationMirror).is_some());
     cluster.delete(&map);
     assert_eq!(mirrored(&cluster), Mirrored::Pending);
 }
@@ -87,12 +84,12 @@ fn what_gives_no_right_is_not_mirrored() {
     assert_eq!(cluster.view.mirror_repair(Kind::RegistrationMirror), None);
     // An edit voids the approval.
     cluster.apply(&patched(&reg, &json!({"spec": {"limits": {"gpus": 4711}}})));
-    assert_eq!(mirror_of(&cluster)["data"], json!({}));
+    assert_eq!(mirror_of(&cluster)["spec"]["entries"], json!({}));
     cluster.apply(&reg);
     assert_eq!(cluster.view.mirror_repair(Kind::RegistrationMirror), None);
     // Its end.
     cluster.wait(400 * 86_400);
-    assert_eq!(mirror_of(&cluster)["data"], json!({}));
+    assert_eq!(mirror_of(&cluster)["spec"]["entries"], json!({}));
 }
 
 #[test]
@@ -111,11 +108,12 @@ fn the_oldest_are_mirrored_where_not_all_fit() {
     all.push(approved("first", &oldest));
     let mut cluster = with(all);
     let map = mirror_of(&cluster);
+    let entries = &map["spec"]["entries"];
     assert_eq!(mirrored(&cluster), Mirrored::Full);
-    assert!(map["data"].to_string().len() < 1 << 20);
-    assert!(map["data"]["team.first"].is_string());
-    assert!(map["data"]["team.reg"].is_null());
-    assert!(map["data"].as_object().unwrap().len() > 5_000);
+    assert!(entries.to_string().len() < 1 << 20);
+    assert!(entries["team.first"].is_string());
+    assert!(entries["team.reg"].is_null());
+    assert!(entries.as_object().unwrap().len() > 5_000);
     cluster.apply(&map);
     assert_eq!(cluster.registration("team/first").unwrap().mirrored, Mirrored::Holds);
     assert_eq!(mirrored(&cluster), Mirrored::Full);
@@ -130,7 +128,6 @@ fn classes_are_mirrored_with_their_images() {
         class("odd.images", "IdleOnly"),
     ]);
     let repair = cluster.view.mirror_repair(Kind::ClassMirror).unwrap();
-    assert_eq!(repair.label, "classes");
     assert_eq!(
         json!(repair.wanted),
         json!({

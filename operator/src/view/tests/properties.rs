@@ -48,10 +48,8 @@ fn kind(object: &Value) -> Kind {
         "Node" => Kind::Node,
         "Namespace" => Kind::Namespace,
         "Job" => Kind::BatchJob,
-        "ConfigMap" => match object["metadata"]["name"].as_str().unwrap() {
-            "daylight-registrations" => Kind::RegistrationMirror,
-            _ => Kind::EmergencyStop,
-        },
+        "AdmissionList" => Kind::RegistrationMirror,
+        "ConfigMap" => Kind::EmergencyStop,
         "GpuPool" => Kind::GpuPool,
         "ActivityClass" => Kind::ActivityClass,
         "Registration" => Kind::Registration,

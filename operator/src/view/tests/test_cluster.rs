@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::view::View;
 use daylight_cluster::slim::{
-    BatchJob, ConfigMap, Custom, Namespace, Node, Pod, RuntimeClass, Workload,
+    AdmissionList, BatchJob, ConfigMap, Custom, Namespace, Node, Pod, RuntimeClass, Workload,
 };
 use daylight_cluster::{Change, Event, Round};
 
@@ -153,11 +153,11 @@ pub(crate) fn event(object: &Value, kind: ChangeKind) -> Event {
         "Node" => Event::Node(change::<Node>(object, kind)),
         "Namespace" => Event::Namespace(change::<Namespace>(object, kind)),
         "Job" => Event::BatchJob(change::<BatchJob>(object, kind)),
+        "AdmissionList" => match object["metadata"]["name"].as_str().unwrap() {
+            "registrations" => Event::RegistrationMirror(change::<AdmissionList>(object, kind)),
+            _ => Event::ClassMirror(change::<AdmissionList>(object, kind)),
+        },
         "ConfigMap" => match object["metadata"]["name"].as_str().unwrap() {
-            "daylight-registrations" => {
-                Event::RegistrationMirror(change::<ConfigMap>(object, kind))
-            }
-            "daylight-classes" => Event::ClassMirror(change::<ConfigMap>(object, kind)),
             "daylight-authority-keys" => Event::AuthorityKeys(change::<ConfigMap>(object, kind)),
             _ => Event::EmergencyStop(change::<ConfigMap>(object, kind)),
         },
