@@ -235,8 +235,17 @@ pub struct Usage {
     /// Start of the period.
     pub period_start: Time,
 
+    /// End of the period. After an edit of the period, the pools or their time zone, the period
+    /// that was approved continues until the edit is approved.
+    pub period_end: Option<Time>,
+
     /// Upper bound of the energy since periodStart, in millijoules, as a decimal string.
     pub millijoules: Millijoules,
+
+    /// Upper bound of the energy since periodStart of the same owner's registrations that were
+    /// deleted or now name another owner, in millijoules, as a decimal string. It counts against
+    /// ownerLimits.
+    pub deleted_millijoules: Option<Millijoules>,
 
     /// The highest mean power of one replica, in watts.
     #[schemars(range(min = 0, max = 100_000_000_000_i64))]

@@ -15,8 +15,9 @@ pub(crate) struct Booked {
     pub(crate) time: BTreeMap<Key, Bounded>,
     pub(crate) energy: BTreeMap<(Key, Method), Bounded>,
     pub(crate) pools: BTreeMap<Option<Name>, PoolEntry>,
-    /// By registration: millijoules (upper bound) and the highest mean watts of a replica.
-    pub(crate) used: BTreeMap<Name, (u64, u64)>,
+    /// By registration and start of the count to which it is added: millijoules (upper bound) and
+    /// the highest mean watts of a replica.
+    pub(crate) used: BTreeMap<(Name, Timestamp), (u64, u64)>,
     pub(crate) devices: Vec<DeviceEntry>,
     pub(crate) closed: Vec<Closed>,
     pub(crate) settled: Vec<Settled>,
@@ -47,6 +48,14 @@ impl Booked {
         if !mj.is_zero() {
             let key = Key { pool: pool.cloned(), usage };
             self.energy.entry((key, method)).or_default().add(mj);
+        }
+    }
+
+    /// Adds millijoules to a count of a registration.
+    pub(crate) fn used(&mut self, count: (Name, Timestamp), mj: u64) {
+        if mj > 0 {
+            let (sum, _) = self.used.entry(count).or_default();
+            *sum = sum.saturating_add(mj);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Settings of the meter.
 
-use std::collections::BTreeMap;
+use daylight_base::Timestamp;
 
-use daylight_base::{Name, Timestamp};
+use crate::counts::Counts;
 
 /// Settings of the meter. Times are in milliseconds, power in milliwatts.
 #[derive(Clone, Debug)]
@@ -37,6 +37,13 @@ impl Default for Config {
 /// Inputs of every booking.
 pub(crate) struct Terms<'a> {
     pub(crate) config: &'a Config,
-    /// Start of each registration's current period.
-    pub(crate) periods: &'a BTreeMap<Name, Timestamp>,
+    pub(crate) counts: &'a Counts,
+}
+
+impl Terms<'_> {
+    /// Returns the start of the count to which energy is added that a registration drew until
+    /// `until`.
+    pub(crate) fn count_of(&self, registration: &str, until: Timestamp) -> Timestamp {
+        self.counts.get(registration).map_or_else(Timestamp::default, |it| it.start_of(until))
+    }
 }

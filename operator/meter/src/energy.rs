@@ -23,12 +23,14 @@ impl Node {
     /// Books energy from the readings within the booked time. Later readings wait: the holders in
     /// their time are not yet known.
     pub(crate) fn settle(&mut self, terms: &Terms<'_>) {
+        self.note_labels();
         for at in 0..self.state.devices.len() {
             let id = self.state.devices[at].seen.id.clone();
             while let Some(sample) = self.next_sample(&id) {
                 self.settle_device(at, sample, terms);
             }
         }
+        self.book_attributed(terms);
         self.settle_leases();
         self.forget_spans();
     }
@@ -46,10 +48,11 @@ impl Node {
         let limit = device.seen.limit_mw.unwrap_or(terms.config.limit_mw);
         let Some(last) = device.last.clone() else {
             // What it drew between joining and its first reading is not in any difference.
-            if sample.at.middle() > joined {
-                let drawn = Drawn::unknown(Moment::exactly(joined), sample.at);
+            let unknown_from = self.unknown_from(joined);
+            if sample.at.middle() > unknown_from {
+                let drawn = Drawn::unknown(Moment::exactly(unknown_from), sample.at);
                 self.record_gap(&id, GapKind::First, &drawn, 0);
-                self.book_drawn(&drawn, &sample, &sample, limit, terms);
+                self.attribute(&id, &drawn, limit);
             }
             self.continue_from(at, sample, None);
             self.booked.first = true;
@@ -71,7 +74,7 @@ impl Node {
                     drawn.mj = after;
                 }
                 self.record_gap(&id, GapKind::Reset, &drawn, after);
-                self.book_drawn(&drawn, &last, &sample, limit, terms);
+                self.attribute(&id, &drawn, limit);
                 None
             }
             // Boards exceed their limit for moments, and counters move in steps: a tenth and one
@@ -81,7 +84,7 @@ impl Node {
             {
                 drawn.open = true;
                 self.record_gap(&id, GapKind::Jump, &drawn, after - before);
-                self.book_drawn(&drawn, &last, &sample, limit, terms);
+                self.attribute(&id, &drawn, limit);
                 None
             }
             (Some(before), Some(after)) => {
@@ -89,14 +92,14 @@ impl Node {
                 if !untimed && ms > terms.config.unread_ms {
                     self.record_gap(&id, GapKind::Unread, &drawn, drawn.mj);
                 }
-                Some(self.book_drawn(&drawn, &last, &sample, limit, terms))
+                Some(self.attribute(&id, &drawn, limit))
             }
             _ => {
                 if let (Some(before), Some(after)) = (last.power, sample.power) {
                     drawn.method = Method::Power;
                     drawn.open = true;
                     drawn.mj = energy_mj(u64::midpoint(before, after), ms).min(most);
-                    self.book_drawn(&drawn, &last, &sample, limit, terms);
+                    self.attribute(&id, &drawn, limit);
                 }
                 None
             }
@@ -129,23 +132,32 @@ impl Node {
         while let Some(sample) = self.next_sample(&id) {
             self.settle_device(at, sample, terms);
         }
-        let never_read = Sample {
-            at: Moment::exactly(joined),
-            counter: None,
-            power: None,
-            reset: false,
-            clock_steps: self.state.clock_steps,
-            untimed: false,
-            holder: None,
-        };
-        let last = self.state.devices[at].last.clone().unwrap_or(never_read);
-        let until = Moment::exactly(left.max(last.at.earliest));
-        let drawn = Drawn {
-            untimed: last.untimed || last.clock_steps != self.state.clock_steps,
-            ..Drawn::unknown(last.at, until)
+        let drawn = match &self.state.devices[at].last {
+            Some(last) => Drawn {
+                untimed: last.untimed || last.clock_steps != self.state.clock_steps,
+                ..Drawn::unknown(last.at, Moment::exactly(left.max(last.at.earliest)))
+            },
+            None => {
+                let from = self.unknown_from(joined);
+                if from >= left {
+                    return;
+                }
+                Drawn::unknown(Moment::exactly(from), Moment::exactly(left))
+            }
         };
         self.record_gap(&id, GapKind::Left, &drawn, 0);
-        self.book_drawn(&drawn, &last, &last, limit, terms);
+        self.attribute(&id, &drawn, limit);
+    }
+
+    /// Returns the time from which on the energy of a device without a reading is unknown: before
+    /// that it is declared.
+    fn unknown_from(&self, joined: Timestamp) -> Timestamp {
+        self.state.declared_until.map_or(joined, |declared| joined.max(declared))
+    }
+
+    /// Returns whether any device was ever read. If not, leases' energy is what they declare.
+    pub(crate) fn is_measured(&self) -> bool {
+        !self.samples.is_empty() || self.state.devices.iter().any(|device| device.last.is_some())
     }
 
     fn record_gap(&mut self, device: &Name, kind: GapKind, drawn: &Drawn, millijoules: u64) {
@@ -192,8 +204,12 @@ impl Node {
         last.map(|sample| sample.at.earliest).min()
     }
 
-    /// Like [`Self::read_until`], but `None` as well if a device was never read.
-    pub(crate) fn wholly_read_until(&self) -> Option<Timestamp> {
+    /// Returns the time up to which all energy is counted. Like [`Self::read_until`], but `None` as
+    /// well if a device was never read while others were.
+    pub(crate) fn wholly_counted_until(&self) -> Option<Timestamp> {
+        if !self.is_measured() {
+            return Some(self.state.booked_until);
+        }
         let all = self.state.devices.iter().all(|device| device.last.is_some());
         self.read_until().filter(|_| all)
     }

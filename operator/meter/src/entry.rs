@@ -9,6 +9,7 @@ use serde_with::skip_serializing_none;
 use strum::{IntoStaticStr, VariantArray};
 
 use crate::amount::Bounded;
+use crate::counts::Period;
 use crate::key::{Key, Method};
 use crate::lease::{Account, Facts, Lease};
 use crate::moment::Moment;
@@ -23,11 +24,13 @@ use crate::state::NodeState;
 pub enum Entry {
     /// Bookings and events of one node, and its state.
     Node(Box<NodeEntry>),
-    /// A period of a registration's energy limit began.
+    /// A period of a registration's energy began.
     Period {
-        /// `namespace/name` of the registration.
-        registration: Name,
-        start: Timestamp,
+        #[serde(flatten)]
+        period: Period,
+        /// End of the booked time when it was recorded.
+        #[serde(default)]
+        at: Timestamp,
     },
     /// A registration, a class or a pool changed.
     Object(Box<ObjectEntry>),
@@ -42,11 +45,11 @@ pub enum Entry {
     SnapshotBegin,
     /// Totals of the books, in a snapshot.
     Total(Total),
-    /// Usage of a registration, in a snapshot.
+    /// Energy of a registration from the start of a period to the start of the next, in a
+    /// snapshot.
     Used {
-        /// `namespace/name` of the registration.
-        registration: Name,
-        start: Timestamp,
+        #[serde(flatten)]
+        period: Period,
         /// Upper bound.
         #[serde(with = "crate::amount::decimal")]
         millijoules: u64,
@@ -219,7 +222,7 @@ pub struct PoolEntry {
 pub struct UsedEntry {
     /// `namespace/name` of the registration.
     pub registration: Name,
-    /// Start of the period to which it is added.
+    /// Start of the latest period in which it counts.
     pub start: Timestamp,
     /// Upper bound.
     #[serde(with = "crate::amount::decimal")]

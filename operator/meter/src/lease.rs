@@ -46,6 +46,9 @@ pub struct Lease {
     /// Energy booked so far, in millijoules.
     #[serde(default)]
     pub energy: Bounded,
+    /// Devices that the exporter's labels named for it, while its node had them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Name>,
     /// Work that it last reported, while it holds its GPUs.
     pub work: Option<Facts>,
 }
@@ -54,6 +57,35 @@ impl Lease {
     /// Latest time at which it may have held its GPUs; `None` while it holds them.
     pub(crate) fn held_until(&self) -> Option<Timestamp> {
         Some(self.until?.max(self.ended?.latest))
+    }
+
+    /// Returns whether it held its GPUs all the time between two times, and surely so.
+    pub(crate) fn held_throughout(&self, from: Timestamp, until: Timestamp) -> bool {
+        self.bound.latest <= from
+            && self.until.is_none_or(|booked| booked >= until)
+            && self.ended.is_none_or(|ended| ended.earliest >= until)
+    }
+
+    /// Returns whether it may have held its GPUs at some time within a moment.
+    pub(crate) fn may_live_at(&self, at: Moment) -> bool {
+        self.bound.earliest <= at.latest && self.held_until().is_none_or(|end| end >= at.earliest)
+    }
+
+    /// Returns whether labels name it on a device. A pod has the same devices for all of its time:
+    /// if more are named than it has GPUs, none of the labels is believed.
+    pub(crate) fn is_named_on(&self, device: &Name) -> bool {
+        self.devices.len() <= self.gpus as usize && self.devices.contains(device)
+    }
+
+    /// Number of its GPUs that may be other devices than those that labels name.
+    pub(crate) fn gpus_elsewhere(&self) -> u64 {
+        let (gpus, named) = (u64::from(self.gpus), self.devices.len() as u64);
+        if named > gpus { gpus } else { gpus - named }
+    }
+
+    /// Returns whether it may hold a device, by what labels name.
+    pub(crate) fn may_hold(&self, device: &Name) -> bool {
+        self.gpus_elsewhere() > 0 || self.is_named_on(device)
     }
 
     /// Returns whether it holds its GPUs at a time, by the books.

@@ -18,6 +18,7 @@ mod attribution;
 mod booked;
 mod books;
 mod config;
+mod counts;
 mod energy;
 mod entry;
 mod key;
@@ -34,6 +35,7 @@ mod state;
 pub use amount::{Bounded, decimal, split};
 pub use books::{Book, Books, Imbalance};
 pub use config::Config;
+pub use counts::{Counts, Period};
 pub use entry::{
     Closed, DeviceEntry, EnergyEntry, Entry, Gap, GapKind, NodeEntry, PoolEntry, Settled,
     TimeEntry, Total, UsedEntry, WorkEntry,

@@ -9,6 +9,7 @@ use daylight_base::{Name, Timestamp};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::amount::{Bounded, energy_mj, split};
+use crate::attribution::Attributed;
 use crate::booked::Booked;
 use crate::config::Terms;
 use crate::entry::{Closed, DeviceEntry, Gap, GapKind};
@@ -54,6 +55,8 @@ pub(crate) struct Node {
     pub(crate) reset_before_joining: FxHashSet<Name>,
     /// End of the time that this process booked first; `None` before.
     pub(crate) booked_since: Option<Timestamp>,
+    /// Energy that is divided among its holders and not yet booked.
+    pub(crate) attributed: Vec<Attributed>,
     /// True if the next span must not be merged into the last one.
     cut: bool,
 }
@@ -164,8 +167,7 @@ impl Node {
         let holding: Vec<&Lease> =
             self.state.leases.iter().filter(|lease| lease.holds_at(from)).collect();
         let held: u64 = holding.iter().map(|lease| u64::from(lease.gpus)).sum();
-        let measured = self.state.devices.iter().any(|device| device.last.is_some())
-            || !self.samples.is_empty();
+        let (measured, limit) = (self.is_measured(), self.highest_limit(terms));
         let booked = &mut self.booked;
         let capacity = devices * ms;
         booked.pool(pool.as_ref()).capacity_ms += capacity;
@@ -187,9 +189,7 @@ impl Node {
             }
         }
         if !measured {
-            let limits = self.state.devices.iter().map(|device| device.seen.limit_mw);
-            let limit = limits.map(|own| own.unwrap_or(terms.config.limit_mw)).max();
-            let limit = limit.unwrap_or(terms.config.limit_mw);
+            self.state.declared_until = Some(to);
             for lease in &holding {
                 // Watts × milliseconds are millijoules.
                 let declared = lease.watts * ms;
@@ -198,6 +198,10 @@ impl Node {
                 let mj = Bounded { value: declared, below: declared, above };
                 let usage = Use::Lease(lease.account.clone());
                 booked.energy(pool.as_ref(), usage, Method::Declared, mj);
+                if let Some(registration) = &lease.account.registration {
+                    let start = terms.count_of(registration, to);
+                    booked.used((registration.clone(), start), mj.upper());
+                }
             }
         }
         let span = Span { until: to, ..present };
@@ -210,6 +214,13 @@ impl Node {
             Some(last) if !cut && last.has_same_holders(&span) => last.until = to,
             _ => self.state.spans.push_back(span),
         }
+    }
+
+    /// Returns the highest power limit of its devices, in milliwatts.
+    fn highest_limit(&self, terms: &Terms<'_>) -> u64 {
+        let limits = self.state.devices.iter().map(|device| device.seen.limit_mw);
+        let limit = limits.map(|own| own.unwrap_or(terms.config.limit_mw)).max();
+        limit.unwrap_or(terms.config.limit_mw)
     }
 
     /// Returns an empty span at the end of the books, with the holders from there on.
@@ -229,7 +240,9 @@ impl Node {
     fn apply(&mut self, at: Timestamp, event: Event, terms: &Terms<'_>) {
         match event {
             Event::Begin(lease) => self.begin(at, lease, terms),
-            Event::End { uid, ended, facts, unseen } => self.end(at, &uid, ended, facts, unseen),
+            Event::End { uid, ended, facts, unseen } => {
+                self.end(at, &uid, ended, facts, unseen, terms);
+            }
             Event::Devices { pool, usable, devices } => {
                 // Devices leave the old pool before the rest moves to the new one: their remaining
                 // energy is bounded there.
@@ -259,7 +272,15 @@ impl Node {
         self.state.leases.push(lease);
     }
 
-    fn end(&mut self, at: Timestamp, uid: &str, ended: Moment, facts: Option<Facts>, unseen: bool) {
+    fn end(
+        &mut self,
+        at: Timestamp,
+        uid: &str,
+        ended: Moment,
+        facts: Option<Facts>,
+        unseen: bool,
+        terms: &Terms<'_>,
+    ) {
         let Some(lease) = self.lease_mut(uid) else { return };
         lease.until = Some(at.max(lease.from));
         lease.ended = Some(ended);
@@ -269,6 +290,11 @@ impl Node {
         let longer = ended.latest.millis_since(at) * gpus;
         let shorter = at.millis_since(ended.earliest) * gpus;
         self.widen_time(&lease, shorter, longer);
+        if !self.is_measured() {
+            // No reading will show what it drew until it ended.
+            let above = energy_mj(self.highest_limit(terms), longer);
+            self.add_bound(&lease, Method::Declared, above, terms);
+        }
         if unseen {
             self.booked.gaps.push(Gap {
                 kind: GapKind::Unseen,
@@ -311,11 +337,17 @@ impl Node {
     /// limit counts upper bounds, so it gets the maximum.
     fn bound_energy(&mut self, lease: &Lease, ms: u64, terms: &Terms<'_>) {
         let above = energy_mj(terms.config.limit_mw, ms) * u64::from(lease.gpus);
+        self.add_bound(lease, Method::Shared, above, terms);
+    }
+
+    /// Adds energy that a lease may have drawn.
+    fn add_bound(&mut self, lease: &Lease, method: Method, above: u64, terms: &Terms<'_>) {
         let usage = Use::Lease(lease.account.clone());
         let mj = Bounded { value: 0, below: 0, above };
-        self.booked.energy(self.state.pool.as_ref(), usage, Method::Shared, mj);
+        self.booked.energy(self.state.pool.as_ref(), usage, method, mj);
         if let Some(registration) = &lease.account.registration {
-            self.booked.used.entry(registration.clone()).or_default().0 += above;
+            let start = terms.count_of(registration, self.state.booked_until);
+            self.booked.used((registration.clone(), start), above);
         }
     }
 
@@ -367,7 +399,11 @@ impl Node {
             let device = self.state.devices.remove(place).seen;
             self.samples.remove(&device.id);
             self.read_at.remove(&device.id);
+            for lease in &mut self.state.leases {
+                lease.devices.retain(|id| *id != device.id);
+            }
             self.booked.devices.push(DeviceEntry { device, at, joined: false });
         }
+        self.book_attributed(terms);
     }
 }

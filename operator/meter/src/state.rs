@@ -26,6 +26,8 @@ pub struct NodeState {
     pub pool: Option<Name>,
     /// Number of GPUs that it offers.
     pub usable: u32,
+    /// Time up to which the energy of leases was booked as declared; `None` if it never was.
+    pub declared_until: Option<Timestamp>,
     /// Sorted by ID.
     pub devices: Vec<Device>,
     /// Leases that hold its devices, and ended ones whose energy is not completely booked.

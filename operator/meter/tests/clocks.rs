@@ -314,7 +314,7 @@ proptest! {
             let drawn = books.energy_where(|key, _| key.usage == of);
             prop_assert!(drawn.upper() >= pod.drawn_mj, "{drawn:?} of {pod:?}");
             prop_assert!(drawn.lower() <= pod.drawn_mj, "{drawn:?} of {pod:?}");
-            let usage = world.meter.usage(&registration(number));
+            let usage = world.meter.usage(&registration(number), Timestamp(0));
             prop_assert!(usage.millijoules >= pod.drawn_mj, "{usage:?} of {pod:?}");
             prop_assert_eq!(closed.get(&world.seen(number).uid), Some(&1), "{:?}", pod);
         }

@@ -7,7 +7,7 @@
 use std::fmt::Debug;
 
 use daylight_base::Timestamp;
-use daylight_meter::{Account, Entry, GapKind, Method, NodeEntry, ObjectKind, Total, Use};
+use daylight_meter::{Account, Entry, GapKind, Method, NodeEntry, ObjectKind, Period, Total, Use};
 use serde::Serialize;
 use serde_json::{Value, json};
 use strum::VariantArray;
@@ -52,10 +52,11 @@ fn uses_keep_their_names() {
 
 #[test]
 fn entries_keep_their_kinds() {
-    let (registration, start) = ("mine/hall".into(), Timestamp(0));
+    let start = Timestamp(0);
+    let period = Period { registration: "mine/hall".into(), owner: None, start, end: Timestamp(1) };
     let entries = [
         (Entry::Node(Box::default()), "node"),
-        (Entry::Period { registration, start }, "period"),
+        (Entry::Period { period, at: start }, "period"),
         (Entry::Clock { at: start, back_ms: 1 }, "clock"),
         (Entry::SnapshotBegin, "snapshotBegin"),
         (Entry::Total(Total::default()), "total"),
@@ -94,6 +95,7 @@ fn the_state_of_a_node_keeps_its_fields() {
         "kind": "node", "node": "gpu-7", "from": 10, "until": 20,
         "state": {
             "bookedUntil": 20, "boot": "b1", "clockSteps": 1, "pool": "hall", "usable": 1,
+            "declaredUntil": 12,
             "devices": [{
                 "id": "GPU-a", "model": "H100", "limitMw": 700_000, "joined": 10, "resets": 1,
                 "last": {
@@ -105,7 +107,8 @@ fn the_state_of_a_node_keeps_its_fields() {
             "leases": [{
                 "uid": "1b2c", "pod": "mine/hall-0", "account": account, "gpus": 1, "owed": true,
                 "watts": 500, "bound": exactly(11), "started": exactly(12), "from": 11,
-                "until": 19, "ended": exactly(19), "energy": energy, "work": facts,
+                "until": 19, "ended": exactly(19), "energy": energy, "devices": ["GPU-a"],
+                "work": facts,
             }],
             "closed": ["1b2c"],
             "spans": [{
@@ -113,6 +116,18 @@ fn the_state_of_a_node_keeps_its_fields() {
                 "held": ["1b2c"],
             }],
         },
+    }));
+}
+
+#[test]
+fn periods_keep_their_fields() {
+    assert_round_trip(&json!({
+        "kind": "period", "registration": "mine/hall", "owner": "a1b2", "start": 0, "end": 9,
+        "at": 5,
+    }));
+    assert_round_trip(&json!({
+        "kind": "used", "registration": "mine/hall", "owner": "a1b2", "start": 0, "end": 9,
+        "millijoules": "5", "peakWatts": 3,
     }));
 }
 

@@ -1,4 +1,6 @@
-//! Property: over random histories the books close, and the truth lies within their bounds.
+//! Properties over random histories: the books close, the truth lies within their bounds, and no
+//! bound is wider than what the counters moved. What counts against a limit is never too little, and
+//! edits of the limit's period and of the site's time zone take nothing away from it.
 //!
 //! A small site is simulated to the millisecond. Devices draw the power of their holders, counters
 //! integrate it, and exporters refresh now and then. Pods begin and end, and are reported late and
@@ -6,12 +8,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use daylight_base::{Name, Timestamp};
 use daylight_meter::{
-    Account, Books, Config, Entry, Meter, Method, Moment, NodeEntry, ObservedDevice, ObservedLease,
-    Reading, Use,
+    Account, Books, Config, Entry, GapKind, Meter, Method, Moment, NodeEntry, ObservedDevice,
+    ObservedLease, Period, Reading, Use,
 };
 use proptest::prelude::*;
 use rustc_hash::FxHashSet;
@@ -48,6 +50,12 @@ enum Step {
     Replace {
         node: usize,
     },
+    /// The limit of a tenant is given another period, and its site another time zone.
+    Edit {
+        tenant: usize,
+        period: usize,
+        zone: usize,
+    },
 }
 
 /// A step, and the milliseconds before it.
@@ -65,6 +73,8 @@ fn step() -> impl Strategy<Value = (u64, Step)> {
         1 => (0..100_000_u64).prop_map(|down_ms| Step::Restart { down_ms }),
         1 => (0..2_usize).prop_map(|node| Step::Reboot { node }),
         1 => (0..2_usize).prop_map(|node| Step::Replace { node }),
+        2 => (0..3_usize, 0..PERIODS.len(), 0..ZONES.len())
+            .prop_map(|(tenant, period, zone)| Step::Edit { tenant, period, zone }),
     ];
     (1..15_000_u64, step)
 }
@@ -75,6 +85,14 @@ const IDLE: u64 = 60;
 const BEGIN: i64 = 1_700_000_000_000;
 /// Milliseconds that the auditor's horizon lags behind.
 const LAG: u64 = 1_500;
+/// Power limit of every device, in watts.
+const LIMIT: u64 = 750;
+/// Milliseconds before its start at which the meter is given a period.
+const AHEAD: u64 = 5_000;
+/// Lengths of the periods of limits, in milliseconds.
+const PERIODS: [i64; 3] = [40_000, 160_000, 1_000_000_000];
+/// Beginnings of the periods, in milliseconds: the sites' time zones.
+const ZONES: [i64; 3] = [0, 7_000, 25_000];
 
 #[derive(Clone, Debug)]
 struct Device {
@@ -121,6 +139,29 @@ struct World {
     read: BTreeMap<Name, (u64, u64)>,
     /// Number of pods and devices made, to name the next one.
     made: u32,
+    limits: [Limit; 3],
+    /// True energy of each tenant so far, in microjoules, at some times.
+    drawn: Vec<(u64, [u64; 3])>,
+}
+
+/// Period of the limit of a tenant, and what was reported of its use.
+#[derive(Clone, Debug, Default)]
+struct Limit {
+    period: usize,
+    zone: usize,
+    /// Time since which the meter has known the zone.
+    zone_since: Timestamp,
+    /// Starts of the periods that the meter knew when they began.
+    timely: BTreeSet<Timestamp>,
+    /// Highest use reported, by the start of the period.
+    used: BTreeMap<Timestamp, u64>,
+}
+
+/// Returns the start and the end of the period that contains a time.
+fn period(now: Timestamp, period: usize, zone: usize) -> (Timestamp, Timestamp) {
+    let (length, offset) = (PERIODS[period], ZONES[zone]);
+    let start = (now.0 - offset).div_euclid(length) * length + offset;
+    (Timestamp(start), Timestamp(start + length))
 }
 
 fn at(ms: u64) -> Timestamp {
@@ -163,6 +204,8 @@ impl World {
             faultless: true,
             read: BTreeMap::new(),
             made: 0,
+            limits: Default::default(),
+            drawn: vec![(0, [0; 3])],
         };
         world.refresh_exporters();
         world.report_devices();
@@ -191,6 +234,11 @@ impl World {
                 }
             }
             self.now += step;
+            let mut drawn = [0; 3];
+            for pod in &self.pods {
+                drawn[pod.tenant] += pod.drawn_uj;
+            }
+            self.drawn.push((self.now, drawn));
             if self.now == next {
                 self.refresh_exporters();
             }
@@ -211,7 +259,7 @@ impl World {
                 .map(|device| ObservedDevice {
                     id: device.id.clone(),
                     model: None,
-                    limit_mw: Some(750_000),
+                    limit_mw: Some(1000 * LIMIT),
                 })
                 .collect();
             let boot: Name = format!("boot-{}", self.boots[node]).into();
@@ -323,6 +371,8 @@ impl World {
 
     fn restart(&mut self, down: u64) {
         self.pass(down);
+        // What was not durable is counted again from the next reading on.
+        self.limits.iter_mut().for_each(|limit| limit.used.clear());
         let entries = self.durable[self.snapshot_at..].iter().map(|entry| {
             // As read from the journal.
             serde_json::from_str(&serde_json::to_string(entry).unwrap()).unwrap()
@@ -361,7 +411,61 @@ impl World {
     }
 
     fn advance(&mut self) {
-        self.meter.advance(at(self.now).minus_millis(LAG));
+        let now = at(self.now);
+        let horizon = now.minus_millis(LAG);
+        for time in [self.meter.booked_until(), horizon, now.plus_millis(AHEAD)] {
+            for (number, limit) in self.limits.iter_mut().enumerate() {
+                for length in 0..PERIODS.len() {
+                    let (start, end) = period(time, length, limit.zone);
+                    if start >= limit.zone_since || start < Timestamp(BEGIN) {
+                        limit.timely.insert(start);
+                    }
+                    let registration = tenant(number).registration.unwrap();
+                    self.meter.begin_periods([Period { registration, owner: None, start, end }]);
+                }
+            }
+        }
+        self.meter.advance(horizon);
+    }
+
+    /// Returns the true energy of a tenant until a time, in microjoules.
+    fn drawn_until(&self, number: usize, until: Timestamp) -> u64 {
+        let ms = until.millis_since(Timestamp(BEGIN));
+        let next = self.drawn.partition_point(|(at, _)| *at < ms);
+        let Some((at, drawn)) = self.drawn.get(next) else {
+            return self.drawn.last().unwrap().1[number];
+        };
+        let Some((before, drawn_before)) = next.checked_sub(1).map(|last| &self.drawn[last]) else {
+            return drawn[number];
+        };
+        let moved = drawn[number] - drawn_before[number];
+        drawn_before[number] + moved * (ms - before) / (at - before)
+    }
+
+    /// Checks what counts against the tenants' limits.
+    fn check_limits(&mut self) -> Result<(), String> {
+        for number in 0..3 {
+            let Limit { period: length, zone, .. } = self.limits[number];
+            let (start, _) = period(self.meter.booked_until(), length, zone);
+            let usage = self.meter.usage(&tenant(number).registration.unwrap(), start);
+            let before = self.limits[number].used.insert(start, usage.millijoules);
+            if before.is_some_and(|before| usage.millijoules < before) {
+                return Err(format!("tenant {number}: {usage:?} after {before:?}"));
+            }
+            let is_lost = self.pods.iter().any(|pod| pod.tenant == number && pod.lost);
+            if let Some(until) = usage.metered_until
+                && self.limits[number].timely.contains(&start)
+                && !is_lost
+            {
+                let (since, until) =
+                    (self.drawn_until(number, start), self.drawn_until(number, until));
+                let drawn = until.saturating_sub(since) / 1000;
+                if usage.millijoules + 1 < drawn {
+                    return Err(format!("tenant {number} drew {drawn}: {usage:?}"));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn take(&mut self, step: &Step) {
@@ -386,6 +490,13 @@ impl World {
             }
             Step::Scrape => self.scrape(),
             Step::Wait => {}
+            Step::Edit { tenant, period, zone } => {
+                let limit = &mut self.limits[*tenant];
+                if limit.zone != *zone {
+                    limit.zone_since = self.meter.booked_until();
+                }
+                (limit.period, limit.zone) = (*period, *zone);
+            }
             Step::Flush => {
                 self.meter.flush();
                 self.commit();
@@ -490,6 +601,82 @@ fn closes(entry: &NodeEntry) -> Result<(), String> {
     }
 }
 
+/// Checks that no account may have drawn more than the counters moved, apart from what was not read.
+fn is_tight(entry: &NodeEntry) -> Result<(), String> {
+    let moved: u64 = entry.pools.iter().map(|pool| pool.moved_mj).sum();
+    let unread = entry.gaps.iter().filter(|gap| {
+        matches!(gap.kind, GapKind::First | GapKind::Reset | GapKind::Jump | GapKind::Left)
+    });
+    let unread: u64 = unread.map(|gap| LIMIT * gap.between.width()).sum();
+    let mut upper: BTreeMap<&Use, u64> = BTreeMap::new();
+    for line in entry.energy.iter().filter(|line| line.method != Method::Declared) {
+        *upper.entry(&line.key.usage).or_default() += line.mj.upper();
+    }
+    match upper.iter().find(|(_, upper)| **upper > moved + unread) {
+        Some((usage, upper)) => Err(format!("{usage:?}: at most {upper} of {moved} + {unread}")),
+        None => Ok(()),
+    }
+}
+
+/// Checks that the halves of an entry, and theirs, add up to it.
+fn halves_add_up(entry: &NodeEntry) -> Result<(), String> {
+    let mut parts = vec![entry.clone()];
+    let mut leaves = Vec::new();
+    while let Some(part) = parts.pop() {
+        match part.halves() {
+            Some(halves) => parts.extend(halves),
+            None => leaves.push(part),
+        }
+    }
+    let sums = |entries: &[NodeEntry]| {
+        let mut amounts: BTreeMap<String, u64> = BTreeMap::new();
+        let mut add = |key: String, amount: u64| *amounts.entry(key).or_default() += amount;
+        for entry in entries {
+            let NodeEntry {
+                node: _,
+                from: _,
+                until: _,
+                time,
+                energy,
+                pools,
+                used,
+                devices,
+                closed,
+                settled,
+                gaps,
+                state: _,
+            } = entry;
+            for one in time {
+                add(format!("{:?} value", one.key), one.ms.value);
+                add(format!("{:?} below", one.key), one.ms.below);
+                add(format!("{:?} above", one.key), one.ms.above);
+            }
+            for one in energy {
+                add(format!("{:?} {:?} value", one.key, one.method), one.mj.value);
+                add(format!("{:?} {:?} below", one.key, one.method), one.mj.below);
+                add(format!("{:?} {:?} above", one.key, one.method), one.mj.above);
+            }
+            for one in pools {
+                add(format!("{:?} capacity", one.pool), one.capacity_ms);
+                add(format!("{:?} moved", one.pool), one.moved_mj);
+                add(format!("{:?} overcommitted", one.pool), one.overcommitted_ms);
+                add(format!("{:?} gap", one.pool), one.gap_ms);
+            }
+            for one in used {
+                add(format!("{} {:?} used", one.registration, one.start), one.millijoules);
+            }
+            devices.iter().for_each(|one| add(format!("{one:?}"), 1));
+            closed.iter().for_each(|one| add(format!("{one:?}"), 1));
+            settled.iter().for_each(|one| add(format!("{one:?}"), 1));
+            gaps.iter().for_each(|one| add(format!("{one:?}"), 1));
+        }
+        amounts.retain(|_, amount| *amount > 0);
+        amounts
+    };
+    let (whole, split) = (sums(std::slice::from_ref(entry)), sums(&leaves));
+    if whole == split { Ok(()) } else { Err(format!("{split:?} of {whole:?}")) }
+}
+
 /// Runs 1500 cases, or `PROPTEST_CASES` if that is more.
 fn proptest_config() -> ProptestConfig {
     let default = ProptestConfig::default();
@@ -514,14 +701,24 @@ proptest! {
             if let Err(imbalance) = world.meter.check() {
                 prop_assert!(false, "after {step:?}: {imbalance}");
             }
+            if let Err(wrong) = world.check_limits() {
+                prop_assert!(false, "after {step:?}: {wrong}");
+            }
         }
         world.settle();
         let books = world.meter.books();
         prop_assert_eq!(books.check(), Ok(()));
 
+        let mut books_began: BTreeMap<&Name, Timestamp> = BTreeMap::new();
         // Each entry closes by itself, and so does every period that is made of entries.
         for entry in node_entries(&world.durable) {
             prop_assert_eq!(closes(entry), Ok(()));
+            // A lease may have begun in the second before the books of its node did.
+            let began = *books_began.entry(&entry.node).or_insert(entry.from);
+            if entry.from > began.plus_millis(1_000) {
+                prop_assert_eq!(is_tight(entry), Ok(()));
+            }
+            prop_assert_eq!(halves_add_up(entry), Ok(()));
         }
 
         // Every lease is closed once.
@@ -556,6 +753,16 @@ proptest! {
         // A meter restored from the journal has the same books.
         let restored =
             Meter::restore(config(refresh), world.durable[world.snapshot_at..].iter().cloned());
-        prop_assert_eq!(restored.unwrap().books(), books);
+        let restored = restored.unwrap();
+        prop_assert_eq!(restored.books(), books);
+        for number in 0..3 {
+            let registration = tenant(number).registration.unwrap();
+            for length in 0..PERIODS.len() {
+                let limit = &world.limits[number];
+                let (start, _) = period(world.meter.booked_until(), length, limit.zone);
+                let used = |meter: &Meter| meter.counts().since(&registration, start);
+                prop_assert_eq!(used(&restored), used(&world.meter));
+            }
+        }
     }
 }

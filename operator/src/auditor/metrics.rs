@@ -491,7 +491,7 @@ fn raise(counter: &IntCounterVec, labels: &[&str], total: u64) {
 #[cfg(test)]
 mod tests {
     use daylight_base::Timestamp;
-    use daylight_meter::{Account, ObjectKind, Total};
+    use daylight_meter::{Account, ObjectKind, Period, Total};
     use strum::VariantArray as _;
 
     use super::*;
@@ -499,7 +499,9 @@ mod tests {
     #[test]
     fn each_label_has_its_word() {
         let node = Entry::Node(Box::default());
-        let period = Entry::Period { registration: "a/b".into(), start: Timestamp(0) };
+        let (start, end) = (Timestamp(0), Timestamp(1));
+        let period = Period { registration: "a/b".into(), owner: None, start, end };
+        let period = Entry::Period { period, at: start };
         let clock = Entry::Clock { at: Timestamp(0), back_ms: 1 };
         for (entry, kind) in [
             (node, "node"),

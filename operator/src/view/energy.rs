@@ -16,6 +16,7 @@ use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
 use jiff::{ToSpan as _, Zoned};
 use rustc_hash::FxHashMap;
+use strum::VariantArray as _;
 
 use super::View;
 use super::authority::power_limit;
@@ -36,15 +37,17 @@ pub(super) struct Energy {
     /// Registrations whose leases ended and that are not evaluated again yet.
     drawn: BTreeSet<Name>,
     /// Use of registrations that were deleted, which counts against their owner's limits until the
-    /// period is over.
+    /// period is over. The auditor counts it too, and later: its figure survives this process.
     deleted: BTreeMap<Name, DeletedUse>,
 }
 
-/// The use of a registration that was deleted.
+/// The use of a registration that was deleted, or that another owner took over.
 #[derive(Clone, Debug)]
 struct DeletedUse {
     owner: Name,
     millijoules: u64,
+    /// The auditor's figure for the owner's deleted registrations, in which this one is missing.
+    others: u64,
     /// The end of its period.
     until: Timestamp,
 }
@@ -81,10 +84,17 @@ impl Energy {
         name: &Name,
         registration: &Registration,
         cluster: &Cluster,
+        is_approved: bool,
         now: Timestamp,
     ) -> EnergyUse {
-        let period = energy_period(cluster, registration, now);
         let status = registration.status.as_ref();
+        let known = status.and_then(|status| status.usage.as_ref()).and_then(|usage| {
+            Some((timestamp(&usage.period_start), timestamp(usage.period_end.as_ref()?)))
+        });
+        // An edit that is not approved ends no count: the reading is of the period before it.
+        let period = known
+            .filter(|(start, end)| !is_approved && *start <= now + SKEW && now < *end)
+            .or_else(|| energy_period(cluster, registration, now));
         let Some(read) = status.and_then(|status| status.usage.as_ref()) else {
             return EnergyUse { resets: period.map(|(_, end)| end), ..EnergyUse::default() };
         };
@@ -139,26 +149,38 @@ impl Energy {
                 .deleted
                 .get(name)
                 .is_some_and(|deleted| Some(&deleted.owner) == view.owner.as_ref())
+            && let Some(again) = self.deleted.remove(name)
         {
-            self.deleted.remove(name);
+            for other in self.deleted.values_mut().filter(|other| other.owner == again.owner) {
+                other.others = other.others.saturating_sub(again.millijoules);
+            }
         }
     }
 
     /// Notes that a registration was deleted; `running` is what its leases may draw until they have
-    /// ended.
-    pub(super) fn note_deleted(&mut self, view: &model::Registration, running: u64) {
+    /// ended, and `others` the auditor's figure for those deleted before.
+    fn note_deleted(&mut self, view: &model::Registration, running: u64, others: u64) {
         let (Some(owner), Some(until)) = (&view.owner, view.energy_resets) else { return };
         let used = view.usage.map_or(0, |usage| usage.millijoules);
         let millijoules = used.saturating_add(running);
-        let deleted = DeletedUse { owner: owner.clone(), millijoules, until };
+        let deleted = DeletedUse { owner: owner.clone(), millijoules, others, until };
         self.deleted.insert(view.key.clone(), deleted);
     }
 
-    /// Returns the use of an owner's registrations that were deleted in the present period.
-    pub(super) fn deleted(&self, owner: Option<&str>, now: Timestamp) -> u64 {
+    /// Returns the use of an owner's registrations that were deleted in the present period, by the
+    /// auditor's figure in the status of one that exists and by what this process observed.
+    pub(super) fn deleted(
+        &self,
+        registration: &Registration,
+        cluster: &Cluster,
+        now: Timestamp,
+    ) -> u64 {
+        let owner = registration.spec.operator.owner_pseudonym.as_deref();
         let of_owner = self.deleted.values().filter(|it| Some(&*it.owner) == owner);
-        let current = of_owner.filter(|it| now < it.until).map(|it| it.millijoules);
-        current.fold(0, u64::saturating_add)
+        let current: Vec<&DeletedUse> = of_owner.filter(|it| now < it.until).collect();
+        let observed = current.iter().fold(0_u64, |sum, it| sum.saturating_add(it.millijoules));
+        let others = current.iter().map(|it| it.others).min().unwrap_or_default();
+        observed.saturating_add(others).max(deleted_in_status(registration, cluster, now))
     }
 
     /// Notes the end of a miner's pod.
@@ -214,7 +236,11 @@ impl View {
             Some(lease.watts.max(peak).saturating_mul(millis))
         });
         let running = running.fold(0, u64::saturating_add);
-        self.energy.note_deleted(view, running);
+        let of_owner = self.cluster.registrations().filter(|(_, other)| {
+            other.spec.operator.owner_pseudonym.as_deref() == view.owner.as_deref()
+        });
+        let others = of_owner.map(|(_, it)| deleted_in_status(it, &self.cluster, self.now)).max();
+        self.energy.note_deleted(view, running, others.unwrap_or_default());
     }
 
     /// Evaluates the registrations whose leases ended.
@@ -245,9 +271,23 @@ pub fn energy_period(
         Some(limit) => limit.period,
         None => power_limit(cluster, &key_of(registration)).map(|_| EnergyPeriod::Month)?,
     };
+    period(at, period_of, zone(cluster, spec))
+}
+
+/// The periods of every length that contain a time, each with its start and its end.
+pub fn energy_periods(
+    cluster: &Cluster,
+    registration: &Registration,
+    at: Timestamp,
+) -> Vec<(Timestamp, Timestamp)> {
+    let zone = zone(cluster, &registration.spec);
+    EnergyPeriod::VARIANTS.iter().filter_map(|of| period(at, *of, zone)).collect()
+}
+
+/// The time zone of a registration's site.
+fn zone<'a>(cluster: &'a Cluster, spec: &RegistrationSpec) -> &'a str {
     let pool = spec.pools.iter().find_map(|pool| cluster.pool(pool));
-    let zone = pool.map_or("Etc/UTC", |pool| &*pool.spec.site.time_zone);
-    period(at, period_of, zone)
+    pool.map_or("Etc/UTC", |pool| &*pool.spec.site.time_zone)
 }
 
 fn key_of(registration: &Registration) -> String {
@@ -278,6 +318,17 @@ pub fn owner_limits<'a>(
     });
     let others = others.filter_map(|other| other.spec.owner_limits.as_ref());
     spec.owner_limits.iter().chain(others)
+}
+
+/// The auditor's figure for what deleted registrations of the same owner used, if it is of a period
+/// that is not over.
+fn deleted_in_status(registration: &Registration, cluster: &Cluster, now: Timestamp) -> u64 {
+    let status = registration.status.as_ref();
+    let Some(usage) = status.and_then(|status| status.usage.as_ref()) else { return 0 };
+    let end = usage.period_end.as_ref().map(timestamp);
+    let end = end.or_else(|| Some(energy_period(cluster, registration, now)?.1));
+    let deleted = usage.deleted_millijoules.as_ref().map_or(0, |deleted| deleted.0);
+    if end.is_some_and(|end| now < end) { deleted } else { 0 }
 }
 
 /// Returns `true` if the authority approved a registration, whether or not the approval still holds.

@@ -86,8 +86,8 @@ impl View {
                 (Some(view), problem)
             }
         };
-        if view.is_none()
-            && let Some(known) = self.emitted.registrations.get(name).cloned()
+        if let Some(known) = self.emitted.registrations.get(name).cloned()
+            && view.as_ref().is_none_or(|view| view.owner != known.owner)
         {
             self.note_deleted_registration(&known);
         }
@@ -103,7 +103,8 @@ impl View {
     fn registration_view(&self, name: &Name, registration: &Registration) -> model::Registration {
         let spec = &registration.spec;
         let verdict = self.authority.verdict(&self.cluster, registration);
-        let used = self.energy.used(name, registration, &self.cluster, self.now);
+        let is_approved = verdict.approval == Approval::Approved;
+        let used = self.energy.used(name, registration, &self.cluster, is_approved, self.now);
         model::Registration {
             key: name.clone(),
             owner: spec.operator.owner_pseudonym.as_deref().map(Arc::from),
@@ -119,7 +120,7 @@ impl View {
             usage: used.usage,
             reading: used.reading,
             energy_resets: used.resets,
-            deleted_mj: self.energy.deleted(spec.operator.owner_pseudonym.as_deref(), self.now),
+            deleted_mj: self.energy.deleted(registration, &self.cluster, self.now),
             mirrored: Mirrored::default(),
             problem: verdict.problem,
         }

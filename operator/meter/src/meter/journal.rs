@@ -3,8 +3,8 @@
 //! The meter's durable state is this fold, so every amount passes through [`Meter::add`], both when
 //! its entry is made and when it is restored.
 
-use super::{Meter, Used};
-use daylight_base::Name;
+use super::Meter;
+use daylight_base::{Name, Timestamp};
 
 use crate::booked::Booked;
 use crate::books::Books;
@@ -13,6 +13,7 @@ use crate::entry::{
     EnergyEntry, Entry, NodeEntry, PoolEntry, TimeEntry, Total, UsedEntry, WorkEntry,
 };
 use crate::node::Node;
+use crate::object::ObjectKind;
 
 /// Error of [`Meter::restore`].
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +70,9 @@ impl Meter {
                     (self.booked_until, self.horizon) = (entry.until, entry.until);
                 }
             }
-            Entry::Period { registration, start } => self.start_period(registration, *start),
+            Entry::Period { period, at } => {
+                self.counts.count(&period.registration).begin(period, *at);
+            }
             Entry::Object(entry) => self.register.apply(entry),
             Entry::Total(total) => {
                 self.add_total(&total.time, &total.energy, &total.pools);
@@ -77,10 +80,11 @@ impl Meter {
                     self.books.add_work(account, *work);
                 }
             }
-            Entry::Used { registration, start, millijoules, peak_watts } => {
-                self.periods.insert(registration.clone(), *start);
-                let used = Used { millijoules: *millijoules, peak_watts: *peak_watts };
-                self.used.insert(registration.clone(), used);
+            Entry::Used { period, millijoules, peak_watts } => {
+                let count = self.counts.count(&period.registration);
+                count.begin(period, Timestamp::default());
+                count.add(period.start, *millijoules);
+                count.peak_watts = count.peak_watts.max(*peak_watts);
             }
             Entry::Clock { at, back_ms } => {
                 self.horizon = *at;
@@ -97,13 +101,10 @@ impl Meter {
                 self.books.add_work(&closed.lease.account, facts);
             }
         }
-        for used in &entry.used {
-            // Usage of an ended period stays in the journal but no longer counts.
-            if self.period(&used.registration) == used.start {
-                let sum = self.used.entry(used.registration.clone()).or_default();
-                sum.millijoules += used.millijoules;
-                sum.peak_watts = sum.peak_watts.max(used.peak_watts);
-            }
+        for UsedEntry { registration, start, millijoules, peak_watts } in &entry.used {
+            let count = self.counts.count(registration);
+            count.add(*start, *millijoules);
+            count.peak_watts = count.peak_watts.max(*peak_watts);
         }
     }
 
@@ -155,9 +156,9 @@ impl Meter {
             used: booked
                 .used
                 .into_iter()
-                .map(|(registration, (millijoules, peak_watts))| UsedEntry {
-                    start: self.periods.get(&registration).copied().unwrap_or_default(),
+                .map(|((registration, start), (millijoules, peak_watts))| UsedEntry {
                     registration,
+                    start,
                     millijoules,
                     peak_watts,
                 })
@@ -197,12 +198,13 @@ impl Meter {
             .iter()
             .map(|((account, _), work)| WorkEntry { account: account.clone(), work: *work });
         entries.extend(totals(work, |work| Total { work, ..Total::default() }));
-        for (registration, start) in &self.periods {
-            let Used { millijoules, peak_watts } =
-                self.used.get(registration).copied().unwrap_or_default();
-            let (registration, start) = (registration.clone(), *start);
-            entries.push(Entry::Used { registration, start, millijoules, peak_watts });
-        }
+        let register = &self.register;
+        let is_known = |name: &Name| register.get(ObjectKind::Registration, name).is_some();
+        self.counts.merge(self.booked_until);
+        self.counts.forget(self.booked_until, is_known);
+        entries.extend(self.counts.stretches().map(|(period, millijoules, peak_watts)| {
+            Entry::Used { period, millijoules, peak_watts }
+        }));
         let objects = self.register.entries().cloned();
         entries.extend(objects.map(|entry| Entry::Object(Box::new(entry))));
         for (name, node) in &self.nodes {

@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use crate::books::{Book, Books, Imbalance};
 use crate::config::{Config, Terms};
+use crate::counts::Counts;
 use crate::entry::Entry;
 use crate::node::Node;
 use crate::observed::ObservedDevice;
@@ -37,9 +38,7 @@ pub struct Meter {
     node_of: FxHashMap<Name, Name>,
     /// Totals of all entries.
     books: Books,
-    /// Start of each registration's current period.
-    periods: BTreeMap<Name, Timestamp>,
-    used: BTreeMap<Name, Used>,
+    counts: Counts,
     register: Register,
     /// Entries that have not been taken.
     entries: Vec<Entry>,
@@ -48,26 +47,10 @@ pub struct Meter {
     horizon: Timestamp,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Used {
-    millijoules: u64,
-    peak_watts: u64,
-}
-
 impl Meter {
     /// Returns a meter with empty books.
     pub fn new(config: Config) -> Self {
         Self { config, ..Self::default() }
-    }
-
-    fn period(&self, registration: &str) -> Timestamp {
-        self.periods.get(registration).copied().unwrap_or_default()
-    }
-
-    fn start_period(&mut self, registration: &Name, start: Timestamp) {
-        self.periods.insert(registration.clone(), start);
-        let used = self.used.entry(registration.clone()).or_default();
-        used.millijoules = 0;
     }
 
     fn node(&mut self, name: &Name, at: Timestamp) -> &mut Node {
@@ -87,7 +70,7 @@ impl Meter {
         }
         self.booked_until = self.booked_until.max(horizon);
         let config = &self.config;
-        let terms = Terms { config, periods: &self.periods };
+        let terms = Terms { config, counts: &self.counts };
         let mut due = Vec::new();
         for (name, node) in &mut self.nodes {
             node.book(horizon, &terms);

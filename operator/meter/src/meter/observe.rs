@@ -54,7 +54,7 @@ impl Meter {
     ) {
         let uid = seen.uid.clone();
         if !self.node_of.contains_key(&uid) {
-            let terms = Terms { config: &self.config, periods: &self.periods };
+            let terms = Terms { config: &self.config, counts: &self.counts };
             let node = self.nodes.entry(seen.node.clone()).or_insert_with(|| Node::new(now));
             if node.state.closed.contains(&uid) {
                 return;
@@ -229,6 +229,7 @@ fn lease(seen: ObservedLease) -> (Name, Lease) {
         until: None,
         ended: None,
         energy: Bounded::default(),
+        devices: Vec::new(),
         work: None,
     };
     (node, lease)

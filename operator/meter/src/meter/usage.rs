@@ -1,14 +1,15 @@
-//! Energy usage of registrations in the current period of their limits.
+//! Energy usage of registrations in the periods of their limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use daylight_base::{Name, Timestamp};
 
 use super::Meter;
+use crate::counts::{Counts, Period};
 use crate::entry::Entry;
 use crate::node::Event;
 
-/// Energy usage of a registration in the current period of its limit.
+/// Energy usage of a registration since the start of a period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Start of the period.
@@ -17,60 +18,75 @@ pub struct Usage {
     pub millijoules: u64,
     /// Highest mean power of one replica.
     pub peak_watts: u64,
-    /// Time up to which its energy is complete; `None` if one of its devices was never read.
+    /// Time up to which its energy is complete; `None` if one of its devices was never read while
+    /// others of the same node were.
     pub metered_until: Option<Timestamp>,
 }
 
 impl Meter {
-    /// Begins periods of registrations' limits; those that have begun already are ignored.
-    pub fn begin_periods(&mut self, periods: impl IntoIterator<Item = (Name, Timestamp)>) {
-        let new: Vec<(Name, Timestamp)> = periods
-            .into_iter()
-            .filter(|(registration, start)| self.periods.get(registration) != Some(start))
-            .collect();
+    /// Begins periods of registrations; those that have begun already are ignored.
+    ///
+    /// What is booked before the meter learns of a period does not count in it. So periods should be
+    /// known before they begin, and also those that no limit has yet.
+    pub fn begin_periods(&mut self, periods: impl IntoIterator<Item = Period>) {
+        let new = self.counts.new_periods(periods, self.booked_until);
         if new.is_empty() {
             return;
         }
-        // Entries so far belong to the ending periods: an entry is added to one period as a whole.
+        // What is booked so far belongs to the counts so far.
         self.flush();
-        let cuts: BTreeSet<Timestamp> = new.iter().map(|(_, start)| *start).collect();
+        let cuts: BTreeSet<Timestamp> = new.iter().map(|period| period.start).collect();
         for node in self.nodes.values_mut() {
             for start in &cuts {
                 node.schedule(*start, Event::Cut);
             }
         }
-        for (registration, start) in new {
-            self.start_period(&registration, start);
-            self.entries.push(Entry::Period { registration, start });
+        for period in new {
+            let at = self.booked_until;
+            self.counts.count(&period.registration).begin(&period, at);
+            self.entries.push(Entry::Period { period, at });
         }
     }
 
-    /// Returns the usage of several registrations in one pass over all nodes.
+    /// Counts of all registrations, as far as they are in entries.
+    pub fn written_counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Returns the counts of all registrations, including what is not yet in an entry.
+    pub fn counts(&self) -> Counts {
+        let mut counts = self.counts.clone();
+        for node in self.nodes.values() {
+            for ((registration, start), (millijoules, peak)) in &node.booked.used {
+                let count = counts.count(registration);
+                count.add(*start, *millijoules);
+                count.peak_watts = count.peak_watts.max(*peak);
+            }
+        }
+        counts
+    }
+
+    /// Returns the usage of several registrations, each since the start of a period, in one pass
+    /// over all nodes.
     pub fn usages<'a>(
         &self,
-        registrations: impl IntoIterator<Item = &'a Name>,
+        counts: &Counts,
+        registrations: impl IntoIterator<Item = (&'a Name, Timestamp)>,
     ) -> BTreeMap<Name, Usage> {
         let mut usages: BTreeMap<Name, Usage> = registrations
             .into_iter()
-            .map(|registration| {
-                let used = self.used.get(registration).copied().unwrap_or_default();
+            .map(|(registration, start)| {
                 let usage = Usage {
-                    start: self.period(registration),
-                    millijoules: used.millijoules,
-                    peak_watts: used.peak_watts,
+                    start,
+                    millijoules: counts.since(registration, start),
+                    peak_watts: counts.peak_watts(registration),
                     metered_until: Some(self.booked_until),
                 };
                 (registration.clone(), usage)
             })
             .collect();
         for node in self.nodes.values() {
-            for (registration, (millijoules, peak)) in &node.booked.used {
-                if let Some(usage) = usages.get_mut(registration) {
-                    usage.millijoules += millijoules;
-                    usage.peak_watts = usage.peak_watts.max(*peak);
-                }
-            }
-            let read = node.wholly_read_until();
+            let read = node.wholly_counted_until();
             // Queued leases count too: they draw energy that no reading covers yet.
             for lease in node.state.leases.iter().chain(node.queued_leases()) {
                 if let Some(registration) = &lease.account.registration
@@ -84,8 +100,9 @@ impl Meter {
         usages
     }
 
-    /// Returns the usage of one registration.
-    pub fn usage(&self, registration: &Name) -> Usage {
-        self.usages([registration]).remove(registration).unwrap_or_default()
+    /// Returns the usage of one registration since the start of a period.
+    pub fn usage(&self, registration: &Name, start: Timestamp) -> Usage {
+        let usages = self.usages(&self.counts(), [(registration, start)]);
+        usages.get(registration).copied().unwrap_or_default()
     }
 }

@@ -96,6 +96,12 @@ impl Bookkeeper {
         })
     }
 
+    /// Returns `true` if a registration is approved as it is now.
+    pub(in crate::auditor) fn is_approved(&self, registration: &Name) -> bool {
+        let verdict = self.verdicts.get(registration);
+        verdict.is_some_and(|verdict| verdict.approval == model::Approval::Approved)
+    }
+
     /// Returns an object as it is now; `None` if it is gone or cannot be read.
     fn current_object(
         &mut self,
