@@ -130,7 +130,8 @@ pub struct Approval {
     #[schemars(range(min = 1, max = 1000))]
     pub digest_version: u32,
 
-    /// The metadata.generation that was approved.
+    /// The metadata.generation that was approved. A later one shows that the spec was edited, while
+    /// specDigest says what the approval covers: taking the edit back restores the approval.
     #[schemars(range(min = 1))]
     pub generation: Option<i64>,
 

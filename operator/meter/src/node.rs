@@ -267,7 +267,7 @@ impl Node {
         // Energy since the oldest span is divided with this lease among the possible holders;
         // before that span its energy can only be bounded.
         let reach = self.state.spans.front().map_or(at, |span| span.from);
-        self.bound_energy(&lease, reach.millis_since(lease.bound.earliest), terms);
+        self.bound_energy(&lease, Moment::between(lease.bound.earliest.min(reach), reach), terms);
         self.booked.first = true;
         self.state.leases.push(lease);
     }
@@ -293,7 +293,7 @@ impl Node {
         if !self.is_measured() {
             // No reading will show what it drew until it ended.
             let above = energy_mj(self.highest_limit(terms), longer);
-            self.add_bound(&lease, Method::Declared, above, terms);
+            self.add_bound(&lease, Method::Declared, above, ended.latest, terms);
         }
         if unseen {
             self.booked.gaps.push(Gap {
@@ -328,25 +328,32 @@ impl Node {
         self.booked.gaps.push(gap);
         let gpus = u64::from(lease.gpus);
         self.widen_time(&lease, 0, between.width() * gpus);
-        self.bound_energy(&lease, between.width(), terms);
+        self.bound_energy(&lease, between, terms);
         (lease.until, lease.ended) = (Some(lease.from), Some(ended));
         self.close(lease, ended, facts);
     }
 
-    /// Bounds the energy of a lease over milliseconds without any measurement. The registration's
-    /// limit counts upper bounds, so it gets the maximum.
-    fn bound_energy(&mut self, lease: &Lease, ms: u64, terms: &Terms<'_>) {
-        let above = energy_mj(terms.config.limit_mw, ms) * u64::from(lease.gpus);
-        self.add_bound(lease, Method::Shared, above, terms);
+    /// Bounds the energy of a lease over a time without any measurement. The registration's limit
+    /// counts upper bounds, so it gets the maximum.
+    fn bound_energy(&mut self, lease: &Lease, over: Moment, terms: &Terms<'_>) {
+        let above = energy_mj(terms.config.limit_mw, over.width()) * u64::from(lease.gpus);
+        self.add_bound(lease, Method::Shared, above, over.latest, terms);
     }
 
-    /// Adds energy that a lease may have drawn.
-    fn add_bound(&mut self, lease: &Lease, method: Method, above: u64, terms: &Terms<'_>) {
+    /// Adds energy that a lease may have drawn until a time.
+    fn add_bound(
+        &mut self,
+        lease: &Lease,
+        method: Method,
+        above: u64,
+        until: Timestamp,
+        terms: &Terms<'_>,
+    ) {
         let usage = Use::Lease(lease.account.clone());
         let mj = Bounded { value: 0, below: 0, above };
         self.booked.energy(self.state.pool.as_ref(), usage, method, mj);
         if let Some(registration) = &lease.account.registration {
-            let start = terms.count_of(registration, self.state.booked_until);
+            let start = terms.count_of(registration, until);
             self.booked.used((registration.clone(), start), above);
         }
     }

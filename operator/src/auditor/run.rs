@@ -293,6 +293,7 @@ impl Main {
             // Recorded ends first: a lease that is gone without one ended at an unknown time.
             self.take_records();
             self.books.begin(self.now);
+            usage::begin_periods(&mut self.books, self.now);
         }
         self.books.refresh(self.now);
         if self.books.is_warm() {
@@ -359,7 +360,7 @@ impl Main {
         if self.usage_due.is_none_or(|due| now >= due) {
             self.usage_due = Some(now + self.settings.usage_every);
             self.books.observe_register(self.now);
-            let mut writes = usage::statuses(&mut self.books);
+            let mut writes = usage::statuses(&mut self.books, self.now);
             let unread = self.books.unread_energy(self.now);
             self.publisher.metrics.set_unread(&unread);
             let state = self.record_state(has_room);

@@ -1,6 +1,7 @@
 //! Energy usage of registrations, in their status.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::{Cluster, timestamp};
@@ -23,10 +24,14 @@ struct Counted {
     end: Timestamp,
 }
 
-/// Begins the periods that are due, and returns the requests that set the usage of registrations.
-pub(super) fn statuses(books: &mut Bookkeeper) -> Vec<ApiRequest> {
+/// Time before its start at which the meter is given a period: what is booked before cannot be
+/// divided at its start. It is longer than any wait between two calls of [`statuses`].
+const AHEAD: Duration = Duration::from_mins(10);
+
+/// Returns the requests that set the usage of registrations.
+pub(super) fn statuses(books: &mut Bookkeeper, now: Timestamp) -> Vec<ApiRequest> {
+    begin_periods(books, now);
     let counted = counted(books);
-    begin_periods(books);
     let counts = books.meter.counts();
     let usages = books.meter.usages(&counts, counted.iter().map(|one| (&one.key, one.start)));
     let mut writes = Vec::new();
@@ -37,22 +42,25 @@ pub(super) fn statuses(books: &mut Bookkeeper) -> Vec<ApiRequest> {
 }
 
 /// Begins all periods of all registrations that were ever decided about, whatever their limits: an
-/// edit of a limit then finds its period counted.
-fn begin_periods(books: &mut Bookkeeper) {
+/// edit of a limit then finds its period counted. To be called before anything is booked.
+pub(super) fn begin_periods(books: &mut Bookkeeper, now: Timestamp) {
     let booked = books.meter.booked_until();
+    let times = [if booked == Timestamp(0) { now } else { booked }, now, now + AHEAD];
     let mut periods = Vec::new();
     for (key, registration) in books.cluster.registrations() {
         if registration.status.as_ref().is_none_or(|status| status.approval.is_none()) {
             continue;
         }
         let owner = owner(books, key, registration);
-        let all = energy_periods(&books.cluster, registration, booked);
-        periods.extend(all.into_iter().map(|(start, end)| Period {
-            registration: key.clone(),
-            owner: owner.clone(),
-            start,
-            end,
-        }));
+        for at in times {
+            let all = energy_periods(&books.cluster, registration, at);
+            periods.extend(all.into_iter().map(|(start, end)| Period {
+                registration: key.clone(),
+                owner: owner.clone(),
+                start,
+                end,
+            }));
+        }
     }
     books.meter.begin_periods(periods);
 }
@@ -61,7 +69,10 @@ fn begin_periods(books: &mut Bookkeeper) {
 fn owner(books: &Bookkeeper, key: &Name, registration: &Registration) -> Option<Name> {
     let owner = registration.spec.operator.owner_pseudonym.as_deref().map(Name::from);
     let counts = books.meter.written_counts();
-    if books.is_approved(key) || !counts.has(key) { owner } else { counts.owner(key).cloned() }
+    if books.is_approved(key) || !counts.has(key) {
+        return owner;
+    }
+    counts.owner(key, books.meter.booked_until()).cloned()
 }
 
 /// Returns the registrations whose usage matters, each with its period.
@@ -80,7 +91,7 @@ fn counted(books: &Bookkeeper) -> Vec<Counted> {
         let period = known.or_else(|| energy_period(&books.cluster, registration, booked));
         let (start, end) = period?;
         // Without an exporter there is no meter. Without a reading, an energy limit holds mining.
-        if !books.has_meter && energy_limit(&books.cluster, &registration.spec).is_some() {
+        if !books.has_exporter() && energy_limit(&books.cluster, &registration.spec).is_some() {
             return None;
         }
         let owner = owner(books, key, registration);

@@ -94,7 +94,7 @@ fn auditor(installation: &Installation, findings: &mut Findings) {
     if exporter(set).is_none() {
         findings.warning(
             Check::Exporter,
-            "The auditor has no exporter, so energy is what miners declare: set auditor.exporter.",
+            "The auditor has no exporter, so energy is what miners declare, and miners with an energy limit do not run: set auditor.exporter.",
         );
     }
 }

@@ -1,6 +1,6 @@
 //! The energy that a registration has used: the reading, and what its miners may have drawn since.
 
-use daylight_planner::model::{Reading, Registration};
+use daylight_planner::model::{Approval, Reading, Registration};
 use serde_json::{Value, json};
 
 use crate::view::tests::TestCluster;
@@ -168,6 +168,76 @@ fn what_a_deleted_registration_used_counts_for_its_owner_until_the_period_is_ove
     assert_eq!(deleted(&cluster), 5_500);
     cluster.wait(17 * 3600);
     assert_eq!(deleted(&cluster), 0);
+}
+
+/// What the auditor counted is known to a process that saw none of the deletions.
+#[test]
+fn what_deleted_registrations_used_counts_after_a_restart() {
+    let used = |millijoules: u64, deleted: u64| {
+        json!({"usage": {
+            "meteredUntil": at(0), "periodStart": TODAY, "periodEnd": "2026-11-24T23:00:00Z",
+            "millijoules": millijoules.to_string(), "deletedMillijoules": deleted.to_string(),
+        }})
+    };
+    let other = owned("other", &used(5_000, 900));
+    let objects = [
+        pool("a"),
+        class("pow", "IdleOnly"),
+        node("n0", "a"),
+        owned("reg", &used(7_000, 900)),
+        other.clone(),
+    ];
+    let mut cluster = TestCluster::with(&objects);
+    let deleted = |cluster: &TestCluster| cluster.registration("team/reg").unwrap().deleted_mj;
+    assert_eq!(deleted(&cluster), 900);
+    // The auditor has not counted this deletion yet.
+    cluster.delete(&other);
+    assert_eq!(deleted(&cluster), 5_900);
+    cluster.apply(&owned("reg", &used(7_001, 900)));
+    assert_eq!(deleted(&cluster), 5_900);
+    // Now it has, and knows of energy that came later.
+    cluster.apply(&owned("reg", &used(7_001, 5_930)));
+    assert_eq!(deleted(&cluster), 5_930);
+    cluster.apply(&owned("other", &used(5_030, 900)));
+    cluster.apply(&owned("reg", &used(7_001, 900)));
+    assert_eq!(deleted(&cluster), 900);
+    cluster.wait(17 * 3600);
+    assert_eq!(deleted(&cluster), 0);
+}
+
+/// An owner cannot get rid of use by giving a registration another owner.
+#[test]
+fn what_a_registration_used_counts_for_the_owner_that_it_had() {
+    let used = json!({"usage": {
+        "meteredUntil": at(0), "periodStart": TODAY, "millijoules": "5000",
+    }});
+    let other = owned("other", &used);
+    let objects = [pool("a"), class("pow", "IdleOnly"), owned("reg", &json!({})), other.clone()];
+    let mut cluster = TestCluster::with(&objects);
+    let owner = json!({"spec": {"operator": {"ownerPseudonym": "ffffffffffffffff"}}});
+    cluster.apply(&patched(&other, &owner));
+    assert_eq!(cluster.registration("team/reg").unwrap().deleted_mj, 5_000);
+    cluster.apply(&other);
+    assert_eq!(cluster.registration("team/reg").unwrap().deleted_mj, 0);
+}
+
+/// The edit of a period voids the approval. Until another one, the use of the approved period counts.
+#[test]
+fn an_edit_that_is_not_approved_ends_no_period() {
+    let month = json!({
+        "spec": {"limits": {"energy": {"kwh": 100, "period": "Month"}}},
+        "status": {"usage": {"periodStart": "2026-10-31T23:00:00Z", "periodEnd": "2026-11-30T23:00:00Z"}},
+    });
+    let metered = patched(&metered(0, TODAY, 7_000), &month);
+    let mut cluster = with(&metered);
+    assert_eq!(seen(&cluster).approval, Approval::Pending);
+    for period in ["Day", "Year", "Month"] {
+        let edit = json!({"spec": {"limits": {"energy": {"kwh": 100, "period": period}}}});
+        cluster.apply(&patched(&metered, &edit));
+        assert_eq!(seen(&cluster).usage.unwrap().millijoules, 7_000, "{period}");
+        let resets = seen(&cluster).energy_resets.unwrap();
+        assert_eq!(resets.to_string(), "2026-11-30T23:00:00Z", "{period}");
+    }
 }
 
 #[test]
