@@ -132,18 +132,17 @@ impl Node {
         while let Some(sample) = self.next_sample(&id) {
             self.settle_device(at, sample, terms);
         }
-        let drawn = match &self.state.devices[at].last {
-            Some(last) => Drawn {
+        let drawn = if let Some(last) = &self.state.devices[at].last {
+            Drawn {
                 untimed: last.untimed || last.clock_steps != self.state.clock_steps,
                 ..Drawn::unknown(last.at, Moment::exactly(left.max(last.at.earliest)))
-            },
-            None => {
-                let from = self.unknown_from(joined);
-                if from >= left {
-                    return;
-                }
-                Drawn::unknown(Moment::exactly(from), Moment::exactly(left))
             }
+        } else {
+            let from = self.unknown_from(joined);
+            if from >= left {
+                return;
+            }
+            Drawn::unknown(Moment::exactly(from), Moment::exactly(left))
         };
         self.record_gap(&id, GapKind::Left, &drawn, 0);
         self.attribute(&id, &drawn, limit);
@@ -204,13 +203,15 @@ impl Node {
         last.map(|sample| sample.at.earliest).min()
     }
 
-    /// Returns the time up to which all energy is counted. Like [`Self::read_until`], but `None` as
-    /// well if a device was never read while others were.
-    pub(crate) fn wholly_counted_until(&self) -> Option<Timestamp> {
-        if !self.is_measured() {
-            return Some(self.state.booked_until);
-        }
+    /// Like [`Self::read_until`], but `None` as well if a device was never read.
+    pub(crate) fn wholly_read_until(&self) -> Option<Timestamp> {
         let all = self.state.devices.iter().all(|device| device.last.is_some());
         self.read_until().filter(|_| all)
+    }
+
+    /// Returns the time up to which all energy is counted: as far as it is read, or booked where
+    /// leases' energy is what they declare.
+    pub(crate) fn wholly_counted_until(&self) -> Option<Timestamp> {
+        if self.is_measured() { self.wholly_read_until() } else { Some(self.state.booked_until) }
     }
 }

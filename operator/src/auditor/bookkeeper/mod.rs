@@ -122,6 +122,11 @@ impl Bookkeeper {
         }
     }
 
+    /// Returns `true` if the installation names an exporter.
+    pub(super) fn has_exporter(&self) -> bool {
+        !self.exporters.is_empty()
+    }
+
     /// Returns `true` once [`Bookkeeper::begin`] was called.
     pub(super) fn is_warm(&self) -> bool {
         self.warm_at.is_some()
