@@ -120,6 +120,8 @@ impl Node {
             (_, _, None) => None,
         };
         device.last = Some(sample);
+        self.state.undeclared_since = None;
+        let device = &self.state.devices[at];
         debug_assert_eq!(device.imbalance(), None, "the books of each device close");
     }
 
@@ -154,9 +156,14 @@ impl Node {
         self.state.declared_until.map_or(joined, |declared| joined.max(declared))
     }
 
+    /// Returns whether energy was ever booked from a reading of any device.
+    pub(crate) fn is_read(&self) -> bool {
+        self.state.devices.iter().any(|device| device.last.is_some())
+    }
+
     /// Returns whether any device was ever read. If not, leases' energy is what they declare.
     pub(crate) fn is_measured(&self) -> bool {
-        !self.samples.is_empty() || self.state.devices.iter().any(|device| device.last.is_some())
+        !self.samples.is_empty() || self.is_read()
     }
 
     fn record_gap(&mut self, device: &Name, kind: GapKind, drawn: &Drawn, millijoules: u64) {
@@ -212,6 +219,10 @@ impl Node {
     /// Returns the time up to which all energy is counted: as far as it is read, or booked where
     /// leases' energy is what they declare.
     pub(crate) fn wholly_counted_until(&self) -> Option<Timestamp> {
-        if self.is_measured() { self.wholly_read_until() } else { Some(self.state.booked_until) }
+        if self.is_measured() {
+            self.wholly_read_until()
+        } else {
+            Some(self.state.undeclared_since.unwrap_or(self.state.booked_until))
+        }
     }
 }

@@ -188,12 +188,20 @@ impl Node {
                 booked.time(pool.as_ref(), Use::Lease(lease.account.clone()), Bounded::exactly(ms));
             }
         }
-        if !measured {
+        if measured {
+            // Until a device is read, readings that wait may be lost with this process.
+            if !self.is_read() {
+                self.state.undeclared_since.get_or_insert(from);
+            }
+        } else {
+            let since = self.state.undeclared_since.take().unwrap_or(from);
             self.state.declared_until = Some(to);
-            for lease in &holding {
+            for lease in &self.state.leases {
+                let ms = lease.until.map_or(to, |until| until.min(to));
+                let ms = ms.millis_since(lease.from.max(since));
                 // Watts × milliseconds are millijoules.
-                let declared = lease.watts * ms;
-                let most = energy_mj(limit, ms) * u64::from(lease.gpus);
+                let declared = lease.watts.saturating_mul(ms);
+                let most = energy_mj(limit, ms).saturating_mul(lease.gpus.into());
                 let above = most.saturating_sub(declared);
                 let mj = Bounded { value: declared, below: declared, above };
                 let usage = Use::Lease(lease.account.clone());
@@ -290,8 +298,8 @@ impl Node {
         let longer = ended.latest.millis_since(at) * gpus;
         let shorter = at.millis_since(ended.earliest) * gpus;
         self.widen_time(&lease, shorter, longer);
-        if !self.is_measured() {
-            // No reading will show what it drew until it ended.
+        if !self.is_read() {
+            // Perhaps no reading will show what it drew until it ended.
             let above = energy_mj(self.highest_limit(terms), longer);
             self.add_bound(&lease, Method::Declared, above, ended.latest, terms);
         }

@@ -28,6 +28,8 @@ pub struct NodeState {
     pub usable: u32,
     /// Time up to which the energy of leases was booked as declared; `None` if it never was.
     pub declared_until: Option<Timestamp>,
+    /// Time since when the energy of leases is neither declared nor read: the first reading waits.
+    pub undeclared_since: Option<Timestamp>,
     /// Sorted by ID.
     pub devices: Vec<Device>,
     /// Leases that hold its devices, and ended ones whose energy is not completely booked.

@@ -95,7 +95,7 @@ fn the_state_of_a_node_keeps_its_fields() {
         "kind": "node", "node": "gpu-7", "from": 10, "until": 20,
         "state": {
             "bookedUntil": 20, "boot": "b1", "clockSteps": 1, "pool": "hall", "usable": 1,
-            "declaredUntil": 12,
+            "declaredUntil": 12, "undeclaredSince": 13,
             "devices": [{
                 "id": "GPU-a", "model": "H100", "limitMw": 700_000, "joined": 10, "resets": 1,
                 "last": {

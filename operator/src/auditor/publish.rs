@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use daylight_base::Timestamp;
 use daylight_meter::{Books, Entry};
 
 use super::bookkeeper::Bookkeeper;
@@ -63,8 +64,10 @@ impl Publisher {
         metrics.log_size.set(signed(writer.size()));
         metrics.booked_until.set(books.meter.booked_until().0.div_euclid(1000));
         metrics.set_unregistered(books.unregistered());
-        let registrations = books.cluster.registrations().map(|(key, _)| key);
-        metrics.set_registrations_read(&books.meter.usages(registrations));
+        // The time up to which energy is read is the same in every period.
+        let registrations = books.cluster.registrations().map(|(key, _)| (key, Timestamp(0)));
+        let usages = books.meter.usages(books.meter.written_counts(), registrations);
+        metrics.set_registrations_read(&usages);
         metrics.set_unlisted(books.unlisted());
         let (by_exporter, by_count) = books.nodes_by_source();
         metrics.set_nodes(NodeSource::Exporter, by_exporter);
