@@ -36,6 +36,8 @@ pub(crate) struct Drawn {
     pub(crate) method: Method,
     /// True if the device may have drawn anything up to its maximum.
     pub(crate) open: bool,
+    /// True if the device may not have drawn this energy.
+    pub(crate) doubted: bool,
     /// True if the clock was set back in between, so that the duration is unknown.
     pub(crate) untimed: bool,
 }
@@ -43,7 +45,8 @@ pub(crate) struct Drawn {
 impl Drawn {
     /// Returns energy of which only the maximum of the device is known.
     pub(crate) fn unknown(from: Moment, until: Moment) -> Self {
-        Self { from, until, mj: 0, method: Method::Counter, open: true, untimed: false }
+        let (open, doubted, untimed) = (true, false, false);
+        Self { from, until, mj: 0, method: Method::Counter, open, doubted, untimed }
     }
 }
 
@@ -218,7 +221,7 @@ impl Node {
             open: drawn.open,
             untimed: drawn.untimed,
             // Power between two readings is interpolated, so that none of it is certain.
-            certain: if drawn.method == Method::Power { 0 } else { drawn.mj },
+            certain: if drawn.doubted || drawn.method == Method::Power { 0 } else { drawn.mj },
             total,
             most,
             parts,

@@ -10,14 +10,15 @@ use crate::key::Method;
 use crate::lease::Lease;
 use crate::moment::Moment;
 use crate::node::Node;
-use crate::state::{Counted, Sample};
+use crate::silence::possible_mj;
+use crate::state::{Counted, Doubt, Sample};
 
 /// Time that ended leases of a node wait for its first reading: enough to schedule and start the
 /// exporter of a new node.
-const FIRST_READING_WITHIN: u64 = 600_000;
+pub(crate) const FIRST_READING_WITHIN: u64 = 600_000;
 
 /// In millijoules.
-const JOULE: u64 = 1000;
+pub(crate) const JOULE: u64 = 1000;
 
 impl Node {
     /// Books energy from the readings within the booked time. Later readings wait: the holders in
@@ -25,8 +26,10 @@ impl Node {
     pub(crate) fn settle(&mut self, terms: &Terms<'_>) {
         self.note_labels();
         for at in 0..self.state.devices.len() {
-            let id = self.state.devices[at].seen.id.clone();
-            while let Some(sample) = self.next_sample(&id) {
+            while let Some(sample) = self.next_sample(at, false, terms.config) {
+                self.settle_device(at, sample, terms);
+            }
+            if let Some(sample) = self.give_up(at, terms.config) {
                 self.settle_device(at, sample, terms);
             }
         }
@@ -35,21 +38,16 @@ impl Node {
         self.forget_spans();
     }
 
-    fn next_sample(&mut self, device: &Name) -> Option<Sample> {
-        let samples = self.samples.get_mut(device)?;
-        let due = samples.front()?.at.latest <= self.state.booked_until;
-        if due { samples.pop_front() } else { None }
-    }
-
     /// Books the energy of a device from its last reading to `sample`.
     fn settle_device(&mut self, at: usize, sample: Sample, terms: &Terms<'_>) {
         let device = &self.state.devices[at];
         let (id, joined) = (device.seen.id.clone(), device.joined);
         let limit = device.seen.limit_mw.unwrap_or(terms.config.limit_mw);
+        let was_dropped_from = device.dropped_from;
         let Some(last) = device.last.clone() else {
             // What it drew between joining and its first reading is not in any difference.
             let unknown_from = self.unknown_from(joined);
-            if sample.at.middle() > unknown_from {
+            if sample.at.latest > unknown_from {
                 let drawn = Drawn::unknown(Moment::exactly(unknown_from), sample.at);
                 self.record_gap(&id, GapKind::First, &drawn, 0);
                 self.attribute(&id, &drawn, limit);
@@ -66,21 +64,30 @@ impl Node {
         if untimed && !last.untimed {
             self.record_gap(&id, GapKind::Backwards, &drawn, 0);
         }
+        let (mut mismatched, mut dropped_from) = (None, None);
         let booked = match (last.counter, sample.counter) {
-            (Some(before), Some(after)) if sample.reset || after < before => {
+            (Some(before), Some(after))
+                if sample.reset || sample.doubt == Some(Doubt::Reset) || after < before =>
+            {
                 drawn.open = true;
+                // Without a boot it may also be a counter that went back a little: then what it
+                // counts was drawn before.
+                drawn.doubted = !sample.reset;
+                drawn.mj = after.checked_sub(before).filter(|_| !sample.reset).unwrap_or(after);
                 // Its count since the reset was really drawn, unless the device cannot have.
-                if after <= most {
-                    drawn.mj = after;
+                let went_back = !sample.reset && after < before && after > before / 2;
+                if drawn.mj > most || went_back {
+                    drawn.mj = 0;
+                }
+                if !sample.reset && after < before {
+                    dropped_from = was_dropped_from.max(Some(before));
                 }
                 self.record_gap(&id, GapKind::Reset, &drawn, after);
                 self.attribute(&id, &drawn, limit);
                 None
             }
-            // Boards exceed their limit for moments, and counters move in steps: a tenth and one
-            // joule are tolerated.
             (Some(before), Some(after))
-                if !untimed && after - before > most + most / 10 + JOULE =>
+                if !untimed && after - before > possible_mj(limit, longest) =>
             {
                 drawn.open = true;
                 self.record_gap(&id, GapKind::Jump, &drawn, after - before);
@@ -89,21 +96,38 @@ impl Node {
             }
             (Some(before), Some(after)) => {
                 drawn.mj = after - before;
-                if !untimed && ms > terms.config.unread_ms {
+                // A zero may have been no value, and the counter may have begun again behind it.
+                let was_zero = was_dropped_from.is_some() && before == 0;
+                // It came back to where it was: perhaps it never was less.
+                let came_back = was_dropped_from.is_some_and(|dropped| after >= dropped);
+                drawn.open = was_zero || sample.doubt.is_some();
+                drawn.doubted = was_zero || came_back;
+                let is_long = ms > terms.config.unread_ms;
+                if !untimed && is_long {
                     self.record_gap(&id, GapKind::Unread, &drawn, drawn.mj);
+                } else if !untimed && sample.contradicts(&last, drawn.mj, ms) {
+                    (drawn.open, drawn.doubted) = (true, true);
+                    let since = self.state.devices[at].mismatched;
+                    mismatched = Some(since.unwrap_or(sample.at.earliest));
+                    self.record_gap(&id, GapKind::Mismatch, &drawn, drawn.mj);
                 }
                 Some(self.attribute(&id, &drawn, limit))
             }
             _ => {
+                drawn.open = true;
                 if let (Some(before), Some(after)) = (last.power, sample.power) {
                     drawn.method = Method::Power;
-                    drawn.open = true;
                     drawn.mj = energy_mj(u64::midpoint(before, after), ms).min(most);
-                    self.attribute(&id, &drawn, limit);
                 }
+                if last.counter.is_some() || drawn.method != Method::Power {
+                    self.record_gap(&id, GapKind::Unread, &drawn, drawn.mj);
+                }
+                self.attribute(&id, &drawn, limit);
                 None
             }
         };
+        let device = &mut self.state.devices[at];
+        (device.mismatched, device.dropped_from) = (mismatched, dropped_from);
         self.continue_from(at, sample, booked);
     }
 
@@ -119,6 +143,7 @@ impl Node {
             (_, _, Some(counter)) => Some(Counted { from: counter, booked: 0 }),
             (_, _, None) => None,
         };
+        device.stopped = device.stopped_after(std::iter::once(&sample));
         device.last = Some(sample);
         self.state.undeclared_since = None;
         let device = &self.state.devices[at];
@@ -131,7 +156,7 @@ impl Node {
         let device = &self.state.devices[at];
         let (id, joined) = (device.seen.id.clone(), device.joined);
         let limit = device.seen.limit_mw.unwrap_or(terms.config.limit_mw);
-        while let Some(sample) = self.next_sample(&id) {
+        while let Some(sample) = self.next_sample(at, true, terms.config) {
             self.settle_device(at, sample, terms);
         }
         let drawn = if let Some(last) = &self.state.devices[at].last {

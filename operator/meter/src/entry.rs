@@ -295,6 +295,9 @@ pub enum GapKind {
     Reset,
     /// A counter moved by more than the device can draw.
     Jump,
+    /// A counter and the power of its device contradict each other: what the counter moved is
+    /// booked, but the device may have drawn anything up to its maximum.
+    Mismatch,
     /// The clock was set back between two readings: their difference is booked, but its division
     /// among holders is unknown.
     Backwards,

@@ -30,6 +30,7 @@ mod object;
 mod observed;
 mod reading;
 mod register;
+mod silence;
 mod state;
 
 pub use amount::{Bounded, decimal, split};

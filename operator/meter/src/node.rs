@@ -50,6 +50,8 @@ pub(crate) struct Node {
     pub(crate) samples: FxHashMap<Name, VecDeque<Sample>>,
     /// Latest time at which each device was read, with or without a new value.
     pub(crate) read_at: FxHashMap<Name, Timestamp>,
+    /// Time of the first answer of each device since its last new value.
+    pub(crate) silent_since: FxHashMap<Name, Timestamp>,
     pub(crate) booked: Booked,
     /// Devices that have not joined yet and whose counters were reset since they were read.
     pub(crate) reset_before_joining: FxHashSet<Name>,
@@ -69,7 +71,10 @@ impl Node {
 
     pub(crate) fn from_state(state: NodeState) -> Self {
         let booked = Booked { from: state.booked_until, ..Booked::default() };
-        Self { state, booked, ..Self::default() }
+        let deviates = state.devices.iter().filter_map(|device| {
+            Some((device.seen.id.clone(), VecDeque::from([device.deviates.clone()?])))
+        });
+        Self { samples: deviates.collect(), state, booked, ..Self::default() }
     }
 
     /// Queues an event for its time, or for now if the books have passed its time.
@@ -396,6 +401,10 @@ impl Node {
                 resets: 0,
                 last: None,
                 counted: None,
+                deviates: None,
+                dropped_from: None,
+                stopped: None,
+                mismatched: None,
             });
         }
         self.state.devices.sort_by(|one, other| one.seen.id.cmp(&other.seen.id));
@@ -414,6 +423,7 @@ impl Node {
             let device = self.state.devices.remove(place).seen;
             self.samples.remove(&device.id);
             self.read_at.remove(&device.id);
+            self.silent_since.remove(&device.id);
             for lease in &mut self.state.leases {
                 lease.devices.retain(|id| *id != device.id);
             }

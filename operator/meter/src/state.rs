@@ -57,6 +57,14 @@ pub struct Device {
     pub last: Option<Sample>,
     /// Its own books, while its counter continues.
     pub counted: Option<Counted>,
+    /// A reading whose counter is less, while the next one is awaited.
+    pub deviates: Option<Sample>,
+    /// Counter before a last reading that is less though the machine did not boot.
+    pub dropped_from: Option<u64>,
+    /// Value at which its counter stopped, or was no longer reported.
+    pub stopped: Option<u64>,
+    /// Time since when its counter and its power differ by a factor.
+    pub mismatched: Option<Timestamp>,
 }
 
 /// Books of one device: its counter reads `from + booked`.
@@ -92,6 +100,8 @@ pub struct Sample {
     /// True if the counter was reset since the previous reading.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reset: bool,
+    /// What one value in between that was less leaves in doubt.
+    pub doubt: Option<Doubt>,
     /// [`NodeState::clock_steps`] at that time.
     #[serde(default)]
     pub clock_steps: u32,
@@ -100,6 +110,16 @@ pub struct Sample {
     pub untimed: bool,
     /// Pod that held the whole device, by the exporter's labels.
     pub holder: Option<Name>,
+}
+
+/// Reason not to take the difference of two counters for all that was drawn between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Doubt {
+    /// The counter may have gone back: the device drew the difference, or more.
+    Step,
+    /// The counter may have begun again.
+    Reset,
 }
 
 /// Stretch of time in which the holders of a node's devices did not change.
@@ -114,6 +134,21 @@ pub struct Span {
     pub offered: u32,
     /// UIDs of the leases that held them.
     pub held: Vec<Name>,
+}
+
+impl Device {
+    /// Value at which its counter has stopped after further readings; `None` while it counts.
+    pub(crate) fn stopped_after<'a>(
+        &self,
+        readings: impl Iterator<Item = &'a Sample>,
+    ) -> Option<u64> {
+        let last = self.last.as_ref().and_then(|last| last.counter);
+        let (stopped, _) = readings.fold((self.stopped, last), |(stopped, last), sample| {
+            let stopped = if sample.counter.is_some() { None } else { last.or(stopped) };
+            (stopped, sample.counter)
+        });
+        stopped
+    }
 }
 
 impl Sample {

@@ -30,6 +30,7 @@ fn methods_gaps_and_kinds_of_objects_keep_their_names() {
     assert_names::<GapKind>(&[
         "reset",
         "jump",
+        "mismatch",
         "backwards",
         "unread",
         "left",

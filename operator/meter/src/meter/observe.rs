@@ -166,10 +166,9 @@ impl Meter {
 
     /// Records an exporter's answer, requested at `scraped.earliest` and complete at `scraped.latest`.
     pub fn readings(&mut self, name: &Name, scraped: Moment, readings: &[Reading]) {
-        let refresh = self.config.refresh_ms;
         let Some(node) = self.nodes.get_mut(name) else { return };
         for reading in readings {
-            node.read(reading, scraped, refresh);
+            node.read(reading, scraped, &self.config);
         }
     }
 

@@ -20,11 +20,17 @@ pub enum UnreadCause {
     Never,
     /// It has brought no new value since this time.
     Since(Timestamp),
+    /// It has brought no value for so long that its energy is bounded by what it can draw.
+    GivenUp,
+    /// Its counter does not move while its power is reported: its energy is estimated by power.
+    Stopped,
+    /// Its counter and its power have contradicted each other since this time.
+    Mismatch(Timestamp),
 }
 
 impl Meter {
-    /// Returns the devices of a node whose energy is not read: that have brought no new value for
-    /// [`crate::Config::unread_ms`], which is not more than a few minutes.
+    /// Returns the devices of a node whose energy is not read, or not as it should be, for longer than
+    /// [`crate::Config::unread_ms`].
     pub fn unread_devices(&self, node: &str) -> Vec<UnreadDevice> {
         let Some(node) = self.nodes.get(node) else { return Vec::new() };
         let unread = |device: &Device| -> Option<UnreadDevice> {
@@ -48,12 +54,21 @@ impl Meter {
 impl Node {
     fn unread_cause(&self, device: &Device, unread_ms: u64) -> Option<UnreadCause> {
         let queued = self.samples.get(&device.seen.id).and_then(|samples| samples.back());
-        let newest = queued.or(device.last.as_ref()).map(|sample| sample.at.latest);
+        let newest = queued.or(device.last.as_ref());
         // Before the first booking of this process, nothing could be read.
-        let since = newest.unwrap_or(device.joined).max(self.booked_since?);
-        if self.state.booked_until.millis_since(since) <= unread_ms {
-            return None;
+        let booked_since = self.booked_since?;
+        let is_old = |since: Timestamp| {
+            self.state.booked_until.millis_since(since.max(booked_since)) > unread_ms
+        };
+        match newest {
+            None => is_old(device.joined).then_some(UnreadCause::Never),
+            Some(newest) if newest.is_without_value() => Some(UnreadCause::GivenUp),
+            Some(newest) if is_old(newest.at.latest) => Some(UnreadCause::Since(newest.at.latest)),
+            Some(_) if device.stopped.is_some() => Some(UnreadCause::Stopped),
+            Some(_) => {
+                let mismatched = device.mismatched.filter(|since| is_old(*since));
+                mismatched.map(UnreadCause::Mismatch)
+            }
         }
-        Some(newest.map_or(UnreadCause::Never, UnreadCause::Since))
     }
 }

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use daylight_base::{Name, Timestamp};
 
 use super::Meter;
+use crate::amount::energy_mj;
+use crate::config::Config;
 use crate::counts::{Counts, Period};
 use crate::entry::Entry;
-use crate::node::Event;
+use crate::lease::Lease;
+use crate::node::{Event, Node};
 
 /// Energy usage of a registration since the start of a period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +22,8 @@ pub struct Usage {
     /// Highest mean power of one replica.
     pub peak_watts: u64,
     /// Time up to which its energy is complete; `None` if one of its devices was never read while
-    /// others of the same node were.
+    /// others of the same node were. If some of its nodes are read and others are not, the leases on
+    /// the others are taken to draw what they can until then.
     pub metered_until: Option<Timestamp>,
 }
 
@@ -85,14 +89,36 @@ impl Meter {
                 (registration.clone(), usage)
             })
             .collect();
+        let mut unread: BTreeMap<&Name, Vec<(&Node, &Lease)>> = BTreeMap::new();
+        let mut read: BTreeSet<&Name> = BTreeSet::new();
         for node in self.nodes.values() {
-            let read = node.wholly_counted_until();
+            let until = node.wholly_counted_until();
+            let is_unread = node.is_unread(self.config.unread_ms);
             // Queued leases count too: they draw energy that no reading covers yet.
             for lease in node.state.leases.iter().chain(node.queued_leases()) {
-                if let Some(registration) = &lease.account.registration
-                    && let Some(usage) = usages.get_mut(registration)
-                {
-                    let until = usage.metered_until.zip(read);
+                let Some(registration) = &lease.account.registration else { continue };
+                let Some(usage) = usages.get_mut(registration) else { continue };
+                if is_unread {
+                    unread.entry(registration).or_default().push((node, lease));
+                    continue;
+                }
+                read.insert(registration);
+                let until = usage.metered_until.zip(until);
+                usage.metered_until = until.map(|(one, other)| one.min(other));
+            }
+        }
+        for (registration, leases) in unread {
+            let Some(usage) = usages.get_mut(registration) else { continue };
+            for (node, lease) in leases {
+                if read.contains(registration) {
+                    // Other nodes are read, and this one holds up none of them: here its leases
+                    // are taken to draw what they can.
+                    if let Some(until) = usage.metered_until {
+                        let mj = node.most_unread(lease, usage.start, until, &self.config);
+                        usage.millijoules = usage.millijoules.saturating_add(mj);
+                    }
+                } else {
+                    let until = usage.metered_until.zip(node.wholly_counted_until());
                     usage.metered_until = until.map(|(one, other)| one.min(other));
                 }
             }
@@ -104,5 +130,40 @@ impl Meter {
     pub fn usage(&self, registration: &Name, start: Timestamp) -> Usage {
         let usages = self.usages(&self.counts(), [(registration, start)]);
         usages.get(registration).copied().unwrap_or_default()
+    }
+}
+
+impl Node {
+    /// Returns whether the energy of a device has not been read for too long, though this process
+    /// had the time for it.
+    fn is_unread(&self, unread_ms: u64) -> bool {
+        let read = self.wholly_counted_until().or_else(|| self.unread_since());
+        let since = read.into_iter().chain(self.booked_since).max();
+        let is_old = |since| self.state.booked_until.millis_since(since) > unread_ms;
+        self.booked_since.is_some() && since.is_some_and(is_old)
+    }
+
+    /// Returns the time at which the first of the devices that were never read joined.
+    fn unread_since(&self) -> Option<Timestamp> {
+        let never = self.state.devices.iter().filter(|device| device.last.is_none());
+        never.map(|device| device.joined).min()
+    }
+
+    /// Returns the most that a lease can have drawn since the last reading and since `start`, until
+    /// a time.
+    fn most_unread(
+        &self,
+        lease: &Lease,
+        start: Timestamp,
+        until: Timestamp,
+        config: &Config,
+    ) -> u64 {
+        let read = self.read_until().into_iter().chain(self.unread_since()).min();
+        let since = lease.bound.earliest.max(start).max(read.unwrap_or(start));
+        let until = lease.held_until().map_or(until, |held| held.min(until));
+        let limits = self.state.devices.iter();
+        let limits = limits.map(|device| device.seen.limit_mw.unwrap_or(config.limit_mw));
+        let limit = limits.max().unwrap_or(config.limit_mw);
+        energy_mj(limit, until.millis_since(since)).saturating_mul(lease.gpus.into())
     }
 }

@@ -88,6 +88,16 @@ impl Bookkeeper {
             UnreadCause::Since(since) => {
                 format!("device {device} has reported nothing new since {since}")
             }
+            UnreadCause::GivenUp => {
+                format!("device {device} has reported nothing for long and is taken to draw its limit")
+            }
+            UnreadCause::Stopped => format!(
+                "the energy counter of device {device} does not move, so its energy is estimated by \
+                 its power"
+            ),
+            UnreadCause::Mismatch(since) => {
+                format!("counter and power of device {device} have differed by a factor since {since}")
+            }
         });
         (unread.len(), Some(cause))
     }
