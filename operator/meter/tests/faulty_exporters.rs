@@ -109,8 +109,8 @@ impl World {
             truth: [0; 2],
         };
         world.devices();
-        world.meter.lease(world.pod("mine", 0, 0), time(0));
-        world.meter.lease(world.pod("turn", 0, 0), time(0));
+        world.meter.lease(World::pod("mine", 0, 0), time(0));
+        world.meter.lease(World::pod("turn", 0, 0), time(0));
         world.read(&[Fault::None; 2]);
         world
     }
@@ -121,7 +121,7 @@ impl World {
         self.meter.devices(&"n".into(), Some(&"hall".into()), 2, &devices, time(self.now));
     }
 
-    fn pod(&self, tenant: &str, turn: u64, bound: u64) -> ObservedLease {
+    fn pod(tenant: &str, turn: u64, bound: u64) -> ObservedLease {
         ObservedLease {
             uid: format!("{tenant}-{turn}").into(),
             pod: format!("{tenant}/pod-{turn}").into(),
@@ -137,10 +137,10 @@ impl World {
 
     fn take_turn(&mut self) {
         let ended = Moment::exactly(time(self.now));
-        let pod = self.pod("turn", self.turn, self.bound);
+        let pod = Self::pod("turn", self.turn, self.bound);
         self.meter.ended(pod, ended, None, time(self.now));
         (self.turn, self.bound) = (self.turn + 1, self.now);
-        self.meter.lease(self.pod("turn", self.turn, self.bound), time(self.now));
+        self.meter.lease(Self::pod("turn", self.turn, self.bound), time(self.now));
     }
 
     fn read(&mut self, faults: &[Fault; 2]) {
@@ -177,9 +177,9 @@ impl World {
 
     fn pass(&mut self, watts: [u64; 2]) {
         self.now += REFRESH;
-        for at in 0..2 {
-            self.drawn[at] += watts[at] * REFRESH;
-            self.truth[at] += watts[at] * REFRESH;
+        for (at, watts) in watts.into_iter().enumerate() {
+            self.drawn[at] += watts * REFRESH;
+            self.truth[at] += watts * REFRESH;
         }
     }
 
@@ -190,8 +190,8 @@ impl World {
             .map(|entry| serde_json::from_str(&serde_json::to_string(entry).unwrap()).unwrap());
         self.meter = Meter::restore(Config::default(), entries).unwrap();
         self.devices();
-        self.meter.lease(self.pod("mine", 0, 0), time(self.now));
-        self.meter.lease(self.pod("turn", self.turn, self.bound), time(self.now));
+        self.meter.lease(Self::pod("mine", 0, 0), time(self.now));
+        self.meter.lease(Self::pod("turn", self.turn, self.bound), time(self.now));
     }
 
     /// At least and at most of a tenant, in joules.

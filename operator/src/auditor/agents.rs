@@ -13,8 +13,8 @@ use daylight_agent_api::metrics::{
 use daylight_base::Name;
 use daylight_cluster::names::parts;
 use daylight_cluster::slim::is_reason;
+use daylight_exposition::samples;
 use daylight_meter::Facts;
-use prometheus_parse::{Scrape, Value};
 
 use super::poll::{PollSettings, Poller};
 use super::steady_clock::SteadyClock;
@@ -65,24 +65,19 @@ fn read(text: &str) -> Result<AgentReport, String> {
 const PREFIX: &str = "daylight_miner_";
 
 fn parse(text: &str) -> Option<AgentReport> {
-    // Only the agent's own lines: parsing one takes many times its length in memory.
-    let lines = text.lines().filter(|line| line.starts_with(PREFIX) || line.starts_with("# TYPE "));
-    let scrape = Scrape::parse(lines.map(|line| Ok(line.to_owned()))).ok()?;
     let mut work = None::<Facts>;
     let mut report = AgentReport::default();
     let mut seen = false;
-    for sample in &scrape.samples {
-        let (Value::Counter(number) | Value::Gauge(number) | Value::Untyped(number)) = sample.value
-        else {
-            continue;
-        };
+    // Only the agent's own lines: its container may serve others.
+    for sample in samples(text, |name| name.starts_with(PREFIX)) {
+        let number = sample.value;
         // NaN, negative numbers and totals that no device reaches are ignored.
         if !(0.0..1e18).contains(&number) {
             continue;
         }
         let count = number as u64;
-        let label = |name| sample.labels.get(name);
-        match sample.metric.as_str() {
+        let label = |name| sample.label(name);
+        match sample.name {
             HASHES => add(&mut work.get_or_insert_default().hashes, count),
             SHARES if label(RESULT) == Some(ACCEPTED) => {
                 add(&mut work.get_or_insert_default().shares_accepted, count);

@@ -558,6 +558,31 @@ async fn mining_stops_before_a_kwh_cap_could_be_passed(site: &mut Site) {
     assert!(used >= cap / 20.0, "they hardly mined: {used} of {cap} mJ");
     site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
     assert_eq!(auditor.metric("daylight_books_closed", &[]).await, Some(1.0));
+
+    // An exporter that fails is named, until it is read again.
+    let faults = "daylight.dev/simulated-exporter-faults";
+    let metered = |status: &Value| -> Option<Value> {
+        let conditions = status["conditions"].as_array()?;
+        conditions.iter().find(|one| one["type"] == "Metered").cloned()
+    };
+    let pool = format!("pool=\"{}\"", site.name);
+    let pool = [&*pool];
+    assert_eq!(auditor.metric("daylight_unread_gpus", &pool).await, Some(0.0));
+    site.control_plane.annotate_node(&node, faults, Some("error")).await.unwrap();
+    let status = site
+        .wait_for_pool("not metered", |status| {
+            metered(status).is_some_and(|one| one["reason"] == "EnergyUnread")
+        })
+        .await;
+    let message = metered(&status).unwrap()["message"].to_string();
+    assert!(message.contains("8 of 8 GPUs") && message.contains(&node), "{message}");
+    assert!(message.contains("the answer is 500 Internal Server Error"), "{message}");
+    assert_eq!(auditor.metric("daylight_unread_gpus", &pool).await, Some(8.0));
+    site.control_plane.annotate_node(&node, faults, None).await.unwrap();
+    site.wait_for_pool("metered again", |status| {
+        metered(status).is_some_and(|one| one["status"] == "True")
+    })
+    .await;
     auditor.terminate().await;
     no_exporters(site).await;
 }

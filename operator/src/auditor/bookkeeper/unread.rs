@@ -38,7 +38,7 @@ impl Bookkeeper {
     /// energy is what miners declare.
     pub(in crate::auditor) fn unread_energy(&self, now: Timestamp) -> BTreeMap<Name, UnreadEnergy> {
         let mut pools: BTreeMap<Name, UnreadEnergy> = BTreeMap::new();
-        if self.exporters.is_empty() || self.awaits_exporters {
+        if self.exporters.is_empty() {
             return pools;
         }
         for (node, sent) in &self.node_sent {
@@ -73,7 +73,7 @@ impl Bookkeeper {
         });
         let failure = failure.reduce(|all, one| format!("{all}; {one}"));
         if let Some(since) = self.unlisted_since.get(node) {
-            if now.millis_since(*since) <= self.meter.unread_after() {
+            if self.awaits_exporters || now.millis_since(*since) <= self.meter.unread_after() {
                 return (0, None);
             }
             let cause = failure.unwrap_or_else(|| {
