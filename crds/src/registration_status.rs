@@ -248,7 +248,8 @@ pub struct Usage {
     /// ownerLimits.
     pub deleted_millijoules: Option<Millijoules>,
 
-    /// The highest mean power of one replica, in watts.
+    /// The highest mean power of one replica over a time that is long compared with the age of
+    /// readings, in watts. It is at most a sixth below the truth, and never above.
     #[schemars(range(min = 0, max = 100_000_000_000_i64))]
     pub peak_watts: Option<u64>,
 }

@@ -20,7 +20,7 @@ use crate::key::{Method, Use};
 use crate::lease::{Account, Lease};
 use crate::moment::Moment;
 use crate::node::Node;
-use crate::state::Span;
+use crate::state::{Span, Stretch};
 
 /// Resolution of Kubernetes's times of pods: holders are in doubt for this long around each change.
 pub(crate) const SECOND: u64 = 1000;
@@ -335,20 +335,33 @@ impl Node {
         }
     }
 
-    /// Notes the mean power of a lease on the devices that it had alone from one reading to the
-    /// next, for at least a second: below that the time of the readings is too uncertain.
+    /// Notes the mean power of a lease on the devices that it had alone, from one reading to another.
     fn note_peak(&mut self, uid: &Name, devices: &[Attributed], terms: &Terms<'_>) {
         let Some(lease) = self.find(uid) else { return };
         let Some(registration) = lease.account.registration.clone() else { return };
         let gpus = u64::from(lease.gpus);
-        for device in devices.iter().filter(|device| !device.open && !device.untimed) {
-            let ms = device.until.middle().millis_since(device.from.middle());
-            for (key, part) in &device.parts {
-                if key.holder.as_ref() == Some(uid) && part.alone && part.ms == ms && ms >= SECOND {
-                    let key = (registration.clone(), terms.count_of(&registration, part.until));
-                    let peak = &mut self.booked.used.entry(key).or_default().1;
-                    *peak = (*peak).max((part.mj / ms + 1) * gpus);
-                }
+        for read in devices.iter().filter(|device| !device.open && !device.untimed) {
+            let ms = read.until.middle().millis_since(read.from.middle());
+            let mut parts = read.parts.iter();
+            let whole = parts.find(|(key, part)| {
+                key.holder.as_ref() == Some(uid) && part.alone && part.ms == ms
+            });
+            let device = self.state.devices.iter_mut().find(|it| it.seen.id == read.device);
+            let (Some((_, part)), Some(device)) = (whole, device) else { continue };
+            let before = device.stretch.take();
+            let before = before.filter(|it| it.lease == *uid && it.until == read.from);
+            let stretch = Stretch {
+                lease: uid.clone(),
+                from: before.as_ref().map_or(read.from, |before| before.from),
+                until: read.until,
+                millijoules: before.map_or(0, |before| before.millijoules) + part.mj,
+            };
+            if let Some(watts) = stretch.watts() {
+                let key = (registration.clone(), terms.count_of(&registration, part.until));
+                let peak = &mut self.booked.used.entry(key).or_default().1;
+                *peak = (*peak).max(watts * gpus);
+            } else {
+                device.stretch = Some(stretch);
             }
         }
     }

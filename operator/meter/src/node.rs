@@ -405,6 +405,7 @@ impl Node {
                 dropped_from: None,
                 stopped: None,
                 mismatched: None,
+                stretch: None,
             });
         }
         self.state.devices.sort_by(|one, other| one.seen.id.cmp(&other.seen.id));

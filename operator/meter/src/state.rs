@@ -6,6 +6,7 @@ use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
+use crate::attribution::SECOND;
 use crate::lease::Lease;
 use crate::moment::Moment;
 use crate::observed::ObservedDevice;
@@ -65,6 +66,33 @@ pub struct Device {
     pub stopped: Option<u64>,
     /// Time since when its counter and its power differ by a factor.
     pub mismatched: Option<Timestamp>,
+    /// The time for which one lease has had it alone, until it is long enough to be a measure of power.
+    pub stretch: Option<Stretch>,
+}
+
+/// Energy of one lease on a device that it had alone, from one reading to a later one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// UID of the lease's pod.
+    pub lease: Name,
+    pub from: Moment,
+    pub until: Moment,
+    #[serde(with = "crate::amount::decimal")]
+    pub millijoules: u64,
+}
+
+/// A stretch is a measure of power once it is this many times longer than the times of both its
+/// readings are uncertain. The lower bound of its mean power is at most a sixth below the truth then.
+const CERTAIN: u64 = 5;
+
+impl Stretch {
+    /// The mean power, in watts, if the stretch is long enough. Never more than the truth.
+    pub(crate) fn watts(&self) -> Option<u64> {
+        let longest = self.until.latest.millis_since(self.from.earliest);
+        let doubt = self.from.width() + self.until.width();
+        (longest - doubt.min(longest) >= (CERTAIN * doubt).max(SECOND))
+            .then(|| self.millijoules / longest)
+    }
 }
 
 /// Books of one device: its counter reads `from + booked`.

@@ -452,6 +452,12 @@ impl World {
             if before.is_some_and(|before| usage.millijoules < before) {
                 return Err(format!("tenant {number}: {usage:?} after {before:?}"));
             }
+            let of_tenant = self.pods.iter().filter(|pod| pod.tenant == number);
+            let most = of_tenant.map(|pod| pod.watts * u64::from(pod.gpus)).max();
+            if usage.peak_watts > most.unwrap_or_default() && !self.pods.iter().any(|pod| pod.lost)
+            {
+                return Err(format!("tenant {number} drew {most:?} W: {usage:?}"));
+            }
             let is_lost = self.pods.iter().any(|pod| pod.tenant == number && pod.lost);
             if let Some(until) = usage.metered_until
                 && self.limits[number].timely.contains(&start)

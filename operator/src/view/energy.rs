@@ -115,7 +115,7 @@ impl Energy {
             usage.millijoules = 0;
             usage.metered_until = usage.metered_until.min(start);
         }
-        let peak = usage.peak_watts.unwrap_or_default();
+        let peak = usage.possible_watts();
         let since = usage.metered_until;
         let ended = self.ended.get(name).into_iter().flat_map(FxHashMap::values);
         for lease in ended.filter(|lease| lease.to > since) {
@@ -225,7 +225,7 @@ impl Energy {
 impl View {
     /// Notes that a registration was deleted, as the planner knew it.
     pub(super) fn note_deleted_registration(&mut self, view: &model::Registration) {
-        let peak = view.usage.and_then(|usage| usage.peak_watts).unwrap_or_default();
+        let peak = view.usage.map_or(0, |usage| usage.possible_watts());
         let metered_until = view.usage.map_or(self.started, |usage| usage.metered_until);
         let leases = self.cluster.pods().filter(|pod| !pod.is_terminal() && pod.node.is_some());
         let running = leases.filter_map(|pod| {

@@ -97,6 +97,14 @@ pub struct Usage {
     pub metered_until: Timestamp,
     /// Upper bound of the period's consumption so far.
     pub millijoules: u64,
-    /// The larger of declared and measured peak of one replica, if measured.
+    /// Mean power that a replica drew at least, if measured; up to a sixth below the truth.
     pub peak_watts: Option<u64>,
+}
+
+impl Usage {
+    /// The power that a replica may have drawn as far as it was measured, in watts; 0 if it was not.
+    pub fn possible_watts(&self) -> u64 {
+        let peak = self.peak_watts.unwrap_or_default();
+        peak.saturating_add(peak / 5)
+    }
 }
