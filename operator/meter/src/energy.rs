@@ -43,7 +43,7 @@ impl Node {
         let device = &self.state.devices[at];
         let (id, joined) = (device.seen.id.clone(), device.joined);
         let limit = device.seen.limit_mw.unwrap_or(terms.config.limit_mw);
-        let was_dropped_from = device.dropped_from;
+        let (was_mismatched, was_dropped_from) = (device.mismatched, device.dropped_from);
         let Some(last) = device.last.clone() else {
             // What it drew between joining and its first reading is not in any difference.
             let unknown_from = self.unknown_from(joined);
@@ -56,6 +56,7 @@ impl Node {
             self.booked.first = true;
             return;
         };
+        let limit = sample.possible_limit(&last, limit);
         let ms = sample.at.middle().millis_since(last.at.middle());
         let longest = sample.at.latest.millis_since(last.at.earliest);
         let most = energy_mj(limit, longest);
@@ -90,6 +91,7 @@ impl Node {
                 if !untimed && after - before > possible_mj(limit, longest) =>
             {
                 drawn.open = true;
+                mismatched = Some(was_mismatched.unwrap_or(sample.at.earliest));
                 self.record_gap(&id, GapKind::Jump, &drawn, after - before);
                 self.attribute(&id, &drawn, limit);
                 None
@@ -107,8 +109,7 @@ impl Node {
                     self.record_gap(&id, GapKind::Unread, &drawn, drawn.mj);
                 } else if !untimed && sample.contradicts(&last, drawn.mj, ms) {
                     (drawn.open, drawn.doubted) = (true, true);
-                    let since = self.state.devices[at].mismatched;
-                    mismatched = Some(since.unwrap_or(sample.at.earliest));
+                    mismatched = Some(was_mismatched.unwrap_or(sample.at.earliest));
                     self.record_gap(&id, GapKind::Mismatch, &drawn, drawn.mj);
                 }
                 Some(self.attribute(&id, &drawn, limit))

@@ -46,6 +46,7 @@ impl Node {
         match samples.get_mut(1) {
             Some(second) if second.continues(last) => {
                 let limit = device.seen.limit_mw.unwrap_or(config.limit_mw);
+                let limit = second.possible_limit(last, limit);
                 let can_count = |from: &Sample, mj: Option<u64>| {
                     let longest = second.at.latest.millis_since(from.at.earliest);
                     mj <= Some(possible_mj(limit, longest))
@@ -121,6 +122,11 @@ impl Sample {
     fn continues(&self, last: &Self) -> bool {
         let passed = self.counter.zip(last.counter).is_some_and(|(now, before)| now >= before);
         passed && !self.reset && self.is_timed_from(last)
+    }
+
+    /// Returns the power limit of a device, or its power if that is more: then it is not its limit.
+    pub(crate) fn possible_limit(&self, last: &Self, limit_mw: u64) -> u64 {
+        self.power.into_iter().chain(last.power).chain([limit_mw]).max().unwrap_or(limit_mw)
     }
 
     /// Returns whether counter and power contradict each other over a time in milliseconds in which

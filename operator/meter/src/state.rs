@@ -64,7 +64,7 @@ pub struct Device {
     pub dropped_from: Option<u64>,
     /// Value at which its counter stopped, or was no longer reported.
     pub stopped: Option<u64>,
-    /// Time since when its counter and its power differ by a factor.
+    /// Time since when its counter, its power and its power limit contradict each other.
     pub mismatched: Option<Timestamp>,
     /// The time for which one lease has had it alone, until it is long enough to be a measure of power.
     pub stretch: Option<Stretch>,

@@ -367,6 +367,26 @@ fn a_counter_that_is_wrong_by_a_factor_is_bounded_by_what_the_device_can_draw() 
     assert_eq!((site.gap_kinds(), site.energy("mine").0), (vec![], 60_000));
 }
 
+/// A device of 750 W that draws 2,000 W.
+#[test]
+fn a_power_limit_that_a_device_exceeds_is_not_its_limit() {
+    let mut site = mining();
+    for step in 0..=10 {
+        site.read(30 * step, Some(5_000_000 + 60_000 * step), Some(2000));
+    }
+    site.book(310);
+    assert_eq!((site.gap_kinds(), site.unread()), (vec![], vec![]));
+    assert_eq!(site.energy("mine").0, 600_000);
+    // Without its power, either may be wrong: it is named.
+    let mut site = mining();
+    for step in 0..=10 {
+        site.read(30 * step, Some(5_000_000 + 60_000 * step), None);
+    }
+    site.book(310);
+    assert!(site.gap_kinds().iter().all(|kind| *kind == GapKind::Jump));
+    assert!(matches!(site.unread()[..], [UnreadCause::Mismatch(_)]));
+}
+
 /// One device that reports nothing, on one of two nodes.
 #[test]
 fn a_device_without_news_is_bounded_and_stalls_no_other_node() {

@@ -24,7 +24,7 @@ pub enum UnreadCause {
     GivenUp,
     /// Its counter does not move while its power is reported: its energy is estimated by power.
     Stopped,
-    /// Its counter and its power have contradicted each other since this time.
+    /// Its counter, its power and its power limit have contradicted each other since this time.
     Mismatch(Timestamp),
 }
 

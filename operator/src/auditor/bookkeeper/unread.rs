@@ -95,9 +95,10 @@ impl Bookkeeper {
                 "the energy counter of device {device} does not move, so its energy is estimated by \
                  its power"
             ),
-            UnreadCause::Mismatch(since) => {
-                format!("counter and power of device {device} have differed by a factor since {since}")
-            }
+            UnreadCause::Mismatch(since) => format!(
+                "energy counter, power and power limit of device {device} have contradicted each \
+                 other since {since}"
+            ),
         });
         (unread.len(), Some(cause))
     }
