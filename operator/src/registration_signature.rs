@@ -19,7 +19,7 @@
 //! The signature proves what was approved, not that the approval still holds: a user who may write
 //! approvals can lift a suspension with the signature that was given before it. Removing a key from
 //! the `ConfigMap` voids everything that it signed. A user who may edit that `ConfigMap`, or run
-//! another program in Daylight's place, decides which signatures count; the ledger shows it.
+//! another program in Daylight's place, decides which signatures count; the journal has each change of the keys.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -79,6 +79,14 @@ impl AuthorityKeys {
             }
         }
         (Self { keys }, unread)
+    }
+
+    /// The keys, each as its 32 bytes in base64, sorted.
+    pub fn in_base64(&self) -> Vec<String> {
+        let mut keys: Vec<String> =
+            self.keys.iter().map(|(_, key)| STANDARD.encode(key.as_bytes())).collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// Returns the id of the key that made the signature, which is 64 bytes in base64.

@@ -15,6 +15,7 @@ use crate::lease::{Account, Facts, Lease};
 use crate::moment::Moment;
 use crate::object::ObjectEntry;
 use crate::observed::ObservedDevice;
+use crate::settings::SettingsEntry;
 use crate::state::NodeState;
 
 /// Entry of the journal.
@@ -34,6 +35,8 @@ pub enum Entry {
     },
     /// A registration, a class or a pool changed.
     Object(Box<ObjectEntry>),
+    /// What decides apart from objects changed: the authority's keys, the emergency stop, …
+    Settings(Box<SettingsEntry>),
     /// The clock was set back.
     Clock {
         at: Timestamp,

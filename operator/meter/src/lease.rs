@@ -51,6 +51,18 @@ pub struct Lease {
     pub devices: Vec<Name>,
     /// Work that it last reported, while it holds its GPUs.
     pub work: Option<Facts>,
+    /// What it runs, for a miner's pod.
+    pub program: Option<Box<Program>>,
+}
+
+/// What a miner's pod runs, and where it earns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Image of its container, as the kubelet reports it.
+    pub image: Name,
+    /// Endpoints of mining pools, as its `Miner` has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Name>,
 }
 
 impl Lease {

@@ -30,6 +30,7 @@ mod object;
 mod observed;
 mod reading;
 mod register;
+mod settings;
 mod silence;
 mod state;
 
@@ -42,7 +43,7 @@ pub use entry::{
     TimeEntry, Total, UsedEntry, WorkEntry,
 };
 pub use key::{Key, Method, Use};
-pub use lease::{Account, Facts, Lease};
+pub use lease::{Account, Facts, Lease, Program};
 pub use meter::Meter;
 pub use meter::journal::RestoreError;
 pub use meter::unread::{UnreadCause, UnreadDevice};
@@ -50,3 +51,4 @@ pub use meter::usage::Usage;
 pub use moment::Moment;
 pub use object::{Decision, ObjectEntry, ObjectKind, ObservedObject};
 pub use observed::{ObservedDevice, ObservedLease, Reading};
+pub use settings::{ObservedSettings, SettingsEntry, SignatureRule, StopInForce};

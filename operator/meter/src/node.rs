@@ -22,7 +22,7 @@ use crate::state::{Device, NodeState, Sample, Span};
 /// Change of the holders of a node's devices.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    Begin(Lease),
+    Begin(Box<Lease>),
     End {
         uid: Name,
         ended: Moment,
@@ -95,7 +95,7 @@ impl Node {
     /// Iterates over leases that are queued.
     pub(crate) fn queued_leases(&self) -> impl Iterator<Item = &Lease> {
         self.events.values().filter_map(|event| match event {
-            Event::Begin(lease) => Some(lease),
+            Event::Begin(lease) => Some(&**lease),
             _ => None,
         })
     }
@@ -117,6 +117,18 @@ impl Node {
         if let Some(lease) = queued {
             lease.account = account;
         }
+    }
+
+    /// Returns a lease that is not closed, or closed and not yet in an entry.
+    pub(crate) fn unwritten_lease(&mut self, uid: &str) -> Option<&mut Lease> {
+        let is_it = |lease: &&mut Lease| *lease.uid == *uid;
+        let queued = self.events.values_mut().filter_map(|event| match event {
+            Event::Begin(lease) => Some(&mut **lease),
+            _ => None,
+        });
+        let closed = self.booked.closed.iter_mut().map(|closed| &mut closed.lease);
+        let held = self.state.leases.iter_mut().filter(|lease| lease.until.is_none());
+        queued.chain(held).chain(closed).find(is_it)
     }
 
     /// Returns whether the end of a lease is queued.
@@ -252,7 +264,7 @@ impl Node {
 
     fn apply(&mut self, at: Timestamp, event: Event, terms: &Terms<'_>) {
         match event {
-            Event::Begin(lease) => self.begin(at, lease, terms),
+            Event::Begin(lease) => self.begin(at, *lease, terms),
             Event::End { uid, ended, facts, unseen } => {
                 self.end(at, &uid, ended, facts, unseen, terms);
             }

@@ -6,10 +6,12 @@ use daylight_base::{Name, Timestamp};
 
 use crate::entry::Entry;
 use crate::object::{ObjectEntry, ObjectKind, ObservedObject};
+use crate::settings::{ObservedSettings, SettingsEntry};
 
 /// Last observed version of each object.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Register {
+    settings: Option<SettingsEntry>,
     objects: BTreeMap<(ObjectKind, Name), ObjectEntry>,
 }
 
@@ -29,6 +31,30 @@ impl Register {
         let entry = ObjectEntry { seen, at, unseen, gone: false };
         self.objects.insert(key, entry.clone());
         replaced.into_iter().chain([Entry::Object(Box::new(entry))]).collect()
+    }
+
+    /// Takes in the settings and returns the entry of what changed, if anything did.
+    pub(crate) fn observe_settings(
+        &mut self,
+        seen: ObservedSettings,
+        at: Timestamp,
+    ) -> Option<Entry> {
+        if self.settings.as_ref().is_some_and(|known| known.seen == seen) {
+            return None;
+        }
+        let entry = SettingsEntry { seen, at };
+        self.settings = Some(entry.clone());
+        Some(Entry::Settings(Box::new(entry)))
+    }
+
+    /// Applies an entry about settings.
+    pub(crate) fn apply_settings(&mut self, entry: &SettingsEntry) {
+        self.settings = Some(entry.clone());
+    }
+
+    /// Returns the entry about the last observed settings.
+    pub(crate) fn settings(&self) -> Option<&SettingsEntry> {
+        self.settings.as_ref()
     }
 
     /// Removes an object and returns the entry of its deletion.
@@ -62,6 +88,7 @@ impl Register {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::SignatureRule;
 
     fn registration(uid: &str, generation: u64, standing: &str) -> ObservedObject {
         ObservedObject {
@@ -100,6 +127,24 @@ mod tests {
         // Deleted, created again, and edited once before it was observed.
         let again = observe(registration("b", 2, "AwaitingApproval"));
         assert_eq!(changes(&again), [("a", 4, 0, true), ("b", 2, 1, false)]);
+    }
+
+    #[test]
+    fn settings_are_recorded_when_they_change() {
+        let settings = |key: &str| ObservedSettings {
+            signature: SignatureRule::Required,
+            authority_keys: vec![key.into()],
+            emergency_stop: None,
+            admission_mode: None,
+        };
+        let mut register = Register::default();
+        let first = register.observe_settings(settings("a"), Timestamp(1));
+        let Some(Entry::Settings(entry)) = first else { panic!("{first:?}") };
+        let mut again = Register::default();
+        again.apply_settings(&entry);
+        assert_eq!(again.observe_settings(settings("a"), Timestamp(2)), None);
+        assert!(again.observe_settings(settings("b"), Timestamp(3)).is_some());
+        assert_eq!(again.settings().unwrap().at, Timestamp(3));
     }
 
     #[test]

@@ -73,6 +73,7 @@ fn entries_keep_their_kinds() {
             r#""object": "GpuPool", "name": "", "uid": "", "generation": "1", "digest": """#,
         ),
         ("used", r#""registration": "", "start": 0, "millijoules": "1", "peakWatts": 1"#),
+        ("settings", r#""signature": "required", "authorityKeys": []"#),
         ("omitted", r#""of": "node", "bytes": "1", "digest": """#),
     ] {
         let text = format!(r#"{{"kind": "{kind}", {rest}, "at": 0}}"#);
@@ -110,6 +111,7 @@ fn the_state_of_a_node_keeps_its_fields() {
                 "watts": 500, "bound": exactly(11), "started": exactly(12), "from": 11,
                 "until": 19, "ended": exactly(19), "energy": energy, "devices": ["GPU-a"],
                 "work": facts,
+                "program": {"image": "r.io/miner:1", "endpoints": ["pool:1"]},
             }],
             "closed": ["1b2c"],
             "spans": [{

@@ -491,7 +491,9 @@ fn raise(counter: &IntCounterVec, labels: &[&str], total: u64) {
 #[cfg(test)]
 mod tests {
     use daylight_base::Timestamp;
-    use daylight_meter::{Account, ObjectKind, Period, Total};
+    use daylight_meter::{
+        Account, ObjectKind, ObservedSettings, Period, SettingsEntry, SignatureRule, Total,
+    };
     use strum::VariantArray as _;
 
     use super::*;
@@ -502,11 +504,19 @@ mod tests {
         let (start, end) = (Timestamp(0), Timestamp(1));
         let period = Period { registration: "a/b".into(), owner: None, start, end };
         let period = Entry::Period { period, at: start };
+        let seen = ObservedSettings {
+            signature: SignatureRule::Optional,
+            authority_keys: Vec::new(),
+            emergency_stop: None,
+            admission_mode: None,
+        };
+        let settings = Box::new(SettingsEntry { seen, at: Timestamp(0) });
         let clock = Entry::Clock { at: Timestamp(0), back_ms: 1 };
         for (entry, kind) in [
             (node, "node"),
             (period, "period"),
             (clock, "clock"),
+            (Entry::Settings(settings), "settings"),
             (Entry::SnapshotBegin, "snapshot"),
             (Entry::Total(Total::default()), "snapshot"),
             (Entry::SnapshotEnd, "snapshot"),

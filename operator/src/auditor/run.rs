@@ -39,6 +39,8 @@ pub struct Settings {
     pub authority_keys: String,
     /// `true` if approvals count only with the authority's signature.
     pub require_signature: bool,
+    /// Mode of the admission policies, to be recorded.
+    pub admission_mode: Option<String>,
     /// Directory of the journal.
     pub data_dir: PathBuf,
     /// Address of metrics and health; `None` to serve neither.
@@ -229,6 +231,7 @@ impl Main {
             trusted_images: settings.trusted_images.clone(),
             exporters: exporters.clone(),
             signature_required: settings.require_signature,
+            admission_mode: settings.admission_mode.as_deref().map(Into::into),
         };
         let clock = SteadyClock::new();
         let now = clock.now();

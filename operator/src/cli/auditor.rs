@@ -60,6 +60,9 @@ pub(super) struct Flags {
     usage_every: Duration,
     #[command(flatten)]
     authority: Authority,
+    /// Mode with which the admission policies are installed, which the journal records
+    #[arg(long, env = "DAYLIGHT_ADMISSION_MODE", value_name = "MODE")]
+    admission_mode: Option<String>,
     /// Memory for entries while the journal cannot be written, in bytes
     #[arg(long, env = "DAYLIGHT_MEMORY", default_value = "64Mi")]
     memory: Quantity,
@@ -75,6 +78,7 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Com
         namespace: connection.namespace.clone(),
         authority_keys: flags.authority.authority_keys,
         require_signature: flags.authority.require_signature,
+        admission_mode: flags.admission_mode,
         data_dir: flags.data_dir,
         listen: flags.listen.0,
         exporters: flags.exporter,

@@ -35,8 +35,13 @@ impl Authority {
     }
 
     /// Returns `true` if no approval counts without the authority's signature.
-    pub(super) fn requires_signatures(&self) -> bool {
+    pub fn requires_signatures(&self) -> bool {
         self.signature_required
+    }
+
+    /// The authority's keys, each as its 32 bytes in base64.
+    pub fn keys(&self) -> Vec<String> {
+        self.keys.in_base64()
     }
 
     /// Reads the authority's keys again.

@@ -586,3 +586,42 @@ async fn mining_stops_before_a_kwh_cap_could_be_passed(site: &mut Site) {
     auditor.terminate().await;
     no_exporters(site).await;
 }
+
+/// The auditor's clock jumps ahead by a month: the books do not follow it. One that starts with such a
+/// clock books nothing, and the pool says why.
+#[apply(trial!)]
+async fn a_clock_that_is_a_month_ahead_books_nothing_of_it(site: &mut Site) {
+    const MONTH: i64 = 30 * 24 * 3600;
+    site.nodes(1).await;
+    site.pool(json!({})).await;
+    let flags = ["--admission-mode", "Audit"];
+    let name = site.key_dash("audit");
+    let auditor = Process::auditor(&site.control_plane, &name, "journal-clock", &flags);
+    let booked = |auditor: &Process| {
+        let listen = auditor.listen.clone();
+        async move {
+            let (_, text) = get(&listen, "/metrics").await?;
+            let line = text.lines().find(|line| line.starts_with("daylight_booked_until"))?;
+            line.rsplit(' ').next()?.parse::<f64>().ok().filter(|at| *at > 0.0)
+        }
+    };
+    let before = eventually(SOON, "time is booked", || booked(&auditor)).await;
+    auditor.set_clock(MONTH);
+    let after = eventually(SOON, "time goes on", || async {
+        booked(&auditor).await.filter(|at| *at > before + 3.0)
+    })
+    .await;
+    assert!(after < before + 60.0, "{before} {after}");
+    auditor.kill().await;
+
+    let auditor = Process::auditor(&site.control_plane, &name, "journal-clock", &flags);
+    let differs = |status: &Value| {
+        let conditions = status["conditions"].as_array().into_iter().flatten();
+        let mut differs = conditions.filter(|one| one["reason"] == "ClockDiffers");
+        differs.any(|one| one["message"].as_str().unwrap().contains("ahead of the API server's"))
+    };
+    site.wait_for_pool("explained", differs).await;
+    auditor.set_clock(0);
+    site.wait_for_pool("metered", |status| !differs(status)).await;
+    auditor.terminate().await;
+}

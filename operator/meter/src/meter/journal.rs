@@ -74,6 +74,7 @@ impl Meter {
                 self.counts.count(&period.registration).begin(period, *at);
             }
             Entry::Object(entry) => self.register.apply(entry),
+            Entry::Settings(entry) => self.register.apply_settings(entry),
             Entry::Total(total) => {
                 self.add_total(&total.time, &total.energy, &total.pools);
                 for WorkEntry { account, work } in &total.work {
@@ -205,6 +206,8 @@ impl Meter {
         entries.extend(self.counts.stretches().map(|(period, millijoules, peak_watts)| {
             Entry::Used { period, millijoules, peak_watts }
         }));
+        let settings = self.register.settings().cloned();
+        entries.extend(settings.map(|entry| Entry::Settings(Box::new(entry))));
         let objects = self.register.entries().cloned();
         entries.extend(objects.map(|entry| Entry::Object(Box::new(entry))));
         for (name, node) in &self.nodes {

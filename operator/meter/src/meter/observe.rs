@@ -8,11 +8,12 @@ use rustc_hash::FxHashSet;
 use super::Meter;
 use crate::amount::Bounded;
 use crate::config::Terms;
-use crate::lease::{Facts, Lease};
+use crate::lease::{Facts, Lease, Program};
 use crate::moment::Moment;
 use crate::node::{Event, Node};
 use crate::object::{ObjectKind, ObservedObject};
 use crate::observed::{ObservedDevice, ObservedLease, Reading};
+use crate::settings::ObservedSettings;
 
 impl Meter {
     /// Records that a pod holds GPUs. Its account counts as it was when its time was first booked.
@@ -25,7 +26,7 @@ impl Meter {
         }
         self.node_of.insert(seen.uid.clone(), seen.node.clone());
         let (name, lease) = lease(seen);
-        self.node(&name, now).schedule(lease.from, Event::Begin(lease));
+        self.node(&name, now).schedule(lease.from, Event::Begin(Box::new(lease)));
     }
 
     /// Returns whether a lease is known and has not ended.
@@ -191,6 +192,24 @@ impl Meter {
         }
     }
 
+    /// Records what a lease on a node runs, as long as its end is in no entry.
+    pub fn runs(&mut self, node: &str, uid: &str, program: Program) {
+        let node = self.nodes.get_mut(node);
+        if let Some(lease) = node.and_then(|node| node.unwritten_lease(uid)) {
+            // A record of its end has no endpoints, and must not remove those that are known.
+            let is_less =
+                |known: &Program| program.endpoints.is_empty() && known.image == program.image;
+            if !lease.program.as_deref().is_some_and(is_less) {
+                lease.program = Some(Box::new(program));
+            }
+        }
+    }
+
+    /// Records the current settings.
+    pub fn settings(&mut self, seen: ObservedSettings, now: Timestamp) {
+        self.entries.extend(self.register.observe_settings(seen, now));
+    }
+
     /// Records the current version of a registration, class or pool.
     pub fn object(&mut self, seen: ObservedObject, now: Timestamp) {
         self.entries.extend(self.register.observe(seen, now));
@@ -230,6 +249,7 @@ fn lease(seen: ObservedLease) -> (Name, Lease) {
         energy: Bounded::default(),
         devices: Vec::new(),
         work: None,
+        program: None,
     };
     (node, lease)
 }

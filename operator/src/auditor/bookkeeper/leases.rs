@@ -4,7 +4,7 @@ use daylight_base::{Name, Timestamp};
 use daylight_cluster::slim::{Phase, Pod};
 use daylight_cluster::{Changed, timestamp};
 use daylight_crds::LeaseRecord;
-use daylight_meter::{Account, Facts, Moment, ObjectKind, ObservedLease};
+use daylight_meter::{Account, Facts, Moment, ObjectKind, ObservedLease, Program};
 use rustc_hash::FxHashSet;
 
 use super::Bookkeeper;
@@ -43,6 +43,7 @@ impl Bookkeeper {
         let exists = self.cluster.pod(&pod.key).is_some_and(|known| known.uid == pod.uid);
         let Some(lease) = self.lease(pod, now) else { return };
         let uid = lease.uid.clone();
+        let (node, program) = (lease.node.clone(), self.program(pod));
         match self.agent(pod).filter(|_| exists) {
             Some(agent) => self.agents.insert(uid.clone(), agent),
             None => self.agents.remove(&uid),
@@ -73,6 +74,20 @@ impl Bookkeeper {
         } else {
             self.meter.vanish(&uid, now);
         }
+        if let Some(program) = program {
+            self.meter.runs(&node, &uid, program);
+        }
+    }
+
+    /// Returns what a miner's pod runs, once the kubelet has reported it.
+    fn program(&self, pod: &Pod) -> Option<Program> {
+        let grant = pod.lease.as_ref().filter(|grant| !grant.image.is_empty())?;
+        let miner = self.cluster.miner(&grant.miner);
+        let endpoints = miner.map_or(&[][..], |miner| &miner.spec.pool_endpoints);
+        Some(Program {
+            image: grant.image.clone(),
+            endpoints: endpoints.iter().map(|endpoint| Name::from(&**endpoint)).collect(),
+        })
     }
 
     /// Returns the work in a pod's termination message.
@@ -233,7 +248,11 @@ impl Bookkeeper {
         let message = spec.termination_message.as_deref();
         let image = spec.image.as_deref().unwrap_or_default();
         let work = message.and_then(|text| work::reported(text, image, &self.trusted_images));
+        let (node, uid) = (lease.node.clone(), lease.uid.clone());
         self.meter.ended(lease, ended, work, now);
+        if !image.is_empty() {
+            self.meter.runs(&node, &uid, Program { image: image.into(), endpoints: Vec::new() });
+        }
     }
 
     /// Returns the pods that may be released, by key and UID: the journal has their end, or they

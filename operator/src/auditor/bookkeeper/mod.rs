@@ -62,6 +62,8 @@ pub(super) struct Bookkeeper {
     offered: FxHashMap<Name, u32>,
     /// The last state of each node that was sent to the meter.
     node_sent: FxHashMap<Name, NodeSent>,
+    /// Mode of the admission policies, as the installation names it.
+    admission_mode: Option<Name>,
     warm_at: Option<Timestamp>,
     /// End of the books that this process continues: no lease that began before is unknown.
     books_until: Timestamp,
@@ -84,12 +86,20 @@ pub(super) struct BookSettings {
     pub(super) exporters: Vec<ExporterName>,
     /// `true` if approvals count only with the authority's signature.
     pub(super) signature_required: bool,
+    /// Mode of the admission policies, to be recorded.
+    pub(super) admission_mode: Option<Name>,
 }
 
 impl Bookkeeper {
     /// Books that continue those of `meter`.
     pub(super) fn new(meter: Meter, settings: BookSettings) -> Self {
-        let BookSettings { resources, trusted_images, exporters, signature_required } = settings;
+        let BookSettings {
+            resources,
+            trusted_images,
+            exporters,
+            signature_required,
+            admission_mode,
+        } = settings;
         // Until the first scrape, a node keeps the devices that the books have. If they left and
         // joined again, each restart would be a gap in their energy.
         let listed = meter
@@ -117,6 +127,7 @@ impl Bookkeeper {
             unlisted_since: FxHashMap::default(),
             offered: FxHashMap::default(),
             node_sent: FxHashMap::default(),
+            admission_mode,
             warm_at: None,
             books_until,
         }
@@ -184,6 +195,7 @@ impl Bookkeeper {
             | Touched::ActivityClass(_)
             | Touched::GpuPool(_)
             | Touched::AuthorityKeys(_) => self.observe_register(now),
+            Touched::EmergencyStop(_) => self.observe_settings(now),
             _ => {}
         }
         if is_longer {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::{Kind, timestamp};
 use daylight_crds::{Approval, Assignment, Registration, RegistrationRule, RegistrationState};
-use daylight_meter::{Decision, ObjectKind, ObservedObject};
+use daylight_meter::{
+    Decision, ObjectKind, ObservedObject, ObservedSettings, SignatureRule, StopInForce,
+};
 use daylight_planner::model;
 use kube::Resource;
 use rustc_hash::FxHashMap;
@@ -30,8 +32,27 @@ impl Bookkeeper {
         }
     }
 
+    /// Records what decides apart from objects.
+    pub(super) fn observe_settings(&mut self, now: Timestamp) {
+        // Its existence is a stop, whatever it contains.
+        let stop = self.cluster.config_map(Kind::EmergencyStop);
+        let signature = match self.authority.requires_signatures() {
+            true => SignatureRule::Required,
+            false => SignatureRule::Optional,
+        };
+        let settings = ObservedSettings {
+            signature,
+            authority_keys: self.authority.keys().into_iter().map(Name::from).collect(),
+            emergency_stop: stop
+                .map(|map| StopInForce { by: Name::from(map.get("by").unwrap_or("unknown")) }),
+            admission_mode: self.admission_mode.clone(),
+        };
+        self.meter.settings(settings, now);
+    }
+
     /// Records all objects: time, or another object, may have changed the state of any.
     pub(in crate::auditor) fn observe_register(&mut self, now: Timestamp) {
+        self.observe_settings(now);
         let recorded = self.meter.objects().map(|object| (object.object, object.name.clone()));
         let mut objects: Vec<(ObjectKind, Name)> = recorded.collect();
         for kind in ObjectKind::VARIANTS {

@@ -3,13 +3,15 @@
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::Round;
 use daylight_crds::LeaseRecord;
-use daylight_meter::{Account, Config, Entry, Lease, Meter, Use};
+use daylight_meter::{
+    Account, Config, Entry, Lease, Meter, ObservedSettings, SignatureRule, StopInForce, Use,
+};
 use serde_json::{Value, json};
 
 use super::leases::LONGEST_UNSEEN_MS;
 use super::*;
 use crate::view::tests::test_cluster::{
-    ChangeKind, START, all_listed, class, ended, event, lease, node, patched, pod, pool,
+    ChangeKind, START, all_listed, class, ended, event, lease, miner, node, patched, pod, pool,
     registration, running,
 };
 
@@ -291,4 +293,59 @@ fn a_record_does_not_reach_behind_the_journal() {
     site.wait(10);
     let [closed] = &site.closed()[..] else { panic!("one lease ends") };
     assert_eq!(closed.bound.earliest, START.plus_millis(3600 * SECOND - UNWRITTEN_MS));
+}
+
+#[test]
+fn a_closed_lease_names_its_image_and_endpoints() {
+    let mut site = Site::new(&[miner("m")]).begin();
+    let endpoints = json!({"spec": {"poolEndpoints": ["pool.example.com:5555"]}});
+    site.apply(&patched(&miner("m"), &endpoints));
+    let mine = running(&lease("m", "n1", 0), "n1");
+    site.apply(&mine);
+    site.wait(10);
+    // The kubelet reports the image after the binding.
+    let status = json!({"status": {"containerStatuses": [{
+        "name": "miner", "image": "r.io/miner:1", "state": {"running": {}},
+    }]}});
+    site.apply(&patched(&mine, &status));
+    site.wait(10);
+    site.delete(&mine);
+    site.wait(10);
+    let [closed] = &site.closed()[..] else { panic!("one lease ends") };
+    let program = closed.program.as_ref().unwrap();
+    assert_eq!(&*program.image, "r.io/miner:1");
+    assert_eq!(program.endpoints, ["pool.example.com:5555".into()]);
+}
+
+#[test]
+fn what_decides_is_on_record() {
+    let stop = json!({
+        "kind": "ConfigMap", "metadata": {"name": "stop", "namespace": "d", "uid": "s"},
+        "data": {"by": "ann", "reason": "smoke"},
+    });
+    let mut site = Site::new(&[]).begin();
+    let settings = |site: &mut Site| -> Vec<ObservedSettings> {
+        let entries = site.books.meter.take_entries().into_iter();
+        let settings = entries.filter_map(|entry| match entry {
+            Entry::Settings(entry) => Some(entry.seen),
+            _ => None,
+        });
+        settings.collect()
+    };
+    let [first] = &settings(&mut site)[..] else { panic!("the settings at the start") };
+    assert_eq!((first.signature, &first.emergency_stop), (SignatureRule::Optional, &None));
+    site.apply(&stop);
+    let [stopped] = &settings(&mut site)[..] else { panic!("a stop") };
+    assert_eq!(stopped.emergency_stop, Some(StopInForce { by: "ann".into() }));
+    site.delete(&stop);
+    assert_eq!(settings(&mut site), std::slice::from_ref(first));
+    let key = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    let keys = json!({
+        "kind": "ConfigMap",
+        "metadata": {"name": "daylight-authority-keys", "namespace": "d", "uid": "k"},
+        "data": {"first": key},
+    });
+    site.apply(&keys);
+    let [with_key] = &settings(&mut site)[..] else { panic!("a key") };
+    assert_eq!(with_key.authority_keys, [Name::from(key)]);
 }
