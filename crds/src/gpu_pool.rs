@@ -65,7 +65,7 @@ pub struct GpuPoolSpec {
     #[schemars(schema_with = "schema::tolerations")]
     pub tolerations: Vec<Toleration>,
 
-    /// The RuntimeClass of miners' pods in the pool, and of AI jobs that name the pool and set none
+    /// The `RuntimeClass` of miners' pods in the pool, and of AI jobs that name the pool and set none
     /// in their template. Required where pods see no GPU without it, as on k3s and RKE2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
