@@ -147,3 +147,223 @@ fn is_of_owner(cluster: &Cluster, registration: &Name, owner: &Name) -> bool {
     let known = known.and_then(|known| known.get());
     known.is_some_and(|known| known.spec.operator.owner_pseudonym.as_deref() == Some(&**owner))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use daylight_cluster::Round;
+    use daylight_meter::{Config, Meter, ObjectKind};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::auditor::bookkeeper::{BookSettings, GpuResources};
+    use crate::view::tests::test_cluster::{
+        ChangeKind, START, all_listed, class, event, lease, node, patched, pool, registration,
+        running,
+    };
+
+    const OWNER: &str = "a1b2c3d4e5f60718";
+    /// Energy of a device of unknown limit in a second, in millijoules.
+    const SECOND: u64 = 1_500_000;
+
+    struct Site {
+        books: Bookkeeper,
+        objects: BTreeMap<String, Value>,
+        version: u64,
+        now: Timestamp,
+    }
+
+    impl Site {
+        fn after(meter: Meter, now: Timestamp, exporter: bool, objects: &[Value]) -> Self {
+            let settings = BookSettings {
+                resources: GpuResources::new(["nvidia.com/gpu"]),
+                exporters: exporter.then(|| "gpu/dcgm:9400".parse().unwrap()).into_iter().collect(),
+                ..BookSettings::default()
+            };
+            let books = Bookkeeper::new(meter, settings);
+            let mut site = Self { books, objects: BTreeMap::new(), version: 100, now };
+            for object in
+                [pool("a"), node("n1", "a"), class("pow", "IdleOnly")].iter().chain(objects)
+            {
+                site.put(object, ChangeKind::Item);
+            }
+            for listed in all_listed(100, Round(0)) {
+                site.books.apply(listed, now);
+            }
+            site.books.begin(now);
+            begin_periods(&mut site.books, now);
+            site
+        }
+
+        fn new(objects: &[Value]) -> Self {
+            Self::after(Meter::new(Config::default()), START, true, objects)
+        }
+
+        fn put(&mut self, object: &Value, kind: ChangeKind) {
+            self.version += 1;
+            let version = if matches!(kind, ChangeKind::Item) { 1 } else { self.version };
+            let version = json!({"metadata": {"resourceVersion": version.to_string()}});
+            let object = patched(object, &version);
+            self.books.apply(event(&object, kind), self.now);
+            let name = object["metadata"]["name"].as_str().unwrap();
+            self.objects.insert(name.into(), object);
+        }
+
+        /// Changes an object, and counts its generations.
+        fn edit(&mut self, name: &str, with: &Value) {
+            let object = self.objects[name].clone();
+            let generation = object["metadata"]["generation"].as_i64().unwrap_or(1) + 1;
+            let generation = json!({"metadata": {"generation": generation}});
+            self.put(&patched(&patched(&object, with), &generation), ChangeKind::Applied);
+        }
+
+        /// Approves a registration as it is.
+        fn approve(&mut self, name: &str) {
+            self.books.observe_register(self.now);
+            let key = format!("team/{name}").into();
+            let seen = self.books.meter.object_seen(ObjectKind::Registration, &key).unwrap();
+            let approval = json!({"status": {"approval": {
+                "state": "Approved", "by": "eve", "at": "2026-11-20T00:00:00Z", "digestVersion": 1,
+                "specDigest": seen.digest, "generation": seen.generation,
+            }}});
+            let object = patched(&self.objects[name], &approval);
+            self.put(&object, ChangeKind::Applied);
+            self.books.observe_register(self.now);
+        }
+
+        fn wait(&mut self, seconds: u64) {
+            self.now = self.now.plus_millis(1000 * seconds);
+            self.books.meter.advance(self.now);
+        }
+
+        /// Writes what is due into the statuses.
+        fn report(&mut self) {
+            self.books.observe_register(self.now);
+            for write in statuses(&mut self.books, self.now) {
+                let body: Value = serde_json::from_slice(&write.body).unwrap();
+                let name = body["metadata"]["name"].as_str().unwrap();
+                let mut object = self.objects[name].clone();
+                object["status"]["usage"] = body["status"]["usage"].clone();
+                self.put(&object, ChangeKind::Applied);
+            }
+        }
+
+        /// Returns the start of the period in a registration's status, and the use in it.
+        fn used(&mut self, name: &str) -> (String, u64) {
+            self.report();
+            let usage = &self.objects[name]["status"]["usage"];
+            let text = |field: &str| usage[field].as_str().unwrap().to_owned();
+            (text("periodStart"), text("millijoules").parse().unwrap())
+        }
+
+        fn deleted(&mut self, name: &str) -> u64 {
+            self.report();
+            let deleted = &self.objects[name]["status"]["usage"]["deletedMillijoules"];
+            deleted.as_str().map_or(0, |text| text.parse().unwrap())
+        }
+    }
+
+    fn limited(name: &str, period: &str) -> Value {
+        let energy = json!({"kwh": 100, "period": period});
+        let spec = json!({
+            "operator": {"ownerPseudonym": OWNER},
+            "limits": {"energy": energy}, "ownerLimits": {"energy": energy},
+        });
+        patched(&registration(name), &json!({ "spec": spec }))
+    }
+
+    /// A pod that mines under a registration since the start.
+    fn mining(registration: &str, slot: u32) -> Value {
+        let labels = json!({"metadata": {"labels": {"daylight.dev/registration": registration}}});
+        running(&patched(&lease("m", "n1", slot), &labels), "n1")
+    }
+
+    fn period(period: &str) -> Value {
+        json!({"spec": {"limits": {"energy": {"period": period}}}})
+    }
+
+    const YEAR: &str = "2025-12-31T23:00:00Z";
+    const MONTH: &str = "2026-10-31T23:00:00Z";
+
+    #[test]
+    fn an_edit_of_the_period_there_and_back_takes_nothing_away() {
+        let mut site = Site::new(&[limited("reg", "Year")]);
+        site.approve("reg");
+        site.report();
+        site.put(&mining("reg", 0), ChangeKind::Applied);
+        site.wait(100);
+        assert_eq!(site.used("reg"), (YEAR.into(), 100 * SECOND));
+        // An edit that nobody approved changes nothing.
+        site.edit("reg", &period("Month"));
+        site.wait(10);
+        assert_eq!(site.used("reg"), (YEAR.into(), 110 * SECOND));
+        // One that is approved finds its own period counted.
+        site.approve("reg");
+        assert_eq!(site.used("reg"), (MONTH.into(), 110 * SECOND));
+        site.edit("reg", &period("Year"));
+        site.wait(10);
+        assert_eq!(site.used("reg"), (MONTH.into(), 120 * SECOND));
+        site.approve("reg");
+        assert_eq!(site.used("reg"), (YEAR.into(), 120 * SECOND));
+    }
+
+    #[test]
+    fn another_time_zone_there_and_back_takes_nothing_away() {
+        let mut site = Site::new(&[limited("reg", "Month")]);
+        site.approve("reg");
+        site.report();
+        site.put(&mining("reg", 0), ChangeKind::Applied);
+        site.wait(100);
+        assert_eq!(site.used("reg"), (MONTH.into(), 100 * SECOND));
+        site.edit("a", &json!({"spec": {"site": {"timeZone": "Etc/UTC"}}}));
+        site.approve("reg");
+        site.wait(10);
+        assert_eq!(site.used("reg"), ("2026-11-01T00:00:00Z".into(), 110 * SECOND));
+        site.edit("a", &json!({"spec": {"site": {"timeZone": "Europe/Oslo"}}}));
+        site.approve("reg");
+        site.wait(10);
+        assert_eq!(site.used("reg"), (MONTH.into(), 120 * SECOND));
+    }
+
+    #[test]
+    fn what_a_deleted_registration_used_stays_with_its_owner() {
+        let mut site = Site::new(&[limited("reg", "Year"), limited("other", "Month")]);
+        site.approve("reg");
+        site.approve("other");
+        site.report();
+        site.put(&mining("other", 0), ChangeKind::Applied);
+        site.wait(100);
+        assert_eq!((site.used("other").1, site.deleted("reg")), (100 * SECOND, 0));
+        let other = site.objects["other"].clone();
+        site.put(&other, ChangeKind::Deleted);
+        assert_eq!(site.deleted("reg"), 100 * SECOND);
+        // It still mines until its miner has drained.
+        site.wait(10);
+        assert_eq!(site.deleted("reg"), 110 * SECOND);
+
+        // All processes end, and only what is durable is left.
+        let entries = site.books.meter.snapshot();
+        let meter = Meter::restore(Config::default(), entries).unwrap();
+        let reg = site.objects["reg"].clone();
+        let mut site = Site::after(meter, site.now, true, &[reg]);
+        assert_eq!(site.deleted("reg"), 110 * SECOND);
+        // The same name again has its own use again.
+        site.put(&limited("other", "Month"), ChangeKind::Applied);
+        site.approve("other");
+        assert_eq!((site.used("other").1, site.deleted("reg")), (110 * SECOND, 0));
+        // Another owner takes over the name, but not what was drawn.
+        site.edit("other", &json!({"spec": {"operator": {"ownerPseudonym": "ffffffffffffffff"}}}));
+        assert_eq!(site.deleted("reg"), 110 * SECOND);
+    }
+
+    #[test]
+    fn without_an_exporter_an_energy_limit_has_no_reading() {
+        let objects = [limited("reg", "Year"), registration("plain")];
+        let mut site = Site::after(Meter::new(Config::default()), START, false, &objects);
+        site.approve("reg");
+        site.put(&mining("reg", 0), ChangeKind::Applied);
+        site.wait(100);
+        assert!(statuses(&mut site.books, site.now).is_empty());
+    }
+}
