@@ -407,10 +407,13 @@ impl Node {
                 continue;
             }
             self.booked.devices.push(DeviceEntry { device: seen.clone(), at, joined: true });
+            // Readings that wait may show resets from before it joined.
+            let waiting = self.samples.get(&seen.id).into_iter().flatten();
+            let resets = waiting.filter(|sample| sample.reset).count() as u32;
             self.state.devices.push(Device {
                 seen,
                 joined: at,
-                resets: 0,
+                resets,
                 last: None,
                 counted: None,
                 deviates: None,

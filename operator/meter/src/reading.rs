@@ -11,12 +11,18 @@ impl Node {
     pub(crate) fn read(&mut self, reading: &Reading, scraped: Moment, config: &Config) {
         // A device that has not joined yet may be read too: its readings wait for it.
         let id = reading.device.clone();
+        let was_reset = self.reset_before_joining.remove(&id);
+        if was_reset
+            && let Some(device) = self.state.devices.iter_mut().find(|one| one.seen.id == id)
+        {
+            device.resets += 1;
+        }
         let device = self.state.devices.iter().find(|device| device.seen.id == id);
         let queued = || self.samples.get(&id).into_iter().flatten();
         let known = queued().next_back().or(device.and_then(|device| device.last.as_ref()));
         let queued_resets = queued().filter(|sample| sample.reset).count();
         let reset = device.is_some_and(|device| device.resets as usize > queued_resets);
-        let reset = self.reset_before_joining.remove(&id) || reset;
+        let reset = was_reset || reset;
         let stopped = device.and_then(|device| device.stopped_after(queued())).filter(|_| !reset);
         // A counter that has stopped counts for nothing until it moves.
         let counter = reading.counter_mj.filter(|counter| stopped != Some(*counter));

@@ -952,3 +952,23 @@ fn a_period_begins() {
     site.restart();
     assert_eq!(site.usage_since("mine", time(minutes(1))), usage);
 }
+
+/// A machine boots twice, the first time before its devices are in the books. Each boot is a reset.
+#[test]
+fn two_boots_of_a_node_that_has_just_joined() {
+    let mut site = Site::new();
+    site.boot("boot-1");
+    site.devices(&["GPU-a"], 1);
+    site.bind("mine");
+    site.read(kilojoules(5));
+    site.at(seconds(1)).boot("boot-2");
+    site.at(seconds(2)).book();
+    site.at(minutes(1)).read(kilojoules(10));
+    site.boot("boot-3");
+    site.at(seconds(70)).book();
+    // Its counter has passed the one before.
+    site.at(minutes(2)).read(kilojoules(20));
+    site.at(seconds(130)).book();
+    assert_eq!(site.gap_kinds(), [GapKind::Reset, GapKind::Reset]);
+    assert_eq!(site.energy("mine").booked, kilojoules(10) + kilojoules(20));
+}
