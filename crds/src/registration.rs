@@ -9,14 +9,15 @@ use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::{EnergyLimit, RegistrationStatus, rules};
 
-/// The registered work. An edit of it, of its class or of its pools voids the approval.
+/// The registered work. An edit of it, of its class or of its pools voids the approval until the
+/// approved content is there again.
 #[skip_serializing_none]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "daylight.dev",
     version = "v1alpha1",
     kind = "Registration",
-    doc = "Who may do which declared work, where, until when, and within which limits. It takes effect once status.approval approves it; any later edit of the spec voids the approval.",
+    doc = "Who may do which declared work, where, until when, and within which limits. It takes effect once status.approval approves it; an edit of the spec voids the approval until the approved content is there again.",
     plural = "registrations",
     shortname = "reg",
     category = "daylight",

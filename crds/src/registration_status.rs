@@ -125,6 +125,11 @@ pub struct Approval {
     #[x_kube(validation = rules::sha256("approval.specDigest must be sha256: and 64 lower-case hexadecimal digits: use kubectl daylight approve"))]
     pub spec_digest: Option<String>,
 
+    /// What was last approved, as the canonical JSON (RFC 8785) that specDigest is the digest of.
+    /// Later decisions keep it, so that what changed since can be displayed.
+    #[schemars(length(max = 131_072))]
+    pub approved_content: Option<String>,
+
     /// The version of the rules by which specDigest was computed.
     #[serde(default = "Approval::default_digest_version")]
     #[schemars(range(min = 1, max = 1000))]

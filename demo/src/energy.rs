@@ -51,7 +51,9 @@ impl Story<'_> {
         let path = self.file_of("ergo.yaml", THIRSTY)?;
         self.cluster.kubectl(&["apply".as_ref(), "-f".as_ref(), path.as_os_str()]).await?;
         let before = self.cluster.counters().await?;
-        self.cluster.daylight(&["approve", ERGO, "-m", "One kilowatt-hour a year."]).await?;
+        self.cluster
+            .daylight(&["approve", ERGO, "--generation", "1", "-m", "One kilowatt-hour a year."])
+            .await?;
         let begun = Instant::now();
         let some = self.observer.until(LIMIT, |snapshot| snapshot.mining() >= 8).await;
         let mut nodes = BTreeSet::new();

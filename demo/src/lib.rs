@@ -238,7 +238,9 @@ impl Story<'_> {
         self.step("nothing mines before approval", None, why, none);
 
         let start = Instant::now();
-        self.cluster.daylight(&["approve", MINER, "-m", "Filed and checked."]).await?;
+        self.cluster
+            .daylight(&["approve", MINER, "--generation", "1", "-m", "Filed and checked."])
+            .await?;
         self.reason("miner", MINER, "PoolObserves").await?;
         let planned = self.full().to_string();
         let would = format!("jsonpath={{.status.plannedMiningGpus}}={planned}");
@@ -364,7 +366,9 @@ impl Story<'_> {
         let took = self.observer.until(LIMIT, |snapshot| snapshot.held_by_miners() == 0).await;
         let why = self.reason("miner", MINER, "ApprovalVoided").await?;
         self.step("an edited registration stops mining", took, why, took.is_some());
-        self.cluster.daylight(&["approve", MINER, "-m", "The lower limit is fine."]).await?;
+        self.cluster
+            .daylight(&["approve", MINER, "--generation", "2", "-m", "The lower limit is fine."])
+            .await?;
         self.refill().await;
         Ok(())
     }

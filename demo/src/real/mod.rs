@@ -144,7 +144,16 @@ impl Real<'_> {
         self.report.step("nothing runs before approval", None, message(&status), none);
 
         let begun = Instant::now();
-        self.cluster.daylight(&["approve", "tenant-a/bitcoin", "-m", "Filed and checked."]).await?;
+        self.cluster
+            .daylight(&[
+                "approve",
+                "tenant-a/bitcoin",
+                "--generation",
+                "1",
+                "-m",
+                "Filed and checked.",
+            ])
+            .await?;
         self.ready(GPUS).await?;
         let took = begun.elapsed();
         let wallets = self.pool.wallets();

@@ -14,11 +14,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::connect::{Connection, full_key, namespaced, user};
 use super::error::{CommandError, ErrorCode};
 use super::output::Output;
+use super::review::Review;
 use crate::registration_signature;
 use crate::view::digest;
 
@@ -58,9 +59,13 @@ pub(super) struct Approve {
     /// Note to record with the approval
     #[arg(short, long)]
     message: Option<String>,
-    /// Approve only if the spec still has this generation, the one that you read
+    /// Approve the spec with this generation. Without it and --digest, display what would be approved and
+    /// what changed since the last approval, and decide nothing
     #[arg(long)]
     generation: Option<i64>,
+    /// Approve the registration, class and pools with this digest, as displayed
+    #[arg(long)]
+    digest: Option<String>,
     /// File with the authority's signature of what --print-message prints: its 64 bytes, or these in
     /// base64; - reads standard input
     #[arg(long, value_name = "FILE")]
@@ -110,7 +115,8 @@ pub(super) async fn approve(connection: &Connection, flags: &Approve) -> Result<
             .code(ErrorCode::Conflict)
             .remedy("Read it again before you approve it"));
     }
-    let digest = digest_of(&client, &registration).await?;
+    let content = content_of(&client, &registration).await?;
+    let digest = digest::of(&content);
     if flags.print_message {
         print!("{}", registration_signature::message(&registration, &digest));
         return Ok(());
@@ -120,11 +126,29 @@ pub(super) async fn approve(connection: &Connection, flags: &Approve) -> Result<
         let error = CommandError::new(format!("You ({by}) submitted registration {key}"));
         return Err(error.code(ErrorCode::Forbidden).remedy("Another person must approve it"));
     }
+    if let Some(expected) = &flags.digest
+        && *expected != digest
+    {
+        let problem = format!(
+            "Registration {key}, its class or its pools were edited: the digest is {digest}"
+        );
+        return Err(CommandError::new(problem)
+            .code(ErrorCode::Conflict)
+            .remedy("Read it again before you approve it"));
+    }
+    if flags.generation.is_none() && flags.digest.is_none() {
+        let remedy = format!("To approve it, run the command again with --digest {digest}");
+        flags.output.print(&Review::new(&registration, content, digest), Review::text)?;
+        return Err(CommandError::new(format!("Registration {key} is not approved yet"))
+            .code(ErrorCode::NotConfirmed)
+            .remedy(remedy));
+    }
     let approval = Approval {
         state: ApprovalState::Approved,
         by,
         at: now(),
         spec_digest: Some(digest),
+        approved_content: Some(digest::canonical(&content)),
         digest_version: digest::VERSION,
         generation,
         message: flags.message.clone(),
@@ -185,11 +209,13 @@ async fn refuse(
 ) -> Result<(), CommandError> {
     let client = connection.client().await?;
     let registration = get(&client, &full_key(&client, flags.subject.key()?)).await?;
+    let last = registration.status.as_ref().and_then(|status| status.approval.as_ref());
     let approval = Approval {
         state,
         by: user(&client).await?,
         at: now(),
         spec_digest: None,
+        approved_content: last.and_then(|last| last.approved_content.clone()),
         digest_version: digest::VERSION,
         generation: registration.metadata.generation,
         message: Some(flags.message.clone()),
@@ -212,9 +238,9 @@ async fn get(client: &Client, key: &str) -> Result<Registration, CommandError> {
     })
 }
 
-/// Returns the digest of what is approved: registration, class and pools. All must exist: an approval
-/// without one of them would be void as soon as that one is created.
-async fn digest_of(client: &Client, registration: &Registration) -> Result<String, CommandError> {
+/// Returns what is approved: registration, class and pools. All must exist: an approval without one of
+/// them would be void as soon as that one is created.
+async fn content_of(client: &Client, registration: &Registration) -> Result<Value, CommandError> {
     let spec = &registration.spec;
     let classes: Api<ActivityClass> = Api::all(client.clone());
     let class = classes.get_opt(&spec.activity_class).await?.ok_or_else(|| {
@@ -238,7 +264,7 @@ async fn digest_of(client: &Client, registration: &Registration) -> Result<Strin
         pools.push(pool);
     }
     let find = |name: &str| pools.iter().find(|pool| pool.name_any() == name);
-    Ok(digest::spec_digest(registration, Some(&class), find))
+    Ok(digest::content(registration, Some(&class), find))
 }
 
 async fn decide(
@@ -287,6 +313,7 @@ mod tests {
             by: "ann".into(),
             at: Time(jiff::Timestamp::UNIX_EPOCH),
             spec_digest: digest.map(str::to_owned),
+            approved_content: None,
             digest_version: 1,
             generation: Some(3),
             message: None,

@@ -58,6 +58,10 @@ pub(super) struct Flags {
     /// releases the pod
     #[arg(long, env = "DAYLIGHT_RECORD_AFTER", default_value = "1m", value_parser = duration::parse)]
     record_after: Duration,
+    /// Extended resources that admission takes for GPUs, as in the chart's gpuResources: a pool of
+    /// another one is not ready. Unset, none is checked
+    #[arg(long, env = "DAYLIGHT_GPU_RESOURCES", value_delimiter = ',')]
+    gpu_resources: Vec<String>,
     #[command(flatten)]
     authority: Authority,
     /// Maximum age of a meter reading; with older ones, no miner starts under an energy limit
@@ -78,6 +82,7 @@ impl Flags {
             namespace: namespace.into(),
             authority_keys: self.authority.authority_keys,
             require_signature: self.authority.require_signature,
+            gpu_resources: self.gpu_resources,
             lease: LeaseConfig {
                 namespace: namespace.into(),
                 name: self.lease_name,

@@ -26,6 +26,8 @@ pub(super) enum ErrorCode {
     Invalid,
     /// The API server refuses the request for another reason.
     Refused,
+    /// What would be decided on was displayed, and not confirmed.
+    NotConfirmed,
     /// The controller has not processed the object.
     NotProcessed,
     /// The watches were not complete in time.

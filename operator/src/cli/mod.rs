@@ -13,6 +13,7 @@ mod live_plan;
 mod output;
 mod own_objects;
 mod release;
+mod review;
 mod serve;
 mod status;
 mod table;

@@ -41,6 +41,8 @@ pub struct Settings {
     pub authority_keys: String,
     /// `true` if approvals count only with the authority's signature.
     pub require_signature: bool,
+    /// The resources that admission takes for GPUs; empty if they are not known.
+    pub gpu_resources: Vec<String>,
     /// Margins that the planner keeps before energy limits.
     pub margins: Margins,
     pub limits: Limits,
@@ -128,7 +130,7 @@ pub async fn run(
         state: State::new(view, Events::new(&settings.lease.identity), metrics),
         planning: Planning::new(settings.margins),
         executor: Executor::new(sender, settings.limits),
-        statuses: Statuses::default(),
+        statuses: Statuses::new(settings.gpu_resources),
         mirrors: Mirrors::new(&settings.namespace),
         watches: watch::start(&client, &watch_settings),
         watches_from,

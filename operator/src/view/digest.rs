@@ -45,11 +45,20 @@ pub fn spec_digest<'a>(
     class: Option<&ActivityClass>,
     pools: impl Fn(&str) -> Option<&'a GpuPool>,
 ) -> String {
+    of(&content(registration, class, pools))
+}
+
+/// Returns what the digest is computed of.
+pub fn content<'a>(
+    registration: &Registration,
+    class: Option<&ActivityClass>,
+    pools: impl Fn(&str) -> Option<&'a GpuPool>,
+) -> Value {
     let spec = &registration.spec;
     let mut named: Vec<&str> = spec.pools.iter().map(String::as_str).collect();
     named.sort_unstable();
     named.dedup();
-    let subject = json!({
+    json!({
         "version": VERSION,
         "registration": {
             "namespace": registration.metadata.namespace,
@@ -61,21 +70,24 @@ pub fn spec_digest<'a>(
             "spec": class.map(|class| value(&class.spec)),
         },
         "pools": named.iter().map(|name| pool(name, pools(name))).collect::<Vec<_>>(),
-    });
-    of(&subject)
+    })
 }
 
 /// Computes SHA-256 over the canonical JSON (RFC 8785) of a value, as `sha256:` and 64 hexadecimal
 /// digits.
 pub fn of(subject: &impl Serialize) -> String {
-    // Serializing a value of strings, whole numbers, lists and maps cannot fail;
-    // if it did, the result would match no approval.
-    let canonical = serde_json_canonicalizer::to_vec(subject).unwrap_or_default();
     let mut digest = String::from("sha256:");
-    for byte in Sha256::digest(&canonical) {
+    for byte in Sha256::digest(canonical(subject)) {
         let _ = write!(digest, "{byte:02x}");
     }
     digest
+}
+
+/// Returns the canonical JSON (RFC 8785) of a value.
+pub fn canonical(subject: &impl Serialize) -> String {
+    // Serializing a value of strings, whole numbers, lists and maps cannot fail;
+    // if it did, the result would match no approval.
+    serde_json_canonicalizer::to_string(subject).unwrap_or_default()
 }
 
 fn pool(name: &str, pool: Option<&GpuPool>) -> Value {

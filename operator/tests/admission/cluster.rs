@@ -155,7 +155,13 @@ impl Cluster {
         let registrations = "/apis/daylight.dev/v1alpha1/namespaces/tenant-a/registrations";
         self.make(TENANT, &Change::create(registrations, registration("night", TENANT))).await;
         self.make(OFFICER, &Change::create(registrations, registration("own", OFFICER))).await;
-        self.make(TENANT, &Change::create(registrations, registration("taken", TENANT))).await;
+        self.make(TENANT, &Change::create(registrations, registration("revoked", TENANT))).await;
+        let revoked = json!({"status": {"approval": {
+            "state": "Revoked", "by": OFFICER, "at": "2026-01-01T00:00:00Z", "generation": 1,
+            "message": "because",
+        }}});
+        let path = format!("{registrations}/revoked/status");
+        self.make(OFFICER, &Change::patch(&path, revoked)).await;
         let labelled = "/api/v1/namespaces/labelled/pods";
         self.make(TENANT, &Change::create(labelled, gpu_pod("inherits", None))).await;
         let api =

@@ -72,7 +72,7 @@ async fn the_examples_run_as_the_people_they_are_for(cluster: &Cluster) {
         ["registrations", "-n", "tenant-a", "kaspa", "-o", "jsonpath={.status.state}"];
     until(cluster, &[&registration[..], &TENANT].concat(), |state| state == "Pending").await;
     // The tenant may not approve, the officer sees what she approves, and may not file.
-    let approve = ["approve", "kaspa", "-n", "tenant-a", "-o", "json"];
+    let approve = ["approve", "kaspa", "-n", "tenant-a", "--generation", "1", "-o", "json"];
     let (done, _, error) = daylight(cluster, &[&approve[..], &TENANT].concat()).await;
     assert!(!done && error.contains(r#""code":"Forbidden""#), "{error}");
     let (done, out, error) = daylight(cluster, &[&["status"], &OFFICER[..]].concat()).await;

@@ -1084,6 +1084,14 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         "was edited: it has generation 1, and the decision is about 7",
     );
 
+    add(
+        "the end of a revocation, with the whole status",
+        OFFICER,
+        Rule::Always,
+        Change::patch(&status("revoked"), json!({"status": null})),
+        "Revoked is final: create another Registration",
+    );
+
     // The statuses by which the controller goes, and the evidence for the auditor.
     let api = |plural: &str| format!("/apis/daylight.dev/v1alpha1/namespaces/tenant-a/{plural}");
     let reserved =

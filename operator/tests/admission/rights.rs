@@ -252,7 +252,9 @@ async fn story(environment: Environment, client: kube::Client) {
     registration["spec"]["limits"] = json!({"gpus": 32});
     let registrations = api("namespaces/story/registrations");
     create(&registrations, registration.clone()).await;
-    let approved = command(&environment, &["approve", "story/reg", "--as", OFFICER]).await;
+    let approved =
+        command(&environment, &["approve", "story/reg", "--generation", "1", "--as", OFFICER])
+            .await;
     assert!(approved.status.success(), "{}", String::from_utf8_lossy(&approved.stderr));
     // One whose use the auditor reports.
     registration["metadata"]["name"] = json!("limited");

@@ -72,7 +72,8 @@ async fn suspended_rejected_and_revoked_registrations_do_not_mine(site: &mut Sit
     site.daylight(&["revoke", &key, "-m", "complaint 12", "--as", OFFICER]);
     site.wait_for_mining(0).await;
     // Revoked is for good.
-    let complaint = command_fails(&site.control_plane, &["approve", &key, "--as", OFFICER]);
+    let approve = ["approve", &key, "--generation", "1", "--as", OFFICER];
+    let complaint = command_fails(&site.control_plane, &approve);
     assert!(complaint.contains("Revoked is final"), "{complaint}");
 }
 
@@ -98,6 +99,11 @@ async fn nobody_approves_what_they_submitted_or_what_was_edited(site: &mut Site)
     let old =
         command_fails(control_plane, &["approve", &key, "--generation", "7", "--as", OFFICER]);
     assert!(old.contains("was edited"), "{old}");
+    let unread = command_fails(control_plane, &["approve", &key, "--as", OFFICER]);
+    assert!(unread.contains("is not approved yet. To approve it, run the command"), "{unread}");
+    let wrong = ["approve", &key, "--digest", "sha256:00", "--as", OFFICER];
+    let wrong = command_fails(control_plane, &wrong);
+    assert!(wrong.contains("its class or its pools were edited"), "{wrong}");
     let unknown = command_fails(control_plane, &["approve", "nobody/nothing"]);
     assert!(unknown.contains("There is no Registration nobody/nothing"), "{unknown}");
     let no_reason = command(control_plane, &["reject", &key]);

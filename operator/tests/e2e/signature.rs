@@ -90,7 +90,7 @@ async fn the_auditor_verifies_the_signature_by_itself(site: &mut Site) {
     assert_eq!(site.observer.started(), 0);
 
     let signature = sign(site, &directory, "authority.pem", "reg");
-    site.daylight(&["approve", &site.key("reg"), "--signature", &signature, "--as", OFFICER]);
+    site.approve_with("reg", &["--signature", &signature]);
     site.wait_for_mining(8).await;
     auditor.terminate().await;
 }
@@ -111,9 +111,7 @@ async fn nothing_mines_without_the_authoritys_signature(site: &mut Site) {
     site.miner("miner", "reg", 8, json!({})).await;
     site.start_with(&["--require-signature", "--authority-keys", KEYS]);
     let key = site.key("reg");
-    let approve = |file: &str| {
-        site.daylight(&["approve", &key, "--signature", file, "--as", OFFICER]);
-    };
+    let approve = |file: &str| site.approve_with("reg", &["--signature", file]);
 
     site.approve("reg");
     wait_for_state(site, "reg", "SignatureMissing").await;
@@ -134,7 +132,7 @@ async fn nothing_mines_without_the_authoritys_signature(site: &mut Site) {
     let junk = directory.join("junk").display().to_string();
     let complaint = command_fails(
         &site.control_plane,
-        &["approve", &key, "--signature", &junk, "--as", OFFICER],
+        &["approve", &key, "--generation", "1", "--signature", &junk, "--as", OFFICER],
     );
     assert!(complaint.contains("does not contain an Ed25519 signature"), "{complaint}");
 

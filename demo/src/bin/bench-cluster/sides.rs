@@ -176,7 +176,16 @@ pub(crate) async fn daylight(setup: &Setup, log: &Path, rows: &mut Rows<'_>) -> 
     let controller = cluster.start_controller(log).await?;
     site.daylight = usage::process_of(&setup.daylight, controller.address());
     site.controller = Some(controller);
-    cluster.daylight(&["approve", &format!("{MINING}/bench"), "-m", "To be measured."]).await?;
+    cluster
+        .daylight(&[
+            "approve",
+            &format!("{MINING}/bench"),
+            "--generation",
+            "1",
+            "-m",
+            "To be measured.",
+        ])
+        .await?;
     let would = format!("jsonpath={{.status.plannedMiningGpus}}={gpus}");
     cluster.kubectl(&["wait", "gpupool", "bench", "--for", &would, "--timeout=60s"]).await?;
     // Until every GPU has been idle for longer than the pool's idleDelay.

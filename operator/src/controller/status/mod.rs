@@ -46,6 +46,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Decides which statuses are written, and when.
 #[derive(Debug, Default)]
 pub struct Statuses {
+    /// The resources that admission takes for GPUs; empty if they are not known.
+    gpu_resources: Vec<String>,
     written: FxHashMap<(Kind, Name), Instant>,
 }
 
@@ -59,6 +61,11 @@ struct Pass<'a> {
 }
 
 impl Statuses {
+    /// Creates it with the resources that admission takes for GPUs; none if they are not known.
+    pub fn new(gpu_resources: Vec<String>) -> Self {
+        Self { gpu_resources, ..Self::default() }
+    }
+
     /// Returns the statuses to write now, and `true` if others are due a little later.
     pub fn due(
         &mut self,
@@ -116,7 +123,7 @@ impl Pass<'_> {
         for report in &plan.pools {
             let key = &report.pool;
             let Some(pool) = self.state.view.cluster().pool(key).cloned() else { continue };
-            let wanted = pool::status(&pool, report, self.state.now);
+            let wanted = pool::status(&pool, report, &self.statuses.gpu_resources, self.state.now);
             let warning = wanted.conditions.iter().any(|one| one.status != "True");
             let announce = Announce::warning_if(warning);
             self.compare(Kind::GpuPool, key, &*pool, pool.status.as_ref(), &wanted, announce);

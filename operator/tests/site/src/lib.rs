@@ -254,7 +254,17 @@ impl Site {
 
     /// Approves a registration as the officer would.
     pub fn approve(&self, name: &str) {
-        self.daylight(&["approve", &self.key(name), "--as", OFFICER]);
+        self.approve_with(name, &[]);
+    }
+
+    /// Approves a registration, as it is displayed, with more flags.
+    pub fn approve_with(&self, name: &str, flags: &[&str]) {
+        let key = self.key(name);
+        let approve = [&["approve", &key, "--as", OFFICER, "-o", "json"], flags].concat();
+        let displayed = program::command(&self.control_plane, &approve);
+        let review: Value = serde_json::from_slice(&displayed.stdout).unwrap();
+        let digest = review["digest"].as_str().unwrap();
+        self.daylight(&[&approve[..], &["--digest", digest]].concat());
     }
 
     /// A registration that is approved.
