@@ -86,6 +86,20 @@ async fn every_legitimate_way_is_admitted(cluster: &Cluster) {
     web["spec"]["volumes"] = json!([{"name": "data", "hostPath": {"path": "/data/sets"}}]);
     web["spec"]["containers"][0]["env"] =
         json!([{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}]);
+    // What cannot give access to a node: system directories for reading, and variables of another name.
+    let mut reads = pod("reads", "nginx");
+    reads["spec"]["volumes"] =
+        json!([{"name": "certificates", "hostPath": {"path": "/etc/ssl/certs"}}]);
+    reads["spec"]["containers"][0]["volumeMounts"] =
+        json!([{"name": "certificates", "mountPath": "/etc/ssl/certs", "readOnly": true}]);
+    reads["spec"]["containers"][0]["envFrom"] = json!([
+        {"configMapRef": {"name": "app", "optional": true}},
+        {"prefix": "APP_", "secretRef": {"name": "app", "optional": true}},
+    ]);
+    let mut with_model = serving.clone();
+    with_model["metadata"]["name"] = json!("with-model");
+    with_model["spec"]["volumes"] =
+        json!([{"name": "model", "image": {"reference": "registry.example.com/serving/model:1"}}]);
     let mut plugin = pod("plugin", "device-plugin");
     plugin["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
     plugin["spec"]["volumes"] =
@@ -103,6 +117,8 @@ async fn every_legitimate_way_is_admitted(cluster: &Cluster) {
         (TENANT, "tenant-a", serving),
         (TENANT, "tenant-a", validator),
         (TENANT, "tenant-a", web),
+        (TENANT, "tenant-a", reads),
+        (TENANT, "tenant-a", with_model),
         (TENANT, "tenant-a", asks_for("no-gpu", "0")),
         (TENANT, "tenant-a", asks_for("no-gpu-either", "0k")),
         (TENANT, "labelled", gpu_pod("by-namespace", None)),
@@ -139,6 +155,8 @@ async fn every_legitimate_way_is_admitted(cluster: &Cluster) {
         cluster.make(who, &change).await;
         ways += 1;
     }
+
+    ways += daylights_own_writes(cluster, &task).await;
 
     // Claims with a class, and of other devices.
     for (kind, class, device) in [
@@ -183,6 +201,15 @@ async fn every_legitimate_way_is_admitted(cluster: &Cluster) {
             CONTROLLER,
             Change::patch(&format!("{path}/fresh/status"), json!({"status": {"state": "Active"}})),
         ),
+        // What is decided may be edited by another user, in that user's name, and then again.
+        (
+            ROBOT,
+            Change::patch(
+                &format!("{path}/fresh"),
+                json!({"spec": {"submittedBy": ROBOT, "limits": {"gpus": 4}}}),
+            ),
+        ),
+        (ROBOT, Change::patch(&format!("{path}/fresh"), json!({"spec": {"limits": {"gpus": 3}}}))),
         (
             "platform@example.com",
             Change::create(
@@ -211,6 +238,58 @@ async fn every_legitimate_way_is_admitted(cluster: &Cluster) {
         .await
         .unwrap();
     println!("{ways} legitimate ways admitted in Enforce");
+}
+
+/// Returns the number of writes of controller, auditor and a scheduler, which are all admitted.
+async fn daylights_own_writes(cluster: &Cluster, task: &Value) -> usize {
+    let pods = "/api/v1/namespaces/tenant-a/pods";
+    let api = |plural: &str| format!("/apis/daylight.dev/v1alpha1/namespaces/tenant-a/{plural}");
+    let mut released = miner("released");
+    released["metadata"]["finalizers"] = json!(["daylight.dev/metered"]);
+    // No kubelet says how far it is.
+    released["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": "nowhere"});
+    cluster.make(CONTROLLER, &Change::create(pods, released)).await;
+    let ended = json!({"status": {"phase": "Failed"}});
+    cluster.make_as_admin(&Change::patch(&format!("{pods}/released/status"), ended)).await;
+    let mut to_bind = gpu_pod("to-bind", Some("ai-training"));
+    to_bind["spec"]["schedulerName"] = json!("another");
+    cluster.make(TENANT, &Change::create(pods, to_bind)).await;
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding",
+        "metadata": {"name": "to-bind", "labels": {"rack": "7"}, "annotations": {"by": "another"}},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": "node-0000"},
+    });
+    let mut data = task.clone();
+    data["spec"]["volumes"] = json!([{"name": "data", "hostPath": {"path": "/data/sets"}}]);
+    data["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+    let jobs = "/apis/batch/v1/namespaces/tenant-a/jobs";
+    let service = json!({
+        "metadata": crate::cluster::gang("data", &data)["metadata"],
+        "spec": {"clusterIP": "None", "ports": [{"port": 29500}]},
+    });
+    let services = "/api/v1/namespaces/tenant-a/services";
+    let status = |plural: &str| format!("{}/known/status", api(plural));
+    let writes = [
+        (
+            CONTROLLER,
+            Change::patch(&format!("{pods}/released"), json!({"metadata": {"finalizers": null}})),
+        ),
+        (TENANT, Change::create(&format!("{pods}/to-bind/binding"), binding)),
+        (CONTROLLER, Change::create(jobs, crate::cluster::gang("data", &data))),
+        (CONTROLLER, Change::create(services, service)),
+        (
+            CONTROLLER,
+            Change::create(&api("leaserecords"), crate::cluster::lease_record("lease-own")),
+        ),
+        (AUDITOR, Change::delete(&format!("{}/lease-own", api("leaserecords")))),
+        (CONTROLLER, Change::patch(&status("aijobs"), json!({"status": {"state": "Queued"}}))),
+        (CONTROLLER, Change::patch(&status("miners"), json!({"status": {"reason": "Running"}}))),
+        (AUDITOR, Change::patch(&status("miners"), json!({"status": {"message": "Seen."}}))),
+    ];
+    for (who, change) in &writes {
+        cluster.make(who, change).await;
+    }
+    writes.len()
 }
 
 /// Waits until `count` pods of tenant A are controlled by owners of this kind.

@@ -69,6 +69,14 @@ async fn a_sound_installation_is_found_sound_and_each_spoiled_one_is_told(cluste
 
     let output = command(&cluster.control_plane.environment(), &["doctor"]).await;
     println!("{}", String::from_utf8_lossy(&output.stdout));
+    let output = command(&cluster.control_plane.environment(), &["doctor", "--all"]).await;
+    let all = String::from_utf8_lossy(&output.stdout).into_owned();
+    for sentence in [
+        "passed   The API server decides by the current list of registrations.",
+        "warning  Pods in the namespaces daylight-system, labelled, ",
+    ] {
+        assert!(all.contains(sentence), "{sentence}: {all}");
+    }
     // A user who may read little sees what is not checked, and the rest is checked.
     let output =
         command(&cluster.control_plane.environment(), &["doctor", "--as", TENANT, "-o", "json"])

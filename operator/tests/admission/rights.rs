@@ -252,14 +252,15 @@ async fn story(environment: Environment, client: kube::Client) {
     registration["spec"]["limits"] = json!({"gpus": 32});
     let registrations = api("namespaces/story/registrations");
     create(&registrations, registration.clone()).await;
-    let approved =
-        command(&environment, &["approve", "story/reg", "--generation", "1", "--as", OFFICER])
-            .await;
-    assert!(approved.status.success(), "{}", String::from_utf8_lossy(&approved.stderr));
     // One whose use the auditor reports.
     registration["metadata"]["name"] = json!("limited");
     registration["spec"]["limits"]["energy"] = json!({"kwh": 100, "period": "Day"});
     create(&registrations, registration).await;
+    for name in ["story/reg", "story/limited"] {
+        let approve = ["approve", name, "--generation", "1", "--as", OFFICER];
+        let approved = command(&environment, &approve).await;
+        assert!(approved.status.success(), "{}", String::from_utf8_lossy(&approved.stderr));
+    }
     let miner = json!({
         "registration": "reg", "replicas": 32, "image": "registry.example.com/miners/kaspa:1",
         "drainTimeout": "1s", "wattsPerReplica": 300, "agent": "Daylight",

@@ -373,6 +373,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::doctor::probe::Probe;
     use crate::cli::doctor::snapshot::Installation;
 
     /// The problems with a pool of this resource, under the policies as shipped.
@@ -406,5 +407,27 @@ mod tests {
         let unknown = problems("example.com/accelerator");
         assert_eq!(unknown.len(), 1, "{unknown:?}");
         assert!(unknown[0].contains("GpuPool hall-1 has the resource example.com/accelerator"));
+    }
+
+    #[test]
+    fn an_api_server_that_decides_by_an_old_list_is_a_problem() {
+        let found = |is_listed, is_known| {
+            let registration = "team-a/night".to_owned();
+            let probes = Ok(vec![Probe { registration, is_listed, is_known }]);
+            let installation = Installation { probes, ..Installation::unreadable() };
+            let mut findings = Findings::default();
+            lists_in_use(&installation, &mut findings);
+            let first = findings.0.remove(0);
+            (first.level, first.sentence)
+        };
+        for listed in [true, false] {
+            assert_eq!(found(listed, listed).0, Level::Passed);
+            let (level, sentence) = found(listed, !listed);
+            assert_eq!(level, Level::Problem);
+            let effect = if listed { "refuses" } else { "takes" };
+            let effect = format!("{effect} pods under registration team-a/night");
+            assert!(sentence.contains(&effect), "{sentence}");
+            assert!(sentence.contains("restart the API servers"), "{sentence}");
+        }
     }
 }
