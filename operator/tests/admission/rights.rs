@@ -154,7 +154,9 @@ async fn tell_the_story(cluster: &Cluster) {
     flags.extend(["--request-timeout", "1s"]);
     let controller = Process::start(control_plane, "story-controller", &flags);
     let played = tokio::spawn(story(control_plane.environment(), cluster.admin())).await;
-    let flags = ["--as", AUDITOR, "--agent-every", "1s"];
+    // Without an exporter, it reports no use of an energy limit.
+    let exporter = ["--exporter", "monitoring/exporter:9400"];
+    let flags = [&["--as", AUDITOR, "--agent-every", "1s"], &exporter[..]].concat();
     let auditor = Process::auditor(control_plane, "story-auditor", &flags);
     let spoiled = spoil_lists(cluster).await;
     let metered = tokio::spawn(story_is_metered(cluster.admin())).await;
