@@ -85,6 +85,7 @@ struct World {
     now: u64,
     meter: Meter,
     power: bool,
+    labels: bool,
     /// True energy of each device, and what its counter lacks of it (or has more), in joules.
     drawn: [u64; 2],
     offset: [u64; 2],
@@ -96,11 +97,12 @@ struct World {
 }
 
 impl World {
-    fn new(power: bool) -> Self {
+    fn new(power: bool, labels: bool) -> Self {
         let mut world = Self {
             now: 0,
             meter: Meter::new(Config::default()),
             power,
+            labels,
             drawn: [5_000_000, 7_000_000],
             offset: [0; 2],
             shown: [None; 2],
@@ -169,7 +171,7 @@ impl World {
                 device: DEVICES[at].into(),
                 counter_mj: counter.map(|joules| 1000 * joules),
                 power_mw: self.power.then_some(LIMIT * 500 + self.now),
-                holder: Some(holders[at].clone()),
+                holder: self.labels.then(|| holders[at].clone()),
             });
         }
         self.meter.readings(&"n".into(), Moment::exactly(time(self.now)), &readings);
@@ -206,9 +208,10 @@ proptest! {
     #[test]
     fn the_truth_is_within_the_bounds_whatever_the_exporter_does(
         power in any::<bool>(),
+        labels in any::<bool>(),
         rounds in prop::collection::vec(round(), 1..25),
     ) {
-        let mut world = World::new(power);
+        let mut world = World::new(power, labels);
         for round in &rounds {
             if round.turn {
                 world.take_turn();
