@@ -1,11 +1,6 @@
-//! Finds series in the Prometheus text format, with one sample per line:
-//! `name{label="value",…} number [timestamp]`
-//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+//! Series in the Prometheus text format, by their name and labels.
 
-// Not the crate prometheus-parse, with which the tests compare: it splits labels at each comma, drops
-// a label whose value holds `=`, ends them at the first `}`, and leaves escapes as they are, so that a
-// selector such as `{pool="a=b, c"}` could never match. It would also bring regex and chrono into the
-// agent.
+use daylight_exposition::{Sample, samples};
 
 /// Name of a series, and labels that it must have.
 #[derive(Debug, PartialEq)]
@@ -17,69 +12,27 @@ pub(super) struct Selector {
 impl Selector {
     /// Reads `name` or `name{label="value",…}`.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (series, rest) = series(text)?;
-        rest.trim().is_empty().then_some(series)
+        // A line of the format without its number.
+        let line = format!("{} NaN", text.trim());
+        let sample = Sample::parse(&line).filter(|sample| sample.value.is_nan())?;
+        let labels = sample.labels().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Some(Self { name: sample.name.to_owned(), labels: labels.collect() })
     }
 
-    fn matches(&self, other: &Self) -> bool {
-        self.name == other.name && self.labels.iter().all(|label| other.labels.contains(label))
+    fn matches(&self, sample: &Sample<'_>) -> bool {
+        let has = |(name, value): &(String, String)| {
+            sample.labels().any(|(label, of)| label == name && of == value)
+        };
+        self.labels.iter().all(has)
     }
 }
 
 /// Adds up all series in `text` that `selector` matches; `None` if there is none.
 pub(super) fn sum(text: &str, selector: &Selector) -> Option<f64> {
-    text.lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| {
-            let (found, rest) = series(line)?;
-            let value: f64 = rest.split_whitespace().next()?.parse().ok()?;
-            (selector.matches(&found) && value.is_finite()).then_some(value)
-        })
+    samples(text, |name| name == selector.name)
+        .filter(|sample| selector.matches(sample) && sample.value.is_finite())
+        .map(|sample| sample.value)
         .reduce(|sum, value| sum + value)
-}
-
-/// Reads a series at the start of `text`; returns it and the rest.
-fn series(text: &str) -> Option<(Selector, &str)> {
-    let text = text.trim_start();
-    let end = text.find(|c: char| !word(c)).unwrap_or(text.len());
-    let (name, mut rest) = text.split_at(end);
-    if name.is_empty() {
-        return None;
-    }
-    let mut labels = Vec::new();
-    if let Some(inner) = rest.strip_prefix('{') {
-        rest = inner.trim_start();
-        while !rest.starts_with('}') {
-            let (label, after) = rest.split_once('=')?;
-            let (value, after) = quoted(after.trim_start())?;
-            labels.push((label.trim().to_owned(), value));
-            rest = after.trim_start();
-            rest = rest.strip_prefix(',').unwrap_or(rest).trim_start();
-        }
-        rest = &rest[1..];
-    }
-    Some((Selector { name: name.to_owned(), labels }, rest))
-}
-
-fn word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '_' || c == ':'
-}
-
-/// Reads a value in quotes, with the escapes `\\`, `\"` and `\n`; returns it and the rest.
-fn quoted(text: &str) -> Option<(String, &str)> {
-    let mut value = String::new();
-    let mut chars = text.strip_prefix('"')?.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return Some((value, &text[at + 2..])),
-            '\\' => match chars.next()?.1 {
-                'n' => value.push('\n'),
-                other => value.push(other),
-            },
-            other => value.push(other),
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -87,27 +40,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_what_prometheus_parse_reads() {
-        let text =
-            "# HELP h help\n# TYPE h gauge\nh{a=\"x, y\",b=\"say \\\"it\\\" \\\\\"} 2.5\nh 1e3\n";
-        let lines = text.lines().map(|line| Ok(line.to_owned()));
-        let other = prometheus_parse::Scrape::parse(lines).unwrap();
-        let value = |labelled: bool| {
-            let found = other.samples.iter().find(|sample| sample.labels.is_empty() != labelled);
-            match found.map(|sample| &sample.value) {
-                Some(prometheus_parse::Value::Gauge(value)) => *value,
-                _ => f64::NAN,
-            }
-        };
-        let labelled = Selector::parse(r#"h{a="x, y"}"#).unwrap();
-        assert_eq!(sum(text, &labelled), Some(value(true)));
-        let all = value(true) + value(false);
-        assert_eq!(sum(text, &Selector::parse("h").unwrap()), Some(all));
+    fn series_are_added_up_by_name_and_labels() {
+        let text = "# HELP h help\n# TYPE h gauge\nh{a=\"x, y\",b=\"say \\\"it\\\" \\\\\"} 2.5\n\
+                    h 1e3\nhh 7\nh{a=\"x\"} 4\n";
+        let of = |selector| sum(text, &Selector::parse(selector).unwrap());
+        assert_eq!(of(r#"h{a="x, y"}"#), Some(2.5));
+        assert_eq!(of(r#"h{b="say \"it\" \\"}"#), Some(2.5));
+        assert_eq!(of(" h "), Some(1006.5));
+        assert_eq!(of(r#"h{c="x"}"#), None);
     }
 
     #[test]
     fn what_is_broken_is_not_a_series() {
-        for text in ["", "{}", "h{a=1}", "h{a=\"x", "h{a", "h x"] {
+        for text in ["", "{}", "h{a=1}", "h{a=\"x", "h{a", "h x", "h 5"] {
             assert_eq!(Selector::parse(text), None, "{text}");
         }
         assert_eq!(sum("h{a=\"x\nh NaN\nh{}} \n", &Selector::parse("h").unwrap()), None);
