@@ -104,6 +104,12 @@ pub(crate) fn render(status: &Status, ready: Result<(), NotReady>) -> String {
                 "Refused redirects to undeclared hosts since the engine started.",
                 pool.refused_redirects,
             );
+            text.one(
+                "daylight_miner_pool_unread_lines_total",
+                "counter",
+                "Lines of pools that could not be read and were passed over since the engine started.",
+                pool.unread_lines,
+            );
             text.maybe(
                 "daylight_miner_pool_latency_seconds",
                 "Time from the last request to the pool's reply.",

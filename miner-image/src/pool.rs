@@ -75,6 +75,7 @@ impl Figures {
                 logins: status.logins,
                 failovers: status.failovers,
                 refused_redirects: status.refused_redirects,
+                unread_lines: status.unread_lines,
                 latency_seconds: status.latency.map(|latency| latency.as_secs_f64()),
                 fault: status.fault.as_ref().map(ToString::to_string),
             }),

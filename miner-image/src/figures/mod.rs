@@ -51,6 +51,8 @@ pub(crate) struct PoolFigures {
     pub(crate) failovers: u64,
     /// Redirects to hosts that are not declared.
     pub(crate) refused_redirects: u64,
+    /// Lines that could not be read and were passed over.
+    pub(crate) unread_lines: u64,
     /// Time from the last request to its reply.
     pub(crate) latency_seconds: Option<f64>,
     /// The last fault, as a sentence.

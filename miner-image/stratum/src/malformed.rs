@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::Difficulty;
+use crate::message::whole;
 
 /// Longest line that is accepted, in bytes, without its end. The longest real ones are jobs of pools
 /// that pay in the coinbase, some 20 KB.
@@ -101,6 +102,11 @@ impl<'a> Field<'a> {
         Malformed::Field { of: self.of, field: self.name, wanted }
     }
 
+    /// Takes an empty string for a field that is missing.
+    pub(crate) fn unless_empty(self) -> Self {
+        Self { value: self.value.filter(|value| value.as_str() != Some("")), ..self }
+    }
+
     /// Reads the field if it is there.
     pub(crate) fn maybe<T>(
         self,
@@ -117,6 +123,14 @@ impl<'a> Field<'a> {
         self.text().map(String::from)
     }
 
+    /// Reads a name that some pools write as a number.
+    pub(crate) fn name(self) -> Result<String, Malformed> {
+        match self.value {
+            Some(Value::Number(number)) => Ok(number.to_string()),
+            _ => self.string(),
+        }
+    }
+
     pub(crate) fn list(self) -> Result<&'a [Value], Malformed> {
         self.value.and_then(Value::as_array).map(Vec::as_slice).ok_or_else(|| self.not("a list"))
     }
@@ -130,8 +144,18 @@ impl<'a> Field<'a> {
             .collect()
     }
 
-    pub(crate) fn switch(self) -> Result<bool, Malformed> {
-        self.value.and_then(Value::as_bool).ok_or_else(|| self.not("true or false"))
+    /// Reads a switch, which some pools write as a number; off if it is missing or something else.
+    pub(crate) fn switch(self) -> bool {
+        match self.value {
+            Some(Value::Bool(on)) => *on,
+            Some(Value::Number(number)) => number.as_f64() != Some(0.0),
+            _ => false,
+        }
+    }
+
+    /// Reads a whole number, also one in a string; none if it is neither.
+    pub(crate) fn whole_if_any(self) -> Option<u64> {
+        self.value.and_then(|value| whole(value).or_else(|| value.as_str()?.trim().parse().ok()))
     }
 
     pub(crate) fn whole(self) -> Result<u64, Malformed> {
@@ -145,7 +169,7 @@ impl<'a> Field<'a> {
 
     pub(crate) fn difficulty(self) -> Result<Difficulty, Malformed> {
         self.value
-            .and_then(Value::as_f64)
+            .and_then(|value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()))
             .and_then(Difficulty::new)
             .ok_or_else(|| self.not("a number above 0"))
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::malformed::{Field, Fields, Malformed, one_line};
+use crate::malformed::{Field, Malformed, one_line};
 
 /// Number of a request, which its reply repeats.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +25,23 @@ impl Id {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(Self::Text(text.clone()))),
             Some(_) => Ok(Some(Self::Number(field.small("a whole number or a string")?))),
+        }
+    }
+
+    /// Reads the number that a reply repeats; none if it is that of no request.
+    pub(crate) fn of_reply(message: &Value) -> Option<Self> {
+        match message.get("id")? {
+            Value::String(text) => Some(Self::Text(text.clone())),
+            // Some pools write every number as a fraction.
+            number => whole(number).map(Self::Number),
+        }
+    }
+
+    /// Returns the number, for programs that only use numbers. Some pools repeat it as a string.
+    pub(crate) fn number(&self) -> Option<u64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(text) => text.trim().parse().ok(),
         }
     }
 
@@ -61,24 +78,50 @@ impl Failure {
         Self { code, message: message.into() }
     }
 
-    /// Reads a pool's `error`: a list, an object, or a string.
-    pub(crate) fn decode(of: &'static str, error: Field<'_>) -> Result<Self, Malformed> {
-        let wanted = "a code and a message";
-        let Some(value) = error.value else { return Err(error.not(wanted)) };
-        let fields = Fields::new(of, Some(value));
-        let (code, message) = match value {
-            Value::Array(_) => (fields.at(0, "error code"), fields.at(1, "error message")),
-            Value::Object(_) => {
-                (fields.keyed("code", "error code"), fields.keyed("message", "error message"))
+    /// Reads why a reply refuses; none if it does not say so. `error` is a list of code and message,
+    /// an object of them, a string or a number, in some pools with parts missing or as strings. What is
+    /// empty (null, false, an empty string, list or object) is no refusal. ckpool has the reason beside it.
+    pub(crate) fn of_reply(reply: &Value) -> Option<Self> {
+        let beside = || reply.get("reject-reason").and_then(Value::as_str);
+        let error = reply.get("error").filter(|error| !is_empty(error));
+        let (code, message) = match error {
+            None => (None, Some(beside()?)),
+            Some(Value::Array(parts)) => {
+                (parts.first().and_then(code), parts.iter().skip(1).find_map(Value::as_str))
             }
-            Value::String(text) => return Ok(Self::new(Self::OTHER, text)),
-            _ => return Err(error.not(wanted)),
+            Some(Value::Object(parts)) => {
+                (parts.get("code").and_then(code), parts.get("message").and_then(Value::as_str))
+            }
+            Some(Value::String(text)) => (None, Some(&**text)),
+            Some(other) => (code(other), None),
         };
-        Ok(Self {
-            code: code.value.and_then(Value::as_i64).ok_or_else(|| code.not("a whole number"))?,
-            message: message.text()?.into(),
-        })
+        let message = message.or_else(beside);
+        Some(Self::new(code.unwrap_or(Self::OTHER), message.unwrap_or(NO_REASON)))
     }
+}
+
+/// Message of a refusal without one.
+pub(crate) const NO_REASON: &str = "the pool refused without a reason";
+
+fn is_empty(error: &Value) -> bool {
+    match error {
+        Value::Null => true,
+        Value::Bool(is_error) => !is_error,
+        Value::String(text) => text.is_empty(),
+        Value::Array(parts) => parts.is_empty(),
+        Value::Object(parts) => parts.is_empty(),
+        Value::Number(_) => false,
+    }
+}
+
+fn code(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())
+}
+
+/// Reads a whole number, also one that is written as a fraction.
+pub(crate) fn whole(value: &Value) -> Option<u64> {
+    let fraction = || value.as_f64().filter(|number| number.fract() == 0.0);
+    value.as_u64().or_else(|| fraction().filter(|n| (0.0..9.0e15).contains(n)).map(|n| n as u64))
 }
 
 impl std::fmt::Display for Failure {

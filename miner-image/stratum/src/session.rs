@@ -49,6 +49,8 @@ pub enum Received<W> {
     Moved(Redirect),
     /// Text for people.
     Message(String),
+    /// The line cannot be read, and is passed over.
+    Unread(Malformed),
 }
 
 /// A share to send.
@@ -71,7 +73,8 @@ pub trait Session: Sized + Send + 'static {
     /// Begins a connection, and returns the lines to send first.
     fn open(login: &Login) -> (Self, Vec<String>);
 
-    /// Interprets a line of the pool.
+    /// Interprets a line of the pool. Only the answer to the login may fail: without it there is nothing
+    /// to go on with, while any other line that cannot be read concerns itself alone.
     fn receive(&mut self, line: &[u8]) -> Result<Vec<Received<Self::Work>>, Malformed>;
 
     /// Returns a share as the line to send; none if its job has expired.

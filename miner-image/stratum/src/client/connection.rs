@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use super::{Config, Fault};
 use crate::lines::Lines;
 use crate::v1::Redirect;
-use crate::{Endpoint, Received, Session, Tls, tls};
+use crate::{Endpoint, Malformed, Received, Session, Tls, tls};
 
 /// A connection that is logged in.
 pub(super) struct Connection<S: Session> {
@@ -31,13 +31,44 @@ pub(super) async fn open<S: Session>(
     config: Config,
 ) -> Result<Opened<S>, Fault> {
     let pool = endpoint.to_string();
-    match timeout(config.timing.login, login(&endpoint, &config)).await {
+    let mut unread = Unread::default();
+    match timeout(config.timing.login, login(&endpoint, &config, &mut unread)).await {
         Ok(result) => result,
-        Err(_) => Err(Fault::Unreachable { pool, why: "the login took too long".into() }),
+        Err(_) => Err(match unread.last {
+            Some(error) => Fault::Malformed { pool, error },
+            None => Fault::Unreachable { pool, why: "the login took too long".into() },
+        }),
     }
 }
 
-async fn login<S: Session>(endpoint: &Endpoint, config: &Config) -> Result<Opened<S>, Fault> {
+/// Lines that cannot be read, in a row: a pool that sends nothing else is left.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    in_a_row: u32,
+    last: Option<Malformed>,
+}
+
+/// Most lines in a row that are passed over.
+const MOST_UNREAD: u32 = 32;
+
+impl Unread {
+    /// Notes what came of a line; returns the error if there are too many.
+    pub(super) fn note<W>(&mut self, received: &[Received<W>]) -> Option<Malformed> {
+        let unread = received.iter().find_map(|one| match one {
+            Received::Unread(error) => Some(error.clone()),
+            _ => None,
+        });
+        self.in_a_row = if unread.is_some() { self.in_a_row + 1 } else { 0 };
+        self.last = unread.or(self.last.take());
+        self.last.clone().filter(|_| self.in_a_row > MOST_UNREAD)
+    }
+}
+
+async fn login<S: Session>(
+    endpoint: &Endpoint,
+    config: &Config,
+    unread: &mut Unread,
+) -> Result<Opened<S>, Fault> {
     let pool = || endpoint.to_string();
     let unreachable =
         |error: std::io::Error| Fault::Unreachable { pool: pool(), why: error.to_string() };
@@ -47,25 +78,29 @@ async fn login<S: Session>(endpoint: &Endpoint, config: &Config) -> Result<Opene
     for line in opening {
         lines.send(&line).await.map_err(lost)?;
     }
+    let malformed = |error| Fault::Malformed { pool: pool(), error };
     let (sent, mut latency) = (Instant::now(), None);
+    let mut passed_over = Vec::new();
     loop {
         let line = lines.next().await.map_err(lost)?;
         let latency = *latency.get_or_insert_with(|| sent.elapsed());
-        let mut received = session
-            .receive(&line)
-            .map_err(|error| Fault::Malformed { pool: pool(), error })?
-            .into_iter();
+        let received = session.receive(&line).map_err(malformed)?;
+        if let Some(error) = unread.note(&received) {
+            return Err(malformed(error));
+        }
+        let mut received = received.into_iter();
         while let Some(next) = received.next() {
             match next {
                 Received::LoggedIn => {
                     // The pool may send work in the same line or right behind it.
-                    let received = received.collect();
+                    let received = passed_over.into_iter().chain(received).collect();
                     let connection = Connection { lines, session, received, latency };
                     return Ok(Opened::Connection(Box::new(connection)));
                 }
                 Received::Refused(failure) => return Err(Fault::Refused { pool: pool(), failure }),
                 Received::Send(line) => lines.send(&line).await.map_err(lost)?,
                 Received::Moved(redirect) => return Ok(Opened::Moved(redirect)),
+                Received::Unread(_) => passed_over.push(next),
                 Received::Work { .. } | Received::Judged { .. } | Received::Message(_) => {}
             }
         }

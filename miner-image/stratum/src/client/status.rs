@@ -23,6 +23,8 @@ pub struct Status {
     pub failovers: u64,
     /// Redirects to hosts that are not declared.
     pub refused_redirects: u64,
+    /// Lines of pools that could not be read and were passed over.
+    pub unread_lines: u64,
     /// Time from the last request to its reply.
     pub latency: Option<Duration>,
     /// The last fault.
@@ -45,6 +47,7 @@ impl Status {
         self.logins += other.logins;
         self.failovers += other.failovers;
         self.refused_redirects += other.refused_redirects;
+        self.unread_lines += other.unread_lines;
         self.latency = other.latency.or(self.latency);
         self.fault = other.fault.clone().or(self.fault.take());
         self.message = other.message.clone().or(self.message.take());
@@ -75,9 +78,12 @@ pub enum Fault {
     Unreachable { pool: String, why: String },
     #[error("pool {pool} refused the login: {failure}")]
     Refused { pool: String, failure: Failure },
-    /// The pool sent something that is not a message.
+    /// The pool's answer to the login cannot be read, or nothing that it sends.
     #[error("pool {pool} broke the protocol: {error}")]
     Malformed { pool: String, error: Malformed },
+    /// The pool sent a line that cannot be read; the connection continues.
+    #[error("a line of pool {pool} was passed over: {error}")]
+    Unread { pool: String, error: Malformed },
     #[error("the connection to pool {pool} ended: {why}")]
     Lost { pool: String, why: String },
     /// The pool redirected the connection to a host that is not declared.

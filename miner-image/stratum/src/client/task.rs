@@ -10,7 +10,7 @@ use tokio::select;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::connection::{Connection, Opened, open};
+use super::connection::{Connection, Opened, Unread, open};
 use super::{Config, Fault, Offer, Order, State, Status, Verdict};
 use crate::v1::Redirect;
 use crate::{Endpoint, Received, Session};
@@ -197,6 +197,7 @@ impl<S: Session> Task<S> {
         let pool = goal.endpoint.to_string();
         self.begin(goal.pool, latency);
         let mut pending: HashMap<u64, Pending> = HashMap::new();
+        let mut unread = Unread::default();
         let (mut last_received, mut last_sent) = (Instant::now(), Instant::now());
         let mut drain_by: Option<Instant> = None;
         let mut better: Option<Box<Connection<S>>> = None;
@@ -231,6 +232,10 @@ impl<S: Session> Task<S> {
                     Received::Message(message) => {
                         self.status.send_modify(|status| status.message = Some(message));
                     }
+                    Received::Unread(error) => self.status.send_modify(|status| {
+                        status.unread_lines += 1;
+                        status.fault = Some(Fault::Unread { pool: pool.clone(), error });
+                    }),
                     Received::LoggedIn | Received::Refused(_) => {}
                 }
             }
@@ -254,9 +259,13 @@ impl<S: Session> Task<S> {
                     Err(broken) => break lost(&broken),
                     Ok(line) => {
                         last_received = Instant::now();
+                        let malformed = |error| End::Failed(Fault::Malformed { pool: pool.clone(), error });
                         match session.receive(&line) {
                             Ok(effects) => received = effects,
-                            Err(error) => break End::Failed(Fault::Malformed { pool: pool.clone(), error }),
+                            Err(error) => break malformed(error),
+                        }
+                        if let Some(error) = unread.note(&received) {
+                            break malformed(error);
                         }
                         None
                     }

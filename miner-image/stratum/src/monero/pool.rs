@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::Target;
 use crate::malformed::{Field, Fields, Malformed, object, unknown};
-use crate::message::{Failure, Id};
+use crate::message::{Failure, Id, NO_REASON};
 
 /// A message of a pool.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,23 +82,20 @@ impl FromPool {
                 other => Err(unknown(other)),
             };
         }
-        let id = Id::decode(head.named("id"))?;
-        let error = head.named("error");
-        let result = match (error.value, message.get("result")) {
-            (Some(_), _) => Err(Failure::decode("reply", error)?),
-            (None, Some(result)) => Ok(result.clone()),
-            (None, None) => return Err(head.named("result").not("there, and neither is an error")),
+        let result = match Failure::of_reply(&message) {
+            Some(failure) => Err(failure),
+            None => Ok(message.get("result").cloned().unwrap_or_default()),
         };
-        Ok(Self::Reply(Reply { id, result }))
+        Ok(Self::Reply(Reply { id: Id::of_reply(&message), result }))
     }
 }
 
 impl Reply {
-    /// Reads the reply to a share.
+    /// Reads the reply to a share: any result but null and false accepts it.
     pub fn accepted(&self) -> Result<(), Failure> {
         match &self.result {
-            Ok(result) if result.get("status").and_then(Value::as_str) == Some("OK") => Ok(()),
-            Ok(_) => Err(Failure::new(-1, "the pool refused without a reason")),
+            Ok(Value::Null | Value::Bool(false)) => Err(Failure::new(-1, NO_REASON)),
+            Ok(_) => Ok(()),
             Err(failure) => Err(failure.clone()),
         }
     }
@@ -119,7 +116,8 @@ impl LoggedIn {
     pub fn decode(result: &Value) -> Result<Self, Malformed> {
         let fields = Fields::new("login's result", Some(result));
         Ok(Self {
-            session: fields.keyed("id", "session").text()?.into(),
+            // A pool without sessions has none.
+            session: fields.keyed("id", "session").maybe(Field::name)?.unwrap_or_default(),
             job: Job::decode(Fields::new("login's job", result.get("job")))?,
             extensions: fields.named("extensions").maybe(Field::texts)?.unwrap_or_default(),
         })
@@ -167,12 +165,13 @@ impl Job {
             return Err(blob.not("43 to 408 bytes in hexadecimal digits"));
         }
         Ok(Self {
-            id: fields.keyed("job_id", "job").text()?.into(),
+            id: fields.keyed("job_id", "job").name()?,
             blob: bytes,
             target: target(fields.named("target"))?,
             algorithm: fields.keyed("algo", "algorithm").maybe(Field::string)?,
-            height: fields.named("height").maybe(Field::whole)?,
+            height: fields.named("height").whole_if_any(),
             seed: (fields.keyed("seed_hash", "seed"))
+                .unless_empty()
                 .maybe(|seed| seed.array("32 bytes in hexadecimal digits"))?,
         })
     }

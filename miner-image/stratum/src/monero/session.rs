@@ -58,7 +58,7 @@ impl crate::Session for Session {
             // Without a session no share could be submitted for it, and the login's reply has a job.
             Ok(FromPool::Job(_)) | Err(Malformed::UnknownMethod(_)) => Ok(vec![]),
             Ok(FromPool::Reply(reply)) => self.reply(&reply),
-            Err(error) => Err(error),
+            Err(error) => Ok(vec![Received::Unread(error)]),
         }
     }
 
@@ -80,7 +80,7 @@ impl crate::Session for Session {
 
 impl Session {
     fn reply(&mut self, reply: &Reply) -> Result<Vec<Received<Work>>, Malformed> {
-        let Some(Id::Number(id)) = reply.id else { return Ok(vec![]) };
+        let Some(id) = reply.id.as_ref().and_then(Id::number) else { return Ok(vec![]) };
         Ok(match (id, &reply.result) {
             (LOGIN, Ok(result)) => {
                 let LoggedIn { session, job, .. } = LoggedIn::decode(result)?;

@@ -88,7 +88,7 @@ impl FromPool {
         let message = object(line)?;
         let head = Fields::new("message", Some(&message));
         let Some(method) = head.named("method").maybe(Field::text)? else {
-            return Reply::decode(&message).map(Self::Reply);
+            return Ok(Self::Reply(Reply::decode(&message)));
         };
         let params = message.get("params");
         let notice = match method {
@@ -145,14 +145,12 @@ impl Redirect {
         Ok(Self {
             // An empty name is the same as none.
             host: host.maybe(Field::string)?.filter(|host| !host.is_empty()),
-            port: match port.value {
-                None => None,
-                Some(Value::String(text)) => {
-                    Some(text.parse().map_err(|_| port.not("from 0 to 65535"))?)
-                }
-                Some(_) => Some(port.small("from 0 to 65535")?),
-            },
-            wait: wait.maybe(|wait| wait.small("a number of seconds"))?.unwrap_or(0),
+            // An empty or impossible port is the same as none.
+            port: port
+                .whole_if_any()
+                .and_then(|port| u16::try_from(port).ok())
+                .filter(|it| *it > 0),
+            wait: wait.whole_if_any().map_or(0, |wait| u32::try_from(wait).unwrap_or(u32::MAX)),
         })
     }
 }
@@ -175,13 +173,13 @@ impl Job {
     fn decode(fields: Fields<'_>) -> Result<Self, Malformed> {
         let branches = fields.at(4, "Merkle branches");
         Ok(Self {
-            id: fields.at(0, "job").string()?,
+            id: fields.at(0, "job").name()?,
             previous: turned(
                 fields.at(1, "previous block").array("32 bytes in hexadecimal digits")?,
             ),
             coinbase1: fields.at(2, "coinbase1").bytes()?,
             coinbase2: fields.at(3, "coinbase2").bytes()?,
-            branches: (branches.texts()?.iter())
+            branches: (branches.maybe(Field::texts)?.unwrap_or_default().iter())
                 .map(|branch| {
                     let mut hash = [0; 32];
                     hex::decode_to_slice(branch, &mut hash)
@@ -192,7 +190,7 @@ impl Job {
             version: fields.at(5, "version").hex32()?,
             bits: fields.at(6, "bits").hex32()?,
             time: fields.at(7, "time").hex32()?,
-            clean: fields.at(8, "clean jobs").switch()?,
+            clean: fields.at(8, "clean jobs").switch(),
         })
     }
 }

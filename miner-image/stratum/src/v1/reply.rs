@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::malformed::{Fields, Malformed};
-use crate::message::{Failure, Id};
+use crate::malformed::{Field, Fields, Malformed};
+use crate::message::{Failure, Id, NO_REASON};
 
 /// The reply to a request. Its meaning depends on the request: read it with [`Subscribed`] or
 /// [`Configured`], or as true or false.
@@ -26,25 +26,22 @@ impl Reply {
         .to_string()
     }
 
-    pub(super) fn decode(message: &Value) -> Result<Self, Malformed> {
-        let fields = Fields::new("reply", Some(message));
-        let id = Id::decode(fields.named("id"))?;
-        let error = fields.named("error");
-        let result = match (error.value, message.get("result")) {
-            (Some(_), _) => Err(Failure::decode("reply", error)?),
-            (None, Some(result)) => Ok(result.clone()),
-            (None, None) => {
-                return Err(fields.named("result").not("there, and neither is an error"));
-            }
+    /// Reads a reply in any of the forms that pools give it. A result of true counts, whatever is
+    /// beside it.
+    pub(super) fn decode(message: &Value) -> Self {
+        let result = message.get("result");
+        let result = match Failure::of_reply(message) {
+            Some(failure) if result != Some(&Value::Bool(true)) => Err(failure),
+            _ => Ok(result.cloned().unwrap_or_default()),
         };
-        Ok(Self { id, result })
+        Self { id: Id::of_reply(message), result }
     }
 
     /// Reads the reply to `mining.authorize` or `mining.submit`, which is true or a failure.
     pub fn accepted(&self) -> Result<(), Failure> {
         match &self.result {
             Ok(Value::Bool(true)) => Ok(()),
-            Ok(_) => Err(Failure::new(Failure::OTHER, "the pool refused without a reason")),
+            Ok(_) => Err(Failure::new(Failure::OTHER, NO_REASON)),
             Err(failure) => Err(failure.clone()),
         }
     }
@@ -117,9 +114,11 @@ impl Configured {
         let fields = Fields::new("mining.configure's result", Some(result));
         // Instead of false, a pool may send a text with the reason.
         let granted = |key| result.get(key).and_then(Value::as_bool).unwrap_or(false);
+        let mask = fields.keyed("version-rolling.mask", "mask");
         Ok(Self {
             version_mask: match granted("version-rolling") {
-                true => Some(fields.keyed("version-rolling.mask", "mask").hex32()?),
+                // Without a mask nothing may be rolled until the pool sets one.
+                true => Some(mask.maybe(Field::hex32)?.unwrap_or(0)),
                 false => None,
             },
             extranonce: granted("subscribe-extranonce"),

@@ -96,7 +96,7 @@ impl crate::Session for Session {
             }
             // An extension that this client does not support.
             Err(Malformed::UnknownMethod(_)) => vec![],
-            Err(error) => return Err(error),
+            Err(error) => vec![Received::Unread(error)],
         })
     }
 
@@ -147,13 +147,16 @@ impl Session {
     }
 
     fn reply(&mut self, reply: &Reply) -> Result<Vec<Received<Work>>, Malformed> {
-        let Some(Id::Number(id)) = reply.id else { return Ok(vec![]) };
+        let Some(id) = reply.id.as_ref().and_then(Id::number) else { return Ok(vec![]) };
         Ok(match (id, &reply.result) {
-            (CONFIGURE, Ok(result)) => {
-                let mask = Configured::decode(result)?.version_mask;
-                self.version_mask = mask.unwrap_or(0) & ROLLED.mask;
-                vec![]
-            }
+            (CONFIGURE, Ok(result)) => match Configured::decode(result) {
+                Ok(Configured { version_mask: Some(mask), .. }) => {
+                    self.version_mask = mask & ROLLED.mask;
+                    vec![]
+                }
+                Ok(_) => vec![],
+                Err(error) => vec![Received::Unread(error)],
+            },
             (CONFIGURE, Err(_)) => vec![],
             (SUBSCRIBE, Ok(result)) => {
                 self.subscribed = Some(Subscribed::decode(result)?);

@@ -1,6 +1,7 @@
 //! Miners and pools over real sockets.
 
 mod client;
+mod dialects;
 mod proxy;
 
 use std::time::Duration;
