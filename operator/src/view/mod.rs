@@ -351,7 +351,8 @@ impl View {
         pods
     }
 
-    /// Returns the GPUs that a pod requests: its first resource that a pool has, and the count.
+    /// Returns the GPUs that a pod requests: its first resource that a pool has, and the count of all
+    /// resources that pools have.
     pub fn gpus_of(&self, pod: &Pod) -> Option<(Name, u32)> {
         let extended = &pod.requests.extended;
         let (resource, _) = self.pools.first_of(extended)?;

@@ -390,3 +390,54 @@ fn pool_of(
     let pool = state.view.cluster().pool(&name)?.clone();
     Some((name, pool))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::controller::events::Events;
+    use crate::controller::metrics::Metrics;
+    use crate::view::tests::TestCluster;
+    use crate::view::tests::test_cluster::{ended, lease, node, patched, pool, running, worker};
+
+    fn record_of(pod: &serde_json::Value) -> LeaseRecordSpec {
+        let amd = patched(&pool("b"), &json!({"spec": {"resource": "amd.com/gpu"}}));
+        let cluster = TestCluster::with(&[pool("a"), amd, node("n1", "a"), pod.clone()]);
+        let key = format!(
+            "{}/{}",
+            pod["metadata"]["namespace"].as_str().unwrap(),
+            pod["metadata"]["name"].as_str().unwrap()
+        );
+        let state = State::new(cluster.view, Events::new("test"), Metrics::new().unwrap());
+        lease_record(state.view.cluster().pod(&key).unwrap(), &state).unwrap().spec
+    }
+
+    #[test]
+    fn the_record_of_an_ai_jobs_worker_has_its_registration_and_all_its_gpus() {
+        let registered = json!({
+            "metadata": {"labels": {"daylight.dev/registration": "validators"}},
+            "spec": {"containers": [{"name": "c", "resources": {
+                "requests": {"nvidia.com/gpu": "1", "amd.com/gpu": "2"},
+            }}]},
+        });
+        let pod = patched(&worker("train", 0), &registered);
+        let record = record_of(&ended(&running(&pod, "n1"), "Succeeded"));
+        assert_eq!(record.registration.as_deref(), Some("validators"));
+        assert_eq!((record.gpus, record.watts), (3, None));
+    }
+
+    #[test]
+    fn the_record_of_a_miners_pod_without_a_message_has_its_image() {
+        let status = json!({"status": {"containerStatuses": [{
+            "name": "miner", "image": "r.io/miner:1", "state": {"running": {}},
+        }]}});
+        let pod = patched(&running(&lease("m", "n1", 0), "n1"), &status);
+        let record = record_of(&ended(&pod, "Failed"));
+        assert_eq!(
+            (record.image.as_deref(), record.termination_message),
+            (Some("r.io/miner:1"), None)
+        );
+        assert_eq!((record.registration.as_deref(), record.watts), (Some("reg"), Some(300)));
+    }
+}

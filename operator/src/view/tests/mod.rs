@@ -15,4 +15,4 @@ mod renewals;
 mod silence;
 pub(crate) mod test_cluster;
 
-use test_cluster::TestCluster;
+pub(crate) use test_cluster::TestCluster;
