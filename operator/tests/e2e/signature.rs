@@ -7,6 +7,7 @@ use std::time::Duration;
 use daylight_crds::Registration;
 use daylight_test_site::program::{Process, command_fails};
 use daylight_test_site::{OFFICER, SOON, SYSTEM, Site, eventually};
+use daylight_testbed::Exporters;
 use daylight_testbed::trials::{apply, trial};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
@@ -14,6 +15,15 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 const KEYS: &str = "authority-of-this-test";
+
+const EXPORTER: [&str; 6] = [
+    "--exporter",
+    "gpu-operator/nvidia-dcgm-exporter:9400",
+    "--scrape-every",
+    "1s",
+    "--exporter-refresh",
+    "1s",
+];
 
 /// Runs openssl as docs/registrations.md says; `None` where it is not installed.
 fn openssl(directory: &Path, arguments: &str) -> Option<Vec<u8>> {
@@ -68,6 +78,9 @@ async fn the_auditor_verifies_the_signature_by_itself(site: &mut Site) {
         return;
     }
     site.nodes(1).await;
+    // Without an exporter, an energy limit holds mining.
+    let exporters = Exporters::dcgm().refresh(Duration::from_secs(1)).power_limit();
+    site.control_plane.create_exporters(&exporters).await.unwrap();
     site.pool(json!({})).await;
     let limits = json!({"gpus": 8, "energy": {"kwh": 1_000, "period": "Year"}});
     site.registered("reg", limits).await;
@@ -77,10 +90,10 @@ async fn the_auditor_verifies_the_signature_by_itself(site: &mut Site) {
         &site.control_plane,
         &site.key_dash("audit"),
         "journal-signature",
-        &["--require-signature", "--authority-keys", KEYS],
+        &[&["--require-signature", "--authority-keys", KEYS], &EXPORTER[..]].concat(),
     );
     eventually(SOON, "the auditor has the node in its books", || async {
-        (auditor.metric("daylight_metered_nodes", &["count"]).await? >= 1.0).then_some(())
+        (auditor.metric("daylight_metered_nodes", &["exporter"]).await? >= 1.0).then_some(())
     })
     .await;
     wait_for_state(site, "reg", "Active").await;
