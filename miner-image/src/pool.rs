@@ -24,6 +24,7 @@ pub(crate) fn client(config: &Config, secrets: &Secrets) -> client::Config {
         password: secrets.password.clone().unwrap_or_else(|| "x".into()),
         worker: pool.worker.clone(),
         algorithms: config.algorithm().into_iter().map(str::to_owned).collect(),
+        hidden: secrets.hidden().map(|(secret, name)| (secret.to_owned(), name)).collect(),
     };
     let pools = pool.endpoints.iter().filter_map(|text| endpoint(pool, text).ok()).collect();
     client::Config { pools, login, timing: Timing::default() }

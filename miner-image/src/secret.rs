@@ -108,7 +108,8 @@ impl Secrets {
         self.hidden().any(|(secret, _)| text.contains(secret))
     }
 
-    fn hidden(&self) -> impl Iterator<Item = (&str, &'static str)> {
+    /// The secrets that are hidden, each with what stands for it.
+    pub(crate) fn hidden(&self) -> impl Iterator<Item = (&str, &'static str)> {
         [(self.wallet.as_deref(), "[wallet]"), (self.password.as_deref(), "[password]")]
             .into_iter()
             .filter_map(|(secret, name)| Some((secret?, name)))

@@ -23,8 +23,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let difficulty = Difficulty::new(1e9).ok_or("no difficulty")?;
     let setup = Setup { difficulty, ..Setup::new(Dialect::V1) };
     let pool = runtime.block_on(LoopbackPool::start(setup))?;
-    let login =
-        Login { user: "bench".into(), password: "x".into(), worker: None, algorithms: vec![] };
+    let login = Login {
+        user: "bench".into(),
+        password: "x".into(),
+        worker: None,
+        algorithms: vec![],
+        hidden: vec![],
+    };
     let config = Config { pools: vec![pool.endpoint()], login, timing: Timing::default() };
     let client = Client::start(config);
     for device in devices() {

@@ -34,8 +34,13 @@ async fn pool() -> LoopbackPool {
 }
 
 fn client(pool: &LoopbackPool) -> Client<Session> {
-    let login =
-        Login { user: "wallet".into(), password: "x".into(), worker: None, algorithms: vec![] };
+    let login = Login {
+        user: "wallet".into(),
+        password: "x".into(),
+        worker: None,
+        algorithms: vec![],
+        hidden: vec![],
+    };
     // A pool that verifies on a busy machine takes its time.
     let minutes = Duration::from_mins(5);
     let timing = Timing { login: minutes, reply: minutes, ..Timing::default() };

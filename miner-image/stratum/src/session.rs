@@ -15,6 +15,16 @@ pub struct Login {
     pub worker: Option<String>,
     /// The algorithms, for pools that have a field for them. May be empty.
     pub algorithms: Vec<String>,
+    /// Texts that a pool may repeat in its words and nobody may read there, each with what stands for it.
+    pub hidden: Vec<(String, &'static str)>,
+}
+
+impl Login {
+    /// Returns a pool's words without what is hidden.
+    fn hide(&self, words: &str) -> String {
+        let hidden = self.hidden.iter();
+        hidden.fold(words.to_owned(), |words, (text, name)| words.replace(text, name))
+    }
 }
 
 impl std::fmt::Debug for Login {
@@ -51,6 +61,19 @@ pub enum Received<W> {
     Message(String),
     /// The line cannot be read, and is passed over.
     Unread(Malformed),
+}
+
+impl<W> Received<W> {
+    /// Takes what a login hides out of the pool's words, before anyone stores them.
+    pub(crate) fn hiding(self, login: &Login) -> Self {
+        let words = |Failure { code, message }| Failure { code, message: login.hide(&message) };
+        match self {
+            Self::Refused(failure) => Self::Refused(words(failure)),
+            Self::Judged { id, verdict } => Self::Judged { id, verdict: verdict.map_err(words) },
+            Self::Message(text) => Self::Message(login.hide(&text)),
+            other => other,
+        }
+    }
 }
 
 /// A share to send.

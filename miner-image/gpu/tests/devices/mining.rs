@@ -32,6 +32,7 @@ impl Site {
             password: "x".into(),
             worker: None,
             algorithms: vec![],
+            hidden: vec![],
         };
         let config = Config { pools: vec![pool.endpoint()], login, timing: Timing::default() };
         let client = runtime.block_on(async { Client::start(config) });

@@ -90,7 +90,7 @@ async fn login<S: Session>(
         }
         let mut received = received.into_iter();
         while let Some(next) = received.next() {
-            match next {
+            match next.hiding(&config.login) {
                 Received::LoggedIn => {
                     // The pool may send work in the same line or right behind it.
                     let received = passed_over.into_iter().chain(received).collect();
@@ -100,7 +100,7 @@ async fn login<S: Session>(
                 Received::Refused(failure) => return Err(Fault::Refused { pool: pool(), failure }),
                 Received::Send(line) => lines.send(&line).await.map_err(lost)?,
                 Received::Moved(redirect) => return Ok(Opened::Moved(redirect)),
-                Received::Unread(_) => passed_over.push(next),
+                unread @ Received::Unread(_) => passed_over.push(unread),
                 Received::Work { .. } | Received::Judged { .. } | Received::Message(_) => {}
             }
         }

@@ -209,7 +209,7 @@ impl<S: Session> Task<S> {
             let mut outgoing = vec![];
             let mut moved = None;
             for effect in received.drain(..) {
-                match effect {
+                match effect.hiding(&self.config.login) {
                     Received::Work { work, clean } => self.offer(work, clean),
                     Received::Judged { id, verdict } => {
                         if let Some(Pending { sent, hashes, answer }) = pending.remove(&id) {

@@ -401,3 +401,43 @@ async fn a_pool_that_cannot_be_read_at_all_is_left() {
     let seen = status(&client, |status| status.fault.is_some()).await;
     assert!(matches!(seen.fault, Some(Fault::Malformed { .. })), "{seen:?}");
 }
+
+/// Pools repeat the wallet in their refusals, and a status is public.
+#[tokio::test]
+async fn what_a_login_hides_is_in_no_words_of_a_pool() {
+    fn refuses(method: &str) -> &'static [&'static str] {
+        match method {
+            "mining.authorize" => {
+                &[r#"{"id":ID,"result":null,"error":[24,"Invalid address: 49secret.rig",null]}"#]
+            }
+            other => v1_login(other),
+        }
+    }
+    let hiding = |endpoint: &Endpoint| {
+        let mut config = config(vec![endpoint.clone()]);
+        config.login.hidden = vec![("49secret".into(), "[wallet]")];
+        config
+    };
+    let pool = ScriptedPool::start(refuses, &[], vec![]).await;
+    let client = Client::<v1::Session>::start(hiding(&pool.endpoint));
+    let seen = status(&client, |status| status.fault.is_some()).await;
+    let fault = seen.fault.unwrap().to_string();
+    assert!(
+        fault.ends_with("refused the login: Invalid address: [wallet].rig (code 24)"),
+        "{fault}"
+    );
+
+    let lines = &[
+        SET_DIFFICULTY,
+        r#"{"id":null,"method":"client.show_message","params":["Welcome, 49secret"]}"#,
+        notify!("\"1\"", "[]", ",true"),
+    ];
+    let answer = r#"{"id":ID,"result":false,"error":[20,"49secret is banned",null]}"#;
+    let pool = ScriptedPool::start(v1_login, lines, vec![answer]).await;
+    let client = Client::<v1::Session>::start(hiding(&pool.endpoint));
+    let mut offers = client.work();
+    let offer = offers.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+    let verdict = client.shares().submit(offer.connection, v1_share(&offer.work)).await.unwrap();
+    assert_eq!(verdict, Verdict::Rejected(Failure::new(20, "[wallet] is banned")));
+    assert_eq!(client.status().borrow().message.as_deref(), Some("Welcome, [wallet]"));
+}

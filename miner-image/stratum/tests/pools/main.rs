@@ -17,6 +17,7 @@ pub(crate) fn config(pools: Vec<Endpoint>) -> Config {
         password: "x".into(),
         worker: None,
         algorithms: vec![],
+        hidden: vec![],
     };
     // Short only where a test waits for it: a busy machine must not fail one.
     let timing = Timing {

@@ -18,8 +18,13 @@ use super::{config, logged_in, mine, monero_pool, pool, status, v1_pool};
 fn engine(proxy: &Proxy) -> Config {
     let address = proxy.address();
     let endpoint = Endpoint { host: address.ip().to_string(), port: address.port(), tls: Tls::Off };
-    let login =
-        Login { user: "anyone".into(), password: String::new(), worker: None, algorithms: vec![] };
+    let login = Login {
+        user: "anyone".into(),
+        password: String::new(),
+        worker: None,
+        algorithms: vec![],
+        hidden: vec![],
+    };
     Config { login, ..config(vec![endpoint]) }
 }
 

@@ -34,6 +34,7 @@ fn client<S: Session>(pool: &daylight_peers::bridge::Pool, user: &str) -> Client
         password: "x".into(),
         worker: None,
         algorithms: vec!["rx/0".into()],
+        hidden: vec![],
     };
     // A busy machine must not fail a test.
     let timing = Timing {
