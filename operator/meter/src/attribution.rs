@@ -87,9 +87,6 @@ struct PartKey {
 struct Part {
     mj: u64,
     ms: u64,
-    until: Timestamp,
-    /// True if no other lease of the account may have held the device either.
-    alone: bool,
 }
 
 impl Attributed {
@@ -185,28 +182,24 @@ impl Node {
             let holders = self.holders(span, device);
             let accounts: BTreeSet<Option<&Account>> =
                 holders.iter().map(|(holder, _)| self.account(holder)).collect();
-            let (shared, alone) = (accounts.len() > 1, holders.len() == 1);
+            let shared = accounts.len() > 1;
             let shares: Vec<u64> = holders.iter().map(|(_, share)| *share).collect();
             for ((holder, _), mj) in holders.into_iter().zip(split(mj, &shares)) {
-                let until = span.until;
                 most.entry(holder.clone()).or_insert(total);
                 parts
                     .entry(PartKey { holder, shared, pool: span.pool.clone() })
                     .and_modify(|part| {
                         part.mj += mj;
                         part.ms += ms;
-                        part.until = part.until.max(until);
-                        part.alone &= alone;
                     })
-                    .or_insert(Part { mj, ms: *ms, until, alone });
+                    .or_insert(Part { mj, ms: *ms });
             }
         }
         // Every possible holder gets a part, even an empty one, so that its bounds are recorded.
         for holder in most.keys() {
             if parts.keys().all(|key| key.holder != *holder) {
                 let (holder, pool) = (holder.clone(), spans[0].0.pool.clone());
-                let part = Part { mj: 0, ms: 0, until: drawn.until.middle(), alone: false };
-                parts.insert(PartKey { holder, shared: false, pool }, part);
+                parts.insert(PartKey { holder, shared: false, pool }, Part { mj: 0, ms: 0 });
             }
         }
         let from = drawn.from.earliest.minus_millis(SECOND);
@@ -340,24 +333,21 @@ impl Node {
         let Some(lease) = self.find(uid) else { return };
         let Some(registration) = lease.account.registration.clone() else { return };
         let gpus = u64::from(lease.gpus);
-        for read in devices.iter().filter(|device| !device.open && !device.untimed) {
-            let ms = read.until.middle().millis_since(read.from.middle());
-            let mut parts = read.parts.iter();
-            let whole = parts.find(|(key, part)| {
-                key.holder.as_ref() == Some(uid) && part.alone && part.ms == ms
-            });
+        let own = Some(uid.clone());
+        let alone = |read: &&Attributed| read.most.len() == 1 && read.most.contains_key(&own);
+        for read in devices.iter().filter(|device| !device.open && !device.untimed).filter(alone) {
             let device = self.state.devices.iter_mut().find(|it| it.seen.id == read.device);
-            let (Some((_, part)), Some(device)) = (whole, device) else { continue };
+            let Some(device) = device else { continue };
             let before = device.stretch.take();
             let before = before.filter(|it| it.lease == *uid && it.until == read.from);
             let stretch = Stretch {
                 lease: uid.clone(),
                 from: before.as_ref().map_or(read.from, |before| before.from),
                 until: read.until,
-                millijoules: before.map_or(0, |before| before.millijoules) + part.mj,
+                millijoules: before.map_or(0, |before| before.millijoules) + read.certain,
             };
             if let Some(watts) = stretch.watts() {
-                let key = (registration.clone(), terms.count_of(&registration, part.until));
+                let key = (registration.clone(), terms.count_of(&registration, read.until.latest));
                 let peak = &mut self.booked.used.entry(key).or_default().1;
                 *peak = (*peak).max(watts * gpus);
             } else {

@@ -448,9 +448,11 @@ impl World {
             let Limit { period: length, zone, .. } = self.limits[number];
             let (start, _) = period(self.meter.booked_until(), length, zone);
             let usage = self.meter.usage(&tenant(number).registration.unwrap(), start);
-            let before = self.limits[number].used.insert(start, usage.millijoules);
-            if before.is_some_and(|before| usage.millijoules < before) {
-                return Err(format!("tenant {number}: {usage:?} after {before:?}"));
+            // Without what unread devices may have drawn, which is replaced once they are read.
+            let used = self.meter.counts().since(&tenant(number).registration.unwrap(), start);
+            let before = self.limits[number].used.insert(start, used);
+            if before.is_some_and(|before| used < before) {
+                return Err(format!("tenant {number}: {used} of {usage:?} after {before:?}"));
             }
             let of_tenant = self.pods.iter().filter(|pod| pod.tenant == number);
             let most = of_tenant.map(|pod| pod.watts * u64::from(pod.gpus)).max();
