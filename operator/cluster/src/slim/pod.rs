@@ -223,7 +223,8 @@ struct Status<'a> {
     start_time: Option<Moment>,
     container_statuses: Vec<ContainerStatus>,
     init_container_statuses: Vec<ContainerStatus>,
-    extended_resource_claim_status: Option<ClaimStatus>,
+    #[serde(rename = "extendedResourceClaimStatus")]
+    claimed: Option<ClaimStatus>,
 }
 
 /// Extended resources that are allocated by DRA.
@@ -320,7 +321,7 @@ impl From<Raw<'_>> for Pod {
                 Box::new(Work { image: std::mem::take(&mut one.image), message })
             })
         });
-        let by_claim = status.extended_resource_claim_status.unwrap_or_default().request_mappings;
+        let by_claim = status.claimed.unwrap_or_default().request_mappings;
         let resize_is_infeasible =
             condition("PodResizePending").is_some_and(|one| one.reason == "Infeasible");
         let in_use: Vec<_> = status

@@ -1,4 +1,4 @@
-//! RuntimeClasses.
+//! Objects of the kind `RuntimeClass`.
 
 use daylight_base::Name;
 use serde::{Deserialize, Deserializer};
