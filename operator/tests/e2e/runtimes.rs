@@ -1,4 +1,4 @@
-//! Clusters in which pods get their GPUs by a RuntimeClass or a DRA driver.
+//! Clusters in which pods get their GPUs by a `RuntimeClass` or a DRA driver.
 
 use daylight_test_site::{Site, create};
 use daylight_testbed::Nodes;
