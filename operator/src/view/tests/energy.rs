@@ -56,10 +56,10 @@ fn a_lease_that_ends_after_a_reading_is_reckoned_until_the_next() {
     cluster.apply(&metered(10, TODAY, 9_000));
     cluster.wait(20);
     cluster.delete(&running(&lease("m", "n0", 0), "n0"));
-    // 20 s of the 400 W that were measured, which are more than the 300 W declared.
-    assert_eq!(seen(&cluster).usage.unwrap().millijoules, 9_000 + 8_000_000);
+    // 20 s of a fifth more than the 400 W that were measured, which is more than the 300 W declared.
+    assert_eq!(seen(&cluster).usage.unwrap().millijoules, 9_000 + 9_600_000);
     cluster.apply(&metered(25, TODAY, 10_000));
-    assert_eq!(seen(&cluster).usage.unwrap().millijoules, 10_000 + 2_000_000);
+    assert_eq!(seen(&cluster).usage.unwrap().millijoules, 10_000 + 2_400_000);
     cluster.apply(&metered(30, TODAY, 11_000));
     assert_eq!(seen(&cluster).usage.unwrap().millijoules, 11_000);
 }
@@ -77,8 +77,8 @@ fn a_lease_that_had_ended_when_the_process_began_counts_as_far_as_it_is_known() 
     ];
     let cluster = TestCluster::with(&objects);
     let seen = seen(&cluster);
-    // 30 s of the 400 W that were measured: its end before now is not proved.
-    assert_eq!(seen.usage.unwrap().millijoules, 5_000 + 12_000_000);
+    // 30 s of a fifth more than the 400 W that were measured: its end before now is not proved.
+    assert_eq!(seen.usage.unwrap().millijoules, 5_000 + 14_400_000);
     assert_eq!(seen.reading, Reading::Partial);
 }
 
