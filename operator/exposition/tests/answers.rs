@@ -9,6 +9,7 @@ fn own(id: &str) -> DeviceId {
     DeviceId::Own(id.into())
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "it is compared with a holder")]
 fn pod(namespace: &str, name: &str) -> Option<(String, String)> {
     Some((namespace.into(), name.into()))
 }
@@ -182,8 +183,12 @@ fn partitions_of_an_amd_device_are_one_device() {
         )
     };
     let whole = DeviceReading { energy_mj: Some(5000), divided: true, ..device(own("S")) };
-    assert_eq!(devices(&(line(6, 0) + &line(7, 1))).unwrap(), [whole.clone()]);
-    assert_eq!(devices(&line(6, 0)).unwrap(), [whole.clone()], "the first partition alone");
+    assert_eq!(devices(&(line(6, 0) + &line(7, 1))).unwrap(), std::slice::from_ref(&whole));
+    assert_eq!(
+        devices(&line(6, 0)).unwrap(),
+        std::slice::from_ref(&whole),
+        "the first partition alone"
+    );
     // Without a serial number, the first partition stands for the device.
     let nameless = (line(6, 0) + &line(7, 1)).replace("\"S\"", "\"\"");
     assert_eq!(devices(&nameless).unwrap(), [DeviceReading { id: DeviceId::Number(6), ..whole }]);

@@ -1,11 +1,13 @@
-//! What pools send beside the letter of the protocol. Each form is read as cgminer, XMRig and ESP-Miner
+//! What pools send beside the letter of the protocol. Each form is read as cgminer, `XMRig` and ESP-Miner
 //! read it, or passed over; none costs a connection or a share.
+
+#![allow(clippy::unwrap_used)] // A test may fail where it likes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use daylight_stratum::client::{Client, Fault, Status, Verdict};
-use daylight_stratum::{Endpoint, Failure, Session, Tls, monero, v1};
+use daylight_stratum::{Difficulty, Endpoint, Failure, Session, Tls, monero, v1};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 
@@ -262,7 +264,7 @@ async fn work_is_read_in_every_form() {
         notify!("\"22\"", "[]", ",true"),
     ];
     let (work, _) = play::<v1::Session>(v1_login, v1_share, lines, &accepted).await;
-    assert_eq!(work.difficulty.get(), 0.0001);
+    assert_eq!(Difficulty::new(0.0001), Some(work.difficulty));
 }
 
 #[tokio::test]
@@ -340,7 +342,7 @@ async fn what_cannot_be_read_is_passed_over_and_counted() {
     ];
     let accepted = [(r#"{"id":ID,"result":true,"error":null}"#, Ok(()))];
     let (work, status) = play::<v1::Session>(v1_login, v1_share, lines, &accepted).await;
-    assert_eq!((&*work.job.id, work.difficulty.get()), ("1", 0.0001));
+    assert_eq!((&*work.job.id, Some(work.difficulty)), ("1", Difficulty::new(0.0001)));
     // What concerns no request of ours is no fault.
     assert_eq!(status.unread_lines, 7);
     let Some(fault @ Fault::Unread { .. }) = status.fault else { panic!("{status:?}") };
