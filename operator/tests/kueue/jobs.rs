@@ -24,6 +24,9 @@ async fn a_queued_job_names_its_queue_and_what_it_waits_for(site: &mut KueueSite
         status["state"] == "Running" && explained(status, "Running", "")
     })
     .await;
+    // Each status is written in its own time.
+    site.wait_for_miner("miner", "it waits", |status| status["reason"] == "WaitingForIdleGpus")
+        .await;
     let shown: Value = serde_json::from_str(&site.daylight(&["status", "-o", "json"])).unwrap();
     assert_eq!(shown["waiting"][0]["kind"], "miner", "only the miner waits: {shown:#}");
 
