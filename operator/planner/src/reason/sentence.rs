@@ -71,7 +71,7 @@ impl fmt::Display for Reason {
             ),
             Self::GpusByClaim { gpus } => write!(
                 f,
-                "A DRA driver allocated {} to pods. GPUs of DRA drivers are counted only while pods hold them, and none mines: keep such nodes out of the pool, or use the device plugin.",
+                "A DRA driver allocated {} to pods. Such GPUs are counted only while pods hold them, and none mines; use the device plugin.",
                 plural(*gpus, "GPU")
             ),
             Self::Invalid { problem } => write!(f, "{problem}"),

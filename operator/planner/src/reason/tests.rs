@@ -133,7 +133,7 @@ fn the_words_and_sentences_are_fixed() {
     NoGpus: No node of the pool offers nvidia.com/gpu now. Check the device plugin and spec.resource. GPUs of a DRA driver are not counted.
     GpusUnavailable: No GPU of the pool can be used; 64 unavailable. Their nodes are not ready, cordoned, tainted, or lost them.
     GpusBeyondNodes: Pods hold 1 GPU that their nodes do not offer. The pods were bound without kube-scheduler (spec.nodeName, static pods), or a DRA driver allocates GPUs.
-    GpusByClaim: A DRA driver allocated 1 GPU to pods. GPUs of DRA drivers are counted only while pods hold them, and none mines: keep such nodes out of the pool, or use the device plugin.
+    GpusByClaim: A DRA driver allocated 1 GPU to pods. Such GPUs are counted only while pods hold them, and none mines; use the device plugin.
     Invalid: spec.site names hall-9, where there is no pool.
     RegistrationMissing: There is no Registration acme/power. Create it, or correct the miner's spec.registration.
     AwaitingApproval: Registration acme/power awaits approval by another user than its submitter (`daylight approve`).
