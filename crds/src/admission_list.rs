@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
     group = "daylight.dev",
     version = "v1alpha1",
     kind = "AdmissionList",
-    doc = "What the admission policies must know about registrations or classes. Daylight's controller writes it; nobody else may.",
+    doc = "What the admission policies must know about registrations or classes. Only Daylight's controller may write it.",
     plural = "admissionlists",
     category = "daylight-internal",
     namespaced,

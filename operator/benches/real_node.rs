@@ -92,7 +92,7 @@ async fn ai_starts(
     let pods: Api<Pod> = site.namespaced();
     let mut stages = Stages::watch(pods.clone());
     for round in 0..rounds {
-        eventually(Duration::from_mins(1), "so many miners hash", || async {
+        eventually(Duration::from_mins(1), "all of them hash", || async {
             let hash = site.mining().await.iter().filter(|pod| is_ready(pod)).count();
             (hash == miners).then_some(())
         })

@@ -11,6 +11,7 @@ mod conditions;
 pub mod connection;
 pub mod controller;
 pub mod failure;
+mod gpu_resources;
 pub mod logs;
 pub mod metric_table;
 pub mod registration_signature;

@@ -32,7 +32,7 @@ func TestNext(t *testing.T) {
 			phase: corev1.PodPending, annotations: map[string]string{startTimeAnnotation: "2s"}, grace: -1,
 			due: bound.Add(2 * time.Second), becomes: corev1.PodRunning,
 		},
-		"a running pod goes on": {phase: corev1.PodRunning, grace: -1},
+		"a running pod continues": {phase: corev1.PodRunning, grace: -1},
 		"until its time is over": {
 			phase: corev1.PodRunning, annotations: map[string]string{runTimeAnnotation: "1h"}, grace: -1,
 			due: running.Add(time.Hour), becomes: corev1.PodSucceeded,

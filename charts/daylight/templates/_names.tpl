@@ -23,16 +23,22 @@ system:serviceaccount:{{ .Release.Namespace }}:daylight-auditor
 {key: kubernetes.io/metadata.name, operator: NotIn, values: {{ append .Values.admission.exemptNamespaces .Release.Namespace | uniq | toJson }}}
 {{- end }}
 
-{{- /* CEL: whether the string `of` matches one of `names`, which may end in `*`. */}}
-{{- define "daylight.isOneOf" -}}
-{{- $exact := list }}{{ $prefixes := list }}
+{{- /* JSON: `names` that end in `*` as `prefixes`, and the others as `exact`, with `end` after each. */}}
+{{- define "daylight.byEnd" -}}
+{{- $exact := list }}{{ $prefixes := list }}{{ $end := .end }}
 {{- range .names }}
 {{- if hasSuffix "*" . }}{{ $prefixes = append $prefixes (trimSuffix "*" .) }}
-{{- else }}{{ $exact = append $exact . }}{{ end }}
+{{- else }}{{ $exact = append $exact (print . $end) }}{{ end }}
 {{- end -}}
-({{ .of }} in {{ toJson $exact }}
+{{ dict "exact" $exact "prefixes" $prefixes | toJson }}
+{{- end }}
+
+{{- /* CEL: whether the string `of` matches one of `names`, which may end in `*`. */}}
+{{- define "daylight.isOneOf" -}}
+{{- $names := include "daylight.byEnd" (dict "names" .names "end" "") | fromJson -}}
+({{ .of }} in {{ toJson $names.exact }}
 {{- $of := .of }}
-{{- range $prefixes }} || {{ $of }}.startsWith({{ toJson . }}){{ end }})
+{{- range $names.prefixes }} || {{ $of }}.startsWith({{ toJson . }}){{ end }})
 {{- end }}
 
 {{- /* CEL: whether the resource `r` is a GPU. */}}
@@ -81,20 +87,11 @@ paramRef:
 {{ append .Values.admission.exemptNamespaces .Release.Namespace | uniq | toJson }}
 {{- end }}
 
-{{- /* CEL variables: what of the pod spec `spec` gives access to the node: `privileged` (containers), `shared`
-(host namespaces), `paths` (host paths that give access as such) and `writablePaths` (those that do if a
-container may write there). */}}
+{{- /* CEL variables: what of the pod spec `spec` gives access to the node: `privileged` (containers),
+`paths` (host paths that give access as such) and `writablePaths` (those that do if a container may write there). */}}
 {{- define "daylight.nodeAccess" -}}
-{{- $exact := list }}{{ $prefixes := list }}
-{{- range .values.devicePaths }}
-{{- if hasSuffix "*" . }}{{ $prefixes = append $prefixes (trimSuffix "*" .) }}
-{{- else }}{{ $exact = append $exact (printf "%s/" .) }}{{ end }}
-{{- end }}
-{{- $nodeExact := list }}{{ $nodePrefixes := list }}
-{{- range .values.nodePaths }}
-{{- if hasSuffix "*" . }}{{ $nodePrefixes = append $nodePrefixes (trimSuffix "*" .) }}
-{{- else }}{{ $nodeExact = append $nodeExact (printf "%s/" .) }}{{ end }}
-{{- end -}}
+{{- $devices := include "daylight.byEnd" (dict "names" .values.devicePaths "end" "/") | fromJson }}
+{{- $nodes := include "daylight.byEnd" (dict "names" .values.nodePaths "end" "/") | fromJson -}}
 - name: containers
   expression: {{ include "daylight.containersOf" .spec }}
 # Container runtimes take capabilities in any case, with and without CAP_.
@@ -114,13 +111,13 @@ container may write there). */}}
 - name: paths
   expression: >-
     variables.hostPaths.filter(path,
-    {{ toJson $exact }}.exists(device, path.startsWith(device) || device.startsWith(path)) ||
-    {{ toJson $prefixes }}.exists(device, path.startsWith(device) || device.startsWith(path)))
+    {{ toJson $devices.exact }}.exists(device, path.startsWith(device) || device.startsWith(path)) ||
+    {{ toJson $devices.prefixes }}.exists(device, path.startsWith(device) || device.startsWith(path)))
 - name: nodePaths
   expression: >-
     variables.hostPaths.transformList(at, path,
-    {{ toJson $nodeExact }}.exists(node, path.startsWith(node) || node.startsWith(path)) ||
-    {{ toJson $nodePrefixes }}.exists(node, path.startsWith(node) || node.startsWith(path)), variables.hostVolumes[at].name)
+    {{ toJson $nodes.exact }}.exists(node, path.startsWith(node) || node.startsWith(path)) ||
+    {{ toJson $nodes.prefixes }}.exists(node, path.startsWith(node) || node.startsWith(path)), variables.hostVolumes[at].name)
 - name: writablePaths
   expression: >-
     variables.nodePaths.size() == 0 ? [] : variables.containers.filter(container, container.?volumeMounts.orValue([]).exists(mount,

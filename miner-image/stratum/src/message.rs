@@ -80,12 +80,13 @@ impl Failure {
 
     /// Reads why a reply refuses; none if it does not say so. `error` is a list of code and message,
     /// an object of them, a string or a number, in some pools with parts missing or as strings. What is
-    /// empty (null, false, an empty string, list or object) is no refusal. ckpool has the reason beside it.
+    /// empty (null, false, an empty string, list or object) is no refusal. ckpool has
+    /// the reason in a field of its own.
     pub(crate) fn of_reply(reply: &Value) -> Option<Self> {
-        let beside = || reply.get("reject-reason").and_then(Value::as_str);
+        let own_field = || reply.get("reject-reason").and_then(Value::as_str);
         let error = reply.get("error").filter(|error| !is_empty(error));
         let (code, message) = match error {
-            None => (None, Some(beside()?)),
+            None => (None, Some(own_field()?)),
             Some(Value::Array(parts)) => {
                 (parts.first().and_then(code), parts.iter().skip(1).find_map(Value::as_str))
             }
@@ -95,7 +96,7 @@ impl Failure {
             Some(Value::String(text)) => (None, Some(&**text)),
             Some(other) => (code(other), None),
         };
-        let message = message.or_else(beside);
+        let message = message.or_else(own_field);
         Some(Self::new(code.unwrap_or(Self::OTHER), message.unwrap_or(NO_REASON)))
     }
 }

@@ -15,7 +15,8 @@ pub struct Login {
     pub worker: Option<String>,
     /// The algorithms, for pools that have a field for them. May be empty.
     pub algorithms: Vec<String>,
-    /// Texts that a pool may repeat in its words and nobody may read there, each with what stands for it.
+    /// Texts that a pool may repeat in its words and that must not be read there, each with
+    /// what stands for it.
     pub hidden: Vec<(String, &'static str)>,
 }
 

@@ -123,11 +123,6 @@ impl Cluster {
         pod.activity.clone().or_else(|| self.namespace(pod.namespace())?.activity.clone())
     }
 
-    /// Returns `true` if a pod has a class that does not exist, or is prohibited.
-    pub fn is_unlisted(&self, pod: &Pod) -> bool {
-        self.class_of(pod).is_some_and(|class| self.is_off_the_list(&class))
-    }
-
     /// Returns `true` if there is no class of this name, or if it is prohibited.
     pub fn is_off_the_list(&self, class: &str) -> bool {
         match self.classes.get(class) {
@@ -139,8 +134,8 @@ impl Cluster {
         }
     }
 
-    /// Returns the class to which work with this label is booked: [`UNLISTED`] if there is none of
-    /// this name, so that users cannot make up accounts.
+    /// Returns the class to which work with this label is booked: [`UNLISTED`] if there is no class
+    /// of this name, so that users cannot make up accounts.
     pub fn listed_class(&self, class: &Name) -> Name {
         if self.classes.get(class).is_some() { class.clone() } else { UNLISTED.into() }
     }

@@ -48,6 +48,11 @@ impl Drawn {
         let (open, doubted, untimed) = (true, false, false);
         Self { from, until, mj: 0, method: Method::Counter, open, doubted, untimed }
     }
+
+    /// Returns the longest time in which it can have been drawn, by the times of pods.
+    fn window(&self) -> (Timestamp, Timestamp) {
+        (self.from.earliest.minus_millis(SECOND), self.until.latest.plus_millis(SECOND))
+    }
 }
 
 /// Energy of a device between two moments, divided among its holders and not yet booked.
@@ -101,11 +106,8 @@ impl Attributed {
     fn of(&self, is_member: impl Fn(&Holder) -> bool) -> Bounded {
         let value = self.parts.iter().filter(|(key, _)| is_member(&key.holder));
         let value = value.map(|(_, part)| part.mj).sum::<u64>();
-        let most = |member: bool| -> u64 {
-            let some = self.most.iter().filter(|(holder, _)| is_member(holder) == member);
-            some.fold(0, |sum, (_, most)| sum.saturating_add(*most))
-        };
-        let (upper, lower) = (most(true).min(self.total), self.certain.saturating_sub(most(false)));
+        let (members, others) = most_of(&self.most, is_member);
+        let (upper, lower) = (members.min(self.total), self.certain.saturating_sub(others));
         Bounded { value, below: value.saturating_sub(lower), above: upper.saturating_sub(value) }
     }
 }
@@ -138,14 +140,12 @@ impl<'a> Together<'a> {
     fn of(&self, is_member: impl Fn(&Holder) -> bool) -> Vec<Bounded> {
         let mut each: Vec<Bounded> =
             self.devices.iter().map(|device| device.of(&is_member)).collect();
-        let most = |member: bool| -> u64 {
-            let some = self.most.iter().filter(|(holder, _)| is_member(holder) == member);
-            some.fold(0, |sum, (_, most)| sum.saturating_add(*most))
-        };
+        let (members, others) =
+            most_of(self.most.iter().map(|(one, most)| (*one, most)), is_member);
         let value: u64 = each.iter().map(|one| one.value).sum();
         let certain: u64 = self.devices.iter().map(|device| device.certain).sum();
-        let mut above = most(true).saturating_sub(value);
-        let mut below = value.saturating_sub(certain.saturating_sub(most(false)));
+        let mut above = members.saturating_sub(value);
+        let mut below = value.saturating_sub(certain.saturating_sub(others));
         for one in &mut each {
             one.above = one.above.min(above);
             above -= one.above;
@@ -156,13 +156,29 @@ impl<'a> Together<'a> {
     }
 }
 
+/// Returns the maximum energy of some holders together, and that of all others.
+fn most_of<'a>(
+    most: impl IntoIterator<Item = (&'a Holder, &'a u64)>,
+    is_member: impl Fn(&Holder) -> bool,
+) -> (u64, u64) {
+    most.into_iter().fold((0, 0), |(members, others): (u64, u64), (holder, most)| {
+        if is_member(holder) {
+            (members.saturating_add(*most), others)
+        } else {
+            (members, others.saturating_add(*most))
+        }
+    })
+}
+
 impl Node {
     /// Divides the energy of a device among its holders and returns how much is booked by
     /// [`Self::book_attributed`].
     pub(crate) fn attribute(&mut self, device: &Name, drawn: &Drawn, limit_mw: u64) -> u64 {
         let longest = drawn.until.latest.millis_since(drawn.from.earliest);
         let total = if drawn.open { energy_mj(limit_mw, longest).max(drawn.mj) } else { drawn.mj };
-        let possible = self.possible_holders(device, drawn);
+        let (from, until) = drawn.window();
+        let divided = self.is_divided(from, until);
+        let possible = self.possible_holders(device, drawn, divided);
         let mut most: BTreeMap<Holder, u64> = possible
             .into_iter()
             .map(|(holder, ms)| {
@@ -202,10 +218,7 @@ impl Node {
                 parts.insert(PartKey { holder, shared: false, pool }, Part { mj: 0, ms: 0 });
             }
         }
-        let from = drawn.from.earliest.minus_millis(SECOND);
-        let until = drawn.until.latest.plus_millis(SECOND);
         let free = self.free_between(from, until);
-        let divided = self.is_divided(from, until);
         self.attributed.push(Attributed {
             device: device.clone(),
             from: drawn.from,
@@ -412,7 +425,12 @@ impl Node {
 
     /// Returns all leases that may have held a device between two readings, each with its maximum
     /// time in milliseconds; `None` means that the device was free.
-    fn possible_holders(&self, device: &Name, drawn: &Drawn) -> BTreeMap<Holder, u64> {
+    fn possible_holders(
+        &self,
+        device: &Name,
+        drawn: &Drawn,
+        divided: bool,
+    ) -> BTreeMap<Holder, u64> {
         let mut possible: BTreeMap<Holder, u64> = BTreeMap::new();
         if drawn.untimed {
             // Its time is unknown, so every lease on record may have held the device, and none may.
@@ -420,9 +438,7 @@ impl Node {
             possible.insert(None, 0);
             return possible;
         }
-        let from = drawn.from.earliest.minus_millis(SECOND);
-        let until = drawn.until.latest.plus_millis(SECOND);
-        let divided = self.is_divided(from, until);
+        let (from, until) = drawn.window();
         if !divided && let Some(lease) = self.alone_on(device, drawn) {
             possible.insert(Some(lease.uid.clone()), until.millis_since(from));
             return possible;

@@ -11,7 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::amount::{Bounded, energy_mj, split};
 use crate::attribution::Attributed;
 use crate::booked::Booked;
-use crate::config::Terms;
+use crate::config::{Config, Terms};
 use crate::entry::{Closed, DeviceEntry, Gap, GapKind};
 use crate::key::{Method, Use};
 use crate::lease::{Account, Facts, Lease};
@@ -184,7 +184,7 @@ impl Node {
         let holding: Vec<&Lease> =
             self.state.leases.iter().filter(|lease| lease.holds_at(from)).collect();
         let held: u64 = holding.iter().map(|lease| u64::from(lease.gpus)).sum();
-        let (measured, limit) = (self.is_measured(), self.highest_limit(terms));
+        let (measured, limit) = (self.is_measured(), self.highest_limit(terms.config));
         let booked = &mut self.booked;
         let capacity = devices * ms;
         booked.pool(pool.as_ref()).capacity_ms += capacity;
@@ -242,10 +242,10 @@ impl Node {
     }
 
     /// Returns the highest power limit of its devices, in milliwatts.
-    fn highest_limit(&self, terms: &Terms<'_>) -> u64 {
+    pub(crate) fn highest_limit(&self, config: &Config) -> u64 {
         let limits = self.state.devices.iter().map(|device| device.seen.limit_mw);
-        let limit = limits.map(|own| own.unwrap_or(terms.config.limit_mw)).max();
-        limit.unwrap_or(terms.config.limit_mw)
+        let limit = limits.map(|own| own.unwrap_or(config.limit_mw)).max();
+        limit.unwrap_or(config.limit_mw)
     }
 
     /// Returns an empty span at the end of the books, with the holders from there on.
@@ -317,7 +317,7 @@ impl Node {
         self.widen_time(&lease, shorter, longer);
         if !self.is_read() {
             // Perhaps no reading will show what it drew until it ended.
-            let above = energy_mj(self.highest_limit(terms), longer);
+            let above = energy_mj(self.highest_limit(terms.config), longer);
             self.add_bound(&lease, Method::Declared, above, ended.latest, terms);
         }
         if unseen {

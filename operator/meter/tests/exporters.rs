@@ -455,7 +455,7 @@ fn an_exporter_that_is_away_holds_limits_and_loses_nothing() {
     site.book(1240);
     assert_eq!(site.energy("mine").1, 369_000);
     assert!(site.metered_until("mine").unwrap() >= 1200);
-    // An absence of the auditor is none of the exporter.
+    // An absence of the auditor is not one of the exporter.
     site.restart();
     site.book(10 * HOUR);
     site.read(10 * HOUR, Some(10_740_000), None);
@@ -465,7 +465,7 @@ fn an_exporter_that_is_away_holds_limits_and_loses_nothing() {
 
 /// A time-sliced device is labelled with one pod at a time.
 #[test]
-fn labels_on_a_divided_device_give_nobody_all_of_it() {
+fn labels_on_a_divided_device_give_no_pod_all_of_it() {
     let mut site = Site::new(&["a"], 4);
     site.bind("n", "night", 0);
     site.bind("n", "serve", 0);

@@ -23,7 +23,7 @@ enum Fault {
     /// The counter of the refresh before.
     Repeats,
     Zero,
-    /// The counter goes on from less than before, by joules.
+    /// The counter continues from less than before, by joules.
     StepsBack(u64),
     /// The counter begins again, without a boot.
     BeginsAgain,
@@ -151,7 +151,7 @@ impl World {
         for (at, fault) in faults.iter().enumerate() {
             let shown = self.shown[at].unwrap_or_default();
             match fault {
-                // Where the counter is not less than it was shown, nobody can know.
+                // Where the counter is not less than it was shown, no meter can know.
                 Fault::StepsBack(joules) if *joules <= shown => {
                     self.offset[at] = self.drawn[at] - (shown - joules);
                 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::journal::MAX_ENTRY;
-use super::pseudonyms::{Pseudonyms, hexadecimal};
+use super::pseudonyms::Pseudonyms;
 
 /// Version of the entries' format.
 const VERSION: u32 = 1;
@@ -90,7 +90,7 @@ impl Batch {
             "An entry is too long for the journal, which records that it \
             is omitted."
         );
-        let digest = format!("sha256:{}", hexadecimal(&Sha256::digest(&bytes)));
+        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
         let omitted = Entry::Omitted { of: of.into(), bytes: length as u64, digest: digest.into() };
         self.add_leaf(omitted, pseudonyms);
     }

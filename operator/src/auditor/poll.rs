@@ -211,7 +211,7 @@ mod tests {
 
     const LONGEST: usize = 64 << 10;
 
-    /// Serves an answer of so many bytes, and counts the queries that are under way at once.
+    /// Serves an answer of this many bytes, and counts the queries that are under way at once.
     async fn serve(bytes: usize, peak: Arc<AtomicUsize>) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -4,7 +4,6 @@
 //! hexadecimal. The same name always has the same pseudonym, which reveals nothing without the key.
 //! With the key, anyone can show which name a pseudonym belongs to.
 
-use std::fmt::Write as _;
 use std::io;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -65,7 +64,7 @@ impl Pseudonyms {
             None if is_new => {
                 let mut bytes = [0_u8; 32];
                 getrandom::fill(&mut bytes).map_err(|error| failed(io::Error::other(error)))?;
-                let key = hexadecimal(&bytes);
+                let key = hex::encode(bytes);
                 disk.replace(KEY, key.as_bytes()).map_err(failed)?;
                 Ok(Self::new(key.as_bytes()))
             }
@@ -101,22 +100,13 @@ impl Pseudonyms {
             return pseudonym.to_string();
         }
         let code = self.hmac.clone().chain_update(name).finalize().into_bytes();
-        let pseudonym = hexadecimal(&code[..16]);
+        let pseudonym = hex::encode(&code[..16]);
         if self.known.len() >= REMEMBERED {
             self.known.clear();
         }
         self.known.insert(name.into(), pseudonym.as_str().into());
         pseudonym
     }
-}
-
-/// Bytes in hexadecimal.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 /// Changes each string of an entry that names a tenant, a tenant's object, or a person.

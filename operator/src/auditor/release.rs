@@ -122,7 +122,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::auditor::bookkeeper::{BookSettings, GpuResources};
+    use crate::auditor::bookkeeper::BookSettings;
+    use crate::gpu_resources::GpuResources;
 
     const NOW: Timestamp = Timestamp(1_000_000);
 

@@ -12,7 +12,7 @@ use kube::Client;
 use tokio::task::JoinSet;
 
 use super::agents::{self, AgentReport};
-use super::bookkeeper::{BookSettings, Bookkeeper, GpuResources};
+use super::bookkeeper::{BookSettings, Bookkeeper};
 use super::cluster_writes::ClusterWrites;
 use super::exporter::discovery::ExporterName;
 use super::exporter::scrape::{Scrape, Scraper};
@@ -28,6 +28,7 @@ use super::usage;
 use super::writer::{JournalWriter, WriterError};
 use crate::connection;
 use crate::failure::RunError;
+use crate::gpu_resources::GpuResources;
 use crate::serving::{self, Health};
 use crate::user_agent::{Component, identify};
 

@@ -60,7 +60,7 @@ impl ClockDifference {
     }
 }
 
-/// Time, as it goes on from a point at which it was right.
+/// Time, as it continues from a point at which it was right.
 #[derive(Debug)]
 struct Line {
     at: Timestamp,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daylight_base::{Name, Timestamp};
-use daylight_cluster::{Cluster, timestamp};
+use daylight_cluster::Cluster;
 use daylight_crds::{Millijoules, Registration};
 use daylight_meter::{Counts, Period, Usage};
 use serde_json::json;
@@ -13,7 +13,7 @@ use super::bookkeeper::Bookkeeper;
 use super::cluster_writes::MANAGER;
 use crate::api_requests::{self, ApiRequest};
 use crate::conditions::time;
-use crate::view::energy::{energy_limit, energy_period, energy_periods};
+use crate::view::energy::{energy_limit, energy_period, energy_periods, period_in_status};
 
 /// Registration whose usage is counted, and the period of it that its status has.
 struct Counted {
@@ -86,7 +86,7 @@ fn counted(books: &Bookkeeper) -> Vec<Counted> {
         .filter(|(key, _)| books.is_signed(key));
     let counted = registrations.filter_map(|(key, registration)| {
         // What is not approved does not end a count: the period is the one approved before.
-        let known = known_period(registration).filter(|(_, end)| booked < *end);
+        let known = period_in_status(registration).filter(|(_, end)| booked < *end);
         let known = known.filter(|_| !books.is_approved(key));
         let period = known.or_else(|| energy_period(&books.cluster, registration, booked));
         let (start, end) = period?;
@@ -98,12 +98,6 @@ fn counted(books: &Bookkeeper) -> Vec<Counted> {
         Some(Counted { key: key.clone(), registration: registration.clone(), owner, start, end })
     });
     counted.collect()
-}
-
-/// Returns the period of the usage in a registration's status.
-fn known_period(registration: &Registration) -> Option<(Timestamp, Timestamp)> {
-    let usage = registration.status.as_ref()?.usage.as_ref()?;
-    Some((timestamp(&usage.period_start), timestamp(usage.period_end.as_ref()?)))
 }
 
 /// Returns `None` for a registration that is not metered yet, or whose status has all that matters.
@@ -157,7 +151,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::auditor::bookkeeper::{BookSettings, GpuResources};
+    use crate::auditor::bookkeeper::BookSettings;
+    use crate::gpu_resources::GpuResources;
     use crate::view::tests::test_cluster::{
         ChangeKind, START, all_listed, class, event, lease, node, patched, pool, registration,
         running,
@@ -294,7 +289,7 @@ mod tests {
         site.put(&mining("reg", 0), ChangeKind::Applied);
         site.wait(100);
         assert_eq!(site.used("reg"), (YEAR.into(), 100 * SECOND));
-        // An edit that nobody approved changes nothing.
+        // An edit that was not approved changes nothing.
         site.edit("reg", &period("Month"));
         site.wait(10);
         assert_eq!(site.used("reg"), (YEAR.into(), 110 * SECOND));

@@ -1,7 +1,7 @@
 //! The planner, with a guard against its own defects.
 //!
 //! Tenants choose much of what a plan is made of, so one object may make each plan panic. That must not
-//! end the process again and again while AI jobs wait. After a panic the planner is built anew, and
+//! end the process again and again while AI jobs wait. After a panic the planner is built again, and
 //! until a back-off is over every pool counts as one that cannot be relied on: its miners stay, none
 //! starts, and AI jobs displace them as before.
 
@@ -50,7 +50,7 @@ impl Planning {
     /// Records one change of the site.
     pub fn apply(&mut self, mut delta: Delta) {
         match (self.trust, &mut delta) {
-            // It is built anew before the next plan.
+            // It is built again before the next plan.
             (Trust::None, _) => return,
             (Trust::Careful, Delta::Pool(pool)) => distrust(pool),
             _ => {}
@@ -194,7 +194,7 @@ mod tests {
         assert!(planning.plan_by(&state, &always).is_none());
         assert!(planning.plan_by(&state, &always).is_none());
         assert_eq!(state.metrics.plan_panics.get(), 2, "a full plan and a careful one");
-        // What changes meanwhile is in the site from which the planner is built anew.
+        // What changes meanwhile is in the site from which the planner is built again.
         planning.apply(Delta::PoolGone("a".into()));
         state.instant = planning.wake_at().unwrap();
         assert!(serves_the_job(&planning.plan(&state).unwrap()));

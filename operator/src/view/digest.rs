@@ -25,8 +25,6 @@
 //!   the same. The test `the_digest_is_frozen` fails if a change breaks this; other rules need a
 //!   new version.
 
-use std::fmt::Write as _;
-
 use daylight_crds::{ActivityClass, GpuPool, Registration};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -76,11 +74,7 @@ pub fn content<'a>(
 /// Computes SHA-256 over the canonical JSON (RFC 8785) of a value, as `sha256:` and 64 hexadecimal
 /// digits.
 pub fn of(subject: &impl Serialize) -> String {
-    let mut digest = String::from("sha256:");
-    for byte in Sha256::digest(canonical(subject)) {
-        let _ = write!(digest, "{byte:02x}");
-    }
-    digest
+    format!("sha256:{}", hex::encode(Sha256::digest(canonical(subject))))
 }
 
 /// Returns the canonical JSON (RFC 8785) of a value.

@@ -88,11 +88,8 @@ impl Energy {
         now: Timestamp,
     ) -> EnergyUse {
         let status = registration.status.as_ref();
-        let known = status.and_then(|status| status.usage.as_ref()).and_then(|usage| {
-            Some((timestamp(&usage.period_start), timestamp(usage.period_end.as_ref()?)))
-        });
         // An edit that is not approved ends no count: the reading is of the period before it.
-        let period = known
+        let period = period_in_status(registration)
             .filter(|(start, end)| !is_approved && *start <= now + SKEW && now < *end)
             .or_else(|| energy_period(cluster, registration, now));
         let Some(read) = status.and_then(|status| status.usage.as_ref()) else {
@@ -272,6 +269,12 @@ pub fn energy_period(
         None => power_limit(cluster, &key_of(registration)).map(|_| EnergyPeriod::Month)?,
     };
     period(at, period_of, zone(cluster, spec))
+}
+
+/// The period of the usage in a registration's status: its start and its end.
+pub fn period_in_status(registration: &Registration) -> Option<(Timestamp, Timestamp)> {
+    let usage = registration.status.as_ref()?.usage.as_ref()?;
+    Some((timestamp(&usage.period_start), timestamp(usage.period_end.as_ref()?)))
 }
 
 /// The periods of every length that contain a time, each with its start and its end.

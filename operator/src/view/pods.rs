@@ -265,7 +265,7 @@ impl View {
     fn activity(&self, pod: &Pod) -> Activity {
         match self.cluster.class_of(pod) {
             None => Activity::Undeclared,
-            Some(_) if self.cluster.is_unlisted(pod) => Activity::Unlisted,
+            Some(class) if self.cluster.is_off_the_list(&class) => Activity::Unlisted,
             Some(class) => Activity::Listed(class),
         }
     }

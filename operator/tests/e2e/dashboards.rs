@@ -12,16 +12,8 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
+use crate::EXPORTER;
 use crate::prometheus::{Prometheus, lint, missing};
-
-const EXPORTER: [&str; 6] = [
-    "--exporter",
-    "gpu-operator/nvidia-dcgm-exporter:9400",
-    "--scrape-every",
-    "1s",
-    "--exporter-refresh",
-    "1s",
-];
 
 fn dashboards() -> Vec<(PathBuf, Value)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/daylight/dashboards");

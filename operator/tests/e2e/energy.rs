@@ -31,7 +31,7 @@ impl Drop for Meter {
 }
 
 impl Meter {
-    /// Goes on from what was counted before.
+    /// Continues from what was counted before.
     fn start(site: &Site, name: &str, watts: u64, before: u64) -> Self {
         let millijoules = Arc::new(AtomicU64::new(before));
         let counted = millijoules.clone();

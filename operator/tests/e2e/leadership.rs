@@ -45,7 +45,7 @@ async fn a_leader_killed_while_filling_is_replaced(site: &mut Site) {
     let killed = Instant::now();
     let before = site.observer.started();
     assert!(before < 150, "it was too quick to be killed: {before}");
-    eventually(SOON, "the other goes on", || async {
+    eventually(SOON, "the other continues", || async {
         (site.observer.started() > before + 5).then_some(())
     })
     .await;

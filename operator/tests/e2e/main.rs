@@ -29,6 +29,16 @@ use std::process::ExitCode;
 
 use daylight_testbed::trials::Trials;
 
+/// Flags of an auditor that reads exporters every second.
+const EXPORTER: [&str; 6] = [
+    "--exporter",
+    "gpu-operator/nvidia-dcgm-exporter:9400",
+    "--scrape-every",
+    "1s",
+    "--exporter-refresh",
+    "1s",
+];
+
 fn main() -> ExitCode {
     // The longest test first, so that no other waits for it at the end.
     Trials::registered().in_order(&["story"]).at_once(2).run()

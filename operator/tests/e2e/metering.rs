@@ -91,7 +91,7 @@ async fn leases_that_end_while_the_auditor_is_away_are_booked_exactly(site: &mut
     auditor.terminate().await;
     let auditor =
         Process::auditor(&site.control_plane, &site.key_dash("audit-3"), "journal-1", &[]);
-    eventually(SOON, "it goes on", || async {
+    eventually(SOON, "it continues", || async {
         (auditor.metric("daylight_audit_log_size", &[]).await? > size).then_some(())
     })
     .await;
@@ -181,7 +181,7 @@ async fn ends_that_no_auditor_takes_are_written_down_and_hold_nothing_up(site: &
 }
 
 /// The disk of the journal is full. What happens is kept in memory first; then no miner is started
-/// any more, while AI goes on. With room again, all of it is booked.
+/// any more, while AI continues. With room again, all of it is booked.
 #[apply(trial!)]
 async fn a_full_disk_stops_grants_and_loses_nothing(site: &mut Site) {
     site.nodes(1).await;
@@ -238,7 +238,7 @@ async fn a_full_disk_stops_grants_and_loses_nothing(site: &mut Site) {
     auditor.kill().await;
     let auditor =
         Process::auditor(&site.control_plane, &site.key_dash("audit-2"), "journal-4", &[]);
-    eventually(SOON, "it goes on", || async {
+    eventually(SOON, "it continues", || async {
         (mined(&auditor).await >= ended as f64).then_some(())
     })
     .await;
@@ -246,7 +246,7 @@ async fn a_full_disk_stops_grants_and_loses_nothing(site: &mut Site) {
 }
 
 /// The auditor hangs: miners under an energy limit stay as many as they are, since it is not known
-/// what more of them would use; AI goes on.
+/// what more of them would use; AI continues.
 #[apply(trial!)]
 async fn an_auditor_that_hangs_holds_metered_mining_and_not_ai(site: &mut Site) {
     site.nodes(1).await;
@@ -512,7 +512,7 @@ async fn counters(site: &Site, exporters: &Exporters, node: &str) -> f64 {
 }
 
 /// Eight miners declare 300 watts and draw twenty kilowatts each, which uses up a kilowatt-hour in 22
-/// seconds. Mining ends before that; what the devices' own counters say is the proof. AI goes on.
+/// seconds. Mining ends before that; what the devices' own counters say is the proof. AI continues.
 #[apply(trial!)]
 async fn mining_stops_before_a_kwh_cap_could_be_passed(site: &mut Site) {
     let node = site.nodes(1).await.remove(0);
@@ -607,7 +607,7 @@ async fn a_clock_that_is_a_month_ahead_books_nothing_of_it(site: &mut Site) {
     };
     let before = eventually(SOON, "time is booked", || booked(&auditor)).await;
     auditor.set_clock(MONTH);
-    let after = eventually(SOON, "time goes on", || async {
+    let after = eventually(SOON, "time continues", || async {
         booked(&auditor).await.filter(|at| *at > before + 3.0)
     })
     .await;

@@ -63,7 +63,7 @@ async fn a_mirror_that_others_spoil_is_put_right(site: &mut Site) {
     let well = entries(site, REGISTRATIONS).await;
     let classes = entries(site, CLASSES).await;
     for spoilt in [
-        json!({"nobody.nothing": "pow-mining"}),
+        json!({"absent.nothing": "pow-mining"}),
         json!({(format!("{}.reg", site.name)): "?"}),
         Value::Null,
         junk(8),

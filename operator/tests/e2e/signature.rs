@@ -14,16 +14,9 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-const KEYS: &str = "authority-of-this-test";
+use crate::EXPORTER;
 
-const EXPORTER: [&str; 6] = [
-    "--exporter",
-    "gpu-operator/nvidia-dcgm-exporter:9400",
-    "--scrape-every",
-    "1s",
-    "--exporter-refresh",
-    "1s",
-];
+const KEYS: &str = "authority-of-this-test";
 
 /// Runs openssl as docs/registrations.md says; `None` where it is not installed.
 fn openssl(directory: &Path, arguments: &str) -> Option<Vec<u8>> {

@@ -23,8 +23,7 @@ use crate::{RealSite, end};
 /// A registration that commits to [`WALLET`], approved, and the Secret with it.
 pub(crate) async fn registered(site: &Site) {
     let digest = Sha256::new().chain_update(SALT).chain_update(WALLET).finalize();
-    let commitment =
-        digest.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+    let commitment = format!("sha256:{}", hex::encode(digest));
     let payout = json!({"asset": "BTC", "addressCommitment": commitment});
     site.filed_with("reg", json!({"limits": {"gpus": 100}, "payout": payout})).await;
     site.approve("reg");
@@ -180,7 +179,7 @@ async fn an_engine_that_hangs_gives_its_gpus_back_in_time(site: &mut RealSite) {
     site.pool(json!({})).await;
     registered(site).await;
     site.start_with(&["--metered"]);
-    // It takes SIGTERM and goes on for an hour.
+    // It takes SIGTERM and continues for an hour.
     let engine = json!({"name": "workload", "args": ["-drain", "1h"]});
     let hanging = json!({
         "image": RealNode::IMAGE, "agent": "Other", "engine": engine, "drainTimeout": "3s",

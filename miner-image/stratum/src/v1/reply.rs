@@ -26,8 +26,8 @@ impl Reply {
         .to_string()
     }
 
-    /// Reads a reply in any of the forms that pools give it. A result of true counts, whatever is
-    /// beside it.
+    /// Reads a reply in any of the forms that pools give it. A result of true counts, whatever
+    /// other fields there are.
     pub(super) fn decode(message: &Value) -> Self {
         let result = message.get("result");
         let result = match Failure::of_reply(message) {

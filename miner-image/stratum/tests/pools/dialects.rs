@@ -1,4 +1,4 @@
-//! What pools send beside the letter of the protocol. Each form is read as cgminer, `XMRig` and ESP-Miner
+//! What pools send in addition to the letter of the protocol. Each form is read as cgminer, `XMRig` and ESP-Miner
 //! read it, or passed over; none costs a connection or a share.
 
 #![allow(clippy::unwrap_used)] // A test may fail where it likes.
@@ -180,7 +180,7 @@ const SET_DIFFICULTY: &str = r#"{"id":null,"method":"mining.set_difficulty","par
 async fn a_share_is_judged_in_every_form() {
     let no_reason = "the pool refused without a reason";
     let answers = [
-        // Accepted, whatever is beside it.
+        // Accepted, whatever other fields there are.
         (r#"{"id":ID,"result":true,"error":null,"jsonrpc":"2.0","latency":3}"#, Ok(())),
         (r#"{"id":ID,"result":true,"error":false}"#, Ok(())),
         (r#"{"id":ID,"result":true,"error":[]}"#, Ok(())),

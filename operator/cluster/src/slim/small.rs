@@ -47,14 +47,14 @@ pub struct AdmissionList {
 impl AdmissionList {
     /// Returns the value of an entry.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.entries.iter().find(|(known, _)| **known == *key).map(|(_, value)| &**value)
+        value_of(&self.entries, key)
     }
 }
 
 impl ConfigMap {
     /// Returns one entry of its data.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.data.iter().find(|(known, _)| **known == *key).map(|(_, value)| &**value)
+        value_of(&self.data, key)
     }
 }
 
@@ -129,6 +129,10 @@ impl<'de> Deserialize<'de> for AdmissionList {
             entries: owned(spec.entries),
         })
     }
+}
+
+fn value_of<'a>(pairs: &'a [(Box<str>, Box<str>)], key: &str) -> Option<&'a str> {
+    pairs.iter().find(|(known, _)| **known == *key).map(|(_, value)| &**value)
 }
 
 fn owned(pairs: Pairs<'_>) -> Vec<(Box<str>, Box<str>)> {

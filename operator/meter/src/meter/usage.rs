@@ -161,9 +161,7 @@ impl Node {
         let read = self.read_until().into_iter().chain(self.unread_since()).min();
         let since = lease.bound.earliest.max(start).max(read.unwrap_or(start));
         let until = lease.held_until().map_or(until, |held| held.min(until));
-        let limits = self.state.devices.iter();
-        let limits = limits.map(|device| device.seen.limit_mw.unwrap_or(config.limit_mw));
-        let limit = limits.max().unwrap_or(config.limit_mw);
-        energy_mj(limit, until.millis_since(since)).saturating_mul(lease.gpus.into())
+        energy_mj(self.highest_limit(config), until.millis_since(since))
+            .saturating_mul(lease.gpus.into())
     }
 }

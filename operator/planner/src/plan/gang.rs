@@ -23,7 +23,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{ReclaimUnit, Shape};
 use crate::plan::Run;
-use crate::state::host::{Bucket, Buckets, NodeAt, Sizes};
+use crate::state::buckets::{Bucket, Buckets, NodeAt, Sizes};
 use crate::state::table::Id;
 use crate::state::{NodeRow, PoolRow, Resource};
 

@@ -8,7 +8,7 @@ use crate::explain::{Plan, Reason};
 use crate::model::JobState;
 use crate::plan::power::Counted;
 use crate::plan::{Run, Undo, lease};
-use crate::state::host::Amounts;
+use crate::state::amounts::Amounts;
 
 impl Run<'_> {
     /// Asserts that no GPU is granted twice, and none that AI holds or is promised.

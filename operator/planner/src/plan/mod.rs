@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use crate::Margins;
 use crate::explain::{Action, Plan, Reason, ReclaimReason};
 use crate::model::{JobState, Miner, Pool, Role};
-use crate::state::host::Sums;
+use crate::state::buckets::Sums;
 use crate::state::table::Id;
 use crate::state::{
     Held, JobRow, MinerRow, NodeRow, PodRow, PoolRow, RegistrationRow, RoleIds, State,

@@ -10,7 +10,8 @@ use crate::model::{ClassAssignment, Job, JobState, MiningPolicy, Placement, Queu
 use crate::plan::Run;
 use crate::plan::gang::{Gang, Placed};
 use crate::plan::shadow::{Fit, Shadow};
-use crate::state::host::{Amounts, Host};
+use crate::state::amounts::Amounts;
+use crate::state::host::Host;
 use crate::state::table::Id;
 use crate::state::{JobRow, NodeRow, PodRow, PoolRow, State};
 use daylight_base::{Name, Timestamp};

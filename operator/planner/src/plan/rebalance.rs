@@ -12,7 +12,8 @@ use crate::plan::Run;
 use crate::plan::candidate::MinerCandidate;
 use crate::plan::claim::Claim;
 use crate::plan::search::When;
-use crate::state::host::{Amounts, Host};
+use crate::state::amounts::Amounts;
+use crate::state::host::Host;
 use crate::state::table::Id;
 use crate::state::{MinerRow, NodeRow, PodRow, PoolRow};
 

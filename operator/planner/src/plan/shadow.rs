@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{Job, JobState};
 use crate::plan::Run;
-use crate::state::host::Amounts;
+use crate::state::amounts::Amounts;
 use crate::state::table::Id;
 use crate::state::{JobRow, NodeRow, PoolRow};
 use daylight_base::Timestamp;

@@ -9,7 +9,7 @@ use crate::explain::Reason;
 use crate::model::{MiningPolicy, Pod, Preemption, Role, Shape};
 use crate::plan::Run;
 use crate::plan::gang::Gang;
-use crate::state::host::Bucket;
+use crate::state::buckets::Bucket;
 use crate::state::table::Id;
 use crate::state::{PodRow, Resource};
 

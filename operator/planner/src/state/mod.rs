@@ -10,10 +10,13 @@ use crate::model::{
     Class, Delta, EmergencyStop, Job, JobState, Miner, Node, Pod, Pool, Registration, Shape,
     Snapshot,
 };
-use crate::state::host::{Buckets, Holder, Host, NodeAt, NodeUse, Sums};
+use crate::state::buckets::{Buckets, NodeAt, Sums};
+use crate::state::host::{Holder, Host, NodeUse};
 use crate::state::table::{Id, Table};
 use daylight_base::{Name, Timestamp};
 
+pub(crate) mod amounts;
+pub(crate) mod buckets;
 mod clamp;
 pub(crate) mod host;
 mod jobs;

@@ -7,8 +7,10 @@
 use std::ops::Bound;
 
 use crate::model::{AutoscaledNodes, Node, NodeCondition, ReclaimUnit};
+use crate::state::amounts::Amounts;
+use crate::state::buckets::NodeAt;
 use crate::state::clamp;
-use crate::state::host::{Amounts, Host, Mines, NodeAt, NodeUse};
+use crate::state::host::{Host, Mines, NodeUse};
 use crate::state::table::Id;
 use crate::state::{NodeRow, PoolRow, Resource, Stale, State};
 use daylight_base::Name;

@@ -8,8 +8,9 @@ use daylight_base::Timestamp;
 
 use crate::explain::ReclaimReason;
 use crate::model::{Activity, Pod, Role};
+use crate::state::amounts::Amounts;
 use crate::state::clamp;
-use crate::state::host::{Amounts, Holder, HolderKind};
+use crate::state::host::{Holder, HolderKind};
 use crate::state::table::{Id, Table};
 use crate::state::{
     Held, Holding, MinerRow, NodeRow, PodRow, PoolRow, Replicas, Resource, RoleIds, Stale, State,

@@ -123,14 +123,17 @@ fn a_never_preempting_pod_gets_a_pod_slot_too() {
     ");
 }
 
+/// A node of four GPUs, of which such a pod holds three.
+fn held_by_pod_of(activity: Activity) -> Site {
+    Site::of(1, 4, 4).with(foreign_pod("shadow/what", 3).but(|pod| {
+        pod.node = Some("node-1".into());
+        pod.role = Role::Other { activity, preemption: Preemption::ByScheduler };
+    }))
+}
+
 #[test]
 fn pods_without_a_class_are_counted_as_undeclared() {
-    let mut site = Site::of(1, 4, 4);
-    site.put(foreign_pod("shadow/what", 3).but(|pod| {
-        pod.node = Some("node-1".into());
-        pod.role =
-            Role::Other { activity: Activity::Undeclared, preemption: Preemption::ByScheduler };
-    }));
+    let mut site = held_by_pod_of(Activity::Undeclared);
     assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slot 0, stops within 10s, ends in 183 days
     pool h100 (4 GPUs: 3 undeclared, 1 idle): Filling. Idle GPUs go to registered miners.
@@ -140,12 +143,7 @@ fn pods_without_a_class_are_counted_as_undeclared() {
 
 #[test]
 fn pods_of_a_class_that_is_not_on_the_list_are_counted_apart() {
-    let mut site = Site::of(1, 4, 4);
-    site.put(foreign_pod("shadow/what", 3).but(|pod| {
-        pod.node = Some("node-1".into());
-        pod.role =
-            Role::Other { activity: Activity::Unlisted, preemption: Preemption::ByScheduler };
-    }));
+    let mut site = held_by_pod_of(Activity::Unlisted);
     assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slot 0, stops within 10s, ends in 183 days
     pool h100 (4 GPUs: 3 unlisted, 1 idle): Filling. Idle GPUs go to registered miners.

@@ -2,7 +2,6 @@
 //!
 //! It is synchronous and has no clock: time is an argument.
 
-mod gpu_resources;
 mod leases;
 mod nodes;
 mod register;
@@ -21,10 +20,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::agents::Agent;
 use super::exporter::discovery::ExporterName;
 use super::miner_work::MinersWork;
+use crate::gpu_resources::GpuResources;
 use crate::view::Unreleased;
 use crate::view::authority::{Authority, Verdict};
 use crate::view::pools::PoolMap;
-pub(super) use gpu_resources::GpuResources;
 use nodes::{Listed, NodeSent, is_numbered};
 pub(super) use unread::UnreadEnergy;
 

@@ -112,9 +112,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::auditor::bookkeeper::{BookSettings, GpuResources};
+    use crate::auditor::bookkeeper::BookSettings;
     use crate::auditor::exporter::scrape::Scrape;
     use crate::auditor::poll::Answer;
+    use crate::gpu_resources::GpuResources;
 
     const NVIDIA: usize = 0;
     const AMD: usize = 1;

@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use super::shipped::{self, Comparison};
 use super::snapshot::Installation;
 use super::{Check, Findings, Level};
+use crate::gpu_resources::is_listed;
 use daylight_cluster::well_known::{
     CLASS_MIRROR, MINER_PRIORITY, MINER_PRIORITY_CLASS, REGISTRATION_MIRROR,
 };
@@ -250,11 +251,7 @@ fn pool_resources(installation: &Installation, findings: &mut Findings) {
     let mut all_listed = true;
     for pool in pools {
         let resource = &pool.spec.resource;
-        let listed = names.iter().any(|name| match name.strip_suffix('*') {
-            Some(prefix) => resource.starts_with(prefix),
-            None => resource == name,
-        });
-        if !listed {
+        if !is_listed(resource, &names) {
             all_listed = false;
             findings.problem(Check::PoolResources, format!(
                 "GpuPool {} has the resource {resource}, which the chart's gpuResources does not list, so pods that request it need no activity class: add it to gpuResources.",

@@ -32,7 +32,7 @@ pub(super) fn check(installation: &Installation, findings: &mut Findings) {
         findings.warning(
             Check::ExemptNamespaces,
             format!(
-                "The exempt namespaces {} do not exist, so whoever may create namespaces may take any GPU in them: create them, or remove them from admission.exemptNamespaces.",
+                "The exempt namespaces {} do not exist, so a user who may create namespaces may take any GPU in them: create them, or remove them from admission.exemptNamespaces.",
                 missing.join(", ")
             ),
         );

@@ -9,7 +9,7 @@ mod screen;
 use clap::Args;
 use daylight_base::Name;
 use daylight_crds::{GpuCounts, GpuPool, MiningPolicy};
-use daylight_planner::explain::{PoolGpus, PoolReport, Reason};
+use daylight_planner::explain::{PoolReport, Reason};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 use serde::Serialize;
@@ -22,6 +22,7 @@ use super::output::Output;
 use super::own_objects::{self, OwnObject};
 use super::why::{Explained, Explanation, explanation};
 use crate::clock::wall_clock;
+use crate::controller::status::gpu_counts;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
@@ -86,7 +87,7 @@ pub(super) struct Pool {
     name: Name,
     policy: MiningPolicy,
     nodes: u32,
-    gpus: PoolGpus,
+    gpus: GpuCounts,
     reason: String,
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,32 +176,11 @@ impl Pool {
     pub(super) fn written(pool: &GpuPool, name: &Name, leader: &Leader) -> Option<Self> {
         let explanation = written(pool, name, leader)?;
         let status = pool.status.as_ref()?;
-        let GpuCounts {
-            total,
-            ai,
-            mining,
-            idle,
-            headroom,
-            undeclared,
-            unlisted,
-            unavailable,
-            quarantined,
-        } = status.gpus?;
         Some(Self {
             name: name.clone(),
             policy: status.policy.unwrap_or(pool.spec.mining.policy),
             nodes: status.nodes.unwrap_or_default(),
-            gpus: PoolGpus {
-                total,
-                ai,
-                mining,
-                undeclared,
-                unlisted,
-                idle,
-                headroom,
-                unavailable,
-                quarantined,
-            },
+            gpus: status.gpus?,
             reason: explanation.reason,
             message: explanation.message,
             next_change: explanation.earliest,
@@ -213,7 +193,7 @@ impl Pool {
             name: report.pool.clone(),
             policy: pool.spec.mining.policy,
             nodes: report.nodes,
-            gpus: report.gpus,
+            gpus: gpu_counts(&report.gpus),
             reason: report.mining.code().into(),
             message: report.mining.to_string(),
             next_change: report.mining.earliest().map(|at| at.to_string()),

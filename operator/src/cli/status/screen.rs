@@ -132,8 +132,7 @@ fn holder_row(holder: &Holder) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use daylight_crds::MiningPolicy;
-    use daylight_planner::explain::PoolGpus;
+    use daylight_crds::{GpuCounts, MiningPolicy};
     use serde_json::Value;
 
     use super::*;
@@ -143,7 +142,7 @@ mod tests {
 
     #[test]
     fn status_reads_like_a_dashboard() {
-        let gpus = PoolGpus { total: 16, ai: 4, mining: 10, idle: 2, ..PoolGpus::default() };
+        let gpus = GpuCounts { total: 16, ai: 4, mining: 10, idle: 2, ..GpuCounts::default() };
         let map = |node: &str, letters: &[(Use, usize)]| NodeMap {
             node: node.into(),
             gpus: letters.iter().flat_map(|(what, n)| std::iter::repeat_n(*what, *n)).collect(),

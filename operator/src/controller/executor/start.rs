@@ -291,6 +291,7 @@ fn lease_record(pod: &slim::Pod, state: &State) -> Option<LeaseRecord> {
         Some(lease) => Some(lease.pool.clone()),
         None => state.view.pool_of(node, &resource).cloned(),
     };
+    let image = pod.work.as_ref().map(|work| &*work.image).or_else(|| Some(&*lease?.image));
     let spec = LeaseRecordSpec {
         pod: pod.name().into(),
         pod_uid: pod.uid.to_string(),
@@ -305,11 +306,7 @@ fn lease_record(pod: &slim::Pod, state: &State) -> Option<LeaseRecord> {
         started_at: pod.started_at.and_then(time),
         finished_at: pod.finished_at.and_then(time),
         termination_message: pod.work.as_ref().map(|work| work.message.to_string()),
-        image: match (&pod.work, lease) {
-            (Some(work), _) => Some(work.image.to_string()),
-            (None, lease) => lease.map(|lease| lease.image.to_string()),
-        }
-        .filter(|image| !image.is_empty()),
+        image: image.filter(|image| !image.is_empty()).map(ToString::to_string),
         seen_ended_at: time(state.now)?,
     };
     Some(LeaseRecord::new(&format!("lease-{}", pod.uid), spec))

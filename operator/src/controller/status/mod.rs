@@ -32,6 +32,7 @@ use explained::{Announce, Explained, notices};
 
 pub use ai_job::Progress;
 pub use miner::Replicas;
+pub use pool::gpu_counts;
 
 /// The field manager of the statuses written here.
 const MANAGER: &str = "daylight/status";

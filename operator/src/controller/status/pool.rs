@@ -5,6 +5,7 @@ use daylight_crds::{CONDITION_READY, GpuCounts, GpuPool, GpuPoolStatus, MiningPo
 use daylight_planner::explain::{PoolGpus, PoolReport, Reason};
 
 use crate::conditions::{Conditions, ReasonText, time};
+use crate::gpu_resources::is_listed;
 
 /// The status of a pool by the plan. `gpu_resources` are those that admission takes for GPUs, as far as
 /// they are known.
@@ -42,7 +43,7 @@ pub(super) fn status(
         observed_generation: generation,
         conditions: vec![ready],
         nodes: Some(report.nodes),
-        gpus: Some(counts(&report.gpus)),
+        gpus: Some(gpu_counts(&report.gpus)),
         planned_mining_gpus: Some(planned),
         policy: Some(in_force(pool.spec.mining.policy, &report.mining)),
         reason: Some(why.word),
@@ -55,11 +56,7 @@ pub(super) fn status(
 /// Returns why the positive list does not hold in a pool: pods that request its resource need no class.
 fn unlisted_resource(pool: &GpuPool, gpu_resources: &[String]) -> Option<ReasonText> {
     let resource = &pool.spec.resource;
-    let is_listed = gpu_resources.iter().any(|name| match name.strip_suffix('*') {
-        Some(prefix) => resource.starts_with(prefix),
-        None => resource == name,
-    });
-    if is_listed || gpu_resources.is_empty() {
+    if gpu_resources.is_empty() || is_listed(resource, gpu_resources) {
         return None;
     }
     let sentence = format!(
@@ -81,7 +78,8 @@ fn in_force(policy: MiningPolicy, mining: &Reason) -> MiningPolicy {
     }
 }
 
-fn counts(gpus: &PoolGpus) -> GpuCounts {
+/// The GPUs of a pool, as its status has them.
+pub fn gpu_counts(gpus: &PoolGpus) -> GpuCounts {
     let &PoolGpus {
         total,
         ai,

@@ -39,7 +39,7 @@ enum Step {
     Fail(usize),
     /// The pod with this number has drained, if it is being deleted.
     Drain(usize),
-    /// Somebody deletes the pod with this number.
+    /// Another client deletes the pod with this number.
     Delete(usize),
     /// The watch delivers at most this number of events.
     Deliver(usize),

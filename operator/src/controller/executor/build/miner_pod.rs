@@ -62,9 +62,7 @@ pub fn pod_name(miner: &str, namespace: &str, node: &str, slot: u32, epoch: u32)
     let mut name = String::with_capacity(63);
     name.push_str(prefix);
     name.push('-');
-    for byte in &hash.finalize()[..4] {
-        let _ = write!(name, "{byte:02x}");
-    }
+    name.push_str(&hex::encode(&hash.finalize()[..4]));
     let _ = write!(name, "-{slot}-{epoch}");
     name
 }

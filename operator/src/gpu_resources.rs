@@ -1,11 +1,22 @@
-//! Extended resources that are GPUs.
+//! Extended resources that are GPUs, by the names that admission policies have.
 
-/// Resources that no pool names and that are GPUs all the same, as the admission policies have them.
+/// Returns `true` if one of the names stands for a resource. A `*` at the end of a name matches any
+/// text.
+pub(crate) fn is_listed(resource: &str, names: &[String]) -> bool {
+    names.iter().any(|name| stands_for(name, resource))
+}
+
+fn stands_for(name: &str, resource: &str) -> bool {
+    match name.strip_suffix('*') {
+        Some(prefix) => resource.starts_with(prefix),
+        None => resource == name,
+    }
+}
+
+/// Resources that no pool names and that are GPUs all the same.
 #[derive(Clone, Debug, Default)]
-pub(in crate::auditor) struct GpuResources {
-    exact: Vec<String>,
-    /// Beginnings of names.
-    prefixes: Vec<String>,
+pub(crate) struct GpuResources {
+    names: Vec<String>,
 }
 
 /// Resources of Intel's device plugin that are no devices: memory in bytes, thousandths of a
@@ -15,27 +26,19 @@ const INTEL_AMOUNTS: [&str; 3] = ["memory.max", "millicores", "tiles"];
 const INTEL_MONITORING: &str = "_monitoring";
 
 impl GpuResources {
-    /// Takes names of resources; a `*` at the end matches any text.
-    pub(in crate::auditor) fn new(names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
-        let mut resources = Self::default();
-        for name in names {
-            let name = name.as_ref();
-            match name.strip_suffix('*') {
-                Some(prefix) => resources.prefixes.push(prefix.to_owned()),
-                None => resources.exact.push(name.to_owned()),
-            }
-        }
-        resources
+    /// Takes names of resources as in [`is_listed`].
+    pub(crate) fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { names: names.into_iter().map(Into::into).collect() }
     }
 
     /// Returns `true` if a resource is one of them, and counts devices or parts of them.
-    pub(super) fn have(&self, resource: &str) -> bool {
-        let is_named = self.exact.iter().any(|name| name == resource);
+    pub(crate) fn have(&self, resource: &str) -> bool {
         let counts_devices = resource
             .strip_prefix(INTEL)
             .is_none_or(|name| !INTEL_AMOUNTS.contains(&name) && !name.ends_with(INTEL_MONITORING));
-        is_named
-            || counts_devices && self.prefixes.iter().any(|prefix| resource.starts_with(&**prefix))
+        let mut names = self.names.iter();
+        // What is named as a whole is a device.
+        names.any(|name| name == resource || counts_devices && stands_for(name, resource))
     }
 }
 
