@@ -110,6 +110,6 @@ fn gang_of<'a>(view: &'a View, job: &str) -> Option<&'a AiJob> {
     let over = matches!(state, Some(AiJobState::Succeeded | AiJobState::Failed));
     let uid = object.uid()?;
     let made = cluster.batch_job(job).is_some_and(|batch| *batch.owner == *uid);
-    let deleting = object.metadata.deletion_timestamp.is_some();
-    (made && !over && !deleting).then_some(object)
+    let ending = object.metadata.deletion_timestamp.is_some() || view.is_terminating(job);
+    (made && !over && !ending).then_some(object)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::names::{key as key_of, parts};
 use daylight_cluster::slim::{BatchJob, Custom, Node, Template, Workload};
-use daylight_cluster::{Changed, Kind, same_spec, timestamp};
+use daylight_cluster::{Changed, Kind, keys, same_spec, timestamp};
 use daylight_crds::{AiJob, AiJobState, AiJobStatus};
 use daylight_planner::model;
 use daylight_planner::model::{Delta, ExternalStage, JobState, Placement, Shape};
@@ -167,6 +167,15 @@ impl View {
         };
         self.problems.set(Kind::AiJob, key, problem);
         self.emitted.job(key, view, out);
+    }
+
+    /// Evaluates the jobs in a namespace again.
+    pub(super) fn emit_jobs_in(&mut self, namespace: &str, out: &mut Vec<Delta>) {
+        for job in keys(&self.cluster.ai_jobs) {
+            if parts(&job).0 == namespace {
+                self.emit_job(&job, out);
+            }
+        }
     }
 
     fn job_view(
@@ -338,6 +347,7 @@ impl View {
         let batch = self.cluster.batch_job(key).filter(|batch| batch.owner == custom.uid);
         let over = matches!(state, Some(AiJobState::Succeeded | AiJobState::Failed))
             || custom.deleting
+            || self.is_terminating(key)
             || batch.is_some_and(|batch| batch.outcome.is_some());
         if over {
             return JobState::Finished;

@@ -55,7 +55,7 @@ impl View {
     }
 
     /// Returns `true` if the namespace of an object is being deleted: nothing can be created in it.
-    fn is_terminating(&self, key: &str) -> bool {
+    pub fn is_terminating(&self, key: &str) -> bool {
         self.cluster.namespace(parts(key).0).is_some_and(|namespace| namespace.deleting)
     }
 

@@ -307,6 +307,7 @@ impl View {
         let (is_ending, class) = state(self.cluster.namespace(&key));
         if was_ending != is_ending {
             self.emit_miners_in(&key, out);
+            self.emit_jobs_in(&key, out);
         }
         if former_class == class {
             return;

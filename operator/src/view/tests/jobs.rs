@@ -91,6 +91,19 @@ fn another_queue_or_the_end_of_its_job_decides_first() {
     assert_eq!(cluster.job("ml/train").unwrap().state, JobState::Finished);
 }
 
+/// Nothing can be created in the namespace any more, so nothing is displaced for its jobs.
+#[test]
+fn a_job_ends_with_its_namespace() {
+    let mut cluster = TestCluster::with(&[pool("a")]);
+    let namespace = json!({"kind": "Namespace", "metadata": {"name": "ml", "uid": "ns"}});
+    cluster.apply(&namespace);
+    cluster.apply(&ai_job("train", 2));
+    let ending = json!({"metadata": {"deletionTimestamp": "2026-11-24T06:00:00Z"}});
+    let deltas = cluster.apply(&patched(&namespace, &ending));
+    assert!(matches!(&*deltas, [Delta::Job(_)]), "{deltas:?}");
+    assert_eq!(cluster.job("ml/train").unwrap().state, JobState::Finished);
+}
+
 #[test]
 fn a_queue_that_kueue_gave_to_the_job_counts_and_its_workload_states_the_reason() {
     let mut cluster = TestCluster::with(&[pool("a")]);
