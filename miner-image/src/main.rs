@@ -75,7 +75,12 @@ fn main() -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(agent::run(config, secrets)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(agent::run(config, secrets));
+            // Whatever still blocks a thread must not hold the exit, and with it the GPU.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(error) => {
             eprintln!("the agent cannot start: {error}");
             Outcome::AgentFailed

@@ -1,6 +1,6 @@
 //! The agent's own logins at the pools, for a built-in engine or between pool and engine.
 
-use daylight_stratum::client::{self, Fault, State, Timing};
+use daylight_stratum::client::{self, State, Timing};
 use daylight_stratum::{Endpoint, Login, Tls};
 
 use crate::config::{Config, Pool, Protocol};
@@ -79,23 +79,23 @@ impl Figures {
                 unread_lines: status.unread_lines,
                 latency_seconds: status.latency.map(|latency| latency.as_secs_f64()),
                 fault: status.fault.as_ref().map(ToString::to_string),
+                faults: status.faults.iter().map(ToString::to_string).collect(),
+                rejection: status.rejection.as_ref().map(ToString::to_string),
+                message: status.message.as_deref().map(one_line),
+                engines: None,
             }),
             ..self
         }
     }
 }
 
-/// Returns why the run should end: every pool refused the login, and none ever accepted it. After a
-/// login has worked once, a refusal is taken for a passing fault of the pool.
-pub(crate) fn refusal(status: &client::Status) -> Option<String> {
-    match &status.fault {
-        Some(fault @ Fault::Refused { .. })
-            if status.logins == 0 && status.state == State::Waiting =>
-        {
-            Some(fault.to_string())
-        }
-        _ => None,
-    }
+/// Longest message of a pool that is kept.
+const LONGEST_MESSAGE: usize = 256;
+
+/// Returns a pool's words as one line of bounded length, without control characters.
+fn one_line(words: &str) -> String {
+    let printable = words.chars().map(|c| if c.is_control() { ' ' } else { c });
+    printable.take(LONGEST_MESSAGE).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::engine::Unreadable;
 use crate::figures::Figures;
 use crate::work::Work;
 
@@ -69,6 +70,9 @@ fn sentence(reason: NotReady) -> &'static str {
         NotReady::Restarting => "the engine ended and will be started again",
         NotReady::Draining => "the engine is being stopped",
         NotReady::NoFigures => "the engine has not reported any figures yet",
+        NotReady::EngineNotConnected => {
+            "the engine has not connected to the agent's port: see its lines in the log, and whether its algorithm is that of the pool"
+        }
         NotReady::PoolUnreachable => "the engine is not connected to a pool",
         NotReady::NotAuthorised => "the pool has not accepted the login",
         NotReady::NotHashing => "the engine does not hash",
@@ -92,7 +96,7 @@ pub(crate) struct Status {
     /// The last figures of the current run, and when they were read.
     pub(crate) figures: Option<(Figures, Instant)>,
     /// Why the last reading of the figures failed.
-    pub(crate) figures_error: Option<String>,
+    pub(crate) figures_error: Option<Unreadable>,
     pub(crate) work: Work,
     /// Times that the engine was restarted.
     pub(crate) restarts: u32,
@@ -141,6 +145,9 @@ impl Status {
             return Ok(());
         }
         let Some(figures) = self.figures() else { return Err(NotReady::NoFigures) };
+        if figures.pool.as_ref().is_some_and(|pool| !pool.has_engine()) {
+            return Err(NotReady::EngineNotConnected);
+        }
         if figures.connected == Some(false) {
             return Err(NotReady::PoolUnreachable);
         }
@@ -149,18 +156,25 @@ impl Status {
         }
         match figures.hashing() {
             Some(false) => Err(NotReady::NotHashing),
+            // Neither a hashrate nor a share: nothing shows that it hashes.
+            None if self.figures_error.is_some() && figures.shares().unwrap_or(0) == 0 => {
+                Err(NotReady::NoFigures)
+            }
             Some(true) | None => Ok(()),
         }
     }
 
-    /// Returns the sentence for a reason, with the pool's last fault if that is the cause.
+    /// Returns the sentence for a reason, with what is known of its cause.
     pub(crate) fn sentence(&self, reason: NotReady) -> String {
-        let fault = self.figures().and_then(|figures| figures.pool.as_ref()?.fault.as_deref());
-        match (reason, fault) {
-            (NotReady::PoolUnreachable, Some(fault)) => {
-                format!("{}: {fault}", sentence(reason))
-            }
-            _ => sentence(reason).to_owned(),
+        let pool = self.figures().and_then(|figures| figures.pool.as_ref());
+        let cause = match reason {
+            NotReady::PoolUnreachable => pool.map(|pool| pool.faults.join("; ")),
+            NotReady::NoFigures => self.figures_error.as_ref().map(ToString::to_string),
+            _ => None,
+        };
+        match cause.filter(|cause| !cause.is_empty()) {
+            Some(cause) => format!("{}: {cause}", sentence(reason)),
+            None => sentence(reason).to_owned(),
         }
     }
 
@@ -184,7 +198,7 @@ impl Status {
             shares_lost: self.work.lost.value(),
             hashes: self.work.hashes.value(),
             figures: self.figures(),
-            no_figures_because: self.figures_error.as_deref(),
+            no_figures_because: self.figures_error.as_ref().map(ToString::to_string),
             lease_age_seconds: self.lease_age.map(|age| age.as_secs()),
             message: &self.message,
         }
@@ -212,7 +226,7 @@ pub(crate) struct View<'a> {
     shares_lost: u64,
     hashes: u64,
     figures: Option<&'a Figures>,
-    no_figures_because: Option<&'a str>,
+    no_figures_because: Option<String>,
     lease_age_seconds: Option<u64>,
     message: &'a str,
 }

@@ -46,6 +46,8 @@ pub enum NotReady {
     Draining,
     /// The engine reports no figures.
     NoFigures,
+    /// The engine has not connected to the agent's own port, where its pool should be.
+    EngineNotConnected,
     /// The engine is not connected to a pool.
     PoolUnreachable,
     /// The pool has not accepted the login.
@@ -86,6 +88,7 @@ mod tests {
             (NotReady::Restarting, "Restarting"),
             (NotReady::Draining, "Draining"),
             (NotReady::NoFigures, "NoFigures"),
+            (NotReady::EngineNotConnected, "EngineNotConnected"),
             (NotReady::PoolUnreachable, "PoolUnreachable"),
             (NotReady::NotAuthorised, "NotAuthorised"),
             (NotReady::NotHashing, "NotHashing"),

@@ -8,11 +8,10 @@ use tokio::time::{Instant, sleep};
 
 use super::Stop;
 use crate::config::Config;
-use crate::engine::{Engine, EngineFailure};
-use crate::figures::Figures;
+use crate::engine::{Engine, EngineFailure, Unreadable};
 use crate::log::LogWriter;
 use crate::record;
-use crate::status::{Phase, Shared};
+use crate::status::{Phase, Shared, Status};
 
 /// Longest interval of a built-in engine's figures. Reading them costs nothing, and a failure is
 /// noticed within a second.
@@ -31,7 +30,7 @@ pub(super) async fn watch(
         Engine::Program(_) => config.engine.figures_every,
         Engine::BuiltIn(_) => config.engine.figures_every.min(BUILT_IN_INTERVAL),
     };
-    let (mut hashed, mut logged) = (None, Logged::default());
+    let (mut hashed, mut logged, mut signs) = (None, Logged::default(), Signs::default());
     loop {
         sleep(interval).await;
         if config.has_figures() {
@@ -53,21 +52,12 @@ pub(super) async fn watch(
         shared.get().lines_dropped = log.dropped();
         write_record(config, shared, log, "");
         logged.pools(shared, log);
-        let (connected, hashing) = {
-            let status = shared.get();
-            let figures = status.figures();
-            (
-                figures.and_then(|figures| figures.connected),
-                figures.map_or(Some(false), Figures::hashing),
-            )
-        };
-        // Without a pool there is nothing to hash, so that a stall is not the engine's fault. An
-        // engine that does not report its hashrate counts as hashing while it runs.
-        if !config.has_figures() || hashing != Some(false) || connected == Some(false) {
+        let signs = signs.read(&shared.get(), config);
+        // Without a pool there is nothing to hash, so that a stall is not the engine's fault.
+        if signs != Life::None {
             hashed = Some(Instant::now());
-            let mut status = shared.get();
-            if hashing == Some(true) || !config.has_figures() {
-                status.phase = Phase::Working;
+            if signs == Life::Hashes {
+                shared.get().phase = Phase::Working;
             }
             continue;
         }
@@ -85,11 +75,57 @@ pub(super) async fn watch(
     }
 }
 
+/// What shows that an engine is alive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Hashes,
+    /// It cannot be told, or there is nothing to hash.
+    Unknown,
+    /// It should hash, and nothing shows that it does.
+    None,
+}
+
+/// Reader of the signs of life of an engine.
+#[derive(Default)]
+struct Signs {
+    /// Shares that it had found at the last reading.
+    shares: u64,
+}
+
+impl Signs {
+    fn read(&mut self, status: &Status, config: &Config) -> Life {
+        if !config.has_figures() {
+            return Life::Hashes;
+        }
+        let Some(figures) = status.figures() else {
+            // One that answers, if only in an unknown form, does not hang.
+            let answers = matches!(status.figures_error, Some(Unreadable::Answer(_)));
+            return if answers { Life::Unknown } else { Life::None };
+        };
+        let shares = figures.shares().unwrap_or(0);
+        let found = shares > std::mem::replace(&mut self.shares, shares);
+        match (figures.hashing(), &figures.pool) {
+            (Some(true), _) => Life::Hashes,
+            (_, Some(pool)) if !pool.has_engine() => Life::None,
+            _ if figures.connected == Some(false) => Life::Unknown,
+            (Some(false), _) => Life::None,
+            // Behind the agent's port, shares show that an engine hashes of which nothing else is known.
+            (None, Some(_)) if found => Life::Hashes,
+            (None, Some(_)) if !matches!(status.figures_error, Some(Unreadable::Answer(_))) => {
+                Life::None
+            }
+            (None, _) => Life::Unknown,
+        }
+    }
+}
+
 /// Last state that was logged, so that only changes are.
 #[derive(Default)]
 struct Logged {
     connected: Option<bool>,
     fault: Option<String>,
+    rejection: Option<String>,
+    message: Option<String>,
     remark: Option<String>,
 }
 
@@ -102,18 +138,23 @@ impl Logged {
         }
     }
 
-    /// Logs new faults of the pools, and new logins.
+    /// Logs new faults and words of the pools, and new logins.
     fn pools(&mut self, shared: &Shared, log: &LogWriter) {
-        let (connected, fault) = {
+        let (connected, pool) = {
             let status = shared.get();
             let Some(figures) = status.figures() else { return };
             let Some(pool) = &figures.pool else { return };
-            (figures.connected, pool.fault.clone())
+            (figures.connected, pool.clone())
         };
-        if fault != self.fault {
-            fault.iter().for_each(|fault| log.write(fault));
-            self.fault = fault;
-        }
+        let changed = |last: &mut Option<String>, text: Option<String>, what: &str| {
+            if text != *last {
+                text.iter().for_each(|text| log.write(&format!("{what}{text}")));
+                *last = text;
+            }
+        };
+        changed(&mut self.fault, pool.fault, "");
+        changed(&mut self.rejection, pool.rejection, "the pool rejected a share: ");
+        changed(&mut self.message, pool.message, "the pool says: ");
         if connected != self.connected {
             if connected == Some(true) {
                 log.write("logged in at a pool");

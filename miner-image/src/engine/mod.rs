@@ -4,9 +4,8 @@ mod built_in;
 mod program;
 
 use crate::figures::Figures;
-use crate::pool;
 pub(crate) use built_in::{BuiltIn, BuiltInName, EngineFailure};
-pub(crate) use program::Program;
+pub(crate) use program::{Program, Unreadable};
 
 /// An engine that is running.
 pub(crate) enum Engine {
@@ -16,19 +15,19 @@ pub(crate) enum Engine {
 
 impl Engine {
     /// Reads its figures; if they should be there and are not, returns why.
-    pub(crate) async fn figures(&self) -> (Option<Figures>, Option<String>) {
+    pub(crate) async fn figures(&self) -> (Option<Figures>, Option<Unreadable>) {
         match self {
             Self::Program(program) => program.figures().await,
             Self::BuiltIn(built_in) => (Some(built_in.figures()), None),
         }
     }
 
-    /// Returns why the run should end, if the pools refuse the agent's login.
+    /// Returns why the run should end, if every pool refuses the agent's login.
     pub(crate) fn refusal(&self) -> Option<String> {
         let pools = match self {
             Self::Program(program) => program.pools()?,
             Self::BuiltIn(built_in) => built_in.pools(),
         };
-        pool::refusal(&pools)
+        pools.refusal.map(|refusal| refusal.to_string())
     }
 }

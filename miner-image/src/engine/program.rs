@@ -28,6 +28,22 @@ pub(crate) struct Program {
     _file: Option<SecretFile>,
 }
 
+/// Reason that an engine's figures cannot be read.
+#[derive(Clone, Debug)]
+pub(crate) enum Unreadable {
+    /// The engine does not answer, as one that hangs.
+    NoAnswer(String),
+    /// It answers, in a form that is not known.
+    Answer(String),
+}
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::NoAnswer(why) | Self::Answer(why)) = self;
+        f.write_str(why)
+    }
+}
+
 /// Source of an engine's figures.
 struct Source {
     address: SocketAddr,
@@ -93,7 +109,7 @@ impl Program {
 
     /// Reads the figures of the program, and adds the agent's own. The error is why the program's
     /// cannot be read.
-    pub(crate) async fn figures(&self) -> (Option<Figures>, Option<String>) {
+    pub(crate) async fn figures(&self) -> (Option<Figures>, Option<Unreadable>) {
         let (reported, error) = match &self.figures {
             None => (None, None),
             Some(source) => match source.read().await {
@@ -101,10 +117,12 @@ impl Program {
                 Err(error) => (None, Some(error)),
             },
         };
-        match self.pools() {
-            Some(status) => (Some(with_pool(reported, &status)), error),
-            None => (reported, error),
+        let Some(proxy) = &self.proxy else { return (reported, error) };
+        let mut figures = with_pool(reported, &proxy.status());
+        if let Some(pool) = &mut figures.pool {
+            pool.engines = Some(proxy.engines());
         }
+        (Some(figures), error)
     }
 
     /// Waits, after the program has ended, for the pool's answers on its last shares. Returns the
@@ -134,14 +152,15 @@ impl Source {
         Some(Self { address, path, form: Form::Configured(source.into()) })
     }
 
-    async fn read(&self) -> Result<Figures, String> {
-        let answer = fetch::get(self.address, &self.path).await?;
-        match &self.form {
+    async fn read(&self) -> Result<Figures, Unreadable> {
+        let answer = fetch::get(self.address, &self.path).await.map_err(Unreadable::NoAnswer)?;
+        let figures = match &self.form {
             Form::Configured(source) => source.parse(&answer),
             Form::Known(adapter) => serde_json::from_slice(&answer)
                 .map(|answer| adapter.read(&answer))
                 .map_err(|error| format!("the answer is not JSON: {error}")),
-        }
+        };
+        figures.map_err(Unreadable::Answer)
     }
 }
 

@@ -40,6 +40,13 @@ impl Figures {
     pub(crate) fn hashing(&self) -> Option<bool> {
         self.hashrate.map(|rate| rate > 0.0)
     }
+
+    /// Shares that the engine has found, whatever became of them, if it reports them.
+    pub(crate) fn shares(&self) -> Option<u64> {
+        let of = |shares: Option<u64>| shares.unwrap_or(0);
+        let rest = of(self.shares_rejected) + of(self.shares_stale) + of(self.shares_lost);
+        self.shares_accepted.map(|accepted| accepted + rest)
+    }
 }
 
 /// The agent's own view of the pools, since the engine started.
@@ -57,6 +64,25 @@ pub(crate) struct PoolFigures {
     pub(crate) latency_seconds: Option<f64>,
     /// The last fault, as a sentence.
     pub(crate) fault: Option<String>,
+    /// The faults that still stand, by pool.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) faults: Vec<String>,
+    /// Why the pool last rejected a share, or called it stale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rejection: Option<String>,
+    /// The pool's last message to people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) message: Option<String>,
+    /// Engines at the agent's port, where the engine is a program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) engines: Option<usize>,
+}
+
+impl PoolFigures {
+    /// Whether an engine is there to hash.
+    pub(crate) fn has_engine(&self) -> bool {
+        self.engines != Some(0)
+    }
 }
 
 /// Figures of one device.

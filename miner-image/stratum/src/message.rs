@@ -78,6 +78,22 @@ impl Failure {
         Self { code, message: message.into() }
     }
 
+    /// Whether it says that the share's job had expired.
+    pub fn is_stale(&self) -> bool {
+        self.code == Self::STALE || self.says(&STALE)
+    }
+
+    /// Whether it says that the pool does not know the session, so that no later share can be accepted
+    /// either.
+    pub(crate) fn ends_session(&self) -> bool {
+        matches!(self.code, Self::UNAUTHORIZED | Self::NOT_SUBSCRIBED) || self.says(&FORGOTTEN)
+    }
+
+    fn says(&self, any: &[&str]) -> bool {
+        let message = self.message.to_ascii_lowercase();
+        any.iter().any(|words| message.contains(words))
+    }
+
     /// Reads why a reply refuses; none if it does not say so. `error` is a list of code and message,
     /// an object of them, a string or a number, in some pools with parts missing or as strings. What is
     /// empty (null, false, an empty string, list or object) is no refusal. ckpool has
@@ -100,6 +116,22 @@ impl Failure {
         Some(Self::new(code.unwrap_or(Self::OTHER), message.unwrap_or(NO_REASON)))
     }
 }
+
+/// Words of pools without codes for a share whose job has expired: those of p2pool, nodejs-pool,
+/// xmrig-proxy, ckpool and public-pool.
+const STALE: [&str; 6] =
+    ["stale", "block expired", "job not found", "invalid job id", "unknown job", "no such job"];
+
+/// Words of pools without codes for a session that they do not know, or no longer serve; `XMRig` and
+/// cgminer connect again for the same.
+const FORGOTTEN: [&str; 6] = [
+    "unauthenticated",
+    "not authenticated",
+    "not subscribed",
+    "unauthorized worker",
+    "ip is banned",
+    "ip address currently banned",
+];
 
 /// Message of a refusal without one.
 pub(crate) const NO_REASON: &str = "the pool refused without a reason";

@@ -1,5 +1,7 @@
 //! The miner's side of a connection, without I/O: lines in, lines out.
 
+use std::time::Duration;
+
 use crate::malformed::Malformed;
 use crate::message::Failure;
 use crate::v1::Redirect;
@@ -93,6 +95,14 @@ pub trait Session: Sized + Send + 'static {
     type Work: Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static;
     /// Result of an engine.
     type Share: Clone + std::fmt::Debug + Send + Sync + 'static;
+
+    /// Time in which pools of this dialect give a new job. One that has none for longer does not follow
+    /// its chain any more, whatever else it sends.
+    const JOBS: Duration;
+
+    /// Whether two pieces of work are the same: pools repeat a job, and an engine that is told so
+    /// would start it again.
+    fn same(one: &Self::Work, other: &Self::Work) -> bool;
 
     /// Begins a connection, and returns the lines to send first.
     fn open(login: &Login) -> (Self, Vec<String>);

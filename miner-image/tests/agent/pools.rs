@@ -1,12 +1,13 @@
 //! The agent logged in at a pool: for a built-in engine, and between the pool and a program.
 
-use std::time::Duration;
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
 
 use daylight_stratum::loopback::{Dialect, Event, LoopbackPool, Setup};
 use daylight_stratum::{Difficulty, Endpoint};
 use tokio::runtime::Runtime;
 
-use crate::run::{Run, Site};
+use crate::run::{ENGINE, Run, Site};
 
 /// A pool that verifies every share, on a runtime of its own.
 struct Pool {
@@ -159,6 +160,49 @@ fn a_login_that_every_pool_refuses_ends_the_run() {
     assert!(!run.log().contains("49wallet"), "{}", run.log());
 }
 
+/// A run of a stand-in for `XMRig` behind the agent's port.
+fn behind_the_port(args: &[&str], endpoint: &str) -> Site {
+    let mut words = vec![ENGINE];
+    words.extend(args);
+    let mut site = Site::with_command(&words);
+    let wallet = site.file("wallet", "49wallet\n");
+    let api = site.figures;
+    site.add(&format!(
+        "engine.name = \"xmrig\"\nengine.api_port = {api}\npool.endpoints = [\"{endpoint}\"]\npool.wallet_file = \"{}\"",
+        wallet.display()
+    ));
+    site
+}
+
+#[test]
+fn a_login_that_is_refused_behind_the_port_ends_the_run() {
+    let refuses =
+        Setup { user: Some("another-user".into()), ..Setup::new(Dialect::Monero(|_| [0xff; 32])) };
+    let pool = Pool::new(refuses);
+    let mut run =
+        behind_the_port(&["--hang", "logged-in", "--again-after-ms", "200"], &pool.endpoint())
+            .run();
+    assert_eq!(run.code(), 13);
+    assert_eq!(run.record()["reason"], "LoginRefused");
+    assert!(!run.log().contains("49wallet"), "{}", run.log());
+}
+
+#[test]
+fn an_engine_that_hangs_behind_the_port_is_restarted() {
+    let pool = Pool::new(Setup::new(Dialect::Monero(|_| [0xff; 32])));
+    for (args, reason) in [("logged-in", "NoFigures"), ("unconnected", "EngineNotConnected")] {
+        let mut site = behind_the_port(&["--hang", when], &pool.endpoint());
+        site.add("engine.start_within = \"1s\"\nengine.stalled_after = \"1s\"");
+        let mut run = site.run();
+        run.wait("the reason", |run| {
+            run.metric(&format!("not_ready{{reason=\"{reason}\"}}")) == Some(1.0)
+        });
+        run.wait_log(
+            "the engine did not hash for 1s (engine.start_within) and was killed; restarting it",
+        );
+    }
+}
+
 #[test]
 fn the_agent_waits_for_an_unreachable_pool() {
     let pool = Pool::of("49wallet");
@@ -174,6 +218,28 @@ fn the_agent_waits_for_an_unreachable_pool() {
     });
     assert_eq!(run.get("/livez").0, 200);
     assert_eq!(run.stop(), 0);
+    assert_eq!(run.record()["reason"], "Drained");
+}
+
+/// The system's resolver blocks for half a minute then, which nothing can stop.
+#[test]
+fn a_dead_dns_server_holds_neither_the_hashing_nor_the_exit() {
+    let Ok(_server) = UdpSocket::bind("127.0.0.77:53") else {
+        eprintln!("skipped: only root may listen on port 53");
+        return;
+    };
+    let mut site = Site::built_in("sha256d", "pool.test:3333");
+    site.add("drain.grace = \"5s\"");
+    let names = "nameserver 127.0.0.77\nsearch a.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
+    let names = site.file("resolv.conf", names);
+    let mut run = site.run_with_names(&names);
+    // The login is given up; the look-up is not.
+    run.wait("the reason", |run| {
+        run.get("/readyz").1.contains("its name is not resolved: the DNS servers do not answer")
+    });
+    let began = Instant::now();
+    assert_eq!(run.stop(), 0);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(run.record()["reason"], "Drained");
 }
 

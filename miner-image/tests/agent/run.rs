@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -136,6 +136,16 @@ connected = "/connected"
         let agent = self.command("run");
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"]);
+        command.arg(agent.get_program()).args(agent.get_args()).stdin(Stdio::null());
+        self.start(command)
+    }
+
+    /// Starts the agent with a resolver configuration of its own.
+    pub(crate) fn run_with_names(self, names: &Path) -> Run {
+        let agent = self.command("run");
+        let mut command = Command::new("unshare");
+        let mount = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+        command.args(["--mount", "--", "sh", "-c", mount]).arg(names);
         command.arg(agent.get_program()).args(agent.get_args()).stdin(Stdio::null());
         self.start(command)
     }

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
@@ -34,6 +34,12 @@ struct Engine {
     /// Reads the port for its figures from a file such as xmrig's, and prints that file
     #[arg(long)]
     config: Option<String>,
+    /// Hangs without any figures, whatever the file says
+    #[arg(long)]
+    hang: Option<Hang>,
+    /// Closes the connection to the pool after this time, and logs in again, for ever
+    #[arg(long)]
+    again_after_ms: Option<u64>,
     /// Reports that it is not connected to a pool
     #[arg(long)]
     offline: bool,
@@ -60,6 +66,15 @@ struct Engine {
     child_file: Option<String>,
 }
 
+/// When an engine hangs.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Hang {
+    /// After it has logged in at the file's first pool, in Monero's dialect.
+    LoggedIn,
+    /// Before it connects to any pool.
+    Unconnected,
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let mut engine = Engine::parse();
@@ -67,6 +82,13 @@ async fn main() -> ExitCode {
         let text = fs::read_to_string(file).expect("a configuration");
         let config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         engine.figures = config["http"]["port"].as_u64().and_then(|port| port.try_into().ok());
+        if engine.hang == Some(Hang::LoggedIn) {
+            let pool = config["pools"][0]["url"].as_str().expect("a pool").to_owned();
+            tokio::spawn(log_in(pool, engine.again_after_ms));
+        }
+        if engine.hang.is_some() {
+            engine.figures = None;
+        }
         engine.print.push(text);
     }
     let mut terminate = signal(SignalKind::terminate()).expect("a signal handler");
@@ -108,6 +130,19 @@ async fn main() -> ExitCode {
                 std::io::stdout().flush().expect("standard output");
                 return ExitCode::SUCCESS;
             }
+        }
+    }
+}
+
+/// Logs in at a pool, once or again and again.
+async fn log_in(pool: String, again_after_ms: Option<u64>) {
+    loop {
+        let mut stream = TcpStream::connect(&pool).await.expect("the agent's port");
+        let login = r#"{"id":1,"jsonrpc":"2.0","method":"login","params":{"login":"rig"}}"#;
+        let _ = stream.write_all(format!("{login}\n").as_bytes()).await;
+        match again_after_ms {
+            Some(time) => sleep(Duration::from_millis(time)).await,
+            None => std::future::pending().await,
         }
     }
 }

@@ -5,6 +5,8 @@
 //! continues with the next pool, and returns to the first once that is back.
 
 mod connection;
+mod judgement;
+mod route;
 mod status;
 mod task;
 
@@ -17,8 +19,11 @@ use tokio::task::JoinHandle;
 
 use crate::lines::LINE_TIME;
 use crate::{Endpoint, Failure, Login, Session};
+use judgement::judge;
+pub(crate) use route::Route;
 pub use status::{Fault, State, Status};
 use task::Task;
+pub(crate) use task::until;
 
 /// Pools, and the login at them.
 #[derive(Clone, Debug)]
@@ -36,18 +41,25 @@ pub struct Timing {
     pub login: Duration,
     /// Limit for a line, from its first byte to its last.
     pub line: Duration,
+    /// Limit for the first job after the login.
+    pub first_job: Duration,
+    /// Limit for the time without a new job; if there is none, [`Session::JOBS`].
+    pub jobs: Option<Duration>,
     /// Limit for a pool's verdict on a share.
     pub reply: Duration,
-    /// Limit for the time without any line from the pool.
-    pub silence: Duration,
+    /// Duration of a session with an accepted share after which its end is no reason for a pause.
+    pub lasting: Duration,
     /// Pause before all pools are tried again; it doubles each time.
     pub first_backoff: Duration,
     /// Longest such pause.
     pub longest_backoff: Duration,
-    /// Pause between attempts to return to the first pool.
+    /// Pause between attempts to return to the first pool; it doubles with each return that fails.
     pub return_to_first: Duration,
     /// Pause between two keep-alive messages, where the dialect has one.
     pub keep_alive: Duration,
+    /// Time for which an engine behind the proxy may hash an old job while there is no pool; then it
+    /// is disconnected, so that it stops.
+    pub engine_patience: Duration,
 }
 
 impl Default for Timing {
@@ -55,12 +67,15 @@ impl Default for Timing {
         Self {
             login: Duration::from_secs(15),
             line: LINE_TIME,
+            first_job: Duration::from_secs(30),
+            jobs: None,
             reply: Duration::from_secs(30),
-            silence: Duration::from_mins(10),
+            lasting: Duration::from_mins(1),
             first_backoff: Duration::from_secs(1),
             longest_backoff: Duration::from_mins(1),
             return_to_first: Duration::from_mins(5),
             keep_alive: Duration::from_mins(1),
+            engine_patience: Duration::from_mins(2),
         }
     }
 }
@@ -113,7 +128,10 @@ pub struct Client<S: Session> {
 
 /// Sender of shares to the pool. Clones send to the same client.
 #[derive(Clone, Debug)]
-pub struct Shares<T>(mpsc::Sender<Order<T>>);
+pub struct Shares<T> {
+    orders: mpsc::Sender<Order<T>>,
+    status: watch::Sender<Status>,
+}
 
 /// Request to the task of a client.
 #[derive(Debug)]
@@ -129,11 +147,18 @@ const WAITING: usize = 1024;
 impl<S: Session> Client<S> {
     /// Connects, and stays connected. Must be called within a runtime.
     pub fn start(config: Config) -> Self {
+        let route = Arc::new(Route::new(config.pools.len()));
+        Self::start_on(route, config)
+    }
+
+    /// Connects by a route that several clients share.
+    pub(crate) fn start_on(route: Arc<Route>, config: Config) -> Self {
         let (work, work_seen) = watch::channel(None);
         let (status, status_seen) = watch::channel(Status::default());
-        let (shares, orders) = mpsc::channel(WAITING);
-        let task = tokio::spawn(Task::<S>::new(config, orders, work, status).run());
-        Self { work: work_seen, status: status_seen, shares: Shares(shares), task }
+        let (orders, taken) = mpsc::channel(WAITING);
+        let shares = Shares { orders, status: status.clone() };
+        let task = tokio::spawn(Task::<S>::new(config, route, taken, work, status).run());
+        Self { work: work_seen, status: status_seen, shares, task }
     }
 
     /// Returns the newest work; none while there is no connection.
@@ -154,7 +179,7 @@ impl<S: Session> Client<S> {
     /// Sends the shares that are waiting, waits for the pool's verdicts, and disconnects, within this
     /// time. Shares that are submitted later are not sent.
     pub async fn drain(mut self, within: Duration) -> Status {
-        if self.shares.0.send(Order::Drain { within }).await.is_ok() {
+        if self.shares.orders.send(Order::Drain { within }).await.is_ok() {
             // The task ends itself. If it has panicked, there is nothing to wait for either.
             let _ = (&mut self.task).await;
         }
@@ -174,9 +199,9 @@ impl<T> Shares<T> {
     pub fn submit(&self, connection: u64, share: T) -> oneshot::Receiver<Verdict> {
         let (answer, verdict) = oneshot::channel();
         if let Err(mpsc::error::TrySendError::Full(Order::Submit { answer, .. })) =
-            self.0.try_send(Order::Submit { connection, share, answer })
+            self.orders.try_send(Order::Submit { connection, share, answer })
         {
-            let _ = answer.send(Verdict::Stale);
+            judge(&self.status, answer, Verdict::Stale, 0);
         }
         verdict
     }

@@ -12,7 +12,7 @@ pub struct Status {
     pub accepted: u64,
     /// Shares that a pool rejected.
     pub rejected: u64,
-    /// Shares that were not sent, since their job or connection had expired.
+    /// Shares whose job or connection had expired: the pool said so, or they were not sent.
     pub stale: u64,
     /// Shares that were sent and never answered.
     pub lost: u64,
@@ -29,12 +29,19 @@ pub struct Status {
     pub latency: Option<Duration>,
     /// The last fault.
     pub fault: Option<Fault>,
+    /// By pool, in their order: the faults that still stand.
+    pub faults: Vec<Fault>,
+    /// Why it is useless to continue: every pool refuses the login.
+    pub refusal: Option<Fault>,
+    /// Why a pool last rejected a share, or called it stale.
+    pub rejection: Option<Failure>,
     /// The pool's last message to people.
     pub message: Option<String>,
 }
 
 impl Status {
-    /// Adds another client's: counters add up, the better state counts, and of texts the other's.
+    /// Adds another client's: counters add up, the better state counts, and of texts the other's. What
+    /// the clients know together, `faults` and `refusal`, is left as it is.
     pub(crate) fn add(&mut self, other: &Self) {
         if let State::LoggedIn { .. } = other.state {
             self.state = other.state;
@@ -50,6 +57,7 @@ impl Status {
         self.unread_lines += other.unread_lines;
         self.latency = other.latency.or(self.latency);
         self.fault = other.fault.clone().or(self.fault.take());
+        self.rejection = other.rejection.clone().or(self.rejection.take());
         self.message = other.message.clone().or(self.message.take());
     }
 }
@@ -86,6 +94,15 @@ pub enum Fault {
     Unread { pool: String, error: Malformed },
     #[error("the connection to pool {pool} ended: {why}")]
     Lost { pool: String, why: String },
+    /// The pool accepted the login, and then gave no job, or no new one for too long.
+    #[error("pool {pool} gives no work")]
+    NoWork { pool: String },
+    /// The pool rejects shares as if nobody had logged in, or rejects every share.
+    #[error("pool {pool} takes no more shares: {failure}")]
+    Forgotten { pool: String, failure: Failure },
+    /// The pool sent the miner to another declared address, before it was of use.
+    #[error("pool {pool} redirects to {to}")]
+    Moved { pool: String, to: String },
     /// The pool redirected the connection to a host that is not declared.
     #[error(
         "pool {pool} redirects to {to}, which is not a declared pool: declare it if you trust it"

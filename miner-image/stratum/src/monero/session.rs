@@ -1,6 +1,7 @@
 //! The miner's side of a connection.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Call, FromPool, Job, LoggedIn, Reply, Request, Submit};
 use crate::malformed::Malformed;
@@ -40,6 +41,14 @@ pub struct Session {
 impl crate::Session for Session {
     type Work = Work;
     type Share = Share;
+
+    /// Pools send one for each block, every two minutes on average: in one of 3,000 cases no block is
+    /// found for so long.
+    const JOBS: Duration = Duration::from_mins(16);
+
+    fn same(one: &Work, other: &Work) -> bool {
+        one == other
+    }
 
     fn open(login: &Login) -> (Self, Vec<String>) {
         let call = Call::Login {

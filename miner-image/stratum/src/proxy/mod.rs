@@ -18,9 +18,9 @@ use tokio::net::TcpListener;
 use tokio::select;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 
-use crate::client::Offer;
-use crate::client::{Config, State, Status, Verdict};
+use crate::client::{Config, Offer, Route, State, Status, Verdict};
 use crate::message::Id;
 use crate::{Malformed, Session};
 
@@ -28,6 +28,7 @@ use crate::{Malformed, Session};
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    route: Arc<Route>,
     statuses: Arc<Mutex<Statuses>>,
     drain: watch::Sender<Option<Duration>>,
     task: JoinHandle<()>,
@@ -60,8 +61,8 @@ pub trait Frontend: Default + Send + 'static {
     /// Returns the reply to a share.
     fn verdict(&self, id: Id, verdict: Verdict) -> String;
 
-    /// Returns the reply to a line that cannot be handled.
-    fn error(&self, error: &Malformed) -> String;
+    /// Returns the reply to a line that cannot be handled, with its number if it has one.
+    fn error(&self, id: Option<Id>, error: &Malformed) -> String;
 }
 
 /// Action that an engine's line causes.
@@ -86,14 +87,17 @@ pub type Monero = monero::Monero;
 
 impl Proxy {
     /// Opens it on a free port of 127.0.0.1. Each engine that connects gets its own connection to a
-    /// pool, and with it its own part of the search space.
+    /// pool, and with it its own part of the search space. All of them share the choice of the pool and
+    /// the pauses between logins, and the connection ends with the engine's.
     pub async fn start<F: Frontend>(config: Config) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
+        let route = Arc::new(Route::new(config.pools.len()));
         let statuses = Arc::new(Mutex::new(Statuses::default()));
         let (drain, drained) = watch::channel(None);
-        let task = tokio::spawn(accept::<F>(listener, config, Arc::clone(&statuses), drained));
-        Ok(Self { address, statuses, drain, task })
+        let upstream = Upstream { route: Arc::clone(&route), config };
+        let task = tokio::spawn(accept::<F>(listener, upstream, Arc::clone(&statuses), drained));
+        Ok(Self { address, route, statuses, drain, task })
     }
 
     /// Address for engines.
@@ -114,6 +118,8 @@ impl Proxy {
         for live in statuses.live.values() {
             status.add(&live.borrow());
         }
+        status.faults = self.route.faults();
+        status.refusal = self.route.refusal();
         status
     }
 
@@ -133,9 +139,23 @@ impl Drop for Proxy {
     }
 }
 
+/// What the connections of all engines to the pools share.
+#[derive(Clone)]
+struct Upstream {
+    route: Arc<Route>,
+    config: Config,
+}
+
+/// Engines at a time. More than a pod has devices, and few enough that none can use up the agent's
+/// memory or its descriptors.
+const MOST_ENGINES: usize = 64;
+
+/// Pause after a connection that could not be accepted: descriptors may have run out.
+const AFTER_ERROR: Duration = Duration::from_millis(100);
+
 async fn accept<F: Frontend>(
     listener: TcpListener,
-    config: Config,
+    upstream: Upstream,
     statuses: Arc<Mutex<Statuses>>,
     mut drain: watch::Receiver<Option<Duration>>,
 ) {
@@ -145,18 +165,23 @@ async fn accept<F: Frontend>(
             accepted = listener.accept() => accepted,
             _ = drain.wait_for(Option::is_some) => break,
         };
-        // Fails for an engine that left before it was accepted. Others may still connect.
-        let Ok((stream, _)) = accepted else { continue };
-        let (statuses, drain, config) = (Arc::clone(&statuses), drain.clone(), config.clone());
+        while engines.try_join_next().is_some() {}
+        let Ok((stream, _)) = accepted else {
+            sleep(AFTER_ERROR).await;
+            continue;
+        };
+        if engines.len() >= MOST_ENGINES {
+            continue;
+        }
+        let (statuses, drain, upstream) = (Arc::clone(&statuses), drain.clone(), upstream.clone());
         engines.spawn(async move {
-            let engine = engine::Engine::<F>::new(stream, config);
+            let engine = engine::Engine::<F>::new(stream, upstream);
             lock(&statuses).live.insert(number, engine.status());
             let status = engine.serve(drain).await;
             let mut statuses = lock(&statuses);
             statuses.live.remove(&number);
             statuses.ended.add(&status);
         });
-        while engines.try_join_next().is_some() {}
     }
     while engines.join_next().await.is_some() {}
 }

@@ -63,9 +63,9 @@ impl Frontend for Monero {
         )
     }
 
-    fn error(&self, error: &Malformed) -> String {
+    fn error(&self, id: Option<Id>, error: &Malformed) -> String {
         let result = Err(Failure::new(-1, error.to_string()));
-        FromPool::Reply(Reply { id: None, result }).encode()
+        FromPool::Reply(Reply { id, result }).encode()
     }
 }
 

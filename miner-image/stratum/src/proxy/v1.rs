@@ -124,9 +124,9 @@ impl Frontend for V1 {
         )
     }
 
-    fn error(&self, error: &Malformed) -> String {
+    fn error(&self, id: Option<Id>, error: &Malformed) -> String {
         let result = Err(Failure::new(Failure::OTHER, error.to_string()));
-        FromPool::Reply(Reply { id: None, result }).encode()
+        FromPool::Reply(Reply { id, result }).encode()
     }
 }
 

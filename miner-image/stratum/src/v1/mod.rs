@@ -6,7 +6,7 @@ mod reply;
 mod request;
 mod session;
 
-pub use notice::{FromPool, Job, Notice, Redirect};
+pub use notice::{FromPool, Job, Notice, Question, Redirect};
 pub use reply::{Configured, Reply, Subscribed};
 pub use request::{Call, Request, Submit, VersionRolling};
 pub use session::{Session, Share, Work};

@@ -13,8 +13,26 @@ pub enum FromPool {
     Notice(Notice),
     /// The answer to a request.
     Reply(Reply),
-    /// `client.get_version`: a request for the program's version.
-    AsksVersion(Id),
+    /// A request to the miner.
+    Asks(Id, Question),
+}
+
+/// Request of a pool to a miner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// `client.get_version`: for the program's version.
+    Version,
+    /// `mining.ping`: for a sign of life.
+    Ping,
+}
+
+impl Question {
+    const fn method(self) -> &'static str {
+        match self {
+            Self::Version => "client.get_version",
+            Self::Ping => "mining.ping",
+        }
+    }
 }
 
 /// A message that needs no reply.
@@ -77,8 +95,8 @@ impl FromPool {
         match self {
             Self::Notice(notice) => notice.encode(),
             Self::Reply(reply) => reply.encode(),
-            Self::AsksVersion(id) => {
-                json!({"id": id.encode(), "method": "client.get_version", "params": []}).to_string()
+            Self::Asks(id, question) => {
+                json!({"id": id.encode(), "method": question.method(), "params": []}).to_string()
             }
         }
     }
@@ -90,6 +108,12 @@ impl FromPool {
         let Some(method) = head.named("method").maybe(Field::text)? else {
             return Ok(Self::Reply(Reply::decode(&message)));
         };
+        let questions = [Question::Version, Question::Ping];
+        if let Some(question) = questions.into_iter().find(|question| question.method() == method) {
+            // Without a number nobody waits for the answer.
+            let id = Id::of_reply(&message).ok_or_else(|| unknown(method))?;
+            return Ok(Self::Asks(id, question));
+        }
         let params = message.get("params");
         let notice = match method {
             "mining.notify" => Notice::Job(Job::decode(Fields::new("mining.notify", params))?),
@@ -112,7 +136,6 @@ impl FromPool {
             "client.show_message" => Notice::ShowMessage(
                 Fields::new("client.show_message", params).at(0, "message").string()?,
             ),
-            "client.get_version" => return Id::required(head.named("id")).map(Self::AsksVersion),
             other => return Err(unknown(other)),
         };
         Ok(Self::Notice(notice))

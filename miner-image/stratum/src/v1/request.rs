@@ -139,7 +139,10 @@ fn configure(fields: Fields<'_>) -> Result<Call, Malformed> {
     let min_bits = (parameters.keyed("version-rolling.min-bit-count", "min-bit-count"))
         .maybe(|bits| bits.small("from 0 to 255"))?
         .unwrap_or(0);
-    let version_rolling = mask.map(|mask| VersionRolling { mask, min_bits });
+    let rolls = mask.is_some() || extensions.iter().any(|name| name == "version-rolling");
+    // BIP 310: a miner that does not name its bits can roll all.
+    let mask = mask.unwrap_or(u32::MAX);
+    let version_rolling = rolls.then_some(VersionRolling { mask, min_bits });
     Ok(Call::Configure { extensions, version_rolling })
 }
 

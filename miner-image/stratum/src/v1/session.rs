@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{
-    Call, Configured, FromPool, Job, Notice, Reply, Request, Submit, Subscribed, VersionRolling,
+    Call, Configured, FromPool, Job, Notice, Question, Reply, Request, Submit, Subscribed,
+    VersionRolling,
 };
 use crate::Difficulty;
 use crate::malformed::Malformed;
@@ -66,6 +68,20 @@ impl crate::Session for Session {
     type Work = Work;
     type Share = Share;
 
+    /// Pools send one each minute or so, with the newest transactions.
+    const JOBS: Duration = Duration::from_mins(5);
+
+    fn same(one: &Work, other: &Work) -> bool {
+        let Work { job, extranonce1, extranonce2_size, difficulty, version_mask } = one;
+        // Whether earlier jobs end with it is no part of the work.
+        let job = Job { clean: other.job.clean, ..Job::clone(job) };
+        job == *other.job
+            && *extranonce1 == other.extranonce1
+            && *extranonce2_size == other.extranonce2_size
+            && *difficulty == other.difficulty
+            && *version_mask == other.version_mask
+    }
+
     fn open(login: &Login) -> (Self, Vec<String>) {
         let session = Self {
             login: login.clone(),
@@ -90,8 +106,12 @@ impl crate::Session for Session {
         Ok(match FromPool::decode(line) {
             Ok(FromPool::Notice(notice)) => self.notice(notice).into_iter().collect(),
             Ok(FromPool::Reply(reply)) => self.reply(&reply)?,
-            Ok(FromPool::AsksVersion(id)) => {
-                let reply = Reply { id: Some(id), result: Ok(AGENT.into()) };
+            Ok(FromPool::Asks(id, question)) => {
+                let answer = match question {
+                    Question::Version => AGENT,
+                    Question::Ping => "pong",
+                };
+                let reply = Reply { id: Some(id), result: Ok(answer.into()) };
                 vec![Received::Send(FromPool::Reply(reply).encode())]
             }
             // An extension that this client does not support.

@@ -344,7 +344,8 @@ proptest! {
         message in prop_oneof![
             notice().prop_map(v1::FromPool::Notice),
             v1_reply().prop_map(v1::FromPool::Reply),
-            id().prop_map(v1::FromPool::AsksVersion),
+            id().prop_map(|id| v1::FromPool::Asks(id, v1::Question::Version)),
+            id().prop_map(|id| v1::FromPool::Asks(id, v1::Question::Ping)),
         ]
     ) {
         prop_assert_eq!(v1::FromPool::decode(message.encode().as_bytes()), Ok(message));

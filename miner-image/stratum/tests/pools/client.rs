@@ -132,7 +132,7 @@ async fn the_first_pool_is_returned_to() {
 
 #[tokio::test]
 async fn no_pool_at_all_is_tried_again() {
-    let endpoint = no_pool().await;
+    let endpoint = no_pool();
     let client = Client::<v1::Session>::start(config(vec![endpoint.clone()]));
     let waiting = status(&client, |status| status.state == State::Waiting).await;
     let fault = waiting.fault.unwrap().to_string();
@@ -247,7 +247,7 @@ async fn a_drain_waits_for_the_verdict_on_the_last_share_but_not_for_ever() {
     mute.until(|events| events.last() == Some(&Event::Left)).await;
 
     // Where no pool can be reached, there is nothing to wait for.
-    let client = Client::<v1::Session>::start(config(vec![no_pool().await]));
+    let client = Client::<v1::Session>::start(config(vec![no_pool()]));
     assert_eq!(client.drain(Duration::from_hours(1)).await.state, State::Drained);
 }
 

@@ -205,8 +205,8 @@ async fn a_share_is_judged_in_every_form() {
         (r#"{"id":ID,"result":null,"error":[20,null,null]}"#, refused(20, no_reason)),
         (r#"{"id":ID,"result":null,"error":{"code":-1}}"#, refused(-1, no_reason)),
         (
-            r#"{"id":ID,"result":null,"error":{"code":-401,"message":"Unauthorized worker"}}"#,
-            refused(-401, "Unauthorized worker"),
+            r#"{"id":ID,"result":null,"error":{"code":-401,"message":"Time too new"}}"#,
+            refused(-401, "Time too new"),
         ),
         (r#"{"id":ID,"result":null,"error":"Stale share"}"#, refused(20, "Stale share")),
         (r#"{"id":ID,"result":false}"#, refused(20, no_reason)),
@@ -218,7 +218,8 @@ async fn a_share_is_judged_in_every_form() {
     ];
     let lines = &[SET_DIFFICULTY, notify!("\"1\"", "[]", ",true")];
     let (_, status) = play::<v1::Session>(v1_login, v1_share, lines, &answers).await;
-    assert_eq!((status.accepted, status.rejected, status.unread_lines), (7, 10, 0));
+    assert_eq!((status.accepted, status.rejected, status.stale), (7, 8, 2));
+    assert_eq!(status.unread_lines, 0);
 }
 
 #[tokio::test]
@@ -242,7 +243,8 @@ async fn a_monero_share_is_judged_in_every_form() {
         (r#"{"id":ID,"jsonrpc":"2.0","error":null}"#, refused(-1, no_reason)),
     ];
     let (_, status) = play::<monero::Session>(monero_login, monero_share, &[], &answers).await;
-    assert_eq!((status.accepted, status.rejected, status.unread_lines), (3, 5, 0));
+    assert_eq!((status.accepted, status.rejected, status.stale), (3, 4, 1));
+    assert_eq!(status.unread_lines, 0);
 }
 
 #[tokio::test]
@@ -344,7 +346,7 @@ async fn what_cannot_be_read_is_passed_over_and_counted() {
     let (work, status) = play::<v1::Session>(v1_login, v1_share, lines, &accepted).await;
     assert_eq!((&*work.job.id, Some(work.difficulty)), ("1", Difficulty::new(0.0001)));
     // What concerns no request of ours is no fault.
-    assert_eq!(status.unread_lines, 7);
+    assert_eq!(status.unread_lines, 6);
     let Some(fault @ Fault::Unread { .. }) = status.fault else { panic!("{status:?}") };
     assert!(
         fault.to_string().contains(" was passed over: the line is not a JSON object"),

@@ -3,13 +3,18 @@
 mod client;
 mod dialects;
 mod proxy;
+mod scripted;
+mod sessions;
 
+use std::net::Ipv4Addr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use daylight_stratum::client::{Client, Config, State, Status, Timing};
 use daylight_stratum::loopback::{Dialect, LoopbackPool, Misbehaviour, Setup};
 use daylight_stratum::sha256d::{Kernel, Scan, sha256d};
-use daylight_stratum::{Endpoint, Login, Session, v1};
+use daylight_stratum::{Endpoint, Login, Session, Tls, v1};
+use tokio::net::TcpSocket;
 
 pub(crate) fn config(pools: Vec<Endpoint>) -> Config {
     let login = Login {
@@ -44,9 +49,16 @@ pub(crate) fn monero_pool(misbehaviour: Misbehaviour) -> Setup {
     Setup { misbehaviour, ..Setup::new(Dialect::Monero(sha256d)) }
 }
 
-/// An endpoint at which no pool listens.
-pub(crate) async fn no_pool() -> Endpoint {
-    pool(v1_pool(Misbehaviour::None)).await.endpoint()
+/// An endpoint at which no pool listens. The port stays free for the test: sockets that only hold it
+/// do not keep a pool from it, but the system from giving it to another test.
+pub(crate) fn no_pool() -> Endpoint {
+    static HELD: Mutex<Vec<TcpSocket>> = Mutex::new(vec![]);
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("an option of every socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port on the loopback interface");
+    let port = socket.local_addr().expect("it is bound").port();
+    HELD.lock().expect("no test panics with it").push(socket);
+    Endpoint { host: "127.0.0.1".into(), port, tls: Tls::Off }
 }
 
 pub(crate) async fn status<S: Session>(

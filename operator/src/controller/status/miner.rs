@@ -111,6 +111,9 @@ fn lacking(word: &str) -> &'static str {
         Ok(NotReady::NotAuthorised) => "could not log in to the mining pool",
         Ok(NotReady::NotHashing) => "stopped hashing",
         Ok(NotReady::NoFigures) => "got no figures from the engine",
+        Ok(NotReady::EngineNotConnected) => {
+            "have an engine that does not connect to the agent's port"
+        }
         Ok(NotReady::Restarting) => "had to restart the engine",
         Ok(NotReady::Starting | NotReady::Draining) | Err(_) => "did not become ready",
     }
