@@ -190,7 +190,7 @@ fn a_login_that_is_refused_behind_the_port_ends_the_run() {
 #[test]
 fn an_engine_that_hangs_behind_the_port_is_restarted() {
     let pool = Pool::new(Setup::new(Dialect::Monero(|_| [0xff; 32])));
-    for (args, reason) in [("logged-in", "NoFigures"), ("unconnected", "EngineNotConnected")] {
+    for (when, reason) in [("logged-in", "NoFigures"), ("unconnected", "EngineNotConnected")] {
         let mut site = behind_the_port(&["--hang", when], &pool.endpoint());
         site.add("engine.start_within = \"1s\"\nengine.stalled_after = \"1s\"");
         let mut run = site.run();
