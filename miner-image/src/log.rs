@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn no_part_of_a_secret_is_shown_where_a_line_is_cut() {
         let secret = "49wallet";
-        let secrets = Secrets { wallet: Some(secret.into()), password: None };
+        let secrets = Secrets { wallet: Some(secret.into()), ..Secrets::default() };
         for before in 0..40 {
             let line = format!("{secret} {}{secret}", "-".repeat(before));
             let raw = &line[..line.len().min(20 + secret.len())];

@@ -19,14 +19,18 @@ mod status;
 mod stop_requests;
 mod work;
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ErrorKind};
+use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use daylight_agent_api::{LastWords, Outcome, WorkRecord};
 
-use crate::config::{Config, Flags, Mistake};
+use crate::config::{Config, Flags, Mistake, RECORD};
 use crate::secret::Secrets;
+use crate::stop_requests::StopRequests;
 
 #[derive(Parser)]
 #[command(name = "daylight-miner", version, about = "Runs a mining engine and stops it in time")]
@@ -44,12 +48,19 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    // Until there are handlers, the kernel would discard a signal to the first process of a container.
+    let signals = StopRequests::hold_signals();
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            let is_error = error.use_stderr();
-            return if is_error { end(Outcome::BadConfiguration) } else { ExitCode::SUCCESS };
+            if !error.use_stderr() {
+                return ExitCode::SUCCESS;
+            }
+            if std::env::args_os().nth(1).is_some_and(|command| command == "run") {
+                unknown(&error).write_record();
+            }
+            return end(Outcome::BadConfiguration);
         }
     };
     let (flags, run) = match &cli.command {
@@ -76,7 +87,7 @@ fn main() -> ExitCode {
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
     let outcome = match runtime {
         Ok(runtime) => {
-            let outcome = runtime.block_on(agent::run(config, secrets));
+            let outcome = runtime.block_on(agent::run(config, secrets, signals));
             // Whatever still blocks a thread must not hold the exit, and with it the GPU.
             runtime.shutdown_background();
             outcome
@@ -87,6 +98,35 @@ fn main() -> ExitCode {
         }
     };
     end(outcome)
+}
+
+/// Reads the command line. An empty variable counts as unset, as charts and templates leave them.
+fn parse() -> Result<Cli, clap::Error> {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let without = |arg: Arg| match arg.get_env() {
+        Some(name) if is_empty(name) => arg.env(Resettable::Reset),
+        _ => arg,
+    };
+    let mut command = Cli::command();
+    for name in ["run", "check"] {
+        command = command.mut_subcommand(name, |command| command.mut_args(without));
+    }
+    Cli::from_arg_matches(&command.try_get_matches()?)
+}
+
+/// Says which flag or variable cannot be read, without its value: that may be a secret.
+fn unknown(error: &clap::Error) -> Refusal {
+    let flag = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    let sentence = match error.kind() {
+        ErrorKind::UnknownArgument => "there is no such flag: see daylight-miner run --help",
+        _ => "it cannot be read: see daylight-miner run --help for its form and its variable",
+    };
+    let place = if flag.is_empty() { "command line".to_owned() } else { flag };
+    Refusal {
+        outcome: Outcome::BadConfiguration,
+        mistakes: vec![Mistake::new(place, sentence)],
+        record: std::env::var_os(RECORD).map_or(Config::default().record.file, PathBuf::from),
+    }
 }
 
 fn end(outcome: Outcome) -> ExitCode {

@@ -107,7 +107,7 @@ mod tests {
     }
 
     fn user(text: &str) -> String {
-        let secrets = Secrets { wallet: Some("49wallet".into()), password: None };
+        let secrets = Secrets { wallet: Some("49wallet".into()), ..Secrets::default() };
         client(&config(text), &secrets).login.user
     }
 

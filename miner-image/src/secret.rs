@@ -1,8 +1,10 @@
 //! Wallets and passwords: read from files only, and hidden from all output.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
+use daylight_stratum::{hide, places_of};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, Mistake, Pool};
@@ -10,6 +12,13 @@ use crate::config::{Config, Mistake, Pool};
 /// Length in bytes from which a secret is hidden. A shorter one, such as the password `x` that pools
 /// accept, would match in every line.
 const SHORTEST_HIDDEN: usize = 4;
+
+/// Length from which a secret is found as a part of a value, too. A shorter one, such as an account's
+/// name, is a part of other names by chance.
+const SHORTEST_PART: usize = 8;
+
+/// Longest secret in bytes; more is another file.
+const LONGEST: u64 = 256;
 
 /// Mistake of a secret in an argument.
 const EXPOSED_ARGUMENT: &str = "it holds the wallet or the password, and anyone who sees the process can read it there: write {config}, and put the secret into engine.config_template";
@@ -20,15 +29,32 @@ pub(crate) struct Secrets {
     /// The wallet, or the account's name.
     pub(crate) wallet: Option<String>,
     pub(crate) password: Option<String>,
+    /// Whether the password is the worker's name.
+    pub(crate) password_is_public: bool,
 }
 
 impl Secrets {
     /// Reads the files that `pool` names, without the white space around each secret.
     pub(crate) fn read(pool: &Pool) -> Result<Self, Vec<Mistake>> {
-        let wallet = file("pool.wallet_file", pool.wallet_file.as_deref());
+        let wallet = file("pool.wallet_file", pool.wallet_file.as_deref()).and_then(|wallet| {
+            let unusual = |c: char| !c.is_ascii_graphic() || c == '"' || c == '\'';
+            match wallet.as_deref().and_then(|wallet| wallet.chars().find(|c| unusual(*c))) {
+                Some(unusual) => Err(Mistake::new(
+                    "pool.wallet_file",
+                    format!(
+                        "it has the character {unusual:?}, which no wallet or account has: write the wallet alone, without quotes or blanks"
+                    ),
+                )),
+                None => Ok(wallet),
+            }
+        });
         let password = file("pool.password_file", pool.password_file.as_deref());
         match (wallet, password) {
-            (Ok(wallet), Ok(password)) => Ok(Self { wallet, password }),
+            // A rig's name in the place of the password is no secret.
+            (Ok(wallet), Ok(password)) if password == pool.worker => {
+                Ok(Self { wallet, password, password_is_public: true })
+            }
+            (Ok(wallet), Ok(password)) => Ok(Self { wallet, password, ..Self::default() }),
             (wallet, password) => {
                 Err([wallet.err(), password.err()].into_iter().flatten().collect())
             }
@@ -96,7 +122,7 @@ impl Secrets {
 
     /// Returns `text` without the secrets.
     pub(crate) fn hide(&self, text: &str) -> String {
-        self.hidden().fold(text.to_owned(), |text, (secret, name)| text.replace(secret, name))
+        self.hidden().fold(text.to_owned(), |text, (secret, name)| hide(&text, secret, name))
     }
 
     /// Returns the length of the longest secret that is hidden, in bytes.
@@ -105,12 +131,16 @@ impl Secrets {
     }
 
     fn is_in(&self, text: &str) -> bool {
-        self.hidden().any(|(secret, _)| text.contains(secret))
+        let is_part = |secret: &str| {
+            secret.len() >= SHORTEST_PART && places_of(text, secret).next().is_some()
+        };
+        self.hidden().any(|(secret, _)| text == secret || is_part(secret))
     }
 
     /// The secrets that are hidden, each with what stands for it.
     pub(crate) fn hidden(&self) -> impl Iterator<Item = (&str, &'static str)> {
-        [(self.wallet.as_deref(), "[wallet]"), (self.password.as_deref(), "[password]")]
+        let password = self.password.as_deref().filter(|_| !self.password_is_public);
+        [(self.wallet.as_deref(), "[wallet]"), (password, "[password]")]
             .into_iter()
             .filter_map(|(secret, name)| Some((secret?, name)))
             .filter(|(secret, _)| secret.len() >= SHORTEST_HIDDEN)
@@ -119,10 +149,22 @@ impl Secrets {
 
 fn file(place: &str, path: Option<&Path>) -> Result<Option<String>, Mistake> {
     let Some(path) = path else { return Ok(None) };
-    let text = fs::read_to_string(path).map_err(|error| {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(2 * LONGEST).read_to_string(&mut text));
+    read.map_err(|error| {
         Mistake::new(place, format!("{} cannot be read: {error}", path.display()))
     })?;
-    let text = text.trim();
+    // Some editors write a byte order mark first.
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if text.len() as u64 > LONGEST {
+        return Err(Mistake::new(
+            place,
+            format!(
+                "{} has more than {LONGEST} bytes, which no secret of a pool has",
+                path.display()
+            ),
+        ));
+    }
     if text.is_empty() {
         return Err(Mistake::new(place, format!("{} is empty", path.display())));
     }
@@ -137,10 +179,65 @@ fn file(place: &str, path: Option<&Path>) -> Result<Option<String>, Mistake> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn secrets(wallet: &str, password: &str) -> Secrets {
-        Secrets { wallet: Some(wallet.into()), password: Some(password.into()) }
+        let (wallet, password) = (Some(wallet.into()), Some(password.into()));
+        Secrets { wallet, password, ..Secrets::default() }
+    }
+
+    #[test]
+    fn a_name_that_contains_an_account_is_no_secret() {
+        let secrets = secrets("acme", "x");
+        for name in ["acme-btc-0", "acme.example:3333", "tcp://acme-svc:80", "acmes"] {
+            assert!(!secrets.is_in(name), "{name}");
+        }
+        assert!(secrets.is_in("acme"));
+        assert_eq!(secrets.hide("acme: acmes, acme.rig"), "[wallet]: acmes, [wallet].rig");
+        let address = "48".repeat(47);
+        let secrets = Secrets { wallet: Some(address.clone()), ..Secrets::default() };
+        assert!(secrets.is_in(&format!("pod{address}0")));
+        let account = Secrets { wallet: Some("49wallet".into()), ..Secrets::default() };
+        assert!(account.is_in("49wallet.rig") && !account.is_in("x49wallets"));
+    }
+
+    fn read(wallet: &[u8]) -> Result<Option<String>, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("wallet");
+        fs::write(&path, wallet).unwrap();
+        let pool = Pool { wallet_file: Some(path), ..Pool::default() };
+        let secrets = Secrets::read(&pool);
+        secrets.map(|secrets| secrets.wallet).map_err(|mistakes| mistakes[0].to_string())
+    }
+
+    #[test]
+    fn a_wallet_file_holds_a_wallet_and_nothing_else() {
+        assert_eq!(read(b"\xef\xbb\xbf49wallet\r\n"), Ok(Some("49wallet".into())));
+        for (text, sentence) in [
+            (&b"49wal\xe2\x80\x8blet"[..], "it has the character '\\u{200b}'"),
+            (b"49 wallet", "it has the character ' '"),
+            (b"\"49wallet\"", "it has the character '\"'"),
+            (&[b'4'; 300], "has more than 256 bytes"),
+            (&[b'4'; 10_000], "has more than 256 bytes"),
+        ] {
+            let said = read(text).unwrap_err();
+            assert!(said.contains(sentence), "{said}");
+            assert!(!said.contains("49"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_password_that_is_the_workers_name_is_no_secret() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("password");
+        fs::write(&path, "rig-7").unwrap();
+        let worker = Some("rig-7".into());
+        let pool = Pool { password_file: Some(path), worker, ..Pool::default() };
+        let Ok(secrets) = Secrets::read(&pool) else { panic!() };
+        assert_eq!(secrets.password.as_deref(), Some("rig-7"));
+        assert!(!secrets.is_in("rig-7"));
     }
 
     #[test]

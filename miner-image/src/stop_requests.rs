@@ -5,6 +5,7 @@ use std::future::pending;
 use std::io;
 
 use daylight_agent_api::Outcome;
+use nix::sys::signal::{SigSet, Signal as Held};
 use rustix::process::{Pid, Signal};
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -27,14 +28,24 @@ pub(crate) struct StopRequests {
     shared: Shared,
 }
 
+/// Signals that wait until somebody listens.
+pub(crate) struct HeldSignals(Option<SigSet>);
+
 impl StopRequests {
+    /// Holds back the signals that end the run until [`StopRequests::new`] listens for them.
+    pub(crate) fn hold_signals() -> HeldSignals {
+        let held: SigSet = [Held::SIGTERM, Held::SIGINT].into_iter().collect();
+        HeldSignals(held.thread_block().ok().map(|()| held))
+    }
+
     /// Starts to listen. `signs` are those found in the engine's log.
     pub(crate) fn new(
         lease: Option<config::Lease>,
         signs: mpsc::Receiver<Outcome>,
         shared: Shared,
+        held: &HeldSignals,
     ) -> io::Result<Self> {
-        Ok(Self {
+        let this = Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
@@ -44,7 +55,12 @@ impl StopRequests {
             signs,
             lease: lease.map(Lease::new),
             shared,
-        })
+        };
+        // Only now, so that one that has arrived meanwhile is taken.
+        if let HeldSignals(Some(held)) = held {
+            held.thread_unblock()?;
+        }
+        Ok(this)
     }
 
     /// Waits for a request; returns how the run ends, and why. Meanwhile passes the signals that are

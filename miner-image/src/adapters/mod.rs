@@ -112,7 +112,8 @@ mod tests {
         config.engine.api_port = 4067;
         config.pool.endpoints = vec!["stratum+ssl://pool.example.com:3333".into()];
         config.pool.worker = Some("rig-1".into());
-        let secrets = Secrets { wallet: Some("49wallet".into()), password: Some("secret".into()) };
+        let (wallet, password) = (Some("49wallet".into()), Some("secret".into()));
+        let secrets = Secrets { wallet, password, ..Secrets::default() };
         Upstream::new(&config, &secrets)
     }
 

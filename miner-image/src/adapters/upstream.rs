@@ -146,7 +146,8 @@ mod tests {
     fn a_template_is_filled_once() {
         let mut config = Config::default();
         config.pool.endpoints = vec!["stratum+tcp://pool.example.com:3333".into()];
-        let secrets = Secrets { wallet: Some("49{password}".into()), password: Some("p".into()) };
+        let (wallet, password) = (Some("49{password}".into()), Some("p".into()));
+        let secrets = Secrets { wallet, password, ..Secrets::default() };
         let text = Upstream::new(&config, &secrets)
             .fill(r#"{"url":"{host}:{port}","user":"{wallet}","pass":"{password}","x":{}}"#);
         assert_eq!(

@@ -18,15 +18,16 @@ use crate::log::{LogWriter, Signs};
 use crate::process::Processes;
 use crate::secret::Secrets;
 use crate::status::{Phase, Shared};
-use crate::stop_requests::StopRequests;
+use crate::stop_requests::{HeldSignals, StopRequests};
 use watch::write_record;
 
 /// Runs the engine until the agent is stopped or has to give up.
-pub(crate) async fn run(config: Config, secrets: Secrets) -> Outcome {
+pub(crate) async fn run(config: Config, secrets: Secrets, held: HeldSignals) -> Outcome {
     let log = LogWriter::new(secrets.clone());
     let shared = Shared::new(&config);
     shared.get().grace = config.drain.grace;
-    let (outcome, sentence) = match Agent::new(config.clone(), &secrets, &log, &shared).await {
+    let (outcome, sentence) = match Agent::new(config.clone(), &secrets, &log, &shared, &held).await
+    {
         Ok(mut agent) => agent.live().await,
         Err(refusal) => refusal,
     };
@@ -66,6 +67,7 @@ impl Agent {
         secrets: &Secrets,
         log: &LogWriter,
         shared: &Shared,
+        held: &HeldSignals,
     ) -> Result<Self, End> {
         let wrong =
             |sentence: String| (Outcome::BadConfiguration, format!("http.listen: {sentence}"));
@@ -75,7 +77,7 @@ impl Agent {
         let (found, signs) = mpsc::channel(1);
         // Before anything else, so that no signal is lost.
         let stop_requests =
-            StopRequests::new(config.lease.clone(), signs, shared.clone()).map_err(failed)?;
+            StopRequests::new(config.lease.clone(), signs, shared.clone(), held).map_err(failed)?;
         // A built-in engine takes all the memory that the pod gives it.
         let memory =
             config.engine.name.built_in().is_none().then_some(config.agent.memory_mib << 20);

@@ -28,7 +28,7 @@ impl Agent {
         let wrong = |sentence: String| Stop::Final((Outcome::BadConfiguration, sentence));
         let program = match Program::new(&self.config, &self.secrets).await {
             Ok(program) => program,
-            Err(error) => return wrong(format!("engine.config_template: {error}")),
+            Err(sentence) => return wrong(sentence),
         };
         let mut child = match self.processes.start(&mut program.command()) {
             Ok(child) => child,

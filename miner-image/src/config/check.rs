@@ -125,6 +125,18 @@ impl Config {
             None if engine.name != EngineName::Command => self.adapter_mistakes(wrong),
             None => {}
         }
+        let digest = |text: &str| {
+            let lower = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+            text.len() == 64 && text.chars().all(lower)
+        };
+        if let Some(commitment) = &self.pool.wallet_commitment
+            && !commitment.strip_prefix("sha256:").is_some_and(digest)
+        {
+            wrong(
+                "pool.wallet_commitment",
+                format!("\"{commitment}\": write sha256: and 64 hexadecimal digits in lower case"),
+            );
+        }
         if self.pool_protocol().is_some() {
             self.login_mistakes(wrong);
         } else if self.pool.wallet_commitment.is_some() {
@@ -272,6 +284,7 @@ fn check_program(program: &str) -> Result<(), String> {
 /// Returns the host and the port of `endpoint`, which is `host:port` or `scheme://host:port`.
 pub(crate) fn host_and_port(endpoint: &str) -> Result<(&str, u16), String> {
     let bare = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    let bare = bare.trim_end_matches('/');
     if bare.contains(['@', '/', ' ']) {
         return Err("write scheme://host:port, without a login and without a path".into());
     }

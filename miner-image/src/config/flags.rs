@@ -13,6 +13,9 @@ use super::{Config, EngineName, Lease, Protocol, RandomxMode, read};
 /// The configuration file, unless another is named.
 const DEFAULT_FILE: &str = "/etc/daylight-miner/miner.toml";
 
+/// Variable of the record's file.
+pub(crate) const RECORD: &str = "DAYLIGHT_MINER_RECORD";
+
 /// Settings that need no file. Variables without the prefix `DAYLIGHT_MINER_` are those that Daylight
 /// sets for every miner's image.
 #[derive(Args, Debug)]
@@ -87,7 +90,7 @@ pub(crate) struct Flags {
     listen: Option<String>,
 
     /// File for the record of work (`record.file`)
-    #[arg(long, env = "DAYLIGHT_MINER_RECORD", hide_env_values = true)]
+    #[arg(long, env = RECORD, hide_env_values = true)]
     record: Option<PathBuf>,
 
     /// Command of the engine (`engine.command`). If it begins with an option, it is added to the
@@ -138,7 +141,7 @@ impl Config {
             let protocol = read::word::<Protocol>(protocol);
             self.pool.protocol = Some(protocol.map_err(|error| ("POOL_PROTOCOL", error))?);
         }
-        for pin in &flags.pins {
+        for pin in flags.pins.iter().map(|pin| pin.trim()).filter(|pin| !pin.is_empty()) {
             let (pool, pin) = pin
                 .split_once('=')
                 .ok_or_else(|| (api::POOL_PINS, format!("\"{pin}\": write HOST:PORT=HEX")))?;
@@ -153,8 +156,10 @@ impl Config {
         if self.pool.worker.is_none() {
             self.pool.worker.clone_from(&flags.worker);
         }
-        if !flags.pool.is_empty() {
-            self.pool.endpoints.clone_from(&flags.pool);
+        let pools = flags.pool.iter().map(|pool| pool.trim()).filter(|pool| !pool.is_empty());
+        let pools: Vec<String> = pools.map(str::to_owned).collect();
+        if !pools.is_empty() {
+            self.pool.endpoints = pools;
         }
         if let Some(seconds) = flags.drain_seconds {
             self.drain.grace = Duration::from_secs(seconds.into());

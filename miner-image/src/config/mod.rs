@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 pub(crate) use check::{Mistake, host_and_port, listen, loopback};
 pub(crate) use engine::{EngineConfig, EngineName, FigureSource, Format, RandomxMode};
-pub(crate) use flags::Flags;
+pub(crate) use flags::{Flags, RECORD};
 use read::duration;
 
 /// The whole configuration.

@@ -57,9 +57,27 @@ fn parse(text: &str, name: &str) -> Result<Config, Vec<Mistake>> {
         }
         text.replace_range(start..end, "");
     }
+    if let Some(other) = other_form(&text) {
+        let sentence = format!("this is {other}: write TOML, such as `engine.name = \"xmrig\"`");
+        return Err(vec![Mistake::new(name, sentence)]);
+    }
     mistakes.sort();
     let place = |line| format!("{name}, line {line}");
     Err(mistakes.into_iter().map(|(line, sentence)| Mistake::new(place(line), sentence)).collect())
+}
+
+/// Returns the form of a text that is not TOML, if its first line shows it.
+fn other_form(text: &str) -> Option<&'static str> {
+    let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    let is_key = |key: &str| key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if first.starts_with('{') {
+        Some("JSON")
+    } else if first == "---" || first.split_once(':').is_some_and(|(key, _)| is_key(key)) {
+        Some("YAML")
+    } else {
+        None
+    }
 }
 
 /// Longest duration, so that adding one to the current time cannot overflow.
@@ -123,6 +141,21 @@ mod tests {
     #[test]
     fn a_file_that_is_not_toml_is_one_mistake() {
         assert_eq!(mistakes("[engine\nname = 1").len(), 1);
+    }
+
+    #[test]
+    fn another_form_is_named() {
+        for (text, form) in [
+            ("{\"engine\": {\"name\": \"xmrig\"}}", "JSON"),
+            ("# mine\nengine:\n  name: xmrig\n", "YAML"),
+            ("---\nengine:\n", "YAML"),
+        ] {
+            let said = mistakes(text);
+            assert!(
+                said.len() == 1 && said[0].contains(&format!("this is {form}: write TOML")),
+                "{said:?}"
+            );
+        }
     }
 
     #[test]

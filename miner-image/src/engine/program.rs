@@ -64,24 +64,42 @@ struct SecretFile(PathBuf);
 
 impl Program {
     /// Starts the proxy, writes the engine's file, and makes the command line.
-    pub(crate) async fn new(config: &Config, secrets: &Secrets) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// One sentence: which setting cannot be followed, and why.
+    pub(crate) async fn new(config: &Config, secrets: &Secrets) -> Result<Self, String> {
         let engine = &config.engine;
         let client = pool::client(config, secrets);
         let proxy = match config.pool_protocol() {
-            Some(Protocol::StratumV1) => Some(Proxy::start::<proxy::V1>(client).await?),
-            Some(Protocol::Monero) => Some(Proxy::start::<proxy::Monero>(client).await?),
+            Some(Protocol::StratumV1) => Some(Proxy::start::<proxy::V1>(client).await),
+            Some(Protocol::Monero) => Some(Proxy::start::<proxy::Monero>(client).await),
             Some(Protocol::Unknown) | None => None,
         };
+        let proxy = proxy.transpose();
+        let proxy = proxy.map_err(|error| format!("the agent's port cannot be opened: {error}"))?;
         let upstream = match &proxy {
             Some(proxy) => Upstream::proxy(config, proxy.address()),
             None => Upstream::new(config, secrets),
         };
         let adapter = engine.name.adapter();
         let text = match &engine.config_template {
-            Some(template) => Some(upstream.fill(&fs::read_to_string(template)?)),
+            Some(template) => {
+                let text = fs::read_to_string(template).map_err(|error| {
+                    format!("engine.config_template: {}: {error}", template.display())
+                })?;
+                Some(upstream.fill(&text))
+            }
             None => adapter.and_then(|adapter| adapter.file(&upstream)),
         };
-        let file = text.map(|text| SecretFile::write(&config.agent.run_dir, &text)).transpose()?;
+        let directory = &config.agent.run_dir;
+        let file = text.map(|text| SecretFile::write(directory, &text)).transpose();
+        let file = file.map_err(|error| {
+            format!(
+                "agent.run_dir: {} cannot be written: {error}; name a directory in memory, such as an emptyDir",
+                directory.display()
+            )
+        })?;
         let path = file.as_ref().map(|file| file.0.to_string_lossy()).unwrap_or_default();
         let added = adapter.map(|adapter| upstream.args(adapter)).unwrap_or_default();
         let words = engine.command.iter().chain(&added).chain(&engine.args);
@@ -201,7 +219,8 @@ mod tests {
         "#;
         let mut config: Config = toml::from_str(text).unwrap();
         config.agent.run_dir = directory.path().join("run");
-        let secrets = Secrets { wallet: Some("49wallet".into()), password: Some("hunter2".into()) };
+        let (wallet, password) = (Some("49wallet".into()), Some("hunter2".into()));
+        let secrets = Secrets { wallet, password, ..Secrets::default() };
         let program = Program::new(&config, &secrets).await.unwrap();
         let path = config.agent.run_dir.join("engine.conf");
         let file = fs::read_to_string(&path).unwrap();

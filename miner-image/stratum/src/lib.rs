@@ -43,4 +43,4 @@ pub use endpoint::{Endpoint, EndpointError, Tls};
 pub use lines::{LINE_TIME, LineError, Lines};
 pub use malformed::{MAX_LINE, Malformed};
 pub use message::{Failure, Id};
-pub use session::{Login, Received, Session, Submission};
+pub use session::{Login, Received, Session, Submission, hide, places_of};

@@ -26,8 +26,36 @@ impl Login {
     /// Returns a pool's words without what is hidden.
     fn hide(&self, words: &str) -> String {
         let hidden = self.hidden.iter();
-        hidden.fold(words.to_owned(), |words, (text, name)| words.replace(text, name))
+        hidden.fold(words.to_owned(), |words, (text, name)| hide(&words, text, name))
     }
+}
+
+/// Length from which a secret is found within longer words, too. A shorter one, such as an account's
+/// name, may be part of other words by chance.
+const DISTINCT: usize = 16;
+
+/// Returns where a text has a secret: anywhere if it is long, or else as a word of its own.
+pub fn places_of<'a>(text: &'a str, secret: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let is_word = move |at: usize| {
+        let in_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        let (before, after) = (&text[..at], &text[at + secret.len()..]);
+        !in_word(before.chars().next_back()) && !in_word(after.chars().next())
+    };
+    let places = text.match_indices(secret).map(|(at, _)| at);
+    places.filter(move |at| secret.len() >= DISTINCT || is_word(*at))
+}
+
+/// Returns a text with `name` in place of a secret.
+pub fn hide(text: &str, secret: &str, name: &str) -> String {
+    let mut hidden = String::with_capacity(text.len());
+    let mut rest = 0;
+    for at in places_of(text, secret) {
+        hidden.push_str(&text[rest..at]);
+        hidden.push_str(name);
+        rest = at + secret.len();
+    }
+    hidden.push_str(&text[rest..]);
+    hidden
 }
 
 impl std::fmt::Debug for Login {

@@ -19,7 +19,7 @@ use tokio_rustls::rustls::{
 };
 
 /// Secures a connection to a host, by the certificate with this SHA-256 or else by the system's
-/// roots.
+/// roots. The error is a sentence with the remedy.
 pub(crate) async fn secure(
     stream: TcpStream,
     host: &str,
@@ -36,7 +36,27 @@ pub(crate) async fn secure(
         None => config.with_root_certificates(roots()?).with_no_client_auth(),
     };
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    connected.map_err(|error| explained(&error))
+}
+
+/// Returns what a failed handshake means for the configuration.
+fn explained(error: &io::Error) -> io::Error {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
+    let sentence = match cause {
+        Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
+            "its certificate is not the one that pool.pins names: if the pool has a new one that you trust, pin that".into()
+        }
+        Some(Error::InvalidCertificate(why)) => format!(
+            "no root of this system vouches for its certificate ({why}): if you trust it, name its SHA-256 in pool.pins"
+        ),
+        Some(Error::InvalidMessage(_)) => {
+            "it does not speak TLS at this port: name its port for TLS, or write the address without tls://".into()
+        }
+        Some(other) => format!("the TLS handshake failed: {other}"),
+        None => format!("it ended the TLS handshake ({error}): check that this port is for TLS"),
+    };
+    io::Error::new(error.kind(), sentence)
 }
 
 fn roots() -> io::Result<RootCertStore> {

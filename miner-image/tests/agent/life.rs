@@ -300,3 +300,63 @@ fn the_agents_memory_is_limited_and_the_engines_is_not() {
     assert_eq!(limit(engine), own);
     assert_eq!(run.stop(), 0);
 }
+
+#[test]
+fn empty_variables_are_none() {
+    let mut site = Site::new(&[]);
+    for name in ["ENGINE", "POOL_ENDPOINTS", "POOL_PINS", "THREADS", "DRAIN_SECONDS", "WALLET_FILE"]
+    {
+        site.env(name, "");
+    }
+    let output = site.command("check").output().expect("an agent");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn an_unknown_flag_leaves_a_record_without_its_value() {
+    let site = Site::new(&[]);
+    let record = site.path("unknown");
+    let mut command = site.command("run");
+    let output = command.args(["--user", "49wallet"]).env("DAYLIGHT_MINER_RECORD", &record);
+    assert_eq!(output.output().expect("an agent").status.code(), Some(12));
+    let text = std::fs::read_to_string(record).expect("a record");
+    assert!(text.contains("--user: there is no such flag") && !text.contains("49wallet"), "{text}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    let mut site = Site::new(&["--quiet"]);
+    let template = site.file("template", "x");
+    site.set("engine.config_template", &format!("{:?}", template.to_str().expect("a path")));
+    site.add("engine.args = [\"{config}\"]");
+    site.set_run_dir("/proc/nope");
+    let mut run = site.run();
+    assert_eq!(run.code(), 12);
+    let message = run.record()["message"].as_str().expect("a message").to_owned();
+    assert!(message.starts_with("agent.run_dir: /proc/nope cannot be written"), "{message}");
+}
+
+/// The kernel discards signals to the first process of a container that neither holds nor handles
+/// them: from the moment at which it holds them, none is lost.
+#[test]
+fn a_signal_before_the_agent_listens_is_not_lost() {
+    const TERM: u64 = 1 << 14;
+    let mut run = Site::new(&[]).run_first();
+    let agent = loop {
+        let is_ready = |pid: &&u32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let has = |set: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(set));
+                let mask = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+                mask.is_some_and(|mask| mask & TERM != 0)
+            };
+            has("SigBlk:") || has("SigCgt:")
+        };
+        if let Some(pid) = run.below().iter().find(is_ready) {
+            break i32::try_from(*pid).expect("a process");
+        }
+    };
+    kill_process(Pid::from_raw(agent).expect("a process"), Signal::TERM).expect("an agent");
+    assert_eq!(run.code(), 0, "{}", run.log());
+    assert_eq!(run.record()["reason"], "Drained");
+}

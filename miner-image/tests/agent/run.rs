@@ -97,6 +97,13 @@ connected = "/connected"
         self.config = format!("{key} = {value}\n{}", self.config);
     }
 
+    /// Names another directory for the engine's file.
+    pub(crate) fn set_run_dir(&mut self, directory: &str) {
+        let is_other = |line: &&str| !line.starts_with("agent.run_dir");
+        let others: Vec<&str> = self.config.lines().filter(is_other).collect();
+        self.config = format!("agent.run_dir = \"{directory}\"\n{}\n", others.join("\n"));
+    }
+
     /// Sets a variable of the agent's environment.
     pub(crate) fn env(&mut self, name: &str, value: &str) {
         self.env.push((name.into(), value.into()));

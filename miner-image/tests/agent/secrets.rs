@@ -128,3 +128,14 @@ fn a_file_that_is_not_there_or_empty_is_named() {
     assert!(text.contains("pool.wallet_file: /no/wallet cannot be read"), "{text}");
     assert!(text.contains("pool.password_file: ") && text.contains(" is empty"), "{text}");
 }
+
+#[test]
+fn an_account_may_be_a_part_of_other_names() {
+    let mut site = Site::new(&[]);
+    let wallet = site.file("wallet", "acme");
+    site.set("pool.wallet_file", &format!("{:?}", wallet.to_str().expect("a path")));
+    site.env("POD_NAME", "acme-btc-0");
+    site.env("ACME_SVC_PORT", "tcp://acme-svc:80");
+    let output = site.command("check").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}

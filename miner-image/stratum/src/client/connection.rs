@@ -163,7 +163,13 @@ async fn login<S: Session>(
     let (sent, mut latency) = (Instant::now(), None);
     let mut passed_over = Vec::new();
     loop {
-        let line = lines.next().await.map_err(lost)?;
+        let line = lines.next().await.map_err(|why| match (&why, endpoint.tls, latency) {
+            (LineError::Closed | LineError::Io(_), Tls::Off, None) => Fault::Lost {
+                pool: pool(),
+                why: format!("{why} before any answer: if its port is for TLS, write tls://"),
+            },
+            _ => lost(why),
+        })?;
         let latency = *latency.get_or_insert_with(|| sent.elapsed());
         let received = session.receive(&line).map_err(malformed)?;
         if let Some(error) = unread.note(&received) {

@@ -194,11 +194,17 @@ async fn tls_takes_the_pinned_certificate_and_no_other() {
     let (connection, share) = mine(&client).await;
     assert_eq!(client.shares().submit(connection, share).await, Ok(Verdict::Accepted));
 
-    for tls in [Tls::Pinned([7; 32]), Tls::Roots] {
-        let endpoint = Endpoint { tls, ..pool.endpoint() };
-        let client = Client::<v1::Session>::start(config(vec![endpoint]));
+    let plain = super::pool(v1_pool(Misbehaviour::None)).await;
+    for (endpoint, tls, remedy) in [
+        (pool.endpoint(), Tls::Pinned([7; 32]), "is not the one that pool.pins names"),
+        (pool.endpoint(), Tls::Roots, "name its SHA-256 in pool.pins"),
+        (plain.endpoint(), Tls::Roots, "it does not speak TLS at this port"),
+        (pool.endpoint(), Tls::Off, "if its port is for TLS, write tls://"),
+    ] {
+        let client = Client::<v1::Session>::start(config(vec![Endpoint { tls, ..endpoint }]));
         let waiting = status(&client, |status| status.state == State::Waiting).await;
-        assert!(matches!(waiting.fault, Some(Fault::Unreachable { .. })), "{:?}", waiting.fault);
+        let fault = waiting.fault.unwrap().to_string();
+        assert!(fault.contains(remedy), "{fault}");
         assert_eq!(waiting.logins, 0);
     }
 }
