@@ -12,13 +12,11 @@ pub(crate) fn client(config: &Config, secrets: &Secrets) -> client::Config {
     let pool = &config.pool;
     let wallet = secrets.wallet.as_deref().unwrap_or("");
     let worker = pool.worker.as_deref();
-    let user = match (&pool.login, config.pool_protocol(), worker) {
-        (Some(login), ..) => {
-            login.replace("{worker}", worker.unwrap_or("")).replace("{wallet}", wallet)
-        }
-        (None, Some(Protocol::StratumV1), Some(worker)) => format!("{wallet}.{worker}"),
-        _ => wallet.to_owned(),
+    let form = match (config.pool_protocol(), worker) {
+        (Some(Protocol::StratumV1), Some(_)) => "{wallet}.{worker}",
+        _ => "{wallet}",
     };
+    let user = login(pool, form, wallet, worker.unwrap_or(""));
     let login = Login {
         user,
         password: secrets.password.clone().unwrap_or_else(|| "x".into()),
@@ -28,6 +26,12 @@ pub(crate) fn client(config: &Config, secrets: &Secrets) -> client::Config {
     };
     let pools = pool.endpoints.iter().filter_map(|text| endpoint(pool, text).ok()).collect();
     client::Config { pools, login, timing: Timing::default() }
+}
+
+/// Returns the login at a pool: as configured, or in the usual form.
+pub(crate) fn login(pool: &Pool, usual: &str, wallet: &str, worker: &str) -> String {
+    let form = pool.login.as_deref().unwrap_or(usual);
+    form.replace("{worker}", worker).replace("{wallet}", wallet)
 }
 
 /// Reads a pool's address, and adds the certificate that `pool` pins for it.

@@ -145,7 +145,8 @@ impl Status {
             return Ok(());
         }
         let Some(figures) = self.figures() else { return Err(NotReady::NoFigures) };
-        if figures.pool.as_ref().is_some_and(|pool| !pool.has_engine()) {
+        // While pools are at fault, engines come and go.
+        if figures.pool.as_ref().is_some_and(|pool| !pool.has_engine() && pool.faults.is_empty()) {
             return Err(NotReady::EngineNotConnected);
         }
         if figures.connected == Some(false) {

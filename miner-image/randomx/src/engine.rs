@@ -11,7 +11,7 @@ use daylight_stratum::monero::{Share, Work};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::job::{UnsupportedJob, nonces, seed};
+use crate::job::{Part, UnsupportedJob, seed};
 use crate::worker::Worker;
 use crate::{Error, Memory, Options, Pages, Ready};
 
@@ -181,7 +181,7 @@ impl Supervisor {
             for (index, (hasher, hashes)) in (0..).zip(hashers.into_iter().zip(&*self.hashes)) {
                 let worker = Worker {
                     seed,
-                    nonces: nonces(index, threads),
+                    part: Part { thread: index, of: threads },
                     begun: None,
                     work: self.work.clone(),
                     stop: self.stop.subscribe(),

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use daylight_stratum::monero::Job;
+use daylight_stratum::monero::{Job, Work};
 
 /// Reason why a job cannot be hashed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,16 +23,32 @@ pub(crate) fn seed(job: &Job) -> Result<[u8; 32], UnsupportedJob> {
     }
 }
 
-/// Returns a thread's part of the nonces.
-pub(crate) fn nonces(thread: u32, of: u32) -> RangeInclusive<u32> {
-    let start = |thread: u32| (u64::from(thread) << 32) / u64::from(of);
-    let end = start(thread + 1) - 1;
-    let within = |nonce: u64| u32::try_from(nonce).unwrap_or(u32::MAX);
-    within(start(thread))..=within(end)
+/// One thread's part of the nonces.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub(crate) thread: u32,
+    /// Number of threads.
+    pub(crate) of: u32,
+}
+
+impl Part {
+    /// Returns its nonces for work. Where the highest byte is the pool's, all of them have it.
+    pub(crate) fn nonces(self, work: &Work) -> RangeInclusive<u32> {
+        let (bits, fixed) = match work.kept_byte() {
+            None => (32, 0),
+            Some(byte) => (24, u32::from(byte) << 24),
+        };
+        let start = |thread: u32| (u64::from(thread) << bits) / u64::from(self.of);
+        let end = start(self.thread + 1) - 1;
+        let within = |nonce: u64| u32::try_from(nonce).unwrap_or(u32::MAX) | fixed;
+        within(start(self.thread))..=within(end)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn job(algorithm: Option<&str>, seed: Option<[u8; 32]>) -> Job {
@@ -53,14 +69,21 @@ mod tests {
 
     #[test]
     fn the_parts_are_all_nonces_and_none_twice() {
-        for threads in [1, 2, 3, 7, 64, 255] {
-            let mut next = 0_u64;
-            for thread in 0..threads {
-                let part = nonces(thread, threads);
-                assert_eq!(u64::from(*part.start()), next, "{thread} of {threads}");
-                next = u64::from(*part.end()) + 1;
+        let mut with_byte = job(None, None);
+        with_byte.blob[42] = 0xa7;
+        for (job, first, last) in
+            [(job(None, None), 0_u64, 0xffff_ffff), (with_byte, 0xa700_0000, 0xa7ff_ffff)]
+        {
+            let work = Work { keeps_byte: first > 0, job: Arc::new(job) };
+            for of in [1, 2, 3, 7, 64, 255] {
+                let mut next = first;
+                for thread in 0..of {
+                    let nonces = Part { thread, of }.nonces(&work);
+                    assert_eq!(u64::from(*nonces.start()), next, "{thread} of {of}");
+                    next = u64::from(*nonces.end()) + 1;
+                }
+                assert_eq!(next, last + 1, "{of}");
             }
-            assert_eq!(next, 1 << 32, "{threads}");
         }
     }
 }

@@ -1,6 +1,5 @@
 //! One thread of the engine.
 
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use daylight_stratum::client::{Offer, Shares, wait_for_work};
@@ -8,7 +7,7 @@ use daylight_stratum::monero::{Job, Share, Work};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::job::seed;
+use crate::job::{Part, seed};
 use crate::{Feed, Hasher};
 
 /// One thread of the engine.
@@ -16,7 +15,7 @@ pub(crate) struct Worker<'a> {
     /// Seed of the memory.
     pub(crate) seed: [u8; 32],
     /// Its part of every job's nonces.
-    pub(crate) nonces: RangeInclusive<u32>,
+    pub(crate) part: Part,
     /// The last blob, and the next nonce for it, if one is left.
     pub(crate) begun: Option<(Vec<u8>, Option<u32>)>,
     pub(crate) work: Feed,
@@ -46,11 +45,12 @@ impl Worker<'_> {
     /// Hashes until there is other work, or nothing is left of this.
     fn hash(&mut self, offer: &Offer<Work>, hasher: &mut Hasher<'_>) {
         let job = &offer.work.job;
+        let nonces = self.part.nonces(&offer.work);
         // A pool may send the same blob with another target. Continuing where the last job ended keeps
         // shares from being submitted twice.
         let mut nonce = match self.begun.take() {
             Some((blob, nonce)) if blob == job.blob => nonce,
-            _ => Some(*self.nonces.start()),
+            _ => Some(*nonces.start()),
         };
         let target = job.target();
         let mut blob = job.blob.clone();
@@ -59,7 +59,7 @@ impl Worker<'_> {
             hasher.begin(&blob);
         }
         while let Some(at) = nonce {
-            nonce = at.checked_add(1).filter(|next| self.nonces.contains(next));
+            nonce = at.checked_add(1).filter(|next| nonces.contains(next));
             // The library computes a hash while it begins with the next input, so there must be one. After
             // the last nonce that is the same input again, whose hash is never fetched.
             blob[Job::NONCE].copy_from_slice(&nonce.unwrap_or(at).to_le_bytes());

@@ -107,7 +107,7 @@ fn offer(algorithm: &str) -> Arc<Offer<Work>> {
         height: None,
         seed: Some([1; 32]),
     };
-    Arc::new(Offer { connection: 1, era: 1, work: Work { job: Arc::new(job) } })
+    Arc::new(Offer { connection: 1, era: 1, work: Work { job: Arc::new(job), keeps_byte: false } })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,21 +1,42 @@
-//! bzminer: <https://github.com/bzminer/bzminer#cli>.
+//! bzminer: <https://github.com/bzminer/bzminer#cli>, with its section on `config.txt`, which has no place
+//! for a password.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Adapter, Answer, count, number};
+use super::upstream::Place;
+use super::{Adapter, Answer, Upstream, count, number};
 use crate::figures::{Device, Figures};
 
 /// It must not write the files that it keeps next to its program, which are read-only.
 pub(super) static ADAPTER: Adapter = Adapter {
-    args: "-p {url} -w {login} -r {worker} --pool_password {password} --http_enabled 1 \
-           --http_address 127.0.0.1 --http_port {api_port} --no_watchdog --nc 1 \
-           --disable_index_html --no_color 1",
-    algorithm: Some("-a"),
+    args: "-c {config} --pool_password {password} --no_watchdog --disable_index_html",
+    algorithm: None,
     tls: ["", ""],
-    file: None,
+    file: Some(file),
+    password_in_file: false,
+    login: "{wallet}",
     path: "/status",
     answer: Answer::Code(read),
 };
+
+fn file(upstream: &Upstream) -> String {
+    json!({
+        "pool_configs": [{
+            "algorithm": upstream.algorithm,
+            "wallet": upstream.login,
+            "url": upstream.pools.iter().map(Place::url).collect::<Vec<_>>(),
+            "username": upstream.worker,
+        }],
+        "pool": [0],
+        "rig_name": upstream.worker,
+        "lock_config": true,
+        "no_color": true,
+        "http_enabled": true,
+        "http_address": "127.0.0.1",
+        "http_port": upstream.api_port,
+    })
+    .to_string()
+}
 
 /// Each device has a hashrate for each of its pools, and each pool its shares; of several, sums.
 fn read(answer: &Value) -> Figures {

@@ -1,14 +1,19 @@
-//! `GMiner`: <https://github.com/develsoftware/GMinerRelease>.
+//! `GMiner`: <https://github.com/develsoftware/GMinerRelease>. Its file is that of `sample_config.txt` in
+//! its releases: `[common]`, and `[server]` for each pool.
+
+use std::fmt::Write as _;
 
 use super::places::{DevicePlaces, Places};
-use super::{Adapter, Answer};
+use super::upstream::Place;
+use super::{Adapter, Answer, Upstream};
 
 pub(super) static ADAPTER: Adapter = Adapter {
-    args: "--server {host} --port {port} --user {login} --pass {password} --ssl {tls} \
-           --api {api_port} --watchdog 0 --color 0",
-    algorithm: Some("--algo"),
-    tls: ["0", "1"],
-    file: None,
+    args: "--config {config}",
+    algorithm: None,
+    tls: ["", ""],
+    file: Some(file),
+    password_in_file: true,
+    login: "{wallet}.{worker}",
     path: "/stat",
     answer: Answer::Places(&Places {
         hashrate: &["/devices/*/speed"],
@@ -27,6 +32,29 @@ pub(super) static ADAPTER: Adapter = Adapter {
         ..Places::NONE
     }),
 };
+
+fn file(upstream: &Upstream) -> String {
+    let algorithm = upstream.algorithm.iter().map(|algorithm| format!("algo={algorithm}\n"));
+    let mut file = format!(
+        "[common]\n{}api={}\nwatchdog=0\ncolor=0\n",
+        algorithm.collect::<String>(),
+        upstream.api_port
+    );
+    let (login, password) = (&upstream.login, &upstream.password);
+    for place in &upstream.pools {
+        let Place { host, port, .. } = place;
+        let ssl = u8::from(place.tls());
+        let _ = write!(
+            file,
+            "\n[server]\nhost={host}\nport={port}\nuser={login}\npass={password}\nssl={ssl}\n"
+        );
+        // Its default for Ethash is EthProxy's.
+        if let Some("ethstratum" | "stratum2") = place.protocol() {
+            file.push_str("proto=stratum\n");
+        }
+    }
+    file
+}
 
 #[cfg(test)]
 mod tests {

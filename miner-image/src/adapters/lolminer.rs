@@ -1,20 +1,43 @@
 //! lolMiner: <https://github.com/Lolliedieb/lolMiner-releases>.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
-use super::{Adapter, Answer, count, measured, number, text};
+use super::{Adapter, Answer, Upstream, count, measured, number, text};
 use crate::figures::{Device, Figures};
 
 /// Its watchdog ends it with exit code 42 when a card crashes, and the agent starts it again.
 pub(super) static ADAPTER: Adapter = Adapter {
-    args: "--pool {address} --user {login} --pass {password} --tls {tls} --apihost 127.0.0.1 \
-           --apiport {api_port} --watchdog exit --nocolor",
-    algorithm: Some("--algo"),
-    tls: ["off", "on"],
-    file: None,
+    args: "--config {config} --apihost 127.0.0.1 --apiport {api_port} --watchdog exit --nocolor",
+    algorithm: None,
+    tls: ["", ""],
+    file: Some(file),
+    password_in_file: true,
+    login: "{wallet}.{worker}",
     path: "/",
     answer: Answer::Code(read),
 };
+
+/// Options as on its command line; of several pools, each with its login.
+fn file(upstream: &Upstream) -> String {
+    let mut file = String::new();
+    if let Some(algorithm) = &upstream.algorithm {
+        // It writes them in capitals.
+        let _ = writeln!(file, "algo={}", algorithm.to_ascii_uppercase());
+    }
+    match upstream.first().protocol() {
+        Some("ethstratum" | "stratum2") => file.push_str("ethstratum=ETHV1\n"),
+        Some("ethproxy") => file.push_str("ethstratum=ETHPROXY\n"),
+        _ => {}
+    }
+    let (login, password) = (&upstream.login, &upstream.password);
+    for place in &upstream.pools {
+        let (address, tls) = (place.address(), if place.tls() { "on" } else { "off" });
+        let _ = write!(file, "pool={address}\nuser={login}\npass={password}\ntls={tls}\n");
+    }
+    file
+}
 
 /// Figures are kept for each algorithm; of two that are mined at once the sum is given, and for a
 /// device the first. Rates are in a unit that the answer names by its factor.

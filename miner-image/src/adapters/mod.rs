@@ -23,15 +23,20 @@ pub(crate) use upstream::Upstream;
 /// An engine that is known by name. The agent watches over it, so that watchdogs of its own are
 /// turned off.
 pub(crate) struct Adapter {
-    /// Its arguments, separated by spaces. `{url}`, `{address}`, `{host}` and `{port}` are the pool's;
-    /// `{config}` is the path of `file`.
+    /// Its arguments, separated by spaces. `{url}` and `{address}` are the first pool's; `{config}` is
+    /// the path of `file`.
     args: &'static str,
     /// The option for the algorithm, if one is configured.
     algorithm: Option<&'static str>,
     /// `{tls}` in `args`, for a connection without and with TLS.
     tls: [&'static str; 2],
-    /// The file that it takes its login from. One without it takes a login on its command line only.
+    /// The file that it takes pools and login from. One without it takes a login on its command line
+    /// only.
     file: Option<fn(&Upstream) -> String>,
+    /// Whether the password is in that file, too.
+    password_in_file: bool,
+    /// Usual form of its login.
+    login: &'static str,
     /// Path of its figures on its loopback port.
     pub(crate) path: &'static str,
     answer: Answer,
@@ -73,9 +78,14 @@ impl EngineName {
         }
     }
 
-    /// Whether the engine takes its login from a file, and not on its command line only.
-    pub(crate) fn keeps_secrets(self) -> bool {
+    /// Whether the engine takes the wallet from a file, and not on its command line only.
+    pub(crate) fn keeps_wallet(self) -> bool {
         self.adapter().is_none_or(|adapter| adapter.file.is_some())
+    }
+
+    /// Whether it takes the password from a file, too.
+    pub(crate) fn keeps_password(self) -> bool {
+        self.adapter().is_none_or(|adapter| adapter.file.is_some() && adapter.password_in_file)
     }
 }
 
@@ -121,21 +131,15 @@ mod tests {
     fn command_lines_are_what_the_engines_document_and_hold_no_secret() {
         let cases = [
             (EngineName::Xmrig, "--config={config}"),
-            (
-                EngineName::Trex,
-                "--url stratum+ssl://pool.example.com:3333 --user rig-1 --pass x --worker rig-1 --api-bind-http 127.0.0.1:4067 --api-bind-telnet 0 --api-read-only --no-watchdog --no-color --algo algo",
-            ),
+            (EngineName::Trex, "--config {config}"),
             (
                 EngineName::Rigel,
                 "--url stratum+ssl://pool.example.com:3333 --username rig-1 --password x --worker rig-1 --api-bind 127.0.0.1:4067 --no-watchdog --no-tui --no-colour --algorithm algo",
             ),
-            (
-                EngineName::Gminer,
-                "--server pool.example.com --port 3333 --user rig-1 --pass x --ssl 1 --api 4067 --watchdog 0 --color 0 --algo algo",
-            ),
+            (EngineName::Gminer, "--config {config}"),
             (
                 EngineName::Lolminer,
-                "--pool pool.example.com:3333 --user rig-1 --pass x --tls on --apihost 127.0.0.1 --apiport 4067 --watchdog exit --nocolor --algo algo",
+                "--config {config} --apihost 127.0.0.1 --apiport 4067 --watchdog exit --nocolor",
             ),
             (
                 EngineName::Srbminer,
@@ -143,7 +147,7 @@ mod tests {
             ),
             (
                 EngineName::Bzminer,
-                "-p stratum+ssl://pool.example.com:3333 -w rig-1 -r rig-1 --pool_password x --http_enabled 1 --http_address 127.0.0.1 --http_port 4067 --no_watchdog --nc 1 --disable_index_html --no_color 1 -a algo",
+                "-c {config} --pool_password x --no_watchdog --disable_index_html",
             ),
         ];
         for (name, expected) in cases {
@@ -152,13 +156,93 @@ mod tests {
         }
     }
 
+    fn file(name: EngineName, endpoints: &[&str]) -> String {
+        let mut config = Config::default();
+        config.engine.name = name;
+        config.engine.algorithm = Some("etchash".into());
+        config.engine.api_port = 4067;
+        config.pool.endpoints = endpoints.iter().map(|&endpoint| endpoint.into()).collect();
+        config.pool.worker = Some("rig-1".into());
+        let (wallet, password) = (Some("49wallet".into()), Some("secret".into()));
+        let secrets = Secrets { wallet, password, ..Secrets::default() };
+        name.adapter().unwrap().file(&Upstream::new(&config, &secrets)).unwrap()
+    }
+
+    const POOLS: [&str; 2] =
+        ["stratum2+tcp://pool.example.com:3353", "tls://backup.example.com:443"];
+
     #[test]
-    fn xmrigs_login_stands_in_its_file() {
-        let file = xmrig::ADAPTER.file(&upstream(EngineName::Xmrig)).unwrap();
+    fn xmrigs_pools_and_login_are_in_its_file() {
+        let file =
+            file(EngineName::Xmrig, &["pool.example.com:3333", "tls://backup.example.com:443"]);
         let file: Value = serde_json::from_str(&file).unwrap();
-        let pool = &file["pools"][0];
-        assert_eq!((&pool["user"], &pool["pass"]), (&"49wallet".into(), &"secret".into()));
-        assert_eq!((&pool["url"], &pool["tls"]), (&"pool.example.com:3333".into(), &true.into()));
+        let pools = &file["pools"];
+        assert_eq!((&pools[0]["user"], &pools[0]["pass"]), (&"49wallet".into(), &"secret".into()));
+        assert_eq!(
+            (&pools[0]["url"], &pools[0]["tls"]),
+            (&"pool.example.com:3333".into(), &false.into())
+        );
+        assert_eq!(
+            (&pools[1]["url"], &pools[1]["tls"]),
+            (&"backup.example.com:443".into(), &true.into())
+        );
         assert_eq!(file["http"]["host"], "127.0.0.1");
+        assert_eq!(file["donate-level"], 0);
+    }
+
+    #[test]
+    fn t_rexs_pools_and_login_are_in_its_file() {
+        let file: Value = serde_json::from_str(&file(EngineName::Trex, &POOLS)).unwrap();
+        assert_eq!(
+            file["pools"],
+            serde_json::json!([
+                {"url": "stratum2+tcp://pool.example.com:3353", "user": "49wallet", "pass": "secret", "worker": "rig-1"},
+                {"url": "stratum+ssl://backup.example.com:443", "user": "49wallet", "pass": "secret", "worker": "rig-1"},
+            ])
+        );
+        assert_eq!(
+            (&file["algo"], &file["api-bind-http"]),
+            (&"etchash".into(), &"127.0.0.1:4067".into())
+        );
+    }
+
+    #[test]
+    fn gminers_pools_and_login_are_in_its_file() {
+        let file = file(EngineName::Gminer, &["ethstratum+tcp://pool.example.com:3353", POOLS[1]]);
+        assert_eq!(
+            file,
+            "[common]\nalgo=etchash\napi=4067\nwatchdog=0\ncolor=0\n\n\
+             [server]\nhost=pool.example.com\nport=3353\nuser=49wallet.rig-1\npass=secret\nssl=0\nproto=stratum\n\n\
+             [server]\nhost=backup.example.com\nport=443\nuser=49wallet.rig-1\npass=secret\nssl=1\n"
+        );
+    }
+
+    #[test]
+    fn lolminers_pools_and_login_are_in_its_file() {
+        let file =
+            file(EngineName::Lolminer, &["ethstratum+tcp://pool.example.com:3353", POOLS[1]]);
+        assert_eq!(
+            file,
+            "algo=ETCHASH\nethstratum=ETHV1\n\
+             pool=pool.example.com:3353\nuser=49wallet.rig-1\npass=secret\ntls=off\n\
+             pool=backup.example.com:443\nuser=49wallet.rig-1\npass=secret\ntls=on\n"
+        );
+    }
+
+    #[test]
+    fn bzminers_pools_and_wallet_are_in_its_file() {
+        let file: Value = serde_json::from_str(&file(EngineName::Bzminer, &POOLS)).unwrap();
+        assert_eq!(
+            file["pool_configs"],
+            serde_json::json!([{
+                "algorithm": "etchash", "wallet": "49wallet", "username": "rig-1",
+                "url": ["stratum2+tcp://pool.example.com:3353", "stratum+ssl://backup.example.com:443"],
+            }])
+        );
+        assert_eq!(
+            (&file["http_address"], &file["http_port"]),
+            (&"127.0.0.1".into(), &4067.into())
+        );
+        assert_eq!(file["lock_config"], true);
     }
 }

@@ -10,6 +10,8 @@ pub(super) static ADAPTER: Adapter = Adapter {
     algorithm: Some("--algorithm"),
     tls: ["", ""],
     file: None,
+    password_in_file: false,
+    login: "{worker}",
     path: "/",
     answer: Answer::Places(&Places {
         hashrate: &["/hashrate/*"],

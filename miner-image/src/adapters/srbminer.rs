@@ -9,6 +9,8 @@ pub(super) static ADAPTER: Adapter = Adapter {
     algorithm: Some("--algorithm"),
     tls: ["false", "true"],
     file: None,
+    password_in_file: false,
+    login: "{worker}",
     path: "/",
     answer: Answer::Places(&Places {
         hashrate: &["/algorithms/*/hashrate/gpu/total", "/algorithms/*/hashrate/cpu/total"],

@@ -1,16 +1,20 @@
-//! T-Rex: <https://github.com/trexminer/T-Rex#usage>.
+//! T-Rex: <https://github.com/trexminer/T-Rex#usage>. The keys of its file are the names of its options,
+//! and `pools`.
+
+use serde_json::json;
 
 use super::places::{DevicePlaces, Places};
-use super::{Adapter, Answer};
+use super::upstream::Place;
+use super::{Adapter, Answer, Upstream};
 
 /// Its own watchdog would be a second process.
 pub(super) static ADAPTER: Adapter = Adapter {
-    args: "--url {url} --user {login} --pass {password} --worker {worker} \
-           --api-bind-http 127.0.0.1:{api_port} --api-bind-telnet 0 --api-read-only --no-watchdog \
-           --no-color",
-    algorithm: Some("--algo"),
+    args: "--config {config}",
+    algorithm: None,
     tls: ["", ""],
-    file: None,
+    file: Some(file),
+    password_in_file: true,
+    login: "{wallet}",
     path: "/summary",
     answer: Answer::Places(&Places {
         hashrate: &["/hashrate"],
@@ -28,6 +32,28 @@ pub(super) static ADAPTER: Adapter = Adapter {
         ..Places::NONE
     }),
 };
+
+fn file(upstream: &Upstream) -> String {
+    let pool = |place: &Place| {
+        json!({
+            "url": place.url(),
+            "user": upstream.login,
+            "pass": upstream.password,
+            "worker": upstream.worker,
+        })
+    };
+    json!({
+        "pools": upstream.pools.iter().map(pool).collect::<Vec<_>>(),
+        "algo": upstream.algorithm,
+        "api-bind-http": format!("127.0.0.1:{}", upstream.api_port),
+        "api-bind-telnet": "0",
+        "api-read-only": true,
+        "autoupdate": false,
+        "no-watchdog": true,
+        "no-color": true,
+    })
+    .to_string()
+}
 
 #[cfg(test)]
 mod tests {

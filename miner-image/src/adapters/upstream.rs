@@ -4,16 +4,14 @@ use std::net::SocketAddr;
 
 use super::Adapter;
 use crate::config::{Config, host_and_port};
+use crate::pool;
 use crate::secret::Secrets;
 
-/// Pool, login and loopback port of an engine.
+/// Pools, login and loopback port of an engine.
 #[derive(Clone, Debug)]
 pub(crate) struct Upstream {
-    /// The pool as it is configured; empty if it is the agent itself.
-    endpoint: String,
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) tls: bool,
+    /// The pools, in the order of preference. At least one.
+    pub(super) pools: Vec<Place>,
     pub(super) login: String,
     pub(super) password: String,
     pub(super) worker: String,
@@ -23,43 +21,89 @@ pub(crate) struct Upstream {
     pub(super) api_port: u16,
 }
 
-impl Upstream {
-    /// Returns the first configured pool. An engine that takes its login on the command line only,
-    /// which is public, gets the worker's name for one.
-    pub(crate) fn new(config: &Config, secrets: &Secrets) -> Self {
-        let endpoint = config.pool.endpoints.first().map_or("", String::as_str);
+/// Address of a pool.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    /// As it is configured; empty if it is the agent itself.
+    declared: String,
+    /// As it is declared; empty if it is not.
+    scheme: String,
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+impl Place {
+    fn declared(endpoint: &str) -> Self {
         let scheme = endpoint.split_once("://").map_or("", |(scheme, _)| scheme);
         let (host, port) = host_and_port(endpoint).unwrap_or_default();
-        let keeps_secrets = config.engine.name.keeps_secrets();
-        let kept = |secret: &Option<String>| secret.clone().filter(|_| keeps_secrets);
-        let bare = Self::without_login(config, host.to_owned(), port);
+        Self { declared: endpoint.into(), scheme: scheme.into(), host: host.into(), port }
+    }
+
+    pub(super) fn tls(&self) -> bool {
+        self.scheme.contains("ssl") || self.scheme.contains("tls")
+    }
+
+    pub(super) fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// The protocol that the scheme names, such as `ethstratum`, if it is not plain Stratum.
+    pub(super) fn protocol(&self) -> Option<&str> {
+        let (protocol, _) = self.scheme.split_once('+')?;
+        (protocol != "stratum").then_some(protocol)
+    }
+
+    /// The address with a scheme as the engines write it: the protocol that is declared, over `tcp` or
+    /// `ssl`.
+    pub(super) fn url(&self) -> String {
+        let over = if self.tls() { "ssl" } else { "tcp" };
+        format!("{}+{over}://{}", self.protocol().unwrap_or("stratum"), self.address())
+    }
+}
+
+impl Upstream {
+    /// Returns the configured pools. An engine that takes its login on the command line only, which is
+    /// public, gets the worker's name for one.
+    pub(crate) fn new(config: &Config, secrets: &Secrets) -> Self {
+        let engine = config.engine.name;
+        let pools = config.pool.endpoints.iter().map(|endpoint| Place::declared(endpoint));
+        let mut pools: Vec<_> = pools.collect();
+        if pools.is_empty() {
+            pools.push(Place::default());
+        }
+        let bare = Self::without_login(config, pools);
+        let wallet = secrets.wallet.as_deref().filter(|_| engine.keeps_wallet());
+        let form = engine.adapter().map_or("{wallet}", |adapter| adapter.login);
+        let login = wallet.map(|wallet| pool::login(&config.pool, form, wallet, &bare.worker));
+        let password = secrets.password.clone().filter(|_| engine.keeps_password());
         Self {
-            endpoint: endpoint.to_owned(),
-            tls: scheme.contains("ssl") || scheme.contains("tls"),
-            login: kept(&secrets.wallet).unwrap_or(bare.login),
-            password: kept(&secrets.password).unwrap_or(bare.password),
+            login: login.unwrap_or(bare.login),
+            password: password.unwrap_or(bare.password),
             ..bare
         }
     }
 
     /// Returns the agent's own proxy at `address`, which accepts any login.
     pub(crate) fn proxy(config: &Config, address: SocketAddr) -> Self {
-        Self::without_login(config, address.ip().to_string(), address.port())
+        let (host, port) = (address.ip().to_string(), address.port());
+        Self::without_login(config, vec![Place { host, port, ..Place::default() }])
     }
 
-    fn without_login(config: &Config, host: String, port: u16) -> Self {
+    fn without_login(config: &Config, pools: Vec<Place>) -> Self {
         let worker = config.pool.worker.clone().unwrap_or_else(|| "daylight".into());
         Self {
-            endpoint: String::new(),
-            host,
-            port,
-            tls: false,
+            pools,
             login: worker.clone(),
             password: "x".into(),
             worker,
             algorithm: config.engine.algorithm.clone(),
             api_port: config.engine.api_port,
         }
+    }
+
+    /// The first pool.
+    pub(super) fn first(&self) -> &Place {
+        &self.pools[0]
     }
 
     /// Fills in a configuration file's template, secrets included.
@@ -71,30 +115,28 @@ impl Upstream {
             ("{worker}", &*self.worker),
             ("{algorithm}", algorithm),
         ];
-        let (pool, port) = (self.pool(), self.port.to_string());
-        let place = [("{pool}", &*pool), ("{host}", &*self.host), ("{port}", &*port)];
+        let (pool, port) = (self.pool(), self.first().port.to_string());
+        let place = [("{pool}", &*pool), ("{host}", &*self.first().host), ("{port}", &*port)];
         fill(template, &[&secret[..], &place].concat())
     }
 
     /// Fills in one word of a command line: the pool's address, and no secret.
     pub(crate) fn fill_word(&self, word: &str) -> String {
-        let (pool, port) = (self.pool(), self.port.to_string());
-        fill(word, &[("{pool}", &*pool), ("{host}", &*self.host), ("{port}", &*port)])
+        let (pool, port) = (self.pool(), self.first().port.to_string());
+        fill(word, &[("{pool}", &*pool), ("{host}", &*self.first().host), ("{port}", &*port)])
     }
 
     /// Returns the arguments of an engine that is known by name. `{config}` remains in them.
     pub(crate) fn args(&self, adapter: &Adapter) -> Vec<String> {
-        let (url, address) = (self.url(), self.address());
-        let (port, api_port) = (self.port.to_string(), self.api_port.to_string());
+        let first = self.first();
+        let (url, address, api_port) = (first.url(), first.address(), self.api_port.to_string());
         let values = [
             ("{url}", &*url),
             ("{address}", &*address),
-            ("{host}", &*self.host),
-            ("{port}", &*port),
             ("{login}", &*self.login),
             ("{password}", &*self.password),
             ("{worker}", &*self.worker),
-            ("{tls}", adapter.tls[usize::from(self.tls)]),
+            ("{tls}", adapter.tls[usize::from(first.tls())]),
             ("{api_port}", &*api_port),
         ];
         // Split before it is filled in, so that a space in a value does not make two arguments.
@@ -106,16 +148,9 @@ impl Upstream {
         args
     }
 
-    pub(super) fn address(&self) -> String {
-        format!("{}:{}", self.host, self.port)
-    }
-
-    fn url(&self) -> String {
-        format!("stratum+{}://{}", if self.tls { "ssl" } else { "tcp" }, self.address())
-    }
-
     fn pool(&self) -> String {
-        if self.endpoint.is_empty() { self.url() } else { self.endpoint.clone() }
+        let first = self.first();
+        if first.declared.is_empty() { first.url() } else { first.declared.clone() }
     }
 }
 

@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use super::places::Places;
+use super::upstream::Place;
 use super::{Adapter, Answer, Upstream};
 
 /// Its `hashes_total` is the hashes that the accepted shares stand for. Its connection's uptime begins
@@ -13,6 +14,8 @@ pub(super) static ADAPTER: Adapter = Adapter {
     algorithm: None,
     tls: ["", ""],
     file: Some(file),
+    password_in_file: true,
+    login: "{wallet}",
     path: "/2/summary",
     answer: Answer::Places(&Places {
         hashrate: &["/hashrate/total/0"],
@@ -27,6 +30,17 @@ pub(super) static ADAPTER: Adapter = Adapter {
 };
 
 fn file(upstream: &Upstream) -> String {
+    let pool = |place: &Place| {
+        json!({
+            "algo": upstream.algorithm,
+            "url": place.address(),
+            "user": upstream.login,
+            "pass": upstream.password,
+            "rig-id": upstream.worker,
+            "tls": place.tls(),
+            "keepalive": true,
+        })
+    };
     json!({
         "autosave": false,
         "background": false,
@@ -34,15 +48,10 @@ fn file(upstream: &Upstream) -> String {
         "http": {
             "enabled": true, "host": "127.0.0.1", "port": upstream.api_port, "restricted": true,
         },
-        "pools": [{
-            "algo": upstream.algorithm,
-            "url": upstream.address(),
-            "user": upstream.login,
-            "pass": upstream.password,
-            "rig-id": upstream.worker,
-            "tls": upstream.tls,
-            "keepalive": true,
-        }],
+        // What it mines for its author goes to a pool of that, which nobody declared. Programs that are
+        // built with a minimum of their own still do so.
+        "donate-level": 0,
+        "pools": upstream.pools.iter().map(pool).collect::<Vec<_>>(),
     })
     .to_string()
 }

@@ -137,13 +137,25 @@ impl Config {
                 format!("\"{commitment}\": write sha256: and 64 hexadecimal digits in lower case"),
             );
         }
+        let writes_login = engine.name.adapter().is_some() && engine.name.keeps_wallet();
         if self.pool_protocol().is_some() {
             self.login_mistakes(wrong);
-        } else if self.pool.wallet_commitment.is_some() {
-            wrong(
-                "pool.wallet_commitment",
-                "it can be checked only where the agent itself logs in: set pool.protocol, or remove it".into(),
-            );
+        } else {
+            if self.pool.wallet_commitment.is_some() && !writes_login {
+                wrong(
+                    "pool.wallet_commitment",
+                    "it can be checked only where the agent itself logs in, or writes the login into the engine's file: set pool.protocol, or remove it".into(),
+                );
+            }
+            if !self.pool.pins.is_empty() {
+                wrong(
+                    "pool.pins",
+                    format!(
+                        "{} logs in by itself, and cannot be made to check a certificate: set pool.protocol, or remove the pins",
+                        engine.name
+                    ),
+                );
+            }
         }
     }
 
@@ -217,11 +229,10 @@ impl Config {
             return;
         }
         let secrets = [
-            ("pool.wallet_file", &self.pool.wallet_file),
-            ("pool.password_file", &self.pool.password_file),
+            ("pool.wallet_file", &self.pool.wallet_file, name.keeps_wallet()),
+            ("pool.password_file", &self.pool.password_file, name.keeps_password()),
         ];
-        for (place, _) in secrets.iter().filter(|(_, file)| file.is_some() && !name.keeps_secrets())
-        {
+        for (place, _, _) in secrets.iter().filter(|(_, file, kept)| file.is_some() && !kept) {
             wrong(
                 place,
                 format!(

@@ -11,13 +11,11 @@ impl Config {
         if let Some(built_in) = self.engine.name.built_in() {
             return Some(built_in.protocol());
         }
-        let by_engine = match self.engine.name {
-            // For KawPow, xmrig speaks EthereumStratum and not the dialect of Monero's pools.
-            EngineName::Xmrig if self.engine.algorithm.as_deref() != Some("kawpow") => {
-                Some(Protocol::Monero)
-            }
-            _ => None,
-        };
+        // For these, xmrig speaks EthereumStratum and not the dialect of Monero's pools.
+        let others = ["kawpow", "ghostrider", "gr", "ghostrider/rtm"];
+        let algorithm = self.engine.algorithm.as_deref().unwrap_or_default();
+        let by_engine = (self.engine.name == EngineName::Xmrig && !others.contains(&algorithm))
+            .then_some(Protocol::Monero);
         self.pool.protocol.or(by_engine).filter(|protocol| *protocol != Protocol::Unknown)
     }
 

@@ -86,10 +86,13 @@ fn an_engine_that_shows_its_login_gets_no_wallet() {
     let wallet = site.file("wallet", WALLET);
     site.set("pool.wallet_file", &format!("{:?}", wallet.to_str().expect("a path")));
     site.set("pool.endpoints", "[\"127.0.0.1:3333\"]");
-    site.set("engine.name", "\"trex\"");
+    site.set("engine.name", "\"rigel\"");
     let output = site.command("check").output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.starts_with("pool.wallet_file: trex takes it on its command line only"), "{text}");
+    assert!(
+        text.starts_with("pool.wallet_file: rigel takes it on its command line only"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::lines::LINE_TIME;
 use crate::{Endpoint, Failure, Login, Session};
@@ -179,9 +180,17 @@ impl<S: Session> Client<S> {
     /// Sends the shares that are waiting, waits for the pool's verdicts, and disconnects, within this
     /// time. Shares that are submitted later are not sent.
     pub async fn drain(mut self, within: Duration) -> Status {
-        if self.shares.orders.send(Order::Drain { within }).await.is_ok() {
-            // The task ends itself. If it has panicked, there is nothing to wait for either.
+        let ended = async {
+            if self.shares.orders.send(Order::Drain { within }).await.is_ok() {
+                // If the task has panicked, there is nothing to wait for either.
+                let _ = (&mut self.task).await;
+            }
+        };
+        // A pool that does not read keeps the task from taking the order.
+        if timeout(within, ended).await.is_err() {
+            self.task.abort();
             let _ = (&mut self.task).await;
+            self.shares.status.send_modify(|status| status.state = State::Drained);
         }
         self.status.borrow().clone()
     }

@@ -12,6 +12,16 @@ use crate::session::{AGENT, Login, Received, Submission};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Work {
     pub job: Arc<Job>,
+    /// Whether the nonce's last byte, as it is in the blob, is the pool's: it tells the miners behind one
+    /// connection of a proxy apart, as `NiceHash` does.
+    pub keeps_byte: bool,
+}
+
+impl Work {
+    /// Returns the nonce's last byte, if it is the pool's.
+    pub fn kept_byte(&self) -> Option<u8> {
+        self.keeps_byte.then(|| self.job.blob[Job::NONCE.end - 1])
+    }
 }
 
 /// A share: a nonce with its hash.
@@ -26,6 +36,9 @@ pub struct Share {
 /// make the session grow without end.
 const JOBS: usize = 64;
 
+/// The extension by which a pool keeps a byte of the nonce.
+pub(crate) const NICEHASH: &str = "nicehash";
+
 const LOGIN: u64 = 1;
 const KEEP_ALIVE: u64 = 2;
 
@@ -34,6 +47,8 @@ const KEEP_ALIVE: u64 = 2;
 pub struct Session {
     next_id: u64,
     name: Option<String>,
+    /// Whether the pool said that a byte of the nonce is its own.
+    keeps_byte: bool,
     /// The jobs that shares may be for, the newest last.
     live: Vec<Arc<Job>>,
 }
@@ -58,7 +73,8 @@ impl crate::Session for Session {
             rigid: login.worker.clone(),
             algorithms: login.algorithms.clone(),
         };
-        (Self { next_id: KEEP_ALIVE + 1, name: None, live: vec![] }, vec![request(LOGIN, call)])
+        let session = Self { next_id: KEEP_ALIVE + 1, name: None, keeps_byte: false, live: vec![] };
+        (session, vec![request(LOGIN, call)])
     }
 
     fn receive(&mut self, line: &[u8]) -> Result<Vec<Received<Work>>, Malformed> {
@@ -92,8 +108,9 @@ impl Session {
         let Some(id) = reply.id.as_ref().and_then(Id::number) else { return Ok(vec![]) };
         Ok(match (id, &reply.result) {
             (LOGIN, Ok(result)) => {
-                let LoggedIn { session, job, .. } = LoggedIn::decode(result)?;
+                let LoggedIn { session, job, extensions } = LoggedIn::decode(result)?;
                 self.name = Some(session);
+                self.keeps_byte = extensions.iter().any(|name| name == NICEHASH);
                 vec![Received::LoggedIn, self.work(job)]
             }
             (LOGIN, Err(failure)) => vec![Received::Refused(failure.clone())],
@@ -112,7 +129,9 @@ impl Session {
         }
         let job = Arc::new(job);
         self.live.push(Arc::clone(&job));
-        Received::Work { work: Work { job }, clean }
+        // Pools that do not say so leave it at zero otherwise.
+        let keeps_byte = self.keeps_byte || job.blob[Job::NONCE.end - 1] != 0;
+        Received::Work { work: Work { job, keeps_byte }, clean }
     }
 }
 

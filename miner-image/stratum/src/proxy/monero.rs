@@ -8,7 +8,9 @@ use super::{Action, Frontend, name, named};
 use crate::Malformed;
 use crate::client::{Offer, Verdict};
 use crate::message::{Failure, Id};
-use crate::monero::{Call, FromPool, Job, LoggedIn, Reply, Request, Session, Share, Work};
+use crate::monero::{
+    Call, FromPool, Job, LoggedIn, NICEHASH, Reply, Request, Session, Share, Work,
+};
 
 /// State that was sent to an engine so far.
 #[derive(Debug, Default)]
@@ -31,7 +33,9 @@ impl Frontend for Monero {
         let result = match call {
             Call::Login { .. } => {
                 self.logged_in = true;
-                let extensions = vec!["keepalive".into()];
+                let nicehash = offer.work.keeps_byte.then_some(NICEHASH);
+                let extensions = ["keepalive"].into_iter().chain(nicehash);
+                let extensions = extensions.map(str::to_owned).collect();
                 Ok(LoggedIn { session: SESSION.into(), job: job(offer), extensions }.encode())
             }
             Call::KeepAlive { .. } => Ok(json!({"status": "KEEPALIVED"})),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use daylight_stratum::client::{Client, Config, Fault, State, Verdict};
 use daylight_stratum::loopback::{Event, Misbehaviour};
 use daylight_stratum::proxy::{Monero, Proxy, V1};
-use daylight_stratum::{Endpoint, monero, v1};
+use daylight_stratum::{Endpoint, Session, monero, v1};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -216,29 +216,46 @@ async fn shares_of_the_second_pool_are_judged_after_the_return_to_the_first() {
     second.until_open(0).await;
 }
 
+/// An engine that is told of a job again starts it again, and sends its shares twice.
 #[tokio::test]
 async fn a_repeated_job_is_no_news() {
-    let again = r#"wait 100
-        < {"jsonrpc":"2.0","method":"job","params":{"job_id":"12","blob":"1010abababababababababababababababababababababababababababababababababababab00000000cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","target":"b88d0600","height":3100000,"seed_hash":"1111111111111111111111111111111111111111111111111111111111111111"}}
-        < {"jsonrpc":"2.0","method":"job","params":{"job_id":"13","blob":"1010abababababababababababababababababababababababababababababababababababab00000000cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","target":"b88d0600","height":3100001,"seed_hash":"1111111111111111111111111111111111111111111111111111111111111111"}}
-        "#;
-    let pool = ScriptedPool::start(&format!("login monero\n{again}")).await;
+    let job = |id: &str, height: &str| {
+        format!(
+            r#"wait 100
+            < {{"jsonrpc":"2.0","method":"job","params":{{"job_id":"{id}","blob":"1010abababababababababababababababababababababababababababababababababababab00000000cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","target":"b88d0600","height":{height},"seed_hash":"1111111111111111111111111111111111111111111111111111111111111111"}}}}
+            "#
+        )
+    };
+    let script = format!("login monero\n{}{}", job("12", "3100000"), job("13", "3100001"));
+    let pool = ScriptedPool::start(&script).await;
     let client = Client::<monero::Session>::start(config(vec![pool.endpoint.clone()]));
-    assert_eq!(jobs(&client, 2).await, ["12", "13"]);
+    assert_eq!(jobs(&client, |work| &work.job.id, "13").await, ["12", "13"]);
+
+    let job = |id: &str, clean: &str| {
+        format!(
+            r#"wait 100
+            < {{"id":null,"method":"mining.notify","params":["{id}","2222222222222222222222222222222222222222222222222222222222222222","0100000001","ffffffff",[],"20000000","1d00ffff","665f1a2b",{clean}]}}
+            "#
+        )
+    };
+    let repeated = [job("1", "false"), job("1", "true"), job("2", "true")].concat();
+    let pool = ScriptedPool::start(&format!("login v1\n{repeated}")).await;
+    let client = Client::<v1::Session>::start(config(vec![pool.endpoint.clone()]));
+    assert_eq!(jobs(&client, |work| &work.job.id, "2").await, ["1", "2"]);
 }
 
-/// The names of so many jobs, as an engine is told of them.
-async fn jobs(client: &Client<monero::Session>, count: usize) -> Vec<String> {
+/// The names of the jobs that an engine is told of, up to this one.
+async fn jobs<S: Session>(
+    client: &Client<S>,
+    id: fn(&S::Work) -> &String,
+    last: &str,
+) -> Vec<String> {
     let mut work = client.work();
-    let mut jobs = vec![];
-    while jobs.len() < count {
+    let mut jobs: Vec<String> = vec![];
+    while jobs.last().is_none_or(|job| job != last) {
+        work.changed().await.unwrap();
         let offer = work.borrow_and_update().clone();
-        jobs.extend(offer.map(|offer| offer.work.job.id.clone()));
-        work.changed().await.unwrap_or_default();
-        if jobs.len() + 1 == count {
-            let offer = work.borrow_and_update().clone();
-            jobs.extend(offer.map(|offer| offer.work.job.id.clone()));
-        }
+        jobs.extend(offer.map(|offer| id(&offer.work).clone()));
     }
     jobs
 }
@@ -394,4 +411,50 @@ async fn a_request_gets_its_number_back_and_a_notice_no_answer() {
     assert_eq!(answers[1]["result"]["version-rolling.mask"], "1fffe000");
     drop(engine);
     pool.until(|events| events.contains(&Event::Left)).await;
+}
+
+/// `NiceHash` and proxies in its mode tell their miners apart by a byte of the nonce.
+#[tokio::test]
+async fn a_byte_of_the_nonce_that_is_the_pools_is_kept() {
+    let login = r#"> login
+        < {"id":ID,"jsonrpc":"2.0","error":null,"result":{"id":"s1","status":"OK","extensions":["algo","nicehash"],"job":{"job_id":"12","blob":"1010abababababababababababababababababababababababababababababababababababab000000BYTEcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","target":"b88d0600","height":3100000,"seed_hash":"1111111111111111111111111111111111111111111111111111111111111111"}}}
+        "#;
+    let silent = login.replace(r#""algo","nicehash""#, r#""algo""#);
+    for (script, byte) in [
+        (login.replace("BYTE", "a7"), Some(0xa7)),
+        (login.replace("BYTE", "00"), Some(0)),
+        // One that does not say so, and shows it.
+        (silent.replace("BYTE", "a7"), Some(0xa7)),
+        (silent.replace("BYTE", "00"), None),
+    ] {
+        let pool = ScriptedPool::start(&script).await;
+        let client = Client::<monero::Session>::start(config(vec![pool.endpoint.clone()]));
+        let mut work = client.work();
+        let offer = work.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        assert_eq!(offer.work.kept_byte(), byte, "{script}");
+        let proxy = Proxy::start::<Monero>(config(vec![pool.endpoint.clone()])).await.unwrap();
+        let mut engine = engine(&proxy).await;
+        let mut answer = vec![0; 2048];
+        let read = engine.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        assert_eq!(answer.contains("nicehash"), byte.is_some(), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_pool_that_reads_nothing_does_not_hold_the_drain() {
+    let pool = ScriptedPool::start("login v1\nwait 60000\n").await;
+    let client = Client::<v1::Session>::start(config(vec![pool.endpoint.clone()]));
+    let (connection, share) = mine(&client).await;
+    let shares = client.shares();
+    // Until neither the connection nor the queue takes more.
+    while client.status().borrow().stale == 0 {
+        for _ in 0..100 {
+            drop(shares.submit(connection, share.clone()));
+        }
+        tokio::task::yield_now().await;
+    }
+    let drained = timeout(Duration::from_secs(15), client.drain(Duration::from_millis(200)));
+    let status = drained.await.expect("less than the time for a line");
+    assert!(status.lost > 0, "{status:?}");
 }
