@@ -20,7 +20,8 @@ use tokio::time::sleep;
 /// - `close` closes the connection;
 /// - `again` begins the script for the next connection; the last one is played for all that follow;
 /// - `login v1` and `login monero` stand for an accepted login with a first job, and
-///   `login v1 without job` for one without.
+///   `login v1 without job` for one without;
+/// - `BLOB` in a line stands for a blob as Monero has them.
 ///
 /// Where the script of a connection ends, it stays open, and nothing is answered.
 pub(crate) struct ScriptedPool {
@@ -83,6 +84,12 @@ fn expanded(part: &str) -> String {
     part.replace("login v1 without job", V1_LOGIN)
         .replace("login v1", &format!("{V1_LOGIN}\n{V1_JOB}"))
         .replace("login monero", MONERO_LOGIN)
+        .replace("BLOB", &blob("00"))
+}
+
+/// The blob of a Monero job, with the last byte of its nonce.
+pub(crate) fn blob(last: &str) -> String {
+    format!("1010{}000000{last}{}", "ab".repeat(37), "cd".repeat(33))
 }
 
 async fn play(
@@ -135,4 +142,4 @@ const V1_JOB: &str = r#"< {"id":null,"method":"mining.set_difficulty","params":[
     < {"id":null,"method":"mining.notify","params":["1","2222222222222222222222222222222222222222222222222222222222222222","0100000001","ffffffff",[],"20000000","1d00ffff","665f1a2b",false]}"#;
 
 const MONERO_LOGIN: &str = r#"> login
-    < {"id":ID,"jsonrpc":"2.0","error":null,"result":{"id":"s1","status":"OK","job":{"job_id":"12","blob":"1010abababababababababababababababababababababababababababababababababababab00000000cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","target":"b88d0600","height":3100000,"seed_hash":"1111111111111111111111111111111111111111111111111111111111111111"}}}"#;
+    < {"id":ID,"jsonrpc":"2.0","error":null,"result":{"id":"s1","status":"OK","job":{"job_id":"12","blob":"BLOB","target":"b88d0600","height":3100000,"seed_hash":"1111111111111111111111111111111111111111111111111111111111111111"}}}"#;

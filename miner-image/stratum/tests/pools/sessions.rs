@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use super::scripted::ScriptedPool;
+use super::scripted::{ScriptedPool, blob};
 use super::{config, logged_in, mine, no_pool, pool, status, v1_pool};
 
 /// Short limits for the times that a test waits for.
@@ -222,7 +222,7 @@ async fn a_repeated_job_is_no_news() {
     let job = |id: &str, height: &str| {
         format!(
             r#"wait 100
-            < {{"jsonrpc":"2.0","method":"job","params":{{"job_id":"{id}","blob":"1010abababababababababababababababababababababababababababababababababababab00000000cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","target":"b88d0600","height":{height},"seed_hash":"1111111111111111111111111111111111111111111111111111111111111111"}}}}
+            < {{"jsonrpc":"2.0","method":"job","params":{{"job_id":"{id}","blob":"BLOB","target":"b88d0600","height":{height},"seed_hash":"1111111111111111111111111111111111111111111111111111111111111111"}}}}
             "#
         )
     };
@@ -417,15 +417,15 @@ async fn a_request_gets_its_number_back_and_a_notice_no_answer() {
 #[tokio::test]
 async fn a_byte_of_the_nonce_that_is_the_pools_is_kept() {
     let login = r#"> login
-        < {"id":ID,"jsonrpc":"2.0","error":null,"result":{"id":"s1","status":"OK","extensions":["algo","nicehash"],"job":{"job_id":"12","blob":"1010abababababababababababababababababababababababababababababababababababab000000BYTEcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","target":"b88d0600","height":3100000,"seed_hash":"1111111111111111111111111111111111111111111111111111111111111111"}}}
+        < {"id":ID,"jsonrpc":"2.0","error":null,"result":{"id":"s1","status":"OK","extensions":["algo","nicehash"],"job":{"job_id":"12","blob":"BYTES","target":"b88d0600","height":3100000,"seed_hash":"1111111111111111111111111111111111111111111111111111111111111111"}}}
         "#;
     let silent = login.replace(r#""algo","nicehash""#, r#""algo""#);
     for (script, byte) in [
-        (login.replace("BYTE", "a7"), Some(0xa7)),
-        (login.replace("BYTE", "00"), Some(0)),
+        (login.replace("BYTES", &blob("a7")), Some(0xa7)),
+        (login.replace("BYTES", &blob("00")), Some(0)),
         // One that does not say so, and shows it.
-        (silent.replace("BYTE", "a7"), Some(0xa7)),
-        (silent.replace("BYTE", "00"), None),
+        (silent.replace("BYTES", &blob("a7")), Some(0xa7)),
+        (silent.replace("BYTES", &blob("00")), None),
     ] {
         let pool = ScriptedPool::start(&script).await;
         let client = Client::<monero::Session>::start(config(vec![pool.endpoint.clone()]));
