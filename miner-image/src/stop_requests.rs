@@ -28,7 +28,7 @@ pub(crate) struct StopRequests {
     shared: Shared,
 }
 
-/// Signals that wait until somebody listens.
+/// Signals that are held until there are handlers.
 pub(crate) struct HeldSignals(Option<SigSet>);
 
 impl StopRequests {

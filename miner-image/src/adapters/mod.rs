@@ -85,7 +85,7 @@ impl EngineName {
 
     /// Whether it takes the password from a file, too.
     pub(crate) fn keeps_password(self) -> bool {
-        self.adapter().is_none_or(|adapter| adapter.file.is_some() && adapter.password_in_file)
+        self.adapter().is_none_or(|adapter| adapter.password_in_file)
     }
 }
 

@@ -48,7 +48,7 @@ fn file(upstream: &Upstream) -> String {
         "http": {
             "enabled": true, "host": "127.0.0.1", "port": upstream.api_port, "restricted": true,
         },
-        // What it mines for its author goes to a pool of that, which nobody declared. Programs that are
+        // What it mines for its author goes to a pool of that, which is not declared. Programs that are
         // built with a minimum of their own still do so.
         "donate-level": 0,
         "pools": upstream.pools.iter().map(pool).collect::<Vec<_>>(),

@@ -79,7 +79,7 @@ pub(super) async fn watch(
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Life {
     Hashes,
-    /// It cannot be told, or there is nothing to hash.
+    /// It cannot be known, or there is nothing to hash.
     Unknown,
     /// It should hash, and nothing shows that it does.
     None,

@@ -128,8 +128,8 @@ pub trait Session: Sized + Send + 'static {
     /// its chain any more, whatever else it sends.
     const JOBS: Duration;
 
-    /// Whether two pieces of work are the same: pools repeat a job, and an engine that is told so
-    /// would start it again.
+    /// Whether two pieces of work are the same: pools repeat a job, and an engine that gets it
+    /// again would start it again.
     fn same(one: &Self::Work, other: &Self::Work) -> bool;
 
     /// Begins a connection, and returns the lines to send first.

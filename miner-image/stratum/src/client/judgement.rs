@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Status, Verdict};
 use crate::Failure;
 
-/// Counts a verdict, and tells it to the one who submitted the share.
+/// Counts a verdict, and sends it to where the share came from.
 pub(super) fn judge(
     status: &watch::Sender<Status>,
     answer: oneshot::Sender<Verdict>,

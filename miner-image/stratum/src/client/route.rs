@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{Fault, Timing};
 
 /// What the clients of a miner have learned of its pools. Engines that come and go behind the proxy
-/// have a client each, and must not begin anew each time: pools ban who logs in too often.
+/// have a client each, and must not start from the beginning each time: pools ban who logs in too often.
 #[derive(Debug)]
 pub(crate) struct Route {
     pools: usize,

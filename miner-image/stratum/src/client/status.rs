@@ -97,7 +97,7 @@ pub enum Fault {
     /// The pool accepted the login, and then gave no job, or no new one for too long.
     #[error("pool {pool} gives no work")]
     NoWork { pool: String },
-    /// The pool rejects shares as if nobody had logged in, or rejects every share.
+    /// The pool rejects shares as if no miner had logged in, or rejects every share.
     #[error("pool {pool} takes no more shares: {failure}")]
     Forgotten { pool: String, failure: Failure },
     /// The pool sent the miner to another declared address, before it was of use.

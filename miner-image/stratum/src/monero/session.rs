@@ -12,8 +12,8 @@ use crate::session::{AGENT, Login, Received, Submission};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Work {
     pub job: Arc<Job>,
-    /// Whether the nonce's last byte, as it is in the blob, is the pool's: it tells the miners behind one
-    /// connection of a proxy apart, as `NiceHash` does.
+    /// Whether the nonce's last byte, as it is in the blob, is the pool's: it distinguishes the miners
+    /// behind one connection of a proxy, as `NiceHash` does.
     pub keeps_byte: bool,
 }
 

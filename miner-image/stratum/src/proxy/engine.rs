@@ -91,8 +91,7 @@ impl<F: Frontend> Engine<F> {
                             }
                         }
                         Err(error) => {
-                            let id = number_of(&line);
-                            let is_notice = id.is_none() && is_request(&line);
+                            let (id, is_notice) = head(&line);
                             if !is_notice {
                                 lines.send(&frontend.error(id, &error)).await?;
                             }
@@ -162,13 +161,11 @@ async fn first_work<W>(
     }
 }
 
-/// Returns the number of a line that could not be read otherwise.
-fn number_of(line: &[u8]) -> Option<Id> {
-    Id::of_reply(&serde_json::from_slice(line).ok()?)
-}
-
-/// Whether a line names a method. Without a number it expects no answer.
-fn is_request(line: &[u8]) -> bool {
-    let message: Option<serde_json::Value> = serde_json::from_slice(line).ok();
-    message.is_some_and(|message| message.get("method").is_some())
+/// Returns the number of a line that could not be read otherwise, and whether it is a notice: a request
+/// without a number, which expects no answer.
+fn head(line: &[u8]) -> (Option<Id>, bool) {
+    let message: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
+    let id = Id::of_reply(&message);
+    let is_notice = id.is_none() && message.get("method").is_some();
+    (id, is_notice)
 }

@@ -110,7 +110,7 @@ impl FromPool {
         };
         let questions = [Question::Version, Question::Ping];
         if let Some(question) = questions.into_iter().find(|question| question.method() == method) {
-            // Without a number nobody waits for the answer.
+            // Without a number no answer is expected.
             let id = Id::of_reply(&message).ok_or_else(|| unknown(method))?;
             return Ok(Self::Asks(id, question));
         }

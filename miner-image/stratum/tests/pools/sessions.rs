@@ -216,7 +216,7 @@ async fn shares_of_the_second_pool_are_judged_after_the_return_to_the_first() {
     second.until_open(0).await;
 }
 
-/// An engine that is told of a job again starts it again, and sends its shares twice.
+/// An engine that gets a job again starts it again, and sends its shares twice.
 #[tokio::test]
 async fn a_repeated_job_is_no_news() {
     let job = |id: &str, height: &str| {
@@ -244,7 +244,7 @@ async fn a_repeated_job_is_no_news() {
     assert_eq!(jobs(&client, |work| &work.job.id, "2").await, ["1", "2"]);
 }
 
-/// The names of the jobs that an engine is told of, up to this one.
+/// The names of the jobs that an engine gets, up to this one.
 async fn jobs<S: Session>(
     client: &Client<S>,
     id: fn(&S::Work) -> &String,

@@ -50,7 +50,7 @@ async fn btcd_takes_what_is_mined() -> Outcome {
     let Shares { accepted, rejected } = pool.shares()["wallet.one"];
     assert_eq!(accepted, blocks.len() as u64);
     assert_eq!(accepted, status.accepted);
-    // The miner tells the stale ones apart, and counts those that it did not send, too.
+    // The miner counts the stale ones separately, those that it did not send among them.
     let refused = status.rejected..=status.rejected + status.stale;
     assert!(refused.contains(&rejected), "{rejected} of {status:?}");
     Ok(())
