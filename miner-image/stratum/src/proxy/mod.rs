@@ -14,9 +14,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
@@ -29,17 +29,37 @@ use crate::{Malformed, Session};
 pub struct Proxy {
     address: SocketAddr,
     route: Arc<Route>,
-    statuses: Arc<Mutex<Statuses>>,
+    seats: Arc<Mutex<Seats>>,
     drain: watch::Sender<Option<Duration>>,
     task: JoinHandle<()>,
 }
 
-/// The pools' verdicts, by engine.
+/// Connections to pools, each for one engine.
 #[derive(Debug, Default)]
-struct Statuses {
-    /// The sum over the engines that left.
+struct Seats {
+    /// The sum of the pools' verdicts over those that have ended.
     ended: Status,
     live: HashMap<u64, watch::Receiver<Status>>,
+    /// Those that wait for an engine.
+    vacant: Vec<oneshot::Sender<TcpStream>>,
+}
+
+impl Seats {
+    /// Gives an engine a vacant seat. Returns the engine if there is none.
+    fn take(&mut self, mut engine: TcpStream) -> Option<TcpStream> {
+        while let Some(seat) = self.vacant.pop() {
+            match seat.send(engine) {
+                Ok(()) => return None,
+                Err(returned) => engine = returned,
+            }
+        }
+        Some(engine)
+    }
+
+    fn engines(&self) -> usize {
+        let vacant = self.vacant.iter().filter(|seat| !seat.is_closed()).count();
+        self.live.len().saturating_sub(vacant)
+    }
 }
 
 /// A dialect on the connection of one engine, without I/O.
@@ -55,7 +75,7 @@ pub trait Frontend: Default + Send + 'static {
     ) -> Result<Vec<Action<<Self::Session as Session>::Share>>, Malformed>;
 
     /// Returns the lines that send new work to the engine; none if the engine has to connect again for
-    /// it.
+    /// it, as it does not accept a change of what it was told when it logged in.
     fn offer(&mut self, offer: &Offer<<Self::Session as Session>::Work>) -> Option<Vec<String>>;
 
     /// Returns the reply to a share.
@@ -93,11 +113,11 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let route = Arc::new(Route::new(config.pools.len()));
-        let statuses = Arc::new(Mutex::new(Statuses::default()));
+        let seats = Arc::new(Mutex::new(Seats::default()));
         let (drain, drained) = watch::channel(None);
         let upstream = Upstream { route: Arc::clone(&route), config };
-        let task = tokio::spawn(accept::<F>(listener, upstream, Arc::clone(&statuses), drained));
-        Ok(Self { address, route, statuses, drain, task })
+        let task = tokio::spawn(accept::<F>(listener, upstream, Arc::clone(&seats), drained));
+        Ok(Self { address, route, seats, drain, task })
     }
 
     /// Address for engines.
@@ -107,15 +127,15 @@ impl Proxy {
 
     /// Number of connected engines.
     pub fn engines(&self) -> usize {
-        lock(&self.statuses).live.len()
+        lock(&self.seats).engines()
     }
 
     /// Status of all engines together: logged in if one of them is.
     pub fn status(&self) -> Status {
-        let statuses = lock(&self.statuses);
-        let mut status = statuses.ended.clone();
+        let seats = lock(&self.seats);
+        let mut status = seats.ended.clone();
         status.state = State::Connecting;
-        for live in statuses.live.values() {
+        for live in seats.live.values() {
             status.add(&live.borrow());
         }
         status.faults = self.route.faults();
@@ -156,38 +176,39 @@ const AFTER_ERROR: Duration = Duration::from_millis(100);
 async fn accept<F: Frontend>(
     listener: TcpListener,
     upstream: Upstream,
-    statuses: Arc<Mutex<Statuses>>,
+    seats: Arc<Mutex<Seats>>,
     mut drain: watch::Receiver<Option<Duration>>,
 ) {
-    let mut engines = JoinSet::new();
+    let mut serving = JoinSet::new();
     for number in 0.. {
         let accepted = select! {
             accepted = listener.accept() => accepted,
             _ = drain.wait_for(Option::is_some) => break,
         };
-        while engines.try_join_next().is_some() {}
+        while serving.try_join_next().is_some() {}
         let Ok((stream, _)) = accepted else {
             sleep(AFTER_ERROR).await;
             continue;
         };
-        if engines.len() >= MOST_ENGINES {
+        let Some(stream) = lock(&seats).take(stream) else { continue };
+        if serving.len() >= MOST_ENGINES {
             continue;
         }
-        let (statuses, drain, upstream) = (Arc::clone(&statuses), drain.clone(), upstream.clone());
-        engines.spawn(async move {
-            let engine = engine::Engine::<F>::new(stream, upstream);
-            lock(&statuses).live.insert(number, engine.status());
-            let status = engine.serve(drain).await;
-            let mut statuses = lock(&statuses);
-            statuses.live.remove(&number);
-            statuses.ended.add(&status);
+        let (drain, seats, upstream) = (drain.clone(), Arc::clone(&seats), upstream.clone());
+        serving.spawn(async move {
+            let seat = engine::Seat::<F>::new(Arc::clone(&seats), upstream);
+            lock(&seats).live.insert(number, seat.status());
+            let status = seat.serve(stream, drain).await;
+            let mut seats = lock(&seats);
+            seats.live.remove(&number);
+            seats.ended.add(&status);
         });
     }
-    while engines.join_next().await.is_some() {}
+    while serving.join_next().await.is_some() {}
 }
 
-fn lock(statuses: &Mutex<Statuses>) -> MutexGuard<'_, Statuses> {
-    statuses.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(seats: &Mutex<Seats>) -> MutexGuard<'_, Seats> {
+    seats.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the engine's name of a job. It includes the connection, since pools reuse names: a share

@@ -12,6 +12,7 @@ use daylight_stratum::{Endpoint, Login, Tls, monero, v1};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
+use super::scripted::ScriptedPool;
 use super::{config, logged_in, mine, monero_pool, pool, status, v1_pool};
 
 /// Configuration of an engine behind the proxy.
@@ -173,4 +174,47 @@ async fn an_engine_gets_an_error_for_a_wrong_request() {
         };
         assert_eq!(reply.result.unwrap_err().code, code);
     }
+}
+
+#[tokio::test]
+async fn an_engine_that_accepts_no_new_extranonce_gets_the_same_session_again() {
+    let notify = |job: &str| {
+        format!(
+            r#"< {{"id":null,"method":"mining.notify","params":["{job}","{}","0100000001","ffffffff",[],"20000000","1d00ffff","665f1a2b",true]}}"#,
+            "22".repeat(32),
+        )
+    };
+    let change = |extranonce: &str, job: &str| {
+        let set = format!(
+            r#"< {{"id":null,"method":"mining.set_extranonce","params":["{extranonce}",3]}}"#
+        );
+        let good = "> mining.submit\n< {\"id\":ID,\"result\":true,\"error\":null}";
+        format!("{good}\n{set}\n{}\n", notify(job))
+    };
+    let changes: String =
+        (2..6).map(|job| change(&format!("0800000{job}"), &job.to_string())).collect();
+    let pool = ScriptedPool::start(&format!("login v1\n{changes}")).await;
+    let proxy = Proxy::start::<V1>(config(vec![pool.endpoint.clone()])).await.unwrap();
+    for number in 1..5 {
+        let stream = TcpStream::connect(proxy.address()).await.unwrap();
+        let mut engine = BufReader::new(stream);
+        let job = format!("1-{number}");
+        let submit = format!(
+            r#"{{"id":3,"method":"mining.submit","params":["x","{job}","00000000","665f1a2b","00000000"]}}"#
+        );
+        let requests = [
+            r#"{"id":1,"method":"mining.subscribe","params":[]}"#,
+            r#"{"id":2,"method":"mining.authorize","params":["x","x"]}"#,
+            &submit,
+        ];
+        engine.write_all((requests.join("\n") + "\n").as_bytes()).await.unwrap();
+        let mut heard = String::new();
+        engine.read_to_string(&mut heard).await.unwrap();
+        let extranonce = if number == 1 { "08000002".into() } else { format!("0800000{number}") };
+        assert!(heard.contains(&format!("\"{extranonce}\"")), "{heard}");
+        assert!(heard.contains(&format!("\"{job}\"")), "{heard}");
+    }
+    assert_eq!(pool.connections(), 1);
+    let seen = proxy.drain(Duration::from_secs(10)).await;
+    assert_eq!((seen.accepted, seen.lost, seen.logins), (4, 0, 1));
 }
