@@ -100,11 +100,12 @@ pub struct MinerSpec {
     #[x_kube(validation = rules::endpoints("poolEndpoints"))]
     pub pool_endpoints: Vec<String>,
 
-    /// The certificates that mining pools with TLS must present, regardless of their issuer. The
-    /// container gets them as `POOL_PINS`.
+    /// The certificates, or their public keys, that mining pools with TLS must present, regardless
+    /// of their issuer. A pool that has several presents one of them. The container gets them as
+    /// `POOL_PINS`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["endpoint".into()]))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["endpoint".into(), "sha256".into()]))]
     pub pool_certificates: Vec<PoolCertificate>,
 
     /// The Secret in this namespace with the wallet's address. The container gets the address in
@@ -232,7 +233,8 @@ pub struct PoolCertificate {
     #[x_kube(validation = rules::matches("^[^ /@]+:[0-9]+$", "poolCertificates.endpoint must be host:port, such as pool.example.com:443"))]
     pub endpoint: String,
 
-    /// SHA-256 of the certificate in DER, as 64 lower-case hexadecimal digits.
+    /// SHA-256 of the certificate in DER, or of its `SubjectPublicKeyInfo`, as 64 lower-case
+    /// hexadecimal digits. A pool that renews its certificate usually keeps the key.
     #[schemars(length(max = 64))]
     #[x_kube(validation = rules::matches("^[0-9a-f]{64}$", "poolCertificates.sha256 must be 64 lower-case hexadecimal digits"))]
     pub sha256: String,

@@ -34,7 +34,7 @@ pub(crate) fn login(pool: &Pool, usual: &str, wallet: &str, worker: &str) -> Str
     form.replace("{worker}", worker).replace("{wallet}", wallet)
 }
 
-/// Reads a pool's address, and adds the certificate that `pool` pins for it.
+/// Reads a pool's address, and adds the certificates that `pool` pins for it.
 ///
 /// # Errors
 ///
@@ -42,27 +42,28 @@ pub(crate) fn login(pool: &Pool, usual: &str, wallet: &str, worker: &str) -> Str
 pub(crate) fn endpoint(pool: &Pool, text: &str) -> Result<Endpoint, String> {
     let mut endpoint: Endpoint =
         text.parse().map_err(|error: daylight_stratum::EndpointError| error.to_string())?;
-    if let Some(pin) = pool.pins.get(&format!("{}:{}", endpoint.host, endpoint.port)) {
-        endpoint.tls = match (endpoint.tls, certificate(pin)) {
-            (Tls::Off, _) => {
-                return Err(format!(
-                    "{text} has a certificate in pool.pins but does not use TLS: write tls://{}:{}",
-                    endpoint.host, endpoint.port
-                ));
-            }
-            (_, None) => {
-                return Err(format!(
-                    "the certificate of {text} in pool.pins is \"{pin}\": write its SHA-256 as 64 hexadecimal digits"
-                ));
-            }
-            (_, Some(pin)) => Tls::Pinned(pin),
-        };
+    if let Some(pins) = pool.pins.get(&format!("{}:{}", endpoint.host, endpoint.port)) {
+        if endpoint.tls == Tls::Off {
+            return Err(format!(
+                "{text} has a certificate in pool.pins but does not use TLS: write tls://{}:{}",
+                endpoint.host, endpoint.port
+            ));
+        }
+        let pins = pins.all().iter().map(|pin| {
+            fingerprint(pin).ok_or_else(|| {
+                format!(
+                    "a certificate of {text} in pool.pins is \"{pin}\": write its SHA-256 as 64 hexadecimal digits"
+                )
+            })
+        });
+        endpoint.tls = Tls::Pinned(pins.collect::<Result<_, _>>()?);
     }
     Ok(endpoint)
 }
 
-fn certificate(pin: &str) -> Option<[u8; 32]> {
-    hex::decode(pin).ok()?.try_into().ok()
+/// Reads a SHA-256, with or without the colons that openssl writes.
+fn fingerprint(pin: &str) -> Option<[u8; 32]> {
+    hex::decode(pin.replace(':', "")).ok()?.try_into().ok()
 }
 
 impl Figures {
@@ -128,10 +129,14 @@ mod tests {
     #[test]
     fn a_pin_is_for_a_pool_with_tls() {
         let pin = "ab".repeat(32);
-        let text = format!("[pool.pins]\n\"p.example:443\" = \"{pin}\"\n\"q.example:1\" = \"zz\"");
+        let openssl = "CD:".repeat(31) + "CD";
+        let text = format!(
+            "[pool.pins]\n\"p.example:443\" = \"{pin}\"\n\"q.example:1\" = \"zz\"\n\"r.example:1\" = [\"{pin}\", \"{openssl}\"]"
+        );
         let pool = config(&text).pool;
         let tls = |text| endpoint(&pool, text).map(|endpoint| endpoint.tls);
-        assert_eq!(tls("tls://p.example:443"), Ok(Tls::Pinned([0xab; 32])));
+        assert_eq!(tls("tls://p.example:443"), Ok(Tls::Pinned(vec![[0xab; 32]])));
+        assert_eq!(tls("tls://r.example:1"), Ok(Tls::Pinned(vec![[0xab; 32], [0xcd; 32]])));
         assert_eq!(tls("tls://p.example:444"), Ok(Tls::Roots));
         assert!(tls("p.example:443").unwrap_err().contains("write tls://p.example:443"));
         assert!(tls("tls://q.example:1").unwrap_err().contains("64 hexadecimal digits"));

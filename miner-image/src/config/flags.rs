@@ -1,5 +1,6 @@
 //! Environment variables and flags, which override the file.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use daylight_agent_api::env as api;
 
-use super::{Config, EngineName, Lease, Protocol, RandomxMode, read};
+use super::{Config, EngineName, Lease, Pins, Protocol, RandomxMode, read};
 
 /// The configuration file, unless another is named.
 const DEFAULT_FILE: &str = "/etc/daylight-miner/miner.toml";
@@ -48,7 +49,8 @@ pub(crate) struct Flags {
     #[arg(long, env = api::HUGE_PAGES, hide_env_values = true, num_args = 0..=1, default_missing_value = "true")]
     huge_pages: Option<bool>,
 
-    /// SHA-256 of the pools' certificates as HOST:PORT=HEX, separated by commas (`pool.pins`)
+    /// SHA-256 of the pools' certificates or public keys as HOST:PORT=HEX, separated by commas; a
+    /// pool may have several (`pool.pins`)
     #[arg(long = "pin", env = api::POOL_PINS, value_delimiter = ',', hide_env_values = true)]
     pins: Vec<String>,
 
@@ -141,12 +143,14 @@ impl Config {
             let protocol = read::word::<Protocol>(protocol);
             self.pool.protocol = Some(protocol.map_err(|error| ("POOL_PROTOCOL", error))?);
         }
+        let mut pins = BTreeMap::<String, Vec<String>>::new();
         for pin in flags.pins.iter().map(|pin| pin.trim()).filter(|pin| !pin.is_empty()) {
             let (pool, pin) = pin
                 .split_once('=')
                 .ok_or_else(|| (api::POOL_PINS, format!("\"{pin}\": write HOST:PORT=HEX")))?;
-            self.pool.pins.insert(pool.into(), pin.into());
+            pins.entry(pool.into()).or_default().push(pin.into());
         }
+        self.pool.pins.extend(pins.into_iter().map(|(pool, pins)| (pool, Pins::Several(pins))));
         set(&mut self.engine.threads, flags.threads.as_ref());
         set(&mut self.pool.wallet_commitment, flags.wallet_commitment.as_ref());
         set(&mut self.pool.wallet_salt_file, flags.wallet_salt_file.as_ref());

@@ -49,11 +49,28 @@ pub(crate) struct Pool {
     pub(crate) login: Option<String>,
     /// Protocol that the agent speaks with the pool.
     pub(crate) protocol: Option<Protocol>,
-    /// SHA-256 of the pools' certificates in hexadecimal, by `host:port`.
-    pub(crate) pins: BTreeMap<String, String>,
+    /// SHA-256 of the pools' certificates or public keys in hexadecimal, by `host:port`.
+    pub(crate) pins: BTreeMap<String, Pins>,
     /// `sha256:` and SHA-256 over salt and wallet in hexadecimal.
     pub(crate) wallet_commitment: Option<String>,
     pub(crate) wallet_salt_file: Option<PathBuf>,
+}
+
+/// The pins of a pool, of which it has to match one.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Pins {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Pins {
+    pub(crate) fn all(&self) -> &[String] {
+        match self {
+            Self::One(pin) => std::slice::from_ref(pin),
+            Self::Several(pins) => pins,
+        }
+    }
 }
 
 /// Protocol between agent and pool.

@@ -14,13 +14,13 @@ pub struct Endpoint {
 }
 
 /// Security of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tls {
     Off,
     /// A certificate that the system's roots sign.
     Roots,
-    /// One certificate by its SHA-256, regardless of who signed it.
-    Pinned([u8; 32]),
+    /// One of these certificates or public keys, each by its SHA-256, regardless of who signed it.
+    Pinned(Vec<[u8; 32]>),
 }
 
 /// Reason why a text is not the address of a pool.

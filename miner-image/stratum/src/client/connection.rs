@@ -163,7 +163,7 @@ async fn login<S: Session>(
     let (sent, mut latency) = (Instant::now(), None);
     let mut passed_over = Vec::new();
     loop {
-        let line = lines.next().await.map_err(|why| match (&why, endpoint.tls, latency) {
+        let line = lines.next().await.map_err(|why| match (&why, &endpoint.tls, latency) {
             (LineError::Closed | LineError::Io(_), Tls::Off, None) => Fault::Lost {
                 pool: pool(),
                 why: format!("{why} before any answer: if its port is for TLS, write tls://"),
@@ -248,10 +248,10 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 async fn secured(stream: TcpStream, endpoint: &Endpoint, line_time: Duration) -> io::Result<Lines> {
-    let pin = match endpoint.tls {
+    let pins = match &endpoint.tls {
         Tls::Off => return Ok(Lines::new(stream, line_time)),
         Tls::Roots => None,
-        Tls::Pinned(pin) => Some(pin),
+        Tls::Pinned(pins) => Some(pins.clone()),
     };
-    Ok(Lines::new(tls::secure(stream, &endpoint.host, pin).await?, line_time))
+    Ok(Lines::new(tls::secure(stream, &endpoint.host, pins).await?, line_time))
 }

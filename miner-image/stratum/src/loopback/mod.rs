@@ -93,7 +93,7 @@ impl LoopbackPool {
     /// roots; see [`Tls::Pinned`].
     pub fn endpoint(&self) -> Endpoint {
         let address = self.server.address();
-        Endpoint { host: address.ip().to_string(), port: address.port(), tls: self.tls }
+        Endpoint { host: address.ip().to_string(), port: address.port(), tls: self.tls.clone() }
     }
 
     /// All events so far.

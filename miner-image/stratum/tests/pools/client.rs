@@ -9,6 +9,14 @@ use daylight_stratum::loopback::{Event, LoopbackPool, Misbehaviour, Setup};
 use daylight_stratum::sha256d::{Engine, Kernel};
 use daylight_stratum::v1::Redirect;
 use daylight_stratum::{Difficulty, Endpoint, Tls, monero, v1};
+use sha2::Digest as _;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use x509_cert::der::{Decode as _, Encode as _};
 
 use super::{config, logged_in, mine, monero_pool, no_pool, pool, status, v1_pool};
 
@@ -173,12 +181,9 @@ async fn redirects_lead_to_declared_hosts_only() {
 #[tokio::test]
 async fn tls_takes_the_pinned_certificate_and_no_other() {
     let key = rcgen::generate_simple_self_signed(["127.0.0.1".into()]).unwrap();
-    let pin = {
-        use sha2::Digest as _;
-        sha2::Sha256::digest(key.cert.der()).into()
-    };
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let server = tokio_rustls::rustls::ServerConfig::builder_with_provider(provider)
+    let pin = { sha2::Sha256::digest(key.cert.der()).into() };
+    let provider = Arc::new(ring::default_provider());
+    let server = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
@@ -189,14 +194,14 @@ async fn tls_takes_the_pinned_certificate_and_no_other() {
         .unwrap();
     let pool = pool(Setup { tls: Some(Arc::new(server)), ..v1_pool(Misbehaviour::None) }).await;
 
-    let pinned = Endpoint { tls: Tls::Pinned(pin), ..pool.endpoint() };
+    let pinned = Endpoint { tls: Tls::Pinned(vec![pin]), ..pool.endpoint() };
     let client = Client::<v1::Session>::start(config(vec![pinned]));
     let (connection, share) = mine(&client).await;
     assert_eq!(client.shares().submit(connection, share).await, Ok(Verdict::Accepted));
 
     let plain = super::pool(v1_pool(Misbehaviour::None)).await;
     for (endpoint, tls, remedy) in [
-        (pool.endpoint(), Tls::Pinned([7; 32]), "is not the one that pool.pins names"),
+        (pool.endpoint(), Tls::Pinned(vec![[7; 32]]), "is one that pool.pins names"),
         (pool.endpoint(), Tls::Roots, "name its SHA-256 in pool.pins"),
         (plain.endpoint(), Tls::Roots, "it does not speak TLS at this port"),
         (pool.endpoint(), Tls::Off, "if its port is for TLS, write tls://"),
@@ -206,6 +211,42 @@ async fn tls_takes_the_pinned_certificate_and_no_other() {
         let fault = waiting.fault.unwrap().to_string();
         assert!(fault.contains(remedy), "{fault}");
         assert_eq!(waiting.logins, 0);
+    }
+}
+
+/// A certificate of version 1, which signs itself, and its key: what `openssl x509 -req -signkey` makes
+/// where no extensions are asked for.
+const VERSION_1: &[u8] = include_bytes!("version-1.pem");
+
+#[tokio::test]
+async fn tls_takes_a_pinned_public_key_of_any_version() {
+    let certificate = CertificateDer::from_pem_slice(VERSION_1).unwrap();
+    let public_key = {
+        let read = x509_cert::Certificate::from_der(&certificate).unwrap();
+        read.tbs_certificate.subject_public_key_info.to_der().unwrap()
+    };
+    let digest = |der: &[u8]| -> [u8; 32] { sha2::Sha256::digest(der).into() };
+    let pins = vec![[7; 32], digest(&public_key)];
+    for version in [&TLS12, &TLS13] {
+        let provider = Arc::new(ring::default_provider());
+        let key = PrivateKeyDer::from_pem_slice(VERSION_1).unwrap();
+        let key = provider.key_provider.load_private_key(key).unwrap();
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(
+                vec![certificate.clone()],
+                key,
+            ))));
+        let pool = pool(Setup { tls: Some(Arc::new(server)), ..v1_pool(Misbehaviour::None) }).await;
+        for pins in [pins.clone(), vec![digest(&certificate)]] {
+            let pinned = Endpoint { tls: Tls::Pinned(pins), ..pool.endpoint() };
+            let client = Client::<v1::Session>::start(config(vec![pinned]));
+            let (connection, share) = mine(&client).await;
+            let verdict = client.shares().submit(connection, share).await;
+            assert_eq!(verdict, Ok(Verdict::Accepted), "{version:?}");
+        }
     }
 }
 
