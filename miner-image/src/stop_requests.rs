@@ -78,8 +78,8 @@ impl StopRequests {
                 _ = self.interrupt.recv() => return (Outcome::Drained, "SIGINT"),
                 () = lapse => return (Outcome::LeaseLapsed, "the lease was not renewed in time"),
                 Some(outcome) = self.signs.recv() => return (outcome, match outcome {
-                    Outcome::LoginRefused => "a line of its log matches engine.login_refused",
-                    _ => "a line of its log matches engine.device_lost",
+                    Outcome::LoginRefused => "its log says that the login was refused",
+                    _ => "its log says that a device is lost",
                 }),
                 _ = self.hangup.recv() => Signal::HUP,
                 _ = self.quit.recv() => Signal::QUIT,

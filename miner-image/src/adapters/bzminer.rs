@@ -4,17 +4,17 @@
 use serde_json::{Value, json};
 
 use super::upstream::Place;
-use super::{Adapter, Answer, Upstream, count, number};
+use super::{Adapter, Answer, Pools, Upstream, count, number};
 use crate::figures::{Device, Figures};
 
 /// It must not write the files that it keeps next to its program, which are read-only.
 pub(super) static ADAPTER: Adapter = Adapter {
-    args: "-c {config} --pool_password {password} --no_watchdog --disable_index_html",
-    algorithm: None,
-    tls: ["", ""],
-    file: Some(file),
-    password_in_file: false,
+    args: "-c {config} --pool_password x --no_watchdog --disable_index_html",
+    pools: Pools::File { content: file, password: false },
     login: "{wallet}",
+    login_refused: &[],
+    device_lost: &[],
+    device_lost_exit: &[],
     path: "/status",
     answer: Answer::Code(read),
 };

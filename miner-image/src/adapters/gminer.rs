@@ -5,15 +5,15 @@ use std::fmt::Write as _;
 
 use super::places::{DevicePlaces, Places};
 use super::upstream::Place;
-use super::{Adapter, Answer, Upstream};
+use super::{Adapter, Answer, Pools, Upstream};
 
 pub(super) static ADAPTER: Adapter = Adapter {
     args: "--config {config}",
-    algorithm: None,
-    tls: ["", ""],
-    file: Some(file),
-    password_in_file: true,
+    pools: Pools::File { content: file, password: true },
     login: "{wallet}.{worker}",
+    login_refused: &[],
+    device_lost: &[],
+    device_lost_exit: &[],
     path: "/stat",
     answer: Answer::Places(&Places {
         hashrate: &["/devices/*/speed"],

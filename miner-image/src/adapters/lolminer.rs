@@ -4,17 +4,18 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{Adapter, Answer, Upstream, count, measured, number, text};
+use super::{Adapter, Answer, Pools, Upstream, count, measured, number, text};
 use crate::figures::{Device, Figures};
 
-/// Its watchdog ends it with exit code 42 when a card crashes, and the agent starts it again.
+/// Its watchdog ends it with exit code 42 when a device crashes. For its words see the issues #911 and
+/// #2000 of the same repository.
 pub(super) static ADAPTER: Adapter = Adapter {
     args: "--config {config} --apihost 127.0.0.1 --apiport {api_port} --watchdog exit --nocolor",
-    algorithm: None,
-    tls: ["", ""],
-    file: Some(file),
-    password_in_file: true,
+    pools: Pools::File { content: file, password: true },
     login: "{wallet}.{worker}",
+    login_refused: &["Authorization problem on all configured pools"],
+    device_lost: &["detected as crashed"],
+    device_lost_exit: &[42],
     path: "/",
     answer: Answer::Code(read),
 };

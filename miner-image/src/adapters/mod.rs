@@ -23,24 +23,41 @@ pub(crate) use upstream::Upstream;
 /// An engine that is known by name. The agent watches over it, so that watchdogs of its own are
 /// turned off.
 pub(crate) struct Adapter {
-    /// Its arguments, separated by spaces. `{url}` and `{address}` are the first pool's; `{config}` is
-    /// the path of `file`.
+    /// Its arguments, separated by spaces. `{config}` is the path of its file, `{api_port}` the loopback
+    /// port of its figures.
     args: &'static str,
-    /// The option for the algorithm, if one is configured.
-    algorithm: Option<&'static str>,
-    /// `{tls}` in `args`, for a connection without and with TLS.
-    tls: [&'static str; 2],
-    /// The file that it takes pools and login from. One without it takes a login on its command line
-    /// only.
-    file: Option<fn(&Upstream) -> String>,
-    /// Whether the password is in that file, too.
-    password_in_file: bool,
+    pools: Pools,
     /// Usual form of its login.
     login: &'static str,
+    /// Texts in its log when every pool refused the login.
+    pub(crate) login_refused: &'static [&'static str],
+    /// Texts in its log when a device is lost, besides those of CUDA.
+    pub(crate) device_lost: &'static [&'static str],
+    /// Exit codes when a device is lost.
+    pub(crate) device_lost_exit: &'static [i32],
     /// Path of its figures on its loopback port.
     pub(crate) path: &'static str,
     answer: Answer,
 }
+
+/// How an engine is told its pools, its login and its algorithm.
+enum Pools {
+    /// In a file with the wallet, and with the password where it has a place for that.
+    File { content: fn(&Upstream) -> String, password: bool },
+    /// On its command line, which is public: without a wallet.
+    Args(fn(&Upstream) -> Vec<String>),
+}
+
+/// What CUDA calls an error after which a process can use its device no more.
+pub(crate) const CUDA_LOST: &[&str] = &[
+    "an illegal memory access was encountered",
+    "unspecified launch failure",
+    "the launch timed out and was terminated",
+    "uncorrectable ECC error encountered",
+    "CUDA_ERROR_ILLEGAL_ADDRESS",
+    "CUDA_ERROR_LAUNCH_FAILED",
+    "CUDA_ERROR_LAUNCH_TIMEOUT",
+];
 
 /// Form of an engine's answer.
 enum Answer {
@@ -51,7 +68,10 @@ enum Answer {
 impl Adapter {
     /// Returns the content of the engine's configuration file, if it has one.
     pub(crate) fn file(&self, upstream: &Upstream) -> Option<String> {
-        self.file.map(|file| file(upstream))
+        match self.pools {
+            Pools::File { content, .. } => Some(content(upstream)),
+            Pools::Args(_) => None,
+        }
     }
 
     /// Reads the figures in the engine's answer.
@@ -80,12 +100,13 @@ impl EngineName {
 
     /// Whether the engine takes the wallet from a file, and not on its command line only.
     pub(crate) fn keeps_wallet(self) -> bool {
-        self.adapter().is_none_or(|adapter| adapter.file.is_some())
+        self.adapter().is_none_or(|adapter| matches!(adapter.pools, Pools::File { .. }))
     }
 
     /// Whether it takes the password from a file, too.
     pub(crate) fn keeps_password(self) -> bool {
-        self.adapter().is_none_or(|adapter| adapter.password_in_file)
+        let in_file = |pools: &Pools| matches!(pools, Pools::File { password: true, .. });
+        self.adapter().is_none_or(|adapter| in_file(&adapter.pools))
     }
 }
 
@@ -120,7 +141,8 @@ mod tests {
         config.engine.name = name;
         config.engine.algorithm = Some("algo".into());
         config.engine.api_port = 4067;
-        config.pool.endpoints = vec!["stratum+ssl://pool.example.com:3333".into()];
+        config.pool.endpoints =
+            vec!["stratum+ssl://pool.example.com:3333".into(), "backup.example.com:1".into()];
         config.pool.worker = Some("rig-1".into());
         let (wallet, password) = (Some("49wallet".into()), Some("secret".into()));
         let secrets = Secrets { wallet, password, ..Secrets::default() };
@@ -134,7 +156,7 @@ mod tests {
             (EngineName::Trex, "--config {config}"),
             (
                 EngineName::Rigel,
-                "--url stratum+ssl://pool.example.com:3333 --username rig-1 --password x --worker rig-1 --api-bind 127.0.0.1:4067 --no-watchdog --no-tui --no-colour --algorithm algo",
+                "--api-bind 127.0.0.1:4067 --no-watchdog --no-tui --no-colour --url stratum+ssl://pool.example.com:3333 --url stratum+tcp://backup.example.com:1 --username rig-1 --password x --worker rig-1 --algorithm algo",
             ),
             (EngineName::Gminer, "--config {config}"),
             (
@@ -143,7 +165,7 @@ mod tests {
             ),
             (
                 EngineName::Srbminer,
-                "--pool pool.example.com:3333 --wallet rig-1 --worker rig-1 --password x --tls true --api-enable --api-port 4067 --disable-worker-watchdog --algorithm algo",
+                "--api-enable --api-port 4067 --disable-worker-watchdog --pool pool.example.com:3333,backup.example.com:1 --tls true,false --wallet rig-1,rig-1 --worker rig-1,rig-1 --password x!x --algorithm algo",
             ),
             (
                 EngineName::Bzminer,
@@ -188,6 +210,55 @@ mod tests {
         );
         assert_eq!(file["http"]["host"], "127.0.0.1");
         assert_eq!(file["donate-level"], 0);
+        assert_eq!(file["cpu"], serde_json::json!({"huge-pages": false}));
+        assert_eq!(file["randomx"], serde_json::json!({"mode": "auto"}));
+    }
+
+    #[test]
+    fn xmrigs_threads_and_memory_are_those_of_the_configuration() {
+        let mut config = Config::default();
+        config.engine.name = EngineName::Xmrig;
+        config.engine.threads = std::num::NonZeroUsize::new(4);
+        config.engine.mode = Some(crate::config::RandomxMode::Light);
+        config.engine.huge_pages = true;
+        let upstream = Upstream::new(&config, &Secrets::default());
+        let file = EngineName::Xmrig.adapter().unwrap().file(&upstream).unwrap();
+        let file: Value = serde_json::from_str(&file).unwrap();
+        assert_eq!(
+            file["cpu"],
+            serde_json::json!({
+                "huge-pages": true,
+                "*": {"threads": 4, "intensity": 1, "affinity": -1},
+            })
+        );
+        assert_eq!(file["randomx"], serde_json::json!({"mode": "light"}));
+    }
+
+    #[test]
+    fn srbminers_pools_have_their_own_protocols() {
+        let mut config = Config::default();
+        config.engine.name = EngineName::Srbminer;
+        config.pool.endpoints = vec![
+            "ethstratum+tcp://a.example.com:1".into(),
+            "stratum2+ssl://b.example.com:2".into(),
+            "ethproxy+tcp://c.example.com:3".into(),
+        ];
+        let args = Upstream::new(&config, &Secrets::default())
+            .args(EngineName::Srbminer.adapter().unwrap())
+            .join(" ");
+        assert!(args.contains("--esm 1,2,0"), "{args}");
+        assert!(args.contains("--tls false,true,false"), "{args}");
+    }
+
+    #[test]
+    fn rigel_gets_nicehashs_protocol_by_its_own_name() {
+        let mut config = Config::default();
+        config.engine.name = EngineName::Rigel;
+        config.pool.endpoints = vec!["stratum2+tcp://a.example.com:1".into()];
+        let args = Upstream::new(&config, &Secrets::default())
+            .args(EngineName::Rigel.adapter().unwrap())
+            .join(" ");
+        assert!(args.contains("--url ethstratum+tcp://a.example.com:1"), "{args}");
     }
 
     #[test]

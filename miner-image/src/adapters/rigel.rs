@@ -1,17 +1,18 @@
 //! Rigel: <https://github.com/rigelminer/rigel#usage>.
 
 use super::places::{DevicePlaces, Places};
-use super::{Adapter, Answer};
+use super::upstream::Place;
+use super::{Adapter, Answer, Pools, Upstream};
 
 /// Its own watchdog would be a second process.
 pub(super) static ADAPTER: Adapter = Adapter {
-    args: "--url {url} --username {login} --password {password} --worker {worker} \
-           --api-bind 127.0.0.1:{api_port} --no-watchdog --no-tui --no-colour",
-    algorithm: Some("--algorithm"),
-    tls: ["", ""],
-    file: None,
-    password_in_file: false,
+    args: "--api-bind 127.0.0.1:{api_port} --no-watchdog --no-tui --no-colour",
+    pools: Pools::Args(args),
     login: "{worker}",
+    login_refused: &[],
+    // Issues #122 and #256 of the same repository.
+    device_lost: &["CUDA error: error code", "CUDA error: an internal driver error occurred"],
+    device_lost_exit: &[],
     path: "/",
     answer: Answer::Places(&Places {
         hashrate: &["/hashrate/*"],
@@ -29,6 +30,23 @@ pub(super) static ADAPTER: Adapter = Adapter {
         ..Places::NONE
     }),
 };
+
+/// Pools after the first one are tried when those before fail.
+fn args(upstream: &Upstream) -> Vec<String> {
+    let Upstream { login, password, worker, .. } = upstream;
+    let url = |place: &Place| match place.protocol() {
+        // Its name for the same protocol.
+        Some("stratum2") => place.url().replacen("stratum2", "ethstratum", 1),
+        _ => place.url(),
+    };
+    let mut args: Vec<String> =
+        upstream.pools.iter().flat_map(|place| ["--url".into(), url(place)]).collect();
+    for (option, value) in [("--username", login), ("--password", password), ("--worker", worker)] {
+        args.extend([option.into(), value.clone()]);
+    }
+    args.extend(upstream.algorithm.iter().flat_map(|name| ["--algorithm".into(), name.clone()]));
+    args
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,16 +1,16 @@
 //! SRBMiner-MULTI: <https://github.com/doktor83/SRBMiner-Multi/blob/master/Parameters>.
 
 use super::places::Places;
-use super::{Adapter, Answer};
+use super::upstream::Place;
+use super::{Adapter, Answer, Pools, Upstream};
 
 pub(super) static ADAPTER: Adapter = Adapter {
-    args: "--pool {address} --wallet {login} --worker {worker} --password {password} --tls {tls} \
-           --api-enable --api-port {api_port} --disable-worker-watchdog",
-    algorithm: Some("--algorithm"),
-    tls: ["false", "true"],
-    file: None,
-    password_in_file: false,
+    args: "--api-enable --api-port {api_port} --disable-worker-watchdog",
+    pools: Pools::Args(args),
     login: "{worker}",
+    login_refused: &[],
+    device_lost: &[],
+    device_lost_exit: &[],
     path: "/",
     answer: Answer::Places(&Places {
         hashrate: &["/algorithms/*/hashrate/gpu/total", "/algorithms/*/hashrate/cpu/total"],
@@ -21,6 +21,29 @@ pub(super) static ADAPTER: Adapter = Adapter {
         ..Places::NONE
     }),
 };
+
+/// An option has a value for each pool, with a comma between them, or for passwords an exclamation mark.
+fn args(upstream: &Upstream) -> Vec<String> {
+    let Upstream { pools, login, password, worker, algorithm, .. } = upstream;
+    let each = |value: &dyn Fn(&Place) -> String| pools.iter().map(value).collect::<Vec<_>>();
+    let mut options = vec![
+        ("--pool", each(&Place::address).join(",")),
+        ("--tls", each(&|place| place.tls().to_string()).join(",")),
+        ("--wallet", each(&|_| login.clone()).join(",")),
+        ("--worker", each(&|_| worker.clone()).join(",")),
+        ("--password", each(&|_| password.clone()).join("!")),
+    ];
+    if pools.iter().any(|place| place.protocol().is_some()) {
+        let mode = |place: &Place| match place.protocol() {
+            Some("ethstratum") => "1".into(),
+            Some("stratum2") => "2".into(),
+            _ => "0".into(),
+        };
+        options.push(("--esm", each(&mode).join(",")));
+    }
+    options.extend(algorithm.iter().map(|name| ("--algorithm", name.clone())));
+    options.into_iter().flat_map(|(option, value)| [option.to_owned(), value]).collect()
+}
 
 #[cfg(test)]
 mod tests {

@@ -5,16 +5,17 @@ use serde_json::json;
 
 use super::places::{DevicePlaces, Places};
 use super::upstream::Place;
-use super::{Adapter, Answer, Upstream};
+use super::{Adapter, Answer, Pools, Upstream};
 
 /// Its own watchdog would be a second process.
 pub(super) static ADAPTER: Adapter = Adapter {
     args: "--config {config}",
-    algorithm: None,
-    tls: ["", ""],
-    file: Some(file),
-    password_in_file: true,
+    pools: Pools::File { content: file, password: true },
     login: "{wallet}",
+    login_refused: &[],
+    // Issues #60 and #574 of the same repository.
+    device_lost: &["Can't find nonce with device", "Can't stop device"],
+    device_lost_exit: &[],
     path: "/summary",
     answer: Answer::Places(&Places {
         hashrate: &["/hashrate"],

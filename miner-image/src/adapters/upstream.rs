@@ -1,9 +1,10 @@
 //! The pool that an engine is sent to, and how templates are filled with it.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 
-use super::Adapter;
-use crate::config::{Config, host_and_port};
+use super::{Adapter, Pools};
+use crate::config::{Config, RandomxMode, host_and_port};
 use crate::pool;
 use crate::secret::Secrets;
 
@@ -19,6 +20,11 @@ pub(crate) struct Upstream {
     pub(super) algorithm: Option<String>,
     /// Loopback port on which the engine serves its figures.
     pub(super) api_port: u16,
+    pub(super) threads: Option<NonZeroUsize>,
+    /// Memory of RandomX; the engine's own choice if it is left out.
+    pub(super) mode: Option<RandomxMode>,
+    /// Whether it may use huge pages.
+    pub(super) huge_pages: bool,
 }
 
 /// Address of a pool.
@@ -98,6 +104,9 @@ impl Upstream {
             worker,
             algorithm: config.engine.algorithm.clone(),
             api_port: config.engine.api_port,
+            threads: config.engine.threads,
+            mode: config.engine.mode,
+            huge_pages: config.engine.huge_pages,
         }
     }
 
@@ -128,22 +137,12 @@ impl Upstream {
 
     /// Returns the arguments of an engine that is known by name. `{config}` remains in them.
     pub(crate) fn args(&self, adapter: &Adapter) -> Vec<String> {
-        let first = self.first();
-        let (url, address, api_port) = (first.url(), first.address(), self.api_port.to_string());
-        let values = [
-            ("{url}", &*url),
-            ("{address}", &*address),
-            ("{login}", &*self.login),
-            ("{password}", &*self.password),
-            ("{worker}", &*self.worker),
-            ("{tls}", adapter.tls[usize::from(first.tls())]),
-            ("{api_port}", &*api_port),
-        ];
-        // Split before it is filled in, so that a space in a value does not make two arguments.
+        let api_port = self.api_port.to_string();
         let words = adapter.args.split_whitespace();
-        let mut args: Vec<String> = words.map(|word| fill(word, &values)).collect();
-        if let (Some(option), Some(algorithm)) = (adapter.algorithm, &self.algorithm) {
-            args.extend([option.to_owned(), algorithm.clone()]);
+        let mut args: Vec<String> =
+            words.map(|word| word.replace("{api_port}", &api_port)).collect();
+        if let Pools::Args(pools) = adapter.pools {
+            args.extend(pools(self));
         }
         args
     }

@@ -5,17 +5,18 @@ use serde_json::json;
 
 use super::places::Places;
 use super::upstream::Place;
-use super::{Adapter, Answer, Upstream};
+use super::{Adapter, Answer, Pools, Upstream};
+use crate::config::RandomxMode;
 
 /// Its `hashes_total` is the hashes that the accepted shares stand for. Its connection's uptime begins
 /// with the login.
 pub(super) static ADAPTER: Adapter = Adapter {
     args: "--config={config}",
-    algorithm: None,
-    tls: ["", ""],
-    file: Some(file),
-    password_in_file: true,
+    pools: Pools::File { content: file, password: true },
     login: "{wallet}",
+    login_refused: &[],
+    device_lost: &[],
+    device_lost_exit: &[],
     path: "/2/summary",
     answer: Answer::Places(&Places {
         hashrate: &["/hashrate/total/0"],
@@ -41,6 +42,18 @@ fn file(upstream: &Upstream) -> String {
             "keepalive": true,
         })
     };
+    let mut cpu = json!({
+        // Without pages that the pod requests, the system may end a process that touches one.
+        "huge-pages": upstream.huge_pages,
+    });
+    if let Some(threads) = upstream.threads {
+        cpu["*"] = json!({ "threads": threads, "intensity": 1, "affinity": -1 });
+    }
+    let mode = match upstream.mode {
+        None => "auto",
+        Some(RandomxMode::Light) => "light",
+        Some(RandomxMode::Fast) => "fast",
+    };
     json!({
         "autosave": false,
         "background": false,
@@ -51,6 +64,8 @@ fn file(upstream: &Upstream) -> String {
         // What it mines for its author goes to a pool of that, which is not declared. Programs that are
         // built with a minimum of their own still do so.
         "donate-level": 0,
+        "cpu": cpu,
+        "randomx": { "mode": mode },
         "pools": upstream.pools.iter().map(pool).collect::<Vec<_>>(),
     })
     .to_string()

@@ -87,13 +87,9 @@ impl Agent {
             .await
             .map_err(|error| wrong(format!("cannot listen on {address}: {error}")))?;
         tokio::spawn(http::serve(listener, shared.clone(), config.has_figures()));
-        let signs = [
-            (&config.engine.login_refused, Outcome::LoginRefused),
-            (&config.engine.device_lost, Outcome::DeviceLost),
-        ];
-        let signs = signs
-            .iter()
-            .flat_map(|(sign, outcome)| sign.log.iter().map(|text| (text.clone(), *outcome)));
+        let signs = config.engine.signs().into_iter();
+        let signs =
+            signs.flat_map(|(sign, outcome)| sign.log.into_iter().map(move |text| (text, outcome)));
         Ok(Self {
             secrets: secrets.clone(),
             processes,

@@ -64,18 +64,13 @@ impl Agent {
         }
     }
 
-    /// Returns the outcome that the configuration assigns to the exit code, or to the last lines, of an
-    /// engine that ended by itself.
+    /// Returns the outcome for which the exit code, or the last lines, of an engine that ended by itself
+    /// are a sign.
     fn meaning_of(&mut self, exit: Option<Exit>) -> Option<Outcome> {
-        let engine = &self.config.engine;
         let is = |codes: &[i32]| matches!(exit, Some(Exit::Code(code)) if codes.contains(&code));
-        if is(&engine.login_refused.exit) {
-            Some(Outcome::LoginRefused)
-        } else if is(&engine.device_lost.exit) {
-            Some(Outcome::DeviceLost)
-        } else {
-            self.stop_requests.sign()
-        }
+        let mut signs = self.config.engine.signs().into_iter();
+        let by_code = signs.find(|(sign, _)| is(&sign.exit)).map(|(_, outcome)| outcome);
+        by_code.or_else(|| self.stop_requests.sign())
     }
 
     /// Ends the engine before the grace period ends.
@@ -160,12 +155,15 @@ impl Agent {
 
     /// Reads the engine's last lines, and waits for the pool's answers on its last shares.
     async fn settle(&self, engine: Engine, output: JoinHandle<()>) {
-        // A child that escaped may hold the pipe open.
-        let _ = timeout(Duration::from_millis(500), output).await;
+        let within = self.config.drain.margin / 2;
         let last = self.shared.get().figures.take().map(|(figures, _)| figures);
-        if let Engine::Program(program) = engine
-            && let Some(last) = program.settle(last, self.config.drain.margin / 2).await
-        {
+        let settled = async {
+            let Engine::Program(program) = engine else { return None };
+            program.settle(last, within).await
+        };
+        // A child that escaped may hold the pipe open.
+        let (_, last) = tokio::join!(timeout(within, output), settled);
+        if let Some(last) = last {
             self.shared.get().work.add(&last, Duration::ZERO);
         }
         self.run_ended();

@@ -6,9 +6,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use daylight_agent_api::Outcome;
 use serde::{Deserialize, Serialize};
 
 use super::read::duration;
+use crate::adapters::CUDA_LOST;
 
 /// `[engine]`
 #[derive(Clone, Debug, Deserialize)]
@@ -22,10 +24,12 @@ pub(crate) struct EngineConfig {
     pub(crate) env: BTreeMap<String, String>,
     /// Algorithm in the engine's own spelling.
     pub(crate) algorithm: Option<String>,
-    /// Threads of a built-in engine; one per processor if it is left out.
+    /// Threads of a built-in engine or of xmrig; if it is left out, one per processor or as many as
+    /// xmrig chooses.
     pub(crate) threads: Option<NonZeroUsize>,
-    pub(crate) mode: RandomxMode,
-    /// Whether RandomX uses huge pages.
+    /// Light if it is left out; `xmrig` chooses by itself.
+    pub(crate) mode: Option<RandomxMode>,
+    /// Whether RandomX, or xmrig, uses huge pages.
     pub(crate) huge_pages: bool,
     /// Indices of the GPUs that hash; empty for all.
     pub(crate) devices: Vec<usize>,
@@ -52,6 +56,22 @@ pub(crate) struct EngineConfig {
     pub(crate) device_lost: Sign,
 }
 
+impl EngineConfig {
+    /// Returns the signs that end the run: those that are configured, and those known of the engine.
+    pub(crate) fn signs(&self) -> [(Sign, Outcome); 2] {
+        let (mut login_refused, mut device_lost) =
+            (self.login_refused.clone(), self.device_lost.clone());
+        if let Some(adapter) = self.name.adapter() {
+            let owned = |texts: &[&str]| texts.iter().map(|&text| text.into()).collect::<Vec<_>>();
+            login_refused.log.extend(owned(adapter.login_refused));
+            device_lost.log.extend(owned(adapter.device_lost));
+            device_lost.log.extend(owned(CUDA_LOST));
+            device_lost.exit.extend(adapter.device_lost_exit);
+        }
+        [(login_refused, Outcome::LoginRefused), (device_lost, Outcome::DeviceLost)]
+    }
+}
+
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
@@ -61,7 +81,7 @@ impl Default for EngineConfig {
             env: BTreeMap::new(),
             algorithm: None,
             threads: None,
-            mode: RandomxMode::default(),
+            mode: None,
             huge_pages: false,
             devices: Vec::new(),
             dev_fee: None,

@@ -37,7 +37,7 @@ pub(crate) struct Flags {
     #[arg(long, env = api::POOL_ENDPOINTS, value_delimiter = ',', hide_env_values = true)]
     pool: Vec<String>,
 
-    /// Threads of a built-in engine (`engine.threads`)
+    /// Threads of a built-in engine or of xmrig (`engine.threads`)
     #[arg(long, env = "THREADS", hide_env_values = true)]
     threads: Option<NonZeroUsize>,
 
@@ -134,7 +134,7 @@ impl Config {
         }
         if let Some(mode) = &flags.mode {
             let mode = read::word::<RandomxMode>(mode);
-            self.engine.mode = mode.map_err(|error| ("RANDOMX_MODE", error))?;
+            self.engine.mode = Some(mode.map_err(|error| ("RANDOMX_MODE", error))?);
         }
         if let Some(huge_pages) = flags.huge_pages {
             self.engine.huge_pages = huge_pages;

@@ -133,6 +133,25 @@ fn lines_and_exit_codes_of_the_engine_can_end_the_run() {
 }
 
 #[test]
+fn what_is_known_of_an_engine_ends_the_run_too() {
+    let cases = [
+        ("echo 'Authorization problem on all configured pools'; sleep 60", 13),
+        ("exit 42", 14),
+        ("echo 'GPU 1: unspecified launch failure'; sleep 60", 14),
+    ];
+    for (script, code) in cases {
+        let mut site = Site::new(&[]);
+        // What the agent adds is the shell's `$0` and what follows.
+        site.set("engine.command", &format!("[\"/bin/sh\", \"-c\", {script:?}]"));
+        site.set("engine.args", "[]");
+        site.set("engine.name", "\"lolminer\"");
+        site.set("pool.endpoints", "[\"127.0.0.1:3333\"]");
+        let mut run = site.run();
+        assert_eq!(run.code(), code, "{script}: {}", run.log());
+    }
+}
+
+#[test]
 fn ready_is_connected_and_hashing_and_alive_is_neither() {
     let mut run = Site::new(&["--figures", "--slow-start-ms", "1000"]).run();
     run.wait("figures", |run| run.get("/readyz").1 == "the engine does not hash\n");

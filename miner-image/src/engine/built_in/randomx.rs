@@ -13,7 +13,7 @@ pub(super) fn start(config: &Config, client: client::Config) -> Started {
     let threads = u32::try_from(threads(config).get()).ok().and_then(NonZeroU32::new);
     let options = Options {
         threads: threads.unwrap_or(NonZeroU32::MIN),
-        mode: match engine.mode {
+        mode: match engine.mode.unwrap_or_default() {
             RandomxMode::Light => Mode::Light,
             RandomxMode::Fast => Mode::Fast,
         },
