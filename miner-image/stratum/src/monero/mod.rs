@@ -7,5 +7,5 @@ mod session;
 
 pub use pool::{FromPool, Job, LoggedIn, Reply};
 pub use request::{Call, Request, Submit};
-pub(crate) use session::NICEHASH;
+pub(crate) use session::{KEEPALIVE, NICEHASH};
 pub use session::{Session, Share, Work};

@@ -36,6 +36,9 @@ pub struct Share {
 /// make the session grow without end.
 const JOBS: usize = 64;
 
+/// The extension by which a pool takes keep-alive messages.
+pub(crate) const KEEPALIVE: &str = "keepalive";
+
 /// The extension by which a pool keeps a byte of the nonce.
 pub(crate) const NICEHASH: &str = "nicehash";
 
@@ -47,6 +50,8 @@ const KEEP_ALIVE: u64 = 2;
 pub struct Session {
     next_id: u64,
     name: Option<String>,
+    /// Whether the pool said that it knows keep-alive messages. Others may count one as a fault.
+    keeps_alive: bool,
     /// Whether the pool said that a byte of the nonce is its own.
     keeps_byte: bool,
     /// The jobs that shares may be for, the newest last.
@@ -73,7 +78,13 @@ impl crate::Session for Session {
             rigid: login.worker.clone(),
             algorithms: login.algorithms.clone(),
         };
-        let session = Self { next_id: KEEP_ALIVE + 1, name: None, keeps_byte: false, live: vec![] };
+        let session = Self {
+            next_id: KEEP_ALIVE + 1,
+            name: None,
+            keeps_alive: false,
+            keeps_byte: false,
+            live: vec![],
+        };
         (session, vec![request(LOGIN, call)])
     }
 
@@ -98,7 +109,7 @@ impl crate::Session for Session {
     }
 
     fn keep_alive(&mut self) -> Option<String> {
-        let session = self.name.clone()?;
+        let session = self.name.clone().filter(|_| self.keeps_alive)?;
         Some(request(KEEP_ALIVE, Call::KeepAlive { session }))
     }
 }
@@ -110,7 +121,8 @@ impl Session {
             (LOGIN, Ok(result)) => {
                 let LoggedIn { session, job, extensions } = LoggedIn::decode(result)?;
                 self.name = Some(session);
-                self.keeps_byte = extensions.iter().any(|name| name == NICEHASH);
+                let has = |extension| extensions.iter().any(|name| name == extension);
+                (self.keeps_alive, self.keeps_byte) = (has(KEEPALIVE), has(NICEHASH));
                 vec![Received::LoggedIn, self.work(job)]
             }
             (LOGIN, Err(failure)) => vec![Received::Refused(failure.clone())],

@@ -9,7 +9,7 @@ use crate::Malformed;
 use crate::client::{Offer, Verdict};
 use crate::message::{Failure, Id};
 use crate::monero::{
-    Call, FromPool, Job, LoggedIn, NICEHASH, Reply, Request, Session, Share, Work,
+    Call, FromPool, Job, KEEPALIVE, LoggedIn, NICEHASH, Reply, Request, Session, Share, Work,
 };
 
 /// State that was sent to an engine so far.
@@ -34,7 +34,7 @@ impl Frontend for Monero {
             Call::Login { .. } => {
                 self.logged_in = true;
                 let nicehash = offer.work.keeps_byte.then_some(NICEHASH);
-                let extensions = ["keepalive"].into_iter().chain(nicehash);
+                let extensions = [KEEPALIVE].into_iter().chain(nicehash);
                 let extensions = extensions.map(str::to_owned).collect();
                 Ok(LoggedIn { session: SESSION.into(), job: job(offer), extensions }.encode())
             }

@@ -1,5 +1,7 @@
 //! The client against pools that fail, lie and stall, over real sockets.
 
+#![allow(clippy::unwrap_used)] // A test may fail where it likes.
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,10 +180,10 @@ async fn redirects_lead_to_declared_hosts_only() {
     foreign.until(|events| events.contains(&Event::LoggedIn("wallet.worker".into()))).await;
 }
 
-#[tokio::test]
-async fn tls_takes_the_pinned_certificate_and_no_other() {
+/// A pool with a certificate that it signed itself, at an endpoint that pins that.
+async fn tls_pool() -> (LoopbackPool, Endpoint) {
     let key = rcgen::generate_simple_self_signed(["127.0.0.1".into()]).unwrap();
-    let pin = { sha2::Sha256::digest(key.cert.der()).into() };
+    let pin = sha2::Sha256::digest(key.cert.der()).into();
     let provider = Arc::new(ring::default_provider());
     let server = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -193,8 +195,26 @@ async fn tls_takes_the_pinned_certificate_and_no_other() {
         )
         .unwrap();
     let pool = pool(Setup { tls: Some(Arc::new(server)), ..v1_pool(Misbehaviour::None) }).await;
+    let endpoint = Endpoint { tls: Tls::Pinned(vec![pin]), ..pool.endpoint() };
+    (pool, endpoint)
+}
 
-    let pinned = Endpoint { tls: Tls::Pinned(vec![pin]), ..pool.endpoint() };
+#[tokio::test]
+async fn a_redirect_to_the_pool_itself_keeps_tls() {
+    let (pool, endpoint) = tls_pool().await;
+    // Another entry for the same host, without TLS, which comes first.
+    let client = Client::<v1::Session>::start(config(vec![no_pool(), endpoint]));
+    status(&client, logged_in(1)).await;
+    pool.redirect(Redirect { host: None, port: None, wait: 0 });
+    let seen = status(&client, |status| status.logins == 2).await;
+    assert_eq!(seen.state, State::LoggedIn { pool: 1 });
+    let (connection, share) = mine(&client).await;
+    assert_eq!(client.shares().submit(connection, share).await, Ok(Verdict::Accepted));
+}
+
+#[tokio::test]
+async fn tls_takes_the_pinned_certificate_and_no_other() {
+    let (pool, pinned) = tls_pool().await;
     let client = Client::<v1::Session>::start(config(vec![pinned]));
     let (connection, share) = mine(&client).await;
     assert_eq!(client.shares().submit(connection, share).await, Ok(Verdict::Accepted));

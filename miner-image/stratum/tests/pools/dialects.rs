@@ -445,3 +445,16 @@ async fn what_a_login_hides_is_in_no_words_of_a_pool() {
     assert_eq!(verdict, Verdict::Rejected(Failure::new(20, "[wallet] is banned")));
     assert_eq!(client.status().borrow().message.as_deref(), Some("Welcome, [wallet]"));
 }
+
+#[test]
+fn keep_alive_messages_are_sent_to_pools_that_know_them() {
+    let blob = blob!();
+    for (extensions, expected) in [(r#"["algo","keepalive"]"#, true), ("[]", false)] {
+        let reply = format!(
+            r#"{{"id":1,"error":null,"result":{{"id":"s","status":"OK","extensions":{extensions},"job":{{"job_id":"1","blob":"{blob}","target":"b88d0600"}}}}}}"#
+        );
+        let (mut session, _) = monero::Session::open(&config(vec![]).login);
+        session.receive(reply.as_bytes()).unwrap();
+        assert_eq!(session.keep_alive().is_some(), expected, "{extensions}");
+    }
+}

@@ -299,8 +299,7 @@ async fn a_login_that_is_refused_once_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_itself_keeps_tls_and_a_ring_of_them_is_named() {
-    // Two entries for one host: the connected one comes first, whatever the order.
+async fn a_ring_of_redirects_is_named() {
     let script = "> mining.subscribe\n< {\"id\":null,\"method\":\"client.reconnect\",\"params\":[\"127.0.0.1\",\"PORT\",0]}\nclose\n";
     let (one, two) = (no_pool(), no_pool());
     let to = |endpoint: &Endpoint| script.replace("PORT", &endpoint.port.to_string());
