@@ -38,7 +38,8 @@ pub mod sha256d;
 mod tls;
 pub mod v1;
 
-pub use difficulty::{Difficulty, Target};
+pub use daylight_sha256d::Target;
+pub use difficulty::Difficulty;
 pub use endpoint::{Endpoint, EndpointError, Tls};
 pub use lines::{LINE_TIME, LineError, Lines};
 pub use malformed::{MAX_LINE, Malformed};

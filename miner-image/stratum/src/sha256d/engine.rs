@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
+use daylight_sha256d::{BATCH, Kernel, Scan};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::Unit;
-use super::kernel::{BATCH, Kernel, Scan};
 use crate::client::{Offer, Shares, wait_for_work};
 use crate::v1::{Share, Work};
 

@@ -1,13 +1,8 @@
-//! The reference hash, and block headers.
+//! Block headers.
 
-use sha2::{Digest as _, Sha256};
+use daylight_sha256d::sha256d;
 
 use crate::v1::{Share, Work};
-
-/// Returns SHA-256 of SHA-256.
-pub fn sha256d(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(Sha256::digest(bytes)).into()
-}
 
 /// Returns the Merkle root, from the first transaction's hash and the branches that lead to the root.
 pub fn merkle_root(coinbase: [u8; 32], branches: &[[u8; 32]]) -> [u8; 32] {

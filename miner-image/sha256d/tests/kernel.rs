@@ -1,7 +1,6 @@
 //! The kernels against the reference.
 
-use daylight_stratum::Target;
-use daylight_stratum::sha256d::{Kernel, Scan};
+use daylight_sha256d::{Kernel, Scan, Target};
 use proptest::prelude::*;
 
 /// A target that one hash in `hashes` reaches.

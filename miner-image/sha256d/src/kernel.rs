@@ -4,18 +4,17 @@ use std::time::{Duration, Instant};
 
 use sha2::block_api::compress256;
 
-use super::constants::INITIAL;
-use super::lanes::Lanes;
-use super::sha256d;
-use crate::Target;
+use crate::constants::INITIAL;
+use crate::lanes::Lanes;
+use crate::{Target, sha256d};
 
 /// A header to search, with its first 64 bytes already hashed: they are the same for all nonces.
 #[derive(Clone, Debug)]
 pub struct Scan {
     header: [u8; 80],
     target: Target,
-    pub(super) midstate: [u32; 8],
-    pub(super) tail: [u32; 3],
+    pub(crate) midstate: [u32; 8],
+    pub(crate) tail: [u32; 3],
 }
 
 impl Scan {
@@ -65,7 +64,7 @@ pub enum Kernel {
 }
 
 /// Nonces between two checks for new work or a stop: half a millisecond.
-pub(super) const BATCH: u32 = 1 << 14;
+pub const BATCH: u32 = 1 << 14;
 
 impl Kernel {
     /// Measures both for some milliseconds, and returns the faster one on this CPU.

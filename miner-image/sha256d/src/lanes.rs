@@ -6,8 +6,8 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::Scan;
-use super::constants::{INITIAL, K};
+use crate::constants::{INITIAL, K};
+use crate::kernel::Scan;
 
 /// Rounds by their numbers, as constants: then the places of state and schedule are known at compile
 /// time and stay in registers.
@@ -20,10 +20,10 @@ macro_rules! rounds {
 const WIDEST: usize = 16;
 
 /// Search for nonces whose hash's upper 32 bits are low enough.
-pub(super) struct Lanes<'a> {
-    pub(super) scan: &'a Scan,
-    pub(super) first: u32,
-    pub(super) count: u32,
+pub(crate) struct Lanes<'a> {
+    pub(crate) scan: &'a Scan,
+    pub(crate) first: u32,
+    pub(crate) count: u32,
 }
 
 impl WithSimd for Lanes<'_> {

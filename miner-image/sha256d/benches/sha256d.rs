@@ -2,8 +2,7 @@
 //! `openssl speed -bytes 64 sha256`.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use daylight_stratum::Target;
-use daylight_stratum::sha256d::{Kernel, Scan};
+use daylight_sha256d::{Kernel, Scan, Target};
 
 /// Nonces per measurement.
 const NONCES: u32 = 1 << 16;
