@@ -14,19 +14,6 @@ use super::error::{Error, Result};
 use super::toolchain::Toolchain;
 use super::workspace::{Workspace, cargo_home};
 
-/// Variables that would change the program's bytes on one machine and not on another.
-const UNWANTED: [&str; 9] = [
-    "RUSTFLAGS",
-    "CARGO_BUILD_TARGET",
-    "CARGO_INCREMENTAL",
-    "CFLAGS",
-    "CXXFLAGS",
-    "CPPFLAGS",
-    "LDFLAGS",
-    "ARFLAGS",
-    "LD_LIBRARY_PATH",
-];
-
 /// Compiles the program and returns its path.
 pub(super) fn compile(
     workspace: &Workspace,
@@ -39,13 +26,6 @@ pub(super) fn compile(
     cargo.args(["build", "--locked", "--profile", "image", "--package", package, "--bin", package]);
     cargo.args(["--target", target, "--message-format", "json-render-diagnostics"]);
     cargo.args(plan.arguments());
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if UNWANTED.contains(&&*text) || text.starts_with("CARGO_PROFILE_") {
-            cargo.env_remove(&name);
-        }
-    }
-
     let places = places(workspace, toolchain);
     let mut flags = Vec::new();
     if plan.dynamic().is_none() {
@@ -64,16 +44,19 @@ pub(super) fn compile(
         c_flags.push(format!("-ffile-prefix-map={from}={to}"));
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
-    for language in ["CFLAGS", "CXXFLAGS"] {
-        cargo.env(format!("{language}_{}", target.replace('-', "_")), c_flags.join(" "));
+    // Both are those whose versions the bill of materials has, whatever `cc` and `c++` are here.
+    let (cc, cxx) = (&*toolchain.cc, &*toolchain.cxx);
+    let c_flags = c_flags.join(" ");
+    for (name, value) in [("CC", cc), ("CXX", cxx), ("CFLAGS", &*c_flags), ("CXXFLAGS", &*c_flags)]
+    {
+        cargo.env(format!("{name}_{}", target.replace('-', "_")), value);
     }
     // C compilers take `__DATE__` and `__TIME__` from it rather than from the clock.
     cargo.env("SOURCE_DATE_EPOCH", "0");
-    if let Some(linker) = &toolchain.linker {
-        let variable = format!("CARGO_TARGET_{}_LINKER", target.replace('-', "_").to_uppercase());
-        if std::env::var_os(&variable).is_none() {
-            cargo.env(variable, linker);
-        }
+    // For this machine's own target rustc links by its LLD, unless a linker is named.
+    if toolchain.foreign {
+        let linker = format!("CARGO_TARGET_{}_LINKER", target.replace('-', "_").to_uppercase());
+        cargo.env(linker, cc);
     }
 
     let mut child =
@@ -113,6 +96,9 @@ fn places(workspace: &Workspace, toolchain: &Toolchain) -> Vec<(PathBuf, String)
     }
     places.push((workspace.root.clone(), "/daylight".to_owned()));
     places.push((workspace.target_directory.clone(), "/daylight/target".to_owned()));
+    if let Some(build) = &workspace.build_directory {
+        places.push((build.clone(), "/daylight/target".to_owned()));
+    }
     let library = toolchain.sysroot.join("lib/rustlib/src/rust");
     places.push((library, format!("/rustc/{}", toolchain.rustc_commit)));
     places

@@ -5,6 +5,7 @@ mod bill_of_materials;
 mod compile;
 mod contents;
 mod crate_tree;
+mod environment;
 mod error;
 mod revision;
 mod shared_libraries;

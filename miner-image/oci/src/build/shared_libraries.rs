@@ -25,11 +25,11 @@ pub(super) fn read(
     let bytes = fs::read(program).map_err(Error::io("reading", program))?;
     let loader = loader(&bytes)
         .ok_or_else(|| Error::Library(format!("{} names no loader", program.display())))?;
-    let opened = output(workspace.command("cc").arg(format!("-print-file-name={OPENED}")))?;
+    let opened = output(workspace.command(&toolchain.cc).arg(format!("-print-file-name={OPENED}")))?;
     let opened = PathBuf::from(opened.trim());
     // The compiler's answer has `..` and links in it.
     let opened = opened.canonicalize().map_or(opened, |real| real.with_file_name(OPENED));
-    if toolchain.linker.is_some() {
+    if toolchain.foreign {
         let says = "a dynamic image holds this machine's libraries: build it on a machine of the target's architecture";
         return Err(Error::Target(says.into()));
     }

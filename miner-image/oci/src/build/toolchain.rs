@@ -45,8 +45,11 @@ impl Target {
 /// The compilers, on which the program's bytes depend in addition to its source.
 pub(super) struct Toolchain {
     pub(super) target: Target,
-    /// The C compiler that links, unless the target is this machine's own.
-    pub(super) linker: Option<String>,
+    /// Whether the target is another than this machine's own.
+    pub(super) foreign: bool,
+    /// The C compiler, which also links for another machine.
+    pub(super) cc: String,
+    pub(super) cxx: String,
     pub(super) rustc: String,
     pub(super) rustc_commit: String,
     pub(super) sysroot: PathBuf,
@@ -104,7 +107,9 @@ impl Toolchain {
         };
         Ok(Self {
             target,
-            linker: foreign.then_some(cc),
+            foreign,
+            cc,
+            cxx: tool("g++"),
             rustc: says("release"),
             rustc_commit: says("commit-hash"),
             sysroot: output(workspace.command("rustc").args(["--print", "sysroot"]))?.trim().into(),

@@ -7,12 +7,16 @@ use std::process::Command;
 use cargo_metadata::MetadataCommand;
 use serde::Deserialize;
 
+use super::environment;
 use super::error::{Error, Result};
+use super::toolchain::output;
 
 /// The source that the image is built from: the workspace around the current folder.
 pub(super) struct Workspace {
     pub(super) root: PathBuf,
     pub(super) target_directory: PathBuf,
+    /// Folder of what cargo builds on the way, where it is not the target folder.
+    pub(super) build_directory: Option<PathBuf>,
     pub(super) version: String,
     /// The package's, as an SPDX expression.
     pub(super) license: String,
@@ -35,10 +39,11 @@ struct Locked {
 impl Workspace {
     /// Finds the workspace around the current folder, with a package in it.
     pub(super) fn find(package: &str) -> Result<Self> {
-        let metadata = MetadataCommand::new()
-            .no_deps()
-            .exec()
-            .map_err(Error::unreadable("there is no workspace of Daylight here"))?;
+        let mut cargo = MetadataCommand::new().no_deps().cargo_command();
+        environment::limit(&mut cargo);
+        let absent = "there is no workspace of Daylight here";
+        let metadata = output(&mut cargo).map_err(Error::unreadable(absent))?;
+        let metadata = MetadataCommand::parse(metadata).map_err(Error::unreadable(absent))?;
         let found = metadata.packages.iter().find(|each| each.name.as_str() == package);
         let package = found.ok_or_else(|| {
             Error::Workspace(format!(
@@ -53,6 +58,11 @@ impl Workspace {
         let locked = lock.package.into_iter();
         Ok(Self {
             target_directory: metadata.target_directory.clone().into(),
+            build_directory: metadata
+                .build_directory
+                .clone()
+                .filter(|build| *build != metadata.target_directory)
+                .map(PathBuf::from),
             version: package.version.to_string(),
             license: package.license.clone().unwrap_or_default(),
             locked: locked.map(|each| ((each.name, each.version), each.checksum)).collect(),
@@ -65,8 +75,10 @@ impl Workspace {
         self.command(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
     }
 
+    /// A program in the workspace's root, whose environment has nothing that changes compilers' output.
     pub(super) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
+        environment::limit(&mut command);
         command.current_dir(&self.root);
         command
     }

@@ -1,6 +1,8 @@
 //! The builder's image, in the hands of those who read images: skopeo, umoci, runc, containerd.
 //! Where one is missing, its tests show themselves as ignored.
 
+mod environment;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -33,6 +35,11 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         test("one_program_makes_one_image", &["cc"], one_program_makes_one_image),
+        test(
+            "no_variable_of_the_machine_reaches_a_compiler",
+            &["cc", "gcc", "g++", "cmake"],
+            environment::no_variable_reaches_a_compiler,
+        ),
         test("the_bill_lists_what_cargo_lists", &["cc"], the_bill_lists_what_cargo_lists),
         test("tls_finds_the_roots", &["cc"], tls_finds_the_roots),
         test("what_cannot_run_alone_is_refused", &["cc"], what_cannot_run_alone_is_refused),
@@ -91,6 +98,7 @@ impl Built {
 fn build() -> Outcome<Built> {
     let scratch = tempfile::tempdir()?;
     let mut command = builder();
+    command.envs(environment::poisoned());
     for output in ["layout", "image.tar"] {
         command.arg("--output").arg(scratch.path().join(output));
     }
