@@ -34,6 +34,9 @@ pub enum Error {
     /// A library that the program needs is not on this machine.
     #[error("{0}")]
     Library(String),
+    /// A fact for the bill of materials is not known.
+    #[error("{0}")]
+    Unknown(String),
     /// cargo compiles other crates than it lists.
     #[error("cargo compiles {name} {version}, which cargo tree does not list")]
     Unlisted { name: String, version: String },

@@ -7,6 +7,7 @@ mod contents;
 mod crate_tree;
 mod environment;
 mod error;
+mod program_notes;
 mod revision;
 mod shared_libraries;
 mod toolchain;
@@ -151,10 +152,11 @@ pub fn build(recipe: &Recipe, options: &Options) -> Result<Built> {
         libraries: &libraries,
     };
     let bill = bill.document(&program, revision.created.as_deref())?;
+    let files = libraries.into_iter().map(|library| library.file).collect();
     let size = program.len() as u64;
     let image = Image {
         platform: platform.clone(),
-        files: contents::files(recipe, &workspace, program, libraries)?,
+        files: contents::files(recipe, &workspace, program, files)?,
         config: contents::config(plan)?,
         created: revision.created.clone(),
         annotations: contents::annotations(recipe, &workspace, &revision),

@@ -16,16 +16,31 @@ use crate::File;
 /// Khronos' loader of Vulkan drivers. The drivers themselves come with the node.
 const OPENED: &str = "libvulkan.so.1";
 
+pub(super) const GLIBC_LICENSE: &str = "LGPL-2.1-or-later";
+pub(super) const GCC_LICENSE: &str = "GPL-3.0-or-later WITH GCC-exception-3.1";
+
+/// A library in the image, with what the bill of materials says of it.
+#[derive(Debug)]
+pub(super) struct SharedLibrary {
+    pub(super) file: File,
+    /// The project that it belongs to.
+    pub(super) name: &'static str,
+    pub(super) version: String,
+    /// An SPDX expression.
+    pub(super) license: &'static str,
+}
+
 /// Reads the loader and the libraries of `program`, with the paths where it looks for them.
 pub(super) fn read(
     workspace: &Workspace,
     toolchain: &Toolchain,
     program: &Path,
-) -> Result<Vec<File>> {
+) -> Result<Vec<SharedLibrary>> {
     let bytes = fs::read(program).map_err(Error::io("reading", program))?;
     let loader = loader(&bytes)
         .ok_or_else(|| Error::Library(format!("{} names no loader", program.display())))?;
-    let opened = output(workspace.command(&toolchain.cc).arg(format!("-print-file-name={OPENED}")))?;
+    let opened =
+        output(workspace.command(&toolchain.cc).arg(format!("-print-file-name={OPENED}")))?;
     let opened = PathBuf::from(opened.trim());
     // The compiler's answer has `..` and links in it.
     let opened = opened.canonicalize().map_or(opened, |real| real.with_file_name(OPENED));
@@ -55,11 +70,36 @@ pub(super) fn read(
             found.insert(in_place(Path::new(place)), PathBuf::from(place));
         }
     }
-    let file = |(path, place): (String, PathBuf)| {
+    let library = |(path, place): (String, PathBuf)| {
         let contents = fs::read(&place).map_err(Error::io("reading", &place))?;
-        Ok(File { path: path.trim_start_matches('/').to_owned(), mode: 0o755, contents })
+        let (name, version, license) = origin(toolchain, &place)?;
+        let path = path.trim_start_matches('/').to_owned();
+        let file = File { path, mode: 0o755, contents };
+        Ok(SharedLibrary { file, name, version, license })
     };
-    found.into_iter().map(file).collect()
+    found.into_iter().map(library).collect()
+}
+
+/// Returns a library's project, version and licence.
+fn origin(toolchain: &Toolchain, place: &Path) -> Result<(&'static str, String, &'static str)> {
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.split(".so").next().unwrap_or_default();
+    match stem {
+        "libc" | "libm" | "libdl" | "libpthread" | "librt" | "ld-linux-x86-64"
+        | "ld-linux-aarch64" => Ok(("glibc", toolchain.glibc.clone(), GLIBC_LICENSE)),
+        "libgcc_s" | "libstdc++" => Ok(("gcc", toolchain.gcc.clone(), GCC_LICENSE)),
+        "libvulkan" => {
+            // A link to a file that is named after the version.
+            let real = place.canonicalize().map_err(Error::io("reading", place))?;
+            let real = real.to_string_lossy();
+            let version = real.rsplit_once(".so.").map_or("", |(_, version)| version);
+            Ok(("Vulkan-Loader", version.to_owned(), "Apache-2.0"))
+        }
+        _ => Err(Error::Unknown(format!(
+            "the licence of {} is not known: add it to shared_libraries.rs",
+            place.display()
+        ))),
+    }
 }
 
 /// Returns the path of a library in the image: Debian's `/lib` is a link to `/usr/lib`, and its loader searches

@@ -40,11 +40,17 @@ fn main() -> ExitCode {
             &["cc", "gcc", "g++", "cmake"],
             environment::no_variable_reaches_a_compiler,
         ),
+        test(
+            "a_dynamic_image_knows_its_libraries",
+            &["cc", "gcc", "cmake"],
+            a_dynamic_image_knows_its_libraries,
+        ),
         test("the_bill_lists_what_cargo_lists", &["cc"], the_bill_lists_what_cargo_lists),
         test("tls_finds_the_roots", &["cc"], tls_finds_the_roots),
         test("what_cannot_run_alone_is_refused", &["cc"], what_cannot_run_alone_is_refused),
         test("the_containerfile_says_the_same", &["cc"], the_containerfile_says_the_same),
         test("the_program_stays_small", &["cc"], the_program_stays_small),
+        test("the_bill_names_what_built_it", &["cc", "gcc", "cmake"], the_bill_names_what_built_it),
         test("skopeo_reads_both_forms", &["cc", "skopeo"], skopeo_reads_both_forms),
         test(
             "containerd_calls_it_by_its_name",
@@ -148,6 +154,34 @@ fn one_program_makes_one_image(_: &World) -> Outcome {
     Ok(())
 }
 
+fn a_dynamic_image_knows_its_libraries(_: &World) -> Outcome {
+    let scratch = tempfile::tempdir()?;
+    let bill = scratch.path().join("sbom.json");
+    let output = builder()
+        .args(["--features", "gpu", "--binary", env!("CARGO_BIN_EXE_build-image"), "--sbom"])
+        .arg(&bill)
+        .arg("--output")
+        .arg(scratch.path().join("image.tar"))
+        .output()?;
+    let says = String::from_utf8_lossy(&output.stderr);
+    if says.contains("install libvulkan1") {
+        return Ok(());
+    }
+    assert!(output.status.success(), "{says}");
+    let bill: Value = serde_json::from_slice(&fs::read(bill)?)?;
+    let components = bill["components"].as_array().ok_or("no components")?;
+    for library in ["libc.so.6", "libgcc_s.so.1", "libvulkan.so.1"] {
+        let is = |component: &&Value| {
+            component["name"].as_str().is_some_and(|name| name.ends_with(library))
+        };
+        let component = components.iter().find(is).ok_or(library)?;
+        let version = component["version"].as_str().unwrap_or_default();
+        assert!(version.starts_with(|first: char| first.is_ascii_digit()), "{component}");
+        assert!(component["licenses"][0]["expression"].is_string(), "{component}");
+    }
+    Ok(())
+}
+
 fn the_bill_lists_what_cargo_lists(_: &World) -> Outcome {
     let scratch = tempfile::tempdir()?;
     let bill = scratch.path().join("sbom.json");
@@ -171,6 +205,7 @@ fn the_bill_lists_what_cargo_lists(_: &World) -> Outcome {
     for component in &components {
         let purl = text(component, "purl");
         assert!(component["licenses"][0]["expression"].is_string(), "{component}");
+        assert!(!text(component, "version").is_empty(), "{component}");
         if purl.starts_with("pkg:cargo/") && component["type"] != "data" {
             let own = text(component, "name").starts_with("daylight-");
             assert!(own || component["hashes"][0]["content"].is_string(), "{component}");
@@ -262,6 +297,27 @@ fn the_program_stays_small(world: &World) -> Outcome {
     let bill = fs::read_to_string(built.path("sbom.json"))?;
     let limit = if bill.contains("\"RandomX\"") { LIMITS.1 } else { LIMITS.0 };
     assert!(built.program <= limit, "{} bytes are more than {limit}", built.program);
+    Ok(())
+}
+
+fn the_bill_names_what_built_it(world: &World) -> Outcome {
+    let built = world.built()?;
+    let bill: Value = serde_json::from_slice(&fs::read(built.path("sbom.json"))?)?;
+    let tools = bill["metadata"]["tools"]["components"].as_array().ok_or("no tools")?;
+    let version = |name: &str| {
+        let tool = tools.iter().find(|tool| tool["name"] == name);
+        tool.and_then(|tool| tool["version"].as_str()).unwrap_or_default().to_owned()
+    };
+    let gcc = run(Command::new("gcc").arg("-dumpfullversion"))?;
+    assert_eq!(version("gcc"), gcc.trim());
+    let rustc = run(Command::new("rustc").arg("--version"))?;
+    assert_eq!(Some(version("rustc").as_str()), rustc.split(' ').nth(1));
+    let cmake = run(Command::new("cmake").arg("--version"))?;
+    assert_eq!(Some(version("cmake").as_str()), cmake.split_whitespace().nth(2));
+    let components = bill["components"].as_array().ok_or("no components")?;
+    let randomx = components.iter().find(|component| component["name"] == "RandomX");
+    let randomx = randomx.ok_or("no RandomX")?;
+    assert_eq!(randomx["version"], "1.2.1");
     Ok(())
 }
 
