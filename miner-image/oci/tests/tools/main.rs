@@ -2,6 +2,7 @@
 //! Where one is missing, its tests show themselves as ignored.
 
 mod environment;
+mod names;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -21,6 +22,9 @@ const LIMITS: (u64, u64) = (8_000_000, 12_000_000);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
+    if let Some(root) = std::env::var_os(names::INSIDE) {
+        return names::inside(Path::new(&root));
+    }
     let arguments = Arguments::from_args();
     let world = Arc::new(World::default());
     let test = |name: &str, needs: &'static [&'static str], test: fn(&World) -> Outcome| {
@@ -56,6 +60,11 @@ fn main() -> ExitCode {
             "containerd_calls_it_by_its_name",
             &["cc", "root", "containerd", "ctr"],
             containerd_calls_it,
+        ),
+        test(
+            "it_resolves_names_as_in_a_pod",
+            &["cc", "root", "unshare", "chroot", "ip"],
+            names::it_resolves_names_as_in_a_pod,
         ),
         test("runc_runs_it_without_rights", &["cc", "root", "umoci", "runc"], runc_runs_it),
     ];
