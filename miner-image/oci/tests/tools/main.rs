@@ -284,7 +284,13 @@ fn the_containerfile_says_the_same(_: &World) -> Outcome {
     let text = |key: &str| config[key].as_str().unwrap_or_default().to_owned();
     let ports = config["ExposedPorts"].as_object().ok_or("no ports")?;
     let file = fs::read_to_string(workspace().join("miner-image/Containerfile"))?;
-    let (_, last) = file.split_once("FROM scratch\n").ok_or("no last stage")?;
+    let (first, last) = file.split_once("FROM scratch\n").ok_or("no last stage")?;
+    // Its base image has compilers, but no cmake.
+    let toolchain = fs::read_to_string(workspace().join("rust-toolchain.toml"))?;
+    let toolchain: toml::Table = toml::from_str(&toolchain)?;
+    let rust = toolchain["toolchain"]["channel"].as_str().unwrap_or_default();
+    assert!(first.contains(&format!("library/rust:{rust}-")), "{first}");
+    assert!(first.contains("install -y --no-install-recommends cmake="), "{first}");
     let said: Vec<&str> = last.lines().skip(1).collect();
     assert_eq!(
         said,
