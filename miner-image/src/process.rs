@@ -31,6 +31,8 @@ impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
+            // The kernel does so to the largest process of a container that has used its memory up.
+            Self::Signal(9) => write!(f, "signal 9, as when memory runs out"),
             Self::Signal(number) => write!(f, "signal {number}"),
         }
     }
