@@ -109,7 +109,7 @@ fn lacking(word: &str) -> &'static str {
     match word.parse() {
         Ok(NotReady::PoolUnreachable) => "cannot reach any mining pool",
         Ok(NotReady::NotAuthorised) => "could not log in to the mining pool",
-        Ok(NotReady::NotHashing) => "stopped hashing",
+        Ok(NotReady::NotHashing) => "report no hashes, as while the engine starts",
         Ok(NotReady::NoFigures) => "got no figures from the engine",
         Ok(NotReady::EngineNotConnected) => {
             "have an engine that does not connect to the agent's port"
