@@ -82,6 +82,18 @@ async fn the_examples_run_as_the_people_they_are_for(cluster: &Cluster) {
     assert!(done, "{error}");
     until(cluster, &[&registration[..], &TENANT].concat(), |state| state == "Active").await;
 
+    // With an engine each, they would mine as soon as the pool fills.
+    for (engine, name) in [("xmrig", "monero"), ("lolminer", "etc")] {
+        for file in ["registration", "miner"] {
+            apply_as(cluster, &TENANT, &format!("miner-images/{engine}/{file}.yaml")).await;
+        }
+        let approve = ["approve", name, "-n", "tenant-a", "--generation", "1"];
+        let (done, _, error) = daylight(cluster, &[&approve[..], &OFFICER].concat()).await;
+        assert!(done, "{error}");
+        let reason = ["miner", "-n", "tenant-a", name, "-o", "jsonpath={.status.reason}"];
+        until(cluster, &[&reason[..], &TENANT].concat(), |reason| reason == "PoolObserves").await;
+    }
+
     apply_as(cluster, &TENANT, "40-miner.yaml").await;
     let fill = r#"{"spec":{"mining":{"policy":"Fill","idleDelay":"0s"}}}"#;
     let fill = ["patch", "gpupool", "frankfurt", "--type", "merge", "-p", fill];
@@ -125,7 +137,16 @@ async fn the_examples_run_as_the_people_they_are_for(cluster: &Cluster) {
 async fn clear_up(cluster: &Cluster) {
     for arguments in [
         &["delete", "aijobs,miners,registrations", "--all", "-n", "ai-team", "--wait=false"][..],
-        &["delete", "miners,registrations", "kaspa", "-n", "tenant-a", "--wait=false"],
+        &[
+            "delete",
+            "miners,registrations",
+            "kaspa",
+            "monero",
+            "etc",
+            "-n",
+            "tenant-a",
+            "--wait=false",
+        ],
         &["delete", "pods", "-A", "-l", "daylight.dev/pool=frankfurt", "--force"],
         &["delete", "gpupool", "frankfurt"],
         &["delete", "activityclasses", "--all"],
