@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 
 /// Outcome of a run of the agent. The discriminants are the agent's exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(strum::VariantArray))]
 pub enum Outcome {
     /// The agent was asked to stop, and everything ended in time.
     Drained = 0,
@@ -37,6 +38,7 @@ impl Outcome {
 
 /// Reason that the engine does not earn anything at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(strum::VariantArray))]
 pub enum NotReady {
     /// The engine is not running yet.
     Starting,
@@ -58,6 +60,8 @@ pub enum NotReady {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray as _;
+
     use super::*;
 
     #[test]
@@ -96,5 +100,23 @@ mod tests {
             assert_eq!((reason.to_string().as_str(), word.parse()), (word, Ok(reason)));
         }
         assert!("".parse::<NotReady>().is_err());
+    }
+
+    #[test]
+    fn the_manual_says_what_to_do_about_each_word() {
+        let manual = include_str!("../../../docs/miner.md");
+        let (_, table) = manual.split_once("## What does REASON mean").unwrap();
+        let (table, _) = table.split_once("\n## ").unwrap();
+        let has_row = |word: &str| {
+            let first_cell = |line: &str| line.split(" | ").next().unwrap_or_default().to_owned();
+            table.lines().any(|line| first_cell(line).contains(&format!("`{word}`")))
+        };
+        // What is true of a run that ends as requested is not displayed.
+        for outcome in Outcome::VARIANTS {
+            assert!(has_row(&outcome.to_string()) || *outcome == Outcome::Drained, "{outcome}");
+        }
+        for reason in NotReady::VARIANTS {
+            assert!(has_row(&reason.to_string()) || *reason == NotReady::Draining, "{reason}");
+        }
     }
 }

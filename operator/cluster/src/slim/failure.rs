@@ -187,4 +187,21 @@ mod tests {
         let config = waiting("CreateContainerConfigError", "secret \"w\" not found").unwrap();
         assert!(config.own && config.sentence.ends_with("secret \"w\" not found"));
     }
+
+    #[test]
+    fn the_manual_says_what_to_do_about_each_failure() {
+        let manual = include_str!("../../../../docs/miner.md");
+        let failures = [
+            PodFailure::unprepared(),
+            PodFailure::unschedulable(),
+            PodFailure::kept_running(),
+            PodFailure::ended_early(Duration::from_secs(1)),
+            PodFailure::of_eviction(""),
+            PodFailure::new("no word", "", false),
+        ];
+        let words = failures.iter().map(|failure| &*failure.word);
+        for word in words.chain(OWN_BEFORE).chain(["Error", "OOMKilled"]) {
+            assert!(manual.contains(&format!("`{word}`")), "docs/miner.md lacks {word}");
+        }
+    }
 }

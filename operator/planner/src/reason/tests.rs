@@ -217,3 +217,48 @@ fn a_sentence_is_short_enough_to_be_read_at_once() {
         }
     }
 }
+
+/// Reasons of pools, classes, registrations alone, AI jobs and pods.
+const NOT_OF_MINERS: [&str; 27] = [
+    "Filling",
+    "Active",
+    "Finished",
+    "Observing",
+    "Overlapping",
+    "NoNodes",
+    "NoGpus",
+    "GpusUnavailable",
+    "GpusBeyondNodes",
+    "GpusByClaim",
+    "ClassNotForJobs",
+    "WaitingForDrain",
+    "WaitingForCapacity",
+    "PodNotStopping",
+    "BehindJob",
+    "WouldDelay",
+    "NoNodeLargeEnough",
+    "PoolTooSmall",
+    "GangBackoff",
+    "JobSuspended",
+    "WorkersMissing",
+    "External",
+    "Gated",
+    "SchedulerDecides",
+    "SchedulerFirst",
+    "RoomKept",
+    "NotPreempting",
+];
+
+#[test]
+fn the_manual_says_what_to_do_about_each_reason_of_a_miner() {
+    let manual = include_str!("../../../../docs/miner.md");
+    let rows = manual.lines().filter(|line| line.starts_with("| `"));
+    let first_cells: Vec<&str> = rows.filter_map(|row| row.split(" | ").next()).collect();
+    for reason in examples() {
+        let word = reason.code();
+        let has_row = first_cells.iter().any(|cell| cell.contains(&format!("`{word}`")));
+        // A pending approval is shown as `AwaitingApproval`.
+        let is_of_miners = !NOT_OF_MINERS.contains(&word) && word != "NotApproved";
+        assert!(has_row || !is_of_miners, "docs/miner.md has no row for {word}");
+    }
+}
