@@ -363,6 +363,11 @@ fn a_signal_before_the_agent_listens_is_not_lost() {
     let mut run = Site::new(&[]).run_first();
     let agent = loop {
         let is_ready = |pid: &&u32| {
+            // What starts it may hold signals back, too, until it has become the agent.
+            let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            if !exe.ends_with("daylight-miner") {
+                return false;
+            }
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             let has = |set: &str| {
                 let line = status.lines().find_map(|line| line.strip_prefix(set));
