@@ -5,3 +5,4 @@ mod life;
 mod pools;
 mod run;
 mod secrets;
+mod soak;

@@ -238,6 +238,7 @@ impl Run {
     pub(crate) fn get_with(&self, path: &str, header: &str) -> (u16, String) {
         let answer = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.site.port))?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
             write!(stream, "GET {path} HTTP/1.1\r\nhost: agent\r\n{header}\r\n")?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;

@@ -1,8 +1,13 @@
 //! A scripted engine that the tests run in place of a mining program. It exits after a minute, so that
 //! no test can leave it behind.
 
+mod miner;
+#[path = "../agent/soak/random.rs"]
+mod random;
+
 use std::fs;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -12,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
+
+use miner::Dialect;
 
 /// Behaviour of the engine.
 #[derive(Clone, Parser)]
@@ -40,6 +47,18 @@ struct Engine {
     /// Closes the connection to the pool after this time, and logs in again, for ever
     #[arg(long)]
     again_after_ms: Option<u64>,
+    /// Mines at this address, with made-up shares, for some minutes at most
+    #[arg(long)]
+    mine: Option<String>,
+    /// Protocol of that address
+    #[arg(long, default_value = "stratum-v1")]
+    dialect: Dialect,
+    /// Chooses how it misbehaves there
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Counts its starts in this file
+    #[arg(long)]
+    starts: Option<PathBuf>,
     /// Reports that it is not connected to a pool
     #[arg(long)]
     offline: bool,
@@ -112,6 +131,11 @@ async fn main() -> ExitCode {
     if let Some(port) = engine.figures {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a free port");
         tokio::spawn(serve_figures(listener, engine.clone()));
+    }
+    if let Some(pool) = engine.mine.clone() {
+        engine.end_after_ms = Some(600_000);
+        let Engine { dialect, seed, starts, .. } = engine.clone();
+        tokio::spawn(async move { miner::mine(pool, dialect, seed, starts.as_deref()).await });
     }
     println!("stand-in is up");
     let end = sleep(Duration::from_millis(engine.end_after_ms.unwrap_or(60_000)));
