@@ -1,6 +1,7 @@
 //! Tests of the real binary.
 
 mod configuration;
+mod engines;
 mod life;
 mod pools;
 mod run;

@@ -10,13 +10,13 @@ use tokio::runtime::Runtime;
 use crate::run::{ENGINE, Run, Site};
 
 /// A pool that verifies every share, on a runtime of its own.
-struct Pool {
+pub(crate) struct Pool {
     runtime: Runtime,
-    pool: LoopbackPool,
+    pub(crate) pool: LoopbackPool,
 }
 
 impl Pool {
-    fn new(setup: Setup) -> Self {
+    pub(crate) fn new(setup: Setup) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let pool = runtime.block_on(LoopbackPool::start(setup)).expect("a pool");
         Self { runtime, pool }
@@ -28,7 +28,7 @@ impl Pool {
         Self::new(Setup { user: Some(user.into()), difficulty, ..Setup::new(Dialect::V1) })
     }
 
-    fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         let Endpoint { host, port, .. } = self.pool.endpoint();
         format!("{host}:{port}")
     }
@@ -43,7 +43,7 @@ impl Pool {
     }
 }
 
-fn accepted(events: &[Event]) -> usize {
+pub(crate) fn accepted(events: &[Event]) -> usize {
     events.iter().filter(|event| matches!(event, Event::Accepted { .. })).count()
 }
 

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -14,6 +16,9 @@ use tempfile::TempDir;
 
 /// Time limit of each wait. Only a failing test reaches it.
 const TIMEOUT: Duration = Duration::from_secs(40);
+
+/// User and group of the agent in its image.
+const UNPRIVILEGED: u32 = 65532;
 
 /// Path of the scripted engine.
 pub(crate) const ENGINE: &str = env!("CARGO_BIN_EXE_stand-in");
@@ -27,6 +32,8 @@ pub(crate) struct Site {
     pub(crate) figures: u16,
     config: String,
     env: Vec<(String, String)>,
+    /// A copy of the agent that an unprivileged user can run.
+    agent: Option<PathBuf>,
 }
 
 impl Site {
@@ -75,6 +82,20 @@ connected = "/connected"
         site
     }
 
+    /// Runs a program of others, and the agent, as an unprivileged user. The program is copied to where
+    /// that user can run it.
+    pub(crate) fn unprivileged(program: &Path) -> Self {
+        let mut site = Self::bare();
+        chown(site.directory.path(), Some(UNPRIVILEGED), Some(UNPRIVILEGED)).expect("root");
+        let copy = site.path("engine");
+        fs::copy(program, &copy).expect("the program");
+        let agent = site.path("daylight-miner");
+        fs::copy(env!("CARGO_BIN_EXE_daylight-miner"), &agent).expect("the agent");
+        site.agent = Some(agent);
+        site.add(&format!("engine.command = [\"{}\"]", copy.display()));
+        site
+    }
+
     /// Creates the directory; runs nothing yet.
     fn bare() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
@@ -83,7 +104,7 @@ connected = "/connected"
         let config = format!(
             "agent.run_dir = \"{here}/run\"\nhttp.listen = \"127.0.0.1:{port}\"\nrestart.backoff = \"10ms\"\nengine.figures_every = \"100ms\"\n"
         );
-        Self { directory, port, figures, config, env: Vec::new() }
+        Self { directory, port, figures, config, env: Vec::new(), agent: None }
     }
 
     /// Adds lines to the configuration.
@@ -123,7 +144,12 @@ connected = "/connected"
     /// Returns the agent's command.
     pub(crate) fn command(&self, subcommand: &str) -> Command {
         let config = self.file("miner.toml", &self.config);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_daylight-miner"));
+        let agent = self.agent.as_deref();
+        let mut command =
+            Command::new(agent.unwrap_or(Path::new(env!("CARGO_BIN_EXE_daylight-miner"))));
+        if agent.is_some() {
+            command.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
+        }
         command.arg(subcommand).arg("--config").arg(config);
         command.arg("--record").arg(self.path("record"));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
