@@ -1,8 +1,8 @@
 //! Tests of the real binary.
 
 mod configuration;
-mod engines;
 mod life;
+mod others;
 mod pools;
 mod run;
 mod secrets;

@@ -148,7 +148,8 @@ connected = "/connected"
         let mut command =
             Command::new(agent.unwrap_or(Path::new(env!("CARGO_BIN_EXE_daylight-miner"))));
         if agent.is_some() {
-            command.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
+            // Some programs write to where they are started.
+            command.uid(UNPRIVILEGED).gid(UNPRIVILEGED).current_dir(self.directory.path());
         }
         command.arg(subcommand).arg("--config").arg(config);
         command.arg("--record").arg(self.path("record"));
@@ -317,7 +318,8 @@ impl Drop for Run {
     }
 }
 
-fn free_ports() -> [u16; 2] {
+/// Returns two ports that nothing listens on.
+pub(crate) fn free_ports() -> [u16; 2] {
     // Both are held at once, so that they differ.
     let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
     held.map(|listener| listener.local_addr().expect("an address").port())

