@@ -3,6 +3,7 @@
 mod bitcoin;
 mod monero;
 mod process;
+mod xmrig;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,6 +19,10 @@ const PATIENCE: Duration = Duration::from_mins(5);
 fn main() -> ExitCode {
     if std::env::var_os(process::CHILD).is_some() {
         process::child();
+    }
+    if let Err(error) = xmrig::isolate() {
+        eprintln!("no network namespace: {error}");
+        return ExitCode::FAILURE;
     }
     Trials::registered()
         .limit(PATIENCE)
