@@ -25,6 +25,7 @@ pub mod client;
 mod difficulty;
 mod endpoint;
 mod lines;
+mod live_jobs;
 #[cfg(feature = "loopback")]
 pub mod loopback;
 mod malformed;

@@ -103,15 +103,19 @@ impl FromPool {
 
     /// Reads a line that a pool sent.
     pub fn decode(line: &[u8]) -> Result<Self, Malformed> {
-        let message = object(line)?;
-        let head = Fields::new("message", Some(&message));
+        Self::of(&object(line)?)
+    }
+
+    /// Reads a message.
+    pub(crate) fn of(message: &Value) -> Result<Self, Malformed> {
+        let head = Fields::new("message", Some(message));
         let Some(method) = head.named("method").maybe(Field::text)? else {
-            return Ok(Self::Reply(Reply::decode(&message)));
+            return Ok(Self::Reply(Reply::decode(message)));
         };
         let questions = [Question::Version, Question::Ping];
         if let Some(question) = questions.into_iter().find(|question| question.method() == method) {
             // Without a number no answer is expected.
-            let id = Id::of_reply(&message).ok_or_else(|| unknown(method))?;
+            let id = Id::of_reply(message).ok_or_else(|| unknown(method))?;
             return Ok(Self::Asks(id, question));
         }
         let params = message.get("params");

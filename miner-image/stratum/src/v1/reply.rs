@@ -28,7 +28,7 @@ impl Reply {
 
     /// Reads a reply in any of the forms that pools give it. A result of true counts, whatever
     /// other fields there are.
-    pub(super) fn decode(message: &Value) -> Self {
+    pub(crate) fn decode(message: &Value) -> Self {
         let result = message.get("result");
         let result = match Failure::of_reply(message) {
             Some(failure) if result != Some(&Value::Bool(true)) => Err(failure),

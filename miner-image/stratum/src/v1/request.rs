@@ -88,8 +88,12 @@ impl Request {
 
     /// Reads a line that a miner sent.
     pub fn decode(line: &[u8]) -> Result<Self, Malformed> {
-        let message = object(line)?;
-        let head = Fields::new("request", Some(&message));
+        Self::of(&object(line)?)
+    }
+
+    /// Reads a message.
+    pub(crate) fn of(message: &Value) -> Result<Self, Malformed> {
+        let head = Fields::new("request", Some(message));
         let (id, method) = (Id::required(head.named("id"))?, head.named("method").text()?);
         let params = message.get("params");
         let call = match method {

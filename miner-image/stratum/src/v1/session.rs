@@ -1,6 +1,5 @@
 //! The miner's side of a connection.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use super::{
     VersionRolling,
 };
 use crate::Difficulty;
+use crate::live_jobs::LiveJobs;
 use crate::malformed::Malformed;
 use crate::message::Id;
 use crate::session::{AGENT, Login, Received, Submission};
@@ -41,10 +41,6 @@ pub struct Share {
 /// The bits that BIP 320 leaves to miners.
 const ROLLED: VersionRolling = VersionRolling { mask: 0x1fff_e000, min_bits: 2 };
 
-/// Jobs that shares may be for. Of more jobs without a clean one, the oldest expire, so that a pool
-/// cannot make the session grow without end.
-const JOBS: usize = 64;
-
 const CONFIGURE: u64 = 1;
 const SUBSCRIBE: u64 = 2;
 const AUTHORIZE: u64 = 3;
@@ -59,9 +55,8 @@ pub struct Session {
     version_mask: u32,
     difficulty: Option<Difficulty>,
     job: Option<Arc<Job>>,
-    /// The jobs that shares may be for, each with its difficulty and the count of jobs at its arrival.
-    live: HashMap<String, (Difficulty, u64)>,
-    jobs: u64,
+    /// The jobs that shares may be for, each with its difficulty.
+    live: LiveJobs<Difficulty>,
 }
 
 impl crate::Session for Session {
@@ -91,8 +86,7 @@ impl crate::Session for Session {
             version_mask: 0,
             difficulty: None,
             job: None,
-            live: HashMap::new(),
-            jobs: 0,
+            live: LiveJobs::new(),
         };
         let configure = Call::Configure {
             extensions: vec!["version-rolling".into(), "subscribe-extranonce".into()],
@@ -121,7 +115,7 @@ impl crate::Session for Session {
     }
 
     fn submit(&mut self, share: &Share) -> Option<Submission> {
-        let (difficulty, _) = self.live.get(&share.job)?;
+        let difficulty = self.live.get(&share.job)?;
         let hashes = difficulty.target().expected_hashes();
         let id = self.next_id;
         self.next_id += 1;
@@ -202,10 +196,7 @@ impl Session {
             return None;
         };
         let difficulty = self.difficulty.unwrap_or(Difficulty::ONE);
-        self.jobs += 1;
-        self.live.insert(job.id.clone(), (difficulty, self.jobs));
-        let oldest = self.jobs.saturating_sub(JOBS as u64);
-        self.live.retain(|_, (_, came)| *came > oldest);
+        self.live.insert(job.id.clone(), difficulty);
         let work = Work {
             job: Arc::clone(job),
             extranonce1: subscribed.extranonce1.clone(),
