@@ -37,6 +37,21 @@ impl Target {
         Self([u64::MAX, u64::MAX, u64::MAX, upper])
     }
 
+    /// Reads a number of 256 bits, the highest byte first.
+    pub fn from_be_bytes(mut bytes: [u8; 32]) -> Self {
+        bytes.reverse();
+        Self(limbs(&bytes))
+    }
+
+    /// Returns the number, the highest byte first.
+    pub fn to_be_bytes(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for (bytes, limb) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(self.0.iter().rev()) {
+            *bytes = limb.to_be_bytes();
+        }
+        bytes
+    }
+
     /// Returns whether a hash reaches the target. The hash, in SHA-256's order, is a number whose
     /// lowest byte comes first.
     pub fn reached_by(&self, hash: &[u8; 32]) -> bool {

@@ -2,8 +2,8 @@
 //!
 //! # Protocols
 //!
-//! - [`v1`] and [`monero`] are the two dialects: typed messages, and a [`Session`] that turns lines
-//!   into work and shares into lines, without I/O.
+//! - [`v1`], [`monero`] and [`ethash`] are the dialects: typed messages, and a [`Session`] that turns
+//!   lines into work and shares into lines, without I/O.
 //! - [`client`] keeps a connection to one of several pools, whatever the dialect.
 //! - [`proxy`] is a pool for engines in the same pod. It passes their work and shares through
 //!   clients, so that an engine never learns the wallet.
@@ -24,6 +24,7 @@
 pub mod client;
 mod difficulty;
 mod endpoint;
+pub mod ethash;
 mod lines;
 mod live_jobs;
 #[cfg(feature = "loopback")]

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::Difficulty;
 use crate::message::whole;
+use crate::{Difficulty, Target};
 
 /// Longest line that is accepted, in bytes, without its end. The longest real ones are jobs of pools
 /// that pay in the coinbase, some 20 KB.
@@ -79,7 +79,7 @@ impl<'a> Fields<'a> {
         self.field(name, self.from.and_then(|from| from.get(name)))
     }
 
-    /// Returns the field of an object under a key, with a name for errors that both dialects use.
+    /// Returns the field of an object under a key, with a name for errors.
     pub(crate) fn keyed(self, key: &str, name: &'static str) -> Field<'a> {
         self.field(name, self.from.and_then(|from| from.get(key)))
     }
@@ -182,6 +182,47 @@ impl<'a> Field<'a> {
     /// Reads exactly the bytes of an array, in hexadecimal digits.
     pub(crate) fn array<const N: usize>(self, wanted: &'static str) -> Result<[u8; N], Malformed> {
         self.bytes()?.try_into().map_err(|_| self.not(wanted))
+    }
+
+    /// Reads hexadecimal digits, also with `0x` before them.
+    fn digits(self) -> Result<&'a str, Malformed> {
+        let text = self.text()?;
+        let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+        let are = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        are.then_some(digits).ok_or_else(|| self.not("hexadecimal digits"))
+    }
+
+    /// Reads at most this number of bytes in hexadecimal digits. Of an odd number of them, the first was
+    /// a zero that was left out.
+    pub(crate) fn few_bytes(self, most: usize, wanted: &'static str) -> Result<Vec<u8>, Malformed> {
+        let digits = self.digits()?;
+        let even = format!("{}{digits}", if digits.len().is_multiple_of(2) { "" } else { "0" });
+        let bytes = hex::decode(even).ok().filter(|bytes| bytes.len() <= most);
+        bytes.ok_or_else(|| self.not(wanted))
+    }
+
+    /// Reads a hash of 32 bytes in hexadecimal digits.
+    pub(crate) fn hash(self) -> Result<[u8; 32], Malformed> {
+        let wanted = "32 bytes in hexadecimal digits";
+        self.few_bytes(32, wanted)?.try_into().map_err(|_| self.not(wanted))
+    }
+
+    /// Reads a target of up to 32 bytes in hexadecimal digits, the highest first.
+    pub(crate) fn target(self) -> Result<Target, Malformed> {
+        let wanted = "up to 32 bytes in hexadecimal digits, above 0";
+        let bytes = self.few_bytes(32, wanted)?;
+        let mut padded = [0; 32];
+        padded[32 - bytes.len()..].copy_from_slice(&bytes);
+        if padded == [0; 32] { Err(self.not(wanted)) } else { Ok(Target::from_be_bytes(padded)) }
+    }
+
+    /// Reads a whole number, in a string also in hexadecimal digits after `0x`; none if it is neither.
+    pub(crate) fn height_if_any(self) -> Option<u64> {
+        let digits = self.value.and_then(Value::as_str).and_then(|text| text.strip_prefix("0x"));
+        match digits {
+            Some(digits) => u64::from_str_radix(digits, 16).ok(),
+            None => self.whole_if_any(),
+        }
     }
 
     /// Reads a number of one to eight hexadecimal digits, the highest first.

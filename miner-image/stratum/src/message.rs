@@ -1,4 +1,4 @@
-//! Parts of messages in both dialects: the number, and a pool's refusal.
+//! Parts of messages in every dialect: the number, and a pool's refusal.
 
 use serde_json::{Value, json};
 

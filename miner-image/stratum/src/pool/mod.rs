@@ -1,4 +1,4 @@
-//! The pool's side of both dialects, for tests: it judges every share itself.
+//! The pool's side of Stratum v1 and of Monero's dialect, for tests: it judges every share itself.
 //!
 //! A [`Server`] accepts miners and keeps their sessions. The [`Node`] behind it decides what is
 //! mined and takes what is found: [`crate::loopback`] invents a chain, and the crate

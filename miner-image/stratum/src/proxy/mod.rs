@@ -5,6 +5,8 @@
 //! counted by the pool's verdicts.
 
 mod engine;
+mod ethash_stratum;
+mod ethproxy;
 mod monero;
 mod v1;
 
@@ -14,6 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::{oneshot, watch};
@@ -21,7 +24,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
 use crate::client::{Config, Offer, Route, State, Status, Verdict};
-use crate::message::Id;
+use crate::ethash::stratum;
+use crate::message::{Failure, Id};
 use crate::{Malformed, Session};
 
 /// A proxy. Dropping it closes it and its connections at once, [`Proxy::drain`] in good order.
@@ -104,6 +108,15 @@ pub type V1 = v1::V1;
 
 /// Monero's dialect for engines.
 pub type Monero = monero::Monero;
+
+/// EthereumStratum/1.0.0 for engines.
+pub type EthereumStratum = ethash_stratum::EthashStratum<stratum::EthereumStratum>;
+
+/// Ravencoin's Stratum, for engines that compute `KawPow`.
+pub type Kawpow = ethash_stratum::EthashStratum<stratum::Kawpow>;
+
+/// `EthProxy` for engines.
+pub type EthProxy = ethproxy::EthProxy;
 
 impl Proxy {
     /// Opens it on a free port of 127.0.0.1. Each engine that connects gets its own connection to a
@@ -215,6 +228,16 @@ fn lock(seats: &Mutex<Seats>) -> MutexGuard<'_, Seats> {
 /// that arrives after a failover must not count for the new pool's job of the same name.
 fn name(connection: u64, job: &str) -> String {
     format!("{connection:x}-{job}")
+}
+
+/// Returns the result of the reply to a share, in the dialects with Stratum's codes.
+fn judged(verdict: Verdict) -> Result<Value, Failure> {
+    match verdict {
+        Verdict::Accepted => Ok(true.into()),
+        Verdict::Rejected(failure) => Err(failure),
+        Verdict::Stale => Err(Failure::new(Failure::STALE, "Job not found")),
+        Verdict::Lost => Err(Failure::new(Failure::OTHER, "The pool did not answer")),
+    }
 }
 
 /// Returns the connection and the pool's name of a job.

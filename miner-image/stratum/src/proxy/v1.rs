@@ -113,15 +113,7 @@ impl Frontend for V1 {
     }
 
     fn verdict(&self, id: Id, verdict: Verdict) -> String {
-        reply(
-            id,
-            match verdict {
-                Verdict::Accepted => Ok(true.into()),
-                Verdict::Rejected(failure) => Err(failure),
-                Verdict::Stale => Err(Failure::new(Failure::STALE, "Job not found")),
-                Verdict::Lost => Err(Failure::new(Failure::OTHER, "The pool did not answer")),
-            },
-        )
+        reply(id, super::judged(verdict))
     }
 
     fn error(&self, id: Option<Id>, error: &Malformed) -> String {

@@ -5,8 +5,10 @@
 
 mod difficulty;
 mod endpoint;
+mod ethash;
 mod oracle;
 
+use daylight_stratum::ethash::{ethproxy, stratum};
 use daylight_stratum::{Difficulty, Failure, Id, Malformed, monero, v1};
 use proptest::prelude::*;
 use serde_json::json;
@@ -433,4 +435,8 @@ fn decode_all(line: &[u8]) {
     one(line, v1::Request::decode, v1::Request::encode);
     one(line, monero::FromPool::decode, monero::FromPool::encode);
     one(line, monero::Request::decode, monero::Request::encode);
+    one(line, stratum::FromPool::decode, stratum::FromPool::encode);
+    one(line, stratum::Request::decode, stratum::Request::encode);
+    one(line, ethproxy::FromPool::decode, ethproxy::FromPool::encode);
+    one(line, ethproxy::Request::decode, ethproxy::Request::encode);
 }

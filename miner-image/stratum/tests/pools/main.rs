@@ -2,6 +2,7 @@
 
 mod client;
 mod dialects;
+mod ethash;
 mod proxy;
 mod scripted;
 mod sessions;
