@@ -3,7 +3,7 @@
 use daylight_stratum::client::{self, State, Timing};
 use daylight_stratum::{Endpoint, Login, Tls};
 
-use crate::config::{Config, Pool, Protocol};
+use crate::config::{Config, Pool, Protocol, scheme_protocol};
 use crate::figures::{Figures, PoolFigures};
 use crate::secret::Secrets;
 
@@ -13,7 +13,10 @@ pub(crate) fn client(config: &Config, secrets: &Secrets) -> client::Config {
     let wallet = secrets.wallet.as_deref().unwrap_or("");
     let worker = pool.worker.as_deref();
     let form = match (config.pool_protocol(), worker) {
-        (Some(Protocol::StratumV1), Some(_)) => "{wallet}.{worker}",
+        (Some(Protocol::StratumV1 | Protocol::EthereumStratum | Protocol::Kawpow), Some(_)) => {
+            "{wallet}.{worker}"
+        }
+        // The other dialects have a field for the worker.
         _ => "{wallet}",
     };
     let user = login(pool, form, wallet, worker.unwrap_or(""));
@@ -40,8 +43,14 @@ pub(crate) fn login(pool: &Pool, usual: &str, wallet: &str, worker: &str) -> Str
 ///
 /// One sentence: what is wrong with the address or with the pin.
 pub(crate) fn endpoint(pool: &Pool, text: &str) -> Result<Endpoint, String> {
+    // What is left of a scheme that names the protocol, which the agent has chosen by then, is tcp, ssl or
+    // tls.
+    let address = match scheme_protocol(text) {
+        Some(_) => text.split_once('+').map_or(text, |(_, address)| address),
+        None => text,
+    };
     let mut endpoint: Endpoint =
-        text.parse().map_err(|error: daylight_stratum::EndpointError| error.to_string())?;
+        address.parse().map_err(|error: daylight_stratum::EndpointError| error.to_string())?;
     if let Some(pins) = pool.pins.get(&format!("{}:{}", endpoint.host, endpoint.port)) {
         if endpoint.tls == Tls::Off {
             return Err(format!(
@@ -121,6 +130,16 @@ mod tests {
         assert_eq!(user("engine.name = \"sha256d\"\npool.worker = \"rig\""), "49wallet.rig");
         assert_eq!(user("engine.name = \"sha256d\""), "49wallet");
         assert_eq!(user("engine.name = \"xmrig\"\npool.worker = \"rig\""), "49wallet");
+        for (protocol, login) in [
+            ("stratum-v1", "49wallet.rig"),
+            ("ethereum-stratum", "49wallet.rig"),
+            ("kawpow", "49wallet.rig"),
+            ("ethproxy", "49wallet"),
+            ("monero", "49wallet"),
+        ] {
+            let engine = format!("pool.protocol = \"{protocol}\"\npool.worker = \"rig\"");
+            assert_eq!(user(&engine), login, "{protocol}");
+        }
         let configured =
             "engine.name = \"xmrig\"\npool.worker = \"rig\"\npool.login = \"{wallet}+{worker}\"";
         assert_eq!(user(configured), "49wallet+rig");
@@ -138,6 +157,8 @@ mod tests {
         assert_eq!(tls("tls://p.example:443"), Ok(Tls::Pinned(vec![[0xab; 32]])));
         assert_eq!(tls("tls://r.example:1"), Ok(Tls::Pinned(vec![[0xab; 32], [0xcd; 32]])));
         assert_eq!(tls("tls://p.example:444"), Ok(Tls::Roots));
+        assert_eq!(tls("ethproxy+ssl://p.example:443"), Ok(Tls::Pinned(vec![[0xab; 32]])));
+        assert_eq!(tls("ethstratum+tcp://p.example:444"), Ok(Tls::Off));
         assert!(tls("p.example:443").unwrap_err().contains("write tls://p.example:443"));
         assert!(tls("tls://q.example:1").unwrap_err().contains("64 hexadecimal digits"));
     }

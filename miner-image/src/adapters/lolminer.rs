@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{Adapter, Answer, Pools, Upstream, count, measured, number, text};
+use super::{Adapter, Answer, EthashSchemes, Pools, Upstream, count, measured, number, text};
 use crate::figures::{Device, Figures};
 
 /// Its watchdog ends it with exit code 42 when a device crashes. For its words see the issues #911 and
@@ -13,6 +13,7 @@ pub(super) static ADAPTER: Adapter = Adapter {
     args: "--config {config} --apihost 127.0.0.1 --apiport {api_port} --watchdog exit --nocolor",
     pools: Pools::File { content: file, password: true },
     login: "{wallet}.{worker}",
+    ethash: Some(EthashSchemes::USUAL),
     login_refused: &["Authorization problem on all configured pools"],
     device_lost: &["detected as crashed"],
     device_lost_exit: &[42],

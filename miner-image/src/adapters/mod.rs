@@ -35,6 +35,8 @@ pub(crate) struct Adapter {
     pub(crate) device_lost: &'static [&'static str],
     /// Exit codes when a device is lost.
     pub(crate) device_lost_exit: &'static [i32],
+    /// How an address tells it the dialect of Ethash, where it takes that from there.
+    pub(crate) ethash: Option<EthashSchemes>,
     /// Path of its figures on its loopback port.
     pub(crate) path: &'static str,
     answer: Answer,
@@ -58,6 +60,17 @@ pub(crate) const CUDA_LOST: &[&str] = &[
     "CUDA_ERROR_LAUNCH_FAILED",
     "CUDA_ERROR_LAUNCH_TIMEOUT",
 ];
+
+/// Beginnings of a scheme that stand for a dialect of Ethash.
+pub(crate) struct EthashSchemes {
+    ethereum_stratum: &'static str,
+    ethproxy: &'static str,
+}
+
+impl EthashSchemes {
+    /// As most engines have them.
+    const USUAL: Self = Self { ethereum_stratum: "ethstratum", ethproxy: "ethproxy" };
+}
 
 /// Form of an engine's answer.
 enum Answer {
@@ -133,7 +146,7 @@ fn measured(value: &Value, pointer: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, Protocol};
     use crate::secret::Secrets;
 
     fn upstream(name: EngineName) -> Upstream {
@@ -188,6 +201,46 @@ mod tests {
         let (wallet, password) = (Some("49wallet".into()), Some("secret".into()));
         let secrets = Secrets { wallet, password, ..Secrets::default() };
         name.adapter().unwrap().file(&Upstream::new(&config, &secrets)).unwrap()
+    }
+
+    /// What an engine is given where the agent is logged in by this protocol: its words, and its file.
+    fn behind_the_agent(name: EngineName, protocol: Protocol) -> String {
+        let mut config = Config::default();
+        config.engine.name = name;
+        config.engine.algorithm = Some("etchash".into());
+        config.pool.protocol = Some(protocol);
+        config.pool.endpoints = vec!["tls://pool.example.com:443".into()];
+        config.pool.worker = Some("rig-1".into());
+        let upstream = Upstream::proxy(&config, ([127, 0, 0, 1], 4000).into());
+        let adapter = name.adapter().unwrap();
+        let file = adapter.file(&upstream).unwrap_or_default();
+        format!("{} {file}", upstream.args(adapter).join(" "))
+    }
+
+    #[test]
+    fn an_engine_behind_the_agent_is_told_the_dialect() {
+        use EngineName::{Bzminer, Gminer, Lolminer, Rigel, Trex, Xmrig};
+        for (name, ethereum_stratum, ethproxy) in [
+            (Trex, "stratum2+tcp://127.0.0.1:4000", "stratum+tcp://127.0.0.1:4000"),
+            (Rigel, "ethstratum+tcp://127.0.0.1:4000", "ethproxy+tcp://127.0.0.1:4000"),
+            (Bzminer, "ethstratum+tcp://127.0.0.1:4000", "ethproxy+tcp://127.0.0.1:4000"),
+            (Lolminer, "ethstratum=ETHV1", "ethstratum=ETHPROXY"),
+            (Gminer, "proto=stratum", "port=4000"),
+        ] {
+            let given = behind_the_agent(name, Protocol::EthereumStratum);
+            assert!(given.contains(ethereum_stratum), "{name}: {given}");
+            let given = behind_the_agent(name, Protocol::EthProxy);
+            assert!(
+                given.contains(ethproxy) && !given.contains("proto=stratum"),
+                "{name}: {given}"
+            );
+        }
+        for name in [Trex, Rigel, Bzminer] {
+            let given = behind_the_agent(name, Protocol::Kawpow);
+            assert!(given.contains("stratum+tcp://127.0.0.1:4000"), "{name}: {given}");
+        }
+        let given = behind_the_agent(Xmrig, Protocol::Kawpow);
+        assert!(given.contains("\"127.0.0.1:4000\""), "{given}");
     }
 
     const POOLS: [&str; 2] =

@@ -2,13 +2,14 @@
 
 use super::places::{DevicePlaces, Places};
 use super::upstream::Place;
-use super::{Adapter, Answer, Pools, Upstream};
+use super::{Adapter, Answer, EthashSchemes, Pools, Upstream};
 
 /// Its own watchdog would be a second process.
 pub(super) static ADAPTER: Adapter = Adapter {
     args: "--api-bind 127.0.0.1:{api_port} --no-watchdog --no-tui --no-colour",
     pools: Pools::Args(args),
     login: "{worker}",
+    ethash: Some(EthashSchemes::USUAL),
     login_refused: &[],
     // Issues #122 and #256 of the same repository.
     device_lost: &["CUDA error: error code", "CUDA error: an internal driver error occurred"],

@@ -2,12 +2,13 @@
 
 use super::places::Places;
 use super::upstream::Place;
-use super::{Adapter, Answer, Pools, Upstream};
+use super::{Adapter, Answer, EthashSchemes, Pools, Upstream};
 
 pub(super) static ADAPTER: Adapter = Adapter {
     args: "--api-enable --api-port {api_port} --disable-worker-watchdog",
     pools: Pools::Args(args),
     login: "{worker}",
+    ethash: Some(EthashSchemes::USUAL),
     login_refused: &[],
     device_lost: &[],
     device_lost_exit: &[],

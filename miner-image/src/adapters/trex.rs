@@ -5,13 +5,14 @@ use serde_json::json;
 
 use super::places::{DevicePlaces, Places};
 use super::upstream::Place;
-use super::{Adapter, Answer, Pools, Upstream};
+use super::{Adapter, Answer, EthashSchemes, Pools, Upstream};
 
 /// Its own watchdog would be a second process.
 pub(super) static ADAPTER: Adapter = Adapter {
     args: "--config {config}",
     pools: Pools::File { content: file, password: true },
     login: "{wallet}",
+    ethash: Some(EthashSchemes { ethereum_stratum: "stratum2", ethproxy: "stratum" }),
     login_refused: &[],
     // Issues #60 and #574 of the same repository.
     device_lost: &["Can't find nonce with device", "Can't stop device"],

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
 use super::{Adapter, Pools};
-use crate::config::{Config, RandomxMode, host_and_port};
+use crate::config::{Config, Protocol, RandomxMode, host_and_port};
 use crate::pool;
 use crate::secret::Secrets;
 
@@ -32,7 +32,7 @@ pub(crate) struct Upstream {
 pub(super) struct Place {
     /// As it is configured; empty if it is the agent itself.
     declared: String,
-    /// As it is declared; empty if it is not.
+    /// As it is declared, or as the engine is told the dialect of the agent; empty if there is none.
     scheme: String,
     pub(super) host: String,
     pub(super) port: u16,
@@ -92,7 +92,14 @@ impl Upstream {
     /// Returns the agent's own proxy at `address`, which accepts any login.
     pub(crate) fn proxy(config: &Config, address: SocketAddr) -> Self {
         let (host, port) = (address.ip().to_string(), address.port());
-        Self::without_login(config, vec![Place { host, port, ..Place::default() }])
+        let schemes = config.engine.name.adapter().and_then(|adapter| adapter.ethash.as_ref());
+        let scheme = schemes.and_then(|schemes| match config.pool_protocol()? {
+            Protocol::EthereumStratum => Some(format!("{}+tcp", schemes.ethereum_stratum)),
+            Protocol::EthProxy => Some(format!("{}+tcp", schemes.ethproxy)),
+            _ => None,
+        });
+        let scheme = scheme.unwrap_or_default();
+        Self::without_login(config, vec![Place { scheme, host, port, ..Place::default() }])
     }
 
     fn without_login(config: &Config, pools: Vec<Place>) -> Self {

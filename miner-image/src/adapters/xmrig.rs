@@ -14,6 +14,7 @@ pub(super) static ADAPTER: Adapter = Adapter {
     args: "--config={config}",
     pools: Pools::File { content: file, password: true },
     login: "{wallet}",
+    ethash: None,
     login_refused: &[],
     device_lost: &[],
     device_lost_exit: &[],

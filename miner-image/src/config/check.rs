@@ -8,7 +8,7 @@ use std::path::Path;
 use daylight_agent_api::env::POD_ADDRESS;
 use daylight_agent_api::http::PORT;
 
-use super::{Config, EngineName, FigureSource, Pool};
+use super::{Config, EngineName, FigureSource, Pool, scheme_protocol};
 use crate::engine::BuiltInName;
 
 /// A mistake in the configuration: its place and one sentence.
@@ -199,7 +199,15 @@ impl Config {
             wrong("pool.endpoints", "it must name at least one pool".into());
         }
         for endpoint in &pool.endpoints {
-            if let Err(sentence) = crate::pool::endpoint(pool, endpoint) {
+            let named = scheme_protocol(endpoint);
+            if named.is_some() && named != self.pool_protocol() {
+                wrong(
+                    "pool.endpoints",
+                    format!(
+                        "the scheme of {endpoint} names another protocol than the one that the agent speaks: write stratum+tcp:// or stratum+tls://, or set pool.protocol"
+                    ),
+                );
+            } else if let Err(sentence) = crate::pool::endpoint(pool, endpoint) {
                 wrong("pool.endpoints", sentence);
             }
         }
@@ -236,7 +244,7 @@ impl Config {
             wrong(
                 place,
                 format!(
-                    "{name} takes it on its command line only, where anyone who sees the process can read it: remove it, and name a proxy that holds it in pool.endpoints. For a pool that speaks Stratum v1, set pool.protocol = \"stratum-v1\": the agent is then that proxy"
+                    "{name} takes it on its command line only, where anyone who sees the process can read it: remove it, and name a proxy that holds it in pool.endpoints. Or set pool.protocol to what the pool speaks: the agent is then that proxy"
                 ),
             );
         }

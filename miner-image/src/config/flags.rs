@@ -54,8 +54,8 @@ pub(crate) struct Flags {
     #[arg(long = "pin", env = api::POOL_PINS, value_delimiter = ',', hide_env_values = true)]
     pins: Vec<String>,
 
-    /// Protocol of the pool, if the agent is to log in for the engine: stratum-v1, monero or none
-    /// (`pool.protocol`)
+    /// Protocol of the pool, if the agent is to log in for the engine: stratum-v1, monero,
+    /// ethereum-stratum, ethproxy, kawpow or none (`pool.protocol`)
     #[arg(long, env = "POOL_PROTOCOL", hide_env_values = true)]
     protocol: Option<String>,
 

@@ -15,6 +15,7 @@ use daylight_agent_api::http::PORT;
 use serde::Deserialize;
 
 pub(crate) use check::{Mistake, host_and_port, listen, loopback};
+pub(crate) use derived::scheme_protocol;
 pub(crate) use engine::{EngineConfig, EngineName, FigureSource, Format, RandomxMode};
 pub(crate) use flags::{Flags, RECORD};
 use read::duration;
@@ -82,6 +83,15 @@ pub(crate) enum Protocol {
     /// The dialect of Monero's pools.
     #[serde(rename = "monero")]
     Monero,
+    /// EthereumStratum/1.0.0, as `NiceHash` wrote it down for Ethash.
+    #[serde(rename = "ethereum-stratum")]
+    EthereumStratum,
+    /// The node's `eth_getWork` and `eth_submitWork` with a login.
+    #[serde(rename = "ethproxy")]
+    EthProxy,
+    /// Ravencoin's Stratum.
+    #[serde(rename = "kawpow")]
+    Kawpow,
     /// Unknown to the agent: the engine itself connects to the pool.
     #[serde(rename = "none")]
     Unknown,

@@ -74,6 +74,11 @@ impl Program {
         let proxy = match config.pool_protocol() {
             Some(Protocol::StratumV1) => Some(Proxy::start::<proxy::V1>(client).await),
             Some(Protocol::Monero) => Some(Proxy::start::<proxy::Monero>(client).await),
+            Some(Protocol::EthereumStratum) => {
+                Some(Proxy::start::<proxy::EthereumStratum>(client).await)
+            }
+            Some(Protocol::EthProxy) => Some(Proxy::start::<proxy::EthProxy>(client).await),
+            Some(Protocol::Kawpow) => Some(Proxy::start::<proxy::Kawpow>(client).await),
             Some(Protocol::Unknown) | None => None,
         };
         let proxy = proxy.transpose();

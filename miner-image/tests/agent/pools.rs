@@ -1,10 +1,13 @@
 //! The agent logged in at a pool: for a built-in engine, and between the pool and a program.
 
-use std::net::UdpSocket;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, UdpSocket};
+use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant};
 
 use daylight_stratum::loopback::{Dialect, Event, LoopbackPool, Setup};
 use daylight_stratum::{Difficulty, Endpoint};
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::run::{ENGINE, Run, Site};
@@ -109,6 +112,59 @@ fn an_engine_behind_the_agent_is_counted_by_the_pool_and_gets_no_wallet() {
     assert_eq!(record["engine"], "command");
     let users: Vec<_> = events.iter().filter(|event| matches!(event, Event::LoggedIn(_))).collect();
     assert_eq!(users, [&Event::LoggedIn("49wallet".into())]);
+}
+
+/// Answers an `EthProxy` miner's login, request for work and share; returns its lines, once it has left.
+fn ethproxy_pool() -> (String, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("ethproxy+tcp://{}", listener.local_addr().expect("an address"));
+    let serve = move || {
+        let (mut stream, _) = listener.accept().expect("a miner");
+        let lines = BufReader::new(stream.try_clone().expect("a stream")).lines();
+        let mut seen = vec![];
+        for line in lines.map_while(Result::ok) {
+            let request: Value = serde_json::from_str(&line).expect("JSON");
+            let result = match request["method"].as_str() {
+                Some("eth_getWork") => {
+                    json!(["64", "ab", "0f"].map(|byte| format!("0x{}", byte.repeat(32))))
+                }
+                _ => json!(true),
+            };
+            let reply = json!({"id": request["id"], "jsonrpc": "2.0", "result": result});
+            stream.write_all(format!("{reply}\n").as_bytes()).expect("a miner that reads");
+            seen.push(line);
+        }
+        seen
+    };
+    (endpoint, spawn(serve))
+}
+
+#[test]
+fn shares_of_an_ethash_engine_are_seen() {
+    let (endpoint, pool) = ethproxy_pool();
+    let mut site = Site::with_command(&[ENGINE, "--ethproxy"]);
+    let wallet = site.file("wallet", "0x49wallet\n");
+    site.add(&format!(
+        "engine.args = [\"{{host}}:{{port}}\"]\npool.protocol = \"ethproxy\"\npool.worker = \"rig-1\"\npool.endpoints = [\"{endpoint}\"]\npool.wallet_file = \"{}\"",
+        wallet.display()
+    ));
+    let mut run = site.run();
+    run.wait("the share", |run| shares(run, "accepted") == Some(1.0));
+    run.wait("it is ready", |run| run.get("/readyz").0 == 200);
+    assert_eq!(run.stop(), 0);
+    let record = run.record();
+    assert_eq!((&record["sharesAccepted"], &record["evidence"]), (&"1".into(), &"seen".into()));
+    // A share reaches the target 0f0f…, some 17 hashes.
+    assert_eq!(record["hashes"], "17");
+    assert!(run.log().contains("\"result\":true"), "{}", run.log());
+    assert!(!run.log().contains("0x49wallet"), "{}", run.log());
+    let seen = pool.join().expect("a pool");
+    let login: Value = serde_json::from_str(&seen[0]).expect("JSON");
+    assert_eq!(
+        (&login["params"], &login["worker"]),
+        (&json!(["0x49wallet", "x"]), &"rig-1".into())
+    );
+    assert!(seen.iter().any(|line| line.contains("eth_submitWork")), "{seen:?}");
 }
 
 /// On any Vulkan device, such as lavapipe, which runs on processors.

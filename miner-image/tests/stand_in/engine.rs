@@ -12,7 +12,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,6 +45,9 @@ struct Engine {
     /// Hangs without any figures, whatever the file says
     #[arg(long)]
     hang: Option<Hang>,
+    /// Logs in at this pool as miners of Ethash do, submits one share, and prints the replies
+    #[arg(long)]
+    ethproxy: Option<String>,
     /// Closes the connection to the pool after this time, and logs in again, for ever
     #[arg(long)]
     again_after_ms: Option<u64>,
@@ -110,6 +114,9 @@ async fn main() -> ExitCode {
         }
         engine.print.push(text);
     }
+    if let Some(pool) = engine.ethproxy.clone() {
+        tokio::spawn(submit_by_ethproxy(pool));
+    }
     let mut terminate = signal(SignalKind::terminate()).expect("a signal handler");
     let mut hangup = signal(SignalKind::hangup()).expect("a signal handler");
     for line in &engine.print {
@@ -169,6 +176,27 @@ async fn log_in(pool: String, again_after_ms: Option<u64>) {
             None => std::future::pending().await,
         }
     }
+}
+
+/// Submits a share for the first job, and stays connected.
+async fn submit_by_ethproxy(pool: String) {
+    let mut stream = BufReader::new(TcpStream::connect(&pool).await.expect("the agent's port"));
+    let mut header = String::new();
+    for (id, method, params) in [
+        (1, "eth_submitLogin", json!(["rig", "x"])),
+        (2, "eth_getWork", json!([])),
+        (3, "eth_submitWork", json!(["0x0123456789abcdef", "HEADER", format!("0x{:064}", 0)])),
+    ] {
+        let request = json!({"id": id, "jsonrpc": "2.0", "method": method, "params": params});
+        let request = format!("{request}\n").replace("HEADER", &header);
+        stream.write_all(request.as_bytes()).await.expect("the agent's port");
+        let mut reply = String::new();
+        stream.read_line(&mut reply).await.expect("a reply");
+        print!("{reply}");
+        let reply: serde_json::Value = serde_json::from_str(&reply).expect("JSON");
+        reply["result"][0].as_str().unwrap_or_default().clone_into(&mut header);
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Serves figures that grow by a thousand hashes and one share every tenth of a second.
