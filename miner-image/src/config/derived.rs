@@ -96,11 +96,11 @@ mod tests {
         let (nicehash, ethproxy) = ("\"stratum2+tcp://p:1\"", "\"ethproxy+ssl://p:1\"");
         assert_eq!(with("rigel", wallet, nicehash), Some(Protocol::EthereumStratum));
         assert_eq!(with("rigel", wallet, ethproxy), Some(Protocol::EthProxy));
+        assert_eq!(with("srbminer", wallet, ethproxy), Some(Protocol::EthProxy));
         // Several protocols, no wallet, an engine that is given the wallet, and one whose scheme says nothing.
         assert_eq!(with("rigel", wallet, &format!("{nicehash}, {ethproxy}")), None);
         assert_eq!(with("rigel", "", ethproxy), None);
         assert_eq!(with("trex", wallet, ethproxy), None);
-        assert_eq!(with("srbminer", wallet, ethproxy), Some(Protocol::EthProxy));
         assert_eq!(with("rigel", wallet, "\"stratum+tcp://p:1\""), None);
         let none = format!("{wallet}\npool.protocol = \"none\"");
         assert_eq!(with("rigel", &none, ethproxy), None);

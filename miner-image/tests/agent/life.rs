@@ -140,10 +140,8 @@ fn what_is_known_of_an_engine_ends_the_run_too() {
         ("echo 'GPU 1: unspecified launch failure'; sleep 60", 14),
     ];
     for (script, code) in cases {
-        let mut site = Site::new(&[]);
         // What the agent adds is the shell's `$0` and what follows.
-        site.set("engine.command", &format!("[\"/bin/sh\", \"-c\", {script:?}]"));
-        site.set("engine.args", "[]");
+        let mut site = Site::with_command(&["/bin/sh", "-c", script]);
         site.set("engine.name", "\"lolminer\"");
         site.set("pool.endpoints", "[\"127.0.0.1:3333\"]");
         let mut run = site.run();
