@@ -20,6 +20,8 @@ pub struct Monerod {
     program: PathBuf,
     difficulty: NonZeroU64,
     port: u16,
+    /// Port for notices of blocks and transactions.
+    notices: Option<u16>,
     rpc: Rpc,
     /// Last, so that it is removed after the process has ended.
     scratch: Scratch,
@@ -33,14 +35,26 @@ impl Monerod {
     /// Starts a node on which a block takes `difficulty` hashes on average, and waits until it answers.
     pub async fn start(difficulty: NonZeroU64) -> Result<Self> {
         let program = find().ok_or(Error::Missing { program: NODE, package: "monero" })?;
-        on_a_free_port(|| Self::start_once(program.clone(), difficulty)).await
+        on_a_free_port(|| Self::start_once(program.clone(), difficulty, None)).await
     }
 
-    async fn start_once(program: PathBuf, difficulty: NonZeroU64) -> Result<Self> {
+    /// Does the same for programs that follow the chain by the node's notices (`ZeroMQ`).
+    pub async fn start_with_notices(difficulty: NonZeroU64) -> Result<Self> {
+        let program = find().ok_or(Error::Missing { program: NODE, package: "monero" })?;
+        let start =
+            || async { Self::start_once(program.clone(), difficulty, Some(free_port()?)).await };
+        on_a_free_port(start).await
+    }
+
+    async fn start_once(
+        program: PathBuf,
+        difficulty: NonZeroU64,
+        notices: Option<u16>,
+    ) -> Result<Self> {
         let port = free_port()?;
         let rpc = Rpc::new(NODE, format!("http://127.0.0.1:{port}/json_rpc"), None);
         let scratch = Scratch::new()?;
-        let mut node = Self { daemon: None, program, difficulty, port, rpc, scratch };
+        let mut node = Self { daemon: None, program, difficulty, port, notices, rpc, scratch };
         node.launch().await?;
         Ok(node)
     }
@@ -65,7 +79,10 @@ impl Monerod {
             format!("--rpc-bind-port={}", self.port),
             // It would ban a bridge that forwards wrong shares.
             "--disable-rpc-ban".to_owned(),
-            "--no-zmq".to_owned(),
+            match self.notices {
+                Some(port) => format!("--zmq-pub=tcp://127.0.0.1:{port}"),
+                None => "--no-zmq".to_owned(),
+            },
             "--no-igd".to_owned(),
             "--non-interactive".to_owned(),
             format!("--data-dir={}", place("chain")),
@@ -75,6 +92,16 @@ impl Monerod {
         daemon.ready(&self.rpc, "get_info").await?;
         self.daemon = Some(daemon);
         Ok(())
+    }
+
+    /// Returns the port of its RPC on the loopback interface.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the port of its notices, if it was started with them.
+    pub fn notices(&self) -> Option<u16> {
+        self.notices
     }
 
     /// Returns its JSON-RPC.

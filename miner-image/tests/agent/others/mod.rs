@@ -2,6 +2,14 @@
 //! it: each test says how to get its program, and runs only where a variable names that.
 //!
 //! Everything runs in a network namespace of its own, which has the loopback interface only.
+//!
+//! | also tried | |
+//! |---|---|
+//! | aiostratum-proxy 1.1 for several miners | it takes a byte of the extranonce and forwards shares without it: all are rejected, and the agent leaves after ten |
+//! | merged-pooler 0.5.0 (npm) | cannot be installed: a dependency is no longer published |
+//! | coin-hive-stratum 1.4.10 (npm) | serves miners by WebSocket only |
+//! | stratum 0.2.15, stratum-core 0.0.2 (Python) | libraries without a pool |
+//! | xmrwasp, monero-stratum, not-only-mining-pool (Go) | not served as modules |
 
 mod engines;
 mod proxies;

@@ -2,6 +2,7 @@
 
 mod bitcoin;
 mod monero;
+mod p2pool;
 mod process;
 mod xmrig;
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU64;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use daylight_peers::bridge::{self, Pool};
-use daylight_peers::{Monerod, Rpc};
+use daylight_peers::{Monerod, Rpc, bridge};
 use daylight_testbed::Scratch;
 use daylight_testbed::trials::{Outcome, apply, trial};
 use rustix::process::{Pid, Signal, kill_process};
@@ -59,13 +58,13 @@ pub(crate) fn isolate() -> io::Result<()> {
 async fn monerod_takes_what_xmrig_mines_behind_the_agent() -> Outcome {
     let mut node = Monerod::start(BLOCK).await?;
     let pool = bridge::monero::start(&node, SHARE, "127.0.0.1:0".parse()?).await?;
-    let mut agent = Agent::start(&pool)?;
+    let mut agent = Agent::start(pool.address(), "")?;
     pool.until(|books| books.blocks.len() >= 3).await;
     // The agent and XMRig stay connected, and continue.
     node.restart().await?;
     let before = pool.accepted_blocks().len();
     pool.until(|books| books.blocks.len() >= before + 2).await;
-    assert_eq!(agent.metric("pool_logins_total")?, 1.0);
+    assert_eq!(agent.metric("pool_logins_total")?, 1);
     let began = Instant::now();
     let record = agent.stop().await?;
     let took = began.elapsed();
@@ -84,13 +83,14 @@ async fn monerod_takes_what_xmrig_mines_behind_the_agent() -> Outcome {
     Ok(())
 }
 
-async fn last_hash(rpc: &Rpc) -> Outcome<Value> {
+/// The hash of the last block of the node's chain.
+pub(crate) async fn last_hash(rpc: &Rpc) -> Outcome<Value> {
     let last = rpc.call("get_last_block_header", json!({})).await?;
     Ok(last["block_header"]["hash"].clone())
 }
 
 /// The agent with `XMRig`. Dropping it kills the agent, whose end ends `XMRig`.
-struct Agent {
+pub(crate) struct Agent {
     child: Child,
     port: u16,
     /// Last, so that it is removed after the process has ended.
@@ -98,7 +98,8 @@ struct Agent {
 }
 
 impl Agent {
-    fn start(pool: &Pool) -> Outcome<Self> {
+    /// Starts it at a pool, with more settings.
+    pub(crate) fn start(pool: SocketAddr, settings: &str) -> Outcome<Self> {
         let program = |name| std::env::var_os(name).map(PathBuf::from).ok_or(format!("set {name}"));
         let scratch = Scratch::new()?;
         let here = scratch.path();
@@ -125,8 +126,8 @@ agent.run_dir = \"{place}/run\"
 record.file = \"{place}/record\"
 ",
             xmrig.display(),
-            pool.address()
-        );
+            pool
+        ) + settings;
         fs::write(here.join("miner.toml"), config)?;
         let log = File::create(here.join("log"))?;
         let child = Command::new(agent)
@@ -142,18 +143,19 @@ record.file = \"{place}/record\"
         Ok(Self { child, port, scratch })
     }
 
-    fn metric(&self, name: &str) -> Outcome<f64> {
+    /// Returns a whole number of its metrics.
+    pub(crate) fn metric(&self, name: &str) -> Outcome<u64> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         write!(stream, "GET /metrics HTTP/1.1\r\nhost: agent\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         let start = format!("daylight_miner_{name} ");
         let value = text.lines().find_map(|line| line.strip_prefix(&start));
-        Ok(value.ok_or(format!("no {name} in {text}"))?.parse()?)
+        Ok(value.ok_or(format!("no {name} in {text}"))?.parse::<f64>()? as u64)
     }
 
     /// Stops it as the kubelet does. Returns the record of work.
-    async fn stop(&mut self) -> Outcome<Value> {
+    pub(crate) async fn stop(&mut self) -> Outcome<Value> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         let status = loop {
             match self.child.try_wait()? {
