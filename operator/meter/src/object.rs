@@ -1,4 +1,4 @@
-//! Registrations, classes and pools, as the journal records them.
+//! Registrations, classes, pools and what admission decides by, as the journal records them.
 
 use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ pub enum ObjectKind {
     ActivityClass,
     GpuPool,
     Registration,
+    ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyBinding,
 }
 
 /// Object as observed.

@@ -1,4 +1,4 @@
-//! Register of the last observed version of every registration, class and pool.
+//! Register of the last observed version of every object that the journal records.
 
 use std::collections::BTreeMap;
 

@@ -38,7 +38,13 @@ fn methods_gaps_and_kinds_of_objects_keep_their_names() {
         "unseen",
         "late",
     ]);
-    assert_names::<ObjectKind>(&["ActivityClass", "GpuPool", "Registration"]);
+    assert_names::<ObjectKind>(&[
+        "ActivityClass",
+        "GpuPool",
+        "Registration",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    ]);
 }
 
 #[test]

@@ -535,7 +535,14 @@ mod tests {
         let methods: Vec<&str> = Method::VARIANTS.iter().map(Method::into_str).collect();
         assert_eq!(methods, ["counter", "power", "declared", "shared", "unexplained"]);
         let kinds: Vec<&str> = ObjectKind::VARIANTS.iter().map(ObjectKind::into_str).collect();
-        assert_eq!(kinds, ["ActivityClass", "GpuPool", "Registration"]);
+        let expected = [
+            "ActivityClass",
+            "GpuPool",
+            "Registration",
+            "ValidatingAdmissionPolicy",
+            "ValidatingAdmissionPolicyBinding",
+        ];
+        assert_eq!(kinds, expected);
     }
 
     #[test]

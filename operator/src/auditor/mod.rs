@@ -6,6 +6,7 @@
 //! meter's entries go to the [`journal`]; once they are durable, pods are released and metrics
 //! published.
 
+mod admission;
 mod agents;
 pub mod batch;
 mod bookkeeper;

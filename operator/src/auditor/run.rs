@@ -11,6 +11,7 @@ use daylight_meter::{Config, Meter};
 use kube::Client;
 use tokio::task::JoinSet;
 
+use super::admission::AdmissionObjects;
 use super::agents::{self, AgentReport};
 use super::bookkeeper::{BookSettings, Bookkeeper};
 use super::cluster_writes::ClusterWrites;
@@ -199,6 +200,7 @@ struct Main {
     _tasks: JoinSet<()>,
     watches: Watches,
     other_watches: OtherWatches,
+    admission: AdmissionObjects,
     scraper: Scraper,
     agents: Option<Poller<AgentReport>>,
     books: Bookkeeper,
@@ -243,6 +245,7 @@ impl Main {
             _tasks: tasks,
             watches: watch::start(&client, &watch_settings),
             other_watches: OtherWatches::start(&client, &watch_settings, exporters),
+            admission: AdmissionObjects::default(),
             scraper: Scraper::new(exporters, settings.scrape_every, &clock),
             agents: settings.agents.map(|settings| agents::poller(settings, clock.clone())),
             clock,
@@ -265,6 +268,8 @@ impl Main {
     fn apply(&mut self, change: OtherChange) {
         match change {
             OtherChange::Record(change) => self.releases.apply(change),
+            OtherChange::Policy(change) => self.admission.policy(change),
+            OtherChange::Binding(change) => self.admission.binding(change),
             OtherChange::Exporter(exporter, change) => self.scraper.apply(exporter, change),
         }
     }
@@ -301,6 +306,7 @@ impl Main {
         }
         self.books.refresh(self.now);
         if self.books.is_warm() {
+            self.admission.record(&mut self.books.meter, self.now);
             self.scraper.start_due(instant);
         }
         if let Some(agents) = &mut self.agents {

@@ -210,7 +210,7 @@ impl Meter {
         self.entries.extend(self.register.observe_settings(seen, now));
     }
 
-    /// Records the current version of a registration, class or pool.
+    /// Records the current version of an object.
     pub fn object(&mut self, seen: ObservedObject, now: Timestamp) {
         self.entries.extend(self.register.observe(seen, now));
     }

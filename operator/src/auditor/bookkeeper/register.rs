@@ -27,7 +27,7 @@ impl Bookkeeper {
         match self.current_object(kind, name, now) {
             Some(object) => self.meter.object(object, now),
             // It exists, but cannot be read: it is not gone.
-            None if self.cluster.keys(kind_of(kind)).contains(name) => {}
+            None if self.keys(kind).contains(name) => {}
             None => self.meter.object_gone(kind, name, now),
         }
     }
@@ -54,15 +54,21 @@ impl Bookkeeper {
     pub(in crate::auditor) fn observe_register(&mut self, now: Timestamp) {
         self.observe_settings(now);
         let recorded = self.meter.objects().map(|object| (object.object, object.name.clone()));
-        let mut objects: Vec<(ObjectKind, Name)> = recorded.collect();
+        let mut objects: Vec<(ObjectKind, Name)> =
+            recorded.filter(|(kind, _)| kind_of(*kind).is_some()).collect();
         for kind in ObjectKind::VARIANTS {
-            objects.extend(self.cluster.keys(kind_of(*kind)).into_iter().map(|name| (*kind, name)));
+            objects.extend(self.keys(*kind).into_iter().map(|name| (*kind, name)));
         }
         objects.sort_unstable();
         objects.dedup();
         for (kind, name) in objects {
             self.observe_object(kind, &name, now);
         }
+    }
+
+    /// Returns the names of the objects of a kind that the cluster's view has.
+    fn keys(&self, kind: ObjectKind) -> Vec<Name> {
+        kind_of(kind).map(|kind| self.cluster.keys(kind)).unwrap_or_default()
     }
 
     /// Returns `true` if the spec of an object is not the one last recorded.
@@ -75,6 +81,8 @@ impl Bookkeeper {
             ObjectKind::Registration => {
                 self.cluster.registration(name).and_then(|it| it.meta().generation)
             }
+            ObjectKind::ValidatingAdmissionPolicy
+            | ObjectKind::ValidatingAdmissionPolicyBinding => return false,
         };
         let recorded = self.meter.object_seen(kind, name).map(|object| object.generation);
         recorded != generation.and_then(|it| u64::try_from(it).ok())
@@ -154,6 +162,8 @@ impl Bookkeeper {
                     ..object(kind, name, registration.as_ref(), digest)?
                 })
             }
+            ObjectKind::ValidatingAdmissionPolicy
+            | ObjectKind::ValidatingAdmissionPolicyBinding => None,
         }
     }
 
@@ -204,11 +214,15 @@ impl Bookkeeper {
     }
 }
 
-fn kind_of(kind: ObjectKind) -> Kind {
+/// Returns the kind in the cluster's view; `None` for those of [`crate::auditor::admission`].
+fn kind_of(kind: ObjectKind) -> Option<Kind> {
     match kind {
-        ObjectKind::ActivityClass => Kind::ActivityClass,
-        ObjectKind::GpuPool => Kind::GpuPool,
-        ObjectKind::Registration => Kind::Registration,
+        ObjectKind::ActivityClass => Some(Kind::ActivityClass),
+        ObjectKind::GpuPool => Some(Kind::GpuPool),
+        ObjectKind::Registration => Some(Kind::Registration),
+        ObjectKind::ValidatingAdmissionPolicy | ObjectKind::ValidatingAdmissionPolicyBinding => {
+            None
+        }
     }
 }
 
