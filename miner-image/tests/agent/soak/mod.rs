@@ -151,7 +151,7 @@ impl Subject {
         let sample = self.samples.last().copied().unwrap_or_default();
         let books = self.pool.books();
         format!(
-            "{}: {} kB resident, {} kB data, {} descriptors, {} connections, {} logins, {} shares, open at the pool {}",
+            "{}: {} kB resident, {} kB data, {} descriptors, {} connections, {} logins, {} shares, {} wrong, open at the pool {}",
             self.name,
             sample.resident,
             sample.data,
@@ -159,6 +159,7 @@ impl Subject {
             sample.connected,
             books.logins,
             books.shares,
+            books.wrong.len(),
             books.open,
         )
     }
