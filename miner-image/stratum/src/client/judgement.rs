@@ -65,13 +65,15 @@ impl Unjudged {
         self.shares.insert(id, Sent { at: Instant::now(), hashes, answer });
     }
 
-    /// Enters the pool's verdict. A verdict on no share of this connection counts as nothing.
-    pub(super) fn judged(&mut self, id: u64, verdict: Result<(), Failure>) {
-        let Some(Sent { at, hashes, answer }) = self.shares.remove(&id) else { return };
+    /// Enters the pool's verdict. Returns `false` if it is on no share of this connection, and counts as
+    /// nothing: there is none of this number, or it is judged already.
+    pub(super) fn judged(&mut self, id: u64, verdict: Result<(), Failure>) -> bool {
+        let Some(Sent { at, hashes, answer }) = self.shares.remove(&id) else { return false };
         self.unanswered = 0;
         self.status.send_modify(|status| status.latency = Some(at.elapsed()));
         let verdict = verdict.map_or_else(Verdict::Rejected, |()| Verdict::Accepted);
         judge(&self.status, answer, verdict, hashes);
+        true
     }
 
     /// Returns the end of the time that the pool has to judge the oldest share.

@@ -296,9 +296,11 @@ impl<S: Session> Task<S> {
                         }
                     }
                     Received::Judged { id, verdict } => {
-                        match &verdict {
-                            Ok(()) => (accepted, rejected) = (accepted + 1, 0),
-                            Err(failure) => rejected += u32::from(!failure.is_stale()),
+                        if unjudged.judged(id, verdict.clone()) {
+                            match &verdict {
+                                Ok(()) => (accepted, rejected) = (accepted + 1, 0),
+                                Err(failure) => rejected += u32::from(!failure.is_stale()),
+                            }
                         }
                         let forgotten = |failure: &&Failure| {
                             failure.ends_session() || rejected >= MOST_REJECTED
@@ -307,7 +309,6 @@ impl<S: Session> Task<S> {
                             let (pool, failure) = (pool.clone(), failure.clone());
                             leave = Some(End::Failed(Fault::Forgotten { pool, failure }));
                         }
-                        unjudged.judged(id, verdict);
                     }
                     Received::Send(line) => outgoing.push(line),
                     Received::Moved(redirect) => match self.declared_as(goal, &redirect) {

@@ -104,6 +104,19 @@ async fn a_pool_that_rejects_every_share_is_left() {
 }
 
 #[tokio::test]
+async fn verdicts_on_shares_that_were_never_sent_count_as_nothing() {
+    let invented: String = (100..120)
+        .map(|id| format!("< {{\"id\":{id},\"result\":null,\"error\":[20,\"No\",null]}}\n"))
+        .collect();
+    let good = "> mining.submit\n< {\"id\":ID,\"result\":true,\"error\":null}\n";
+    let pool = ScriptedPool::start(&format!("login v1\n{invented}{good}")).await;
+    let client = Client::<v1::Session>::start(config(vec![pool.endpoint.clone()]));
+    assert_eq!(submit(&client).await.await, Ok(Verdict::Accepted));
+    let seen = client.status().borrow().clone();
+    assert_eq!((seen.accepted, seen.rejected, seen.logins), (1, 0, 1));
+}
+
+#[tokio::test]
 async fn stale_is_told_apart_from_rejected() {
     let stale = [
         r#"{"id":ID,"result":null,"error":[21,"Job not found",null]}"#,
