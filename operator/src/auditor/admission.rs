@@ -94,7 +94,7 @@ mod tests {
         name: &str,
         generation: u64,
         actions: &[&str],
-    ) -> Box<Custom<ValidatingAdmissionPolicyBinding>> {
+    ) -> Custom<ValidatingAdmissionPolicyBinding> {
         let object = json!({
             "metadata": {
                 "name": name, "uid": name, "generation": generation,
@@ -102,7 +102,7 @@ mod tests {
             },
             "spec": {"policyName": name, "validationActions": actions},
         });
-        Box::new(serde_json::from_value(object).unwrap())
+        serde_json::from_value(object).unwrap()
     }
 
     /// Records, and returns the name, generation and digest of each entry, and whether it is gone.
@@ -126,14 +126,14 @@ mod tests {
         let mut meter = Meter::new(Config::default());
         let mut admission = AdmissionObjects::default();
         admission.binding(Change::Listing);
-        admission.binding(Change::Item(binding("daylight-miner-pods", 1, &["Deny"])));
-        admission.binding(Change::Item(binding("of-another", 1, &["Deny"])));
+        admission.binding(Change::Item(Box::new(binding("daylight-miner-pods", 1, &["Deny"]))));
+        admission.binding(Change::Item(Box::new(binding("of-another", 1, &["Deny"]))));
         assert_eq!(recorded(&mut admission, &mut meter), [], "the list is not complete");
         admission.binding(Change::Listed { version: 110, round: Round(0) });
         let first = recorded(&mut admission, &mut meter);
         assert_eq!(first.len(), 1, "{first:?}");
 
-        admission.binding(Change::Applied(binding("daylight-miner-pods", 2, &["Warn"])));
+        admission.binding(Change::Applied(Box::new(binding("daylight-miner-pods", 2, &["Warn"]))));
         let edited = recorded(&mut admission, &mut meter);
         assert_eq!(edited[0].1, 2);
         assert_ne!(edited[0].2, first[0].2, "the digest is that of the new spec");

@@ -105,9 +105,8 @@ async fn a_pool_that_rejects_every_share_is_left() {
 
 #[tokio::test]
 async fn verdicts_on_shares_that_were_never_sent_count_as_nothing() {
-    let invented: String = (100..120)
-        .map(|id| format!("< {{\"id\":{id},\"result\":null,\"error\":[20,\"No\",null]}}\n"))
-        .collect();
+    let answer = |id| format!("< {{\"id\":{id},\"result\":null,\"error\":[20,\"No\",null]}}\n");
+    let invented = (100..120).map(answer).collect::<Vec<_>>().concat();
     let good = "> mining.submit\n< {\"id\":ID,\"result\":true,\"error\":null}\n";
     let pool = ScriptedPool::start(&format!("login v1\n{invented}{good}")).await;
     let client = Client::<v1::Session>::start(config(vec![pool.endpoint.clone()]));
