@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::upstream::Place;
-use super::{Adapter, Answer, EthashSchemes, Pools, Upstream, count, number};
+use super::{Adapter, Answer, EthashSchemes, KnownSigns, Pools, Upstream, count, number};
 use crate::figures::{Device, Figures};
 
 /// It must not write the files that it keeps next to its program, which are read-only.
@@ -13,9 +13,7 @@ pub(super) static ADAPTER: Adapter = Adapter {
     pools: Pools::File { content: file, password: false },
     login: "{wallet}",
     ethash: Some(EthashSchemes::USUAL),
-    login_refused: &[],
-    device_lost: &[],
-    device_lost_exit: &[],
+    signs: KnownSigns::NONE,
     path: "/status",
     answer: Answer::Code(read),
 };

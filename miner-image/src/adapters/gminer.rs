@@ -5,16 +5,14 @@ use std::fmt::Write as _;
 
 use super::places::{DevicePlaces, Places};
 use super::upstream::Place;
-use super::{Adapter, Answer, EthashSchemes, Pools, Upstream};
+use super::{Adapter, Answer, EthashSchemes, KnownSigns, Pools, Upstream};
 
 pub(super) static ADAPTER: Adapter = Adapter {
     args: "--config {config}",
     pools: Pools::File { content: file, password: true },
     login: "{wallet}.{worker}",
     ethash: Some(EthashSchemes::USUAL),
-    login_refused: &[],
-    device_lost: &[],
-    device_lost_exit: &[],
+    signs: KnownSigns::NONE,
     path: "/stat",
     answer: Answer::Places(&Places {
         hashrate: &["/devices/*/speed"],

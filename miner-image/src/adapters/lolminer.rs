@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{Adapter, Answer, EthashSchemes, Pools, Upstream, count, measured, number, text};
+use super::{
+    Adapter, Answer, EthashSchemes, KnownSigns, Pools, Upstream, count, measured, number, text,
+};
 use crate::figures::{Device, Figures};
 
 /// Its watchdog ends it with exit code 42 when a device crashes. For its words see the issues #911 and
@@ -14,9 +16,11 @@ pub(super) static ADAPTER: Adapter = Adapter {
     pools: Pools::File { content: file, password: true },
     login: "{wallet}.{worker}",
     ethash: Some(EthashSchemes::USUAL),
-    login_refused: &["Authorization problem on all configured pools"],
-    device_lost: &["detected as crashed"],
-    device_lost_exit: &[42],
+    signs: KnownSigns {
+        login_refused: &["Authorization problem on all configured pools"],
+        device_lost: &["detected as crashed"],
+        device_lost_exit: &[42],
+    },
     path: "/",
     answer: Answer::Code(read),
 };

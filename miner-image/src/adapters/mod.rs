@@ -29,25 +29,34 @@ pub(crate) struct Adapter {
     pools: Pools,
     /// Usual form of its login.
     login: &'static str,
-    /// Texts in its log when every pool refused the login.
-    pub(crate) login_refused: &'static [&'static str],
-    /// Texts in its log when a device is lost, besides those of CUDA.
-    pub(crate) device_lost: &'static [&'static str],
-    /// Exit codes when a device is lost.
-    pub(crate) device_lost_exit: &'static [i32],
-    /// How an address tells it the dialect of Ethash, where it takes that from there.
+    pub(crate) signs: KnownSigns,
+    /// How an address names the dialect of Ethash, where it takes that from there.
     pub(crate) ethash: Option<EthashSchemes>,
     /// Path of its figures on its loopback port.
     pub(crate) path: &'static str,
     answer: Answer,
 }
 
-/// How an engine is told its pools, its login and its algorithm.
+/// How an engine gets its pools, its login and its algorithm.
 enum Pools {
     /// In a file with the wallet, and with the password where it has a place for that.
     File { content: fn(&Upstream) -> String, password: bool },
     /// On its command line, which is public: without a wallet.
     Args(fn(&Upstream) -> Vec<String>),
+}
+
+/// What is known of an engine that cannot go on.
+pub(crate) struct KnownSigns {
+    /// Texts in its log when every pool refused the login.
+    pub(crate) login_refused: &'static [&'static str],
+    /// Texts in its log when a device is lost, besides those of CUDA.
+    pub(crate) device_lost: &'static [&'static str],
+    /// Exit codes when a device is lost.
+    pub(crate) device_lost_exit: &'static [i32],
+}
+
+impl KnownSigns {
+    const NONE: Self = Self { login_refused: &[], device_lost: &[], device_lost_exit: &[] };
 }
 
 /// What CUDA calls an error after which a process can use its device no more.

@@ -2,7 +2,7 @@
 
 use super::places::{DevicePlaces, Places};
 use super::upstream::Place;
-use super::{Adapter, Answer, EthashSchemes, Pools, Upstream};
+use super::{Adapter, Answer, EthashSchemes, KnownSigns, Pools, Upstream};
 
 /// Its own watchdog would be a second process.
 pub(super) static ADAPTER: Adapter = Adapter {
@@ -10,10 +10,11 @@ pub(super) static ADAPTER: Adapter = Adapter {
     pools: Pools::Args(args),
     login: "{worker}",
     ethash: Some(EthashSchemes::USUAL),
-    login_refused: &[],
     // Issues #122 and #256 of the same repository.
-    device_lost: &["CUDA error: error code", "CUDA error: an internal driver error occurred"],
-    device_lost_exit: &[],
+    signs: KnownSigns {
+        device_lost: &["CUDA error: error code", "CUDA error: an internal driver error occurred"],
+        ..KnownSigns::NONE
+    },
     path: "/",
     answer: Answer::Places(&Places {
         hashrate: &["/hashrate/*"],

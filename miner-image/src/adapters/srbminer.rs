@@ -2,16 +2,14 @@
 
 use super::places::Places;
 use super::upstream::Place;
-use super::{Adapter, Answer, EthashSchemes, Pools, Upstream};
+use super::{Adapter, Answer, EthashSchemes, KnownSigns, Pools, Upstream};
 
 pub(super) static ADAPTER: Adapter = Adapter {
     args: "--api-enable --api-port {api_port} --disable-worker-watchdog",
     pools: Pools::Args(args),
     login: "{worker}",
     ethash: Some(EthashSchemes::USUAL),
-    login_refused: &[],
-    device_lost: &[],
-    device_lost_exit: &[],
+    signs: KnownSigns::NONE,
     path: "/",
     answer: Answer::Places(&Places {
         hashrate: &["/algorithms/*/hashrate/gpu/total", "/algorithms/*/hashrate/cpu/total"],

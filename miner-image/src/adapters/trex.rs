@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::places::{DevicePlaces, Places};
 use super::upstream::Place;
-use super::{Adapter, Answer, EthashSchemes, Pools, Upstream};
+use super::{Adapter, Answer, EthashSchemes, KnownSigns, Pools, Upstream};
 
 /// Its own watchdog would be a second process.
 pub(super) static ADAPTER: Adapter = Adapter {
@@ -13,10 +13,11 @@ pub(super) static ADAPTER: Adapter = Adapter {
     pools: Pools::File { content: file, password: true },
     login: "{wallet}",
     ethash: Some(EthashSchemes { ethereum_stratum: "stratum2", ethproxy: "stratum" }),
-    login_refused: &[],
     // Issues #60 and #574 of the same repository.
-    device_lost: &["Can't find nonce with device", "Can't stop device"],
-    device_lost_exit: &[],
+    signs: KnownSigns {
+        device_lost: &["Can't find nonce with device", "Can't stop device"],
+        ..KnownSigns::NONE
+    },
     path: "/summary",
     answer: Answer::Places(&Places {
         hashrate: &["/hashrate"],

@@ -32,7 +32,7 @@ pub(crate) struct Upstream {
 pub(super) struct Place {
     /// As it is configured; empty if it is the agent itself.
     declared: String,
-    /// As it is declared, or as the engine is told the dialect of the agent; empty if there is none.
+    /// As it is declared, or as it names the dialect of the agent to the engine; empty if there is none.
     scheme: String,
     pub(super) host: String,
     pub(super) port: u16,

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::places::Places;
 use super::upstream::Place;
-use super::{Adapter, Answer, Pools, Upstream};
+use super::{Adapter, Answer, KnownSigns, Pools, Upstream};
 use crate::config::RandomxMode;
 
 /// Its `hashes_total` is the hashes that the accepted shares stand for. Its connection's uptime begins
@@ -15,9 +15,7 @@ pub(super) static ADAPTER: Adapter = Adapter {
     pools: Pools::File { content: file, password: true },
     login: "{wallet}",
     ethash: None,
-    login_refused: &[],
-    device_lost: &[],
-    device_lost_exit: &[],
+    signs: KnownSigns::NONE,
     path: "/2/summary",
     answer: Answer::Places(&Places {
         hashrate: &["/hashrate/total/0"],

@@ -63,10 +63,10 @@ impl EngineConfig {
             (self.login_refused.clone(), self.device_lost.clone());
         if let Some(adapter) = self.name.adapter() {
             let owned = |texts: &[&str]| texts.iter().map(|&text| text.into()).collect::<Vec<_>>();
-            login_refused.log.extend(owned(adapter.login_refused));
-            device_lost.log.extend(owned(adapter.device_lost));
+            login_refused.log.extend(owned(adapter.signs.login_refused));
+            device_lost.log.extend(owned(adapter.signs.device_lost));
             device_lost.log.extend(owned(CUDA_LOST));
-            device_lost.exit.extend(adapter.device_lost_exit);
+            device_lost.exit.extend(adapter.signs.device_lost_exit);
         }
         [(login_refused, Outcome::LoginRefused), (device_lost, Outcome::DeviceLost)]
     }

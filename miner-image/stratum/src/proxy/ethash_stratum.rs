@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::v1::{reply, unread};
 use super::{Action, Frontend};
 use crate::Malformed;
 use crate::client::{Offer, Verdict};
 use crate::ethash::stratum::{Call, FromPool, Request, Session, Subscribed, Variant};
 use crate::ethash::{Job, Limit, Share, Work};
 use crate::message::{Failure, Id};
-use crate::v1::{self, Configured, Notice, Reply};
+use crate::v1::{self, Configured, Notice};
 
 /// State that was sent to an engine so far.
 #[derive(Debug)]
@@ -122,8 +123,7 @@ impl<V: Variant> Frontend for EthashStratum<V> {
     }
 
     fn error(&self, id: Option<Id>, error: &Malformed) -> String {
-        let result = Err(Failure::new(Failure::OTHER, error.to_string()));
-        v1::FromPool::Reply(Reply { id, result }).encode()
+        unread(id, error)
     }
 }
 
@@ -138,10 +138,6 @@ impl<V: Variant> EthashStratum<V> {
         let job = self.offer(offer).unwrap_or_default();
         [reply(id, Ok(result))].into_iter().chain(job).map(Action::Send).collect()
     }
-}
-
-fn reply(id: Id, result: Result<Value, Failure>) -> String {
-    v1::FromPool::Reply(Reply { id: Some(id), result }).encode()
 }
 
 /// Digits of the connection in a job's name.

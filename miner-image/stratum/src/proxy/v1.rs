@@ -117,11 +117,17 @@ impl Frontend for V1 {
     }
 
     fn error(&self, id: Option<Id>, error: &Malformed) -> String {
-        let result = Err(Failure::new(Failure::OTHER, error.to_string()));
-        FromPool::Reply(Reply { id, result }).encode()
+        unread(id, error)
     }
 }
 
-fn reply(id: Id, result: Result<serde_json::Value, Failure>) -> String {
+/// Returns the reply to a line that cannot be handled.
+pub(super) fn unread(id: Option<Id>, error: &Malformed) -> String {
+    let result = Err(Failure::new(Failure::OTHER, error.to_string()));
+    FromPool::Reply(Reply { id, result }).encode()
+}
+
+/// Returns the reply to a request.
+pub(super) fn reply(id: Id, result: Result<serde_json::Value, Failure>) -> String {
     FromPool::Reply(Reply { id: Some(id), result }).encode()
 }

@@ -6,6 +6,7 @@ use super::Reply;
 use crate::Difficulty;
 use crate::malformed::{Field, Fields, Malformed, object, unknown};
 use crate::message::Id;
+use crate::session::AGENT;
 
 /// A message of a pool.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,15 @@ pub enum Question {
 }
 
 impl Question {
+    /// Returns the miner's answer, as a line.
+    pub(crate) fn answer(self, id: Id) -> String {
+        let answer = match self {
+            Self::Version => AGENT,
+            Self::Ping => "pong",
+        };
+        Reply { id: Some(id), result: Ok(answer.into()) }.encode()
+    }
+
     const fn method(self) -> &'static str {
         match self {
             Self::Version => "client.get_version",

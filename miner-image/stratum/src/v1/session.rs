@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Call, Configured, FromPool, Job, Notice, Question, Reply, Request, Submit, Subscribed,
-    VersionRolling,
+    Call, Configured, FromPool, Job, Notice, Reply, Request, Submit, Subscribed, VersionRolling,
 };
 use crate::Difficulty;
 use crate::live_jobs::LiveJobs;
@@ -100,14 +99,7 @@ impl crate::Session for Session {
         Ok(match FromPool::decode(line) {
             Ok(FromPool::Notice(notice)) => self.notice(notice).into_iter().collect(),
             Ok(FromPool::Reply(reply)) => self.reply(&reply)?,
-            Ok(FromPool::Asks(id, question)) => {
-                let answer = match question {
-                    Question::Version => AGENT,
-                    Question::Ping => "pong",
-                };
-                let reply = Reply { id: Some(id), result: Ok(answer.into()) };
-                vec![Received::Send(FromPool::Reply(reply).encode())]
-            }
+            Ok(FromPool::Asks(id, question)) => vec![Received::Send(question.answer(id))],
             // An extension that this client does not support.
             Err(Malformed::UnknownMethod(_)) => vec![],
             Err(error) => vec![Received::Unread(error)],

@@ -10,7 +10,7 @@ use crate::live_jobs::LiveJobs;
 use crate::malformed::Malformed;
 use crate::message::Id;
 use crate::session::{AGENT, Login, Received, Submission};
-use crate::v1::{Notice, Question, Reply};
+use crate::v1::{Notice, Reply};
 use crate::{Difficulty, v1};
 
 /// Difference between the two dialects, as far as their messages do not show it.
@@ -141,14 +141,7 @@ impl<V: Variant> Session<V> {
     fn common(&mut self, message: v1::FromPool) -> Result<Vec<Received<Work>>, Malformed> {
         Ok(match message {
             v1::FromPool::Reply(reply) => self.reply(&reply)?,
-            v1::FromPool::Asks(id, question) => {
-                let answer = match question {
-                    Question::Version => AGENT,
-                    Question::Ping => "pong",
-                };
-                let reply = Reply { id: Some(id), result: Ok(answer.into()) };
-                vec![Received::Send(v1::FromPool::Reply(reply).encode())]
-            }
+            v1::FromPool::Asks(id, question) => vec![Received::Send(question.answer(id))],
             v1::FromPool::Notice(notice) => match notice {
                 Notice::SetDifficulty(difficulty) => self.set(Limit::Difficulty(difficulty)),
                 Notice::Reconnect(redirect) => vec![Received::Moved(redirect)],
