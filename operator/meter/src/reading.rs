@@ -38,8 +38,11 @@ impl Node {
         let is_new = moved || falls_back || (before.is_none() && reading.power_mw.is_some());
         let latest = known.map(|known| known.at.latest).max(self.read_at.get(&id).copied());
         let untimed = latest.is_some_and(|latest| scraped.latest < latest);
-        // The exporter refreshed after the last answer that still had the old value.
-        let after = known.map(|known| known.at.earliest).max(self.read_at.get(&id).copied());
+        // The exporter refreshed after the last answer that still had the old value. After two boots, the
+        // same value may be the same reading.
+        let same = counter.is_some() && counter == before;
+        let answered = self.read_at.get(&id).copied().filter(|_| !same);
+        let after = known.map(|known| known.at.earliest).max(answered);
         // An answer without the counter does not show that it still had the old value.
         if counter.is_some() || before.is_none() {
             let read_at = self.read_at.entry(id.clone()).or_insert(scraped.earliest);

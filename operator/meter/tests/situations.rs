@@ -356,6 +356,32 @@ fn readings_close_together_are_no_measure_of_power() {
     assert!((350 * 5 / 6..=350).contains(&peak), "{peak}");
 }
 
+/// A machine boots twice between two answers, so that the reading after them is expected twice. An
+/// answer that repeats its value may be the same reading: it says nothing about when it was taken.
+#[test]
+fn two_boots_between_two_answers_do_not_raise_the_power() {
+    let mut site = Site::new();
+    site.meter = Meter::new(Config { refresh_ms: milli(30), ..config() });
+    site.boot("boot-1");
+    site.devices(&["GPU-a"], 1);
+    site.bind("mine");
+    site.read(kilojoules(5));
+    site.at(seconds(1)).book();
+    site.at(seconds(5)).boot("boot-2");
+    // The exporter starts with the machine, and refreshes at each half minute. The pod draws 300 W.
+    site.at(seconds(10)).boot("boot-3");
+    site.at(seconds(20)).read(0);
+    site.at(seconds(28)).read(0);
+    for half_minute in 1..=8 {
+        let before = 300 * (30 * (half_minute - 1_u64)).saturating_sub(10);
+        site.at(30 * half_minute - 1).read(before);
+        site.at(30 * half_minute).read(300 * (30 * half_minute - 10));
+    }
+    site.at(minutes(5)).book();
+    let peak = site.usage("mine").peak_watts;
+    assert!((250..=300).contains(&peak), "{peak}");
+}
+
 /// Two pods hold one instance each of a partitioned device. The device counts once.
 #[test]
 fn instances_of_a_partitioned_device_are_one_device() {
