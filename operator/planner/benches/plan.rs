@@ -57,7 +57,11 @@ fn pool(index: u32) -> Pool {
 fn node(index: u32) -> Node {
     Node {
         name: format!("node-{index:05}").into(),
-        pools: vec![Membership { pool: format!("pool-{}", index % POOLS).into(), tolerated: true }],
+        pools: vec![Membership {
+            pool: format!("pool-{}", index % POOLS).into(),
+            tolerated: true,
+            runs_miners: true,
+        }],
         gpus: vec![(GPU.into(), 8)],
         cpu_milli: 128_000,
         memory: 1 << 40,

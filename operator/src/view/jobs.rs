@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::names::{key as key_of, parts};
+use daylight_cluster::selector::NodeFilter;
 use daylight_cluster::slim::{BatchJob, Custom, Node, Template, Workload};
 use daylight_cluster::{Changed, Kind, keys, same_spec, timestamp};
 use daylight_crds::{AiJob, AiJobState, AiJobStatus};
@@ -11,6 +12,7 @@ use daylight_planner::model;
 use daylight_planner::model::{Delta, ExternalStage, JobState, Placement, Shape};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::runtime_classes::add_overhead;
 use super::{Observation, View};
 
 /// The end of the year 9999: the time of what has not begun.
@@ -198,20 +200,26 @@ impl View {
         let state = self.read_state(key, custom, job, since);
         // The planner places a job only until it runs.
         let chooses = !matches!(state, JobState::Finished | JobState::Running { .. });
-        let allowed_nodes = template
-            .filter(|template| chooses && !template.scheduling.nodes.is_open())
-            .and_then(|template| {
-                let nodes = &template.scheduling.nodes;
-                self.allowed_nodes(|node| nodes.matches(&node.name, &node.labels))
-            });
+        let class = template.and_then(|template| template.runtime_class.as_deref());
+        let class = self.runtime_class_of_job(class, spec.pool.as_deref());
+        let of_class = class.map(|class| &class.nodes);
+        let filters =
+            template.map(|template| &template.scheduling.nodes).into_iter().chain(of_class);
+        let filters: Vec<&NodeFilter> = filters.filter(|nodes| !nodes.is_open()).collect();
+        let allowed_nodes = if chooses && !filters.is_empty() {
+            self.allowed_nodes(|node| {
+                filters.iter().all(|nodes| nodes.matches(&node.name, &node.labels))
+            })
+        } else {
+            None
+        };
         let mut shape = Shape {
             gpus,
             cpu_milli: template.map_or(0, |template| template.requests.cpu_milli),
             memory: template.map_or(0, |template| template.requests.memory),
             huge_pages: template.map_or([0; 2], |template| template.requests.huge_pages),
         };
-        let class = template.and_then(|template| template.runtime_class.as_deref());
-        self.add_overhead_of_job(class, spec.pool.as_deref(), &mut shape);
+        add_overhead(&mut shape, class);
         let requests_changed = self.created.raise_job(key, &resource, &mut shape);
         model::Job {
             key: key.clone(),

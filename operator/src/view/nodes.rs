@@ -122,6 +122,7 @@ impl View {
         }
         let jobs = self.templates.affected_by(before, after);
         self.emit_waiting(out);
+        self.emit_jobs_of_runtime_classes(out);
         for job in jobs {
             self.emit_job(&job, out);
         }

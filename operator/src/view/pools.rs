@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use daylight_base::{Name, Timestamp};
-use daylight_cluster::selector::PoolSelector;
+use daylight_cluster::selector::{NodeFilter, PoolSelector};
 use daylight_cluster::slim::{Custom, Node};
 use daylight_cluster::taints::{Toleration, tolerated};
 use daylight_cluster::{Changed, Cluster, Kind, keys, same_spec};
@@ -36,6 +36,8 @@ struct PoolOnNodes {
     resource: Name,
     selector: PoolSelector,
     tolerations: Vec<Toleration>,
+    /// The nodes that the pool's `RuntimeClass` allows.
+    runtime_nodes: NodeFilter,
 }
 
 /// The objects that a change of pools affects.
@@ -56,6 +58,11 @@ impl PoolMap {
             .iter()
             .filter_map(|(name, pool)| {
                 let spec = &pool.get()?.spec;
+                let class = spec.runtime_class_name.as_deref();
+                let class = class.and_then(|class| cluster.runtime_classes.get(class));
+                let tolerations = spec.tolerations.iter().filter_map(toleration);
+                let of_class =
+                    class.into_iter().flat_map(|class| class.tolerations.iter().cloned());
                 Some(PoolOnNodes {
                     created: pool.created,
                     name: name.clone(),
@@ -63,7 +70,8 @@ impl PoolMap {
                     // A selector that cannot be read selects no node; the pool's status has the
                     // reason.
                     selector: PoolSelector::new(&spec.node_selector).unwrap_or_default(),
-                    tolerations: spec.tolerations.iter().filter_map(toleration).collect(),
+                    tolerations: tolerations.chain(of_class).collect(),
+                    runtime_nodes: class.map(|class| class.nodes.clone()).unwrap_or_default(),
                 })
             })
             .collect();
@@ -115,6 +123,7 @@ impl PoolMap {
             .map(|pool| Membership {
                 pool: pool.name.clone(),
                 tolerated: tolerated(&pool.tolerations, &node.taints),
+                runs_miners: pool.runtime_nodes.matches(&node.name, &node.labels),
             })
             .collect()
     }
@@ -143,10 +152,7 @@ impl View {
         let affected = self.pools.rebuild(&mut self.cluster);
         self.emit_pool(&key, out);
         if affected != Affected::Nothing {
-            for node in keys(&self.cluster.nodes) {
-                self.emit_node(&node, out);
-            }
-            self.emit_waiting(out);
+            self.emit_nodes(out);
         }
         if affected == Affected::Resources {
             for pod in keys(&self.cluster.pods) {
@@ -157,6 +163,14 @@ impl View {
         for job in keys(&self.cluster.ai_jobs) {
             self.emit_job(&job, out);
         }
+    }
+
+    /// Evaluates all nodes again, because pools changed.
+    pub(super) fn emit_nodes(&mut self, out: &mut Vec<Delta>) {
+        for node in keys(&self.cluster.nodes) {
+            self.emit_node(&node, out);
+        }
+        self.emit_waiting(out);
     }
 
     pub(super) fn emit_pool(&mut self, key: &Name, out: &mut Vec<Delta>) {

@@ -3,27 +3,31 @@
 use daylight_test_site::{Site, create};
 use daylight_testbed::Nodes;
 use daylight_testbed::trials::{apply, trial};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceSlice};
-use kube::api::{Api, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 #[apply(trial!)]
 async fn the_runtime_class_of_a_pool_is_its_pods_and_its_overhead_is_planned(site: &mut Site) {
     let class = site.name.clone();
     let overhead = json!({"podFixed": {"cpu": "20"}});
+    let node = site.nodes(2).await.remove(0);
+    let label = json!({"metadata": {"labels": {"runtime": "nvidia"}}});
+    let nodes = Api::<Node>::all(site.client.clone());
+    nodes.patch(&node, &PatchParams::default(), &Patch::Merge(label)).await.unwrap();
     let runtime_class = json!({
         "metadata": {"name": class}, "handler": "nvidia", "overhead": overhead,
+        "scheduling": {"nodeSelector": {"runtime": "nvidia"}},
     });
     create(&Api::<RuntimeClass>::all(site.client.clone()), runtime_class).await;
-    site.nodes(1).await;
     site.pool(json!({})).await;
     site.edit_pool(json!({"runtimeClassName": class})).await;
     site.registered("reg", json!({"gpus": 100})).await;
     site.miner("miner", "reg", 8, json!({"resources": {"cpu": "1"}})).await;
     site.start();
-    // Of 64 CPUs each replica needs 21.
+    // Of 64 CPUs each replica needs 21, and one of the two nodes has the runtime.
     site.wait_for_miner("miner", "as many as fit", |status| {
         status["readyReplicas"] == 3 && status["reason"] == "NoNodeFits"
     })
@@ -35,6 +39,7 @@ async fn the_runtime_class_of_a_pool_is_its_pods_and_its_overhead_is_planned(sit
         let spec = pod.spec.unwrap();
         assert_eq!(spec.runtime_class_name.as_deref(), Some(&*class));
         assert!(spec.overhead.is_some());
+        assert_eq!(spec.node_name.as_ref(), Some(&node));
     }
 }
 

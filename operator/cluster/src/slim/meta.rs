@@ -98,6 +98,10 @@ impl Pairs<'_> {
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_ref())
     }
+
+    pub(super) fn names(&self) -> Vec<(Name, Name)> {
+        self.0.iter().map(|(key, value)| (Name::from(&**key), Name::from(&**value))).collect()
+    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {

@@ -167,9 +167,10 @@ struct RawRequirement<'a> {
     values: Vec<Box<str>>,
 }
 
+/// A toleration as it is written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct RawToleration<'a> {
+pub(super) struct RawToleration<'a> {
     #[serde(borrow)]
     key: Cow<'a, str>,
     #[serde(borrow)]
@@ -266,12 +267,7 @@ impl Spec<'_> {
             .and_then(|affinity| affinity.to_nodes.as_ref())
             .and_then(|affinity| affinity.required.as_ref());
         NodeFilter {
-            labels: self
-                .node_selector
-                .0
-                .iter()
-                .map(|(key, value)| (Name::from(&**key), Name::from(&**value)))
-                .collect(),
+            labels: self.node_selector.names(),
             terms: required.map(|required| {
                 // A term that cannot be read matches no node.
                 required.node_selector_terms.iter().filter_map(RawTerm::read).collect()
@@ -298,13 +294,15 @@ impl Spec<'_> {
             || !matches!(&*self.scheduler_name, "" | "default-scheduler");
         Scheduling {
             nodes: self.node_filter(),
-            tolerations: self
-                .tolerations
-                .iter()
-                .filter_map(|raw| Toleration::new(&raw.key, &raw.operator, &raw.value, &raw.effect))
-                .collect(),
+            tolerations: self.tolerations.iter().filter_map(RawToleration::read).collect(),
             opaque,
         }
+    }
+}
+
+impl RawToleration<'_> {
+    pub(super) fn read(&self) -> Option<Toleration> {
+        Toleration::new(&self.key, &self.operator, &self.value, &self.effect)
     }
 }
 

@@ -37,8 +37,10 @@ pub struct Node {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     pub pool: Name,
-    /// The pool's tolerations cover the node's taints.
+    /// The pool's tolerations, and those of its `RuntimeClass`, cover the node's taints.
     pub tolerated: bool,
+    /// The pool's `RuntimeClass`, which its miners have, may run there.
+    pub runs_miners: bool,
 }
 
 /// Ability of a node to take and run pods.

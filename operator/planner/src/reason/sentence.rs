@@ -221,7 +221,7 @@ impl fmt::Display for Reason {
             ),
             Self::NodesClosed { gpus } => write!(
                 f,
-                "Nodes with {} are closed to mining: they are autoscaled, just lost GPUs, or are kept clear for AI.",
+                "Nodes with {} are closed to mining: they are autoscaled, just lost GPUs, are kept clear for AI, or are excluded by the pool's RuntimeClass.",
                 plural(*gpus, "idle GPU")
             ),
             Self::NoNodeFits { gpus } => write!(

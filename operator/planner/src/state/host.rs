@@ -124,7 +124,7 @@ pub(crate) enum Mines {
     Yes,
     /// Not while the node is kept clear for AI.
     KeptClear,
-    /// An autoscaler manages the node, or it lost GPUs.
+    /// An autoscaler manages the node, it lost GPUs, or the pool's `RuntimeClass` excludes it.
     Never,
 }
 

@@ -262,12 +262,13 @@ impl State {
             let lost = node.lost.iter().find(|(resource, _)| *resource == pool.resource);
             host.lost = lost.map_or(0, |(_, count)| *count);
             host.shrunk = node.shrunk_at.is_some();
-            let tolerated =
-                node.pools.iter().any(|member| member.pool == pool.name && member.tolerated);
+            let member = node.pools.iter().find(|member| member.pool == pool.name);
+            let tolerated = member.is_some_and(|member| member.tolerated);
             host.open = tolerated && node.condition == NodeCondition::Ready;
             host.cleared_whole = pool.reclaim_unit == ReclaimUnit::Node;
             let skipped = node.autoscaled && pool.autoscaled_nodes == AutoscaledNodes::Skip;
-            let never = skipped || node.shrunk_at.is_some();
+            let runs_miners = member.is_some_and(|member| member.runs_miners);
+            let never = skipped || !runs_miners || node.shrunk_at.is_some();
             host.mines = if never { Mines::Never } else { Mines::Yes };
         }
         self.nodes[id].hosts = hosts;

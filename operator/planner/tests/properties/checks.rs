@@ -29,7 +29,9 @@ pub(crate) fn grants(before: &World, after: &World, plan: &Plan) -> Check {
             Some(&grant.pool),
             "the pool has the node"
         );
-        prop_assert!(node.pools.iter().any(|m| m.pool == grant.pool && m.tolerated));
+        prop_assert!(
+            node.pools.iter().any(|m| m.pool == grant.pool && m.tolerated && m.runs_miners)
+        );
         prop_assert_eq!(node.condition, NodeCondition::Ready);
         prop_assert!(node.shrunk_at.is_none(), "a node that lost GPUs gets no miner");
         prop_assert!(!node.autoscaled || pool.autoscaled_nodes == AutoscaledNodes::Use);
@@ -431,7 +433,7 @@ fn takes(world: &World, node: &Node, pool: &Pool, miner: &Miner) -> bool {
     node.condition == NodeCondition::Ready
         && !cleared
         && world.pool_of(node, &pool.resource).is_some_and(|of| of.name == pool.name)
-        && node.pools.iter().any(|m| m.pool == pool.name && m.tolerated)
+        && node.pools.iter().any(|m| m.pool == pool.name && m.tolerated && m.runs_miners)
         && node.shrunk_at.is_none()
         && !node.autoscaled
         && !quarantined
@@ -561,7 +563,7 @@ pub(crate) fn shares_are_fair(world: &World, plan: &Plan) -> Check {
                             && node.shrunk_at.is_none()
                             && !node.autoscaled
                             && node.cpu_milli > 20_000
-                            && node.pools.iter().all(|m| m.tolerated)
+                            && node.pools.iter().all(|m| m.tolerated && m.runs_miners)
                     })
             });
             let (donor_left, taker_then) =

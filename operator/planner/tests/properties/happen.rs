@@ -349,7 +349,8 @@ fn change_node(world: &mut World, key: &Name, change: &NodeChange) -> Vec<Delta>
         NodeChange::Autoscaled(autoscaled) => node.autoscaled = *autoscaled,
         NodeChange::Move(index) => {
             let pool = pools[index % pools.len()].clone();
-            node.pools = vec![Membership { pool, tolerated: index % 4 != 0 }];
+            node.pools =
+                vec![Membership { pool, tolerated: index % 4 != 0, runs_miners: index % 5 != 0 }];
         }
         NodeChange::Gone => {}
     }

@@ -347,6 +347,7 @@ pub(crate) fn node(world: &World, index: usize, gpus: u32, member: usize, tight:
     let member = |offset: usize| Membership {
         pool: pools[(member + offset) % pools.len()].clone(),
         tolerated: true,
+        runs_miners: true,
     };
     Node {
         name: name(format!("node-{index:02}")),

@@ -86,7 +86,7 @@ pub(crate) fn nodes(count: u32, gpus: u32) -> Vec<Node> {
 }
 
 pub(crate) fn member(pool: &str) -> Membership {
-    Membership { pool: pool.into(), tolerated: true }
+    Membership { pool: pool.into(), tolerated: true, runs_miners: true }
 }
 
 pub(crate) fn class(name: &str, assignment: ClassAssignment, rank: u32) -> Class {

@@ -359,3 +359,51 @@ fn what_a_runtime_class_adds_is_planned_before_the_first_pod() {
     cluster.delete(&class("kata", "1Gi"));
     assert_eq!(shapes(&cluster), own);
 }
+
+#[test]
+fn the_nodes_of_a_runtime_class_are_planned_before_the_first_pod() {
+    let in_pool = patched(&pool("a"), &json!({"spec": {"runtimeClassName": "nvidia"}}));
+    let tainted = json!({
+        "metadata": {"labels": {"runtime": "nvidia"}},
+        "spec": {"taints": [{"key": "runtime", "effect": "NoSchedule"}]},
+    });
+    let mut cluster = TestCluster::with(&[
+        in_pool,
+        node("n1", "a"),
+        patched(&node("n2", "a"), &tainted),
+        patched(&ai_job("train", 1), &json!({"spec": {"pool": "a"}})),
+    ]);
+    let class = |scheduling: Value| {
+        json!({
+            "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+            "metadata": {"name": "nvidia", "uid": "nvidia"}, "handler": "nvidia",
+            "scheduling": scheduling,
+        })
+    };
+    let nodes = |cluster: &TestCluster| {
+        let of = |node: &str| {
+            let member = cluster.node(node).unwrap().pools.remove(0);
+            (member.tolerated, member.runs_miners)
+        };
+        let allowed = cluster.job("ml/train").unwrap().allowed_nodes;
+        let allowed =
+            allowed.map(|nodes| nodes.iter().map(ToString::to_string).collect::<Vec<_>>());
+        ([of("n1"), of("n2")], allowed)
+    };
+    assert_eq!(nodes(&cluster), ([(true, true), (false, true)], None));
+    let only = Some(vec!["n2".to_owned()]);
+    let scheduling = json!({
+        "nodeSelector": {"runtime": "nvidia"},
+        "tolerations": [{"key": "runtime", "operator": "Exists"}],
+    });
+    cluster.apply(&class(scheduling));
+    assert_eq!(nodes(&cluster), ([(true, false), (true, true)], only.clone()));
+    // A node that becomes one of them.
+    let labelled = json!({"metadata": {"labels": {"runtime": "nvidia"}}});
+    cluster.apply(&patched(&node("n1", "a"), &labelled));
+    assert_eq!(nodes(&cluster), ([(true, true), (true, true)], None));
+    cluster.apply(&node("n1", "a"));
+    assert_eq!(nodes(&cluster).1, only);
+    cluster.apply(&class(json!(null)));
+    assert_eq!(nodes(&cluster), ([(true, true), (false, true)], None));
+}

@@ -21,7 +21,7 @@ fn a_node_belongs_to_the_pools_that_select_it() {
         panic!("{deltas:?}");
     };
     assert_eq!(&*node.name, "n1");
-    assert_eq!(node.pools, [Membership { pool: "a".into(), tolerated: true }]);
+    assert_eq!(node.pools, [Membership { pool: "a".into(), tolerated: true, runs_miners: true }]);
     assert_eq!(node.gpus, [("nvidia.com/gpu".into(), 8)]);
     assert_eq!(node.cpu_milli, 64_000);
     assert_eq!(node.memory, 512 << 30);
