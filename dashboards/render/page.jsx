@@ -24,7 +24,8 @@ standardTransformersRegistry.setInit(() =>
   [mergeTransformer, organizeFieldsTransformer].map((one) => (
     { id: one.id, name: one.name, transformation: async () => one, editor: () => null })));
 
-const number = (text) => (text === '+Inf' ? Infinity : text === '-Inf' ? -Infinity : Number(text));
+// Grafana leaves out of a graph what is not finite.
+const number = (text) => (Number.isFinite(Number(text)) ? Number(text) : null);
 
 /** The answer to a query as Grafana's Prometheus data source returns it. */
 function frames(target, result, single) {

@@ -14,7 +14,8 @@ if (!prometheus || !seconds) {
 }
 const scrape = 5;
 const step = Math.max(scrape, Math.ceil(seconds / 200 / scrape) * scrape);
-const end = Math.floor(Date.now() / 1000 / step) * step;
+const until = process.env.UNTIL ? Date.parse(process.env.UNTIL) : Date.now();
+const end = Math.floor(until / 1000 / step) * step;
 const start = end - Number(seconds);
 const variables = Object.fromEntries(pairs.map((pair) => pair.split('=')));
 
