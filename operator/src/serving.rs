@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -59,6 +59,16 @@ impl Health {
 pub struct ScrapeLock(Arc<Mutex<()>>);
 
 impl ScrapeLock {
+    /// Keeps scrapes and other setters of gauges waiting while the guard is held; `None` while a scrape
+    /// is answered, for which the caller should not wait.
+    pub fn try_hold(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// Keeps scrapes and other setters of gauges waiting while the guard is held.
     pub fn hold(&self) -> MutexGuard<'_, ()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -183,6 +183,10 @@ pub struct PoolReport {
     pub pool: Name,
     pub nodes: u32,
     pub gpus: PoolGpus,
+    /// Watts that count for its miners: the larger of declared and measured.
+    pub watts: u64,
+    /// Miners' pods that should have stopped and have not.
+    pub overdue: u32,
     /// `Filling`, or the reason why it does not.
     pub mining: Reason,
     /// Nodes that belong to an older pool, if any.

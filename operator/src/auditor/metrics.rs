@@ -4,6 +4,7 @@
 //! restart where they were before it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use daylight_agent_api::Evidence;
 use daylight_agent_api::metrics::ACCEPTED;
@@ -13,9 +14,10 @@ use daylight_meter::{Books, Entry, Key, Method, Usage, Use};
 use prometheus::core::Collector;
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use rustc_hash::FxHashMap;
-use strum::IntoStaticStr;
+use strum::{IntoStaticStr, VariantArray as _};
 
-use super::bookkeeper::UnreadEnergy;
+use super::admission::{AdmissionMode, AdmissionState};
+use super::bookkeeper::{LateNode, UnreadEnergy};
 use crate::metric_table::{Register, Row};
 use crate::serving::ScrapeLock;
 use crate::view::Assigned;
@@ -45,7 +47,7 @@ const REJECTED: &str = "rejected";
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Held while gauges are cleared and set again.
+    /// To be held while gauges are cleared and set again.
     pub whole: ScrapeLock,
     rows: Vec<Row>,
     assigned_seconds: CounterVec,
@@ -73,6 +75,14 @@ pub struct Metrics {
     unread: IntGaugeVec,
     read_until: IntGaugeVec,
     registration_read_until: IntGaugeVec,
+    node_read_until: IntGaugeVec,
+    peak_watts: IntGaugeVec,
+    operating: CounterVec,
+    agents_not_ready: IntGaugeVec,
+    journal_free: IntGauge,
+    admission_mode: IntGaugeVec,
+    admission_policies: IntGaugeVec,
+    pub resident_memory: IntGauge,
 }
 
 /// Labels of a lease.
@@ -261,6 +271,59 @@ impl Metrics {
                  absent while one of their devices was never read.",
                 &["namespace", "registration"],
             )?,
+            node_read_until: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "node_energy_metered_until_timestamp_seconds",
+                "Time up to which the energy of a node's devices is booked, or at which the first \
+                 that was never read joined; only of nodes whose readings are late.",
+                &["pool", "node"],
+            )?,
+            peak_watts: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "registration_peak_watts",
+                "Highest mean power of one replica between two readings, since the registration was \
+                 first metered.",
+                &["namespace", "registration"],
+            )?,
+            operating: labelled(
+                &mut r,
+                CounterVec::new,
+                "registration_operating_seconds_total",
+                "Time in which at least one lease ran, as this process booked it.",
+                &["namespace", "registration"],
+            )?,
+            agents_not_ready: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "miner_agents_not_ready",
+                "Replicas of miners whose agent reports that nothing is earned, by reason.",
+                &["namespace", "registration", "reason"],
+            )?,
+            journal_free: r.add(IntGauge::with_opts(opts(
+                "journal_free_bytes",
+                "Bytes that are free on the volume of the journal.",
+            )))?,
+            admission_mode: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "admission_mode",
+                "1 for the mode in force of the rules about work other than miners'.",
+                &["mode"],
+            )?,
+            admission_policies: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "admission_policies",
+                "Daylight's admission policies and bindings: state=\"expected\" of this version, \
+                 \"found\", or \"altered\".",
+                &["state"],
+            )?,
+            resident_memory: r.add(IntGauge::with_opts(opts(
+                "resident_memory_bytes",
+                "Bytes of this process that are in memory.",
+            )))?,
             whole: ScrapeLock::default(),
             rows: r.rows(),
             registry,
@@ -298,8 +361,7 @@ impl Metrics {
     }
 
     /// Sets the GPUs that are held without a registration in force.
-    pub fn set_unregistered(&self, held: FxHashMap<Assigned, u32>) {
-        let _whole = self.whole.hold();
+    pub fn set_unregistered(&self, held: FxHashMap<Assigned, u64>) {
         self.unregistered.reset();
         for (held, gpus) in held {
             let labels = [
@@ -308,13 +370,13 @@ impl Metrics {
                 of_registration(held.registration.as_ref()),
                 &*held.namespace,
             ];
-            self.unregistered.with_label_values(&labels).set(i64::from(gpus));
+            let gpus = i64::try_from(gpus).unwrap_or(i64::MAX);
+            self.unregistered.with_label_values(&labels).set(gpus);
         }
     }
 
     /// Sets what is not read of each pool's energy.
     pub(super) fn set_unread(&self, pools: &BTreeMap<Name, UnreadEnergy>) {
-        let _whole = self.whole.hold();
         self.unread.reset();
         self.read_until.reset();
         for (pool, unread) in pools {
@@ -328,7 +390,6 @@ impl Metrics {
 
     /// Sets the time up to which the energy of each registration is booked.
     pub(super) fn set_registrations_read(&self, usages: &BTreeMap<Name, Usage>) {
-        let _whole = self.whole.hold();
         self.registration_read_until.reset();
         for (key, usage) in usages {
             if let Some(until) = usage.metered_until {
@@ -339,14 +400,73 @@ impl Metrics {
         }
     }
 
+    /// Sets the time up to which energy is known of nodes whose readings are late.
+    pub(super) fn set_late_nodes(&self, late: &[LateNode]) {
+        self.node_read_until.reset();
+        for LateNode { pool, node, until } in late {
+            let gauge = self.node_read_until.with_label_values(&[&**pool, &**node]);
+            gauge.set(until.0.div_euclid(1000));
+        }
+    }
+
+    /// Sets the highest power of each registration's replicas.
+    pub(super) fn set_peaks(&self, usages: &BTreeMap<Name, Usage>) {
+        self.peak_watts.reset();
+        for (key, usage) in usages.iter().filter(|(_, usage)| usage.peak_watts > 0) {
+            let (namespace, name) = daylight_cluster::names::parts(key);
+            let peak = i64::try_from(usage.peak_watts).unwrap_or(i64::MAX);
+            self.peak_watts.with_label_values(&[namespace, name]).set(peak);
+        }
+    }
+
+    /// Counts time in which leases ran under these registrations.
+    pub(super) fn count_operating<'a>(
+        &self,
+        registrations: impl IntoIterator<Item = &'a Name>,
+        time: Duration,
+    ) {
+        for key in registrations {
+            let (namespace, name) = daylight_cluster::names::parts(key);
+            self.operating.with_label_values(&[namespace, name]).inc_by(time.as_secs_f64());
+        }
+    }
+
+    /// Sets the replicas whose agents report a reason for which nothing is earned, by the registration.
+    pub(super) fn set_agents_not_ready(&self, replicas: &BTreeMap<(Name, String), u32>) {
+        self.agents_not_ready.reset();
+        for ((registration, reason), replicas) in replicas {
+            let (namespace, name) = daylight_cluster::names::parts(registration);
+            let labels = [namespace, name, reason];
+            self.agents_not_ready.with_label_values(&labels).set((*replicas).into());
+        }
+    }
+
+    /// Sets the free space of the journal's volume.
+    pub(super) fn set_journal_free(&self, bytes: u64) {
+        self.journal_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Sets the state of Daylight's admission policies.
+    pub(super) fn set_admission(&self, state: &AdmissionState) {
+        let AdmissionState { expected, found, altered, mode } = *state;
+        for (label, count) in [("expected", expected), ("found", found), ("altered", altered)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.admission_policies.with_label_values(&[label]).set(count);
+        }
+        for one in AdmissionMode::VARIANTS {
+            let is_in_force = i64::from(mode == Some(*one));
+            self.admission_mode.with_label_values(&[<&str>::from(*one)]).set(is_in_force);
+        }
+    }
+
     /// Sets the GPUs that are held under a class that is not on the positive list.
-    pub fn set_unlisted(&self, held: FxHashMap<Assigned, u32>) {
-        let _whole = self.whole.hold();
+    pub fn set_unlisted(&self, held: FxHashMap<Assigned, u64>) {
         self.unlisted.reset();
         for (held, gpus) in held {
             let labels = [&*held.pool, of_class(held.class.as_ref()), &*held.namespace];
             // A sum: registrations are not among the labels.
-            self.unlisted.with_label_values(&labels).add(i64::from(gpus));
+            let gpus = i64::try_from(gpus).unwrap_or(i64::MAX);
+            self.unlisted.with_label_values(&labels).add(gpus);
         }
     }
 
@@ -543,6 +663,47 @@ mod tests {
             "ValidatingAdmissionPolicyBinding",
         ];
         assert_eq!(kinds, expected);
+    }
+
+    #[test]
+    fn what_a_scrape_shows_is_what_was_set() {
+        let metrics = Metrics::new().unwrap();
+        let late = LateNode { pool: "hall".into(), node: "n1".into(), until: Timestamp(61_500) };
+        metrics.set_late_nodes(&[late]);
+        let usage = |peak_watts| Usage { peak_watts, ..Usage::default() };
+        let usages = [("a/night".into(), usage(350)), ("a/new".into(), usage(0))];
+        metrics.set_peaks(&BTreeMap::from(usages));
+        let night = Name::from("a/night");
+        metrics.count_operating([&night], Duration::from_millis(2500));
+        metrics.count_operating([&night], Duration::from_secs(1));
+        let not_ready = [((night, "PoolUnreachable".to_owned()), 2)];
+        metrics.set_agents_not_ready(&BTreeMap::from(not_ready));
+        metrics.set_journal_free(1 << 30);
+        metrics.set_admission(&AdmissionState {
+            expected: 36,
+            found: 35,
+            altered: 1,
+            mode: Some(AdmissionMode::Warn),
+        });
+        let text = crate::serving::render(metrics.registry()).unwrap();
+        for line in [
+            "node_energy_metered_until_timestamp_seconds{node=\"n1\",pool=\"hall\"} 61",
+            "registration_peak_watts{namespace=\"a\",registration=\"night\"} 350",
+            "registration_operating_seconds_total{namespace=\"a\",registration=\"night\"} 3.5",
+            "miner_agents_not_ready{namespace=\"a\",reason=\"PoolUnreachable\",registration=\"night\"} 2",
+            "journal_free_bytes 1073741824",
+            "admission_policies{state=\"altered\"} 1",
+            "admission_policies{state=\"expected\"} 36",
+            "admission_policies{state=\"found\"} 35",
+            "admission_mode{mode=\"Audit\"} 0",
+            "admission_mode{mode=\"Warn\"} 1",
+        ] {
+            assert!(text.contains(&format!("daylight_{line}\n")), "{line}: {text}");
+        }
+        assert!(!text.contains("registration=\"new\""), "it was never metered");
+        metrics.set_late_nodes(&[]);
+        let text = crate::serving::render(metrics.registry()).unwrap();
+        assert!(!text.contains("node=\"n1\""), "no node is late");
     }
 
     #[test]

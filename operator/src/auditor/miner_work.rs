@@ -3,6 +3,7 @@
 //! It is for display only: what counts is in the books, by registration. A total continues from the
 //! one in the status when the auditor restarts.
 
+use daylight_agent_api::NotReady;
 use daylight_base::Name;
 use daylight_crds::{EndedWork, Miner, MinerWork};
 use daylight_meter::Facts;
@@ -12,6 +13,9 @@ use serde_json::json;
 use super::agents::AgentReport;
 use super::cluster_writes::MANAGER;
 use crate::api_requests::{self, ApiRequest};
+
+/// Label of a reason that is not one of the agent's.
+const OTHER: &str = "Other";
 
 /// Work of all miners, as far as it is reported.
 #[derive(Debug, Default)]
@@ -47,6 +51,15 @@ impl MinersWork {
             };
             add(sums, work.shares_accepted, work.shares_rejected);
         }
+    }
+
+    /// Returns the miner and the reason of each running replica that earns nothing. A word that is not
+    /// one of the agent's is `Other`: the container is its tenant's.
+    pub(super) fn not_ready(&self) -> impl Iterator<Item = (&Name, String)> {
+        self.running.values().filter_map(|(miner, report)| {
+            let known = report.not_ready.as_deref()?.parse::<NotReady>();
+            Some((miner, known.map_or_else(|_| OTHER.to_owned(), |known| known.to_string())))
+        })
     }
 
     /// Returns the requests that set what has changed, given all `miners`.

@@ -1,13 +1,17 @@
 //! The auditor's metrics, kept up to date with its books.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use daylight_base::Timestamp;
+use daylight_base::{Name, Timestamp};
 use daylight_meter::{Books, Entry};
 
-use super::bookkeeper::Bookkeeper;
+use super::admission::AdmissionState;
+use super::bookkeeper::{Bookkeeper, UnreadEnergy};
 use super::metrics::{Metrics, NodeSource};
 use super::writer::JournalWriter;
+use crate::process_memory::resident_bytes;
 
 /// Time between two updates of the metrics. Prometheus rarely scrapes more often.
 const EVERY: Duration = Duration::from_secs(5);
@@ -21,11 +25,37 @@ pub(super) struct Publisher {
     /// once more. So a total is shown only once no crash can take it back.
     pending: Option<(u64, Books)>,
     due: Option<Instant>,
+    /// What is not read of each pool's energy, once it is known again.
+    unread: Option<BTreeMap<Name, UnreadEnergy>>,
+    /// The state of admission, once it has changed.
+    admission: Option<AdmissionState>,
+    /// Directory of the journal.
+    data_dir: PathBuf,
+    /// The registrations under which leases ran at the last update, and the time booked by then.
+    operating: Option<(BTreeSet<Name>, Timestamp)>,
 }
 
 impl Publisher {
-    pub(super) fn new(metrics: Metrics) -> Self {
-        Self { metrics, pending: None, due: None }
+    pub(super) fn new(metrics: Metrics, data_dir: PathBuf) -> Self {
+        Self {
+            metrics,
+            pending: None,
+            due: None,
+            unread: None,
+            admission: None,
+            data_dir,
+            operating: None,
+        }
+    }
+
+    /// Takes what is not read of each pool's energy.
+    pub(super) fn take_unread(&mut self, unread: BTreeMap<Name, UnreadEnergy>) {
+        self.unread = Some(unread);
+    }
+
+    /// Takes the state of admission.
+    pub(super) fn take_admission(&mut self, state: AdmissionState) {
+        self.admission = Some(state);
     }
 
     /// Counts entries that go to the journal.
@@ -49,7 +79,16 @@ impl Publisher {
         if self.due.is_some_and(|due| now < due) {
             return;
         }
+        // A scrape that is being answered must not hold up the books: the next turn is soon.
+        let whole = metrics.whole.clone();
+        let Some(_whole) = whole.try_hold() else { return };
         self.due = Some(now + EVERY);
+        if let Some(unread) = self.unread.take() {
+            metrics.set_unread(&unread);
+        }
+        if let Some(state) = self.admission.take() {
+            metrics.set_admission(&state);
+        }
         let closed = books.meter.check_with(&books.meter.books());
         if let Err(imbalance) = &closed {
             tracing::error!(%imbalance, "The books do not close. This is a bug; please report it.");
@@ -61,6 +100,7 @@ impl Publisher {
             None if writer.taken() == 0 => metrics.set_books(books.meter.written()),
             None => {}
         }
+        metrics.resident_memory.set(resident_bytes().unwrap_or_default());
         metrics.log_size.set(signed(writer.size()));
         metrics.booked_until.set(books.meter.booked_until().0.div_euclid(1000));
         metrics.set_unregistered(books.unregistered());
@@ -68,10 +108,33 @@ impl Publisher {
         let registrations = books.cluster.registrations().map(|(key, _)| (key, Timestamp(0)));
         let usages = books.meter.usages(books.meter.written_counts(), registrations);
         metrics.set_registrations_read(&usages);
+        metrics.set_peaks(&usages);
+        metrics.set_late_nodes(&books.late_nodes());
+        metrics.set_agents_not_ready(&books.agents_not_ready());
+        match rustix::fs::statvfs(&self.data_dir) {
+            Ok(volume) => metrics.set_journal_free(volume.f_bavail.saturating_mul(volume.f_frsize)),
+            Err(error) => {
+                tracing::warn!(%error, "Cannot read the free space of the journal's volume.");
+            }
+        }
         metrics.set_unlisted(books.unlisted());
         let (by_exporter, by_count) = books.nodes_by_source();
         metrics.set_nodes(NodeSource::Exporter, by_exporter);
         metrics.set_nodes(NodeSource::Count, by_count);
+        self.count_operating(books);
+    }
+
+    /// Counts the time since the last update under registrations that had leases then and have some now,
+    /// and half of it under those that had or have: an error of half an update at each end.
+    fn count_operating(&mut self, books: &Bookkeeper) {
+        let booked = books.meter.booked_until();
+        let now: BTreeSet<Name> = books.meter.operating().into_iter().cloned().collect();
+        if let Some((before, since)) = &self.operating {
+            let time = booked.since(*since);
+            self.metrics.count_operating(before.intersection(&now), time);
+            self.metrics.count_operating(before.symmetric_difference(&now), time / 2);
+        }
+        self.operating = books.is_warm().then_some((now, booked));
     }
 }
 

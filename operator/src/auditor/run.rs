@@ -253,7 +253,7 @@ impl Main {
             books: Bookkeeper::new(meter, book_settings),
             writer,
             writes: ClusterWrites::new(client),
-            publisher: Publisher::new(metrics),
+            publisher: Publisher::new(metrics, settings.data_dir.clone()),
             health,
             usage_due: None,
             miners_due: None,
@@ -307,6 +307,9 @@ impl Main {
         self.books.refresh(self.now);
         if self.books.is_warm() {
             self.admission.record(&mut self.books.meter, self.now);
+            if let Some(state) = self.admission.compare_again(&self.settings.namespace) {
+                self.publisher.take_admission(state);
+            }
             self.scraper.start_due(instant);
         }
         if let Some(agents) = &mut self.agents {
@@ -372,7 +375,6 @@ impl Main {
             self.books.observe_register(self.now);
             let mut writes = usage::statuses(&mut self.books, self.now);
             let unread = self.books.unread_energy(self.now);
-            self.publisher.metrics.set_unread(&unread);
             let state = self.record_state(has_room);
             for (name, pool) in self.books.cluster.pools() {
                 let state = match (&state, unread.get(name)) {
@@ -383,6 +385,7 @@ impl Main {
                 };
                 writes.extend(metered::condition(pool, state, self.now));
             }
+            self.publisher.take_unread(unread);
             self.writes.start(writes);
         }
         if let Some(every) = self.settings.agents.map(|agents| agents.every)

@@ -106,12 +106,11 @@ impl GangRefusals {
         self.jobs.get(job).map(String::as_str)
     }
 
-    /// Takes in the Events of a job: the newest since the release of the job counts.
-    pub fn take_events(&mut self, key: &Name, body: &[u8], job: &AiJob) {
-        let (Some(lookup), Some(released)) = (self.lookups.get_mut(key), released_at(job)) else {
-            return;
-        };
-        let Ok(events) = serde_json::from_slice::<EventList>(body) else { return };
+    /// Takes in the Events of a job: the newest since the release of the job counts. Returns its
+    /// message if it is another than before.
+    pub fn take_events(&mut self, key: &Name, body: &[u8], job: &AiJob) -> Option<&str> {
+        let (lookup, released) = (self.lookups.get_mut(key)?, released_at(job)?);
+        let events = serde_json::from_slice::<EventList>(body).ok()?;
         let since = Timestamp(released.0.div_euclid(1000) * 1000);
         let at = |event: &FailedCreate| {
             let at = event.last_timestamp.or(event.event_time)?;
@@ -119,10 +118,12 @@ impl GangRefusals {
         };
         let newest =
             events.items.iter().filter(|event| at(event) >= Some(since)).max_by_key(|e| at(e));
-        if let Some(event) = newest {
-            let message = event.message.strip_prefix("Error creating: ").unwrap_or(&event.message);
-            lookup.message = Some(message.to_owned());
+        let message = &newest?.message;
+        let message = message.strip_prefix("Error creating: ").unwrap_or(message);
+        if lookup.message.as_deref() == Some(message) {
+            return None;
         }
+        Some(lookup.message.insert(message.to_owned()).as_str())
     }
 
     /// The reason why the API server rejects pods of a job, if it does.
@@ -188,7 +189,9 @@ mod tests {
         let events = serde_json::to_vec(&events).unwrap();
         list(&mut refusals);
         // Events have whole seconds.
-        refusals.take_events(&key, &events, &job("2026-01-01T00:00:07.900Z"));
+        let released = job("2026-01-01T00:00:07.900Z");
+        assert_eq!(refusals.take_events(&key, &events, &released), Some("the second"));
+        assert_eq!(refusals.take_events(&key, &events, &released), None, "it is known");
         assert_eq!(refusals.get(&key), Some("the second"));
         list(&mut refusals);
         refusals.take_events(&key, &events, &job("2026-01-01T00:00:08Z"));

@@ -10,6 +10,7 @@ use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
 };
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::metric_table::{Register, Row};
 use crate::serving::ScrapeLock;
@@ -59,12 +60,81 @@ pub struct Metrics {
     pub activity_class_info: IntGaugeVec,
     /// Ends of leases that the controller recorded in the auditor's place.
     pub lease_records: IntCounter,
+    /// 1 while an emergency stop is in force.
+    pub emergency_stop: IntGauge,
+    /// AIJobs that have not ended, by state.
+    pub ai_jobs: IntGaugeVec,
+    /// Creation of the oldest AIJob that is queued, in seconds since 1970.
+    pub oldest_queued_ai_job: GaugeVec,
+    /// Replicas of miners, wanted and held.
+    pub miner_replicas: IntGaugeVec,
+    /// Miners whose pods fail by themselves.
+    pub failing_miners: IntGaugeVec,
+    /// Power that may mine, and that mines.
+    pub pool_watts: IntGaugeVec,
+    /// 1 while a pool's windows are open.
+    pub pool_window_open: IntGaugeVec,
+    /// Miners' pods that should have stopped.
+    pub overdue_terminations: IntGaugeVec,
+    /// Pods that the API server refused, by kind and cause.
+    pub pod_refusals: IntCounterVec,
+    /// Ended pods that the auditor has not released.
+    pub pods_awaiting_auditor: IntGauge,
+    /// Time of an approval, in seconds since 1970.
+    pub registration_approval: GaugeVec,
+    /// Time since when a registration waits for its approval, in seconds since 1970.
+    pub registration_pending_since: GaugeVec,
+    /// Time at which a list that admission reads was last seen to be right, in seconds since 1970.
+    pub admission_list: GaugeVec,
+    /// Attempts to write that failed, by kind and category.
+    pub write_errors: IntCounterVec,
     /// 1 if this process leads.
     pub leader: IntGauge,
+    pub resident_memory: IntGauge,
     /// Events that were taken from watches.
     pub watch_events: IntCounter,
     /// Kinds of which changes may be missing.
     pub stale_watches: IntGauge,
+}
+
+/// Kind of the object whose pods the API server refused.
+#[derive(Clone, Copy, Debug, IntoStaticStr)]
+pub enum PodsOf {
+    Miner,
+    #[strum(serialize = "AIJob")]
+    AiJob,
+}
+
+/// The part of the API server that refused a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+pub enum PodRefusalReason {
+    Quota,
+    AdmissionPolicy,
+    PodSecurity,
+    Webhook,
+    /// The service account may not create it.
+    Forbidden,
+    Invalid,
+    Other,
+}
+
+impl PodRefusalReason {
+    /// The text is the only sign of the admission plugin: all answer 403 or 422 with the same reasons.
+    fn of(code: u16, message: &str) -> Self {
+        let part = [
+            ("exceeded quota", Self::Quota),
+            ("ValidatingAdmissionPolicy", Self::AdmissionPolicy),
+            ("violates PodSecurity", Self::PodSecurity),
+            ("webhook", Self::Webhook),
+        ];
+        let named = part.into_iter().find(|(sign, _)| message.contains(sign));
+        match (named, code) {
+            (Some((_, reason)), _) => reason,
+            (None, 401 | 403) => Self::Forbidden,
+            (None, 400 | 422) => Self::Invalid,
+            (None, _) => Self::Other,
+        }
+    }
 }
 
 /// From a millisecond to a quarter of an hour.
@@ -197,7 +267,88 @@ impl Metrics {
                 "lease_records_total",
                 "Ends of leases that the controller recorded because the auditor had not within a minute.",
             )))?,
+            emergency_stop: r.add(IntGauge::with_opts(opts(
+                "emergency_stop",
+                "1 while an emergency stop is in force.",
+            )))?,
+            ai_jobs: r.add(IntGaugeVec::new(
+                opts("ai_jobs", "AIJobs that have not ended, by state; pool is empty until one is chosen."),
+                &["pool", "state"],
+            ))?,
+            oldest_queued_ai_job: r.add(GaugeVec::new(
+                opts(
+                    "oldest_queued_ai_job_timestamp_seconds",
+                    "Creation of the oldest AIJob that is queued.",
+                ),
+                &["pool"],
+            ))?,
+            miner_replicas: r.add(IntGaugeVec::new(
+                opts(
+                    "miner_replicas",
+                    "Replicas of miners: of=\"wanted\" by their specs, of=\"running\" as pods that are not stopping.",
+                ),
+                &["namespace", "registration", "of"],
+            ))?,
+            failing_miners: r.add(IntGaugeVec::new(
+                opts(
+                    "failing_miners",
+                    "Miners whose pods fail by themselves, of which none has been ready since.",
+                ),
+                &["namespace", "registration"],
+            ))?,
+            pool_watts: r.add(IntGaugeVec::new(
+                opts(
+                    "pool_watts",
+                    "Watts of a pool's miners: of=\"budget\" at most, of=\"mining\" now.",
+                ),
+                &["pool", "of"],
+            ))?,
+            pool_window_open: r.add(IntGaugeVec::new(
+                opts("pool_window_open", "1 while the mining windows of a pool are open."),
+                &["pool"],
+            ))?,
+            overdue_terminations: r.add(IntGaugeVec::new(
+                opts(
+                    "overdue_terminations",
+                    "Miners' pods that are still there 30 seconds after the end of their grace period.",
+                ),
+                &["pool"],
+            ))?,
+            pod_refusals: r.add(IntCounterVec::new(
+                opts("pod_refusals_total", "Pods that the API server refused."),
+                &["kind", "reason"],
+            ))?,
+            pods_awaiting_auditor: r.add(IntGauge::with_opts(opts(
+                "pods_awaiting_auditor",
+                "Ended pods that the auditor has not released.",
+            )))?,
+            registration_approval: r.add(GaugeVec::new(
+                opts("registration_approval_timestamp_seconds", "Time of the approval of a registration."),
+                &["namespace", "registration"],
+            ))?,
+            registration_pending_since: r.add(GaugeVec::new(
+                opts(
+                    "registration_pending_since_timestamp_seconds",
+                    "Time since when a registration waits for an approval.",
+                ),
+                &["namespace", "registration"],
+            ))?,
+            admission_list: r.add(GaugeVec::new(
+                opts(
+                    "admission_list_timestamp_seconds",
+                    "Time at which a list that admission reads was last seen to be as the controller wants it.",
+                ),
+                &["list"],
+            ))?,
+            write_errors: r.add(IntCounterVec::new(
+                opts("write_errors_total", "Attempts to write that failed, by kind and category."),
+                &["write", "category"],
+            ))?,
             leader: r.add(IntGauge::with_opts(opts("leader", "1 if this process leads.")))?,
+            resident_memory: r.add(IntGauge::with_opts(opts(
+                "resident_memory_bytes",
+                "Bytes of this process that are in memory.",
+            )))?,
             watch_events: r.add(IntCounter::with_opts(opts(
                 "watch_events_total",
                 "Events received from watches.",
@@ -220,7 +371,18 @@ impl Metrics {
                 metrics.ai_wait.with_label_values(&[kind, part]);
             }
         }
+        for reason in PodRefusalReason::VARIANTS {
+            for kind in [PodsOf::Miner, PodsOf::AiJob] {
+                metrics.pod_refusals.with_label_values(&[<&str>::from(kind), (*reason).into()]);
+            }
+        }
         Ok(metrics)
+    }
+
+    /// Counts a pod that the API server refused.
+    pub fn count_pod_refusal(&self, kind: PodsOf, code: u16, message: &str) {
+        let reason = PodRefusalReason::of(code, message);
+        self.pod_refusals.with_label_values(&[<&str>::from(kind), reason.into()]).inc();
     }
 
     /// Sets a pool's GPUs by state.
@@ -262,6 +424,18 @@ impl Metrics {
         self.registration_over_limit.reset();
         self.registration_forecast.reset();
         self.activity_class_info.reset();
+        self.emergency_stop.set(0);
+        self.ai_jobs.reset();
+        self.oldest_queued_ai_job.reset();
+        self.miner_replicas.reset();
+        self.failing_miners.reset();
+        self.pool_watts.reset();
+        self.pool_window_open.reset();
+        self.overdue_terminations.reset();
+        self.pods_awaiting_auditor.set(0);
+        self.registration_approval.reset();
+        self.registration_pending_since.reset();
+        self.admission_list.reset();
         self.queued_writes.set(0);
     }
 
@@ -283,6 +457,33 @@ mod tests {
     #[test]
     fn the_documentation_has_every_metric_and_no_other() {
         crate::metric_table::check("Controller", Metrics::new().unwrap().rows().to_vec());
+    }
+
+    #[test]
+    fn refusals_are_counted_by_the_part_that_refuses() {
+        let metrics = Metrics::new().unwrap();
+        for (code, message, reason) in [
+            (403, "pods \"a\" is forbidden: exceeded quota: gpus, requested: …", "Quota"),
+            (
+                422,
+                "pods \"a\" is forbidden: ValidatingAdmissionPolicy 'daylight-miner-pods' with binding …",
+                "AdmissionPolicy",
+            ),
+            (
+                403,
+                "pods \"a\" is forbidden: violates PodSecurity \"baseline:latest\": …",
+                "PodSecurity",
+            ),
+            (400, "admission webhook \"w.example.com\" denied the request: no", "Webhook"),
+            (403, "pods is forbidden: User \"x\" cannot create resource \"pods\"", "Forbidden"),
+            (422, "Pod \"a\" is invalid: spec.containers: Required value", "Invalid"),
+            (409, "object is being deleted", "Other"),
+        ] {
+            metrics.count_pod_refusal(PodsOf::Miner, code, message);
+            let counted = metrics.pod_refusals.with_label_values(&["Miner", reason]).get();
+            assert_eq!(counted, 1, "{message}");
+        }
+        assert_eq!(metrics.pod_refusals.with_label_values(&["AIJob", "Quota"]).get(), 0);
     }
 
     #[test]

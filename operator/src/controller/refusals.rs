@@ -170,6 +170,12 @@ impl Refusals {
         self.refused.get(miner).filter(|refusal| !refusal.lifted)
     }
 
+    /// Returns `true` if the pods of a miner fail by themselves, and none has worked since.
+    pub fn is_failing(&self, miner: &str) -> bool {
+        let by_itself = |refusal: &Refusal| refusal.cause == Cause::Container;
+        self.shown(miner).is_some_and(by_itself) || self.failures.contains_key(miner)
+    }
+
     /// The failure of a miner's last pod, if none has been ready since.
     pub fn failure(&self, miner: &str) -> Option<&PodFailure> {
         self.failures.get(miner)

@@ -28,6 +28,7 @@ use crate::api_requests;
 use crate::clock::wall_clock;
 use crate::connection;
 use crate::failure;
+use crate::process_memory::resident_bytes;
 use crate::serving::{self, Health};
 use crate::user_agent::{Component, identify};
 use crate::view::View;
@@ -84,6 +85,8 @@ const PRIORITY_CLASS_EVERY: Duration = Duration::from_mins(5);
 const PRIORITY_CLASS_AGAIN: Duration = Duration::from_secs(2);
 /// At most 1/20 of the time is spent on updating gauges: a large site has tens of thousands.
 const METRICS_SHARE: u32 = 20;
+/// Time after which gauges are set that a scrape kept from being set.
+const SCRAPE_ENDS: Duration = Duration::from_millis(20);
 /// The longest sleep of the main loop, which bounds the harm of a step of the wall clock.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// A plan is made again after 4 times its own duration at the earliest, so that planning takes at
@@ -307,6 +310,7 @@ impl Main {
             let pending = self.state.view.cluster().pending();
             let pending = pending.into_iter().map(|(kind, why)| format!("{kind}: {why}"));
             self.health.beat(pending.collect());
+            self.state.metrics.resident_memory.set(resident_bytes().unwrap_or_default());
         }
     }
 
@@ -420,8 +424,12 @@ impl Main {
         }
         if self.timers.take(Timer::Gauges, now) {
             let began = Instant::now();
-            gauges::set(&self.plan, &self.state);
-            self.gauges_free = now + began.elapsed() * METRICS_SHARE;
+            if gauges::set(&self.plan, &self.state, &self.mirrors) {
+                self.gauges_free = now + began.elapsed() * METRICS_SHARE;
+            } else {
+                // A scrape must not hold up the plan.
+                self.timers.set(Timer::Gauges, Some(now + SCRAPE_ENDS));
+            }
         }
         let events = self.state.events.due(now);
         let events = events.into_iter().map(|event| (Target::Event, event));

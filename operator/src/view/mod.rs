@@ -51,6 +51,7 @@ pub use observation::Observation;
 pub use tracking::{Leftover, LeftoverReason, Unreleased};
 
 use admission::Mirror;
+use assigned::AssignedSums;
 use authority::Authority;
 use created::Created;
 use emitted::Emitted;
@@ -106,6 +107,7 @@ pub struct View {
     energy: Energy,
     mirror: Mirror,
     problems: Problems,
+    assigned: AssignedSums,
     /// Kueue's Workloads by the AIJob that their Job is of.
     workloads: FxHashMap<Name, Name>,
 
@@ -306,6 +308,11 @@ impl View {
         self.emitted.jobs.get(job).map(|job| &job.state)
     }
 
+    /// Returns a pool as sent to the planner.
+    pub fn known_pool(&self, pool: &str) -> Option<&model::Pool> {
+        self.emitted.pools.get(pool)
+    }
+
     /// Returns the emergency stop, if it is active.
     pub fn emergency_stop(&self) -> Option<&EmergencyStop> {
         self.emitted.stop()
@@ -364,11 +371,6 @@ impl View {
     /// Returns the pool that has a resource of a node: the oldest one that claims it.
     pub fn pool_of(&self, node: &str, resource: &str) -> Option<&Name> {
         self.pools.pool_of(self.cluster.node(node)?, resource)
-    }
-
-    /// Returns the GPUs held on nodes, by pool, class, registration and namespace.
-    pub fn assigned(&self) -> FxHashMap<Assigned, u32> {
-        assigned(&self.cluster, &self.pools)
     }
 
     /// Handles each object that changed.

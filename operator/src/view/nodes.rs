@@ -19,6 +19,11 @@ impl View {
             Some(node) => self.memories.compare(node, before.as_deref(), &self.pools, self.now),
             None => self.memories.forget(&key),
         }
+        // Its labels decide in which pools it is.
+        let same = before.as_deref().zip(self.cluster.node(&key));
+        if same.is_none_or(|(before, after)| before.labels != after.labels) {
+            self.recount_on(&key);
+        }
         self.emit_node(&key, out);
         self.emit_restricted(&key, before.as_deref(), out);
     }

@@ -57,6 +57,7 @@ impl View {
             self.tracking.take_deletion(key);
         }
         self.note_binding(key, before);
+        self.recount(key);
         nodes.sort_unstable();
         nodes.dedup();
         debug_assert!(
@@ -317,6 +318,7 @@ impl View {
         let mut pods: Vec<Name> = pods.map(|pod| pod.key.clone()).collect();
         pods.sort_unstable();
         for pod in pods {
+            self.recount(&pod);
             self.emit_pod(&pod, out);
         }
     }

@@ -152,6 +152,7 @@ impl View {
         let affected = self.pools.rebuild(&mut self.cluster);
         self.emit_pool(&key, out);
         if affected != Affected::Nothing {
+            self.recount_where(|_, _| true);
             self.emit_nodes(out);
         }
         if affected == Affected::Resources {
@@ -251,6 +252,9 @@ impl View {
         let after = self.cluster.classes.get(&key);
         if same_spec(before.as_deref(), after, |class| &class.spec) {
             return;
+        }
+        if before.is_some() != after.is_some() {
+            self.recount_where(|cluster, pod| cluster.class_of(pod).as_ref() == Some(&key));
         }
         self.emit_class(&key, out);
         self.emit_pods_of_class(&key, out);

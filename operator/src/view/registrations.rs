@@ -23,6 +23,9 @@ impl View {
         Changed { key, before }: Changed<Custom<Registration>>,
         out: &mut Vec<Delta>,
     ) {
+        if before.is_some() != self.cluster.registrations.get(&key).is_some() {
+            self.recount_where(|_, pod| pod.registration.as_ref() == Some(&key));
+        }
         self.emit_registration(&key, out);
         self.emit_others_of_owner(&key, before.as_deref(), out);
         for renewal in self.renewals.of(&key) {

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // A test may fail where it likes.
 
+mod alerts;
 mod caps;
 mod chaos;
 mod dashboards;

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use daylight_test_site::eventually;
+use daylight_test_site::program::get;
 use serde_json::Value;
 use tokio::process::Child;
 
@@ -45,11 +46,20 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Scrapes these addresses. Its files go into the directory.
     pub(crate) async fn start(directory: &Path, targets: &[&str]) -> Self {
-        let directory = directory.join("prometheus");
-        std::fs::create_dir_all(&directory).unwrap();
+        Self::start_with(&directory.join("prometheus"), targets, &[]).await
+    }
+
+    /// Scrapes these addresses, and evaluates these files of rules every second. Its own files go into
+    /// the directory.
+    pub(crate) async fn start_with(directory: &Path, targets: &[&str], rules: &[String]) -> Self {
+        std::fs::create_dir_all(directory).unwrap();
+        for (number, rules) in rules.iter().enumerate() {
+            std::fs::write(directory.join(format!("{number}.rules")), rules).unwrap();
+        }
         // The label is what the Prometheus operator gives to targets; ours has to survive it.
         let config = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
+             rule_files: [\"*.rules\"]\n\
              scrape_configs:\n\
              - job_name: daylight\n\
              \x20 honor_labels: true\n\
@@ -87,6 +97,14 @@ impl Prometheus {
     /// The series that a query gives now.
     pub(crate) fn instant(&self, asked: &str) -> Result<Vec<Value>, String> {
         query(&["instant", "-o", "json", &self.url, asked])
+    }
+
+    /// The alerts as they are shown, as JSON.
+    pub(crate) async fn alerts(&self) -> String {
+        let address = self.url.trim_start_matches("http://");
+        let (code, alerts) = get(address, "/api/v1/alerts").await.unwrap();
+        assert_eq!(code, 200, "{alerts}");
+        alerts
     }
 
     /// The series that a query gives from the beginning until now, one value a second.

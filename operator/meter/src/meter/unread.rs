@@ -45,6 +45,13 @@ impl Meter {
         self.nodes.get(node)?.wholly_read_until()
     }
 
+    /// Time up to which the energy of a node's devices is known: booked, or, of one that was never read,
+    /// the time at which it joined. `None` without devices.
+    pub fn known_until(&self, node: &str) -> Option<Timestamp> {
+        let node = self.nodes.get(node)?;
+        node.unread_since().into_iter().chain(node.wholly_read_until()).min()
+    }
+
     /// Time without a new value after which a device counts as unread, in milliseconds.
     pub fn unread_after(&self) -> u64 {
         self.config.unread_ms

@@ -126,6 +126,13 @@ impl Meter {
         usages
     }
 
+    /// Returns the registrations under which leases hold devices, as far as time is booked.
+    pub fn operating(&self) -> BTreeSet<&Name> {
+        let leases = self.nodes.values().flat_map(|node| &node.state.leases);
+        let held = leases.filter(|lease| lease.until.is_none() && lease.from <= self.booked_until);
+        held.filter_map(|lease| lease.account.registration.as_ref()).collect()
+    }
+
     /// Returns the usage of one registration since the start of a period.
     pub fn usage(&self, registration: &Name, start: Timestamp) -> Usage {
         let usages = self.usages(&self.counts(), [(registration, start)]);
@@ -144,7 +151,7 @@ impl Node {
     }
 
     /// Returns the time at which the first of the devices that were never read joined.
-    fn unread_since(&self) -> Option<Timestamp> {
+    pub(super) fn unread_since(&self) -> Option<Timestamp> {
         let never = self.state.devices.iter().filter(|device| device.last.is_none());
         never.map(|device| device.joined).min()
     }

@@ -27,6 +27,7 @@ impl Run<'_> {
                 }
             }
         }
+        let overdue = self.state.overdue();
         let report = |(name, id): (&daylight_base::Name, &Id<PoolRow>)| {
             let row = &self.state.pools[*id];
             let pool = row.object.as_ref()?;
@@ -58,6 +59,8 @@ impl Run<'_> {
                     unavailable: sums.unavailable,
                     quarantined,
                 },
+                watts: self.pool_watts(*id, Counted::All, None),
+                overdue: overdue.get(id).copied().unwrap_or_default(),
                 mining: Reason::Filling,
                 overlap,
             })

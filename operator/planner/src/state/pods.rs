@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use daylight_base::Timestamp;
+use rustc_hash::FxHashMap;
 
 use crate::explain::ReclaimReason;
 use crate::model::{Activity, Pod, Role};
@@ -247,6 +248,18 @@ impl State {
         }
         let ends = self.stopping.iter().map(|(gone_by, _)| *gone_by + STUCK_AFTER);
         ends.filter(|end| *end > now).min()
+    }
+
+    /// Returns the number of miners' pods in each pool that should have stopped.
+    pub(crate) fn overdue(&self) -> FxHashMap<Id<PoolRow>, u32> {
+        let mut overdue = FxHashMap::default();
+        for (_, pod) in &self.stopping {
+            let row = &self.pods[*pod];
+            if let (true, RoleIds::Miner { pool, .. }) = (row.stuck, &row.role) {
+                *overdue.entry(*pool).or_default() += 1;
+            }
+        }
+        overdue
     }
 
     /// Returns the first of the pods in a pool that should have stopped.

@@ -289,7 +289,8 @@ fn a_reservation_does_not_wait_for_a_pod_that_should_have_stopped() {
         "reserve for ml/train: node-2, displacing 1 miner\n\
          evict acme/hash-node-2-0 within 10s: AiDemand of ml/train\n"
     );
-    assert_eq!(site.look().pools[0].gpus.mining, 2, "it counts until it is gone");
+    let pool = site.look().pools.remove(0);
+    assert_eq!((pool.gpus.mining, pool.overdue), (2, 1), "it counts until it is gone");
     // Nowhere else: the job names it.
     site.edit_node("node-2", |node| node.condition = NodeCondition::Cordoned);
     site.act();

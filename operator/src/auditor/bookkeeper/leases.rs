@@ -1,6 +1,9 @@
 //! Leases: pods that hold GPUs, their ends, and their work.
 
+use std::collections::BTreeMap;
+
 use daylight_base::{Name, Timestamp};
+use daylight_cluster::names::parts;
 use daylight_cluster::slim::{Phase, Pod};
 use daylight_cluster::{Changed, timestamp};
 use daylight_crds::LeaseRecord;
@@ -113,6 +116,18 @@ impl Bookkeeper {
         report.work.seen &= agent.trusted;
         self.meter.worked(uid, report.work);
         self.miners_work.reported(uid, &agent.miner, report);
+    }
+
+    /// Counts the replicas whose agents report that nothing is earned, by registration and reason.
+    pub(in crate::auditor) fn agents_not_ready(&self) -> BTreeMap<(Name, String), u32> {
+        let mut replicas = BTreeMap::new();
+        for (key, reason) in self.miners_work.not_ready() {
+            let Some(miner) = self.cluster.miner(key) else { continue };
+            let named = format!("{}/{}", parts(key).0, miner.spec.registration);
+            let registration = self.cluster.listed_registration(&Name::from(named));
+            *replicas.entry((registration, reason)).or_default() += 1;
+        }
+        replicas
     }
 
     /// Returns the requests that set the work of miners in their statuses.

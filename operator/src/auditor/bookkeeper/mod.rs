@@ -25,7 +25,7 @@ use crate::view::Unreleased;
 use crate::view::authority::{Authority, Verdict};
 use crate::view::pools::PoolMap;
 use nodes::{Listed, NodeSent, is_numbered};
-pub(super) use unread::UnreadEnergy;
+pub(super) use unread::{LateNode, UnreadEnergy};
 
 /// Keeps the books.
 ///

@@ -96,7 +96,7 @@ impl Bookkeeper {
     }
 
     /// Counts the GPUs of pods that need a registration in force and have none.
-    pub(in crate::auditor) fn unregistered(&self) -> FxHashMap<Assigned, u32> {
+    pub(in crate::auditor) fn unregistered(&self) -> FxHashMap<Assigned, u64> {
         let mut held = assigned(&self.cluster, &self.pools);
         held.retain(|assigned, _| match (&assigned.registration, &assigned.class) {
             (Some(registration), _) => !self.is_in_force(registration),
@@ -110,7 +110,7 @@ impl Bookkeeper {
     }
 
     /// Counts the GPUs of pods whose class does not exist, or is prohibited.
-    pub(in crate::auditor) fn unlisted(&self) -> FxHashMap<Assigned, u32> {
+    pub(in crate::auditor) fn unlisted(&self) -> FxHashMap<Assigned, u64> {
         let mut held = assigned(&self.cluster, &self.pools);
         held.retain(|assigned, _| {
             assigned.class.as_ref().is_some_and(|class| self.cluster.is_off_the_list(class))

@@ -142,7 +142,7 @@ fn labels_that_users_make_up_are_one_account() {
     let held: Vec<String> = site.held().into_iter().map(|(account, _)| account).collect();
     assert_eq!(held, ["pow ml/unlisted ml", "unlisted - ml"]);
     let unlisted = site.books.unlisted();
-    assert_eq!(unlisted.values().sum::<u32>(), 4);
+    assert_eq!(unlisted.values().sum::<u64>(), 4);
     assert!(unlisted.keys().all(|one| one.class.as_deref() == Some("unlisted")), "{unlisted:?}");
 }
 
@@ -166,7 +166,7 @@ fn a_prohibited_class_is_off_the_list_and_keeps_its_name() {
     site.apply(&bound("p", 2, "prohibited-pow"));
     site.wait(10);
     assert_eq!(site.held(), [("prohibited-pow - ml".to_owned(), 20)]);
-    assert_eq!(site.books.unlisted().values().sum::<u32>(), 2);
+    assert_eq!(site.books.unlisted().values().sum::<u64>(), 2);
 }
 
 #[test]

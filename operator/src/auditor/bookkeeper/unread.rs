@@ -21,6 +21,15 @@ pub(in crate::auditor) struct UnreadEnergy {
     first: Option<(Name, String)>,
 }
 
+/// Node whose energy is known up to an early time only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::auditor) struct LateNode {
+    pub(in crate::auditor) pool: Name,
+    pub(in crate::auditor) node: Name,
+    /// Time up to which all is booked; the time at which the first device joined that was never read.
+    pub(in crate::auditor) until: Timestamp,
+}
+
 impl fmt::Display for UnreadEnergy {
     /// Writes the sentence of the pool's condition.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,6 +72,23 @@ impl Bookkeeper {
             }
         }
         pools
+    }
+
+    /// Returns the nodes whose readings are late: the energy of one of their devices has not been known
+    /// for longer than that takes to count as unread.
+    pub(in crate::auditor) fn late_nodes(&self) -> Vec<LateNode> {
+        if self.exporters.is_empty() {
+            return Vec::new();
+        }
+        let booked = self.meter.booked_until();
+        let nodes = self.node_sent.iter().filter(|(_, sent)| !sent.devices.is_empty());
+        let late = nodes.filter_map(|(node, sent)| {
+            let until = self.meter.known_until(node)?;
+            let is_late = booked.millis_since(until) > self.meter.unread_after();
+            Some(LateNode { pool: sent.pool.clone()?, node: node.clone(), until })
+                .filter(|_| is_late)
+        });
+        late.collect()
     }
 
     /// Returns how many of a node's devices are not read, and why.
@@ -192,6 +218,9 @@ mod tests {
             let unread = advance(&mut books, minutes).unwrap();
             assert_eq!((unread.devices, unread.of), (if minutes > 3 { 2 } else { 0 }, 4));
         }
+        let late = books.late_nodes();
+        let [LateNode { pool, node, until }] = &late[..] else { panic!("{late:?}") };
+        assert_eq!((&**pool, &**node, *until), ("hall", "n2", at(0)), "since its devices joined");
         // n1 is read no more.
         let unread = (5..=6).map(|minutes| advance(&mut books, minutes).unwrap().devices);
         assert_eq!(unread.collect::<Vec<_>>(), [2, 2]);

@@ -7,9 +7,9 @@ use k8s_openapi::api::rbac::v1::{
 };
 use kube::ResourceExt as _;
 
-use super::shipped::{self, Comparison};
 use super::snapshot::Installation;
 use super::{Check, Findings, Level};
+use crate::shipped::{self, Comparison};
 
 /// A right that few subjects should have.
 struct Right {

@@ -8,10 +8,10 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use kube::ResourceExt;
 
-use super::shipped::{self, Comparison};
 use super::snapshot::Installation;
 use super::{Check, Findings, Level};
 use crate::gpu_resources::is_listed;
+use crate::shipped::{self, Comparison};
 use daylight_cluster::well_known::{
     CLASS_MIRROR, MINER_PRIORITY, MINER_PRIORITY_CLASS, REGISTRATION_MIRROR,
 };

@@ -8,7 +8,6 @@ mod pod_security;
 mod probe;
 mod processes;
 mod queues;
-mod shipped;
 mod snapshot;
 mod work;
 

@@ -102,7 +102,7 @@ pub(super) struct Holder {
     class: Option<Name>,
     namespace: String,
     registration: Option<Name>,
-    gpus: u32,
+    gpus: u64,
 }
 
 /// An object that waits.
@@ -221,12 +221,11 @@ fn gather(live: &LivePlan, leader: Leader) -> SiteStatus {
         .collect();
     let mut holders: Vec<Holder> = view
         .assigned()
-        .into_iter()
         .map(|(held, gpus)| Holder {
-            pool: held.pool,
-            class: held.class,
+            pool: held.pool.clone(),
+            class: held.class.clone(),
             namespace: held.namespace.to_string(),
-            registration: held.registration,
+            registration: held.registration.clone(),
             gpus,
         })
         .collect();

@@ -18,6 +18,7 @@ use super::retries::{PodRefusal, PodRefusalKind};
 use super::start::{job_cause, resource_of};
 use super::{Completion, Executor, Target};
 use crate::controller::events::Notice;
+use crate::controller::metrics::PodsOf;
 use crate::controller::refusals::Cause;
 use crate::controller::state::State;
 
@@ -121,6 +122,7 @@ impl Executor {
                 let wait = backoff.wait();
                 tracing::warn!(job = %key, code, %message, ?wait, "Cannot change an AIJob.");
                 if matches!(change, Change::MakeGang { .. }) {
+                    state.metrics.count_pod_refusal(PodsOf::AiJob, code, &message);
                     state.gang_refusals.job_answered(key, Some(&message));
                 }
                 let notice = match (change, code) {
@@ -181,8 +183,11 @@ impl Executor {
         let Target::GangRefusal(key) = &target else { return };
         match outcome {
             ChangeOutcome::Made(body) => {
-                if let Some(job) = state.view.cluster().ai_job(key) {
-                    state.gang_refusals.take_events(key, body, job);
+                if let Some(job) = state.view.cluster().ai_job(key)
+                    && let Some(message) = state.gang_refusals.take_events(key, body, job)
+                {
+                    // Of an Event only the text is known.
+                    state.metrics.count_pod_refusal(PodsOf::AiJob, 403, message);
                 }
             }
             ChangeOutcome::Refused { code, message } => {
@@ -327,7 +332,8 @@ fn granted(key: &Name, grant: &Grant, outcome: ChangeOutcome, state: &mut State)
         ChangeOutcome::Unknown => {}
         other => {
             state.view.unforesee_pod(key, &mut state.deltas);
-            if let ChangeOutcome::Refused { message, .. } = other {
+            if let ChangeOutcome::Refused { code, message } = other {
+                state.metrics.count_pod_refusal(PodsOf::Miner, code, &message);
                 let sentence = format!("The API server rejects its pods: {message}");
                 state.refuse(&grant.miner, Cause::ApiServer, PODS_REFUSED, &sentence);
             }

@@ -10,6 +10,7 @@ use http_body_util::BodyExt as _;
 use kube::Client;
 use kube::client::Body;
 use kube::core::Status;
+use strum::IntoStaticStr;
 use tokio::time::{sleep, timeout};
 
 use crate::api_requests::{ApiRequest, JSON};
@@ -52,13 +53,62 @@ struct Inner {
 /// again, from what the watches have shown by then.
 const ATTEMPTS: u32 = 8;
 
+/// The reason for which an attempt to write failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum WriteError {
+    /// Another client changed the object first, or one of this name exists.
+    Conflict,
+    /// The service account may not, or admission refused it.
+    Forbidden,
+    Invalid,
+    /// The object does not exist any more.
+    Missing,
+    /// A disruption budget refused an eviction.
+    Budget,
+    /// The API server was busy.
+    Throttled,
+    /// The API server failed.
+    Server,
+    Timeout,
+    /// The connection failed.
+    Network,
+    Other,
+}
+
+impl WriteError {
+    fn of(status: &Status) -> Self {
+        match status.code {
+            _ if is_disruption_budget(status) => Self::Budget,
+            400 | 422 => Self::Invalid,
+            401 | 403 => Self::Forbidden,
+            404 | 410 => Self::Missing,
+            409 => Self::Conflict,
+            429 => Self::Throttled,
+            500.. => Self::Server,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// The result of one attempt.
 enum Attempt {
     Answer(Answer),
     /// The server was busy and did nothing; the pause is its `Retry-After`.
     Busy(Duration),
     /// No definite answer arrived, for this reason.
-    Lost(String),
+    Lost(WriteError, String),
+}
+
+impl Attempt {
+    fn error(&self) -> Option<WriteError> {
+        match self {
+            Self::Answer(Answer::Done(_)) => None,
+            Self::Answer(Answer::Refused(status)) => Some(WriteError::of(status)),
+            Self::Busy(_) => Some(WriteError::Throttled),
+            Self::Lost(error, _) => Some(*error),
+        }
+    }
 }
 
 impl Sender {
@@ -105,10 +155,15 @@ impl Sender {
                 // An attempt that was lost may still have been carried out, so it decides here.
                 return Err(lost.map_or(Failure::NotLeading, Failure::Unknown));
             }
-            let pause = match self.attempt(write).await {
+            let made = self.attempt(write).await;
+            if let Some(error) = made.error() {
+                let errors = &self.0.metrics.write_errors;
+                errors.with_label_values(&[write.what, error.into()]).inc();
+            }
+            let pause = match made {
                 Attempt::Answer(answer) => return Ok(answer),
                 Attempt::Busy(pause) => pause,
-                Attempt::Lost(why) => {
+                Attempt::Lost(_, why) => {
                     tracing::debug!(what = write.what, path = %write.path, %why, "No answer.");
                     lost = Some(why);
                     Duration::from_millis(50 << attempt.min(5))
@@ -133,7 +188,7 @@ impl Sender {
             .body(Body::from(write.body.clone()));
         let request = match request {
             Ok(request) => request,
-            Err(error) => return Attempt::Lost(error.to_string()),
+            Err(error) => return Attempt::Lost(WriteError::Other, error.to_string()),
         };
         let exchange = async {
             let response = self.0.client.send(request).await?;
@@ -143,9 +198,10 @@ impl Sender {
         };
         match timeout(self.0.timeout, exchange).await {
             Err(_) => {
-                Attempt::Lost(format!("no answer within {}", duration::format(self.0.timeout)))
+                let within = duration::format(self.0.timeout);
+                Attempt::Lost(WriteError::Timeout, format!("no answer within {within}"))
             }
-            Ok(Err(error)) => Attempt::Lost(failure::chain(&error)),
+            Ok(Err(error)) => Attempt::Lost(WriteError::Network, failure::chain(&error)),
             Ok(Ok((head, body))) => judge(head.status, &head.headers, body),
         }
     }
@@ -169,7 +225,7 @@ fn judge(code: StatusCode, headers: &http::HeaderMap, body: Bytes) -> Attempt {
         StatusCode::INTERNAL_SERVER_ERROR if is_definite(&status) => {
             Attempt::Answer(Answer::Refused(Box::new(status)))
         }
-        code if code.is_server_error() => Attempt::Lost(status.message),
+        code if code.is_server_error() => Attempt::Lost(WriteError::Server, status.message),
         _ => Attempt::Answer(Answer::Refused(Box::new(status))),
     }
 }
@@ -265,6 +321,11 @@ mod tests {
         let answer = sender.send(&write()).await.unwrap();
         assert!(matches!(answer, Answer::Done(_)));
         assert_eq!(count.load(Ordering::SeqCst), 2);
+        assert_eq!(errors(&sender, "timeout"), 1);
+    }
+
+    fn errors(sender: &Sender, category: &str) -> u64 {
+        sender.0.metrics.write_errors.with_label_values(&["create pod", category]).get()
     }
 
     #[tokio::test]
@@ -277,6 +338,7 @@ mod tests {
         };
         assert_eq!(status.message, "exceeded quota");
         assert_eq!(count.load(Ordering::SeqCst), 1);
+        assert_eq!(errors(&sender, "forbidden"), 1);
     }
 
     #[tokio::test]
@@ -289,12 +351,14 @@ mod tests {
         let (sender_, count) = sender(LONG, move |_| (429, budget.clone()));
         assert!(matches!(sender_.send(&write()).await, Ok(Answer::Refused(_))));
         assert_eq!(count.load(Ordering::SeqCst), 1);
+        assert_eq!((errors(&sender_, "budget"), errors(&sender_, "throttled")), (1, 0));
 
         let (sender, count) = sender(LONG, |number| {
             if number == 0 { (429, json!({"kind": "Status"})) } else { (200, json!({})) }
         });
         assert!(matches!(sender.send(&write()).await, Ok(Answer::Done(_))));
         assert_eq!(count.load(Ordering::SeqCst), 2);
+        assert_eq!(errors(&sender, "throttled"), 1);
     }
 
     #[tokio::test]

@@ -156,8 +156,9 @@ impl Pass<'_> {
             members.active += u32::from(active);
         }
         for (assigned, gpus) in self.state.view.assigned() {
-            if let Some(class) = assigned.class {
-                members.entry(class.to_string()).or_default().gpus += gpus;
+            if let Some(class) = &assigned.class {
+                let of_class = &mut members.entry(class.to_string()).or_default().gpus;
+                *of_class = of_class.saturating_add(u32::try_from(gpus).unwrap_or(u32::MAX));
             }
         }
         let classes: Vec<_> = self

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use daylight_base::Timestamp;
 use daylight_planner::model::{Delta, JobState, Shape, Snapshot};
 use proptest::prelude::*;
+use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
 use crate::view::View;
@@ -479,6 +480,8 @@ proptest! {
         for step in steps {
             world.step(step);
             prop_assert_eq!(&world.known.0, &world.view.snapshot());
+            let sums = world.view.assigned().map(|(held, gpus)| (held.clone(), gpus));
+            prop_assert_eq!(sums.collect::<FxHashMap<_, _>>(), world.view.count_assigned());
         }
         // The watches deliver the rest, and the foreseen effects that did not occur expire.
         for kind in Kind::ALL {

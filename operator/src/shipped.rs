@@ -3,14 +3,14 @@
 use serde_json::{Map, Value};
 
 /// The manifest that this version installs, with the default values of the chart.
-const MANIFEST: &str = include_str!("../../../../docs/install/daylight.yaml");
+const MANIFEST: &str = include_str!("../../docs/install/daylight.yaml");
 
 /// The namespace that the manifest installs into.
 const NAMESPACE: &str = "daylight-system";
 
 /// The result of comparing an installed object with the shipped one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Comparison {
+pub(crate) enum Comparison {
     Same,
     /// The same but for lists of names, which are values of the chart.
     OtherValues,
@@ -18,7 +18,7 @@ pub(super) enum Comparison {
 }
 
 /// Returns the shipped objects of a kind.
-pub(super) fn objects(kind: &str) -> Vec<Value> {
+pub(crate) fn objects(kind: &str) -> Vec<Value> {
     let documents =
         MANIFEST.split("\n---\n").filter(|text| text.contains(&format!("kind: {kind}\n")));
     let read = |text: &str| serde_saphyr::from_str::<Value>(text).ok();
@@ -26,7 +26,7 @@ pub(super) fn objects(kind: &str) -> Vec<Value> {
 }
 
 /// Compares an object's spec, or its rules, with the shipped one, installed into `namespace`.
-pub(super) fn compare(shipped: &Value, installed: &Value, namespace: &str) -> Comparison {
+pub(crate) fn compare(shipped: &Value, installed: &Value, namespace: &str) -> Comparison {
     // Expressions and selectors name Daylight's namespace, which may be another here.
     let here = |text: &str| text.trim().replace(NAMESPACE, namespace);
     let [wanted, found] = [shipped, installed].map(|value| plain(value, &here));
@@ -105,7 +105,7 @@ fn without_names(expression: &str) -> String {
 
 /// Returns the names in an expression, those that are prefixes with a `*`. The shipped expressions put
 /// only names in double quotes.
-pub(super) fn names(expression: &str) -> Vec<String> {
+pub(crate) fn names(expression: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut rest = expression;
     while let Some((before, after)) = rest.split_once('"') {
