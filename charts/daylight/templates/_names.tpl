@@ -123,3 +123,33 @@ paramRef:
     variables.nodePaths.size() == 0 ? [] : variables.containers.filter(container, container.?volumeMounts.orValue([]).exists(mount,
     !mount.?readOnly.orValue(false) && mount.name in variables.nodePaths))
 {{- end }}
+
+{{- /* Annotations of an object that Helm creates once and leaves to the users. The delete policy is one that never
+applies to it: without any, Helm would delete the object before it creates it. */}}
+{{- define "daylight.keptHook" -}}
+helm.sh/hook: post-install,post-upgrade
+helm.sh/hook-delete-policy: hook-failed
+{{- end }}
+
+{{- /* Not empty if the cluster has no object of this kind, or cannot be asked. `lookup` fails where the kind is not
+defined. */}}
+{{- define "daylight.hasNone" -}}
+{{- $defined := .chart.Capabilities.APIVersions.Has (print "daylight.dev/v1alpha1/" .kind) }}
+{{- if not (and $defined (lookup "daylight.dev/v1alpha1" .kind "" "").items) }}yes{{ end }}
+{{- end }}
+
+{{- /* Refuses values that lack a switch or number of values.yaml, or a group with one: --reuse-values takes the values
+from an older chart. What else users set to null may be absent. */}}
+{{- define "daylight.requireDefaults" -}}
+{{- range $name, $default := .defaults }}
+{{- $path := print $.path $name }}
+{{- if regexMatch "(^|:)(true|false|[0-9])" (toJson $default) }}
+{{- if not (hasKey $.values $name) }}
+{{- fail (printf "The value %s is missing. --reuse-values keeps the values of an older chart: use --reset-then-reuse-values instead." $path) }}
+{{- end }}
+{{- if kindIs "map" $default }}
+{{- include "daylight.requireDefaults" (dict "defaults" $default "values" (index $.values $name) "path" (print $path ".")) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}

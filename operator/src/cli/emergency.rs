@@ -1,13 +1,16 @@
 //! `daylight stop` and `daylight resume`: set and lift the emergency stop.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
+use daylight_base::duration;
+use daylight_crds::labels;
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::api::{DeleteParams, PostParams, Preconditions};
-use kube::{Api, Client, Resource as _};
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde::Serialize;
 
 use super::connect::{Connection, user};
@@ -21,6 +24,9 @@ pub(super) struct Stop {
     /// Reason, which everyone whose miners stop can read
     #[arg(short, long)]
     message: String,
+    /// Wait until no pod of a miner is left, for at most this long, such as 3m
+    #[arg(long, value_parser = duration::parse)]
+    wait: Option<Duration>,
     #[command(flatten)]
     pub(super) output: Output,
 }
@@ -41,6 +47,9 @@ struct StopChange {
     by: String,
     at: String,
     reason: String,
+    /// After `--wait`, the pods of miners that are left, as `NAMESPACE/NAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -71,8 +80,15 @@ pub(super) async fn stop(connection: &Connection, flags: &Stop) -> Result<(), Co
     let params =
         PostParams { field_manager: Some("daylight/stop".into()), ..PostParams::default() };
     // Created, not applied: a second stop must not overwrite who set the first one, and why.
-    let made = match api.create(&params, &map).await {
-        Ok(made) => made,
+    let (by, at, reason) = match api.create(&params, &map).await {
+        Ok(made) => {
+            let note = format!("{by} stopped all mining: {}", flags.message);
+            record(&client, &made, Mining::Stopped, &note).await;
+            (by, at, flags.message.clone())
+        }
+        Err(kube::Error::Api(status)) if status.code == 409 && flags.wait.is_some() => {
+            read(&api.get(EMERGENCY_STOP).await?)
+        }
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let (by, at, reason) = read(&api.get(EMERGENCY_STOP).await?);
             let problem = format!("Mining is already stopped, by {by} since {at} ({reason})");
@@ -86,16 +102,43 @@ pub(super) async fn stop(connection: &Connection, flags: &Stop) -> Result<(), Co
         }
         Err(error) => return Err(error.into()),
     };
-    let note = format!("{by} stopped all mining: {}", flags.message);
-    record(&client, &made, Mining::Stopped, &note).await;
-    let change = StopChange { mining: Mining::Stopped, by, at, reason: flags.message.clone() };
-    flags.output.print(&change, |change| {
-        format!(
-            "Emergency stop set by {}: all mining ends, and stays ended across restarts until \
-             `daylight resume`.\n",
-            change.by
-        )
-    })
+    let left = match flags.wait {
+        Some(wait) => Some(miners_left(&client, wait).await?),
+        None => None,
+    };
+    let change = StopChange { mining: Mining::Stopped, by, at, reason, left };
+    flags.output.print(&change, stopped)
+}
+
+fn stopped(StopChange { by, left, .. }: &StopChange) -> String {
+    let set = format!(
+        "Emergency stop set by {by}: all mining ends, and stays ended across restarts until \
+         `daylight resume`.\n"
+    );
+    match left.as_deref() {
+        None => set,
+        Some([]) => set + "All miners have ended.\n",
+        Some(left) => {
+            let pods = left.join(", ");
+            set + &format!("Pods of miners are left: {pods}. Check that a controller leads.\n")
+        }
+    }
+}
+
+/// Waits until no pod of a miner is left, for at most `wait`, and returns those that are.
+async fn miners_left(client: &Client, wait: Duration) -> Result<Vec<String>, CommandError> {
+    let pods: Api<Pod> = Api::all(client.clone());
+    let begun = Instant::now();
+    loop {
+        let left = pods.list_metadata(&ListParams::default().labels(labels::MINER)).await?;
+        let key = |pod: &kube::api::PartialObjectMeta<Pod>| {
+            format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any())
+        };
+        if left.items.is_empty() || begun.elapsed() >= wait {
+            return Ok(left.items.iter().map(key).collect());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 pub(super) async fn resume(connection: &Connection, flags: &Resume) -> Result<(), CommandError> {
@@ -125,7 +168,7 @@ pub(super) async fn resume(connection: &Connection, flags: &Resume) -> Result<()
          {reason}"
     );
     record(&client, &map, Mining::Resumed, note.trim_end()).await;
-    let change = StopChange { mining: Mining::Resumed, by, at, reason };
+    let change = StopChange { mining: Mining::Resumed, by, at, reason, left: None };
     flags.output.print(&change, |change| {
         format!(
             "{} lifted the emergency stop that {stopped_by} set; idle GPUs mine again.\n",
@@ -198,11 +241,28 @@ mod tests {
     fn json_names_the_change() {
         let [stopped, resumed] = [Mining::Stopped, Mining::Resumed].map(|mining| {
             let [by, at, reason] = ["ann", "2026-11-28T20:00:00Z", "smoke"].map(str::to_owned);
-            serde_json::to_string(&StopChange { mining, by, at, reason }).unwrap()
+            serde_json::to_string(&StopChange { mining, by, at, reason, left: None }).unwrap()
         });
         let rest = r#""by":"ann","at":"2026-11-28T20:00:00Z","reason":"smoke"}"#;
         assert_eq!(stopped, format!(r#"{{"mining":"Stopped",{rest}"#));
         assert_eq!(resumed, format!(r#"{{"mining":"Resumed",{rest}"#));
+    }
+
+    #[test]
+    fn a_stop_that_waited_names_the_pods_that_are_left() {
+        let change = |left| StopChange {
+            mining: Mining::Stopped,
+            by: "ann".into(),
+            at: "2026-11-28T20:00:00Z".into(),
+            reason: "smoke".into(),
+            left,
+        };
+        assert!(stopped(&change(None)).ends_with("until `daylight resume`.\n"));
+        assert!(stopped(&change(Some(vec![]))).ends_with("All miners have ended.\n"));
+        let left = stopped(&change(Some(vec!["team-a/one".into()])));
+        assert!(left.contains("are left: team-a/one. Check"), "{left}");
+        let json = serde_json::to_string(&change(Some(vec!["team-a/one".into()]))).unwrap();
+        assert!(json.ends_with(r#""left":["team-a/one"]}"#), "{json}");
     }
 
     #[test]

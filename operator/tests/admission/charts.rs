@@ -7,7 +7,8 @@ use daylight_testbed::trials::{apply, trial};
 use serde_json::{Value, json};
 
 use crate::cluster::{
-    AUDITOR, CONTROLLER, Cluster, SYSTEM, TENANT, chart, classes, gpu_pod, miner, registrations,
+    AUDITOR, CONTROLLER, Cluster, IMAGE, SYSTEM, TENANT, chart, classes, gpu_pod, miner,
+    registrations,
 };
 use crate::process::{Process, command, path};
 use crate::request::{Change, try_out};
@@ -37,19 +38,105 @@ async fn install(cluster: &Cluster) -> String {
     // helm takes over the definitions that it left.
     cluster.helm(&["install", "daylight-crds", &chart("daylight-crds")]).await;
     let daylight = chart("daylight");
-    let mut install = vec!["install", "daylight", &*daylight];
+    let mut install = vec!["install", "daylight", &*daylight, "--set", IMAGE];
     install.extend(["--set", "controller.replicas=0", "--set", "admission.mode=Enforce"]);
     let notes = cluster.helm(&install).await;
     cluster.set_mode("Enforce").await;
     notes
 }
 
-/// Uninstalls both charts.
+/// Uninstalls both charts, as where no Job can run.
 async fn uninstall(cluster: &Cluster) {
     let begun = Instant::now();
-    cluster.helm(&["uninstall", "daylight", "--wait", "--timeout", "60s"]).await;
+    cluster.helm(&["uninstall", "daylight", "--no-hooks", "--wait", "--timeout", "60s"]).await;
     cluster.helm(&["uninstall", "daylight-crds", "--wait", "--timeout", "60s"]).await;
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+}
+
+/// Uninstalls the chart with its Jobs, whose commands this runs in place of a kubelet, with the rights of
+/// their account. Returns what the commands printed.
+async fn uninstall_with_jobs(cluster: &Cluster) -> Vec<String> {
+    let kubelet = async {
+        let mut printed = Vec::new();
+        for job in ["daylight-stop", "daylight-release"] {
+            printed.push(run_job(cluster, job).await);
+        }
+        printed
+    };
+    let uninstall = cluster.helm(&["uninstall", "daylight", "--wait", "--timeout", "5m"]);
+    tokio::join!(kubelet, uninstall).0
+}
+
+/// Runs the command of a Job, and ends its pod as the command ended.
+async fn run_job(cluster: &Cluster, job: &str) -> String {
+    let control_plane = &cluster.control_plane;
+    let selector = format!("batch.kubernetes.io/job-name={job}");
+    let found = "jsonpath={.items[*].metadata.name} {.items[*].spec.serviceAccountName} \
+                 {.items[*].spec.containers[0].args}";
+    let pod = ["get", "pods", "-n", SYSTEM, "-l", &selector, "-o", found];
+    let pod = until(cluster, &pod, |pod| pod.trim().split(' ').count() > 2).await;
+    let (name, rest) = pod.split_once(' ').unwrap();
+    let (account, arguments) = rest.split_once(' ').unwrap();
+    let arguments: Vec<String> = serde_json::from_str(arguments).unwrap();
+    let user = format!("system:serviceaccount:{SYSTEM}:{account}");
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    arguments.extend(["--as", &user]);
+    let output = command(&control_plane.environment(), &arguments).await;
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let phase = if output.status.success() { "Succeeded" } else { "Failed" };
+    let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{name}/status");
+    let ended = json!({"status": {"phase": phase}});
+    cluster.make_as_admin(&Change::patch(&path, ended)).await;
+    assert!(output.status.success(), "{job}: {said}");
+    said
+}
+
+/// Upgrades, uninstalls and installs again while miners and AI work run under a controller, and no
+/// auditor records their ends.
+pub(crate) async fn the_charts_change_around_running_work(cluster: &Cluster) {
+    let control_plane = &cluster.control_plane;
+    let pods = |selector: &'static str| async move {
+        let all = "jsonpath={range .items[*]}{.metadata.uid} {.metadata.deletionTimestamp}\
+                   {.status.phase} {.metadata.finalizers}{\"\\n\"}{end}";
+        let get = ["get", "pods", "-A", "-l", selector, "-o", all];
+        cluster.control_plane.kubectl_ok(get).await.unwrap()
+    };
+    let (miners, workers) = ("daylight.dev/miner", "daylight.dev/aijob");
+    let [mining, working] = [pods(miners).await, pods(workers).await];
+    assert!(mining.contains("Running") && working.contains("Running"), "{mining}{working}");
+
+    // An upgrade that changes the processes and policies, and its rollback, leave the work alone.
+    let daylight = chart("daylight");
+    let upgrade = ["upgrade", "daylight", &daylight, "--reuse-values", "--set"];
+    let values = "admission.mode=Warn,auditor.poolNodeLabels={gpu},auditor.storage.size=20Gi";
+    cluster.helm(&[&upgrade[..], &[values]].concat()).await;
+    cluster.helm(&["rollback", "daylight"]).await;
+    assert_eq!([pods(miners).await, pods(workers).await], [mining, working]);
+
+    // Miners drain and AI work continues, without the finalizer that no one would remove.
+    let printed = uninstall_with_jobs(cluster).await;
+    assert!(printed[0].contains("All miners have ended."), "{printed:?}");
+    assert!(printed[1].contains("Removed the finalizer daylight.dev/metered"), "{printed:?}");
+    assert_eq!(pods(miners).await, "");
+    let working = pods(workers).await;
+    assert!(working.contains("Running") && !working.contains("daylight.dev/metered"), "{working}");
+    let mut left = installed(cluster).await;
+    assert!(left.is_empty(), "{left:?}");
+    let jobs = ["get", "jobs,pods", "-n", SYSTEM, "-o", "name"];
+    left.push(until(cluster, &jobs, |left| !left.contains("daylight-")).await);
+
+    let mut install = vec!["install", "daylight", &*daylight, "--set", IMAGE];
+    install.extend(["--set", "controller.replicas=0", "--set", "admission.mode=Enforce"]);
+    let notes = cluster.helm(&install).await;
+    assert!(
+        notes.contains("An emergency stop is in force (Daylight is being uninstalled.)"),
+        "{notes}"
+    );
+    let resumed = command(&control_plane.environment(), &["resume"]).await;
+    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+    let again = ["get", "pods", "-A", "-l", miners, "-o", "jsonpath={.items[*].status.phase}"];
+    until(cluster, &again, |phases| phases.contains("Running")).await;
+    cluster.set_mode("Enforce").await;
 }
 
 /// Waits for what kubectl says of something to be so, and gives it.
@@ -292,6 +379,79 @@ async fn pods_that_an_uninstallation_leaves_behind_can_be_let_go(cluster: &Clust
 }
 
 #[apply(trial!)]
+async fn presets_are_created_once_and_belong_to_the_users_after_that(cluster: &Cluster) {
+    let control_plane = &cluster.control_plane;
+    let daylight = chart("daylight");
+    control_plane.kubectl_ok(["delete", "activityclasses,gpupools", "--all"]).await.unwrap();
+    let upgrade = ["upgrade", "daylight", &daylight, "--reuse-values"];
+    let some = "presets.activityClasses={ai-training,pow-mining}";
+    let with = ["--set", some, "--set", r"presets.minerImages={registry.example.com/miners/*}"];
+    cluster.helm(&[&upgrade[..], &with[..], &["--set", "pool.name=hall"]].concat()).await;
+    let created = ["get", "activityclasses,gpupools", "-o", "name"];
+    assert_eq!(
+        control_plane.kubectl_ok(created).await.unwrap(),
+        "activityclass.daylight.dev/ai-training\nactivityclass.daylight.dev/pow-mining\n\
+         gpupool.daylight.dev/hall\n"
+    );
+    let images = ["get", "activityclass", "pow-mining", "-o", "jsonpath={.spec.allowedImages}"];
+    let images = control_plane.kubectl_ok(images).await.unwrap();
+    assert_eq!(images, r#"["registry.example.com/miners/*"]"#);
+
+    // An edit and a removal outlive an upgrade to all presets, a rollback and an uninstallation.
+    control_plane.kubectl_ok(["delete", "activityclass", "ai-training"]).await.unwrap();
+    for (object, patch) in [
+        ("activityclass/pow-mining", r#"{"spec":{"rank":77}}"#),
+        ("gpupool/hall", r#"{"spec":{"mining":{"headroom":2}}}"#),
+    ] {
+        let patch = ["patch", object, "--type", "merge", "-p", patch];
+        control_plane.kubectl_ok(patch).await.unwrap();
+    }
+    let state = "jsonpath={range .items[*]}{.metadata.uid} {.spec}{end}";
+    let state = ["get", "activityclasses,gpupools", "-o", state];
+    let edited = control_plane.kubectl_ok(state).await.unwrap();
+    assert!(edited.contains(r#""rank":77"#) && edited.contains(r#""headroom":2"#), "{edited}");
+    let all = ["--set", "presets.activityClasses=true"];
+    cluster.helm(&[&upgrade[..], &all].concat()).await;
+    assert_eq!(control_plane.kubectl_ok(state).await.unwrap(), edited);
+    cluster.helm(&["rollback", "daylight"]).await;
+    assert_eq!(control_plane.kubectl_ok(state).await.unwrap(), edited);
+    uninstall(cluster).await;
+    assert_eq!(control_plane.kubectl_ok(state).await.unwrap(), edited);
+    install(cluster).await;
+    assert_eq!(control_plane.kubectl_ok(state).await.unwrap(), edited);
+}
+
+#[apply(trial!)]
+async fn installations_that_cannot_work_are_refused_with_a_sentence(cluster: &Cluster) {
+    let daylight = chart("daylight");
+    let upgrade = ["upgrade", "daylight", &daylight, "--reuse-values", "--namespace", SYSTEM];
+    let second = ["install", "second", &daylight, "--namespace", "default", "--set", IMAGE];
+    for (arguments, says) in [
+        (
+            &second[..],
+            "Daylight is already installed as release daylight in namespace daylight-system",
+        ),
+        (
+            &[&upgrade[..], &["--set", "image.repository=registry.example.com/daylight"]].concat(),
+            "image.repository is registry.example.com/daylight, which is an example",
+        ),
+        // What --reuse-values takes from a chart that did not have this value yet.
+        (
+            &[&upgrade[..], &["--set", "presets=null"]].concat(),
+            "The value presets is missing. --reuse-values keeps the values of an older chart",
+        ),
+        (
+            &[&upgrade[..], &["--set", "metrics.serviceMonitor=null"]].concat(),
+            "The value metrics.serviceMonitor is missing.",
+        ),
+    ] {
+        let output = cluster.control_plane.helm(arguments).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(says), "{arguments:?}: {said}");
+    }
+}
+
+#[apply(trial!)]
 async fn values_that_make_no_sense_are_refused_with_a_sentence(cluster: &Cluster) {
     let daylight = chart("daylight");
     for (value, says) in [
@@ -304,6 +464,10 @@ async fn values_that_make_no_sense_are_refused_with_a_sentence(cluster: &Cluster
         (r"auditor.exporter=a/b:9400\,c", "does not match pattern"),
         ("auditor.storage.size=ten", "does not match pattern"),
         ("admission.devicePaths={dev}", "does not match pattern"),
+        ("presets.activityClasses={ai-trainig}", "value must be one of 'ai-training'"),
+        ("presets.minerImages={registry.example.com*}", "does not match pattern"),
+        ("pool.resource=gpu", "does not match pattern"),
+        ("pool.name=hall,pool.resource=gpu.intel.com/i915", "set pool.nodeLabels"),
     ] {
         let template = ["template", "daylight", &daylight, "--namespace", SYSTEM, "--set", value];
         let output = cluster.control_plane.helm(template).await.unwrap();
@@ -318,6 +482,7 @@ async fn values_that_make_no_sense_are_refused_with_a_sentence(cluster: &Cluster
         vec!["admission.exemptNamespaces={a,b}", "controller.replicas=1"],
         vec!["minerPriorityClass.create=false", "metrics.annotations=false"],
         vec!["requireSignature=true", "metrics.networkPolicy.enabled=true"],
+        vec!["pool.name=hall,pool.resource=amd.com/gpu", "pool.runtimeClassName=nvidia"],
     ] {
         let mut template = vec!["template", "daylight", &*daylight, "--namespace", SYSTEM];
         template.extend(values.iter().flat_map(|value| ["--set", value]));

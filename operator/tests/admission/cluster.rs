@@ -13,6 +13,8 @@ use crate::request::{AuditLog, Change, make, try_out};
 
 /// Daylight's own namespace.
 pub(crate) const SYSTEM: &str = "daylight-system";
+/// The value that every installation must set.
+pub(crate) const IMAGE: &str = "image.repository=registry.tenant.example/daylight";
 /// Daylight's two accounts.
 pub(crate) const CONTROLLER: &str = "system:serviceaccount:daylight-system:daylight-controller";
 pub(crate) const AUDITOR: &str = "system:serviceaccount:daylight-system:daylight-auditor";
@@ -58,8 +60,10 @@ impl Cluster {
         this.helm(&["install", "daylight-crds", &definitions, "--create-namespace"]).await;
         // No image is there to run; what the controller does, tests do in its name.
         let daylight = chart("daylight");
-        let mut install = vec!["install", "daylight", &daylight];
+        let mut install = vec!["install", "daylight", &daylight, "--set", IMAGE];
         install.extend(["--set", "controller.replicas=0", "--set", "admission.mode=Enforce"]);
+        // The positive list is the one of people.yaml.
+        install.extend(["--set", "presets.activityClasses=false"]);
         this.helm(&install).await;
         this.control_plane.apply(include_str!("people.yaml")).await.unwrap();
         this.lists(&registrations(), &classes()).await;

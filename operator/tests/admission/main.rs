@@ -18,6 +18,7 @@ mod process;
 mod refused;
 mod request;
 mod rights;
+mod values_page;
 
 use std::process::ExitCode;
 
