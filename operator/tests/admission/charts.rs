@@ -481,7 +481,7 @@ async fn values_that_make_no_sense_are_refused_with_a_sentence(cluster: &Cluster
         vec![r"auditor.exporter=a/nvidia-dcgm-exporter:9400\,b/default-metrics-exporter:5000"],
         vec!["admission.exemptNamespaces={a,b}", "controller.replicas=1"],
         vec!["minerPriorityClass.create=false", "metrics.annotations=false"],
-        vec!["requireSignature=true", "metrics.networkPolicy.enabled=true"],
+        vec!["requireSignature=true", "networkPolicy.enabled=true"],
         vec!["pool.name=hall,pool.resource=amd.com/gpu", "pool.runtimeClassName=nvidia"],
     ] {
         let mut template = vec!["template", "daylight", &*daylight, "--namespace", SYSTEM];
