@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use daylight::auditor;
 use daylight::controller::events::Events;
+use daylight::controller::mirrors::Mirrors;
 use daylight::controller::state::State;
 use daylight::controller::{gauges, metrics::Metrics};
 use daylight::serving::{self, Health, ScrapeLock};
@@ -78,7 +79,9 @@ fn controller(site: &Site) -> Result<State, Error> {
     }
     let plan = planner.plan(now);
     let state = State::new(view, Events::new("example"), Metrics::new()?);
-    let times = (0..SCRAPES).map(|_| took(|| gauges::set(&plan, &state))).collect();
+    let mirrors = Mirrors::new("daylight-system");
+    let set = || assert!(gauges::set(&plan, &state, &mirrors), "no scrape is under way");
+    let times = (0..SCRAPES).map(|_| took(set)).collect();
     println!("the controller's metrics are set in {:.1?}", median_and_longest(times).0);
     Ok(state)
 }

@@ -93,17 +93,20 @@ fn text(Released { released, ended }: &Released, end_miners: bool) -> String {
         1 => "1 pod".to_owned(),
         count => format!("{count} pods"),
     };
-    let mut text = match released.len() {
+    let finalizers = match released.len() {
         0 => format!("No pod has the finalizer {METERED_FINALIZER}."),
         count => format!("Removed the finalizer {METERED_FINALIZER} from {}.", pods(count)),
     };
-    if end_miners && !ended.is_empty() {
-        text += &format!(" Deleted {} of miners.", pods(ended.len()));
+    let miners = if end_miners && !ended.is_empty() {
+        format!(" Deleted {} of miners.", pods(ended.len()))
     } else if !end_miners && !released.is_empty() {
-        text += " Miners that still run continue; end them with `kubectl delete pods -A -l \
-                 daylight.dev/miner`.";
-    }
-    text + "\n"
+        " Miners that still run continue; end them with `kubectl delete pods -A -l \
+         daylight.dev/miner`."
+            .to_owned()
+    } else {
+        String::new()
+    };
+    format!("{finalizers}{miners}\n")
 }
 
 /// Deletes a pod, unless it is gone or another one has its name.

@@ -391,7 +391,7 @@ async fn presets_are_created_once_and_belong_to_the_users_after_that(cluster: &C
     assert_eq!(
         control_plane.kubectl_ok(created).await.unwrap(),
         "activityclass.daylight.dev/ai-training\nactivityclass.daylight.dev/pow-mining\n\
-         gpupool.daylight.dev/hall\n"
+         gpupool.daylight.dev/hall"
     );
     let images = ["get", "activityclass", "pow-mining", "-o", "jsonpath={.spec.allowedImages}"];
     let images = control_plane.kubectl_ok(images).await.unwrap();
@@ -437,8 +437,8 @@ async fn installations_that_cannot_work_are_refused_with_a_sentence(cluster: &Cl
         ),
         // What --reuse-values takes from a chart that did not have this value yet.
         (
-            &[&upgrade[..], &["--set", "presets=null"]].concat(),
-            "The value presets is missing. --reuse-values keeps the values of an older chart",
+            &[&upgrade[..], &["--set", "uninstall=null"]].concat(),
+            "The value uninstall is missing. --reuse-values keeps the values of an older chart",
         ),
         (
             &[&upgrade[..], &["--set", "metrics.serviceMonitor=null"]].concat(),
@@ -484,7 +484,9 @@ async fn values_that_make_no_sense_are_refused_with_a_sentence(cluster: &Cluster
         vec!["requireSignature=true", "networkPolicy.enabled=true"],
         vec!["pool.name=hall,pool.resource=amd.com/gpu", "pool.runtimeClassName=nvidia"],
     ] {
+        // As for an upgrade of what is installed, since a claim keeps its size.
         let mut template = vec!["template", "daylight", &*daylight, "--namespace", SYSTEM];
+        template.extend(["--dry-run=server", "--set", IMAGE]);
         template.extend(values.iter().flat_map(|value| ["--set", value]));
         let rendered = cluster.control_plane.helm_ok(template).await.unwrap();
         let file = cluster.control_plane.directory().join("rendered.yaml");

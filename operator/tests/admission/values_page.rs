@@ -40,7 +40,8 @@ fn page(values: &str, schema: &Value) -> String {
         path.truncate(depth);
         path.push(name);
         let of = |root: &'_ Value, between: &str| {
-            let pointer: String = path.iter().map(|name| format!("{between}/{name}")).collect();
+            let separator = format!("{between}/");
+            let pointer = format!("{separator}{}", path.join(&separator));
             root.pointer(&pointer).cloned()
         };
         let Some(about) = of(schema, "/properties") else {

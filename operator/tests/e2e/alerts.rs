@@ -142,7 +142,8 @@ fn in_seconds(rules: &str) -> String {
         let indented = line.trim_start();
         let indent = &line[..line.len() - indented.len()];
         if indented.starts_with("for: ") {
-            text.push_str(&format!("{indent}for: 1s\n"));
+            text.push_str(indent);
+            text.push_str("for: 1s\n");
             continue;
         }
         let mut line = line.to_owned();

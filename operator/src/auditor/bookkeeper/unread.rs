@@ -220,7 +220,7 @@ mod tests {
         }
         let late = books.late_nodes();
         let [LateNode { pool, node, until }] = &late[..] else { panic!("{late:?}") };
-        assert_eq!((&**pool, &**node, *until), ("hall", "n2", at(0)), "since its devices joined");
+        assert_eq!((&**pool, &**node, *until), ("hall", "n2", at(1)), "since the first booking");
         // n1 is read no more.
         let unread = (5..=6).map(|minutes| advance(&mut books, minutes).unwrap().devices);
         assert_eq!(unread.collect::<Vec<_>>(), [2, 2]);
