@@ -24,7 +24,7 @@ pub(super) struct Stop {
     /// Reason, which everyone whose miners stop can read
     #[arg(short, long)]
     message: String,
-    /// Wait until no pod of a miner is left, for at most this long, such as 3m
+    /// Wait until no pod of a miner runs, for at most this long, such as 3m
     #[arg(long, value_parser = duration::parse)]
     wait: Option<Duration>,
     #[command(flatten)]
@@ -47,7 +47,7 @@ struct StopChange {
     by: String,
     at: String,
     reason: String,
-    /// After `--wait`, the pods of miners that are left, as `NAMESPACE/NAME`.
+    /// After `--wait`, the pods of miners that still run, as `NAMESPACE/NAME`.
     #[serde(skip_serializing_if = "Option::is_none")]
     left: Option<Vec<String>>,
 }
@@ -120,17 +120,21 @@ fn stopped(StopChange { by, left, .. }: &StopChange) -> String {
         Some([]) => set + "All miners have ended.\n",
         Some(left) => {
             let pods = left.join(", ");
-            set + &format!("Pods of miners are left: {pods}. Check that a controller leads.\n")
+            set + &format!("Pods of miners still run: {pods}. Check that a controller leads.\n")
         }
     }
 }
 
-/// Waits until no pod of a miner is left, for at most `wait`, and returns those that are.
+/// Pods that have not ended. One that has may still wait for the auditor to record it.
+const NOT_ENDED: &str = "status.phase!=Succeeded,status.phase!=Failed";
+
+/// Waits until no pod of a miner runs, for at most `wait`, and returns those that do.
 async fn miners_left(client: &Client, wait: Duration) -> Result<Vec<String>, CommandError> {
     let pods: Api<Pod> = Api::all(client.clone());
     let begun = Instant::now();
     loop {
-        let left = pods.list_metadata(&ListParams::default().labels(labels::MINER)).await?;
+        let running = ListParams::default().labels(labels::MINER).fields(NOT_ENDED);
+        let left = pods.list_metadata(&running).await?;
         let key = |pod: &kube::api::PartialObjectMeta<Pod>| {
             format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any())
         };
@@ -249,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_that_waited_names_the_pods_that_are_left() {
+    fn a_stop_that_waited_names_the_pods_that_still_run() {
         let change = |left| StopChange {
             mining: Mining::Stopped,
             by: "ann".into(),
@@ -260,7 +264,7 @@ mod tests {
         assert!(stopped(&change(None)).ends_with("until `daylight resume`.\n"));
         assert!(stopped(&change(Some(vec![]))).ends_with("All miners have ended.\n"));
         let left = stopped(&change(Some(vec!["team-a/one".into()])));
-        assert!(left.contains("are left: team-a/one. Check"), "{left}");
+        assert!(left.contains("still run: team-a/one. Check"), "{left}");
         let json = serde_json::to_string(&change(Some(vec!["team-a/one".into()]))).unwrap();
         assert!(json.ends_with(r#""left":["team-a/one"]}"#), "{json}");
     }
