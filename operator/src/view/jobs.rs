@@ -24,7 +24,7 @@ pub(super) struct Templates {
     by_job: FxHashMap<Name, Arc<Template>>,
     /// Problems with templates that cannot be read.
     problems: FxHashMap<Name, String>,
-    /// Jobs whose pods may not run on every node.
+    /// Jobs whose pods may not run on every node, as they were last evaluated.
     restricted: FxHashSet<Name>,
 }
 
@@ -39,29 +39,16 @@ impl Templates {
                 None
             }
         });
-        if template.as_ref().is_some_and(|template| !template.scheduling.nodes.is_open()) {
-            self.restricted.insert(key.clone());
-        } else {
-            self.restricted.remove(key);
-        }
         match template {
             Some(template) => self.by_job.insert(key.clone(), Arc::new(template)),
             None => self.by_job.remove(key),
         };
     }
+}
 
-    /// The jobs that a node began or ceased to suit, sorted.
-    pub(super) fn affected_by(&self, before: Option<&Node>, after: Option<&Node>) -> Vec<Name> {
-        let suits = |job: &Name, node: Option<&Node>| {
-            let nodes = &self.by_job.get(job)?.scheduling.nodes;
-            node.map(|node| nodes.matches(&node.name, &node.labels))
-        };
-        let restricted = self.restricted.iter();
-        let mut jobs: Vec<Name> =
-            restricted.filter(|job| suits(job, before) != suits(job, after)).cloned().collect();
-        jobs.sort_unstable();
-        jobs
-    }
+/// Returns whether a node passes all filters.
+fn pass(filters: &[&NodeFilter], node: &Node) -> bool {
+    filters.iter().all(|nodes| nodes.matches(&node.name, &node.labels))
 }
 
 /// The times in the states of AI jobs: as written in the status, and when they were first seen.
@@ -169,6 +156,38 @@ impl View {
         };
         self.problems.set(Kind::AiJob, key, problem);
         self.emitted.job(key, view, out);
+        if self.node_filters(key).is_empty() {
+            self.templates.restricted.remove(key);
+        } else {
+            self.templates.restricted.insert(key.clone());
+        }
+    }
+
+    /// The constraints on the nodes of a job's workers: those of its template, and of the workers'
+    /// `RuntimeClass`. Without any, every node passes.
+    fn node_filters(&self, key: &Name) -> Vec<&NodeFilter> {
+        let Some(template) = self.templates.by_job.get(key) else { return Vec::new() };
+        let pool = self.cluster.ai_job(key).and_then(|job| job.spec.pool.as_deref());
+        let class = self.runtime_class_of_job(template.runtime_class.as_deref(), pool);
+        let of_class = class.map(|class| &class.nodes);
+        let filters = std::iter::once(&template.scheduling.nodes).chain(of_class);
+        filters.filter(|nodes| !nodes.is_open()).collect()
+    }
+
+    /// The jobs that a node began or ceased to suit, sorted.
+    pub(super) fn jobs_affected_by(
+        &self,
+        before: Option<&Node>,
+        after: Option<&Node>,
+    ) -> Vec<Name> {
+        let restricted = self.templates.restricted.iter();
+        let affected = restricted.filter(|job| {
+            let filters = self.node_filters(job);
+            before.map(|node| pass(&filters, node)) != after.map(|node| pass(&filters, node))
+        });
+        let mut jobs: Vec<Name> = affected.cloned().collect();
+        jobs.sort_unstable();
+        jobs
     }
 
     /// Evaluates the jobs in a namespace again.
@@ -202,17 +221,9 @@ impl View {
         let chooses = !matches!(state, JobState::Finished | JobState::Running { .. });
         let class = template.and_then(|template| template.runtime_class.as_deref());
         let class = self.runtime_class_of_job(class, spec.pool.as_deref());
-        let of_class = class.map(|class| &class.nodes);
-        let filters =
-            template.map(|template| &template.scheduling.nodes).into_iter().chain(of_class);
-        let filters: Vec<&NodeFilter> = filters.filter(|nodes| !nodes.is_open()).collect();
-        let allowed_nodes = if chooses && !filters.is_empty() {
-            self.allowed_nodes(|node| {
-                filters.iter().all(|nodes| nodes.matches(&node.name, &node.labels))
-            })
-        } else {
-            None
-        };
+        let filters = if chooses { self.node_filters(key) } else { Vec::new() };
+        let allowed_nodes =
+            if filters.is_empty() { None } else { self.allowed_nodes(|node| pass(&filters, node)) };
         let mut shape = Shape {
             gpus,
             cpu_milli: template.map_or(0, |template| template.requests.cpu_milli),

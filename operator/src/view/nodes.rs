@@ -125,9 +125,8 @@ impl View {
         if same {
             return;
         }
-        let jobs = self.templates.affected_by(before, after);
+        let jobs = self.jobs_affected_by(before, after);
         self.emit_waiting(out);
-        self.emit_jobs_of_runtime_classes(out);
         for job in jobs {
             self.emit_job(&job, out);
         }

@@ -50,17 +50,6 @@ impl View {
         }
     }
 
-    /// Evaluates all jobs again whose nodes a `RuntimeClass` may limit, because the labels of a node
-    /// changed.
-    pub(super) fn emit_jobs_of_runtime_classes(&mut self, out: &mut Vec<Delta>) {
-        if self.cluster.runtime_classes.iter().all(|(_, class)| class.nodes.is_open()) {
-            return;
-        }
-        for job in keys(&self.cluster.ai_jobs) {
-            self.emit_job(&job, out);
-        }
-    }
-
     /// Adds to the shape of a miner's replicas what the `RuntimeClass` of its pools does. If they
     /// differ, the largest counts, since a replica has the same shape wherever it runs.
     pub(super) fn add_overhead_of_miner(
