@@ -11,6 +11,11 @@ pub struct Register {
     rows: Vec<Row>,
 }
 
+/// A figure as a gauge has it: the largest that it can have in place of larger ones.
+pub(crate) fn signed(figure: impl TryInto<i64>) -> i64 {
+    figure.try_into().unwrap_or(i64::MAX)
+}
+
 /// The row of a metric in the table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {

@@ -18,7 +18,7 @@ use strum::{IntoStaticStr, VariantArray as _};
 
 use super::admission::{AdmissionMode, AdmissionState};
 use super::bookkeeper::{LateNode, UnreadEnergy};
-use crate::metric_table::{Register, Row};
+use crate::metric_table::{Register, Row, signed};
 use crate::serving::ScrapeLock;
 use crate::view::Assigned;
 
@@ -356,8 +356,7 @@ impl Metrics {
 
     /// Sets the number of nodes whose devices are known from a source.
     pub fn set_nodes(&self, source: NodeSource, nodes: usize) {
-        let nodes = i64::try_from(nodes).unwrap_or(i64::MAX);
-        self.nodes.with_label_values(&[source.into_str()]).set(nodes);
+        self.nodes.with_label_values(&[source.into_str()]).set(signed(nodes));
     }
 
     /// Sets the GPUs that are held without a registration in force.
@@ -370,8 +369,7 @@ impl Metrics {
                 of_registration(held.registration.as_ref()),
                 &*held.namespace,
             ];
-            let gpus = i64::try_from(gpus).unwrap_or(i64::MAX);
-            self.unregistered.with_label_values(&labels).set(gpus);
+            self.unregistered.with_label_values(&labels).set(signed(gpus));
         }
     }
 
@@ -380,8 +378,7 @@ impl Metrics {
         self.unread.reset();
         self.read_until.reset();
         for (pool, unread) in pools {
-            let devices = i64::try_from(unread.devices).unwrap_or(i64::MAX);
-            self.unread.with_label_values(&[pool]).set(devices);
+            self.unread.with_label_values(&[pool]).set(signed(unread.devices));
             if let Some(until) = unread.read_until {
                 self.read_until.with_label_values(&[pool]).set(until.0.div_euclid(1000));
             }
@@ -414,8 +411,7 @@ impl Metrics {
         self.peak_watts.reset();
         for (key, usage) in usages.iter().filter(|(_, usage)| usage.peak_watts > 0) {
             let (namespace, name) = daylight_cluster::names::parts(key);
-            let peak = i64::try_from(usage.peak_watts).unwrap_or(i64::MAX);
-            self.peak_watts.with_label_values(&[namespace, name]).set(peak);
+            self.peak_watts.with_label_values(&[namespace, name]).set(signed(usage.peak_watts));
         }
     }
 
@@ -443,15 +439,14 @@ impl Metrics {
 
     /// Sets the free space of the journal's volume.
     pub(super) fn set_journal_free(&self, bytes: u64) {
-        self.journal_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.journal_free.set(signed(bytes));
     }
 
     /// Sets the state of Daylight's admission policies.
     pub(super) fn set_admission(&self, state: &AdmissionState) {
         let AdmissionState { expected, found, altered, mode } = *state;
         for (label, count) in [("expected", expected), ("found", found), ("altered", altered)] {
-            let count = i64::try_from(count).unwrap_or(i64::MAX);
-            self.admission_policies.with_label_values(&[label]).set(count);
+            self.admission_policies.with_label_values(&[label]).set(signed(count));
         }
         for one in AdmissionMode::VARIANTS {
             let is_in_force = i64::from(mode == Some(*one));
@@ -465,8 +460,7 @@ impl Metrics {
         for (held, gpus) in held {
             let labels = [&*held.pool, of_class(held.class.as_ref()), &*held.namespace];
             // A sum: registrations are not among the labels.
-            let gpus = i64::try_from(gpus).unwrap_or(i64::MAX);
-            self.unlisted.with_label_values(&labels).add(gpus);
+            self.unlisted.with_label_values(&labels).add(signed(gpus));
         }
     }
 

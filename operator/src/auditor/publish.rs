@@ -11,6 +11,7 @@ use super::admission::AdmissionState;
 use super::bookkeeper::{Bookkeeper, UnreadEnergy};
 use super::metrics::{Metrics, NodeSource};
 use super::writer::JournalWriter;
+use crate::metric_table::signed;
 use crate::process_memory::resident_bytes;
 
 /// Time between two updates of the metrics. Prometheus rarely scrapes more often.
@@ -136,8 +137,4 @@ impl Publisher {
         }
         self.operating = books.is_warm().then_some((now, booked));
     }
-}
-
-fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use daylight_base::{Name, Timestamp};
+use daylight_base::Timestamp;
 use daylight_cluster::names::parts;
 use daylight_cluster::timestamp;
 use daylight_crds::labels::UNDECLARED;
@@ -11,11 +11,14 @@ use daylight_crds::{
 };
 use daylight_planner::explain::{Plan, PoolReport, RegistrationReport};
 use daylight_planner::windows::WindowState;
+use strum::{IntoStaticStr, VariantArray};
 
 use super::metrics::Metrics;
 use super::mirrors::{MIRRORS, Mirrors};
 use super::state::State;
 use super::status::registration;
+use crate::metric_table::signed;
+use crate::view::authority::registration_of;
 
 /// Sets the gauges to the state of the plan and the cluster. Returns `false` if a scrape that is being
 /// answered keeps it from that.
@@ -47,10 +50,6 @@ fn seconds(at: Timestamp) -> f64 {
     at.0 as f64 / 1000.0
 }
 
-fn signed(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
 fn pools(plan: &Plan, state: &State) {
     let metrics = &state.metrics;
     metrics.pool_gpus.reset();
@@ -60,8 +59,7 @@ fn pools(plan: &Plan, state: &State) {
     for PoolReport { pool, gpus, watts, overdue, nodes: _, mining: _, overlap: _ } in &plan.pools {
         metrics.set_pool(pool, gpus);
         let power = |of: &str, watts: u64| {
-            let watts = i64::try_from(watts).unwrap_or(i64::MAX);
-            metrics.pool_watts.with_label_values(&[&**pool, of]).set(watts);
+            metrics.pool_watts.with_label_values(&[&**pool, of]).set(signed(watts));
         };
         power("mining", *watts);
         metrics.overdue_terminations.with_label_values(&[pool]).set((*overdue).into());
@@ -81,8 +79,7 @@ fn assigned(state: &State) {
         let registration = assigned.registration.as_deref().map_or("", |key| parts(key).1);
         let class = assigned.class.as_deref().unwrap_or(UNDECLARED);
         let labels = [&*assigned.pool, class, registration, &*assigned.namespace];
-        let gpus = i64::try_from(gpus).unwrap_or(i64::MAX);
-        metrics.assigned_gpus.with_label_values(&labels).set(gpus);
+        metrics.assigned_gpus.with_label_values(&labels).set(signed(gpus));
     }
 }
 
@@ -95,8 +92,8 @@ fn miners(plan: &Plan, state: &State) {
         let Some(miner) = cluster.miner(&report.miner) else { continue };
         let (namespace, _) = parts(&report.miner);
         // Tenants may write any name, which must add no series.
-        let named = Name::from(format!("{namespace}/{}", miner.spec.registration));
-        let registration = cluster.listed_registration(&named);
+        let named = registration_of(&report.miner, &miner.spec.registration);
+        let registration = cluster.listed_registration(&named.into());
         let (_, registration) = parts(&registration);
         let add = |of: &str, replicas: u32| {
             let labels = [namespace, registration, of];
@@ -110,6 +107,29 @@ fn miners(plan: &Plan, state: &State) {
     }
 }
 
+/// State of an AIJob that has not ended, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
+enum ActiveJob {
+    Queued,
+    Reserved,
+    Starting,
+    Running,
+}
+
+impl ActiveJob {
+    /// `None` for a job that has ended.
+    fn of(state: Option<AiJobState>) -> Option<Self> {
+        match state {
+            None | Some(AiJobState::Queued) => Some(Self::Queued),
+            Some(AiJobState::Reserved) => Some(Self::Reserved),
+            Some(AiJobState::Starting) => Some(Self::Starting),
+            Some(AiJobState::Running) => Some(Self::Running),
+            Some(AiJobState::Succeeded | AiJobState::Failed) => None,
+        }
+    }
+}
+
 fn ai_jobs(state: &State) {
     let metrics = &state.metrics;
     let cluster = state.view.cluster();
@@ -117,25 +137,20 @@ fn ai_jobs(state: &State) {
     metrics.ai_jobs.reset();
     // Without jobs a pool shows zeros: an alert must not depend on whether there ever was one.
     for (pool, _) in cluster.pools() {
-        for job_state in ["queued", "reserved", "starting", "running"] {
-            metrics.ai_jobs.with_label_values(&[&**pool, job_state]);
+        for active in ActiveJob::VARIANTS {
+            metrics.ai_jobs.with_label_values(&[&**pool, (*active).into()]);
         }
     }
     for (_, job) in cluster.ai_jobs() {
         let status = job.status.as_ref();
-        let job_state = match status.and_then(|status| status.state) {
-            None | Some(AiJobState::Queued) => "queued",
-            Some(AiJobState::Reserved) => "reserved",
-            Some(AiJobState::Starting) => "starting",
-            Some(AiJobState::Running) => "running",
-            Some(AiJobState::Succeeded | AiJobState::Failed) => continue,
-        };
+        let active = ActiveJob::of(status.and_then(|status| status.state));
+        let Some(active) = active else { continue };
         let chosen = status.and_then(|status| status.pool.as_deref());
         let pool =
             chosen.or(job.spec.pool.as_deref()).and_then(|pool| cluster.pool(pool).map(|_| pool));
         let pool = pool.unwrap_or_default();
-        metrics.ai_jobs.with_label_values(&[pool, job_state]).inc();
-        if job_state == "queued"
+        metrics.ai_jobs.with_label_values(&[pool, active.into()]).inc();
+        if active == ActiveJob::Queued
             && let Some(created) = &job.metadata.creation_timestamp
         {
             let created = timestamp(created);

@@ -15,6 +15,7 @@ use super::metrics::Metrics;
 use super::refusals::{Cause, Refusals};
 use super::waits::Waits;
 use crate::clock::wall_clock;
+use crate::metric_table::signed;
 use crate::view::View;
 
 /// The consequence of a picture of the cluster that may be stale.
@@ -76,7 +77,7 @@ impl State {
         if stale == self.stale || !self.view.is_warm() {
             return false;
         }
-        self.metrics.stale_watches.set(i64::try_from(stale.len()).unwrap_or(i64::MAX));
+        self.metrics.stale_watches.set(signed(stale.len()));
         if self.stale.is_empty() {
             let names: Vec<String> = stale.iter().map(Kind::to_string).collect();
             tracing::warn!(kinds = names.join(", "), "{NO_GRANTS_WHILE_STALE}");

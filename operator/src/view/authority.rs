@@ -186,6 +186,6 @@ pub(super) fn power_limit(cluster: &Cluster, name: &str) -> Option<String> {
 }
 
 /// The key of the registration that a miner names; it is in the miner's namespace.
-pub(super) fn registration_of(miner: &str, registration: &str) -> String {
+pub(crate) fn registration_of(miner: &str, registration: &str) -> String {
     key(parts(miner).0, registration)
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use daylight_base::{Name, Timestamp};
-use daylight_cluster::names::parts;
 use daylight_cluster::slim::{Phase, Pod};
 use daylight_cluster::{Changed, timestamp};
 use daylight_crds::LeaseRecord;
@@ -14,6 +13,7 @@ use super::Bookkeeper;
 use crate::api_requests::ApiRequest;
 use crate::auditor::agents::{Agent, AgentReport};
 use crate::auditor::work;
+use crate::view::authority::registration_of;
 
 /// Longest time for which a lease is believed that no auditor has seen. A restored journal ends later
 /// than that, unless the auditor was away for a month.
@@ -123,8 +123,8 @@ impl Bookkeeper {
         let mut replicas = BTreeMap::new();
         for (key, reason) in self.miners_work.not_ready() {
             let Some(miner) = self.cluster.miner(key) else { continue };
-            let named = format!("{}/{}", parts(key).0, miner.spec.registration);
-            let registration = self.cluster.listed_registration(&Name::from(named));
+            let named = registration_of(key, &miner.spec.registration);
+            let registration = self.cluster.listed_registration(&named.into());
             *replicas.entry((registration, reason)).or_default() += 1;
         }
         replicas

@@ -29,6 +29,7 @@ use self::send::Sender;
 use crate::api_requests::ApiRequest;
 use crate::controller::executor::queue::{Change, Pace, Queue};
 use crate::controller::state::State;
+use crate::metric_table::signed;
 use daylight_cluster::Kind;
 
 /// Limits of the executor, and times that it keeps.
@@ -194,7 +195,7 @@ impl Executor {
             self.waiting.remove(&target);
             self.start_background(target, write, state);
         }
-        state.metrics.queued_writes.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
+        state.metrics.queued_writes.set(signed(self.queue.len()));
     }
 
     /// Returns `true` while kube-scheduler keeps up: pods that it does not reach in time would be
