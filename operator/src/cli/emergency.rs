@@ -10,12 +10,12 @@ use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
-use kube::{Api, Client, Resource as _, ResourceExt as _};
+use kube::{Api, Client, Resource as _};
 use serde::Serialize;
 
 use super::connect::{Connection, user};
 use super::error::{CommandError, ErrorCode};
-use super::output::Output;
+use super::output::{Output, key_of};
 use crate::failure::chain;
 use daylight_cluster::well_known::EMERGENCY_STOP;
 
@@ -135,11 +135,8 @@ async fn miners_left(client: &Client, wait: Duration) -> Result<Vec<String>, Com
     loop {
         let running = ListParams::default().labels(labels::MINER).fields(NOT_ENDED);
         let left = pods.list_metadata(&running).await?;
-        let key = |pod: &kube::api::PartialObjectMeta<Pod>| {
-            format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any())
-        };
         if left.items.is_empty() || begun.elapsed() >= wait {
-            return Ok(left.items.iter().map(key).collect());
+            return Ok(left.items.iter().map(key_of).collect());
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

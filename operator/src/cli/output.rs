@@ -3,9 +3,16 @@
 use std::io::{self, Write as _};
 
 use clap::{Args, ValueEnum};
+use daylight_cluster::names;
+use kube::ResourceExt;
 use serde::Serialize;
 
 use super::error::CommandError;
+
+/// The object as `NAMESPACE/NAME`.
+pub(super) fn key_of(object: &impl ResourceExt) -> String {
+    names::key(&object.namespace().unwrap_or_default(), &object.name_any())
+}
 
 /// The format in which a command prints its result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::connect::Connection;
 use super::error::CommandError;
-use super::output::Output;
+use super::output::{Output, key_of};
 use crate::api_requests::{self, ApiRequest};
 
 /// Pods in a page of a list.
@@ -70,7 +70,7 @@ async fn release_all(
     loop {
         let list = pods.list_metadata(&page).await?;
         for pod in &list.items {
-            let key = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+            let key = key_of(pod);
             let mines = pod.labels().contains_key(MINER);
             if flags.end_miners && mines && pod.metadata.deletion_timestamp.is_none() {
                 end_pod(client, pod).await?;

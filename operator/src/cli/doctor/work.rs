@@ -8,6 +8,7 @@ use kube::ResourceExt;
 
 use super::snapshot::Installation;
 use super::{Check, Findings, admission};
+use crate::cli::output::key_of;
 use daylight_cluster::quantity::Quantity;
 use daylight_cluster::well_known::MINER_PRIORITY_CLASS;
 
@@ -42,7 +43,7 @@ pub(super) fn check(installation: &Installation, findings: &mut Findings) {
 
     let mut defective: BTreeMap<(Check, &str), Vec<String>> = BTreeMap::new();
     for pod in pods {
-        let key = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+        let key = key_of(pod);
         for why in defects(pod, installation, &resources, &pool_nodes, classes.as_ref()) {
             defective.entry(why).or_default().push(key.clone());
         }
