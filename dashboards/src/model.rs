@@ -34,6 +34,15 @@ pub(crate) struct Panel {
 /// Colours of threshold steps, each from its value on; the first has none.
 type Steps = &'static [(Option<f64>, &'static str)];
 
+fn steps_json(steps: Steps) -> Value {
+    steps.iter().map(|(value, color)| json!({"value": value, "color": color})).collect()
+}
+
+/// One figure of each series: its latest value.
+fn latest() -> Value {
+    json!({"calcs": ["lastNotNull"], "fields": "", "values": false})
+}
+
 /// Anything above 0 needs attention.
 pub(crate) const BAD_ABOVE_ZERO: Steps = &[(None, "green"), (Some(0.001), "red")];
 
@@ -74,7 +83,7 @@ pub(crate) fn stat(
 ) -> Panel {
     let mut panel = panel("stat", title, description, unit, width);
     panel.json["options"] = json!({
-        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
+        "reduceOptions": latest(),
         "colorMode": "value",
         "graphMode": "none",
         "justifyMode": "auto",
@@ -110,7 +119,7 @@ pub(crate) fn graph(title: &str, description: &str, unit: &str, width: u64) -> P
 pub(crate) fn bars(title: &str, description: &str, unit: &str, width: u64) -> Panel {
     let mut panel = panel("bargauge", title, description, unit, width);
     panel.json["options"] = json!({
-        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
+        "reduceOptions": latest(),
         "displayMode": "basic",
         "orientation": "horizontal",
         "valueMode": "color",
@@ -167,11 +176,16 @@ impl Panel {
         self.ask(expression, legend, "time_series", true)
     }
 
+    /// The name that Grafana gives to the value of a table's last query.
+    fn last_value(&self) -> String {
+        let reference = self.json["targets"].as_array().expect("an array").last().expect("one");
+        format!("Value #{}", reference["refId"].as_str().expect("a text"))
+    }
+
     /// A column of a table: a query whose value has this name.
     pub(crate) fn column(mut self, name: &str, expression: &str) -> Self {
         self = self.ask(expression, "", "table", true);
-        let reference = self.json["targets"].as_array().expect("an array").last().expect("one");
-        let value = format!("Value #{}", reference["refId"].as_str().expect("a text"));
+        let value = self.last_value();
         let renamed = &mut self.json["transformations"][1]["options"]["renameByName"];
         // Grafana leaves out the letter where there is one query.
         if value == "Value #A" {
@@ -184,8 +198,7 @@ impl Panel {
     /// A query whose labels are columns, and whose value is not shown.
     pub(crate) fn labels(mut self, expression: &str) -> Self {
         self = self.ask(expression, "", "table", true);
-        let reference = self.json["targets"].as_array().expect("an array").last().expect("one");
-        let value = format!("Value #{}", reference["refId"].as_str().expect("a text"));
+        let value = self.last_value();
         self.json["transformations"][1]["options"]["excludeByName"][value] = json!(true);
         self
     }
@@ -199,9 +212,7 @@ impl Panel {
     }
 
     pub(crate) fn thresholds(mut self, steps: Steps) -> Self {
-        let steps: Vec<_> =
-            steps.iter().map(|(value, color)| json!({"value": value, "color": color})).collect();
-        self.json["fieldConfig"]["defaults"]["thresholds"]["steps"] = json!(steps);
+        self.json["fieldConfig"]["defaults"]["thresholds"]["steps"] = steps_json(steps);
         self
     }
 
@@ -295,9 +306,8 @@ impl Panel {
 
     /// A table's column in the colour of its value.
     pub(crate) fn colored(self, column: &str, steps: Steps) -> Self {
-        let steps: Vec<_> =
-            steps.iter().map(|(value, color)| json!({"value": value, "color": color})).collect();
-        self.property(column, "thresholds", &json!({"mode": "absolute", "steps": steps})).property(
+        let thresholds = json!({"mode": "absolute", "steps": steps_json(steps)});
+        self.property(column, "thresholds", &thresholds).property(
             column,
             "custom.cellOptions",
             &json!({"type": "color-text"}),

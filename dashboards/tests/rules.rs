@@ -112,7 +112,7 @@ fn every_query_asks_the_chosen_data_source() {
     }
 }
 
-/// `increase()` extrapolates, so that a figure which somebody files would be wrong; and a figure of
+/// `increase()` extrapolates, so that a figure which an officer files would be wrong; and a figure of
 /// the selected range next to one since the journal began would be read as one of the same time.
 #[test]
 fn figures_are_what_they_seem_to_be() {
