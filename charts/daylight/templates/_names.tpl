@@ -153,3 +153,27 @@ from an older chart. What else users set to null may be absent. */}}
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{- /* What the standard `restricted` of Pod Security asks of a pod and of its container. */}}
+{{- define "daylight.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "daylight.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- /* The variable by which the program knows Daylight's namespace. */}}
+{{- define "daylight.namespaceVariable" -}}
+- name: DAYLIGHT_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+{{- end }}

@@ -44,27 +44,17 @@ spec:
       tolerations: {{ toJson . }}
       {{- end }}
       securityContext:
-        runAsNonRoot: true
-        runAsUser: 65532
-        runAsGroup: 65532
-        seccompProfile:
-          type: RuntimeDefault
+        {{- include "daylight.podSecurity" . | nindent 8 }}
       containers:
         - name: daylight
           image: {{ include "daylight.image" .chart }}
           imagePullPolicy: {{ $values.image.pullPolicy }}
           args: {{ toJson .args }}
           env:
-            - name: DAYLIGHT_NAMESPACE
-              valueFrom:
-                fieldRef:
-                  fieldPath: metadata.namespace
+            {{- include "daylight.namespaceVariable" . | nindent 12 }}
           resources:
             requests: {cpu: 50m, memory: 64Mi, ephemeral-storage: 16Mi}
             limits: {memory: 256Mi, ephemeral-storage: 64Mi}
           securityContext:
-            allowPrivilegeEscalation: false
-            readOnlyRootFilesystem: true
-            capabilities:
-              drop: [ALL]
+            {{- include "daylight.containerSecurity" . | nindent 12 }}
 {{- end }}
