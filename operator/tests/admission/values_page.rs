@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use daylight_testbed::trials::{apply, trial};
 use serde_json::Value;
 
-use crate::cluster::{Cluster, chart};
+use crate::cluster::chart;
 
 const HEAD: &str = "\
 # The chart `daylight`: its values
@@ -92,7 +92,7 @@ fn paths(schema: &Value, path: &str, into: &mut Vec<String>) {
 }
 
 #[apply(trial!)]
-async fn the_page_of_values_is_generated_and_has_all_of_them(_cluster: &Cluster) {
+async fn the_page_of_values_is_generated_and_has_all_of_them() {
     let daylight = PathBuf::from(chart("daylight"));
     let read = |name: &str| std::fs::read_to_string(Path::join(&daylight, name)).unwrap();
     let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();

@@ -74,14 +74,20 @@ mod tests {
 
     use super::RuntimeClass;
 
+    /// A class with this value in a field.
+    fn class(field: &str, value: serde_json::Value) -> RuntimeClass {
+        let mut class = json!({
+            "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+            "metadata": {"name": "nvidia"}, "handler": "nvidia",
+        });
+        class[field] = value;
+        serde_json::from_str(&class.to_string()).unwrap()
+    }
+
     #[test]
     fn the_overhead_is_read_if_there_is_one() {
         let of = |overhead: serde_json::Value| {
-            let class = json!({
-                "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
-                "metadata": {"name": "nvidia"}, "handler": "nvidia", "overhead": overhead,
-            });
-            let class: RuntimeClass = serde_json::from_str(&class.to_string()).unwrap();
+            let class = class("overhead", overhead);
             (class.overhead.cpu_milli, class.overhead.memory)
         };
         assert_eq!(of(json!({"podFixed": {"cpu": "50m", "memory": "128Mi"}})), (50, 128 << 20));
@@ -92,11 +98,7 @@ mod tests {
     #[test]
     fn nodes_and_tolerations_are_read_if_there_are_some() {
         let of = |scheduling: serde_json::Value| {
-            let class = json!({
-                "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
-                "metadata": {"name": "nvidia"}, "handler": "nvidia", "scheduling": scheduling,
-            });
-            let class: RuntimeClass = serde_json::from_str(&class.to_string()).unwrap();
+            let class = class("scheduling", scheduling);
             (class.nodes.labels, class.tolerations.len())
         };
         let both = json!({
