@@ -221,7 +221,7 @@ impl fmt::Display for Reason {
             ),
             Self::NodesClosed { gpus } => write!(
                 f,
-                "Nodes with {} are closed to mining: they are autoscaled, just lost GPUs, are kept clear for AI, or are excluded by the pool's RuntimeClass.",
+                "Nodes with {} are closed to mining: they are autoscaled, just lost GPUs, are kept for AI, or the pool's RuntimeClass excludes them.",
                 plural(*gpus, "idle GPU")
             ),
             Self::NoNodeFits { gpus } => write!(

@@ -173,7 +173,7 @@ fn the_words_and_sentences_are_fixed() {
     WaitingForIdleGpus: No node has 2 idle GPUs.
     KeptForPods: kube-scheduler is about to place pods on 2 idle GPUs.
     KeptForMiner: What is free is kept for miner acme/quad, which is next and starts once enough other replicas have stopped.
-    NodesClosed: Nodes with 1 idle GPU are closed to mining: they are autoscaled, just lost GPUs, are kept clear for AI, or are excluded by the pool's RuntimeClass.
+    NodesClosed: Nodes with 1 idle GPU are closed to mining: they are autoscaled, just lost GPUs, are kept for AI, or the pool's RuntimeClass excludes them.
     NoNodeFits: Nodes have 1 idle GPU, but not enough CPU, memory, huge pages or pod slots alongside. Lower the miner's spec.resources.
     IdleDelay: GPUs stay idle until 2026-07-01T12:00:00Z, since AI work just ended there (spec.mining.idleDelay).
     Quarantined: Miners failed on the nodes that have idle GPUs; these nodes are used again from 2026-07-01T12:00:00Z.

@@ -47,7 +47,7 @@ fn a_node_that_lost_gpus_gets_no_new_miners() {
     reports(&mut site, "node-1", 6, true);
     site.edit_miner("acme/hash", |miner| miner.replicas = 8);
     assert_snapshot!(site.act_explained(), @"
-    miner acme/hash (4 of 8): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, just lost GPUs, are kept clear for AI, or are excluded by the pool's RuntimeClass.
+    miner acme/hash (4 of 8): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, just lost GPUs, are kept for AI, or the pool's RuntimeClass excludes them.
     look again at 12:05:00
     ");
 }
@@ -100,14 +100,14 @@ fn a_node_that_the_runtime_class_of_the_pool_excludes_gets_no_miner() {
     site.put(node("other-runtime", 2).but(|node| node.pools[0].runs_miners = false));
     assert_snapshot!(site.act_explained(), @"
     grant acme/hash on node-1 (h100) slots 0 1, stops within 10s, ends in 183 days
-    miner acme/hash (2 of 4): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, just lost GPUs, are kept clear for AI, or are excluded by the pool's RuntimeClass.
+    miner acme/hash (2 of 4): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, just lost GPUs, are kept for AI, or the pool's RuntimeClass excludes them.
     ");
 }
 
 #[test]
 fn nodes_that_an_autoscaler_may_remove_mine_only_where_the_pool_allows_it() {
     let mut site = Site::of(0, 0, 4).with(node("auto-1", 2).but(|node| node.autoscaled = true));
-    assert_snapshot!(site.act_explained(), @"miner acme/hash (0 of 4): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, just lost GPUs, are kept clear for AI, or are excluded by the pool's RuntimeClass.");
+    assert_snapshot!(site.act_explained(), @"miner acme/hash (0 of 4): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, just lost GPUs, are kept for AI, or the pool's RuntimeClass excludes them.");
     site.edit_pool("h100", |pool| pool.autoscaled_nodes = AutoscaledNodes::Use);
     assert_snapshot!(site.actions(), @"grant acme/hash on auto-1 (h100) slots 0 1, stops within 10s, ends in 183 days");
 }

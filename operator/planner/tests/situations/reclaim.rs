@@ -37,7 +37,7 @@ fn with_reclaim_unit_node_a_whole_node_is_cleared_and_stays_clear_until_ai_is_bo
     site.drained();
     assert_snapshot!(site.act_explained(), @"
     release ml/train: node-1
-    miner acme/hash (4 of 8): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, just lost GPUs, are kept clear for AI, or are excluded by the pool's RuntimeClass.
+    miner acme/hash (4 of 8): NodesClosed. Nodes with 1 idle GPU are closed to mining: they are autoscaled, just lost GPUs, are kept for AI, or the pool's RuntimeClass excludes them.
     job ml/train: Starting. Waiting for kube-scheduler to bind the workers: 0 of 1 bound.
     look again at 12:01:00
     ");
