@@ -254,11 +254,11 @@ impl Main {
     fn lead(&mut self) {
         let tenure = *self.tenure.borrow_and_update();
         self.state.metrics.leader.set(i64::from(tenure.is_some()));
+        self.executor.clear();
         if let Some(tenure) = tenure {
             self.mode = Mode::Settling(tenure, None);
         } else {
             self.mode = Mode::Following;
-            self.executor.clear();
             self.state.metrics.forget_site();
         }
         // What a follower would have reported is the leader's to report.

@@ -1,7 +1,7 @@
 //! End-to-end tests on a real Kubernetes control plane with simulated nodes. Each is named after
 //! the promise it holds.
 //!
-//! Two run at once, each on a control plane of its own: most of their time is waiting. `cargo test -p daylight --test e2e -- PART_OF_A_NAME` runs some.
+//! Three run at once, each on a control plane of its own: most of their time is waiting. `cargo test -p daylight --test e2e -- PART_OF_A_NAME` runs some.
 
 #![allow(clippy::unwrap_used)] // A test may fail where it likes.
 
@@ -42,5 +42,5 @@ const EXPORTER: [&str; 6] = [
 
 fn main() -> ExitCode {
     // The longest test first, so that no other waits for it at the end.
-    Trials::registered().in_order(&["story"]).at_once(2).run()
+    Trials::registered().in_order(&["story"]).at_once(3).run()
 }

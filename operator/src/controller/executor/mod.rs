@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use daylight_base::Name;
-use daylight_planner::explain::{Action, ReclaimReason};
+use daylight_planner::explain::{Action, Grant, ReclaimReason};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::task::{JoinError, JoinSet};
 
@@ -105,6 +105,8 @@ pub struct Executor {
     /// Targets of `background`.
     waiting: FxHashSet<Target>,
     reserving: FxHashSet<Name>,
+    /// Grants whose request has no answer yet, by the pod.
+    unanswered: FxHashMap<Name, (Grant, ApiRequest)>,
     /// Targets whose last request had no lasting effect yet.
     retries: Retries,
     /// Miners' pods that may not be bound yet.
@@ -134,6 +136,7 @@ impl Executor {
             in_flight: FxHashSet::default(),
             waiting: FxHashSet::default(),
             reserving: FxHashSet::default(),
+            unanswered: FxHashMap::default(),
             retries: Retries::default(),
             unbound: FxHashSet::default(),
             reclaims: FxHashMap::default(),
@@ -182,6 +185,7 @@ impl Executor {
 
     /// Begins changes, up to the limits.
     pub fn dispatch(&mut self, state: &mut State) {
+        self.ask_again(state);
         while self.running.len() < self.limits.concurrency && self.pace.allows(state.instant) {
             let room = self.has_room(state);
             let Some(change) = self.queue.pop(room) else { break };
@@ -294,6 +298,8 @@ impl Executor {
         self.background.clear();
         self.waiting.clear();
         self.retries.clear();
+        // Another leader may have decided otherwise by now.
+        self.unanswered.clear();
     }
 
     /// Forgets an AIJob that was deleted.

@@ -30,7 +30,13 @@ impl Executor {
             (Target::Pod(key), Some(Change::Grant(grant))) => {
                 // Perhaps not the miner but its PriorityClass is at fault: it may be gone.
                 self.doubts_priority_class |= matches!(outcome, ChangeOutcome::Refused { .. });
-                granted(&key, &grant, outcome, state);
+                match outcome {
+                    // Until it is answered, the pod counts as one that exists.
+                    ChangeOutcome::Unanswered(write) => {
+                        self.unanswered.insert(key, (grant, write));
+                    }
+                    outcome => granted(&key, &grant, outcome, state),
+                }
             }
             (Target::Pod(key), Some(Change::Record { .. })) => self.recorded(&key, outcome, state),
             (Target::Pod(key), Some(change)) => self.ending(&key, &uid, &change, outcome, state),

@@ -42,6 +42,8 @@ pub enum ChangeOutcome {
     Overtaken,
     /// The change may have been made; the watches will show it.
     Unknown,
+    /// The pod may have been created, or may yet be: the request is sent again until it is answered.
+    Unanswered(ApiRequest),
     /// The change was not sent, because this process does not lead.
     NotLeading,
 }
@@ -80,6 +82,9 @@ where
 }
 
 /// Starts a replica. If a pod of that name exists, it is the replica: names are unique to a grant.
+///
+/// Without an answer, only the same request again can tell what happened. That no pod exists proves
+/// nothing, because the first request may still be under way in the API server.
 pub(super) async fn grant(sender: Sender, write: ApiRequest, key: String) -> ChangeOutcome {
     match sender.send(&write).await {
         Ok(Answer::Done(body)) => match read_slim(&body) {
@@ -87,23 +92,23 @@ pub(super) async fn grant(sender: Sender, write: ApiRequest, key: String) -> Cha
             None => ChangeOutcome::Unknown,
         },
         Ok(Answer::Refused(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
-            find(&sender, &key).await
+            match sender.send(&read_pod(&key)).await {
+                Ok(Answer::Done(body)) => {
+                    read_slim(&body).map_or(ChangeOutcome::Unknown, ChangeOutcome::Granted)
+                }
+                // It was deleted in the meantime.
+                Ok(Answer::Refused(_)) => ChangeOutcome::Overtaken,
+                Err(_) => ChangeOutcome::Unanswered(write),
+            }
         }
         // Another client changed the quota at the same time.
         Ok(Answer::Refused(status)) if status.code == 409 => ChangeOutcome::Overtaken,
         Ok(Answer::Refused(status)) => refused(*status),
         Err(Failure::NotLeading) => ChangeOutcome::NotLeading,
-        Err(Failure::Unknown(_)) => find(&sender, &key).await,
-    }
-}
-
-async fn find(sender: &Sender, key: &str) -> ChangeOutcome {
-    match sender.send(&read_pod(key)).await {
-        Ok(Answer::Done(body)) => {
-            read_slim(&body).map_or(ChangeOutcome::Unknown, ChangeOutcome::Granted)
+        Err(Failure::Unknown(why)) => {
+            tracing::warn!(pod = key, why, "No answer to the creation of a pod; asking again.");
+            ChangeOutcome::Unanswered(write)
         }
-        Ok(Answer::Refused(_)) => ChangeOutcome::Overtaken,
-        Err(failure) => failure.into(),
     }
 }
 

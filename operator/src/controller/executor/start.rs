@@ -58,18 +58,23 @@ impl Executor {
                 self.start_step(job, &step, state)
             }
         };
-        let Some(Started { target, uid, work }) = started else {
+        let Some(started) = started else {
             if let Change::Reserve { job, .. } = &change {
                 self.queue.reserved(job, false);
             }
             return false;
         };
+        self.run(started, change);
+        true
+    }
+
+    fn run(&mut self, started: Started, change: Change) {
+        let Started { target, uid, work } = started;
         self.in_flight.insert(target.clone());
         self.running.spawn(async move {
             let outcome = work.await;
             Completion { target, change: Some(change), uid, outcome }
         });
-        true
     }
 
     pub(super) fn start_background(&mut self, target: Target, write: ApiRequest, state: &State) {
@@ -132,6 +137,20 @@ impl Executor {
         self.unbound.insert(key.clone());
         let sender = self.sender.clone();
         Some(Started::new(target, "", perform::grant(sender, write, key.to_string())))
+    }
+
+    /// Sends the requests again that create pods and have no answer yet, as long as the pods count.
+    pub(super) fn ask_again(&mut self, state: &State) {
+        if self.unanswered.is_empty() || state.view.is_stale() || !self.sender.may_send() {
+            return;
+        }
+        for (key, (grant, write)) in std::mem::take(&mut self.unanswered) {
+            let is_foreseen = |pod: &slim::Pod| pod.uid.is_empty();
+            if state.view.cluster().pod(&key).is_some_and(is_foreseen) {
+                let work = perform::grant(self.sender.clone(), write, key.to_string());
+                self.run(Started::new(Target::Pod(key), "", work), Change::Grant(grant));
+            }
+        }
     }
 
     fn start_eviction(
@@ -390,13 +409,129 @@ fn pool_of(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::sync::{Arc, Mutex};
+
+    use axum::Router;
+    use axum::body::Bytes;
+    use axum::http::{Method, StatusCode};
+    use axum::response::{IntoResponse as _, Response};
+    use kube::Client;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::controller::events::Events;
+    use crate::controller::executor::Limits;
+    use crate::controller::executor::send::Sender;
+    use crate::controller::lease::LeaseValidity;
     use crate::controller::metrics::Metrics;
     use crate::view::tests::TestCluster;
-    use crate::view::tests::test_cluster::{ended, lease, node, patched, pool, running, worker};
+    use crate::view::tests::test_cluster::{
+        class, ended, lease, miner, node, patched, pool, registration, running, worker,
+    };
+
+    /// An API server that carries out the first creation of a pod late, and never answers it.
+    #[derive(Clone, Default)]
+    struct LateApi {
+        created: Arc<Mutex<Vec<Value>>>,
+    }
+
+    impl LateApi {
+        fn client(&self) -> Client {
+            let api = self.clone();
+            let router = Router::new().fallback(move |method: Method, body: Bytes| {
+                let api = api.clone();
+                async move { api.answer(&method, &body).await }
+            });
+            Client::new(router, "default")
+        }
+
+        async fn answer(&self, method: &Method, body: &[u8]) -> Response {
+            let first = {
+                let mut created = self.created.lock().unwrap();
+                if *method == Method::POST {
+                    created.push(serde_json::from_slice(body).unwrap());
+                }
+                created.first().cloned()
+            };
+            match (method, self.created.lock().unwrap().len()) {
+                (&Method::GET, 2) => {
+                    let stored =
+                        json!({"metadata": {"uid": "pod-1", "resourceVersion": "1000000"}});
+                    return axum::Json(patched(&first.unwrap(), &stored)).into_response();
+                }
+                (&Method::GET, _) => {
+                    return (StatusCode::NOT_FOUND, axum::Json(json!({}))).into_response();
+                }
+                (_, 1) => {}
+                _ => {
+                    let status = json!({"kind": "Status", "reason": "AlreadyExists"});
+                    return (StatusCode::CONFLICT, axum::Json(status)).into_response();
+                }
+            }
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pod_counts_until_its_creation_is_answered_and_is_created_once() {
+        const TIMEOUT: Duration = Duration::from_millis(300);
+        let objects = [
+            pool("a"),
+            node("n1", "a"),
+            class("pow", "WhenRegistered"),
+            registration("reg"),
+            miner("m"),
+        ];
+        let view = TestCluster::with(&objects).view;
+        let mut state = State::new(view, Events::new("test"), Metrics::new().unwrap());
+        let (api, validity) = (LateApi::default(), LeaseValidity::default());
+        let sender = Sender::new(api.client(), validity.clone(), TIMEOUT, Metrics::new().unwrap());
+        let mut executor = Executor::new(
+            sender,
+            Limits {
+                concurrency: 8,
+                per_second: 0,
+                metered: false,
+                agent_lease: None,
+                failed_pods_kept: Duration::ZERO,
+                record_after: Duration::ZERO,
+            },
+        );
+        executor.may_grant = Some(Ok(()));
+        let grant = Grant {
+            miner: "team/m".into(),
+            registration: "team/reg".into(),
+            pool: "a".into(),
+            node: "n1".into(),
+            slot: 0,
+            grace: Duration::from_secs(10),
+            until: None,
+        };
+        let pods = |state: &State| {
+            let pods = state.view.cluster().pods();
+            pods.map(|pod| (pod.key.to_string(), pod.uid.to_string())).collect::<Vec<_>>()
+        };
+
+        // The lease lasts for one attempt.
+        validity.hold_for_test(TIMEOUT * 7 / 4, std::time::Instant::now());
+        assert!(executor.start(Change::Grant(grant), &mut state));
+        let ended = executor.next().await;
+        executor.take(ended, &mut state).unwrap();
+        let [(key, uid)] = &pods(&state)[..] else { panic!("{:?}", pods(&state)) };
+        assert_eq!(uid, "", "the pod may exist, so it counts");
+        executor.dispatch(&mut state);
+        assert!(executor.is_settled(), "nothing is sent without the lease");
+
+        validity.hold_for_test(Duration::from_hours(1), std::time::Instant::now());
+        executor.dispatch(&mut state);
+        let ended = executor.next().await;
+        executor.take(ended, &mut state).unwrap();
+        assert_eq!(pods(&state), [(key.clone(), "pod-1".into())]);
+        let created = api.created.lock().unwrap();
+        assert_eq!(created.len(), 2);
+        assert_eq!(created[0], created[1], "both requests create the same pod");
+        assert!(executor.unanswered.is_empty());
+    }
 
     fn record_of(pod: &serde_json::Value) -> LeaseRecordSpec {
         let amd = patched(&pool("b"), &json!({"spec": {"resource": "amd.com/gpu"}}));
