@@ -11,7 +11,9 @@
 //! | `checkpoint` | name, size and root hash of the log, signed |
 //!
 //! [`Tree`] appends and states which bytes belong at the end of which tile. [`Checkpoint`] is signed
-//! by a [`SigningKey`] and travels as a [`Note`], which [`VerifierKey`]s verify.
+//! by a [`SigningKey`] and travels as a [`Note`], which [`VerifierKey`]s verify. A [`Witness`] cosigns
+//! what continues the checkpoint that it cosigned before. A [`Policy`] states which logs and witnesses
+//! count, and a [`TlogProof`] shows that an entry is in a log.
 //!
 //! ```
 //! use daylight_ledger::{Checkpoint, Hash, Note, SigningKey, Tree};
@@ -35,18 +37,31 @@
 //! ```
 
 mod checkpoint;
+mod cosignature;
 mod decimal;
 mod hash;
 mod key;
 mod note;
+mod policy;
+mod proof;
 mod tile;
+mod tlog_proof;
 mod tree;
+mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError, MAX_SIZE};
+pub use cosignature::CosignError;
 pub use hash::{Hash, ParseHashError};
-pub use key::{KeyError, SigningKey, VerifierKey};
+pub use key::{CosigningKey, KeyError, SigningKey, VerifierKey};
 pub use note::{Note, NoteError, Signature, Verified, is_key_name};
+pub use policy::{Accepted, Policy, PolicyError, PolicyLog, PolicyViolation, PolicyWitness};
+pub use proof::{
+    Hashes, ProofError, TileHashes, TileHashesError, prove_consistency, prove_inclusion, root_at,
+    verify_consistency, verify_inclusion,
+};
 pub use tile::{
     BundleError, Entries, MAX_ENTRY, TILE_WIDTH, TileKind, TilePath, TilePathError, push_entry,
 };
+pub use tlog_proof::{TlogProof, TlogProofError, TlogProofViolation};
 pub use tree::{Frontier, ResumeError, TileHash, Tree, Write};
+pub use witness::{AddCheckpoint, Cosigned, Received, Refusal, Witness, monitoring_path};

@@ -5,6 +5,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::cosignature;
 use crate::key::VerifierKey;
 
 /// Most bytes of a note.
@@ -35,7 +36,7 @@ pub struct Signature {
 }
 
 /// Signature that was verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verified<'a> {
     /// Key that made it.
     pub key: &'a VerifierKey,
@@ -69,6 +70,14 @@ pub enum NoteError {
     /// None of the keys signed it.
     #[error("none of the known keys ({0}) signed the note")]
     Unknown(String),
+}
+
+impl Verified<'_> {
+    /// Returns when a cosignature was made, in seconds since 1970; `None` for another signature.
+    pub fn time(&self) -> Option<u64> {
+        let (time, _) = cosignature::split(&self.signature.bytes)?;
+        self.key.is_cosigner().then_some(time)
+    }
 }
 
 impl Note {
@@ -137,27 +146,47 @@ impl Note {
         Ok(())
     }
 
+    /// Adds those of a witness's signature lines that these keys made, and returns how many.
+    ///
+    /// # Errors
+    ///
+    /// The lines are not signature lines, a signature of a known key is wrong, or none of the keys made
+    /// one. The note is unchanged then.
+    pub fn add_lines(&mut self, lines: &str, keys: &[VerifierKey]) -> Result<usize, NoteError> {
+        let answer = Self::new(self.text.clone(), Signature::parse_lines(lines)?)?;
+        let verified: Vec<Signature> =
+            answer.verify(keys)?.into_iter().map(|verified| verified.signature.clone()).collect();
+        let count = verified.len();
+        self.add(verified)?;
+        Ok(count)
+    }
+
     /// Verifies the signatures of known keys, and ignores those of others.
     ///
     /// # Errors
     ///
     /// One of the known keys' signatures is wrong, or there is none.
-    pub fn verify<'a, K>(&'a self, keys: &'a [K]) -> Result<Vec<Verified<'a>>, NoteError>
-    where
-        K: AsRef<VerifierKey>,
-    {
+    pub fn verify<'a>(&'a self, keys: &'a [VerifierKey]) -> Result<Vec<Verified<'a>>, NoteError> {
+        self.verify_all(&keys.iter().collect::<Vec<_>>())
+    }
+
+    /// Like [`Note::verify`], of keys that are in several places.
+    pub(crate) fn verify_all<'a>(
+        &'a self,
+        keys: &[&'a VerifierKey],
+    ) -> Result<Vec<Verified<'a>>, NoteError> {
         let mut verified = Vec::new();
         for signature in &self.signatures {
             let made =
-                |key: &&VerifierKey| key.name() == signature.name && key.id() == signature.id;
-            let Some(key) = keys.iter().map(AsRef::as_ref).find(made) else { continue };
+                |key: &&&VerifierKey| key.name() == signature.name && key.id() == signature.id;
+            let Some(key) = keys.iter().find(made) else { continue };
             if !key.verifies(&self.text, &signature.bytes) {
                 return Err(NoteError::Wrong(signature.name.clone()));
             }
             verified.push(Verified { key, signature });
         }
         if verified.is_empty() {
-            let names: Vec<&str> = keys.iter().map(|key| key.as_ref().name()).collect();
+            let names: Vec<&str> = keys.iter().map(|key| key.name()).collect();
             return Err(NoteError::Unknown(names.join(", ")));
         }
         Ok(verified)
