@@ -13,7 +13,8 @@
 //! [`Tree`] appends and states which bytes belong at the end of which tile. [`Checkpoint`] is signed
 //! by a [`SigningKey`] and travels as a [`Note`], which [`VerifierKey`]s verify. A [`Witness`] cosigns
 //! what continues the checkpoint that it cosigned before. A [`Policy`] states which logs and witnesses
-//! count, and a [`TlogProof`] shows that an entry is in a log.
+//! count, and a [`TlogProof`] shows that an entry is in a log. A [`LogVerifier`] reads all of a log out
+//! of its [`Files`].
 //!
 //! ```
 //! use daylight_ledger::{Checkpoint, Hash, Note, SigningKey, Tree};
@@ -39,6 +40,7 @@
 mod checkpoint;
 mod cosignature;
 mod decimal;
+mod files;
 mod hash;
 mod key;
 mod note;
@@ -47,10 +49,12 @@ mod proof;
 mod tile;
 mod tlog_proof;
 mod tree;
+mod verify;
 mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError, MAX_SIZE};
 pub use cosignature::CosignError;
+pub use files::{CHECKPOINT, Files, FoundTile, bundle_bytes, read_tile, serve};
 pub use hash::{Hash, ParseHashError};
 pub use key::{CosigningKey, KeyError, SigningKey, VerifierKey};
 pub use note::{Note, NoteError, Signature, Verified, is_key_name};
@@ -64,4 +68,5 @@ pub use tile::{
 };
 pub use tlog_proof::{TlogProof, TlogProofError, TlogProofViolation};
 pub use tree::{Frontier, ResumeError, TileHash, Tree, Write};
+pub use verify::{Disagreement, GrowthError, LogVerifier, first_difference, verify_growth};
 pub use witness::{AddCheckpoint, Cosigned, Received, Refusal, Witness, monitoring_path};

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::RandomState;
 
+use crate::files::{Files, read_tile};
 use crate::hash::Hash;
 use crate::tile::{TILE_WIDTH, TileKind, TilePath};
 use crate::tree::root_of;
@@ -21,9 +22,9 @@ pub trait Hashes {
 
 /// Hashes out of the tiles of a tree. It keeps the tiles that it read last.
 #[derive(Debug)]
-pub struct TileHashes<F> {
+pub struct TileHashes<'a, F> {
+    files: &'a F,
     size: u64,
-    read: F,
     tiles: HashMap<TilePath, Vec<u8>, RandomState>,
 }
 
@@ -44,21 +45,18 @@ pub enum TileHashesError<E> {
 /// Tiles that [`TileHashes`] keeps: more than one proof needs, at 8 kB each.
 const KEPT_TILES: usize = 32;
 
-impl<F, E> TileHashes<F>
-where
-    F: FnMut(TilePath) -> Result<Option<Vec<u8>>, E>,
-{
-    /// Takes hashes out of the tiles of a tree of `size` entries. `read` returns the bytes of a tile:
-    /// at least 32 for each hash of its width.
-    pub fn new(size: u64, read: F) -> Self {
-        Self { size, read, tiles: HashMap::default() }
+impl<'a, F: Files> TileHashes<'a, F> {
+    /// Takes hashes out of the tiles of a tree of `size` entries.
+    pub fn new(files: &'a F, size: u64) -> Self {
+        Self { files, size, tiles: HashMap::default() }
     }
 
-    fn tile(&mut self, path: TilePath) -> Result<&[u8], TileHashesError<E>> {
+    fn tile(&mut self, path: TilePath) -> Result<&[u8], TileHashesError<F::Error>> {
         if !self.tiles.contains_key(&path) {
-            let mut bytes = (self.read)(path)
+            let mut bytes = read_tile(self.files, path)
                 .map_err(TileHashesError::Read)?
-                .ok_or(TileHashesError::Missing(path))?;
+                .ok_or(TileHashesError::Missing(path))?
+                .bytes;
             let wanted = path.width() as usize * Hash::BYTES;
             if bytes.len() < wanted {
                 return Err(TileHashesError::Length { path, bytes: bytes.len() });
@@ -73,11 +71,8 @@ where
     }
 }
 
-impl<F, E> Hashes for TileHashes<F>
-where
-    F: FnMut(TilePath) -> Result<Option<Vec<u8>>, E>,
-{
-    type Error = TileHashesError<E>;
+impl<F: Files> Hashes for TileHashes<'_, F> {
+    type Error = TileHashesError<F::Error>;
 
     fn hash(&mut self, height: u8, index: u64) -> Result<Hash, Self::Error> {
         let kind = TileKind::Hashes(height / 8);
@@ -424,10 +419,10 @@ mod tests {
             }
         }
         for write in tree.take_writes() {
-            files.insert(write.path, write.bytes);
+            files.insert(write.path.to_string(), write.bytes);
         }
-        let mut hashes =
-            TileHashes::new(SIZE, |path| Ok::<_, Infallible>(files.get(&path).cloned()));
+        let files = |path: &str| Ok::<_, Infallible>(files.get(path).cloned());
+        let mut hashes = TileHashes::new(&files, SIZE);
         let root = tree.root();
         for index in [0, 255, 256, 65_535, 65_536, 69_888, 69_999] {
             let proof = prove_inclusion(&mut hashes, index, SIZE).unwrap();
@@ -439,7 +434,8 @@ mod tests {
             let proof = prove_consistency(&mut hashes, old, SIZE).unwrap();
             assert_eq!(verify_consistency(old, old_root, SIZE, root, &proof), Ok(()), "{old}");
         }
-        let mut none = TileHashes::new(SIZE, |_| Ok::<_, Infallible>(None));
+        let none = |_: &str| Ok::<_, Infallible>(None);
+        let mut none = TileHashes::new(&none, SIZE);
         let error = prove_inclusion(&mut none, 0, SIZE).unwrap_err();
         assert_eq!(error.to_string(), "tile/1/001.p/17 is missing");
     }

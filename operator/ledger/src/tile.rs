@@ -53,12 +53,17 @@ impl TilePath {
         Self { kind, index, width: TILE_WIDTH as u16 }
     }
 
+    /// Names a tile of 1 to 256 hashes or entries; `None` if the width is another one.
+    pub fn of_width(kind: TileKind, index: u64, width: u64) -> Option<Self> {
+        (1..=TILE_WIDTH).contains(&width).then_some(Self { kind, index, width: width as u16 })
+    }
+
     /// Names the tile as a tree of `size` entries has it: full, partial, or `None` if it has no
     /// element.
     pub fn at_size(kind: TileKind, index: u64, size: u64) -> Option<Self> {
         let before = index.checked_mul(TILE_WIDTH)?;
         let width = kind.elements(size).checked_sub(before)?.min(TILE_WIDTH);
-        (width > 0).then_some(Self { kind, index, width: width as u16 })
+        Self::of_width(kind, index, width)
     }
 
     /// Returns the paths of all tiles of a kind in a tree of `size` entries, in order.
@@ -135,12 +140,9 @@ fn parse(text: &str) -> Option<TilePath> {
         ),
     };
     let (groups, width) = match rest.split_once(".p/") {
-        Some((groups, width)) => (groups, decimal::parse(width).filter(|width| *width < 256)?),
+        Some((groups, width)) => (groups, decimal::parse(width)?),
         None => (rest, TILE_WIDTH),
     };
-    if width == 0 {
-        return None;
-    }
     let mut index = 0_u64;
     for group in groups.split('/') {
         let group = group.strip_prefix('x').unwrap_or(group);
@@ -149,7 +151,7 @@ fn parse(text: &str) -> Option<TilePath> {
         }
         index = index.checked_mul(1000)?.checked_add(group.parse().ok()?)?;
     }
-    Some(TilePath { kind, index, width: width as u16 })
+    TilePath::of_width(kind, index, width)
 }
 
 /// Error of a bundle, or of an entry that no bundle can hold.

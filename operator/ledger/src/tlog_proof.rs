@@ -142,10 +142,11 @@ mod tests {
             tree.append(Hash::leaf(&number.to_be_bytes()));
         }
         let tiles = tree.take_writes();
-        let mut hashes = TileHashes::new(300, |path| {
-            let tile = tiles.iter().find(|write| write.path == path);
+        let files = |path: &str| {
+            let tile = tiles.iter().find(|write| write.path.to_string() == path);
             Ok::<_, ()>(tile.map(|write| write.bytes.clone()))
-        });
+        };
+        let mut hashes = TileHashes::new(&files, 300);
         let log = SigningKey::from_seed("example.com/log", [1; 32]).unwrap();
         let witness = CosigningKey::ml_dsa_44("example.com/w", [1; 32]).unwrap();
         let checkpoint = Checkpoint::new("example.com/log", 300, tree.root());

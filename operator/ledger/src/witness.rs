@@ -266,6 +266,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::files::Files;
     use crate::key::SigningKey;
     use crate::proof::{TileHashes, prove_consistency, root_at};
     use crate::tree::{Tree, Write as TileWrite};
@@ -296,19 +297,21 @@ mod tests {
             Self { tiles: tree.take_writes() }
         }
 
-        fn hashes(&self) -> impl crate::proof::Hashes<Error: std::fmt::Debug> {
-            TileHashes::new(600, |path| {
-                let tile = self.tiles.iter().find(|write| write.path == path);
-                Ok::<_, ()>(tile.map(|write| write.bytes.clone()))
-            })
+        fn files(&self) -> impl Files<Error = ()> {
+            |path: &str| {
+                let tile = self.tiles.iter().find(|write| write.path.to_string() == path);
+                Ok(tile.map(|write| write.bytes.clone()))
+            }
         }
 
         fn checkpoint(&self, size: u64) -> Checkpoint {
-            Checkpoint::new(ORIGIN, size, root_at(&mut self.hashes(), size).unwrap())
+            let root = root_at(&mut TileHashes::new(&self.files(), 600), size).unwrap();
+            Checkpoint::new(ORIGIN, size, root)
         }
 
         fn request(&self, old: u64, size: u64) -> AddCheckpoint {
-            let proof = prove_consistency(&mut self.hashes(), old, size).unwrap();
+            let proof =
+                prove_consistency(&mut TileHashes::new(&self.files(), 600), old, size).unwrap();
             let checkpoint = self.checkpoint(size).sign(&[&log_key()]).unwrap();
             AddCheckpoint { old, proof, checkpoint }
         }
