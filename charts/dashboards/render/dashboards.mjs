@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 export const NAMES = ['fleet', 'registration', 'audit', 'operator'];
 
 export function dashboard(name) {
-  const url = new URL(`../../charts/daylight/dashboards/${name}.json`, import.meta.url);
+  const url = new URL(`../../daylight/dashboards/${name}.json`, import.meta.url);
   return JSON.parse(readFileSync(url, 'utf8'));
 }
 

@@ -69,7 +69,7 @@ for (const theme of ['light', 'dark']) {
       const captured = Buffer.from(picture, 'base64');
       if (captured.length > bytes.length) bytes = captured;
     }
-    const file = `../../docs/dashboards/${name}-${theme}.webp`;
+    const file = `../../../docs/dashboards/${name}-${theme}.webp`;
     writeFileSync(here(file), bytes);
     console.log(`docs/dashboards/${name}-${theme}.webp: ${Math.round(bytes.length / 1024)} KiB`);
     await page.close();

@@ -8,7 +8,7 @@ use daylight_dashboards::{all, text};
 const USAGE: &str = "usage: cargo dashboards [-- --check]
 
 Writes the dashboards to charts/daylight/dashboards.
-  --check   write nothing; fail if a file differs from dashboards/src";
+  --check   write nothing; fail if a file differs from charts/dashboards/src";
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,7 +20,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             return Ok(ExitCode::from(2));
         }
     };
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/daylight/dashboards");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../daylight/dashboards");
     let mut stale = Vec::new();
     for (name, dashboard) in all() {
         let path = directory.join(name);
@@ -36,7 +36,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
     if check && !stale.is_empty() {
         eprintln!(
-            "{} differ from dashboards/src: run `cargo dashboards` and commit the result",
+            "{} differ from charts/dashboards/src: run `cargo dashboards` and commit the result",
             stale.join(", ")
         );
         return Ok(ExitCode::FAILURE);

@@ -8,7 +8,7 @@ use daylight_dashboards::{all, text};
 use serde_json::Value;
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// The panels of a dashboard that are not headings, each with its name for messages.
