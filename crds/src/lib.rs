@@ -16,7 +16,7 @@
 //! controller, which reports them in a condition.
 //!
 //! [`definitions`] returns the custom resource definitions, [`manifest`] their YAML. `cargo crds`
-//! writes the YAML to this crate's folder.
+//! writes the YAML to this crate's folder, and the page that [`api_reference`] returns to `docs/reference`.
 
 #![allow(
     unreachable_pub,
@@ -34,6 +34,7 @@ mod lease_record;
 mod manifest;
 mod miner;
 mod mining;
+mod reference;
 mod registration;
 mod registration_status;
 mod rules;
@@ -57,6 +58,7 @@ pub use miner::{
     MinerWork, PasswordSecret, PoolCertificate, WalletSecret,
 };
 pub use mining::{AutoscaledNodes, Mining, MiningPolicy, MiningWindow, ReclaimUnit};
+pub use reference::api_reference;
 pub use registration::{
     Filing, Identifier, IdentifiersSecret, Limits, Operator, Payout, Registration,
     RegistrationSpec, Reporting, ReportingPeriod,

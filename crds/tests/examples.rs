@@ -27,7 +27,7 @@ fn the_site_is_complete() {
 
 #[test]
 fn every_object_reads_back_as_written() {
-    for object in examples() {
+    for object in examples().into_iter().chain(quick_start()) {
         match object["kind"].as_str().unwrap() {
             "GpuPool" => reads_back::<GpuPool>(&object),
             "ActivityClass" => reads_back::<ActivityClass>(&object),
@@ -41,7 +41,7 @@ fn every_object_reads_back_as_written() {
 
 #[test]
 fn every_object_keeps_the_rules() {
-    for object in examples() {
+    for object in examples().into_iter().chain(quick_start()) {
         let outcome = match object["kind"].as_str().unwrap() {
             "GpuPool" => read::<GpuPool>(&object).validate_cel(),
             "ActivityClass" => read::<ActivityClass>(&object).validate_cel(),
@@ -88,7 +88,17 @@ fn names_refer_to_what_is_there() {
 }
 
 fn examples() -> Vec<Value> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    objects_in("../examples")
+}
+
+fn quick_start() -> Vec<Value> {
+    let objects = objects_in("../examples/quick-start");
+    assert_eq!(objects.len(), 8);
+    objects
+}
+
+fn objects_in(directory: &str) -> Vec<Value> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
     let mut files: Vec<_> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
