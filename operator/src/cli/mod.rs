@@ -3,6 +3,7 @@
 
 mod approval;
 mod auditor;
+mod completion;
 mod connect;
 mod controller;
 mod doctor;
@@ -10,8 +11,11 @@ mod emergency;
 mod error;
 mod gpu_map;
 mod live_plan;
+mod man;
 mod output;
 mod own_objects;
+#[cfg(test)]
+mod reference;
 mod release;
 mod review;
 mod serve;
@@ -68,11 +72,21 @@ enum Command {
     Verify(verify::Flags),
     /// Remove the auditor's finalizer from pods left behind by an uninstall
     Release(release::Release),
+    /// Print a shell's completion script
+    Completion(completion::Flags),
+    /// Write man pages
+    Man(man::Flags),
 }
 
 /// Runs the command that `arguments` name, and returns the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if program(&arguments) == Some(completion::KUBECTL_NAME) {
+        return match completion::answer_kubectl(Cli::command(), arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     let cli = match parse(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -97,7 +111,9 @@ impl Command {
     /// The format of the command's output, and of its error.
     fn format(&self) -> Format {
         match self {
-            Self::Controller(_) | Self::Auditor(_) => Format::Text,
+            Self::Controller(_) | Self::Auditor(_) | Self::Completion(_) | Self::Man(_) => {
+                Format::Text
+            }
             Self::Status(flags) => flags.output.format,
             Self::Why(flags) => flags.output.format,
             Self::Approve(flags) => flags.output.format,
@@ -125,17 +141,23 @@ impl Command {
             | Self::Resume(_)
             | Self::Doctor(_)
             | Self::Verify(_)
-            | Self::Release(_) => false,
+            | Self::Release(_)
+            | Self::Completion(_)
+            | Self::Man(_) => false,
         }
     }
+}
+
+/// Returns the name by which the program was called.
+fn program(arguments: &[OsString]) -> Option<&str> {
+    Path::new(arguments.first()?).file_stem()?.to_str()
 }
 
 /// Parses the command line. Usage and errors name the program as the user called it, which for a plugin
 /// is `kubectl daylight`.
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    let name = arguments.first().map(Path::new).and_then(Path::file_stem);
     let mut command = Cli::command();
-    if name.is_some_and(|name| name == "kubectl-daylight" || name == "kubectl_daylight") {
+    if matches!(program(arguments), Some("kubectl-daylight" | "kubectl_daylight")) {
         command = command.name("kubectl-daylight").bin_name("kubectl daylight");
     }
     let mut matches = command.try_get_matches_from(arguments)?;
@@ -178,6 +200,8 @@ async fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Doctor(flags) => doctor::run(&connection, &flags).await,
         Command::Verify(flags) => verify::run(&flags),
         Command::Release(flags) => release::release(&connection, &flags).await,
+        Command::Completion(flags) => completion::run(Cli::command(), &flags),
+        Command::Man(flags) => man::run(Cli::command(), &flags),
     }
 }
 
