@@ -1,6 +1,7 @@
-//! Blocks that are mined through the bridges, on real nodes.
+//! Blocks that are mined through the bridges, on real nodes, and logs that others check.
 
 mod bitcoin;
+mod ledger;
 mod monero;
 mod p2pool;
 mod process;
