@@ -140,7 +140,7 @@ def verify_ledger(ledger, policy, older=None):
         total = stack[-1][1] if stack else sha256()
         for _, left in reversed(stack[:-1]):
             total = sha256(b"\1", left, total)
-        need({total} == set(roots[count]), f"entries 0 to {count - 1} do not have the signed root hash")
+        need({total} == set(roots[count]), f"the first {count} entries do not have the signed root hash")
     def compare(level, index):
         hashes = b"".join(tiles.pop(level))
         path, data = read_tile(ledger, level, index, len(hashes) // 32)

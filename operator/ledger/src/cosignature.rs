@@ -14,8 +14,8 @@ pub enum CosignError {
     /// A name is empty or longer than the signed message can state.
     #[error("a name of {0} bytes cannot be cosigned with ML-DSA-44: it must have 1 to {MAX_NAME}")]
     Name(usize),
-    /// The time is too large.
-    #[error("the time {0} of a cosignature exceeds 2^63 seconds")]
+    /// The time is 0, which stands for none, or too large.
+    #[error("{0} is not the time of a cosignature in seconds: it must be 1 to 2^63 - 1")]
     Time(u64),
 }
 
@@ -139,6 +139,8 @@ mod tests {
         let key = CosigningKey::ml_dsa_44("w", [2; 32]).unwrap();
         let long = Checkpoint::new("x".repeat(256), 1, Hash::empty());
         assert_eq!(key.cosign(&long, 1), Err(CosignError::Name(256)));
-        assert_eq!(key.cosign(&checkpoint(), 1 << 63), Err(CosignError::Time(1 << 63)));
+        for time in [0, 1 << 63] {
+            assert_eq!(key.cosign(&checkpoint(), time), Err(CosignError::Time(time)));
+        }
     }
 }

@@ -320,9 +320,9 @@ impl CosigningKey {
     ///
     /// # Errors
     ///
-    /// ML-DSA-44 cannot sign the origin, or the time exceeds 2^63.
+    /// ML-DSA-44 cannot sign the origin, or the time is 0 or exceeds 2^63 - 1.
     pub fn cosign(&self, checkpoint: &Checkpoint, time: u64) -> Result<Signature, CosignError> {
-        if time > cosignature::MAX_TIME {
+        if !(1..=cosignature::MAX_TIME).contains(&time) {
             return Err(CosignError::Time(time));
         }
         let signature = match &self.secret {

@@ -35,8 +35,8 @@ pub enum Disagreement {
     TileHash { at: u64, tile: String, below: TilePath },
     /// The entries do not have the root hash that was signed.
     #[error(
-        "entries 0 to {} do not have the root hash of the {checkpoint}: entries were changed, moved, \
-         inserted or left out", size.saturating_sub(1)
+        "the first {size} entries do not have the root hash of the {checkpoint}: entries were changed, \
+         moved, inserted or left out"
     )]
     Root { size: u64, checkpoint: String },
     /// The log is shorter than it was.
@@ -448,7 +448,7 @@ mod tests {
     #[test]
     fn each_change_is_named() {
         let log = log(700);
-        let root = "entries 0 to 699 do not have the root hash of the checkpoint: \
+        let root = "the first 700 entries do not have the root hash of the checkpoint: \
                     entries were changed, moved, inserted or left out";
         let flip = |at: usize| move |bytes: &mut Vec<u8>| bytes[at] ^= 1;
         let entry = |number: u64, file: u64| {
@@ -547,8 +547,10 @@ mod tests {
         assert!(forked.disagreements().is_empty());
         assert_eq!(
             verify(&forked),
-            ["entries 0 to 299 do not have the root hash of the older one: entries were changed, \
-              moved, inserted or left out"]
+            [
+                "the first 300 entries do not have the root hash of the older one: entries were changed, \
+              moved, inserted or left out"
+            ]
         );
         assert_eq!(
             verify(&log(299)),

@@ -126,7 +126,7 @@ fn it_accepts_a_ledger_and_names_what_was_changed() {
     };
     assert_eq!(
         older_error(300, 7),
-        "Not verified: entries 0 to 299 do not have the signed root hash\n"
+        "Not verified: the first 300 entries do not have the signed root hash\n"
     );
     assert_eq!(
         older_error(701, u64::MAX),
@@ -154,7 +154,7 @@ fn it_accepts_a_ledger_and_names_what_was_changed() {
         fs::copy(directory.path().join("checkpoint"), other.path().join("checkpoint")).unwrap();
         assert_eq!(
             verify(&other, None).unwrap_err(),
-            "Not verified: entries 0 to 699 do not have the signed root hash\n"
+            "Not verified: the first 700 entries do not have the signed root hash\n"
         );
     }
     let note = sign(&checkpoint, &[12]).to_string();
