@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use daylight_base::Timestamp;
+use daylight_base::{Name, Timestamp};
 use daylight_cluster::watch::{self, Watches};
 use daylight_cluster::{Event, Round};
 use daylight_planner::Margins;
@@ -368,6 +368,11 @@ impl Main {
         if self.state.view.is_warm() && fresh {
             tracing::info!("The view of the cluster is complete and current; planning.");
             self.mode = Mode::Leading;
+            // The lists began after the requests of an earlier tenure had ended, so they have the pods
+            // that these created.
+            let executor = &self.executor;
+            let under_way = |pod: &Name| executor.is_in_flight(&Target::Pod(pod.clone()));
+            self.state.view.unforesee_pods(under_way, &mut self.state.deltas);
             self.priority_class_at = None;
             self.touch();
         }

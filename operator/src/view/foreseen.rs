@@ -136,6 +136,17 @@ impl View {
         self.pods_changed(changed, out);
     }
 
+    /// Removes the pods that were foreseen and that no request is `under_way` for, because a list shows
+    /// by now which of the requests had an effect.
+    pub fn unforesee_pods(&mut self, under_way: impl Fn(&Name) -> bool, out: &mut Vec<Delta>) {
+        let pods = self.cluster.pods();
+        let foreseen = pods.filter(|pod| pod.uid.is_empty() && !under_way(&pod.key));
+        let foreseen: Vec<Name> = foreseen.map(|pod| pod.key.clone()).collect();
+        for key in foreseen {
+            self.unforesee_pod(&key, out);
+        }
+    }
+
     /// Foresees the end of a pod that is about to be evicted or deleted: from now on it counts as
     /// one that is being deleted.
     pub fn foresee_end(&mut self, key: &str, uid: &str, now: Timestamp, out: &mut Vec<Delta>) {

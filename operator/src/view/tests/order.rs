@@ -103,6 +103,17 @@ fn a_foreseen_pod_counts_until_the_server_or_the_watch_speaks() {
     over.apply_event(event(&at_version(&lease("m", "n1", 0), 320), ChangeKind::Deleted));
     over.view.assume_pod(slim(&real), over.now, &mut out);
     assert_eq!(over.pod(key), None, "not brought back");
+    // A list shows what became of the requests of an earlier tenure, apart from those under way.
+    let mut earlier = cluster();
+    foresee(&mut earlier);
+    let mut out = Vec::new();
+    earlier.view.unforesee_pods(|pod| &**pod == key, &mut out);
+    assert_eq!(out, []);
+    earlier.view.unforesee_pods(|_| false, &mut out);
+    assert_eq!(out, [Delta::PodGone(key.into())]);
+    let mut out = Vec::new();
+    created.view.unforesee_pods(|_| false, &mut out);
+    assert!(out.is_empty() && created.pod(key).is_some());
     // Neither arrives: it expires.
     let mut lost = cluster();
     foresee(&mut lost);
