@@ -19,7 +19,7 @@ use daylight::controller::events::Events;
 use daylight::controller::mirrors::Mirrors;
 use daylight::controller::state::State;
 use daylight::controller::{gauges, metrics::Metrics};
-use daylight::serving::{self, Health, ScrapeLock};
+use daylight::serving::{self, Health, ScrapeLock, Served};
 use daylight::view::View;
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::{Change, Event, Kind, Round};
@@ -153,12 +153,13 @@ fn auditor(site: &Site) -> Result<auditor::metrics::Metrics, Error> {
 /// Scrapes `/metrics` of a process repeatedly and prints the times and the size.
 async fn scrape(process: &str, registry: &Registry) -> Result<(), Error> {
     let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let server = tokio::spawn(serving::start(
-        Some(address),
-        registry,
-        &ScrapeLock::default(),
-        &Health::default(),
-    ));
+    let served = Served {
+        registry: registry.clone(),
+        lock: ScrapeLock::default(),
+        health: Health::default(),
+        ledger: None,
+    };
+    let server = tokio::spawn(serving::start(Some(address), served));
     while TcpStream::connect(address).await.is_err() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

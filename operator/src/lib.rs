@@ -12,6 +12,7 @@ pub mod connection;
 pub mod controller;
 pub mod failure;
 mod gpu_resources;
+mod ledger_files;
 pub mod logs;
 pub mod metric_table;
 mod process_memory;

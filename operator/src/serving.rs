@@ -1,18 +1,21 @@
-//! `/metrics`, `/livez` and `/readyz`.
+//! `/metrics`, `/livez` and `/readyz`, and an auditor's ledger.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use tokio::net::TcpListener;
+
+use crate::ledger_files;
 
 /// Health of a process, as its main loop last reported it.
 #[derive(Clone, Debug, Default)]
@@ -75,27 +78,24 @@ impl ScrapeLock {
     }
 }
 
+/// What a process serves.
 #[derive(Clone)]
-struct Served {
-    registry: Registry,
-    lock: ScrapeLock,
-    health: Health,
+pub struct Served {
+    pub registry: Registry,
+    pub lock: ScrapeLock,
+    pub health: Health,
+    /// Directory of the ledger; `None` if the process keeps none.
+    pub ledger: Option<PathBuf>,
 }
 
 /// The HTTP server; it ends only with an error.
 pub type Server = Pin<Box<dyn Future<Output = io::Error> + Send>>;
 
 /// Starts the server in its own task; without an address there is none.
-pub fn start(
-    address: Option<SocketAddr>,
-    registry: &Registry,
-    lock: &ScrapeLock,
-    health: &Health,
-) -> Server {
+pub fn start(address: Option<SocketAddr>, served: Served) -> Server {
     let Some(address) = address else {
         return Box::pin(std::future::pending());
     };
-    let served = Served { registry: registry.clone(), lock: lock.clone(), health: health.clone() };
     let task = tokio::spawn(serve(address, served));
     Box::pin(async {
         match task.await {
@@ -129,11 +129,13 @@ fn without_ipv6(address: SocketAddr, error: io::ErrorKind) -> Option<SocketAddr>
         .then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
 }
 
-fn router(served: Served) -> Router {
+/// Routes requests to what a process serves.
+pub(crate) fn router(served: Served) -> Router {
     Router::new()
         .route("/metrics", get(scrape))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
+        .route("/ledger/{*path}", get(ledger))
         .with_state(served)
 }
 
@@ -174,6 +176,24 @@ async fn readyz(State(served): State<Served>) -> Response {
     }
 }
 
+async fn ledger(State(served): State<Served>, Path(path): Path<String>) -> Response {
+    let Some(directory) = served.ledger else { return StatusCode::NOT_FOUND.into_response() };
+    // Files are read synchronously.
+    match tokio::task::spawn_blocking(move || ledger_files::read(&directory, &path)).await {
+        Ok(Ok(Some(file))) => {
+            let headers =
+                [(header::CONTENT_TYPE, file.media_type), (header::CACHE_CONTROL, file.caching)];
+            (headers, file.bytes).into_response()
+        }
+        Ok(Ok(None)) => StatusCode::NOT_FOUND.into_response(),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "Cannot read a file of the ledger that was asked for.");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
@@ -182,7 +202,7 @@ mod tests {
     use super::*;
 
     fn served(registry: Registry, health: Health) -> Served {
-        Served { registry, lock: ScrapeLock::default(), health }
+        Served { registry, lock: ScrapeLock::default(), health, ledger: None }
     }
 
     async fn response_to(health: &Health, path: &str) -> (StatusCode, String) {

@@ -13,13 +13,18 @@ use std::io;
 use std::rc::Rc;
 
 use daylight::auditor::batch::Batch;
-use daylight::auditor::journal::{Disk, Journal};
+use daylight::auditor::journal::{Disk, Journal, read_all};
 use daylight::auditor::pseudonyms::Pseudonyms;
 use daylight_base::{Name, Timestamp};
+use daylight_ledger::SigningKey;
 use daylight_meter::{
     Account, Config, Entry, Facts, Meter, Moment, ObservedDevice, ObservedLease, Reading,
 };
 use rustc_hash::FxHashSet;
+
+fn key() -> SigningKey {
+    SigningKey::from_seed("example.com/ledger", [7; 32]).unwrap()
+}
 
 /// A disk that fails at a chosen write.
 #[derive(Clone, Debug, Default)]
@@ -137,7 +142,7 @@ fn config() -> Config {
 
 impl Site {
     fn open(disk: &Mortal) -> (Journal<Mortal>, Meter) {
-        let (journal, state) = Journal::open(disk.clone()).unwrap();
+        let (journal, state) = Journal::open(disk.clone(), key()).unwrap();
         let entries = state.iter().map(|line| serde_json::from_slice(line).unwrap());
         let meter = Meter::restore(config(), entries).unwrap();
         (journal, meter)
@@ -261,9 +266,11 @@ impl Site {
         if self.journal.append(leaves, state, *replaces_state).is_ok() {
             self.entries += leaves.len();
             self.closed.extend(std::mem::take(&mut self.unwritten).closed);
-        } else {
-            self.die(now);
+            if self.journal.publish().is_ok() {
+                return;
+            }
         }
+        self.die(now);
     }
 
     /// Ends the process, and starts a new one on the same disk.
@@ -282,7 +289,7 @@ impl Site {
     fn all(&self) -> Vec<Entry> {
         let mut entries = Vec::new();
         let read = |entry: &[u8]| entries.push(serde_json::from_slice(entry).unwrap());
-        self.journal.verify(read).unwrap();
+        read_all(&self.disk, read).unwrap();
         entries
     }
 }

@@ -208,7 +208,7 @@ fn since_the_journal_began() -> Vec<Panel> {
             "By class",
             "The exact totals of the books since the journal began, whatever range is selected, \
              with their bounds: the truth is at least the value less `below`, and at most the \
-             value plus `above`. Each booking is in the journal (daylight verify --print).",
+             value plus `above`. Each booking is in the journal (daylight ledger verify --print).",
             "short",
             16,
         )
@@ -301,7 +301,7 @@ fn journal() -> Vec<Panel> {
     vec![
         stat(
             "Entries",
-            "Entries in the journal. `daylight verify` checks each of them.",
+            "Entries in the journal. `daylight ledger verify` checks each of them.",
             "short",
             4,
             "max(daylight_audit_log_size)",

@@ -11,7 +11,7 @@ const ONE: &str = r#"namespace="$namespace", registration="$registration""#;
 const EXACT: &str = "These are differences between the first and the last scrape of the range, \
                      not extrapolated: time and energy before the first scrape and after the last \
                      are missing. The exact totals are in the table since the journal began, and \
-                     each booking with its bounds in the journal (daylight verify --print).";
+                     each booking with its bounds in the journal (daylight ledger verify --print).";
 
 /// States of a registration with their colours.
 const STATES: [(&str, &str); 9] = [

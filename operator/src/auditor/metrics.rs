@@ -66,6 +66,7 @@ pub struct Metrics {
     overcommitted: CounterVec,
     pub books_closed: IntGauge,
     pub log_size: IntGauge,
+    pub log_signed: IntGauge,
     pub unwritten: IntGauge,
     /// In seconds since the epoch.
     pub booked_until: IntGauge,
@@ -217,6 +218,10 @@ impl Metrics {
             )))?,
             log_size: r
                 .add(IntGauge::with_opts(opts("audit_log_size", "Entries in the journal.")))?,
+            log_signed: r.add(IntGauge::with_opts(opts(
+                "audit_log_signed_size",
+                "Entries in the journal that the signed checkpoint vouches for.",
+            )))?,
             unwritten: r.add(IntGauge::with_opts(opts(
                 "audit_log_unwritten_bytes",
                 "Bytes of entries that wait to be written to the journal.",

@@ -103,6 +103,7 @@ impl Publisher {
         }
         metrics.resident_memory.set(resident_bytes().unwrap_or_default());
         metrics.log_size.set(signed(writer.size()));
+        metrics.log_signed.set(signed(writer.published()));
         metrics.booked_until.set(books.meter.booked_until().0.div_euclid(1000));
         metrics.set_unregistered(books.unregistered());
         // The time up to which energy is read is the same in every period.

@@ -18,6 +18,7 @@ use super::cluster_writes::ClusterWrites;
 use super::exporter::discovery::ExporterName;
 use super::exporter::scrape::{Scrape, Scraper};
 use super::journal::{Directory, JournalError};
+use super::ledger_key::{self, LedgerKeyError, LedgerKeyPlace};
 use super::metered::{self, RecordState};
 use super::metrics::{Metrics, ScrapeOutcome};
 use super::other_watches::{OtherChange, OtherWatches};
@@ -45,6 +46,8 @@ pub struct Settings {
     pub admission_mode: Option<String>,
     /// Directory of the journal.
     pub data_dir: PathBuf,
+    /// Place of the key that signs the ledger.
+    pub ledger_key: LedgerKeyPlace,
     /// Address of metrics and health; `None` to serve neither.
     pub listen: Option<SocketAddr>,
     /// Exporters of the devices' power and energy; none if devices are only counted.
@@ -74,6 +77,8 @@ pub struct Settings {
 pub enum AuditorError {
     #[error("cannot use the data directory {0} ({1}); choose another with --data-dir")]
     DataDirectory(PathBuf, std::io::Error),
+    #[error(transparent)]
+    LedgerKey(#[from] LedgerKeyError),
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
@@ -114,17 +119,26 @@ pub async fn run(
 ) -> Result<(), AuditorError> {
     let directory = Directory::take(&settings.data_dir)
         .map_err(|error| AuditorError::DataDirectory(settings.data_dir.clone(), error))?;
-    let (writer, entries) = JournalWriter::open(directory)?;
-    tracing::info!(size = writer.size(), state = entries.len(), "Opened the journal.");
-    let meter = Meter::restore(meter_config(&settings), entries)?;
-
     // A write that fails is sent again when it is due, not held back by the client.
     config.default_retry = false;
     identify(&mut config, Component::Auditor);
     let client = connection::client(&config).map_err(RunError::from)?;
+    let key = ledger_key::load(&settings.ledger_key, &client, &settings.namespace).await?;
+    let verifier = key.verifier();
+    let (writer, entries) = JournalWriter::open(directory, key)?;
+    let (size, state) = (writer.size(), entries.len());
+    tracing::info!(size, state, %verifier, "Opened the journal, which this key signs.");
+    let meter = Meter::restore(meter_config(&settings), entries)?;
+
     let metrics = Metrics::new().map_err(RunError::from)?;
     let health = Health::default();
-    let mut server = serving::start(settings.listen, metrics.registry(), &metrics.whole, &health);
+    let served = serving::Served {
+        registry: metrics.registry().clone(),
+        lock: metrics.whole.clone(),
+        health: health.clone(),
+        ledger: Some(settings.data_dir.clone()),
+    };
+    let mut server = serving::start(settings.listen, served);
     let mut main = Main::new(settings, meter, writer, client, metrics, health);
 
     let mut shutdown = std::pin::pin!(shutdown);

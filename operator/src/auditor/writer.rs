@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use daylight_base::Name;
+use daylight_ledger::SigningKey;
 use daylight_meter::Entry;
 use tokio::task::JoinHandle;
 
@@ -41,6 +42,7 @@ pub(super) struct JournalWriter {
     journal: Option<Journal<Directory>>,
     pseudonyms: Pseudonyms,
     size: u64,
+    published: Option<u64>,
     state_bytes: u64,
     /// Bytes of the snapshot with which the state began; 0 if this process has written none.
     snapshot_bytes: u64,
@@ -55,9 +57,13 @@ pub(super) struct JournalWriter {
 }
 
 impl JournalWriter {
-    /// Opens the journal in a directory. Returns the entries from which the meter is restored.
-    pub(super) fn open(directory: Directory) -> Result<(Self, Vec<Entry>), JournalError> {
-        let (mut journal, state) = Journal::open(directory)?;
+    /// Opens the journal in a directory, which `key` signs. Returns the entries from which the meter is
+    /// restored.
+    pub(super) fn open(
+        directory: Directory,
+        key: SigningKey,
+    ) -> Result<(Self, Vec<Entry>), JournalError> {
+        let (mut journal, state) = Journal::open(directory, key)?;
         let is_new = journal.size() == 0;
         let pseudonyms = Pseudonyms::open(journal.disk(), is_new)?;
         let entries = state.iter().map(|line| serde_json::from_slice(line));
@@ -67,6 +73,7 @@ impl JournalWriter {
         let writer = Self {
             pseudonyms,
             size: journal.size(),
+            published: journal.published(),
             state_bytes: journal.state_bytes(),
             snapshot_bytes: 0,
             journal: Some(journal),
@@ -99,6 +106,12 @@ impl JournalWriter {
         // The disk is synchronous, and a sync may take seconds.
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let result = journal.append(&batch.leaves, &batch.state, batch.replaces_state);
+            if result.is_ok()
+                && let Err(error) = journal.publish()
+            {
+                // What counts is written; the next batch is signed together with it.
+                tracing::warn!(%error, "The last entries of the ledger are not signed yet.");
+            }
             (journal, batch, result)
         }));
     }
@@ -116,6 +129,7 @@ impl JournalWriter {
         self.writing = None;
         let (journal, mut batch, result) = written.map_err(|_| WriterError::Panicked)?;
         self.size = journal.size();
+        self.published = journal.published();
         self.state_bytes = journal.state_bytes();
         self.journal = Some(journal);
         match result {
@@ -145,6 +159,11 @@ impl JournalWriter {
     /// Number of entries in the journal.
     pub(super) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Number of entries that the checkpoint vouches for.
+    pub(super) fn published(&self) -> u64 {
+        self.published.unwrap_or_default()
     }
 
     /// Returns `true` once a snapshot should replace the state.
@@ -187,7 +206,8 @@ mod tests {
     /// A writer of an empty journal with an entry that waits.
     fn writer(directory: &tempfile::TempDir) -> JournalWriter {
         let directory = Directory::take(directory.path()).unwrap();
-        let (mut writer, _) = JournalWriter::open(directory).unwrap();
+        let key = SigningKey::from_seed("example.com/ledger", [7; 32]).unwrap();
+        let (mut writer, _) = JournalWriter::open(directory, key).unwrap();
         writer.push(vec![Entry::Clock { at: Timestamp(1), back_ms: 1 }]);
         writer
     }
@@ -211,5 +231,6 @@ mod tests {
         writer.start(Instant::now());
         assert_eq!(writer.next().await.unwrap(), Vec::<Name>::new());
         assert_eq!((writer.size(), writer.durable(), writer.is_settled()), (1, 1, true));
+        assert_eq!(writer.published(), 1);
     }
 }

@@ -10,6 +10,7 @@ use super::connect::Connection;
 use super::error::CommandError;
 use super::serve::{Authority, Listen, listen, shutdown};
 use crate::auditor::exporter::discovery::ExporterName;
+use crate::auditor::ledger_key::LedgerKeyPlace;
 use crate::auditor::poll::PollSettings;
 use crate::auditor::run::{self, Settings};
 use daylight_cluster::quantity::Quantity;
@@ -19,6 +20,15 @@ pub(super) struct Flags {
     /// Directory of the journal; no other process may use it
     #[arg(long, env = "DAYLIGHT_DATA_DIR", value_name = "DIRECTORY")]
     data_dir: PathBuf,
+    /// Place of the key that signs the ledger, made when it is missing: `secret/NAME` for a Secret in
+    /// Daylight's namespace, or a file outside of the data directory
+    #[arg(
+        long,
+        env = "DAYLIGHT_LEDGER_KEY",
+        value_name = "PLACE",
+        default_value = "secret/daylight-ledger-key"
+    )]
+    ledger_key: LedgerKeyPlace,
     /// Exporter of the devices' energy: its DaemonSet and the port of its pods, as
     /// NAMESPACE/NAME:PORT; of several vendors, each for the nodes on which it runs, with commas or
     /// the flag again. Without one, energy is what miners declare
@@ -80,6 +90,7 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Com
         require_signature: flags.authority.require_signature,
         admission_mode: flags.admission_mode,
         data_dir: flags.data_dir,
+        ledger_key: flags.ledger_key,
         listen: flags.listen.0,
         exporters: flags.exporter,
         scrape_every: flags.scrape_every,

@@ -36,10 +36,12 @@ pub(super) enum ErrorCode {
     ProblemsFound,
     /// `doctor` could not make some checks, and the others found no problem.
     ChecksSkipped,
-    /// There is no journal in the directory.
-    NoJournal,
-    /// The journal is not what the auditor wrote.
-    JournalInvalid,
+    /// There is no ledger in that place.
+    NoLedger,
+    /// The ledger, or a proof, is not what was signed.
+    LedgerInvalid,
+    /// Two ledgers have different entries.
+    LedgersDiffer,
     /// Anything else, such as output that cannot be written.
     #[default]
     Failed,

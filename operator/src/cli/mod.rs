@@ -10,6 +10,7 @@ mod doctor;
 mod emergency;
 mod error;
 mod gpu_map;
+mod ledger;
 mod live_plan;
 mod man;
 mod output;
@@ -21,7 +22,6 @@ mod review;
 mod serve;
 mod status;
 mod table;
-mod verify;
 mod why;
 
 use std::ffi::OsString;
@@ -68,8 +68,8 @@ enum Command {
     Resume(emergency::Resume),
     /// Check an installation against the security model, and list what cannot be checked
     Doctor(doctor::Flags),
-    /// Verify that the auditor's journal is unchanged
-    Verify(verify::Flags),
+    /// Verify, prove and copy the auditor's ledger
+    Ledger(Box<ledger::Ledger>),
     /// Remove the auditor's finalizer from pods left behind by an uninstall
     Release(release::Release),
     /// Print a shell's completion script
@@ -121,7 +121,7 @@ impl Command {
             Self::Stop(flags) => flags.output.format,
             Self::Resume(flags) => flags.output.format,
             Self::Doctor(flags) => flags.output.format,
-            Self::Verify(flags) => flags.output.format,
+            Self::Ledger(ledger) => ledger.format(),
             Self::Release(flags) => flags.output.format,
         }
     }
@@ -140,7 +140,7 @@ impl Command {
             | Self::Stop(_)
             | Self::Resume(_)
             | Self::Doctor(_)
-            | Self::Verify(_)
+            | Self::Ledger(_)
             | Self::Release(_)
             | Self::Completion(_)
             | Self::Man(_) => false,
@@ -198,7 +198,7 @@ async fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Stop(flags) => emergency::stop(&connection, &flags).await,
         Command::Resume(flags) => emergency::resume(&connection, &flags).await,
         Command::Doctor(flags) => doctor::run(&connection, &flags).await,
-        Command::Verify(flags) => verify::run(&flags),
+        Command::Ledger(ledger) => ledger::run(&ledger),
         Command::Release(flags) => release::release(&connection, &flags).await,
         Command::Completion(flags) => completion::run(Cli::command(), &flags),
         Command::Man(flags) => man::run(Cli::command(), &flags),

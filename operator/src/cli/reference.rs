@@ -51,16 +51,23 @@ fn page() -> String {
     page.push_str(CONNECTION);
     flags(&mut page, command.get_arguments());
     for subcommand in command.get_subcommands() {
-        let _ =
-            writeln!(page, "## `daylight {}`\n\n{}.\n", subcommand.get_name(), about(subcommand));
-        let usage = subcommand.clone().render_usage().to_string();
-        let _ = writeln!(page, "    {}\n", usage.trim_start_matches("Usage: "));
-        let own = subcommand.get_arguments().filter(|argument| !argument.is_global_set());
-        flags(&mut page, own);
+        section(&mut page, "##", "daylight", subcommand);
     }
     page.truncate(page.trim_end().len());
     page.push('\n');
     page
+}
+
+/// Adds the section of a command, and then those of its subcommands.
+fn section(page: &mut String, heading: &str, parent: &str, command: &Command) {
+    let name = format!("{parent} {}", command.get_name());
+    let _ = writeln!(page, "{heading} `{name}`\n\n{}.\n", about(command));
+    let usage = command.clone().render_usage().to_string();
+    let _ = writeln!(page, "    {}\n", usage.trim_start_matches("Usage: "));
+    flags(page, command.get_arguments().filter(|argument| !argument.is_global_set()));
+    for subcommand in command.get_subcommands() {
+        section(page, &format!("{heading}#"), &name, subcommand);
+    }
 }
 
 fn flags<'a>(page: &mut String, arguments: impl Iterator<Item = &'a Arg>) {
@@ -83,7 +90,7 @@ fn is_listed(argument: &Arg) -> bool {
 
 fn row(argument: &Arg) -> String {
     let values: Vec<&str> =
-        argument.get_value_names().into_iter().flatten().map(|name| name.as_str()).collect();
+        argument.get_value_names().into_iter().flatten().map(clap::builder::Str::as_str).collect();
     let takes_value = argument.get_action().takes_values();
     let mut name = match (argument.get_short(), argument.get_long()) {
         (Some(short), Some(long)) => format!("-{short}, --{long}"),

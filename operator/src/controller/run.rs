@@ -111,8 +111,13 @@ pub async fn run(
     let health = Health::default();
     let (mut leadership, elector) = lease::elect(client.clone(), settings.lease.clone());
     let mut elector = tokio::spawn(elector);
-    let mut server =
-        serving::start(settings.listen, metrics.registry(), &metrics.scrape_lock, &health);
+    let served = serving::Served {
+        registry: metrics.registry().clone(),
+        lock: metrics.scrape_lock.clone(),
+        health: health.clone(),
+        ledger: None,
+    };
+    let mut server = serving::start(settings.listen, served);
 
     let timeout = settings.lease.request_timeout;
     let writer = fenced_client(&config, leadership.validity.clone(), timeout)

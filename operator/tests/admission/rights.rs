@@ -35,6 +35,9 @@ async fn every_right_of_controller_and_auditor_is_used(cluster: &Cluster) {
     cluster.control_plane.kubectl_ok(extra).await.unwrap();
     let class = ["delete", "priorityclass", "daylight-miner"];
     cluster.control_plane.kubectl_ok(class).await.unwrap();
+    // The auditor makes it again, or for the first time.
+    let key = ["delete", "secret", "daylight-ledger-key", "-n", SYSTEM, "--ignore-not-found"];
+    cluster.control_plane.kubectl_ok(key).await.unwrap();
     let before = cluster.audit_log.entries().len();
 
     tell_the_story(cluster).await;

@@ -1,170 +1,156 @@
 //! The journal: the auditor's observations as entries, durable and never changed, and the state
 //! from which the auditor itself continues.
 //!
-//! Entries are numbered from 0. They are stored in bundles of 256, each entry after its length in
-//! two bytes (big-endian), at the paths of entry bundles in C2SP `tlog-tiles`. So a Merkle log can be
-//! built over them as they are. The state is one file of lines, until a complete new state replaces
-//! it. The file `commit` states how much of both counts, with a hash over each. It is replaced after
-//! both are on disk, and only then do they count, together. What a crash leaves after the committed
-//! end is overwritten.
+//! Entries are numbered from 0 and stored as a transparency log by C2SP `tlog-tiles`, with its
+//! `checkpoint` signed. The last bundle, and the last tile of hashes of each level, grow in place
+//! under the name that they have when they are full. The state is one file of lines, until a
+//! complete new state replaces it. The file `commit` states how much of all of them counts. It is
+//! replaced after they are on disk, and only then do they count, together. What a crash leaves after
+//! the committed end is overwritten. The checkpoint follows the commit, so nothing that was signed
+//! is ever undone.
 //!
 //! ```text
-//! commit                  {"size":"612","head":"9f…","end":"18211","state":"3",…}
+//! commit                  {"size":"612","root":"9f…","end":"18211","state":"3",…}
+//! checkpoint              name, size and root hash, signed
 //! tile/entries/000        entries 0 to 255
 //! tile/entries/001        256 to 511
 //! tile/entries/002        512 to 611
+//! tile/0/000              the hashes of entries 0 to 255
+//! …
+//! tile/1/000              the hashes of tile/0/000 and tile/0/001
 //! state/3                 the state
 //! ```
 
+mod commit;
 mod disk;
+mod earlier;
+mod error;
+mod tiles;
 
-use std::fmt::{self, Write as _};
 use std::io;
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use daylight_ledger::{
+    BundleError, CHECKPOINT, Checkpoint, Hash, Note, SigningKey, TILE_WIDTH, TileKind, Tree,
+    push_entry,
+};
 
+use self::commit::{COMMIT, Commit, Found, Head};
+use self::error::{failed, read};
+use self::tiles::{tree_of, verify_bundle, whole_name, write_tiles};
+
+pub use daylight_ledger::MAX_ENTRY;
 pub use disk::{Directory, Disk};
+pub use error::JournalError;
 
-/// Most bytes of an entry: what its length in two bytes allows, by C2SP `tlog-tiles`.
-pub const MAX_ENTRY: usize = 65_535;
-
-/// Entries in a full bundle, by C2SP `tlog-tiles`.
-const BUNDLE: u64 = 256;
-
-const COMMIT: &str = "commit";
-
-/// Version of the journal's format.
-const VERSION: u32 = 1;
-
-/// Open journal.
+/// Journal that is open for writing.
 #[derive(Debug)]
 pub struct Journal<D> {
     disk: D,
+    key: SigningKey,
     commit: Commit,
+    /// Tree over the entries that count.
+    tree: Tree,
+    /// Number of entries that the checkpoint on the disk vouches for; `None` if there is none.
+    published: Option<u64>,
 }
-
-/// Committed ends and hashes. Numbers are strings, since many readers of JSON numbers keep only 53 bits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Commit {
-    version: u32,
-    /// Number of entries.
-    #[serde(with = "daylight_meter::decimal")]
-    size: u64,
-    /// Hash over all entries.
-    head: Head,
-    /// Bytes of the last bundle that count.
-    #[serde(with = "daylight_meter::decimal")]
-    end: u64,
-    /// Hash over the entries before that bundle.
-    bundle_head: Head,
-    /// Number of the state's file; 0 if there is none.
-    #[serde(with = "daylight_meter::decimal")]
-    state: u64,
-    /// Bytes of it that count.
-    #[serde(with = "daylight_meter::decimal")]
-    state_end: u64,
-    /// Hash over its lines.
-    state_head: Head,
-}
-
-/// Hash over a sequence of entries or lines: SHA-256 of the hash over all but the last, followed by
-/// the leaf hash of the last by RFC 6962. It is zero for the empty sequence.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Head([u8; 32]);
-
-impl Head {
-    fn and(self, entry: &[u8]) -> Self {
-        let leaf = Sha256::new().chain_update([0]).chain_update(entry).finalize();
-        Self(Sha256::new().chain_update(self.0).chain_update(leaf).finalize().into())
-    }
-}
-
-/// Error of a journal that cannot be opened, read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The disk failed. What was committed is still committed.
-    #[error(
-        "cannot read or write {path} of the journal ({error}); free space on its volume, or repair it"
-    )]
-    Disk { path: String, error: io::Error },
-    /// The files differ from what was written.
-    #[error(
-        "the journal is damaged: {0}; restore the data directory from a backup, or start a new journal in an empty directory"
-    )]
-    Damaged(String),
-    /// The key of the pseudonyms is too short.
-    #[error(
-        "{path}, the key of the journal's pseudonyms, has {bytes} bytes, with which names could be \
-         guessed; write {fewest} or more random bytes into it, and begin a new journal with it"
-    )]
-    ShortKey { path: &'static str, bytes: usize, fewest: usize },
-    /// It may or may not be committed: the directory could not be made durable after `commit` was
-    /// replaced. Writing again could destroy what is committed, so the journal must be opened again.
-    #[error(
-        "cannot make {path} of the journal durable ({error}); check its volume; the auditor opens \
-         the journal again"
-    )]
-    Uncertain { path: String, error: io::Error },
-    /// An entry was not divided as it should have been.
-    #[error("an entry of {0} bytes exceeds the journal's limit of {MAX_ENTRY}; this is a bug")]
-    TooLong(usize),
-    /// A later version of Daylight wrote it.
-    #[error(
-        "the journal has format {0}, but this version reads format {VERSION}; use the version that wrote it, or a later one"
-    )]
-    Version(u32),
-}
-
-impl Default for Commit {
-    fn default() -> Self {
-        Self {
-            version: VERSION,
-            size: 0,
-            head: Head::default(),
-            end: 0,
-            bundle_head: Head::default(),
-            state: 0,
-            state_end: 0,
-            state_head: Head::default(),
-        }
-    }
-}
-
 impl<D: Disk> Journal<D> {
     /// Opens the journal on a disk, or starts one. Returns the lines of the state.
     ///
+    /// Only the last bundle, the last tiles and the state are read: a start must not take longer each
+    /// year. `daylight ledger verify` reads all.
+    ///
     /// # Errors
     ///
-    /// It cannot be read, or the state or the last bundle differs from what was committed.
-    pub fn open(mut disk: D) -> Result<(Self, Vec<Vec<u8>>), JournalError> {
-        let commit = committed(&disk)?;
-        if commit.is_some() {
-            // What it counts may be acted on, so it must not vanish with the power.
-            disk.sync(COMMIT).map_err(|error| failed(COMMIT, error))?;
+    /// It cannot be read, or the state or the last bundle differs from what was committed, or the
+    /// checkpoint is not one of this log.
+    pub fn open(mut disk: D, key: SigningKey) -> Result<(Self, Vec<Vec<u8>>), JournalError> {
+        let commit = match commit::read(&disk)? {
+            Found::Nothing => Commit::default(),
+            Found::Earlier(old) => earlier::take_over(&mut disk, &old)?,
+            Found::Commit(commit) => {
+                // What it counts may be acted on, so it must not vanish with the power.
+                disk.sync(COMMIT).map_err(|error| failed(COMMIT, error))?;
+                commit
+            }
+        };
+        let tree = tree_of(&disk, commit.size)?;
+        if tree.root() != commit.root {
+            let end = commit.size;
+            return Err(JournalError::Damaged(format!(
+                "the hashes of its {end} entries differ from what was committed"
+            )));
         }
-        let commit = commit.unwrap_or_default();
-        let journal = Self { disk, commit };
-        // Only the last bundle and the state are read: a start must not take longer each year.
-        // `daylight verify` reads all.
-        if journal.commit.size > 0 {
-            let last = (journal.commit.size - 1) / BUNDLE;
-            journal.verify_bundles(last, journal.commit.bundle_head, &mut |_| {})?;
+        let mut journal = Self { disk, key, commit, tree, published: None };
+        if let Some(last) = journal.commit.size.checked_sub(1) {
+            verify_bundle(&journal.disk, last / TILE_WIDTH, journal.commit.size, &mut |_| {})?;
         }
+        journal.published = journal.verify_checkpoint()?;
         let state = journal.state()?;
         Ok((journal, state))
     }
 
-    /// Opens the journal on a disk only to read it.
+    /// Verifies that the checkpoint is of this log, and that the entries are still those that it
+    /// vouches for. Returns their number; `None` if there is no checkpoint.
+    fn verify_checkpoint(&self) -> Result<Option<u64>, JournalError> {
+        let Some(text) = read(&self.disk, CHECKPOINT)? else { return Ok(None) };
+        let damaged = |why: &dyn std::fmt::Display| {
+            JournalError::Damaged(format!("{CHECKPOINT} cannot be read ({why})"))
+        };
+        let note = String::from_utf8(text).map_err(|error| damaged(&error))?;
+        let note = Note::parse(&note).map_err(|error| damaged(&error))?;
+        if note.verify(&[self.key.verifier()]).is_err() {
+            let signer = note.signatures().first().map(|by| by.name().to_owned());
+            return Err(JournalError::OtherKey {
+                signer: signer.unwrap_or_default(),
+                key: self.key.verifier().to_string(),
+            });
+        }
+        let signed = Checkpoint::parse(note.text()).map_err(|error| damaged(&error))?;
+        self.verify_signed(&signed)?;
+        Ok(Some(signed.size))
+    }
+
+    /// Verifies that the entries are still those that a checkpoint of this log vouches for.
     ///
     /// # Errors
     ///
-    /// There is none, or it cannot be read.
-    pub fn open_read_only(disk: D) -> Result<Self, JournalError> {
-        let commit = committed(&disk)?
-            .ok_or_else(|| JournalError::Damaged(format!("{COMMIT} is missing")))?;
-        Ok(Self { disk, commit })
+    /// They are fewer, or others: the data directory is an old copy, or was changed.
+    pub fn verify_signed(&self, signed: &Checkpoint) -> Result<(), JournalError> {
+        let size = self.commit.size;
+        if signed.size > size {
+            return Err(JournalError::Damaged(format!(
+                "it has {size} entries, but {} were signed: it is an old copy",
+                signed.size
+            )));
+        }
+        if tree_of(&self.disk, signed.size)?.root() == signed.root {
+            return Ok(());
+        }
+        Err(JournalError::Damaged(format!(
+            "its first {} entries are not those that were signed",
+            signed.size
+        )))
+    }
+
+    /// Signs the entries that count, for everyone to see.
+    ///
+    /// # Errors
+    ///
+    /// The checkpoint cannot be written. The entries count all the same.
+    pub fn publish(&mut self) -> Result<(), JournalError> {
+        let size = self.commit.size;
+        if self.published == Some(size) {
+            return Ok(());
+        }
+        let checkpoint = Checkpoint::new(self.key.name(), size, self.commit.root);
+        let note = checkpoint
+            .sign(&[&self.key])
+            .map_err(|error| failed(CHECKPOINT, io::Error::other(error)))?;
+        self.disk
+            .replace(CHECKPOINT, note.to_string().as_bytes())
+            .map_err(|error| failed(CHECKPOINT, error))?;
+        self.published = Some(size);
+        Ok(())
     }
 
     /// Number of entries.
@@ -172,14 +158,14 @@ impl<D: Disk> Journal<D> {
         self.commit.size
     }
 
+    /// Number of entries that the checkpoint on the disk vouches for; `None` if there is none.
+    pub fn published(&self) -> Option<u64> {
+        self.published
+    }
+
     /// Bytes of the state.
     pub fn state_bytes(&self) -> u64 {
         self.commit.state_end
-    }
-
-    /// Hash over all entries, in hexadecimal.
-    pub fn head(&self) -> String {
-        self.commit.head.to_string()
     }
 
     /// The disk, for other files of the same directory.
@@ -202,8 +188,8 @@ impl<D: Disk> Journal<D> {
     ) -> Result<(), JournalError> {
         // The commit in memory changes last. After an error it still has the old ends, from which
         // the next attempt overwrites what this one left.
-        let mut commit = self.commit.clone();
-        self.append_entries(&mut commit, entries)?;
+        let (mut commit, mut tree) = (self.commit.clone(), self.tree.clone());
+        self.append_entries(&mut commit, &mut tree, entries)?;
         self.append_state(&mut commit, state, replaces_state)?;
         let text = serde_json::to_vec(&commit).unwrap_or_default();
         if let Err(error) = self.disk.replace(COMMIT, &text) {
@@ -215,6 +201,7 @@ impl<D: Disk> Journal<D> {
                 false => JournalError::Uncertain { path: COMMIT.into(), error },
             });
         }
+        self.tree = tree;
         let before = std::mem::replace(&mut self.commit, commit).state;
         if before != 0 && before != self.commit.state {
             // If this fails, or a crash prevents it, the old file stays and is never read again.
@@ -226,27 +213,30 @@ impl<D: Disk> Journal<D> {
     fn append_entries(
         &mut self,
         commit: &mut Commit,
+        tree: &mut Tree,
         entries: &[impl AsRef<[u8]>],
     ) -> Result<(), JournalError> {
         let mut chunk = Vec::new();
         let mut chunk_at = commit.end;
         for entry in entries {
             let entry = entry.as_ref();
-            let length =
-                u16::try_from(entry.len()).map_err(|_| JournalError::TooLong(entry.len()))?;
-            if commit.size.is_multiple_of(BUNDLE) {
+            if commit.size.is_multiple_of(TILE_WIDTH) {
                 self.extend(commit.size, chunk_at, &chunk)?;
                 chunk.clear();
-                (chunk_at, commit.end) = (0, 0);
-                commit.bundle_head = commit.head;
+                chunk_at = 0;
             }
-            chunk.extend_from_slice(&length.to_be_bytes());
-            chunk.extend_from_slice(entry);
-            commit.head = commit.head.and(entry);
+            push_entry(&mut chunk, entry).map_err(|error| match error {
+                BundleError::TooLong(bytes) => JournalError::TooLong(bytes),
+                error @ BundleError::Truncated(_) => JournalError::Damaged(error.to_string()),
+            })?;
+            tree.append(Hash::leaf(entry));
             commit.size += 1;
-            commit.end += 2 + u64::from(length);
+            commit.end = chunk_at + chunk.len() as u64;
         }
-        self.extend(commit.size, chunk_at, &chunk)
+        self.extend(commit.size, chunk_at, &chunk)?;
+        write_tiles(&mut self.disk, tree)?;
+        commit.root = tree.root();
+        Ok(())
     }
 
     /// Writes to the bundle that holds entry `before - 1`.
@@ -254,7 +244,7 @@ impl<D: Disk> Journal<D> {
         if bytes.is_empty() {
             return Ok(());
         }
-        let path = bundle_path((before - 1) / BUNDLE);
+        let path = whole_name(TileKind::Entries, (before - 1) / TILE_WIDTH);
         self.disk.extend(&path, keep, bytes).map_err(|error| failed(&path, error))
     }
 
@@ -296,125 +286,46 @@ impl<D: Disk> Journal<D> {
         let head = lines.iter().fold(Head::default(), |head, line| head.and(line));
         if head == state_head { Ok(lines) } else { Err(damaged("differs from what was committed")) }
     }
-
-    /// Reads all entries in order, and checks that they are those that were committed.
-    ///
-    /// # Errors
-    ///
-    /// They cannot be read, or differ. The entries before were handed out nevertheless.
-    pub fn verify(&self, mut entry: impl FnMut(&[u8])) -> Result<(), JournalError> {
-        self.verify_bundles(0, Head::default(), &mut entry)
-    }
-
-    /// Like [`Journal::verify`] from a bundle on; `head` is the hash over the entries before it.
-    fn verify_bundles(
-        &self,
-        first: u64,
-        mut head: Head,
-        each: &mut impl FnMut(&[u8]),
-    ) -> Result<(), JournalError> {
-        let Commit { size, .. } = self.commit;
-        for bundle in first..size.div_ceil(BUNDLE) {
-            let path = bundle_path(bundle);
-            let bytes = read(&self.disk, &path)?
-                .ok_or_else(|| JournalError::Damaged(format!("{path} is missing")))?;
-            let mut rest = &bytes[..];
-            for number in bundle * BUNDLE..size.min((bundle + 1) * BUNDLE) {
-                let (entry, after) = split(rest).ok_or_else(|| {
-                    JournalError::Damaged(format!("{path} ends within entry {number}"))
-                })?;
-                head = head.and(entry);
-                each(entry);
-                rest = after;
-            }
-        }
-        if head == self.commit.head {
-            return Ok(());
-        }
-        Err(JournalError::Damaged(format!(
-            "entries {} to {} differ from what was committed",
-            first * BUNDLE,
-            size - 1
-        )))
-    }
 }
 
-fn committed(disk: &impl Disk) -> Result<Option<Commit>, JournalError> {
-    let Some(text) = read(disk, COMMIT)? else { return Ok(None) };
-    let commit: Commit = serde_json::from_slice(&text)
-        .map_err(|error| JournalError::Damaged(format!("{COMMIT} cannot be read ({error})")))?;
-    if commit.version == VERSION {
-        Ok(Some(commit))
-    } else {
-        Err(JournalError::Version(commit.version))
+/// Reads all entries of the journal on a disk in order, also while an auditor writes it. Returns their
+/// number and the root hash, both as committed.
+///
+/// # Errors
+///
+/// There is none, it cannot be read, or an entry differs from what was committed. The entries before
+/// it were handed out nevertheless.
+pub fn read_all(
+    disk: &impl Disk,
+    mut each: impl FnMut(&[u8]),
+) -> Result<(u64, Hash), JournalError> {
+    let commit = match commit::read(disk)? {
+        Found::Nothing => {
+            return Err(JournalError::Damaged(format!("{COMMIT} is missing")));
+        }
+        Found::Earlier(_) => return Err(JournalError::Earlier),
+        Found::Commit(commit) => commit,
+    };
+    let mut tree = Tree::new();
+    for bundle in 0..commit.size.div_ceil(TILE_WIDTH) {
+        verify_bundle(disk, bundle, commit.size, &mut |entry| {
+            tree.append(Hash::leaf(entry));
+            each(entry);
+        })?;
+        tree.take_writes();
     }
+    if tree.root() == commit.root {
+        return Ok((commit.size, commit.root));
+    }
+    Err(JournalError::Damaged("its entries differ from what was committed".into()))
 }
 
 fn usize_of(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// Splits off the first entry; `None` if the bytes end before it does.
-fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<2>()?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
-}
-
-fn read(disk: &impl Disk, path: &str) -> Result<Option<Vec<u8>>, JournalError> {
-    disk.read(path).map_err(|error| failed(path, error))
-}
-
-fn failed(path: &str, error: io::Error) -> JournalError {
-    JournalError::Disk { path: path.into(), error }
-}
-
 fn state_path(number: u64) -> String {
     format!("state/{number}")
-}
-
-/// Path of a bundle: its number in groups of three digits, each but the last after an `x`.
-fn bundle_path(number: u64) -> String {
-    let mut path = String::from("tile/entries/");
-    let digits = format!("{number:03}");
-    let digits = format!("{digits:0>width$}", width = digits.len().div_ceil(3) * 3);
-    for at in (0..digits.len()).step_by(3) {
-        let last = at + 3 == digits.len();
-        let _ = write!(
-            path,
-            "{}{}{}",
-            if last { "" } else { "x" },
-            &digits[at..at + 3],
-            if last { "" } else { "/" }
-        );
-    }
-    path
-}
-
-impl fmt::Display for Head {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl Serialize for Head {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Head {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let mut head = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(serde::de::Error::custom("a hash is 64 hexadecimal digits"));
-        }
-        for (at, byte) in head.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16)
-                .map_err(serde::de::Error::custom)?;
-        }
-        Ok(Self(head))
-    }
 }
 
 #[cfg(test)]

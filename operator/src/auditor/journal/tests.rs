@@ -75,10 +75,19 @@ impl Disk for Mortal {
 
 const NONE: [&[u8]; 0] = [];
 
+fn key() -> SigningKey {
+    SigningKey::from_seed("example.com/ledger", [7; 32]).unwrap()
+}
+
+fn open<D: Disk>(disk: D) -> Result<(Journal<D>, Vec<Vec<u8>>), JournalError> {
+    Journal::open(disk, key())
+}
+
 /// Reads all entries of a journal.
 fn entries(journal: &Journal<impl Disk>) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
-    journal.verify(|entry| all.push(entry.to_vec())).unwrap();
+    let read = read_all(&journal.disk, |entry| all.push(entry.to_vec())).unwrap();
+    assert_eq!(read, (journal.size(), journal.tree.root()));
     all
 }
 
@@ -89,26 +98,19 @@ fn entry(number: u64, length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn bundles_have_the_paths_of_tlog_tiles() {
-    assert_eq!(bundle_path(0), "tile/entries/000");
-    assert_eq!(bundle_path(67), "tile/entries/067");
-    assert_eq!(bundle_path(1_234_067), "tile/entries/x001/x234/067");
-}
-
-#[test]
 fn what_was_appended_is_read_back() {
     let disk = Mortal::default();
-    let (mut journal, state) = Journal::open(disk.clone()).unwrap();
+    let (mut journal, state) = open(disk.clone()).unwrap();
     assert!(state.is_empty());
     let all: Vec<_> = (0..700).map(|number| entry(number, 0)).collect();
     journal.append(&all[..300], &["one", "two"], false).unwrap();
     journal.append(&all[300..400], &["three"], false).unwrap();
-    let (mut journal, state) = Journal::open(disk.clone()).unwrap();
+    let (mut journal, state) = open(disk.clone()).unwrap();
     assert_eq!(state, [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
     journal.append(&all[400..], &["new"], true).unwrap();
     journal.append(&NONE, &["more"], false).unwrap();
     assert_eq!(journal.size(), 700);
-    let (journal, state) = Journal::open(disk.clone()).unwrap();
+    let (journal, state) = open(disk.clone()).unwrap();
     assert_eq!(journal.size(), 700);
     assert_eq!(state, [b"new".to_vec(), b"more".to_vec()]);
     assert_eq!(entries(&journal), all);
@@ -124,27 +126,38 @@ fn what_was_appended_is_read_back() {
 #[test]
 fn an_edit_of_a_file_is_found() {
     let disk = Mortal::default();
-    let (mut journal, _) = Journal::open(disk.clone()).unwrap();
+    let (mut journal, _) = open(disk.clone()).unwrap();
     let all: Vec<_> = (0..300).map(|number| entry(number, 0)).collect();
     journal.append(&all, &["state"], false).unwrap();
     let edit = |path: &str, at: usize| {
         disk.files.borrow_mut().get_mut(path).unwrap()[at] ^= 1;
     };
-    let error = || Journal::open(disk.clone()).unwrap_err().to_string();
+    let error = || open(disk.clone()).unwrap_err().to_string();
     edit("tile/entries/001", 14);
-    assert!(error().contains("entries 256 to 299 differ from what was committed"));
+    let wrong = "entry 256 in tile/entries/001 differs from its hash in tile/0/001";
+    assert!(error().contains(wrong), "{}", error());
     edit("tile/entries/001", 14);
     edit("state/1", 2);
     assert!(error().contains("state/1 differs from what was committed"), "{}", error());
     edit("state/1", 2);
+    edit("tile/1/000", 2);
+    let wrong = "the hashes of its 300 entries differ from what was committed";
+    assert!(error().contains(wrong), "{}", error());
+    edit("tile/1/000", 2);
     // Earlier bundles are checked only by reading all.
     edit("tile/entries/000", 14);
-    let (journal, _) = Journal::open(disk.clone()).unwrap();
-    let error_of_all = journal.verify(|_| {}).unwrap_err().to_string();
-    assert!(
-        error_of_all.contains("entries 0 to 299 differ from what was committed"),
-        "{error_of_all}"
-    );
+    assert!(open(disk.clone()).is_ok());
+    let error_of_all = || read_all(&disk, |_| {}).unwrap_err().to_string();
+    let wrong = "entry 0 in tile/entries/000 differs from its hash in tile/0/000";
+    assert!(error_of_all().contains(wrong), "{}", error_of_all());
+    // Nor does it help to change the hash, too.
+    let forged = Hash::leaf(&disk.files.borrow()["tile/entries/000"][2..15]).0;
+    assert_eq!(disk.files.borrow()["tile/entries/000"][..2], [0, 13]);
+    disk.files.borrow_mut().get_mut("tile/0/000").unwrap()[..32].copy_from_slice(&forged);
+    let wrong = "its entries differ from what was committed";
+    assert!(error_of_all().contains(wrong), "{}", error_of_all());
+    let true_hash = Hash::leaf(&entry(0, 0)).0;
+    disk.files.borrow_mut().get_mut("tile/0/000").unwrap()[..32].copy_from_slice(&true_hash);
     edit("tile/entries/000", 14);
     disk.files.borrow_mut().get_mut("tile/entries/001").unwrap().truncate(20);
     assert!(error().contains("ends within entry 257"), "{}", error());
@@ -154,7 +167,7 @@ fn an_edit_of_a_file_is_found() {
 
 #[test]
 fn an_entry_that_is_too_long_changes_nothing() {
-    let (mut journal, _) = Journal::open(Mortal::default()).unwrap();
+    let (mut journal, _) = open(Mortal::default()).unwrap();
     let long = [entry(0, 0), entry(1, MAX_ENTRY)];
     let error = journal.append(&long, &NONE, false).unwrap_err();
     assert!(matches!(error, JournalError::TooLong(_)));
@@ -168,21 +181,125 @@ fn an_entry_that_is_too_long_changes_nothing() {
 fn a_commit_that_may_be_in_place_is_never_overwritten() {
     for (part, uncertain) in [(255, true), (100, false)] {
         let disk = Mortal::default();
-        let (mut journal, _) = Journal::open(disk.clone()).unwrap();
+        let (mut journal, _) = open(disk.clone()).unwrap();
         journal.append(&[entry(0, 0)], &["a"], false).unwrap();
-        // The bundle, the state, and then the commit.
-        disk.left.set(Some(3));
+        // The bundle, the tile, the state, and then the commit.
+        disk.left.set(Some(4));
         disk.part.set(part);
         let error = journal.append(&[entry(1, 0)], &["b"], false).unwrap_err();
         disk.revive();
         assert_eq!(matches!(error, JournalError::Uncertain { .. }), uncertain, "{error}");
         if uncertain {
-            (journal, _) = Journal::open(disk.clone()).unwrap();
+            (journal, _) = open(disk.clone()).unwrap();
         } else {
             journal.append(&[entry(1, 0)], &["b"], false).unwrap();
         }
         assert_eq!(entries(&journal), [entry(0, 0), entry(1, 0)]);
     }
+}
+
+#[test]
+fn the_checkpoint_is_of_what_counts_and_a_standard_log() {
+    let disk = Mortal::default();
+    let (mut journal, _) = open(disk.clone()).unwrap();
+    let signed = |disk: &Mortal| {
+        let note = String::from_utf8(disk.files.borrow()["checkpoint"].clone()).unwrap();
+        let note = Note::parse(&note).unwrap();
+        note.verify(&[key().verifier()]).unwrap();
+        Checkpoint::parse(note.text()).unwrap()
+    };
+    journal.publish().unwrap();
+    assert_eq!(signed(&disk), Checkpoint::new("example.com/ledger", 0, Hash::empty()));
+    let all: Vec<_> = (0..300).map(|number| entry(number, 0)).collect();
+    journal.append(&all, &["state"], false).unwrap();
+    assert_eq!(signed(&disk).size, 0, "it follows the commit");
+    journal.publish().unwrap();
+    let mut tree = Tree::new();
+    all.iter().for_each(|entry| tree.append(Hash::leaf(entry)));
+    assert_eq!(signed(&disk), Checkpoint::new("example.com/ledger", 300, tree.root()));
+    assert_eq!(open(disk.clone()).unwrap().0.published(), Some(300));
+    assert!(
+        tree.take_writes()
+            .iter()
+            .all(|write| { disk.files.borrow()[&write.path.whole_name()] == write.bytes })
+    );
+}
+
+#[test]
+fn an_old_copy_another_history_and_another_key_are_refused() {
+    let disk = Mortal::default();
+    let (mut journal, _) = open(disk.clone()).unwrap();
+    journal.append(&[entry(0, 0), entry(1, 0)], &["a"], false).unwrap();
+    journal.publish().unwrap();
+    let old = disk.files.borrow().clone();
+    journal.append(&[entry(2, 0)], &["b"], false).unwrap();
+    journal.publish().unwrap();
+    let checkpoint = disk.files.borrow()["checkpoint"].clone();
+
+    let error = Journal::open(disk.clone(), SigningKey::from_seed("other", [7; 32]).unwrap());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("signed by the key example.com/ledger, but the ledger's key is other+"));
+
+    // All but the checkpoint is from a backup.
+    *disk.files.borrow_mut() = old;
+    disk.files.borrow_mut().insert("checkpoint".into(), checkpoint.clone());
+    let error = open(disk.clone()).unwrap_err().to_string();
+    assert!(error.contains("it has 2 entries, but 3 were signed: it is an old copy"), "{error}");
+
+    // The log went on from the backup in another way.
+    disk.files.borrow_mut().remove("checkpoint");
+    let (mut journal, _) = open(disk.clone()).unwrap();
+    journal.append(&[entry(7, 0), entry(8, 0)], &["b"], false).unwrap();
+    disk.files.borrow_mut().insert("checkpoint".into(), checkpoint);
+    let error = open(disk).unwrap_err().to_string();
+    assert!(error.contains("its first 3 entries are not those that were signed"), "{error}");
+}
+
+/// Writes a journal in the format without a tree: entries, and what counts of them.
+fn earlier(entries: &[Vec<u8>]) -> Mortal {
+    let disk = Mortal::default();
+    let (mut head, mut end) = (Head::default(), 0);
+    for (number, entry) in entries.iter().enumerate() {
+        head = head.and(entry);
+        let mut files = disk.files.borrow_mut();
+        let path = format!("tile/entries/{:03}", number / 256);
+        let bundle = files.entry(path).or_default();
+        push_entry(bundle, entry).unwrap();
+        end = bundle.len();
+    }
+    let state = b"line\n".to_vec();
+    let commit = serde_json::json!({
+        "version": 1, "size": entries.len().to_string(), "head": head, "end": end.to_string(),
+        "bundleHead": Head::default(), "state": "1", "stateEnd": state.len().to_string(),
+        "stateHead": Head::default().and(b"line"),
+    });
+    let mut files = disk.files.borrow_mut();
+    files.insert("state/1".into(), state);
+    files.insert("commit".into(), commit.to_string().into_bytes());
+    drop(files);
+    disk
+}
+
+#[test]
+fn a_journal_without_a_tree_is_taken_over_whole_or_not_at_all() {
+    let all: Vec<_> = (0..600).map(|number| entry(number, 0)).collect();
+    // The tiles of three bundles and of the level above, and the commit.
+    for dies_at in 1..=7 {
+        let disk = earlier(&all);
+        disk.left.set(Some(dies_at));
+        disk.part.set(100);
+        assert_eq!(open(disk.clone()).is_ok(), dies_at > 6, "{dies_at}");
+        disk.revive();
+        let (mut journal, state) = open(disk.clone()).unwrap();
+        assert_eq!((entries(&journal), state), (all.clone(), vec![b"line".to_vec()]));
+        journal.append(&[entry(600, 0)], &NONE, false).unwrap();
+        assert_eq!(open(disk).unwrap().0.size(), 601);
+    }
+    let disk = earlier(&all);
+    disk.files.borrow_mut().get_mut("tile/entries/001").unwrap()[14] ^= 1;
+    let error = open(disk.clone()).unwrap_err().to_string();
+    assert!(error.contains("its entries differ from what was committed"), "{error}");
+    assert!(matches!(read_all(&disk, |_| {}), Err(JournalError::Earlier)));
 }
 
 proptest! {
@@ -196,7 +313,7 @@ proptest! {
         part in any::<u8>(),
     ) {
         let disk = Mortal::default();
-        let (mut journal, _) = Journal::open(disk.clone()).unwrap();
+        let (mut journal, _) = open(disk.clone()).unwrap();
         disk.left.set(Some(dies_at));
         disk.part.set(part);
         let (mut all, mut state) = (Vec::new(), Vec::new());
@@ -208,7 +325,7 @@ proptest! {
             next.extend(lines.clone());
             if journal.append(&batch, &lines, replaces_state).is_err() {
                 disk.revive();
-                let (again, seen) = Journal::open(disk.clone()).unwrap();
+                let (again, seen) = open(disk.clone()).unwrap();
                 journal = again;
                 // Nothing of the batch counts, or all of it if the disk died after the commit.
                 if seen == next {
@@ -222,7 +339,7 @@ proptest! {
             state = next;
         }
         disk.revive();
-        let (journal, seen) = Journal::open(disk).unwrap();
+        let (journal, seen) = open(disk).unwrap();
         prop_assert_eq!(entries(&journal), all);
         prop_assert_eq!(seen, state);
     }
@@ -241,7 +358,7 @@ impl Drop for Scratch {
 fn a_directory_has_one_writer_and_keeps_what_counts() {
     let name = format!("daylight-journal-{}", std::process::id());
     let scratch = Scratch(std::env::temp_dir().join(name));
-    let (mut journal, _) = Journal::open(Directory::take(&scratch.0).unwrap()).unwrap();
+    let (mut journal, _) = open(Directory::take(&scratch.0).unwrap()).unwrap();
     let error = Directory::take(&scratch.0).unwrap_err().to_string();
     assert!(error.contains("another process writes the journal"), "{error}");
     let all: Vec<_> = (0..600).map(|number| entry(number, 20)).collect();
@@ -253,11 +370,11 @@ fn a_directory_has_one_writer_and_keeps_what_counts() {
     let mut torn = std::fs::read(&bundle).unwrap();
     torn.extend_from_slice(b"half an entry");
     std::fs::write(&bundle, torn).unwrap();
-    let (mut journal, state) = Journal::open(Directory::take(&scratch.0).unwrap()).unwrap();
+    let (mut journal, state) = open(Directory::take(&scratch.0).unwrap()).unwrap();
     assert_eq!((entries(&journal), state), (all, vec![b"b".to_vec()]));
     assert!(!scratch.0.join("state/1").exists());
     journal.append(&[entry(600, 0)], &NONE, false).unwrap();
     drop(journal);
-    let (journal, _) = Journal::open(Directory::take(&scratch.0).unwrap()).unwrap();
+    let (journal, _) = open(Directory::take(&scratch.0).unwrap()).unwrap();
     assert_eq!(journal.size(), 601);
 }

@@ -1,0 +1,69 @@
+//! `daylight ledger …`: verify, prove and copy a ledger, with nothing but its files and a public key.
+
+mod check;
+mod diff;
+mod keygen;
+mod mirror;
+mod prove;
+mod show;
+mod source;
+mod trust;
+mod verify;
+
+use clap::{Args, Subcommand};
+
+use super::error::CommandError;
+use super::output::Format;
+
+#[derive(Debug, Args)]
+pub(super) struct Ledger {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Verify a whole ledger: every entry, every hash, the signature, and that it continues older
+    /// checkpoints
+    Verify(verify::Flags),
+    /// Print entries, one per line
+    Show(show::Flags),
+    /// Write a proof that an entry is in a ledger, which anyone can check offline
+    Prove(prove::Flags),
+    /// Check a proof against an entry, offline
+    Check(check::Flags),
+    /// Compare two ledgers, and name the first entry that differs
+    Diff(diff::Flags),
+    /// Copy what is new in a ledger into a directory, after verifying it
+    Mirror(mirror::Flags),
+    /// Make a key that signs a ledger
+    Keygen(keygen::Flags),
+}
+
+impl Ledger {
+    /// The format of the command's output, and of its error.
+    pub(super) fn format(&self) -> Format {
+        match &self.command {
+            Command::Verify(flags) => flags.output.format,
+            Command::Check(flags) => flags.output.format,
+            Command::Diff(flags) => flags.output.format,
+            Command::Mirror(flags) => flags.output.format,
+            Command::Show(_) | Command::Prove(_) | Command::Keygen(_) => Format::Text,
+        }
+    }
+}
+
+pub(super) fn run(ledger: &Ledger) -> Result<(), CommandError> {
+    match &ledger.command {
+        Command::Verify(flags) => verify::run(flags),
+        Command::Show(flags) => show::run(flags),
+        Command::Prove(flags) => prove::run(flags),
+        Command::Check(flags) => check::run(flags),
+        Command::Diff(flags) => diff::run(flags),
+        Command::Mirror(flags) => mirror::run(flags),
+        Command::Keygen(flags) => keygen::run(flags),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use daylight_ledger::{Entries, SigningKey, push_entry};
+use prometheus::Registry;
+use tempfile::TempDir;
+
+use super::*;
+use crate::auditor::journal::{Directory, Journal};
+use crate::serving::{Health, ScrapeLock, Served, router};
+
+#[derive(Parser)]
+struct Words {
+    #[command(flatten)]
+    ledger: Ledger,
+}
+
+/// Runs `daylight ledger …`. Returns the failure as JSON.
+fn ledger(words: &[&str]) -> Result<(), String> {
+    let words = Words::try_parse_from([&["ledger"], words].concat()).unwrap();
+    run(&words.ledger).map_err(|error| error.json())
+}
+
+fn key() -> SigningKey {
+    SigningKey::from_seed("example.com/ledger", [7; 32]).unwrap()
+}
+
+fn entry(number: u64) -> String {
+    format!("{{\"entry\":\"{number}\"}}")
+}
+
+/// Continues the ledger in a directory up to this number of entries.
+fn write(directory: &Path, entries: u64) {
+    let (mut journal, _) = Journal::open(Directory::take(directory).unwrap(), key()).unwrap();
+    let new: Vec<String> = (journal.size()..entries).map(entry).collect();
+    journal.append(&new, &["state"], false).unwrap();
+    journal.publish().unwrap();
+}
+
+/// Writes a ledger of other entries, signed by the same key.
+fn write_entries(directory: &Path, entries: &[String]) {
+    let (mut journal, _) = Journal::open(Directory::take(directory).unwrap(), key()).unwrap();
+    journal.append(entries, &["state"], false).unwrap();
+    journal.publish().unwrap();
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn copy(of: &Path) -> TempDir {
+    fn into(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for file in fs::read_dir(from).unwrap() {
+            let path = file.unwrap().path();
+            let to = to.join(path.file_name().unwrap());
+            if path.is_dir() {
+                into(&path, &to);
+            } else {
+                fs::copy(&path, &to).unwrap();
+            }
+        }
+    }
+    let copy = tempfile::tempdir().unwrap();
+    into(of, copy.path());
+    copy
+}
+
+#[test]
+fn a_ledger_is_verified_with_its_key_and_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = text(directory.path());
+    assert!(ledger(&["verify", source]).unwrap_err().contains(r#""code":"NoLedger""#));
+    write(directory.path(), 600);
+    let public = key().verifier().to_string();
+    ledger(&["verify", source]).unwrap();
+    ledger(&["verify", source, "--key", &public]).unwrap();
+    let other = SigningKey::from_seed("example.com/ledger", [8; 32]).unwrap().verifier();
+    let error = ledger(&["verify", source, "--key", &other.to_string()]).unwrap_err();
+    assert!(error.contains(r#""code":"LedgerInvalid""#), "{error}");
+
+    let policy = directory.path().join("policy");
+    fs::write(&policy, format!("log {public}\nquorum none\n")).unwrap();
+    ledger(&["verify", source, "--policy", text(&policy)]).unwrap();
+    fs::write(&policy, "nonsense").unwrap();
+    let error = ledger(&["verify", source, "--policy", text(&policy)]).unwrap_err();
+    assert!(error.contains(r#""code":"Invalid""#), "{error}");
+}
+
+/// Changes that someone makes who can write the files, and has no key.
+#[test]
+fn every_change_of_a_copy_is_found() {
+    let original = tempfile::tempdir().unwrap();
+    write(original.path(), 520);
+    let public = key().verifier().to_string();
+    let verify = |copy: &TempDir| ledger(&["verify", text(copy.path()), "--key", &public]);
+    let change = |path: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let copy = copy(original.path());
+        let file = copy.path().join(path);
+        let mut bytes = fs::read(&file).unwrap();
+        change(&mut bytes);
+        fs::write(&file, bytes).unwrap();
+        verify(&copy)
+    };
+    change("checkpoint", &|_| {}).unwrap();
+    let files = ["checkpoint", "tile/entries/000", "tile/entries/002", "tile/0/001", "tile/1/000"];
+    for path in files {
+        let length = fs::read(original.path().join(path)).unwrap().len();
+        for at in (0..length).step_by(length.div_ceil(16)) {
+            assert!(change(path, &|bytes| bytes[at] ^= 1).is_err(), "byte {at} of {path}");
+        }
+        assert!(change(path, &|bytes| bytes.truncate(length - 1)).is_err(), "{path} is cut");
+    }
+    let entries = |bundle: &[u8]| -> Vec<Vec<u8>> {
+        Entries::new(bundle).map(|entry| entry.unwrap().to_vec()).collect()
+    };
+    let bundle = |entries: Vec<Vec<u8>>| {
+        let mut bundle = Vec::new();
+        entries.iter().for_each(|entry| push_entry(&mut bundle, entry).unwrap());
+        bundle
+    };
+    let rearranged = |change_entries: &dyn Fn(&mut Vec<Vec<u8>>)| {
+        change("tile/entries/001", &|bytes| {
+            let mut all = entries(bytes);
+            change_entries(&mut all);
+            *bytes = bundle(all);
+        })
+    };
+    assert!(rearranged(&|all| all.swap(3, 4)).is_err());
+    assert!(rearranged(&|all| drop(all.remove(3))).is_err());
+    assert!(rearranged(&|all| all.insert(3, all[3].clone())).is_err());
+    let cut = copy(original.path());
+    fs::remove_file(cut.path().join("tile/entries/001")).unwrap();
+    let error = verify(&cut).unwrap_err();
+    assert!(error.contains("tile/entries/001 is missing"), "{error}");
+}
+
+/// Changes that the owner of the key makes: only an older checkpoint shows them.
+#[test]
+fn an_entry_that_is_left_out_and_signed_again_is_found_with_an_older_checkpoint() {
+    let original = tempfile::tempdir().unwrap();
+    write(original.path(), 300);
+    let older = original.path().join("saved");
+    fs::copy(original.path().join("checkpoint"), &older).unwrap();
+    write(original.path(), 400);
+    let public = key().verifier().to_string();
+    let since = |directory: &TempDir| {
+        let source = text(directory.path());
+        ledger(&["verify", source, "--key", &public, "--since", text(&older)])
+    };
+    since(&original).unwrap();
+
+    let all: Vec<String> = (0..400).map(entry).collect();
+    let mut without = all.clone();
+    without.remove(7);
+    for forged in [&without[..], &all[..299], &[&all[..299], &[entry(7)]].concat()] {
+        let forgery = tempfile::tempdir().unwrap();
+        write_entries(forgery.path(), forged);
+        ledger(&["verify", text(forgery.path()), "--key", &public]).unwrap();
+        let error = since(&forgery).unwrap_err();
+        assert!(error.contains("saved"), "{error}");
+    }
+}
+
+#[test]
+fn a_proof_holds_for_its_entry_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), 700);
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (proof, json, public) = (file("proof"), file("json"), key().verifier().to_string());
+    let source = text(directory.path());
+    for number in [0, 255, 256, 699] {
+        let number_text = number.to_string();
+        ledger(&["prove", source, &number_text, "--proof", &proof, "--entry-file", &json]).unwrap();
+        assert_eq!(fs::read_to_string(&json).unwrap(), entry(number));
+        ledger(&["check", &proof, &json, "--key", &public]).unwrap();
+    }
+    fs::write(&json, entry(7)).unwrap();
+    let error = ledger(&["check", &proof, &json, "--key", &public]).unwrap_err();
+    assert!(error.contains(r#""code":"LedgerInvalid""#), "{error}");
+    let error = ledger(&["check", &proof, &json]).unwrap_err();
+    assert!(error.contains("under a key that you trust"), "{error}");
+    let error = ledger(&["prove", source, "700", "--proof", &proof]).unwrap_err();
+    assert!(error.contains(r#""code":"NotFound""#), "{error}");
+}
+
+#[test]
+fn ledgers_are_compared() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write(one.path(), 600);
+    write(other.path(), 500);
+    ledger(&["diff", text(one.path()), text(other.path())]).unwrap();
+    let mut all: Vec<String> = (0..600).map(entry).collect();
+    all[430] = entry(7);
+    let changed = tempfile::tempdir().unwrap();
+    write_entries(changed.path(), &all);
+    let error = ledger(&["diff", text(one.path()), text(changed.path())]).unwrap_err();
+    assert!(error.contains("differ from entry 430 on, of 600"), "{error}");
+}
+
+/// Serves a ledger as the auditor does; returns its address.
+async fn serve(directory: PathBuf) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = Served {
+        registry: Registry::new(),
+        lock: ScrapeLock::default(),
+        health: Health::default(),
+        ledger: Some(directory),
+    };
+    tokio::spawn(async move { axum::serve(listener, router(served)).await });
+    format!("http://{address}/ledger")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_grows_with_the_ledger_and_refuses_another_history() {
+    let (original, mirror) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let url = serve(original.path().to_owned()).await;
+    let public = key().verifier().to_string();
+    let copy_now = || ledger(&["mirror", &url, text(mirror.path()), "--key", &public]);
+    assert!(copy_now().unwrap_err().contains(r#""code":"NoLedger""#));
+    for entries in [0, 3, 256, 300, 700] {
+        write(original.path(), entries);
+        copy_now().unwrap();
+        ledger(&["verify", text(mirror.path()), "--key", &public]).unwrap();
+        ledger(&["diff", &url, text(mirror.path())]).unwrap();
+    }
+    ledger(&["verify", &url, "--key", &public]).unwrap();
+    ledger(&["show", &url, "255", "--count", "2"]).unwrap();
+
+    // The owner of the key writes another history of the same length, and a longer one.
+    for entries in [699, 700, 800] {
+        let other = tempfile::tempdir().unwrap();
+        let forged: Vec<String> = (1..=entries).map(entry).collect();
+        write_entries(other.path(), &forged);
+        let url = serve(other.path().to_owned()).await;
+        let error = ledger(&["mirror", &url, text(mirror.path())]).unwrap_err();
+        assert!(error.contains(r#""code":"LedgerInvalid""#), "{error}");
+        ledger(&["diff", text(original.path()), text(mirror.path())]).unwrap();
+        ledger(&["verify", text(mirror.path()), "--key", &public]).unwrap();
+    }
+}

@@ -1,0 +1,146 @@
+//! `daylight ledger verify`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use daylight_ledger::{LogVerifier, Note};
+use serde::Serialize;
+
+use super::source::Source;
+use super::trust::{Trust, signatures, vouch};
+use crate::cli::error::{CommandError, ErrorCode};
+use crate::cli::output::{self, Format, Output};
+
+/// Disagreements that are printed.
+const PRINTED: usize = 5;
+
+#[derive(Debug, Args)]
+pub(super) struct Flags {
+    /// Directory of the ledger, or its address
+    source: Source,
+    #[command(flatten)]
+    trust: Trust,
+    /// Older checkpoint of the ledger, which it must continue; may be repeated
+    #[arg(long, value_name = "FILE")]
+    since: Vec<PathBuf>,
+    /// Print the entries, one per line
+    #[arg(long, conflicts_with = "format")]
+    print: bool,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+/// Ledger that is as it was signed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Verified {
+    source: String,
+    origin: String,
+    entries: u64,
+    /// The root hash, in hexadecimal.
+    root: String,
+    /// The key whose signature was verified; `None` if none was named.
+    signed_by: Option<String>,
+    cosigned_by: Vec<String>,
+    /// Sizes of the older checkpoints that it continues.
+    continues: Vec<u64>,
+}
+
+pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
+    let policy = flags.trust.policy()?;
+    let source = flags.source.open()?;
+    let vouched = vouch(policy.as_ref(), &source.checkpoint()?)?;
+    let mut older = Vec::new();
+    for path in &flags.since {
+        let file = path.display();
+        let unread = || CommandError::new(format!("Cannot read the older checkpoint {file}"));
+        let text = std::fs::read_to_string(path).map_err(|error| unread().because(error))?;
+        let note =
+            Note::parse(&text).map_err(|error| unread().because(error).code(ErrorCode::Invalid))?;
+        older.push((vouch(policy.as_ref(), &note)?.checkpoint, format!("checkpoint in {file}")));
+    }
+    let mut verifier = LogVerifier::new(&vouched.checkpoint);
+    for (checkpoint, name) in &older {
+        verifier = verifier.continues(checkpoint, name);
+    }
+    let mut out = std::io::stdout().lock();
+    let mut unwritten = None;
+    let disagreements = verifier.verify(&source, |_, entry| {
+        // The rest is verified even if it cannot be printed.
+        if flags.print && unwritten.is_none() {
+            unwritten = out.write_all(entry).and_then(|()| out.write_all(b"\n")).err();
+        }
+    })?;
+    drop(out);
+    if !disagreements.is_empty() {
+        let mut causes: Vec<String> =
+            disagreements.iter().take(PRINTED).map(ToString::to_string).collect();
+        if let more @ 1.. = disagreements.len().saturating_sub(PRINTED) {
+            causes.push(format!("and {more} more"));
+        }
+        return Err(source.invalid("is not what was signed").because(causes.join("; ")));
+    }
+    if let Some(error) = unwritten {
+        return Err(output::failed(error));
+    }
+    let verified = Verified {
+        source: flags.source.to_string(),
+        origin: vouched.checkpoint.origin.clone(),
+        entries: vouched.checkpoint.size,
+        root: vouched.checkpoint.root.to_string(),
+        signed_by: vouched.signed_by,
+        cosigned_by: vouched.cosigned_by,
+        continues: older.iter().map(|(checkpoint, _)| checkpoint.size).collect(),
+    };
+    // Standard output has the entries, or nothing but the JSON.
+    match flags.output.format {
+        Format::Text if flags.print => eprint!("{}", text(&verified)),
+        _ => flags.output.print(&verified, text)?,
+    }
+    Ok(())
+}
+
+fn text(verified: &Verified) -> String {
+    let Verified { source: _, origin, entries, root, signed_by, cosigned_by, continues } = verified;
+    let counted = format!(
+        "Verified {entries} entries of {origin}: none was changed, moved or left out. Root hash {root}.\n"
+    );
+    let continues =
+        continues.iter().map(|size| format!("Continues the checkpoint of {size} entries.\n"));
+    let continues: Vec<String> = continues.collect();
+    counted + &signatures(signed_by.as_ref(), cosigned_by) + &continues.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_verified_is_said() {
+        let mut verified = Verified {
+            source: "/journal".into(),
+            origin: "example.com/ledger".into(),
+            entries: 612,
+            root: "9f41".into(),
+            signed_by: None,
+            cosigned_by: Vec::new(),
+            continues: vec![600],
+        };
+        assert_eq!(
+            text(&verified),
+            "Verified 612 entries of example.com/ledger: none was changed, moved or left out. Root \
+             hash 9f41.\nThe signature was not verified: name the ledger's key with --key, or a \
+             --policy.\nContinues the checkpoint of 600 entries.\n"
+        );
+        verified.signed_by = Some("example.com/ledger+0+A".into());
+        verified.cosigned_by = vec!["w1".into(), "w2".into()];
+        assert!(
+            text(&verified).contains("Signed by example.com/ledger+0+A.\nCosigned by w1, w2.\n")
+        );
+        assert_eq!(
+            serde_json::to_string(&verified).unwrap(),
+            r#"{"source":"/journal","origin":"example.com/ledger","entries":612,"root":"9f41","signedBy":"example.com/ledger+0+A","cosignedBy":["w1","w2"],"continues":[600]}"#
+        );
+    }
+}
