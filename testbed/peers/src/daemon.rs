@@ -57,8 +57,13 @@ impl Daemon {
 
     /// Waits until the node answers a request.
     pub(crate) async fn ready(&mut self, rpc: &Rpc, method: &str) -> Result<()> {
+        self.until(async || rpc.call(method, serde_json::json!([])).await.is_ok()).await
+    }
+
+    /// Waits until the node does what is tried.
+    pub(crate) async fn until(&mut self, is_ready: impl AsyncFn() -> bool) -> Result<()> {
         let begun = Instant::now();
-        while rpc.call(method, serde_json::json!([])).await.is_err() {
+        while !is_ready().await {
             if let Some(status) = self.child.try_wait().map_err(Error::io("waiting for a node"))? {
                 return Err(Error::Ended { node: self.node, status, log: tail(&self.log) });
             }

@@ -1,5 +1,5 @@
 //! Real nodes of mining networks as peers for tests, and bridges through which miners mine on them.
-//! [`Tessera`] is a peer of the ledger.
+//! [`Tessera`] and [`LiteWitness`] are peers of the ledger.
 //!
 //! A node is Bitcoin's or Monero's own program on a private chain, whose coins are worth nothing. A
 //! bridge is a small pool: it serves miners by their Stratum dialect (`daylight_stratum::pool`), and
@@ -30,6 +30,7 @@
 //! |---|---|---|
 //! | [`Btcd`] | btcd, a full node of Bitcoin, with `--regtest` | built from source with Go by the module in `testbed/peers/btcd`, once, and kept in the user's cache |
 //! | [`Tessera`] | Tessera's `fsck` and POSIX logs, for `daylight-ledger` | built in the same way by the module in `testbed/peers/tessera` |
+//! | [`LiteWitness`] | torchwood's witness, for `daylight-ledger` | the same, by the module in `testbed/peers/litewitness` |
 //! | [`Monerod`] | Monero's own node, with `--regtest --offline` | the `PATH`: Debian's package `monero` |
 //!
 //! [`Error::is_missing`] recognises that such a program is not available, so that a test can be
@@ -44,12 +45,14 @@ pub mod bridge;
 mod btcd;
 mod daemon;
 mod error;
+mod litewitness;
 mod monerod;
 mod rpc;
 mod tessera;
 
 pub use btcd::Btcd;
 pub use error::{Error, Result};
+pub use litewitness::LiteWitness;
 pub use monerod::Monerod;
 pub use rpc::Rpc;
 pub use tessera::Tessera;

@@ -81,8 +81,10 @@ pub(crate) fn policy(text: &str, signed: &Note) {
 
 /// `witness` knows the log that may have signed the request.
 pub(crate) fn request(body: &[u8], witness: &Witness) {
-    if let Ok(request) = String::from_utf8_lossy(body).parse::<AddCheckpoint>() {
-        assert_eq!(request.to_string().as_bytes(), body);
+    if let Ok(text) = str::from_utf8(body)
+        && let Ok(request) = text.parse::<AddCheckpoint>()
+    {
+        assert_eq!(request.to_string(), text);
     }
     match witness.receive(body).and_then(|received| witness.cosign(received, None, 1)) {
         Ok(cosigned) => assert!(Note::parse(&cosigned.checkpoint.to_string()).is_ok()),

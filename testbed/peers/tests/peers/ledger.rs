@@ -1,4 +1,4 @@
-//! Daylight's ledger and Tessera: each accepts what the other one writes, and refuses what was changed.
+//! Daylight's ledger and its peers: each accepts what the other one writes, and refuses what was changed.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use daylight_ledger::{
-    CHECKPOINT, Checkpoint, CosigningKey, Hash, LogVerifier, Note, Policy, SigningKey, TileKind,
-    TilePath, Tree, Witness, push_entry, serve,
+    AddCheckpoint, CHECKPOINT, Checkpoint, CosigningKey, Hash, LogVerifier, Note, Policy,
+    SigningKey, TileHashes, TileKind, TilePath, Tree, Witness, prove_consistency, push_entry,
+    root_at, serve,
 };
-use daylight_peers::{Error, Tessera};
+use daylight_peers::{Error, LiteWitness, Tessera};
 use daylight_testbed::Scratch;
 use daylight_testbed::trials::{Outcome, apply, trial};
 
@@ -263,5 +264,56 @@ async fn cosignatures_verify_on_both_sides() -> Outcome {
     assert_eq!(note.add_lines(&line, &[cosigner.verifier()])?, 1);
     let other = Checkpoint::new(ORIGIN, 20_852_164, checkpoint.root).sign(&[&key()])?;
     assert!(other.clone().add_lines(&line, &[cosigner.verifier()]).is_err());
+    Ok(())
+}
+
+/// Posts to a web server that closes the connection afterwards.
+fn post(address: &str, path: &str, body: &str) -> io::Result<Response> {
+    let mut stream = TcpStream::connect(address)?;
+    let length = body.len();
+    write!(
+        stream,
+        "POST /{path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    let status = response.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let body = response.split_once("\r\n\r\n").map(|(_, body)| body.as_bytes().to_owned());
+    status.zip(body).ok_or_else(|| io::Error::other(response))
+}
+
+#[apply(trial!)]
+#[ignore = "builds litewitness, which takes two minutes"]
+async fn litewitness_cosigns_what_grows() -> Outcome {
+    let cosigner = CosigningKey::ed25519("example.com/witness", [5; 32])?;
+    let log_key = key().verifier().to_string();
+    let witness = LiteWitness::start(cosigner.name(), [5; 32], &log_key).await?;
+    let logs = [Scratch::new()?, Scratch::new()?];
+    write_log(logs[0].path(), (0..700).map(entry))?;
+    write_log(logs[1].path(), (0..700).map(|number| entry(if number == 7 { 8 } else { number })))?;
+    let request = |log: &Scratch, old: u64, size: u64, signer: &SigningKey| -> Outcome<_> {
+        let files = files(log.path());
+        let mut hashes = TileHashes::new(&files, 700);
+        let failed = |_| io::Error::other("a tile cannot be read");
+        let root = root_at(&mut hashes, size).map_err(failed)?;
+        let proof = prove_consistency(&mut hashes, old, size).map_err(failed)?;
+        let checkpoint = Checkpoint::new(ORIGIN, size, root).sign(&[signer])?;
+        Ok(AddCheckpoint { old, proof, checkpoint })
+    };
+    let send =
+        |request: &AddCheckpoint| post(&witness.address(), "add-checkpoint", &request.to_string());
+    let mut old = 0;
+    for size in [1, 2, 255, 256, 300, 511, 699] {
+        let mut request = request(&logs[0], old, size, &key())?;
+        let (status, answer) = send(&request)?;
+        let answer = String::from_utf8(answer)?;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(request.checkpoint.add_lines(&answer, &[cosigner.verifier()])?, 1);
+        old = size;
+    }
+    assert_eq!(send(&request(&logs[0], 300, 700, &key())?)?, (409, b"699\n".to_vec()));
+    assert_eq!(send(&request(&logs[1], 699, 700, &key())?)?.0, 422);
+    let other = SigningKey::from_seed(ORIGIN, [6; 32])?;
+    assert_eq!(send(&request(&logs[0], 699, 700, &other)?)?.0, 403);
     Ok(())
 }
