@@ -14,6 +14,7 @@ mod audit;
 mod books;
 mod cluster;
 mod energy;
+mod ledger;
 mod observer;
 mod plain_job;
 mod program;
@@ -116,6 +117,7 @@ impl Story<'_> {
         if let Some(auditor) = &auditor {
             self.energy_cap().await?;
             self.books(auditor, &counters).await?;
+            self.ledger(auditor).await?;
             self.admission().await?;
         }
         self.totals();
