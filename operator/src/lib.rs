@@ -21,3 +21,4 @@ pub mod serving;
 mod shipped;
 mod user_agent;
 pub mod view;
+pub mod witness;

@@ -23,6 +23,7 @@ mod serve;
 mod status;
 mod table;
 mod why;
+mod witness;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -50,6 +51,8 @@ enum Command {
     Controller(Box<controller::Flags>),
     /// Run the auditor: record who holds which GPU, meter its energy, keep the journal
     Auditor(Box<auditor::Flags>),
+    /// Run a witness: cosign the checkpoints of ledgers that only grow
+    Witness(Box<witness::Flags>),
     /// Show pools, who holds GPUs, what waits and why, and a map of the GPUs
     Status(status::Flags),
     /// Explain the state of a pool, class, registration, miner, AI job or pod
@@ -111,9 +114,11 @@ impl Command {
     /// The format of the command's output, and of its error.
     fn format(&self) -> Format {
         match self {
-            Self::Controller(_) | Self::Auditor(_) | Self::Completion(_) | Self::Man(_) => {
-                Format::Text
-            }
+            Self::Controller(_)
+            | Self::Auditor(_)
+            | Self::Witness(_)
+            | Self::Completion(_)
+            | Self::Man(_) => Format::Text,
             Self::Status(flags) => flags.output.format,
             Self::Why(flags) => flags.output.format,
             Self::Approve(flags) => flags.output.format,
@@ -141,6 +146,7 @@ impl Command {
             | Self::Resume(_)
             | Self::Doctor(_)
             | Self::Ledger(_)
+            | Self::Witness(_)
             | Self::Release(_)
             | Self::Completion(_)
             | Self::Man(_) => false,
@@ -165,7 +171,8 @@ fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
 }
 
 fn run(cli: Cli) -> Result<(), CommandError> {
-    let serves = matches!(cli.command, Command::Controller(_) | Command::Auditor(_));
+    let serves =
+        matches!(cli.command, Command::Controller(_) | Command::Auditor(_) | Command::Witness(_));
     crate::logs::start(serves);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4))
@@ -189,6 +196,7 @@ async fn dispatch(cli: Cli) -> Result<(), CommandError> {
     match cli.command {
         Command::Controller(flags) => Box::pin(controller::run(&connection, *flags)).await,
         Command::Auditor(flags) => Box::pin(auditor::run(&connection, *flags)).await,
+        Command::Witness(flags) => witness::run(*flags).await,
         Command::Status(flags) => status::run(&connection, &flags).await,
         Command::Why(flags) => why::run(&connection, &flags).await,
         Command::Approve(flags) => approval::approve(&connection, &flags).await,

@@ -1,6 +1,7 @@
 //! `daylight ledger …`: verify, prove and copy a ledger, with nothing but its files and a public key.
 
 mod check;
+mod cosign;
 mod diff;
 mod keygen;
 mod mirror;
@@ -9,6 +10,7 @@ mod show;
 mod source;
 mod trust;
 mod verify;
+mod web;
 
 use clap::{Args, Subcommand};
 
@@ -36,6 +38,8 @@ enum Command {
     Diff(diff::Flags),
     /// Copy what is new in a ledger into a directory, after verifying it
     Mirror(mirror::Flags),
+    /// Have witnesses cosign the checkpoint, each of which sees that the ledger only grew
+    Cosign(cosign::Flags),
     /// Make a key that signs a ledger
     Keygen(keygen::Flags),
 }
@@ -48,6 +52,7 @@ impl Ledger {
             Command::Check(flags) => flags.output.format,
             Command::Diff(flags) => flags.output.format,
             Command::Mirror(flags) => flags.output.format,
+            Command::Cosign(flags) => flags.output.format,
             Command::Show(_) | Command::Prove(_) | Command::Keygen(_) => Format::Text,
         }
     }
@@ -61,6 +66,7 @@ pub(super) fn run(ledger: &Ledger) -> Result<(), CommandError> {
         Command::Check(flags) => check::run(flags),
         Command::Diff(flags) => diff::run(flags),
         Command::Mirror(flags) => mirror::run(flags),
+        Command::Cosign(flags) => cosign::run(flags),
         Command::Keygen(flags) => keygen::run(flags),
     }
 }

@@ -4,21 +4,12 @@ use std::convert::Infallible;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use daylight_ledger::{CHECKPOINT, Files, Note};
-use http_body_util::{BodyExt as _, Limited};
-use kube::client::Body;
-use tokio::runtime::Handle;
+use http::StatusCode;
 
+use super::web::Server;
 use crate::cli::error::{CommandError, ErrorCode};
-use crate::connection;
-
-/// Most bytes of a file: a bundle of 256 entries of the greatest length has fewer.
-const MOST_BYTES: usize = 17 << 20;
-
-/// Time that a web server has to answer.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Directory of a ledger, or address of one that is served.
 #[derive(Clone, Debug)]
@@ -56,15 +47,12 @@ impl Source {
         let reader = match self {
             Self::Directory(path) => Reader::Directory(path.clone()),
             Self::Web(url) => {
-                let invalid = || {
+                let server = Server::new(url).map_err(|error| {
                     CommandError::new(format!("{url} is not the address of a ledger"))
+                        .because(error)
                         .code(ErrorCode::Invalid)
-                };
-                let uri: http::Uri = url.parse().map_err(|error| invalid().because(error))?;
-                let config = kube::Config::new(uri);
-                let client =
-                    connection::client(&config).map_err(|error| invalid().because(error))?;
-                Reader::Web(client)
+                })?;
+                Reader::Web(server)
             }
         };
         Ok(Opened { source: self, reader })
@@ -79,8 +67,7 @@ pub(super) struct Opened<'a> {
 
 enum Reader {
     Directory(PathBuf),
-    /// Paths are relative to the address of the ledger.
-    Web(kube::Client),
+    Web(Server),
 }
 
 impl Opened<'_> {
@@ -129,31 +116,14 @@ impl Files for Opened<'_> {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(self.unreadable(path).because(error)),
             },
-            Reader::Web(client) => {
-                let request = http::Request::get(format!("/{path}")).body(Body::empty());
-                let request = request.map_err(|error| self.unreadable(path).because(error))?;
-                let answer = tokio::task::block_in_place(|| {
-                    Handle::current().block_on(tokio::time::timeout(TIMEOUT, get(client, request)))
-                });
-                match answer {
-                    Ok(Ok((http::StatusCode::OK, bytes))) => Ok(Some(bytes)),
-                    Ok(Ok((http::StatusCode::NOT_FOUND | http::StatusCode::GONE, _))) => Ok(None),
-                    Ok(Ok((status, _))) => {
-                        Err(self.unreadable(path).because(format!("the server answers {status}")))
-                    }
-                    Ok(Err(error)) => Err(self.unreadable(path).because(error)),
-                    Err(error) => Err(self.unreadable(path).because(error)),
+            Reader::Web(server) => match server.get(path) {
+                Ok((StatusCode::OK, bytes)) => Ok(Some(bytes)),
+                Ok((StatusCode::NOT_FOUND | StatusCode::GONE, _)) => Ok(None),
+                Ok((status, _)) => {
+                    Err(self.unreadable(path).because(format!("the server answers {status}")))
                 }
-            }
+                Err(error) => Err(self.unreadable(path).because(error)),
+            },
         }
     }
-}
-
-async fn get(
-    client: &kube::Client,
-    request: http::Request<Body>,
-) -> Result<(http::StatusCode, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
-    let (head, body) = client.send(request).await?.into_parts();
-    let body = Limited::new(body, MOST_BYTES).collect().await?;
-    Ok((head.status, body.to_bytes().to_vec()))
 }

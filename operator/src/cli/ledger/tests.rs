@@ -2,13 +2,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use daylight_ledger::{Entries, SigningKey, push_entry};
+use daylight_ledger::{CosigningKey, Entries, SigningKey, push_entry};
 use prometheus::Registry;
 use tempfile::TempDir;
 
 use super::*;
 use crate::auditor::journal::{Directory, Journal};
 use crate::serving::{Health, ScrapeLock, Served, router};
+use crate::witness;
 
 #[derive(Parser)]
 struct Words {
@@ -240,4 +241,74 @@ async fn a_mirror_grows_with_the_ledger_and_refuses_another_history() {
         ledger(&["diff", text(original.path()), text(mirror.path())]).unwrap();
         ledger(&["verify", text(mirror.path()), "--key", &public]).unwrap();
     }
+}
+
+/// Starts a witness. Returns its lines in a policy: one for each of its keys.
+async fn start_witness(directory: &Path, name: &str) -> [String; 2] {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let served = witness::Served::open(witness::Settings {
+        data_dir: directory.to_owned(),
+        name: format!("{name}.example/w"),
+        logs: vec![key().verifier()],
+        listen: listener.local_addr().unwrap(),
+    });
+    let router = witness::router(served.unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let keys = fs::read_to_string(directory.join("witness.key")).unwrap();
+    let keys: Vec<_> =
+        keys.lines().map(|key| CosigningKey::parse(key).unwrap().verifier()).collect();
+    let [ed25519, ml_dsa_44] = &keys[..] else { panic!("{} keys", keys.len()) };
+    [format!("witness {name} {ed25519} {url}\n"), format!("witness {name}-pq {ml_dsa_44} {url}\n")]
+}
+
+/// The owner of the key cannot show two histories to those who require a witness.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_witness_cosigns_one_history() {
+    let directories: Vec<TempDir> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+    let [original, forgery, first, second] = &directories[..] else { unreachable!() };
+    let [one, one_pq] = start_witness(first.path(), "one").await;
+    let [two, _] = start_witness(second.path(), "two").await;
+    let policy = original.path().join("policy");
+    let log = format!("log {}\n", key().verifier());
+    let all = format!(
+        "{log}{one}{one_pq}{two}group all-of-them all one one-pq two\nquorum all-of-them\n"
+    );
+    fs::write(&policy, &all).unwrap();
+    let cosigned = original.path().join("cosigned");
+    let cosign = |directory: &TempDir, policy: &Path| {
+        let (source, policy) = (text(directory.path()), text(policy));
+        ledger(&["cosign", source, "--policy", policy, "--checkpoint", text(&cosigned)])
+    };
+    let verify = |directory: &TempDir, more: &[&str]| {
+        let source = text(directory.path());
+        ledger(&[&["verify", source, "--policy", text(&policy)], more].concat())
+    };
+    for entries in [3, 300, 700] {
+        write(original.path(), entries);
+        assert!(verify(original, &[]).unwrap_err().contains("too few witnesses"));
+        cosign(original, &policy).unwrap();
+        verify(original, &["--checkpoint", text(&cosigned)]).unwrap();
+    }
+    // The ledger may have grown since.
+    write(original.path(), 710);
+    verify(original, &["--checkpoint", text(&cosigned)]).unwrap();
+
+    let forged: Vec<String> = (1..=800).map(entry).collect();
+    write_entries(forgery.path(), &forged);
+    let error = cosign(forgery, &policy).unwrap_err();
+    assert!(error.contains("422"), "{error}");
+    let error = verify(forgery, &["--checkpoint", text(&cosigned)]).unwrap_err();
+    assert!(error.contains("too few witnesses"), "{error}");
+    let shorter = &tempfile::tempdir().unwrap();
+    write(shorter.path(), 600);
+    let error = cosign(shorter, &policy).unwrap_err();
+    assert!(error.contains("it has cosigned a checkpoint of 700 entries"), "{error}");
+
+    // One that does not answer is not needed where the policy says so.
+    let (two_without_address, _) = two.rsplit_once(' ').unwrap();
+    let silent = format!("{two_without_address} http://127.0.0.1:1/\n");
+    let any = original.path().join("any");
+    fs::write(&any, format!("{log}{one}{silent}group some any one two\nquorum some\n")).unwrap();
+    cosign(original, &any).unwrap();
 }

@@ -1,7 +1,7 @@
 //! `daylight ledger verify`.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use daylight_ledger::{LogVerifier, Note};
@@ -21,6 +21,9 @@ pub(super) struct Flags {
     source: Source,
     #[command(flatten)]
     trust: Trust,
+    /// Checkpoint to verify in place of the ledger's latest, such as one that witnesses cosigned
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
     /// Older checkpoint of the ledger, which it must continue; may be repeated
     #[arg(long, value_name = "FILE")]
     since: Vec<PathBuf>,
@@ -50,15 +53,15 @@ struct Verified {
 pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     let policy = flags.trust.policy()?;
     let source = flags.source.open()?;
-    let vouched = vouch(policy.as_ref(), &source.checkpoint()?)?;
+    let note = match &flags.checkpoint {
+        Some(path) => read_note(path)?,
+        None => source.checkpoint()?,
+    };
+    let vouched = vouch(policy.as_ref(), &note)?;
     let mut older = Vec::new();
     for path in &flags.since {
-        let file = path.display();
-        let unread = || CommandError::new(format!("Cannot read the older checkpoint {file}"));
-        let text = std::fs::read_to_string(path).map_err(|error| unread().because(error))?;
-        let note =
-            Note::parse(&text).map_err(|error| unread().because(error).code(ErrorCode::Invalid))?;
-        older.push((vouch(policy.as_ref(), &note)?.checkpoint, format!("checkpoint in {file}")));
+        let name = format!("checkpoint in {}", path.display());
+        older.push((vouch(policy.as_ref(), &read_note(path)?)?.checkpoint, name));
     }
     let mut verifier = LogVerifier::new(&vouched.checkpoint);
     for (checkpoint, name) in &older {
@@ -99,6 +102,12 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
         _ => flags.output.print(&verified, text)?,
     }
     Ok(())
+}
+
+fn read_note(path: &Path) -> Result<Note, CommandError> {
+    let unread = || CommandError::new(format!("Cannot read the checkpoint {}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| unread().because(error))?;
+    Note::parse(&text).map_err(|error| unread().because(error).code(ErrorCode::Invalid))
 }
 
 fn text(verified: &Verified) -> String {
