@@ -50,9 +50,9 @@ pub enum Error {
         "`go mod download -json {module}` in {directory} names no directory: run it to see why"
     )]
     NoModule { module: String, directory: PathBuf },
-    /// The miner's image could not be built.
-    #[error("building the miner's image failed: {why}")]
-    MinerImage { why: String },
+    /// One of Daylight's images could not be built.
+    #[error("cargo {command} failed: {why}")]
+    Image { command: String, why: String },
     /// `DAYLIGHT_TESTBED` names no file.
     #[error(
         "DAYLIGHT_TESTBED is set to {path}, which is not a file: correct it, or unset it to build one"

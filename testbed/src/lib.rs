@@ -101,6 +101,8 @@
 //! }
 //! ```
 //!
+//! Its pods reach the API server, and each other by Services, with [`Options::with_services`].
+//!
 //! There is no network inside: [`isolate_with`] lets a program build first what else it needs, such
 //! as [`miner_image`].
 //!
@@ -122,6 +124,7 @@
 //! daylight-testbed --example measure` measures it on another machine.
 
 mod binary;
+mod built_images;
 mod cargo;
 mod certificates;
 mod component;
@@ -136,7 +139,6 @@ mod isolation;
 mod kubeconfig;
 mod kueue;
 mod launch;
-mod miner_image;
 mod nodes;
 mod options;
 mod process;
@@ -147,6 +149,7 @@ mod tools;
 pub mod trials;
 
 pub use binary::{Programs, build, until_stdin_closes};
+pub use built_images::{MINER_IMAGE, OPERATOR_IMAGE, miner_image, operator_image};
 pub use cargo::cargo;
 pub use component::Component;
 pub use control_plane::ControlPlane;
@@ -155,7 +158,6 @@ pub use exporters::Exporters;
 pub use go_program::GoProgram;
 pub use isolation::{isolate, isolate_with};
 pub use kueue::build as build_kueue;
-pub use miner_image::{MINER_IMAGE, miner_image};
 pub use nodes::Nodes;
 pub use options::{ClientRate, Options};
 pub use real_node::RealNode;

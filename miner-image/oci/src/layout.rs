@@ -21,11 +21,18 @@ const CONTAINERD_NAME: &str = "io.containerd.image.name";
 /// File that marks a folder as a layout.
 const MARK: &str = "oci-layout";
 
+/// Blobs by their hash.
+type Blobs = BTreeMap<String, Vec<u8>>;
+
 /// An image with the documents that refer to it, ready to be written.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
-    blobs: BTreeMap<String, Vec<u8>>,
+    /// The image's manifest first, then those of the documents.
     manifests: Vec<Descriptor>,
+    /// Those of the image.
+    blobs: Blobs,
+    /// Those of the documents.
+    documents: Blobs,
     sizes: Sizes,
 }
 
@@ -68,6 +75,12 @@ impl Layout {
         self
     }
 
+    /// Tag under which layouts hold the image, once it has a name.
+    pub fn tag(&self) -> &str {
+        let names = self.manifests.first().and_then(|image| image.annotations().as_ref());
+        names.and_then(|names| names.get(ANNOTATION_REF_NAME)).map_or("", String::as_str)
+    }
+
     /// Attaches a document that refers to the image, as registries list it (`referrers`). Returns the
     /// digest of the manifest by which it refers.
     ///
@@ -81,18 +94,19 @@ impl Layout {
         let subject =
             Descriptor::new(MediaType::ImageManifest, image.size(), image.digest().clone());
         let kind = MediaType::from(media_type);
-        let mut document = self.add(kind.clone(), document)?;
+        let mut document = insert(&mut self.documents, kind.clone(), document)?;
         let title = (oci_spec::image::ANNOTATION_TITLE.to_owned(), title.to_owned());
         document.set_annotations(Some([title].into()));
         let manifest = ImageManifestBuilder::default()
             .schema_version(SCHEMA_VERSION)
             .media_type(MediaType::ImageManifest)
             .artifact_type(kind.clone())
-            .config(self.add(MediaType::EmptyJSON, b"{}".to_vec())?)
+            .config(insert(&mut self.documents, MediaType::EmptyJSON, b"{}".to_vec())?)
             .layers([document])
             .subject(subject)
             .build()?;
-        let mut manifest = self.add_json(MediaType::ImageManifest, &manifest)?;
+        let manifest = json(&manifest)?;
+        let mut manifest = insert(&mut self.documents, MediaType::ImageManifest, manifest)?;
         manifest.set_artifact_type(Some(kind));
         let digest = manifest.digest().to_string();
         self.manifests.push(manifest);
@@ -110,7 +124,8 @@ impl Layout {
         } else if fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(Error::Occupied(directory.to_owned()));
         }
-        for file in self.files()? {
+        let blobs = self.blobs.iter().chain(&self.documents);
+        for file in files(&self.manifests, blobs)? {
             let path = directory.join(&file.path);
             let folder = path.parent().unwrap_or(directory);
             fs::create_dir_all(folder).map_err(Error::io("making", folder))?;
@@ -119,7 +134,10 @@ impl Layout {
         Ok(())
     }
 
-    /// Writes the layout as one archive, which `ctr image import`, `podman load` and others read.
+    /// Writes the image as one archive, which `ctr images import`, `podman load` and others read.
+    ///
+    /// The archive has no documents: with the flags that kind gives it, `ctr` unpacks every manifest
+    /// as an image, and fails at the first that is none.
     ///
     /// # Errors
     ///
@@ -127,35 +145,16 @@ impl Layout {
     pub fn write_tar(&self, path: &Path) -> Result<()> {
         let file = fs::File::create(path).map_err(Error::io("creating", path))?;
         let mut archive = tar::Builder::new(BufWriter::new(file));
-        for file in self.files()? {
+        let image = self.manifests.get(..1).unwrap_or_default();
+        for file in files(image, &self.blobs)? {
             layer::append(&mut archive, &file).map_err(Error::io("writing", path))?;
         }
         let file = archive.into_inner().map_err(Error::io("writing", path))?;
         file.into_inner().map(drop).map_err(|error| Error::io("writing", path)(error.into_error()))
     }
 
-    /// Returns all files, the mark first.
-    fn files(&self) -> Result<Vec<File>> {
-        let mark = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
-        let index = ImageIndexBuilder::default()
-            .schema_version(SCHEMA_VERSION)
-            .media_type(MediaType::ImageIndex)
-            .manifests(self.manifests.clone())
-            .build()?;
-        let file = |path: String, contents| File { path, mode: 0o644, contents };
-        let mut files =
-            vec![file(MARK.to_owned(), json(&mark)?), file("index.json".to_owned(), json(&index)?)];
-        for (hash, contents) in &self.blobs {
-            files.push(file(format!("blobs/sha256/{hash}"), contents.clone()));
-        }
-        Ok(files)
-    }
-
     pub(crate) fn add(&mut self, media_type: MediaType, blob: Vec<u8>) -> Result<Descriptor> {
-        let digest = digest(&blob)?;
-        let descriptor = Descriptor::new(media_type, blob.len() as u64, digest.clone());
-        self.blobs.insert(digest.digest().to_owned(), blob);
-        Ok(descriptor)
+        insert(&mut self.blobs, media_type, blob)
     }
 
     pub(crate) fn add_json(
@@ -171,6 +170,33 @@ impl Layout {
         self.manifests.insert(0, image);
         self.sizes = sizes;
     }
+}
+
+fn insert(blobs: &mut Blobs, media_type: MediaType, blob: Vec<u8>) -> Result<Descriptor> {
+    let digest = digest(&blob)?;
+    let descriptor = Descriptor::new(media_type, blob.len() as u64, digest.clone());
+    blobs.insert(digest.digest().to_owned(), blob);
+    Ok(descriptor)
+}
+
+/// Returns the files of a layout, the mark first.
+fn files<'a>(
+    manifests: &[Descriptor],
+    blobs: impl IntoIterator<Item = (&'a String, &'a Vec<u8>)>,
+) -> Result<Vec<File>> {
+    let mark = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
+    let index = ImageIndexBuilder::default()
+        .schema_version(SCHEMA_VERSION)
+        .media_type(MediaType::ImageIndex)
+        .manifests(manifests.to_vec())
+        .build()?;
+    let file = |path: String, contents| File { path, mode: 0o644, contents };
+    let mut files =
+        vec![file(MARK.to_owned(), json(&mark)?), file("index.json".to_owned(), json(&index)?)];
+    for (hash, contents) in blobs {
+        files.push(file(format!("blobs/sha256/{hash}"), contents.clone()));
+    }
+    Ok(files)
 }
 
 pub(crate) fn digest(blob: &[u8]) -> Result<Digest> {

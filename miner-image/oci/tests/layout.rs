@@ -129,6 +129,21 @@ fn a_hundred_layouts_are_one() {
 }
 
 #[test]
+fn an_archive_has_the_image_alone() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (archive, directory) = (scratch.path().join("image.tar"), scratch.path().join("image"));
+    let written = layout(Compression::Gzip);
+    written.write_tar(&archive).unwrap();
+    tar::Archive::new(fs::File::open(archive).unwrap()).unpack(&directory).unwrap();
+    let index: ImageIndex = read(&directory, "index.json");
+    let [image] = index.manifests().as_slice() else { panic!("{index:?}") };
+    assert_eq!(image.digest().to_string(), written.digest());
+    // The layer, the configuration and the manifest.
+    assert_eq!(fs::read_dir(directory.join("blobs/sha256")).unwrap().count(), 3);
+    assert_eq!(written.tag(), "1.0");
+}
+
+#[test]
 fn only_a_layout_is_replaced() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = scratch.path();

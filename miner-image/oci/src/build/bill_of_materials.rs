@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 use super::crate_tree::{Crate, CrateTree, Name};
 use super::error::{Error, Result};
 use super::program_notes::{self, Tool};
+use super::recipe::Recipe;
 use super::shared_libraries::{GCC_LICENSE, GLIBC_LICENSE, SharedLibrary};
 use super::toolchain::{Toolchain, output};
 use super::workspace::Workspace;
@@ -38,7 +39,7 @@ struct Bundled {
 
 /// The facts for the document.
 pub(super) struct BillOfMaterials<'a> {
-    pub(super) package: &'static str,
+    pub(super) recipe: &'a Recipe,
     pub(super) workspace: &'a Workspace,
     pub(super) toolchain: &'a Toolchain,
     pub(super) tree: &'a CrateTree,
@@ -55,7 +56,7 @@ impl BillOfMaterials<'_> {
         let mut dependencies = Vec::new();
         for (name, each) in &self.tree.crates {
             let mut uses: Vec<String> = each.uses.iter().map(purl).collect();
-            if name.name == self.package {
+            if name.name == self.recipe.package {
                 subject = self.component(name, each, "application");
                 let digest = hex::encode(Sha256::digest(program));
                 subject["hashes"] = json!([{ "alg": "SHA-256", "content": digest }]);
@@ -151,7 +152,7 @@ impl BillOfMaterials<'_> {
             tools.push(Tool { name: "cmake".to_owned(), version, note });
         }
         tools.sort_by(|one, other| one.name.cmp(&other.name));
-        let own = json!({ "type": "application", "name": "miner-image", "version": env!("CARGO_PKG_VERSION") });
+        let own = json!({ "type": "application", "name": self.recipe.command, "version": env!("CARGO_PKG_VERSION") });
         let tools = tools.into_iter().map(|Tool { name, version, note }| {
             let mut tool = json!({ "type": "application", "name": name });
             if !version.is_empty() {

@@ -23,7 +23,8 @@ pub(super) fn compile(
 ) -> Result<PathBuf> {
     let (target, package) = (toolchain.target.triple(), plan.recipe.package);
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--locked", "--profile", "image", "--package", package, "--bin", package]);
+    cargo.args(["build", "--locked", "--profile", plan.recipe.command]);
+    cargo.args(["--package", package, "--bin", package]);
     cargo.args(["--target", target, "--message-format", "json-render-diagnostics"]);
     cargo.args(plan.arguments());
     let places = places(workspace, toolchain);

@@ -54,7 +54,7 @@ pub(super) fn config(plan: Plan<'_>) -> Result<Config> {
     // device-select layer from connecting to a display server.
     let env = ["NVIDIA_DRIVER_CAPABILITIES=compute,graphics,utility", "NODEVICE_SELECT=1"];
     let env = env.map(str::to_owned).into_iter().filter(|_| plan.dynamic().is_some());
-    let Recipe { package, arguments, port, .. } = *plan.recipe;
+    let Recipe { package, arguments, ports, .. } = *plan.recipe;
     let entry_point = [format!("/{package}")].into_iter();
     let entry_point = entry_point.chain(arguments.iter().map(|&argument| argument.to_owned()));
     ConfigBuilder::default()
@@ -62,7 +62,7 @@ pub(super) fn config(plan: Plan<'_>) -> Result<Config> {
         .user(format!("{ID}:{ID}"))
         .entrypoint(entry_point.collect::<Vec<_>>())
         .working_dir("/")
-        .exposed_ports([port.to_owned()])
+        .exposed_ports(ports.iter().map(|&port| port.to_owned()).collect::<Vec<_>>())
         .stop_signal("SIGTERM")
         .build()
         .map_err(Error::unreadable("the image's configuration"))

@@ -68,7 +68,7 @@ mod tests {
                       https_proxy NO_PROXY CARGO_HTTP_CAINFO CARGO_NET_OFFLINE";
         assert_eq!(names(needed), needed);
         let unwanted = "CC CFLAGS_x86_64-unknown-linux-gnu HOST_CFLAGS CMAKE_GENERATOR CPATH \
-                        RUSTFLAGS RUSTC CARGO_PROFILE_IMAGE_LTO CARGO_BUILD_RUSTFLAGS LD_PRELOAD \
+                        RUSTFLAGS RUSTC CARGO_PROFILE_MINER_IMAGE_LTO CARGO_BUILD_RUSTFLAGS LD_PRELOAD \
                         CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER MAKEFLAGS PATHS";
         assert_eq!(names(unwanted), "");
     }

@@ -2,12 +2,14 @@
 //! and nothing that differs from one machine to the next.
 
 mod bill_of_materials;
+pub mod command;
 mod compile;
 mod contents;
 mod crate_tree;
 mod environment;
 mod error;
 mod program_notes;
+mod recipe;
 mod revision;
 mod shared_libraries;
 mod toolchain;
@@ -20,43 +22,11 @@ use crate::{Compression, Image, Layout, Platform};
 use bill_of_materials::BillOfMaterials;
 use crate_tree::CrateTree;
 pub use error::{Error, Result};
+pub use recipe::{MINER, OPERATOR, Recipe};
 use revision::Revision;
 pub use toolchain::Target;
 use toolchain::Toolchain;
 use workspace::Workspace;
-
-/// A program of the workspace, and the way its container runs it.
-#[derive(Clone, Copy, Debug)]
-pub struct Recipe {
-    /// The package and its binary, which have one name.
-    pub package: &'static str,
-    /// The image's name without its tag, such as `example.org/program`.
-    pub image: &'static str,
-    pub description: &'static str,
-    /// Arguments of the entry point, before those of a pod.
-    pub arguments: &'static [&'static str],
-    /// Exposed port with its protocol, such as `80/tcp`.
-    pub port: &'static str,
-    /// Features of the package in this image. The package's own defaults are not used: they include
-    /// what only a dynamic program can do, so that one build of the workspace tests all of it.
-    pub features: &'static [&'static str],
-    /// Feature with which the program loads drivers, and the image's name then. A static program
-    /// cannot load any.
-    pub dynamic: Option<(&'static str, &'static str)>,
-}
-
-/// The image of Daylight's miner.
-pub const MINER: Recipe = Recipe {
-    package: "daylight-miner",
-    image: "daylight.dev/miner",
-    description: "Runs a mining engine and gives the device back in time",
-    // `args` of a pod are the engine's, as with any other engine's image; the agent's own settings
-    // have variables and a file.
-    arguments: &["run", "--"],
-    port: "9735/tcp",
-    features: &["randomx"],
-    dynamic: Some(("gpu", "daylight.dev/miner-gpu")),
-};
 
 /// Options of one build.
 #[derive(Clone, Debug, Default)]
@@ -145,7 +115,7 @@ pub fn build(recipe: &Recipe, options: &Options) -> Result<Built> {
 
     let revision = Revision::read(&workspace.root)?;
     let bill = BillOfMaterials {
-        package: recipe.package,
+        recipe,
         workspace: &workspace,
         toolchain: &toolchain,
         tree: &tree,

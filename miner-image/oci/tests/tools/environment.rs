@@ -79,8 +79,8 @@ pub(crate) fn poisoned() -> Vec<(String, String)> {
         "CARGO_BUILD_RUSTFLAGS",
         "CARGO_BUILD_TARGET",
         "CARGO_INCREMENTAL",
-        "CARGO_PROFILE_IMAGE_LTO",
-        "CARGO_PROFILE_IMAGE_STRIP",
+        "CARGO_PROFILE_MINER_IMAGE_LTO",
+        "CARGO_PROFILE_MINER_IMAGE_STRIP",
     ] {
         set(name, "/poisoned");
     }
@@ -99,7 +99,7 @@ fn small_workspace(folder: &Path) -> Outcome {
         "Cargo.toml",
         "[package]\nname = \"daylight-miner\"\nversion = \"0.1.0\"\nedition = \"2024\"\nlicense = \"Apache-2.0\"\n\
          [build-dependencies]\ncc = \"1\"\ncmake = \"0.1\"\n\
-         [profile.image]\ninherits = \"release\"\nstrip = true\n",
+         [profile.miner-image]\ninherits = \"release\"\nstrip = true\n",
     )?;
     write("LICENSE", "")?;
     write(

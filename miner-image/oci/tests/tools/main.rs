@@ -1,8 +1,11 @@
 //! The builder's image, in the hands of those who read images: skopeo, umoci, runc, containerd.
 //! Where one is missing, its tests show themselves as ignored.
+//!
+//! Those of the operator's image take minutes to build it, and run when asked for by `--ignored`.
 
 mod environment;
 mod names;
+mod operator;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -37,6 +40,9 @@ fn main() -> ExitCode {
             },
         })
     };
+    let minutes = |name: &str, needs: &'static [&'static str], test_of: fn(&World) -> Outcome| {
+        test(name, needs, test_of).with_ignored_flag(true)
+    };
     let trials = vec![
         test("one_program_makes_one_image", &["cc"], one_program_makes_one_image),
         test(
@@ -52,8 +58,10 @@ fn main() -> ExitCode {
         test("the_bill_lists_what_cargo_lists", &["cc"], the_bill_lists_what_cargo_lists),
         test("tls_finds_the_roots", &["cc"], tls_finds_the_roots),
         test("what_cannot_run_alone_is_refused", &["cc"], what_cannot_run_alone_is_refused),
-        test("the_containerfile_says_the_same", &["cc"], the_containerfile_says_the_same),
+        test("the_containerfiles_say_the_same", &["cc"], the_containerfiles_say_the_same),
+        test("what_is_built_is_printed", &["cc"], what_is_built_is_printed),
         test("the_program_stays_small", &["cc"], the_program_stays_small),
+        test("an_image_has_these_files_and_no_others", &["cc"], an_image_has_these_files),
         test("the_bill_names_what_built_it", &["cc", "gcc", "cmake"], the_bill_names_what_built_it),
         test("skopeo_reads_both_forms", &["cc", "skopeo"], skopeo_reads_both_forms),
         test(
@@ -67,6 +75,27 @@ fn main() -> ExitCode {
             names::it_resolves_names_as_in_a_pod,
         ),
         test("runc_runs_it_without_rights", &["cc", "root", "umoci", "runc"], runc_runs_it),
+        minutes("operator::its_image_stays_small", &["cc"], operator::its_image_stays_small),
+        minutes(
+            "operator::its_image_has_these_files",
+            &["cc"],
+            operator::its_image_has_these_files,
+        ),
+        minutes(
+            "operator::skopeo_reads_both_forms",
+            &["cc", "skopeo"],
+            operator::skopeo_reads_both_forms,
+        ),
+        minutes(
+            "operator::load_hands_it_to_containerd",
+            &["cc", "root", "containerd", "ctr"],
+            operator::load_hands_it_to_containerd,
+        ),
+        minutes(
+            "operator::runc_runs_it_without_rights",
+            &["cc", "root", "umoci", "runc"],
+            operator::runc_runs_it,
+        ),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(world);
@@ -85,22 +114,30 @@ fn missing(needs: &[&str]) -> Option<String> {
     })
 }
 
-/// The image, which is built for the first test that needs it.
+/// The images, each of which is built for the first test that needs it.
 #[derive(Default)]
 struct World {
-    built: OnceLock<Result<Built, String>>,
+    miner: OnceLock<Result<Built, String>>,
+    operator: OnceLock<Result<Built, String>>,
 }
 
 struct Built {
     scratch: TempDir,
     digest: String,
+    /// Bytes of the program, and of all that a node pulls.
     program: u64,
+    pulled: u64,
 }
 
 impl World {
-    fn built(&self) -> Outcome<&Built> {
-        let built = self.built.get_or_init(|| build().map_err(|error| error.to_string()));
-        built.as_ref().map_err(|error| error.clone().into())
+    fn miner(&self) -> Outcome<&Built> {
+        let built = || build(builder()).map_err(|error| error.to_string());
+        self.miner.get_or_init(built).as_ref().map_err(|error| error.clone().into())
+    }
+
+    fn operator(&self) -> Outcome<&Built> {
+        let built = || build(operator_builder()).map_err(|error| error.to_string());
+        self.operator.get_or_init(built).as_ref().map_err(|error| error.clone().into())
     }
 }
 
@@ -110,9 +147,8 @@ impl Built {
     }
 }
 
-fn build() -> Outcome<Built> {
+fn build(mut command: Command) -> Outcome<Built> {
     let scratch = tempfile::tempdir()?;
-    let mut command = builder();
     command.envs(environment::poisoned());
     for output in ["layout", "image.tar"] {
         command.arg("--output").arg(scratch.path().join(output));
@@ -122,8 +158,9 @@ fn build() -> Outcome<Built> {
         let found = said.lines().find_map(|each| each.strip_prefix(line));
         found.and_then(|rest| rest.split_whitespace().next()).ok_or(format!("no {line} in {said}"))
     };
-    let (digest, program) = (word("image ")?.to_owned(), word("program ")?.parse()?);
-    Ok(Built { scratch, digest, program })
+    let digest = word("image ")?.to_owned();
+    let (program, pulled) = (word("program ")?.parse()?, word("pulled ")?.parse()?);
+    Ok(Built { scratch, digest, program, pulled })
 }
 
 // ---- without the program --------------------------------------------------
@@ -148,8 +185,12 @@ fn one_program_makes_one_image(_: &World) -> Outcome {
             .arg(folder.join("layout"))
             .arg("--output")
             .arg(folder.join("image.tar")))?;
-        let said: Vec<String> =
-            said.lines().filter(|line| !line.starts_with("written")).map(str::to_owned).collect();
+        // What follows names files.
+        let said: Vec<String> = said
+            .lines()
+            .take_while(|line| !line.starts_with("written"))
+            .map(str::to_owned)
+            .collect();
         written.push((said, files(&folder)?));
         // Past the second in which the first was written.
         std::thread::sleep(Duration::from_millis(1100));
@@ -167,7 +208,7 @@ fn a_dynamic_image_knows_its_libraries(_: &World) -> Outcome {
     let scratch = tempfile::tempdir()?;
     let bill = scratch.path().join("sbom.json");
     let output = builder()
-        .args(["--features", "gpu", "--binary", env!("CARGO_BIN_EXE_build-image"), "--sbom"])
+        .args(["--features", "gpu", "--binary", env!("CARGO_BIN_EXE_miner-image"), "--sbom"])
         .arg(&bill)
         .arg("--output")
         .arg(scratch.path().join("image.tar"))
@@ -276,47 +317,91 @@ fn what_cannot_run_alone_is_refused(_: &World) -> Outcome {
     Ok(())
 }
 
-fn the_containerfile_says_the_same(_: &World) -> Outcome {
+fn the_containerfiles_say_the_same(_: &World) -> Outcome {
+    for (mut builder, folder) in [(builder(), "miner-image"), (operator_builder(), "operator")] {
+        let scratch = tempfile::tempdir()?;
+        let layout = scratch.path().join("layout");
+        run(builder.arg("--binary").arg(program(scratch.path())?).arg("--output").arg(&layout))?;
+        let config = &config(&layout)?["config"];
+        let text = |key: &str| config[key].as_str().unwrap_or_default().to_owned();
+        let mut ports: Vec<String> =
+            config["ExposedPorts"].as_object().ok_or("no ports")?.keys().cloned().collect();
+        ports.sort();
+        let file = fs::read_to_string(workspace().join(folder).join("Containerfile"))?;
+        let (first, last) = file.split_once("FROM scratch\n").ok_or("no last stage")?;
+        let toolchain = fs::read_to_string(workspace().join("rust-toolchain.toml"))?;
+        let toolchain: toml::Table = toml::from_str(&toolchain)?;
+        let rust = toolchain["toolchain"]["channel"].as_str().unwrap_or_default();
+        assert!(first.contains(&format!("library/rust:{rust}-")), "{first}");
+        // The base image has compilers, but no cmake, by which the miner's RandomX is built.
+        let cmake = first.contains("install -y --no-install-recommends cmake=");
+        assert_eq!(cmake, folder == "miner-image", "{first}");
+        let said: Vec<&str> = last.lines().skip(1).collect();
+        assert_eq!(
+            said,
+            [
+                format!("USER {}", text("User")),
+                format!("WORKDIR {}", text("WorkingDir")),
+                format!("EXPOSE {}", ports.join(" ")),
+                format!("STOPSIGNAL {}", text("StopSignal")),
+                format!("ENTRYPOINT {}", config["Entrypoint"].to_string().replace(',', ", ")),
+            ]
+        );
+    }
+    Ok(())
+}
+
+/// The commands that follow a build, with what they name.
+fn what_is_built_is_printed(_: &World) -> Outcome {
     let scratch = tempfile::tempdir()?;
-    let layout = scratch.path().join("layout");
-    run(builder().arg("--binary").arg(program(scratch.path())?).arg("--output").arg(&layout))?;
-    let config = &config(&layout)?["config"];
-    let text = |key: &str| config[key].as_str().unwrap_or_default().to_owned();
-    let ports = config["ExposedPorts"].as_object().ok_or("no ports")?;
-    let file = fs::read_to_string(workspace().join("miner-image/Containerfile"))?;
-    let (first, last) = file.split_once("FROM scratch\n").ok_or("no last stage")?;
-    // Its base image has compilers, but no cmake.
-    let toolchain = fs::read_to_string(workspace().join("rust-toolchain.toml"))?;
-    let toolchain: toml::Table = toml::from_str(&toolchain)?;
-    let rust = toolchain["toolchain"]["channel"].as_str().unwrap_or_default();
-    assert!(first.contains(&format!("library/rust:{rust}-")), "{first}");
-    assert!(first.contains("install -y --no-install-recommends cmake="), "{first}");
-    let said: Vec<&str> = last.lines().skip(1).collect();
-    assert_eq!(
-        said,
-        [
-            format!("USER {}", text("User")),
-            format!("WORKDIR {}", text("WorkingDir")),
-            format!("EXPOSE {}", ports.keys().cloned().collect::<Vec<_>>().join(" ")),
-            format!("STOPSIGNAL {}", text("StopSignal")),
-            format!("ENTRYPOINT {}", config["Entrypoint"].to_string().replace(',', ", ")),
-        ]
-    );
+    let (layout, archive) = (scratch.path().join("layout"), scratch.path().join("image.tar"));
+    let said = run(operator_builder()
+        .arg("--binary")
+        .arg(program(scratch.path())?)
+        .args(["--name", "registry.example.org:5000/daylight:1", "--output"])
+        .arg(&archive)
+        .arg("--output")
+        .arg(&layout))?;
+    let (layout, archive) = (layout.display(), archive.display());
+    for line in [
+        format!("ctr -n k8s.io images import {archive}"),
+        format!("kind load image-archive {archive}"),
+        format!("k3d image import {archive}"),
+        format!("skopeo copy oci:{layout}:1 docker://registry.example.org:5000/daylight:1"),
+    ] {
+        assert!(said.lines().any(|each| each.trim() == line), "no {line} in {said}");
+    }
     Ok(())
 }
 
 // ---- with the program -----------------------------------------------------
 
 fn the_program_stays_small(world: &World) -> Outcome {
-    let built = world.built()?;
+    let built = world.miner()?;
     let bill = fs::read_to_string(built.path("sbom.json"))?;
     let limit = if bill.contains("\"RandomX\"") { LIMITS.1 } else { LIMITS.0 };
     assert!(built.program <= limit, "{} bytes are more than {limit}", built.program);
     Ok(())
 }
 
+fn an_image_has_these_files(world: &World) -> Outcome {
+    has_these_files(world.miner()?, "daylight-miner")
+}
+
+fn has_these_files(built: &Built, program: &str) -> Outcome {
+    let scratch = tempfile::tempdir()?;
+    unpack(&built.path("layout"), scratch.path())?;
+    let found = files(scratch.path())?;
+    let found: Vec<_> = found.iter().map(|(path, _)| path.display().to_string()).collect();
+    let license = format!("usr/share/doc/{program}/LICENSE");
+    let expected =
+        [program, "etc/group", "etc/passwd", "etc/ssl/certs/ca-certificates.crt", &license];
+    assert_eq!(found, expected);
+    Ok(())
+}
+
 fn the_bill_names_what_built_it(world: &World) -> Outcome {
-    let built = world.built()?;
+    let built = world.miner()?;
     let bill: Value = serde_json::from_slice(&fs::read(built.path("sbom.json"))?)?;
     let tools = bill["metadata"]["tools"]["components"].as_array().ok_or("no tools")?;
     let version = |name: &str| {
@@ -337,97 +422,133 @@ fn the_bill_names_what_built_it(world: &World) -> Outcome {
 }
 
 fn skopeo_reads_both_forms(world: &World) -> Outcome {
-    let built = world.built()?;
+    skopeo_reads(world.miner()?, "daylight-miner", &json!(["/daylight-miner", "run", "--"]))
+}
+
+fn skopeo_reads(built: &Built, title: &str, entry_point: &Value) -> Outcome {
     let version = env!("CARGO_PKG_VERSION");
     for (form, name) in [("oci", "layout"), ("oci-archive", "image.tar")] {
         let image = format!("{form}:{}:{version}", built.path(name).display());
         let about: Value =
             serde_json::from_str(&run(Command::new("skopeo").args(["inspect", &image]))?)?;
         assert_eq!(about["Digest"], built.digest.as_str());
-        assert_eq!(about["Labels"]["org.opencontainers.image.title"], "daylight-miner");
+        assert_eq!(about["Labels"]["org.opencontainers.image.title"], title);
         let config = run(Command::new("skopeo").args(["inspect", "--config", &image]))?;
         let config: Value = serde_json::from_str(&config)?;
         assert_eq!(config["config"]["User"], "65532:65532");
-        assert_eq!(config["config"]["Entrypoint"], json!(["/daylight-miner", "run", "--"]));
+        assert_eq!(&config["config"]["Entrypoint"], entry_point);
     }
     Ok(())
 }
 
 fn containerd_calls_it(world: &World) -> Outcome {
-    let built = world.built()?;
-    let scratch = tempfile::tempdir()?;
-    let place = |name: &str| scratch.path().join(name);
-    let (config, socket) = (place("config.toml"), place("socket"));
-    let text = format!(
-        "version = 2\nroot = '{}'\nstate = '{}'\n\
-         disabled_plugins = ['io.containerd.grpc.v1.cri']\n[grpc]\naddress = '{}'\n",
-        place("root").display(),
-        place("state").display(),
-        socket.display(),
-    );
-    fs::write(&config, text)?;
-    let log = File::create(place("log"))?;
-    let mut daemon = Command::new("containerd");
-    let mut daemon =
-        Ended(daemon.arg("-c").arg(&config).stdout(log.try_clone()?).stderr(log).spawn()?);
-    let ctr = |arguments: &[&str]| {
-        run(Command::new("ctr").arg("-a").arg(&socket).args(["-n", "k8s.io"]).args(arguments))
-    };
-    let begun = Instant::now();
-    while let Err(error) = ctr(&["version"]) {
-        if begun.elapsed() > PATIENCE || daemon.0.try_wait()?.is_some() {
-            return Err(format!("{error}\n{}", fs::read_to_string(place("log"))?).into());
+    let built = world.miner()?;
+    let containerd = Containerd::start()?;
+    // As kind does it, but with the snapshotter that works on every file system.
+    let archive = built.path("image.tar").to_string_lossy().into_owned();
+    let kind = ["--all-platforms", "--digests", "--snapshotter", "native"];
+    containerd.ctr(&[&["images", "import"], &kind[..], &[&*archive]].concat())?;
+    containerd.has("daylight.dev/miner", built)
+}
+
+/// A containerd of its own.
+struct Containerd {
+    socket: PathBuf,
+    scratch: TempDir,
+    _daemon: Ended,
+}
+
+impl Containerd {
+    fn start() -> Outcome<Self> {
+        let scratch = tempfile::tempdir()?;
+        let place = |name: &str| scratch.path().join(name);
+        let (config, socket) = (place("config.toml"), place("socket"));
+        let text = format!(
+            "version = 2\nroot = '{}'\nstate = '{}'\n\
+             disabled_plugins = ['io.containerd.grpc.v1.cri']\n[grpc]\naddress = '{}'\n",
+            place("root").display(),
+            place("state").display(),
+            socket.display(),
+        );
+        fs::write(&config, text)?;
+        let (log, log_file) = (place("log"), File::create(place("log"))?);
+        let mut daemon = Command::new("containerd");
+        daemon.arg("-c").arg(&config).stdout(log_file.try_clone()?).stderr(log_file);
+        let started = Self { _daemon: Ended(daemon.spawn()?), socket, scratch };
+        let begun = Instant::now();
+        while let Err(error) = started.ctr(&["version"]) {
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("{error}\n{}", fs::read_to_string(log)?).into());
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
-        std::thread::sleep(Duration::from_millis(100));
+        Ok(started)
     }
-    let image = built.path("image.tar");
-    // The snapshotter that works on every file system.
-    ctr(&["images", "import", "--snapshotter", "native", &image.to_string_lossy()])?;
-    let images = ctr(&["images", "list"])?;
-    let name = format!("daylight.dev/miner:{}", env!("CARGO_PKG_VERSION"));
-    let line = images.lines().find(|line| line.starts_with(&name)).ok_or_else(|| images.clone())?;
-    assert!(line.contains(&built.digest), "{line}");
-    // The bill of materials is no image.
-    assert_eq!(images.lines().count(), 2, "{images}");
-    Ok(())
+
+    fn ctr(&self, arguments: &[&str]) -> Outcome<String> {
+        run(Command::new("ctr").arg("-a").arg(&self.socket).args(["-n", "k8s.io"]).args(arguments))
+    }
+
+    /// Checks that it has the image by its name.
+    fn has(&self, name: &str, built: &Built) -> Outcome {
+        let images = self.ctr(&["images", "list"])?;
+        let name = format!("{name}:{} ", env!("CARGO_PKG_VERSION"));
+        let line = images.lines().find(|line| line.starts_with(&name));
+        let line = line.ok_or_else(|| format!("no {name}in {images}"))?;
+        assert!(line.contains(&built.digest), "{line}");
+        Ok(())
+    }
+}
+
+/// A bundle of an image, for runc.
+struct Bundle {
+    scratch: TempDir,
+    config: Value,
+}
+
+impl Bundle {
+    fn of(built: &Built) -> Outcome<Self> {
+        let scratch = tempfile::tempdir()?;
+        let image = format!("{}:{}", built.path("layout").display(), env!("CARGO_PKG_VERSION"));
+        let bundle = scratch.path().join("bundle");
+        run(Command::new("umoci").args(["unpack", "--image", &image]).arg(&bundle))?;
+        let mut config: Value = serde_json::from_slice(&fs::read(bundle.join("config.json"))?)?;
+        assert_eq!(config["process"]["user"], json!({ "uid": 65532, "gid": 65532 }));
+        config["process"]["terminal"] = false.into();
+        config["process"]["capabilities"] = json!({});
+        config["process"]["noNewPrivileges"] = true.into();
+        config["root"]["readonly"] = true.into();
+        Ok(Self { scratch, config })
+    }
+
+    fn run(&mut self, name: &str, arguments: &Value) -> Outcome<Output> {
+        let bundle = self.scratch.path().join("bundle");
+        self.config["process"]["args"] = arguments.clone();
+        fs::write(bundle.join("config.json"), self.config.to_string())?;
+        let mut runc = Command::new("runc");
+        let state = self.scratch.path().join("runc");
+        runc.arg("--root").arg(state).args(["run", "--bundle"]).arg(bundle);
+        let id = format!("daylight-image-{name}-{}", std::process::id());
+        Ok(runc.arg(id).stdin(Stdio::null()).output()?)
+    }
 }
 
 fn runc_runs_it(world: &World) -> Outcome {
-    let built = world.built()?;
-    let scratch = tempfile::tempdir()?;
-    let bundle = scratch.path().join("bundle");
-    let image = format!("{}:{}", built.path("layout").display(), env!("CARGO_PKG_VERSION"));
-    run(Command::new("umoci").args(["unpack", "--image", &image]).arg(&bundle))?;
-    let path = bundle.join("config.json");
-    let mut config: Value = serde_json::from_slice(&fs::read(&path)?)?;
-    assert_eq!(config["process"]["user"], json!({ "uid": 65532, "gid": 65532 }));
-    let entry_point = config["process"]["args"].clone();
-    config["process"]["terminal"] = false.into();
-    config["process"]["capabilities"] = json!({});
-    config["process"]["noNewPrivileges"] = true.into();
-    config["root"]["readonly"] = true.into();
-
-    let mut container = |name: &str, arguments: &Value| -> Outcome<Output> {
-        config["process"]["args"] = arguments.clone();
-        fs::write(&path, config.to_string())?;
-        let mut runc = Command::new("runc");
-        runc.arg("--root").arg(scratch.path().join("runc")).args(["run", "--bundle"]).arg(&bundle);
-        let id = format!("daylight-image-{name}-{}", std::process::id());
-        Ok(runc.arg(id).stdin(Stdio::null()).output()?)
-    };
-    let answer = container("version", &json!(["/daylight-miner", "--version"]))?;
+    let mut bundle = Bundle::of(world.miner()?)?;
+    let entry_point = bundle.config["process"]["args"].clone();
+    let answer = bundle.run("version", &json!(["/daylight-miner", "--version"]))?;
     let version = format!("daylight-miner {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(String::from_utf8_lossy(&answer.stdout), version, "{answer:?}");
     assert!(answer.status.success());
 
     // As a pod without arguments, of a registration that forgot the engine.
-    let refusal = container("nothing", &entry_point)?;
+    let refusal = bundle.run("nothing", &entry_point)?;
     assert_eq!(refusal.status.code(), Some(12), "{refusal:?}");
     assert!(String::from_utf8_lossy(&refusal.stderr).contains("engine.command"), "{refusal:?}");
     // What a registration gives its engine is for the engine.
     let mut arguments = entry_point.as_array().cloned().unwrap_or_default();
     arguments.extend(["/daylight-miner".into(), "--version".into()]);
-    let engine = container("engine", &arguments.into())?;
+    let engine = bundle.run("engine", &arguments.into())?;
     assert!(String::from_utf8_lossy(&engine.stdout).contains(version.trim()), "{engine:?}");
     Ok(())
 }
@@ -449,7 +570,13 @@ fn workspace() -> PathBuf {
 }
 
 fn builder() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_build-image"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_miner-image"));
+    command.current_dir(workspace());
+    command
+}
+
+fn operator_builder() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_operator-image"));
     command.current_dir(workspace());
     command
 }

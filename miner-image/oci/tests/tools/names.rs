@@ -40,7 +40,7 @@ const NETWORK: &str = "\
     exec \"$@\"";
 
 pub(crate) fn it_resolves_names_as_in_a_pod(world: &World) -> Outcome {
-    let built = world.built()?;
+    let built = world.miner()?;
     let scratch = tempfile::tempdir()?;
     let root = scratch.path().join("root");
     unpack(&built.path("layout"), &root)?;

@@ -1,4 +1,4 @@
-//! The image of Daylight's own miner, built by the cargo that runs this.
+//! Daylight's own images, built by the cargo that runs this.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -6,8 +6,10 @@ use std::process::Stdio;
 use crate::cargo::cargo;
 use crate::error::{Error, Result};
 
-/// The name of the image on a real node.
+/// The name of the miner's image on a real node.
 pub const MINER_IMAGE: &str = "daylight.dev/miner:testbed";
+/// The name of the operator's image on a real node.
+pub const OPERATOR_IMAGE: &str = "daylight.dev/operator:testbed";
 
 /// Builds the miner's image in the repository's target directory, and returns its path. The first
 /// time this takes minutes; cargo prints its progress. Call it before
@@ -17,15 +19,29 @@ pub const MINER_IMAGE: &str = "daylight.dev/miner:testbed";
 ///
 /// Cargo cannot be run, or the build fails; cargo has printed why.
 pub fn miner_image() -> Result<PathBuf> {
-    let failed = |why: String| Error::MinerImage { why };
+    image("miner-image", MINER_IMAGE)
+}
+
+/// Builds the operator's image in the same way.
+///
+/// # Errors
+///
+/// Cargo cannot be run, or the build fails; cargo has printed why.
+pub fn operator_image() -> Result<PathBuf> {
+    image("operator-image", OPERATOR_IMAGE)
+}
+
+/// Builds an image by the command of this name.
+fn image(command: &str, name: &str) -> Result<PathBuf> {
+    let failed = |why: String| Error::Image { command: command.to_owned(), why };
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let directory = target_directory(&repository);
+    let directory = target_directory(&repository).join("testbed");
     std::fs::create_dir_all(&directory).map_err(Error::io("making a directory", &directory))?;
-    let file = directory.join("miner-image.tar");
+    let file = directory.join(command).with_extension("tar");
     let status = cargo()
         .current_dir(&repository)
-        .args(["run", "--quiet", "--package", "daylight-oci", "--bin", "build-image", "--"])
-        .args(["--name", MINER_IMAGE, "--output"])
+        .args(["run", "--quiet", "--package", "daylight-oci", "--bin", command, "--"])
+        .args(["--name", name, "--output"])
         .arg(&file)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
