@@ -19,6 +19,9 @@ pub enum Component {
     /// the same log. All containers end with it, by SIGKILL, as when a machine
     /// loses its power.
     Kubelet,
+    /// kube-proxy of a real node ([`Options::with_services`](crate::Options::with_services)), with
+    /// the machine's iptables.
+    KubeProxy,
     /// Kueue, with its webhooks ([`Options::with_kueue`](crate::Options::with_kueue)). It has all
     /// rights.
     Kueue,
@@ -39,6 +42,7 @@ impl Component {
             Self::Scheduler => "kube-scheduler",
             Self::Kwok => "simulated-nodes",
             Self::Kubelet => "kubelet",
+            Self::KubeProxy => "kube-proxy",
             Self::Kueue => "kueue",
         }
     }

@@ -23,7 +23,7 @@ use crate::nodes::is_ready;
 use crate::options::Options;
 use crate::process::{self, Process};
 use crate::scratch::Scratch;
-use crate::{Component, Nodes, kueue};
+use crate::{Component, Nodes, isolation, kueue};
 
 const POLL: Duration = Duration::from_millis(25);
 /// The number of the testbed's own requests in flight.
@@ -253,6 +253,9 @@ impl ControlPlane {
         if component == Component::Kubelet {
             self.options.real_node.register(self.client()).await?;
         }
+        if component == Component::KubeProxy {
+            isolation::find_iptables()?;
+        }
         if component == Component::Kueue {
             self.install_kueue().await?;
         }
@@ -321,7 +324,11 @@ impl ControlPlane {
             Component::ControllerManager => Some((self.ports.controller_manager, "/healthz")),
             Component::Scheduler => Some((self.ports.scheduler, "/readyz")),
             Component::ApiServer => Some((self.ports.api_server, "/readyz")),
-            Component::Etcd | Component::Kwok | Component::Kubelet | Component::Kueue => None,
+            Component::Etcd
+            | Component::Kwok
+            | Component::Kubelet
+            | Component::KubeProxy
+            | Component::Kueue => None,
         };
         let client = match secure {
             None => None,
@@ -341,6 +348,9 @@ impl ControlPlane {
                 _ if component == Component::Kueue => {
                     self.mount_kueue_certificate().await?;
                     answers(self.ports.kueue_health, "/readyz").await
+                }
+                _ if component == Component::KubeProxy => {
+                    answers(self.ports.kube_proxy, "/healthz").await
                 }
                 _ => answers(self.ports.kwok, "/healthz").await,
             };

@@ -134,6 +134,15 @@ fn obstacle() -> Option<String> {
     ))
 }
 
+/// Checks that kube-proxy finds iptables.
+pub(crate) fn find_iptables() -> Result<()> {
+    if is_on_path("iptables") {
+        return Ok(());
+    }
+    let why = "kube-proxy requires iptables (Debian: apt-get install iptables)".to_owned();
+    Err(Error::NoRealNode { why })
+}
+
 fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(program).is_file())

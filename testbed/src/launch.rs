@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::certificates::{Authority, Identity};
 use crate::error::{Error, Result};
+use crate::isolation::ADDRESS;
 use crate::options::{ClientRate, Options};
+use crate::real_node::{PODS, SERVICES};
 use crate::scratch::{self, Scratch};
 use crate::{Component, kubeconfig, kueue};
 
@@ -58,10 +60,17 @@ pub(crate) fn arguments(
             arguments
         }
         Component::ApiServer => {
+            // A loopback address cannot be an endpoint of the service `kubernetes`.
+            let (bind, advertise, endpoints) = if options.services {
+                ("0.0.0.0", ADDRESS, "lease")
+            } else {
+                ("127.0.0.1", "127.0.0.1", "none")
+            };
             let mut arguments = vec![
                 flag("etcd-servers", &loopback(ports.etcd)),
-                flag("bind-address", &"127.0.0.1"),
-                flag("advertise-address", &"127.0.0.1"),
+                flag("bind-address", &bind),
+                flag("advertise-address", &advertise),
+                flag("endpoint-reconciler-type", &endpoints),
                 flag("secure-port", &ports.api_server.to_string()),
                 flag("tls-cert-file", &files.server.certificate),
                 flag("tls-private-key-file", &files.server.key),
@@ -70,11 +79,8 @@ pub(crate) fn arguments(
                 flag("service-account-issuer", &"https://kubernetes.default.svc"),
                 flag("service-account-key-file", &files.service_account_public_key),
                 flag("service-account-signing-key-file", &files.service_account_key),
-                flag("service-cluster-ip-range", &"10.0.0.0/16"),
+                flag("service-cluster-ip-range", &SERVICES),
                 flag("allow-privileged", &"true"),
-                // A loopback address cannot be an endpoint of the service
-                // `kubernetes`, and nothing here requires one.
-                flag("endpoint-reconciler-type", &"none"),
                 // A real node's name is not resolved.
                 flag("kubelet-preferred-address-types", &"InternalIP"),
                 flag("max-requests-inflight", &"2000"),
@@ -113,6 +119,17 @@ pub(crate) fn arguments(
         Component::Kubelet => {
             vec![flag("kubeconfig", &files.kubelet), flag("port", &ports.kubelet.to_string())]
         }
+        Component::KubeProxy => vec![
+            flag("kubeconfig", &files.kube_proxy),
+            flag("hostname-override", &options.real_node.name()),
+            flag("proxy-mode", &"iptables"),
+            flag("cluster-cidr", &PODS),
+            flag("healthz-bind-address", &format!("127.0.0.1:{}", ports.kube_proxy)),
+            // Limits of the whole machine's kernel.
+            flag("conntrack-max-per-core", &"0"),
+            flag("conntrack-tcp-timeout-established", &"0"),
+            flag("conntrack-tcp-timeout-close-wait", &"0"),
+        ],
         Component::Kueue => kueue::arguments(directory, &files.admin),
     };
     if let Some(gates) = options.feature_gates.get(&component) {
@@ -135,6 +152,7 @@ pub(crate) struct Files {
     pub(crate) scheduler: PathBuf,
     pub(crate) kwok: PathBuf,
     pub(crate) kubelet: PathBuf,
+    pub(crate) kube_proxy: PathBuf,
     pub(crate) logs: PathBuf,
 }
 
@@ -162,6 +180,7 @@ impl Files {
             scheduler: client("scheduler", "system:kube-scheduler", None)?,
             kwok: client("kwok", "kwok", Some("system:masters"))?,
             kubelet: client("kubelet", "kubelet", Some("system:masters"))?,
+            kube_proxy: client("kube-proxy", "system:kube-proxy", None)?,
             logs: scratch.directory("logs")?,
             authority_der: authority.der,
             authority: authority.certificate,
@@ -179,6 +198,7 @@ pub(crate) struct Ports {
     pub(crate) scheduler: u16,
     pub(crate) kwok: u16,
     pub(crate) kubelet: u16,
+    pub(crate) kube_proxy: u16,
     pub(crate) kueue: u16,
     pub(crate) kueue_health: u16,
 }
@@ -188,7 +208,7 @@ impl Ports {
     /// start is repeated.
     pub(crate) fn choose() -> Result<Self> {
         let failed = |error| Error::io("finding a free port", "127.0.0.1")(error);
-        let listeners = (0..9)
+        let listeners = (0..10)
             .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
             .collect::<std::io::Result<Vec<_>>>()
             .map_err(failed)?;
@@ -203,8 +223,9 @@ impl Ports {
             scheduler: port(4)?,
             kwok: port(5)?,
             kubelet: port(6)?,
-            kueue: port(7)?,
-            kueue_health: port(8)?,
+            kube_proxy: port(7)?,
+            kueue: port(8)?,
+            kueue_health: port(9)?,
         })
     }
 

@@ -42,6 +42,7 @@ pub struct Options {
     pub(crate) node_lease: Duration,
     pub(crate) start_timeout: Duration,
     pub(crate) real_node: RealNode,
+    pub(crate) services: bool,
 }
 
 impl Options {
@@ -60,6 +61,7 @@ impl Options {
             node_lease: Duration::from_secs(100),
             start_timeout: Duration::from_secs(90),
             real_node: RealNode::new("real-0"),
+            services: false,
         }
     }
 
@@ -73,6 +75,13 @@ impl Options {
     pub fn with_real_node(mut self, node: RealNode) -> Self {
         self.real_node = node;
         self.with(Component::Kubelet)
+    }
+
+    /// With kube-proxy on the real node: its pods reach Services, and the API server as pods do, at the
+    /// Service `kubernetes`. It requires the machine's iptables.
+    pub fn with_services(mut self) -> Self {
+        self.services = true;
+        self.with(Component::KubeProxy)
     }
 
     /// With Kueue, which is built from source the first time. [`ControlPlane::restart_kueue`]

@@ -16,15 +16,17 @@ use crate::nodes::is_ready;
 use crate::scratch::{self, Scratch};
 use crate::{control_groups, image};
 
+/// The addresses of Services.
+pub(crate) const SERVICES: &str = "10.0.0.0/16";
 /// The addresses of its pods.
-const PODS: &str = "10.89.0.0/16";
+pub(crate) const PODS: &str = "10.89.0.0/16";
 
 /// A node on which containers run, with kubelet, containerd and runc. Only its
 /// GPUs are simulated.
 ///
 /// Its pods can run [`RealNode::IMAGE`] and the images added by [`RealNode::image`], and pull none.
-/// They reach each other, and servers in the namespace at [`RealNode::GATEWAY`]; nothing else.
-/// `kubectl logs` and `exec` work.
+/// They reach each other, and servers in the namespace at [`RealNode::GATEWAY`]; nothing else, unless
+/// there are [services](crate::Options::with_services). `kubectl logs` and `exec` work.
 ///
 /// kubelet, containerd and the containers run in their own PID and mount namespaces,
 /// in the network namespace that [`isolate`](crate::isolate) creates. A network
@@ -56,6 +58,10 @@ impl RealNode {
         let labels = [("gpu", "true"), ("daylight.dev/testbed-node", "real")];
         let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         Self { name: name.into(), labels, gpus: 8, images: Vec::new(), disk: None }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The number of `nvidia.com/gpu`.
@@ -228,6 +234,8 @@ fn network_config() -> Value {
             "ipam": {
                 "type": "host-local",
                 "ranges": [[{ "subnet": PODS }]],
+                // Without a route, a packet for a Service does not leave the pod.
+                "routes": [{ "dst": SERVICES }],
                 "dataDir": "/run/cni",
             },
         }],

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // A test may fail where it likes.
 
 mod chains;
+mod chart;
 mod miners;
 mod nodes;
 mod signals;
@@ -18,7 +19,7 @@ use daylight_peers::Btcd;
 use daylight_test_site::{Site, install};
 use daylight_testbed::trials::{Fixture, Outcome, Trial, Trials, caught};
 use daylight_testbed::{
-    Component, ControlPlane, Error, Options, RealNode, isolate_with, miner_image,
+    Component, ControlPlane, Error, Options, RealNode, isolate_with, miner_image, operator_image,
 };
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 
@@ -30,7 +31,12 @@ fn main() -> ExitCode {
         let images = isolate_with(|| {
             // Tests that need it report why it could not be built.
             let _ = Btcd::build();
-            Ok::<_, Error>(vec![miner_image()?])
+            let mut images = vec![miner_image()?];
+            // Its build takes minutes, and only tests need it that run when asked for.
+            if std::env::args().any(|argument| argument.ends_with("ignored")) {
+                images.push(operator_image()?);
+            }
+            Ok::<_, Error>(images)
         })?;
         IMAGES.get_or_init(|| images);
         Ok(())
@@ -61,10 +67,7 @@ impl<const DISK: u32> DerefMut for RealSite<DISK> {
 
 impl<const DISK: u32> Fixture for RealSite<DISK> {
     async fn lend(trial: &Trial, test: impl AsyncFnOnce(&mut Self) -> Outcome) -> Outcome {
-        // The first site's nodes have this label.
-        let node = RealNode::new("real-0").label("site", "t1");
-        let node = IMAGES.get().into_iter().flatten().fold(node, RealNode::image);
-        let node = if DISK > 0 { node.disk(DISK) } else { node };
+        let node = if DISK > 0 { node().disk(DISK) } else { node() };
         let options = Options::full().with_real_node(node).without(Component::Kubelet);
         let control_plane = Arc::new(ControlPlane::start(options).await?);
         install(&control_plane).await;
@@ -74,6 +77,12 @@ impl<const DISK: u32> Fixture for RealSite<DISK> {
         let outcome = caught(test(&mut site)).await;
         site.0.end(outcome).await
     }
+}
+
+/// A node that belongs to the first site's pool, with all images.
+fn node() -> RealNode {
+    let node = RealNode::new("real-0").label("site", "t1");
+    IMAGES.get().into_iter().flatten().fold(node, RealNode::image)
 }
 
 /// How the container of a pod ended, if it has.

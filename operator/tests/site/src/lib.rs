@@ -48,7 +48,12 @@ pub async fn install(control_plane: &ControlPlane) {
     let client = control_plane.client();
     let namespaces: Api<Namespace> = Api::all(client.clone());
     create(&namespaces, json!({"metadata": {"name": SYSTEM}})).await;
-    let classes: Api<ActivityClass> = Api::all(client);
+    introduce(control_plane).await;
+}
+
+/// Creates the positive list, and gives the officer her rights.
+pub async fn introduce(control_plane: &ControlPlane) {
+    let classes: Api<ActivityClass> = Api::all(control_plane.client());
     for (name, spec) in [
         ("ai-training", json!({"category": "DataIndustry", "assignment": "Guaranteed"})),
         (
