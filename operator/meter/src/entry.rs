@@ -44,6 +44,14 @@ pub enum Entry {
         #[serde(with = "crate::amount::decimal")]
         back_ms: u64,
     },
+    /// The auditor started or stopped. From its stop, or from the last entry of one that was killed, to
+    /// the next start nothing was watched.
+    Auditor {
+        at: Timestamp,
+        event: AuditorEvent,
+        /// Version of Daylight.
+        version: Name,
+    },
     /// A snapshot began: the entries up to [`Entry::SnapshotEnd`] replace all earlier ones.
     SnapshotBegin,
     /// Totals of the books, in a snapshot.
@@ -71,6 +79,14 @@ pub enum Entry {
         /// SHA-256 of it.
         digest: Name,
     },
+}
+
+/// Event in the life of the auditor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AuditorEvent {
+    Started,
+    Stopped,
 }
 
 /// Totals of the books, in a snapshot.

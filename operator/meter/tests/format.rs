@@ -7,7 +7,9 @@
 use std::fmt::Debug;
 
 use daylight_base::Timestamp;
-use daylight_meter::{Account, Entry, GapKind, Method, NodeEntry, ObjectKind, Period, Total, Use};
+use daylight_meter::{
+    Account, AuditorEvent, Entry, GapKind, Method, NodeEntry, ObjectKind, Period, Total, Use,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use strum::VariantArray;
@@ -65,6 +67,10 @@ fn entries_keep_their_kinds() {
         (Entry::Node(Box::default()), "node"),
         (Entry::Period { period, at: start }, "period"),
         (Entry::Clock { at: start, back_ms: 1 }, "clock"),
+        (
+            Entry::Auditor { at: start, event: AuditorEvent::Started, version: "1.0.0".into() },
+            "auditor",
+        ),
         (Entry::SnapshotBegin, "snapshotBegin"),
         (Entry::Total(Total::default()), "total"),
         (Entry::SnapshotEnd, "snapshotEnd"),

@@ -611,7 +611,8 @@ fn raise(counter: &IntCounterVec, labels: &[&str], total: u64) {
 mod tests {
     use daylight_base::Timestamp;
     use daylight_meter::{
-        Account, ObjectKind, ObservedSettings, Period, SettingsEntry, SignatureRule, Total,
+        Account, AuditorEvent, ObjectKind, ObservedSettings, Period, SettingsEntry, SignatureRule,
+        Total,
     };
     use strum::VariantArray as _;
 
@@ -631,10 +632,13 @@ mod tests {
         };
         let settings = Box::new(SettingsEntry { seen, at: Timestamp(0) });
         let clock = Entry::Clock { at: Timestamp(0), back_ms: 1 };
+        let (event, version) = (AuditorEvent::Started, "1.0.0".into());
+        let auditor = Entry::Auditor { at: Timestamp(0), event, version };
         for (entry, kind) in [
             (node, "node"),
             (period, "period"),
             (clock, "clock"),
+            (auditor, "auditor"),
             (Entry::Settings(settings), "settings"),
             (Entry::SnapshotBegin, "snapshot"),
             (Entry::Total(Total::default()), "snapshot"),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use daylight_base::Timestamp;
 use daylight_cluster::watch::{self, Watches};
-use daylight_meter::{Config, Meter};
+use daylight_meter::{AuditorEvent, Config, Meter};
 use kube::Client;
 use tokio::task::JoinSet;
 
@@ -104,6 +104,8 @@ const SETTLE: Duration = Duration::from_secs(5);
 const UNREAD: u64 = 4;
 /// Most watch events that are taken in before the other inputs get their turn.
 const EVENTS: usize = 1024;
+/// The version that is on record.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The part that [`RunError::Stopped`] names.
 const WATCHES: &str = "the watches";
 
@@ -316,6 +318,7 @@ impl Main {
             // Recorded ends first: a lease that is gone without one ended at an unknown time.
             self.take_records();
             self.books.begin(self.now);
+            self.books.meter.auditor(AuditorEvent::Started, VERSION, self.now);
             usage::begin_periods(&mut self.books, self.now);
         }
         self.books.refresh(self.now);
@@ -434,6 +437,9 @@ impl Main {
     async fn end(mut self) {
         tracing::info!("Stopping: writing the last entries.");
         self.books.meter.flush();
+        if self.books.is_warm() {
+            self.books.meter.auditor(AuditorEvent::Stopped, VERSION, self.now);
+        }
         self.push();
         let deadline = Instant::now() + SETTLE;
         while !self.writer.is_settled() && Instant::now() < deadline {

@@ -295,6 +295,10 @@ fn recorded_of(
         assert!(names.iter().all(|name| !entry.contains(name)), "{entry}");
         assert!(!entry.contains(OFFICER), "{entry}");
     }
+    let lives = entries.iter().filter(|entry| entry["kind"] == "auditor");
+    let lives: Vec<_> = lives.map(|entry| entry["event"].as_str().unwrap()).collect();
+    assert!(lives.chunks(2).all(|life| life == ["started", "stopped"]), "{lives:?}");
+    assert!(!lives.is_empty());
     let uid = registration.metadata.uid.as_deref().unwrap();
     let of_it = entries.iter().filter(|entry| entry["kind"] == "object" && entry["uid"] == uid);
     let text = |value: &Value| value.as_str().map(str::to_owned);

@@ -91,7 +91,10 @@ impl Meter {
                 self.horizon = *at;
                 self.nodes.values_mut().for_each(|node| node.clock_set_back(*back_ms));
             }
-            Entry::SnapshotBegin | Entry::SnapshotEnd | Entry::Omitted { .. } => {}
+            Entry::Auditor { .. }
+            | Entry::SnapshotBegin
+            | Entry::SnapshotEnd
+            | Entry::Omitted { .. } => {}
         }
     }
 

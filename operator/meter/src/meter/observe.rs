@@ -8,6 +8,7 @@ use rustc_hash::FxHashSet;
 use super::Meter;
 use crate::amount::Bounded;
 use crate::config::Terms;
+use crate::entry::{AuditorEvent, Entry};
 use crate::lease::{Facts, Lease, Program};
 use crate::moment::Moment;
 use crate::node::{Event, Node};
@@ -208,6 +209,11 @@ impl Meter {
     /// Records the current settings.
     pub fn settings(&mut self, seen: ObservedSettings, now: Timestamp) {
         self.entries.extend(self.register.observe_settings(seen, now));
+    }
+
+    /// Records that the auditor started or stopped.
+    pub fn auditor(&mut self, event: AuditorEvent, version: &str, at: Timestamp) {
+        self.entries.push(Entry::Auditor { at, event, version: version.into() });
     }
 
     /// Records the current version of an object.
