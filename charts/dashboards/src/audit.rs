@@ -92,6 +92,65 @@ fn now() -> Vec<Panel> {
         )
         .thresholds(BAD_ABOVE_ZERO)
         .none("No exporter"),
+        stat(
+            "Emergency stop",
+            "Whether an emergency stop is in force. Meanwhile nothing mines in any pool.",
+            "short",
+            4,
+            "max(daylight_emergency_stop)",
+        )
+        .texts(&[(0, "No"), (1, "In force")])
+        .thresholds(BAD_ABOVE_ZERO)
+        .none("No leader"),
+        stat(
+            "Admission",
+            "What admission does with work other than miners' that is not allowed: the weakest of \
+             its bindings. Only `Enforce` refuses it; `Off` was edited by hand. What miners may \
+             do is always enforced.",
+            "short",
+            4,
+            "max by (mode) (daylight_admission_mode == 1)",
+        )
+        .name_only("{{mode}}")
+        .none("No policies")
+        .colors(&[("Enforce", "green"), ("Warn", "blue"), ("Audit", "blue"), ("Off", "red")]),
+        stat(
+            "Policies altered",
+            "Admission policies and bindings of another content than the chart gives them with \
+             any values. `helm upgrade` restores them.",
+            "short",
+            4,
+            r#"max(daylight_admission_policies{state="altered"})"#,
+        )
+        .thresholds(BAD_ABOVE_ZERO)
+        .none("Not known"),
+        stat(
+            "Policies missing",
+            "Admission policies and bindings of this version that do not exist. `helm upgrade` \
+             restores them.",
+            "short",
+            4,
+            r#"max(daylight_admission_policies{state="expected"}) - max(daylight_admission_policies{state="found"})"#,
+        )
+        .thresholds(BAD_ABOVE_ZERO)
+        .none("Not known"),
+        stat(
+            "Nodes read late",
+            "Nodes whose energy readings are late. The table below names them.",
+            "short",
+            4,
+            r#"count(daylight_node_energy_metered_until_timestamp_seconds{pool=~"$pool"}) or vector(0)"#,
+        )
+        .thresholds(&[(None, "green"), (Some(1.0), "orange")]),
+        stat(
+            "Waiting for approval",
+            "Registrations that wait for an approval, new ones and edited ones. The table below \
+             names them.",
+            "short",
+            4,
+            r#"count(daylight_registration_pending_since_timestamp_seconds{namespace=~"$namespace"}) or vector(0)"#,
+        )
+        .thresholds(&[(None, "green"), (Some(1.0), "orange")]),
     ]
 }
 
@@ -138,6 +197,35 @@ fn attention() -> Vec<Panel> {
         )
         .stacked()
         .colors(&[("idle", "green"), ("unexplained", "red")]),
+        table(
+            "Nodes whose energy is late",
+            "Nodes whose readings are late, with the time since the moment up to which the energy \
+             of their devices is booked, or since the first device joined that was never read.",
+            "s",
+            12,
+        )
+        .column(
+            "Read",
+            r#"time() - min by (pool, node) (daylight_node_energy_metered_until_timestamp_seconds{pool=~"$pool"})"#,
+        )
+        .colored("Read", AGE)
+        .none("None")
+        .order(&["pool", "node"]),
+        table(
+            "Registrations that wait for an approval",
+            "Registrations with the time for which they have waited: a new one since its creation, \
+             an edited one since it is not in force. A name leads to its dashboard.",
+            "s",
+            12,
+        )
+        .column(
+            "Waits",
+            r#"time() - min by (namespace, registration) (daylight_registration_pending_since_timestamp_seconds{namespace=~"$namespace"})"#,
+        )
+        .colored("Waits", &[(None, "text"), (Some(86_400.0), "orange"), (Some(259_200.0), "red")])
+        .opens_registration("registration")
+        .none("None")
+        .order(&["namespace", "registration"]),
     ]
 }
 
@@ -344,5 +432,35 @@ fn journal() -> Vec<Panel> {
             "sum(daylight_lease_records_total)",
         )
         .thresholds(&[(None, "green"), (Some(1.0), "orange")]),
+        stat(
+            "Not signed",
+            "Entries for which no signed checkpoint vouches yet. The auditor signs after each \
+             batch: it is above 0 for moments only.",
+            "short",
+            4,
+            "max(daylight_audit_log_size) - max(daylight_audit_log_signed_size)",
+        )
+        .decimals(0)
+        .thresholds(&[(None, "green"), (Some(1.0), "orange"), (Some(1000.0), "red")]),
+        stat(
+            "Free",
+            "Free space on the journal's volume. While it is full, entries wait in memory.",
+            "bytes",
+            4,
+            "min(daylight_journal_free_bytes)",
+        )
+        .none("No auditor")
+        .thresholds(&[(None, "red"), (Some(1e9), "orange"), (Some(5e9), "green")]),
+        graph(
+            "Size and signed size",
+            "Entries in the journal, and those of them for which the signed checkpoint vouches.",
+            "short",
+            8,
+        )
+        .line("max(daylight_audit_log_size)", "entries")
+        .line("max(daylight_audit_log_signed_size)", "signed")
+        .colors(&[("entries", "text"), ("signed", "green")]),
+        graph("Free space", "Free space on the journal's volume.", "bytes", 8)
+            .line("min(daylight_journal_free_bytes)", "free"),
     ]
 }

@@ -77,6 +77,61 @@ pub(crate) fn dashboard() -> Dashboard {
                         r#"sum(daylight_pool_gpus{pool=~"$pool", state=~"unavailable|quarantined"})"#,
                     )
                     .thresholds(&[(None, "green"), (Some(1.0), "orange")]),
+                    stat(
+                        "Emergency stop",
+                        "Whether an emergency stop is in force. Meanwhile nothing mines in any \
+                         pool. `kubectl daylight resume` ends it.",
+                        "short",
+                        4,
+                        "max(daylight_emergency_stop)",
+                    )
+                    .texts(&[(0, "No"), (1, "In force")])
+                    .thresholds(BAD_ABOVE_ZERO)
+                    .none("No leader"),
+                    stat(
+                        "Pools outside their windows",
+                        "Pools that do not mine now since none of their mining windows is open.",
+                        "short",
+                        4,
+                        r#"count(daylight_pool_window_open{pool=~"$pool"} == 0) or vector(0)"#,
+                    ),
+                    stat(
+                        "Power budget used",
+                        "Power of a pool's miners as a share of its power budget, in the pool \
+                         where it is largest. Of each miner, the larger of declared and measured \
+                         power counts.",
+                        "percentunit",
+                        4,
+                        r#"max(max by (pool) (daylight_pool_watts{pool=~"$pool", of="mining"}) / max by (pool) (daylight_pool_watts{pool=~"$pool", of="budget"}))"#,
+                    )
+                    .decimals(0)
+                    .thresholds(&[(None, "green"), (Some(0.9), "orange"), (Some(1.001), "red")])
+                    .none("No budget"),
+                    stat(
+                        "Overdue terminations",
+                        "Pods of miners that are still there 30 seconds after the end of their \
+                         grace period, and hold their GPUs. Usually their node does not answer.",
+                        "short",
+                        4,
+                        r#"sum(daylight_overdue_terminations{pool=~"$pool"})"#,
+                    )
+                    .thresholds(BAD_ABOVE_ZERO),
+                    stat(
+                        "AIJobs queued",
+                        "AIJobs that wait for GPUs, with those for which no pool is chosen yet.",
+                        "short",
+                        4,
+                        r#"sum(daylight_ai_jobs{pool=~"$pool|", state="queued"})"#,
+                    ),
+                    stat(
+                        "Oldest AIJob queued",
+                        "Time since the creation of the AIJob that has been queued for longest. \
+                         `kubectl daylight why aijob` names what it waits for.",
+                        "s",
+                        4,
+                        r#"time() - min(daylight_oldest_queued_ai_job_timestamp_seconds{pool=~"$pool|"})"#,
+                    )
+                    .none("None"),
                 ],
             ),
             row(
@@ -134,6 +189,38 @@ pub(crate) fn dashboard() -> Dashboard {
                         "{{reason}}",
                     )
                     .columns_over_time(),
+                    graph(
+                        "AIJobs by state",
+                        "AIJobs that have not ended: `queued` ones wait for GPUs, `reserved` ones \
+                         have GPUs that miners are leaving, `starting` ones wait for their pods.",
+                        "short",
+                        12,
+                    )
+                    .line(
+                        r#"sum by (state) (daylight_ai_jobs{pool=~"$pool|"})"#,
+                        "{{state}}",
+                    )
+                    .stacked()
+                    .steps()
+                    .colors(&[
+                        ("queued", "red"),
+                        ("reserved", "orange"),
+                        ("starting", "light-blue"),
+                        ("running", "blue"),
+                    ]),
+                    graph(
+                        "Pods refused",
+                        "Pods that the API server refused per minute, by what they are for and by \
+                         the part that refused, in all pools. The status of the Miner or the \
+                         AIJob has the API server's words. For an AIJob, each message counts once.",
+                        "cpm",
+                        12,
+                    )
+                    .line(
+                        "sum by (kind, reason) (rate(daylight_pod_refusals_total[$__rate_interval])) * 60 > 0",
+                        "{{kind}}: {{reason}}",
+                    )
+                    .columns_over_time(),
                 ],
             ),
             row(
@@ -174,6 +261,41 @@ pub(crate) fn dashboard() -> Dashboard {
                         "{{pool}}",
                     )
                     .columns_over_time(),
+                    graph(
+                        "Power against budget",
+                        "Power of each pool's miners, and its power budget where one is set. Of \
+                         each miner, the larger of declared and measured power counts.",
+                        "watt",
+                        8,
+                    )
+                    .line(
+                        r#"max by (pool, of) (daylight_pool_watts{pool=~"$pool"})"#,
+                        "{{pool}} {{of}}",
+                    )
+                    .steps(),
+                    graph(
+                        "Replicas wanted and running",
+                        "Replicas that the specs of all miners want, and those that run, in all \
+                         pools. What lies between waits for GPUs, or is held back: \
+                         `kubectl daylight why miner` names the reason.",
+                        "short",
+                        8,
+                    )
+                    .line("sum by (of) (daylight_miner_replicas)", "{{of}}")
+                    .steps()
+                    .colors(&[("wanted", "text"), ("running", "orange")]),
+                    graph(
+                        "Mining windows",
+                        "1 while a pool's mining windows are open, or it has none.",
+                        "short",
+                        8,
+                    )
+                    .line(
+                        r#"max by (pool) (daylight_pool_window_open{pool=~"$pool"})"#,
+                        "{{pool}}",
+                    )
+                    .steps()
+                    .max(1.0),
                 ],
             ),
         ],

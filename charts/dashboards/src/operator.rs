@@ -2,6 +2,10 @@
 
 use crate::model::{BAD_ABOVE_ZERO, Dashboard, Panel, graph, row, stat, table};
 
+/// Seconds after which a list that admission reads counts as late, and as outdated.
+const LIST_AGE: &[(Option<f64>, &str)] =
+    &[(None, "green"), (Some(120.0), "orange"), (Some(600.0), "red")];
+
 pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "daylight-operator",
@@ -65,6 +69,40 @@ fn now() -> Vec<Panel> {
         )
         .column("Processes", "count by (version) (daylight_build_info)")
         .order(&["version"]),
+        stat(
+            "Pods awaiting the auditor",
+            "Pods that have ended and still have the auditor's finalizer. Above 0 for minutes, the \
+             auditor does not run, or cannot record their ends.",
+            "short",
+            6,
+            "max(daylight_pods_awaiting_auditor)",
+        )
+        .thresholds(&[(None, "green"), (Some(1.0), "orange"), (Some(100.0), "red")]),
+        stat(
+            "Admission's lists",
+            "Age of the older of the two lists that admission reads (classes and registrations): \
+             time since it was last seen to be as the controller wants it.",
+            "s",
+            6,
+            "time() - min(daylight_admission_list_timestamp_seconds)",
+        )
+        .thresholds(LIST_AGE)
+        .none("No leader"),
+        stat(
+            "Failed attempts",
+            "Attempts per minute to write that failed over the last five minutes. Conflicts among \
+             them are normal, and are repeated.",
+            "cpm",
+            6,
+            "sum(rate(daylight_write_errors_total[5m])) * 60 or vector(0)",
+        ),
+        stat(
+            "Memory",
+            "Resident memory of the process that has most.",
+            "bytes",
+            6,
+            "max(daylight_resident_memory_bytes)",
+        ),
     ]
 }
 
@@ -128,6 +166,37 @@ fn writes() -> Vec<Panel> {
             &quantile("0.99", "daylight_write_duration_seconds_bucket", "le, write"),
             "{{write}}",
         ),
+        graph(
+            "Failed attempts by category",
+            "Attempts per second to write that failed, of which a request may have several. \
+             `conflict`, `missing` and `budget` are normal in a cluster that others change, too.",
+            "short",
+            12,
+        )
+        .line(
+            "sum by (category) (rate(daylight_write_errors_total[$__rate_interval]))",
+            "{{category}}",
+        )
+        .stacked()
+        .colors(&[
+            ("conflict", "text"),
+            ("missing", "light-blue"),
+            ("budget", "blue"),
+            ("throttled", "yellow"),
+            ("forbidden", "red"),
+            ("invalid", "dark-red"),
+        ]),
+        graph(
+            "Failed attempts by kind",
+            "Attempts per second to write that failed, by what they do, without conflicts.",
+            "short",
+            12,
+        )
+        .line(
+            r#"sum by (write) (rate(daylight_write_errors_total{category!="conflict"}[$__rate_interval]))"#,
+            "{{write}}",
+        )
+        .stacked(),
     ]
 }
 
@@ -147,5 +216,24 @@ fn processes() -> Vec<Panel> {
         .line("sum(daylight_queued_writes)", "queued writes")
         .line("max(daylight_stale_watches)", "stale watches")
         .colors(&[("queued writes", "blue"), ("stale watches", "red")]),
+        graph("Memory", "Resident memory of each process.", "bytes", 8)
+            .line("max by (instance) (daylight_resident_memory_bytes)", "{{instance}}"),
+        graph(
+            "Pods awaiting the auditor",
+            "Pods that have ended and still have the auditor's finalizer.",
+            "short",
+            8,
+        )
+        .line("max(daylight_pods_awaiting_auditor)", "pods")
+        .steps(),
+        graph(
+            "Age of admission's lists",
+            "Time since each list that admission reads was last seen to be as the controller wants \
+             it.",
+            "s",
+            8,
+        )
+        .line("time() - max by (list) (daylight_admission_list_timestamp_seconds)", "{{list}}")
+        .thresholds(LIST_AGE),
     ]
 }

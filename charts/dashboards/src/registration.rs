@@ -142,7 +142,72 @@ fn state() -> Vec<Panel> {
             4,
             &format!("sum({}) or vector(0)", of("daylight_assigned_gpus")),
         ),
+        stat(
+            "Approved",
+            "When it was approved, if the last decision is an approval. An edit after that needs \
+             a new one: then it is approved here, and waits for an approval.",
+            "dateTimeAsIso",
+            4,
+            &format!("max({}) * 1000", of("daylight_registration_approval_timestamp_seconds")),
+        )
+        .none("Not approved"),
+        stat(
+            "Waits for approval",
+            "Time since when it waits for an approval: a new one since its creation, an edited \
+             one since it is not in force.",
+            "s",
+            4,
+            &format!(
+                "time() - max({})",
+                of("daylight_registration_pending_since_timestamp_seconds")
+            ),
+        )
+        .none("No")
+        .thresholds(&[(None, "text"), (Some(0.0), "orange"), (Some(259_200.0), "red")]),
+        stat(
+            "Peak power of a replica",
+            "Highest mean power of one replica between two readings of the meter, since it was \
+             first metered. GPU boards only.",
+            "watt",
+            4,
+            &format!("max({})", of("daylight_registration_peak_watts")),
+        )
+        .none("Never read"),
+        stat(
+            "In operation",
+            "Time in which at least one replica ran, since the auditor last started. Each \
+             beginning and end is exact to 5 seconds. GPU-hours since the journal began are in \
+             the table of the books.",
+            "s",
+            4,
+            &format!("sum({})", of("daylight_registration_operating_seconds_total")),
+        )
+        .none("Not yet"),
+        stat(
+            "Replicas running",
+            "Replicas that run, as a share of those that the specs of its miners want. \
+             `kubectl daylight why miner` names the reason why others do not.",
+            "percentunit",
+            4,
+            &format!("{} / ({} > 0)", replicas("running"), replicas("wanted")),
+        )
+        .decimals(0)
+        .none("None wanted"),
+        stat(
+            "Failing miners",
+            "Miners whose pods fail by themselves, of which none has been ready since. The status \
+             of the miner has the cause.",
+            "short",
+            4,
+            &format!("sum({}) or vector(0)", of("daylight_failing_miners")),
+        )
+        .thresholds(BAD_ABOVE_ZERO),
     ]
+}
+
+/// All replicas of its miners that are `wanted` or `running`.
+fn replicas(which: &str) -> String {
+    format!(r#"sum(daylight_miner_replicas{{{ONE}, of="{which}"}})"#)
 }
 
 /// A series with joules as kWh, and the name of that limit as `kWh`.
@@ -339,5 +404,39 @@ fn work() -> Vec<Panel> {
             &format!("sum({})", of("daylight_miner_hashes_total")),
         )
         .none("None reported"),
+        graph(
+            "Replicas wanted and running",
+            "Replicas that the specs of its miners want, and those that run, in all pools.",
+            "short",
+            8,
+        )
+        .line(&format!("sum by (of) ({})", of("daylight_miner_replicas")), "{{of}}")
+        .steps()
+        .colors(&[("wanted", "text"), ("running", "orange")]),
+        graph(
+            "Replicas that earn nothing",
+            "Replicas whose agent reports that nothing is earned, by reason, such as a mining \
+             pool that cannot be reached. Only of agents that the auditor queries.",
+            "short",
+            8,
+        )
+        .line(&format!("sum by (reason) ({})", of("daylight_miner_agents_not_ready")), "{{reason}}")
+        .stacked()
+        .steps(),
+        graph(
+            "Time in operation",
+            "Share of the time in which at least one replica ran. It is interpolated between \
+             scrapes.",
+            "percentunit",
+            8,
+        )
+        .line(
+            &format!(
+                "sum(rate({}[$__rate_interval]))",
+                of("daylight_registration_operating_seconds_total")
+            ),
+            "in operation",
+        )
+        .max(1.0),
     ]
 }
