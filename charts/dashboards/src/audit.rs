@@ -1,7 +1,9 @@
 //! For compliance officers and auditors: whether the books close, what is not measured, and what
 //! is not on the positive list.
 
-use crate::model::{BAD_ABOVE_ZERO, Dashboard, Panel, graph, row, stat, table, variable};
+use crate::model::{
+    BAD_ABOVE_ZERO, Dashboard, EMERGENCY_STOP, Panel, graph, row, stat, table, variable,
+};
 
 /// Seconds after which something counts as late, and as missing.
 const AGE: &[(Option<f64>, &str)] =
@@ -97,7 +99,7 @@ fn now() -> Vec<Panel> {
             "Whether an emergency stop is in force. Meanwhile nothing mines in any pool.",
             "short",
             4,
-            "max(daylight_emergency_stop)",
+            EMERGENCY_STOP,
         )
         .texts(&[(0, "No"), (1, "In force")])
         .thresholds(BAD_ABOVE_ZERO)
@@ -139,18 +141,20 @@ fn now() -> Vec<Panel> {
             "Nodes whose energy readings are late. The table below names them.",
             "short",
             4,
-            r#"count(daylight_node_energy_metered_until_timestamp_seconds{pool=~"$pool"}) or vector(0)"#,
+            r#"count(daylight_node_energy_metered_until_timestamp_seconds{pool=~"$pool"}) or 0 * max(daylight_books_closed)"#,
         )
-        .thresholds(&[(None, "green"), (Some(1.0), "orange")]),
+        .thresholds(&[(None, "green"), (Some(1.0), "orange")])
+        .none("No auditor"),
         stat(
             "Waiting for approval",
             "Registrations that wait for an approval, new ones and edited ones. The table below \
              names them.",
             "short",
             4,
-            r#"count(daylight_registration_pending_since_timestamp_seconds{namespace=~"$namespace"}) or vector(0)"#,
+            r#"count(daylight_registration_pending_since_timestamp_seconds{namespace=~"$namespace"}) or 0 * max(daylight_leader == 1)"#,
         )
-        .thresholds(&[(None, "green"), (Some(1.0), "orange")]),
+        .thresholds(&[(None, "green"), (Some(1.0), "orange")])
+        .none("No leader"),
     ]
 }
 

@@ -1,6 +1,8 @@
 //! For the platform team: what the pools' GPUs do, and whether AI work waits.
 
-use crate::model::{BAD_ABOVE_ZERO, Dashboard, Panel, graph, row, stat, table, variable};
+use crate::model::{
+    BAD_ABOVE_ZERO, Dashboard, EMERGENCY_STOP, Panel, graph, row, stat, table, variable,
+};
 
 /// The states of a GPU with their colours, in the order in which they are stacked.
 pub(crate) const STATES: [(&str, &str); 8] = [
@@ -83,7 +85,7 @@ pub(crate) fn dashboard() -> Dashboard {
                          pool. `kubectl daylight resume` ends it.",
                         "short",
                         4,
-                        "max(daylight_emergency_stop)",
+                        EMERGENCY_STOP,
                     )
                     .texts(&[(0, "No"), (1, "In force")])
                     .thresholds(BAD_ABOVE_ZERO)
@@ -93,7 +95,7 @@ pub(crate) fn dashboard() -> Dashboard {
                         "Pools that do not mine now since none of their mining windows is open.",
                         "short",
                         4,
-                        r#"count(daylight_pool_window_open{pool=~"$pool"} == 0) or vector(0)"#,
+                        r#"sum(1 - max by (pool) (daylight_pool_window_open{pool=~"$pool"}))"#,
                     ),
                     stat(
                         "Power budget used",

@@ -46,6 +46,10 @@ fn latest() -> Value {
 /// Anything above 0 needs attention.
 pub(crate) const BAD_ABOVE_ZERO: Steps = &[(None, "green"), (Some(0.001), "red")];
 
+/// 1 while an emergency stop is in force, as the controller that leads sees it: others show 0.
+pub(crate) const EMERGENCY_STOP: &str =
+    "max(daylight_emergency_stop and on (instance) daylight_leader == 1)";
+
 fn source() -> Value {
     json!({"type": "prometheus", "uid": "${datasource}"})
 }

@@ -75,9 +75,10 @@ fn now() -> Vec<Panel> {
              auditor does not run, or cannot record their ends.",
             "short",
             6,
-            "max(daylight_pods_awaiting_auditor)",
+            "max(daylight_pods_awaiting_auditor and on (instance) daylight_leader == 1)",
         )
-        .thresholds(&[(None, "green"), (Some(1.0), "orange"), (Some(100.0), "red")]),
+        .thresholds(&[(None, "green"), (Some(1.0), "orange"), (Some(100.0), "red")])
+        .none("No leader"),
         stat(
             "Admission's lists",
             "Age of the older of the two lists that admission reads (classes and registrations): \
