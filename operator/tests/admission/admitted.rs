@@ -15,7 +15,7 @@ use crate::cluster::{
 use crate::request::{Change, try_out};
 
 /// Maximum time for Kubernetes' controllers.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Returns a pod template of this pod.
 fn template(pod: &Value) -> Value {

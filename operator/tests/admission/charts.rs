@@ -14,7 +14,7 @@ use crate::process::{Process, command, path};
 use crate::request::{Change, try_out};
 
 /// Kubernetes removes things in the background; nothing may hang.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(1);
 const PODS: &str = "/api/v1/namespaces/tenant-a/pods";
 
 /// The names of all that the charts have installed in addition to the definitions.

@@ -343,7 +343,7 @@ async fn edits_that_nobody_saw_are_on_record(site: &mut Site) {
     .await;
     auditor.terminate().await;
     let journal = site.control_plane.directory().join("journal-6");
-    site.daylight(&["verify", journal.to_str().unwrap()]);
+    site.daylight(&["ledger", "verify", journal.to_str().unwrap()]);
     let recorded = recorded_of(site, "journal-6", &registration);
     let recorded: Vec<_> =
         recorded.iter().map(|(at, unseen, is)| (&**at, *unseen, &**is)).collect();

@@ -125,7 +125,8 @@ async fn the_chart_runs_both_processes_as_pods(bare: &mut Bare) {
     let records = ["get", "leaserecords", "-A", "-o", "name"];
     assert_eq!(site.control_plane.kubectl_ok(records).await.unwrap(), "");
     eventually(PATIENCE, "the journal has nine leases that ended", || async {
-        let journal = program::command(&site.control_plane, &["verify", "--print", &journal]);
+        let journal =
+            program::command(&site.control_plane, &["ledger", "verify", "--print", &journal]);
         (journal.status.success() && closed(&journal.stdout) >= 9).then_some(())
     })
     .await;
