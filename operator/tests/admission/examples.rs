@@ -11,7 +11,7 @@ use crate::cluster::{CONTROLLER, Cluster, classes, registrations};
 use crate::process::{Process, command};
 
 /// Maximum time for what Daylight and Kubernetes do.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(1);
 
 /// A person, as flags of `kubectl` and `daylight`.
 type Person = [&'static str; 4];
