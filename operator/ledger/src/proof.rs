@@ -117,7 +117,7 @@ fn split(count: u64) -> u64 {
 }
 
 /// Returns the proof that entry `index` is in the tree of `size` entries: the hashes of the subtrees
-/// beside its way to the root, from the leaf up. It is empty if there is no such entry.
+/// that are joined on its way to the root, from the leaf up. It is empty if there is no such entry.
 ///
 /// # Errors
 ///
@@ -213,28 +213,60 @@ pub fn verify_inclusion(
         return Err(ProofError::Index { index, size });
     }
     let length = ProofError::Length(proof.len());
-    // Place of the subtree on the way among all of its height, and place of the last of these.
-    let (mut at, mut last) = (index, size - 1);
+    let mut way = Way { at: index, last: size - 1 };
     let mut hash = leaf;
     for other in proof {
-        if last == 0 {
-            return Err(length);
-        }
-        if at % 2 == 1 || at == last {
-            hash = Hash::node(other, &hash);
-            // At the right edge, the levels at which there is no subtree on the left are left out.
-            while at % 2 == 0 && at != 0 {
-                (at, last) = (at / 2, last / 2);
-            }
-        } else {
-            hash = Hash::node(&hash, other);
-        }
-        (at, last) = (at / 2, last / 2);
+        hash = match way.climb().ok_or(length)? {
+            Sibling::Left => Hash::node(other, &hash),
+            Sibling::Right => Hash::node(&hash, other),
+        };
     }
-    match (last, hash == root) {
-        (0, true) => Ok(()),
-        (0, false) => Err(ProofError::Root),
-        _ => Err(length),
+    match (way.is_at_root(), hash == root) {
+        (true, true) => Ok(()),
+        (true, false) => Err(ProofError::Root),
+        (false, _) => Err(length),
+    }
+}
+
+/// Way from a subtree up to the root.
+struct Way {
+    /// Place of the subtree among all of its height.
+    at: u64,
+    /// Place of the last of these.
+    last: u64,
+}
+
+/// Side on which the next subtree is joined.
+enum Sibling {
+    Left,
+    Right,
+}
+
+impl Way {
+    /// Goes up to the next subtree that two are joined into; `None` at the root.
+    fn climb(&mut self) -> Option<Sibling> {
+        if self.is_at_root() {
+            return None;
+        }
+        let sibling = if self.at % 2 == 1 || self.at == self.last {
+            // At the right edge, the levels at which there is no subtree on the left are left out.
+            while self.at.is_multiple_of(2) && self.at != 0 {
+                self.halve();
+            }
+            Sibling::Left
+        } else {
+            Sibling::Right
+        };
+        self.halve();
+        Some(sibling)
+    }
+
+    fn halve(&mut self) {
+        (self.at, self.last) = (self.at / 2, self.last / 2);
+    }
+
+    fn is_at_root(&self) -> bool {
+        self.last == 0
     }
 }
 
@@ -265,32 +297,26 @@ pub fn verify_consistency(
     }
     // The largest subtree that ends with the old tree: the old tree itself, if it is complete.
     let height = old.trailing_zeros();
-    let (mut at, mut last) = ((old - 1) >> height, (size - 1) >> height);
+    let mut way = Way { at: (old - 1) >> height, last: (size - 1) >> height };
     let (first, rest) = match old.is_power_of_two() {
         true => (old_root, proof),
         false => proof.split_first().map(|(first, rest)| (*first, rest)).ok_or(length)?,
     };
     let (mut old_hash, mut hash) = (first, first);
     for other in rest {
-        if last == 0 {
-            return Err(length);
-        }
-        if at % 2 == 1 || at == last {
-            old_hash = Hash::node(other, &old_hash);
-            hash = Hash::node(other, &hash);
-            while at % 2 == 0 && at != 0 {
-                (at, last) = (at / 2, last / 2);
+        match way.climb().ok_or(length)? {
+            Sibling::Left => {
+                old_hash = Hash::node(other, &old_hash);
+                hash = Hash::node(other, &hash);
             }
-        } else {
-            hash = Hash::node(&hash, other);
+            Sibling::Right => hash = Hash::node(&hash, other),
         }
-        (at, last) = (at / 2, last / 2);
     }
-    match (last, old_hash == old_root, hash == root) {
-        (0, true, true) => Ok(()),
-        (0, false, _) => Err(ProofError::OldRoot),
-        (0, true, false) => Err(ProofError::Root),
-        _ => Err(length),
+    match (way.is_at_root(), old_hash == old_root, hash == root) {
+        (true, true, true) => Ok(()),
+        (true, false, _) => Err(ProofError::OldRoot),
+        (true, true, false) => Err(ProofError::Root),
+        (false, ..) => Err(length),
     }
 }
 
