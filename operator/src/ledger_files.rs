@@ -6,6 +6,8 @@ use std::path::Path;
 
 use daylight_ledger::{CHECKPOINT, Checkpoint, Note, serve};
 
+use crate::files;
+
 /// File of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LedgerFile {
@@ -22,11 +24,7 @@ pub(crate) struct LedgerFile {
 ///
 /// The directory cannot be read, or has something else in that place.
 pub(crate) fn read(directory: &Path, path: &str) -> io::Result<Option<LedgerFile>> {
-    let files = |path: &str| match std::fs::read(directory.join(path)) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    };
+    let files = |path: &str| files::read(&directory.join(path));
     let Some(checkpoint) = files(CHECKPOINT)? else { return Ok(None) };
     let (media_type, caching) = match path {
         CHECKPOINT => ("text/plain; charset=utf-8", "no-cache"),

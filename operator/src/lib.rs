@@ -11,6 +11,7 @@ mod conditions;
 pub mod connection;
 pub mod controller;
 pub mod failure;
+mod files;
 mod gpu_resources;
 mod ledger_files;
 pub mod logs;

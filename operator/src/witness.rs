@@ -1,9 +1,8 @@
 //! A witness of ledgers, by C2SP `tlog-witness`: it cosigns a checkpoint if the ledger only grew since the
 //! last one, so that a ledger with two histories finds no one to cosign both.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -20,6 +19,7 @@ use daylight_ledger::{
 use tokio::net::TcpListener;
 
 use crate::auditor::journal::{Directory, Disk};
+use crate::files;
 
 /// File with the private keys, one per line.
 const KEYS: &str = "witness.key";
@@ -94,13 +94,8 @@ fn keys(directory: &Path, name: &str) -> Result<Vec<CosigningKey>, WitnessError>
                 CosigningKey::ed25519(name, ed25519).map_err(wrong)?,
                 CosigningKey::ml_dsa_44(name, ml_dsa_44).map_err(wrong)?,
             ];
-            let mut options = std::fs::OpenOptions::new();
-            let mut file =
-                options.write(true).create_new(true).mode(0o600).open(&path).map_err(unusable)?;
             let text: Vec<String> = keys.iter().map(CosigningKey::to_secret_text).collect();
-            writeln!(file, "{}", text.join("\n"))
-                .and_then(|()| file.sync_all())
-                .map_err(unusable)?;
+            files::create_secret(&path, &(text.join("\n") + "\n")).map_err(unusable)?;
             Ok(keys)
         }
         Err(error) => Err(unusable(error)),

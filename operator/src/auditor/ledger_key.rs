@@ -1,11 +1,10 @@
-//! The key with which the auditor signs its ledger. Whoever can write the journal's volume must not be
-//! able to sign another history, so the key is kept elsewhere: in a Secret, or in a file.
+//! The key with which the auditor signs its ledger. A right to write the journal's volume must not be
+//! one to sign another history, so the key is kept elsewhere: in a Secret, or in a file.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -14,6 +13,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+
+use crate::files;
 
 /// Item of the Secret with the private key.
 const PRIVATE: &str = "key";
@@ -105,22 +106,13 @@ fn new_key() -> Result<SigningKey, LedgerKeyError> {
 
 /// Reads a file, or creates it with this key, for its owner alone.
 fn file(path: &Path, new: &SigningKey) -> io::Result<String> {
-    let created = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    match created {
-        Ok(mut file) => {
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let text = format!("{}\n", new.to_secret_text());
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                std::fs::File::open(directory)?.sync_all()?;
-            }
+            files::create_secret(path, &text)?;
             Ok(text)
         }
-        // Also where it may be read and its directory not be written, as in a mounted Secret.
-        Err(error) => std::fs::read_to_string(path).map_err(|unread| match unread.kind() {
-            io::ErrorKind::NotFound => error,
-            _ => unread,
-        }),
+        read => read,
     }
 }
 

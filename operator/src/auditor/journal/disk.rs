@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::files;
+
 /// Operations that a journal needs. Paths are relative, with `/`.
 pub trait Disk {
     /// Reads a file; `None` if there is no such file.
@@ -71,11 +73,7 @@ impl Directory {
 
 impl Disk for Directory {
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.root.join(path)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        files::read(&self.root.join(path))
     }
 
     fn extend(&mut self, path: &str, keep: u64, bytes: &[u8]) -> io::Result<()> {

@@ -111,11 +111,7 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Verifies that the entries are still those that a checkpoint of this log vouches for.
-    ///
-    /// # Errors
-    ///
-    /// They are fewer, or others: the data directory is an old copy, or was changed.
-    pub fn verify_signed(&self, signed: &Checkpoint) -> Result<(), JournalError> {
+    fn verify_signed(&self, signed: &Checkpoint) -> Result<(), JournalError> {
         let size = self.commit.size;
         if signed.size > size {
             return Err(JournalError::Damaged(format!(

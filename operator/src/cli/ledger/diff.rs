@@ -1,10 +1,10 @@
 //! `daylight ledger diff`.
 
 use clap::Args;
-use daylight_ledger::{Checkpoint, TileHashes, first_difference};
+use daylight_ledger::{TileHashes, first_difference};
 use serde::Serialize;
 
-use super::source::{Opened, Source};
+use super::source::Source;
 use crate::cli::error::{CommandError, ErrorCode};
 use crate::cli::output::Output;
 
@@ -30,7 +30,7 @@ struct Same {
 
 pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     let (one, other) = (flags.one.open()?, flags.other.open()?);
-    let sizes = [size_of(&one)?, size_of(&other)?];
+    let sizes = [one.size()?, other.size()?];
     let common = sizes[0].min(sizes[1]);
     let difference = first_difference(
         &mut TileHashes::new(&one, sizes[0]),
@@ -60,11 +60,4 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
             ),
         }
     })
-}
-
-fn size_of(source: &Opened<'_>) -> Result<u64, CommandError> {
-    let checkpoint = Checkpoint::parse(source.checkpoint()?.text());
-    let checkpoint = checkpoint
-        .map_err(|error| source.invalid("has a checkpoint that cannot be read").because(error))?;
-    Ok(checkpoint.size)
 }

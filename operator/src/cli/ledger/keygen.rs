@@ -1,13 +1,12 @@
 //! `daylight ledger keygen`.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use clap::Args;
 use daylight_ledger::SigningKey;
 
 use crate::cli::error::{CommandError, ErrorCode};
+use crate::files;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
@@ -25,9 +24,8 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     let key = SigningKey::from_seed(&flags.name, seed).map_err(|error| {
         CommandError::new("Cannot make a key").because(error).code(ErrorCode::Invalid)
     })?;
-    let file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&flags.key_file);
-    file.and_then(|mut file| writeln!(file, "{}", key.to_secret_text())).map_err(|error| {
+    let text = format!("{}\n", key.to_secret_text());
+    files::create_secret(&flags.key_file, &text).map_err(|error| {
         CommandError::new(format!("Cannot write the key to {}", flags.key_file.display()))
             .because(error)
     })?;

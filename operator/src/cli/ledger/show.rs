@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use clap::Args;
-use daylight_ledger::{Checkpoint, Entries, TILE_WIDTH, TileKind, TilePath, read_tile};
+use daylight_ledger::{Entries, TILE_WIDTH, TileKind, TilePath, read_tile};
 
 use super::source::{Opened, Source};
 use crate::cli::error::{CommandError, ErrorCode};
@@ -22,19 +22,17 @@ pub(super) struct Flags {
 
 pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     let source = flags.source.open()?;
-    let note = source.checkpoint()?;
-    let checkpoint = Checkpoint::parse(note.text())
-        .map_err(|error| source.invalid("has a checkpoint that cannot be read").because(error))?;
+    let size = source.size()?;
     let mut out = std::io::stdout().lock();
     let end = flags.entry.saturating_add(flags.count);
     let mut at = flags.entry;
     while at < end {
-        let bundle = bundle(&source, at, checkpoint.size)?;
+        let bundle = bundle(&source, at, size)?;
         for entry in entries(&bundle, at)?.take((end - at) as usize) {
             out.write_all(&entry).and_then(|()| out.write_all(b"\n")).map_err(output::failed)?;
             at += 1;
         }
-        if at == checkpoint.size {
+        if at == size {
             break;
         }
     }

@@ -1,15 +1,17 @@
 //! Places from which a ledger is read.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use daylight_ledger::{CHECKPOINT, Files, Note};
+use daylight_ledger::{CHECKPOINT, Checkpoint, Files, Note};
 use http::StatusCode;
 
 use super::web::Server;
 use crate::cli::error::{CommandError, ErrorCode};
+use crate::files;
 
 /// Directory of a ledger, or address of one that is served.
 #[derive(Clone, Debug)]
@@ -77,8 +79,17 @@ impl Opened<'_> {
         let text = String::from_utf8(bytes);
         let text =
             text.map_err(|error| self.invalid("has a checkpoint that is not text").because(error))?;
-        Note::parse(&text)
-            .map_err(|error| self.invalid("has a checkpoint that cannot be read").because(error))
+        Note::parse(&text).map_err(|error| self.unreadable_checkpoint(error))
+    }
+
+    /// Number of entries in the checkpoint. Its signatures are not verified here.
+    pub(super) fn size(&self) -> Result<u64, CommandError> {
+        let checkpoint = Checkpoint::parse(self.checkpoint()?.text());
+        Ok(checkpoint.map_err(|error| self.unreadable_checkpoint(error))?.size)
+    }
+
+    fn unreadable_checkpoint(&self, error: impl Error + Send + Sync + 'static) -> CommandError {
+        self.invalid("has a checkpoint that cannot be read").because(error)
     }
 
     fn absent(&self) -> CommandError {
@@ -111,11 +122,8 @@ impl Files for Opened<'_> {
 
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, CommandError> {
         match &self.reader {
-            Reader::Directory(directory) => match std::fs::read(directory.join(path)) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(self.unreadable(path).because(error)),
-            },
+            Reader::Directory(directory) => files::read(&directory.join(path))
+                .map_err(|error| self.unreadable(path).because(error)),
             Reader::Web(server) => match server.get(path) {
                 Ok((StatusCode::OK, bytes)) => Ok(Some(bytes)),
                 Ok((StatusCode::NOT_FOUND | StatusCode::GONE, _)) => Ok(None),
