@@ -49,7 +49,7 @@ impl Story<'_> {
             found.is_some(),
         );
 
-        // Whoever has the private key can sign another history, which a kept checkpoint shows.
+        // The owner of the private key can sign another history, which a kept checkpoint shows.
         let private = SigningKey::parse(&self.secret("key").await?)
             .map_err(|error| Error::new(error.to_string()))?;
         let forged = self.log.with_file_name("ledger-forged");

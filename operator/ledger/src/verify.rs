@@ -68,7 +68,7 @@ impl<'a> LogVerifier<'a> {
     }
 
     /// Verifies also that the log continues an older checkpoint, whose signatures were verified before.
-    /// `name` tells it from others, such as `older checkpoint in saved/checkpoint`.
+    /// `name` is what disagreements call it, such as `older checkpoint in saved/checkpoint`.
     #[must_use]
     pub fn continues(mut self, older: &'a Checkpoint, name: impl Into<String>) -> Self {
         self.older.push((older, name.into()));

@@ -193,7 +193,7 @@ impl Witness {
             .get(&checkpoint.origin)
             .ok_or_else(|| Refusal::UnknownLog(checkpoint.origin.clone()))?;
         let verified = request.checkpoint.verify(keys).map_err(Refusal::Signature)?;
-        // Signatures that nobody verified are not handed on with this witness's own.
+        // Signatures that were not verified are not handed on with this witness's own.
         let signatures = verified.into_iter().map(|verified| verified.signature.clone()).collect();
         let note = Note::new(request.checkpoint.text().to_owned(), signatures)
             .map_err(Refusal::Signature)?;
