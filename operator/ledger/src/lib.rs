@@ -14,7 +14,7 @@
 //! by a [`SigningKey`] and travels as a [`Note`], which [`VerifierKey`]s verify. A [`Witness`] cosigns
 //! what continues the checkpoint that it cosigned before. A [`Policy`] states which logs and witnesses
 //! count, and a [`TlogProof`] shows that an entry is in a log. A [`LogVerifier`] reads all of a log out
-//! of its [`Files`].
+//! of its [`Files`]. A [`SumTree`] shows each account of a total its own amounts, and no others.
 //!
 //! ```
 //! use daylight_ledger::{Checkpoint, Hash, Note, SigningKey, Tree};
@@ -46,6 +46,7 @@ mod key;
 mod note;
 mod policy;
 mod proof;
+mod sum_tree;
 mod tile;
 mod tlog_proof;
 mod tree;
@@ -63,6 +64,7 @@ pub use proof::{
     Hashes, ProofError, TileHashes, TileHashesError, prove_consistency, prove_inclusion, root_at,
     verify_consistency, verify_inclusion,
 };
+pub use sum_tree::{SumNode, SumOverflow, SumPath, SumProof, SumProofError, SumTree};
 pub use tile::{
     BundleError, Entries, MAX_ENTRY, TILE_WIDTH, TileKind, TilePath, TilePathError, push_entry,
 };
