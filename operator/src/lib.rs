@@ -10,6 +10,7 @@ pub mod clock;
 mod conditions;
 pub mod connection;
 pub mod controller;
+pub mod entries;
 pub mod failure;
 mod files;
 mod gpu_resources;

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use daylight::auditor::batch::Batch;
 use daylight::auditor::journal::{Disk, Journal, read_all};
 use daylight::auditor::pseudonyms::Pseudonyms;
+use daylight::entries::{EntryVerifier, EntryWriter};
 use daylight_base::{Name, Timestamp};
 use daylight_ledger::SigningKey;
 use daylight_meter::{
@@ -121,7 +122,7 @@ struct Site {
     meter: Meter,
     journal: Journal<Mortal>,
     disk: Mortal,
-    pseudonyms: Pseudonyms,
+    writer: EntryWriter,
     unwritten: Batch,
     closed: FxHashSet<Name>,
     deaths: usize,
@@ -141,24 +142,25 @@ fn config() -> Config {
 }
 
 impl Site {
-    fn open(disk: &Mortal) -> (Journal<Mortal>, Meter) {
+    fn open(disk: &Mortal) -> (Journal<Mortal>, EntryWriter, Meter) {
         let (journal, state) = Journal::open(disk.clone(), key()).unwrap();
-        let entries = state.iter().map(|line| serde_json::from_slice(line).unwrap());
+        let pseudonyms = Pseudonyms::new(b"key");
+        let (writer, entries) = EntryWriter::restore(pseudonyms, journal.size(), &state).unwrap();
         let meter = Meter::restore(config(), entries).unwrap();
-        (journal, meter)
+        (journal, writer, meter)
     }
 
     fn new(dies_at: usize, quarters: usize) -> Self {
         let disk = Mortal::default();
         disk.dies_at.set(Some(dies_at));
         disk.quarters.set(quarters);
-        let (journal, meter) = Self::open(&disk);
+        let (journal, writer, meter) = Self::open(&disk);
         Self {
             pods: Vec::new(),
             meter,
             journal,
             disk,
-            pseudonyms: Pseudonyms::new(b"key"),
+            writer,
             unwritten: Batch::default(),
             closed: FxHashSet::default(),
             deaths: 0,
@@ -251,7 +253,11 @@ impl Site {
         self.meter.advance(at(now - 2));
         let entries =
             if now % 60 == 59 { self.meter.snapshot() } else { self.meter.take_entries() };
-        self.unwritten.add(entries, &mut self.pseudonyms);
+        self.unwritten.add(entries, &mut self.writer);
+        if now % 20 == 19 {
+            let closing = self.writer.close(self.meter.booked_until()).unwrap();
+            self.unwritten.add(vec![Entry::Closing(closing)], &mut self.writer);
+        }
         self.write(now);
         for pod in &mut self.pods {
             pod.released |= pod.ended.is_some() && self.closed.contains(&pod.uid);
@@ -277,8 +283,9 @@ impl Site {
     fn die(&mut self, now: i64) {
         self.deaths += 1;
         self.disk.dies_at.set(None);
-        let (journal, meter) = Self::open(&self.disk);
+        let (journal, writer, meter) = Self::open(&self.disk);
         self.journal = journal;
+        self.writer = writer;
         self.closed = meter.closed().cloned().collect();
         self.meter = meter;
         self.unwritten = Batch::default();
@@ -303,13 +310,24 @@ fn live(dies_at: usize, quarters: usize) -> Site {
     }
     site.meter.advance(at(SECONDS));
     site.meter.flush();
-    site.unwritten.add(site.meter.take_entries(), &mut site.pseudonyms);
+    site.unwritten.add(site.meter.take_entries(), &mut site.writer);
     site.write(SECONDS);
     site
 }
 
 fn check(site: &Site, point: &str) {
     site.meter.check().unwrap();
+    let mut verifier = EntryVerifier::default();
+    let mut index = 0;
+    read_all(&site.disk, |entry| {
+        let violations = verifier.take(index, entry);
+        assert!(violations.is_empty(), "{point}: {violations:?}");
+        index += 1;
+    })
+    .unwrap();
+    // The process may have been killed before it wrote one of four.
+    assert_eq!(verifier.registrations(), 1, "{point}");
+    assert!(verifier.closings() >= 3, "{point}");
     let mut closed: BTreeMap<Name, u32> = BTreeMap::new();
     for entry in site.all() {
         if let Entry::Node(entry) = entry {
@@ -332,7 +350,7 @@ fn check(site: &Site, point: &str) {
     let hashes: u64 = site.meter.books().work.values().map(|work| work.hashes).sum();
     assert_eq!(hashes, WORK.hashes * ended.len() as u64, "{point}");
     // The books on the disk are those of the process.
-    let (_, restored) = Site::open(&site.disk);
+    let (_, _, restored) = Site::open(&site.disk);
     assert_eq!(restored.books(), site.meter.books(), "{point}");
 }
 

@@ -263,7 +263,9 @@ mod tests {
 
     fn accounts(amounts: &[[u64; 2]]) -> Vec<(Vec<u8>, [u64; 2])> {
         let named = amounts.iter().enumerate();
-        named.map(|(number, amounts)| (format!("account {number}").into_bytes(), *amounts)).collect()
+        named
+            .map(|(number, amounts)| (format!("account {number}").into_bytes(), *amounts))
+            .collect()
     }
 
     fn tree(seed: u64, accounts: &[(Vec<u8>, [u64; 2])]) -> SumTree<2> {

@@ -3,6 +3,8 @@
 //! Names of fields and kinds are a published form: `docs/metering.md` describes it, and
 //! `tests/format.rs` pins it.
 
+use std::collections::BTreeSet;
+
 use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
@@ -13,7 +15,7 @@ use crate::counts::Period;
 use crate::key::{Key, Method};
 use crate::lease::{Account, Facts, Lease};
 use crate::moment::Moment;
-use crate::object::ObjectEntry;
+use crate::object::{ObjectEntry, ObjectKind};
 use crate::observed::ObservedDevice;
 use crate::settings::SettingsEntry;
 use crate::state::NodeState;
@@ -52,6 +54,8 @@ pub enum Entry {
         /// Version of Daylight.
         version: Name,
     },
+    /// Sums over all entries since the closing before.
+    Closing(ClosingEntry),
     /// A snapshot began: the entries up to [`Entry::SnapshotEnd`] replace all earlier ones.
     SnapshotBegin,
     /// Totals of the books, in a snapshot.
@@ -79,6 +83,58 @@ pub enum Entry {
         /// SHA-256 of it.
         digest: Name,
     },
+}
+
+/// Sums over the entries since the closing before, this one not included: of all accounts together, as
+/// the root of a Merkle-sum tree over them (`docs/ledger.md`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClosingEntry {
+    /// Number of the closing, from 1.
+    #[serde(with = "crate::amount::decimal")]
+    pub number: u64,
+    /// Index of the first entry in the ledger that it has.
+    #[serde(with = "crate::amount::decimal")]
+    pub first: u64,
+    /// End of the time that was booked when it was written.
+    pub until: Timestamp,
+    /// Number of the accounts, `idle` and `unavailable` among them.
+    #[serde(with = "crate::amount::decimal")]
+    pub accounts: u64,
+    /// Device-milliseconds of all of them: those of the pools' devices.
+    #[serde(with = "crate::amount::decimal")]
+    pub device_ms: u64,
+    /// Measured millijoules: those by which the devices' counters moved.
+    #[serde(with = "crate::amount::decimal")]
+    pub millijoules: u64,
+    /// Millijoules that are only declared.
+    #[serde(with = "crate::amount::decimal")]
+    pub declared_millijoules: u64,
+    /// Hash of the root, in hexadecimal.
+    pub root: Name,
+}
+
+impl Entry {
+    /// Returns the registrations that it concerns, by `namespace/name`.
+    pub fn registrations(&self) -> BTreeSet<&Name> {
+        match self {
+            Self::Node(node) => {
+                let time = node.time.iter().filter_map(|time| time.key.usage.registration());
+                let energy =
+                    node.energy.iter().filter_map(|energy| energy.key.usage.registration());
+                let used = node.used.iter().map(|used| &used.registration);
+                let closed = &node.closed;
+                let closed =
+                    closed.iter().filter_map(|one| one.lease.account.registration.as_ref());
+                time.chain(energy).chain(used).chain(closed).collect()
+            }
+            Self::Period { period, .. } => BTreeSet::from([&period.registration]),
+            Self::Object(entry) if entry.seen.object == ObjectKind::Registration => {
+                BTreeSet::from([&entry.seen.name])
+            }
+            _ => BTreeSet::new(),
+        }
+    }
 }
 
 /// Event in the life of the auditor.

@@ -19,6 +19,16 @@ pub enum Use {
     Unavailable,
 }
 
+impl Use {
+    /// Returns the registration to which it is booked.
+    pub fn registration(&self) -> Option<&Name> {
+        match self {
+            Self::Lease(account) => account.registration.as_ref(),
+            Self::Idle | Self::Unavailable => None,
+        }
+    }
+}
+
 /// Line of the books: one use of the devices of one pool.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {

@@ -39,8 +39,8 @@ pub use books::{Book, Books, Imbalance};
 pub use config::Config;
 pub use counts::{Counts, Period};
 pub use entry::{
-    AuditorEvent, Closed, DeviceEntry, EnergyEntry, Entry, Gap, GapKind, NodeEntry, PoolEntry,
-    Settled, TimeEntry, Total, UsedEntry, WorkEntry,
+    AuditorEvent, Closed, ClosingEntry, DeviceEntry, EnergyEntry, Entry, Gap, GapKind, NodeEntry,
+    PoolEntry, Settled, TimeEntry, Total, UsedEntry, WorkEntry,
 };
 pub use key::{Key, Method, Use};
 pub use lease::{Account, Facts, Lease, Program};

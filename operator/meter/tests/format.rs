@@ -87,6 +87,11 @@ fn entries_keep_their_kinds() {
         ("used", r#""registration": "", "start": 0, "millijoules": "1", "peakWatts": 1"#),
         ("settings", r#""signature": "required", "authorityKeys": []"#),
         ("omitted", r#""of": "node", "bytes": "1", "digest": """#),
+        (
+            "closing",
+            r#""number": "1", "first": "0", "until": 0, "accounts": "2", "deviceMs": "3",
+               "millijoules": "4", "declaredMillijoules": "5", "root": """#,
+        ),
     ] {
         let text = format!(r#"{{"kind": "{kind}", {rest}, "at": 0}}"#);
         assert_eq!(serde_json::from_str::<Entry>(&text).unwrap().into_str(), kind);

@@ -1,27 +1,14 @@
 //! Batches of what is written to the journal together: entries, which are published, and lines of
 //! state, from which the auditor itself continues.
 //!
-//! A line of state is an entry of the meter as it is. An entry of the journal is the same without
-//! the node's state and with pseudonyms in place of names; a snapshot is state alone.
+//! A line of state is an entry of the meter as it is, or one of the [`EntryWriter`]'s. An entry of the
+//! journal is what the writer composes of the meter's without the node's state; a snapshot is state
+//! alone.
 
 use daylight_base::Name;
 use daylight_meter::Entry;
-use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
-use super::journal::MAX_ENTRY;
-use super::pseudonyms::Pseudonyms;
-
-/// Version of the entries' format.
-const VERSION: u32 = 1;
-
-/// Entry in the form that the journal holds.
-#[derive(Serialize)]
-struct Leaf<'a> {
-    v: u32,
-    #[serde(flatten)]
-    entry: &'a Entry,
-}
+use crate::entries::EntryWriter;
 
 /// Entries and lines of state that are written together.
 #[derive(Debug, Default)]
@@ -39,7 +26,9 @@ pub struct Batch {
 
 impl Batch {
     /// Adds the meter's entries. A snapshot among them must be complete.
-    pub fn add(&mut self, entries: Vec<Entry>, pseudonyms: &mut Pseudonyms) {
+    pub fn add(&mut self, entries: Vec<Entry>, writer: &mut EntryWriter) {
+        // Its first lines of all go before the entries, which count only after them.
+        self.state.extend(writer.take_changes());
         let mut is_snapshot = false;
         for mut entry in entries {
             self.count += 1;
@@ -49,50 +38,20 @@ impl Batch {
             }
             self.state.push(json(&entry));
             if is_snapshot {
-                is_snapshot = !matches!(entry, Entry::SnapshotEnd);
+                if matches!(entry, Entry::SnapshotEnd) {
+                    self.state.extend(writer.whole_state());
+                    is_snapshot = false;
+                }
                 continue;
             }
             if let Entry::Node(node) = &mut entry {
                 self.closed.extend(node.closed.iter().map(|closed| closed.lease.uid.clone()));
                 node.state = None;
             }
-            self.add_leaf(entry, pseudonyms);
+            writer.compose(entry, &mut self.leaves);
         }
+        self.state.extend(writer.take_changes());
         debug_assert!(!is_snapshot, "a_snapshot_is_complete");
-    }
-
-    /// Adds an entry in as many leaves as it needs. Each of them can be written: one that cannot
-    /// would stop the journal for good.
-    fn add_leaf(&mut self, entry: Entry, pseudonyms: &mut Pseudonyms) {
-        let mut leaf = serde_json::to_value(Leaf { v: VERSION, entry: &entry }).unwrap_or_default();
-        pseudonyms.hide(&mut leaf);
-        // RFC 8785, so that anyone who has the values can compute the same bytes.
-        let bytes = serde_json_canonicalizer::to_vec(&leaf).unwrap_or_default();
-        if bytes.len() <= MAX_ENTRY {
-            self.leaves.push(bytes);
-            return;
-        }
-        let of = <&str>::from(&entry);
-        let halves = match entry {
-            Entry::Node(node) => node.halves(),
-            _ => None,
-        };
-        if let Some(halves) = halves {
-            for half in halves {
-                self.add_leaf(Entry::Node(Box::new(half)), pseudonyms);
-            }
-            return;
-        }
-        let length = bytes.len();
-        tracing::error!(
-            of,
-            length,
-            "An entry is too long for the journal, which records that it \
-            is omitted."
-        );
-        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
-        let omitted = Entry::Omitted { of: of.into(), bytes: length as u64, digest: digest.into() };
-        self.add_leaf(omitted, pseudonyms);
     }
 
     /// Adds a later batch.
@@ -134,6 +93,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::auditor::journal::MAX_ENTRY;
+    use crate::auditor::pseudonyms::Pseudonyms;
 
     fn pseudonyms() -> Pseudonyms {
         Pseudonyms::new(b"a secret of sixteen bytes")
@@ -142,7 +103,9 @@ mod tests {
     /// Adds entries, and returns what the leaves say, each of which fits.
     fn leaves(entries: Vec<Entry>) -> Vec<Entry> {
         let mut batch = Batch::default();
-        batch.add(entries, &mut pseudonyms());
+        let state: [&[u8]; 0] = [];
+        let (mut writer, _) = EntryWriter::restore(pseudonyms(), 0, &state).unwrap();
+        batch.add(entries, &mut writer);
         for leaf in &batch.leaves {
             assert!(leaf.len() <= MAX_ENTRY, "{}", leaf.len());
         }

@@ -82,7 +82,7 @@ impl Pseudonyms {
     }
 
     /// Replaces the names in an entry by pseudonyms.
-    pub(super) fn hide(&mut self, entry: &mut Value) {
+    pub(crate) fn hide(&mut self, entry: &mut Value) {
         each_name(entry, &mut |kind, text| match kind {
             NameKind::Namespace => self.of(text),
             NameKind::Person => self.of(&format!("{PERSON}{text}")),

@@ -66,6 +66,8 @@ pub struct Settings {
     pub agents: Option<PollSettings>,
     /// Time after which a node's books are written though nothing happened on it.
     pub book_every: Duration,
+    /// Time between two closings of the ledger's entries: they are at its multiples since 1970.
+    pub close_every: Duration,
     /// Most bytes of entries that wait in memory while the journal cannot be written.
     pub memory: usize,
     /// Time between two updates of the usage in registrations' statuses.
@@ -340,6 +342,7 @@ impl Main {
             self.take_records();
             self.books.meter.advance(self.now.minus_millis(millis(LAG)));
             self.push();
+            self.close();
         }
         self.releases.forget(&mut self.books, self.now);
         self.write_statuses(instant, has_room);
@@ -368,6 +371,21 @@ impl Main {
         self.publisher.count(&entries);
         self.writer.push(entries);
         self.publisher.hold(self.books.meter.written(), self.writer.taken());
+    }
+
+    /// Closes the entries so far at each multiple of the time that is set.
+    fn close(&mut self) {
+        let until = self.books.meter.booked_until();
+        if self.writer.is_closing_due(until, self.settings.close_every) {
+            self.books.meter.flush();
+            self.push();
+            if let Some(closing) = self.writer.close(until) {
+                let entries = vec![closing];
+                self.publisher.count(&entries);
+                self.writer.push(entries);
+                self.publisher.hold(self.books.meter.written(), self.writer.taken());
+            }
+        }
     }
 
     /// Sets what is due in the statuses of registrations, pools and miners.

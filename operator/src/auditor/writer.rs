@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use daylight_base::Name;
+use daylight_base::{Name, Timestamp};
 use daylight_ledger::SigningKey;
 use daylight_meter::Entry;
 use tokio::task::JoinHandle;
@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use super::batch::Batch;
 use super::journal::{Directory, Journal, JournalError};
 use super::pseudonyms::Pseudonyms;
+use crate::entries::EntryWriter;
 
 /// Time until a journal that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -40,7 +41,7 @@ type Written = (Journal<Directory>, Batch, Result<(), JournalError>);
 pub(super) struct JournalWriter {
     /// `None` while a batch is being written.
     journal: Option<Journal<Directory>>,
-    pseudonyms: Pseudonyms,
+    entries: EntryWriter,
     size: u64,
     published: Option<u64>,
     state_bytes: u64,
@@ -66,12 +67,10 @@ impl JournalWriter {
         let (mut journal, state) = Journal::open(directory, key)?;
         let is_new = journal.size() == 0;
         let pseudonyms = Pseudonyms::open(journal.disk(), is_new)?;
-        let entries = state.iter().map(|line| serde_json::from_slice(line));
-        let entries = entries.collect::<Result<Vec<Entry>, _>>().map_err(|error| {
-            JournalError::Damaged(format!("its state cannot be read ({error})"))
-        })?;
+        let (writer, entries) = EntryWriter::restore(pseudonyms, journal.size(), &state)
+            .map_err(|error| JournalError::Damaged(error.to_string()))?;
         let writer = Self {
-            pseudonyms,
+            entries: writer,
             size: journal.size(),
             published: journal.published(),
             state_bytes: journal.state_bytes(),
@@ -91,8 +90,22 @@ impl JournalWriter {
     /// Takes entries to be written. A snapshot among them must be complete.
     pub(super) fn push(&mut self, entries: Vec<Entry>) {
         self.taken += entries.len() as u64;
-        self.waiting.add(entries, &mut self.pseudonyms);
+        self.waiting.add(entries, &mut self.entries);
         self.waiting_bytes = self.waiting.bytes();
+    }
+
+    /// Returns `true` if a multiple of `every` lies between the last closing and this time.
+    pub(super) fn is_closing_due(&mut self, until: Timestamp, every: Duration) -> bool {
+        let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1);
+        let number = |at: Timestamp| at.millis_since(Timestamp::default()) / every;
+        number(until) > number(self.entries.open_since(until))
+    }
+
+    /// Returns the entry that closes all that were pushed, to be pushed next.
+    pub(super) fn close(&mut self, until: Timestamp) -> Option<Entry> {
+        let closing = self.entries.close(until);
+        let failed = |error| tracing::error!(%error, "The ledger's entries cannot be closed.");
+        closing.map_err(failed).ok().map(Entry::Closing)
     }
 
     /// Starts to write what waits, unless a batch is being written or has just failed.

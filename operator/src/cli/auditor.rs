@@ -65,6 +65,10 @@ pub(super) struct Flags {
     /// Interval at which a node's books are written while nothing happens on it
     #[arg(long, env = "DAYLIGHT_BOOK_EVERY", default_value = "1m", value_parser = duration::parse)]
     book_every: Duration,
+    /// Interval at which the ledger's entries are closed with the sums of all accounts, at its multiples
+    /// since 1970 (UTC)
+    #[arg(long, env = "DAYLIGHT_CLOSE_EVERY", default_value = "24h", value_parser = duration::parse)]
+    close_every: Duration,
     /// Interval at which each registration's energy use is written to its status
     #[arg(long, env = "DAYLIGHT_USAGE_EVERY", default_value = "10s", value_parser = duration::parse)]
     usage_every: Duration,
@@ -104,6 +108,7 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Com
             timeout: Duration::from_secs(5),
         }),
         book_every: flags.book_every,
+        close_every: flags.close_every,
         memory: usize::try_from(flags.memory.units()).unwrap_or(usize::MAX),
         usage_every: flags.usage_every,
     };

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use daylight::auditor::journal::{Directory, read_all};
 use daylight_crds::{JOURNAL_FULL, LeaseRecord, Miner, Registration};
 use daylight_test_site::program::{Process, get};
-use daylight_test_site::{OFFICER, SOON, Site, eventually};
+use daylight_test_site::{OFFICER, SOON, SYSTEM, Site, eventually};
 use daylight_testbed::Exporters;
 use daylight_testbed::trials::{apply, trial};
 use k8s_openapi::api::core::v1::Pod;
@@ -360,7 +362,7 @@ async fn what_miners_say_of_their_work_is_booked_as_seen_or_claimed(site: &mut S
         &site.control_plane,
         &site.key_dash("audit"),
         "journal-7",
-        &["--agent-images", "registry.example.com/daylight-miner:*"],
+        &["--agent-images", "registry.example.com/daylight-miner:*", "--close-every", "1s"],
     );
     site.start_with(&FOR_THE_AUDITOR);
     let said = json!({
@@ -397,6 +399,28 @@ async fn what_miners_say_of_their_work_is_booked_as_seen_or_claimed(site: &mut S
     }
     auditor.terminate().await;
     site.daylight(&["resume", "-m", "test"]);
+    the_registration_checks_its_own_figures(site, "journal-7").await;
+}
+
+/// With the proof alone, which names no other account.
+async fn the_registration_checks_its_own_figures(site: &Site, journal: &str) {
+    let journal = site.control_plane.directory().join(journal);
+    let (proof, source) = (journal.join("proof"), journal.to_str().unwrap());
+    let verified = site.daylight(&["ledger", "verify", source, "-o", "json"]);
+    let verified: Value = serde_json::from_str(&verified).unwrap();
+    assert!(verified["closings"].as_u64() > Some(1), "{verified}");
+    let proof = proof.to_str().unwrap();
+    let registration = format!("{}/reg", site.name);
+    site.daylight(&["ledger", "prove", source, "--registration", &registration, "--proof", proof]);
+    let key = ["get", "secret", "daylight-ledger-key", "-n", SYSTEM, "-o"];
+    let key = [&key[..], &["jsonpath={.data.verifier}"]].concat();
+    let key = site.control_plane.kubectl_ok(key).await.unwrap();
+    let key = String::from_utf8(STANDARD.decode(key.trim()).unwrap()).unwrap();
+    let checked = site.daylight(&["ledger", "check", proof, "--key", &key, "-o", "json"]);
+    let checked: Value = serde_json::from_str(&checked).unwrap();
+    let [account] = &checked["accounts"].as_array().unwrap()[..] else { panic!("{checked}") };
+    assert_eq!(account["class"], "pow-mining");
+    assert!(account["gpuSeconds"].as_u64() > Some(0), "{checked}");
 }
 
 /// A pod of another owner carries no finalizer: it ends and goes while the auditor is away. Its end

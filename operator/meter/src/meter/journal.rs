@@ -92,6 +92,7 @@ impl Meter {
                 self.nodes.values_mut().for_each(|node| node.clock_set_back(*back_ms));
             }
             Entry::Auditor { .. }
+            | Entry::Closing(_)
             | Entry::SnapshotBegin
             | Entry::SnapshotEnd
             | Entry::Omitted { .. } => {}

@@ -6,16 +6,17 @@ use clap::Args;
 use daylight_ledger::{Hash, TlogProof};
 use serde::Serialize;
 
+use super::registration_proof::RegistrationProof;
 use super::trust::{Trust, signatures};
 use crate::cli::error::{CommandError, ErrorCode};
 use crate::cli::output::Output;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
-    /// File with the proof, of the form C2SP tlog-proof
+    /// File with the proof: of an entry, in the form of C2SP tlog-proof, or of a registration
     proof: PathBuf,
-    /// File with the entry, byte for byte
-    entry: PathBuf,
+    /// File with the entry, byte for byte; the proof of a registration needs none
+    entry: Option<PathBuf>,
     #[command(flatten)]
     trust: Trust,
     #[command(flatten)]
@@ -39,15 +40,26 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
             .code(ErrorCode::Invalid)
             .remedy("Name the ledger's key with --key, or a --policy")
     })?;
-    let (file, entry) = (flags.proof.display(), read(&flags.entry)?);
-    let text = String::from_utf8_lossy(&read(&flags.proof)?).into_owned();
+    let (file, bytes) = (flags.proof.display(), read(&flags.proof)?);
+    if let Some(proof) = RegistrationProof::parse(&bytes) {
+        let checked = proof.check(&policy)?;
+        return flags.output.print(&checked, |checked| {
+            checked.text() + &signatures(Some(&checked.signed_by), &checked.cosigned_by)
+        });
+    }
+    let entry_file = flags.entry.as_ref().ok_or_else(|| {
+        CommandError::new(format!("{file} is not the proof of a registration"))
+            .code(ErrorCode::Invalid)
+            .remedy("Name the file with the entry behind that with its proof")
+    })?;
+    let (entry, text) = (read(entry_file)?, String::from_utf8_lossy(&bytes).into_owned());
     let proof: TlogProof = text.parse().map_err(|error: daylight_ledger::TlogProofError| {
         CommandError::new(format!("{file} is not a proof")).because(error).code(ErrorCode::Invalid)
     })?;
     let accepted = proof.verify(Hash::leaf(&entry), &policy).map_err(|error| {
         CommandError::new(format!(
             "{file} does not prove that {} is in the ledger",
-            flags.entry.display()
+            entry_file.display()
         ))
         .because(error)
         .code(ErrorCode::LedgerInvalid)

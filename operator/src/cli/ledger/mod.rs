@@ -6,6 +6,7 @@ mod diff;
 mod keygen;
 mod mirror;
 mod prove;
+mod registration_proof;
 mod show;
 mod source;
 mod trust;
@@ -30,9 +31,10 @@ enum Command {
     Verify(verify::Flags),
     /// Print entries, one per line
     Show(show::Flags),
-    /// Write a proof that an entry is in a ledger, which anyone can check offline
+    /// Write a proof that an entry is in a ledger, or of what a registration used, which anyone can check
+    /// offline
     Prove(prove::Flags),
-    /// Check a proof against an entry, offline
+    /// Check a proof, offline
     Check(check::Flags),
     /// Compare two ledgers, and name the first entry that differs
     Diff(diff::Flags),

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use daylight_ledger::{CHECKPOINT, Checkpoint, Files, Note};
@@ -44,6 +44,14 @@ impl fmt::Display for Source {
 }
 
 impl Source {
+    /// The directory, if it is one.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path) => Some(path),
+            Self::Web(_) => None,
+        }
+    }
+
     /// Opens it for reading.
     pub(super) fn open(&self) -> Result<Opened<'_>, CommandError> {
         let reader = match self {

@@ -2,12 +2,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use daylight_base::{Name, Timestamp};
 use daylight_ledger::{CosigningKey, Entries, SigningKey, push_entry};
+use daylight_meter::{Account, Config, Entry, Meter, Moment, ObservedDevice, ObservedLease};
 use prometheus::Registry;
 use tempfile::TempDir;
 
 use super::*;
+use crate::auditor::batch::Batch;
 use crate::auditor::journal::{Directory, Journal};
+use crate::auditor::pseudonyms::Pseudonyms;
+use crate::entries::EntryWriter;
 use crate::serving::{Health, ScrapeLock, Served, router};
 use crate::witness;
 
@@ -311,4 +316,144 @@ async fn a_witness_cosigns_one_history() {
     let any = original.path().join("any");
     fs::write(&any, format!("{log}{one}{silent}group some any one two\nquorum some\n")).unwrap();
     cosign(original, &any).unwrap();
+}
+
+/// Entries of three registrations that mine for a while each, with two closings.
+fn daylight_entries() -> Vec<String> {
+    let at = |second: i64| Timestamp(1_700_000_000_000 + 1000 * second);
+    let mut meter = Meter::new(Config::default());
+    let state: [&[u8]; 0] = [];
+    let (mut writer, _) = EntryWriter::restore(Pseudonyms::new(b"secret"), 0, &state).unwrap();
+    let mut batch = Batch::default();
+    let node = Name::from("n");
+    let devices: Vec<_> = (0..8)
+        .map(|number| ObservedDevice {
+            id: format!("GPU-{number}").into(),
+            model: None,
+            limit_mw: None,
+        })
+        .collect();
+    meter.devices(&node, Some(&"hall".into()), 8, &devices, at(0));
+    for number in 0..6_u32 {
+        let begin = 60 * i64::from(number);
+        let tenant = ["acme", "brook", "coal"][number as usize % 3];
+        let lease = ObservedLease {
+            uid: format!("uid-{number}").into(),
+            pod: format!("{tenant}/pod").into(),
+            node: node.clone(),
+            gpus: 1 + number,
+            account: Account {
+                class: Some("pow-mining".into()),
+                registration: Some(format!("{tenant}/night").into()),
+                namespace: tenant.into(),
+            },
+            watts: 300,
+            bound: Moment::exactly(at(begin)),
+            started: None,
+            owed: true,
+        };
+        meter.lease(lease.clone(), at(begin));
+        meter.ended(lease, Moment::exactly(at(begin + 50)), None, at(begin + 50));
+        meter.advance(at(begin + 60));
+        batch.add(meter.take_entries(), &mut writer);
+        if number % 3 == 2 {
+            meter.flush();
+            batch.add(meter.take_entries(), &mut writer);
+            let closing = writer.close(at(begin + 60)).unwrap();
+            batch.add(vec![Entry::Closing(closing)], &mut writer);
+        }
+    }
+    batch.leaves.into_iter().map(|leaf| String::from_utf8(leaf).unwrap()).collect()
+}
+
+fn pseudonym_of(registration: &str) -> String {
+    let mut named = serde_json::json!({ "registration": registration });
+    Pseudonyms::new(b"secret").hide(&mut named);
+    named["registration"].as_str().unwrap().to_owned()
+}
+
+/// Verifies a ledger of these entries that the owner of the key signed.
+fn verify_signed(entries: &[String]) -> Result<(), String> {
+    let directory = tempfile::tempdir().unwrap();
+    write_entries(directory.path(), entries);
+    ledger(&["verify", text(directory.path()), "--key", &key().verifier().to_string()])
+}
+
+/// Without an older checkpoint, too: the entries contradict each other.
+#[test]
+fn what_the_owner_of_the_key_leaves_out_or_changes_is_found_in_the_entries() {
+    let entries = daylight_entries();
+    verify_signed(&entries).unwrap();
+    for left_out in 0..entries.len() {
+        let mut some = entries.clone();
+        some.remove(left_out);
+        // The first entry is of the devices, and the last closing has no entry after it.
+        let is_found = verify_signed(&some);
+        let is_last = left_out == entries.len() - 1;
+        assert_eq!(is_found.is_ok(), is_last, "entry {left_out}: {}", entries[left_out]);
+    }
+    for twice in 0..entries.len() {
+        let mut more = entries.clone();
+        more.insert(twice, entries[twice].clone());
+        assert!(verify_signed(&more).is_err(), "entry {twice}");
+    }
+    let brook = pseudonym_of("brook/night");
+    let mut smaller = entries.clone();
+    let entry = smaller.iter_mut().find(|entry| entry.contains(&brook)).unwrap();
+    assert!(entry.contains(r#""value":"100000""#), "{entry}");
+    *entry = entry.replace(r#""value":"100000""#, r#""value":"90000""#);
+    let error = verify_signed(&smaller).unwrap_err();
+    assert!(error.contains("has other sums than the entries from 0 on"), "{error}");
+    // The owner of the key may shift time from one account to another.
+    let mut shifted = entries.clone();
+    let acme = pseudonym_of("acme/night");
+    let entry = shifted.iter_mut().find(|entry| entry.contains(&brook)).unwrap();
+    *entry = entry.replace(&brook, &acme);
+    assert!(verify_signed(&shifted).is_err());
+}
+
+#[test]
+fn a_registration_checks_its_own_figures_offline_and_sees_no_others() {
+    let directory = tempfile::tempdir().unwrap();
+    write_entries(directory.path(), &daylight_entries());
+    let public = key().verifier().to_string();
+    let proof = directory.path().join("proof");
+    let prove = |more: &[&str]| {
+        let words = ["prove", text(directory.path()), "--proof", text(&proof)];
+        ledger(&[&words, more].concat())
+    };
+    let check = || ledger(&["check", text(&proof), "--key", &public]);
+
+    // Without the key of the pseudonyms it is a name that no account has.
+    let error = prove(&["--registration", "brook/night"]).unwrap_err();
+    assert!(error.contains("No closing of the ledger has anything of registration brook/night"));
+    let error = prove(&["--registration", "brook/night", "--closing", "1"]).unwrap_err();
+    assert!(error.contains("in entry 3 has nothing of registration brook/night"), "{error}");
+    fs::write(directory.path().join("pseudonym.key"), "secret\n").unwrap();
+    prove(&["--registration", "brook/night", "--closing", "1"]).unwrap();
+    check().unwrap();
+    let honest = fs::read_to_string(&proof).unwrap();
+    assert!(honest.contains(r#""deviceMs":"100000""#), "{honest}");
+    let others = ["acme/night", "coal/night"].map(pseudonym_of);
+    let accounts = &honest[honest.find(r#""accounts""#).unwrap()..];
+    assert!(others.iter().all(|other| !accounts.contains(other)), "{accounts}");
+
+    for (from, to) in [
+        (r#""deviceMs":"100000""#, r#""deviceMs":"90000""#),
+        (r#""millijoules":"0""#, r#""millijoules":"1""#),
+        (r#"\"kind\":\"closing\""#, r#"\"kind\": \"closing\""#),
+        ("pow-mining", "ai-training"),
+        (&pseudonym_of("brook/night"), &pseudonym_of("acme/night")),
+    ] {
+        assert!(honest.contains(from), "{from}: {honest}");
+        fs::write(&proof, honest.replacen(from, to, 1)).unwrap();
+        let error = check().unwrap_err();
+        assert!(error.contains(r#""code":"LedgerInvalid""#), "{from}: {error}");
+    }
+    prove(&["--registration", &pseudonym_of("coal/night"), "--pseudonym-key", "/nowhere"])
+        .unwrap_err();
+    prove(&["--registration", "coal/night"]).unwrap();
+    assert!(fs::read_to_string(&proof).unwrap().contains(r#""deviceMs":"300000""#));
+    let error = prove(&["--registration", "coal/night", "--closing", "3"]).unwrap_err();
+    assert!(error.contains("no closing with number 3"), "{error}");
 }

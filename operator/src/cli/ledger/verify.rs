@@ -11,9 +11,13 @@ use super::source::Source;
 use super::trust::{Trust, signatures, vouch};
 use crate::cli::error::{CommandError, ErrorCode};
 use crate::cli::output::{self, Format, Output};
+use crate::entries::EntryVerifier;
 
 /// Disagreements that are printed.
 const PRINTED: usize = 5;
+
+/// Contradictions of entries that are counted.
+const MOST_VIOLATIONS: usize = 100;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
@@ -48,6 +52,12 @@ struct Verified {
     cosigned_by: Vec<String>,
     /// Sizes of the older checkpoints that it continues.
     continues: Vec<u64>,
+    /// Registrations whose entries are numbered without a gap.
+    registrations: usize,
+    /// Closings whose sums are those of the entries.
+    closings: u64,
+    /// Entries that are not of Daylight.
+    foreign: u64,
 }
 
 pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
@@ -69,7 +79,11 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     }
     let mut out = std::io::stdout().lock();
     let mut unwritten = None;
-    let disagreements = verifier.verify(&source, |_, entry| {
+    let (mut entries, mut violations) = (EntryVerifier::default(), Vec::new());
+    let disagreements = verifier.verify(&source, |index, entry| {
+        if violations.len() < MOST_VIOLATIONS {
+            violations.extend(entries.take(index, entry));
+        }
         // The rest is verified even if it cannot be printed.
         if flags.print && unwritten.is_none() {
             unwritten = out.write_all(entry).and_then(|()| out.write_all(b"\n")).err();
@@ -77,12 +91,12 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     })?;
     drop(out);
     if !disagreements.is_empty() {
-        let mut causes: Vec<String> =
-            disagreements.iter().take(PRINTED).map(ToString::to_string).collect();
-        if let more @ 1.. = disagreements.len().saturating_sub(PRINTED) {
-            causes.push(format!("and {more} more"));
-        }
-        return Err(source.invalid("is not what was signed").because(causes.join("; ")));
+        return Err(source.invalid("is not what was signed").because(some(&disagreements)));
+    }
+    if !violations.is_empty() {
+        return Err(source
+            .invalid("is as it was signed, but contradicts itself")
+            .because(some(&violations)));
     }
     if let Some(error) = unwritten {
         return Err(output::failed(error));
@@ -95,6 +109,9 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
         signed_by: vouched.signed_by,
         cosigned_by: vouched.cosigned_by,
         continues: older.iter().map(|(checkpoint, _)| checkpoint.size).collect(),
+        registrations: entries.registrations(),
+        closings: entries.closings(),
+        foreign: entries.foreign(),
     };
     // Standard output has the entries, or nothing but the JSON.
     match flags.output.format {
@@ -104,6 +121,15 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// The first few causes, and how many more there are.
+fn some(causes: &[impl ToString]) -> String {
+    let mut some: Vec<String> = causes.iter().take(PRINTED).map(ToString::to_string).collect();
+    if let more @ 1.. = causes.len().saturating_sub(PRINTED) {
+        some.push(format!("and {more} more"));
+    }
+    some.join("; ")
+}
+
 fn read_note(path: &Path) -> Result<Note, CommandError> {
     let unread = || CommandError::new(format!("Cannot read the checkpoint {}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| unread().because(error))?;
@@ -111,14 +137,33 @@ fn read_note(path: &Path) -> Result<Note, CommandError> {
 }
 
 fn text(verified: &Verified) -> String {
-    let Verified { source: _, origin, entries, root, signed_by, cosigned_by, continues } = verified;
+    let Verified {
+        source: _,
+        origin,
+        entries,
+        root,
+        signed_by,
+        cosigned_by,
+        continues,
+        registrations,
+        closings,
+        foreign,
+    } = verified;
     let counted = format!(
         "Verified {entries} entries of {origin}: none was changed, moved or left out. Root hash {root}.\n"
     );
     let continues =
         continues.iter().map(|size| format!("Continues the checkpoint of {size} entries.\n"));
     let continues: Vec<String> = continues.collect();
-    counted + &signatures(signed_by.as_ref(), cosigned_by) + &continues.concat()
+    let content = match foreign {
+        0 => format!(
+            "The entries of {registrations} registrations have no gap, and {closings} closings add up.\n"
+        ),
+        _ => {
+            format!("{foreign} entries are not of Daylight, so only their hashes were verified.\n")
+        }
+    };
+    counted + &content + &signatures(signed_by.as_ref(), cosigned_by) + &continues.concat()
 }
 
 #[cfg(test)]
@@ -135,11 +180,14 @@ mod tests {
             signed_by: None,
             cosigned_by: Vec::new(),
             continues: vec![600],
+            registrations: 3,
+            closings: 2,
+            foreign: 0,
         };
         assert_eq!(
             text(&verified),
             "Verified 612 entries of example.com/ledger: none was changed, moved or left out. Root \
-             hash 9f41.\nThe signature was not verified: name the ledger's key with --key, or a \
+             hash 9f41.\nThe entries of 3 registrations have no gap, and 2 closings add up.\nThe signature was not verified: name the ledger's key with --key, or a \
              --policy.\nContinues the checkpoint of 600 entries.\n"
         );
         verified.signed_by = Some("example.com/ledger+0+A".into());
@@ -149,7 +197,7 @@ mod tests {
         );
         assert_eq!(
             serde_json::to_string(&verified).unwrap(),
-            r#"{"source":"/journal","origin":"example.com/ledger","entries":612,"root":"9f41","signedBy":"example.com/ledger+0+A","cosignedBy":["w1","w2"],"continues":[600]}"#
+            r#"{"source":"/journal","origin":"example.com/ledger","entries":612,"root":"9f41","signedBy":"example.com/ledger+0+A","cosignedBy":["w1","w2"],"continues":[600],"registrations":3,"closings":2,"foreign":0}"#
         );
     }
 }
