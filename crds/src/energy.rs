@@ -42,7 +42,8 @@ pub struct EnergyLimit {
     /// Maximum energy in one period, in kilowatt-hours, measured at the GPU boards.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub kwh: u64,
-    /// The calendar period, in the site's time zone: Day, Week (from Monday), Month or Year.
+    /// The calendar period: Day, Week (from Monday), Month or Year. It is in the time zone of the
+    /// pools' site, or in UTC without pools.
     pub period: EnergyPeriod,
 }
 

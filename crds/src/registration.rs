@@ -53,6 +53,15 @@ use crate::{EnergyLimit, RegistrationStatus, rules};
     validation = Rule::new("!has(self.ownerLimits) || !has(self.ownerLimits.energy) || !has(self.limits.energy) || self.ownerLimits.energy.period == self.limits.energy.period")
         .message("limits.energy.period and ownerLimits.energy.period must be equal, since use is counted over one period: change one of them")
         .field_path(".ownerLimits.energy.period"),
+    validation = Rule::new("!has(self.limits.gpus) || (has(self.pools) && size(self.pools) > 0)")
+        .message("limits.gpus needs pools, since GPUs are counted in pools: name pools, or set limits.replicas instead")
+        .field_path(".limits.gpus"),
+    validation = Rule::new("!has(self.limits.watts) || has(self.wattsPerReplica) || (has(self.pools) && size(self.pools) > 0)")
+        .message("limits.watts needs wattsPerReplica in a registration without pools: set it to the most that one pod draws, or remove limits.watts")
+        .field_path(".limits.watts"),
+    validation = Rule::new("!has(self.ownerLimits) || !has(self.ownerLimits.replicas)")
+        .message("ownerLimits.replicas does not exist, since pods are counted by registration: remove it, and set limits.replicas")
+        .field_path(".ownerLimits.replicas"),
 )]
 pub struct RegistrationSpec {
     /// The operator of the work.
@@ -83,8 +92,10 @@ pub struct RegistrationSpec {
     #[x_kube(validation = rules::immutable("site is immutable, since past work was booked under it: create another Registration"))]
     pub site: String,
 
-    /// The `GpuPools` in which the work may run.
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63)))]
+    /// The `GpuPools` in which the work may run. Work that requests no GPU names none; miners need
+    /// one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub pools: Vec<String>,
 
@@ -100,6 +111,11 @@ pub struct RegistrationSpec {
     /// Limits on all registrations of the same owner (operator.ownerPseudonym) together. If they
     /// state different limits, the lowest applies.
     pub owner_limits: Option<Limits>,
+
+    /// The most that one pod without GPUs draws, in watts. It is booked for such pods where no meter
+    /// attributes energy to them, and counts for limits.watts. Miners declare their own watts.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub watts_per_replica: Option<u32>,
 
     /// The asset that the work earns, and the payout address.
     pub payout: Option<Payout>,
@@ -185,12 +201,17 @@ pub struct Filing {
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.gpus) || has(self.watts) || has(self.energy)")
-    .message("limits must set at least one of gpus, watts and energy: work without a limit cannot be checked"))]
+#[x_kube(validation = Rule::new("has(self.gpus) || has(self.replicas) || has(self.watts) || has(self.energy)")
+    .message("limits must set at least one of gpus, replicas, watts and energy: work without a limit cannot be checked"))]
 pub struct Limits {
     /// Maximum number of GPUs at once.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub gpus: Option<u32>,
+
+    /// Maximum number of pods at once, for pods that tenants create. More are reported and
+    /// alarmed, not refused.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub replicas: Option<u32>,
 
     /// Maximum power at once, in watts. Power is the larger of the declared and the measured
     /// watts.

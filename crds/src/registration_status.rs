@@ -259,12 +259,14 @@ pub struct Usage {
     pub peak_watts: Option<u64>,
 }
 
-/// GPUs and power that pods hold under a registration.
+/// Pods that run under a registration, and what they hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Held {
     /// GPUs that the pods hold.
     pub gpus: u32,
-    /// Power that is counted for these GPUs, in watts.
+    /// Pods that have a node and have not ended.
+    pub replicas: u32,
+    /// Power that is counted for these GPUs and for pods without GPUs, in watts.
     pub watts: u64,
 }

@@ -20,7 +20,7 @@ fn the_site_is_complete() {
             .into();
     assert_eq!(
         counts,
-        [("GpuPool", 1), ("ActivityClass", 10), ("Registration", 1), ("Miner", 1), ("AIJob", 3)]
+        [("GpuPool", 1), ("ActivityClass", 10), ("Registration", 3), ("Miner", 1), ("AIJob", 3)]
             .into()
     );
 }
@@ -63,7 +63,8 @@ fn the_pool_only_observes() {
 #[test]
 fn names_refer_to_what_is_there() {
     let pool: GpuPool = read(&only("GpuPool"));
-    let registration: Registration = read(&only("Registration"));
+    let registrations: Vec<Registration> = all("Registration").iter().map(read).collect();
+    let [registration, light @ ..] = &registrations[..] else { panic!() };
     let miner: Miner = read(&only("Miner"));
     let classes: BTreeMap<String, ActivityClass> = all("ActivityClass")
         .iter()
@@ -75,6 +76,20 @@ fn names_refer_to_what_is_there() {
     assert_eq!(registration.spec.site, pool.spec.site.name);
     assert_eq!(miner.metadata.namespace, registration.metadata.namespace);
     assert_eq!(Some(miner.spec.registration), registration.metadata.name);
+
+    // Work without GPUs: its registrations name no pool, and its pods name them.
+    for (registration, workload) in light.iter().zip([&only("StatefulSet"), &only("Deployment")]) {
+        assert!(registration.spec.pools.is_empty());
+        assert_eq!(registration.spec.site, pool.spec.site.name);
+        let labels = &workload["spec"]["template"]["metadata"]["labels"];
+        assert_eq!(
+            labels["daylight.dev/registration"],
+            *registration.metadata.name.as_ref().unwrap()
+        );
+        assert_eq!(labels["daylight.dev/activity"], *registration.spec.activity_class);
+        let class = &classes[&registration.spec.activity_class];
+        assert_eq!(class.spec.assignment, Assignment::Guaranteed);
+    }
 
     let class = &classes[&registration.spec.activity_class];
     assert_eq!(class.spec.assignment, Assignment::IdleOnly);

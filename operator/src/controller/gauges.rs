@@ -18,6 +18,7 @@ use super::mirrors::{MIRRORS, Mirrors};
 use super::state::State;
 use super::status::registration;
 use crate::metric_table::signed;
+use crate::view::RegisteredWork;
 use crate::view::authority::registration_of;
 
 /// Sets the gauges to the state of the plan and the cluster. Returns `false` if a scrape that is being
@@ -187,10 +188,9 @@ fn registrations(plan: &Plan, state: &State) {
         let it = [namespace, name];
         let expiry = spec.valid_until.0.as_second() as f64;
         metrics.registration_expiry.with_label_values(&it).set(expiry);
-        metrics
-            .registration_over_limit
-            .with_label_values(&it)
-            .set(i64::from(report.over.is_some()));
+        let work = state.view.registered_work(key);
+        let over = registration::over_limit(&object, report, work);
+        metrics.registration_over_limit.with_label_values(&it).set(i64::from(over.is_some()));
         if let Some(forecast) = &report.forecast {
             metrics.registration_forecast.with_label_values(&it).set(seconds(forecast.at));
         }
@@ -200,7 +200,7 @@ fn registrations(plan: &Plan, state: &State) {
         if let Some(since) = pending_since(object, registration::state(&report.state)) {
             metrics.registration_pending_since.with_label_values(&it).set(seconds(since));
         }
-        used(report, object, metrics);
+        used(report, work, object, metrics);
         limits(namespace, name, spec, metrics);
     }
 }
@@ -227,12 +227,18 @@ fn pending_since(object: &Registration, state: RegistrationState) -> Option<Time
     Some(timestamp(since))
 }
 
-fn used(report: &RegistrationReport, object: &Registration, metrics: &Metrics) {
+fn used(
+    report: &RegistrationReport,
+    work: RegisteredWork,
+    object: &Registration,
+    metrics: &Metrics,
+) {
     let (namespace, name) = parts(&report.registration);
     let usage = object.status.as_ref().and_then(|status| status.usage.as_ref());
     for (limit, value) in [
         ("gpus", Some(f64::from(report.gpus))),
-        ("watts", Some(report.watts as f64)),
+        ("replicas", Some(f64::from(work.replicas))),
+        ("watts", Some(registration::watts(report, work) as f64)),
         ("joules", usage.map(|usage| usage.millijoules.0 as f64 / 1000.0)),
     ] {
         if let Some(value) = value {
@@ -248,6 +254,7 @@ fn limits(namespace: &str, name: &str, spec: &RegistrationSpec, metrics: &Metric
         let joules = limits.energy.as_ref().map(|energy| energy.kwh as f64 * 3_600_000.0);
         for (limit, value) in [
             ("gpus", limits.gpus.map(f64::from)),
+            ("replicas", limits.replicas.map(f64::from)),
             ("watts", limits.watts.map(|watts| watts as f64)),
             ("joules", joules),
         ] {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use daylight_cluster::names::{key, parts};
 use daylight_cluster::{Cluster, Kind, timestamp};
-use daylight_crds::{ApprovalState, Registration};
+use daylight_crds::{ApprovalState, Assignment, Registration};
 use daylight_planner::model::Approval;
 
 use super::digest;
@@ -61,6 +61,7 @@ impl Authority {
         Verdict {
             approval: self.approval(registration, &digest),
             problem: at_another_site(cluster, registration)
+                .or_else(|| not_for_miners(cluster, registration))
                 .or_else(|| unlike_predecessor(cluster, registration))
                 .map(Arc::from),
             digest,
@@ -122,6 +123,9 @@ pub(super) fn voided_by(cluster: &Cluster, registration: &Registration) -> Strin
     if let Some(newer) = newer {
         return format!("GpuPool {newer}, which it names, was created after it");
     }
+    if spec.pools.is_empty() {
+        return format!("ActivityClass {} changed", spec.activity_class);
+    }
     let pools = spec.pools.join(", ");
     format!(
         "ActivityClass {} or the nodes, resource or site of its pools ({pools}) changed",
@@ -140,6 +144,26 @@ fn at_another_site(cluster: &Cluster, registration: &Registration) -> Option<Str
                 spec.site
             )
         })
+    })
+}
+
+/// The problem of a registration of a class for miners that lacks what miners need, or limits what
+/// they do not have.
+fn not_for_miners(cluster: &Cluster, registration: &Registration) -> Option<String> {
+    let spec = &registration.spec;
+    let class = &spec.activity_class;
+    if cluster.class(class)?.spec.assignment != Assignment::IdleOnly {
+        return None;
+    }
+    if spec.pools.is_empty() {
+        return Some(format!(
+            "spec.pools is empty, but ActivityClass {class} is IdleOnly, so its miners need a GpuPool; name one in spec.pools."
+        ));
+    }
+    spec.limits.replicas.map(|_| {
+        format!(
+            "spec.limits.replicas counts pods that tenants create, but ActivityClass {class} is IdleOnly; limit its miners by spec.limits.gpus."
+        )
     })
 }
 

@@ -26,6 +26,7 @@ pub mod pools;
 mod preemption;
 mod problems;
 pub mod quarantine;
+mod registered;
 mod registrations;
 mod renewals;
 mod runtime_classes;
@@ -48,6 +49,7 @@ use rustc_hash::FxHashMap;
 pub use admission::Repair;
 pub use assigned::{Assigned, assigned};
 pub use observation::Observation;
+pub use registered::RegisteredWork;
 pub use tracking::{Leftover, LeftoverReason, Unreleased};
 
 use admission::Mirror;
@@ -61,6 +63,7 @@ use jobs::{JobTimes, Templates};
 use memories::Memories;
 use pools::PoolMap;
 use problems::Problems;
+use registered::RegisteredPods;
 use renewals::Renewals;
 use tracking::Tracking;
 use windows::CompiledWindows;
@@ -108,6 +111,7 @@ pub struct View {
     mirror: Mirror,
     problems: Problems,
     assigned: AssignedSums,
+    registered: RegisteredPods,
     /// Kueue's Workloads by the AIJob that their Job is of.
     workloads: FxHashMap<Name, Name>,
 

@@ -58,6 +58,7 @@ impl View {
         }
         self.note_binding(key, before);
         self.recount(key);
+        self.note_registered(key);
         nodes.sort_unstable();
         nodes.dedup();
         debug_assert!(

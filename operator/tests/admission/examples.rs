@@ -94,6 +94,22 @@ async fn the_examples_run_as_the_people_they_are_for(cluster: &Cluster) {
         until(cluster, &[&reason[..], &TENANT].concat(), |reason| reason == "PoolObserves").await;
     }
 
+    // Work without GPUs: refused until its registration is in force.
+    for (file, name, label) in [
+        ("60-validator.yaml", "validators", "app=validator"),
+        ("70-storage-node.yaml", "storage", "app=storage-node"),
+    ] {
+        apply_as(cluster, &TENANT, file).await;
+        let pods = ["pods", "-n", "tenant-a", "-l", label, "-o", "name"];
+        assert_eq!(until(cluster, &pods, |_| true).await, "", "{name} is not approved");
+        let approve = ["approve", name, "-n", "tenant-a", "--generation", "1"];
+        let (done, _, error) = daylight(cluster, &[&approve[..], &OFFICER].concat()).await;
+        assert!(done, "{error}");
+        let used = ["registrations", "-n", "tenant-a", name, "-o", "jsonpath={.status.state}"];
+        until(cluster, &[&used[..], &TENANT].concat(), |state| state == "Active").await;
+        until(cluster, &pods, |pods| !pods.is_empty()).await;
+    }
+
     apply_as(cluster, &TENANT, "40-miner.yaml").await;
     let fill = r#"{"spec":{"mining":{"policy":"Fill","idleDelay":"0s"}}}"#;
     let fill = ["patch", "gpupool", "frankfurt", "--type", "merge", "-p", fill];
@@ -143,9 +159,20 @@ async fn clear_up(cluster: &Cluster) {
             "kaspa",
             "monero",
             "etc",
+            "validators",
+            "storage",
+            "--ignore-not-found",
             "-n",
             "tenant-a",
             "--wait=false",
+        ],
+        &[
+            "delete",
+            "statefulset/validator",
+            "deployment/storage-node",
+            "pvc/storage-node",
+            "-n",
+            "tenant-a",
         ],
         &["delete", "pods", "-A", "-l", "daylight.dev/pool=frankfurt", "--force"],
         &["delete", "gpupool", "frankfurt"],

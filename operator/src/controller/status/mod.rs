@@ -137,7 +137,8 @@ impl Pass<'_> {
             let Some(object) = self.state.view.cluster().registration(key).cloned() else {
                 continue;
             };
-            let wanted = registration::status(&object, report, self.state.now);
+            let work = self.state.view.registered_work(key);
+            let wanted = registration::status(&object, report, work, self.state.now);
             let announce = Announce::warning_if(wanted.state != Some(RegistrationState::Active));
             let seen = object.status.as_ref();
             self.compare(Kind::Registration, key, &*object, seen, &wanted, announce);

@@ -9,11 +9,16 @@ use daylight_planner::explain::{Forecast, Reason, RegistrationReport};
 use daylight_planner::model::Approval;
 
 use crate::conditions::{Conditions, ReasonText, time};
+use crate::view::RegisteredWork;
 
-/// The status of a registration by the plan.
+/// The reason of [`CONDITION_OVER_LIMIT`] when more pods run than the registration allows.
+pub(crate) const REPLICA_LIMIT: &str = "RegistrationReplicaLimit";
+
+/// The status of a registration by the plan and by the pods that run under it.
 pub(super) fn status(
     registration: &Registration,
     report: &RegistrationReport,
+    work: RegisteredWork,
     now: Timestamp,
 ) -> RegistrationStatus {
     let observed = registration.status.as_ref().map_or(&[][..], |status| &status.conditions);
@@ -21,15 +26,15 @@ pub(super) fn status(
     let why = ReasonText::from(&report.state);
     let active = matches!(report.state, Reason::Active { .. });
     let conditions = Conditions { observed, generation, now };
-    let over = report.over.as_ref().map_or_else(
-        || ReasonText::new("WithinLimits", "No limit is exceeded."),
-        |reason| ReasonText::new(reason.code(), &format!("A limit is exceeded. {reason}")),
-    );
+    let exceeded = over_limit(registration, report, work);
+    let over = exceeded
+        .clone()
+        .unwrap_or_else(|| ReasonText::new("WithinLimits", "No limit is exceeded."));
     RegistrationStatus {
         observed_generation: generation,
         conditions: vec![
             conditions.make(CONDITION_READY, active, &why),
-            conditions.make(CONDITION_OVER_LIMIT, report.over.is_some(), &over),
+            conditions.make(CONDITION_OVER_LIMIT, exceeded.is_some(), &over),
             conditions.make(
                 CONDITION_LIMIT_FORECAST,
                 report.forecast.is_some(),
@@ -41,14 +46,44 @@ pub(super) fn status(
         reason: Some(why.word),
         message: Some(why.sentence),
         usage: None,
-        held: Some(Held { gpus: report.gpus, watts: report.watts }),
-        limits_used: Some(limits_used(registration, report)),
+        held: Some(Held { gpus: report.gpus, replicas: work.replicas, watts: watts(report, work) }),
+        limits_used: Some(limits_used(registration, report, work)),
         days_left: Some(days_left(registration, now)),
         forecast: report.forecast.as_ref().and_then(|forecast| {
             let limit = if forecast.of_owner { LimitOf::Owner } else { LimitOf::Registration };
             Some(LimitForecast { at: time(minute(forecast.at))?, limit, watts: forecast.watts })
         }),
     }
+}
+
+/// The watts that count under a registration: those of miners, and those that it declares for pods
+/// without GPUs.
+pub(crate) fn watts(report: &RegistrationReport, work: RegisteredWork) -> u64 {
+    report.watts.saturating_add(work.declared_watts)
+}
+
+/// A limit of the registration or its owner that is exceeded now: by the plan, which holds those of
+/// miners, or by the pods that tenants create, which nothing but a report can hold.
+pub(crate) fn over_limit(
+    registration: &Registration,
+    report: &RegistrationReport,
+    work: RegisteredWork,
+) -> Option<ReasonText> {
+    if let Some(reason) = &report.over {
+        return Some(ReasonText::new(reason.code(), &format!("A limit is exceeded. {reason}")));
+    }
+    let limits = &registration.spec.limits;
+    let key = &report.registration;
+    if let Some(most) = limits.replicas.filter(|most| work.replicas > *most) {
+        let sentence = format!(
+            "A limit is exceeded. Registration {key} allows at most {most} pods at once, and {} run. Stop the others, or file another with a higher limit.",
+            work.replicas
+        );
+        return Some(ReasonText::new(REPLICA_LIMIT, &sentence));
+    }
+    let most = limits.watts.filter(|most| watts(report, work) > *most)?;
+    let reason = Reason::RegistrationPowerLimit { registration: key.clone(), watts: most };
+    Some(ReasonText::new(reason.code(), &format!("A limit is exceeded. {reason}")))
 }
 
 /// Truncates to whole minutes, so that small differences of readings do not change the status.
@@ -85,16 +120,27 @@ fn limits_energy(spec: &RegistrationSpec) -> bool {
     spec.limits.energy.is_some() || of_owner.is_some()
 }
 
-/// A text such as `GPUs 4/8, 1200 of 2400 W, 31% of 6000 kWh`.
-fn limits_used(registration: &Registration, report: &RegistrationReport) -> String {
-    let limits = &registration.spec.limits;
+/// A text such as `GPUs 4/8, 1200 of 2400 W, 31% of 6000 kWh`, or `pods 1/2` without pools.
+fn limits_used(
+    registration: &Registration,
+    report: &RegistrationReport,
+    work: RegisteredWork,
+) -> String {
+    let spec = &registration.spec;
+    let limits = &spec.limits;
     let mut parts = Vec::new();
     match limits.gpus {
         Some(gpus) => parts.push(format!("GPUs {}/{gpus}", report.gpus)),
+        None if spec.pools.is_empty() => {}
         None => parts.push(format!("GPUs {}", report.gpus)),
     }
-    if let Some(watts) = limits.watts {
-        parts.push(format!("{} of {watts} W", report.watts));
+    match limits.replicas {
+        Some(most) => parts.push(format!("pods {}/{most}", work.replicas)),
+        None if spec.pools.is_empty() => parts.push(format!("pods {}", work.replicas)),
+        None => {}
+    }
+    if let Some(most) = limits.watts {
+        parts.push(format!("{} of {most} W", watts(report, work)));
     }
     if let Some(energy) = &limits.energy {
         let usage = registration.status.as_ref().and_then(|status| status.usage.as_ref());

@@ -11,6 +11,7 @@ mod order;
 mod pods;
 mod policy;
 mod properties;
+mod registered;
 mod renewals;
 mod silence;
 pub(crate) mod test_cluster;
