@@ -60,7 +60,7 @@ pub use miner::{
 pub use mining::{AutoscaledNodes, Mining, MiningPolicy, MiningWindow, ReclaimUnit};
 pub use reference::api_reference;
 pub use registration::{
-    Filing, Identifier, IdentifiersSecret, Limits, Operator, Payout, Registration,
+    Filing, Identifier, IdentifiersSecret, Limits, OnLapse, Operator, Payout, Registration,
     RegistrationSpec, Reporting, ReportingPeriod,
 };
 pub use registration_status::{
@@ -82,6 +82,9 @@ pub const CONDITION_OVER_LIMIT: &str = "OverLimit";
 
 /// The condition of a [`Registration`]: its energy limit will be reached in this period.
 pub const CONDITION_LIMIT_FORECAST: &str = "LimitForecast";
+
+/// The condition of a [`Registration`]: pods of tenants still run though it is not in force.
+pub const CONDITION_LAPSED: &str = "Lapsed";
 
 /// The condition of an [`AiJob`]: its gang has its GPUs.
 pub const CONDITION_ADMITTED: &str = "Admitted";

@@ -117,6 +117,12 @@ pub struct RegistrationSpec {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub watts_per_replica: Option<u32>,
 
+    /// What becomes of pods that still run when the registration is no longer in force. Report:
+    /// status, Event, metric and alert name them. Evict: Daylight evicts them, too, unless their
+    /// class has the category `DataIndustry`. Miners stop in any case.
+    #[serde(default, skip_serializing_if = "OnLapse::is_report")]
+    pub on_lapse: OnLapse,
+
     /// The asset that the work earns, and the payout address.
     pub payout: Option<Payout>,
 
@@ -220,6 +226,41 @@ pub struct Limits {
 
     /// Maximum energy in a calendar period. Mining stops if no meter counts it.
     pub energy: Option<EnergyLimit>,
+}
+
+/// What becomes of pods that run when their registration is no longer in force.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Display,
+    IntoStaticStr,
+    VariantArray,
+)]
+pub enum OnLapse {
+    /// They are reported.
+    #[default]
+    Report,
+    /// They are reported and evicted.
+    Evict,
+}
+
+impl OnLapse {
+    /// Returns `true` for the default, which is not written: approvals of registrations from before
+    /// the field existed keep their digest.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_report(&self) -> bool {
+        *self == Self::Report
+    }
 }
 
 /// The asset that registered work earns, and the payout address.

@@ -21,7 +21,8 @@ pub struct RegistrationStatus {
     pub observed_generation: Option<i64>,
 
     /// Ready: the registration is in force, or why it is not. `OverLimit`: a limit is exceeded.
-    /// `LimitForecast`: an energy limit will be reached in this period.
+    /// `LimitForecast`: an energy limit will be reached in this period. Lapsed: pods of tenants
+    /// still run though it is not in force.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

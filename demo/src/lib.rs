@@ -15,6 +15,7 @@ mod books;
 mod cluster;
 mod energy;
 mod ledger;
+mod light_work;
 mod observer;
 mod plain_job;
 mod program;
@@ -105,6 +106,9 @@ impl Story<'_> {
         self.approval().await?;
         self.fill().await?;
         self.ai_jobs().await?;
+        if let Some(auditor) = &auditor {
+            self.light_work(auditor).await?;
+        }
         let controller = self.without_controller(controller).await?;
         self.window().await?;
         let auditor = if let Some(auditor) = auditor {

@@ -143,12 +143,12 @@ fn delete_options(uid: &str, grace: Option<Duration>) -> Value {
 }
 
 /// Evicts a pod, which a disruption budget may refuse.
-pub fn evict_pod(key: &str, uid: &str, grace: Duration) -> ApiRequest {
+pub fn evict_pod(key: &str, uid: &str, grace: Option<Duration>) -> ApiRequest {
     let (namespace, name) = parts(key);
     let eviction = json!({
         "apiVersion": "policy/v1", "kind": "Eviction",
         "metadata": { "namespace": namespace, "name": name },
-        "deleteOptions": delete_options(uid, Some(grace)),
+        "deleteOptions": delete_options(uid, grace),
     });
     ApiRequest {
         what: "evict pod",
@@ -355,7 +355,7 @@ mod tests {
     fn an_end_concerns_one_pod_and_keeps_its_grace() {
         let grace = Duration::from_secs(10);
         insta::assert_yaml_snapshot!([
-            text(&evict_pod("team-a/kaspa-1", "u-1", grace)),
+            text(&evict_pod("team-a/kaspa-1", "u-1", Some(grace))),
             text(&delete_pod("team-a/kaspa-1", "u-1", Some(grace))),
             text(&delete_pod("team-a/kaspa-1", "u-1", None)),
         ]);

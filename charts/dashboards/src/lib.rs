@@ -8,14 +8,16 @@ mod fleet;
 mod model;
 mod operator;
 mod registration;
+mod who;
 
 /// The dashboards with the names of their files.
-pub fn all() -> [(&'static str, Value); 4] {
+pub fn all() -> [(&'static str, Value); 5] {
     [
         ("fleet.json", fleet::dashboard().json()),
         ("registration.json", registration::dashboard().json()),
         ("audit.json", audit::dashboard().json()),
         ("operator.json", operator::dashboard().json()),
+        ("who.json", who::dashboard().json()),
     ]
 }
 

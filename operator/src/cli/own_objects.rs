@@ -146,6 +146,7 @@ impl Lists {
             left_out,
             emergency_stop: None,
             pools,
+            who: None,
             holders: Vec::new(),
             objects,
             waiting: Vec::new(),

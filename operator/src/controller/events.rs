@@ -30,6 +30,12 @@ pub enum Notice {
     },
     /// A disruption budget refused an eviction, and the pod was deleted all the same.
     BudgetOverruled,
+    /// A tenant's pod is evicted, since its registration is no longer in force.
+    LapsedEvicted {
+        registration: Name,
+        /// A disruption budget refused the eviction, and the pod was deleted.
+        overruled: bool,
+    },
     /// Miners give GPUs back for this job or pod.
     TakesBack {
         reason: ReclaimReason,
@@ -255,6 +261,14 @@ fn text(notice: &Notice, sum: &Sum) -> Text {
                  period, because a budget must not hold back GPUs that are lent. Remove the budget."
             ),
         ),
+        Notice::LapsedEvicted { registration, overruled } => {
+            let how = if *overruled { "Deleted against a PodDisruptionBudget" } else { "Evicted" };
+            let note = format!(
+                "{how}, since Registration {registration} is not in force and its spec.onLapse is \
+                 Evict. Name one in force."
+            );
+            Text::warning("RegistrationLapsed", "Evict", note)
+        }
         Notice::TakesBack { reason } => Text::normal(
             reason.code(),
             "Reclaim",

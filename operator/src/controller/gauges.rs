@@ -13,13 +13,14 @@ use daylight_planner::explain::{Plan, PoolReport, RegistrationReport};
 use daylight_planner::windows::WindowState;
 use strum::{IntoStaticStr, VariantArray};
 
+use super::lapses;
 use super::metrics::Metrics;
 use super::mirrors::{MIRRORS, Mirrors};
 use super::state::State;
 use super::status::registration;
 use crate::metric_table::signed;
-use crate::view::RegisteredWork;
 use crate::view::authority::registration_of;
+use crate::view::{RegisteredWork, Work, report_columns};
 
 /// Sets the gauges to the state of the plan and the cluster. Returns `false` if a scrape that is being
 /// answered keeps it from that.
@@ -28,7 +29,9 @@ pub fn set(plan: &Plan, state: &State, mirrors: &Mirrors) -> bool {
     let Some(_lock) = metrics.scrape_lock.try_hold() else { return false };
     pools(plan, state);
     assigned(state);
+    work(state);
     registrations(plan, state);
+    lapses(plan, state);
     miners(plan, state);
     ai_jobs(state);
     metrics.emergency_stop.set(i64::from(state.view.emergency_stop().is_some()));
@@ -40,9 +43,13 @@ pub fn set(plan: &Plan, state: &State, mirrors: &Mirrors) -> bool {
         }
     }
     metrics.activity_class_info.reset();
+    metrics.activity_class_column.reset();
     for (name, class) in state.view.cluster().classes() {
         let labels = [&**name, class.spec.category.into(), class.spec.assignment.into()];
         metrics.activity_class_info.with_label_values(&labels).set(1);
+        for column in report_columns(&class.spec) {
+            metrics.activity_class_column.with_label_values(&[&**name, column.into()]).set(1);
+        }
     }
     true
 }
@@ -81,6 +88,30 @@ fn assigned(state: &State) {
         let class = assigned.class.as_deref().unwrap_or(UNDECLARED);
         let labels = [&*assigned.pool, class, registration, &*assigned.namespace];
         metrics.assigned_gpus.with_label_values(&labels).set(signed(gpus));
+    }
+}
+
+/// Who does what: work of several columns adds to each of them.
+fn work(state: &State) {
+    let metrics = &state.metrics;
+    metrics.pool_info.reset();
+    metrics.work_pods.reset();
+    metrics.work_gpus.reset();
+    metrics.work_cpus.reset();
+    let view = &state.view;
+    for (name, pool) in view.cluster().pools() {
+        metrics.pool_info.with_label_values(&[&**name, &*pool.spec.site.name]).set(1);
+    }
+    for (Work { class, registration, namespace, pool }, running) in view.work() {
+        let Some(listed) = view.cluster().class(class) else { continue };
+        let owner = view.owner_of(namespace, registration.as_deref());
+        let site = view.site_of(registration.as_deref(), pool.as_deref()).unwrap_or_default();
+        for column in report_columns(&listed.spec) {
+            let labels = [&*owner, &*site, &**class, column.into()];
+            metrics.work_pods.with_label_values(&labels).add(signed(running.pods));
+            metrics.work_gpus.with_label_values(&labels).add(signed(running.gpus));
+            metrics.work_cpus.with_label_values(&labels).add(running.cpu_milli as f64 / 1000.0);
+        }
     }
 }
 
@@ -189,7 +220,7 @@ fn registrations(plan: &Plan, state: &State) {
         let expiry = spec.valid_until.0.as_second() as f64;
         metrics.registration_expiry.with_label_values(&it).set(expiry);
         let work = state.view.registered_work(key);
-        let over = registration::over_limit(&object, report, work);
+        let over = registration::over_limit(object, report, work);
         metrics.registration_over_limit.with_label_values(&it).set(i64::from(over.is_some()));
         if let Some(forecast) = &report.forecast {
             metrics.registration_forecast.with_label_values(&it).set(seconds(forecast.at));
@@ -202,6 +233,17 @@ fn registrations(plan: &Plan, state: &State) {
         }
         used(report, work, object, metrics);
         limits(namespace, name, spec, metrics);
+    }
+}
+
+fn lapses(plan: &Plan, state: &State) {
+    let lapsed_pods = &state.metrics.lapsed_pods;
+    lapsed_pods.reset();
+    for (key, lapse) in lapses::all(&state.view, plan, state.now) {
+        // Tenants may write any name, which must add no series.
+        let listed = state.view.cluster().listed_registration(&key);
+        let (namespace, name) = parts(&listed);
+        lapsed_pods.with_label_values(&[namespace, name]).add(signed(lapse.pods.len()));
     }
 }
 

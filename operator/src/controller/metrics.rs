@@ -31,6 +31,8 @@ pub struct Metrics {
     /// Time from the eviction of a miner's pod to its end.
     pub reclaim_duration: HistogramVec,
     pub evictions: IntCounterVec,
+    /// Pods of tenants that Daylight ended since their registration lapsed.
+    pub lapsed_evictions: IntCounter,
     pub grants: IntCounterVec,
     pub plan_duration: Histogram,
     /// Plans that panicked.
@@ -55,9 +57,21 @@ pub struct Metrics {
     pub registration_used: GaugeVec,
     /// 1 if a limit is exceeded.
     pub registration_over_limit: IntGaugeVec,
+    /// Pods of tenants that run under a registration that is not in force.
+    pub lapsed_pods: IntGaugeVec,
     /// Time at which an energy limit will be reached, in seconds since 1970.
     pub registration_forecast: GaugeVec,
     pub activity_class_info: IntGaugeVec,
+    /// 1 for each column of declarations in which work of a class is counted.
+    pub activity_class_column: IntGaugeVec,
+    /// 1 for the site of a pool.
+    pub pool_info: IntGaugeVec,
+    /// Pods on the positive list that run, by owner, site, class and column.
+    pub work_pods: IntGaugeVec,
+    /// GPUs that they hold.
+    pub work_gpus: IntGaugeVec,
+    /// CPUs that they request.
+    pub work_cpus: GaugeVec,
     /// Ends of leases that the controller recorded in the auditor's place.
     pub lease_records: IntCounter,
     /// 1 while an emergency stop is in force.
@@ -137,6 +151,9 @@ impl PodRefusalReason {
     }
 }
 
+/// Labels of work.
+const OF_WORK: [&str; 4] = ["owner", "site", "class", "column"];
+
 /// From a millisecond to a quarter of an hour.
 const WAITS: [f64; 16] = [
     0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
@@ -192,6 +209,10 @@ impl Metrics {
                 opts("evictions_total", "Miners' pods that Daylight ended."),
                 &["reason"],
             ))?,
+            lapsed_evictions: r.add(IntCounter::with_opts(opts(
+                "lapsed_pod_evictions_total",
+                "Pods of tenants that Daylight ended, since their registration was not in force.",
+            )))?,
             grants: r.add(IntCounterVec::new(
                 opts("grants_total", "Miners' pods that Daylight started."),
                 &["pool"],
@@ -252,12 +273,45 @@ impl Metrics {
                 opts("registration_over_limit", "1 if a limit of a registration or its owner is exceeded."),
                 &["namespace", "registration"],
             ))?,
+            lapsed_pods: r.add(IntGaugeVec::new(
+                opts(
+                    "lapsed_pods",
+                    "Pods of tenants that run under a registration that is not in force.",
+                ),
+                &["namespace", "registration"],
+            ))?,
             registration_forecast: r.add(GaugeVec::new(
                 opts(
                     "registration_forecast_timestamp_seconds",
                     "Time at which an energy limit will be reached at the current rate, if in this period.",
                 ),
                 &["namespace", "registration"],
+            ))?,
+            activity_class_column: r.add(IntGaugeVec::new(
+                opts(
+                    "activity_class_column",
+                    "Columns of declarations in which work of a class is counted; the value is 1.",
+                ),
+                &["class", "column"],
+            ))?,
+            pool_info: r.add(IntGaugeVec::new(
+                opts("pool_info", "Site of a pool; the value is 1."),
+                &["pool", "site"],
+            ))?,
+            work_pods: r.add(IntGaugeVec::new(
+                opts(
+                    "work_pods",
+                    "Pods on the positive list that run; work of several columns is counted in each.",
+                ),
+                &OF_WORK,
+            ))?,
+            work_gpus: r.add(IntGaugeVec::new(
+                opts("work_gpus", "GPUs that these pods hold."),
+                &OF_WORK,
+            ))?,
+            work_cpus: r.add(GaugeVec::new(
+                opts("work_cpu_cores", "CPUs that these pods request."),
+                &OF_WORK,
             ))?,
             activity_class_info: r.add(IntGaugeVec::new(
                 opts("activity_class_info", "The positive list; the value is 1."),
@@ -421,6 +475,12 @@ impl Metrics {
         self.registration_expiry.reset();
         self.registration_limit.reset();
         self.registration_used.reset();
+        self.lapsed_pods.reset();
+        self.activity_class_column.reset();
+        self.pool_info.reset();
+        self.work_pods.reset();
+        self.work_gpus.reset();
+        self.work_cpus.reset();
         self.registration_over_limit.reset();
         self.registration_forecast.reset();
         self.activity_class_info.reset();

@@ -22,6 +22,7 @@ pub mod fence;
 pub mod gang_refusals;
 pub mod gang_services;
 pub mod gauges;
+pub mod lapses;
 pub mod lease;
 pub mod metrics;
 pub mod mirrors;

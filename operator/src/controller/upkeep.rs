@@ -9,6 +9,7 @@ use daylight_planner::explain::Plan;
 use rustc_hash::FxHashMap;
 
 use super::executor::Limits;
+use super::lapses;
 use crate::controller::executor::job_status::Transition;
 use crate::controller::executor::queue::Change;
 use crate::view::{Leftover, LeftoverReason, View};
@@ -42,6 +43,12 @@ impl Upkeep {
             let bound = bound.get(key).copied().unwrap_or(0);
             let external = view.queue_of(key, job).is_some();
             upkeep.job(key, job, state, view.cluster().batch_job(key), (bound, external));
+        }
+        for (registration, lapse) in lapses::all(view, plan, now) {
+            for pod in lapse.evicted {
+                let registration = registration.clone();
+                upkeep.changes.push(Change::EvictLapsed { pod, registration });
+            }
         }
         for leftover in view.leftovers() {
             upkeep.leftover(leftover, now, limits.failed_pods_kept);

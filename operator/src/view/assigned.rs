@@ -115,6 +115,7 @@ impl View {
     pub(super) fn recount(&mut self, pod: &Name) {
         let held = self.cluster.pod(pod).map(|pod| held(pod, &self.cluster, &self.pools));
         self.assigned.set(pod, held.unwrap_or_default());
+        self.recount_work(pod);
     }
 
     /// Counts the GPUs of some pods again, where what they name or where they are has changed.

@@ -33,6 +33,7 @@ mod runtime_classes;
 mod stop;
 mod tracking;
 mod windows;
+mod work;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -51,6 +52,7 @@ pub use assigned::{Assigned, assigned};
 pub use observation::Observation;
 pub use registered::RegisteredWork;
 pub use tracking::{Leftover, LeftoverReason, Unreleased};
+pub use work::{Running, Work, report_columns};
 
 use admission::Mirror;
 use assigned::AssignedSums;
@@ -67,6 +69,7 @@ use registered::RegisteredPods;
 use renewals::Renewals;
 use tracking::Tracking;
 use windows::CompiledWindows;
+use work::WorkSums;
 
 /// A clock that differs by this much from the time that has passed was set.
 const CLOCK_STEP: Duration = Duration::from_millis(500);
@@ -112,6 +115,7 @@ pub struct View {
     problems: Problems,
     assigned: AssignedSums,
     registered: RegisteredPods,
+    work: WorkSums,
     /// Kueue's Workloads by the AIJob that their Job is of.
     workloads: FxHashMap<Name, Name>,
 
@@ -252,6 +256,7 @@ impl View {
             let cluster = &self.cluster;
             self.tracking.forget_nodes(|node| cluster.node(node).is_some());
             self.cluster.names.sweep();
+            self.forget_on_lapse();
         }
     }
 

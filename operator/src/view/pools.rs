@@ -253,9 +253,11 @@ impl View {
         if same_spec(before.as_deref(), after, |class| &class.spec) {
             return;
         }
-        if before.is_some() != after.is_some() {
-            self.recount_where(|cluster, pod| cluster.class_of(pod).as_ref() == Some(&key));
-        }
+        self.recount_where(|cluster, pod| match cluster.class_of(pod) {
+            Some(class) => class == key,
+            // It has the class of its registration.
+            None => pod.registration.is_some(),
+        });
         self.emit_class(&key, out);
         self.emit_pods_of_class(&key, out);
         self.emit_registrations_and_miners(out);

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use daylight_base::Name;
 use daylight_cluster::slim::Pod;
+use daylight_crds::{OnLapse, Registration};
 use rustc_hash::FxHashMap;
+use serde_json::Value;
 
 use super::View;
 
@@ -13,6 +15,9 @@ use super::View;
 pub(super) struct RegisteredPods {
     under: FxHashMap<Name, Under>,
     of_pods: FxHashMap<Name, Entry>,
+    /// What was approved for the pods of a registration that lapses. That of a deleted one is
+    /// remembered until its last pod has ended.
+    on_lapse: FxHashMap<Name, OnLapse>,
 }
 
 /// The pods under one registration.
@@ -73,7 +78,54 @@ impl RegisteredPods {
     }
 }
 
+/// Returns what was approved for the pods of a registration that lapses; an edit that is not
+/// approved changes nothing. `digest` is that of the registration as it is.
+fn approved_on_lapse(registration: &Registration, digest: &str) -> OnLapse {
+    let status = registration.status.as_ref();
+    let Some(approval) = status.and_then(|status| status.approval.as_ref()) else {
+        return OnLapse::Report;
+    };
+    if approval.spec_digest.as_deref() == Some(digest) {
+        return registration.spec.on_lapse;
+    }
+    let content = approval.approved_content.as_deref();
+    let content = content.and_then(|text| serde_json::from_str::<Value>(text).ok());
+    content
+        .and_then(|content| {
+            serde_json::from_value(content["registration"]["spec"]["onLapse"].clone()).ok()
+        })
+        .unwrap_or_default()
+}
+
 impl View {
+    /// Notes what was approved for the pods of a registration that lapses.
+    pub(super) fn note_on_lapse(&mut self, key: &Name, registration: &Registration, digest: &str) {
+        let on_lapse = approved_on_lapse(registration, digest);
+        self.registered.on_lapse.insert(key.clone(), on_lapse);
+    }
+
+    /// Forgets what was approved for registrations that are gone, with all their pods.
+    pub(super) fn forget_on_lapse(&mut self) {
+        let Self { registered, cluster, .. } = self;
+        let under = &registered.under;
+        let is_known =
+            |key: &Name| under.contains_key(key) || cluster.registrations.get(key).is_some();
+        registered.on_lapse.retain(|key, _| is_known(key));
+    }
+
+    /// Returns what was approved for the pods of a registration that lapses. Of one that was deleted
+    /// before this process started, nothing is known, and they are reported.
+    pub fn on_lapse(&self, registration: &str) -> OnLapse {
+        self.registered.on_lapse.get(registration).copied().unwrap_or_default()
+    }
+
+    /// Returns the registrations under which tenants run pods themselves, in no order. They may not
+    /// exist.
+    pub fn registrations_with_own_pods(&self) -> impl Iterator<Item = &Name> {
+        let under = self.registered.under.iter();
+        under.filter(|(_, under)| !under.own.is_empty()).map(|(registration, _)| registration)
+    }
+
     /// Counts a pod again under the registration that it names.
     pub(super) fn note_registered(&mut self, key: &Name) {
         self.registered.note(key, self.cluster.pod(key));

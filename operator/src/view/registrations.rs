@@ -81,10 +81,11 @@ impl View {
             Some(registration) if registration.deleting => (None, None),
             Some(Custom { object: Err(problem), .. }) => (None, Some(problem.clone())),
             Some(Custom { object: Ok(registration), .. }) => {
-                let view = self.registration_view(name, registration);
+                let registration = registration.clone();
+                let view = self.registration_view(name, &registration);
                 let problem = view.problem.clone();
                 if problem.is_none() {
-                    entry = admission::entry(registration, view.approval, self.now);
+                    entry = admission::entry(&registration, view.approval, self.now);
                 }
                 (Some(view), problem)
             }
@@ -103,9 +104,14 @@ impl View {
         self.emitted.registration(name, view, out);
     }
 
-    fn registration_view(&self, name: &Name, registration: &Registration) -> model::Registration {
+    fn registration_view(
+        &mut self,
+        name: &Name,
+        registration: &Registration,
+    ) -> model::Registration {
         let spec = &registration.spec;
         let verdict = self.authority.verdict(&self.cluster, registration);
+        self.note_on_lapse(name, registration, &verdict.digest);
         let is_approved = verdict.approval == Approval::Approved;
         let used = self.energy.used(name, registration, &self.cluster, is_approved, self.now);
         model::Registration {

@@ -313,6 +313,14 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         create(gpu_pod("work", Some("pos-validator"))),
         "which requires a registration: set the label daylight.dev/registration",
     );
+    let without_gpus = labelled(pod("work", "beacon"), &[("activity", "pos-validator")]);
+    add(
+        "a validator without GPUs and without a registration",
+        TENANT,
+        Rule::Mode,
+        create(without_gpus),
+        "which requires a registration: set the label daylight.dev/registration",
+    );
     add(
         "a pod that takes its class from the namespace, without a registration",
         OPERATOR,
@@ -450,6 +458,14 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         TENANT,
         Rule::Always,
         create(validator("over")),
+        "which is valid only from 2020-01-01T00:00:00Z until 2021-01-01T00:00:00Z:",
+    );
+    let labels = [("activity", "pos-validator"), ("registration", "over")];
+    add(
+        "a registration that has expired, without GPUs",
+        TENANT,
+        Rule::Always,
+        create(labelled(pod("work", "beacon"), &labels)),
         "which is valid only from 2020-01-01T00:00:00Z until 2021-01-01T00:00:00Z:",
     );
     add(

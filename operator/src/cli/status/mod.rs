@@ -1,10 +1,14 @@
-//! `daylight status`: pools, who holds GPUs, what waits, and a map of the GPUs.
+//! `daylight status`: pools, who does what, who holds GPUs, what waits, and a map of the GPUs.
 //!
 //! What an object's status says is shown as the controller wrote it, so that it agrees with `kubectl
 //! get` and `daylight why`: a plan made here knows neither how long GPUs have been idle nor which nodes
 //! miners failed on. Where no controller leads, or before it has processed an object, the plan speaks.
 
 mod screen;
+mod who;
+
+use std::fmt::Display;
+use std::time::Duration;
 
 use clap::Args;
 use daylight_base::Name;
@@ -13,6 +17,7 @@ use daylight_planner::explain::{PoolReport, Reason};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::connect::Connection;
 use super::error::CommandError;
@@ -22,7 +27,9 @@ use super::output::Output;
 use super::own_objects::{self, OwnObject};
 use super::why::{Explained, Explanation, explanation};
 use crate::clock::wall_clock;
+use crate::connection;
 use crate::controller::status::gpu_counts;
+use who::{WhoDoesWhat, who_does_what};
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
@@ -32,6 +39,10 @@ pub(super) struct Flags {
     /// Draw the maps of pools with at most this many nodes
     #[arg(long, default_value_t = 200)]
     map_nodes: usize,
+    /// Address of the auditor, such as 127.0.0.1:8081, whose metrics have energy and operating time;
+    /// by default it is reached through the API server
+    #[arg(long, env = "DAYLIGHT_AUDITOR")]
+    auditor: Option<String>,
     /// Show all namespaces, even if --namespace names one
     #[arg(short = 'A', long)]
     all_namespaces: bool,
@@ -54,6 +65,9 @@ pub(super) struct SiteStatus {
     pub(super) left_out: Vec<String>,
     pub(super) emergency_stop: Option<String>,
     pub(super) pools: Vec<Pool>,
+    /// Who does AI, who mines, who does both; left out where pods are not shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) who: Option<WhoDoesWhat>,
     pub(super) holders: Vec<Holder>,
     /// Registrations, miners and AI jobs, where pods and nodes are not shown.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -128,7 +142,12 @@ pub(super) async fn run(connection: &Connection, flags: &Flags) -> Result<(), Co
     let status = match named {
         Some(namespace) => own_objects::in_namespace(&client, namespace, leader().await?).await?,
         None => match LivePlan::read(&client, &connection.namespace).await? {
-            Reading::Complete(live) => gather(&live, leader().await?),
+            Reading::Complete(live) => {
+                let metrics = metrics(&client, &connection.namespace, flags.auditor.as_deref());
+                let (metrics, leader) = (metrics.await, leader().await?);
+                let who = who_does_what(&live.view, metrics.as_deref().map_err(String::clone));
+                SiteStatus { who: Some(who), ..gather(&live, leader) }
+            }
             Reading::Forbidden(kinds) => {
                 let fallback = !flags.all_namespaces;
                 own_objects::as_permitted(&client, kinds, fallback, leader().await?).await?
@@ -137,6 +156,45 @@ pub(super) async fn run(connection: &Connection, flags: &Flags) -> Result<(), Co
     };
     let map_nodes = flags.map_nodes;
     flags.output.print(&status, |status| screen::draw(status, map_nodes, width()))
+}
+
+/// Time in which the auditor must serve its metrics. The rest of the status does not wait longer.
+const METRICS_WITHIN: Duration = Duration::from_secs(5);
+
+/// Reads the auditor's metrics at `auditor`, or through the API server.
+///
+/// # Errors
+///
+/// Why they cannot be read, in one sentence.
+async fn metrics(
+    client: &Client,
+    namespace: &str,
+    auditor: Option<&str>,
+) -> Result<String, String> {
+    let (client, path, at) = if let Some(address) = auditor {
+        let url =
+            if address.contains("://") { address.into() } else { format!("http://{address}") };
+        let uri = url.parse::<http::Uri>();
+        let uri = uri.map_err(|error| format!("--auditor {address} is no address ({error})."))?;
+        let direct = connection::client(&kube::Config::new(uri));
+        let direct = direct.map_err(|error| format!("the auditor at {address}: {error}."))?;
+        (direct, "/metrics".to_owned(), address.to_owned())
+    } else {
+        let service = format!("/api/v1/namespaces/{namespace}/services/daylight-auditor:8081");
+        (client.clone(), format!("{service}/proxy/metrics"), "Service daylight-auditor".into())
+    };
+    let cannot = |why: &dyn Display| {
+        format!(
+            "the auditor's metrics cannot be read from {at} ({why}). Name its address with --auditor."
+        )
+    };
+    let request = http::Request::get(path).body(Vec::new()).map_err(|error| cannot(&error))?;
+    match timeout(METRICS_WITHIN, client.request_text(request)).await {
+        Ok(Ok(text)) => Ok(text),
+        Ok(Err(kube::Error::Api(status))) => Err(cannot(&status.message)),
+        Ok(Err(error)) => Err(cannot(&error)),
+        Err(_) => Err(cannot(&"no answer in time")),
+    }
 }
 
 /// Returns the number of columns of the terminal.
@@ -238,6 +296,7 @@ fn gather(live: &LivePlan, leader: Leader) -> SiteStatus {
         left_out: Vec::new(),
         emergency_stop: stop.map(|stop| format!("by {}: {}", stop.by, stop.reason)),
         pools,
+        who: None,
         holders,
         objects: Vec::new(),
         waiting,

@@ -6,7 +6,7 @@ use daylight_base::Name;
 use daylight_cluster::names::parts;
 use daylight_crds::labels::UNDECLARED;
 
-use super::{Holder, Leader, Pool, SiteStatus};
+use super::{Holder, Leader, Pool, SiteStatus, who};
 use crate::cli::gpu_map::{self, Use};
 use crate::cli::own_objects;
 use crate::cli::table::table;
@@ -41,6 +41,11 @@ pub(super) fn draw(status: &SiteStatus, map_nodes: usize, width: usize) -> Strin
     if !status.objects.is_empty() {
         text.push('\n');
         text.push_str(&own_objects::draw(&status.objects));
+    }
+    let who = status.who.as_ref().map(who::draw).unwrap_or_default();
+    if !who.is_empty() {
+        text.push('\n');
+        text.push_str(&who);
     }
     if !status.holders.is_empty() {
         text.push('\n');
@@ -195,6 +200,7 @@ mod tests {
             left_out: Vec::new(),
             emergency_stop: None,
             pools: Vec::new(),
+            who: None,
             holders: Vec::new(),
             objects: Vec::new(),
             waiting: Vec::new(),

@@ -152,9 +152,10 @@ impl Executor {
         let actions = actions.into_iter().map(Change::from);
         let changes: Vec<Change> = actions.chain(upkeep).collect();
         let ending = changes.iter().filter_map(|change| match change {
-            Change::Evict { pod, .. } | Change::Remove { pod } | Change::Record { pod } => {
-                Some(pod)
-            }
+            Change::Evict { pod, .. }
+            | Change::EvictLapsed { pod, .. }
+            | Change::Remove { pod }
+            | Change::Record { pod } => Some(pod),
             _ => None,
         });
         self.retries.sweep(&ending.collect(), now);

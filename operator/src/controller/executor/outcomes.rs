@@ -62,9 +62,16 @@ impl Executor {
         match outcome {
             ChangeOutcome::Ending { overruled } => {
                 self.retries.note(Target::Pod(key.clone()), state.instant);
-                if let Change::Evict { reason, beneficiary, .. } = change {
-                    state.metrics.evictions.with_label_values(&[reason.code()]).inc();
-                    note_reclaim(key, *reason, beneficiary.as_ref(), overruled, state);
+                match change {
+                    Change::Evict { reason, beneficiary, .. } => {
+                        state.metrics.evictions.with_label_values(&[reason.code()]).inc();
+                        note_reclaim(key, *reason, beneficiary.as_ref(), overruled, state);
+                    }
+                    Change::EvictLapsed { registration, .. } => {
+                        state.metrics.lapsed_evictions.inc();
+                        note_lapse(key, registration, overruled, state);
+                    }
+                    _ => {}
                 }
             }
             ChangeOutcome::Gone => {
@@ -78,7 +85,7 @@ impl Executor {
                 state.view.unforesee_end(key, &mut state.deltas);
                 match other {
                     ChangeOutcome::Refused { code, message } => {
-                        tracing::warn!(pod = %key, code, %message, "Cannot end a miner's pod.");
+                        tracing::warn!(pod = %key, code, %message, "Cannot end a pod.");
                         self.pod_refused(key, PodRefusalKind::Stop, message, state);
                     }
                     ChangeOutcome::Unknown => {
@@ -388,6 +395,13 @@ fn note_reclaim(
         let notice = Notice::TakesBack { reason };
         state.events.note(&subject, notice, gpus, Some(&miner), state.instant);
     }
+}
+
+/// Reports on a pod that it is evicted, since its registration is no longer in force.
+fn note_lapse(key: &Name, registration: &Name, overruled: bool, state: &mut State) {
+    let Some(pod) = state.view.cluster().pod(key) else { return };
+    let notice = Notice::LapsedEvicted { registration: registration.clone(), overruled };
+    state.events.note(&pod_reference(pod), notice, 0, None, state.instant);
 }
 
 /// A pod as the object of an Event.

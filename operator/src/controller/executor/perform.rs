@@ -113,11 +113,12 @@ pub(super) async fn grant(sender: Sender, write: ApiRequest, key: String) -> Cha
 }
 
 /// Evicts a pod, or deletes it with the same grace if a disruption budget refuses the eviction.
+/// Without `grace` the pod's own applies.
 pub(super) async fn evict(
     sender: Sender,
     key: String,
     uid: String,
-    grace: Duration,
+    grace: Option<Duration>,
 ) -> ChangeOutcome {
     match sender.send(&evict_pod(&key, &uid, grace)).await {
         Ok(Answer::Done(_)) => ChangeOutcome::Ending { overruled: false },
@@ -127,7 +128,7 @@ pub(super) async fn evict(
             // More than one budget over a pod is a configuration that the eviction API answers with
             // 500, and that no retry changes.
             let overruled = is_disruption_budget(&status) || status.code == 500;
-            match delete(sender, key, uid, Some(grace)).await {
+            match delete(sender, key, uid, grace).await {
                 ChangeOutcome::Ending { .. } => ChangeOutcome::Ending { overruled },
                 other => other,
             }

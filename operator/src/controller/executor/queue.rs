@@ -36,6 +36,8 @@ pub enum Change {
     Advance { job: Name, step: Transition },
     /// Stop a miner's pod.
     Evict { pod: Name, reason: ReclaimReason, beneficiary: Option<Name>, grace: Duration },
+    /// Evict a pod that a tenant runs under a registration that is no longer in force.
+    EvictLapsed { pod: Name, registration: Name },
     /// Remove a miner's pod that has ended or never began.
     Remove { pod: Name },
     /// Record the end of a pod that the auditor has not recorded in time, and release the pod.
@@ -76,7 +78,10 @@ impl Change {
             Self::Evict { .. } | Self::Release { .. } => 1,
             Self::Advance { .. } => 2,
             Self::Grant(_) => 3,
-            Self::Remove { .. } | Self::Record { .. } | Self::Expire { .. } => 4,
+            Self::Remove { .. }
+            | Self::EvictLapsed { .. }
+            | Self::Record { .. }
+            | Self::Expire { .. } => 4,
         }
     }
 }

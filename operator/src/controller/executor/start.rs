@@ -27,7 +27,13 @@ impl Executor {
     pub(super) fn start(&mut self, change: Change, state: &mut State) -> bool {
         let started = match &change {
             Change::Grant(grant) => self.start_grant(grant, state),
-            Change::Evict { pod, grace, .. } => self.start_eviction(pod, *grace, &change, state),
+            Change::Evict { pod, grace, .. } => {
+                self.start_eviction(pod, Some(*grace), &change, state)
+            }
+            // What a stale picture lacks may put the registration in force again.
+            Change::EvictLapsed { .. } if state.view.is_stale() => None,
+            // The tenant chose the grace period.
+            Change::EvictLapsed { pod, .. } => self.start_eviction(pod, None, &change, state),
             Change::Remove { pod } => self.start_removal(pod, state),
             Change::Record { pod } => self.start_record(pod, state),
             Change::MakeGang { job } => self.start_gang(job, state),
@@ -156,7 +162,7 @@ impl Executor {
     fn start_eviction(
         &mut self,
         key: &Name,
-        grace: Duration,
+        grace: Option<Duration>,
         change: &Change,
         state: &mut State,
     ) -> Option<Started> {

@@ -7,7 +7,7 @@ use daylight_crds::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{CONDITION_LIMIT_FORECAST, CONDITION_OVER_LIMIT};
+use super::{CONDITION_LAPSED, CONDITION_LIMIT_FORECAST, CONDITION_OVER_LIMIT};
 use crate::controller::events::Notice;
 
 /// A status that explains its object.
@@ -122,7 +122,7 @@ impl Announce {
 }
 
 /// The notices that a new status is worth: its reason if that is new, and each condition about
-/// limits that began or ceased to hold.
+/// limits and lapses that began or ceased to hold.
 pub(super) fn notices<S: Explained>(
     seen: Option<&S>,
     wanted: &S,
@@ -138,7 +138,7 @@ pub(super) fn notices<S: Explained>(
         notices.push(Notice::Explained { word: word.into(), sentence, warning });
     }
     let observed = seen.map_or(&[][..], Explained::conditions);
-    for limit in [CONDITION_OVER_LIMIT, CONDITION_LIMIT_FORECAST] {
+    for limit in [CONDITION_OVER_LIMIT, CONDITION_LIMIT_FORECAST, CONDITION_LAPSED] {
         notices.extend(limit_notice(limit, observed, wanted.conditions()));
     }
     notices

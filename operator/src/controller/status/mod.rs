@@ -16,13 +16,16 @@ use std::time::{Duration, Instant};
 use daylight_base::Name;
 use daylight_cluster::Kind;
 use daylight_cluster::well_known::{API_SERVER_SILENT, PODS_REFUSED};
-use daylight_crds::{CONDITION_LIMIT_FORECAST, CONDITION_OVER_LIMIT, RegistrationState};
+use daylight_crds::{
+    CONDITION_LAPSED, CONDITION_LIMIT_FORECAST, CONDITION_OVER_LIMIT, RegistrationState,
+};
 use daylight_planner::explain::Plan;
 use kube::Resource;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use super::executor::{Executor, Target};
+use super::lapses;
 use super::state::{NO_GRANTS_WHILE_STALE, State};
 use crate::api_requests::{ApiRequest, apply_status};
 use crate::conditions::ReasonText;
@@ -132,13 +135,15 @@ impl Pass<'_> {
     }
 
     fn registrations(&mut self, plan: &Plan) {
+        let lapses = lapses::all(&self.state.view, plan, self.state.now);
         for report in &plan.registrations {
             let key = &report.registration;
             let Some(object) = self.state.view.cluster().registration(key).cloned() else {
                 continue;
             };
             let work = self.state.view.registered_work(key);
-            let wanted = registration::status(&object, report, work, self.state.now);
+            let lapse = lapses.get(key);
+            let wanted = registration::status(&object, report, work, lapse, self.state.now);
             let announce = Announce::warning_if(wanted.state != Some(RegistrationState::Active));
             let seen = object.status.as_ref();
             self.compare(Kind::Registration, key, &*object, seen, &wanted, announce);

@@ -2,13 +2,15 @@
 
 use daylight_base::Timestamp;
 use daylight_crds::{
-    CONDITION_LIMIT_FORECAST, CONDITION_OVER_LIMIT, CONDITION_READY, Held, LimitForecast, LimitOf,
-    Millijoules, Registration, RegistrationSpec, RegistrationState, RegistrationStatus,
+    CONDITION_LAPSED, CONDITION_LIMIT_FORECAST, CONDITION_OVER_LIMIT, CONDITION_READY, Held,
+    LimitForecast, LimitOf, Millijoules, Registration, RegistrationSpec, RegistrationState,
+    RegistrationStatus,
 };
 use daylight_planner::explain::{Forecast, Reason, RegistrationReport};
 use daylight_planner::model::Approval;
 
 use crate::conditions::{Conditions, ReasonText, time};
+use crate::controller::lapses::{self, Lapse};
 use crate::view::RegisteredWork;
 
 /// The reason of [`CONDITION_OVER_LIMIT`] when more pods run than the registration allows.
@@ -19,6 +21,7 @@ pub(super) fn status(
     registration: &Registration,
     report: &RegistrationReport,
     work: RegisteredWork,
+    lapse: Option<&Lapse>,
     now: Timestamp,
 ) -> RegistrationStatus {
     let observed = registration.status.as_ref().map_or(&[][..], |status| &status.conditions);
@@ -26,6 +29,7 @@ pub(super) fn status(
     let why = ReasonText::from(&report.state);
     let active = matches!(report.state, Reason::Active { .. });
     let conditions = Conditions { observed, generation, now };
+    let (lapsed, why_lapsed) = lapses::condition(&report.registration, lapse);
     let exceeded = over_limit(registration, report, work);
     let over = exceeded
         .clone()
@@ -35,6 +39,7 @@ pub(super) fn status(
         conditions: vec![
             conditions.make(CONDITION_READY, active, &why),
             conditions.make(CONDITION_OVER_LIMIT, exceeded.is_some(), &over),
+            conditions.make(CONDITION_LAPSED, lapsed, &why_lapsed),
             conditions.make(
                 CONDITION_LIMIT_FORECAST,
                 report.forecast.is_some(),

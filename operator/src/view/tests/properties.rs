@@ -482,6 +482,8 @@ proptest! {
             prop_assert_eq!(&world.known.0, &world.view.snapshot());
             let sums = world.view.assigned().map(|(held, gpus)| (held.clone(), gpus));
             prop_assert_eq!(sums.collect::<FxHashMap<_, _>>(), world.view.count_assigned());
+            let work = world.view.work().map(|(work, running)| (work.clone(), running));
+            prop_assert_eq!(work.collect::<FxHashMap<_, _>>(), world.view.count_work());
         }
         // The watches deliver the rest, and the foreseen effects that did not occur expire.
         for kind in Kind::ALL {
