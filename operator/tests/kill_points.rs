@@ -11,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use daylight::auditor::batch::Batch;
 use daylight::auditor::journal::{Disk, Journal, read_all};
@@ -111,6 +112,7 @@ const BEGIN: i64 = 1_750_000_000_000;
 const NODES: u32 = 2;
 const DEVICES: u32 = 2;
 const SECONDS: i64 = 80;
+const QUIET_EVERY: Duration = Duration::from_secs(10);
 
 /// The seconds at which a pod of each slot is bound: each runs for 17 seconds.
 fn is_bound_at(second: i64, slot: i64) -> bool {
@@ -145,7 +147,8 @@ impl Site {
     fn open(disk: &Mortal) -> (Journal<Mortal>, EntryWriter, Meter) {
         let (journal, state) = Journal::open(disk.clone(), key()).unwrap();
         let pseudonyms = Pseudonyms::new(b"key");
-        let (writer, entries) = EntryWriter::restore(pseudonyms, journal.size(), &state).unwrap();
+        let (writer, entries) =
+            EntryWriter::restore(pseudonyms, journal.size(), QUIET_EVERY, &state).unwrap();
         let meter = Meter::restore(config(), entries).unwrap();
         (journal, writer, meter)
     }
@@ -255,6 +258,7 @@ impl Site {
             if now % 60 == 59 { self.meter.snapshot() } else { self.meter.take_entries() };
         self.unwritten.add(entries, &mut self.writer);
         if now % 20 == 19 {
+            self.unwritten.add_quiet(&mut self.writer);
             let closing = self.writer.close(self.meter.booked_until()).unwrap();
             self.unwritten.add(vec![Entry::Closing(closing)], &mut self.writer);
         }

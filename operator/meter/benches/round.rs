@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use daylight_base::{Name, Timestamp};
 use daylight_meter::{
-    Account, Config, Entry, Meter, Moment, NodeEntry, ObservedDevice, ObservedLease, Reading,
+    Account, Config, Entry, Meter, Moment, NodeEntry, NodesEntry, ObservedDevice, ObservedLease,
+    Reading,
 };
 
 const NODES: u64 = 10_000;
@@ -121,12 +122,29 @@ impl Site {
         }
         sums.map(|sum| sum / NODES)
     }
+
+    /// Length of the entry that some nodes share in the log, in JSON.
+    fn shared_bytes(&self, nodes: usize) -> usize {
+        let bare = self.entries.iter().filter_map(|entry| match entry {
+            Entry::Node(node) => Some(NodeEntry { state: None, ..(**node).clone() }),
+            _ => None,
+        });
+        let shared = Entry::Nodes(Box::new(NodesEntry::of(&bare.take(nodes).collect::<Vec<_>>())));
+        serde_json::to_vec(&shared).map_or(0, |bytes| bytes.len())
+    }
 }
 
 fn rounds(criterion: &mut Criterion) {
     let mut site = Site::new();
     let [whole, bare] = site.bytes();
     println!("an entry of a node has {whole} bytes, {bare} of them without the node's state");
+    for nodes in [1, 10, 100] {
+        let bytes = site.shared_bytes(nodes);
+        println!(
+            "{nodes} quiet nodes have {bytes} bytes in the log, every ten minutes: {:.2} MB a day and node",
+            (bytes * 144) as f64 / nodes as f64 / 1e6
+        );
+    }
     let mut group = criterion.benchmark_group("10,000 nodes with 8 devices");
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
     group.bench_function("a round of readings and a minute's books", |bencher| {

@@ -6,7 +6,7 @@ use daylight_base::Name;
 use strum::Display;
 
 use crate::amount::Bounded;
-use crate::entry::PoolEntry;
+use crate::entry::{EnergyEntry, PoolEntry, TimeEntry};
 use crate::key::{Key, Method};
 use crate::lease::{Account, Facts};
 
@@ -106,6 +106,24 @@ impl Books {
         sum.moved_mj += moved_mj;
         sum.overcommitted_ms += overcommitted_ms;
         sum.gap_ms += gap_ms;
+    }
+
+    /// Adds the bookings of an entry.
+    pub(crate) fn add_all(
+        &mut self,
+        time: &[TimeEntry],
+        energy: &[EnergyEntry],
+        pools: &[PoolEntry],
+    ) {
+        for TimeEntry { key, ms } in time {
+            self.add_time(key, *ms);
+        }
+        for EnergyEntry { key, method, mj } in energy {
+            self.add_energy(key, *method, *mj);
+        }
+        for pool in pools {
+            self.add_pool(pool);
+        }
     }
 
     pub(crate) fn add_work(&mut self, account: &Account, facts: Facts) {

@@ -11,7 +11,8 @@ pub struct Config {
     pub refresh_ms: u64,
     /// Time without a new reading after which a gap is recorded.
     pub unread_ms: u64,
-    /// Time after which a node's entry is written if nothing requires it earlier.
+    /// All nodes' entries are written at the multiples of this since 1970, and one at once if something
+    /// requires it.
     pub book_every_ms: u64,
     /// Maximum power of a device whose own limit is unknown.
     pub limit_mw: u64,

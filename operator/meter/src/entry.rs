@@ -17,6 +17,7 @@ use crate::lease::{Account, Facts, Lease};
 use crate::moment::Moment;
 use crate::object::{ObjectEntry, ObjectKind};
 use crate::observed::ObservedDevice;
+use crate::quiet::NodesEntry;
 use crate::settings::SettingsEntry;
 use crate::state::NodeState;
 
@@ -27,6 +28,8 @@ use crate::state::NodeState;
 pub enum Entry {
     /// Bookings and events of one node, and its state.
     Node(Box<NodeEntry>),
+    /// Bookings of several nodes on which nothing else happened, in a log in place of theirs.
+    Nodes(Box<NodesEntry>),
     /// A period of a registration's energy began.
     Period {
         #[serde(flatten)]
@@ -128,6 +131,7 @@ impl Entry {
                     closed.iter().filter_map(|one| one.lease.account.registration.as_ref());
                 time.chain(energy).chain(used).chain(closed).collect()
             }
+            Self::Nodes(nodes) => nodes.registrations(),
             Self::Period { period, .. } => BTreeSet::from([&period.registration]),
             Self::Object(entry) if entry.seen.object == ObjectKind::Registration => {
                 BTreeSet::from([&entry.seen.name])

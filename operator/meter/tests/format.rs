@@ -65,6 +65,7 @@ fn entries_keep_their_kinds() {
     let period = Period { registration: "mine/hall".into(), owner: None, start, end: Timestamp(1) };
     let entries = [
         (Entry::Node(Box::default()), "node"),
+        (Entry::Nodes(Box::default()), "nodes"),
         (Entry::Period { period, at: start }, "period"),
         (Entry::Clock { at: start, back_ms: 1 }, "clock"),
         (

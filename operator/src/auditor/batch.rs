@@ -32,26 +32,41 @@ impl Batch {
         let mut is_snapshot = false;
         for mut entry in entries {
             self.count += 1;
-            if matches!(entry, Entry::SnapshotBegin) {
-                self.state.clear();
-                (self.replaces_state, is_snapshot) = (true, true);
+            match entry {
+                // The time that follows may be before theirs.
+                Entry::Clock { .. } => self.add_quiet(writer),
+                Entry::SnapshotBegin => {
+                    self.add_quiet(writer);
+                    self.state.clear();
+                    (self.replaces_state, is_snapshot) = (true, true);
+                }
+                _ => {}
             }
             self.state.push(json(&entry));
-            if is_snapshot {
-                if matches!(entry, Entry::SnapshotEnd) {
-                    self.state.extend(writer.whole_state());
-                    is_snapshot = false;
+            match &mut entry {
+                _ if is_snapshot => {
+                    if matches!(entry, Entry::SnapshotEnd) {
+                        self.state.extend(writer.whole_state());
+                        is_snapshot = false;
+                    }
                 }
-                continue;
+                Entry::Node(node) => {
+                    self.closed.extend(node.closed.iter().map(|closed| closed.lease.uid.clone()));
+                    node.state = None;
+                    writer.compose_node(std::mem::take(&mut **node), &mut self.leaves);
+                }
+                _ => writer.compose(entry, &mut self.leaves),
             }
-            if let Entry::Node(node) = &mut entry {
-                self.closed.extend(node.closed.iter().map(|closed| closed.lease.uid.clone()));
-                node.state = None;
-            }
-            writer.compose(entry, &mut self.leaves);
         }
+        writer.compose_due(&mut self.leaves);
         self.state.extend(writer.take_changes());
         debug_assert!(!is_snapshot, "a_snapshot_is_complete");
+    }
+
+    /// Adds the entries of quiet nodes, which wait otherwise.
+    pub fn add_quiet(&mut self, writer: &mut EntryWriter) {
+        writer.compose_quiet(&mut self.leaves);
+        self.state.extend(writer.take_changes());
     }
 
     /// Adds a later batch.
@@ -74,7 +89,7 @@ impl Batch {
 
     /// Returns `true` if there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.count == 0 && self.leaves.is_empty() && self.state.is_empty()
     }
 }
 
@@ -85,6 +100,8 @@ fn json(entry: &Entry) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use daylight_base::Timestamp;
     use daylight_meter::{
         Account, Books, Bounded, Config, DeviceEntry, Key, Meter, Moment, NodeEntry,
@@ -104,8 +121,10 @@ mod tests {
     fn leaves(entries: Vec<Entry>) -> Vec<Entry> {
         let mut batch = Batch::default();
         let state: [&[u8]; 0] = [];
-        let (mut writer, _) = EntryWriter::restore(pseudonyms(), 0, &state).unwrap();
+        let (mut writer, _) =
+            EntryWriter::restore(pseudonyms(), 0, Duration::ZERO, &state).unwrap();
         batch.add(entries, &mut writer);
+        batch.add_quiet(&mut writer);
         for leaf in &batch.leaves {
             assert!(leaf.len() <= MAX_ENTRY, "{}", leaf.len());
         }

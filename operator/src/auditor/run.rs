@@ -66,6 +66,8 @@ pub struct Settings {
     pub agents: Option<PollSettings>,
     /// Time after which a node's books are written though nothing happened on it.
     pub book_every: Duration,
+    /// Time after which nodes on which nothing happens have an entry in the ledger.
+    pub quiet_every: Duration,
     /// Time between two closings of the ledger's entries: they are at its multiples since 1970.
     pub close_every: Duration,
     /// Most bytes of entries that wait in memory while the journal cannot be written.
@@ -129,7 +131,7 @@ pub async fn run(
     let client = connection::client(&config).map_err(RunError::from)?;
     let key = ledger_key::load(&settings.ledger_key, &client, &settings.namespace).await?;
     let verifier = key.verifier();
-    let (writer, entries) = JournalWriter::open(directory, key)?;
+    let (writer, entries) = JournalWriter::open(directory, key, settings.quiet_every)?;
     let (size, state) = (writer.size(), entries.len());
     tracing::info!(size, state, %verifier, "Opened the journal, which this key signs.");
     let meter = Meter::restore(meter_config(&settings), entries)?;
@@ -459,6 +461,7 @@ impl Main {
             self.books.meter.auditor(AuditorEvent::Stopped, VERSION, self.now);
         }
         self.push();
+        self.writer.push_quiet();
         let deadline = Instant::now() + SETTLE;
         while !self.writer.is_settled() && Instant::now() < deadline {
             self.writer.start(Instant::now());

@@ -63,12 +63,14 @@ impl JournalWriter {
     pub(super) fn open(
         directory: Directory,
         key: SigningKey,
+        quiet_every: Duration,
     ) -> Result<(Self, Vec<Entry>), JournalError> {
         let (mut journal, state) = Journal::open(directory, key)?;
         let is_new = journal.size() == 0;
         let pseudonyms = Pseudonyms::open(journal.disk(), is_new)?;
-        let (writer, entries) = EntryWriter::restore(pseudonyms, journal.size(), &state)
-            .map_err(|error| JournalError::Damaged(error.to_string()))?;
+        let (writer, entries) =
+            EntryWriter::restore(pseudonyms, journal.size(), quiet_every, &state)
+                .map_err(|error| JournalError::Damaged(error.to_string()))?;
         let writer = Self {
             entries: writer,
             size: journal.size(),
@@ -101,8 +103,15 @@ impl JournalWriter {
         number(until) > number(self.entries.open_since(until))
     }
 
+    /// Adds the entries of quiet nodes, which wait otherwise.
+    pub(super) fn push_quiet(&mut self) {
+        self.waiting.add_quiet(&mut self.entries);
+        self.waiting_bytes = self.waiting.bytes();
+    }
+
     /// Returns the entry that closes all that were pushed, to be pushed next.
     pub(super) fn close(&mut self, until: Timestamp) -> Option<Entry> {
+        self.push_quiet();
         let closing = self.entries.close(until);
         let failed = |error| tracing::error!(%error, "The ledger's entries cannot be closed.");
         closing.map_err(failed).ok().map(Entry::Closing)
@@ -220,7 +229,7 @@ mod tests {
     fn writer(directory: &tempfile::TempDir) -> JournalWriter {
         let directory = Directory::take(directory.path()).unwrap();
         let key = SigningKey::from_seed("example.com/ledger", [7; 32]).unwrap();
-        let (mut writer, _) = JournalWriter::open(directory, key).unwrap();
+        let (mut writer, _) = JournalWriter::open(directory, key, Duration::ZERO).unwrap();
         writer.push(vec![Entry::Clock { at: Timestamp(1), back_ms: 1 }]);
         writer
     }

@@ -65,6 +65,9 @@ pub(super) struct Flags {
     /// Interval at which a node's books are written while nothing happens on it
     #[arg(long, env = "DAYLIGHT_BOOK_EVERY", default_value = "1m", value_parser = duration::parse)]
     book_every: Duration,
+    /// Interval at which nodes on which nothing happens have an entry in the ledger
+    #[arg(long, env = "DAYLIGHT_QUIET_EVERY", default_value = "10m", value_parser = duration::parse)]
+    quiet_every: Duration,
     /// Interval at which the ledger's entries are closed with the sums of all accounts, at its multiples
     /// since 1970 (UTC)
     #[arg(long, env = "DAYLIGHT_CLOSE_EVERY", default_value = "24h", value_parser = duration::parse)]
@@ -108,6 +111,7 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Com
             timeout: Duration::from_secs(5),
         }),
         book_every: flags.book_every,
+        quiet_every: flags.quiet_every,
         close_every: flags.close_every,
         memory: usize::try_from(flags.memory.units()).unwrap_or(usize::MAX),
         usage_every: flags.usage_every,

@@ -7,6 +7,7 @@
 //!   one before, over all accounts, as the root of a Merkle-sum tree: [`sums`].
 
 mod numbering;
+mod quiet_nodes;
 pub(crate) mod sums;
 mod verifier;
 mod writer;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use daylight_base::{Name, Timestamp};
 use daylight_ledger::{SumOverflow, SumTree};
-use daylight_meter::{ClosingEntry, Method, NodeEntry, Use};
+use daylight_meter::{ClosingEntry, EnergyEntry, Method, TimeEntry, Use};
 use serde_json::Value;
 
 /// Amounts of an account: device-milliseconds, measured millijoules, declared millijoules.
@@ -46,7 +46,7 @@ pub(crate) fn closing(
 }
 
 /// Adds up an entry's amounts by use. Saturates: what a device can draw in a billion years fits.
-pub(crate) fn add(sums: &mut BTreeMap<Use, Amounts>, entry: &NodeEntry) {
+pub(crate) fn add(sums: &mut BTreeMap<Use, Amounts>, time: &[TimeEntry], energy: &[EnergyEntry]) {
     let mut add = |usage: &Use, at: usize, amount: u64| {
         if amount > 0 {
             let sums = match sums.get_mut(usage) {
@@ -56,10 +56,10 @@ pub(crate) fn add(sums: &mut BTreeMap<Use, Amounts>, entry: &NodeEntry) {
             sums[at] = sums[at].saturating_add(amount);
         }
     };
-    for time in &entry.time {
+    for time in time {
         add(&time.key.usage, 0, time.ms.value);
     }
-    for energy in &entry.energy {
+    for energy in energy {
         let at = if energy.method == Method::Declared { 2 } else { 1 };
         add(&energy.key.usage, at, energy.mj.value);
     }

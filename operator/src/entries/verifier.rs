@@ -124,6 +124,9 @@ struct Leaf<'a> {
     node: Option<&'a str>,
     from: Option<Timestamp>,
     until: Option<Timestamp>,
+    /// Of `nodes`.
+    #[serde(borrow, default)]
+    stretches: Vec<Stretch<'a>>,
     #[serde(borrow, default)]
     time: Vec<Amount<'a>>,
     #[serde(borrow, default)]
@@ -140,6 +143,14 @@ struct Leaf<'a> {
     #[serde(borrow)]
     object: Option<&'a str>,
     name: Option<Name>,
+}
+
+#[derive(Deserialize)]
+struct Stretch<'a> {
+    from: Timestamp,
+    until: Timestamp,
+    #[serde(borrow)]
+    nodes: Vec<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -213,6 +224,12 @@ impl EntryVerifier {
             && leaf.kind == "node"
         {
             violations.extend(self.node(index, node, from, until));
+        }
+        for Stretch { from, until, nodes } in &leaf.stretches {
+            let nodes = nodes.iter();
+            let twice: Vec<_> =
+                nodes.filter_map(|node| self.node(index, node, *from, *until)).collect();
+            violations.extend(twice.into_iter().next());
         }
         // Its time begins again where the clock was set back to.
         if leaf.kind == "clock" {
@@ -373,7 +390,7 @@ fn concerned(leaf: &Leaf<'_>) -> BTreeSet<Name> {
         serde_json::from_str::<LeaseUse>(amount.usage.get()).ok()?.lease.registration
     };
     match leaf.kind {
-        "node" => {
+        "node" | "nodes" => {
             let amounts = leaf.time.iter().chain(&leaf.energy).filter_map(of_use);
             let used = leaf.used.iter().filter_map(|used| used.registration.clone());
             let closed = leaf.closed.iter();

@@ -167,7 +167,11 @@ async fn tell_the_story(cluster: &Cluster) {
     let closed = tokio::spawn(story_ends(cluster.admin())).await;
     let auditor = auditor.end().await;
     if played.is_err() || !spoiled || metered.is_err() || closed.is_err() {
-        println!("{controller}\n{auditor}");
+        // The end of each: a report keeps little of a long output.
+        for (name, log) in [("controller", &controller), ("auditor", &auditor)] {
+            let lines: Vec<&str> = log.lines().collect();
+            println!("{name}:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
     }
     played.unwrap();
     assert!(spoiled, "the lists are not put right");
@@ -364,7 +368,12 @@ async fn until(client: &kube::Client, what: &str, path: &str, is_so: impl Fn(&Va
         if is_so(&list) {
             return;
         }
-        assert!(begun.elapsed() < Duration::from_mins(1), "not within a minute: {what}: {list:#}");
+        if begun.elapsed() >= Duration::from_mins(1) {
+            let names = list["items"].as_array().map(|items| {
+                items.iter().map(|item| item["metadata"]["name"].clone()).collect::<Vec<_>>()
+            });
+            panic!("not within a minute: {what}: {names:?}, status {}", list["status"]);
+        }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -382,9 +382,14 @@ async fn what_miners_say_of_their_work_is_booked_as_seen_or_claimed(site: &mut S
         daylight_test_site::create(&site.namespaced::<Miner>(), miner).await;
     }
     site.wait_for_mining(4).await;
+    let namespace = format!("namespace=\"{}\"", site.name);
+    eventually(SOON, "time is booked", || async {
+        let seconds = auditor.metric("daylight_assigned_gpu_seconds_total", &[&namespace]).await?;
+        (seconds > 1.0).then_some(())
+    })
+    .await;
     site.daylight(&["stop", "-m", "test", "--as", OFFICER]);
     let recorded = async |evidence: &'static str| {
-        let namespace = format!("namespace=\"{}\"", site.name);
         let of = [&*namespace, evidence];
         let accepted = [&*namespace, evidence, "result=\"accepted\""];
         let hashes = auditor.metric("daylight_miner_hashes_total", &of).await?;

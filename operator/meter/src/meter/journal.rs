@@ -9,9 +9,7 @@ use daylight_base::{Name, Timestamp};
 use crate::booked::Booked;
 use crate::books::Books;
 use crate::config::Config;
-use crate::entry::{
-    EnergyEntry, Entry, NodeEntry, PoolEntry, TimeEntry, Total, UsedEntry, WorkEntry,
-};
+use crate::entry::{EnergyEntry, Entry, NodeEntry, TimeEntry, Total, UsedEntry, WorkEntry};
 use crate::node::Node;
 use crate::object::ObjectKind;
 
@@ -70,13 +68,18 @@ impl Meter {
                     (self.booked_until, self.horizon) = (entry.until, entry.until);
                 }
             }
+            // In a log alone, where no entry has the state of a node.
+            Entry::Nodes(entry) => {
+                self.books.add_all(&entry.time, &entry.energy, &entry.pools);
+                self.add_used(&entry.used);
+            }
             Entry::Period { period, at } => {
                 self.counts.count(&period.registration).begin(period, *at);
             }
             Entry::Object(entry) => self.register.apply(entry),
             Entry::Settings(entry) => self.register.apply_settings(entry),
             Entry::Total(total) => {
-                self.add_total(&total.time, &total.energy, &total.pools);
+                self.books.add_all(&total.time, &total.energy, &total.pools);
                 for WorkEntry { account, work } in &total.work {
                     self.books.add_work(account, *work);
                 }
@@ -100,28 +103,20 @@ impl Meter {
     }
 
     fn add(&mut self, entry: &NodeEntry) {
-        self.add_total(&entry.time, &entry.energy, &entry.pools);
+        self.books.add_all(&entry.time, &entry.energy, &entry.pools);
         for closed in &entry.closed {
             if let Some(facts) = closed.facts {
                 self.books.add_work(&closed.lease.account, facts);
             }
         }
-        for UsedEntry { registration, start, millijoules, peak_watts } in &entry.used {
+        self.add_used(&entry.used);
+    }
+
+    fn add_used(&mut self, used: &[UsedEntry]) {
+        for UsedEntry { registration, start, millijoules, peak_watts } in used {
             let count = self.counts.count(registration);
             count.add(*start, *millijoules);
             count.peak_watts = count.peak_watts.max(*peak_watts);
-        }
-    }
-
-    fn add_total(&mut self, time: &[TimeEntry], energy: &[EnergyEntry], pools: &[PoolEntry]) {
-        for TimeEntry { key, ms } in time {
-            self.books.add_time(key, *ms);
-        }
-        for EnergyEntry { key, method, mj } in energy {
-            self.books.add_energy(key, *method, *mj);
-        }
-        for pool in pools {
-            self.books.add_pool(pool);
         }
     }
 

@@ -71,11 +71,13 @@ impl Meter {
         self.booked_until = self.booked_until.max(horizon);
         let config = &self.config;
         let terms = Terms { config, counts: &self.counts };
+        // All nodes are written at the same times, so that those without events share an entry.
+        let turn = |at: Timestamp| at.millis_since(Timestamp(0)) / config.book_every_ms.max(1);
         let mut due = Vec::new();
         for (name, node) in &mut self.nodes {
             node.book(horizon, &terms);
             let booked = &node.booked;
-            let full = node.state.booked_until.millis_since(booked.from) >= config.book_every_ms;
+            let full = turn(node.state.booked_until) > turn(booked.from);
             // Pods wait for closed leases, and later amounts are differences from first readings.
             let urgent = booked.first || !booked.closed.is_empty() || !booked.devices.is_empty();
             if full || urgent {

@@ -1,5 +1,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Parser;
 use daylight_base::{Name, Timestamp};
@@ -322,8 +323,8 @@ async fn a_witness_cosigns_one_history() {
 fn daylight_entries() -> Vec<String> {
     let at = |second: i64| Timestamp(1_700_000_000_000 + 1000 * second);
     let mut meter = Meter::new(Config::default());
-    let state: [&[u8]; 0] = [];
-    let (mut writer, _) = EntryWriter::restore(Pseudonyms::new(b"secret"), 0, &state).unwrap();
+    let (pseudonyms, state) = (Pseudonyms::new(b"secret"), [[]; 0]);
+    let (mut writer, _) = EntryWriter::restore(pseudonyms, 0, Duration::ZERO, &state).unwrap();
     let mut batch = Batch::default();
     let node = Name::from("n");
     let devices: Vec<_> = (0..8)
@@ -359,6 +360,7 @@ fn daylight_entries() -> Vec<String> {
         if number % 3 == 2 {
             meter.flush();
             batch.add(meter.take_entries(), &mut writer);
+            batch.add_quiet(&mut writer);
             let closing = writer.close(at(begin + 60)).unwrap();
             batch.add(vec![Entry::Closing(closing)], &mut writer);
         }
