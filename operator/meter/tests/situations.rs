@@ -998,3 +998,27 @@ fn two_boots_of_a_node_that_has_just_joined() {
     assert_eq!(site.gap_kinds(), [GapKind::Reset, GapKind::Reset]);
     assert_eq!(site.energy("mine").booked, kilojoules(10) + kilojoules(20));
 }
+
+/// The end of a lease on a node that is gone is reported again until it is durable and released, also
+/// after a restart. It counts once.
+#[test]
+fn an_end_on_a_node_that_is_gone_is_reported_again() {
+    let mut site = Site::new();
+    site.bound.insert("mine".into(), 0);
+    site.at(seconds(20)).report_end("mine", seconds(10));
+    let closed = |site: &Site| site.node_entries().map(|entry| entry.closed.len()).sum::<usize>();
+    for second in 21..25 {
+        site.at(seconds(second)).book();
+        site.report_end("mine", seconds(10));
+    }
+    assert_eq!(closed(&site), 1);
+    site.restart();
+    site.at(seconds(30)).report_end("mine", seconds(10));
+    site.book();
+    assert_eq!(closed(&site), 1);
+    // Nothing refers to it any more.
+    site.meter.forget("uid-mine");
+    site.at(minutes(3)).book();
+    assert_eq!(site.meter.nodes().count(), 0);
+    assert_eq!(closed(&site), 1);
+}

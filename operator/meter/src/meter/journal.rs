@@ -131,8 +131,11 @@ impl Meter {
             return;
         }
         debug_assert!(booked.closes(), "each entry closes by itself");
+        // An end is reported until it is durable and its pod or record is released: the state must know
+        // it, or it would be booked again.
         let gone = node.state.devices.is_empty()
             && node.state.leases.is_empty()
+            && node.state.closed.is_empty()
             && node.events.is_empty()
             && booked.has_no_capacity();
         for closed in &booked.closed {
