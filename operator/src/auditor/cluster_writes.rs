@@ -1,6 +1,8 @@
 //! Writes of the auditor in the cluster: it removes its own finalizer from pods, deletes
 //! `LeaseRecord`s that are in the journal, and sets its own fields of statuses.
 
+use std::time::Duration;
+
 use http::Request;
 use http::header::CONTENT_TYPE;
 use kube::Client;
@@ -12,9 +14,11 @@ use crate::failure::chain;
 /// Field manager of the auditor's writes.
 pub(super) const MANAGER: &str = "daylight/auditor";
 
-/// Requests at once, of those that [`ClusterWrites::room`] limits. The API server shares its seats
-/// among all clients, and a large site may release thousands of pods at once.
+/// Releases at once. The API server shares its seats among all clients, and a large site may release
+/// thousands of pods at once.
 const AT_ONCE: usize = 32;
+/// Longest wait for an answer. A request without one must not take the place of another for good.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends requests, each in a task of its own.
 ///
@@ -22,30 +26,41 @@ const AT_ONCE: usize = 32;
 /// until it does.
 pub(super) struct ClusterWrites {
     client: Client,
-    running: JoinSet<()>,
+    /// Apart from the statuses, so that slow writes of these hold no pod.
+    releases: JoinSet<()>,
+    statuses: JoinSet<()>,
 }
 
 impl ClusterWrites {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, running: JoinSet::new() }
+        Self { client, releases: JoinSet::new(), statuses: JoinSet::new() }
     }
 
-    /// Starts to send requests.
-    pub(super) fn start(&mut self, requests: Vec<ApiRequest>) {
+    /// Starts to release pods and records: at most as many as there is [`Self::room`] for.
+    pub(super) fn release(&mut self, requests: Vec<ApiRequest>) {
         for request in requests {
-            self.running.spawn(send(self.client.clone(), request));
+            self.releases.spawn(send(self.client.clone(), request));
+        }
+    }
+
+    /// Starts to write statuses.
+    pub(super) fn set_statuses(&mut self, requests: Vec<ApiRequest>) {
+        for request in requests {
+            self.statuses.spawn(send(self.client.clone(), request));
         }
     }
 
     /// Number of releases that may be started now.
     pub(super) fn room(&self) -> usize {
-        AT_ONCE.saturating_sub(self.running.len())
+        AT_ONCE.saturating_sub(self.releases.len())
     }
 
     /// Waits until a request ends; never returns while none is under way. Cancel-safe.
     pub(super) async fn next(&mut self) {
-        if self.running.join_next().await.is_none() {
-            std::future::pending::<()>().await;
+        tokio::select! {
+            Some(_) = self.releases.join_next() => {}
+            Some(_) = self.statuses.join_next() => {}
+            else => std::future::pending().await,
         }
     }
 }
@@ -59,8 +74,12 @@ async fn send(client: Client, request: ApiRequest) {
         .body(body.to_vec())
         .map_err(kube::Error::HttpError);
     let answer = match request {
-        Ok(request) => client.request_text(request).await,
-        Err(error) => Err(error),
+        Ok(request) => tokio::time::timeout(TIMEOUT, client.request_text(request)).await,
+        Err(error) => Ok(Err(error)),
+    };
+    let Ok(answer) = answer else {
+        tracing::warn!(what, path, "A write has no answer within 30 s; it will be repeated.");
+        return;
     };
     match answer {
         // The object is gone, or is another one of the same name: there is nothing left to write.

@@ -185,7 +185,7 @@ pub async fn run(
             }
         }
         main.writer.start(Instant::now());
-        main.writes.start(main.releases.due(&main.books, main.writes.room(), Instant::now()));
+        main.writes.release(main.releases.due(&main.books, main.writes.room(), Instant::now()));
     }
     main.end().await;
     Ok(())
@@ -403,7 +403,7 @@ impl Main {
                 let pools = self.books.cluster.pools();
                 let writes =
                     pools.filter_map(|(_, pool)| metered::condition(pool, &state, self.now));
-                self.writes.start(writes.collect());
+                self.writes.set_statuses(writes.collect());
             }
             return;
         }
@@ -423,13 +423,13 @@ impl Main {
                 writes.extend(metered::condition(pool, state, self.now));
             }
             self.publisher.take_unread(unread);
-            self.writes.start(writes);
+            self.writes.set_statuses(writes);
         }
         if let Some(every) = self.settings.agents.map(|agents| agents.every)
             && self.miners_due.is_none_or(|due| now >= due)
         {
             self.miners_due = Some(now + every);
-            self.writes.start(self.books.miner_statuses());
+            self.writes.set_statuses(self.books.miner_statuses());
         }
     }
 

@@ -368,11 +368,11 @@ async fn until(client: &kube::Client, what: &str, path: &str, is_so: impl Fn(&Va
         if is_so(&list) {
             return;
         }
-        if begun.elapsed() >= Duration::from_mins(1) {
+        if begun.elapsed() >= Duration::from_mins(2) {
             let names = list["items"].as_array().map(|items| {
                 items.iter().map(|item| item["metadata"]["name"].clone()).collect::<Vec<_>>()
             });
-            panic!("not within a minute: {what}: {names:?}, status {}", list["status"]);
+            panic!("not within two minutes: {what}: {names:?}, status {}", list["status"]);
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
