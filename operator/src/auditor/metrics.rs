@@ -67,6 +67,7 @@ pub struct Metrics {
     pub books_closed: IntGauge,
     pub log_size: IntGauge,
     pub log_signed: IntGauge,
+    pub log_kept: IntGauge,
     pub unwritten: IntGauge,
     /// In seconds since the epoch.
     pub booked_until: IntGauge,
@@ -221,6 +222,10 @@ impl Metrics {
             log_signed: r.add(IntGauge::with_opts(opts(
                 "audit_log_signed_size",
                 "Entries in the journal that the signed checkpoint vouches for.",
+            )))?,
+            log_kept: r.add(IntGauge::with_opts(opts(
+                "audit_log_kept_size",
+                "Entries in the journal that the checkpoint outside of its volume vouches for.",
             )))?,
             unwritten: r.add(IntGauge::with_opts(opts(
                 "audit_log_unwritten_bytes",

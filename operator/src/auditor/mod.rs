@@ -13,6 +13,7 @@ mod bookkeeper;
 mod cluster_writes;
 pub mod exporter;
 pub mod journal;
+pub mod kept_checkpoint;
 pub mod ledger_key;
 mod metered;
 pub mod metrics;

@@ -73,8 +73,14 @@ impl Publisher {
         }
     }
 
-    /// Sets what is due.
-    pub(super) fn publish(&mut self, books: &Bookkeeper, writer: &JournalWriter, now: Instant) {
+    /// Sets what is due. `kept` is the number of entries in the checkpoint outside of the volume.
+    pub(super) fn publish(
+        &mut self,
+        books: &Bookkeeper,
+        writer: &JournalWriter,
+        kept: u64,
+        now: Instant,
+    ) {
         let metrics = &self.metrics;
         metrics.unwritten.set(signed(writer.waiting_bytes() as u64));
         if self.due.is_some_and(|due| now < due) {
@@ -104,6 +110,7 @@ impl Publisher {
         metrics.resident_memory.set(resident_bytes().unwrap_or_default());
         metrics.log_size.set(signed(writer.size()));
         metrics.log_signed.set(signed(writer.published()));
+        metrics.log_kept.set(signed(kept));
         metrics.booked_until.set(books.meter.booked_until().0.div_euclid(1000));
         metrics.set_unregistered(books.unregistered());
         // The time up to which energy is read is the same in every period.

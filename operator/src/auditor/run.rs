@@ -17,7 +17,8 @@ use super::bookkeeper::{BookSettings, Bookkeeper};
 use super::cluster_writes::ClusterWrites;
 use super::exporter::discovery::ExporterName;
 use super::exporter::scrape::{Scrape, Scraper};
-use super::journal::{Directory, JournalError};
+use super::journal::{Directory, Journal, JournalError};
+use super::kept_checkpoint::{CheckpointPlace, KeptCheckpoint, KeptCheckpointError};
 use super::ledger_key::{self, LedgerKeyError, LedgerKeyPlace};
 use super::metered::{self, RecordState};
 use super::metrics::{Metrics, ScrapeOutcome};
@@ -48,6 +49,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Place of the key that signs the ledger.
     pub ledger_key: LedgerKeyPlace,
+    /// Place outside of the journal's volume where its last checkpoint is kept.
+    pub ledger_checkpoint: CheckpointPlace,
     /// Address of metrics and health; `None` to serve neither.
     pub listen: Option<SocketAddr>,
     /// Exporters of the devices' power and energy; none if devices are only counted.
@@ -84,6 +87,8 @@ pub enum AuditorError {
     #[error(transparent)]
     LedgerKey(#[from] LedgerKeyError),
     #[error(transparent)]
+    KeptCheckpoint(#[from] KeptCheckpointError),
+    #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
     Writer(#[from] WriterError),
@@ -103,6 +108,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// Longest wait for the last entries to become durable: a small part of a pod's default grace
 /// period, 30 s.
 const SETTLE: Duration = Duration::from_secs(5);
+/// Least time for the last checkpoint to be kept outside of the volume.
+const KEEP: Duration = Duration::from_secs(2);
 /// A device counts as unread after this number of refreshes of its exporter without a reading: a
 /// scrape may fail, or be read before a refresh, without a gap in the books.
 const UNREAD: u64 = 4;
@@ -131,7 +138,10 @@ pub async fn run(
     let client = connection::client(&config).map_err(RunError::from)?;
     let key = ledger_key::load(&settings.ledger_key, &client, &settings.namespace).await?;
     let verifier = key.verifier();
-    let (writer, entries) = JournalWriter::open(directory, key, settings.quiet_every)?;
+    let place = settings.ledger_checkpoint.clone();
+    let mut kept = KeptCheckpoint::read(place, &client, &settings.namespace).await?;
+    let verify = |journal: &Journal<Directory>| kept.verify(journal, &verifier);
+    let (writer, entries) = JournalWriter::open(directory, key, settings.quiet_every, verify)?;
     let (size, state) = (writer.size(), entries.len());
     tracing::info!(size, state, %verifier, "Opened the journal, which this key signs.");
     let meter = Meter::restore(meter_config(&settings), entries)?;
@@ -145,7 +155,7 @@ pub async fn run(
         ledger: Some(settings.data_dir.clone()),
     };
     let mut server = serving::start(settings.listen, served);
-    let mut main = Main::new(settings, meter, writer, client, metrics, health);
+    let mut main = Main::new(settings, meter, writer, kept, client, metrics, health);
 
     let mut shutdown = std::pin::pin!(shutdown);
     let mut tick = tokio::time::interval(TICK);
@@ -179,6 +189,7 @@ pub async fn run(
             answer = next_report(&mut main.agents) => main.reported(answer),
             closed = main.writer.next() => main.releases.set_durable(closed?, main.now),
             () = main.writes.next() => {}
+            () = main.kept.next() => {}
             _ = tick.tick() => {
                 main.tick();
                 main.turn();
@@ -187,7 +198,7 @@ pub async fn run(
         main.writer.start(Instant::now());
         main.writes.release(main.releases.due(&main.books, main.writes.room(), Instant::now()));
     }
-    main.end().await;
+    Box::pin(main.end()).await;
     Ok(())
 }
 
@@ -225,6 +236,7 @@ struct Main {
     agents: Option<Poller<AgentReport>>,
     books: Bookkeeper,
     writer: JournalWriter,
+    kept: KeptCheckpoint,
     releases: Releases,
     writes: ClusterWrites,
     publisher: Publisher,
@@ -238,6 +250,7 @@ impl Main {
         settings: Settings,
         meter: Meter,
         writer: JournalWriter,
+        kept: KeptCheckpoint,
         client: Client,
         metrics: Metrics,
         health: Health,
@@ -272,6 +285,7 @@ impl Main {
             releases: Releases::new(meter.closed().cloned(), now),
             books: Bookkeeper::new(meter, book_settings),
             writer,
+            kept,
             writes: ClusterWrites::new(client),
             publisher: Publisher::new(metrics, settings.data_dir.clone()),
             health,
@@ -348,7 +362,8 @@ impl Main {
         }
         self.releases.forget(&mut self.books, self.now);
         self.write_statuses(instant, has_room);
-        self.publisher.publish(&self.books, &self.writer, instant);
+        self.kept.start(self.writer.checkpoint(), instant);
+        self.publisher.publish(&self.books, &self.writer, self.kept.size(), instant);
         self.beat();
     }
 
@@ -472,6 +487,12 @@ impl Main {
             if !matches!(written, Ok(Ok(_))) || self.writer.failure().is_some() {
                 break;
             }
+        }
+        let left = KEEP.max(deadline.saturating_duration_since(Instant::now()));
+        if tokio::time::timeout(left, self.kept.finish(self.writer.checkpoint())).await.is_err() {
+            tracing::warn!(
+                "The last checkpoint is not kept outside of the volume: no answer in time."
+            );
         }
     }
 }

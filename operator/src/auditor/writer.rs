@@ -8,7 +8,7 @@ use daylight_meter::Entry;
 use tokio::task::JoinHandle;
 
 use super::batch::Batch;
-use super::journal::{Directory, Journal, JournalError};
+use super::journal::{Directory, Journal, JournalError, Published};
 use super::pseudonyms::Pseudonyms;
 use crate::entries::EntryWriter;
 
@@ -43,7 +43,7 @@ pub(super) struct JournalWriter {
     journal: Option<Journal<Directory>>,
     entries: EntryWriter,
     size: u64,
-    published: Option<u64>,
+    published: Option<Published>,
     state_bytes: u64,
     /// Bytes of the snapshot with which the state began; 0 if this process has written none.
     snapshot_bytes: u64,
@@ -58,14 +58,16 @@ pub(super) struct JournalWriter {
 }
 
 impl JournalWriter {
-    /// Opens the journal in a directory, which `key` signs. Returns the entries from which the meter is
-    /// restored.
+    /// Opens the journal in a directory, which `key` signs. `verify` may refuse it before anything is
+    /// written to it. Returns the entries from which the meter is restored.
     pub(super) fn open(
         directory: Directory,
         key: SigningKey,
         quiet_every: Duration,
+        verify: impl FnOnce(&Journal<Directory>) -> Result<(), JournalError>,
     ) -> Result<(Self, Vec<Entry>), JournalError> {
         let (mut journal, state) = Journal::open(directory, key)?;
+        verify(&journal)?;
         let is_new = journal.size() == 0;
         let pseudonyms = Pseudonyms::open(journal.disk(), is_new)?;
         let (writer, entries) =
@@ -74,7 +76,7 @@ impl JournalWriter {
         let writer = Self {
             entries: writer,
             size: journal.size(),
-            published: journal.published(),
+            published: journal.checkpoint().cloned(),
             state_bytes: journal.state_bytes(),
             snapshot_bytes: 0,
             journal: Some(journal),
@@ -151,7 +153,7 @@ impl JournalWriter {
         self.writing = None;
         let (journal, mut batch, result) = written.map_err(|_| WriterError::Panicked)?;
         self.size = journal.size();
-        self.published = journal.published();
+        self.published = journal.checkpoint().cloned();
         self.state_bytes = journal.state_bytes();
         self.journal = Some(journal);
         match result {
@@ -185,7 +187,12 @@ impl JournalWriter {
 
     /// Number of entries that the checkpoint vouches for.
     pub(super) fn published(&self) -> u64 {
-        self.published.unwrap_or_default()
+        self.published.as_ref().map_or(0, |published| published.size)
+    }
+
+    /// The checkpoint on the disk.
+    pub(super) fn checkpoint(&self) -> Option<&Published> {
+        self.published.as_ref()
     }
 
     /// Returns `true` once a snapshot should replace the state.
@@ -229,7 +236,8 @@ mod tests {
     fn writer(directory: &tempfile::TempDir) -> JournalWriter {
         let directory = Directory::take(directory.path()).unwrap();
         let key = SigningKey::from_seed("example.com/ledger", [7; 32]).unwrap();
-        let (mut writer, _) = JournalWriter::open(directory, key, Duration::ZERO).unwrap();
+        let (mut writer, _) =
+            JournalWriter::open(directory, key, Duration::ZERO, |_| Ok(())).unwrap();
         writer.push(vec![Entry::Clock { at: Timestamp(1), back_ms: 1 }]);
         writer
     }

@@ -10,6 +10,7 @@ use super::connect::Connection;
 use super::error::CommandError;
 use super::serve::{Authority, Listen, listen, shutdown};
 use crate::auditor::exporter::discovery::ExporterName;
+use crate::auditor::kept_checkpoint::CheckpointPlace;
 use crate::auditor::ledger_key::LedgerKeyPlace;
 use crate::auditor::poll::PollSettings;
 use crate::auditor::run::{self, Settings};
@@ -29,6 +30,11 @@ pub(super) struct Flags {
         default_value = "secret/daylight-ledger-key"
     )]
     ledger_key: LedgerKeyPlace,
+    /// Place outside of the data directory that keeps the last checkpoint, which the journal must
+    /// continue at the next start: `configmap/NAME` in Daylight's namespace, or a file. By default
+    /// `configmap/daylight-ledger`, or a file next to that of the key
+    #[arg(long, env = "DAYLIGHT_LEDGER_CHECKPOINT", value_name = "PLACE")]
+    ledger_checkpoint: Option<CheckpointPlace>,
     /// Exporter of the devices' energy: its DaemonSet and the port of its pods, as
     /// NAMESPACE/NAME:PORT; of several vendors, each for the nodes on which it runs, with commas or
     /// the flag again. Without one, energy is what miners declare
@@ -97,6 +103,9 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Com
         require_signature: flags.authority.require_signature,
         admission_mode: flags.admission_mode,
         data_dir: flags.data_dir,
+        ledger_checkpoint: flags
+            .ledger_checkpoint
+            .unwrap_or_else(|| CheckpointPlace::of(&flags.ledger_key)),
         ledger_key: flags.ledger_key,
         listen: flags.listen.0,
         exporters: flags.exporter,

@@ -33,12 +33,15 @@ impl Process {
         Self { child, log }
     }
 
-    /// An auditor whose journal is new.
+    /// An auditor whose journal is new, and so its key, unless a flag names another place for that.
     pub(crate) fn auditor(control_plane: &ControlPlane, name: &str, arguments: &[&str]) -> Self {
         let journal = control_plane.directory().join(name);
+        let key = journal.with_extension("key");
+        let key = ["--ledger-key", path(&key)];
+        let key = if arguments.contains(&"--ledger-key") { &[][..] } else { &key };
         let often = ["--usage-every", "1s", "--book-every", "5s"];
         let arguments =
-            [&["auditor", "--data-dir", path(&journal)], &often[..], arguments].concat();
+            [&["auditor", "--data-dir", path(&journal)], &often[..], key, arguments].concat();
         Self::start(control_plane, name, &arguments)
     }
 

@@ -1339,6 +1339,26 @@ pub(crate) fn attempts() -> Vec<Attempt> {
     more["metadata"] = json!({"name": "more"});
     add("a list of one's own", OPERATOR, Rule::Always, Change::create(&list, more), keeps);
 
+    // The last checkpoint of the ledger.
+    let maps = format!("/api/v1/namespaces/{}/configmaps", crate::cluster::SYSTEM);
+    let map = |name: &str| json!({"metadata": {"name": name}, "data": {"checkpoint": "x\n1\n"}});
+    for who in [OPERATOR, CONTROLLER] {
+        add(
+            "a checkpoint of one's own",
+            who,
+            Rule::Always,
+            Change::create(&maps, map("daylight-ledger")),
+            "keeps the last checkpoint of the ledger, only the auditor may write it",
+        );
+    }
+    add(
+        "another ConfigMap, by the auditor",
+        AUDITOR,
+        Rule::Always,
+        Change::create(&maps, map("daylight-authority-keys")),
+        "The auditor writes no ConfigMap but daylight-ledger",
+    );
+
     // Namespaces.
     let namespace = |name: &str| format!("/api/v1/namespaces/{name}");
     let label = |class: Value| json!({"metadata": {"labels": {"daylight.dev/activity": class}}});

@@ -159,7 +159,8 @@ async fn tell_the_story(cluster: &Cluster) {
     let played = tokio::spawn(story(control_plane.environment(), cluster.admin())).await;
     // Without an exporter, it reports no use of an energy limit.
     let exporter = ["--exporter", "monitoring/exporter:9400"];
-    let flags = [&["--as", AUDITOR, "--agent-every", "1s"], &exporter[..]].concat();
+    let key = ["--ledger-key", "secret/daylight-ledger-key"];
+    let flags = [&["--as", AUDITOR, "--agent-every", "1s"], &exporter[..], &key].concat();
     let auditor = Process::auditor(control_plane, "story-auditor", &flags);
     let spoiled = spoil_lists(cluster).await;
     let metered = tokio::spawn(story_is_metered(cluster.admin())).await;

@@ -1,5 +1,6 @@
 //! Every lease is on record, and nothing waits for the record.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -317,8 +318,12 @@ async fn edits_that_nobody_saw_are_on_record(site: &mut Site) {
     site.nodes(1).await;
     site.pool(json!({})).await;
     let registration = site.filed("reg", json!({"gpus": 8})).await;
-    let start =
-        |name: &str| Process::auditor(&site.control_plane, &site.key_dash(name), "journal-6", &[]);
+    let secret = format!("secret/{}", site.key_dash("ledger-key"));
+    let kept = format!("configmap/{}", site.key_dash("ledger"));
+    let flags = ["--ledger-key", &*secret, "--ledger-checkpoint", &*kept];
+    let start = |name: &str| {
+        Process::auditor(&site.control_plane, &site.key_dash(name), "journal-6", &flags)
+    };
     let auditor = start("audit-1");
     let grown = async |auditor: &Process, size: f64| {
         eventually(SOON, "the journal grows", || async {
@@ -331,6 +336,9 @@ async fn edits_that_nobody_saw_are_on_record(site: &mut Site) {
     site.approve("reg");
     grown(&auditor, size).await;
     auditor.terminate().await;
+    let journal = site.control_plane.directory().join("journal-6");
+    let older = journal.with_extension("older");
+    copy(&journal, &older);
 
     let registrations: Api<Registration> = site.namespaced();
     for gpus in [7, 6, 5] {
@@ -343,13 +351,46 @@ async fn edits_that_nobody_saw_are_on_record(site: &mut Site) {
         (unseen as u64 == 2).then_some(())
     })
     .await;
+    // What it signed last is kept outside of its volume.
     auditor.terminate().await;
-    let journal = site.control_plane.directory().join("journal-6");
+
+    // The older state of the journal, without the checkpoint that shows it.
+    let newer = journal.with_extension("newer");
+    std::fs::rename(&journal, &newer).unwrap();
+    std::fs::rename(&older, &journal).unwrap();
+    std::fs::remove_file(journal.join("checkpoint")).unwrap();
+    let log = start("audit-3").failed().await;
+    let refused = format!(
+        "the journal does not continue the checkpoint that ConfigMap {} keeps: it has",
+        site.key_dash("ledger")
+    );
+    assert!(log.contains(&refused) && log.contains("it is an old copy"), "{log}");
+    assert!(!journal.join("checkpoint").exists(), "it is not signed");
+    // The newest one continues.
+    std::fs::rename(&journal, &older).unwrap();
+    std::fs::rename(&newer, &journal).unwrap();
+    let auditor = start("audit-4");
+    let size = grown(&auditor, 0.0).await;
+    grown(&auditor, size).await;
+    auditor.terminate().await;
     site.daylight(&["ledger", "verify", journal.to_str().unwrap()]);
     let recorded = recorded_of(site, "journal-6", &registration);
     let recorded: Vec<_> =
         recorded.iter().map(|(at, unseen, is)| (&**at, *unseen, &**is)).collect();
     assert_eq!(recorded, [("1", 0, "Pending"), ("1", 0, "Active"), ("4", 2, "Changed")]);
+}
+
+/// Copies a directory.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).unwrap()),
+        }
+    }
 }
 
 /// One miner of an image that is trusted to have seen its shares taken, and one of another.

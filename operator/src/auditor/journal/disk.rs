@@ -103,11 +103,7 @@ impl Disk for Directory {
 
     fn replace(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.root.join(path);
-        let new = path.with_extension("new");
-        let mut file = File::create(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
+        files::swap_in(&path, bytes)?;
         self.sync_names(&path)
     }
 

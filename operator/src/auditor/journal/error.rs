@@ -5,6 +5,7 @@ use std::io;
 use daylight_ledger::MAX_ENTRY;
 
 use super::disk::Disk;
+use crate::auditor::kept_checkpoint::KeptCheckpointError;
 
 /// Error of a journal that cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,9 @@ pub enum JournalError {
          signed it, or start a new journal in an empty directory"
     )]
     OtherKey { signer: String, key: String },
+    /// It is not the journal of the checkpoint that is kept outside of its volume.
+    #[error(transparent)]
+    Kept(#[from] KeptCheckpointError),
     /// A later version of Daylight wrote it.
     #[error(
         "the journal has format {found}, but this version reads format {known}; use the version that \

@@ -28,6 +28,7 @@ mod error;
 mod tiles;
 
 use std::io;
+use std::sync::Arc;
 
 use daylight_ledger::{
     BundleError, CHECKPOINT, Checkpoint, Hash, Note, SigningKey, TILE_WIDTH, TileKind, Tree,
@@ -50,9 +51,19 @@ pub struct Journal<D> {
     commit: Commit,
     /// Tree over the entries that count.
     tree: Tree,
-    /// Number of entries that the checkpoint on the disk vouches for; `None` if there is none.
-    published: Option<u64>,
+    /// The checkpoint on the disk; `None` if there is none.
+    published: Option<Published>,
 }
+
+/// Checkpoint as it is stored and served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Number of entries that it vouches for.
+    pub size: u64,
+    /// The signed note.
+    pub note: Arc<str>,
+}
+
 impl<D: Disk> Journal<D> {
     /// Opens the journal on a disk, or starts one. Returns the lines of the state.
     ///
@@ -90,14 +101,14 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Verifies that the checkpoint is of this log, and that the entries are still those that it
-    /// vouches for. Returns their number; `None` if there is no checkpoint.
-    fn verify_checkpoint(&self) -> Result<Option<u64>, JournalError> {
+    /// vouches for. Returns it; `None` if there is no checkpoint.
+    fn verify_checkpoint(&self) -> Result<Option<Published>, JournalError> {
         let Some(text) = read(&self.disk, CHECKPOINT)? else { return Ok(None) };
         let damaged = |why: &dyn std::fmt::Display| {
             JournalError::Damaged(format!("{CHECKPOINT} cannot be read ({why})"))
         };
-        let note = String::from_utf8(text).map_err(|error| damaged(&error))?;
-        let note = Note::parse(&note).map_err(|error| damaged(&error))?;
+        let text = String::from_utf8(text).map_err(|error| damaged(&error))?;
+        let note = Note::parse(&text).map_err(|error| damaged(&error))?;
         if note.verify(&[self.key.verifier()]).is_err() {
             let signer = note.signatures().first().map(|by| by.name().to_owned());
             return Err(JournalError::OtherKey {
@@ -106,26 +117,32 @@ impl<D: Disk> Journal<D> {
             });
         }
         let signed = Checkpoint::parse(note.text()).map_err(|error| damaged(&error))?;
-        self.verify_signed(&signed)?;
-        Ok(Some(signed.size))
+        match self.contradiction(&signed)? {
+            None => Ok(Some(Published { size: signed.size, note: text.into() })),
+            Some(difference) => Err(JournalError::Damaged(difference)),
+        }
     }
 
-    /// Verifies that the entries are still those that a checkpoint of this log vouches for.
-    fn verify_signed(&self, signed: &Checkpoint) -> Result<(), JournalError> {
+    /// Returns how the entries differ from those that a checkpoint vouches for; `None` if they continue
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// The tiles cannot be read.
+    pub fn contradiction(&self, signed: &Checkpoint) -> Result<Option<String>, JournalError> {
         let size = self.commit.size;
         if signed.size > size {
-            return Err(JournalError::Damaged(format!(
+            return Ok(Some(format!(
                 "it has {size} entries, but {} were signed: it is an old copy",
                 signed.size
             )));
         }
-        if tree_of(&self.disk, signed.size)?.root() == signed.root {
-            return Ok(());
-        }
-        Err(JournalError::Damaged(format!(
-            "its first {} entries are not those that were signed",
-            signed.size
-        )))
+        let root = match signed.size == size {
+            true => self.commit.root,
+            false => tree_of(&self.disk, signed.size)?.root(),
+        };
+        Ok((root != signed.root)
+            .then(|| format!("its first {} entries are not those that were signed", signed.size)))
     }
 
     /// Signs the entries that count, for everyone to see.
@@ -135,17 +152,18 @@ impl<D: Disk> Journal<D> {
     /// The checkpoint cannot be written. The entries count all the same.
     pub fn publish(&mut self) -> Result<(), JournalError> {
         let size = self.commit.size;
-        if self.published == Some(size) {
+        if self.published() == Some(size) {
             return Ok(());
         }
         let checkpoint = Checkpoint::new(self.key.name(), size, self.commit.root);
         let note = checkpoint
             .sign(&[&self.key])
             .map_err(|error| failed(CHECKPOINT, io::Error::other(error)))?;
+        let note = note.to_string();
         self.disk
-            .replace(CHECKPOINT, note.to_string().as_bytes())
+            .replace(CHECKPOINT, note.as_bytes())
             .map_err(|error| failed(CHECKPOINT, error))?;
-        self.published = Some(size);
+        self.published = Some(Published { size, note: note.into() });
         Ok(())
     }
 
@@ -156,7 +174,12 @@ impl<D: Disk> Journal<D> {
 
     /// Number of entries that the checkpoint on the disk vouches for; `None` if there is none.
     pub fn published(&self) -> Option<u64> {
-        self.published
+        self.published.as_ref().map(|published| published.size)
+    }
+
+    /// The checkpoint on the disk; `None` if there is none.
+    pub fn checkpoint(&self) -> Option<&Published> {
+        self.published.as_ref()
     }
 
     /// Bytes of the state.

@@ -10,6 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Child;
 
+use crate::SOON;
+
 /// One `daylight controller`, or `daylight auditor`.
 pub struct Process {
     child: Child,
@@ -52,7 +54,8 @@ impl Process {
         Self::serve(control_plane, "controller", name, &flags)
     }
 
-    /// Starts an auditor with its journal in a directory of this name.
+    /// Starts an auditor with its journal in a directory of this name. Its key is in a file next to that,
+    /// unless a flag names another place: each journal is a ledger of its own.
     pub fn auditor(
         control_plane: &ControlPlane,
         name: &str,
@@ -61,10 +64,11 @@ impl Process {
     ) -> Self {
         let directory = control_plane.directory().join(journal);
         let directory = directory.to_str().unwrap();
-        let flags =
-            [&["--data-dir", directory, "--usage-every", "1s", "--book-every", "5s"], flags]
-                .concat();
-        Self::serve(control_plane, "auditor", name, &flags)
+        let key = format!("{directory}.key");
+        let key = ["--ledger-key", &*key];
+        let key = if flags.contains(&"--ledger-key") { &[][..] } else { &key };
+        let often = ["--data-dir", directory, "--usage-every", "1s", "--book-every", "5s"];
+        Self::serve(control_plane, "auditor", name, &[&often, key, flags].concat())
     }
 
     fn serve(control_plane: &ControlPlane, command: &str, name: &str, flags: &[&str]) -> Self {
@@ -95,6 +99,14 @@ impl Process {
     /// Kills it, as a crash would.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
+    }
+
+    /// Waits until it has ended by itself with an error, and returns its log.
+    pub async fn failed(mut self) -> String {
+        let ended = tokio::time::timeout(SOON, self.child.wait()).await;
+        let status = ended.expect("it ends").unwrap();
+        assert!(!status.success(), "it ended with {status}; see {}", self.log.display());
+        std::fs::read_to_string(&self.log).unwrap()
     }
 
     /// Terminates it, waits until it has ended, and returns how long that took.
