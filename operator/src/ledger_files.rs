@@ -8,6 +8,9 @@ use daylight_ledger::{CHECKPOINT, Checkpoint, Note, serve};
 
 use crate::files;
 
+/// File of the last checkpoint that enough witnesses cosigned. It is handed out as the checkpoint.
+pub(crate) const COSIGNED: &str = "checkpoint.cosigned";
+
 /// File of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LedgerFile {
@@ -17,8 +20,8 @@ pub(crate) struct LedgerFile {
     pub(crate) caching: &'static str,
 }
 
-/// Reads the checkpoint, or a tile or bundle as far as the checkpoint vouches for it. `None` if there is
-/// no such file.
+/// Reads the checkpoint, or a tile or bundle as far as the newest checkpoint vouches for it. `None` if
+/// there is no such file. The checkpoint is the last one that enough witnesses cosigned, if there is one.
 ///
 /// # Errors
 ///
@@ -30,7 +33,11 @@ pub(crate) fn read(directory: &Path, path: &str) -> io::Result<Option<LedgerFile
         CHECKPOINT => ("text/plain; charset=utf-8", "no-cache"),
         _ => ("application/octet-stream", "public, max-age=31536000, immutable"),
     };
-    let bytes = serve(&files, path, signed_size(&checkpoint)?)?;
+    let size = signed_size(&checkpoint)?;
+    let bytes = match path {
+        CHECKPOINT => Some(files(COSIGNED)?.unwrap_or(checkpoint)),
+        _ => serve(&files, path, size)?,
+    };
     Ok(bytes.map(|bytes| LedgerFile { bytes, media_type, caching }))
 }
 
@@ -63,6 +70,8 @@ mod tests {
 
         let note = read("checkpoint").unwrap();
         assert!(note.starts_with(b"example.com/ledger\n300\n"));
+        std::fs::write(directory.path().join(COSIGNED), "cosigned").unwrap();
+        assert_eq!(read("checkpoint").as_deref(), Some(&b"cosigned"[..]));
         let bundle = b"\0\x05entry".repeat(256);
         assert_eq!(read("tile/entries/000").as_ref(), Some(&bundle));
         assert_eq!(read("tile/entries/001.p/44").as_deref(), Some(&bundle[..44 * 7]));

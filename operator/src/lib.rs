@@ -23,4 +23,6 @@ pub mod serving;
 mod shipped;
 mod user_agent;
 pub mod view;
+mod web;
 pub mod witness;
+mod witness_client;

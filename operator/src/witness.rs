@@ -198,3 +198,25 @@ async fn checkpoint(
         _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
+
+/// Starts a witness of a log. Returns its lines in a policy: one for each of its keys, the second under the
+/// name with `-pq`.
+#[cfg(test)]
+pub(crate) async fn start(directory: &Path, name: &str, log: VerifierKey) -> [String; 2] {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listen = listener.local_addr().unwrap();
+    let url = format!("http://{listen}/");
+    let served = Served::open(Settings {
+        data_dir: directory.to_owned(),
+        name: format!("{name}.example/w"),
+        logs: vec![log],
+        listen,
+    });
+    let router = router(served.unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let keys = std::fs::read_to_string(directory.join(KEYS)).unwrap();
+    let keys: Vec<_> =
+        keys.lines().map(|key| CosigningKey::parse(key).unwrap().verifier()).collect();
+    let [ed25519, ml_dsa_44] = &keys[..] else { panic!("{} keys", keys.len()) };
+    [format!("witness {name} {ed25519} {url}\n"), format!("witness {name}-pq {ml_dsa_44} {url}\n")]
+}

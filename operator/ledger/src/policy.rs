@@ -141,6 +141,21 @@ impl Policy {
         Self { logs, witnesses: Vec::new(), groups: Vec::new(), quorum: None }
     }
 
+    /// Trusts another log, too.
+    #[must_use]
+    pub fn with_log(mut self, key: VerifierKey) -> Self {
+        if !self.logs.iter().any(|log| log.key.is_same_key(&key)) {
+            self.logs.push(PolicyLog { key, url: None });
+        }
+        self
+    }
+
+    /// Returns the policy that trusts the same logs, and knows and requires no witness.
+    #[must_use]
+    pub fn without_witnesses(&self) -> Self {
+        Self { logs: self.logs.clone(), ..Self::default() }
+    }
+
     /// Logs that it trusts.
     pub fn logs(&self) -> &[PolicyLog] {
         &self.logs

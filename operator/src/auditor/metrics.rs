@@ -18,6 +18,7 @@ use strum::{IntoStaticStr, VariantArray as _};
 
 use super::admission::{AdmissionMode, AdmissionState};
 use super::bookkeeper::{LateNode, UnreadEnergy};
+use super::cosigning::Round;
 use crate::metric_table::{Register, Row, signed};
 use crate::serving::ScrapeLock;
 use crate::view::Assigned;
@@ -68,6 +69,12 @@ pub struct Metrics {
     pub log_size: IntGauge,
     pub log_signed: IntGauge,
     pub log_kept: IntGauge,
+    log_cosigned: IntGaugeVec,
+    /// In seconds since the epoch.
+    log_cosigned_at: IntGaugeVec,
+    witness_size: IntGaugeVec,
+    /// In seconds since the epoch.
+    witness_at: IntGaugeVec,
     pub unwritten: IntGauge,
     /// In seconds since the epoch.
     pub booked_until: IntGauge,
@@ -227,6 +234,34 @@ impl Metrics {
                 "audit_log_kept_size",
                 "Entries in the journal that the checkpoint outside of its volume vouches for.",
             )))?,
+            log_cosigned: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "audit_log_cosigned_size",
+                "Entries in the journal that the last checkpoint with enough cosignatures vouches for.",
+                &[],
+            )?,
+            log_cosigned_at: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "audit_log_cosigned_timestamp_seconds",
+                "Time at which enough witnesses cosigned a checkpoint; 0 before the first.",
+                &[],
+            )?,
+            witness_size: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "audit_log_witness_size",
+                "Entries in the last checkpoint that this witness cosigned.",
+                &["witness"],
+            )?,
+            witness_at: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "audit_log_witness_timestamp_seconds",
+                "Time at which this witness cosigned a checkpoint.",
+                &["witness"],
+            )?,
             unwritten: r.add(IntGauge::with_opts(opts(
                 "audit_log_unwritten_bytes",
                 "Bytes of entries that wait to be written to the journal.",
@@ -367,6 +402,21 @@ impl Metrics {
     /// Sets the number of nodes whose devices are known from a source.
     pub fn set_nodes(&self, source: NodeSource, nodes: usize) {
         self.nodes.with_label_values(&[source.into_str()]).set(signed(nodes));
+    }
+
+    /// Sets what witnesses cosigned.
+    pub(super) fn set_round(&self, round: &Round) {
+        let Round { size, by, is_enough, at } = round;
+        let (size, at) = (signed(*size), at.0.div_euclid(1000));
+        for witness in by {
+            self.witness_size.with_label_values(&[witness]).set(size);
+            self.witness_at.with_label_values(&[witness]).set(at);
+        }
+        if *is_enough {
+            let none: [&str; 0] = [];
+            self.log_cosigned.with_label_values(&none).set(size);
+            self.log_cosigned_at.with_label_values(&none).set(at);
+        }
     }
 
     /// Sets the GPUs that are held without a registration in force.

@@ -11,6 +11,7 @@ mod agents;
 pub mod batch;
 mod bookkeeper;
 mod cluster_writes;
+pub mod cosigning;
 pub mod exporter;
 pub mod journal;
 pub mod kept_checkpoint;

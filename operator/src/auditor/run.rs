@@ -15,6 +15,7 @@ use super::admission::AdmissionObjects;
 use super::agents::{self, AgentReport};
 use super::bookkeeper::{BookSettings, Bookkeeper};
 use super::cluster_writes::ClusterWrites;
+use super::cosigning::{Cosigning, CosigningError, CosigningSettings};
 use super::exporter::discovery::ExporterName;
 use super::exporter::scrape::{Scrape, Scraper};
 use super::journal::{Directory, Journal, JournalError};
@@ -51,6 +52,8 @@ pub struct Settings {
     pub ledger_key: LedgerKeyPlace,
     /// Place outside of the journal's volume where its last checkpoint is kept.
     pub ledger_checkpoint: CheckpointPlace,
+    /// Witnesses that cosign its checkpoints; `None` if there are none.
+    pub cosigning: Option<CosigningSettings>,
     /// Address of metrics and health; `None` to serve neither.
     pub listen: Option<SocketAddr>,
     /// Exporters of the devices' power and energy; none if devices are only counted.
@@ -88,6 +91,8 @@ pub enum AuditorError {
     LedgerKey(#[from] LedgerKeyError),
     #[error(transparent)]
     KeptCheckpoint(#[from] KeptCheckpointError),
+    #[error(transparent)]
+    Cosigning(#[from] CosigningError),
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
@@ -142,6 +147,8 @@ pub async fn run(
     let mut kept = KeptCheckpoint::read(place, &client, &settings.namespace).await?;
     let verify = |journal: &Journal<Directory>| kept.verify(journal, &verifier);
     let (writer, entries) = JournalWriter::open(directory, key, settings.quiet_every, verify)?;
+    let witnesses = settings.cosigning.clone();
+    let cosigning = Cosigning::start(witnesses, &verifier, &settings.data_dir)?;
     let (size, state) = (writer.size(), entries.len());
     tracing::info!(size, state, %verifier, "Opened the journal, which this key signs.");
     let meter = Meter::restore(meter_config(&settings), entries)?;
@@ -155,7 +162,7 @@ pub async fn run(
         ledger: Some(settings.data_dir.clone()),
     };
     let mut server = serving::start(settings.listen, served);
-    let mut main = Main::new(settings, meter, writer, kept, client, metrics, health);
+    let mut main = Main::new(settings, meter, (writer, kept, cosigning), client, metrics, health);
 
     let mut shutdown = std::pin::pin!(shutdown);
     let mut tick = tokio::time::interval(TICK);
@@ -190,6 +197,7 @@ pub async fn run(
             closed = main.writer.next() => main.releases.set_durable(closed?, main.now),
             () = main.writes.next() => {}
             () = main.kept.next() => {}
+            round = main.cosigning.next() => main.publisher.metrics.set_round(&round),
             _ = tick.tick() => {
                 main.tick();
                 main.turn();
@@ -237,6 +245,7 @@ struct Main {
     books: Bookkeeper,
     writer: JournalWriter,
     kept: KeptCheckpoint,
+    cosigning: Cosigning,
     releases: Releases,
     writes: ClusterWrites,
     publisher: Publisher,
@@ -249,8 +258,7 @@ impl Main {
     fn new(
         settings: Settings,
         meter: Meter,
-        writer: JournalWriter,
-        kept: KeptCheckpoint,
+        (writer, kept, cosigning): (JournalWriter, KeptCheckpoint, Cosigning),
         client: Client,
         metrics: Metrics,
         health: Health,
@@ -286,6 +294,7 @@ impl Main {
             books: Bookkeeper::new(meter, book_settings),
             writer,
             kept,
+            cosigning,
             writes: ClusterWrites::new(client),
             publisher: Publisher::new(metrics, settings.data_dir.clone()),
             health,
@@ -363,6 +372,7 @@ impl Main {
         self.releases.forget(&mut self.books, self.now);
         self.write_statuses(instant, has_room);
         self.kept.start(self.writer.checkpoint(), instant);
+        self.cosigning.follow(self.writer.checkpoint());
         self.publisher.publish(&self.books, &self.writer, self.kept.size(), instant);
         self.beat();
     }

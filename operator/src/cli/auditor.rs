@@ -9,6 +9,7 @@ use daylight_base::duration;
 use super::connect::Connection;
 use super::error::CommandError;
 use super::serve::{Authority, Listen, listen, shutdown};
+use crate::auditor::cosigning::CosigningSettings;
 use crate::auditor::exporter::discovery::ExporterName;
 use crate::auditor::kept_checkpoint::CheckpointPlace;
 use crate::auditor::ledger_key::LedgerKeyPlace;
@@ -35,6 +36,20 @@ pub(super) struct Flags {
     /// `configmap/daylight-ledger`, or a file next to that of the key
     #[arg(long, env = "DAYLIGHT_LEDGER_CHECKPOINT", value_name = "PLACE")]
     ledger_checkpoint: Option<CheckpointPlace>,
+    /// File with the witnesses that cosign the ledger's checkpoints, each with its address, and the quorum
+    /// of them that makes a checkpoint count, in the form of C2SP tlog-policy
+    #[arg(long, env = "DAYLIGHT_WITNESS_POLICY", value_name = "FILE")]
+    witness_policy: Option<PathBuf>,
+    /// Names of the site's own witnesses in that policy, which may be requested often; with commas or the
+    /// flag again
+    #[arg(long, env = "DAYLIGHT_OWN_WITNESS", value_name = "NAMES", value_delimiter = ',')]
+    own_witness: Vec<String>,
+    /// Interval at which all witnesses are requested
+    #[arg(long, env = "DAYLIGHT_WITNESS_EVERY", default_value = "1h", value_parser = duration::parse)]
+    witness_every: Duration,
+    /// Interval at which the site's own witnesses are requested while there are new entries
+    #[arg(long, env = "DAYLIGHT_OWN_WITNESS_EVERY", default_value = "10s", value_parser = duration::parse)]
+    own_witness_every: Duration,
     /// Exporter of the devices' energy: its DaemonSet and the port of its pods, as
     /// NAMESPACE/NAME:PORT; of several vendors, each for the nodes on which it runs, with commas or
     /// the flag again. Without one, energy is what miners declare
@@ -97,6 +112,15 @@ pub(super) struct Flags {
 
 pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), CommandError> {
     let config = connection.config().await?;
+    let cosigning = match &flags.witness_policy {
+        None => None,
+        Some(path) => Some(CosigningSettings {
+            policy: super::ledger::read_policy(path)?,
+            own: flags.own_witness,
+            every: flags.witness_every,
+            own_every: flags.own_witness_every,
+        }),
+    };
     let settings = Settings {
         namespace: connection.namespace.clone(),
         authority_keys: flags.authority.authority_keys,
@@ -107,6 +131,7 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Com
             .ledger_checkpoint
             .unwrap_or_else(|| CheckpointPlace::of(&flags.ledger_key)),
         ledger_key: flags.ledger_key,
+        cosigning,
         listen: flags.listen.0,
         exporters: flags.exporter,
         scrape_every: flags.scrape_every,

@@ -3,20 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use daylight_ledger::{
-    AddCheckpoint, Note, PolicyWitness, Signature, TileHashes, prove_consistency,
-};
-use http::StatusCode;
+use daylight_ledger::{Hash, TileHashes, prove_consistency};
 use serde::Serialize;
 
 use super::source::{Opened, Source};
 use super::trust::{Trust, vouch};
-use super::web::Server;
+use super::web::wait;
 use crate::cli::error::{CommandError, ErrorCode};
 use crate::cli::output::{self, Output};
-
-/// Attempts for each witness: it may have cosigned another checkpoint meanwhile.
-const ATTEMPTS: u32 = 3;
+use crate::witness_client::WitnessClient;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
@@ -51,21 +46,16 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     let source = flags.source.open()?;
     let mut note = source.checkpoint()?;
     // Who signed it is verified first: a witness is not asked about the ledger of another.
-    let log_only = daylight_ledger::Policy::of_log(
-        policy.logs().first().map(|log| log.key.clone()).ok_or_else(|| {
-            CommandError::new("The policy names no ledger").code(ErrorCode::Invalid)
-        })?,
-    );
-    let size = vouch(Some(&log_only), &note)?.checkpoint.size;
-    let mut failed = Vec::new();
-    for witness in policy.witnesses() {
-        match ask(&source, witness, &note, size) {
-            Ok(signatures) => {
-                if let Err(error) = note.add(signatures) {
-                    failed.push(format!("{}: {error}", witness.name));
-                }
-            }
-            Err(reason) => failed.push(format!("{}: {reason}", witness.name)),
+    let size = vouch(Some(&policy.without_witnesses()), &note)?.checkpoint.size;
+    let (clients, mut failed) = WitnessClient::of(&policy);
+    for mut client in clients {
+        let prove = |old| std::future::ready(prove(&source, old, size));
+        let cosigned = wait(client.cosign(&note, size, prove));
+        let added = cosigned.and_then(|cosigned| {
+            note.add(cosigned.signatures().iter().cloned()).map_err(|error| error.to_string())
+        });
+        if let Err(reason) = added {
+            failed.push(format!("{}: {reason}", client.names.join(", ")));
         }
     }
     std::fs::write(&flags.checkpoint, note.to_string()).map_err(output::failed)?;
@@ -94,41 +84,8 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     })
 }
 
-/// Asks a witness to cosign. Returns the lines of its signatures.
-fn ask(
-    source: &Opened<'_>,
-    witness: &PolicyWitness,
-    note: &Note,
-    size: u64,
-) -> Result<Vec<Signature>, String> {
-    let url = witness.url.as_deref().ok_or("the policy has no address of it")?;
-    let server = Server::new(url.trim_end_matches('/')).map_err(|error| error.to_string())?;
-    let mut old = 0;
-    for _ in 0..ATTEMPTS {
-        if old > size {
-            return Err(format!(
-                "it has cosigned a checkpoint of {old} entries, and this one has {size}"
-            ));
-        }
-        let mut hashes = TileHashes::new(source, size);
-        let proof = prove_consistency(&mut hashes, old, size).map_err(|error| error.to_string())?;
-        let request = AddCheckpoint { old, proof, checkpoint: note.clone() };
-        let (status, body) = server
-            .post("add-checkpoint", request.to_string())
-            .map_err(|error| crate::failure::chain(&*error))?;
-        let body = String::from_utf8_lossy(&body).into_owned();
-        match status {
-            StatusCode::OK => {
-                return Signature::parse_lines(&body).map_err(|error| error.to_string());
-            }
-            StatusCode::CONFLICT => {
-                old = body
-                    .trim()
-                    .parse()
-                    .map_err(|_| format!("it answers {status} without a size"))?;
-            }
-            _ => return Err(format!("it answers {status}: {}", body.trim())),
-        }
-    }
-    Err("others have it cosign at the same time".to_owned())
+/// Proves that a ledger of `size` entries continues its first `old` ones.
+fn prove(source: &Opened<'_>, old: u64, size: u64) -> Result<Vec<Hash>, String> {
+    prove_consistency(&mut TileHashes::new(source, size), old, size)
+        .map_err(|error| error.to_string())
 }

@@ -15,6 +15,8 @@ mod web;
 
 use clap::{Args, Subcommand};
 
+pub(super) use self::trust::read_policy;
+
 use super::error::CommandError;
 use super::output::Format;
 

@@ -9,9 +9,13 @@ use std::str::FromStr;
 use daylight_ledger::{CHECKPOINT, Checkpoint, Files, Note};
 use http::StatusCode;
 
-use super::web::Server;
+use super::web::wait;
 use crate::cli::error::{CommandError, ErrorCode};
 use crate::files;
+use crate::web::WebServer;
+
+/// Most bytes of a file: a bundle of 256 entries of the greatest length has fewer.
+const MOST_BYTES: usize = 17 << 20;
 
 /// Directory of a ledger, or address of one that is served.
 #[derive(Clone, Debug)]
@@ -57,7 +61,7 @@ impl Source {
         let reader = match self {
             Self::Directory(path) => Reader::Directory(path.clone()),
             Self::Web(url) => {
-                let server = Server::new(url).map_err(|error| {
+                let server = WebServer::new(url).map_err(|error| {
                     CommandError::new(format!("{url} is not the address of a ledger"))
                         .because(error)
                         .code(ErrorCode::Invalid)
@@ -77,7 +81,7 @@ pub(super) struct Opened<'a> {
 
 enum Reader {
     Directory(PathBuf),
-    Web(Server),
+    Web(WebServer),
 }
 
 impl Opened<'_> {
@@ -132,7 +136,7 @@ impl Files for Opened<'_> {
         match &self.reader {
             Reader::Directory(directory) => files::read(&directory.join(path))
                 .map_err(|error| self.unreadable(path).because(error)),
-            Reader::Web(server) => match server.get(path) {
+            Reader::Web(server) => match wait(server.get(path, MOST_BYTES)) {
                 Ok((StatusCode::OK, bytes)) => Ok(Some(bytes)),
                 Ok((StatusCode::NOT_FOUND | StatusCode::GONE, _)) => Ok(None),
                 Ok((status, _)) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use daylight_base::{Name, Timestamp};
-use daylight_ledger::{CosigningKey, Entries, SigningKey, push_entry};
+use daylight_ledger::{Entries, SigningKey, push_entry};
 use daylight_meter::{Account, Config, Entry, Meter, Moment, ObservedDevice, ObservedLease};
 use prometheus::Registry;
 use tempfile::TempDir;
@@ -249,32 +249,13 @@ async fn a_mirror_grows_with_the_ledger_and_refuses_another_history() {
     }
 }
 
-/// Starts a witness. Returns its lines in a policy: one for each of its keys.
-async fn start_witness(directory: &Path, name: &str) -> [String; 2] {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let served = witness::Served::open(witness::Settings {
-        data_dir: directory.to_owned(),
-        name: format!("{name}.example/w"),
-        logs: vec![key().verifier()],
-        listen: listener.local_addr().unwrap(),
-    });
-    let router = witness::router(served.unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    let keys = fs::read_to_string(directory.join("witness.key")).unwrap();
-    let keys: Vec<_> =
-        keys.lines().map(|key| CosigningKey::parse(key).unwrap().verifier()).collect();
-    let [ed25519, ml_dsa_44] = &keys[..] else { panic!("{} keys", keys.len()) };
-    [format!("witness {name} {ed25519} {url}\n"), format!("witness {name}-pq {ml_dsa_44} {url}\n")]
-}
-
 /// The owner of the key cannot show two histories to those who require a witness.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_witness_cosigns_one_history() {
     let directories: Vec<TempDir> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
     let [original, forgery, first, second] = &directories[..] else { unreachable!() };
-    let [one, one_pq] = start_witness(first.path(), "one").await;
-    let [two, _] = start_witness(second.path(), "two").await;
+    let [one, one_pq] = witness::start(first.path(), "one", key().verifier()).await;
+    let [two, _] = witness::start(second.path(), "two", key().verifier()).await;
     let policy = original.path().join("policy");
     let log = format!("log {}\n", key().verifier());
     let all = format!(

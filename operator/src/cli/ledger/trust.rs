@@ -1,6 +1,6 @@
 //! Whose signatures count.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use daylight_ledger::{Checkpoint, Note, Policy, VerifierKey};
@@ -34,18 +34,19 @@ impl Trust {
         if let Some(key) = &self.key {
             return Ok(Some(Policy::of_log(key.clone())));
         }
-        let Some(path) = &self.policy else { return Ok(None) };
-        let file = path.display();
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            CommandError::new(format!("Cannot read the policy {file}")).because(error)
-        })?;
-        let policy = text.parse().map_err(|error: daylight_ledger::PolicyError| {
-            CommandError::new(format!("{file} is not a policy"))
-                .because(error)
-                .code(ErrorCode::Invalid)
-        })?;
-        Ok(Some(policy))
+        self.policy.as_deref().map(read_policy).transpose()
     }
+}
+
+/// Reads a policy file.
+pub(in crate::cli) fn read_policy(path: &Path) -> Result<Policy, CommandError> {
+    let file = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        CommandError::new(format!("Cannot read the policy {file}")).because(error)
+    })?;
+    text.parse().map_err(|error: daylight_ledger::PolicyError| {
+        CommandError::new(format!("{file} is not a policy")).because(error).code(ErrorCode::Invalid)
+    })
 }
 
 /// Verifies who signed and cosigned a checkpoint. Without a policy it is only read.
