@@ -38,6 +38,7 @@
 //! ```
 
 mod checkpoint;
+mod compare;
 mod cosignature;
 mod decimal;
 mod files;
@@ -54,6 +55,7 @@ mod verify;
 mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError, MAX_SIZE};
+pub use compare::{GrowthError, first_difference, verify_growth};
 pub use cosignature::CosignError;
 pub use files::{CHECKPOINT, Files, FoundTile, bundle_bytes, read_tile, serve};
 pub use hash::{Hash, ParseHashError};
@@ -70,5 +72,5 @@ pub use tile::{
 };
 pub use tlog_proof::{TlogProof, TlogProofError, TlogProofViolation};
 pub use tree::{Frontier, ResumeError, TileHash, Tree, Write};
-pub use verify::{Disagreement, GrowthError, LogVerifier, first_difference, verify_growth};
+pub use verify::{Disagreement, LogVerifier};
 pub use witness::{AddCheckpoint, Cosigned, Received, Refusal, Witness, monitoring_path};

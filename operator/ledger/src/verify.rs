@@ -3,9 +3,6 @@
 use crate::checkpoint::Checkpoint;
 use crate::files::{Files, FoundTile, read_tile};
 use crate::hash::Hash;
-use crate::proof::{
-    Hashes, ProofError, TileHashes, TileHashesError, prove_consistency, verify_consistency,
-};
 use crate::tile::{Entries, TILE_WIDTH, TileKind, TilePath};
 use crate::tree::{Frontier, TileHash};
 
@@ -295,68 +292,8 @@ impl<F: Files> Run<'_, F> {
     }
 }
 
-/// Error of a log whose growth cannot be verified.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GrowthError<E> {
-    /// A tile is missing, short or cannot be read.
-    #[error(transparent)]
-    Tile(#[from] TileHashesError<E>),
-    /// The newer checkpoint does not continue the older one.
-    #[error(transparent)]
-    Proof(ProofError),
-}
-
-/// Verifies that a checkpoint continues an older one, with a few tiles of the newer log. Entries are
-/// not read.
-///
-/// # Errors
-///
-/// It does not, or a tile cannot be read.
-pub fn verify_growth<F: Files>(
-    files: &F,
-    older: &Checkpoint,
-    newer: &Checkpoint,
-) -> Result<(), GrowthError<F::Error>> {
-    let mut hashes = TileHashes::new(files, newer.size);
-    let proof = prove_consistency(&mut hashes, older.size, newer.size)?;
-    verify_consistency(older.size, older.root, newer.size, newer.root, &proof)
-        .map_err(GrowthError::Proof)
-}
-
-/// Returns the number of the first entry that differs in the first `size` entries of two logs; `None` if
-/// they are the same.
-///
-/// # Errors
-///
-/// A hash cannot be read.
-pub fn first_difference<A: Hashes, B: Hashes<Error = A::Error>>(
-    a: &mut A,
-    b: &mut B,
-    size: u64,
-) -> Result<Option<u64>, A::Error> {
-    // The complete subtrees of the tree, from the left: one for each bit of its size.
-    let mut start = 0;
-    for bit in (0..64).rev().filter(|bit| size >> bit & 1 == 1) {
-        let mut height = bit as u8;
-        let mut index = start >> height;
-        start += 1 << bit;
-        if a.hash(height, index)? == b.hash(height, index)? {
-            continue;
-        }
-        while height > 0 {
-            height -= 1;
-            index *= 2;
-            if a.hash(height, index)? == b.hash(height, index)? {
-                index += 1;
-            }
-        }
-        return Ok(Some(index));
-    }
-    Ok(None)
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
     use std::convert::Infallible;
 
@@ -368,18 +305,18 @@ mod tests {
 
     /// Files of a log, and its checkpoint.
     #[derive(Clone)]
-    struct Log {
+    pub(crate) struct Log {
         files: BTreeMap<String, Vec<u8>>,
-        checkpoint: Checkpoint,
+        pub(crate) checkpoint: Checkpoint,
     }
 
-    fn entry(number: u64) -> Vec<u8> {
+    pub(crate) fn entry(number: u64) -> Vec<u8> {
         format!("{{\"entry\":{number}}}").into_bytes()
     }
 
     impl Log {
         /// With partial tiles by their own names, or as files that grow in place.
-        fn new(entries: impl Iterator<Item = Vec<u8>>, is_growing: bool) -> Self {
+        pub(crate) fn new(entries: impl Iterator<Item = Vec<u8>>, is_growing: bool) -> Self {
             let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
             let mut tree = Tree::new();
             let mut bundles: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
@@ -400,7 +337,7 @@ mod tests {
             Self { files, checkpoint }
         }
 
-        fn files(&self) -> impl Files<Error = Infallible> {
+        pub(crate) fn files(&self) -> impl Files<Error = Infallible> {
             |path: &str| Ok::<_, Infallible>(self.files.get(path).cloned())
         }
 
@@ -420,7 +357,7 @@ mod tests {
         found.iter().map(ToString::to_string).collect()
     }
 
-    fn log(size: u64) -> Log {
+    pub(crate) fn log(size: u64) -> Log {
         Log::new((0..size).map(entry), true)
     }
 
@@ -562,21 +499,6 @@ mod tests {
             verify(&other),
             ["the checkpoint is of example.com/other, but the older one is of example.com/log"]
         );
-
-        let growth =
-            |newer: &Log| verify_growth(&newer.files(), &old.checkpoint, &newer.checkpoint);
-        assert_eq!(growth(&log(700)), Ok(()));
-        assert_eq!(growth(&forked), Err(GrowthError::Proof(ProofError::OldRoot)));
-        let differ = |a: &Log, b: &Log, size| {
-            first_difference(
-                &mut TileHashes::new(&a.files(), a.checkpoint.size),
-                &mut TileHashes::new(&b.files(), b.checkpoint.size),
-                size,
-            )
-        };
-        assert_eq!(differ(&log(700), &forked, 700), Ok(Some(7)));
-        assert_eq!(differ(&log(700), &forked, 7), Ok(None));
-        assert_eq!(differ(&old, &log(700), 300), Ok(None));
     }
 
     #[test]

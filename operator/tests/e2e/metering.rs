@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use daylight::auditor::journal::{Directory, read_all};
 use daylight_crds::{JOURNAL_FULL, LeaseRecord, Miner, Registration};
 use daylight_test_site::program::{Process, get};
 use daylight_test_site::{OFFICER, SOON, SYSTEM, Site, eventually};
@@ -281,6 +280,13 @@ async fn an_auditor_that_hangs_holds_metered_mining_and_not_ai(site: &mut Site) 
     no_exporters(site).await;
 }
 
+/// The entries of a journal, which is verified.
+fn entries(site: &Site, journal: &str) -> Vec<Value> {
+    let journal = site.control_plane.directory().join(journal);
+    let printed = site.daylight(&["ledger", "verify", "--print", journal.to_str().unwrap()]);
+    printed.lines().map(|entry| serde_json::from_str(entry).unwrap()).collect()
+}
+
 /// What the journal says of a registration, in order: generation, edits that were not seen, and how
 /// the auditor found it. No entry names its tenant.
 fn recorded_of(
@@ -288,10 +294,7 @@ fn recorded_of(
     journal: &str,
     registration: &Registration,
 ) -> Vec<(String, u64, String)> {
-    let directory = Directory::take(&site.control_plane.directory().join(journal)).unwrap();
-    let mut entries = Vec::new();
-    let read = |entry: &[u8]| entries.push(serde_json::from_slice::<Value>(entry).unwrap());
-    read_all(&directory, read).unwrap();
+    let entries = entries(site, journal);
     for entry in &entries {
         let entry = entry.to_string();
         let names = [site.key("reg"), format!("\"namespace\":\"{}\"", site.name)];
@@ -373,7 +376,6 @@ async fn edits_that_nobody_saw_are_on_record(site: &mut Site) {
     let size = grown(&auditor, 0.0).await;
     grown(&auditor, size).await;
     auditor.terminate().await;
-    site.daylight(&["ledger", "verify", journal.to_str().unwrap()]);
     let recorded = recorded_of(site, "journal-6", &registration);
     let recorded: Vec<_> =
         recorded.iter().map(|(at, unseen, is)| (&**at, *unseen, &**is)).collect();
@@ -518,13 +520,9 @@ async fn a_foreign_pod_that_ends_unseen_is_bounded(site: &mut Site) {
     let before = held(&auditor).await.unwrap();
     assert_eq!(auditor.metric("daylight_books_closed", &[]).await, Some(1.0));
     auditor.terminate().await;
-    let directory = Directory::take(&site.control_plane.directory().join("journal-9")).unwrap();
-    let mut gaps = Vec::new();
-    let read = |entry: &[u8]| {
-        let entry: Value = serde_json::from_slice(entry).unwrap();
-        gaps.extend(entry["gaps"].as_array().cloned().unwrap_or_default());
-    };
-    read_all(&directory, read).unwrap();
+    let entries = entries(site, "journal-9").into_iter();
+    let gaps = entries.filter_map(|entry| entry["gaps"].as_array().cloned()).flatten();
+    let gaps: Vec<Value> = gaps.collect();
     assert!(gaps.iter().any(|gap| gap["what"] == "unseen"), "{gaps:?}");
     assert!(before >= 4.0);
 }

@@ -26,8 +26,7 @@ pub trait Disk {
 #[derive(Debug)]
 pub struct Directory {
     root: PathBuf,
-    /// `None` if it is only read.
-    _lock: Option<File>,
+    _lock: File,
 }
 
 impl Directory {
@@ -47,17 +46,7 @@ impl Directory {
             ),
             fs::TryLockError::Error(error) => error,
         })?;
-        Ok(Self { root: root.to_owned(), _lock: Some(lock) })
-    }
-
-    /// Opens a directory only to read it, even while another process writes it.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read.
-    pub fn open_read_only(root: &Path) -> io::Result<Self> {
-        fs::read_dir(root)?;
-        Ok(Self { root: root.to_owned(), _lock: None })
+        Ok(Self { root: root.to_owned(), _lock: lock })
     }
 
     /// Makes the name of a file durable, and those of the directories above it. Syncing a file does

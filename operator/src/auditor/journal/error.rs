@@ -51,12 +51,6 @@ pub enum JournalError {
          wrote it, or a later one"
     )]
     Version { found: u32, known: u32 },
-    /// An earlier version of Daylight wrote it.
-    #[error(
-        "the journal has the format of an earlier version; an auditor of this version takes it over \
-         when it starts"
-    )]
-    Earlier,
 }
 
 /// Names the file that the disk failed on.

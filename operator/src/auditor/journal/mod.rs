@@ -93,7 +93,7 @@ impl<D: Disk> Journal<D> {
         }
         let mut journal = Self { disk, key, commit, tree, published: None };
         if let Some(last) = journal.commit.size.checked_sub(1) {
-            verify_bundle(&journal.disk, last / TILE_WIDTH, journal.commit.size, &mut |_| {})?;
+            verify_bundle(&journal.disk, last / TILE_WIDTH, journal.commit.size)?;
         }
         journal.published = journal.verify_checkpoint()?;
         let state = journal.state()?;
@@ -305,38 +305,6 @@ impl<D: Disk> Journal<D> {
         let head = lines.iter().fold(Head::default(), |head, line| head.and(line));
         if head == state_head { Ok(lines) } else { Err(damaged("differs from what was committed")) }
     }
-}
-
-/// Reads all entries of the journal on a disk in order, also while an auditor writes it. Returns their
-/// number and the root hash, both as committed.
-///
-/// # Errors
-///
-/// There is none, it cannot be read, or an entry differs from what was committed. The entries before
-/// it were handed out nevertheless.
-pub fn read_all(
-    disk: &impl Disk,
-    mut each: impl FnMut(&[u8]),
-) -> Result<(u64, Hash), JournalError> {
-    let commit = match commit::read(disk)? {
-        Found::Nothing => {
-            return Err(JournalError::Damaged(format!("{COMMIT} is missing")));
-        }
-        Found::Earlier(_) => return Err(JournalError::Earlier),
-        Found::Commit(commit) => commit,
-    };
-    let mut tree = Tree::new();
-    for bundle in 0..commit.size.div_ceil(TILE_WIDTH) {
-        verify_bundle(disk, bundle, commit.size, &mut |entry| {
-            tree.append(Hash::leaf(entry));
-            each(entry);
-        })?;
-        tree.take_writes();
-    }
-    if tree.root() == commit.root {
-        return Ok((commit.size, commit.root));
-    }
-    Err(JournalError::Damaged("its entries differ from what was committed".into()))
 }
 
 fn usize_of(number: u64) -> usize {
