@@ -136,6 +136,7 @@ mod tests {
             authority_keys: vec![key.into()],
             emergency_stop: None,
             admission_mode: None,
+            ledger_keys: Vec::new(),
         };
         let mut register = Register::default();
         let first = register.observe_settings(settings("a"), Timestamp(1));

@@ -17,6 +17,9 @@ pub struct ObservedSettings {
     pub emergency_stop: Option<StopInForce>,
     /// Mode of the admission policies, as they were installed with the auditor.
     pub admission_mode: Option<Name>,
+    /// Public keys that sign the ledger: the old and the new one while a key is replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ledger_keys: Vec<Name>,
 }
 
 /// Rule for the authority's signature.

@@ -87,6 +87,7 @@ fn entries_keep_their_kinds() {
         ),
         ("used", r#""registration": "", "start": 0, "millijoules": "1", "peakWatts": 1"#),
         ("settings", r#""signature": "required", "authorityKeys": []"#),
+        ("settings", r#""signature": "required", "authorityKeys": [], "ledgerKeys": ["a+1+B"]"#),
         ("omitted", r#""of": "node", "bytes": "1", "digest": """#),
         (
             "closing",

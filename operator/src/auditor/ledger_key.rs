@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use daylight_base::Name;
 use daylight_ledger::{KeyError, SigningKey};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -65,42 +66,88 @@ pub enum LedgerKeyError {
     Secret(LedgerKeyPlace, Box<kube::Error>),
     #[error("{0} does not have the ledger's key ({1}); restore it, or name another place")]
     Key(LedgerKeyPlace, KeyError),
+    #[error(
+        "{place} has a key of the name {name}, but it must be another key of the name {needed}, which it \
+         is to replace; name an empty place with --ledger-next-key"
+    )]
+    Next { place: LedgerKeyPlace, name: String, needed: String },
     #[error("{0} has no item {PRIVATE} with the ledger's key; restore it, or name another Secret")]
     NoItem(LedgerKeyPlace),
     #[error("cannot make a key for the ledger: the system gives no random bytes ({0})")]
     Random(getrandom::Error),
 }
 
-/// Reads the key, or makes one where there is none yet.
-///
-/// # Errors
-///
-/// It can be neither read nor created, or something else is there.
-pub async fn load(
+/// Keys that sign the ledger.
+#[derive(Clone, Debug)]
+pub struct LedgerKeys {
+    /// The ledger's key.
+    pub key: SigningKey,
+    /// The key that will replace it, and signs as well until then.
+    pub next: Option<SigningKey>,
+}
+
+impl LedgerKeys {
+    /// Reads the keys, or makes those that are not there yet. The name of the second is that of the first.
+    ///
+    /// # Errors
+    ///
+    /// They can be neither read nor created, something else is there, or the second is another ledger's.
+    pub async fn load(
+        place: &LedgerKeyPlace,
+        next: Option<&LedgerKeyPlace>,
+        client: &Client,
+        namespace: &str,
+    ) -> Result<Self, LedgerKeyError> {
+        let key = load(place, client, namespace, &new_name()?).await?;
+        let Some(place) = next else { return Ok(Self { key, next: None }) };
+        let next = load(place, client, namespace, key.name()).await?;
+        if next.name() != key.name() || next.verifier() == key.verifier() {
+            return Err(LedgerKeyError::Next {
+                place: place.clone(),
+                name: next.name().to_owned(),
+                needed: key.name().to_owned(),
+            });
+        }
+        Ok(Self { key, next: Some(next) })
+    }
+
+    /// Public keys, as the journal records them.
+    pub fn verifiers(&self) -> Vec<Name> {
+        let keys = [&self.key].into_iter().chain(&self.next);
+        keys.map(|key| Name::from(key.verifier().to_string())).collect()
+    }
+}
+
+/// Reads a key, or makes one of this name where there is none yet.
+async fn load(
     place: &LedgerKeyPlace,
     client: &Client,
     namespace: &str,
+    name: &str,
 ) -> Result<SigningKey, LedgerKeyError> {
     let text = match place {
-        LedgerKeyPlace::File(path) => {
-            file(path, &new_key()?).map_err(|error| LedgerKeyError::File(place.clone(), error))?
-        }
-        LedgerKeyPlace::Secret(name) => {
+        LedgerKeyPlace::File(path) => file(path, &new_key(name)?)
+            .map_err(|error| LedgerKeyError::File(place.clone(), error))?,
+        LedgerKeyPlace::Secret(secret) => {
             let secrets = Api::namespaced(client.clone(), namespace);
-            secret(&secrets, name).await?.ok_or_else(|| LedgerKeyError::NoItem(place.clone()))?
+            let text = self::secret(&secrets, secret, name).await?;
+            text.ok_or_else(|| LedgerKeyError::NoItem(place.clone()))?
         }
     };
     SigningKey::parse(text.trim()).map_err(|error| LedgerKeyError::Key(place.clone(), error))
 }
 
-/// Makes a key. Its name is the name of the log for ever, so it must be unlike that of any other.
-fn new_key() -> Result<SigningKey, LedgerKeyError> {
-    let mut bytes = [0_u8; 40];
-    getrandom::fill(&mut bytes).map_err(LedgerKeyError::Random)?;
-    let (name, seed) = bytes.split_at(8);
-    let mut key = [0; 32];
-    key.copy_from_slice(seed);
-    SigningKey::from_seed(&format!("daylight.dev/ledger/{}", hex::encode(name)), key)
+/// Makes a name. It is the name of the log for ever, so it must be unlike that of any other.
+fn new_name() -> Result<String, LedgerKeyError> {
+    let mut name = [0_u8; 8];
+    getrandom::fill(&mut name).map_err(LedgerKeyError::Random)?;
+    Ok(format!("daylight.dev/ledger/{}", hex::encode(name)))
+}
+
+fn new_key(name: &str) -> Result<SigningKey, LedgerKeyError> {
+    let mut seed = [0_u8; 32];
+    getrandom::fill(&mut seed).map_err(LedgerKeyError::Random)?;
+    SigningKey::from_seed(name, seed)
         .map_err(|error| LedgerKeyError::Key(LedgerKeyPlace::File(PathBuf::new()), error))
 }
 
@@ -117,12 +164,16 @@ fn file(path: &Path, new: &SigningKey) -> io::Result<String> {
 }
 
 /// Reads a Secret, or creates it with a new key. `None` if it does not have the item.
-async fn secret(secrets: &Api<Secret>, name: &str) -> Result<Option<String>, LedgerKeyError> {
+async fn secret(
+    secrets: &Api<Secret>,
+    name: &str,
+    key_name: &str,
+) -> Result<Option<String>, LedgerKeyError> {
     let failed =
         |error| LedgerKeyError::Secret(LedgerKeyPlace::Secret(name.to_owned()), Box::new(error));
     let found = match secrets.get_opt(name).await.map_err(failed)? {
         Some(found) => found,
-        None => match secrets.create(&PostParams::default(), &new_secret(name)?).await {
+        None => match secrets.create(&PostParams::default(), &new_secret(name, key_name)?).await {
             Ok(created) => created,
             // Another auditor was faster.
             Err(kube::Error::Api(status)) if status.code == 409 => {
@@ -135,8 +186,8 @@ async fn secret(secrets: &Api<Secret>, name: &str) -> Result<Option<String>, Led
     Ok(item.map(|ByteString(bytes)| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-fn new_secret(name: &str) -> Result<Secret, LedgerKeyError> {
-    let key = new_key()?;
+fn new_secret(name: &str, key_name: &str) -> Result<Secret, LedgerKeyError> {
+    let key = new_key(key_name)?;
     let items = [(PRIVATE, key.to_secret_text()), (PUBLIC, key.verifier().to_string())];
     let data = items.map(|(item, text)| (item.to_owned(), ByteString(text.into_bytes())));
     Ok(Secret {
@@ -167,18 +218,32 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let place: LedgerKeyPlace =
             directory.path().join("ledger.key").to_str().unwrap().parse().unwrap();
-        let first = load(&place, &client(), "n").await.unwrap();
-        let again = load(&place, &client(), "n").await.unwrap();
+        let load = async |place: &LedgerKeyPlace, next: Option<&LedgerKeyPlace>| {
+            LedgerKeys::load(place, next, &client(), "n").await
+        };
+        let first = load(&place, None).await.unwrap().key;
+        let again = load(&place, None).await.unwrap().key;
         assert_eq!(first.verifier(), again.verifier());
         assert!(first.name().starts_with("daylight.dev/ledger/"), "{}", first.name());
         let LedgerKeyPlace::File(path) = &place else { panic!("{place}") };
         assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
 
+        // The next key has the same name. What is there already must be one.
+        let next: LedgerKeyPlace =
+            directory.path().join("next.key").to_str().unwrap().parse().unwrap();
+        let keys = load(&place, Some(&next)).await.unwrap();
+        let verifiers =
+            [&keys.key, keys.next.as_ref().unwrap()].map(|key| key.verifier().to_string());
+        assert_eq!(keys.verifiers(), verifiers.map(Name::from));
+        assert_eq!(keys.next.unwrap().name(), first.name());
+        let error = load(&place, Some(&place)).await.unwrap_err().to_string();
+        assert!(error.contains("but it must be another key of the name"), "{error}");
+
         std::fs::write(path, "something else").unwrap();
-        let error = load(&place, &client(), "n").await.unwrap_err().to_string();
+        let error = load(&place, None).await.unwrap_err().to_string();
         assert!(error.contains("ledger.key does not have the ledger's key"), "{error}");
         let nowhere: LedgerKeyPlace = "/nowhere/ledger.key".parse().unwrap();
-        let error = load(&nowhere, &client(), "n").await.unwrap_err().to_string();
+        let error = load(&nowhere, None).await.unwrap_err().to_string();
         assert!(error.contains("cannot read or create /nowhere/ledger.key"), "{error}");
     }
 

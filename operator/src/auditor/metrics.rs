@@ -684,6 +684,7 @@ mod tests {
             authority_keys: Vec::new(),
             emergency_stop: None,
             admission_mode: None,
+            ledger_keys: Vec::new(),
         };
         let settings = Box::new(SettingsEntry { seen, at: Timestamp(0) });
         let clock = Entry::Clock { at: Timestamp(0), back_ms: 1 };

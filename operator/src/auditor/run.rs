@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use daylight_base::Timestamp;
+use daylight_base::{Name, Timestamp};
 use daylight_cluster::watch::{self, Watches};
 use daylight_meter::{AuditorEvent, Config, Meter};
 use kube::Client;
@@ -20,7 +20,7 @@ use super::exporter::discovery::ExporterName;
 use super::exporter::scrape::{Scrape, Scraper};
 use super::journal::{Directory, Journal, JournalError};
 use super::kept_checkpoint::{CheckpointPlace, KeptCheckpoint, KeptCheckpointError};
-use super::ledger_key::{self, LedgerKeyError, LedgerKeyPlace};
+use super::ledger_key::{LedgerKeyError, LedgerKeyPlace, LedgerKeys};
 use super::metered::{self, RecordState};
 use super::metrics::{Metrics, ScrapeOutcome};
 use super::other_watches::{OtherChange, OtherWatches};
@@ -50,6 +50,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Place of the key that signs the ledger.
     pub ledger_key: LedgerKeyPlace,
+    /// Place of the key that will replace it, and signs as well.
+    pub ledger_next_key: Option<LedgerKeyPlace>,
     /// Place outside of the journal's volume where its last checkpoint is kept.
     pub ledger_checkpoint: CheckpointPlace,
     /// Witnesses that cosign its checkpoints; `None` if there are none.
@@ -141,12 +143,13 @@ pub async fn run(
     config.default_retry = false;
     identify(&mut config, Component::Auditor);
     let client = connection::client(&config).map_err(RunError::from)?;
-    let key = ledger_key::load(&settings.ledger_key, &client, &settings.namespace).await?;
-    let verifier = key.verifier();
+    let next = settings.ledger_next_key.as_ref();
+    let keys = LedgerKeys::load(&settings.ledger_key, next, &client, &settings.namespace).await?;
+    let (verifier, verifiers) = (keys.key.verifier(), keys.verifiers());
     let place = settings.ledger_checkpoint.clone();
     let mut kept = KeptCheckpoint::read(place, &client, &settings.namespace).await?;
     let verify = |journal: &Journal<Directory>| kept.verify(journal, &verifier);
-    let (writer, entries) = JournalWriter::open(directory, key, settings.quiet_every, verify)?;
+    let (writer, entries) = JournalWriter::open(directory, keys, settings.quiet_every, verify)?;
     let witnesses = settings.cosigning.clone();
     let cosigning = Cosigning::start(witnesses, &verifier, &settings.data_dir)?;
     let (size, state) = (writer.size(), entries.len());
@@ -162,7 +165,8 @@ pub async fn run(
         ledger: Some(settings.data_dir.clone()),
     };
     let mut server = serving::start(settings.listen, served);
-    let mut main = Main::new(settings, meter, (writer, kept, cosigning), client, metrics, health);
+    let mut main =
+        Main::new(settings, meter, verifiers, (writer, kept, cosigning), client, metrics, health);
 
     let mut shutdown = std::pin::pin!(shutdown);
     let mut tick = tokio::time::interval(TICK);
@@ -258,6 +262,7 @@ impl Main {
     fn new(
         settings: Settings,
         meter: Meter,
+        ledger_keys: Vec<Name>,
         (writer, kept, cosigning): (JournalWriter, KeptCheckpoint, Cosigning),
         client: Client,
         metrics: Metrics,
@@ -276,6 +281,7 @@ impl Main {
             exporters: exporters.clone(),
             signature_required: settings.require_signature,
             admission_mode: settings.admission_mode.as_deref().map(Into::into),
+            ledger_keys,
         };
         let clock = SteadyClock::new();
         let now = clock.now();

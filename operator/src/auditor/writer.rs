@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use daylight_base::{Name, Timestamp};
-use daylight_ledger::SigningKey;
 use daylight_meter::Entry;
 use tokio::task::JoinHandle;
 
 use super::batch::Batch;
 use super::journal::{Directory, Journal, JournalError, Published};
+use super::ledger_key::LedgerKeys;
 use super::pseudonyms::Pseudonyms;
 use crate::entries::EntryWriter;
 
@@ -58,16 +58,19 @@ pub(super) struct JournalWriter {
 }
 
 impl JournalWriter {
-    /// Opens the journal in a directory, which `key` signs. `verify` may refuse it before anything is
+    /// Opens the journal in a directory, which these keys sign. `verify` may refuse it before anything is
     /// written to it. Returns the entries from which the meter is restored.
     pub(super) fn open(
         directory: Directory,
-        key: SigningKey,
+        keys: LedgerKeys,
         quiet_every: Duration,
         verify: impl FnOnce(&Journal<Directory>) -> Result<(), JournalError>,
     ) -> Result<(Self, Vec<Entry>), JournalError> {
-        let (mut journal, state) = Journal::open(directory, key)?;
+        let (mut journal, state) = Journal::open(directory, keys.key)?;
         verify(&journal)?;
+        if let Some(next) = keys.next {
+            journal.set_next_key(next);
+        }
         let is_new = journal.size() == 0;
         let pseudonyms = Pseudonyms::open(journal.disk(), is_new)?;
         let (writer, entries) =
@@ -229,6 +232,7 @@ impl JournalWriter {
 #[cfg(test)]
 mod tests {
     use daylight_base::Timestamp;
+    use daylight_ledger::SigningKey;
 
     use super::*;
 
@@ -236,8 +240,9 @@ mod tests {
     fn writer(directory: &tempfile::TempDir) -> JournalWriter {
         let directory = Directory::take(directory.path()).unwrap();
         let key = SigningKey::from_seed("example.com/ledger", [7; 32]).unwrap();
+        let keys = LedgerKeys { key, next: None };
         let (mut writer, _) =
-            JournalWriter::open(directory, key, Duration::ZERO, |_| Ok(())).unwrap();
+            JournalWriter::open(directory, keys, Duration::ZERO, |_| Ok(())).unwrap();
         writer.push(vec![Entry::Clock { at: Timestamp(1), back_ms: 1 }]);
         writer
     }

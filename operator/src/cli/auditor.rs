@@ -31,6 +31,10 @@ pub(super) struct Flags {
         default_value = "secret/daylight-ledger-key"
     )]
     ledger_key: LedgerKeyPlace,
+    /// Place of the key that will replace that of the ledger, made when it is missing. It signs as well, so
+    /// that readers can follow before the other one is given up
+    #[arg(long, env = "DAYLIGHT_LEDGER_NEXT_KEY", value_name = "PLACE")]
+    ledger_next_key: Option<LedgerKeyPlace>,
     /// Place outside of the data directory that keeps the last checkpoint, which the journal must
     /// continue at the next start: `configmap/NAME` in Daylight's namespace, or a file. By default
     /// `configmap/daylight-ledger`, or a file next to that of the key
@@ -131,6 +135,7 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Com
             .ledger_checkpoint
             .unwrap_or_else(|| CheckpointPlace::of(&flags.ledger_key)),
         ledger_key: flags.ledger_key,
+        ledger_next_key: flags.ledger_next_key,
         cosigning,
         listen: flags.listen.0,
         exporters: flags.exporter,

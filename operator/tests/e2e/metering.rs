@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use daylight_crds::{JOURNAL_FULL, LeaseRecord, Miner, Registration};
+use daylight_ledger::SigningKey;
 use daylight_test_site::program::{Process, get};
-use daylight_test_site::{OFFICER, SOON, SYSTEM, Site, eventually};
+use daylight_test_site::{OFFICER, SOON, Site, eventually};
 use daylight_testbed::Exporters;
 use daylight_testbed::trials::{apply, trial};
 use k8s_openapi::api::core::v1::Pod;
@@ -447,11 +446,11 @@ async fn what_miners_say_of_their_work_is_booked_as_seen_or_claimed(site: &mut S
     }
     auditor.terminate().await;
     site.daylight(&["resume", "-m", "test"]);
-    the_registration_checks_its_own_figures(site, "journal-7").await;
+    the_registration_checks_its_own_figures(site, "journal-7");
 }
 
 /// With the proof alone, which names no other account.
-async fn the_registration_checks_its_own_figures(site: &Site, journal: &str) {
+fn the_registration_checks_its_own_figures(site: &Site, journal: &str) {
     let journal = site.control_plane.directory().join(journal);
     let (proof, source) = (journal.join("proof"), journal.to_str().unwrap());
     let verified = site.daylight(&["ledger", "verify", source, "-o", "json"]);
@@ -460,10 +459,8 @@ async fn the_registration_checks_its_own_figures(site: &Site, journal: &str) {
     let proof = proof.to_str().unwrap();
     let registration = format!("{}/reg", site.name);
     site.daylight(&["ledger", "prove", source, "--registration", &registration, "--proof", proof]);
-    let key = ["get", "secret", "daylight-ledger-key", "-n", SYSTEM, "-o"];
-    let key = [&key[..], &["jsonpath={.data.verifier}"]].concat();
-    let key = site.control_plane.kubectl_ok(key).await.unwrap();
-    let key = String::from_utf8(STANDARD.decode(key.trim()).unwrap()).unwrap();
+    let key = std::fs::read_to_string(journal.with_extension("key")).unwrap();
+    let key = SigningKey::parse(key.trim()).unwrap().verifier().to_string();
     let checked = site.daylight(&["ledger", "check", proof, "--key", &key, "-o", "json"]);
     let checked: Value = serde_json::from_str(&checked).unwrap();
     let [account] = &checked["accounts"].as_array().unwrap()[..] else { panic!("{checked}") };

@@ -63,6 +63,7 @@ pub(super) struct Bookkeeper {
     node_sent: FxHashMap<Name, NodeSent>,
     /// Mode of the admission policies, as the installation names it.
     admission_mode: Option<Name>,
+    ledger_keys: Vec<Name>,
     warm_at: Option<Timestamp>,
     /// End of the books that this process continues: no lease that began before is unknown.
     books_until: Timestamp,
@@ -87,6 +88,8 @@ pub(super) struct BookSettings {
     pub(super) signature_required: bool,
     /// Mode of the admission policies, to be recorded.
     pub(super) admission_mode: Option<Name>,
+    /// Public keys that sign the ledger, to be recorded.
+    pub(super) ledger_keys: Vec<Name>,
 }
 
 impl Bookkeeper {
@@ -98,6 +101,7 @@ impl Bookkeeper {
             exporters,
             signature_required,
             admission_mode,
+            ledger_keys,
         } = settings;
         // Until the first scrape, a node keeps the devices that the books have. If they left and
         // joined again, each restart would be a gap in their energy.
@@ -127,6 +131,7 @@ impl Bookkeeper {
             offered: FxHashMap::default(),
             node_sent: FxHashMap::default(),
             admission_mode,
+            ledger_keys,
             warm_at: None,
             books_until,
         }

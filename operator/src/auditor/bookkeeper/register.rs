@@ -46,6 +46,7 @@ impl Bookkeeper {
             emergency_stop: stop
                 .map(|map| StopInForce { by: Name::from(map.get("by").unwrap_or("unknown")) }),
             admission_mode: self.admission_mode.clone(),
+            ledger_keys: self.ledger_keys.clone(),
         };
         self.meter.settings(settings, now);
     }

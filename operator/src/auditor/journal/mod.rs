@@ -48,6 +48,8 @@ pub use error::JournalError;
 pub struct Journal<D> {
     disk: D,
     key: SigningKey,
+    /// Key that will replace it, and signs as well.
+    next_key: Option<SigningKey>,
     commit: Commit,
     /// Tree over the entries that count.
     tree: Tree,
@@ -91,13 +93,18 @@ impl<D: Disk> Journal<D> {
                 "the hashes of its {end} entries differ from what was committed"
             )));
         }
-        let mut journal = Self { disk, key, commit, tree, published: None };
+        let mut journal = Self { disk, key, next_key: None, commit, tree, published: None };
         if let Some(last) = journal.commit.size.checked_sub(1) {
             verify_bundle(&journal.disk, last / TILE_WIDTH, journal.commit.size)?;
         }
         journal.published = journal.verify_checkpoint()?;
         let state = journal.state()?;
         Ok((journal, state))
+    }
+
+    /// Signs with the key that will replace this one as well, so that readers may know either.
+    pub fn set_next_key(&mut self, key: SigningKey) {
+        self.next_key = Some(key);
     }
 
     /// Verifies that the checkpoint is of this log, and that the entries are still those that it
@@ -156,9 +163,9 @@ impl<D: Disk> Journal<D> {
             return Ok(());
         }
         let checkpoint = Checkpoint::new(self.key.name(), size, self.commit.root);
-        let note = checkpoint
-            .sign(&[&self.key])
-            .map_err(|error| failed(CHECKPOINT, io::Error::other(error)))?;
+        let keys: Vec<&SigningKey> = [&self.key].into_iter().chain(&self.next_key).collect();
+        let note =
+            checkpoint.sign(&keys).map_err(|error| failed(CHECKPOINT, io::Error::other(error)))?;
         let note = note.to_string();
         self.disk
             .replace(CHECKPOINT, note.as_bytes())

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use daylight_ledger::LogVerifier;
+use daylight_ledger::{LogVerifier, Policy};
 use proptest::prelude::*;
 
 use super::*;
@@ -246,6 +246,31 @@ fn an_old_copy_another_history_and_another_key_are_refused() {
     disk.files.borrow_mut().insert("checkpoint".into(), checkpoint);
     let error = open(disk).unwrap_err().to_string();
     assert!(error.contains("its first 3 entries are not those that were signed"), "{error}");
+}
+
+#[test]
+fn a_new_key_takes_over_once_both_have_signed() {
+    let disk = Mortal::default();
+    let next = SigningKey::from_seed("example.com/ledger", [8; 32]).unwrap();
+    let policy = format!("log {}\nlog {}\nquorum none\n", key().verifier(), next.verifier());
+    let policy: Policy = policy.parse().unwrap();
+    let sign = |journal: &mut Journal<Mortal>, signatures: usize| {
+        journal.append(&[entry(journal.size(), 0)], &NONE, false).unwrap();
+        journal.publish().unwrap();
+        let note = Note::parse(&journal.checkpoint().unwrap().note).unwrap();
+        assert_eq!(note.signatures().len(), signatures);
+        assert_eq!(policy.verify(&note).unwrap().checkpoint.size, journal.size());
+    };
+    let (mut journal, _) = open(disk.clone()).unwrap();
+    sign(&mut journal, 1);
+    let refused = Journal::open(disk.clone(), next.clone()).unwrap_err();
+    assert!(matches!(refused, JournalError::OtherKey { .. }), "{refused}");
+    journal.set_next_key(next.clone());
+    sign(&mut journal, 2);
+    open(disk.clone()).unwrap();
+    let (mut journal, _) = Journal::open(disk.clone(), next).unwrap();
+    sign(&mut journal, 1);
+    assert!(matches!(open(disk).unwrap_err(), JournalError::OtherKey { .. }));
 }
 
 /// Writes a journal in the format without a tree: entries, and what counts of them.
