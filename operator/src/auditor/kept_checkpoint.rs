@@ -173,6 +173,9 @@ impl KeptCheckpoint {
         let note =
             Note::parse(&found).map_err(|error| KeptCheckpointError::Note(place(), error))?;
         if note.verify(std::slice::from_ref(key)).is_err() {
+            if is_of_continued(&note, journal)? {
+                return Ok(());
+            }
             let signer = note.signatures().first().map(|by| by.name().to_owned());
             return Err(KeptCheckpointError::OtherKey {
                 place: place(),
@@ -188,6 +191,11 @@ impl KeptCheckpoint {
         }
         self.kept = Some(Published { size: signed.size, note: found.into() });
         Ok(())
+    }
+
+    /// The note that was read, and not yet verified.
+    pub(super) fn found(&self) -> Option<&str> {
+        self.found.as_deref()
     }
 
     /// Number of entries in the checkpoint that is kept.
@@ -229,6 +237,16 @@ impl KeptCheckpoint {
             self.next().await;
         }
     }
+}
+
+/// Returns `true` if a note is a checkpoint of the ledger that the journal continues under another name. The
+/// first entry has that checkpoint, or a later one.
+fn is_of_continued(note: &Note, journal: &Journal<impl Disk>) -> Result<bool, JournalError> {
+    let kept = Checkpoint::parse(note.text()).ok();
+    let known = journal.continued()?.and_then(|continued| continued.checkpoint());
+    Ok(kept.zip(known).is_some_and(|(kept, known)| {
+        kept.origin == known.origin && (kept.size < known.size || kept == known)
+    }))
 }
 
 /// Writes a checkpoint, and returns it if that succeeded.
@@ -289,7 +307,7 @@ mod tests {
     use daylight_ledger::SigningKey;
 
     use super::*;
-    use crate::auditor::journal::Directory;
+    use crate::auditor::journal::{Directory, continued};
 
     fn client() -> Client {
         // Not used for files.
@@ -371,6 +389,60 @@ mod tests {
         journal.append(&["d"], &none, false).unwrap();
         drop(journal);
         assert_eq!(site.open("honest").await.unwrap().0.size(), 4);
+    }
+
+    /// An old backup, and later a lost key: the books continue in a ledger of another name, which has the
+    /// last checkpoint of the old one.
+    #[tokio::test]
+    async fn a_journal_is_continued_under_another_name_with_its_last_checkpoint() {
+        let site = Site::new();
+        let at = daylight_base::Timestamp(7);
+        // Both begin before a checkpoint is kept.
+        let (mut backup, _) = site.open("backup").await.unwrap();
+        backup.append(&["a", "b"], &["state"], false).unwrap();
+        drop(backup);
+        let (mut honest, mut kept) = site.open("honest").await.unwrap();
+        honest.append(&["a", "b", "c"], &["state"], false).unwrap();
+        honest.publish().unwrap();
+        kept.finish(honest.checkpoint()).await;
+        drop(honest);
+        assert!(site.open("backup").await.is_err());
+        let path = |name: &str| site.root.path().join(name);
+        std::fs::write(path("backup").join("pseudonym.key"), "the key of the pseudonyms").unwrap();
+        let new = SigningKey::from_seed("example.com/ledger-2", [2; 32]).unwrap();
+        let take = |name: &str| Directory::take(&path(name)).unwrap();
+        let read = async || KeptCheckpoint::read(site.place.clone(), &client(), "n").await.unwrap();
+
+        let mut kept = read().await;
+        let error = continued::begin(&mut take("new"), &key(1), &take("backup"), kept.found(), at);
+        assert!(error.unwrap_err().to_string().contains("of the same name as the new key"));
+        let error = continued::begin(&mut take("new"), &new, &take("none"), kept.found(), at);
+        assert!(error.unwrap_err().to_string().contains("there is no journal"));
+        assert!(!continued::is_begun(&take("new")).unwrap());
+        continued::begin(&mut take("new"), &new, &take("backup"), kept.found(), at).unwrap();
+        assert!(continued::is_begun(&take("new")).unwrap());
+        let pseudonyms = std::fs::read_to_string(path("new").join("pseudonym.key")).unwrap();
+        assert_eq!(pseudonyms, "the key of the pseudonyms");
+
+        let (mut journal, state) = Journal::open(take("new"), new.clone()).unwrap();
+        assert_eq!(state, [b"state".to_vec()]);
+        let first = journal.continued().unwrap().unwrap();
+        let known = first.checkpoint().unwrap();
+        assert_eq!((first.entries, known.size, first.at), (2, 3, at));
+        assert_eq!(known.origin, "example.com/ledger");
+        kept.verify(&journal, &new.verifier()).unwrap();
+        journal.publish().unwrap();
+        kept.finish(journal.checkpoint()).await;
+        drop(journal);
+        let (journal, _) = Journal::open(take("new"), new.clone()).unwrap();
+        let mut kept = read().await;
+        kept.verify(&journal, &new.verifier()).unwrap();
+        assert_eq!(kept.size(), 1);
+
+        // Another ledger that does not continue it is refused, as before.
+        let (stranger, _) = Journal::open(take("stranger"), key(3)).unwrap();
+        let error = read().await.verify(&stranger, &key(3).verifier()).unwrap_err();
+        assert!(error.to_string().contains("keeps the checkpoint of another ledger"), "{error}");
     }
 
     #[tokio::test]

@@ -45,6 +45,17 @@ enum NameKind {
     Object,
 }
 
+/// Copies the key of a journal to the disk of one that continues it, so that pseudonyms stay the same.
+pub(super) fn copy_key(from: &impl Disk, to: &mut impl Disk) -> Result<(), JournalError> {
+    let failed = |error| JournalError::Disk { path: KEY.into(), error };
+    let key = from.read(KEY).map_err(failed)?.ok_or_else(missing)?;
+    to.replace(KEY, &key).map_err(failed)
+}
+
+fn missing() -> JournalError {
+    JournalError::Damaged(format!("{KEY}, the key of its pseudonyms, is missing"))
+}
+
 impl Pseudonyms {
     /// Pseudonyms under the key on the disk. `is_new` creates a key for a new journal. In an older
     /// one, another key would give the same names other pseudonyms.
@@ -68,9 +79,7 @@ impl Pseudonyms {
                 disk.replace(KEY, key.as_bytes()).map_err(failed)?;
                 Ok(Self::new(key.as_bytes()))
             }
-            None => {
-                Err(JournalError::Damaged(format!("{KEY}, the key of its pseudonyms, is missing")))
-            }
+            None => Err(missing()),
         }
     }
 

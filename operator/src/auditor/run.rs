@@ -18,7 +18,7 @@ use super::cluster_writes::ClusterWrites;
 use super::cosigning::{Cosigning, CosigningError, CosigningSettings};
 use super::exporter::discovery::ExporterName;
 use super::exporter::scrape::{Scrape, Scraper};
-use super::journal::{Directory, Journal, JournalError};
+use super::journal::{Directory, Journal, JournalError, continued};
 use super::kept_checkpoint::{CheckpointPlace, KeptCheckpoint, KeptCheckpointError};
 use super::ledger_key::{LedgerKeyError, LedgerKeyPlace, LedgerKeys};
 use super::metered::{self, RecordState};
@@ -30,6 +30,7 @@ use super::release::Releases;
 use super::steady_clock::SteadyClock;
 use super::usage;
 use super::writer::{JournalWriter, WriterError};
+use crate::clock::wall_clock;
 use crate::connection;
 use crate::failure::RunError;
 use crate::gpu_resources::GpuResources;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub admission_mode: Option<String>,
     /// Directory of the journal.
     pub data_dir: PathBuf,
+    /// Directory of a journal that this one continues under another key.
+    pub continues: Option<PathBuf>,
     /// Place of the key that signs the ledger.
     pub ledger_key: LedgerKeyPlace,
     /// Place of the key that will replace it, and signs as well.
@@ -137,7 +140,7 @@ pub async fn run(
     settings: Settings,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AuditorError> {
-    let directory = Directory::take(&settings.data_dir)
+    let mut directory = Directory::take(&settings.data_dir)
         .map_err(|error| AuditorError::DataDirectory(settings.data_dir.clone(), error))?;
     // A write that fails is sent again when it is due, not held back by the client.
     config.default_retry = false;
@@ -148,6 +151,14 @@ pub async fn run(
     let (verifier, verifiers) = (keys.key.verifier(), keys.verifiers());
     let place = settings.ledger_checkpoint.clone();
     let mut kept = KeptCheckpoint::read(place, &client, &settings.namespace).await?;
+    if let Some(path) = &settings.continues
+        && !continued::is_begun(&directory)?
+    {
+        let unusable = |error| AuditorError::DataDirectory(path.clone(), error);
+        let other = Directory::take(path).map_err(unusable)?;
+        continued::begin(&mut directory, &keys.key, &other, kept.found(), wall_clock())?;
+        tracing::info!(from = %path.display(), "Began a ledger that continues another one.");
+    }
     let verify = |journal: &Journal<Directory>| kept.verify(journal, &verifier);
     let (writer, entries) = JournalWriter::open(directory, keys, settings.quiet_every, verify)?;
     let witnesses = settings.cosigning.clone();

@@ -20,8 +20,12 @@ use daylight_cluster::quantity::Quantity;
 #[derive(Debug, Args)]
 pub(super) struct Flags {
     /// Directory of the journal; no other process may use it
-    #[arg(long, env = "DAYLIGHT_DATA_DIR", value_name = "DIRECTORY")]
+    #[arg(long, env = "DAYLIGHT_DATA_DIR", value_name = "DIRECTORY", overrides_with = "data_dir")]
     data_dir: PathBuf,
+    /// Data directory of a journal whose key is lost, or which is an old copy: where this one is empty, it
+    /// continues the books of that one as a ledger of another key, which begins with its last checkpoint
+    #[arg(long, env = "DAYLIGHT_CONTINUES", value_name = "DIRECTORY")]
+    continues: Option<PathBuf>,
     /// Place of the key that signs the ledger, made when it is missing: `secret/NAME` for a Secret in
     /// Daylight's namespace, or a file outside of the data directory
     #[arg(
@@ -131,6 +135,7 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Com
         require_signature: flags.authority.require_signature,
         admission_mode: flags.admission_mode,
         data_dir: flags.data_dir,
+        continues: flags.continues,
         ledger_checkpoint: flags
             .ledger_checkpoint
             .unwrap_or_else(|| CheckpointPlace::of(&flags.ledger_key)),

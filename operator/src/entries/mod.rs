@@ -19,6 +19,7 @@ use serde_with::{DisplayFromStr, serde_as, skip_serializing_none};
 
 pub(crate) use self::verifier::Closed;
 pub use self::verifier::{At, EntryVerifier, Violation};
+pub(crate) use self::writer::is_own;
 pub use self::writer::{EntryWriter, StateError};
 
 /// Version of the entries' format.

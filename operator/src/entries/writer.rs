@@ -18,6 +18,11 @@ use crate::auditor::pseudonyms::Pseudonyms;
 /// First bytes of a line of state that is the writer's own; all others are entries of the meter.
 const OWN: &[u8] = br#"{"kind":"ledger""#;
 
+/// Returns `true` for a line of state that is the writer's own: it is about the indices of one ledger.
+pub(crate) fn is_own(line: &[u8]) -> bool {
+    line.starts_with(OWN)
+}
+
 /// Items in one line of a whole state.
 const PER_LINE: usize = 1000;
 
@@ -117,7 +122,7 @@ impl EntryWriter {
         for (number, line) in lines.iter().enumerate() {
             let line = line.as_ref();
             let failed = |error| StateError { line: number + 1, error };
-            if line.starts_with(OWN) {
+            if is_own(line) {
                 let line = serde_json::from_slice(line).map_err(failed)?;
                 writer.apply(line);
                 continue;

@@ -22,6 +22,28 @@ pub trait Disk {
     fn remove(&mut self, path: &str) -> io::Result<()>;
 }
 
+impl<D: Disk> Disk for &mut D {
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        (**self).read(path)
+    }
+
+    fn extend(&mut self, path: &str, keep: u64, bytes: &[u8]) -> io::Result<()> {
+        (**self).extend(path, keep, bytes)
+    }
+
+    fn replace(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        (**self).replace(path, bytes)
+    }
+
+    fn sync(&mut self, path: &str) -> io::Result<()> {
+        (**self).sync(path)
+    }
+
+    fn remove(&mut self, path: &str) -> io::Result<()> {
+        (**self).remove(path)
+    }
+}
+
 /// Directory that no other process may write while this value exists.
 #[derive(Debug)]
 pub struct Directory {

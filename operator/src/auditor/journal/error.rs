@@ -42,6 +42,11 @@ pub enum JournalError {
          signed it, or start a new journal in an empty directory"
     )]
     OtherKey { signer: String, key: String },
+    /// Another journal cannot be continued.
+    #[error(
+        "cannot continue the journal that --continues names: {0}; name its data directory, and a new key"
+    )]
+    Continued(&'static str),
     /// It is not the journal of the checkpoint that is kept outside of its volume.
     #[error(transparent)]
     Kept(#[from] KeptCheckpointError),

@@ -22,6 +22,7 @@
 //! ```
 
 mod commit;
+pub mod continued;
 mod disk;
 mod earlier;
 mod error;
@@ -98,7 +99,7 @@ impl<D: Disk> Journal<D> {
             verify_bundle(&journal.disk, last / TILE_WIDTH, journal.commit.size)?;
         }
         journal.published = journal.verify_checkpoint()?;
-        let state = journal.state()?;
+        let state = read_state(&journal.disk, &journal.commit)?;
         Ok((journal, state))
     }
 
@@ -296,22 +297,22 @@ impl<D: Disk> Journal<D> {
         commit.state_end += chunk.len() as u64;
         Ok(())
     }
+}
 
-    fn state(&self) -> Result<Vec<Vec<u8>>, JournalError> {
-        let Commit { state, state_end, state_head, .. } = self.commit;
-        if state == 0 {
-            return Ok(Vec::new());
-        }
-        let path = state_path(state);
-        let damaged = |how| JournalError::Damaged(format!("{path} {how}"));
-        let bytes = read(&self.disk, &path)?.ok_or_else(|| damaged("is missing"))?;
-        let bytes = bytes.get(..usize_of(state_end)).ok_or_else(|| damaged("is too short"))?;
-        let mut lines: Vec<Vec<u8>> =
-            bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
-        lines.pop();
-        let head = lines.iter().fold(Head::default(), |head, line| head.and(line));
-        if head == state_head { Ok(lines) } else { Err(damaged("differs from what was committed")) }
+/// Reads the lines of the state.
+fn read_state(disk: &impl Disk, commit: &Commit) -> Result<Vec<Vec<u8>>, JournalError> {
+    let Commit { state, state_end, state_head, .. } = *commit;
+    if state == 0 {
+        return Ok(Vec::new());
     }
+    let path = state_path(state);
+    let damaged = |how| JournalError::Damaged(format!("{path} {how}"));
+    let bytes = read(disk, &path)?.ok_or_else(|| damaged("is missing"))?;
+    let bytes = bytes.get(..usize_of(state_end)).ok_or_else(|| damaged("is too short"))?;
+    let mut lines: Vec<Vec<u8>> = bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    lines.pop();
+    let head = lines.iter().fold(Head::default(), |head, line| head.and(line));
+    if head == state_head { Ok(lines) } else { Err(damaged("differs from what was committed")) }
 }
 
 fn usize_of(number: u64) -> usize {

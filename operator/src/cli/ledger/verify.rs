@@ -4,11 +4,12 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use daylight_ledger::{LogVerifier, Note};
+use daylight_ledger::{Checkpoint, LogVerifier, Note};
 use serde::Serialize;
 
 use super::source::Source;
 use super::trust::{Trust, signatures, vouch};
+use crate::auditor::journal::continued::Continued;
 use crate::cli::error::{CommandError, ErrorCode};
 use crate::cli::output::{self, Format, Output};
 use crate::entries::EntryVerifier;
@@ -58,6 +59,20 @@ struct Verified {
     closings: u64,
     /// Entries that are not of Daylight.
     foreign: u64,
+    /// The ledger that it continues under another name, by its first entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continued: Option<ContinuedLedger>,
+}
+
+/// Ledger that another one continues.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ContinuedLedger {
+    origin: String,
+    /// Entries in its last known checkpoint.
+    entries: u64,
+    /// Entries whose books are continued.
+    books: u64,
 }
 
 pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
@@ -80,7 +95,11 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     let mut unwritten = None;
     let (mut entries, mut violations) = (EntryVerifier::default(), Vec::new());
+    let mut continued = None;
     let disagreements = verifier.verify(&source, |index, entry| {
+        if index == 0 {
+            continued = Continued::parse(entry);
+        }
         if violations.len() < MOST_VIOLATIONS {
             violations.extend(entries.take(index, entry));
         }
@@ -112,6 +131,10 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
         registrations: entries.registrations(),
         closings: entries.closings(),
         foreign: entries.foreign(),
+        continued: continued.and_then(|continued| {
+            let Checkpoint { origin, size, .. } = continued.checkpoint()?;
+            Some(ContinuedLedger { origin, entries: size, books: continued.entries })
+        }),
     };
     // Standard output has the entries, or nothing but the JSON.
     match flags.output.format {
@@ -148,6 +171,7 @@ fn text(verified: &Verified) -> String {
         registrations,
         closings,
         foreign,
+        continued,
     } = verified;
     let counted = format!(
         "Verified {entries} entries of {origin}: none was changed, moved or left out. Root hash {root}.\n"
@@ -163,7 +187,17 @@ fn text(verified: &Verified) -> String {
             format!("{foreign} entries are not of Daylight, so only their hashes were verified.\n")
         }
     };
-    counted + &content + &signatures(signed_by.as_ref(), cosigned_by) + &continues.concat()
+    let continued = continued.as_ref().map(|ContinuedLedger { origin, entries, books }| {
+        format!(
+            "It continues the books of the first {books} entries of {origin}, whose last known checkpoint \
+             has {entries}.\n"
+        )
+    });
+    counted
+        + &content
+        + &signatures(signed_by.as_ref(), cosigned_by)
+        + &continues.concat()
+        + &continued.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -183,6 +217,7 @@ mod tests {
             registrations: 3,
             closings: 2,
             foreign: 0,
+            continued: None,
         };
         assert_eq!(
             text(&verified),
@@ -190,6 +225,11 @@ mod tests {
              hash 9f41.\nThe entries of 3 registrations have no gap, and 2 closings add up.\nThe signature was not verified: name the ledger's key with --key, or a \
              --policy.\nContinues the checkpoint of 600 entries.\n"
         );
+        verified.continued = Some(ContinuedLedger { origin: "old".into(), entries: 9, books: 7 });
+        let continued = "It continues the books of the first 7 entries of old, whose last known \
+                         checkpoint has 9.\n";
+        assert!(text(&verified).ends_with(continued));
+        verified.continued = None;
         verified.signed_by = Some("example.com/ledger+0+A".into());
         verified.cosigned_by = vec!["w1".into(), "w2".into()];
         assert!(
