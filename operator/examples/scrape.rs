@@ -23,7 +23,9 @@ use daylight::serving::{self, Health, ScrapeLock, Served};
 use daylight::view::View;
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::{Change, Event, Kind, Round};
-use daylight_meter::{Account, Config, Meter, Moment, ObservedDevice, ObservedLease, Reading};
+use daylight_meter::{
+    Account, Config, Meter, Moment, ObservedDevice, ObservedLease, Reading, Requested,
+};
 use daylight_planner::Planner;
 use daylight_planner::model::Snapshot;
 use prometheus::Registry;
@@ -113,6 +115,7 @@ fn auditor(site: &Site) -> Result<auditor::metrics::Metrics, Error> {
                 pod: format!("{}/{number}-{slot}", account.namespace).into(),
                 node: node.clone(),
                 gpus: 1,
+                requested: Requested::default(),
                 account,
                 watts: 350,
                 bound: Moment::exactly(BEGIN),

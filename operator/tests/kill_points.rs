@@ -20,7 +20,7 @@ use daylight::entries::{EntryVerifier, EntryWriter};
 use daylight_base::{Name, Timestamp};
 use daylight_ledger::{Checkpoint, LogVerifier, Note, SigningKey};
 use daylight_meter::{
-    Account, Config, Entry, Facts, Meter, Moment, ObservedDevice, ObservedLease, Reading,
+    Account, Config, Entry, Facts, Meter, Moment, ObservedDevice, ObservedLease, Reading, Requested,
 };
 use rustc_hash::FxHashSet;
 
@@ -177,6 +177,7 @@ impl Site {
             pod: format!("team-a/{}", pod.uid).into(),
             node: node(pod.node),
             gpus: 1,
+            requested: Requested::default(),
             account: Account {
                 class: Some("pow-mining".into()),
                 registration: Some("team-a/reg".into()),

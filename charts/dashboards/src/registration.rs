@@ -175,9 +175,8 @@ fn state() -> Vec<Panel> {
         .none("Never read"),
         stat(
             "In operation",
-            "Time in which at least one replica ran, since the auditor last started. Each \
-             beginning and end is exact to 5 seconds. GPU-hours since the journal began are in \
-             the table of the books.",
+            "Time in which at least one replica ran, with or without GPUs, since the journal \
+             records it. GPU-hours are in the table of the books.",
             "s",
             4,
             &format!("sum({})", of("daylight_registration_operating_seconds_total")),

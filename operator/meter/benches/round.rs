@@ -11,7 +11,7 @@ use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use daylight_base::{Name, Timestamp};
 use daylight_meter::{
     Account, Config, Entry, Meter, Moment, NodeEntry, NodesEntry, ObservedDevice, ObservedLease,
-    Reading,
+    Reading, Requested,
 };
 
 const NODES: u64 = 10_000;
@@ -44,6 +44,7 @@ fn lease(node: &Name, number: u64, gpus: u32, at: Timestamp) -> ObservedLease {
         pod: format!("{namespace}/{node}-{gpus}").into(),
         node: node.clone(),
         gpus,
+        requested: Requested::default(),
         account: Account {
             class: Some("pow-mining".into()),
             registration: Some(format!("{namespace}/registration").into()),

@@ -1,38 +1,55 @@
 //! Whole amounts with bounds, and their division without loss.
 
+use std::fmt::Display;
+use std::ops::{Add, AddAssign, Sub};
+use std::str::FromStr;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Whole numbers of which there are amounts: 64 bits hold the time and energy of any site, and 128
+/// the time of its memory and storage.
+pub trait Whole:
+    Copy
+    + Default
+    + Display
+    + FromStr<Err: Display>
+    + Ord
+    + Add<Output = Self>
+    + AddAssign
+    + Sub<Output = Self>
+{
+}
+
+impl Whole for u64 {}
+impl Whole for u128 {}
 
 /// Amount with bounds on its error.
 ///
 /// In JSON each number is a decimal string, because totals exceed the 2^53 that JSON numbers hold
 /// exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bounded {
+#[serde(bound = "N: Whole")]
+pub struct Bounded<N = u64> {
     /// Amount in the books. Values add up exactly.
     #[serde(with = "decimal")]
-    pub value: u64,
+    pub value: N,
     /// The true amount is at least `value - below`.
     #[serde(with = "decimal")]
-    pub below: u64,
+    pub below: N,
     /// The true amount is at most `value + above`.
     #[serde(with = "decimal")]
-    pub above: u64,
+    pub above: N,
 }
 
-impl Bounded {
+impl<N: Whole> Bounded<N> {
     /// Returns an amount without error.
-    pub fn exactly(value: u64) -> Self {
-        Self { value, below: 0, above: 0 }
+    pub fn exactly(value: N) -> Self {
+        Self { value, below: N::default(), above: N::default() }
     }
 
     /// Lower bound of the true amount.
-    pub fn lower(&self) -> u64 {
-        self.value.saturating_sub(self.below)
-    }
-
-    /// Upper bound of the true amount.
-    pub fn upper(&self) -> u64 {
-        self.value.saturating_add(self.above)
+    pub fn lower(&self) -> N {
+        self.value - self.below.min(self.value)
     }
 
     /// Adds an amount and its bounds.
@@ -44,7 +61,19 @@ impl Bounded {
 
     /// Returns whether the amount is certainly zero.
     pub fn is_zero(&self) -> bool {
-        self.value == 0 && self.above == 0
+        self.value == N::default() && self.above == N::default()
+    }
+
+    /// Returns whether nothing is booked: neither an amount nor a bound.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.is_zero() && self.below == N::default()
+    }
+}
+
+impl Bounded {
+    /// Upper bound of the true amount.
+    pub fn upper(&self) -> u64 {
+        self.value.saturating_add(self.above)
     }
 }
 
@@ -71,15 +100,20 @@ pub fn split(total: u64, weights: &[u64]) -> Vec<u64> {
 
 /// Whole numbers as decimal strings, for `#[serde(with)]`: JSON's numbers are doubles.
 pub mod decimal {
-    use super::{Deserialize, Deserializer, Serializer};
+    use super::{Deserialize, Deserializer, Serializer, Whole};
 
     /// Writes a number as a string.
-    pub fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<N: Whole, S: Serializer>(
+        number: &N,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(number)
     }
 
-    /// Reads a number from a string; fails for anything but a decimal number of at most 64 bits.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    /// Reads a number from a string; fails for anything but a decimal number that fits.
+    pub fn deserialize<'de, N: Whole, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<N, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use daylight_base::{Name, Timestamp};
 
 use crate::amount::Bounded;
+use crate::config::Terms;
 use crate::entry::{Closed, DeviceEntry, Gap, PoolEntry, Settled};
 use crate::key::{Key, Method, Use};
+use crate::lease::{Account, Lease};
+use crate::operated::Operated;
 
 /// Bookings since the last entry.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +17,8 @@ pub(crate) struct Booked {
     pub(crate) from: Timestamp,
     pub(crate) time: BTreeMap<Key, Bounded>,
     pub(crate) energy: BTreeMap<(Key, Method), Bounded>,
+    /// By pool and account.
+    pub(crate) operated: BTreeMap<(Option<Name>, Account), Operated>,
     pub(crate) pools: BTreeMap<Option<Name>, PoolEntry>,
     /// By registration and start of the count to which it is added: millijoules (upper bound) and
     /// the highest mean watts of a replica.
@@ -51,6 +56,66 @@ impl Booked {
         }
     }
 
+    /// Books operating time.
+    pub(crate) fn operated(&mut self, pool: Option<&Name>, account: &Account, more: Operated) {
+        if !more.is_nothing() {
+            self.operated.entry((pool.cloned(), account.clone())).or_default().add(more);
+        }
+    }
+
+    /// Books that a lease ran for milliseconds until a time, and what it declares to have drawn if no
+    /// device's energy is its.
+    pub(crate) fn ran(
+        &mut self,
+        pool: Option<&Name>,
+        lease: &mut Lease,
+        ms: u64,
+        until: Timestamp,
+        terms: &Terms<'_>,
+    ) {
+        let more = Operated::over(Bounded::exactly(ms), lease.requested);
+        self.operated(pool, &lease.account, more);
+        lease.operated_ms += ms;
+        // Watts × milliseconds are millijoules.
+        let mj = lease.watts.saturating_mul(ms);
+        self.declared(pool, lease, Bounded { value: mj, below: mj, above: 0 }, until, terms);
+    }
+
+    /// Books the doubt about how long a lease ran until a time.
+    pub(crate) fn may_have_run(
+        &mut self,
+        pool: Option<&Name>,
+        lease: &mut Lease,
+        [below, above]: [u64; 2],
+        until: Timestamp,
+        terms: &Terms<'_>,
+    ) {
+        let doubt = Operated::over(Bounded { value: 0, below, above }, lease.requested);
+        self.operated(pool, &lease.account, doubt);
+        // The lower bound of what is declared is nothing already.
+        let above = lease.watts.saturating_mul(above);
+        self.declared(pool, lease, Bounded { value: 0, below: 0, above }, until, terms);
+    }
+
+    /// Books energy that a lease without GPUs declares.
+    pub(crate) fn declared(
+        &mut self,
+        pool: Option<&Name>,
+        lease: &mut Lease,
+        mj: Bounded,
+        until: Timestamp,
+        terms: &Terms<'_>,
+    ) {
+        if lease.gpus > 0 || mj.is_zero() {
+            return;
+        }
+        self.energy(pool, Use::Pod(lease.account.clone()), Method::Declared, mj);
+        lease.energy.add(mj);
+        if let Some(registration) = &lease.account.registration {
+            self.used((registration.clone(), terms.count_of(registration, until)), mj.upper());
+        }
+    }
+
     /// Adds millijoules to a count of a registration.
     pub(crate) fn used(&mut self, count: (Name, Timestamp), mj: u64) {
         if mj > 0 {
@@ -65,6 +130,7 @@ impl Booked {
             && self.devices.is_empty()
             && self.time.is_empty()
             && self.energy.is_empty()
+            && self.operated.is_empty()
             && self.gaps.is_empty()
     }
 

@@ -1,14 +1,16 @@
-//! The two books: totals of time and energy, and the check that they close.
+//! The books: totals of time, energy and operating time, and the check that they close.
 
 use std::collections::BTreeMap;
 
-use daylight_base::Name;
+use daylight_base::{Name, Timestamp};
 use strum::Display;
 
 use crate::amount::Bounded;
-use crate::entry::{EnergyEntry, PoolEntry, TimeEntry};
+use crate::entry::{EnergyEntry, OperatedEntry, PoolEntry, TimeEntry};
 use crate::key::{Key, Method};
-use crate::lease::{Account, Facts};
+use crate::lease::{Account, Facts, Lease};
+use crate::operated::Operated;
+use crate::operating::Operating;
 
 /// Totals since the start of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,17 +19,24 @@ pub struct Books {
     pub time: BTreeMap<Key, Bounded>,
     /// Millijoules.
     pub energy: BTreeMap<(Key, Method), Bounded>,
+    /// By pool and account.
+    pub operated: BTreeMap<(Option<Name>, Account), Operated>,
     pub pools: BTreeMap<Option<Name>, PoolEntry>,
+    /// By registration.
+    pub operating: BTreeMap<Name, Operating>,
+    /// Time up to which nodes have entries.
+    pub written_until: Timestamp,
     /// By account and by [`Facts::seen`].
     pub work: BTreeMap<(Account, bool), Facts>,
 }
 
-/// One of the two books.
+/// One of the books.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Display)]
 #[strum(serialize_all = "lowercase")]
 pub enum Book {
     Time,
     Energy,
+    Operating,
 }
 
 impl Book {
@@ -35,6 +44,7 @@ impl Book {
         match self {
             Self::Time => "device-milliseconds",
             Self::Energy => "millijoules",
+            Self::Operating => "pod-milliseconds",
         }
     }
 }
@@ -47,7 +57,7 @@ impl Book {
 )]
 pub struct Imbalance {
     pub book: Book,
-    /// `pool NAME`, `no pool` or `device ID`.
+    /// `pool NAME`, `no pool`, `device ID` or `namespace NAME`.
     pub owner: Name,
     pub booked: u64,
     pub total: u64,
@@ -88,6 +98,35 @@ impl Books {
         Ok(())
     }
 
+    /// Checks that the operating time of every account is that of its leases: those that have ended,
+    /// and these, which have not.
+    pub(crate) fn check_operated<'a>(
+        &self,
+        held: impl Iterator<Item = &'a Lease>,
+    ) -> Result<(), Imbalance> {
+        let mut of_leases: BTreeMap<&Account, u64> = BTreeMap::new();
+        for lease in held {
+            *of_leases.entry(&lease.account).or_default() += lease.operated_ms;
+        }
+        let mut booked: BTreeMap<&Account, u64> = BTreeMap::new();
+        for ((_, account), operated) in &self.operated {
+            *of_leases.entry(account).or_default() += operated.ended_ms;
+            *booked.entry(account).or_default() += operated.pod_ms.value;
+        }
+        for (account, total) in of_leases {
+            let booked = booked.get(account).copied().unwrap_or_default();
+            if booked != total {
+                let owner = format!("namespace {}", account.namespace).into();
+                return Err(Imbalance { book: Book::Operating, owner, booked, total });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn add_operated(&mut self, pool: Option<&Name>, account: &Account, more: Operated) {
+        self.operated.entry((pool.cloned(), account.clone())).or_default().add(more);
+    }
+
     pub(crate) fn add_time(&mut self, key: &Key, ms: Bounded) {
         self.time.entry(key.clone()).or_default().add(ms);
     }
@@ -113,6 +152,7 @@ impl Books {
         &mut self,
         time: &[TimeEntry],
         energy: &[EnergyEntry],
+        operated: &[OperatedEntry],
         pools: &[PoolEntry],
     ) {
         for TimeEntry { key, ms } in time {
@@ -120,6 +160,9 @@ impl Books {
         }
         for EnergyEntry { key, method, mj } in energy {
             self.add_energy(key, *method, *mj);
+        }
+        for OperatedEntry { pool, account, operated } in operated {
+            self.add_operated(pool.as_ref(), account, *operated);
         }
         for pool in pools {
             self.add_pool(pool);

@@ -17,6 +17,8 @@ use crate::lease::{Account, Facts, Lease};
 use crate::moment::Moment;
 use crate::object::{ObjectEntry, ObjectKind};
 use crate::observed::ObservedDevice;
+use crate::operated::Operated;
+use crate::operating::Operating;
 use crate::quiet::NodesEntry;
 use crate::settings::SettingsEntry;
 use crate::state::NodeState;
@@ -56,6 +58,14 @@ pub enum Entry {
         event: AuditorEvent,
         /// Version of Daylight.
         version: Name,
+    },
+    /// The first lease under a registration began, or the last one ended; in the state alone.
+    Operating {
+        /// `namespace/name` of the registration.
+        registration: Name,
+        #[serde(flatten)]
+        operating: Operating,
+        at: Timestamp,
     },
     /// Sums over all entries since the closing before.
     Closing(ClosingEntry),
@@ -129,7 +139,9 @@ impl Entry {
                 let closed = &node.closed;
                 let closed =
                     closed.iter().filter_map(|one| one.lease.account.registration.as_ref());
-                time.chain(energy).chain(used).chain(closed).collect()
+                let operated = node.operated.iter();
+                let operated = operated.filter_map(|one| one.account.registration.as_ref());
+                time.chain(energy).chain(used).chain(closed).chain(operated).collect()
             }
             Self::Nodes(nodes) => nodes.registrations(),
             Self::Period { period, .. } => BTreeSet::from([&period.registration]),
@@ -158,6 +170,8 @@ pub struct Total {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub energy: Vec<EnergyEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operated: Vec<OperatedEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub work: Vec<WorkEntry>,
@@ -176,6 +190,8 @@ pub struct NodeEntry {
     pub time: Vec<TimeEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub energy: Vec<EnergyEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operated: Vec<OperatedEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -203,6 +219,7 @@ impl NodeEntry {
             until,
             time,
             energy,
+            operated,
             pools,
             used,
             devices,
@@ -213,6 +230,7 @@ impl NodeEntry {
         } = &mut self;
         let items = time.len()
             + energy.len()
+            + operated.len()
             + pools.len()
             + used.len()
             + devices.len()
@@ -226,6 +244,7 @@ impl NodeEntry {
         let second = Self {
             time: rest(time, &mut room),
             energy: rest(energy, &mut room),
+            operated: rest(operated, &mut room),
             pools: rest(pools, &mut room),
             used: rest(used, &mut room),
             devices: rest(devices, &mut room),
@@ -273,6 +292,18 @@ pub struct EnergyEntry {
     pub key: Key,
     pub method: Method,
     pub mj: Bounded,
+}
+
+/// Operating time of one account in one pool.
+#[skip_serializing_none]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatedEntry {
+    /// `None` for nodes in no pool.
+    #[serialize_always]
+    pub pool: Option<Name>,
+    pub account: Account,
+    #[serde(flatten)]
+    pub operated: Operated,
 }
 
 /// Totals of one pool, which all its uses add up to.

@@ -6,7 +6,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 use crate::lease::Account;
 
-/// Use of a device.
+/// Use of devices and of energy.
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr,
 )]
@@ -17,13 +17,15 @@ pub enum Use {
     Idle,
     /// Present, but its node does not offer it.
     Unavailable,
+    /// Energy of pods that hold no device, which is no part of the devices'.
+    Pod(Account),
 }
 
 impl Use {
     /// Returns the registration to which it is booked.
     pub fn registration(&self) -> Option<&Name> {
         match self {
-            Self::Lease(account) => account.registration.as_ref(),
+            Self::Lease(account) | Self::Pod(account) => account.registration.as_ref(),
             Self::Idle | Self::Unavailable => None,
         }
     }

@@ -1,11 +1,12 @@
-//! Leases: pods that hold GPUs.
+//! Leases: pods on a node that are on record, with the GPUs that they hold.
 
 use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
-use crate::amount::Bounded;
+use crate::amount::{Bounded, is_zero};
 use crate::moment::Moment;
+use crate::operated::Requested;
 
 /// Account to which time, energy and work are booked.
 #[skip_serializing_none]
@@ -18,7 +19,7 @@ pub struct Account {
     pub namespace: Name,
 }
 
-/// Pod that holds GPUs of a node, or held them.
+/// Pod on a node that is on record, while it runs and until all of it is booked.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
@@ -26,7 +27,10 @@ pub struct Lease {
     /// `namespace/name` of the pod.
     pub pod: Name,
     pub account: Account,
+    /// 0 if it holds none.
     pub gpus: u32,
+    #[serde(default, skip_serializing_if = "Requested::is_nothing")]
+    pub requested: Requested,
     /// True if the pod waits for its end to be recorded before it is released.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub owed: bool,
@@ -43,6 +47,14 @@ pub struct Lease {
     pub until: Option<Timestamp>,
     /// Time of its end, as reported.
     pub ended: Option<Moment>,
+    /// Operating time booked so far, in milliseconds.
+    #[serde(
+        rename = "operatedMs",
+        with = "crate::amount::decimal",
+        default,
+        skip_serializing_if = "is_zero"
+    )]
+    pub operated_ms: u64,
     /// Energy booked so far, in millijoules.
     #[serde(default)]
     pub energy: Bounded,

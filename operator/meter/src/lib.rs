@@ -1,15 +1,16 @@
-//! The meter: books of who held which GPU when, and of the energy it drew.
+//! The meter: books of who ran on which node when, which GPUs that held, and the energy it drew.
 //!
 //! [`Meter`] takes observations (leases, devices, readings of their energy counters) and returns
 //! [`Entry`]s for a journal. The fold of all entries is its durable state: a meter restored from
 //! them, to which the cluster is then observed again, continues where they end and counts nothing
 //! twice. It has no clock and does no I/O: time is an argument.
 //!
-//! Two books are kept, in integers, and close exactly:
+//! Three books are kept, in integers, and close exactly:
 //!
 //! - **time**: devices × milliseconds = all leases + idle + unavailable, for every node and pool;
 //! - **energy**: movement of the devices' counters = all leases + idle + unexplained, in
-//!   millijoules.
+//!   millijoules;
+//! - **operating time**: what accounts operated = all their leases, with and without GPUs.
 //!
 //! Each amount has a lower and an upper bound. What is unknown is bounded, never guessed.
 
@@ -28,6 +29,8 @@ mod moment;
 mod node;
 mod object;
 mod observed;
+mod operated;
+mod operating;
 mod quiet;
 mod reading;
 mod register;
@@ -35,13 +38,13 @@ mod settings;
 mod silence;
 mod state;
 
-pub use amount::{Bounded, decimal, split};
+pub use amount::{Bounded, Whole, decimal, split};
 pub use books::{Book, Books, Imbalance};
 pub use config::Config;
 pub use counts::{Counts, Period};
 pub use entry::{
     AuditorEvent, Closed, ClosingEntry, DeviceEntry, EnergyEntry, Entry, Gap, GapKind, NodeEntry,
-    PoolEntry, Settled, TimeEntry, Total, UsedEntry, WorkEntry,
+    OperatedEntry, PoolEntry, Settled, TimeEntry, Total, UsedEntry, WorkEntry,
 };
 pub use key::{Key, Method, Use};
 pub use lease::{Account, Facts, Lease, Program};
@@ -52,5 +55,7 @@ pub use meter::usage::Usage;
 pub use moment::Moment;
 pub use object::{Decision, ObjectEntry, ObjectKind, ObservedObject};
 pub use observed::{ObservedDevice, ObservedLease, Reading};
+pub use operated::{Operated, Requested};
+pub use operating::Operating;
 pub use quiet::{NodesEntry, Stretch};
 pub use settings::{ObservedSettings, SettingsEntry, SignatureRule, StopInForce};

@@ -1,4 +1,4 @@
-//! Time books of one node: which lease held its devices when.
+//! Time books of one node: which lease ran when, and which held its devices.
 //!
 //! Time is booked in spans in which nothing changed, so that it adds up exactly. Events and readings
 //! wait in queues until the books reach their time.
@@ -14,12 +14,14 @@ use crate::booked::Booked;
 use crate::config::{Config, Terms};
 use crate::entry::{Closed, DeviceEntry, Gap, GapKind};
 use crate::key::{Method, Use};
-use crate::lease::{Account, Facts, Lease};
+use crate::lease::{Facts, Lease};
 use crate::moment::Moment;
-use crate::observed::ObservedDevice;
+use crate::observed::{ObservedDevice, ObservedLease};
+use crate::operated::Operated;
+use crate::operating::Turn;
 use crate::state::{Device, NodeState, Sample, Span};
 
-/// Change of the holders of a node's devices.
+/// Change on a node.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Begin(Box<Lease>),
@@ -46,6 +48,8 @@ pub(crate) struct Node {
     /// By time, then by order of arrival.
     pub(crate) events: BTreeMap<(Timestamp, u64), Event>,
     sequence: u64,
+    /// End of the booked operating time: that of the devices' time, except while it is booked.
+    operated_until: Timestamp,
     /// Readings of each device from which energy is not yet booked, oldest first.
     pub(crate) samples: FxHashMap<Name, VecDeque<Sample>>,
     /// Latest time at which each device was read, with or without a new value.
@@ -53,6 +57,8 @@ pub(crate) struct Node {
     /// Time of the first answer of each device since its last new value.
     pub(crate) silent_since: FxHashMap<Name, Timestamp>,
     pub(crate) booked: Booked,
+    /// Begins and ends of leases since they were last taken.
+    pub(crate) turns: Vec<Turn>,
     /// Devices that have not joined yet and whose counters were reset since they were read.
     pub(crate) reset_before_joining: FxHashSet<Name>,
     /// End of the time that this process booked first; `None` before.
@@ -74,7 +80,8 @@ impl Node {
         let deviates = state.devices.iter().filter_map(|device| {
             Some((device.seen.id.clone(), VecDeque::from([device.deviates.clone()?])))
         });
-        Self { samples: deviates.collect(), state, booked, ..Self::default() }
+        let operated_until = state.booked_until;
+        Self { samples: deviates.collect(), state, booked, operated_until, ..Self::default() }
     }
 
     /// Queues an event for its time, or for now if the books have passed its time.
@@ -83,13 +90,31 @@ impl Node {
         self.events.insert((at.max(self.state.booked_until), self.sequence), event);
     }
 
-    /// Returns a lease that is in the books and holds its GPUs.
+    /// Iterates over leases that are in the books and have not ended.
+    pub(crate) fn held_leases(&self) -> impl Iterator<Item = &Lease> {
+        let held = self.state.leases.iter().filter(|lease| lease.until.is_none());
+        held.chain(&self.state.without_gpus)
+    }
+
+    fn held_leases_mut(&mut self) -> impl Iterator<Item = &mut Lease> {
+        let held = self.state.leases.iter_mut().filter(|lease| lease.until.is_none());
+        held.chain(&mut self.state.without_gpus)
+    }
+
+    /// Returns a lease that is in the books and has not ended.
     pub(crate) fn lease(&self, uid: &str) -> Option<&Lease> {
-        self.state.leases.iter().find(|lease| *lease.uid == *uid && lease.until.is_none())
+        self.held_leases().find(|lease| *lease.uid == *uid)
     }
 
     pub(crate) fn lease_mut(&mut self, uid: &str) -> Option<&mut Lease> {
-        self.state.leases.iter_mut().find(|lease| *lease.uid == *uid && lease.until.is_none())
+        self.held_leases_mut().find(|lease| *lease.uid == *uid)
+    }
+
+    /// Returns whether it has neither devices nor leases.
+    pub(crate) fn is_empty(&self) -> bool {
+        let NodeState { devices, leases, without_gpus, .. } = &self.state;
+        let leases_are_empty = leases.is_empty() && without_gpus.is_empty();
+        devices.is_empty() && leases_are_empty && self.events.is_empty()
     }
 
     /// Iterates over leases that are queued.
@@ -108,15 +133,36 @@ impl Node {
         })
     }
 
-    /// Sets the account of a lease that is still queued.
-    pub(crate) fn set_queued_account(&mut self, uid: &str, account: Account) {
+    /// Takes what a lease that is known has now: its account while it is still queued, and what it
+    /// requests.
+    ///
+    /// That has changed at some time since it was last booked, and counts from then on: so what is
+    /// durable is never ahead of what was observed.
+    pub(crate) fn observe_again(&mut self, seen: ObservedLease, now: Timestamp) {
+        let ObservedLease { uid, requested, watts, account, .. } = seen;
         let queued = self.events.values_mut().find_map(|event| match event {
-            Event::Begin(lease) if *lease.uid == *uid => Some(lease),
+            Event::Begin(lease) if lease.uid == uid => Some(&mut **lease),
             _ => None,
         });
-        if let Some(lease) = queued {
+        let (lease, since) = if let Some(lease) = queued {
             lease.account = account;
+            let since = lease.from;
+            (lease, since)
+        } else {
+            let held = self.state.leases.iter_mut().filter(|lease| lease.until.is_none());
+            let mut held = held.chain(&mut self.state.without_gpus);
+            let Some(lease) = held.find(|lease| lease.uid == uid) else { return };
+            (lease, self.state.booked_until)
+        };
+        // Less is declared only of pods that begin later: an edit takes nothing away.
+        let watts = if lease.gpus > 0 { lease.watts } else { watts.max(lease.watts) };
+        if (lease.requested, lease.watts) == (requested, watts) {
+            return;
         }
+        let (pool, ms) = (self.state.pool.as_ref(), now.millis_since(since));
+        let doubt = Operated::in_doubt(lease.requested, requested, ms);
+        self.booked.operated(pool, &lease.account, doubt);
+        (lease.requested, lease.watts) = (requested, watts);
     }
 
     /// Returns a lease that is not closed, or closed and not yet in an entry.
@@ -128,6 +174,7 @@ impl Node {
         });
         let closed = self.booked.closed.iter_mut().map(|closed| &mut closed.lease);
         let held = self.state.leases.iter_mut().filter(|lease| lease.until.is_none());
+        let held = held.chain(&mut self.state.without_gpus);
         queued.chain(held).chain(closed).find(is_it)
     }
 
@@ -140,13 +187,16 @@ impl Node {
 
     /// Widens the time of current holders after the clock was set back: the books do not advance until
     /// the clock has caught up, while the holders keep their devices.
-    pub(crate) fn clock_set_back(&mut self, ms: u64) {
+    pub(crate) fn clock_set_back(&mut self, ms: u64, terms: &Terms<'_>) {
         self.state.clock_steps += 1;
-        for lease in self.state.leases.iter().filter(|lease| lease.until.is_none()) {
+        let (pool, until) = (self.state.pool.as_ref(), self.state.booked_until);
+        let held = self.state.leases.iter_mut().filter(|lease| lease.until.is_none());
+        for lease in held.chain(&mut self.state.without_gpus) {
             let above = ms * u64::from(lease.gpus);
             let usage = Use::Lease(lease.account.clone());
             let longer = Bounded { value: 0, below: 0, above };
-            self.booked.time(self.state.pool.as_ref(), usage, longer);
+            self.booked.time(pool, usage, longer);
+            self.booked.may_have_run(pool, lease, [0, ms], until, terms);
         }
     }
 
@@ -161,16 +211,46 @@ impl Node {
                 break;
             }
             let event = entry.remove();
-            self.book_span(at, terms);
+            self.operate(at, terms);
+            // Only what changes the devices or their holders begins a new span of their time, so that
+            // leases without GPUs leave their books as they are.
+            if self.is_of_devices(&event) {
+                self.book_span(at, terms);
+            }
             self.apply(at, event, terms);
         }
+        self.operate(to, terms);
         self.book_span(to, terms);
         self.booked_since.get_or_insert(to);
         self.settle(terms);
         debug_assert!(self.booked.closes(), "the books close");
     }
 
-    /// Books the time until `to`, in which nothing changes.
+    /// Returns whether an event concerns the devices or their holders.
+    fn is_of_devices(&self, event: &Event) -> bool {
+        match event {
+            Event::Begin(lease) => lease.gpus > 0,
+            Event::End { uid, .. } => self.state.without_gpus.iter().all(|one| one.uid != *uid),
+            Event::Devices { .. } | Event::Cut => true,
+        }
+    }
+
+    /// Books the operating time until `to`, in which nothing changes.
+    fn operate(&mut self, to: Timestamp, terms: &Terms<'_>) {
+        let from = self.operated_until;
+        let ms = to.millis_since(from);
+        if ms == 0 {
+            return;
+        }
+        self.operated_until = to;
+        let pool = self.state.pool.as_ref();
+        let held = self.state.leases.iter_mut().filter(|lease| lease.holds_at(from));
+        for lease in held.chain(&mut self.state.without_gpus) {
+            self.booked.ran(pool, lease, ms, to, terms);
+        }
+    }
+
+    /// Books the devices' time until `to`, in which nothing changes.
     fn book_span(&mut self, to: Timestamp, terms: &Terms<'_>) {
         let from = self.state.booked_until;
         let ms = to.millis_since(from);
@@ -187,8 +267,10 @@ impl Node {
         let (measured, limit) = (self.is_measured(), self.highest_limit(terms.config));
         let booked = &mut self.booked;
         let capacity = devices * ms;
-        booked.pool(pool.as_ref()).capacity_ms += capacity;
-        booked.pool(pool.as_ref()).overcommitted_ms += held.saturating_sub(devices) * ms;
+        if devices + held > 0 {
+            booked.pool(pool.as_ref()).capacity_ms += capacity;
+            booked.pool(pool.as_ref()).overcommitted_ms += held.saturating_sub(devices) * ms;
+        }
         if held <= devices {
             for lease in &holding {
                 let usage = Use::Lease(lease.account.clone());
@@ -280,21 +362,39 @@ impl Node {
 
     fn begin(&mut self, at: Timestamp, mut lease: Lease, terms: &Terms<'_>) {
         // After a restart the cluster reports leases again that the journal already has.
-        if self.state.leases.iter().any(|known| known.uid == lease.uid) {
+        let mut known = self.state.leases.iter().chain(&self.state.without_gpus);
+        if known.any(|known| known.uid == lease.uid) {
+            return;
+        }
+        self.booked.first = true;
+        self.turn(at, &lease, false);
+        let pool = self.state.pool.as_ref();
+        if lease.gpus == 0 {
+            // No other had this time, so that it is booked whole, however late.
+            lease.from = lease.bound.earliest.min(at);
+            let late = at.millis_since(lease.from);
+            self.booked.ran(pool, &mut lease, late, at, terms);
+            let shorter = lease.bound.width();
+            self.booked.may_have_run(pool, &mut lease, [shorter, 0], at, terms);
+            self.state.without_gpus.push(lease);
             return;
         }
         lease.from = at;
-        let gpus = u64::from(lease.gpus);
         // `bound` is an interval, and the books may have passed it.
-        let later = lease.bound.latest.millis_since(at) * gpus;
-        let earlier = at.millis_since(lease.bound.earliest) * gpus;
+        let later = lease.bound.latest.millis_since(at);
+        let earlier = at.millis_since(lease.bound.earliest);
+        self.booked.may_have_run(pool, &mut lease, [later, earlier], at, terms);
         self.widen_time(&lease, later, earlier);
         // Energy since the oldest span is divided with this lease among the possible holders;
         // before that span its energy can only be bounded.
         let reach = self.state.spans.front().map_or(at, |span| span.from);
         self.bound_energy(&lease, Moment::between(lease.bound.earliest.min(reach), reach), terms);
-        self.booked.first = true;
         self.state.leases.push(lease);
+    }
+
+    fn turn(&mut self, at: Timestamp, lease: &Lease, is_end: bool) {
+        let turn = |registration: &Name| Turn { at, is_end, registration: registration.clone() };
+        self.turns.extend(lease.account.registration.as_ref().map(turn));
     }
 
     fn end(
@@ -309,14 +409,18 @@ impl Node {
         let Some(lease) = self.lease_mut(uid) else { return };
         lease.until = Some(at.max(lease.from));
         lease.ended = Some(ended);
-        let lease = lease.clone();
-        let gpus = u64::from(lease.gpus);
+        let mut lease = lease.clone();
+        self.state.without_gpus.retain(|one| *one.uid != *uid);
+        self.turn(at, &lease, true);
         // `ended` is an interval, and the books may have passed it.
-        let longer = ended.latest.millis_since(at) * gpus;
-        let shorter = at.millis_since(ended.earliest) * gpus;
+        let longer = ended.latest.millis_since(at);
+        let shorter = at.millis_since(ended.earliest);
+        let pool = self.state.pool.as_ref();
+        self.booked.may_have_run(pool, &mut lease, [shorter, longer], ended.latest, terms);
         self.widen_time(&lease, shorter, longer);
-        if !self.is_read() {
+        if lease.gpus > 0 && !self.is_read() {
             // Perhaps no reading will show what it drew until it ended.
+            let longer = longer * u64::from(lease.gpus);
             let above = energy_mj(self.highest_limit(terms.config), longer);
             self.add_bound(&lease, Method::Declared, above, ended.latest, terms);
         }
@@ -335,12 +439,14 @@ impl Node {
         if lease.owed {
             self.state.closed.push(lease.uid.clone());
         }
+        let operated = Operated { ended_ms: lease.operated_ms, ..Operated::default() };
+        self.booked.operated(self.state.pool.as_ref(), &lease.account, operated);
         let facts = facts.or(lease.work.take());
         self.booked.closed.push(Closed { lease, ended, facts });
     }
 
-    /// Records a lease whose end the books have passed. Its time was booked as idle and stays so;
-    /// both get bounds that allow for the lease.
+    /// Records a lease whose end the books have passed. The time of its devices was booked as idle and
+    /// stays so; both get bounds that allow for the lease. Its operating time is booked now.
     pub(crate) fn close_late(
         &mut self,
         mut lease: Lease,
@@ -348,13 +454,23 @@ impl Node {
         facts: Option<Facts>,
         terms: &Terms<'_>,
     ) {
+        lease.ended = Some(ended);
+        let pool = self.state.pool.as_ref();
+        let ms = ended.earliest.millis_since(lease.from);
+        self.booked.ran(pool, &mut lease, ms, ended.earliest, terms);
+        let doubt = [lease.bound.width(), ended.width()];
+        self.booked.may_have_run(pool, &mut lease, doubt, ended.latest, terms);
+        if lease.gpus == 0 {
+            lease.until = Some(lease.from.plus_millis(ms));
+            self.close(lease, ended, facts);
+            return;
+        }
         let between = Moment::between(lease.bound.earliest, ended.latest);
         let gap = Gap { kind: GapKind::Late, device: None, between, millijoules: 0 };
         self.booked.gaps.push(gap);
-        let gpus = u64::from(lease.gpus);
-        self.widen_time(&lease, 0, between.width() * gpus);
+        self.widen_time(&lease, 0, between.width());
         self.bound_energy(&lease, between, terms);
-        (lease.until, lease.ended) = (Some(lease.from), Some(ended));
+        lease.until = Some(lease.from);
         self.close(lease, ended, facts);
     }
 
@@ -383,8 +499,11 @@ impl Node {
         }
     }
 
-    /// Widens the bounds of a lease's time, and in the opposite direction those of idle time.
+    /// Widens the bounds of a lease's device time by milliseconds, and in the opposite direction those
+    /// of idle time.
     fn widen_time(&mut self, lease: &Lease, below: u64, above: u64) {
+        let gpus = u64::from(lease.gpus);
+        let (below, above) = (below * gpus, above * gpus);
         let pool = self.state.pool.as_ref();
         let usage = Use::Lease(lease.account.clone());
         self.booked.time(pool, usage, Bounded { value: 0, below, above });

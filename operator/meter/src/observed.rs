@@ -6,15 +6,18 @@ use serde_with::skip_serializing_none;
 
 use crate::lease::Account;
 use crate::moment::Moment;
+use crate::operated::Requested;
 
-/// Pod that holds GPUs of a node, as observed.
+/// Pod on a node that is on record, as observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedLease {
     pub uid: Name,
     /// `namespace/name` of the pod.
     pub pod: Name,
     pub node: Name,
+    /// 0 if it holds none.
     pub gpus: u32,
+    pub requested: Requested,
     pub account: Account,
     /// Declared power, in watts.
     pub watts: u64,

@@ -7,7 +7,9 @@ use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::books::Books;
-use crate::entry::{EnergyEntry, NodeEntry, PoolEntry, Settled, TimeEntry, UsedEntry};
+use crate::entry::{
+    EnergyEntry, NodeEntry, OperatedEntry, PoolEntry, Settled, TimeEntry, UsedEntry,
+};
 
 /// Bookings of several nodes together, in a log. The amounts are those of all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +21,8 @@ pub struct NodesEntry {
     pub time: Vec<TimeEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub energy: Vec<EnergyEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operated: Vec<OperatedEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -46,7 +50,8 @@ impl NodeEntry {
         debug_assert!(before.node == self.node && before.until <= self.from, "stretches_follow");
         let sums = Sums::of([before, self]);
         self.from = before.from;
-        (self.time, self.energy, self.pools, self.used, self.settled) = sums.into_lists();
+        (self.time, self.energy, self.operated, self.pools, self.used, self.settled) =
+            sums.into_lists();
     }
 }
 
@@ -59,16 +64,19 @@ impl NodesEntry {
             stretches.entry((entry.from, entry.until)).or_default().push(entry.node.clone());
         }
         let stretch = |((from, until), nodes)| Stretch { from, until, nodes };
-        let (time, energy, pools, used, settled) = Sums::of(entries).into_lists();
+        let (time, energy, operated, pools, used, settled) = Sums::of(entries).into_lists();
         let stretches = stretches.into_iter().map(stretch).collect();
-        Self { stretches, time, energy, pools, used, settled }
+        Self { stretches, time, energy, operated, pools, used, settled }
     }
 
     /// The registrations to which it books something.
     pub(crate) fn registrations(&self) -> BTreeSet<&Name> {
         let time = self.time.iter().filter_map(|time| time.key.usage.registration());
         let energy = self.energy.iter().filter_map(|energy| energy.key.usage.registration());
-        time.chain(energy).chain(self.used.iter().map(|used| &used.registration)).collect()
+        let operated = self.operated.iter();
+        let operated = operated.filter_map(|one| one.account.registration.as_ref());
+        let used = self.used.iter().map(|used| &used.registration);
+        time.chain(energy).chain(operated).chain(used).collect()
     }
 }
 
@@ -80,7 +88,14 @@ struct Sums {
     settled: Vec<Settled>,
 }
 
-type Lists = (Vec<TimeEntry>, Vec<EnergyEntry>, Vec<PoolEntry>, Vec<UsedEntry>, Vec<Settled>);
+type Lists = (
+    Vec<TimeEntry>,
+    Vec<EnergyEntry>,
+    Vec<OperatedEntry>,
+    Vec<PoolEntry>,
+    Vec<UsedEntry>,
+    Vec<Settled>,
+);
 
 impl Sums {
     fn of<'a>(entries: impl IntoIterator<Item = &'a NodeEntry>) -> Self {
@@ -92,6 +107,7 @@ impl Sums {
                 until: _,
                 time,
                 energy,
+                operated,
                 pools,
                 used,
                 devices: _,
@@ -100,7 +116,7 @@ impl Sums {
                 gaps: _,
                 state: _,
             } = entry;
-            sums.books.add_all(time, energy, pools);
+            sums.books.add_all(time, energy, operated, pools);
             for UsedEntry { registration, start, millijoules, peak_watts } in used {
                 let (sum, peak) = sums.used.entry((registration.clone(), *start)).or_default();
                 *sum = sum.saturating_add(*millijoules);
@@ -112,7 +128,8 @@ impl Sums {
     }
 
     fn into_lists(self) -> Lists {
-        let Books { time, energy, pools, work: _ } = self.books;
+        let Books { time, energy, operated, pools, .. } = self.books;
+        let operated = operated.into_iter();
         let energy = energy.into_iter();
         let used =
             self.used.into_iter().map(|((registration, start), (millijoules, peak_watts))| {
@@ -121,6 +138,9 @@ impl Sums {
         (
             time.into_iter().map(|(key, ms)| TimeEntry { key, ms }).collect(),
             energy.map(|((key, method), mj)| EnergyEntry { key, method, mj }).collect(),
+            operated
+                .map(|((pool, account), operated)| OperatedEntry { pool, account, operated })
+                .collect(),
             pools.into_values().collect(),
             used.collect(),
             self.settled,

@@ -35,6 +35,9 @@ pub struct NodeState {
     pub devices: Vec<Device>,
     /// Leases that hold its devices, and ended ones whose energy is not completely booked.
     pub leases: Vec<Lease>,
+    /// Leases without GPUs. They are apart, so that they cannot change the devices' books.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_gpus: Vec<Lease>,
     /// UIDs of leases whose end is recorded and whose pods wait to be released.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closed: Vec<Name>,

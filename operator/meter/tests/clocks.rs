@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use daylight_base::{Name, Timestamp};
 use daylight_meter::{
     Account, Config, Entry, Meter, Method, Moment, NodeEntry, ObservedDevice, ObservedLease,
-    Reading, Use,
+    Reading, Requested, Use,
 };
 use proptest::prelude::*;
 
@@ -195,6 +195,7 @@ impl World {
             pod: format!("team-{number}/pod").into(),
             node: "n".into(),
             gpus: pod.gpus,
+            requested: Requested::default(),
             account: Account {
                 class: None,
                 registration: Some(registration(number)),

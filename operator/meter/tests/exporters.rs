@@ -8,7 +8,7 @@
 use daylight_base::{Name, Timestamp};
 use daylight_meter::{
     Account, Bounded, Config, Entry, Gap, GapKind, Meter, Method, Moment, NodeEntry,
-    ObservedDevice, ObservedLease, Reading, UnreadCause, Use,
+    ObservedDevice, ObservedLease, Reading, Requested, UnreadCause, Use,
 };
 
 const LIMIT: u64 = 750;
@@ -55,6 +55,7 @@ impl Site {
             pod: format!("{tenant}/pod").into(),
             node: node.into(),
             gpus: 1,
+            requested: Requested::default(),
             account: account(tenant),
             watts: 400,
             bound: Moment::exactly(time(bound)),

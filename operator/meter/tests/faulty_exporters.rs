@@ -7,7 +7,9 @@
 #![allow(clippy::unwrap_used)]
 
 use daylight_base::{Name, Timestamp};
-use daylight_meter::{Account, Config, Meter, Moment, ObservedDevice, ObservedLease, Reading, Use};
+use daylight_meter::{
+    Account, Config, Meter, Moment, ObservedDevice, ObservedLease, Reading, Requested, Use,
+};
 use proptest::prelude::*;
 
 const DEVICES: [&str; 2] = ["a", "b"];
@@ -129,6 +131,7 @@ impl World {
             pod: format!("{tenant}/pod-{turn}").into(),
             node: "n".into(),
             gpus: 1,
+            requested: Requested::default(),
             account: account(tenant),
             watts: 400,
             bound: Moment::exactly(time(bound)),

@@ -8,7 +8,8 @@ use std::fmt::Debug;
 
 use daylight_base::Timestamp;
 use daylight_meter::{
-    Account, AuditorEvent, Entry, GapKind, Method, NodeEntry, ObjectKind, Period, Total, Use,
+    Account, AuditorEvent, Entry, GapKind, Method, NodeEntry, ObjectKind, Operating, Period, Total,
+    Use,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -55,8 +56,10 @@ fn uses_keep_their_names() {
     assert_eq!(serde_json::to_value(&lease).unwrap(), json!({"lease": {"namespace": "ai"}}));
     assert_eq!(serde_json::to_value(Use::Idle).unwrap(), json!("idle"));
     assert_eq!(serde_json::to_value(Use::Unavailable).unwrap(), json!("unavailable"));
-    let labels = [&lease, &Use::Idle, &Use::Unavailable].map(Use::into_str);
-    assert_eq!(labels, ["lease", "idle", "unavailable"]);
+    let pod = Use::Pod(Account { namespace: "ai".into(), ..Account::default() });
+    assert_eq!(serde_json::to_value(&pod).unwrap(), json!({"pod": {"namespace": "ai"}}));
+    let labels = [&lease, &Use::Idle, &Use::Unavailable, &pod].map(Use::into_str);
+    assert_eq!(labels, ["lease", "idle", "unavailable", "pod"]);
 }
 
 #[test]
@@ -71,6 +74,14 @@ fn entries_keep_their_kinds() {
         (
             Entry::Auditor { at: start, event: AuditorEvent::Started, version: "1.0.0".into() },
             "auditor",
+        ),
+        (
+            Entry::Operating {
+                registration: "mine/hall".into(),
+                operating: Operating::default(),
+                at: start,
+            },
+            "operating",
         ),
         (Entry::SnapshotBegin, "snapshotBegin"),
         (Entry::Total(Total::default()), "total"),
@@ -139,6 +150,43 @@ fn the_state_of_a_node_keeps_its_fields() {
             }],
         },
     }));
+}
+
+#[test]
+fn operating_time_keeps_its_fields() {
+    let exactly = |at: u64| json!({"earliest": at, "latest": at});
+    let amount = |value: &str| json!({"value": value, "below": "1", "above": "2"});
+    let account = json!({"class": "validator", "namespace": "stake"});
+    // More than 64 bits hold.
+    let much = "340282366920938463463374607431768211455";
+    let operated = json!([{
+        "pool": null, "account": account, "podMs": amount("10"), "endedMs": "4",
+        "millicoreMs": amount("15000"), "memoryMibMs": amount("20480"), "storageMibMs": amount(much),
+    }]);
+    assert_round_trip(&json!({"kind": "total", "operated": operated}));
+    let nothing = json!({"value": "0", "below": "0", "above": "0"});
+    assert_round_trip(&json!({
+        "kind": "node", "node": "cpu-7", "from": 10, "until": 20,
+        "energy": [{
+            "pool": null, "usage": {"pod": account}, "method": "declared", "mj": amount("30"),
+        }],
+        "operated": operated,
+        "state": {
+            "bookedUntil": 20, "clockSteps": 0, "pool": null, "usable": 0, "devices": [], "leases": [],
+            "withoutGpus": [{
+                "uid": "1b2c", "pod": "stake/validator-0", "account": account, "gpus": 0,
+                "requested": {"millicores": 1500, "memoryMib": 2048, "storageMib": 10240},
+                "watts": 40, "bound": exactly(11), "from": 11, "operatedMs": "9", "energy": nothing,
+            }],
+            "spans": [],
+        },
+    }));
+    assert_round_trip(&json!({
+        "kind": "operating", "registration": "stake/reg", "ms": "5", "since": 3, "at": 4,
+    }));
+    // What is nothing is left out.
+    let ended = json!([{"pool": "hall", "account": {"namespace": "ai"}, "endedMs": "4"}]);
+    assert_round_trip(&json!({"kind": "total", "operated": ended}));
 }
 
 #[test]

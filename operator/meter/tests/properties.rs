@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use daylight_base::{Name, Timestamp};
 use daylight_meter::{
     Account, Books, Config, Entry, GapKind, Meter, Method, Moment, NodeEntry, ObservedDevice,
-    ObservedLease, Period, Reading, Use,
+    ObservedLease, Operated, Period, Reading, Requested, Use,
 };
 use proptest::prelude::*;
 use rustc_hash::FxHashSet;
@@ -123,8 +123,49 @@ struct Pod {
     held_ms: u64,
 }
 
+/// Pod without GPUs.
+#[derive(Clone, Debug)]
+struct Light {
+    uid: Name,
+    node: usize,
+    account: Account,
+    watts: u64,
+    bound: u64,
+    ended: Option<u64>,
+    /// As of [`Pod`].
+    is_there: bool,
+    lost: bool,
+    millicores: u64,
+    /// Millicores × milliseconds until `since`.
+    true_millicore_ms: u128,
+    since: u64,
+}
+
+/// Event of pods without GPUs.
+#[derive(Clone, Debug)]
+enum LightStep {
+    Bind { node: usize, account: usize, millicores: u64 },
+    End { which: usize },
+    Vanish { which: usize },
+    Resize { which: usize, millicores: u64 },
+}
+
+fn light_step() -> impl Strategy<Value = LightStep> {
+    prop_oneof![
+        4 => (0..3_usize, 0..5_usize, 1..9_000_u64)
+            .prop_map(|(node, account, millicores)| LightStep::Bind { node, account, millicores }),
+        3 => (0..8_usize).prop_map(|which| LightStep::End { which }),
+        1 => (0..8_usize).prop_map(|which| LightStep::Vanish { which }),
+        2 => (0..8_usize, 1..9_000_u64)
+            .prop_map(|(which, millicores)| LightStep::Resize { which, millicores }),
+    ]
+}
+
 struct World {
     now: u64,
+    lights: Vec<Light>,
+    /// True if all that is booked is durable before the auditor is killed.
+    flushes: bool,
     labels: bool,
     refresh: u64,
     nodes: Vec<Vec<Device>>,
@@ -193,6 +234,8 @@ impl World {
         let nodes = (0..2).map(|node| (0..DEVICES).map(|one| device(node, one)).collect());
         let mut world = Self {
             now: 0,
+            lights: Vec::new(),
+            flushes: false,
             labels,
             refresh,
             nodes: nodes.collect(),
@@ -281,6 +324,7 @@ impl World {
             pod: format!("ns/{}", pod.uid).into(),
             node: Self::name(pod.node),
             gpus: pod.gpus,
+            requested: Requested::default(),
             account: tenant(pod.tenant),
             watts: pod.watts,
             bound: in_second(pod.bound, self.now),
@@ -369,7 +413,101 @@ impl World {
         self.durable.extend(self.meter.take_entries());
     }
 
+    fn light(&self, light: &Light) -> ObservedLease {
+        ObservedLease {
+            uid: light.uid.clone(),
+            pod: format!("ns/{}", light.uid).into(),
+            node: Self::name(light.node),
+            gpus: 0,
+            requested: Requested { millicores: light.millicores, ..Requested::default() },
+            account: light.account.clone(),
+            watts: light.watts,
+            bound: in_second(light.bound, self.now),
+            started: None,
+            owed: false,
+        }
+    }
+
+    /// Something happens to a pod without GPUs, in no time.
+    fn take_light(&mut self, step: &LightStep) {
+        let running: Vec<usize> =
+            (0..self.lights.len()).filter(|one| self.lights[*one].ended.is_none()).collect();
+        let pick = |which: usize| running.get(which % running.len().max(1)).copied();
+        let now = self.now;
+        match *step {
+            LightStep::Bind { node, account, millicores } => {
+                self.made += 1;
+                // Some are of accounts that hold GPUs, too.
+                let (account, watts) = match account {
+                    0..3 => (tenant(account), 0),
+                    other => (tenant(other), 40),
+                };
+                self.lights.push(Light {
+                    uid: format!("light-{}", self.made).into(),
+                    node,
+                    account,
+                    watts,
+                    bound: now,
+                    ended: None,
+                    is_there: true,
+                    lost: false,
+                    millicores,
+                    true_millicore_ms: 0,
+                    since: now,
+                });
+                self.report_light(self.lights.len() - 1);
+            }
+            LightStep::End { which } => {
+                let Some(number) = pick(which) else { return };
+                self.end_light(number);
+                self.report_light(number);
+                self.report_light(number);
+            }
+            LightStep::Vanish { which } => {
+                let Some(number) = pick(which) else { return };
+                self.end_light(number);
+                self.lights[number].is_there = false;
+                let uid = self.lights[number].uid.clone();
+                self.meter.vanish(&uid, at(now));
+            }
+            LightStep::Resize { which, millicores } => {
+                let Some(number) = pick(which) else { return };
+                self.integrate_light(number);
+                self.lights[number].millicores = millicores;
+                self.report_light(number);
+            }
+        }
+    }
+
+    fn integrate_light(&mut self, number: usize) {
+        let light = &mut self.lights[number];
+        let ms = self.now - light.since;
+        light.true_millicore_ms += u128::from(light.millicores) * u128::from(ms);
+        light.since = self.now;
+    }
+
+    fn end_light(&mut self, number: usize) {
+        self.integrate_light(number);
+        self.lights[number].ended = Some(self.now);
+    }
+
+    fn report_light(&mut self, number: usize) {
+        let light = &self.lights[number];
+        let seen = self.light(light);
+        match light.ended {
+            Some(ended) => {
+                let ended = in_second(ended, self.now);
+                self.meter.ended(seen, ended, None, at(self.now));
+            }
+            None => self.meter.lease(seen, at(self.now)),
+        }
+    }
+
     fn restart(&mut self, down: u64) {
+        if self.flushes {
+            self.meter.flush();
+            self.commit();
+        }
         self.pass(down);
         // What was not durable is counted again from the next reading on.
         self.limits.iter_mut().for_each(|limit| limit.used.clear());
@@ -385,7 +523,8 @@ impl World {
             if let Some(state) = &entry.state {
                 let devices = state.devices.iter().filter(|device| device.last.is_some());
                 read.extend(devices.map(|device| device.seen.id.clone()));
-                known.extend(state.leases.iter().map(|lease| lease.uid.clone()));
+                let leases = state.leases.iter().chain(&state.without_gpus);
+                known.extend(leases.map(|lease| lease.uid.clone()));
             }
             known.extend(entry.closed.iter().map(|closed| closed.lease.uid.clone()));
         }
@@ -393,9 +532,23 @@ impl World {
         for pod in &mut self.pods {
             pod.lost |= !pod.is_there && !known.contains(&pod.uid);
         }
+        for light in &mut self.lights {
+            light.lost |= !light.is_there && !known.contains(&light.uid);
+            // What is not on record yet is booked as it is observed then.
+            if !known.contains(&light.uid) {
+                light.true_millicore_ms =
+                    u128::from(light.millicores) * u128::from(light.since - light.bound);
+            }
+        }
         self.report_devices();
-        let present: FxHashSet<Name> =
-            self.pods.iter().filter(|pod| pod.is_there).map(|pod| pod.uid.clone()).collect();
+        let pods = self.pods.iter().filter(|pod| pod.is_there).map(|pod| pod.uid.clone());
+        let lights = self.lights.iter().filter(|one| one.is_there).map(|one| one.uid.clone());
+        let present: FxHashSet<Name> = pods.chain(lights).collect();
+        for number in 0..self.lights.len() {
+            if self.lights[number].is_there {
+                self.report_light(number);
+            }
+        }
         for number in 0..self.pods.len() {
             if !self.pods[number].is_there {
                 continue;
@@ -549,6 +702,12 @@ impl World {
                 self.report_end(number);
             }
         }
+        for number in 0..self.lights.len() {
+            if self.lights[number].ended.is_none() {
+                self.end_light(number);
+                self.report_light(number);
+            }
+        }
         for _ in 0..4 {
             self.pass(self.refresh + 3_000);
             self.scrape();
@@ -646,6 +805,7 @@ fn halves_add_up(entry: &NodeEntry) -> Result<(), String> {
                 until: _,
                 time,
                 energy,
+                operated,
                 pools,
                 used,
                 devices,
@@ -663,6 +823,13 @@ fn halves_add_up(entry: &NodeEntry) -> Result<(), String> {
                 add(format!("{:?} {:?} value", one.key, one.method), one.mj.value);
                 add(format!("{:?} {:?} below", one.key, one.method), one.mj.below);
                 add(format!("{:?} {:?} above", one.key, one.method), one.mj.above);
+            }
+            for one in operated {
+                let of = format!("{:?} {:?}", one.pool, one.account);
+                add(format!("{of} pods"), one.operated.pod_ms.value);
+                add(format!("{of} below"), one.operated.pod_ms.below);
+                add(format!("{of} ended"), one.operated.ended_ms);
+                add(format!("{of} CPU"), one.operated.millicore_ms.value as u64);
             }
             for one in pools {
                 add(format!("{:?} capacity", one.pool), one.capacity_ms);
@@ -774,5 +941,96 @@ proptest! {
                 prop_assert_eq!(used(&restored), used(&world.meter));
             }
         }
+    }
+
+    /// Pods without GPUs are booked, and leave the devices' books as they are.
+    #[test]
+    fn leases_without_gpus_are_booked_and_change_nothing_of_the_devices(
+        labels in any::<bool>(),
+        refresh in prop_oneof![Just(1_000_u64), Just(10_000)],
+        history in prop::collection::vec(
+            (step(), prop::collection::vec(light_step(), 0..4)), 1..40,
+        ),
+    ) {
+        let [mut with, mut without] = [(); 2].map(|()| World::new(labels, refresh));
+        for ((after_ms, step), lights) in &history {
+            for world in [&mut with, &mut without] {
+                world.flushes = true;
+                world.pass(*after_ms);
+                world.take(step);
+            }
+            lights.iter().for_each(|light| with.take_light(light));
+            for world in [&mut with, &mut without] {
+                world.advance();
+                world.commit();
+                if let Err(imbalance) = world.meter.check() {
+                    prop_assert!(false, "after {step:?}: {imbalance}");
+                }
+            }
+        }
+        with.settle();
+        without.settle();
+        let (books, bare) = (with.meter.books(), without.meter.books());
+        prop_assert_eq!(&books.time, &bare.time);
+        prop_assert_eq!(&books.pools, &bare.pools);
+        let mut of_devices = books.energy.clone();
+        of_devices.retain(|(key, _), _| !matches!(key.usage, Use::Pod(_)));
+        prop_assert_eq!(&of_devices, &bare.energy);
+        for number in 0..3 {
+            let registration = tenant(number).registration.unwrap();
+            let used = |world: &World| {
+                let usage = world.meter.usage(&registration, Timestamp(BEGIN));
+                (usage.millijoules, usage.peak_watts)
+            };
+            prop_assert_eq!(used(&with), used(&without));
+        }
+        prop_assert_eq!(with.meter.check(), Ok(()));
+
+        // What they operated and requested is within its bounds, and each is closed once.
+        let closed: Vec<Name> = node_entries(&with.durable)
+            .flat_map(|entry| &entry.closed)
+            .map(|closed| closed.lease.uid.clone())
+            .collect();
+        for light in with.lights.iter().filter(|light| !light.lost) {
+            let times = closed.iter().filter(|uid| **uid == light.uid).count();
+            prop_assert_eq!(times, 1, "{:?}", light);
+        }
+        for number in 0..5 {
+            let of = tenant(number);
+            let mut sum = Operated::default();
+            for ((_, account), operated) in &books.operated {
+                if *account == of {
+                    sum.pod_ms.add(operated.pod_ms);
+                    sum.millicore_ms.add(operated.millicore_ms);
+                }
+            }
+            let lights = with.lights.iter().filter(|one| one.account == of && !one.lost);
+            let light_ms: u64 = lights.clone().map(|one| one.ended.unwrap() - one.bound).sum();
+            let pods = with.pods.iter().filter(|pod| pod.tenant == number && !pod.lost);
+            let pod_ms: u64 = pods.map(|pod| pod.ended.unwrap() - pod.bound).sum();
+            let ms = light_ms + pod_ms;
+            let bounds = sum.pod_ms.lower()..=sum.pod_ms.upper();
+            prop_assert!(bounds.contains(&ms), "{number}: {ms} of {bounds:?}");
+            let millicore_ms: u128 = lights.map(|one| one.true_millicore_ms).sum();
+            let most = sum.millicore_ms.value + sum.millicore_ms.above;
+            let bounds = sum.millicore_ms.lower()..=most;
+            prop_assert!(bounds.contains(&millicore_ms), "{number}: {millicore_ms} of {bounds:?}");
+            // What is declared is booked at its value, and counts in the limit.
+            let declared = books.energy_where(|key, _| key.usage == Use::Pod(of.clone()));
+            if number > 2 {
+                prop_assert!(declared.upper() / 40 >= ms, "{declared:?} of {ms} ms");
+                let used = with.meter.counts().since(&of.registration.unwrap(), Timestamp(BEGIN));
+                // A snapshot forgets what no period counts, and these have none.
+                if with.snapshot_at == 0 {
+                    prop_assert_eq!(used, declared.upper());
+                }
+            } else {
+                prop_assert_eq!(declared.upper(), 0);
+            }
+        }
+
+        let restored =
+            Meter::restore(config(refresh), with.durable[with.snapshot_at..].iter().cloned());
+        prop_assert_eq!(restored.unwrap().books(), books);
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use daylight_base::{Name, Timestamp};
 use daylight_meter::{
     Account, Bounded, Config, Entry, Gap, GapKind, Meter, Method, Moment, NodeEntry,
-    ObservedDevice, ObservedLease, Period, PoolEntry, Reading, Usage, Use,
+    ObservedDevice, ObservedLease, Period, PoolEntry, Reading, Requested, Usage, Use,
 };
 use rustc_hash::FxHashSet;
 
@@ -156,6 +156,7 @@ impl Site {
             pod: format!("{pod}/pod").into(),
             node: name(node),
             gpus: 1,
+            requested: Requested::default(),
             account: account(tenant(pod)),
             watts: 400,
             bound: Moment::exactly(time(self.bound[pod])),
@@ -1021,4 +1022,36 @@ fn an_end_on_a_node_that_is_gone_is_reported_again() {
     site.at(minutes(3)).book();
     assert_eq!(site.meter.nodes().count(), 0);
     assert_eq!(closed(&site), 1);
+}
+
+/// Two pods of a registration overlap, and the auditor is killed between them. The registration operated
+/// for the union of their times.
+#[test]
+fn a_registration_operates_while_one_of_its_pods_runs() {
+    let mut site = Site::with(&["GPU-a", "GPU-b"]);
+    let operated = |site: &Site| {
+        let books = site.meter.written();
+        let operating = books.operating.get(&registration("mine")).copied().unwrap_or_default();
+        (operating.until(books.written_until) / 1000, operating.since.is_some())
+    };
+    site.at(seconds(10)).bind("mine-0");
+    site.at(seconds(20)).book();
+    site.at(seconds(30)).bind("mine-1");
+    site.at(seconds(40)).end("mine-0");
+    site.at(minutes(1)).book();
+    site.flush();
+    assert_eq!(operated(&site), (50, true));
+    site.restart();
+    assert_eq!(operated(&site), (50, true));
+    site.at(minutes(2)).devices(&["GPU-a", "GPU-b"], 2);
+    site.meter.lease(site.pod(NODE, "mine-1"), time(site.now));
+    site.report_end("mine-1", seconds(100));
+    site.book();
+    assert_eq!(operated(&site), (90, false));
+    site.at(minutes(5)).bind("mine-2");
+    site.at(minutes(6)).end("mine-2");
+    site.at(minutes(7)).book();
+    let entries = site.meter.snapshot();
+    site.meter = Meter::restore(config(), entries).unwrap();
+    assert_eq!(operated(&site), (150, false));
 }

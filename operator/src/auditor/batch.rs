@@ -55,6 +55,8 @@ impl Batch {
                     node.state = None;
                     writer.compose_node(std::mem::take(&mut **node), &mut self.leaves);
                 }
+                // The leases in the ledger have it.
+                Entry::Operating { .. } => {}
                 _ => writer.compose(entry, &mut self.leaves),
             }
         }
@@ -102,10 +104,12 @@ fn json(entry: &Entry) -> Vec<u8> {
 mod tests {
     use std::time::Duration;
 
+    use std::collections::BTreeMap;
+
     use daylight_base::Timestamp;
     use daylight_meter::{
         Account, Books, Bounded, Config, DeviceEntry, Key, Meter, Moment, NodeEntry,
-        ObservedDevice, ObservedLease, PoolEntry, TimeEntry, Use,
+        ObservedDevice, ObservedLease, PoolEntry, Requested, TimeEntry, Use,
     };
     use proptest::prelude::*;
 
@@ -131,9 +135,10 @@ mod tests {
         batch.leaves.iter().map(|leaf| serde_json::from_slice(leaf).unwrap()).collect()
     }
 
-    /// The totals of leaves, as an auditor of the journal adds them up.
+    /// The totals of leaves, as an auditor of the journal adds them up, without what the state alone has.
     fn totals(entries: Vec<Entry>) -> Books {
-        Meter::restore(Config::default(), entries).unwrap().written().clone()
+        let books = Meter::restore(Config::default(), entries).unwrap().written().clone();
+        Books { operating: BTreeMap::new(), written_until: Timestamp::default(), ..books }
     }
 
     /// Entries with pseudonyms in place of names, as they are before they are divided.
@@ -166,6 +171,7 @@ mod tests {
                 pod: format!("team/pod-{number}").into(),
                 node: node.clone(),
                 gpus: 1,
+                requested: Requested::default(),
                 account: Account {
                     class: Some(format!("{number:a>63}").into()),
                     registration: Some(format!("team/{number:b>63}").into()),
@@ -188,9 +194,10 @@ mod tests {
     fn an_entry_of_many_accounts_is_divided_and_adds_up() {
         let entries = entries_of(400);
         let whole = totals(hidden(&entries));
-        assert_eq!(whole.time.len(), 401);
+        assert_eq!((whole.time.len(), whole.operated.len()), (401, 400));
         let leaves = leaves(entries.clone());
-        assert!(leaves.len() > entries.len());
+        let of_nodes = entries.iter().filter(|entry| matches!(entry, Entry::Node(_)));
+        assert!(leaves.len() > of_nodes.count());
         assert_eq!(totals(leaves), whole);
     }
 
@@ -218,6 +225,50 @@ mod tests {
         let [("node", bytes, 71)] = omitted[..] else { panic!("{omitted:?}") };
         assert!(bytes > MAX_ENTRY as u64);
         assert_eq!(leaves.len(), 3, "the other devices are on record");
+    }
+
+    /// Entry of a minute of a node with as many pods as Kubernetes puts on one, none of which has a GPU.
+    fn minute_without_gpus(accounts: u64) -> Vec<Entry> {
+        let mut meter = Meter::new(Config::default());
+        let at = |ms: u64| Timestamp(1_700_000_000_000).plus_millis(ms);
+        for number in 0..110 {
+            let account = number % accounts;
+            let lease = ObservedLease {
+                uid: format!("5f0c4e1a-7b1d-4c55-9d39-{number:012}").into(),
+                pod: format!("team/validator-{number}").into(),
+                node: "n".into(),
+                gpus: 0,
+                requested: Requested { millicores: 1500, memory_mib: 2048, storage_mib: 10_240 },
+                account: Account {
+                    class: Some("pos-validator".into()),
+                    registration: Some(format!("team-{account}/validators-2026").into()),
+                    namespace: format!("team-{account}").into(),
+                },
+                watts: 40,
+                bound: Moment::exactly(at(0)),
+                started: None,
+                owed: false,
+            };
+            meter.lease(lease, at(0));
+        }
+        meter.advance(at(1));
+        meter.take_entries();
+        meter.advance(at(60_001));
+        meter.take_entries()
+    }
+
+    #[test]
+    fn a_node_full_of_pods_without_gpus_needs_few_leaves() {
+        for (accounts, most) in [(1, 1), (110, 3)] {
+            let entries = minute_without_gpus(accounts);
+            let state = serde_json::to_vec(&entries[0]).unwrap().len();
+            let leaves = leaves(entries.clone());
+            let bytes = leaves.iter().map(|leaf| serde_json::to_vec(leaf).unwrap().len());
+            let bytes: usize = bytes.sum();
+            println!("{accounts} accounts: {bytes} bytes in leaves, {state} with the state");
+            assert!(leaves.len() <= most, "{}", leaves.len());
+            assert_eq!(totals(leaves), totals(hidden(&entries)));
+        }
     }
 
     fn time_entry() -> impl Strategy<Value = TimeEntry> {

@@ -4,13 +4,12 @@
 //! restart where they were before it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use daylight_agent_api::Evidence;
 use daylight_agent_api::metrics::ACCEPTED;
 use daylight_base::Name;
 use daylight_crds::labels::UNDECLARED;
-use daylight_meter::{Books, Entry, Key, Method, Usage, Use};
+use daylight_meter::{Account, Books, Entry, Key, Method, Usage, Use};
 use prometheus::core::Collector;
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use rustc_hash::FxHashMap;
@@ -54,6 +53,12 @@ pub struct Metrics {
     assigned_seconds: CounterVec,
     device_seconds: CounterVec,
     undeclared_seconds: CounterVec,
+    operating_pod_seconds: CounterVec,
+    operating_error: GaugeVec,
+    requested_cpu: CounterVec,
+    requested_memory: CounterVec,
+    claimed_storage: CounterVec,
+    pod_energy: CounterVec,
     energy: CounterVec,
     unexplained: CounterVec,
     unregistered: IntGaugeVec,
@@ -134,6 +139,49 @@ impl Metrics {
                 "undeclared_gpu_seconds_total",
                 "Device time held by pods without an activity class.",
                 &["pool", "namespace"],
+            )?,
+            operating_pod_seconds: labelled(
+                &mut r,
+                CounterVec::new,
+                "operating_pod_seconds_total",
+                "Time that pods on record ran, with and without GPUs.",
+                &OF_LEASE,
+            )?,
+            operating_error: labelled(
+                &mut r,
+                GaugeVec::new,
+                "operating_error_bound_seconds",
+                "Largest distance of the true operating time from the booked time: \
+                 side=\"below\" or \"above\".",
+                &with_side,
+            )?,
+            requested_cpu: labelled(
+                &mut r,
+                CounterVec::new,
+                "requested_cpu_seconds_total",
+                "CPUs that pods on record requested, times the time that they ran.",
+                &OF_LEASE,
+            )?,
+            requested_memory: labelled(
+                &mut r,
+                CounterVec::new,
+                "requested_memory_byte_seconds_total",
+                "Bytes of memory that pods on record requested, times the time that they ran.",
+                &OF_LEASE,
+            )?,
+            claimed_storage: labelled(
+                &mut r,
+                CounterVec::new,
+                "claimed_storage_byte_seconds_total",
+                "Bytes of the volume claims of pods on record, times the time that they ran.",
+                &OF_LEASE,
+            )?,
+            pod_energy: labelled(
+                &mut r,
+                CounterVec::new,
+                "pod_energy_joules_total",
+                "Energy of pods on record that hold no GPU.",
+                &with_method,
             )?,
             energy: labelled(
                 &mut r,
@@ -336,7 +384,7 @@ impl Metrics {
                 &mut r,
                 CounterVec::new,
                 "registration_operating_seconds_total",
-                "Time in which at least one lease ran, as this process booked it.",
+                "Time in which at least one lease ran.",
                 &["namespace", "registration"],
             )?,
             agents_not_ready: labelled(
@@ -475,18 +523,6 @@ impl Metrics {
         }
     }
 
-    /// Counts time in which leases ran under these registrations.
-    pub(super) fn count_operating<'a>(
-        &self,
-        registrations: impl IntoIterator<Item = &'a Name>,
-        time: Duration,
-    ) {
-        for key in registrations {
-            let (namespace, name) = daylight_cluster::names::parts(key);
-            self.operating.with_label_values(&[namespace, name]).inc_by(time.as_secs_f64());
-        }
-    }
-
     /// Sets the replicas whose agents report a reason for which nothing is earned, by the registration.
     pub(super) fn set_agents_not_ready(&self, replicas: &BTreeMap<(Name, String), u32>) {
         self.agents_not_ready.reset();
@@ -540,9 +576,15 @@ impl Metrics {
                 }
             }
         }
+        for (key, operating) in &books.operating {
+            let (namespace, name) = daylight_cluster::names::parts(key);
+            let seconds = operating.until(books.written_until) as f64 / 1000.0;
+            set(&self.operating, &[namespace, name], seconds);
+        }
         for ((pool, usage), ms) in uses {
             set(&self.device_seconds, &[pool, usage], ms as f64 / 1000.0);
         }
+        self.set_operated(books);
         self.set_energy(books);
         for ((account, seen), work) in &books.work {
             let evidence = if *seen { Evidence::Seen } else { Evidence::Claimed }.to_string();
@@ -562,11 +604,30 @@ impl Metrics {
         }
     }
 
+    fn set_operated(&self, books: &Books) {
+        const MIB: f64 = (1 << 20) as f64;
+        for ((pool, account), operated) in &books.operated {
+            let labels = of_account(pool.as_ref(), account);
+            let pod_ms = operated.pod_ms;
+            set(&self.operating_pod_seconds, &labels, pod_ms.value as f64 / 1000.0);
+            set_bounds(&self.operating_error, labels, pod_ms.below, pod_ms.above);
+            let cpu_seconds = operated.millicore_ms.value as f64 / 1e6;
+            set(&self.requested_cpu, &labels, cpu_seconds);
+            let byte_seconds = |mib_ms: u128| mib_ms as f64 * MIB / 1000.0;
+            set(&self.requested_memory, &labels, byte_seconds(operated.memory_mib_ms.value));
+            set(&self.claimed_storage, &labels, byte_seconds(operated.storage_mib_ms.value));
+        }
+    }
+
     fn set_energy(&self, books: &Books) {
         let mut errors: BTreeMap<&Key, (u64, u64)> = BTreeMap::new();
         let mut unheld: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for ((key, method), mj) in &books.energy {
-            if matches!(key.usage, Use::Lease(_)) {
+            if let Use::Pod(account) = &key.usage {
+                let [pool, class, registration, namespace] = of_account(key.pool.as_ref(), account);
+                let labels = [pool, class, registration, namespace, method.into_str()];
+                set(&self.pod_energy, &labels, mj.value as f64 / 1000.0);
+            } else if matches!(key.usage, Use::Lease(_)) {
                 let [pool, class, registration, namespace] = of_lease(key);
                 let labels = [pool, class, registration, namespace, method.into_str()];
                 set(&self.energy, &labels, mj.value as f64 / 1000.0);
@@ -630,8 +691,13 @@ fn entry_kind(entry: &Entry) -> &'static str {
 /// The values of [`OF_LEASE`].
 fn of_lease(key: &Key) -> [&str; 4] {
     let Use::Lease(account) = &key.usage else { return [of_pool(key.pool.as_ref()), "", "", ""] };
+    of_account(key.pool.as_ref(), account)
+}
+
+/// The values of [`OF_LEASE`] for an account in a pool.
+fn of_account<'a>(pool: Option<&'a Name>, account: &'a Account) -> [&'a str; 4] {
     [
-        of_pool(key.pool.as_ref()),
+        of_pool(pool),
         of_class(account.class.as_ref()),
         of_registration(account.registration.as_ref()),
         &account.namespace,
@@ -666,8 +732,8 @@ fn raise(counter: &IntCounterVec, labels: &[&str], total: u64) {
 mod tests {
     use daylight_base::Timestamp;
     use daylight_meter::{
-        Account, AuditorEvent, ObjectKind, ObservedSettings, Period, SettingsEntry, SignatureRule,
-        Total,
+        AuditorEvent, ObjectKind, ObservedSettings, Operating, Period, SettingsEntry,
+        SignatureRule, Total,
     };
     use strum::VariantArray as _;
 
@@ -733,8 +799,12 @@ mod tests {
         let usages = [("a/night".into(), usage(350)), ("a/new".into(), usage(0))];
         metrics.set_peaks(&BTreeMap::from(usages));
         let night = Name::from("a/night");
-        metrics.count_operating([&night], Duration::from_millis(2500));
-        metrics.count_operating([&night], Duration::from_secs(1));
+        let operating = Operating { ms: 2500, since: Some(Timestamp(7000)) };
+        metrics.set_books(&Books {
+            operating: BTreeMap::from([(night.clone(), operating)]),
+            written_until: Timestamp(8000),
+            ..Books::default()
+        });
         let not_ready = [((night, "PoolUnreachable".to_owned()), 2)];
         metrics.set_agents_not_ready(&BTreeMap::from(not_ready));
         metrics.set_journal_free(1 << 30);

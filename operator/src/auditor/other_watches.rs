@@ -1,8 +1,8 @@
-//! Watches of objects that the controller does not watch: exporters' pods, `LeaseRecord`s, and the
-//! admission policies with their bindings.
+//! Watches of objects that the controller does not watch: exporters' pods, `LeaseRecord`s, volume
+//! claims, and the admission policies with their bindings.
 
 use daylight_cluster::Change;
-use daylight_cluster::slim::{Custom, ExporterPod};
+use daylight_cluster::slim::{Custom, ExporterPod, VolumeClaim};
 use daylight_cluster::store::Stored;
 use daylight_cluster::watch::{self, Selectors, Source, Task};
 use daylight_crds::LeaseRecord;
@@ -26,6 +26,7 @@ pub(super) enum OtherChange {
     /// In the namespace of an exporter, with its number in the order of the installation.
     Exporter(usize, Change<ExporterPod>),
     Record(Change<Custom<LeaseRecord>>),
+    Claim(Change<VolumeClaim>),
     Policy(Change<Custom<ValidatingAdmissionPolicy>>),
     Binding(Change<Custom<ValidatingAdmissionPolicyBinding>>),
 }
@@ -33,6 +34,7 @@ pub(super) enum OtherChange {
 /// Running watches. They end when this is dropped.
 pub(super) struct OtherWatches {
     records: mpsc::Receiver<Change<Custom<LeaseRecord>>>,
+    claims: mpsc::Receiver<Change<VolumeClaim>>,
     policies: mpsc::Receiver<Change<Custom<ValidatingAdmissionPolicy>>>,
     bindings: mpsc::Receiver<Change<Custom<ValidatingAdmissionPolicyBinding>>>,
     exporters: Vec<mpsc::Receiver<Change<ExporterPod>>>,
@@ -42,7 +44,7 @@ pub(super) struct OtherWatches {
 }
 
 impl OtherWatches {
-    /// Starts to watch records, and the pods in the namespace of each exporter.
+    /// Starts to watch records and claims, and the pods in the namespace of each exporter.
     pub(super) fn start(
         client: &Client,
         settings: &watch::Settings,
@@ -51,6 +53,7 @@ impl OtherWatches {
         let (rounds, round) = channel::channel(0);
         let mut start = Start { client, settings, round, tasks: JoinSet::new() };
         let records = start.watch("/apis/daylight.dev/v1alpha1/leaserecords".into());
+        let claims = start.watch("/api/v1/persistentvolumeclaims".into());
         let admission = |kind: &str| format!("/apis/admissionregistration.k8s.io/v1/{kind}");
         let policies = start.watch(admission("validatingadmissionpolicies"));
         let bindings = start.watch(admission("validatingadmissionpolicybindings"));
@@ -58,20 +61,29 @@ impl OtherWatches {
             .iter()
             .map(|exporter| start.watch(format!("/api/v1/namespaces/{}/pods", exporter.namespace)));
         let exporters = exporters.collect();
-        Self { records, policies, bindings, exporters, _tasks: start.tasks, _rounds: rounds }
+        Self {
+            records,
+            claims,
+            policies,
+            bindings,
+            exporters,
+            _tasks: start.tasks,
+            _rounds: rounds,
+        }
     }
 
     /// Waits for the next change; `None` once a watch has ended. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<OtherChange> {
-        let Self { records, policies, bindings, exporters, .. } = self;
+        let Self { records, claims, policies, bindings, exporters, .. } = self;
         let record = records.recv().map(|change| change.map(OtherChange::Record)).boxed();
+        let claim = claims.recv().map(|change| change.map(OtherChange::Claim)).boxed();
         let policy = policies.recv().map(|change| change.map(OtherChange::Policy)).boxed();
         let binding = bindings.recv().map(|change| change.map(OtherChange::Binding)).boxed();
         let exporters = exporters.iter_mut().enumerate().map(|(number, changes)| {
             let changed = move |change| OtherChange::Exporter(number, change);
             changes.recv().map(move |change| change.map(changed)).boxed()
         });
-        select_all([record, policy, binding].into_iter().chain(exporters)).await.0
+        select_all([record, claim, policy, binding].into_iter().chain(exporters)).await.0
     }
 }
 

@@ -1,6 +1,6 @@
 //! The auditor's metrics, kept up to date with its books.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -32,21 +32,11 @@ pub(super) struct Publisher {
     admission: Option<AdmissionState>,
     /// Directory of the journal.
     data_dir: PathBuf,
-    /// The registrations under which leases ran at the last update, and the time booked by then.
-    operating: Option<(BTreeSet<Name>, Timestamp)>,
 }
 
 impl Publisher {
     pub(super) fn new(metrics: Metrics, data_dir: PathBuf) -> Self {
-        Self {
-            metrics,
-            pending: None,
-            due: None,
-            unread: None,
-            admission: None,
-            data_dir,
-            operating: None,
-        }
+        Self { metrics, pending: None, due: None, unread: None, admission: None, data_dir }
     }
 
     /// Takes what is not read of each pool's energy.
@@ -130,19 +120,5 @@ impl Publisher {
         let (by_exporter, by_count) = books.nodes_by_source();
         metrics.set_nodes(NodeSource::Exporter, by_exporter);
         metrics.set_nodes(NodeSource::Count, by_count);
-        self.count_operating(books);
-    }
-
-    /// Counts the time since the last update under registrations that had leases then and have some now,
-    /// and half of it under those that had or have: an error of half an update at each end.
-    fn count_operating(&mut self, books: &Bookkeeper) {
-        let booked = books.meter.booked_until();
-        let now: BTreeSet<Name> = books.meter.operating().into_iter().cloned().collect();
-        if let Some((before, since)) = &self.operating {
-            let time = booked.since(*since);
-            self.metrics.count_operating(before.intersection(&now), time);
-            self.metrics.count_operating(before.symmetric_difference(&now), time / 2);
-        }
-        self.operating = books.is_warm().then_some((now, booked));
     }
 }

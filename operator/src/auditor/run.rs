@@ -328,6 +328,7 @@ impl Main {
     fn apply(&mut self, change: OtherChange) {
         match change {
             OtherChange::Record(change) => self.releases.apply(change),
+            OtherChange::Claim(change) => self.books.apply_claim(change, self.now),
             OtherChange::Policy(change) => self.admission.policy(change),
             OtherChange::Binding(change) => self.admission.binding(change),
             OtherChange::Exporter(exporter, change) => self.scraper.apply(exporter, change),
@@ -357,7 +358,7 @@ impl Main {
     fn turn(&mut self) {
         let instant = Instant::now();
         let is_certain = self.clock.is_certain();
-        let is_complete = self.books.cluster.is_complete() && self.releases.is_ready();
+        let is_complete = self.books.is_complete() && self.releases.is_ready();
         if !self.books.is_warm() && is_complete && is_certain {
             // Recorded ends first: a lease that is gone without one ended at an unknown time.
             self.take_records();
@@ -437,7 +438,7 @@ impl Main {
         if !self.books.is_warm() {
             // A clock that is wrong keeps the books from beginning, and pools say so.
             if let Some(difference) = self.clock.difference()
-                && self.books.cluster.is_complete()
+                && self.books.is_complete()
                 && self.usage_due.is_none_or(|due| now >= due)
             {
                 self.usage_due = Some(now + self.settings.usage_every);

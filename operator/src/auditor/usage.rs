@@ -90,8 +90,10 @@ fn counted(books: &Bookkeeper) -> Vec<Counted> {
         let known = known.filter(|_| !books.is_approved(key));
         let period = known.or_else(|| energy_period(&books.cluster, registration, booked));
         let (start, end) = period?;
-        // Without an exporter there is no meter. Without a reading, an energy limit holds mining.
-        if !books.has_exporter() && energy_limit(&books.cluster, &registration.spec).is_some() {
+        // Without an exporter there is no meter. Without a reading, an energy limit holds mining. What
+        // runs without a pool declares its energy.
+        let is_metered = books.has_exporter() || registration.spec.pools.is_empty();
+        if !is_metered && energy_limit(&books.cluster, &registration.spec).is_some() {
             return None;
         }
         let owner = owner(books, key, registration);

@@ -132,6 +132,8 @@ struct Leaf<'a> {
     #[serde(borrow, default)]
     energy: Vec<Amount<'a>>,
     #[serde(default)]
+    operated: Vec<Operated>,
+    #[serde(default)]
     pools: Vec<Pool>,
     #[serde(default)]
     used: Vec<Registered>,
@@ -184,6 +186,11 @@ struct Registered {
 }
 
 #[derive(Deserialize)]
+struct Operated {
+    account: Registered,
+}
+
+#[derive(Deserialize)]
 struct Ended {
     lease: Lease,
 }
@@ -195,8 +202,10 @@ struct Lease {
 
 /// A use, as far as it names a registration.
 #[derive(Deserialize)]
-struct LeaseUse {
-    lease: Registered,
+#[serde(rename_all = "lowercase")]
+enum LeaseUse {
+    Lease(Registered),
+    Pod(Registered),
 }
 
 impl EntryVerifier {
@@ -386,8 +395,8 @@ fn energy_at(energy: &Amount<'_>) -> usize {
 
 /// The registrations that an entry concerns.
 fn concerned(leaf: &Leaf<'_>) -> BTreeSet<Name> {
-    let of_use = |amount: &Amount<'_>| {
-        serde_json::from_str::<LeaseUse>(amount.usage.get()).ok()?.lease.registration
+    let of_use = |amount: &Amount<'_>| match serde_json::from_str(amount.usage.get()).ok()? {
+        LeaseUse::Lease(account) | LeaseUse::Pod(account) => account.registration,
     };
     match leaf.kind {
         "node" | "nodes" => {
@@ -395,7 +404,9 @@ fn concerned(leaf: &Leaf<'_>) -> BTreeSet<Name> {
             let used = leaf.used.iter().filter_map(|used| used.registration.clone());
             let closed = leaf.closed.iter();
             let closed = closed.filter_map(|closed| closed.lease.account.registration.clone());
-            amounts.chain(used).chain(closed).collect()
+            let operated = leaf.operated.iter();
+            let operated = operated.filter_map(|one| one.account.registration.clone());
+            amounts.chain(used).chain(closed).chain(operated).collect()
         }
         "period" => leaf.registration.iter().cloned().collect(),
         "object" if leaf.object == Some("Registration") => leaf.name.iter().cloned().collect(),

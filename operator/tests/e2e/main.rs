@@ -26,6 +26,7 @@ mod signature;
 mod silence;
 mod story;
 mod upkeep;
+mod without_gpus;
 
 use std::process::ExitCode;
 

@@ -13,6 +13,7 @@ mod pod;
 mod runtime_class;
 mod small;
 mod spec;
+mod volume_claim;
 mod workload;
 
 pub use batch_job::{BatchJob, Outcome};
@@ -24,4 +25,5 @@ pub use pod::{Lease, Owner, Phase, Pod, Work};
 pub use runtime_class::RuntimeClass;
 pub use small::{AdmissionList, ConfigMap, Namespace};
 pub use spec::{Scheduling, Template};
+pub use volume_claim::VolumeClaim;
 pub use workload::{JobOfWorkload, Workload};

@@ -71,6 +71,8 @@ pub struct Pod {
     /// `true` if all its containers are ready.
     pub ready: bool,
     pub requests: Requests,
+    /// The names of its volume claims.
+    pub claims: Box<[Name]>,
     /// `true` if a `LimitRange` set requests of its containers.
     pub limit_ranged: bool,
     /// The extended resources that a DRA driver allocated for it, instead of a device plugin.
@@ -370,6 +372,7 @@ impl From<Raw<'_>> for Pod {
             own_ended,
             ready: condition("Ready").is_some_and(|one| one.status == "True"),
             requests: spec.requests(&in_use, resize_is_infeasible),
+            claims: spec.claims(&metadata.name),
             limit_ranged: metadata.annotations.get(well_known::LIMIT_RANGER).is_some(),
             priority: spec.priority,
             gates: if node.is_none() { spec.gates() } else { Box::default() },

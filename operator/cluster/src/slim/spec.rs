@@ -198,9 +198,19 @@ struct Spread<'a> {
 /// A volume of a pod.
 #[derive(Debug)]
 struct Volume {
+    name: Box<str>,
+    claim: Option<VolumeClaim>,
     /// `true` if every node can mount it, so that kube-scheduler does not filter by it. A source
     /// that is not known here may restrict the nodes.
     plain: bool,
+}
+
+/// The claim that a volume is of.
+#[derive(Debug)]
+enum VolumeClaim {
+    Named(Box<str>),
+    /// The one that Kubernetes makes for the pod, and names after it and the volume.
+    OfPod,
 }
 
 impl<'de> Deserialize<'de> for Volume {
@@ -215,12 +225,33 @@ impl<'de> Deserialize<'de> for Volume {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                #[derive(Default, Deserialize)]
+                #[serde(rename_all = "camelCase", default)]
+                struct Named {
+                    claim_name: Box<str>,
+                }
+
                 let mut plain = true;
-                while let Some((source, IgnoredAny)) = map.next_entry::<Cow<'de, str>, _>()? {
+                let (mut name, mut claim) = (Box::default(), None);
+                while let Some(source) = map.next_key::<Cow<'de, str>>()? {
+                    match &*source {
+                        "name" => {
+                            name = map.next_value()?;
+                            continue;
+                        }
+                        "persistentVolumeClaim" => {
+                            let named: Option<Named> = map.next_value()?;
+                            claim = named.map(|named| VolumeClaim::Named(named.claim_name));
+                        }
+                        "ephemeral" => {
+                            let IgnoredAny = map.next_value()?;
+                            claim = Some(VolumeClaim::OfPod);
+                        }
+                        _ => IgnoredAny = map.next_value()?,
+                    }
                     plain &= matches!(
                         &*source,
-                        "name"
-                            | "configMap"
+                        "configMap"
                             | "downwardAPI"
                             | "emptyDir"
                             | "hostPath"
@@ -230,7 +261,7 @@ impl<'de> Deserialize<'de> for Volume {
                             | "secret"
                     );
                 }
-                Ok(Volume { plain })
+                Ok(Volume { name, claim, plain })
             }
         }
 
@@ -253,6 +284,17 @@ impl Spec<'_> {
             resize_is_infeasible,
         }
         .effective()
+    }
+
+    /// The names of the volume claims of a pod of this name.
+    pub(super) fn claims(&self, pod: &str) -> Box<[Name]> {
+        let claims = self.volumes.iter().filter_map(|volume| {
+            Some(match volume.claim.as_ref()? {
+                VolumeClaim::Named(claim) => Name::from(&**claim),
+                VolumeClaim::OfPod => format!("{pod}-{}", volume.name).into(),
+            })
+        });
+        claims.collect()
     }
 
     /// The names of its scheduling gates.

@@ -8,8 +8,10 @@ use daylight_base::{Name, Timestamp};
 
 use crate::booked::Booked;
 use crate::books::Books;
-use crate::config::Config;
-use crate::entry::{EnergyEntry, Entry, NodeEntry, TimeEntry, Total, UsedEntry, WorkEntry};
+use crate::config::{Config, Terms};
+use crate::entry::{
+    EnergyEntry, Entry, NodeEntry, OperatedEntry, TimeEntry, Total, UsedEntry, WorkEntry,
+};
 use crate::node::Node;
 use crate::object::ObjectKind;
 
@@ -54,32 +56,36 @@ impl Meter {
                 }
                 match &entry.state {
                     Some(state) => {
-                        for lease in state.leases.iter().filter(|lease| lease.until.is_none()) {
+                        let node = Node::from_state(state.clone());
+                        for lease in node.held_leases() {
                             self.node_of.insert(lease.uid.clone(), entry.node.clone());
                         }
-                        let node = Node::from_state(state.clone());
                         self.nodes.insert(entry.node.clone(), node);
                     }
                     None => {
                         self.nodes.remove(&entry.node);
                     }
                 }
+                self.books.written_until = self.books.written_until.max(entry.until);
                 if entry.until > self.booked_until {
                     (self.booked_until, self.horizon) = (entry.until, entry.until);
                 }
             }
             // In a log alone, where no entry has the state of a node.
             Entry::Nodes(entry) => {
-                self.books.add_all(&entry.time, &entry.energy, &entry.pools);
+                self.books.add_all(&entry.time, &entry.energy, &entry.operated, &entry.pools);
                 self.add_used(&entry.used);
             }
             Entry::Period { period, at } => {
                 self.counts.count(&period.registration).begin(period, *at);
             }
+            Entry::Operating { registration, operating, at: _ } => {
+                self.books.operating.insert(registration.clone(), *operating);
+            }
             Entry::Object(entry) => self.register.apply(entry),
             Entry::Settings(entry) => self.register.apply_settings(entry),
             Entry::Total(total) => {
-                self.books.add_all(&total.time, &total.energy, &total.pools);
+                self.books.add_all(&total.time, &total.energy, &total.operated, &total.pools);
                 for WorkEntry { account, work } in &total.work {
                     self.books.add_work(account, *work);
                 }
@@ -92,7 +98,8 @@ impl Meter {
             }
             Entry::Clock { at, back_ms } => {
                 self.horizon = *at;
-                self.nodes.values_mut().for_each(|node| node.clock_set_back(*back_ms));
+                let terms = Terms { config: &self.config, counts: &self.counts };
+                self.nodes.values_mut().for_each(|node| node.clock_set_back(*back_ms, &terms));
             }
             Entry::Auditor { .. }
             | Entry::Closing(_)
@@ -103,7 +110,7 @@ impl Meter {
     }
 
     fn add(&mut self, entry: &NodeEntry) {
-        self.books.add_all(&entry.time, &entry.energy, &entry.pools);
+        self.books.add_all(&entry.time, &entry.energy, &entry.operated, &entry.pools);
         for closed in &entry.closed {
             if let Some(facts) = closed.facts {
                 self.books.add_work(&closed.lease.account, facts);
@@ -132,12 +139,12 @@ impl Meter {
         }
         debug_assert!(booked.closes(), "each entry closes by itself");
         // An end is reported until it is durable and its pod or record is released: the state must know
-        // it, or it would be booked again.
-        let gone = node.state.devices.is_empty()
-            && node.state.leases.is_empty()
+        // it, or it would be booked again. And a node stays until the books have passed its time, so
+        // that what ended on it is known.
+        let gone = node.is_empty()
             && node.state.closed.is_empty()
-            && node.events.is_empty()
-            && booked.has_no_capacity();
+            && booked.has_no_capacity()
+            && until <= self.booked_until;
         for closed in &booked.closed {
             self.node_of.remove(&closed.lease.uid);
         }
@@ -154,6 +161,11 @@ impl Meter {
                 .energy
                 .into_iter()
                 .map(|((key, method), mj)| EnergyEntry { key, method, mj })
+                .collect(),
+            operated: booked
+                .operated
+                .into_iter()
+                .map(|((pool, account), operated)| OperatedEntry { pool, account, operated })
                 .collect(),
             pools: booked.pools.into_values().collect(),
             used: booked
@@ -172,6 +184,7 @@ impl Meter {
             gaps: booked.gaps,
             state,
         };
+        self.books.written_until = self.books.written_until.max(entry.until);
         self.add(&entry);
         self.entries.push(Entry::Node(Box::new(entry)));
     }
@@ -186,7 +199,7 @@ impl Meter {
         self.flush();
         let mut entries = self.take_entries();
         entries.push(Entry::SnapshotBegin);
-        let Books { time, energy, pools, work } = &self.books;
+        let Books { time, energy, operated, pools, operating, written_until, work } = &self.books;
         let time = time.iter().map(|(key, ms)| TimeEntry { key: key.clone(), ms: *ms });
         entries.extend(totals(time, |time| Total { time, ..Total::default() }));
         let energy = energy.iter().map(|((key, method), mj)| EnergyEntry {
@@ -195,12 +208,24 @@ impl Meter {
             mj: *mj,
         });
         entries.extend(totals(energy, |energy| Total { energy, ..Total::default() }));
+        let operated = operated.iter().map(|((pool, account), operated)| OperatedEntry {
+            pool: pool.clone(),
+            account: account.clone(),
+            operated: *operated,
+        });
+        entries.extend(totals(operated, |operated| Total { operated, ..Total::default() }));
         let pools = pools.values().cloned();
         entries.extend(totals(pools, |pools| Total { pools, ..Total::default() }));
         let work = work
             .iter()
             .map(|((account, _), work)| WorkEntry { account: account.clone(), work: *work });
         entries.extend(totals(work, |work| Total { work, ..Total::default() }));
+        let at = *written_until;
+        entries.extend(operating.iter().map(|(registration, operating)| Entry::Operating {
+            registration: registration.clone(),
+            operating: *operating,
+            at,
+        }));
         let register = &self.register;
         let is_known = |name: &Name| register.get(ObjectKind::Registration, name).is_some();
         self.counts.merge(self.booked_until);
@@ -222,8 +247,8 @@ impl Meter {
     }
 }
 
-/// Totals in one entry of a snapshot. Each has at most 600 bytes, and a leaf has room for 65,535.
-const PER_TOTAL: usize = 100;
+/// Totals in one entry of a snapshot. Each has at most 1,200 bytes, and a leaf has room for 65,535.
+const PER_TOTAL: usize = 50;
 
 /// Divides totals into entries that fit into a leaf.
 fn totals<T: Clone>(all: impl Iterator<Item = T>, total: impl Fn(Vec<T>) -> Total) -> Vec<Entry> {

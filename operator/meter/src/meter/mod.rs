@@ -5,7 +5,7 @@ mod observe;
 pub(crate) mod unread;
 pub(crate) mod usage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use daylight_base::{Name, Timestamp};
 use rustc_hash::FxHashMap;
@@ -16,6 +16,7 @@ use crate::counts::Counts;
 use crate::entry::Entry;
 use crate::node::Node;
 use crate::observed::ObservedDevice;
+use crate::operating::{Running, Turn, set_running, take_turn};
 use crate::register::Register;
 
 /// Meter of a whole site.
@@ -39,6 +40,8 @@ pub struct Meter {
     /// Totals of all entries.
     books: Books,
     counts: Counts,
+    /// `None` until it is counted after the start.
+    running: Option<Running>,
     register: Register,
     /// Entries that have not been taken.
     entries: Vec<Entry>,
@@ -66,16 +69,19 @@ impl Meter {
         self.horizon = horizon;
         if back_ms > 0 {
             self.entries.push(Entry::Clock { at: horizon, back_ms });
-            self.nodes.values_mut().for_each(|node| node.clock_set_back(back_ms));
+            let terms = Terms { config: &self.config, counts: &self.counts };
+            self.nodes.values_mut().for_each(|node| node.clock_set_back(back_ms, &terms));
         }
+        self.count_running();
         self.booked_until = self.booked_until.max(horizon);
         let config = &self.config;
         let terms = Terms { config, counts: &self.counts };
         // All nodes are written at the same times, so that those without events share an entry.
         let turn = |at: Timestamp| at.millis_since(Timestamp(0)) / config.book_every_ms.max(1);
-        let mut due = Vec::new();
+        let (mut due, mut turns) = (Vec::new(), Vec::new());
         for (name, node) in &mut self.nodes {
             node.book(horizon, &terms);
+            turns.append(&mut node.turns);
             let booked = &node.booked;
             let full = turn(node.state.booked_until) > turn(booked.from);
             // Pods wait for closed leases, and later amounts are differences from first readings.
@@ -86,6 +92,46 @@ impl Meter {
         }
         for name in due {
             self.write(&name);
+        }
+        self.take_turns(turns);
+    }
+
+    /// Counts the leases that run under each registration, once. What is on record differs where a
+    /// journal is older than these entries.
+    fn count_running(&mut self) {
+        if self.running.is_some() {
+            return;
+        }
+        let mut running = Running::new();
+        let held = self.nodes.values().flat_map(Node::held_leases);
+        for registration in held.filter_map(|lease| lease.account.registration.as_ref()) {
+            *running.entry(registration.clone()).or_default() += 1;
+        }
+        let known = self.books.operating.keys().chain(running.keys()).cloned();
+        let known: BTreeSet<Name> = known.collect();
+        let at = self.booked_until;
+        for registration in known {
+            let is_running = running.contains_key(&registration);
+            let operating = self.books.operating.entry(registration.clone()).or_default();
+            if operating.since.is_some() != is_running {
+                set_running(operating, is_running, at);
+                let operating = *operating;
+                self.entries.push(Entry::Operating { registration, operating, at });
+            }
+        }
+        self.running = Some(running);
+    }
+
+    /// Records the registrations whose first lease began, or whose last one ended.
+    fn take_turns(&mut self, mut turns: Vec<Turn>) {
+        let Some(running) = &mut self.running else { return };
+        // Nodes are booked one after the other, and their leases overlap.
+        turns.sort_unstable();
+        for turn in turns {
+            if let Some(operating) = take_turn(&mut self.books.operating, running, &turn) {
+                let Turn { at, registration, .. } = turn;
+                self.entries.push(Entry::Operating { registration, operating, at });
+            }
         }
     }
 
@@ -106,6 +152,9 @@ impl Meter {
             }
             for ((key, method), mj) in &booked.energy {
                 books.add_energy(key, *method, *mj);
+            }
+            for ((pool, account), operated) in &booked.operated {
+                books.add_operated(pool.as_ref(), account, *operated);
             }
             for pool in booked.pools.values() {
                 books.add_pool(pool);
@@ -145,8 +194,8 @@ impl Meter {
         self.booked_until
     }
 
-    /// Checks that the books close for every pool and for every device with a counter; the first
-    /// imbalance is the error.
+    /// Checks that the books close for every pool, for every device with a counter and for every
+    /// account's leases; the first imbalance is the error.
     pub fn check(&self) -> Result<(), Imbalance> {
         self.check_with(&self.books())
     }
@@ -154,6 +203,7 @@ impl Meter {
     /// Like [`Self::check`], for a caller that already has [`Self::books`].
     pub fn check_with(&self, books: &Books) -> Result<(), Imbalance> {
         books.check()?;
+        books.check_operated(self.nodes.values().flat_map(Node::held_leases))?;
         let devices = self.nodes.values().flat_map(|node| &node.state.devices);
         for device in devices {
             if let Some((total, booked)) = device.imbalance() {

@@ -17,11 +17,12 @@ use crate::observed::{ObservedDevice, ObservedLease, Reading};
 use crate::settings::ObservedSettings;
 
 impl Meter {
-    /// Records that a pod holds GPUs. Its account counts as it was when its time was first booked.
+    /// Records that a pod runs on a node. Its account counts as it was when its time was first booked;
+    /// what it requests may change.
     pub fn lease(&mut self, seen: ObservedLease, now: Timestamp) {
         if let Some(node) = self.node_of.get(&seen.uid) {
             if let Some(node) = self.nodes.get_mut(node) {
-                node.set_queued_account(&seen.uid, seen.account);
+                node.observe_again(seen, now);
             }
             return;
         }
@@ -42,7 +43,7 @@ impl Meter {
         Some(&node.lease(uid).or(queued)?.pod)
     }
 
-    /// Records that a pod no longer holds its GPUs.
+    /// Records that a pod no longer runs.
     ///
     /// A lease that is not in the books and whose end they have passed is ignored: it was booked
     /// before, or ended before the books began. If its pod waits to be released, neither is true,
@@ -56,13 +57,21 @@ impl Meter {
     ) {
         let uid = seen.uid.clone();
         if !self.node_of.contains_key(&uid) {
+            // A node that holds no GPU is in the books only while leases are on it.
+            if seen.gpus == 0 && !self.nodes.contains_key(&seen.node) && !seen.owed {
+                let passed = Some(self.booked_until).filter(|until| *until != Timestamp(0));
+                if ended.earliest <= passed.unwrap_or(now) {
+                    return;
+                }
+            }
+            let is_new = !self.nodes.contains_key(&seen.node);
             let terms = Terms { config: &self.config, counts: &self.counts };
             let node = self.nodes.entry(seen.node.clone()).or_insert_with(|| Node::new(now));
             if node.state.closed.contains(&uid) {
                 return;
             }
             if ended.earliest <= node.state.booked_until {
-                if seen.owed {
+                if seen.owed || (seen.gpus == 0 && is_new) {
                     node.close_late(lease(seen).1, ended, facts, &terms);
                 }
                 return;
@@ -239,12 +248,14 @@ impl Meter {
 
 /// Returns a new lease and its node.
 fn lease(seen: ObservedLease) -> (Name, Lease) {
-    let ObservedLease { uid, pod, node, gpus, account, watts, bound, started, owed } = seen;
+    let ObservedLease { uid, pod, node, gpus, requested, account, watts, bound, started, owed } =
+        seen;
     let lease = Lease {
         uid,
         pod,
         account,
         gpus,
+        requested,
         owed,
         watts,
         bound,
@@ -252,6 +263,7 @@ fn lease(seen: ObservedLease) -> (Name, Lease) {
         from: bound.earliest,
         until: None,
         ended: None,
+        operated_ms: 0,
         energy: Bounded::default(),
         devices: Vec::new(),
         work: None,

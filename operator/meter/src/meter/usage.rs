@@ -95,7 +95,8 @@ impl Meter {
             let until = node.wholly_counted_until();
             let is_unread = node.is_unread(self.config.unread_ms);
             // Queued leases count too: they draw energy that no reading covers yet.
-            for lease in node.state.leases.iter().chain(node.queued_leases()) {
+            let queued = node.queued_leases().filter(|lease| lease.gpus > 0);
+            for lease in node.state.leases.iter().chain(queued) {
                 let Some(registration) = &lease.account.registration else { continue };
                 let Some(usage) = usages.get_mut(registration) else { continue };
                 if is_unread {
@@ -124,13 +125,6 @@ impl Meter {
             }
         }
         usages
-    }
-
-    /// Returns the registrations under which leases hold devices, as far as time is booked.
-    pub fn operating(&self) -> BTreeSet<&Name> {
-        let leases = self.nodes.values().flat_map(|node| &node.state.leases);
-        let held = leases.filter(|lease| lease.until.is_none() && lease.from <= self.booked_until);
-        held.filter_map(|lease| lease.account.registration.as_ref()).collect()
     }
 
     /// Returns the usage of one registration since the start of a period.

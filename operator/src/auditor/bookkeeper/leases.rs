@@ -1,4 +1,4 @@
-//! Leases: pods that hold GPUs, their ends, and their work.
+//! Leases: pods that are on record, their ends, and their work.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use daylight_base::{Name, Timestamp};
 use daylight_cluster::slim::{Phase, Pod};
 use daylight_cluster::{Changed, timestamp};
 use daylight_crds::LeaseRecord;
-use daylight_meter::{Account, Facts, Moment, ObjectKind, ObservedLease, Program};
+use daylight_meter::{Account, Facts, Moment, ObjectKind, ObservedLease, Program, Requested};
 use rustc_hash::FxHashSet;
 
 use super::Bookkeeper;
@@ -19,11 +19,27 @@ use crate::view::authority::registration_of;
 /// than that, unless the auditor was away for a month.
 pub(super) const LONGEST_UNSEEN_MS: u64 = 31 * 24 * 3_600_000;
 
-/// Most watts that are believed to be declared for one GPU: several times what any board draws.
+/// Most watts that are believed to be declared for one GPU, or for a pod without: several times what
+/// any board draws.
 const MOST_WATTS: u64 = 10_000;
 
 fn believable_watts(watts: u64, gpus: u32) -> u64 {
-    watts.min(MOST_WATTS * u64::from(gpus))
+    watts.min(MOST_WATTS * u64::from(gpus.max(1)))
+}
+
+/// Most that a pod on an unknown node is believed to request: several times what any machine has.
+const MOST_MILLICORES: u64 = 10_000_000;
+const MOST_MEMORY_MIB: u64 = 1 << 30;
+/// Most storage that a pod is believed to claim.
+const MOST_STORAGE_MIB: u64 = 1 << 40;
+const MIB: u64 = 1 << 20;
+
+/// Whether a pod that is not in the books was on record before it was observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// It was there, and what it was labelled with did not put it on record.
+    NotOnRecord,
+    Unknown,
 }
 
 impl Bookkeeper {
@@ -35,6 +51,13 @@ impl Bookkeeper {
                 continue;
             }
             match (self.cluster.pod(key).cloned(), before) {
+                (Some(pod), Some(before)) if before.uid == pod.uid && before.node == pod.node => {
+                    let known = match self.is_on_record(before) {
+                        true => Before::Unknown,
+                        false => Before::NotOnRecord,
+                    };
+                    self.observe(&pod, known, now);
+                }
                 (Some(pod), _) => self.observe_pod(&pod, now),
                 (None, Some(last)) => self.observe_pod(last, now),
                 (None, None) => {}
@@ -43,8 +66,24 @@ impl Bookkeeper {
     }
 
     pub(super) fn observe_pod(&mut self, pod: &Pod, now: Timestamp) {
+        self.observe(pod, Before::Unknown, now);
+    }
+
+    /// Observes the pods of a namespace whose class has changed.
+    pub(super) fn observe_namespace(&mut self, namespace: &str, now: Timestamp) {
+        let within = |pod: &&Pod| pod.namespace() == namespace && !pod.is_terminal();
+        let pods: Vec<Pod> = self.cluster.pods().filter(within).cloned().collect();
+        for pod in &pods {
+            self.observe(pod, Before::NotOnRecord, now);
+        }
+    }
+
+    fn observe(&mut self, pod: &Pod, before: Before, now: Timestamp) {
         let exists = self.cluster.pod(&pod.key).is_some_and(|known| known.uid == pod.uid);
-        let Some(lease) = self.lease(pod, now) else { return };
+        let Some(mut lease) = self.lease(pod, now) else { return };
+        if lease.gpus == 0 && !self.meter.holds(&lease.uid) {
+            lease.bound = self.on_record_since(lease.bound, before, now);
+        }
         let uid = lease.uid.clone();
         let (node, program) = (lease.node.clone(), self.program(pod));
         match self.agent(pod).filter(|_| exists) {
@@ -136,17 +175,70 @@ impl Bookkeeper {
         self.miners_work.statuses(miners)
     }
 
-    /// Returns the lease of a pod that is bound and requests GPUs.
+    /// Returns whether a pod that requests no GPU is on record: it names a registration, or it or its
+    /// namespace names a class. What names one that does not exist is on record, too, as `unlisted`,
+    /// so that a word that is misspelt shows. All other pods of the cluster are nothing to the books.
+    fn is_on_record(&self, pod: &Pod) -> bool {
+        pod.registration.is_some()
+            || self.cluster.class_of(pod).is_some()
+            // Labels that are taken away do not end a lease.
+            || self.meter.holds(&pod.uid)
+    }
+
+    /// Returns when a pod without GPUs that is not in the books was bound, as far as it was on record
+    /// from then on: one that is labelled while it runs is on record from then on.
+    fn on_record_since(&self, bound: Moment, before: Before, now: Timestamp) -> Moment {
+        let books_until = self.meter.booked_until();
+        let since = match before {
+            _ if books_until == Timestamp(0) => now,
+            Before::NotOnRecord => books_until,
+            // The auditor before this one would have it.
+            Before::Unknown => self.books_until,
+        };
+        if bound.latest >= since { bound } else { Moment::between(since, now) }
+    }
+
+    /// Returns the watts that the registration of a pod without GPUs declares for it.
+    fn declared_watts(&self, pod: &Pod, gpus: u32) -> u64 {
+        let registration = pod.registration.as_ref().filter(|_| gpus == 0);
+        let registration = registration.and_then(|name| self.cluster.registration(name));
+        registration.and_then(|it| it.spec.watts_per_replica).unwrap_or_default().into()
+    }
+
+    /// Returns what a pod requests, of which no more is believed than its node has.
+    fn requested(&self, pod: &Pod, node: &str) -> Requested {
+        let (cpu, memory) = self.cluster.node(node).map_or((u64::MAX, u64::MAX), |node| {
+            (node.allocatable.cpu_milli, node.allocatable.memory.div_ceil(MIB))
+        });
+        let memory_mib = pod.requests.memory.div_ceil(MIB);
+        let claims = pod
+            .claims
+            .iter()
+            .filter_map(|claim| self.claims.get(&format!("{}/{claim}", pod.namespace())));
+        let storage = claims.fold(0, |sum: u64, claim| sum.saturating_add(claim.bytes));
+        Requested {
+            millicores: pod.requests.cpu_milli.min(cpu).min(MOST_MILLICORES),
+            memory_mib: memory_mib.min(memory).min(MOST_MEMORY_MIB),
+            storage_mib: storage.div_ceil(MIB).min(MOST_STORAGE_MIB),
+        }
+    }
+
+    /// Returns the lease of a pod that is bound, and requests GPUs or is on record without.
     fn lease(&self, pod: &Pod, now: Timestamp) -> Option<ObservedLease> {
         let node = pod.node.clone()?;
         // Any user may bind a pod to a node, whatever it requests: the kubelet then refuses it.
-        let gpus = self.gpus(&pod.requests.extended)?.min(self.most_gpus(&node));
+        let gpus = match self.gpus(&pod.requests.extended) {
+            Some(gpus) => gpus.min(self.most_gpus(&node)),
+            None if self.is_on_record(pod) => 0,
+            None => return None,
+        };
         let bound = pod.bound_at.or(pod.started_at).unwrap_or(pod.created);
         // The clock of a node or of the API server may be ahead.
         let second = |at: Timestamp| Moment::in_second(at.min(now), now);
         Some(ObservedLease {
             uid: Name::from(&*pod.uid),
             pod: pod.key.clone(),
+            requested: self.requested(pod, &node),
             node,
             gpus,
             account: self.account(
@@ -154,7 +246,10 @@ impl Bookkeeper {
                 pod.registration.clone(),
                 pod.namespace(),
             ),
-            watts: pod.lease.as_ref().map_or(0, |lease| believable_watts(lease.watts, gpus)),
+            watts: match &pod.lease {
+                Some(lease) => believable_watts(lease.watts, gpus),
+                None => self.declared_watts(pod, gpus),
+            },
             bound: second(bound),
             started: pod.started_at.map(second),
             owed: pod.metered,
@@ -244,6 +339,8 @@ impl Bookkeeper {
             ),
             watts: believable_watts(spec.watts.unwrap_or_default(), gpus),
             gpus,
+            // No record has it; of a lease that this auditor has seen the books have it.
+            requested: Requested::default(),
             bound: Moment::in_second(bound, seen_ended),
             started: spec
                 .started_at
@@ -271,20 +368,21 @@ impl Bookkeeper {
     }
 
     /// Returns the pods that may be released, by key and UID: the journal has their end, or they
-    /// never held GPUs.
+    /// never were leases.
     pub(in crate::auditor) fn releasable(
         &self,
         is_closed: impl Fn(&str) -> bool,
     ) -> Vec<(Name, Name)> {
         let unreleased = self.unreleased.pods(&self.cluster).into_iter();
         unreleased
-            .filter(|(pod, _)| is_closed(&pod.uid) || !self.held_gpus(pod))
+            .filter(|(pod, _)| is_closed(&pod.uid) || !self.was_lease(pod))
             .map(|(pod, _)| (pod.key.clone(), Name::from(&*pod.uid)))
             .collect()
     }
 
-    fn held_gpus(&self, pod: &Pod) -> bool {
-        pod.node.is_some() && self.gpus(&pod.requests.extended).is_some()
+    fn was_lease(&self, pod: &Pod) -> bool {
+        pod.node.is_some()
+            && (self.gpus(&pod.requests.extended).is_some() || self.is_on_record(pod))
     }
 
     /// The UIDs of pods that have ended and still carry the auditor's finalizer.

@@ -12,8 +12,9 @@ mod unread;
 use std::collections::BTreeMap;
 
 use daylight_base::{Name, Timestamp};
-use daylight_cluster::slim::{Node, Pod};
-use daylight_cluster::{Changed, Cluster, Event, Kind, Touched};
+use daylight_cluster::slim::{Node, Pod, VolumeClaim};
+use daylight_cluster::store::Store;
+use daylight_cluster::{Change, Changed, Cluster, Event, Kind, Touched};
 use daylight_meter::{Meter, ObjectKind};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -37,6 +38,7 @@ pub(super) use unread::{LateNode, UnreadEnergy};
 #[derive(Debug)]
 pub(super) struct Bookkeeper {
     pub(super) cluster: Cluster,
+    claims: Store<VolumeClaim>,
     pools: PoolMap,
     authority: Authority,
     /// The auditor's own verdicts on registrations.
@@ -114,6 +116,7 @@ impl Bookkeeper {
         let books_until = meter.booked_until().minus_millis(UNWRITTEN_MS);
         Self {
             cluster: Cluster::default(),
+            claims: Store::default(),
             pools: PoolMap::default(),
             authority: Authority::new(signature_required),
             verdicts: FxHashMap::default(),
@@ -140,6 +143,34 @@ impl Bookkeeper {
     /// Returns `true` if the installation names an exporter.
     pub(super) fn has_exporter(&self) -> bool {
         !self.exporters.is_empty()
+    }
+
+    /// Returns `true` once everything is listed. Claims that cannot be listed hold nothing up: storage is
+    /// not booked then.
+    pub(super) fn is_complete(&self) -> bool {
+        let claims = self.claims.listed().is_some() || self.claims.failure().is_some();
+        claims && self.cluster.is_complete()
+    }
+
+    /// Takes in a change of a volume claim.
+    pub(super) fn apply_claim(&mut self, change: Change<VolumeClaim>, now: Timestamp) {
+        let bytes = |claim: Option<&VolumeClaim>| claim.map_or(0, |claim| claim.bytes);
+        let mut changed = self.claims.apply(change);
+        changed.retain(|Changed { key, before }| {
+            bytes(self.claims.get(key)) != bytes(before.as_deref())
+        });
+        if changed.is_empty() || self.warm_at.is_none() {
+            return;
+        }
+        let changed: FxHashSet<Name> = changed.into_iter().map(|changed| changed.key).collect();
+        let has_one = |pod: &&Pod| {
+            let mut claims = pod.claims.iter();
+            claims.any(|claim| changed.contains(&*format!("{}/{claim}", pod.namespace())))
+        };
+        let pods: Vec<Pod> = self.cluster.pods().filter(has_one).cloned().collect();
+        for pod in &pods {
+            self.observe_pod(pod, now);
+        }
     }
 
     /// Returns `true` once [`Bookkeeper::begin`] was called.
@@ -200,6 +231,14 @@ impl Bookkeeper {
             | Touched::GpuPool(_)
             | Touched::AuthorityKeys(_) => self.observe_register(now),
             Touched::EmergencyStop(_) => self.observe_settings(now),
+            Touched::Namespace(changed) => {
+                for Changed { key, before } in changed {
+                    let class = self.cluster.namespace(&key).and_then(|it| it.activity.clone());
+                    if class != before.and_then(|before| before.activity) {
+                        self.observe_namespace(&key, now);
+                    }
+                }
+            }
             _ => {}
         }
         if is_longer {

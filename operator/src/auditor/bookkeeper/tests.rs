@@ -349,3 +349,126 @@ fn what_decides_is_on_record() {
     let [with_key] = &settings(&mut site)[..] else { panic!("a key") };
     assert_eq!(with_key.authority_keys, [Name::from(key)]);
 }
+
+/// A pod of 2 CPUs and 3 GiB without GPUs, bound to a node.
+fn light(name: &str, node: &str, labels: &Value) -> Value {
+    let requests = json!({"cpu": "2", "memory": "3Gi"});
+    let spec = json!({"containers": [{"name": "c", "resources": {"requests": requests}}]});
+    let mut light = patched(&running(&pod(name, 0), node), &json!({ "spec": spec }));
+    light["metadata"]["labels"] = labels.clone();
+    light
+}
+
+fn namespace(name: &str, class: Option<&str>) -> Value {
+    let labels = class.map(|class| json!({"daylight.dev/activity": class})).unwrap_or(json!({}));
+    json!({"kind": "Namespace", "metadata": {"name": name, "uid": name, "labels": labels}})
+}
+
+impl Site {
+    /// Pod-seconds of each account, with what may be missing and what may be too much.
+    fn operated(&self) -> Vec<(String, [u64; 3])> {
+        let books = self.books.meter.books();
+        let mut sums: BTreeMap<String, [u64; 3]> = BTreeMap::new();
+        for ((_, Account { class, registration, namespace }), operated) in &books.operated {
+            let text = |name: &Option<Name>| name.as_deref().unwrap_or("-").to_owned();
+            let account = format!("{} {} {namespace}", text(class), text(registration));
+            let [value, below, above] = sums.entry(account).or_default();
+            *value += operated.pod_ms.value / SECOND;
+            *below += operated.pod_ms.below / SECOND;
+            *above += operated.pod_ms.above / SECOND;
+        }
+        sums.into_iter().collect()
+    }
+
+    fn restarted(mut self, objects: &[Value], seconds: u64) -> Self {
+        self.books.meter.flush();
+        let entries = self.books.meter.snapshot();
+        let meter = Meter::restore(Config::default(), entries).unwrap();
+        let mut site = Self::after(meter, objects);
+        site.version = 1000;
+        site.now = self.now.plus_millis(seconds * SECOND);
+        site.begin()
+    }
+}
+
+#[test]
+fn pods_without_gpus_are_on_record_if_a_label_of_theirs_or_their_namespaces_says_so() {
+    let mut site = Site::new(&[class("store", "Guaranteed")]).begin();
+    site.apply(&namespace("ml", None));
+    let activity = |class: &str| json!({"daylight.dev/activity": class});
+    // On a node of which nothing is known, too.
+    site.apply(&light("a", "n1", &activity("store")));
+    site.apply(&light("b", "cpu-1", &activity("made-up")));
+    site.apply(&light("c", "cpu-1", &json!({"daylight.dev/registration": "reg"})));
+    site.apply(&light("d", "cpu-1", &json!({"app": "web"})));
+    site.wait(10);
+    let exactly = |account: &str, seconds: u64| (account.to_owned(), [seconds, 0, 0]);
+    let listed =
+        [exactly("- ml/unlisted ml", 10), exactly("store - ml", 10), exactly("unlisted - ml", 10)];
+    assert_eq!(site.operated(), listed);
+    let operated = site.books.meter.books().operated;
+    let requested = operated.values().map(|one| (one.millicore_ms.value, one.memory_mib_ms.value));
+    assert_eq!(requested.collect::<Vec<_>>(), [(20_000_000, 30_720_000); 3]);
+    assert_eq!(site.held(), [], "they hold no device");
+
+    // The class of the namespace puts the last one on record from then on.
+    site.apply(&namespace("ml", Some("store")));
+    site.wait(10);
+    assert_eq!(site.operated()[1..2], [exactly("store - ml", 30)]);
+    // Labels that are taken away end nothing, and the pod's end does.
+    site.apply(&namespace("ml", None));
+    let unlabelled = light("a", "n1", &json!({}));
+    site.apply(&unlabelled);
+    site.wait(10);
+    site.apply(&ended(&unlabelled, "Succeeded"));
+    site.delete(&light("d", "cpu-1", &json!({"app": "web"})));
+    site.wait(10);
+    assert_eq!(site.operated()[1..2], [exactly("store - ml", 50)]);
+    assert_eq!(site.closed().len(), 2);
+    site.books.meter.check().unwrap();
+}
+
+#[test]
+fn what_is_labelled_while_the_auditor_is_away_is_on_record_since_then_at_the_earliest() {
+    let site = Site::new(&[class("store", "Guaranteed")]);
+    let mut site = site.begin();
+    site.apply(&light("p", "cpu-1", &json!({})));
+    site.wait(3600);
+    let labelled = light("p", "cpu-1", &json!({"daylight.dev/activity": "store"}));
+    let mut site = site.restarted(&[class("store", "Guaranteed"), labelled], 100);
+    site.wait(10);
+    let operated = site.operated();
+    let [(_, [value, below, above])] = &operated[..] else { panic!("{operated:?}") };
+    // It was labelled within the 100 s, or a minute before, of which the books may lack the begin.
+    assert_eq!((*value, *below, *above), (170, 160, 0));
+}
+
+#[test]
+fn claims_and_resizes_count_from_the_last_booking() {
+    let mut site = Site::new(&[class("store", "Guaranteed")]).begin();
+    let mut pod = light("p", "cpu-1", &json!({"daylight.dev/activity": "store"}));
+    pod["spec"]["volumes"] =
+        json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);
+    site.apply(&pod);
+    site.wait(10);
+    let claim = json!({
+        "metadata": {"name": "data", "namespace": "ml", "uid": "c", "resourceVersion": "7"},
+        "spec": {"resources": {"requests": {"storage": "1Gi"}}},
+    });
+    let claim = Change::Applied(Box::new(serde_json::from_value(claim).unwrap()));
+    site.books.apply_claim(claim, site.now.plus_millis(5000));
+    pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("1");
+    site.now = site.now.plus_millis(5000);
+    site.apply(&pod);
+    site.wait(10);
+    let books = site.books.meter.books();
+    let operated = books.operated.values().next().unwrap();
+    // Both are booked since the last booking, and may have changed up to 5 s later.
+    let seconds = |amount: daylight_meter::Bounded<u128>, unit: u128| {
+        [amount.value, amount.below, amount.above].map(|one| one / unit / 1000)
+    };
+    assert_eq!(seconds(operated.storage_mib_ms, 1024), [15, 5, 0]);
+    assert_eq!(seconds(operated.millicore_ms, 1000), [2 * 10 + 15, 0, 5]);
+    assert_eq!(operated.pod_ms.value, 25 * SECOND);
+    site.books.meter.check().unwrap();
+}

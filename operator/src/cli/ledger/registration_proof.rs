@@ -286,7 +286,7 @@ impl RegistrationProof {
             proof
                 .verify(sums.first, &account_name(&usage), sums.accounts, &root)
                 .map_err(|error| wrong("an account is not in the closing").because(error))?;
-            let Ok(Use::Lease(lease)) = serde_json::from_value(usage) else {
+            let Ok(Use::Lease(lease) | Use::Pod(lease)) = serde_json::from_value(usage) else {
                 return Err(wrong("an account is not one of leases"));
             };
             if lease.registration.as_ref() != Some(registration) {

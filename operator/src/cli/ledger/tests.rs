@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::Parser;
 use daylight_base::{Name, Timestamp};
 use daylight_ledger::{Entries, SigningKey, push_entry};
-use daylight_meter::{Account, Config, Entry, Meter, Moment, ObservedDevice, ObservedLease};
+use daylight_meter::{
+    Account, Config, Entry, Meter, Moment, ObservedDevice, ObservedLease, Requested,
+};
 use prometheus::Registry;
 use tempfile::TempDir;
 
@@ -324,6 +326,7 @@ fn daylight_entries() -> Vec<String> {
             pod: format!("{tenant}/pod").into(),
             node: node.clone(),
             gpus: 1 + number,
+            requested: Requested::default(),
             account: Account {
                 class: Some("pow-mining".into()),
                 registration: Some(format!("{tenant}/night").into()),
