@@ -91,9 +91,9 @@ fn running(label: &str) -> Panel {
 /// What the auditor has booked since its journal began, by `label`.
 fn booked(label: &str) -> Panel {
     let title = if label == "owner" { "Booked, by owner" } else { "Booked, by site" };
-    let description = "Energy since the journal began, and the time in which registered work ran as the \
-                       auditor has booked it since it started, in each column. Energy of boards, or as \
-                       declared for pods without GPUs.";
+    let description = "Energy and the time in which pods ran, added up over pods, since the journal has \
+                       it, in each column. Energy of boards, or as declared or attributed for pods \
+                       without GPUs.";
     let mut panel = table(title, description, "kwatth", 12).decimals(1);
     let mut order = vec![label.to_owned()];
     let mut letter = b'A';
@@ -101,12 +101,14 @@ fn booked(label: &str) -> Panel {
         let class = format!(
             r#"on (class) group_left () daylight_activity_class_column{{column="{column}"}}"#
         );
-        let energy =
-            "sum by (namespace, registration, class, pool) (daylight_gpu_energy_joules_total)";
+        let account = "namespace, registration, class, pool";
+        // Of pods with GPUs and without: an account may have both, with the same method.
+        let energy = format!(
+            r#"sum by ({account}) (daylight_gpu_energy_joules_total or label_replace(daylight_pod_energy_joules_total, "of", "pods", "", ""))"#
+        );
         let energy = format!("{energy} * {class} / 3.6e6");
-        let registered = "daylight_registration_operating_seconds_total \
-                          * on (namespace, registration) group_left (class) daylight_registration_info";
-        let operating = format!("{registered} * {class}");
+        let operating =
+            format!("sum by ({account}) (daylight_operating_pod_seconds_total) * {class}");
         for (figure, query) in [("kWh", by(label, &energy)), ("time", by(label, &operating))] {
             let name = format!("{column} {figure}");
             panel = panel.column(&name, &query);

@@ -1,5 +1,7 @@
 //! Work that requests no GPU: registered without a pool, counted, and reported when it lapses.
 
+use std::time::Duration;
+
 use daylight_crds::Registration;
 use daylight_test_site::program::Process;
 use daylight_test_site::{OFFICER, SOON, Site, create, eventually};
@@ -325,5 +327,28 @@ async fn each_class_of_the_positive_list_runs_and_shows_who_does_what(site: &mut
         (compute && mining && of(&["column=\"Finance\""]).await == Some(1.0)).then_some(())
     })
     .await;
+
+    // The books have all of it, with GPUs and without.
+    let classes = [
+        "pow-mining",
+        "useful-work-mining",
+        "shared-gpu",
+        "pos-validator",
+        "distributed-storage",
+        "ai-training",
+        "ai-inference",
+        "edge-compute",
+        "data-security-compute",
+    ];
+    for class in classes {
+        let label = format!("class=\"{class}\"");
+        eventually(Duration::from_mins(1), class, || async {
+            let booked = auditor.metric("daylight_operating_pod_seconds_total", &[&label]).await;
+            (booked > Some(0.0)).then_some(())
+        })
+        .await;
+    }
+    let text = site.daylight(&status);
+    assert!(text.contains(" h *\n"), "{text}");
     auditor.terminate().await;
 }

@@ -17,9 +17,10 @@ use crate::view::{Running, View, Work, report_columns};
 /// The site of work that runs on no pool's node and is not registered.
 const NO_SITE: &str = "(no site)";
 
-/// The auditor's metrics of energy and of operating time.
-const ENERGY: &str = "daylight_gpu_energy_joules_total";
-const OPERATING: &str = "daylight_registration_operating_seconds_total";
+/// The auditor's metrics of energy, of GPUs and of pods without, and of operating time.
+const GPU_ENERGY: &str = "daylight_gpu_energy_joules_total";
+const POD_ENERGY: &str = "daylight_pod_energy_joules_total";
+const OPERATING: &str = "daylight_operating_pod_seconds_total";
 
 /// The table of who does what.
 #[derive(Debug, Default, PartialEq, Serialize)]
@@ -56,7 +57,7 @@ struct Figures {
     /// Booked since the journal began.
     #[serde(skip_serializing_if = "Option::is_none")]
     joules: Option<u64>,
-    /// Hours in which pods ran, added up over pods.
+    /// Time in which pods ran, added up over pods, since the journal has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     operating_seconds: Option<u64>,
     /// A part of it is counted in another column, too.
@@ -139,7 +140,7 @@ pub(super) fn who_does_what(view: &View, metrics: Result<&str, String>) -> WhoDo
         work.entry(account).or_default().add(&figures);
     }
     let text = metrics.as_deref().unwrap_or_default();
-    for sample in samples(text, |name| name == ENERGY || name == OPERATING) {
+    for sample in samples(text, |name| [GPU_ENERGY, POD_ENERGY, OPERATING].contains(&name)) {
         if let Some((account, figures)) = booked(view, &sample) {
             work.entry(account).or_default().add(&figures);
         }
@@ -197,8 +198,8 @@ fn booked(view: &View, sample: &Sample<'_>) -> Option<(Account, Figures)> {
     };
     let amount = Some(sample.value.max(0.0).round() as u64);
     let figures = match sample.name {
-        ENERGY => Figures { joules: amount, ..Figures::default() },
-        _ => Figures { operating_seconds: amount, ..Figures::default() },
+        OPERATING => Figures { operating_seconds: amount, ..Figures::default() },
+        _ => Figures { joules: amount, ..Figures::default() },
     };
     Some((account, figures))
 }
@@ -295,7 +296,8 @@ mod tests {
             daylight_gpu_energy_joules_total{pool=\"a\",class=\"pow\",registration=\"reg\",namespace=\"team\",method=\"declared\"} 1.8e+06\n\
             daylight_gpu_energy_joules_total{pool=\"a\",class=\"ai-training\",registration=\"\",namespace=\"ml\",method=\"counter\"} 7.2e+06\n\
             daylight_gpu_energy_joules_total{pool=\"a\",class=\"unlisted\",registration=\"\",namespace=\"ml\",method=\"counter\"} 9e+09\n\
-            daylight_registration_operating_seconds_total{namespace=\"team\",registration=\"validators\"} 5400\n";
+            daylight_pod_energy_joules_total{pool=\"a\",class=\"validator\",registration=\"validators\",namespace=\"team\",method=\"declared\"} 3.6e+05\n\
+            daylight_operating_pod_seconds_total{pool=\"a\",class=\"validator\",registration=\"validators\",namespace=\"team\"} 5400\n";
         let who = who_does_what(&cluster.view, Ok(metrics));
         let text = draw(&who);
         let cells = |line: &str| {
@@ -307,11 +309,11 @@ mod tests {
             rows,
             [
                 vec!["OWNER", "COMPUTE", "FINANCE", "MINING"],
-                vec!["Aurora AS", "-", "1.5 CPU, 1.5 h", "2 GPUs, 2 CPU, 1.5 kWh"],
+                vec!["Aurora AS", "-", "1.5 CPU, 0.1 kWh, 1.5 h", "2 GPUs, 2 CPU, 1.5 kWh"],
                 vec!["Boreas AS", "1.5 CPU *", "-", "1.5 CPU *"],
                 vec!["namespace ml", "4 GPUs, 4 CPU, 2 kWh", "-", "-"],
                 vec!["SITE", "COMPUTE", "FINANCE", "MINING"],
-                vec!["bergen", "-", "1.5 CPU, 1.5 h", "-"],
+                vec!["bergen", "-", "1.5 CPU, 0.1 kWh, 1.5 h", "-"],
                 vec!["oslo", "4 GPUs, 5.5 CPU, 2 kWh *", "-", "2 GPUs, 3.5 CPU, 1.5 kWh *"],
                 vec!["* Counted in several columns: useful."],
             ]
@@ -322,7 +324,7 @@ mod tests {
         assert_eq!(owner["name"], "Aurora AS");
         assert_eq!(
             owner["finance"],
-            json!({"pods": 1, "gpus": 0, "cpuMilli": 1500, "operatingSeconds": 5400, "dualUse": false})
+            json!({"pods": 1, "gpus": 0, "cpuMilli": 1500, "joules": 360_000, "operatingSeconds": 5400, "dualUse": false})
         );
         assert_eq!(owner["mining"]["joules"], 5_400_000);
     }
