@@ -123,6 +123,9 @@ pub struct ClosingEntry {
     /// Millijoules that are only declared.
     #[serde(with = "crate::amount::decimal")]
     pub declared_millijoules: u64,
+    /// Pod-milliseconds of operating time.
+    #[serde(with = "crate::amount::decimal")]
+    pub pod_ms: u64,
     /// Hash of the root, in hexadecimal.
     pub root: Name,
 }

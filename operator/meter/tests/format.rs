@@ -103,7 +103,7 @@ fn entries_keep_their_kinds() {
         (
             "closing",
             r#""number": "1", "first": "0", "until": 0, "accounts": "2", "deviceMs": "3",
-               "millijoules": "4", "declaredMillijoules": "5", "root": """#,
+               "millijoules": "4", "declaredMillijoules": "5", "podMs": "6", "root": """#,
         ),
     ] {
         let text = format!(r#"{{"kind": "{kind}", {rest}, "at": 0}}"#);

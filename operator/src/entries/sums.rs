@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use daylight_base::{Name, Timestamp};
 use daylight_ledger::{SumOverflow, SumTree};
-use daylight_meter::{ClosingEntry, EnergyEntry, Method, TimeEntry, Use};
+use daylight_meter::{ClosingEntry, EnergyEntry, Method, OperatedEntry, TimeEntry, Use};
 use serde_json::Value;
 
-/// Amounts of an account: device-milliseconds, measured millijoules, declared millijoules.
-pub(crate) type Amounts = [u64; 3];
+/// Amounts of an account: device-milliseconds, measured millijoules, declared millijoules,
+/// pod-milliseconds.
+pub(crate) type Amounts = [u64; 4];
 
 /// The name of a use in the tree: its canonical JSON, with pseudonyms.
 pub(crate) fn account_name(usage: &Value) -> Vec<u8> {
@@ -20,7 +21,7 @@ pub(crate) fn account_name(usage: &Value) -> Vec<u8> {
 pub(crate) fn tree(
     first: u64,
     sums: &BTreeMap<Vec<u8>, Amounts>,
-) -> Result<SumTree<3>, SumOverflow> {
+) -> Result<SumTree<4>, SumOverflow> {
     SumTree::new(first, sums.iter().map(|(name, amounts)| (&**name, *amounts)))
 }
 
@@ -32,7 +33,7 @@ pub(crate) fn closing(
     sums: &BTreeMap<Vec<u8>, Amounts>,
 ) -> Result<ClosingEntry, SumOverflow> {
     let root = tree(first, sums)?.root();
-    let [device_ms, millijoules, declared_millijoules] = root.sums;
+    let [device_ms, millijoules, declared_millijoules, pod_ms] = root.sums;
     Ok(ClosingEntry {
         number,
         first,
@@ -41,12 +42,18 @@ pub(crate) fn closing(
         device_ms,
         millijoules,
         declared_millijoules,
+        pod_ms,
         root: Name::from(root.hash.to_string()),
     })
 }
 
 /// Adds up an entry's amounts by use. Saturates: what a device can draw in a billion years fits.
-pub(crate) fn add(sums: &mut BTreeMap<Use, Amounts>, time: &[TimeEntry], energy: &[EnergyEntry]) {
+pub(crate) fn add(
+    sums: &mut BTreeMap<Use, Amounts>,
+    time: &[TimeEntry],
+    energy: &[EnergyEntry],
+    operated: &[OperatedEntry],
+) {
     let mut add = |usage: &Use, at: usize, amount: u64| {
         if amount > 0 {
             let sums = match sums.get_mut(usage) {
@@ -62,5 +69,8 @@ pub(crate) fn add(sums: &mut BTreeMap<Use, Amounts>, time: &[TimeEntry], energy:
     for energy in energy {
         let at = if energy.method == Method::Declared { 2 } else { 1 };
         add(&energy.key.usage, at, energy.mj.value);
+    }
+    for OperatedEntry { pool: _, account, operated } in operated {
+        add(&Use::Pod(account.clone()), 3, operated.pod_ms.value);
     }
 }

@@ -131,8 +131,8 @@ struct Leaf<'a> {
     time: Vec<Amount<'a>>,
     #[serde(borrow, default)]
     energy: Vec<Amount<'a>>,
-    #[serde(default)]
-    operated: Vec<Operated>,
+    #[serde(borrow, default)]
+    operated: Vec<Operated<'a>>,
     #[serde(default)]
     pools: Vec<Pool>,
     #[serde(default)]
@@ -186,8 +186,11 @@ struct Registered {
 }
 
 #[derive(Deserialize)]
-struct Operated {
-    account: Registered,
+#[serde(rename_all = "camelCase")]
+struct Operated<'a> {
+    #[serde(borrow)]
+    account: &'a RawValue,
+    pod_ms: Option<Amounted>,
 }
 
 #[derive(Deserialize)]
@@ -311,17 +314,27 @@ impl EntryVerifier {
                 continue;
             }
             // The entry is canonical, and so is this part of it.
-            let name = amount.usage.get().as_bytes();
-            let sums = match self.open.get_mut(name) {
-                Some(sums) => sums,
-                None => self.open.entry(name.to_vec()).or_default(),
-            };
-            sums[at] = sums[at].checked_add(value)?;
+            self.add_to(amount.usage.get().as_bytes(), at, value)?;
+        }
+        for Operated { account, pod_ms } in &leaf.operated {
+            if let Some(Amounted { value: value @ 1.. }) = pod_ms {
+                let name = format!("{{\"pod\":{}}}", account.get());
+                self.add_to(name.as_bytes(), 3, *value)?;
+            }
         }
         for Pool { capacity_ms, moved_mj } in &leaf.pools {
             self.devices[0] = self.devices[0].checked_add(*capacity_ms)?;
             self.devices[1] = self.devices[1].checked_add(*moved_mj)?;
         }
+        Some(())
+    }
+
+    fn add_to(&mut self, name: &[u8], at: usize, value: u64) -> Option<()> {
+        let sums = match self.open.get_mut(name) {
+            Some(sums) => sums,
+            None => self.open.entry(name.to_vec()).or_default(),
+        };
+        sums[at] = sums[at].checked_add(value)?;
         Some(())
     }
 
@@ -352,6 +365,7 @@ impl EntryVerifier {
                 computed.declared_millijoules,
                 None,
             ),
+            ("pod-milliseconds", closing.pod_ms, computed.pod_ms, None),
         ];
         for (what, found, sum, devices) in sums {
             if found != sum {
@@ -405,7 +419,10 @@ fn concerned(leaf: &Leaf<'_>) -> BTreeSet<Name> {
             let closed = leaf.closed.iter();
             let closed = closed.filter_map(|closed| closed.lease.account.registration.clone());
             let operated = leaf.operated.iter();
-            let operated = operated.filter_map(|one| one.account.registration.clone());
+            let registered = |one: &Operated<'_>| {
+                serde_json::from_str::<Registered>(one.account.get()).ok()?.registration
+            };
+            let operated = operated.filter_map(registered);
             amounts.chain(used).chain(closed).chain(operated).collect()
         }
         "period" => leaf.registration.iter().cloned().collect(),

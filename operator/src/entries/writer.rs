@@ -131,9 +131,10 @@ impl EntryWriter {
             // Entries before the first closing began have no number, and no closing has them.
             if let Entry::Node(node) = &entry
                 && !writer.opened
-                && let Some(NodeEntry { time, energy, .. }) = writer.quiet.hold(bare(node))
+                && let Some(NodeEntry { time, energy, operated, .. }) =
+                    writer.quiet.hold(bare(node))
             {
-                sums::add(&mut writer.sums, &time, &energy);
+                sums::add(&mut writer.sums, &time, &energy, &operated);
             }
             entries.push(entry);
         }
@@ -142,8 +143,8 @@ impl EntryWriter {
 
     fn apply(&mut self, Line { kind: Kind::Ledger, open, last, sums, flushed }: Line) {
         if flushed {
-            for NodeEntry { time, energy, .. } in self.quiet.take() {
-                sums::add(&mut self.sums, &time, &energy);
+            for NodeEntry { time, energy, operated, .. } in self.quiet.take() {
+                sums::add(&mut self.sums, &time, &energy, &operated);
             }
         }
         if let Some(open) = open {
@@ -247,8 +248,12 @@ impl EntryWriter {
             self.changed.insert(registration.clone());
         }
         match entry {
-            Entry::Node(node) => sums::add(&mut self.sums, &node.time, &node.energy),
-            Entry::Nodes(nodes) => sums::add(&mut self.sums, &nodes.time, &nodes.energy),
+            Entry::Node(node) => {
+                sums::add(&mut self.sums, &node.time, &node.energy, &node.operated);
+            }
+            Entry::Nodes(nodes) => {
+                sums::add(&mut self.sums, &nodes.time, &nodes.energy, &nodes.operated);
+            }
             _ => {}
         }
         self.next += 1;

@@ -16,7 +16,7 @@ use super::source::Opened;
 use super::trust::{Vouched, vouch};
 use crate::auditor::pseudonyms::Pseudonyms;
 use crate::cli::error::{CommandError, ErrorCode};
-use crate::entries::sums::{account_name, tree};
+use crate::entries::sums::{Amounts, account_name, tree};
 use crate::entries::{Closed, EntryVerifier};
 use crate::files;
 
@@ -59,6 +59,8 @@ struct ProvedAccount {
     millijoules: u64,
     #[serde(with = "daylight_meter::decimal")]
     declared_millijoules: u64,
+    #[serde(with = "daylight_meter::decimal")]
+    pod_ms: u64,
     paths: [ProvedPath; 2],
 }
 
@@ -75,8 +77,8 @@ struct ProvedPath {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Sibling {
     hash: Hash,
-    #[serde_as(as = "[DisplayFromStr; 3]")]
-    sums: [u64; 3],
+    #[serde_as(as = "[DisplayFromStr; 4]")]
+    sums: Amounts,
 }
 
 /// What was checked.
@@ -106,6 +108,7 @@ struct CheckedAccount {
     gpu_seconds: u64,
     millijoules: String,
     declared_millijoules: String,
+    pod_seconds: u64,
 }
 
 /// Returns the pseudonym of a registration, under the key in a file; of a ledger's directory, under the
@@ -187,12 +190,13 @@ pub(super) fn of_registration(
             continue;
         }
         let Some(SumProof { paths, .. }) = tree.prove(name, *amounts) else { continue };
-        let [device_ms, millijoules, declared_millijoules] = *amounts;
+        let [device_ms, millijoules, declared_millijoules, pod_ms] = *amounts;
         proved.push(ProvedAccount {
             usage,
             device_ms,
             millijoules,
             declared_millijoules,
+            pod_ms,
             paths: paths.map(ProvedPath::from),
         });
     }
@@ -237,14 +241,14 @@ fn is_object(entry: &[u8], registration: &Name) -> bool {
     is_of_it && object_of(entry, registration).is_some()
 }
 
-impl From<SumPath<3>> for ProvedPath {
-    fn from(SumPath { number, siblings }: SumPath<3>) -> Self {
+impl From<SumPath<4>> for ProvedPath {
+    fn from(SumPath { number, siblings }: SumPath<4>) -> Self {
         let siblings = siblings.into_iter().map(|SumNode { hash, sums }| Sibling { hash, sums });
         Self { number, siblings: siblings.collect() }
     }
 }
 
-impl From<ProvedPath> for SumPath<3> {
+impl From<ProvedPath> for SumPath<4> {
     fn from(ProvedPath { number, siblings }: ProvedPath) -> Self {
         let siblings = siblings.into_iter().map(|Sibling { hash, sums }| SumNode { hash, sums });
         Self { number, siblings: siblings.collect() }
@@ -273,14 +277,20 @@ impl RegistrationProof {
                 .root
                 .parse()
                 .map_err(|error| wrong("its root is not a hash").because(error))?,
-            sums: [sums.device_ms, sums.millijoules, sums.declared_millijoules],
+            sums: [sums.device_ms, sums.millijoules, sums.declared_millijoules, sums.pod_ms],
         };
         let mut checked = Vec::new();
         for account in accounts {
-            let ProvedAccount { usage, device_ms, millijoules, declared_millijoules, paths } =
-                account.clone();
+            let ProvedAccount {
+                usage,
+                device_ms,
+                millijoules,
+                declared_millijoules,
+                pod_ms,
+                paths,
+            } = account.clone();
             let proof = SumProof {
-                amounts: [device_ms, millijoules, declared_millijoules],
+                amounts: [device_ms, millijoules, declared_millijoules, pod_ms],
                 paths: paths.map(SumPath::from),
             };
             proof
@@ -297,6 +307,7 @@ impl RegistrationProof {
                 gpu_seconds: device_ms / 1000,
                 millijoules: millijoules.to_string(),
                 declared_millijoules: declared_millijoules.to_string(),
+                pod_seconds: pod_ms / 1000,
             });
         }
         let digest = match object {
@@ -354,11 +365,17 @@ impl Checked {
              registration {registration}:\n"
         );
         let lines = accounts.iter().map(|account| {
-            let CheckedAccount { class, gpu_seconds, millijoules, declared_millijoules } = account;
+            let CheckedAccount {
+                class,
+                gpu_seconds,
+                millijoules,
+                declared_millijoules,
+                pod_seconds,
+            } = account;
             let class = class.as_deref().unwrap_or("undeclared");
             format!(
-                "  {class}: {gpu_seconds} GPU-seconds, {millijoules} mJ measured, \
-                 {declared_millijoules} mJ declared\n"
+                "  {class}: {gpu_seconds} GPU-seconds, {pod_seconds} pod-seconds, {millijoules} mJ \
+                 measured, {declared_millijoules} mJ declared\n"
             )
         });
         let lines: String = lines.collect();
