@@ -2,9 +2,9 @@
 //! `daylight ledger verify`.
 //!
 //! - Each entry names the registrations that it concerns. Of each it has the number of the entry in the
-//!   sequence of that registration's entries, and the index of the one before: [`Link`].
+//!   sequence of that registration's entries, and the index of the one before.
 //! - Now and then a [`ClosingEntry`](daylight_meter::ClosingEntry) has the sums of the entries since the
-//!   one before, over all accounts, as the root of a Merkle-sum tree: [`sums`].
+//!   one before, over all accounts, as the root of a Merkle-sum tree.
 
 mod numbering;
 mod quiet_nodes;
