@@ -456,24 +456,28 @@ async fn clear(client: &Client) {
     for namespace in namespaces.list(&list).await.unwrap() {
         if namespace.annotations().contains_key("test") {
             let name = namespace.name_any();
-            let pods: Api<Pod> = Api::namespaced(client.clone(), &name);
-            let now = DeleteParams::default().grace_period(0);
-            let _ = pods.delete_collection(&now, &list).await;
-            // No auditor is left to record their end.
-            for pod in pods.list(&list).await.unwrap() {
-                if pod.metadata.finalizers.is_some() {
-                    let none = json!({"metadata": {"finalizers": null}});
-                    let params = PatchParams::default();
-                    let _ = pods.patch(&pod.name_any(), &params, &Patch::Merge(&none)).await;
-                }
-            }
             let _ = namespaces.delete(&name, &all).await;
         }
     }
     nodes.delete_collection(&all, &list).await.unwrap();
     eventually(Duration::from_mins(1), "the last test's pods are gone", || async {
         let pods: Api<Pod> = Api::all(client.clone());
-        pods.list(&list).await.unwrap().items.is_empty().then_some(())
+        let left = pods.list(&list).await.unwrap().items;
+        for pod in &left {
+            end_at_once(client, pod).await;
+        }
+        left.is_empty().then_some(())
     })
     .await;
+}
+
+/// Ends a pod of a former test. No auditor is left to record its end.
+async fn end_at_once(client: &Client, pod: &Pod) {
+    let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let _ = pods.delete(&name, &DeleteParams::default().grace_period(0)).await;
+    if pod.metadata.finalizers.is_some() {
+        let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        let _ = pods.patch(&name, &PatchParams::default(), &none).await;
+    }
 }
