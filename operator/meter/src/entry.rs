@@ -135,18 +135,14 @@ impl Entry {
     pub fn registrations(&self) -> BTreeSet<&Name> {
         match self {
             Self::Node(node) => {
-                let time = node.time.iter().filter_map(|time| time.key.usage.registration());
-                let energy =
-                    node.energy.iter().filter_map(|energy| energy.key.usage.registration());
-                let used = node.used.iter().map(|used| &used.registration);
-                let closed = &node.closed;
-                let closed =
-                    closed.iter().filter_map(|one| one.lease.account.registration.as_ref());
-                let operated = node.operated.iter();
-                let operated = operated.filter_map(|one| one.account.registration.as_ref());
-                time.chain(energy).chain(used).chain(closed).chain(operated).collect()
+                let booked = registrations(&node.time, &node.energy, &node.operated, &node.used);
+                let closed = node.closed.iter();
+                let closed = closed.filter_map(|one| one.lease.account.registration.as_ref());
+                booked.chain(closed).collect()
             }
-            Self::Nodes(nodes) => nodes.registrations(),
+            Self::Nodes(nodes) => {
+                registrations(&nodes.time, &nodes.energy, &nodes.operated, &nodes.used).collect()
+            }
             Self::Period { period, .. } => BTreeSet::from([&period.registration]),
             Self::Object(entry) if entry.seen.object == ObjectKind::Registration => {
                 BTreeSet::from([&entry.seen.name])
@@ -154,6 +150,19 @@ impl Entry {
             _ => BTreeSet::new(),
         }
     }
+}
+
+/// The registrations to which something is booked.
+fn registrations<'a>(
+    time: &'a [TimeEntry],
+    energy: &'a [EnergyEntry],
+    operated: &'a [OperatedEntry],
+    used: &'a [UsedEntry],
+) -> impl Iterator<Item = &'a Name> {
+    let time = time.iter().filter_map(|time| time.key.usage.registration());
+    let energy = energy.iter().filter_map(|energy| energy.key.usage.registration());
+    let operated = operated.iter().filter_map(|one| one.account.registration.as_ref());
+    time.chain(energy).chain(operated).chain(used.iter().map(|used| &used.registration))
 }
 
 /// Event in the life of the auditor.

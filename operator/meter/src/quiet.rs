@@ -1,7 +1,7 @@
 //! Fewer entries in a log for nodes on which nothing happens but time and energy: one for several
 //! stretches of a node, and one for many nodes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -67,16 +67,6 @@ impl NodesEntry {
         let (time, energy, operated, pools, used, settled) = Sums::of(entries).into_lists();
         let stretches = stretches.into_iter().map(stretch).collect();
         Self { stretches, time, energy, operated, pools, used, settled }
-    }
-
-    /// The registrations to which it books something.
-    pub(crate) fn registrations(&self) -> BTreeSet<&Name> {
-        let time = self.time.iter().filter_map(|time| time.key.usage.registration());
-        let energy = self.energy.iter().filter_map(|energy| energy.key.usage.registration());
-        let operated = self.operated.iter();
-        let operated = operated.filter_map(|one| one.account.registration.as_ref());
-        let used = self.used.iter().map(|used| &used.registration);
-        time.chain(energy).chain(operated).chain(used).collect()
     }
 }
 

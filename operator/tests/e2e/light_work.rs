@@ -275,7 +275,7 @@ async fn each_class_of_the_positive_list_runs_and_shows_who_does_what(site: &mut
     {
         plain_pod(site, class, gpus).await;
     }
-    // Prohibited work gets no GPU, and what was started around admission counts for nobody's good.
+    // Prohibited work gets no GPU, and what was started around admission is in no column.
     site.filed_with("banned", json!({"activityClass": "prohibited-pow", "limits": {"gpus": 2}}))
         .await;
     site.approve("banned");

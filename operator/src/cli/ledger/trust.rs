@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use daylight_ledger::{Checkpoint, Note, Policy, VerifierKey};
+use daylight_ledger::{Accepted, Checkpoint, Note, Policy, VerifierKey};
 
 use crate::cli::error::{CommandError, ErrorCode};
 
@@ -58,12 +58,17 @@ pub(super) fn vouch(policy: Option<&Policy>, note: &Note) -> Result<Vouched, Com
             Checkpoint::parse(note.text()).map_err(|error| untrusted().because(error))?;
         return Ok(Vouched { checkpoint, signed_by: None, cosigned_by: Vec::new() });
     };
-    let accepted = policy.verify(note).map_err(|error| untrusted().because(error))?;
-    Ok(Vouched {
-        signed_by: Some(accepted.log.key.to_string()),
-        cosigned_by: accepted.witnesses.iter().map(|(by, _)| by.name.clone()).collect(),
-        checkpoint: accepted.checkpoint,
-    })
+    policy.verify(note).map(Vouched::from).map_err(|error| untrusted().because(error))
+}
+
+impl From<Accepted<'_>> for Vouched {
+    fn from(accepted: Accepted<'_>) -> Self {
+        Self {
+            signed_by: Some(accepted.log.key.to_string()),
+            cosigned_by: accepted.witnesses.iter().map(|(by, _)| by.name.clone()).collect(),
+            checkpoint: accepted.checkpoint,
+        }
+    }
 }
 
 /// Lines about who vouches for a checkpoint.
