@@ -29,7 +29,7 @@ pub(super) struct Releases {
     records: Store<Custom<LeaseRecord>>,
     /// UIDs of leases whose end is durable, and when a pod or a record last referred to each.
     durable: FxHashMap<Name, Timestamp>,
-    /// UIDs of pods and keys of records whose release was requested, and when.
+    /// UIDs of pods and records whose release was requested, and when.
     requested: FxHashMap<Name, Instant>,
 }
 
@@ -76,7 +76,7 @@ impl Releases {
             if due.len() >= room {
                 return due;
             }
-            if self.requested.insert(uid.clone(), now).is_none() {
+            if request(&mut self.requested, &uid, now) {
                 due.push(api_requests::release_pod(&key, &uid, MANAGER));
             }
         }
@@ -86,7 +86,7 @@ impl Releases {
                 return due;
             }
             if self.durable.contains_key(&*object.spec.pod_uid)
-                && self.requested.insert(key.clone(), now).is_none()
+                && request(&mut self.requested, &record.uid, now)
             {
                 due.push(api_requests::delete_lease_record(key, &record.uid));
             }
@@ -113,6 +113,15 @@ impl Releases {
             remembered
         });
     }
+}
+
+/// Notes a request, unless one was noted within the last [`RETRY`]: that one keeps its time.
+fn request(requested: &mut FxHashMap<Name, Instant>, what: &str, now: Instant) -> bool {
+    let is_new = !requested.contains_key(what);
+    if is_new {
+        requested.insert(what.into(), now);
+    }
+    is_new
 }
 
 #[cfg(test)]
@@ -150,10 +159,10 @@ mod tests {
         books
     }
 
-    fn record() -> Change<Custom<LeaseRecord>> {
+    fn record(uid: &str) -> Change<Custom<LeaseRecord>> {
         let record = json!({
             "apiVersion": "daylight.dev/v1alpha1", "kind": "LeaseRecord",
-            "metadata": {"name": "r", "namespace": "a", "uid": "v", "resourceVersion": "8"},
+            "metadata": {"name": "r", "namespace": "a", "uid": uid, "resourceVersion": "8"},
             "spec": {
                 "pod": "p", "podUid": "u", "node": "n", "resource": "nvidia.com/gpu", "gpus": 1,
                 "seenEndedAt": "1970-01-01T00:10:00Z",
@@ -170,7 +179,7 @@ mod tests {
     fn nothing_is_released_before_its_end_is_durable() {
         let books = books_with_ended_pod();
         let mut releases = Releases::new([], NOW);
-        releases.apply(record());
+        releases.apply(record("v"));
         let now = Instant::now();
         assert_eq!(paths(&releases.due(&books, 8, now)), Vec::<&str>::new());
         assert_eq!(releases.unbooked().count(), 1);
@@ -182,8 +191,12 @@ mod tests {
         assert_eq!(paths(&releases.due(&books, 1, now)), [pod]);
         assert_eq!(paths(&releases.due(&books, 8, now)), [record]);
         assert_eq!(paths(&releases.due(&books, 8, now)), Vec::<&str>::new());
-        // The watches did not show it: it is requested again.
+        // The watches did not show it: it is requested again, however often one looks meanwhile.
+        assert_eq!(paths(&releases.due(&books, 8, now + RETRY / 2)), Vec::<&str>::new());
         assert_eq!(paths(&releases.due(&books, 8, now + RETRY)), [pod, record]);
+        // The controller recorded the end once more before it saw the deletion.
+        releases.apply(self::record("w"));
+        assert_eq!(paths(&releases.due(&books, 8, now + RETRY)), [record]);
     }
 
     #[test]
