@@ -48,10 +48,10 @@ pub use entry::{
 };
 pub use key::{Key, Method, Use};
 pub use lease::{Account, Facts, Lease, Program};
-pub use meter::Meter;
 pub use meter::journal::RestoreError;
 pub use meter::unread::{UnreadCause, UnreadDevice};
 pub use meter::usage::Usage;
+pub use meter::{CUT_MS, Meter, next_cut};
 pub use moment::Moment;
 pub use object::{Decision, ObjectEntry, ObjectKind, ObservedObject};
 pub use observed::{ObservedDevice, ObservedLease, Reading};

@@ -61,7 +61,7 @@ pub(crate) struct Node {
     pub(crate) turns: Vec<Turn>,
     /// Devices that have not joined yet and whose counters were reset since they were read.
     pub(crate) reset_before_joining: FxHashSet<Name>,
-    /// End of the time that this process booked first; `None` before.
+    /// Horizon up to which this process booked first; `None` before.
     pub(crate) booked_since: Option<Timestamp>,
     /// Energy that is divided among its holders and not yet booked.
     pub(crate) attributed: Vec<Attributed>,
@@ -221,7 +221,6 @@ impl Node {
         }
         self.operate(to, terms);
         self.book_span(to, terms);
-        self.booked_since.get_or_insert(to);
         self.settle(terms);
         debug_assert!(self.booked.closes(), "the books close");
     }

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
+
 use daylight_base::{Name, Timestamp};
 use daylight_meter::{
     Account, Bounded, Config, Entry, Gap, GapKind, Meter, Method, Moment, NodeEntry,
@@ -462,6 +464,30 @@ fn an_exporter_that_is_away_holds_limits_and_loses_nothing() {
     site.read(10 * HOUR, Some(10_740_000), None);
     site.book(10 * HOUR + 5);
     assert_eq!(site.energy("mine").1, 10_739_000);
+}
+
+/// A month ends in Kathmandu at 18:15 of UTC, and while the auditor is away.
+#[test]
+fn no_entry_has_time_of_two_quarters_of_an_hour() {
+    let mut site = mining();
+    site.read(0, Some(1000), None);
+    for at in (30..=4 * 900).step_by(70) {
+        site.read(at, Some(1000 + 300 * at), None);
+        site.book(at);
+    }
+    site.restart();
+    site.read(9 * 900 + 10, Some(1000 + 300 * (9 * 900 + 10)), None);
+    site.book(9 * 900 + 20);
+    let quarter = |at: Timestamp| at.0.div_euclid(900_000);
+    let stretches: Vec<_> = site.node_entries().map(|entry| (entry.from, entry.until)).collect();
+    let mut quarters = BTreeSet::new();
+    for (from, until) in stretches {
+        if from < until {
+            assert_eq!(quarter(from), quarter(Timestamp(until.0 - 1)), "{from} {until}");
+            quarters.insert(quarter(from));
+        }
+    }
+    assert_eq!(quarters.len(), 10);
 }
 
 /// A time-sliced device is labelled with one pod at a time.

@@ -32,9 +32,10 @@ impl Batch {
         let mut is_snapshot = false;
         for mut entry in entries {
             self.count += 1;
-            match entry {
+            match &entry {
                 // The time that follows may be before theirs.
                 Entry::Clock { .. } => self.add_quiet(writer),
+                Entry::Node(node) if writer.is_due_before(node) => self.add_quiet(writer),
                 Entry::SnapshotBegin => {
                     self.add_quiet(writer);
                     self.state.clear();

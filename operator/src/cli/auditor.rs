@@ -95,7 +95,7 @@ pub(super) struct Flags {
     #[arg(long, env = "DAYLIGHT_BOOK_EVERY", default_value = "1m", value_parser = duration::parse)]
     book_every: Duration,
     /// Interval at which nodes on which nothing happens have an entry in the ledger
-    #[arg(long, env = "DAYLIGHT_QUIET_EVERY", default_value = "10m", value_parser = duration::parse)]
+    #[arg(long, env = "DAYLIGHT_QUIET_EVERY", default_value = "15m", value_parser = duration::parse)]
     quiet_every: Duration,
     /// Interval at which the ledger's entries are closed with the sums of all accounts, at its multiples
     /// since 1970 (UTC)

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use daylight_base::{Name, Timestamp};
-use daylight_meter::NodeEntry;
+use daylight_meter::{NodeEntry, next_cut};
 
 /// Quiet entries that are not in the ledger yet. The auditor's state has them, so nothing is lost with
 /// the process.
 #[derive(Debug)]
 pub(super) struct QuietNodes {
-    /// They are due at its multiples, in milliseconds.
+    /// They are due at its multiples, in milliseconds, and where the meter cuts all entries.
     every: u64,
     waiting: BTreeMap<Name, NodeEntry>,
 }
@@ -34,10 +34,19 @@ impl QuietNodes {
         None
     }
 
-    /// Returns `true` if an entry reaches over one of the times at which they are due.
+    /// Returns `true` if an entry reaches one of the times at which they are due.
     pub(super) fn is_due(&self) -> bool {
+        self.waiting.values().any(|node| self.is_full(node))
+    }
+
+    /// Returns `true` if the entry of a node must not be added to the one that waits.
+    pub(super) fn is_due_before(&self, node: &NodeEntry) -> bool {
+        self.waiting.get(&node.node).is_some_and(|before| self.is_full(before))
+    }
+
+    fn is_full(&self, node: &NodeEntry) -> bool {
         let turn = |at: Timestamp| at.millis_since(Timestamp::default()) / self.every;
-        self.waiting.values().any(|node| turn(node.until) > turn(node.from))
+        turn(node.until) > turn(node.from) || node.until >= next_cut(node.from)
     }
 
     /// Takes all entries.
@@ -47,5 +56,30 @@ impl QuietNodes {
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minutes(from: i64, until: i64) -> NodeEntry {
+        let at = |minute: i64| Timestamp(60_000 * minute);
+        NodeEntry { node: "n".into(), from: at(from), until: at(until), ..NodeEntry::default() }
+    }
+
+    #[test]
+    fn an_entry_is_due_at_each_quarter_of_an_hour_too() {
+        let mut quiet = QuietNodes::new(Duration::from_mins(10));
+        for (from, until, is_due) in [(1, 2, false), (2, 10, true)] {
+            assert_eq!(quiet.hold(minutes(from, until)), None);
+            assert_eq!(quiet.is_due(), is_due, "{until}");
+        }
+        assert_eq!(quiet.take().len(), 1);
+        assert_eq!(quiet.hold(minutes(10, 14)), None);
+        assert!(!quiet.is_due_before(&minutes(14, 15)));
+        assert_eq!(quiet.hold(minutes(14, 15)), None);
+        assert!(quiet.is_due_before(&minutes(15, 16)), "it would reach over the quarter");
+        assert_eq!(quiet.take(), [minutes(10, 15)]);
     }
 }

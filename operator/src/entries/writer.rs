@@ -198,6 +198,11 @@ impl EntryWriter {
         }
     }
 
+    /// Returns `true` if the quiet entry of a node that waits must be in the ledger before this one.
+    pub(crate) fn is_due_before(&self, node: &NodeEntry) -> bool {
+        self.quiet.is_due_before(node)
+    }
+
     /// Composes the entries of quiet nodes that are due.
     pub(crate) fn compose_due(&mut self, leaves: &mut Vec<Vec<u8>>) {
         if self.quiet.is_due() {

@@ -19,6 +19,18 @@ use crate::observed::ObservedDevice;
 use crate::operating::{Running, Turn, set_running, take_turn};
 use crate::register::Register;
 
+/// No entry has time before and after a multiple of it, in milliseconds since 1970. In every time zone a
+/// day begins at one of them, and so does each period that is declared.
+pub const CUT_MS: u64 = 15 * 60 * 1000;
+/// Longest time in one call of [`Meter::advance`] that is divided, after an outage.
+const MOST_CUT_MS: u64 = 62 * 24 * 60 * 60 * 1000;
+
+/// Returns the first multiple of [`CUT_MS`] after a time.
+pub fn next_cut(at: Timestamp) -> Timestamp {
+    let past = at.millis_since(Timestamp::default()) % CUT_MS;
+    at.plus_millis(CUT_MS - past)
+}
+
 /// Meter of a whole site.
 ///
 /// Its methods fall into four groups, to be called in this order and in a loop:
@@ -60,11 +72,25 @@ impl Meter {
         self.nodes.entry(name.clone()).or_insert_with(|| Node::new(at))
     }
 
-    /// Books everything until `horizon`.
+    /// Books everything until `horizon`, and ends an entry of each node at every multiple of [`CUT_MS`]
+    /// on the way, as far as [`MOST_CUT_MS`] back.
     ///
     /// An observation from before the horizon that arrives later is booked late, with wider bounds.
     /// A horizon before the previous one shows that the clock was set back.
     pub fn advance(&mut self, horizon: Timestamp) {
+        for node in self.nodes.values_mut() {
+            node.booked_since.get_or_insert(horizon);
+        }
+        let mut cut = next_cut(self.booked_until.max(horizon.minus_millis(MOST_CUT_MS)));
+        // Before the first call there is nothing to be divided.
+        while self.booked_until > Timestamp::default() && cut < horizon {
+            self.advance_to(cut);
+            cut = next_cut(cut);
+        }
+        self.advance_to(horizon);
+    }
+
+    fn advance_to(&mut self, horizon: Timestamp) {
         let back_ms = self.horizon.millis_since(horizon);
         self.horizon = horizon;
         if back_ms > 0 {
@@ -83,7 +109,8 @@ impl Meter {
             node.book(horizon, &terms);
             turns.append(&mut node.turns);
             let booked = &node.booked;
-            let full = turn(node.state.booked_until) > turn(booked.from);
+            let until = node.state.booked_until;
+            let full = turn(until) > turn(booked.from) || until >= next_cut(booked.from);
             // Pods wait for closed leases, and later amounts are differences from first readings.
             let urgent = booked.first || !booked.closed.is_empty() || !booked.devices.is_empty();
             if full || urgent {

@@ -302,9 +302,10 @@ async fn a_witness_cosigns_one_history() {
     cosign(original, &any).unwrap();
 }
 
-/// Entries of three registrations that mine for a while each, with two closings.
+/// Entries of three registrations that mine for a while each, with two closings, within a quarter of an
+/// hour.
 fn daylight_entries() -> Vec<String> {
-    let at = |second: i64| Timestamp(1_700_000_000_000 + 1000 * second);
+    let at = |second: i64| Timestamp(1_700_001_000_000 + 1000 * second);
     let mut meter = Meter::new(Config::default());
     let (pseudonyms, state) = (Pseudonyms::new(b"secret"), [[]; 0]);
     let (mut writer, _) = EntryWriter::restore(pseudonyms, 0, Duration::ZERO, &state).unwrap();
