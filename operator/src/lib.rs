@@ -19,6 +19,7 @@ pub mod logs;
 pub mod metric_table;
 mod process_memory;
 pub mod registration_signature;
+pub mod reporting;
 pub mod serving;
 mod shipped;
 mod user_agent;

@@ -20,6 +20,7 @@ use strum::VariantArray as _;
 
 use super::View;
 use super::authority::power_limit;
+use crate::reporting::midnight;
 
 /// The most by which the meter's clock may be ahead of this one.
 const SKEW: Duration = Duration::from_mins(1);
@@ -357,11 +358,8 @@ fn period(now: Timestamp, period: EnergyPeriod, zone: &str) -> Option<(Timestamp
         EnergyPeriod::Month => (day.first_of_month().ok()?, 1.month()),
         EnergyPeriod::Year => (day.first_of_year().ok()?, 1.year()),
     };
-    let midnight = |day: Zoned| {
-        let midnight = day.start_of_day().ok()?;
-        Some(Timestamp(midnight.timestamp().as_millisecond()))
-    };
     let next = first.checked_add(long).ok()?;
+    let midnight = |day: Zoned| midnight(day.date(), day.time_zone());
     Some((midnight(first)?, midnight(next)?))
 }
 

@@ -1,0 +1,357 @@
+use std::time::Duration;
+
+use daylight_meter::{
+    Config, Meter, Moment, ObservedDevice, ObservedLease, Reading, Requested, Use,
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::auditor::batch::Batch;
+use crate::auditor::pseudonyms::Pseudonyms;
+use crate::entries::EntryWriter;
+
+const MINUTE: i64 = 60_000;
+const QUARTER: i64 = 15 * MINUTE;
+
+/// Start of the histories: a full hour.
+fn at(minute: i64) -> Timestamp {
+    Timestamp(472_223 * 4 * QUARTER + minute * MINUTE)
+}
+
+/// One site with three nodes of two devices, which draw 300 W each.
+struct History {
+    meter: Meter,
+    writer: EntryWriter,
+    batch: Batch,
+    /// As the meter wrote them, with the nodes' states.
+    entries: Vec<Entry>,
+    held: Vec<ObservedLease>,
+    pods: u32,
+    now: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Begin { node: usize, gpus: u32, tenant: usize },
+    End { which: usize },
+    Scrape,
+}
+
+fn step() -> impl Strategy<Value = (i64, Step)> {
+    let step = prop_oneof![
+        2 => (0..3_usize, 0..3_u32, 0..3_usize)
+            .prop_map(|(node, gpus, tenant)| Step::Begin { node, gpus, tenant }),
+        2 => (0..6_usize).prop_map(|which| Step::End { which }),
+        3 => Just(Step::Scrape),
+    ];
+    (1..10 * MINUTE, step)
+}
+
+fn node(number: usize) -> Name {
+    format!("n{number}").into()
+}
+
+fn device(node: usize, number: usize) -> Name {
+    format!("GPU-{node}-{number}").into()
+}
+
+fn registration(tenant: usize) -> Name {
+    format!("t{tenant}/night").into()
+}
+
+impl History {
+    fn new() -> Self {
+        let mut meter = Meter::new(Config::default());
+        let pseudonyms = Pseudonyms::new(b"secret");
+        let quiet = Duration::from_mins(10);
+        let (writer, _) = EntryWriter::restore(pseudonyms, 0, quiet, &[[]; 0]).unwrap();
+        for number in 0..3 {
+            let devices: Vec<_> = (0..2)
+                .map(|one| ObservedDevice {
+                    id: device(number, one),
+                    model: None,
+                    limit_mw: Some(700_000),
+                })
+                .collect();
+            meter.devices(&node(number), Some(&"hall".into()), 2, &devices, at(0));
+        }
+        meter.advance(at(0));
+        let (entries, batch) = (Vec::new(), Batch::default());
+        Self { meter, writer, batch, entries, held: Vec::new(), pods: 0, now: at(0) }
+    }
+
+    fn run(steps: &[(i64, Step)]) -> Self {
+        let mut history = Self::new();
+        history.take(Step::Scrape);
+        for (ms, step) in steps {
+            history.now = Timestamp(history.now.0 + ms);
+            history.take(*step);
+        }
+        history.now = Timestamp(history.now.0 + QUARTER);
+        for number in 0..history.held.len() {
+            history.end(number);
+        }
+        history.take(Step::Scrape);
+        history.meter.flush();
+        history.write();
+        history.batch.add_quiet(&mut history.writer);
+        history
+    }
+
+    fn take(&mut self, step: Step) {
+        let now = self.now;
+        self.meter.advance(now);
+        match step {
+            Step::Begin { node: number, gpus, tenant } => {
+                self.pods += 1;
+                let lease = ObservedLease {
+                    uid: format!("uid-{}", self.pods).into(),
+                    pod: format!("t{tenant}/pod-{}", self.pods).into(),
+                    node: node(number),
+                    gpus,
+                    requested: Requested { millicores: 500, memory_mib: 64, storage_mib: 1 },
+                    account: Account {
+                        class: Some("pow-mining".into()),
+                        registration: Some(registration(tenant)),
+                        namespace: format!("t{tenant}").into(),
+                    },
+                    watts: 300 * u64::from(gpus),
+                    bound: Moment::exactly(now),
+                    started: None,
+                    owed: true,
+                };
+                self.meter.lease(lease.clone(), now);
+                self.held.push(lease);
+            }
+            Step::End { which } if !self.held.is_empty() => {
+                let lease = self.held.swap_remove(which % self.held.len());
+                self.end_lease(lease);
+            }
+            Step::End { .. } => {}
+            Step::Scrape => {
+                let counter = now.millis_since(at(0)) * 300 + 7;
+                for number in 0..3 {
+                    let readings = [0, 1].map(|one| Reading {
+                        device: device(number, one),
+                        counter_mj: Some(counter),
+                        power_mw: Some(300_000),
+                        holder: None,
+                    });
+                    self.meter.readings(&node(number), Moment::exactly(now), &readings);
+                }
+            }
+        }
+        self.write();
+    }
+
+    fn end(&mut self, number: usize) {
+        let lease = self.held[number].clone();
+        self.end_lease(lease);
+    }
+
+    fn end_lease(&mut self, lease: ObservedLease) {
+        let facts = Facts { shares_accepted: 3, hashes: 1000, seen: true, ..Facts::default() };
+        self.meter.ended(lease, Moment::exactly(self.now), Some(facts), self.now);
+    }
+
+    fn write(&mut self) {
+        let entries = self.meter.take_entries();
+        self.entries.extend(entries.iter().cloned());
+        self.batch.add(entries, &mut self.writer);
+    }
+
+    /// The entries of the ledger.
+    fn ledger(&self) -> Vec<Entry> {
+        self.batch.leaves.iter().map(|leaf| serde_json::from_slice(leaf).unwrap()).collect()
+    }
+}
+
+fn pseudonym_of(registration: &Name) -> Name {
+    let mut named = serde_json::json!({ "registration": **registration });
+    Pseudonyms::new(b"secret").hide(&mut named);
+    named["registration"].as_str().unwrap().into()
+}
+
+fn total(mut totals: Totals, entries: &[Entry]) -> PeriodTotals {
+    for (index, entry) in entries.iter().enumerate() {
+        totals.add(index as u64, entry);
+    }
+    totals.finish()
+}
+
+fn interval(from: i64, until: i64) -> ReportingInterval {
+    ReportingInterval { start: at(from), end: at(until) }
+}
+
+/// Sums that have to be the same in one period and in its parts.
+fn sums(totals: &[PeriodTotals]) -> [u128; 9] {
+    let sum = |of: &dyn Fn(&PeriodTotals) -> u128| totals.iter().map(of).sum();
+    let operated = |of: &dyn Fn(&Operated) -> u128| {
+        totals.iter().flat_map(|it| &it.operated).map(|it| of(&it.operated)).sum()
+    };
+    [
+        sum(&|it| it.device_ms(|_| true).value.into()),
+        sum(&|it| it.device_ms(|_| true).above.into()),
+        sum(&|it| it.millijoules(|_, _| true).value.into()),
+        sum(&|it| it.millijoules(|_, _| true).below.into()),
+        operated(&|it| it.pod_ms.value.into()),
+        operated(&|it| it.memory_mib_ms.value),
+        sum(&|it| it.ended_leases.into()),
+        sum(&|it| it.work.iter().map(|it| u128::from(it.work.hashes)).sum()),
+        sum(&|it| it.entries.into()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn totals_of_consecutive_periods_add_up_and_are_those_of_all_registrations(
+        steps in prop::collection::vec(step(), 1..60),
+        cuts in prop::collection::btree_set(1..20_i64, 0..5),
+    ) {
+        let history = History::run(&steps);
+        let ledger = history.ledger();
+        let mut bounds = vec![-60];
+        bounds.extend(cuts.iter().map(|cut| 15 * cut));
+        bounds.push(60 * 24);
+        let selected = |interval, which: Option<&Name>| match which {
+            Some(name) => Totals::new(name.clone(), interval),
+            None => Totals::of_all(interval),
+        };
+        let names: Vec<Name> = (0..3).map(registration).collect();
+        let pseudonyms: Vec<Name> = names.iter().map(pseudonym_of).collect();
+        for (name, entries) in pseudonyms.iter().map(|it| (Some(it), &ledger))
+            .chain(names.iter().map(|it| (Some(it), &history.entries)))
+            .chain([(None, &ledger), (None, &history.entries)])
+        {
+            let whole = total(selected(interval(-60, 60 * 24), name), entries);
+            let parts: Vec<_> = bounds.windows(2)
+                .map(|two| total(selected(interval(two[0], two[1]), name), entries))
+                .collect();
+            prop_assert_eq!(sums(&parts), sums(std::slice::from_ref(&whole)));
+            prop_assert!(parts.iter().all(|part| part.straddling.is_empty()));
+            let json = serde_json::to_string(&whole).unwrap();
+            prop_assert_eq!(serde_json::from_str::<PeriodTotals>(&json).unwrap(), whole);
+        }
+        // The ledger's shared entries add up to the same.
+        let whole = |name, entries| total(selected(interval(-60, 60 * 24), name), entries);
+        let all = whole(None, &ledger);
+        let mut booked = 0;
+        for (name, pseudonym) in names.iter().zip(&pseudonyms) {
+            let (one, other) = (whole(Some(name), &history.entries), whole(Some(pseudonym), &ledger));
+            prop_assert_eq!(&sums(&[one])[..8], &sums(std::slice::from_ref(&other))[..8]);
+            booked += other.device_ms(|_| true).value;
+        }
+        let capacity: u64 = all.pools.iter().map(|it| it.capacity_ms).sum();
+        let idle = all.device_ms(|key| key.usage == Use::Idle).value;
+        prop_assert_eq!(capacity, booked + idle);
+        let moved: u64 = all.pools.iter().map(|it| it.moved_mj).sum();
+        prop_assert_eq!(moved, all.millijoules(|_, method| method != Method::Declared).value);
+    }
+}
+
+/// Two hours: `t0` has a device of `n0` from minute 5 to 40, and `t1` two of `n1` from 10 on.
+fn two_hours() -> History {
+    let begin = |node, gpus, tenant| Step::Begin { node, gpus, tenant };
+    let mut steps = vec![(5 * MINUTE, begin(0, 1, 0)), (5 * MINUTE, begin(1, 2, 1))];
+    steps.extend([(MINUTE, Step::Scrape); 30]);
+    steps.push((0, Step::End { which: 0 }));
+    steps.extend([(MINUTE, Step::Scrape); 80]);
+    History::run(&steps)
+}
+
+#[test]
+fn a_registration_has_its_figures_and_the_window_of_its_peak() {
+    let history = two_hours();
+    let ledger = history.ledger();
+    let of = |tenant, from, until| {
+        let totals = Totals::new(pseudonym_of(&registration(tenant)), interval(from, until));
+        total(totals, &ledger)
+    };
+    let totals = of(0, 0, 60);
+    assert_eq!(totals.device_ms(|_| true), Bounded::exactly(35 * 60_000));
+    let energy = totals.millijoules(|_, _| true);
+    let truth = 35 * 60 * 300_000;
+    assert!(energy.lower() < truth && truth < energy.upper(), "{energy:?}");
+    assert_eq!(totals.operated[0].operated.pod_ms, Bounded::exactly(35 * 60_000));
+    assert_eq!(totals.ended_leases, 1);
+    assert_eq!(totals.work[0].work.hashes, 1000);
+    let (first, last) = (totals.first.unwrap(), totals.last.unwrap());
+    assert!(first <= last && last < ledger.len() as u64);
+    // Of two devices that it has alone.
+    let peak = of(1, 60, 75).peak.unwrap();
+    assert!(peak.watts > 500 && peak.watts <= 600, "{peak:?}");
+    assert!(interval(60, 75).has_end(peak.until));
+    let entry = &ledger[usize::try_from(peak.entry).unwrap()];
+    assert!(
+        matches!(entry, Entry::Nodes(entry) if entry.used.iter().any(|it| it.peak_watts == peak.watts))
+    );
+    // A limit counts upper bounds, and what a period of its own would have had.
+    assert_eq!(totals.limit.millijoules, energy.value + energy.above);
+    let quarters: u64 = (0..4).map(|it| of(0, 15 * it, 15 * it + 15).limit.millijoules).sum();
+    assert_eq!(quarters, totals.limit.millijoules);
+    assert_eq!(of(0, 60, 120).first, None);
+    assert_eq!(of(1, 60, 75).device_ms(|_| true), Bounded::exactly(2 * 15 * 60_000));
+}
+
+#[test]
+fn a_period_is_complete_once_every_node_has_reported_to_its_end() {
+    let mut history = two_hours();
+    let complete = |history: &History, until| {
+        let ledger = total(Totals::of_all(interval(0, until)), &history.ledger());
+        let state = total(Totals::of_all(interval(0, until)), &history.entries);
+        assert_eq!(ledger.is_complete(), state.is_complete());
+        assert_eq!(ledger.unreported, state.unreported);
+        ledger.unreported
+    };
+    assert_eq!(complete(&history, 120), []);
+    let late: Vec<Name> = complete(&history, 150).into_iter().map(|it| it.node).collect();
+    assert_eq!(late, [node(0), node(1), node(2)]);
+    // One is gone, two report.
+    history.meter.node_gone(&node(2), history.now);
+    history.now = at(151);
+    history.take(Step::Scrape);
+    history.meter.flush();
+    history.write();
+    history.batch.add_quiet(&mut history.writer);
+    assert_eq!(complete(&history, 150), []);
+    assert_eq!(complete(&history, 165).len(), 2, "the one that is gone is not waited for");
+}
+
+#[test]
+fn an_entry_of_an_earlier_version_that_has_time_of_two_periods_is_named() {
+    let account = Account {
+        class: Some("pow-mining".into()),
+        registration: Some(registration(0)),
+        namespace: "t0".into(),
+    };
+    let key = Key { pool: None, usage: Use::Lease(account) };
+    let used = |start| UsedEntry {
+        registration: registration(0),
+        start: at(start),
+        millijoules: 5,
+        peak_watts: 0,
+    };
+    let entry = |from, until, start| {
+        Entry::Node(Box::new(NodeEntry {
+            node: node(0),
+            from: at(from),
+            until: at(until),
+            time: vec![TimeEntry { key: key.clone(), ms: Bounded::exactly(7) }],
+            used: vec![used(start)],
+            ..NodeEntry::default()
+        }))
+    };
+    let entries = [entry(50, 55, 0), entry(55, 65, 0), entry(65, 70, 60), entry(70, 130, 60)];
+    let first = total(Totals::new(registration(0), interval(0, 60)), &entries);
+    assert_eq!((first.device_ms(|_| true).value, first.straddling.len()), (7, 0));
+    let limit = LimitCount { millijoules: 10, booked_later: 5, counted_earlier: 0 };
+    assert_eq!(first.limit, limit);
+    let second = total(Totals::new(registration(0), interval(60, 120)), &entries);
+    let (from, until) = (at(55), at(65));
+    let straddling = Straddling { entry: 1, from, until, device_ms: 7, millijoules: 0 };
+    assert_eq!((second.device_ms(|_| true).value, second.straddling), (14, vec![straddling]));
+    let limit = LimitCount { millijoules: 10, booked_later: 5, counted_earlier: 5 };
+    assert_eq!(second.limit, limit);
+}
