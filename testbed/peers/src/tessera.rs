@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use daylight_testbed::GoProgram;
 use tokio::io::AsyncWriteExt as _;
@@ -50,6 +51,22 @@ impl Tessera {
         let mut arguments = vec!["append", &directory, private_key];
         arguments.extend(policy.as_deref());
         self.run(&arguments, entries).await.map(drop)
+    }
+
+    /// Appends batches of entries to the log in a directory, one each `period` or one after the other, and
+    /// returns a line with the rate and how long a batch took until it was durable.
+    pub async fn rate(
+        &self,
+        directory: &Path,
+        private_key: &str,
+        batches: u32,
+        entries: u32,
+        period: Duration,
+    ) -> Result<String> {
+        let directory = directory.display().to_string();
+        let period = format!("{}ms", period.as_millis());
+        let (batches, entries) = (batches.to_string(), entries.to_string());
+        self.run(&["rate", &directory, private_key, &batches, &entries, &period], "").await
     }
 
     /// Returns a cosignature line of an ML-DSA-44 key over a signed checkpoint.

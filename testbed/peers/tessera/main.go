@@ -4,6 +4,7 @@
 //
 //	tessera fsck URL KEY
 //	tessera append DIRECTORY PRIVATE-KEY [POLICY-FILE] < ENTRIES
+//	tessera rate DIRECTORY PRIVATE-KEY BATCHES ENTRIES PERIOD
 //	tessera cosign PRIVATE-KEY < NOTE
 //	tessera verify KEY < NOTE
 //
@@ -24,8 +25,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"filippo.io/mldsa"
@@ -58,6 +61,8 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 		return add(ctx, args[1], args[2], policy)
+	case len(args) == 6 && args[0] == "rate":
+		return rate(ctx, args[1], args[2], args[3:])
 	case len(args) == 2 && args[0] == "cosign":
 		return cosign(args[1])
 	case len(args) == 2 && args[0] == "verify":
@@ -138,6 +143,81 @@ func add(ctx context.Context, directory, key string, policy []byte) error {
 		}
 	}
 	return shutdown(ctx)
+}
+
+// rate appends batches of entries of 600 bytes, and prints how long each took
+// until all its entries had a place in the log, and the last until a checkpoint
+// had them. A batch begins each period, or after the one before.
+func rate(ctx context.Context, directory, key string, numbers []string) error {
+	signer, err := note.NewSigner(key)
+	if err != nil {
+		return err
+	}
+	batches, err1 := strconv.Atoi(numbers[0])
+	entries, err2 := strconv.Atoi(numbers[1])
+	period, err3 := time.ParseDuration(numbers[2])
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	driver, err := posix.New(ctx, posix.Config{Path: directory})
+	if err != nil {
+		return err
+	}
+	options := tessera.NewAppendOptions().
+		WithCheckpointSigner(signer).
+		WithBatching(uint(entries), 100*time.Millisecond).
+		WithPushback(1 << 20).
+		WithCheckpointInterval(100 * time.Millisecond)
+	appender, shutdown, _, err := tessera.NewAppender(ctx, driver, options)
+	if err != nil {
+		return err
+	}
+	padding := strings.Repeat("x", 570)
+	took := make([]time.Duration, batches)
+	failed := make([]error, batches)
+	var all sync.WaitGroup
+	began := time.Now()
+	for batch := range batches {
+		since := time.Now()
+		if period > 0 {
+			since = began.Add(time.Duration(batch) * period)
+			time.Sleep(time.Until(since))
+		}
+		added := make([]tessera.IndexFuture, entries)
+		for one := range added {
+			// Entries that are the same may be stored once.
+			text := fmt.Sprintf(`{"at":"%d","padding":"%s"}`, batch*entries+one, padding)
+			added[one] = appender.Add(ctx, tessera.NewEntry([]byte(text)))
+		}
+		wait := func() {
+			for _, one := range added {
+				if _, err := one(); err != nil {
+					failed[batch] = err
+				}
+			}
+			took[batch] = time.Since(since)
+		}
+		if period > 0 {
+			all.Go(wait)
+		} else {
+			wait()
+		}
+	}
+	all.Wait()
+	total := time.Since(began)
+	if err := errors.Join(failed...); err != nil {
+		return err
+	}
+	if err := shutdown(ctx); err != nil {
+		return err
+	}
+	slices.Sort(took)
+	at := func(percent int) float64 {
+		return took[(len(took)-1)*percent/100].Seconds() * 1000
+	}
+	fmt.Printf("%.0f entries/s, a batch has its place after %.1f ms, p99 %.1f ms, at most %.1f ms\n",
+		float64(batches*entries)/total.Seconds(), at(50), at(99), at(100))
+	return nil
 }
 
 // cosign prints an ML-DSA-44 cosignature of the checkpoint on standard input.
