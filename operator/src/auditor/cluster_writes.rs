@@ -25,34 +25,41 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// None is repeated here: what a request was to change shows in the watches, and is written again
 /// until it does.
 pub(super) struct ClusterWrites {
-    client: Client,
+    /// `None` if nothing may be written.
+    client: Option<Client>,
     /// Apart from the statuses, so that slow writes of these hold no pod.
     releases: JoinSet<()>,
     statuses: JoinSet<()>,
 }
 
 impl ClusterWrites {
-    pub(super) fn new(client: Client) -> Self {
+    /// Without a client, nothing is written: the cluster is only read.
+    pub(super) fn new(client: Option<Client>) -> Self {
         Self { client, releases: JoinSet::new(), statuses: JoinSet::new() }
     }
 
     /// Starts to release pods and records: at most as many as there is [`Self::room`] for.
     pub(super) fn release(&mut self, requests: Vec<ApiRequest>) {
+        let Some(client) = &self.client else { return };
         for request in requests {
-            self.releases.spawn(send(self.client.clone(), request));
+            self.releases.spawn(send(client.clone(), request));
         }
     }
 
     /// Starts to write statuses.
     pub(super) fn set_statuses(&mut self, requests: Vec<ApiRequest>) {
+        let Some(client) = &self.client else { return };
         for request in requests {
-            self.statuses.spawn(send(self.client.clone(), request));
+            self.statuses.spawn(send(client.clone(), request));
         }
     }
 
     /// Number of releases that may be started now.
     pub(super) fn room(&self) -> usize {
-        AT_ONCE.saturating_sub(self.releases.len())
+        match self.client {
+            Some(_) => AT_ONCE.saturating_sub(self.releases.len()),
+            None => 0,
+        }
     }
 
     /// Waits until a request ends; never returns while none is under way. Cancel-safe.

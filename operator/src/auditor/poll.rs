@@ -26,6 +26,8 @@ pub struct PollSettings {
     pub every: Duration,
     /// Longest time that an answer may take.
     pub timeout: Duration,
+    /// `true` if a query renews the lease of an agent, which stops mining without that.
+    pub renews: bool,
 }
 
 /// Answer of one endpoint, or the reason that there is none.
@@ -156,7 +158,7 @@ impl<T: Send + 'static> Poller<T> {
             let _room = room.acquire().await;
             let asked = clock.now();
             let address = SocketAddr::new(ip, settings.port);
-            let get = get(&http, address, longest);
+            let get = get(&http, address, settings.renews, longest);
             let answer = match tokio::time::timeout(settings.timeout, get).await {
                 Ok(answer) => answer,
                 Err(_) => Err(format!("no answer within {}", duration::format(settings.timeout))),
@@ -176,13 +178,17 @@ impl<T: Send + 'static> Poller<T> {
     }
 }
 
-async fn get(http: &Http, address: SocketAddr, longest: usize) -> Result<String, String> {
-    // An agent stops mining if its lease is not renewed in time; this query renews it.
-    // An exporter ignores the header.
-    let request = http::Request::get(format!("http://{address}{METRICS_PATH}"))
-        .header(LEASE_HEADER, LEASE_RENEW)
-        .body(Empty::new())
-        .map_err(|error| error.to_string())?;
+async fn get(
+    http: &Http,
+    address: SocketAddr,
+    renews: bool,
+    longest: usize,
+) -> Result<String, String> {
+    let mut request = http::Request::get(format!("http://{address}{METRICS_PATH}"));
+    if renews {
+        request = request.header(LEASE_HEADER, LEASE_RENEW);
+    }
+    let request = request.body(Empty::new()).map_err(|error| error.to_string())?;
     let answer = http.request(request).await.map_err(|error| chain(&error))?;
     if !answer.status().is_success() {
         return Err(format!("the answer is {}", answer.status()));
@@ -230,7 +236,7 @@ mod tests {
 
     fn poller(port: u16, read: fn(&str) -> Result<usize, String>) -> Poller<usize> {
         let every = Duration::from_mins(1);
-        let settings = PollSettings { port, every, timeout: Duration::from_secs(5) };
+        let settings = PollSettings { port, every, timeout: Duration::from_secs(5), renews: true };
         Poller::new(settings, Duration::ZERO, LONGEST, read, SteadyClock::new())
     }
 

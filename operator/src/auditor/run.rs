@@ -41,6 +41,8 @@ use crate::user_agent::{Component, identify};
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub namespace: String,
+    /// `true` if nothing is written in the cluster, where another auditor does.
+    pub read_only: bool,
     /// `ConfigMap` in that namespace with the authority's keys.
     pub authority_keys: String,
     /// `true` if approvals count only with the authority's signature.
@@ -312,7 +314,7 @@ impl Main {
             writer,
             kept,
             cosigning,
-            writes: ClusterWrites::new(client),
+            writes: ClusterWrites::new((!settings.read_only).then_some(client)),
             publisher: Publisher::new(metrics, settings.data_dir.clone()),
             health,
             usage_due: None,

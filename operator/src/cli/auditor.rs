@@ -7,7 +7,7 @@ use clap::Args;
 use daylight_base::duration;
 
 use super::connect::Connection;
-use super::error::CommandError;
+use super::error::{CommandError, ErrorCode};
 use super::serve::{Authority, Listen, listen, shutdown};
 use crate::auditor::cosigning::CosigningSettings;
 use crate::auditor::exporter::discovery::ExporterName;
@@ -26,6 +26,10 @@ pub(super) struct Flags {
     /// continues the books of that one as a ledger of another key, which begins with its last checkpoint
     #[arg(long, env = "DAYLIGHT_CONTINUES", value_name = "DIRECTORY")]
     continues: Option<PathBuf>,
+    /// Write nothing in the cluster, in which another auditor runs: only watch it, and keep a ledger of its
+    /// own, which `daylight ledger diff` compares. Name a file with --ledger-key
+    #[arg(long, env = "DAYLIGHT_READ_ONLY")]
+    read_only: bool,
     /// Place of the key that signs the ledger, made when it is missing: `secret/NAME` for a Secret in
     /// Daylight's namespace, or a file outside of the data directory
     #[arg(
@@ -119,6 +123,19 @@ pub(super) struct Flags {
 }
 
 pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), CommandError> {
+    let kept = flags.ledger_checkpoint.unwrap_or_else(|| CheckpointPlace::of(&flags.ledger_key));
+    let keys = [Some(&flags.ledger_key), flags.ledger_next_key.as_ref()];
+    if flags.read_only
+        && (keys.into_iter().flatten().any(|key| matches!(key, LedgerKeyPlace::Secret(_)))
+            || matches!(kept, CheckpointPlace::ConfigMap(_)))
+    {
+        return Err(CommandError::new("A read-only auditor writes neither Secrets nor ConfigMaps")
+            .code(ErrorCode::Invalid)
+            .remedy(
+                "Name files with --ledger-key, and with --ledger-next-key and --ledger-checkpoint where \
+                 they are used",
+            ));
+    }
     let config = connection.config().await?;
     let cosigning = match &flags.witness_policy {
         None => None,
@@ -131,14 +148,13 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Com
     };
     let settings = Settings {
         namespace: connection.namespace.clone(),
+        read_only: flags.read_only,
         authority_keys: flags.authority.authority_keys,
         require_signature: flags.authority.require_signature,
         admission_mode: flags.admission_mode,
         data_dir: flags.data_dir,
         continues: flags.continues,
-        ledger_checkpoint: flags
-            .ledger_checkpoint
-            .unwrap_or_else(|| CheckpointPlace::of(&flags.ledger_key)),
+        ledger_checkpoint: kept,
         ledger_key: flags.ledger_key,
         ledger_next_key: flags.ledger_next_key,
         cosigning,
@@ -153,6 +169,7 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Com
             port: flags.agent_port,
             every: flags.agent_every,
             timeout: Duration::from_secs(5),
+            renews: !flags.read_only,
         }),
         book_every: flags.book_every,
         quiet_every: flags.quiet_every,

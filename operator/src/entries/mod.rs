@@ -6,6 +6,7 @@
 //! - Now and then a [`ClosingEntry`](daylight_meter::ClosingEntry) has the sums of the entries since the
 //!   one before, over all accounts, as the root of a Merkle-sum tree.
 
+mod comparison;
 mod numbering;
 mod quiet_nodes;
 pub(crate) mod sums;
@@ -17,6 +18,7 @@ use daylight_meter::Entry;
 use serde::{Deserialize, Serialize};
 use serde_with::{DisplayFromStr, serde_as, skip_serializing_none};
 
+pub use self::comparison::{Difference, Observations, Sums, Tolerance, Watch, compare_leases};
 pub(crate) use self::verifier::Closed;
 pub use self::verifier::{At, EntryVerifier, Violation};
 pub(crate) use self::writer::is_own;

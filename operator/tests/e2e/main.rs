@@ -22,6 +22,7 @@ mod refusals;
 mod registration;
 mod renewal;
 mod runtimes;
+mod second_auditor;
 mod signature;
 mod silence;
 mod story;

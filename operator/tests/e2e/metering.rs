@@ -565,7 +565,7 @@ async fn a_node_that_is_lost_takes_little_of_its_miners_work_along(site: &mut Si
     auditor.terminate().await;
 }
 
-async fn no_exporters(site: &Site) {
+pub(crate) async fn no_exporters(site: &Site) {
     let exporters = ["delete", "daemonset", "--namespace", "gpu-operator", "nvidia-dcgm-exporter"];
     site.control_plane.kubectl_ok(exporters).await.unwrap();
 }

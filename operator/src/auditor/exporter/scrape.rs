@@ -39,7 +39,7 @@ impl Scraper {
         clock: &SteadyClock,
     ) -> Self {
         let exporter = |name: &ExporterName| {
-            let settings = PollSettings { port: name.port, every, timeout: TIMEOUT };
+            let settings = PollSettings { port: name.port, every, timeout: TIMEOUT, renews: false };
             // A connection outlives two scrapes that fail.
             let poller = Poller::new(settings, every * 3, LONGEST, read, clock.clone());
             (Discovery::new(name), poller)
@@ -98,7 +98,8 @@ mod tests {
 
     fn settings(address: SocketAddr) -> PollSettings {
         let every = Duration::from_mins(1);
-        PollSettings { port: address.port(), every, timeout: Duration::from_millis(300) }
+        let timeout = Duration::from_millis(300);
+        PollSettings { port: address.port(), every, timeout, renews: false }
     }
 
     async fn scrape(router: Router) -> Result<Vec<DeviceReading>, String> {

@@ -38,7 +38,7 @@ enum Command {
     Prove(prove::Flags),
     /// Check a proof, offline
     Check(check::Flags),
-    /// Compare two ledgers, and name the first entry that differs
+    /// Compare two copies of a ledger, or the ledgers of two auditors of one cluster, and name what differs
     Diff(diff::Flags),
     /// Copy what is new in a ledger into a directory, after verifying it
     Mirror(mirror::Flags),

@@ -96,8 +96,13 @@ impl Opened<'_> {
 
     /// Number of entries in the checkpoint. Its signatures are not verified here.
     pub(super) fn size(&self) -> Result<u64, CommandError> {
+        Ok(self.parsed_checkpoint()?.size)
+    }
+
+    /// The checkpoint. Its signatures are not verified here.
+    pub(super) fn parsed_checkpoint(&self) -> Result<Checkpoint, CommandError> {
         let checkpoint = Checkpoint::parse(self.checkpoint()?.text());
-        Ok(checkpoint.map_err(|error| self.unreadable_checkpoint(error))?.size)
+        checkpoint.map_err(|error| self.unreadable_checkpoint(error))
     }
 
     fn unreadable_checkpoint(&self, error: impl Error + Send + Sync + 'static) -> CommandError {

@@ -145,7 +145,7 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
 }
 
 /// The first few causes, and how many more there are.
-fn some(causes: &[impl ToString]) -> String {
+pub(super) fn some(causes: &[impl ToString]) -> String {
     let mut some: Vec<String> = causes.iter().take(PRINTED).map(ToString::to_string).collect();
     if let more @ 1.. = causes.len().saturating_sub(PRINTED) {
         some.push(format!("and {more} more"));
