@@ -7,6 +7,7 @@ mod keygen;
 mod mirror;
 mod prove;
 mod registration_proof;
+pub(super) mod report;
 mod show;
 mod source;
 mod trust;
