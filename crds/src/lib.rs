@@ -7,6 +7,7 @@
 //! | [`Registration`] | namespaced | who may do which declared work, where, until when, within which limits |
 //! | [`Miner`] | namespaced | registered work for idle GPUs |
 //! | [`AiJob`] (`AIJob`) | namespaced | a gang of workers that starts when GPUs for all of them are free |
+//! | [`Declaration`] | namespaced | what a registration did in one period, for the authority |
 //! | [`LeaseRecord`] | namespaced | internal: the end of a lease that the auditor did not record in time |
 //! | [`AdmissionList`] | namespaced | internal: what admission policies must know about registrations or classes |
 //!
@@ -26,6 +27,7 @@
 mod activity_class;
 mod admission_list;
 mod ai_job;
+mod declaration;
 mod duration;
 mod energy;
 mod gpu_pool;
@@ -46,6 +48,11 @@ pub use activity_class::{
 };
 pub use admission_list::{AdmissionList, AdmissionListSpec};
 pub use ai_job::{AiJob, AiJobSpec, AiJobState, AiJobStatus, Placement, WorkerCounts};
+pub use declaration::{
+    Declaration, DeclarationFiling, DeclarationSpec, DeclarationState, DeclarationStatus,
+    DeclaredAmount, DeclaredEnergy, DeclaredPeak, DeclaredTime, DeclaredTotals, LedgerRange,
+    WorkSource,
+};
 pub use duration::GoDuration;
 pub use energy::{EnergyLimit, EnergyPeriod, Millijoules};
 pub use gpu_pool::{
@@ -85,6 +92,9 @@ pub const CONDITION_LIMIT_FORECAST: &str = "LimitForecast";
 
 /// The condition of a [`Registration`]: pods of tenants still run though it is not in force.
 pub const CONDITION_LAPSED: &str = "Lapsed";
+
+/// The condition of a [`Declaration`]: it is not filed, and its due day is over.
+pub const CONDITION_OVERDUE: &str = "Overdue";
 
 /// The condition of an [`AiJob`]: its gang has its GPUs.
 pub const CONDITION_ADMITTED: &str = "Admitted";
@@ -159,6 +169,8 @@ mod tests {
         ]);
         assert_names::<LimitOf>(&["Registration", "Owner"]);
         assert_names::<ReportingPeriod>(&["Month", "Quarter", "Year"]);
+        assert_names::<DeclarationState>(&["Draft", "Ready", "Filed", "Superseded"]);
+        assert_names::<WorkSource>(&["Seen", "Claimed", "Mixed"]);
         assert_names::<EnergyPeriod>(&["Day", "Week", "Month", "Year"]);
         assert_names::<MiningPolicy>(&["Observe", "Fill", "Hold", "Drain"]);
         assert_names::<ReclaimUnit>(&["Gpu", "Node"]);

@@ -7,7 +7,9 @@ use kube::CustomResourceExt as _;
 use serde::Serialize as _;
 use serde_json::{Map, Number, Value};
 
-use crate::{ActivityClass, AdmissionList, AiJob, GpuPool, LeaseRecord, Miner, Registration};
+use crate::{
+    ActivityClass, AdmissionList, AiJob, Declaration, GpuPool, LeaseRecord, Miner, Registration,
+};
 
 /// Maximum size of an object for client-side `kubectl apply`, in bytes. kubectl stores a copy of
 /// the object in an annotation.
@@ -21,6 +23,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         Registration::crd(),
         Miner::crd(),
         AiJob::crd(),
+        Declaration::crd(),
         LeaseRecord::crd(),
         AdmissionList::crd(),
     ];

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daylight_crds::labels::{AI_JOB, MANAGED_BY, METERED_FINALIZER};
-use daylight_crds::{AdmissionList, AiJob, LeaseRecord};
+use daylight_crds::{AdmissionList, AiJob, Declaration, LeaseRecord};
 use http::Method;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
@@ -173,6 +173,11 @@ pub fn delete_pod(key: &str, uid: &str, grace: Option<Duration>) -> ApiRequest {
 /// Records the end of a lease.
 pub fn create_lease_record(namespace: &str, record: &LeaseRecord) -> ApiRequest {
     create("create leaserecord", namespace, "daylight/leases", record)
+}
+
+/// Creates a declaration.
+pub fn create_declaration(namespace: &str, declaration: &Declaration, manager: &str) -> ApiRequest {
+    create("create declaration", namespace, manager, declaration)
 }
 
 /// Deletes the record of a lease.

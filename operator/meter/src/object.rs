@@ -23,6 +23,7 @@ use strum::{Display, IntoStaticStr, VariantArray};
 #[strum(const_into_str)]
 pub enum ObjectKind {
     ActivityClass,
+    Declaration,
     GpuPool,
     Registration,
     ValidatingAdmissionPolicy,
@@ -35,26 +36,27 @@ pub enum ObjectKind {
 #[serde(rename_all = "camelCase")]
 pub struct ObservedObject {
     pub object: ObjectKind,
-    /// `namespace/name` for a registration.
+    /// `namespace/name` for a registration or a declaration.
     pub name: Name,
     pub uid: Name,
     /// `metadata.generation`: each edit of the spec adds one.
     #[serde(with = "crate::amount::decimal")]
     pub generation: u64,
-    /// SHA-256 of the spec; for a registration, of its class and pools as well.
+    /// SHA-256 of the spec; for a registration, of its class and pools as well; for a declaration, of what
+    /// was filed.
     pub digest: Name,
-    /// For a registration: the decision in its status.
+    /// For a registration: the decision in its status. For a declaration: its filing.
     pub decision: Option<Decision>,
     /// For a registration: its state, as verified by the auditor.
     pub standing: Option<Name>,
 }
 
-/// Decision about a registration, from its status.
+/// Decision about a registration, or filing of a declaration, from its status.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
-    /// `Approved`, `Rejected`, `Suspended` or `Revoked`.
+    /// `Approved`, `Rejected`, `Suspended`, `Revoked` or `Filed`.
     pub state: Name,
     pub by: Name,
     /// Time of the decision, according to `by`.
@@ -62,6 +64,8 @@ pub struct Decision {
     /// Digest of what was decided about.
     pub digest: Option<Name>,
     pub signature: Option<Name>,
+    /// The authority's reference, of a filing.
+    pub reference: Option<Name>,
 }
 
 /// Change of an object.

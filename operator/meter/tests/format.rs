@@ -43,6 +43,7 @@ fn methods_gaps_and_kinds_of_objects_keep_their_names() {
     ]);
     assert_names::<ObjectKind>(&[
         "ActivityClass",
+        "Declaration",
         "GpuPool",
         "Registration",
         "ValidatingAdmissionPolicy",

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use daylight_agent_api::Evidence;
 use daylight_agent_api::metrics::ACCEPTED;
-use daylight_base::Name;
+use daylight_base::{Name, Timestamp};
 use daylight_crds::labels::UNDECLARED;
+use daylight_crds::{Declaration, DeclarationSpec, DeclarationState};
 use daylight_meter::{Account, Books, Entry, Key, Method, Usage, Use};
 use prometheus::core::Collector;
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
@@ -18,6 +19,7 @@ use strum::{IntoStaticStr, VariantArray as _};
 use super::admission::{AdmissionMode, AdmissionState};
 use super::bookkeeper::{LateNode, UnreadEnergy};
 use super::cosigning::Round;
+use super::declarations;
 use crate::metric_table::{Register, Row, signed};
 use crate::serving::ScrapeLock;
 use crate::view::Assigned;
@@ -80,6 +82,8 @@ pub struct Metrics {
     witness_size: IntGaugeVec,
     /// In seconds since the epoch.
     witness_at: IntGaugeVec,
+    declarations: IntGaugeVec,
+    overdue: IntGaugeVec,
     pub unwritten: IntGauge,
     /// In seconds since the epoch.
     pub booked_until: IntGauge,
@@ -310,6 +314,20 @@ impl Metrics {
                 "Time at which this witness cosigned a checkpoint.",
                 &["witness"],
             )?,
+            declarations: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "declarations",
+                "Declarations, by state.",
+                &["state"],
+            )?,
+            overdue: labelled(
+                &mut r,
+                IntGaugeVec::new,
+                "declaration_overdue",
+                "1 for a declaration that is not filed though its due day is over.",
+                &["namespace", "registration", "period"],
+            )?,
             unwritten: r.add(IntGauge::with_opts(opts(
                 "audit_log_unwritten_bytes",
                 "Bytes of entries that wait to be written to the journal.",
@@ -464,6 +482,30 @@ impl Metrics {
             let none: [&str; 0] = [];
             self.log_cosigned.with_label_values(&none).set(size);
             self.log_cosigned_at.with_label_values(&none).set(at);
+        }
+    }
+
+    /// Sets the number of declarations in each state, and those that are overdue.
+    pub(super) fn set_declarations<'a>(
+        &self,
+        declarations: impl Iterator<Item = (&'a Name, &'a Declaration)>,
+        now: Timestamp,
+    ) {
+        self.declarations.reset();
+        self.overdue.reset();
+        for state in DeclarationState::VARIANTS {
+            self.declarations.with_label_values(&[<&str>::from(state)]).set(0);
+        }
+        for (key, declaration) in declarations {
+            let status = declaration.status.as_ref();
+            let state = status.and_then(|status| status.state).unwrap_or_default();
+            self.declarations.with_label_values(&[<&str>::from(state)]).inc();
+            let filing = status.and_then(|status| status.filing.as_ref());
+            if declarations::is_overdue(declaration, filing, now) {
+                let namespace = key.split_once('/').map_or("", |(namespace, _)| namespace);
+                let DeclarationSpec { registration, period, .. } = &declaration.spec;
+                self.overdue.with_label_values(&[namespace, registration, period]).set(1);
+            }
         }
     }
 
@@ -782,6 +824,7 @@ mod tests {
         let kinds: Vec<&str> = ObjectKind::VARIANTS.iter().map(ObjectKind::into_str).collect();
         let expected = [
             "ActivityClass",
+            "Declaration",
             "GpuPool",
             "Registration",
             "ValidatingAdmissionPolicy",

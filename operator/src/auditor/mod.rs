@@ -12,6 +12,7 @@ pub mod batch;
 mod bookkeeper;
 mod cluster_writes;
 pub mod cosigning;
+mod declarations;
 pub mod exporter;
 pub mod journal;
 pub mod kept_checkpoint;

@@ -1,11 +1,11 @@
-//! Watches of objects that the controller does not watch: exporters' pods, `LeaseRecord`s, volume
-//! claims, and the admission policies with their bindings.
+//! Watches of objects that the controller does not watch: exporters' pods, `LeaseRecord`s,
+//! `Declaration`s, volume claims, and the admission policies with their bindings.
 
 use daylight_cluster::Change;
 use daylight_cluster::slim::{Custom, ExporterPod, VolumeClaim};
 use daylight_cluster::store::Stored;
 use daylight_cluster::watch::{self, Selectors, Source, Task};
-use daylight_crds::LeaseRecord;
+use daylight_crds::{Declaration, LeaseRecord};
 use futures::FutureExt as _;
 use futures::future::select_all;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -27,6 +27,7 @@ pub(super) enum OtherChange {
     Exporter(usize, Change<ExporterPod>),
     Record(Change<Custom<LeaseRecord>>),
     Claim(Change<VolumeClaim>),
+    Declaration(Change<Custom<Declaration>>),
     Policy(Change<Custom<ValidatingAdmissionPolicy>>),
     Binding(Change<Custom<ValidatingAdmissionPolicyBinding>>),
 }
@@ -35,6 +36,7 @@ pub(super) enum OtherChange {
 pub(super) struct OtherWatches {
     records: mpsc::Receiver<Change<Custom<LeaseRecord>>>,
     claims: mpsc::Receiver<Change<VolumeClaim>>,
+    declarations: mpsc::Receiver<Change<Custom<Declaration>>>,
     policies: mpsc::Receiver<Change<Custom<ValidatingAdmissionPolicy>>>,
     bindings: mpsc::Receiver<Change<Custom<ValidatingAdmissionPolicyBinding>>>,
     exporters: Vec<mpsc::Receiver<Change<ExporterPod>>>,
@@ -53,6 +55,7 @@ impl OtherWatches {
         let (rounds, round) = channel::channel(0);
         let mut start = Start { client, settings, round, tasks: JoinSet::new() };
         let records = start.watch("/apis/daylight.dev/v1alpha1/leaserecords".into());
+        let declarations = start.watch("/apis/daylight.dev/v1alpha1/declarations".into());
         let claims = start.watch("/api/v1/persistentvolumeclaims".into());
         let admission = |kind: &str| format!("/apis/admissionregistration.k8s.io/v1/{kind}");
         let policies = start.watch(admission("validatingadmissionpolicies"));
@@ -64,6 +67,7 @@ impl OtherWatches {
         Self {
             records,
             claims,
+            declarations,
             policies,
             bindings,
             exporters,
@@ -74,16 +78,20 @@ impl OtherWatches {
 
     /// Waits for the next change; `None` once a watch has ended. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<OtherChange> {
-        let Self { records, claims, policies, bindings, exporters, .. } = self;
+        let Self { records, claims, declarations, policies, bindings, exporters, .. } = self;
         let record = records.recv().map(|change| change.map(OtherChange::Record)).boxed();
         let claim = claims.recv().map(|change| change.map(OtherChange::Claim)).boxed();
+        let declaration =
+            declarations.recv().map(|change| change.map(OtherChange::Declaration)).boxed();
         let policy = policies.recv().map(|change| change.map(OtherChange::Policy)).boxed();
         let binding = bindings.recv().map(|change| change.map(OtherChange::Binding)).boxed();
         let exporters = exporters.iter_mut().enumerate().map(|(number, changes)| {
             let changed = move |change| OtherChange::Exporter(number, change);
             changes.recv().map(move |change| change.map(changed)).boxed()
         });
-        select_all([record, claim, policy, binding].into_iter().chain(exporters)).await.0
+        select_all([record, claim, declaration, policy, binding].into_iter().chain(exporters))
+            .await
+            .0
     }
 }
 

@@ -97,11 +97,18 @@ impl Pseudonyms {
             NameKind::Person => self.of(&format!("{PERSON}{text}")),
             // The whole text and not its second half: two tenants may use the same name, and the
             // journal should not show that.
-            NameKind::Object => {
-                let namespace = text.split_once('/').map_or("", |(namespace, _)| namespace);
-                format!("{}/{}", self.of(namespace), self.of(text))
-            }
+            NameKind::Object => self.of_object(text),
         });
+    }
+
+    /// Returns the pseudonym of a registration.
+    pub(crate) fn of_registration(&mut self, registration: &str) -> daylight_base::Name {
+        self.of_object(registration).into()
+    }
+
+    fn of_object(&mut self, name: &str) -> String {
+        let namespace = name.split_once('/').map_or("", |(namespace, _)| namespace);
+        format!("{}/{}", self.of(namespace), self.of(name))
     }
 
     fn of(&mut self, name: &str) -> String {
@@ -125,14 +132,14 @@ impl Pseudonyms {
 fn each_name(value: &mut Value, change: &mut impl FnMut(NameKind, &str) -> String) {
     match value {
         Value::Object(fields) => {
-            let of_registration =
-                fields.get("object").is_some_and(|object| object == "Registration");
+            let is_of_tenant = |object: &Value| object == "Registration" || object == "Declaration";
+            let of_tenant = fields.get("object").is_some_and(is_of_tenant);
             for (field, value) in fields {
                 let kind = match field.as_str() {
                     "namespace" => Some(NameKind::Namespace),
                     "by" => Some(NameKind::Person),
                     "registration" | "pod" | "holder" => Some(NameKind::Object),
-                    "name" if of_registration => Some(NameKind::Object),
+                    "name" if of_tenant => Some(NameKind::Object),
                     _ => None,
                 };
                 match (kind, value) {
@@ -207,6 +214,19 @@ mod tests {
         assert_eq!(lease["account"]["registration"], hidden["used"][0]["registration"]);
         let namespace = lease["account"]["namespace"].as_str().unwrap();
         assert!(lease["pod"].as_str().unwrap().starts_with(&format!("{namespace}/")));
+    }
+
+    #[test]
+    fn objects_of_tenants_are_hidden_and_others_are_not() {
+        let mut pseudonyms = Pseudonyms::new(b"secret");
+        for (object, is_hidden) in
+            [("Registration", true), ("Declaration", true), ("GpuPool", false)]
+        {
+            let mut entry = json!({"object": object, "name": "acme/night-2026-11"});
+            pseudonyms.hide(&mut entry);
+            let is_kept = entry["name"] == "acme/night-2026-11";
+            assert_eq!(is_kept, !is_hidden, "{object}");
+        }
     }
 
     #[test]

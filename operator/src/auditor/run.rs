@@ -16,6 +16,7 @@ use super::agents::{self, AgentReport};
 use super::bookkeeper::{BookSettings, Bookkeeper};
 use super::cluster_writes::ClusterWrites;
 use super::cosigning::{Cosigning, CosigningError, CosigningSettings};
+use super::declarations::Declarations;
 use super::exporter::discovery::ExporterName;
 use super::exporter::scrape::{Scrape, Scraper};
 use super::journal::{Directory, Journal, JournalError, continued};
@@ -81,6 +82,8 @@ pub struct Settings {
     pub book_every: Duration,
     /// Time after which nodes on which nothing happens have an entry in the ledger.
     pub quiet_every: Duration,
+    /// Interval at which declarations are compared with the ledger.
+    pub declare_every: Duration,
     /// Time between two closings of the ledger's entries: they are at its multiples since 1970.
     pub close_every: Duration,
     /// Most bytes of entries that wait in memory while the journal cannot be written.
@@ -214,6 +217,7 @@ pub async fn run(
             closed = main.writer.next() => main.releases.set_durable(closed?, main.now),
             () = main.writes.next() => {}
             () = main.kept.next() => {}
+            () = main.declarations.next() => main.write_declarations(),
             round = main.cosigning.next() => main.publisher.metrics.set_round(&round),
             _ = tick.tick() => {
                 main.tick();
@@ -266,6 +270,7 @@ struct Main {
     releases: Releases,
     writes: ClusterWrites,
     publisher: Publisher,
+    declarations: Declarations,
     health: Health,
     usage_due: Option<Instant>,
     miners_due: Option<Instant>,
@@ -316,6 +321,7 @@ impl Main {
             cosigning,
             writes: ClusterWrites::new((!settings.read_only).then_some(client)),
             publisher: Publisher::new(metrics, settings.data_dir.clone()),
+            declarations: Declarations::new(settings.data_dir.clone(), settings.declare_every),
             health,
             usage_due: None,
             miners_due: None,
@@ -330,6 +336,7 @@ impl Main {
     fn apply(&mut self, change: OtherChange) {
         match change {
             OtherChange::Record(change) => self.releases.apply(change),
+            OtherChange::Declaration(change) => self.declarations.apply(change),
             OtherChange::Claim(change) => self.books.apply_claim(change, self.now),
             OtherChange::Policy(change) => self.admission.policy(change),
             OtherChange::Binding(change) => self.admission.binding(change),
@@ -391,6 +398,9 @@ impl Main {
         }
         self.releases.forget(&mut self.books, self.now);
         self.write_statuses(instant, has_room);
+        if self.books.is_warm() {
+            self.declarations.start(&self.books, &mut self.writer, self.now, instant);
+        }
         self.kept.start(self.writer.checkpoint(), instant);
         self.cosigning.follow(self.writer.checkpoint());
         self.publisher.publish(&self.books, &self.writer, self.kept.size(), instant);
@@ -476,6 +486,13 @@ impl Main {
             self.miners_due = Some(now + every);
             self.writes.set_statuses(self.books.miner_statuses());
         }
+    }
+
+    fn write_declarations(&mut self) {
+        let origin = self.writer.origin();
+        let writes = self.declarations.writes(&mut self.books, &origin, self.now);
+        self.publisher.metrics.set_declarations(self.declarations.iter(), self.now);
+        self.writes.set_statuses(writes);
     }
 
     fn record_state(&self, has_room: bool) -> RecordState<'_> {

@@ -42,6 +42,8 @@ pub(super) struct JournalWriter {
     /// `None` while a batch is being written.
     journal: Option<Journal<Directory>>,
     entries: EntryWriter,
+    /// The ledger's name.
+    origin: Name,
     size: u64,
     published: Option<Published>,
     state_bytes: u64,
@@ -66,6 +68,7 @@ impl JournalWriter {
         quiet_every: Duration,
         verify: impl FnOnce(&Journal<Directory>) -> Result<(), JournalError>,
     ) -> Result<(Self, Vec<Entry>), JournalError> {
+        let origin = Name::from(keys.key.name());
         let (mut journal, state) = Journal::open(directory, keys.key)?;
         verify(&journal)?;
         if let Some(next) = keys.next {
@@ -78,6 +81,7 @@ impl JournalWriter {
                 .map_err(|error| JournalError::Damaged(error.to_string()))?;
         let writer = Self {
             entries: writer,
+            origin,
             size: journal.size(),
             published: journal.checkpoint().cloned(),
             state_bytes: journal.state_bytes(),
@@ -106,6 +110,11 @@ impl JournalWriter {
         let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1);
         let number = |at: Timestamp| at.millis_since(Timestamp::default()) / every;
         number(until) > number(self.entries.open_since(until))
+    }
+
+    /// Returns the name under which the ledger has a registration.
+    pub(super) fn pseudonym_of(&mut self, registration: &Name) -> Name {
+        self.entries.pseudonym_of(registration)
     }
 
     /// Adds the entries of quiet nodes, which wait otherwise.
@@ -181,6 +190,11 @@ impl JournalWriter {
                 Ok(Vec::new())
             }
         }
+    }
+
+    /// The ledger's name.
+    pub(super) fn origin(&self) -> Name {
+        self.origin.clone()
     }
 
     /// Number of entries in the journal.

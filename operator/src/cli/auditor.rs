@@ -105,6 +105,9 @@ pub(super) struct Flags {
     /// since 1970 (UTC)
     #[arg(long, env = "DAYLIGHT_CLOSE_EVERY", default_value = "24h", value_parser = duration::parse)]
     close_every: Duration,
+    /// Interval at which declarations are compared with the ledger
+    #[arg(long, env = "DAYLIGHT_DECLARE_EVERY", default_value = "10m", value_parser = duration::parse)]
+    declare_every: Duration,
     /// Interval at which each registration's energy use is written to its status
     #[arg(long, env = "DAYLIGHT_USAGE_EVERY", default_value = "10s", value_parser = duration::parse)]
     usage_every: Duration,
@@ -174,6 +177,7 @@ pub(super) async fn run(connection: &Connection, flags: Flags) -> Result<(), Com
         book_every: flags.book_every,
         quiet_every: flags.quiet_every,
         close_every: flags.close_every,
+        declare_every: flags.declare_every,
         memory: usize::try_from(flags.memory.units()).unwrap_or(usize::MAX),
         usage_every: flags.usage_every,
     };

@@ -9,6 +9,7 @@ mod controller;
 mod doctor;
 mod emergency;
 mod error;
+mod filing;
 mod gpu_map;
 mod ledger;
 mod live_plan;
@@ -65,6 +66,8 @@ enum Command {
     Suspend(approval::Decide),
     /// Revoke a registration permanently
     Revoke(approval::Decide),
+    /// Record that a declaration was filed with the authority
+    File(filing::File),
     /// Emergency stop: end all mining until `resume`
     Stop(emergency::Stop),
     /// Lift the emergency stop
@@ -73,8 +76,6 @@ enum Command {
     Doctor(doctor::Flags),
     /// Verify, prove and copy the auditor's ledger
     Ledger(Box<ledger::Ledger>),
-    /// Write what a registration or a site did in a period, as files for an authority
-    Report(Box<ledger::report::Flags>),
     /// Remove the auditor's finalizer from pods left behind by an uninstall
     Release(release::Release),
     /// Print a shell's completion script
@@ -125,11 +126,11 @@ impl Command {
             Self::Why(flags) => flags.output.format,
             Self::Approve(flags) => flags.output.format,
             Self::Reject(flags) | Self::Suspend(flags) | Self::Revoke(flags) => flags.output.format,
+            Self::File(flags) => flags.output.format,
             Self::Stop(flags) => flags.output.format,
             Self::Resume(flags) => flags.output.format,
             Self::Doctor(flags) => flags.output.format,
             Self::Ledger(ledger) => ledger.format(),
-            Self::Report(flags) => flags.output_format(),
             Self::Release(flags) => flags.output.format,
         }
     }
@@ -142,14 +143,14 @@ impl Command {
             | Self::Approve(_)
             | Self::Reject(_)
             | Self::Suspend(_)
-            | Self::Revoke(_) => true,
+            | Self::Revoke(_)
+            | Self::File(_) => true,
             Self::Controller(_)
             | Self::Auditor(_)
             | Self::Stop(_)
             | Self::Resume(_)
             | Self::Doctor(_)
             | Self::Ledger(_)
-            | Self::Report(_)
             | Self::Witness(_)
             | Self::Release(_)
             | Self::Completion(_)
@@ -207,11 +208,11 @@ async fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Reject(flags) => approval::reject(&connection, &flags).await,
         Command::Suspend(flags) => approval::suspend(&connection, &flags).await,
         Command::Revoke(flags) => approval::revoke(&connection, &flags).await,
+        Command::File(flags) => filing::file(&connection, &flags).await,
         Command::Stop(flags) => emergency::stop(&connection, &flags).await,
         Command::Resume(flags) => emergency::resume(&connection, &flags).await,
         Command::Doctor(flags) => doctor::run(&connection, &flags).await,
         Command::Ledger(ledger) => ledger::run(&ledger),
-        Command::Report(flags) => ledger::report::run(&flags),
         Command::Release(flags) => release::release(&connection, &flags).await,
         Command::Completion(flags) => completion::run(Cli::command(), &flags),
         Command::Man(flags) => man::run(Cli::command(), &flags),

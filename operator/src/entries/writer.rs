@@ -159,6 +159,11 @@ impl EntryWriter {
         self.sums.extend(sums);
     }
 
+    /// Returns the name that the entries have for a registration.
+    pub(crate) fn pseudonym_of(&mut self, registration: &Name) -> Name {
+        self.pseudonyms.of_registration(registration)
+    }
+
     /// Composes an entry in as many parts as it needs, and appends them to `leaves`. Each of them can be
     /// written: one that cannot would stop the ledger for good.
     pub fn compose(&mut self, entry: Entry, leaves: &mut Vec<Vec<u8>>) {

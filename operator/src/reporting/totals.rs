@@ -385,11 +385,6 @@ impl Totals {
         }
     }
 
-    /// Returns what limits count of the entries so far.
-    pub fn limit(&self) -> LimitCount {
-        self.limit
-    }
-
     fn add_pool(&mut self, more: &PoolEntry) {
         let PoolEntry { pool, capacity_ms, moved_mj, overcommitted_ms, gap_ms } = more;
         let sum = self.pools.entry(pool.clone());
@@ -402,6 +397,15 @@ impl Totals {
         ] {
             *sum = sum.saturating_add(*more);
         }
+    }
+
+    pub fn interval(&self) -> ReportingInterval {
+        self.interval
+    }
+
+    /// Returns whether all nodes have reported up to the end.
+    pub fn is_complete(&self) -> bool {
+        self.unreported().is_empty()
     }
 
     /// Returns the totals of the entries so far.

@@ -289,7 +289,7 @@ pub fn energy_periods(
 }
 
 /// The time zone of a registration's site.
-fn zone<'a>(cluster: &'a Cluster, spec: &RegistrationSpec) -> &'a str {
+pub fn zone<'a>(cluster: &'a Cluster, spec: &RegistrationSpec) -> &'a str {
     let pool = spec.pools.iter().find_map(|pool| cluster.pool(pool));
     pool.map_or("Etc/UTC", |pool| &*pool.spec.site.time_zone)
 }

@@ -186,6 +186,14 @@ async fn every_legitimate_way_is_admitted(cluster: &Cluster) {
         .output()
         .unwrap();
     assert!(rejected.status.success(), "{}", String::from_utf8_lossy(&rejected.stderr));
+    let filed = Command::new(env!("CARGO_BIN_EXE_daylight"))
+        .args(["file", "tenant-a/to-file", "--as", OFFICER])
+        .args(["--reference", "N-4711", "--root", crate::cluster::ROOT])
+        .envs(cluster.control_plane.environment())
+        .output()
+        .unwrap();
+    assert!(filed.status.success(), "{}", String::from_utf8_lossy(&filed.stderr));
+    ways += 1;
     let approval = json!({"status": {"approval": {
         "state": "Approved", "by": OFFICER, "at": "2026-01-01T00:00:00Z", "generation": 1,
         "specDigest": format!("sha256:{}", "0".repeat(64)),

@@ -172,6 +172,24 @@ impl Cluster {
             |plural: &str| format!("/apis/daylight.dev/v1alpha1/namespaces/tenant-a/{plural}");
         let record = Change::create(&api("leaserecords"), lease_record("lease-known"));
         self.make(CONTROLLER, &record).await;
+        for (name, state, submitted_by) in [
+            ("ready", "Ready", TENANT),
+            ("to-file", "Ready", TENANT),
+            ("draft", "Draft", TENANT),
+            ("filed", "Ready", TENANT),
+            ("own", "Ready", OFFICER),
+        ] {
+            let create = Change::create(&api("declarations"), declaration(name, submitted_by));
+            self.make(AUDITOR, &create).await;
+            let status = format!("{}/{name}/status", api("declarations"));
+            let figures = json!({"status": {
+                "state": state, "ledger": {"origin": "log.example.com", "size": 7, "rootHash": ROOT},
+            }});
+            self.make(AUDITOR, &Change::patch(&status, figures)).await;
+            if name == "filed" {
+                self.make(OFFICER, &Change::patch(&status, filing(OFFICER))).await;
+            }
+        }
         for (plural, kind, spec) in [
             (
                 "miners",
@@ -305,6 +323,26 @@ pub(crate) fn lease_record(name: &str) -> Value {
             "gpus": 1, "seenEndedAt": "2026-01-01T00:00:00Z",
         },
     })
+}
+
+/// The root hash of the declarations' figures.
+pub(crate) const ROOT: &str = "n0FVwxZbXr8WmkBTdcPlQUnuHDOmGJveXjgMOARinP0=";
+
+pub(crate) fn declaration(name: &str, submitted_by: &str) -> Value {
+    json!({
+        "apiVersion": "daylight.dev/v1alpha1", "kind": "Declaration", "metadata": {"name": name},
+        "spec": {
+            "registration": "night", "period": "2026-10", "timeZone": "Etc/UTC", "tzdata": "2026a",
+            "start": "2026-10-01T00:00:00Z", "end": "2026-11-01T00:00:00Z",
+            "dueAt": "2026-11-21T00:00:00Z", "submittedBy": submitted_by,
+        },
+    })
+}
+
+pub(crate) fn filing(by: &str) -> Value {
+    json!({"status": {"filing": {
+        "by": by, "at": "2026-11-03T00:00:00Z", "reference": "N-4711", "rootHash": ROOT,
+    }}})
 }
 
 pub(crate) fn registration(name: &str, submitted_by: &str) -> Value {

@@ -1149,6 +1149,76 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         );
     }
 
+    // The figures are the auditor's, and a filing is another person's.
+    let declared = |name: &str| format!("{}/{name}/status", api("declarations"));
+    add(
+        "a declaration of one's own",
+        TENANT,
+        Rule::Always,
+        Change::create(&api("declarations"), crate::cluster::declaration("mine", TENANT)),
+        "is written by the auditor alone",
+    );
+    for (what, who) in [("better figures", TENANT), ("the same, by the controller", CONTROLLER)] {
+        add(
+            what,
+            who,
+            Rule::Always,
+            Change::patch(&declared("ready"), json!({"status": {"gpuTime": "0.00 GPU-hours"}})),
+            "its figures are written by the auditor alone",
+        );
+    }
+    add(
+        "another period",
+        TENANT,
+        Rule::Always,
+        Change::patch(
+            &format!("{}/ready", api("declarations")),
+            json!({"spec": {"period": "2026-09"}}),
+        ),
+        "spec is immutable",
+    );
+    let filing = crate::cluster::filing;
+    let mut other_figures = filing(OFFICER);
+    other_figures["status"]["filing"]["rootHash"] = json!("n0FV");
+    let mut again = filing(OFFICER);
+    again["status"]["filing"]["reference"] = json!("N-4712");
+    for (what, who, name, filing, message) in [
+        (
+            "a filing without the right",
+            ROBOT,
+            "ready",
+            filing(ROBOT),
+            "may not write status.filing",
+        ),
+        ("a filing in another name", OFFICER, "ready", filing(ROBOT), "file in your own name"),
+        ("a filing of a draft", OFFICER, "draft", filing(OFFICER), "file it once it is Ready"),
+        (
+            "a filing of one's own registration",
+            OFFICER,
+            "own",
+            filing(OFFICER),
+            "filing.by must differ from spec.submittedBy",
+        ),
+        ("a filing of other figures", OFFICER, "ready", other_figures, "filing.rootHash must be"),
+        ("another filing", OFFICER, "filed", again, "filing is final"),
+        (
+            "no filing any more",
+            OFFICER,
+            "filed",
+            json!({"status": null}),
+            "written by the auditor alone",
+        ),
+        (
+            "other figures than those filed",
+            AUDITOR,
+            "filed",
+            json!({"status": {"ledger": {"size": 8}}}),
+            "totals and ledger are final once they are filed",
+        ),
+    ] {
+        add(what, who, Rule::Always, Change::patch(&declared(name), filing), message);
+    }
+
     // The controller's account does nothing but the controller's work.
     let mut auditor_pod = pod("auditor", "evil/x");
     auditor_pod["spec"]["serviceAccountName"] = json!("daylight-auditor");

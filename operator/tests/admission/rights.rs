@@ -188,6 +188,11 @@ async fn story_is_metered(client: kube::Client) {
         registrations.iter().any(|one| one["status"]["usage"]["millijoules"].is_string())
     })
     .await;
+    until(&client, "what is declared", &format!("{story}/declarations"), |list| {
+        let declarations = list["items"].as_array().unwrap();
+        declarations.iter().filter(|one| one["status"]["state"] == "Draft").count() == 2
+    })
+    .await;
     until(&client, "what agents say", &format!("{story}/miners"), |list| {
         let miners = list["items"].as_array().unwrap();
         miners.iter().any(|one| one["status"]["work"]["sharesAccepted"].as_u64() > Some(0))

@@ -82,7 +82,8 @@ impl Bookkeeper {
             ObjectKind::Registration => {
                 self.cluster.registration(name).and_then(|it| it.meta().generation)
             }
-            ObjectKind::ValidatingAdmissionPolicy
+            ObjectKind::Declaration
+            | ObjectKind::ValidatingAdmissionPolicy
             | ObjectKind::ValidatingAdmissionPolicyBinding => return false,
         };
         let recorded = self.meter.object_seen(kind, name).map(|object| object.generation);
@@ -163,7 +164,8 @@ impl Bookkeeper {
                     ..object(kind, name, registration.as_ref(), digest)?
                 })
             }
-            ObjectKind::ValidatingAdmissionPolicy
+            ObjectKind::Declaration
+            | ObjectKind::ValidatingAdmissionPolicy
             | ObjectKind::ValidatingAdmissionPolicyBinding => None,
         }
     }
@@ -215,15 +217,16 @@ impl Bookkeeper {
     }
 }
 
-/// Returns the kind in the cluster's view; `None` for those of [`crate::auditor::admission`].
+/// Returns the kind in the cluster's view; `None` for those of [`crate::auditor::admission`] and
+/// [`crate::auditor::declarations`].
 fn kind_of(kind: ObjectKind) -> Option<Kind> {
     match kind {
         ObjectKind::ActivityClass => Some(Kind::ActivityClass),
         ObjectKind::GpuPool => Some(Kind::GpuPool),
         ObjectKind::Registration => Some(Kind::Registration),
-        ObjectKind::ValidatingAdmissionPolicy | ObjectKind::ValidatingAdmissionPolicyBinding => {
-            None
-        }
+        ObjectKind::Declaration
+        | ObjectKind::ValidatingAdmissionPolicy
+        | ObjectKind::ValidatingAdmissionPolicyBinding => None,
     }
 }
 
@@ -255,5 +258,6 @@ fn decision(approval: &Approval) -> Decision {
         at: timestamp(&approval.at),
         digest: approval.spec_digest.as_deref().map(Name::from),
         signature: approval.signature.as_deref().map(Name::from),
+        reference: None,
     }
 }

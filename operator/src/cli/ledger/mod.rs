@@ -7,7 +7,6 @@ mod keygen;
 mod mirror;
 mod prove;
 mod registration_proof;
-pub(super) mod report;
 mod show;
 mod source;
 mod trust;
