@@ -35,7 +35,7 @@ use crate::{Millijoules, rules, schema};
     printcolumn(name = "State", type_ = "string", json_path = ".status.state", description = "Draft, Ready, Filed or Superseded"),
     printcolumn(name = "GPU time", type_ = "string", json_path = ".status.gpuTime", description = "Time of all GPUs"),
     printcolumn(name = "Energy", type_ = "string", json_path = ".status.energy", description = "Energy, with its bounds"),
-    printcolumn(name = "Due", type_ = "string", json_path = ".spec.dueAt", description = "Time until which it is to be filed"),
+    printcolumn(name = "Due", type_ = "string", json_path = ".spec.dueAt", description = "Time by which it is due"),
     printcolumn(name = "Filed by", type_ = "string", json_path = ".status.filing.by", priority = 1, description = "User who filed it"),
     printcolumn(name = "Reference", type_ = "string", json_path = ".status.filing.reference", priority = 1, description = "The authority's reference"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1, description = "Explanation of the state"),
@@ -72,7 +72,7 @@ pub struct DeclarationSpec {
     #[schemars(range(min = 0, max = 1000))]
     pub correction: u32,
 
-    /// Time until which it is to be filed.
+    /// Time by which it is due.
     pub due_at: Time,
 
     /// The user who submitted the registration, who may not file its declarations.

@@ -80,7 +80,7 @@ pub(super) async fn file(connection: &Connection, flags: &File) -> Result<(), Co
     };
     let (Some(reference), Some(root)) = (&flags.reference, &flags.root) else {
         flags.output.print(&filed, text)?;
-        return Err(CommandError::new(format!("Declaration {key} is not filed yet"))
+        return Err(CommandError::new(format!("Declaration {key} is not filed"))
             .code(ErrorCode::NotConfirmed)
             .remedy(format!(
                 "Once you filed it, run the command again with --reference REFERENCE --root {}",

@@ -399,6 +399,7 @@ impl Totals {
         }
     }
 
+    /// Returns the interval whose entries count.
     pub fn interval(&self) -> ReportingInterval {
         self.interval
     }

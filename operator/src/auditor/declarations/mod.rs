@@ -389,7 +389,7 @@ fn explained(
 fn overdue_sentence(declaration: &Declaration) -> String {
     let DeclarationSpec { registration, period, due_at, .. } = &declaration.spec;
     format!(
-        "Registration {registration} is to be declared for {period} by {}: file it with kubectl daylight \
+        "Registration {registration} is due for {period} since {}: file it with kubectl daylight \
          file.",
         due_at.0
     )
