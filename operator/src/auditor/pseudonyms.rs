@@ -45,11 +45,20 @@ enum NameKind {
     Object,
 }
 
+/// Reads the key of a journal; `None` if it has none.
+pub(super) fn read_key(disk: &impl Disk) -> Result<Option<Vec<u8>>, JournalError> {
+    disk.read(KEY).map_err(|error| JournalError::Disk { path: KEY.into(), error })
+}
+
+/// Writes the key of a journal.
+pub(super) fn write_key(disk: &mut impl Disk, key: &[u8]) -> Result<(), JournalError> {
+    disk.replace(KEY, key).map_err(|error| JournalError::Disk { path: KEY.into(), error })
+}
+
 /// Copies the key of a journal to the disk of one that continues it, so that pseudonyms stay the same.
 pub(super) fn copy_key(from: &impl Disk, to: &mut impl Disk) -> Result<(), JournalError> {
-    let failed = |error| JournalError::Disk { path: KEY.into(), error };
-    let key = from.read(KEY).map_err(failed)?.ok_or_else(missing)?;
-    to.replace(KEY, &key).map_err(failed)
+    let key = read_key(from)?.ok_or_else(missing)?;
+    write_key(to, &key)
 }
 
 fn missing() -> JournalError {
@@ -65,7 +74,7 @@ impl Pseudonyms {
     /// The key cannot be read, is missing or too short.
     pub fn open(disk: &mut impl Disk, is_new: bool) -> Result<Self, JournalError> {
         let failed = |error| JournalError::Disk { path: KEY.into(), error };
-        match disk.read(KEY).map_err(failed)? {
+        match read_key(disk)? {
             Some(key) if key.trim_ascii().len() < KEY_BYTES => Err(JournalError::ShortKey {
                 path: KEY,
                 bytes: key.trim_ascii().len(),
@@ -76,7 +85,7 @@ impl Pseudonyms {
                 let mut bytes = [0_u8; 32];
                 getrandom::fill(&mut bytes).map_err(|error| failed(io::Error::other(error)))?;
                 let key = hex::encode(bytes);
-                disk.replace(KEY, key.as_bytes()).map_err(failed)?;
+                write_key(disk, key.as_bytes())?;
                 Ok(Self::new(key.as_bytes()))
             }
             None => Err(missing()),

@@ -62,7 +62,20 @@ async fn leases_that_end_while_the_auditor_is_away_are_booked_exactly(site: &mut
     site.wait_for_mining(8).await;
     eventually(SOON, "mining is booked", || async { (mined(&auditor).await > 8.0).then_some(()) })
         .await;
+    // The volume is lost, and a copy of it restored, which was begun while the auditor wrote it.
+    let directory = |name: &str| site.control_plane.directory().join(name).display().to_string();
+    let (journal, copy) = (directory("journal-1"), directory("copy-1"));
+    let mirror = ["ledger", "mirror", &*journal, &*copy, "--with-secrets"];
+    site.daylight(&mirror);
     auditor.kill().await;
+    site.daylight(&mirror);
+    std::fs::remove_dir_all(&journal).unwrap();
+    let kept = directory("journal-1.key.checkpoint");
+    let restore = ["ledger", "restore", &*copy, &*journal];
+    match Path::new(&kept).exists() {
+        true => site.daylight(&[&restore[..], &["--kept", &*kept]].concat()),
+        false => site.daylight(&restore),
+    };
 
     site.daylight(&["stop", "-m", "test", "--as", OFFICER]);
     let ended = eventually(SOON, "all miners have ended and wait for the auditor", || async {
@@ -98,6 +111,7 @@ async fn leases_that_end_while_the_auditor_is_away_are_booked_exactly(site: &mut
     .await;
     assert!((mined(&auditor).await - held as f64).abs() < 0.001);
     auditor.terminate().await;
+    site.daylight(&["ledger", "verify", &*journal]);
     site.daylight(&["resume", "-m", "test"]);
 }
 

@@ -21,6 +21,7 @@
 //! state/3                 the state
 //! ```
 
+mod backup;
 mod commit;
 pub mod continued;
 mod disk;
@@ -40,6 +41,7 @@ use self::commit::{COMMIT, Commit, Found, Head};
 use self::error::{failed, read};
 use self::tiles::{tree_of, verify_bundle, whole_name, write_tiles};
 
+pub use backup::Backup;
 pub use daylight_ledger::MAX_ENTRY;
 pub use disk::{Directory, Disk};
 pub use error::JournalError;

@@ -7,6 +7,7 @@ mod keygen;
 mod mirror;
 mod prove;
 mod registration_proof;
+mod restore;
 mod show;
 mod source;
 mod trust;
@@ -42,6 +43,8 @@ enum Command {
     Diff(diff::Flags),
     /// Copy what is new in a ledger into a directory, after verifying it
     Mirror(mirror::Flags),
+    /// Make a data directory for the auditor out of a copy with its secrets, after verifying it
+    Restore(restore::Flags),
     /// Have witnesses cosign the checkpoint, each of which sees that the ledger only grew
     Cosign(cosign::Flags),
     /// Make a key that signs a ledger
@@ -56,6 +59,7 @@ impl Ledger {
             Command::Check(flags) => flags.output.format,
             Command::Diff(flags) => flags.output.format,
             Command::Mirror(flags) => flags.output.format,
+            Command::Restore(flags) => flags.output.format,
             Command::Cosign(flags) => flags.output.format,
             Command::Show(_) | Command::Prove(_) | Command::Keygen(_) => Format::Text,
         }
@@ -70,6 +74,7 @@ pub(super) fn run(ledger: &Ledger) -> Result<(), CommandError> {
         Command::Check(flags) => check::run(flags),
         Command::Diff(flags) => diff::run(flags),
         Command::Mirror(flags) => mirror::run(flags),
+        Command::Restore(flags) => restore::run(flags),
         Command::Cosign(flags) => cosign::run(flags),
         Command::Keygen(flags) => keygen::run(flags),
     }

@@ -85,6 +85,11 @@ enum Reader {
 }
 
 impl Opened<'_> {
+    /// The directory, if it is one.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        self.source.directory()
+    }
+
     /// Reads the checkpoint. Its signatures are not verified here.
     pub(super) fn checkpoint(&self) -> Result<Note, CommandError> {
         let Some(bytes) = self.read(CHECKPOINT)? else { return Err(self.absent()) };

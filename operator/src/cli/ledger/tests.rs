@@ -252,6 +252,68 @@ async fn a_mirror_grows_with_the_ledger_and_refuses_another_history() {
 }
 
 /// The owner of the key cannot show two histories to those who require a witness.
+/// The volume is lost, and the auditor continues from a copy.
+#[test]
+fn a_copy_with_its_secrets_is_restored_and_no_other() {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name);
+    let (journal, copy, restored) = (path("journal"), path("copy"), path("restored"));
+    let open = |path: &Path| Journal::open(Directory::take(path).unwrap(), key()).unwrap();
+    write(&journal, 300);
+    let mirror =
+        |words: &[&str]| ledger(&[&["mirror", text(&journal), text(&copy)], words].concat());
+    mirror(&[]).unwrap();
+    let restore = |words: &[&str]| {
+        let public = key().verifier().to_string();
+        let words = [&["--key", &public], words].concat();
+        ledger(&[&["restore", text(&copy), text(&restored)], &words[..]].concat())
+    };
+    let error = restore(&[]).unwrap_err();
+    assert!(error.contains("has no state") && error.contains("--with-secrets"), "{error}");
+    assert!(mirror(&["--with-secrets"]).unwrap_err().contains("has no state"), "without a key");
+    fs::write(journal.join("pseudonym.key"), "a secret of sixteen bytes").unwrap();
+    mirror(&["--with-secrets"]).unwrap();
+    let kept = path("kept");
+    fs::copy(journal.join("checkpoint"), &kept).unwrap();
+    // A new state, and entries that are not signed yet.
+    let (mut writer, _) = open(&journal);
+    writer.append(&[entry(300), entry(301)], &["a new state"], true).unwrap();
+    drop(writer);
+    mirror(&["--with-secrets"]).unwrap();
+    // The copy alone remains.
+    fs::rename(&journal, path("lost")).unwrap();
+
+    restore(&["--kept", text(&kept)]).unwrap();
+    let (mut writer, state) = open(&restored);
+    assert_eq!((writer.size(), state), (302, vec![b"a new state".to_vec()]));
+    let secret = fs::read_to_string(restored.join("pseudonym.key")).unwrap();
+    assert_eq!(secret, "a secret of sixteen bytes");
+    writer.append(&[entry(302)], &["more"], false).unwrap();
+    writer.publish().unwrap();
+    drop(writer);
+    ledger(&["verify", text(&restored), "--since", text(&kept)]).unwrap();
+    let error = restore(&[]).unwrap_err();
+    assert!(error.contains("is not empty"), "{error}");
+    // The copy is older than what was signed since.
+    fs::copy(restored.join("checkpoint"), &kept).unwrap();
+    fs::rename(&restored, path("newer")).unwrap();
+    let error = restore(&["--kept", text(&kept)]).unwrap_err();
+    assert!(error.contains("has 300 entries, but 303 were signed: it is an old copy"), "{error}");
+    // Entries that were copied without their state.
+    fs::rename(path("newer"), &journal).unwrap();
+    mirror(&[]).unwrap();
+    let error = restore(&[]).unwrap_err();
+    assert!(error.contains("has the state of 302 entries, and 303 entries"), "{error}");
+    // A copy that was changed.
+    mirror(&["--with-secrets"]).unwrap();
+    let bundle = copy.join("tile/entries/000");
+    let mut bytes = fs::read(&bundle).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&bundle, bytes).unwrap();
+    let error = restore(&[]).unwrap_err();
+    assert!(error.contains("is not what was signed"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_witness_cosigns_one_history() {
     let directories: Vec<TempDir> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();

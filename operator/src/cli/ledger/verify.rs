@@ -153,7 +153,7 @@ pub(super) fn some(causes: &[impl ToString]) -> String {
     some.join("; ")
 }
 
-fn read_note(path: &Path) -> Result<Note, CommandError> {
+pub(super) fn read_note(path: &Path) -> Result<Note, CommandError> {
     let unread = || CommandError::new(format!("Cannot read the checkpoint {}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| unread().because(error))?;
     Note::parse(&text).map_err(|error| unread().because(error).code(ErrorCode::Invalid))
