@@ -3,6 +3,7 @@
 mod check;
 mod cosign;
 mod diff;
+mod key_sequence;
 mod keygen;
 mod mirror;
 mod prove;

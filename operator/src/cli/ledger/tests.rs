@@ -252,6 +252,56 @@ async fn a_mirror_grows_with_the_ledger_and_refuses_another_history() {
 }
 
 /// The owner of the key cannot show two histories to those who require a witness.
+/// A reader knows the first key, and a checkpoint from the time in which both signed.
+#[test]
+fn a_key_that_was_replaced_is_followed() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("journal");
+    let new = |seed| SigningKey::from_seed("example.com/ledger", [seed; 32]).unwrap();
+    let (first, second, forged) = (key(), new(8), new(9));
+    let settings = |keys: &[&SigningKey]| {
+        let keys: Vec<_> = keys.iter().map(|key| key.verifier().to_string()).collect();
+        serde_json::json!({"kind": "settings", "ledgerKeys": keys}).to_string()
+    };
+    let append =
+        |signer: &SigningKey, next: Option<&SigningKey>, entries: &[String], saved: &str| {
+            let disk = Directory::take(&directory).unwrap();
+            let (mut journal, _) = Journal::open(disk, signer.clone()).unwrap();
+            next.into_iter().for_each(|next| journal.set_next_key(next.clone()));
+            journal.append(entries, &["state"], false).unwrap();
+            journal.publish().unwrap();
+            fs::copy(directory.join("checkpoint"), root.path().join(saved)).unwrap();
+        };
+    append(&first, None, &[entry(0)], "before");
+    append(&first, Some(&second), &[settings(&[&first, &second])], "both");
+    append(&second, None, &[settings(&[&second]), entry(3)], "after");
+    let public = first.verifier().to_string();
+    let verify = |since: &[&str]| {
+        let since = since.iter().map(|name| text(&root.path().join(name)).to_owned());
+        let since: Vec<_> = since.flat_map(|path| ["--since".to_owned(), path]).collect();
+        let words = ["verify", text(&directory), "--key", &public];
+        ledger(&[&words[..], &since.iter().map(String::as_str).collect::<Vec<_>>()].concat())
+    };
+    let untrusted = |since: &[&str]| {
+        let error = verify(since).unwrap_err();
+        assert!(error.contains("is not trusted"), "{since:?}: {error}");
+    };
+    untrusted(&[]);
+    untrusted(&["before"]);
+    verify(&["both"]).unwrap();
+    verify(&["both", "after", "before"]).unwrap();
+    // Who has the second key names a third one, and no checkpoint of a key that is trusted has that.
+    append(&second, Some(&forged), &[settings(&[&second, &forged])], "third");
+    let forge = |text: String| fs::write(directory.join("checkpoint"), text).unwrap();
+    let signed = fs::read_to_string(directory.join("checkpoint")).unwrap();
+    verify(&["both"]).unwrap();
+    let lines: Vec<&str> = signed.lines().collect();
+    let checkpoint = daylight_ledger::Checkpoint::parse(&format!("{}\n", lines[..3].join("\n")));
+    forge(checkpoint.unwrap().sign(&[&forged]).unwrap().to_string());
+    untrusted(&["both"]);
+    verify(&["both", "third"]).unwrap();
+}
+
 /// The volume is lost, and the auditor continues from a copy.
 #[test]
 fn a_copy_with_its_secrets_is_restored_and_no_other() {

@@ -29,6 +29,11 @@ pub(super) struct Vouched {
 }
 
 impl Trust {
+    /// The key of the ledger, if it alone is trusted.
+    pub(super) fn key(&self) -> Option<&VerifierKey> {
+        self.key.as_ref()
+    }
+
     /// The policy that the flags name; `None` without one.
     pub(super) fn policy(&self) -> Result<Option<Policy>, CommandError> {
         if let Some(key) = &self.key {

@@ -7,8 +7,9 @@ use clap::Args;
 use daylight_ledger::{Checkpoint, LogVerifier, Note};
 use serde::Serialize;
 
+use super::key_sequence::{KeySequence, ledger_keys};
 use super::source::Source;
-use super::trust::{Trust, signatures, vouch};
+use super::trust::{Trust, Vouched, signatures, vouch};
 use crate::auditor::journal::continued::Continued;
 use crate::cli::error::{CommandError, ErrorCode};
 use crate::cli::output::{self, Format, Output};
@@ -82,11 +83,25 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
         Some(path) => read_note(path)?,
         None => source.checkpoint()?,
     };
-    let vouched = vouch(policy.as_ref(), &note)?;
+    let mut keys = flags.trust.key().cloned().map(KeySequence::new);
+    // A checkpoint that a later key signed counts if entries name that key: which ones, is not known yet.
+    let mut vouched_for = |note: &Note| match (vouch(policy.as_ref(), note), &mut keys) {
+        (Ok(vouched), keys) => {
+            keys.iter_mut().for_each(|keys| keys.add(note, &vouched.checkpoint));
+            Ok(vouched)
+        }
+        (Err(error), Some(keys)) if !flags.since.is_empty() => {
+            let checkpoint = vouch(None, note)?.checkpoint;
+            keys.add_later(note, &checkpoint, error);
+            Ok(Vouched { checkpoint, signed_by: None, cosigned_by: Vec::new() })
+        }
+        (Err(error), _) => Err(error),
+    };
+    let mut vouched = vouched_for(&note)?;
     let mut older = Vec::new();
     for path in &flags.since {
         let name = format!("checkpoint in {}", path.display());
-        older.push((vouch(policy.as_ref(), &read_note(path)?)?.checkpoint, name));
+        older.push((vouched_for(&read_note(path)?)?.checkpoint, name));
     }
     let mut verifier = LogVerifier::new(&vouched.checkpoint);
     for (checkpoint, name) in &older {
@@ -100,6 +115,9 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
         if index == 0 {
             continued = Continued::parse(entry);
         }
+        if let Some(keys) = &mut keys {
+            keys.name(index, ledger_keys(entry));
+        }
         if violations.len() < MOST_VIOLATIONS {
             violations.extend(entries.take(index, entry));
         }
@@ -111,6 +129,9 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     drop(out);
     if !disagreements.is_empty() {
         return Err(source.invalid("is not what was signed").because(some(&disagreements)));
+    }
+    if let Some(keys) = keys {
+        vouched.signed_by = Some(keys.last()?.to_string());
     }
     if !violations.is_empty() {
         return Err(source
