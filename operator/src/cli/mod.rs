@@ -76,6 +76,8 @@ enum Command {
     Doctor(doctor::Flags),
     /// Verify, prove and copy the auditor's ledger
     Ledger(Box<ledger::Ledger>),
+    /// Write what a registration or a site did in a period, as files for an authority
+    Report(Box<ledger::report::Flags>),
     /// Remove the auditor's finalizer from pods left behind by an uninstall
     Release(release::Release),
     /// Print a shell's completion script
@@ -131,6 +133,7 @@ impl Command {
             Self::Resume(flags) => flags.output.format,
             Self::Doctor(flags) => flags.output.format,
             Self::Ledger(ledger) => ledger.format(),
+            Self::Report(flags) => flags.output_format(),
             Self::Release(flags) => flags.output.format,
         }
     }
@@ -151,6 +154,7 @@ impl Command {
             | Self::Resume(_)
             | Self::Doctor(_)
             | Self::Ledger(_)
+            | Self::Report(_)
             | Self::Witness(_)
             | Self::Release(_)
             | Self::Completion(_)
@@ -213,6 +217,7 @@ async fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Resume(flags) => emergency::resume(&connection, &flags).await,
         Command::Doctor(flags) => doctor::run(&connection, &flags).await,
         Command::Ledger(ledger) => ledger::run(&ledger),
+        Command::Report(flags) => ledger::report::run(&flags),
         Command::Release(flags) => release::release(&connection, &flags).await,
         Command::Completion(flags) => completion::run(Cli::command(), &flags),
         Command::Man(flags) => man::run(Cli::command(), &flags),

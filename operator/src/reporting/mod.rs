@@ -3,6 +3,8 @@
 //! It has no clock and does no I/O: `daylight report` and the auditor compute the same figures from the
 //! same entries.
 
+#[cfg(test)]
+pub(crate) mod history;
 mod period;
 mod totals;
 

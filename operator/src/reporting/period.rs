@@ -120,6 +120,34 @@ impl ReportingPeriod {
         Ok(ReportingInterval { start: midnight(self.first)?, end: midnight(next)? })
     }
 
+    /// Returns its parts with their names: the days of a month or a quarter, the months of a year.
+    ///
+    /// # Errors
+    ///
+    /// The time zone does not exist.
+    pub fn parts(self, zone: &str) -> Result<Vec<(String, ReportingInterval)>, PeriodError> {
+        let zone = time_zone(zone)?;
+        let range = || PeriodError::Range(self.to_string());
+        let next = self.first.checked_add(self.length.span()).map_err(|_| range())?;
+        let (span, form) = match self.length {
+            PeriodLength::Year => (1.month(), "%Y-%m"),
+            PeriodLength::Month | PeriodLength::Quarter => (1.day(), "%Y-%m-%d"),
+        };
+        let mut parts = Vec::new();
+        let mut first = self.first;
+        while first < next {
+            let after = first.checked_add(span).map_err(|_| range())?;
+            let begin = |day: Date| midnight(day, &zone).ok_or_else(range);
+            let part = ReportingInterval { start: begin(first)?, end: begin(after)? };
+            // A day that a time zone skipped has no time.
+            if part.start < part.end {
+                parts.push((first.strftime(form).to_string(), part));
+            }
+            first = after;
+        }
+        Ok(parts)
+    }
+
     fn new(year: i16, month: i8, length: PeriodLength) -> Option<Self> {
         if !(1970..=9998).contains(&year) {
             return None;
@@ -266,6 +294,10 @@ mod tests {
             let next = period.next().unwrap();
             prop_assert_eq!(next.interval(zone).unwrap().start, interval.end);
             prop_assert_eq!(next.previous(), Some(period));
+            let parts = period.parts(zone).unwrap();
+            prop_assert_eq!(parts[0].1.start, interval.start);
+            prop_assert_eq!(parts[parts.len() - 1].1.end, interval.end);
+            prop_assert!(parts.windows(2).all(|two| two[0].1.end == two[1].1.start));
             prop_assert_eq!(serde_json::to_string(&period).unwrap(), format!("\"{period}\""));
         }
     }

@@ -385,6 +385,11 @@ impl Totals {
         }
     }
 
+    /// Returns what limits count of the entries so far.
+    pub fn limit(&self) -> LimitCount {
+        self.limit
+    }
+
     fn add_pool(&mut self, more: &PoolEntry) {
         let PoolEntry { pool, capacity_ms, moved_mj, overcommitted_ms, gap_ms } = more;
         let sum = self.pools.entry(pool.clone());

@@ -8,6 +8,7 @@ mod keygen;
 mod mirror;
 mod prove;
 mod registration_proof;
+pub(super) mod report;
 mod restore;
 mod show;
 mod source;

@@ -41,6 +41,18 @@ impl Trust {
         }
         self.policy.as_deref().map(read_policy).transpose()
     }
+
+    /// The policy that the flags name, as a file has it.
+    pub(super) fn text(&self) -> Result<String, CommandError> {
+        match (&self.key, &self.policy) {
+            (Some(key), _) => Ok(format!("log {key}\nquorum none\n")),
+            (None, Some(path)) => std::fs::read_to_string(path).map_err(|error| {
+                CommandError::new(format!("Cannot read the policy {}", path.display()))
+                    .because(error)
+            }),
+            (None, None) => Ok(String::new()),
+        }
+    }
 }
 
 /// Reads a policy file.

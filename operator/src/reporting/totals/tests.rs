@@ -1,41 +1,8 @@
-use std::time::Duration;
-
-use daylight_meter::{
-    Config, Meter, Moment, ObservedDevice, ObservedLease, Reading, Requested, Use,
-};
+use daylight_meter::Use;
 use proptest::prelude::*;
 
 use super::*;
-use crate::auditor::batch::Batch;
-use crate::auditor::pseudonyms::Pseudonyms;
-use crate::entries::EntryWriter;
-
-const MINUTE: i64 = 60_000;
-const QUARTER: i64 = 15 * MINUTE;
-
-/// Start of the histories: a full hour.
-fn at(minute: i64) -> Timestamp {
-    Timestamp(472_223 * 4 * QUARTER + minute * MINUTE)
-}
-
-/// One site with three nodes of two devices, which draw 300 W each.
-struct History {
-    meter: Meter,
-    writer: EntryWriter,
-    batch: Batch,
-    /// As the meter wrote them, with the nodes' states.
-    entries: Vec<Entry>,
-    held: Vec<ObservedLease>,
-    pods: u32,
-    now: Timestamp,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Begin { node: usize, gpus: u32, tenant: usize },
-    End { which: usize },
-    Scrape,
-}
+use crate::reporting::history::{History, MINUTE, Step, at, node, pseudonym_of, registration};
 
 fn step() -> impl Strategy<Value = (i64, Step)> {
     let step = prop_oneof![
@@ -45,131 +12,6 @@ fn step() -> impl Strategy<Value = (i64, Step)> {
         3 => Just(Step::Scrape),
     ];
     (1..10 * MINUTE, step)
-}
-
-fn node(number: usize) -> Name {
-    format!("n{number}").into()
-}
-
-fn device(node: usize, number: usize) -> Name {
-    format!("GPU-{node}-{number}").into()
-}
-
-fn registration(tenant: usize) -> Name {
-    format!("t{tenant}/night").into()
-}
-
-impl History {
-    fn new() -> Self {
-        let mut meter = Meter::new(Config::default());
-        let pseudonyms = Pseudonyms::new(b"secret");
-        let quiet = Duration::from_mins(10);
-        let (writer, _) = EntryWriter::restore(pseudonyms, 0, quiet, &[[]; 0]).unwrap();
-        for number in 0..3 {
-            let devices: Vec<_> = (0..2)
-                .map(|one| ObservedDevice {
-                    id: device(number, one),
-                    model: None,
-                    limit_mw: Some(700_000),
-                })
-                .collect();
-            meter.devices(&node(number), Some(&"hall".into()), 2, &devices, at(0));
-        }
-        meter.advance(at(0));
-        let (entries, batch) = (Vec::new(), Batch::default());
-        Self { meter, writer, batch, entries, held: Vec::new(), pods: 0, now: at(0) }
-    }
-
-    fn run(steps: &[(i64, Step)]) -> Self {
-        let mut history = Self::new();
-        history.take(Step::Scrape);
-        for (ms, step) in steps {
-            history.now = Timestamp(history.now.0 + ms);
-            history.take(*step);
-        }
-        history.now = Timestamp(history.now.0 + QUARTER);
-        for number in 0..history.held.len() {
-            history.end(number);
-        }
-        history.take(Step::Scrape);
-        history.meter.flush();
-        history.write();
-        history.batch.add_quiet(&mut history.writer);
-        history
-    }
-
-    fn take(&mut self, step: Step) {
-        let now = self.now;
-        self.meter.advance(now);
-        match step {
-            Step::Begin { node: number, gpus, tenant } => {
-                self.pods += 1;
-                let lease = ObservedLease {
-                    uid: format!("uid-{}", self.pods).into(),
-                    pod: format!("t{tenant}/pod-{}", self.pods).into(),
-                    node: node(number),
-                    gpus,
-                    requested: Requested { millicores: 500, memory_mib: 64, storage_mib: 1 },
-                    account: Account {
-                        class: Some("pow-mining".into()),
-                        registration: Some(registration(tenant)),
-                        namespace: format!("t{tenant}").into(),
-                    },
-                    watts: 300 * u64::from(gpus),
-                    bound: Moment::exactly(now),
-                    started: None,
-                    owed: true,
-                };
-                self.meter.lease(lease.clone(), now);
-                self.held.push(lease);
-            }
-            Step::End { which } if !self.held.is_empty() => {
-                let lease = self.held.swap_remove(which % self.held.len());
-                self.end_lease(lease);
-            }
-            Step::End { .. } => {}
-            Step::Scrape => {
-                let counter = now.millis_since(at(0)) * 300 + 7;
-                for number in 0..3 {
-                    let readings = [0, 1].map(|one| Reading {
-                        device: device(number, one),
-                        counter_mj: Some(counter),
-                        power_mw: Some(300_000),
-                        holder: None,
-                    });
-                    self.meter.readings(&node(number), Moment::exactly(now), &readings);
-                }
-            }
-        }
-        self.write();
-    }
-
-    fn end(&mut self, number: usize) {
-        let lease = self.held[number].clone();
-        self.end_lease(lease);
-    }
-
-    fn end_lease(&mut self, lease: ObservedLease) {
-        let facts = Facts { shares_accepted: 3, hashes: 1000, seen: true, ..Facts::default() };
-        self.meter.ended(lease, Moment::exactly(self.now), Some(facts), self.now);
-    }
-
-    fn write(&mut self) {
-        let entries = self.meter.take_entries();
-        self.entries.extend(entries.iter().cloned());
-        self.batch.add(entries, &mut self.writer);
-    }
-
-    /// The entries of the ledger.
-    fn ledger(&self) -> Vec<Entry> {
-        self.batch.leaves.iter().map(|leaf| serde_json::from_slice(leaf).unwrap()).collect()
-    }
-}
-
-fn pseudonym_of(registration: &Name) -> Name {
-    let mut named = serde_json::json!({ "registration": **registration });
-    Pseudonyms::new(b"secret").hide(&mut named);
-    named["registration"].as_str().unwrap().into()
 }
 
 fn total(mut totals: Totals, entries: &[Entry]) -> PeriodTotals {
@@ -312,9 +154,7 @@ fn a_period_is_complete_once_every_node_has_reported_to_its_end() {
     history.meter.node_gone(&node(2), history.now);
     history.now = at(151);
     history.take(Step::Scrape);
-    history.meter.flush();
-    history.write();
-    history.batch.add_quiet(&mut history.writer);
+    history.flush();
     assert_eq!(complete(&history, 150), []);
     assert_eq!(complete(&history, 165).len(), 2, "the one that is gone is not waited for");
 }
