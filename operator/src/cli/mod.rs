@@ -3,6 +3,7 @@
 
 mod approval;
 mod auditor;
+mod commitment;
 mod completion;
 mod connect;
 mod controller;
@@ -78,6 +79,10 @@ enum Command {
     Ledger(Box<ledger::Ledger>),
     /// Write what a registration or a site did in a period, as files for an authority
     Report(Box<ledger::report::Flags>),
+    /// Commit to official identifiers with a salt, and write the Secret that can open the commitments
+    Commit(commitment::Commit),
+    /// Show which identifiers a Secret has, and that they are those of commitments
+    Open(commitment::Open),
     /// Remove the auditor's finalizer from pods left behind by an uninstall
     Release(release::Release),
     /// Print a shell's completion script
@@ -134,6 +139,8 @@ impl Command {
             Self::Doctor(flags) => flags.output.format,
             Self::Ledger(ledger) => ledger.format(),
             Self::Report(flags) => flags.output_format(),
+            Self::Commit(flags) => flags.output.format,
+            Self::Open(flags) => flags.output.format,
             Self::Release(flags) => flags.output.format,
         }
     }
@@ -147,7 +154,8 @@ impl Command {
             | Self::Reject(_)
             | Self::Suspend(_)
             | Self::Revoke(_)
-            | Self::File(_) => true,
+            | Self::File(_)
+            | Self::Commit(_) => true,
             Self::Controller(_)
             | Self::Auditor(_)
             | Self::Stop(_)
@@ -155,6 +163,7 @@ impl Command {
             | Self::Doctor(_)
             | Self::Ledger(_)
             | Self::Report(_)
+            | Self::Open(_)
             | Self::Witness(_)
             | Self::Release(_)
             | Self::Completion(_)
@@ -218,6 +227,8 @@ async fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Doctor(flags) => doctor::run(&connection, &flags).await,
         Command::Ledger(ledger) => ledger::run(&ledger),
         Command::Report(flags) => ledger::report::run(&flags),
+        Command::Commit(flags) => commitment::commit(connection.work_namespace.as_deref(), &flags),
+        Command::Open(flags) => commitment::open(&flags),
         Command::Release(flags) => release::release(&connection, &flags).await,
         Command::Completion(flags) => completion::run(Cli::command(), &flags),
         Command::Man(flags) => man::run(Cli::command(), &flags),
