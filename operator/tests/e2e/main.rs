@@ -13,6 +13,7 @@ mod energy;
 mod filling;
 mod jobs;
 mod leadership;
+mod ledger_keys;
 mod light_work;
 mod metering;
 mod mirror;
