@@ -168,7 +168,9 @@ impl Cluster {
         let exporter = self.exporters.as_ref().map(ToString::to_string);
         let refresh = format!("{}ms", REFRESH.as_millis());
         let mut flags = vec![OsStr::new("--data-dir"), journal.as_os_str()];
-        flags.extend(["--book-every", "5s", "--usage-every", "1s"].map(OsStr::new));
+        flags.extend(
+            ["--book-every", "5s", "--usage-every", "1s", "--declare-every", "5s"].map(OsStr::new),
+        );
         if let Some(exporter) = &exporter {
             flags.extend(["--exporter", exporter, "--scrape-every", "1s"].map(OsStr::new));
             flags.extend(["--exporter-refresh", &refresh].map(OsStr::new));

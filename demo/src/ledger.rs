@@ -67,7 +67,7 @@ impl Story<'_> {
     }
 
     /// Returns an item of the Secret with the ledger's key.
-    async fn secret(&self, item: &str) -> Result<String> {
+    pub(super) async fn secret(&self, item: &str) -> Result<String> {
         let path = format!("jsonpath={{.data.{item}}}");
         let get = ["get", "secret", "daylight-ledger-key", "-n", "daylight-system", "-o", &path];
         let encoded = self.cluster.kubectl(&get).await?;

@@ -13,6 +13,7 @@ use crate::report::Report;
 mod audit;
 mod books;
 mod cluster;
+mod declared;
 mod energy;
 mod ledger;
 mod light_work;
@@ -122,6 +123,7 @@ impl Story<'_> {
             self.energy_cap().await?;
             self.books(auditor, &counters).await?;
             self.ledger(auditor).await?;
+            self.declared(auditor).await?;
             self.admission().await?;
         }
         self.totals();

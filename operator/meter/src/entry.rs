@@ -216,6 +216,9 @@ pub struct NodeEntry {
     pub settled: Vec<Settled>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
+    /// True if the node is gone: it has no more entries.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
     /// State to continue from; `None` if the node is gone.
     pub state: Option<NodeState>,
 }
@@ -238,6 +241,7 @@ impl NodeEntry {
             closed,
             settled,
             gaps,
+            gone,
             state,
         } = &mut self;
         let items = time.len()
@@ -263,6 +267,7 @@ impl NodeEntry {
             closed: rest(closed, &mut room),
             settled: rest(settled, &mut room),
             gaps: rest(gaps, &mut room),
+            gone: std::mem::take(gone),
             ..Self::state_only(node.clone(), *until, state.take())
         };
         debug_assert_eq!(room, 0, "the first half is full");

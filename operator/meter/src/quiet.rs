@@ -42,7 +42,8 @@ pub struct Stretch {
 impl NodeEntry {
     /// Returns whether it books nothing but time and energy.
     pub fn is_quiet(&self) -> bool {
-        self.devices.is_empty() && self.closed.is_empty() && self.gaps.is_empty()
+        let Self { devices, closed, gaps, gone, .. } = self;
+        devices.is_empty() && closed.is_empty() && gaps.is_empty() && !gone
     }
 
     /// Adds the quiet entry of the same node before this one.
@@ -104,6 +105,7 @@ impl Sums {
                 closed: _,
                 settled,
                 gaps: _,
+                gone: _,
                 state: _,
             } = entry;
             sums.books.add_all(time, energy, operated, pools);

@@ -812,6 +812,7 @@ fn halves_add_up(entry: &NodeEntry) -> Result<(), String> {
                 closed,
                 settled,
                 gaps,
+                gone: _,
                 state: _,
             } = entry;
             for one in time {

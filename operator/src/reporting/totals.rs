@@ -166,6 +166,7 @@ struct ReportingNode {
     devices: BTreeSet<Name>,
     had_devices: bool,
     has_state: bool,
+    is_gone: bool,
 }
 
 /// Bookings of an entry of one node or of several.
@@ -233,6 +234,7 @@ impl Totals {
                     closed,
                     settled: _,
                     gaps,
+                    gone: _,
                     state: _,
                 } = &**entry;
                 let (from, until) = (*from, *until);
@@ -246,6 +248,7 @@ impl Totals {
                     for node in &stretch.nodes {
                         let node = self.nodes.entry(node.clone()).or_default();
                         node.until = node.until.max(stretch.until);
+                        node.is_gone = false;
                     }
                 }
                 // All end at one time where the meter ends entries.
@@ -280,6 +283,7 @@ impl Totals {
         let node = self.nodes.entry(entry.node.clone()).or_default();
         node.until = node.until.max(entry.until);
         node.has_state = entry.state.is_some();
+        node.is_gone = entry.gone;
         for device in &entry.devices {
             if device.joined {
                 node.devices.insert(device.device.id.clone());
@@ -450,11 +454,12 @@ impl Totals {
     }
 
     /// Returns the nodes that have not reported up to the end. A node that is gone has nothing more to
-    /// report: its last entry has no state. A ledger has no states; there it is a node whose devices left.
+    /// report.
     fn unreported(&self) -> Vec<UnreportedNode> {
         let is_gone = |node: &ReportingNode| {
             let has_left = node.had_devices && node.devices.is_empty();
-            if self.has_states { !node.has_state } else { has_left }
+            // Entries of earlier versions do not say it.
+            node.is_gone || if self.has_states { !node.has_state } else { has_left }
         };
         let late = self.nodes.iter();
         let late = late.filter(|(_, node)| node.until < self.interval.end && !is_gone(node));

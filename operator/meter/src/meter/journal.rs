@@ -182,6 +182,7 @@ impl Meter {
             closed: booked.closed,
             settled: booked.settled,
             gaps: booked.gaps,
+            gone,
             state,
         };
         self.books.written_until = self.books.written_until.max(entry.until);

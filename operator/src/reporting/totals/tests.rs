@@ -1,4 +1,4 @@
-use daylight_meter::Use;
+use daylight_meter::{Config, Meter, Moment, ObservedLease, Requested, Use};
 use proptest::prelude::*;
 
 use super::*;
@@ -157,6 +157,44 @@ fn a_period_is_complete_once_every_node_has_reported_to_its_end() {
     history.flush();
     assert_eq!(complete(&history, 150), []);
     assert_eq!(complete(&history, 165).len(), 2, "the one that is gone is not waited for");
+}
+
+#[test]
+fn a_node_without_devices_that_is_gone_is_not_waited_for() {
+    let mut meter = Meter::new(Config::default());
+    let lease = ObservedLease {
+        uid: "uid".into(),
+        pod: "team/validator".into(),
+        node: "cpu".into(),
+        gpus: 0,
+        requested: Requested::default(),
+        account: Account {
+            class: Some("pos-validator".into()),
+            registration: Some(registration(0)),
+            namespace: "team".into(),
+        },
+        watts: 40,
+        bound: Moment::exactly(at(0)),
+        started: None,
+        owed: false,
+    };
+    meter.lease(lease.clone(), at(0));
+    meter.ended(lease, Moment::exactly(at(10)), None, at(10));
+    meter.advance(at(20));
+    meter.forget("uid");
+    meter.node_gone(&"cpu".into(), at(21));
+    meter.advance(at(30));
+    let mut totals = Totals::of_all(interval(0, 60));
+    for (index, mut entry) in meter.take_entries().into_iter().enumerate() {
+        // As the ledger has it.
+        if let Entry::Node(node) = &mut entry {
+            node.state = None;
+        }
+        totals.add(index as u64, &entry);
+    }
+    let totals = totals.finish();
+    assert_eq!(totals.operated[0].operated.pod_ms, Bounded::exactly(10 * 60_000));
+    assert_eq!(totals.unreported, []);
 }
 
 #[test]
