@@ -73,7 +73,7 @@ impl Meter {
     }
 
     /// Books everything until `horizon`, and ends an entry of each node at every multiple of [`CUT_MS`]
-    /// on the way, as far as [`MOST_CUT_MS`] back.
+    /// on the way, for the last 62 days at most.
     ///
     /// An observation from before the horizon that arrives later is booked late, with wider bounds.
     /// A horizon before the previous one shows that the clock was set back.
