@@ -35,6 +35,8 @@ use crate::view::digest;
 
 /// Number of periods before the present one for which a declaration is begun.
 const BACK: usize = 1;
+/// The most by which two time zones differ, in milliseconds.
+const ZONES_MS: u64 = 27 * 60 * 60 * 1000;
 /// Time after a period's end in which what was filed is compared with the ledger, in milliseconds.
 const COMPARED_MS: u64 = 100 * 24 * 60 * 60 * 1000;
 
@@ -248,14 +250,16 @@ fn wanted(
     now: Timestamp,
 ) -> Vec<Wanted> {
     let mut all = BTreeMap::new();
+    let mut ends: BTreeMap<Name, Vec<Timestamp>> = BTreeMap::new();
     for declaration in known.values() {
         let Some(object) = declaration.get() else { continue };
+        let namespace = declaration.key.split_once('/').map_or("", |(namespace, _)| namespace);
+        let registration = Name::from(format!("{namespace}/{}", object.spec.registration));
+        ends.entry(registration.clone()).or_default().push(timestamp(&object.spec.end));
         let is_filed = object.status.as_ref().is_some_and(|status| status.filing.is_some());
         if is_filed && now.millis_since(timestamp(&object.spec.end)) > COMPARED_MS {
             continue;
         }
-        let namespace = declaration.key.split_once('/').map_or("", |(namespace, _)| namespace);
-        let registration = Name::from(format!("{namespace}/{}", object.spec.registration));
         let interval = ReportingInterval {
             start: timestamp(&object.spec.start),
             end: timestamp(&object.spec.end),
@@ -272,10 +276,17 @@ fn wanted(
             continue;
         }
         let zone = crate::view::energy::zone(&books.cluster, &registration.spec);
-        for (period, interval) in periods(registration, zone, now) {
+        for (period, mut interval) in periods(registration, zone, now) {
             let label = period.to_string();
             if all.contains_key(&(key.clone(), label.clone())) {
                 continue;
+            }
+            // It begins where the one before ended, by the calendar of another time zone perhaps.
+            let is_before = |end: &&Timestamp| {
+                end.millis_since(interval.start).max(interval.start.millis_since(**end)) <= ZONES_MS
+            };
+            if let Some(end) = ends.get(key).and_then(|ends| ends.iter().find(is_before)) {
+                interval.start = *end;
             }
             let Some(spec) = spec(registration, label.clone(), zone, interval) else { continue };
             let subject = (writer.pseudonym_of(key), interval);

@@ -302,6 +302,27 @@ fn used_by_reg() -> Use {
 }
 
 #[tokio::test]
+async fn a_period_in_another_time_zone_begins_where_the_one_before_ended() {
+    let mut site = Site::new();
+    site.wait_until(START.plus_millis(HOUR)).await;
+    site.settle().await;
+    let pool = patched(
+        &pool("a"),
+        &json!({
+            "metadata": {"generation": 2, "resourceVersion": "200"},
+            "spec": {"site": {"timeZone": "Asia/Tokyo"}},
+        }),
+    );
+    site.books.apply(event(&pool, ChangeKind::Applied), site.now);
+    site.wait_until(at(END).plus_millis(HOUR)).await;
+    site.settle().await;
+    let (november, december) = (site.declaration(NOVEMBER).spec, site.declaration(DECEMBER).spec);
+    assert_eq!(november.end, time(at(END)).unwrap(), "what was begun stays");
+    assert_eq!(december.start, november.end);
+    assert_eq!(december.end, time(at("2026-12-31T15:00:00Z")).unwrap());
+}
+
+#[tokio::test]
 async fn a_new_process_finds_the_same_figures() {
     let mut site = Site::new();
     site.wait_until(at(END).plus_millis(HOUR)).await;
