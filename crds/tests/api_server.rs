@@ -220,11 +220,12 @@ async fn defaults_are_those_of_the_types(control_plane: &ControlPlane) -> Outcom
 
 /// Reads the spec into the kind's type and writes it again.
 fn read_and_write(kind: &str, object: &DynamicObject) -> Outcome<Value> {
-    use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
+    use daylight_crds::{ActivityClass, AiJob, Declaration, GpuPool, Miner, Registration};
     let spec = match kind {
         "GpuPool" => serde_json::to_value(object.clone().try_parse::<GpuPool>()?.spec),
         "ActivityClass" => serde_json::to_value(object.clone().try_parse::<ActivityClass>()?.spec),
         "Registration" => serde_json::to_value(object.clone().try_parse::<Registration>()?.spec),
+        "Declaration" => serde_json::to_value(object.clone().try_parse::<Declaration>()?.spec),
         "Miner" => serde_json::to_value(object.clone().try_parse::<Miner>()?.spec),
         _ => serde_json::to_value(object.clone().try_parse::<AiJob>()?.spec),
     };

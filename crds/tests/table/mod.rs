@@ -89,7 +89,7 @@ impl Table {
 
 /// All tables.
 pub(crate) fn tables() -> Vec<Table> {
-    ["gpu_pool", "activity_class", "registration", "miner", "ai_job"]
+    ["gpu_pool", "activity_class", "registration", "miner", "ai_job", "declaration"]
         .iter()
         .map(|name| {
             let path =
