@@ -228,7 +228,7 @@ fn state() -> Vec<Vec<u8>> {
     meter.snapshot().iter().map(|entry| serde_json::to_vec(entry).unwrap()).collect()
 }
 
-/// Writes a ledger with so many entries, of which each 10,000 are closed.
+/// Writes a ledger with this many entries, of which each 10,000 are closed.
 fn write(directory: &Path, entries: u64) {
     let (mut journal, _) = Journal::open(Directory::take(directory).unwrap(), key()).unwrap();
     let lines: [&[u8]; 0] = [];

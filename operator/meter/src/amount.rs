@@ -18,10 +18,22 @@ pub trait Whole:
     + AddAssign
     + Sub<Output = Self>
 {
+    /// The sum, or the largest number in place of a larger one.
+    #[must_use]
+    fn saturating_add(self, other: Self) -> Self;
 }
 
-impl Whole for u64 {}
-impl Whole for u128 {}
+impl Whole for u64 {
+    fn saturating_add(self, other: Self) -> Self {
+        self.saturating_add(other)
+    }
+}
+
+impl Whole for u128 {
+    fn saturating_add(self, other: Self) -> Self {
+        self.saturating_add(other)
+    }
+}
 
 /// Amount with bounds on its error.
 ///
@@ -57,6 +69,13 @@ impl<N: Whole> Bounded<N> {
         self.value += other.value;
         self.below += other.below;
         self.above += other.above;
+    }
+
+    /// Adds an amount and its bounds that may be any numbers, such as those of a ledger of others.
+    pub fn saturating_add(&mut self, other: Self) {
+        self.value = self.value.saturating_add(other.value);
+        self.below = self.below.saturating_add(other.below);
+        self.above = self.above.saturating_add(other.above);
     }
 
     /// Returns whether the amount is certainly zero.

@@ -135,7 +135,7 @@ pub struct Facts {
 
 impl Facts {
     /// Adds work with the same evidence.
-    pub(crate) fn add(&mut self, more: Self) {
+    pub fn add(&mut self, more: Self) {
         let Self { shares_accepted, shares_rejected, hashes, seen } = more;
         self.shares_accepted = self.shares_accepted.saturating_add(shares_accepted);
         self.shares_rejected = self.shares_rejected.saturating_add(shares_rejected);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use daylight_agent_api::Evidence;
 use daylight_agent_api::metrics::ACCEPTED;
 use daylight_base::{Name, Timestamp};
+use daylight_cluster::names::parts;
 use daylight_crds::labels::UNDECLARED;
 use daylight_crds::{Declaration, DeclarationSpec, DeclarationState};
 use daylight_meter::{Account, Books, Entry, Key, Method, Usage, Use};
@@ -502,7 +503,7 @@ impl Metrics {
             self.declarations.with_label_values(&[<&str>::from(state)]).inc();
             let filing = status.and_then(|status| status.filing.as_ref());
             if declarations::is_overdue(declaration, filing, now) {
-                let namespace = key.split_once('/').map_or("", |(namespace, _)| namespace);
+                let (namespace, _) = parts(key);
                 let DeclarationSpec { registration, period, .. } = &declaration.spec;
                 self.overdue.with_label_values(&[namespace, registration, period]).set(1);
             }

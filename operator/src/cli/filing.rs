@@ -15,6 +15,7 @@ use serde_json::json;
 use super::connect::{Connection, full_key, namespaced, user};
 use super::error::{CommandError, ErrorCode};
 use super::output::Output;
+use crate::reporting::numbers;
 
 /// The field manager, which owns `status.filing` and nothing else.
 const MANAGER: &str = "daylight/filing";
@@ -133,22 +134,22 @@ fn text(filed: &Filed<'_>) -> String {
          Root hash {root_hash}\n\n"
     );
     if let Some(totals) = totals {
-        let hours = |ms: i64| ms as f64 / 3_600_000.0;
+        let hours = |ms: i64| numbers::hours(ms.cast_unsigned());
         let gpus = totals.gpu_milliseconds;
         let _ = writeln!(
             text,
-            "GPU time   {:.3} hours, {:.3} less to {:.3} more",
+            "GPU time   {} hours, {} less to {} more",
             hours(gpus.value),
             hours(gpus.below),
             hours(gpus.above)
         );
-        let _ = writeln!(text, "Operating  {:.3} pod-hours", hours(totals.pod_milliseconds.value));
+        let _ = writeln!(text, "Operating  {} pod-hours", hours(totals.pod_milliseconds.value));
         for energy in &totals.energy {
-            let kwh = |mj: Millijoules| mj.0 as f64 / Millijoules::KILOWATT_HOUR.0 as f64;
+            let kwh = |mj: Millijoules| numbers::kwh(mj.0);
             let amount = energy.amount;
             let _ = writeln!(
                 text,
-                "Energy     {:.3} kWh by {}, {:.3} less to {:.3} more",
+                "Energy     {} kWh by {}, {} less to {} more",
                 kwh(amount.value),
                 energy.method,
                 kwh(amount.below),

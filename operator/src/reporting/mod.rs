@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod history;
+pub(crate) mod numbers;
 mod period;
 mod totals;
 

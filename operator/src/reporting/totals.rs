@@ -316,14 +316,14 @@ impl Totals {
         let (mut counts, mut device_ms, mut millijoules) = (false, 0_u64, 0_u64);
         for TimeEntry { key, ms } in time {
             if self.is_of(key.usage.registration()) {
-                add(self.time.entry(key.clone()).or_default(), *ms);
+                self.time.entry(key.clone()).or_default().saturating_add(*ms);
                 device_ms = device_ms.saturating_add(ms.value);
                 counts = true;
             }
         }
         for EnergyEntry { key, method, mj } in energy {
             if self.is_of(key.usage.registration()) {
-                add(self.energy.entry((key.clone(), *method)).or_default(), *mj);
+                self.energy.entry((key.clone(), *method)).or_default().saturating_add(*mj);
                 millijoules = millijoules.saturating_add(mj.value);
                 counts = true;
             }
@@ -342,7 +342,7 @@ impl Totals {
                 if let Some(facts) = facts {
                     let key = (lease.account.clone(), facts.seen);
                     let sum = self.work.entry(key);
-                    add_work(sum.or_insert(Facts { seen: facts.seen, ..Facts::default() }), *facts);
+                    sum.or_default().add(*facts);
                 }
             }
         }
@@ -477,7 +477,7 @@ impl PeriodTotals {
     pub fn device_ms(&self, is_of: impl Fn(&Key) -> bool) -> Bounded {
         let mut sum = Bounded::default();
         for TimeEntry { ms, .. } in self.time.iter().filter(|it| is_of(&it.key)) {
-            add(&mut sum, *ms);
+            sum.saturating_add(*ms);
         }
         sum
     }
@@ -486,41 +486,20 @@ impl PeriodTotals {
     pub fn millijoules(&self, is_of: impl Fn(&Key, Method) -> bool) -> Bounded {
         let mut sum = Bounded::default();
         for EnergyEntry { mj, .. } in self.energy.iter().filter(|it| is_of(&it.key, it.method)) {
-            add(&mut sum, *mj);
+            sum.saturating_add(*mj);
         }
         sum
     }
 }
 
-/// Adds amounts. It saturates: a ledger may have any numbers.
-fn add(sum: &mut Bounded, more: Bounded) {
-    let Bounded { value, below, above } = more;
-    sum.value = sum.value.saturating_add(value);
-    sum.below = sum.below.saturating_add(below);
-    sum.above = sum.above.saturating_add(above);
-}
-
-fn add_wide(sum: &mut Bounded<u128>, more: Bounded<u128>) {
-    let Bounded { value, below, above } = more;
-    sum.value = sum.value.saturating_add(value);
-    sum.below = sum.below.saturating_add(below);
-    sum.above = sum.above.saturating_add(above);
-}
-
+/// Adds what was operated. It saturates: a ledger may have any numbers.
 fn add_operated(sum: &mut Operated, more: Operated) {
     let Operated { pod_ms, ended_ms, millicore_ms, memory_mib_ms, storage_mib_ms } = more;
-    add(&mut sum.pod_ms, pod_ms);
+    sum.pod_ms.saturating_add(pod_ms);
     sum.ended_ms = sum.ended_ms.saturating_add(ended_ms);
-    add_wide(&mut sum.millicore_ms, millicore_ms);
-    add_wide(&mut sum.memory_mib_ms, memory_mib_ms);
-    add_wide(&mut sum.storage_mib_ms, storage_mib_ms);
-}
-
-fn add_work(sum: &mut Facts, more: Facts) {
-    let Facts { shares_accepted, shares_rejected, hashes, seen: _ } = more;
-    sum.shares_accepted = sum.shares_accepted.saturating_add(shares_accepted);
-    sum.shares_rejected = sum.shares_rejected.saturating_add(shares_rejected);
-    sum.hashes = sum.hashes.saturating_add(hashes);
+    sum.millicore_ms.saturating_add(millicore_ms);
+    sum.memory_mib_ms.saturating_add(memory_mib_ms);
+    sum.storage_mib_ms.saturating_add(storage_mib_ms);
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Totals of the ledger in the form of a `Declaration`'s status.
 
-use std::fmt::Write as _;
-
 use daylight_base::Timestamp;
 use daylight_crds::{
     DeclaredAmount, DeclaredEnergy, DeclaredPeak, DeclaredTime, DeclaredTotals, LedgerRange,
@@ -12,12 +10,14 @@ use strum::VariantArray as _;
 
 use super::scan::Extent;
 use crate::conditions::time;
+use crate::metric_table::signed;
 use crate::reporting::PeriodTotals;
+use crate::reporting::numbers::{HOUR, bounded, decimal, kwh};
 
 pub(super) fn declared(totals: &PeriodTotals) -> DeclaredTotals {
     let mut pods = Bounded::default();
     for operated in &totals.operated {
-        pods.add(operated.operated.pod_ms);
+        pods.saturating_add(operated.operated.pod_ms);
     }
     let energy = Method::VARIANTS.iter().filter_map(|method| {
         let amount = totals.millijoules(|_, of| of == *method);
@@ -65,7 +65,8 @@ pub(super) fn range(origin: &str, totals: &PeriodTotals, extent: Extent) -> Ledg
 
 /// GPU time in hours, to be read by people.
 pub(super) fn gpu_time(totals: &DeclaredTotals) -> String {
-    format!("{:.2} GPU-hours", totals.gpu_milliseconds.value as f64 / 3_600_000.0)
+    let ms = totals.gpu_milliseconds.value.cast_unsigned();
+    format!("{} GPU-hours", decimal(ms.into(), HOUR, 2))
 }
 
 /// Energy in kWh with its bounds, to be read by people.
@@ -74,13 +75,11 @@ pub(super) fn energy_text(totals: &DeclaredTotals) -> String {
         totals.energy.iter().fold(0, |sum, it| sum.saturating_add(part(&it.amount)))
     };
     let (value, below, above) = (sum(|it| it.value.0), sum(|it| it.below.0), sum(|it| it.above.0));
-    let kwh = |mj: u64| mj as f64 / Millijoules::KILOWATT_HOUR.0 as f64;
-    let mut text = format!("{:.3} kWh", kwh(value));
-    if below + above > 0 {
-        let (least, most) = (value.saturating_sub(below), value.saturating_add(above));
-        let _ = write!(text, " ({:.3} to {:.3})", kwh(least), kwh(most));
+    let [value, least, most] = bounded(Bounded { value, below, above }, kwh);
+    match (below, above) {
+        (0, 0) => format!("{value} kWh"),
+        _ => format!("{value} kWh ({least} to {most})"),
     }
-    text
 }
 
 fn milliseconds(Bounded { value, below, above }: Bounded) -> DeclaredTime {
@@ -91,10 +90,6 @@ fn milliseconds(Bounded { value, below, above }: Bounded) -> DeclaredTime {
 fn millijoules(Bounded { value, below, above }: Bounded) -> DeclaredAmount {
     let at_most = |mj: u64| Millijoules(mj.min(i64::MAX.cast_unsigned()));
     DeclaredAmount { value: at_most(value), below: at_most(below), above: at_most(above) }
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// End of the time up to which a declaration is on time: that of the due day, in the month that begins

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use daylight_base::{Name, Timestamp};
+use daylight_cluster::names::{key, parts};
 use daylight_cluster::slim::Custom;
 use daylight_cluster::store::Store;
 use daylight_cluster::{Change, timestamp};
@@ -64,7 +65,7 @@ struct Wanted {
 
 impl Wanted {
     fn namespace(&self) -> &str {
-        self.registration.split_once('/').map_or("", |(namespace, _)| namespace)
+        parts(&self.registration).0
     }
 
     /// Key of the declaration, or of a correction.
@@ -192,8 +193,7 @@ impl Declarations {
             let known = self.known.get(&key);
             let Some(known) = known else {
                 let spec = DeclarationSpec { correction, ..wanted.spec.clone() };
-                let name = key.split_once('/').map_or("", |(_, name)| name);
-                let declaration = Declaration::new(name, spec);
+                let declaration = Declaration::new(parts(&key).1, spec);
                 writes.push(api_requests::create_declaration(
                     wanted.namespace(),
                     &declaration,
@@ -253,8 +253,8 @@ fn wanted(
     let mut ends: BTreeMap<Name, Vec<Timestamp>> = BTreeMap::new();
     for declaration in known.values() {
         let Some(object) = declaration.get() else { continue };
-        let namespace = declaration.key.split_once('/').map_or("", |(namespace, _)| namespace);
-        let registration = Name::from(format!("{namespace}/{}", object.spec.registration));
+        let registration = key(parts(&declaration.key).0, &object.spec.registration);
+        let registration = Name::from(registration);
         ends.entry(registration.clone()).or_default().push(timestamp(&object.spec.end));
         let is_filed = object.status.as_ref().is_some_and(|status| status.filing.is_some());
         if is_filed && now.millis_since(timestamp(&object.spec.end)) > COMPARED_MS {
@@ -334,13 +334,13 @@ fn spec(
     })
 }
 
+/// What follows from the ledger.
 fn status(figures: &Figures, filing: Option<DeclarationFiling>, origin: &str) -> DeclarationStatus {
     let totals = figures::declared(&figures.totals);
     let ledger = figures.extent.map(|extent| figures::range(origin, &figures.totals, extent));
-    let state = match (&filing, figures.is_final) {
-        (Some(_), _) => DeclarationState::Filed,
-        (None, true) => DeclarationState::Ready,
-        (None, false) => DeclarationState::Draft,
+    let state = match figures.is_final {
+        true => DeclarationState::Ready,
+        false => DeclarationState::Draft,
     };
     let message = match (state, figures.totals.unreported.first()) {
         (DeclarationState::Draft, Some(first)) => format!(
@@ -363,7 +363,8 @@ fn status(figures: &Figures, filing: Option<DeclarationFiling>, origin: &str) ->
     }
 }
 
-/// Adds what does not follow from the ledger: a correction, and the conditions.
+/// Adds what does not follow from the ledger: the states of what is filed or corrected, and the
+/// conditions.
 fn explained(
     mut status: DeclarationStatus,
     declaration: &Declaration,
@@ -371,7 +372,7 @@ fn explained(
     now: Timestamp,
 ) -> DeclarationStatus {
     if let Some(next) = corrected_by {
-        let next = next.split_once('/').map_or(next, |(_, name)| name);
+        let next = parts(next).1;
         status.corrected_by = Some(next.to_owned());
         status.state = Some(DeclarationState::Superseded);
         status.message =

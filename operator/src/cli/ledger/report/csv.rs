@@ -3,7 +3,7 @@
 use daylight_meter::{OperatedEntry, WorkEntry};
 
 use super::content::{Report, class_of};
-use super::numbers::{bounded, decimal, hours, kwh};
+use crate::reporting::numbers::{bounded, decimal, hours, kwh};
 
 /// Returns the report's lines. Each has a quantity with its unit and bounds, so that no line needs
 /// another to be read.

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::chart::chart;
 use super::content::{Report, class_of, classes};
-use super::numbers::{bounded, decimal, hours, kwh};
+use crate::reporting::numbers::{bounded, decimal, hours, kwh};
 
 /// Gaps that are listed one by one.
 const MOST: usize = 100;

@@ -8,7 +8,6 @@ mod content;
 mod csv;
 mod files;
 mod html;
-mod numbers;
 mod presets;
 mod verify;
 

@@ -5,7 +5,7 @@ use daylight_meter::Method;
 use serde::{Deserialize, Serialize};
 
 use super::content::{Report, class_of, classes};
-use super::numbers::{bounded, decimal, hours, kwh};
+use crate::reporting::numbers::{bounded, decimal, hours, kwh};
 
 /// List of fields that an authority has published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]

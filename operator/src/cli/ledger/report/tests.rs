@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::auditor::journal::{Directory, Journal};
 use crate::reporting::history::{History, MINUTE, Step, at, pseudonym_of, registration};
+use crate::reporting::numbers;
 
 #[derive(Parser)]
 struct Words {

@@ -1,24 +1,23 @@
 //! Whole amounts as decimal numbers, rounded half up: the same amount always has the same text.
 
+use daylight_crds::Millijoules;
 use daylight_meter::Bounded;
 
-/// Millijoules in a kilowatt-hour.
-const KWH: u128 = 3_600_000_000;
 /// Milliseconds in an hour.
-const HOUR: u128 = 3_600_000;
+pub(crate) const HOUR: u128 = 3_600_000;
 
 /// Returns hours with three decimals.
-pub(super) fn hours(ms: u64) -> String {
+pub(crate) fn hours(ms: u64) -> String {
     decimal(ms.into(), HOUR, 3)
 }
 
 /// Returns kilowatt-hours with three decimals.
-pub(super) fn kwh(millijoules: u64) -> String {
-    decimal(millijoules.into(), KWH, 3)
+pub(crate) fn kwh(millijoules: u64) -> String {
+    decimal(millijoules.into(), Millijoules::KILOWATT_HOUR.0.into(), 3)
 }
 
 /// Returns an amount in a unit of `per`, with this many decimals.
-pub(super) fn decimal(amount: u128, per: u128, decimals: u32) -> String {
+pub(crate) fn decimal(amount: u128, per: u128, decimals: u32) -> String {
     let scale = 10_u128.pow(decimals);
     // What 128 bits of storage × time hold, times a thousand, does not fit: the site would have
     // more than exists.
@@ -32,7 +31,7 @@ pub(super) fn decimal(amount: u128, per: u128, decimals: u32) -> String {
 }
 
 /// Returns the text of an amount, and of its bounds.
-pub(super) fn bounded(amount: Bounded, text: fn(u64) -> String) -> [String; 3] {
+pub(crate) fn bounded(amount: Bounded, text: fn(u64) -> String) -> [String; 3] {
     [text(amount.value), text(amount.lower()), text(amount.upper())]
 }
 
