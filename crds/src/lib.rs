@@ -71,8 +71,8 @@ pub use registration::{
     RegistrationSpec, Reporting, ReportingPeriod,
 };
 pub use registration_status::{
-    Approval, ApprovalState, Held, LimitForecast, LimitOf, RegistrationState, RegistrationStatus,
-    Usage,
+    Approval, ApprovalState, Held, LimitForecast, LimitOf, PeriodUsage, RegistrationState,
+    RegistrationStatus, Usage,
 };
 
 /// The API group of all kinds.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use strum::{Display, IntoStaticStr, VariantArray};
 
-use crate::{Millijoules, rules, schema};
+use crate::{EnergyPeriod, Millijoules, rules, schema};
 
 /// The decision about a registration, its state, and the use of its limits.
 #[skip_serializing_none]
@@ -254,10 +254,40 @@ pub struct Usage {
     /// ownerLimits.
     pub deleted_millijoules: Option<Millijoules>,
 
+    /// Energy in the periods of the owner's limits that differ from the period above, each with its
+    /// own length. Other registrations of the owner set them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["period".into()]))]
+    pub other_periods: Vec<PeriodUsage>,
+
     /// The highest mean power of one replica over a time that is long compared with the age of
     /// readings, in watts. It is at most a sixth below the truth, and never above.
     #[schemars(range(min = 0, max = 100_000_000_000_i64))]
     pub peak_watts: Option<u64>,
+}
+
+/// Energy counted in the current period of another limit of the owner.
+#[skip_serializing_none]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PeriodUsage {
+    /// The calendar period: Day, Week, Month or Year.
+    pub period: EnergyPeriod,
+
+    /// Start of the period.
+    pub period_start: Time,
+
+    /// End of the period.
+    pub period_end: Time,
+
+    /// Upper bound of the registration's energy since periodStart, in millijoules, as a decimal
+    /// string.
+    pub millijoules: Millijoules,
+
+    /// Upper bound of the energy since periodStart of the same owner's registrations that were
+    /// deleted or now name another owner, in millijoules, as a decimal string.
+    pub deleted_millijoules: Option<Millijoules>,
 }
 
 /// Pods that run under a registration, and what they hold.

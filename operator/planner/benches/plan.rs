@@ -17,9 +17,10 @@ use daylight_base::Timestamp;
 use daylight_planner::Planner;
 use daylight_planner::explain::{Action, Plan};
 use daylight_planner::model::{
-    Activity, Approval, AutoscaledNodes, Class, ClassAssignment, Delta, Headroom, Job, JobState,
-    Limits, Membership, Miner, MiningPolicy, Mirrored, Node, NodeCondition, Pod, Pool, Preemption,
-    Queueing, Reading, ReclaimUnit, Recording, Registration, Role, Shape, Snapshot, Usage,
+    Activity, Approval, AutoscaledNodes, Class, ClassAssignment, Delta, EnergyPeriod, Headroom,
+    Job, JobState, Limits, Membership, Miner, MiningPolicy, Mirrored, Node, NodeCondition, Pod,
+    Pool, Preemption, Queueing, Reading, ReclaimUnit, Recording, Registration, Role, Shape,
+    Snapshot, Usage,
 };
 use daylight_planner::windows::Windows;
 
@@ -102,6 +103,8 @@ fn registration(index: u32) -> Registration {
             peak_watts: Some(310),
         }),
         reading: Reading::Counts,
+        energy_period: EnergyPeriod::default(),
+        other_periods: Vec::new(),
         energy_resets: None,
         deleted_mj: 0,
         mirrored: Mirrored::Holds,

@@ -1,19 +1,23 @@
 //! Energy usage of registrations, in their status.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::Cluster;
-use daylight_crds::{Millijoules, Registration};
+use daylight_crds::{EnergyPeriod, Millijoules, PeriodUsage, Registration};
 use daylight_meter::{Counts, Period, Usage};
 use serde_json::json;
+use strum::VariantArray as _;
 
 use super::bookkeeper::Bookkeeper;
 use super::cluster_writes::MANAGER;
 use crate::api_requests::{self, ApiRequest};
 use crate::conditions::time;
-use crate::view::energy::{energy_limit, energy_period, energy_periods, period_in_status};
+use crate::view::energy::{
+    energy_limit_period, energy_period, energy_periods, owner_periods, period_in_status, period_of,
+};
 
 /// Registration whose usage is counted, and the period of it that its status has.
 struct Counted {
@@ -22,6 +26,8 @@ struct Counted {
     owner: Option<Name>,
     start: Timestamp,
     end: Timestamp,
+    /// Other periods of the owner's limits.
+    other_periods: Vec<(EnergyPeriod, Timestamp, Timestamp)>,
 }
 
 /// Time before its start at which the meter is given a period: what is booked before cannot be
@@ -34,11 +40,62 @@ pub(super) fn statuses(books: &mut Bookkeeper, now: Timestamp) -> Vec<ApiRequest
     let counted = counted(books);
     let counts = books.meter.counts();
     let usages = books.meter.usages(&counts, counted.iter().map(|one| (&one.key, one.start)));
+    let mut others: BTreeMap<&Name, Vec<PeriodUsage>> = BTreeMap::new();
+    for period in EnergyPeriod::VARIANTS {
+        let of_period = |one: &Counted| {
+            one.other_periods
+                .iter()
+                .find(|(of, ..)| of == period)
+                .map(|(_, start, end)| (*start, *end))
+        };
+        let due: Vec<_> = counted.iter().filter_map(|one| Some((one, of_period(one)?))).collect();
+        if due.is_empty() {
+            continue;
+        }
+        let starts = due.iter().map(|(one, (start, _))| (&one.key, *start));
+        let usages = books.meter.usages(&counts, starts);
+        for (one, (start, end)) in due {
+            let Some(usage) = usages.get(&one.key) else { continue };
+            let other = other_period(books, one, &counts, usage, (*period, start, end));
+            others.entry(&one.key).or_default().extend(other);
+        }
+    }
     let mut writes = Vec::new();
     for one in &counted {
-        writes.extend(usages.get(&one.key).and_then(|usage| status(books, one, &counts, usage)));
+        let others = others.remove(&one.key).unwrap_or_default();
+        let usage = usages.get(&one.key);
+        writes.extend(usage.and_then(|usage| status(books, one, &counts, usage, others)));
     }
     writes
+}
+
+/// Returns what a status has of another period than that of the registration's own limit.
+fn other_period(
+    books: &Bookkeeper,
+    counted: &Counted,
+    counts: &Counts,
+    usage: &Usage,
+    (period, start, end): (EnergyPeriod, Timestamp, Timestamp),
+) -> Option<PeriodUsage> {
+    Some(PeriodUsage {
+        period,
+        period_start: time(start)?,
+        period_end: time(end)?,
+        millijoules: Millijoules(usage.millijoules),
+        deleted_millijoules: deleted(books, counted, counts, start),
+    })
+}
+
+/// Returns what registrations that are gone used of their owner's limits since the start of a period.
+fn deleted(
+    books: &Bookkeeper,
+    counted: &Counted,
+    counts: &Counts,
+    start: Timestamp,
+) -> Option<Millijoules> {
+    let owner = counted.owner.as_ref()?;
+    let gone = |of: &Name| !is_of_owner(&books.cluster, of, owner);
+    Some(counts.of_owner(owner, start, gone)).filter(|deleted| *deleted > 0).map(Millijoules)
 }
 
 /// Begins all periods of all registrations that were ever decided about, whatever their limits: an
@@ -93,11 +150,21 @@ fn counted(books: &Bookkeeper) -> Vec<Counted> {
         // Without an exporter there is no meter. Without a reading, an energy limit holds mining. What
         // runs without a pool declares its energy.
         let is_metered = books.has_exporter() || registration.spec.pools.is_empty();
-        if !is_metered && energy_limit(&books.cluster, &registration.spec).is_some() {
+        if !is_metered && energy_limit_period(&books.cluster, &registration.spec).is_some() {
             return None;
         }
         let owner = owner(books, key, registration);
-        Some(Counted { key: key.clone(), registration: registration.clone(), owner, start, end })
+        // Also those of registrations that are not approved: an approval then finds its period read,
+        // and stops none of the owner's miners for want of a reading.
+        let periods = owner_periods(&books.cluster, &registration.spec, |_| true).into_iter();
+        let periods = periods.filter_map(|of| {
+            let (start, end) = period_of(&books.cluster, registration, of, booked)?;
+            Some((of, start, end))
+        });
+        let other_periods =
+            periods.filter(|(_, from, until)| (*from, *until) != (start, end)).collect();
+        let (key, registration) = (key.clone(), registration.clone());
+        Some(Counted { key, registration, owner, start, end, other_periods })
     });
     counted.collect()
 }
@@ -108,24 +175,23 @@ fn status(
     counted: &Counted,
     counts: &Counts,
     usage: &Usage,
+    other_periods: Vec<PeriodUsage>,
 ) -> Option<ApiRequest> {
-    let Counted { key, registration, owner, start, end } = counted;
+    let Counted { key, registration, owner: _, start, end, other_periods: _ } = counted;
     let cluster = &books.cluster;
-    let deleted = owner
-        .as_ref()
-        .map(|owner| counts.of_owner(owner, *start, |of| !is_of_owner(cluster, of, owner)));
     let used = daylight_crds::Usage {
         metered_until: time(usage.metered_until?)?,
         period_start: time(*start)?,
         period_end: time(*end),
         millijoules: Millijoules(usage.millijoules),
-        deleted_millijoules: deleted.filter(|deleted| *deleted > 0).map(Millijoules),
+        deleted_millijoules: deleted(books, counted, counts, *start),
+        other_periods,
         peak_watts: (usage.peak_watts > 0).then_some(usage.peak_watts),
     };
     let uid = registration.metadata.uid.as_deref()?;
     // Where only power is limited, no more than the peak matters, which seldom changes.
     let known = registration.status.as_ref().and_then(|status| status.usage.as_ref());
-    if energy_limit(cluster, &registration.spec).is_none()
+    if energy_limit_period(cluster, &registration.spec).is_none()
         && books.is_approved(key)
         && known.is_some_and(|known| {
             known.peak_watts == used.peak_watts && known.period_start == used.period_start
@@ -146,8 +212,6 @@ fn is_of_owner(cluster: &Cluster, registration: &Name, owner: &Name) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use daylight_cluster::Round;
     use daylight_meter::{Config, Meter, ObjectKind};
     use serde_json::Value;
@@ -352,6 +416,40 @@ mod tests {
         // Another owner takes over the name, but not what was drawn.
         site.edit("other", &json!({"spec": {"operator": {"ownerPseudonym": "ffffffffffffffff"}}}));
         assert_eq!(site.deleted("reg"), 110 * SECOND);
+    }
+
+    /// Each registration is read in the periods of all limits of its owner, whether or not the
+    /// registrations that set them are approved.
+    #[test]
+    fn use_is_read_in_the_periods_of_all_limits_of_the_owner() {
+        let mut site = Site::new(&[limited("reg", "Year"), limited("other", "Month")]);
+        site.approve("reg");
+        site.wait(1);
+        let period = |site: &mut Site, of: &str| {
+            site.report();
+            let all = &site.objects["reg"]["status"]["usage"]["otherPeriods"];
+            let mut all = all.as_array().into_iter().flatten();
+            all.find(|it| it["period"] == of).cloned().unwrap_or_default()
+        };
+        assert_eq!(period(&mut site, "Month")["periodStart"], MONTH);
+        site.approve("other");
+        site.put(&mining("reg", 0), ChangeKind::Applied);
+        site.put(&mining("other", 1), ChangeKind::Applied);
+        site.wait(100);
+        let used = (101 * SECOND).to_string();
+        assert_eq!(period(&mut site, "Month")["millijoules"], *used);
+        let other = site.objects["other"].clone();
+        site.put(&patched(&other, &json!({"spec": {"ownerLimits": null}})), ChangeKind::Applied);
+        assert_eq!(period(&mut site, "Month"), Value::Null);
+        let month = &other["status"]["usage"]["otherPeriods"][0];
+        assert_eq!((&month["period"], &month["periodStart"]), (&json!("Year"), &json!(YEAR)));
+        assert_eq!(month["millijoules"], *used);
+        // What is deleted is counted in each of them.
+        site.put(&other, ChangeKind::Applied);
+        site.put(&limited("third", "Day"), ChangeKind::Applied);
+        site.put(&other, ChangeKind::Deleted);
+        let day = period(&mut site, "Day");
+        assert_eq!((&day["millijoules"], &day["deletedMillijoules"]), (&json!(used), &json!(used)));
     }
 
     #[test]

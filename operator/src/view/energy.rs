@@ -7,11 +7,9 @@ use daylight_base::{Name, Timestamp};
 use daylight_cluster::names::key;
 use daylight_cluster::slim::Pod;
 use daylight_cluster::{Cluster, timestamp};
-use daylight_crds::{
-    ApprovalState, EnergyLimit, EnergyPeriod, Limits, Registration, RegistrationSpec,
-};
+use daylight_crds::{ApprovalState, EnergyPeriod, Limits, Registration, RegistrationSpec};
 use daylight_planner::model;
-use daylight_planner::model::{Delta, Reading, Usage};
+use daylight_planner::model::{Delta, PeriodUse, Reading, Usage};
 use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
 use jiff::{ToSpan as _, Zoned};
@@ -46,10 +44,17 @@ pub(super) struct Energy {
 #[derive(Clone, Debug)]
 struct DeletedUse {
     owner: Name,
+    periods: Vec<DeletedInPeriod>,
+}
+
+/// The use of a deleted registration in one period.
+#[derive(Clone, Copy, Debug)]
+struct DeletedInPeriod {
+    period: model::EnergyPeriod,
     millijoules: u64,
     /// The auditor's figure for the owner's deleted registrations, in which this one is missing.
     others: u64,
-    /// The end of its period.
+    /// The end of the period.
     until: Timestamp,
 }
 
@@ -62,12 +67,15 @@ struct EndedLease {
 }
 
 /// A registration's use of energy, as the planner receives it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct EnergyUse {
     pub(super) usage: Option<Usage>,
     pub(super) reading: Reading,
+    pub(super) period: model::EnergyPeriod,
     /// The end of the limit's period; `None` without a limit.
     pub(super) resets: Option<Timestamp>,
+    /// Use in the periods of the owner's other limits, as far as it is metered.
+    pub(super) others: Vec<PeriodUse>,
 }
 
 impl Energy {
@@ -88,30 +96,50 @@ impl Energy {
         is_approved: bool,
         now: Timestamp,
     ) -> EnergyUse {
-        let status = registration.status.as_ref();
+        let spec = &registration.spec;
+        let zone = zone(cluster, spec);
         // An edit that is not approved ends no count: the reading is of the period before it.
-        let period = period_in_status(registration)
-            .filter(|(start, end)| !is_approved && *start <= now + SKEW && now < *end)
-            .or_else(|| energy_period(cluster, registration, now));
-        let Some(read) = status.and_then(|status| status.usage.as_ref()) else {
-            return EnergyUse { resets: period.map(|(_, end)| end), ..EnergyUse::default() };
+        let before = period_in_status(registration)
+            .filter(|(start, end)| !is_approved && *start <= now + SKEW && now < *end);
+        let kind = match before {
+            Some(before) => {
+                let mut kinds = EnergyPeriod::VARIANTS.iter().copied();
+                kinds.find(|kind| period(now, *kind, zone) == Some(before))
+            }
+            None => None,
         };
+        let kind = kind.or_else(|| energy_limit_period(cluster, spec));
+        let mut energy = EnergyUse { period: period_kind(kind), ..EnergyUse::default() };
+        let period_now = before.or_else(|| energy_period(cluster, registration, now));
+        energy.resets = period_now.map(|(_, end)| end);
+        let status = registration.status.as_ref();
+        let Some(read) = status.and_then(|status| status.usage.as_ref()) else { return energy };
         let mut usage = Usage {
             metered_until: timestamp(&read.metered_until),
             millijoules: read.millijoules.0,
             peak_watts: read.peak_watts,
         };
-        let Some((start, end)) = period else {
-            return EnergyUse { usage: Some(usage), ..EnergyUse::default() };
+        let Some((start, _)) = period_now else {
+            return EnergyUse { usage: Some(usage), ..energy };
         };
-        let resets = Some(end);
-        let of = timestamp(&read.period_start);
-        if of > start + SKEW || usage.metered_until > now + SKEW {
-            return EnergyUse { resets, ..EnergyUse::default() };
+        if usage.metered_until > now + SKEW {
+            return energy;
         }
-        if of < start && usage.metered_until < start + SKEW {
-            usage.millijoules = 0;
-            usage.metered_until = usage.metered_until.min(start);
+        let main =
+            PeriodRead { start: timestamp(&read.period_start), millijoules: usage.millijoules };
+        let own = reading_of(read, kind, start).unwrap_or(main);
+        let Some(millijoules) = own.since(start, &mut usage.metered_until) else { return energy };
+        usage.millijoules = millijoules;
+        for other in owner_periods(cluster, spec, self::is_approved) {
+            if Some(other) == kind {
+                continue;
+            }
+            let Some((start, end)) = period(now, other, zone) else { continue };
+            let used = reading_of(read, Some(other), start)
+                .and_then(|used| used.since(start, &mut usage.metered_until));
+            let Some(millijoules) = used else { continue };
+            let period = period_kind(Some(other));
+            energy.others.push(PeriodUse { period, millijoules, deleted_mj: 0, resets: end });
         }
         let peak = usage.possible_watts();
         let since = usage.metered_until;
@@ -120,19 +148,27 @@ impl Energy {
             let ran = lease.to.millis_since(lease.from.max(since));
             let drawn = lease.watts.max(peak).saturating_mul(ran);
             usage.millijoules = usage.millijoules.saturating_add(drawn);
+            for other in &mut energy.others {
+                other.millijoules = other.millijoules.saturating_add(drawn);
+            }
         }
         // An older reading may lack leases that ended before this process watched. Where only power is
         // limited, they do not matter, and the meter seldom writes.
         let is_partial =
-            since < self.ends_known_since && energy_limit(cluster, &registration.spec).is_some();
-        let reading = if is_partial { Reading::Partial } else { Reading::Counts };
-        EnergyUse { usage: Some(usage), reading, resets }
+            since < self.ends_known_since && energy_limit_period(cluster, spec).is_some();
+        energy.reading = if is_partial { Reading::Partial } else { Reading::Counts };
+        energy.usage = Some(usage);
+        energy
     }
 
     /// Notes the end of a registration's period, and forgets the leases that its meter has
     /// counted.
     pub(super) fn note(&mut self, name: &Name, view: Option<&model::Registration>) {
-        match view.and_then(|view| view.energy_resets) {
+        let ends = view.map(|view| {
+            let others = view.other_periods.iter().map(|other| other.resets);
+            view.energy_resets.into_iter().chain(others)
+        });
+        match ends.and_then(Iterator::min) {
             Some(end) => self.resets.insert(name.clone(), end),
             None => self.resets.remove(name),
         };
@@ -149,19 +185,33 @@ impl Energy {
                 .is_some_and(|deleted| Some(&deleted.owner) == view.owner.as_ref())
             && let Some(again) = self.deleted.remove(name)
         {
-            for other in self.deleted.values_mut().filter(|other| other.owner == again.owner) {
-                other.others = other.others.saturating_sub(again.millijoules);
+            let of_owner = self.deleted.values_mut().filter(|other| other.owner == again.owner);
+            for other in of_owner.flat_map(|other| &mut other.periods) {
+                let same = again.periods.iter().find(|same| same.period == other.period);
+                let counted = same.map_or(0, |same| same.millijoules);
+                other.others = other.others.saturating_sub(counted);
             }
         }
     }
 
     /// Notes that a registration was deleted; `running` is what its leases may draw until they have
     /// ended, and `others` the auditor's figure for those deleted before.
-    fn note_deleted(&mut self, view: &model::Registration, running: u64, others: u64) {
+    fn note_deleted(
+        &mut self,
+        view: &model::Registration,
+        running: u64,
+        others: impl Fn(model::EnergyPeriod) -> u64,
+    ) {
         let (Some(owner), Some(until)) = (&view.owner, view.energy_resets) else { return };
         let used = view.usage.map_or(0, |usage| usage.millijoules);
-        let millijoules = used.saturating_add(running);
-        let deleted = DeletedUse { owner: owner.clone(), millijoules, others, until };
+        let own = (view.energy_period, used, until);
+        let further = view.other_periods.iter();
+        let further = further.map(|other| (other.period, other.millijoules, other.resets));
+        let periods = std::iter::once(own).chain(further).map(|(period, used, until)| {
+            let millijoules = used.saturating_add(running);
+            DeletedInPeriod { period, millijoules, others: others(period), until }
+        });
+        let deleted = DeletedUse { owner: owner.clone(), periods: periods.collect() };
         self.deleted.insert(view.key.clone(), deleted);
     }
 
@@ -170,15 +220,18 @@ impl Energy {
     pub(super) fn deleted(
         &self,
         registration: &Registration,
+        period: model::EnergyPeriod,
         cluster: &Cluster,
         now: Timestamp,
     ) -> u64 {
         let owner = registration.spec.operator.owner_pseudonym.as_deref();
         let of_owner = self.deleted.values().filter(|it| Some(&*it.owner) == owner);
-        let current: Vec<&DeletedUse> = of_owner.filter(|it| now < it.until).collect();
+        let of_period = of_owner.flat_map(|it| &it.periods).filter(|it| it.period == period);
+        let current: Vec<&DeletedInPeriod> = of_period.filter(|it| now < it.until).collect();
         let observed = current.iter().fold(0_u64, |sum, it| sum.saturating_add(it.millijoules));
         let others = current.iter().map(|it| it.others).min().unwrap_or_default();
-        observed.saturating_add(others).max(deleted_in_status(registration, cluster, now))
+        let counted = deleted_in_status(registration, period, cluster, now);
+        observed.saturating_add(others).max(counted)
     }
 
     /// Notes the end of a miner's pod.
@@ -207,7 +260,10 @@ impl Energy {
 
     /// Takes the registrations whose period is over, sorted.
     fn take_over(&mut self, now: Timestamp) -> Vec<Name> {
-        self.deleted.retain(|_, deleted| now < deleted.until);
+        self.deleted.retain(|_, deleted| {
+            deleted.periods.retain(|period| now < period.until);
+            !deleted.periods.is_empty()
+        });
         let over = self.resets.extract_if(|_, end| *end <= now);
         let mut over: Vec<Name> = over.map(|(name, _)| name).collect();
         over.sort_unstable();
@@ -234,11 +290,15 @@ impl View {
             Some(lease.watts.max(peak).saturating_mul(millis))
         });
         let running = running.fold(0, u64::saturating_add);
-        let of_owner = self.cluster.registrations().filter(|(_, other)| {
-            other.spec.operator.owner_pseudonym.as_deref() == view.owner.as_deref()
-        });
-        let others = of_owner.map(|(_, it)| deleted_in_status(it, &self.cluster, self.now)).max();
-        self.energy.note_deleted(view, running, others.unwrap_or_default());
+        let others = |period| {
+            let of_owner = self.cluster.registrations().filter(|(_, other)| {
+                other.spec.operator.owner_pseudonym.as_deref() == view.owner.as_deref()
+            });
+            let counted = of_owner
+                .map(|(_, other)| deleted_in_status(other, period, &self.cluster, self.now));
+            counted.max().unwrap_or_default()
+        };
+        self.energy.note_deleted(view, running, others);
     }
 
     /// Evaluates the registrations whose leases ended.
@@ -265,8 +325,8 @@ pub fn energy_period(
     at: Timestamp,
 ) -> Option<(Timestamp, Timestamp)> {
     let spec = &registration.spec;
-    let period_of = match energy_limit(cluster, spec) {
-        Some(limit) => limit.period,
+    let period_of = match energy_limit_period(cluster, spec) {
+        Some(period) => period,
         None => power_limit(cluster, &key_of(registration)).map(|_| EnergyPeriod::Month)?,
     };
     period(at, period_of, zone(cluster, spec))
@@ -288,6 +348,16 @@ pub fn energy_periods(
     EnergyPeriod::VARIANTS.iter().filter_map(|of| period(at, *of, zone)).collect()
 }
 
+/// The period of a length that contains a time, at a registration's site: its start and its end.
+pub fn period_of(
+    cluster: &Cluster,
+    registration: &Registration,
+    of: EnergyPeriod,
+    at: Timestamp,
+) -> Option<(Timestamp, Timestamp)> {
+    period(at, of, zone(cluster, &registration.spec))
+}
+
 /// The time zone of a registration's site.
 pub fn zone<'a>(cluster: &'a Cluster, spec: &RegistrationSpec) -> &'a str {
     let pool = spec.pools.iter().find_map(|pool| cluster.pool(pool));
@@ -300,12 +370,23 @@ fn key_of(registration: &Registration) -> String {
     key(&text(&metadata.namespace), &text(&metadata.name))
 }
 
-/// The energy limit whose period use is counted over: a registration's own, or else its owner's,
-/// which another registration of the owner may set.
-pub fn energy_limit(cluster: &Cluster, spec: &RegistrationSpec) -> Option<EnergyLimit> {
-    let own = spec.limits.energy.as_ref();
-    let of_owner = || owner_limits(cluster, spec).find_map(|limits| limits.energy.as_ref());
-    own.or_else(of_owner).cloned()
+/// The period of the energy limit that use is counted over first: a registration's own, or else its
+/// owner's, which another registration of the owner may set.
+pub fn energy_limit_period(cluster: &Cluster, spec: &RegistrationSpec) -> Option<EnergyPeriod> {
+    let of_owner = spec.owner_limits.as_ref().and_then(|limits| limits.energy.as_ref());
+    let own = spec.limits.energy.as_ref().or(of_owner).map(|limit| limit.period);
+    own.or_else(|| owner_periods(cluster, spec, is_approved).first().copied())
+}
+
+/// The periods of the energy limits of a registration's owner: of its own, and of those of the
+/// owner's registrations that count.
+pub fn owner_periods(
+    cluster: &Cluster,
+    spec: &RegistrationSpec,
+    counts: impl Fn(&Registration) -> bool,
+) -> BTreeSet<EnergyPeriod> {
+    let limits = limits_of_owner(cluster, spec, counts);
+    limits.filter_map(|limits| Some(limits.energy.as_ref()?.period)).collect()
 }
 
 /// The limits of a registration's owner: its own, and those of the owner's approved registrations.
@@ -313,26 +394,102 @@ pub fn owner_limits<'a>(
     cluster: &'a Cluster,
     spec: &'a RegistrationSpec,
 ) -> impl Iterator<Item = &'a Limits> {
+    limits_of_owner(cluster, spec, is_approved)
+}
+
+fn limits_of_owner<'a>(
+    cluster: &'a Cluster,
+    spec: &'a RegistrationSpec,
+    counts: impl Fn(&Registration) -> bool,
+) -> impl Iterator<Item = &'a Limits> {
     // Few registrations name an owner, and only those have others to look for.
-    let others = spec.operator.owner_pseudonym.iter().flat_map(|owner| {
-        let all = cluster.registrations().map(|(_, registration)| registration);
-        all.filter(move |other| {
-            other.spec.operator.owner_pseudonym.as_ref() == Some(owner) && is_approved(other)
-        })
+    let owner = spec.operator.owner_pseudonym.as_ref();
+    let all = owner.into_iter().flat_map(|_| cluster.registrations());
+    let others = all.map(|(_, registration)| registration).filter(move |other| {
+        other.spec.operator.owner_pseudonym.as_ref() == owner && counts(other)
     });
     let others = others.filter_map(|other| other.spec.owner_limits.as_ref());
     spec.owner_limits.iter().chain(others)
 }
 
-/// The auditor's figure for what deleted registrations of the same owner used, if it is of a period
-/// that is not over.
-fn deleted_in_status(registration: &Registration, cluster: &Cluster, now: Timestamp) -> u64 {
+/// The auditor's figure for what deleted registrations of the same owner used in a period, if it is
+/// not over.
+fn deleted_in_status(
+    registration: &Registration,
+    period: model::EnergyPeriod,
+    cluster: &Cluster,
+    now: Timestamp,
+) -> u64 {
     let status = registration.status.as_ref();
     let Some(usage) = status.and_then(|status| status.usage.as_ref()) else { return 0 };
+    let mut others = usage.other_periods.iter();
+    if let Some(other) = others.find(|other| period_kind(Some(other.period)) == period) {
+        let deleted = other.deleted_millijoules.as_ref().map_or(0, |deleted| deleted.0);
+        return if now < timestamp(&other.period_end) { deleted } else { 0 };
+    }
+    if period_kind(energy_limit_period(cluster, &registration.spec)) != period {
+        return 0;
+    }
     let end = usage.period_end.as_ref().map(timestamp);
     let end = end.or_else(|| Some(energy_period(cluster, registration, now)?.1));
     let deleted = usage.deleted_millijoules.as_ref().map_or(0, |deleted| deleted.0);
     if end.is_some_and(|end| now < end) { deleted } else { 0 }
+}
+
+/// Use that a status has for a period.
+struct PeriodRead {
+    start: Timestamp,
+    millijoules: u64,
+}
+
+impl PeriodRead {
+    /// Returns the use since the start of the present period, and moves the time up to which it is
+    /// metered to that start at most; `None` for a reading of a later period.
+    fn since(&self, start: Timestamp, metered_until: &mut Timestamp) -> Option<u64> {
+        if self.start > start + SKEW {
+            return None;
+        }
+        if self.start < start && *metered_until < start + SKEW {
+            *metered_until = start.min(*metered_until);
+            return Some(0);
+        }
+        Some(self.millijoules)
+    }
+}
+
+/// Returns the reading in a status for the period of a kind that begins at `start`, or for an
+/// earlier one of that kind.
+fn reading_of(
+    read: &daylight_crds::Usage,
+    kind: Option<EnergyPeriod>,
+    start: Timestamp,
+) -> Option<PeriodRead> {
+    let main = (None, &read.period_start, &read.millijoules);
+    let others = read.other_periods.iter();
+    let others = others.map(|other| (Some(other.period), &other.period_start, &other.millijoules));
+    let all = std::iter::once(main)
+        .chain(others)
+        .map(|(of, since, used)| (of, PeriodRead { start: timestamp(since), millijoules: used.0 }));
+    let is_it = |read: &PeriodRead| read.start <= start + SKEW && start <= read.start + SKEW;
+    let mut earlier = None;
+    for (of, read) in all {
+        if is_it(&read) {
+            return Some(read);
+        }
+        if of.is_some() && of == kind {
+            earlier = Some(read);
+        }
+    }
+    earlier
+}
+
+fn period_kind(period: Option<EnergyPeriod>) -> model::EnergyPeriod {
+    match period {
+        Some(EnergyPeriod::Day) => model::EnergyPeriod::Day,
+        Some(EnergyPeriod::Week) => model::EnergyPeriod::Week,
+        Some(EnergyPeriod::Month) | None => model::EnergyPeriod::Month,
+        Some(EnergyPeriod::Year) => model::EnergyPeriod::Year,
+    }
 }
 
 /// Returns `true` if the authority approved a registration, whether or not the approval still holds.

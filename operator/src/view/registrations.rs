@@ -113,7 +113,11 @@ impl View {
         let verdict = self.authority.verdict(&self.cluster, registration);
         self.note_on_lapse(name, registration, &verdict.digest);
         let is_approved = verdict.approval == Approval::Approved;
-        let used = self.energy.used(name, registration, &self.cluster, is_approved, self.now);
+        let mut used = self.energy.used(name, registration, &self.cluster, is_approved, self.now);
+        let deleted = |period| self.energy.deleted(registration, period, &self.cluster, self.now);
+        for other in &mut used.others {
+            other.deleted_mj = deleted(other.period);
+        }
         model::Registration {
             key: name.clone(),
             owner: spec.operator.owner_pseudonym.as_deref().map(Arc::from),
@@ -128,8 +132,10 @@ impl View {
             owner_limits: spec.owner_limits.as_ref().map(limits).unwrap_or_default(),
             usage: used.usage,
             reading: used.reading,
+            energy_period: used.period,
+            other_periods: used.others,
             energy_resets: used.resets,
-            deleted_mj: self.energy.deleted(registration, &self.cluster, self.now),
+            deleted_mj: deleted(used.period),
             mirrored: Mirrored::default(),
             problem: verdict.problem,
         }

@@ -19,4 +19,6 @@ pub use miner::{HugePages, Miner, Shape};
 pub use node::{Membership, Node, NodeCondition};
 pub use pod::{Activity, Pod, Preemption, Role};
 pub use pool::{AutoscaledNodes, Headroom, MiningPolicy, Pool, Queueing, ReclaimUnit, Recording};
-pub use registration::{Approval, Limits, Mirrored, Reading, Registration, Usage};
+pub use registration::{
+    Approval, EnergyPeriod, Limits, Mirrored, PeriodUse, Reading, Registration, Usage,
+};

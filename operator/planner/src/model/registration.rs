@@ -27,6 +27,12 @@ pub struct Registration {
     pub owner_limits: Limits,
     /// Metered in the current period; `None` without a meter.
     pub usage: Option<Usage>,
+    /// Period of the energy limits above, of `usage` and of `deleted_mj`.
+    #[serde(default)]
+    pub energy_period: EnergyPeriod,
+    /// Use in the periods of the owner's other limits, which other registrations set.
+    #[serde(default)]
+    pub other_periods: Vec<PeriodUse>,
     /// Completeness of `usage`, apart from the consumption of running miners.
     #[serde(default)]
     pub reading: Reading,
@@ -41,6 +47,61 @@ pub struct Registration {
     pub mirrored: Mirrored,
     /// One sentence about an invalid object.
     pub problem: Option<Arc<str>>,
+}
+
+impl Registration {
+    /// Returns the use in a period; `None` if it is not metered.
+    pub fn usage_in(&self, period: EnergyPeriod) -> Option<Usage> {
+        if period == self.energy_period {
+            return self.usage;
+        }
+        let millijoules = self.other_period(period)?.millijoules;
+        self.usage.map(|usage| Usage { millijoules, ..usage })
+    }
+
+    /// Returns the millijoules of a period that deleted registrations of the same owner have used.
+    pub fn deleted_in(&self, period: EnergyPeriod) -> u64 {
+        if period == self.energy_period {
+            return self.deleted_mj;
+        }
+        self.other_period(period).map_or(0, |other| other.deleted_mj)
+    }
+
+    /// Returns the end of a period, if use is counted in it.
+    pub fn resets_of(&self, period: EnergyPeriod) -> Option<Timestamp> {
+        if period == self.energy_period {
+            return self.energy_resets;
+        }
+        self.other_period(period).map(|other| other.resets)
+    }
+
+    fn other_period(&self, period: EnergyPeriod) -> Option<&PeriodUse> {
+        self.other_periods.iter().find(|other| other.period == period)
+    }
+}
+
+/// The calendar period of an energy limit.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub enum EnergyPeriod {
+    Day,
+    Week,
+    #[default]
+    Month,
+    Year,
+}
+
+/// Energy that was used in a period of another limit than the registration's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeriodUse {
+    pub period: EnergyPeriod,
+    /// Upper bound of the registration's use up to `metered_until` of its usage.
+    pub millijoules: u64,
+    /// Millijoules that deleted registrations of the same owner have used.
+    pub deleted_mj: u64,
+    /// End of the period.
+    pub resets: Timestamp,
 }
 
 /// Completeness of a meter's reading.

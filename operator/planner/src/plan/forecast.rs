@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::explain::{Forecast, Reason};
-use crate::model::{Registration, Usage};
+use crate::model::{EnergyPeriod, Registration, Usage};
 use crate::plan::Run;
 use crate::plan::power::Counted;
 use crate::plan::verdicts::{OwnerVerdict, RegistrationVerdict};
@@ -44,25 +44,28 @@ impl Run<'_> {
         None
     }
 
-    /// Forecasts when the first of the two energy limits is reached at the present rate, if that is
-    /// in the present period.
+    /// Forecasts when the first of the energy limits is reached at the present rate, if that is in
+    /// its present period.
     pub(super) fn forecast(&self, object: &Registration) -> Option<Forecast> {
-        let resets = object.energy_resets?;
         let id = *self.state.registrations_by_key.get(&object.key)?;
         let own = object.limits.energy_mj.zip(object.usage).and_then(|(limit, usage)| {
             let watts = self.present_watts(id);
             let at = met_at(limit, usage, watts)?;
-            Some(Forecast { at, watts, limit_mj: limit, of_owner: false })
+            Some((object.energy_period, Forecast { at, watts, limit_mj: limit, of_owner: false }))
         });
-        let owner = object.owner.as_ref().and_then(|name| {
-            let owner = self.owners.get(name)?;
-            let (limit, usage) = owner.energy_mj.zip(owner.usage())?;
+        let owner = object.owner.as_ref().and_then(|name| self.owners.get(name));
+        let owners = owner.into_iter().flat_map(|owner| {
             let watts = self.present_watts_of(owner);
-            let at = met_at(limit, usage, watts)?;
-            Some(Forecast { at, watts, limit_mj: limit, of_owner: true })
+            owner.energy_mj.iter().filter_map(move |(&period, &limit)| {
+                let at = met_at(limit, self.usage_of(owner, period)?, watts)?;
+                Some((period, Forecast { at, watts, limit_mj: limit, of_owner: true }))
+            })
         });
-        let first = [own, owner].into_iter().flatten().min_by_key(|one| one.at);
-        first.filter(|one| one.at < resets)
+        let is_ahead = |(period, one): &(EnergyPeriod, Forecast)| {
+            object.resets_of(*period).is_some_and(|resets| one.at < resets)
+        };
+        let first = own.into_iter().chain(owners).filter(is_ahead).min_by_key(|(_, one)| one.at);
+        first.map(|(_, one)| one)
     }
 
     fn present_watts(&self, id: Id<RegistrationRow>) -> u64 {

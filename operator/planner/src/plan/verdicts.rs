@@ -1,12 +1,15 @@
 //! Verdicts on registrations and owners: whether a registration is in force, and what it and its
 //! owner still allow.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use crate::explain::{Reason, ReclaimReason};
-use crate::model::{Approval, ClassAssignment, Mirrored, Reading, Registration, Usage};
+use crate::model::{
+    Approval, ClassAssignment, EnergyPeriod, Mirrored, Reading, Registration, Usage,
+};
 use crate::plan::Run;
 use crate::plan::energy::Energy;
 use crate::plan::power::Counted;
@@ -68,15 +71,9 @@ pub(super) struct OwnerVerdict {
     pub(super) energy_watts: u64,
     /// Those in force or with leases.
     pub(super) registrations: Vec<Id<RegistrationRow>>,
-    pub(super) energy_mj: Option<u64>,
-    used_mj: u64,
-    deleted_mj: u64,
-    /// The oldest reading of those with leases, whose use grows.
-    metered_until: Option<Timestamp>,
-    /// The newest reading of the others, which use nothing.
-    read_at: Option<Timestamp>,
-    /// Some lease has no reading.
-    unmetered: bool,
+    all: Vec<Id<RegistrationRow>>,
+    /// The lowest energy limit of each period. Each is compared with the use in its own period.
+    pub(super) energy_mj: BTreeMap<EnergyPeriod, u64>,
 }
 
 impl OwnerVerdict {
@@ -86,21 +83,9 @@ impl OwnerVerdict {
             watts: u64::MAX,
             energy_watts: u64::MAX,
             registrations: Vec::new(),
-            energy_mj: None,
-            used_mj: 0,
-            deleted_mj: 0,
-            metered_until: None,
-            read_at: None,
-            unmetered: false,
+            all: Vec::new(),
+            energy_mj: BTreeMap::new(),
         }
-    }
-
-    /// Returns the usage of all registrations together; `None` without a reading of each that holds
-    /// anything.
-    pub(super) fn usage(&self) -> Option<Usage> {
-        let metered_until = self.metered_until.or(self.read_at).filter(|_| !self.unmetered)?;
-        let millijoules = self.used_mj.saturating_add(self.deleted_mj);
-        Some(Usage { metered_until, millijoules, peak_watts: None })
     }
 }
 
@@ -258,27 +243,48 @@ impl Run<'_> {
         let Some(owner) = &object.owner else { return };
         let holds = !self.state.registrations[id].leases.is_empty();
         let entry = self.owners.entry(owner.clone()).or_insert_with(OwnerVerdict::new);
-        entry.used_mj = entry.used_mj.saturating_add(object.usage.map_or(0, |it| it.millijoules));
-        entry.deleted_mj = entry.deleted_mj.max(object.deleted_mj);
+        entry.all.push(id);
         if verdict.in_force {
             let limits = &object.owner_limits;
             entry.gpus = entry.gpus.min(limits.gpus.unwrap_or(u32::MAX));
             entry.watts = entry.watts.min(limits.watts.unwrap_or(u64::MAX));
-            entry.energy_mj = entry.energy_mj.into_iter().chain(limits.energy_mj).min();
+            if let Some(limit) = limits.energy_mj {
+                let lowest = entry.energy_mj.entry(object.energy_period).or_insert(limit);
+                *lowest = limit.min(*lowest);
+            }
         }
         if verdict.in_force || holds {
             entry.registrations.push(id);
         }
-        match object.usage {
-            None => entry.unmetered |= holds,
-            Some(Usage { metered_until, .. }) if holds => {
-                entry.metered_until = entry.metered_until.into_iter().chain([metered_until]).min();
+    }
+
+    /// Returns what all registrations of an owner have used in a period; `None` without a reading of
+    /// each that holds anything.
+    pub(super) fn usage_of(&self, owner: &OwnerVerdict, period: EnergyPeriod) -> Option<Usage> {
+        let (mut used_mj, mut deleted_mj) = (0_u64, 0_u64);
+        // The oldest reading of those with leases, whose use grows, and the newest of the others.
+        let (mut metered_until, mut read_at) = (None, None);
+        for &id in &owner.all {
+            let Some(object) = &self.state.registrations[id].object else { continue };
+            deleted_mj = deleted_mj.max(object.deleted_in(period));
+            let holds = !self.state.registrations[id].leases.is_empty();
+            let Some(usage) = object.usage_in(period) else {
+                if holds {
+                    return None;
+                }
+                continue;
+            };
+            used_mj = used_mj.saturating_add(usage.millijoules);
+            let read = Some(usage.metered_until);
+            if holds {
+                metered_until = metered_until.into_iter().chain(read).min();
+            } else if self.verdicts.get(&id).is_some_and(|verdict| verdict.in_force) {
+                read_at = read_at.max(read);
             }
-            Some(Usage { metered_until, .. }) if verdict.in_force => {
-                entry.read_at = entry.read_at.max(Some(metered_until));
-            }
-            Some(_) => {}
         }
+        let metered_until = metered_until.or(read_at)?;
+        let millijoules = used_mj.saturating_add(deleted_mj);
+        Some(Usage { metered_until, millijoules, peak_watts: None })
     }
 
     /// Applies the energy limits of owners to all their registrations.
@@ -295,28 +301,33 @@ impl Run<'_> {
                 .iter()
                 .map(|&id| self.registration_watts(id, Counted::All, Declared::default()));
             let watts = watts.fold(0, u64::saturating_add);
-            let energy = self.energy(owner.energy_mj, owner.usage(), watts, drain_timeout);
-            if let Energy::Allows(watts) = energy
-                && let Some(owner) = self.owners.get_mut(&name)
-            {
-                owner.energy_watts = watts;
+            for (&period, &limit) in &owner.energy_mj {
+                let usage = self.usage_of(&owner, period);
+                let energy = self.energy(Some(limit), usage, watts, drain_timeout);
+                self.apply_to_owner(&name, period, &energy);
             }
-            for id in owner.registrations {
-                let key = self.state.registrations.name(id).clone();
-                let read = |object: &Registration| object.usage.is_some();
-                let read = self.state.registrations[id].object.as_ref().is_some_and(read);
+        }
+    }
+
+    /// Applies an energy limit to all registrations of an owner.
+    fn apply_to_owner(&mut self, name: &Name, period: EnergyPeriod, energy: &Energy) {
+        let Some(owner) = self.owners.get_mut(name) else { return };
+        if let Energy::Allows(watts) = energy {
+            owner.energy_watts = owner.energy_watts.min(*watts);
+        }
+        for &id in &owner.registrations {
+            let row = &self.state.registrations[id];
+            let read = |object: &Registration| object.usage_in(period).is_some();
+            let energy = match energy {
                 // One that was never read starts nothing, and holds up none of the others.
-                let energy = match &energy {
-                    Energy::NoLimit => continue,
-                    _ if !read => &Energy::Unmetered,
-                    Energy::Allows(_) => continue,
-                    energy => energy,
-                };
-                if let Some(verdict) = self.verdicts.get_mut(&id)
-                    && verdict.stop.is_none()
-                {
-                    verdict.apply(energy, &key);
-                }
+                _ if !row.object.as_ref().is_some_and(read) => &Energy::Unmetered,
+                Energy::Allows(_) => continue,
+                energy => energy,
+            };
+            if let Some(verdict) = self.verdicts.get_mut(&id)
+                && verdict.stop.is_none()
+            {
+                verdict.apply(energy, self.state.registrations.name(id));
             }
         }
     }

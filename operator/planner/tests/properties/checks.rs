@@ -278,9 +278,8 @@ pub(crate) fn caps(before: &World, after: &World, plan: &Plan) -> Check {
             {
                 let of_owner =
                     after.registrations.values().filter(|r| r.owner.as_ref() == Some(owner));
-                let used: u128 = of_owner
-                    .map(|r| u128::from(r.usage.map_or(0, |usage| usage.millijoules)))
-                    .sum();
+                let used = of_owner.filter_map(|r| r.usage_in(registration.energy_period));
+                let used: u128 = used.map(|usage| u128::from(usage.millijoules)).sum();
                 prop_assert!(used < u128::from(limit), "the owner's energy cap is passed");
             }
         }

@@ -416,6 +416,19 @@ fn change_registration(world: &mut World, key: &Name, change: &RegistrationChang
         RegistrationChange::Usage(used) => {
             registration.usage =
                 used.map(|millijoules| Usage { metered_until: now, millijoules, peak_watts: None });
+            registration.other_periods.clear();
+        }
+        RegistrationChange::OtherUsage(period, millijoules) => {
+            let period = *period;
+            registration.other_periods.retain(|other| other.period != period);
+            if let Some(millijoules) = *millijoules {
+                let (deleted_mj, resets) = (0, registration.valid_until);
+                let other = PeriodUse { period, millijoules, deleted_mj, resets };
+                registration.other_periods.push(other);
+            }
+        }
+        RegistrationChange::Period(period) => {
+            registration.energy_period = *period;
         }
         RegistrationChange::Peak(watts) => {
             if let Some(usage) = &mut registration.usage {

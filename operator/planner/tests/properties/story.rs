@@ -112,6 +112,8 @@ pub(crate) enum RegistrationChange {
     OwnerGpus(Option<u32>),
     Energy(Option<u64>),
     Usage(Option<u64>),
+    OtherUsage(EnergyPeriod, Option<u64>),
+    Period(EnergyPeriod),
     Peak(u64),
     OwnerWatts(Option<u64>),
     OwnerEnergy(Option<u64>),
@@ -168,6 +170,10 @@ fn pool_change() -> impl Strategy<Value = PoolChange> {
     ]
 }
 
+fn period() -> impl Strategy<Value = EnergyPeriod> {
+    prop_oneof![Just(EnergyPeriod::Month), Just(EnergyPeriod::Year)]
+}
+
 fn registration_change() -> impl Strategy<Value = RegistrationChange> {
     prop_oneof![
         (0..8usize).prop_map(RegistrationChange::Approval),
@@ -176,6 +182,9 @@ fn registration_change() -> impl Strategy<Value = RegistrationChange> {
         prop::option::of(0..40u32).prop_map(RegistrationChange::OwnerGpus),
         prop::option::of(0..40_000_000u64).prop_map(RegistrationChange::Energy),
         prop::option::of(0..40_000_000u64).prop_map(RegistrationChange::Usage),
+        (period(), prop::option::of(0..40_000_000u64))
+            .prop_map(|(period, used)| RegistrationChange::OtherUsage(period, used)),
+        period().prop_map(RegistrationChange::Period),
         (0..1_500u64).prop_map(RegistrationChange::Peak),
         prop::option::of(0..20_000u64).prop_map(RegistrationChange::OwnerWatts),
         prop::option::of(0..40_000_000u64).prop_map(RegistrationChange::OwnerEnergy),
@@ -388,6 +397,8 @@ pub(crate) fn registration(
         owner_limits: Limits::default(),
         usage: None,
         reading: Reading::Counts,
+        energy_period: EnergyPeriod::default(),
+        other_periods: Vec::new(),
         energy_resets: None,
         deleted_mj: 0,
         mirrored: Mirrored::Holds,

@@ -198,6 +198,63 @@ fn what_ended_or_deleted_registrations_used_counts_for_their_owner() {
     assert_eq!(site.look().miners[0].held, 0);
 }
 
+/// Each limit of an owner is compared with what all its registrations used in its own period.
+#[test]
+fn an_owners_limits_of_different_periods_each_hold_over_all_its_registrations() {
+    let of = |period, limit, usage: u64, other: (EnergyPeriod, u64)| {
+        move |r: &mut Registration| {
+            r.owner = Some("owner-7f3a".into());
+            r.owner_limits.energy_mj = limit;
+            r.energy_period = period;
+            r.usage = Some(Usage {
+                metered_until: NOON,
+                millijoules: watt_hours(usage),
+                peak_watts: None,
+            });
+            r.other_periods = vec![PeriodUse {
+                period: other.0,
+                millijoules: watt_hours(other.1),
+                deleted_mj: 0,
+                resets: NEW_YEAR,
+            }];
+        }
+    };
+    let (day, year) = (EnergyPeriod::Day, EnergyPeriod::Year);
+    let held = |used_today, used_this_year| {
+        let mut site = Site::of(1, 4, 2)
+            .with(registration("zeta/power").but(of(day, None, used_today, (year, used_this_year))))
+            .with(miner("zeta/hash", 2));
+        let limit = Some(watt_hours(10_000));
+        site.edit_registration("acme/power", of(year, limit, 1_000, (day, 100)));
+        site.put(registration("acme/daily").but(of(day, Some(watt_hours(2_000)), 0, (year, 0))));
+        site.settle();
+        site.look().miners.iter().map(|miner| miner.held).sum::<u32>()
+    };
+    // More than the limit of a day in the year, and more than the other has used today.
+    assert_eq!(held(500, 5_000), 4);
+    assert_eq!(held(1_900, 5_000), 0, "the day's limit");
+    assert_eq!(held(0, 9_000), 0, "the year's limit");
+}
+
+/// Use that no meter reports in the period of a limit is not taken for none.
+#[test]
+fn an_owners_limit_stops_what_is_not_metered_in_its_period() {
+    let mut site = Site::of(1, 4, 2);
+    site.edit_registration("acme/power", owned);
+    metered(&mut site, 0);
+    site.settle();
+    assert_eq!(site.look().miners[0].held, 2);
+    site.put(registration("zeta/power").but(owned).but(|r| r.energy_period = EnergyPeriod::Year));
+    assert_snapshot!(site.act_explained(), @"
+    evict acme/hash-node-1-0 within 10s: EnergyBudget
+    evict acme/hash-node-1-1 within 10s: EnergyBudget
+    registration acme/power: MeterUnavailable. Registration acme/power has an energy limit, but no meter reports its use. Mining waits for the auditor.
+    registration zeta/power: MeterUnavailable. Registration zeta/power has an energy limit, but no meter reports its use. Mining waits for the auditor.
+    miner acme/hash (0 of 2, 2 stopping): MeterUnavailable. Registration acme/power has an energy limit, but no meter reports its use. Mining waits for the auditor.
+    look again at 12:05:00.001
+    ");
+}
+
 #[test]
 fn a_renewal_leaves_the_leases_of_the_first_their_time_to_stop() {
     let mut site = Site::of(1, 4, 4);

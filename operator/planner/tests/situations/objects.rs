@@ -108,6 +108,8 @@ pub(crate) fn registration(key: &str) -> Registration {
         owner_limits: Limits::default(),
         usage: None,
         reading: Reading::Counts,
+        energy_period: EnergyPeriod::default(),
+        other_periods: Vec::new(),
         energy_resets: None,
         deleted_mj: 0,
         mirrored: Mirrored::Holds,

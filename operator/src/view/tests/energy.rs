@@ -1,6 +1,6 @@
 //! The energy that a registration has used: the reading, and what its miners may have drawn since.
 
-use daylight_planner::model::{Approval, Reading, Registration};
+use daylight_planner::model::{Approval, EnergyPeriod, Reading, Registration};
 use serde_json::{Value, json};
 
 use crate::view::tests::TestCluster;
@@ -219,6 +219,68 @@ fn what_a_registration_used_counts_for_the_owner_that_it_had() {
     assert_eq!(cluster.registration("team/reg").unwrap().deleted_mj, 5_000);
     cluster.apply(&other);
     assert_eq!(cluster.registration("team/reg").unwrap().deleted_mj, 0);
+}
+
+/// An owner may have limits of different periods: each counts what all registrations used in it.
+#[test]
+fn an_owners_limits_of_different_periods_are_each_read_over_all_its_registrations() {
+    let approved = json!({"state": "Approved", "by": "eve", "at": at(0)});
+    let usage = |millijoules: u64, others: &Value| {
+        json!({"approval": approved, "usage": {
+            "meteredUntil": at(0), "periodStart": TODAY, "periodEnd": "2026-11-24T23:00:00Z",
+            "millijoules": millijoules.to_string(), "otherPeriods": others,
+        }})
+    };
+    let year = |millijoules: u64, deleted: u64| {
+        json!([{
+            "period": "Year", "periodStart": "2025-12-31T23:00:00Z",
+            "periodEnd": "2026-12-31T23:00:00Z", "millijoules": millijoules.to_string(),
+            "deletedMillijoules": deleted.to_string(),
+        }])
+    };
+    let yearly = patched(
+        &owned("yearly", &json!({"approval": approved})),
+        &json!({"spec": {"ownerLimits": {"energy": {"kwh": 900, "period": "Year"}}}}),
+    );
+    let objects = [
+        pool("a"),
+        class("pow", "IdleOnly"),
+        miner("m"),
+        node("n0", "a"),
+        owned("reg", &usage(7_000, &year(70_000, 500))),
+        owned("other", &usage(5_000, &year(50_000, 500))),
+        yearly.clone(),
+        running(&lease("m", "n0", 0), "n0"),
+    ];
+    let mut cluster = TestCluster::with(&objects);
+    let in_year = |cluster: &TestCluster| {
+        let seen = seen(cluster);
+        let used = seen.usage_in(EnergyPeriod::Year).map(|usage| usage.millijoules);
+        (used, seen.deleted_in(EnergyPeriod::Year))
+    };
+    assert_eq!(seen(&cluster).energy_period, EnergyPeriod::Day);
+    assert_eq!((seen(&cluster).usage.unwrap().millijoules, seen(&cluster).deleted_mj), (7_000, 0));
+    assert_eq!(in_year(&cluster), (Some(70_000), 500));
+    // One that is not approved sets no limit.
+    let pending = json!({"status": {"approval": null}});
+    cluster.apply(&patched(&yearly, &pending));
+    assert_eq!(in_year(&cluster), (None, 0));
+    cluster.apply(&yearly);
+    // What was deleted counts in both periods, the day's until midnight.
+    cluster.delete(&owned("other", &usage(5_000, &year(50_000, 500))));
+    assert_eq!((seen(&cluster).deleted_mj, in_year(&cluster).1), (5_000, 50_500));
+    // A lease that ends after the reading counts in both.
+    cluster.wait(10);
+    cluster.delete(&running(&lease("m", "n0", 0), "n0"));
+    let drawn = 300 * 10_000;
+    assert_eq!(seen(&cluster).usage.unwrap().millijoules, 7_000 + drawn);
+    assert_eq!(in_year(&cluster).0, Some(70_000 + drawn));
+    cluster.wait(17 * 3600);
+    assert_eq!(seen(&cluster).usage.unwrap().millijoules, drawn);
+    assert_eq!((seen(&cluster).deleted_mj, in_year(&cluster).1), (0, 50_500));
+    // Without a reading in the year, nothing is known of it.
+    cluster.apply(&owned("reg", &usage(7_000, &json!([]))));
+    assert_eq!(in_year(&cluster).0, None);
 }
 
 /// The edit of a period voids the approval. Until another one, the use of the approved period counts.
