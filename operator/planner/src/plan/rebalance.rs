@@ -8,10 +8,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::explain::ReclaimReason;
 use crate::model::Shape;
-use crate::plan::Run;
 use crate::plan::candidate::MinerCandidate;
 use crate::plan::claim::Claim;
 use crate::plan::search::When;
+use crate::plan::{Run, lease};
 use crate::state::amounts::Amounts;
 use crate::state::host::Host;
 use crate::state::table::Id;
@@ -30,11 +30,21 @@ const BATCH: usize = 1024;
 
 /// One replica in exchange for others.
 struct Exchange {
-    donor: Option<Claim>,
-    /// The donor's pods that stop.
+    /// The miners that give up pods; none where there is room already.
+    donors: Vec<Claim>,
+    /// The donors' pods that stop.
     pods: Vec<Id<PodRow>>,
     /// The node on which the replica then starts.
     node: Id<NodeRow>,
+}
+
+/// Pods that one or several donors can give up for one replica of a taker.
+#[derive(Default)]
+struct Offer {
+    /// Pods of the weakest claim first, of each miner the youngest first.
+    pods: Vec<Id<PodRow>>,
+    /// The most pods that each of the miners yields.
+    most: FxHashMap<Id<MinerRow>, usize>,
 }
 
 /// Miners of a pool that may have to give up replicas.
@@ -132,7 +142,7 @@ impl Run<'_> {
             }
             let Some(there) = donors.get_mut(&pool) else { return };
             let claim = self.claim(miner);
-            let Some(Exchange { donor, pods, node }) =
+            let Some(Exchange { donors: gave, pods, node }) =
                 self.exchange(&claim, candidate, pool, place, there)
             else {
                 return;
@@ -152,12 +162,13 @@ impl Run<'_> {
                 None => Some(node)
                     .filter(|&node| self.takes(node, pool, miner, &shape, When::Drained).is_ok()),
             };
-            let Some(donor) = donor else { continue };
-            there.ripe.remove(&donor.miner);
-            let left = self.donor(donor.miner);
-            for there in donors.values_mut() {
-                if there.claims.remove(&donor) {
-                    there.claims.insert(left.clone());
+            gave.iter().for_each(|donor| drop(there.ripe.remove(&donor.miner)));
+            for donor in gave {
+                let left = self.donor(donor.miner);
+                for there in donors.values_mut() {
+                    if there.claims.remove(&donor) {
+                        there.claims.insert(left.clone());
+                    }
                 }
             }
         }
@@ -174,34 +185,89 @@ impl Run<'_> {
         there: &mut Donors,
     ) -> Option<Exchange> {
         if let Some(node) = place
-            && self.with_others(Vec::new(), &[], pool, candidate).is_some()
+            && self.with_others(Vec::new(), &Offer::default(), pool, candidate).is_some()
         {
-            return Some(Exchange { donor: None, pods: Vec::new(), node });
+            return Some(Exchange { donors: Vec::new(), pods: Vec::new(), node });
         }
+        // One donor, if one alone makes room; otherwise several, which together do.
+        let mut all = Offer::default();
+        let mut several = Vec::new();
         for donor in &there.claims {
             // The claims are sorted, so if this one is too strong, all that follow are.
-            if !self.yields(donor, taker, candidate, 0) {
-                break;
-            }
-            if donor.miner == taker.miner || !self.yields(donor, taker, candidate, 1) {
+            let Some(most) = self.most_yielded(donor, taker, candidate) else { break };
+            if donor.miner == taker.miner || most == 0 {
                 continue;
             }
             let ripe = there.ripe.entry(donor.miner);
             let ripe = ripe.or_insert_with(|| self.ripe(donor.miner, pool));
-            let found = match place {
-                Some(node) => {
-                    let pods = self.with_others(Vec::new(), ripe, pool, candidate);
-                    pods.map(|pods| (pods, node))
-                }
-                None => self.clear_node(taker.miner, candidate, pool, ripe),
-            };
-            if let Some((pods, node)) = found
-                && self.yields(donor, taker, candidate, pods.len() as u32)
-            {
-                return Some(Exchange { donor: Some(donor.clone()), pods, node });
+            let most = FxHashMap::from_iter([(donor.miner, most)]);
+            let offer = Offer { pods: std::mem::take(ripe), most };
+            let found = self.taken(taker.miner, candidate, pool, place, &offer);
+            if let Some((pods, node)) = found {
+                return Some(Exchange { donors: vec![donor.clone()], pods, node });
+            }
+            let room = DEPTH.saturating_sub(all.pods.len());
+            if !offer.pods.is_empty() && room > 0 {
+                all.pods.extend(offer.pods.iter().take(room));
+                all.most.extend(offer.most);
+                several.push(donor.clone());
+            }
+            *ripe = offer.pods;
+        }
+        if several.len() < 2 {
+            return None;
+        }
+        let (pods, node) = self.taken(taker.miner, candidate, pool, place, &all)?;
+        let pods = self.without_spare(pods, place, node, pool, candidate);
+        let gave: FxHashSet<_> = pods.iter().filter_map(|&pod| self.miner_of(pod)).collect();
+        several.retain(|donor| gave.contains(&donor.miner));
+        Some(Exchange { donors: several, pods, node })
+    }
+
+    /// Returns the pods of an offer after whose end one more replica of the taker starts, and its node.
+    fn taken(
+        &mut self,
+        taker: Id<MinerRow>,
+        candidate: &MinerCandidate,
+        pool: Id<PoolRow>,
+        place: Option<Id<NodeRow>>,
+        offer: &Offer,
+    ) -> Option<(Vec<Id<PodRow>>, Id<NodeRow>)> {
+        match place {
+            Some(node) => {
+                let pods = self.with_others(Vec::new(), offer, pool, candidate)?;
+                Some((pods, node))
+            }
+            None => self.clear_node(taker, candidate, pool, offer),
+        }
+    }
+
+    /// Returns pods without those that turn out not to be needed: what one donor gives can make what
+    /// a weaker one gave before superfluous.
+    fn without_spare(
+        &self,
+        mut pods: Vec<Id<PodRow>>,
+        place: Option<Id<NodeRow>>,
+        node: Id<NodeRow>,
+        pool: Id<PoolRow>,
+        candidate: &MinerCandidate,
+    ) -> Vec<Id<PodRow>> {
+        for index in (0..pods.len()).rev() {
+            let pod = pods.remove(index);
+            let there = |pod: &Id<PodRow>| self.state.pods[*pod].node == Some(node);
+            let on_node: Vec<_> = pods.iter().copied().filter(there).collect();
+            let is_spare = (place.is_some()
+                || self.are_enough(node, pool, &on_node, &candidate.miner.shape))
+                && self.has_room_without(&pods, pool, candidate);
+            if !is_spare {
+                pods.insert(index, pod);
             }
         }
-        None
+        pods
+    }
+
+    fn miner_of(&self, pod: Id<PodRow>) -> Option<Id<MinerRow>> {
+        lease(&self.state.pods[pod]).map(|(miner, ..)| miner)
     }
 
     /// Returns how many GPUs a pool is short of for one more replica: idle, or under its cap.
@@ -244,17 +310,23 @@ impl Run<'_> {
         places
     }
 
-    /// Returns whether a donor yields `pods` replicas to a taker of one with `gpus`: it has a lower
-    /// rank, or afterwards still at least the taker's share. Otherwise the two would take from each
-    /// other forever.
-    fn yields(&self, donor: &Claim, taker: &Claim, candidate: &MinerCandidate, pods: u32) -> bool {
+    /// Returns how many replicas a donor yields at most for one of a taker, so that it keeps at least
+    /// the taker's share, or all of a lower rank; `None` if its claim is too strong as it is.
+    /// Otherwise the two would take from each other forever.
+    fn most_yielded(
+        &self,
+        donor: &Claim,
+        taker: &Claim,
+        candidate: &MinerCandidate,
+    ) -> Option<usize> {
         if donor.rank != taker.rank {
-            return donor.rank < taker.rank;
+            return (donor.rank < taker.rank).then_some(usize::MAX);
         }
         let size = self.state.miners[donor.miner].object.as_ref().map_or(1, |m| m.shape.gpus);
-        let left = donor.gpus.saturating_sub(size.saturating_mul(pods));
-        u64::from(left) * u64::from(taker.weight)
-            >= u64::from(taker.gpus + candidate.miner.shape.gpus) * u64::from(donor.weight)
+        let then = u64::from(taker.gpus.saturating_add(candidate.miner.shape.gpus));
+        let keeps = (then * u64::from(donor.weight)).div_ceil(taker.weight.max(1).into());
+        let spare = u64::from(donor.gpus).checked_sub(keeps)?;
+        Some((spare / u64::from(size.max(1))) as usize)
     }
 
     /// Returns the pods that a donor can give up in a pool, the youngest first.
@@ -276,16 +348,16 @@ impl Run<'_> {
         pods
     }
 
-    /// Returns pods of a donor that make room for one replica of the taker on one node, and the node.
+    /// Returns pods of an offer that make room for one replica of the taker on one node, and the node.
     fn clear_node(
         &mut self,
         taker: Id<MinerRow>,
         candidate: &MinerCandidate,
         pool: Id<PoolRow>,
-        ripe: &[Id<PodRow>],
+        offer: &Offer,
     ) -> Option<(Vec<Id<PodRow>>, Id<NodeRow>)> {
         let mut by_node: FxHashMap<Id<NodeRow>, Option<Vec<Id<PodRow>>>> = FxHashMap::default();
-        for &pod in ripe {
+        for &pod in &offer.pods {
             let node = self.state.pods[pod].node?;
             let pods = by_node.entry(node).or_insert_with(|| {
                 // Nothing is taken where the taker may not start yet.
@@ -298,10 +370,13 @@ impl Run<'_> {
                 None
             });
             let Some(pods) = pods else { continue };
+            if !self.is_yielded(pod, pods, offer) {
+                continue;
+            }
             pods.push(pod);
             if self.are_enough(node, pool, pods, &candidate.miner.shape) {
                 let pods = std::mem::take(pods);
-                let pods = self.with_others(pods, ripe, pool, candidate);
+                let pods = self.with_others(pods, offer, pool, candidate);
                 return pods.map(|pods| (pods, node));
             }
         }
@@ -327,29 +402,45 @@ impl Run<'_> {
         gpus >= shape.gpus && room.covers(&Amounts::of(shape, 1))
     }
 
+    /// Returns whether the miner of a pod yields it in addition to these pods.
+    fn is_yielded(&self, pod: Id<PodRow>, pods: &[Id<PodRow>], offer: &Offer) -> bool {
+        let Some(miner) = self.miner_of(pod) else { return false };
+        let most = offer.most.get(&miner).copied().unwrap_or_default();
+        let of_it = |pod: &&Id<PodRow>| self.miner_of(**pod) == Some(miner);
+        most > pods.len() || most > pods.iter().filter(of_it).count()
+    }
+
     /// Returns pods after whose end a pool has room for one more replica, in idle GPUs and under its
-    /// caps: those given, and the youngest of the others as far as these are not enough; `None` if all
+    /// caps: those given, and the first of the others as far as these are not enough; `None` if all
     /// of them are not.
     fn with_others(
         &self,
         mut pods: Vec<Id<PodRow>>,
-        ripe: &[Id<PodRow>],
+        offer: &Offer,
         pool: Id<PoolRow>,
         candidate: &MinerCandidate,
     ) -> Option<Vec<Id<PodRow>>> {
-        let shortage = self.gpu_shortage(pool, candidate);
-        let budget = self.state.pools[pool].object.as_ref()?.power_budget_watts;
-        let more = (candidate.registration, candidate.declared());
-        let gpus = |pods: &[Id<PodRow>]| -> u32 {
-            pods.iter().map(|&pod| self.state.pods[pod].gpus).sum()
-        };
         let first: FxHashSet<_> = pods.iter().copied().collect();
-        let mut others = ripe.iter().filter(|pod| !first.contains(pod));
-        while gpus(&pods) < shortage
-            || budget.is_some_and(|most| self.pool_watts_without(pool, &pods, more) > most)
-        {
-            pods.push(*others.next()?);
+        let mut others = offer.pods.iter().filter(|pod| !first.contains(pod));
+        while !self.has_room_without(&pods, pool, candidate) {
+            pods.push(*others.find(|pod| self.is_yielded(**pod, &pods, offer))?);
         }
         Some(pods)
+    }
+
+    /// Returns whether a pool has room for one more replica once these pods have stopped, in idle GPUs
+    /// and under its caps.
+    fn has_room_without(
+        &self,
+        pods: &[Id<PodRow>],
+        pool: Id<PoolRow>,
+        candidate: &MinerCandidate,
+    ) -> bool {
+        let Some(object) = self.state.pools[pool].object.as_ref() else { return false };
+        let more = (candidate.registration, candidate.declared());
+        let gpus: u32 = pods.iter().map(|&pod| self.state.pods[pod].gpus).sum();
+        let is_over = |most| self.pool_watts_without(pool, pods, more) > most;
+        gpus >= self.gpu_shortage(pool, candidate)
+            && !object.power_budget_watts.is_some_and(is_over)
     }
 }

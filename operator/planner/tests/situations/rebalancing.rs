@@ -1,6 +1,7 @@
 //! Rebalancing settles: a replica is taken only for one that then starts, within every cap and on a
 //! node that takes it, and what was taken is not given back.
 
+use daylight_base::Name;
 use daylight_planner::model::{Headroom, Limits, Shape};
 use insta::assert_snapshot;
 
@@ -212,4 +213,82 @@ fn headroom_is_restored_before_a_newcomer_gets_its_share() {
     node-2: 2 acme/hash, 2 idle
     ");
     assert_eq!(site.evicted_within_an_hour(), []);
+}
+
+/// Two miners of the lowest rank, each with a GPU on each node that the other does not have, and one
+/// of a higher rank, of which a replica needs both.
+fn two_small_and_one_large() -> Site {
+    let mut site = Site::of(1, 2, 1)
+        .with(registration("zeta/power"))
+        .with(miner("zeta/hash", 1))
+        .with(registration("lab/power").but(|r| r.class = "useful-work-mining".into()));
+    site.settle();
+    site.wait(minutes(5));
+    site.put(miner("lab/pair", 1).but(|miner| miner.shape.gpus = 2));
+    site
+}
+
+#[test]
+fn two_miners_clear_a_node_that_neither_clears_alone() {
+    let mut site = two_small_and_one_large();
+    assert_snapshot!(site.actions(), @"
+    evict zeta/hash-node-1-1 within 10s: Rebalance of lab/pair
+    evict acme/hash-node-1-0 within 10s: Rebalance of lab/pair
+    ");
+    assert_eq!(site.evicted_within_an_hour().len(), 2);
+    assert_snapshot!(site.map(), @"node-1: 2 lab/pair");
+    assert_eq!(site.evicted_within_an_hour(), []);
+}
+
+#[test]
+fn two_miners_that_together_are_not_enough_stay() {
+    let mut site = two_small_and_one_large();
+    site.edit_miner("lab/pair", |miner| miner.shape.gpus = 3);
+    assert_eq!(site.actions(), "");
+    // One of them may not stop yet.
+    let mut site = two_small_and_one_large();
+    site.edit_pool("h100", |pool| pool.min_run_time = minutes(10));
+    assert_eq!(site.actions(), "");
+    assert_eq!(site.evicted_within_an_hour().len(), 2);
+}
+
+#[test]
+fn where_one_miner_is_enough_no_second_gives_anything() {
+    let mut site = Site::of(1, 4, 1)
+        .with(registration("zeta/power"))
+        .with(miner("zeta/two", 1).but(|miner| miner.shape.gpus = 2))
+        .with(registration("lab/power").but(|r| r.class = "useful-work-mining".into()));
+    site.edit_node("node-1", |node| node.gpus = vec![(GPU.into(), 3)]);
+    site.settle();
+    site.wait(minutes(5));
+    site.put(miner("lab/pair", 1).but(|miner| miner.shape.gpus = 2));
+    assert_snapshot!(site.actions(), @"evict zeta/two-node-1-1 within 10s: Rebalance of lab/pair");
+    // Of three GPUs, both are needed.
+    site.edit_miner("lab/pair", |miner| miner.shape.gpus = 3);
+    assert_eq!(site.actions().lines().count(), 2);
+}
+
+#[test]
+fn of_an_equal_rank_each_of_several_keeps_at_least_the_takers_share() {
+    let evicted = |replicas: u32| {
+        let mut site = Site::of(2, 4, replicas)
+            .with(registration("zeta/power"))
+            .with(miner("zeta/hash", replicas))
+            .with(registration("lab/power"));
+        site.edit_pool("h100", |pool| pool.max_gpus = Some(2 * replicas));
+        site.settle();
+        site.wait(minutes(5));
+        site.put(miner("lab/pair", 1).but(|miner| miner.shape.gpus = 2));
+        let mut evicted = site.evicted_within_an_hour();
+        assert_eq!(site.evicted_within_an_hour(), []);
+        evicted.iter_mut().for_each(|pod| *pod = pod.split('-').next().unwrap_or_default().into());
+        evicted
+    };
+    let pods = |of: &[&str]| of.iter().map(|of| (*of).into()).collect::<Vec<Name>>();
+    // Of four, one miner may give two. Then it has a claim to one of the other's.
+    assert_eq!(evicted(4), pods(&["zeta/hash", "zeta/hash", "acme/hash"]));
+    // Of three, each may give one.
+    assert_eq!(evicted(3), pods(&["zeta/hash", "acme/hash"]));
+    // Of two, none: the taker would have more than is left.
+    assert_eq!(evicted(2), pods(&[]));
 }
