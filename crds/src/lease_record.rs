@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
@@ -87,6 +88,34 @@ pub struct LeaseRecordSpec {
     #[schemars(length(max = 1024))]
     pub image: Option<String>,
 
+    /// The job that the pod works for, in its namespace.
+    pub job: Option<RecordedJob>,
+
     /// When the controller observed that the pod had ended.
     pub seen_ended_at: Time,
+}
+
+/// The job of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordedJob {
+    /// AIJob, or Job for a Job that no `AIJob` controls.
+    pub kind: RecordedJobKind,
+
+    /// The name of the job.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// The UID of the job.
+    #[schemars(length(min = 1, max = 63))]
+    pub uid: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// In a field, a description of the type would replace the one of the field.
+/// Kind of a job.
+#[schemars(description = "")]
+pub enum RecordedJobKind {
+    AIJob,
+    Job,
 }

@@ -58,7 +58,7 @@ pub use energy::{EnergyLimit, EnergyPeriod, Millijoules};
 pub use gpu_pool::{
     GpuCounts, GpuPool, GpuPoolSpec, GpuPoolStatus, GridConnection, Queueing, Site,
 };
-pub use lease_record::{LeaseRecord, LeaseRecordSpec};
+pub use lease_record::{LeaseRecord, LeaseRecordSpec, RecordedJob, RecordedJobKind};
 pub use manifest::{MAX_MANIFEST_BYTES, ManifestError, definitions, manifest, manifest_name};
 pub use miner::{
     Agent, EndedWork, Engine, EngineConfig, Miner, MinerResources, MinerSpec, MinerStatus,

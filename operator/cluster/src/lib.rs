@@ -98,6 +98,14 @@ impl Cluster {
         self.batch_jobs.get(key)
     }
 
+    /// Returns the UID of an `AIJob`, if a pod belongs to it. Any user can set the label, so the chain of
+    /// owners must lead from the pod through the Job to the `AIJob`.
+    pub fn ai_job_of(&self, pod: &Pod, job: &str) -> Option<&str> {
+        let owner = pod.owner.as_ref().filter(|owner| owner.is_job)?;
+        let (batch_job, ai_job) = (self.batch_job(job)?, self.ai_jobs.get(job)?);
+        (owner.uid == batch_job.uid && batch_job.owner == ai_job.uid).then_some(&*ai_job.uid)
+    }
+
     /// Returns the `ConfigMap` of a kind that has one, such as the emergency stop.
     pub fn config_map(&self, kind: Kind) -> Option<&ConfigMap> {
         let store = match kind {

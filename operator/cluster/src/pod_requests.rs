@@ -88,11 +88,12 @@ impl Resources {
     }
 }
 
-/// A container, reduced to the fields that its requests depend on.
+/// A container, reduced to its image and the fields that its requests depend on.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
-    name: Box<str>,
+    pub(crate) name: Box<str>,
+    pub(crate) image: Box<str>,
     resources: Resources,
     restart_policy: Option<Box<str>>,
     ports: Vec<Port>,

@@ -296,7 +296,13 @@ impl Node {
             let each = together.of(|holder| holder.as_ref() == Some(uid));
             self.note_peak(uid, devices, terms);
             if let Some(lease) = self.state.leases.iter_mut().find(|lease| lease.uid == *uid) {
-                each.into_iter().for_each(|mj| lease.energy.add(mj));
+                for (device, mj) in devices.iter().zip(each) {
+                    lease.energy.add(mj);
+                    let of_it = |holder: &Holder| holder.as_ref() == Some(uid);
+                    for line in lines(device, of_it, mj) {
+                        lease.add_energy(line.method, line.mj);
+                    }
+                }
             }
         }
     }
@@ -310,23 +316,10 @@ impl Node {
         mj: Bounded,
         terms: &Terms<'_>,
     ) {
-        let mut lines: BTreeMap<(&Option<Name>, bool), (u64, u64)> = BTreeMap::new();
-        for (key, part) in device.parts.iter().filter(|(key, _)| members.contains(&key.holder)) {
-            let line = lines.entry((&key.pool, key.shared)).or_default();
-            line.0 += part.mj;
-            line.1 += part.ms;
-        }
-        let pools = lines.keys().map(|(pool, _)| *pool).collect::<BTreeSet<_>>().len();
-        let (mut below, mut last) = (mj.below, None);
-        // What is shared first: that is where the doubt is.
-        for ((pool, shared), (value, ms)) in lines.into_iter().rev() {
-            // Of a node that changed its pool, each pool may have the whole amount.
-            let above = if last.replace(pool) == Some(pool) { 0 } else { mj.above };
-            let under = if pools > 1 { value } else { below.min(value) };
-            below -= under.min(below);
-            let line = Bounded { value, below: under, above };
-            let method = if shared { Method::Shared } else { device.method };
-            let pool = pool.as_ref();
+        for Line { pool, method, mj: line, ms } in
+            lines(device, |holder| members.contains(holder), mj)
+        {
+            let (Bounded { value, below: under, above }, pool) = (line, pool.as_ref());
             let Some(account) = account else {
                 let most = energy_mj(terms.config.idle_mw, ms);
                 let idle = if device.untimed { value } else { value.min(most) };
@@ -522,6 +515,36 @@ impl Node {
         }
         holders
     }
+}
+
+/// Energy of some holders on one device, of one pool and by one method.
+struct Line<'a> {
+    pool: &'a Option<Name>,
+    method: Method,
+    mj: Bounded,
+    ms: u64,
+}
+
+/// Divides the energy of some holders on one device among its lines, which have its bounds together.
+fn lines(device: &Attributed, is_one: impl Fn(&Holder) -> bool, mj: Bounded) -> Vec<Line<'_>> {
+    let mut parts: BTreeMap<(&Option<Name>, bool), (u64, u64)> = BTreeMap::new();
+    for (key, part) in device.parts.iter().filter(|(key, _)| is_one(&key.holder)) {
+        let line = parts.entry((&key.pool, key.shared)).or_default();
+        line.0 += part.mj;
+        line.1 += part.ms;
+    }
+    let pools = parts.keys().map(|(pool, _)| *pool).collect::<BTreeSet<_>>().len();
+    let (mut below, mut last) = (mj.below, None);
+    // What is shared first: that is where the doubt is.
+    let line = |((pool, shared), (value, ms))| {
+        // Of a node that changed its pool, each pool may have the whole amount.
+        let above = if last.replace(pool) == Some(pool) { 0 } else { mj.above };
+        let under = if pools > 1 { value } else { below.min(value) };
+        below -= under.min(below);
+        let method = if shared { Method::Shared } else { device.method };
+        Line { pool, method, mj: Bounded { value, below: under, above }, ms }
+    };
+    parts.into_iter().rev().map(line).collect()
 }
 
 /// Milliseconds that two stretches of time have in common.

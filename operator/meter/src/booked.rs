@@ -111,6 +111,7 @@ impl Booked {
         }
         self.energy(pool, Use::Pod(lease.account.clone()), Method::Declared, mj);
         lease.energy.add(mj);
+        lease.add_energy(Method::Declared, mj);
         if let Some(registration) = &lease.account.registration {
             self.used((registration.clone(), terms.count_of(registration, until)), mj.upper());
         }

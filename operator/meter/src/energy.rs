@@ -207,8 +207,10 @@ impl Node {
             .into_iter()
             .partition::<Vec<_>, _>(|lease| settled(lease));
         self.state.leases = stay;
-        let settled =
-            gone.into_iter().map(|lease| Settled { uid: lease.uid, energy: lease.energy });
+        let settled = gone.into_iter().map(|lease| {
+            let Lease { uid, energy, methods, .. } = lease;
+            Settled { uid, energy, methods }
+        });
         self.booked.settled.extend(settled);
     }
 

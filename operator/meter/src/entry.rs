@@ -3,7 +3,7 @@
 //! Names of fields and kinds are a published form: `docs/metering.md` describes it, and
 //! `tests/format.rs` pins it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -386,6 +386,10 @@ pub struct Settled {
     pub uid: Name,
     /// In millijoules.
     pub energy: Bounded,
+    /// The same by its method, and bounds of what it may have drawn without a reading. Not in entries of
+    /// earlier versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub methods: BTreeMap<Method, Bounded>,
 }
 
 /// Time over which something was not measured or not believed.

@@ -1,10 +1,14 @@
 //! Leases: pods on a node that are on record, with the GPUs that they hold.
 
+use std::collections::BTreeMap;
+
 use daylight_base::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::amount::{Bounded, is_zero};
+use crate::key::Method;
 use crate::moment::Moment;
 use crate::operated::Requested;
 
@@ -58,6 +62,10 @@ pub struct Lease {
     /// Energy booked so far, in millijoules.
     #[serde(default)]
     pub energy: Bounded,
+    /// Energy booked so far by its method, and bounds of what it may have drawn without a reading. Not in
+    /// states of earlier versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub methods: BTreeMap<Method, Bounded>,
     /// Devices that the exporter's labels named for it, while its node had them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Name>,
@@ -65,6 +73,100 @@ pub struct Lease {
     pub work: Option<Facts>,
     /// What it runs, for a miner's pod.
     pub program: Option<Box<Program>>,
+    /// Job that it works for.
+    pub job: Option<Box<JobReference>>,
+    /// Images of its containers, of a pod that does not mine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image>,
+    /// Number of further images, which are not recorded.
+    #[serde(default, rename = "moreImages", skip_serializing_if = "is_none")]
+    pub more_images: u32,
+    /// How its pod ended; `None` while it runs, and if that was not observed.
+    pub outcome: Option<PodOutcome>,
+}
+
+/// Most images that are recorded of a lease.
+pub const MOST_IMAGES: usize = 8;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Job, in the namespace of its pods.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct JobReference {
+    pub kind: JobKind,
+    /// `namespace/name`.
+    pub name: Name,
+    pub uid: Name,
+}
+
+/// Kind of a job.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    IntoStaticStr,
+    VariantArray,
+)]
+#[strum(const_into_str)]
+pub enum JobKind {
+    /// `daylight.dev` `AIJob`.
+    AIJob,
+    /// `batch/v1` Job that no `AIJob` controls.
+    Job,
+}
+
+/// Image of a container.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Image {
+    /// Digest of its manifest, `sha256:…`, as the kubelet reports it.
+    pub digest: Option<Name>,
+    /// The image as requested, if no digest is known.
+    pub requested: Option<Name>,
+}
+
+/// How a pod ended.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    IntoStaticStr,
+    VariantArray,
+)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase", const_into_str)]
+pub enum PodOutcome {
+    Succeeded,
+    Failed,
+    /// It was deleted while it ran.
+    Deleted,
+    /// It was preempted, evicted or drained.
+    Disrupted,
+}
+
+/// What a pod is part of, what it runs, and how it ended, as far as it is observed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    pub job: Option<JobReference>,
+    pub images: Vec<Image>,
+    /// Number of images that are not in `images`.
+    pub more_images: u32,
+    pub outcome: Option<PodOutcome>,
 }
 
 /// What a miner's pod runs, and where it earns.
@@ -78,6 +180,40 @@ pub struct Program {
 }
 
 impl Lease {
+    /// Adds energy by its method.
+    pub(crate) fn add_energy(&mut self, method: Method, mj: Bounded) {
+        if !mj.is_zero() {
+            self.methods.entry(method).or_default().add(mj);
+        }
+    }
+
+    /// Takes what is observed of it. What is known and no longer observed is kept: a job may be deleted
+    /// before its pods, and a container may be started again from another image.
+    pub(crate) fn describe(&mut self, seen: Description) {
+        let Description { job, images, more_images, outcome } = seen;
+        let known = self.job.as_ref().map(|job| job.kind);
+        if let Some(job) = job
+            && known.is_none_or(|known| known == JobKind::Job || job.kind == JobKind::AIJob)
+        {
+            self.job = Some(Box::new(job));
+        }
+        if !images.is_empty() {
+            self.images.retain(|image| image.digest.is_some());
+            for image in images {
+                if self.images.contains(&image) {
+                    continue;
+                }
+                if self.images.len() < MOST_IMAGES {
+                    self.images.push(image);
+                } else {
+                    self.more_images = self.more_images.max(1);
+                }
+            }
+            self.more_images = self.more_images.max(more_images);
+        }
+        self.outcome = self.outcome.or(outcome);
+    }
+
     /// Latest time at which it may have held its GPUs; `None` while it holds them.
     pub(crate) fn held_until(&self) -> Option<Timestamp> {
         Some(self.until?.max(self.ended?.latest))

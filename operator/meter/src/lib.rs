@@ -47,7 +47,10 @@ pub use entry::{
     OperatedEntry, PoolEntry, Settled, TimeEntry, Total, UsedEntry, WorkEntry,
 };
 pub use key::{Key, Method, Use};
-pub use lease::{Account, Facts, Lease, Program};
+pub use lease::{
+    Account, Description, Facts, Image, JobKind, JobReference, Lease, MOST_IMAGES, PodOutcome,
+    Program,
+};
 pub use meter::journal::RestoreError;
 pub use meter::unread::{UnreadCause, UnreadDevice};
 pub use meter::usage::Usage;

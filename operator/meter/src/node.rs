@@ -294,7 +294,7 @@ impl Node {
         } else {
             let since = self.state.undeclared_since.take().unwrap_or(from);
             self.state.declared_until = Some(to);
-            for lease in &self.state.leases {
+            for lease in &mut self.state.leases {
                 let ms = lease.until.map_or(to, |until| until.min(to));
                 let ms = ms.millis_since(lease.from.max(since));
                 // Watts × milliseconds are millijoules.
@@ -304,6 +304,7 @@ impl Node {
                 let mj = Bounded { value: declared, below: declared, above };
                 let usage = Use::Lease(lease.account.clone());
                 booked.energy(pool.as_ref(), usage, Method::Declared, mj);
+                lease.add_energy(Method::Declared, mj);
                 if let Some(registration) = &lease.account.registration {
                     let start = terms.count_of(registration, to);
                     booked.used((registration.clone(), start), mj.upper());
@@ -387,7 +388,8 @@ impl Node {
         // Energy since the oldest span is divided with this lease among the possible holders;
         // before that span its energy can only be bounded.
         let reach = self.state.spans.front().map_or(at, |span| span.from);
-        self.bound_energy(&lease, Moment::between(lease.bound.earliest.min(reach), reach), terms);
+        let unbounded = Moment::between(lease.bound.earliest.min(reach), reach);
+        self.bound_energy(&mut lease, unbounded, terms);
         self.state.leases.push(lease);
     }
 
@@ -421,7 +423,11 @@ impl Node {
             // Perhaps no reading will show what it drew until it ended.
             let longer = longer * u64::from(lease.gpus);
             let above = energy_mj(self.highest_limit(terms.config), longer);
-            self.add_bound(&lease, Method::Declared, above, ended.latest, terms);
+            self.add_bound(&mut lease, Method::Declared, above, ended.latest, terms);
+            // Its energy is booked on until it is settled.
+            if let Some(kept) = self.state.leases.iter_mut().find(|kept| kept.uid == lease.uid) {
+                kept.methods.clone_from(&lease.methods);
+            }
         }
         if unseen {
             self.booked.gaps.push(Gap {
@@ -468,14 +474,14 @@ impl Node {
         let gap = Gap { kind: GapKind::Late, device: None, between, millijoules: 0 };
         self.booked.gaps.push(gap);
         self.widen_time(&lease, 0, between.width());
-        self.bound_energy(&lease, between, terms);
+        self.bound_energy(&mut lease, between, terms);
         lease.until = Some(lease.from);
         self.close(lease, ended, facts);
     }
 
     /// Bounds the energy of a lease over a time without any measurement. The registration's limit
     /// counts upper bounds, so it gets the maximum.
-    fn bound_energy(&mut self, lease: &Lease, over: Moment, terms: &Terms<'_>) {
+    fn bound_energy(&mut self, lease: &mut Lease, over: Moment, terms: &Terms<'_>) {
         let above = energy_mj(terms.config.limit_mw, over.width()) * u64::from(lease.gpus);
         self.add_bound(lease, Method::Shared, above, over.latest, terms);
     }
@@ -483,7 +489,7 @@ impl Node {
     /// Adds energy that a lease may have drawn until a time.
     fn add_bound(
         &mut self,
-        lease: &Lease,
+        lease: &mut Lease,
         method: Method,
         above: u64,
         until: Timestamp,
@@ -492,6 +498,7 @@ impl Node {
         let usage = Use::Lease(lease.account.clone());
         let mj = Bounded { value: 0, below: 0, above };
         self.booked.energy(self.state.pool.as_ref(), usage, method, mj);
+        lease.add_energy(method, mj);
         if let Some(registration) = &lease.account.registration {
             let start = terms.count_of(registration, until);
             self.booked.used((registration.clone(), start), above);

@@ -8,8 +8,8 @@ use std::fmt::Debug;
 
 use daylight_base::Timestamp;
 use daylight_meter::{
-    Account, AuditorEvent, Entry, GapKind, Method, NodeEntry, ObjectKind, Operating, Period, Total,
-    Use,
+    Account, AuditorEvent, Entry, GapKind, JobKind, Method, NodeEntry, ObjectKind, Operating,
+    Period, PodOutcome, Total, Use,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -150,6 +150,31 @@ fn the_state_of_a_node_keeps_its_fields() {
                 "held": ["1b2c"],
             }],
         },
+    }));
+}
+
+/// Entries of earlier versions have none of them: the other tests read those.
+#[test]
+fn what_a_lease_works_for_keeps_its_fields() {
+    assert_names::<JobKind>(&["AIJob", "Job"]);
+    assert_names::<PodOutcome>(&["succeeded", "failed", "deleted", "disrupted"]);
+    let exactly = |at: u64| json!({"earliest": at, "latest": at});
+    let amount = |value: &str| json!({"value": value, "below": "1", "above": "2"});
+    let methods = json!({"counter": amount("20"), "shared": amount("10")});
+    assert_round_trip(&json!({
+        "kind": "node", "node": "gpu-7", "from": 10, "until": 20,
+        "closed": [{
+            "lease": {
+                "uid": "1b2c", "pod": "ai/train-0", "account": {"class": "training", "namespace": "ai"},
+                "gpus": 8, "watts": 0, "bound": exactly(11), "from": 11, "until": 19,
+                "ended": exactly(19), "energy": amount("30"), "methods": methods,
+                "job": {"kind": "AIJob", "name": "ai/train", "uid": "3d4e"},
+                "images": [{"digest": "sha256:5f0c"}, {"requested": "r.io/logs:2"}], "moreImages": 1,
+                "outcome": "succeeded",
+            },
+            "ended": exactly(19),
+        }],
+        "settled": [{"uid": "1b2c", "energy": amount("30"), "methods": methods}],
     }));
 }
 

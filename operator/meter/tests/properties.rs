@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use daylight_base::{Name, Timestamp};
 use daylight_meter::{
-    Account, Books, Config, Entry, GapKind, Meter, Method, Moment, NodeEntry, ObservedDevice,
-    ObservedLease, Operated, Period, Reading, Requested, Use,
+    Account, Books, Bounded, Config, Entry, GapKind, Meter, Method, Moment, NodeEntry,
+    ObservedDevice, ObservedLease, Operated, Period, Reading, Requested, Use,
 };
 use proptest::prelude::*;
 use rustc_hash::FxHashSet;
@@ -918,6 +918,23 @@ proptest! {
             prop_assert!(mj <= most_mj + 1, "tenant {number} drew {mj}, at most {most_mj}");
             if world.faultless {
                 prop_assert!(least_mj <= mj + 1, "tenant {number} drew {mj}, at least {least_mj}");
+            }
+        }
+
+        // So is that of each lease: what a receipt of its job has.
+        for one in node_entries(&world.durable).flat_map(|entry| &entry.settled) {
+            let measured = one.methods.iter().filter(|(method, _)| **method != Method::Declared);
+            let measured: u64 = measured.map(|(_, mj)| mj.value).sum();
+            prop_assert_eq!(measured, one.energy.value, "{:?}", one);
+            let Some(pod) = world.pods.iter().find(|pod| pod.uid == one.uid && !pod.lost) else {
+                continue;
+            };
+            let mj = pod.drawn_uj / 1000;
+            let most: u64 = one.methods.values().map(Bounded::upper).sum();
+            prop_assert!(mj <= most + 1, "{pod:?} drew {mj}, at most {most}: {one:?}");
+            let least: u64 = one.methods.values().map(Bounded::lower).sum();
+            if world.faultless {
+                prop_assert!(least <= mj + 1, "{pod:?} drew {mj}, at least {least}: {one:?}");
             }
         }
 

@@ -151,6 +151,12 @@ fn each_name(value: &mut Value, change: &mut impl FnMut(NameKind, &str) -> Strin
                     "name" if of_tenant => Some(NameKind::Object),
                     _ => None,
                 };
+                // A job is named like its pods, in a field that others have for other names.
+                if field == "job"
+                    && let Some(Value::String(name)) = value.get_mut("name")
+                {
+                    *name = change(NameKind::Object, name);
+                }
                 match (kind, value) {
                     (Some(kind), Value::String(text)) => *text = change(kind, text),
                     (_, value) => each_name(value, change),
@@ -204,7 +210,7 @@ mod tests {
         json!({
             "kind": "node", "node": "gpu-7", "used": [{"registration": "acme/night"}],
             "closed": [{"lease": {
-                "pod": "acme/night-0",
+                "pod": "acme/night-0", "job": {"kind": "AIJob", "name": "acme/night", "uid": "1b"},
                 "account": {"class": "pow-mining", "registration": "acme/night", "namespace": "acme"},
             }}],
             "state": {"devices": [{"id": "GPU-1", "last": {"holder": "acme/night-0"}}]},
@@ -221,6 +227,7 @@ mod tests {
         let lease = &hidden["closed"][0]["lease"];
         assert_eq!(lease["pod"], hidden["state"]["devices"][0]["last"]["holder"]);
         assert_eq!(lease["account"]["registration"], hidden["used"][0]["registration"]);
+        assert_eq!((&lease["job"]["kind"], &lease["job"]["uid"]), (&json!("AIJob"), &json!("1b")));
         let namespace = lease["account"]["namespace"].as_str().unwrap();
         assert!(lease["pod"].as_str().unwrap().starts_with(&format!("{namespace}/")));
     }

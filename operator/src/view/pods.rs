@@ -283,18 +283,9 @@ impl View {
         }
     }
 
-    /// Returns `true` if a pod belongs to an `AIJob`. Any user can set the label, so the chain of
-    /// owners must lead from the pod through the Job to the `AIJob`.
+    /// Returns `true` if a pod belongs to an `AIJob`.
     pub(super) fn is_worker(&self, pod: &Pod, job: &str) -> bool {
-        let Some(owner) = pod.owner.as_ref().filter(|owner| owner.is_job) else {
-            return false;
-        };
-        let (Some(batch_job), Some(ai_job)) =
-            (self.cluster.batch_job(job), self.cluster.ai_jobs.get(job))
-        else {
-            return false;
-        };
-        owner.uid == batch_job.uid && batch_job.owner == ai_job.uid
+        self.cluster.ai_job_of(pod, job).is_some()
     }
 
     pub(super) fn namespace_changed(

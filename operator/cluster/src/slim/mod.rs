@@ -21,7 +21,7 @@ pub use custom::Custom;
 pub use exporter_pod::ExporterPod;
 pub use failure::{PodFailure, is_reason};
 pub use node::{Effect, Node, Readiness, Taint};
-pub use pod::{Lease, Owner, Phase, Pod, Work};
+pub use pod::{ContainerImage, Lease, Owner, Phase, Pod, Work};
 pub use runtime_class::RuntimeClass;
 pub use small::{AdmissionList, ConfigMap, Namespace};
 pub use spec::{Scheduling, Template};

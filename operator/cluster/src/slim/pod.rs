@@ -41,6 +41,8 @@ pub struct Pod {
     /// `namespace/name` of the registration that its label names.
     pub registration: Option<Name>,
     pub owner: Option<Owner>,
+    /// Images of its containers, of a pod that may be on record and does not mine. Some may repeat.
+    pub images: Box<[ContainerImage]>,
     /// `true` if it has the auditor's finalizer.
     pub metered: bool,
     /// The node it is bound to.
@@ -120,7 +122,43 @@ pub struct Work {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     pub is_job: bool,
+    pub name: Name,
     pub uid: Box<str>,
+}
+
+/// Image of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContainerImage {
+    /// Digest of its manifest, as the kubelet reports it.
+    Digest(Name),
+    /// The image as requested, as long as no digest is known.
+    Requested(Name),
+}
+
+/// Longest image reference that is kept. What is longer is cut.
+const LONGEST_IMAGE: usize = 255;
+
+impl ContainerImage {
+    /// `id` is what the kubelet reports once it has the image: a repository with a digest, or a number of
+    /// its own for an image that no registry gave it.
+    fn new(id: &str, requested: &str) -> Self {
+        let digest = id.rsplit_once('@').map(|(_, digest)| digest);
+        let is_digest = |digest: &&str| {
+            digest.split_once(':').is_some_and(|(algorithm, hex)| {
+                let length = match algorithm {
+                    "sha256" => 64,
+                    "sha512" => 128,
+                    _ => return false,
+                };
+                hex.len() == length && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+            })
+        };
+        if let Some(digest) = digest.filter(is_digest) {
+            return Self::Digest(digest.into());
+        }
+        let end = requested.floor_char_boundary(LONGEST_IMAGE);
+        Self::Requested(requested[..end].into())
+    }
 }
 
 /// Phase of a pod.
@@ -192,6 +230,13 @@ stored!(
             names.share(resource);
         }
         self.by_claim.iter_mut().for_each(|resource| names.share(resource));
+        for image in &mut self.images {
+            let (ContainerImage::Digest(name) | ContainerImage::Requested(name)) = image;
+            names.share(name);
+        }
+        if let Some(owner) = &mut self.owner {
+            names.share(&mut owner.name);
+        }
         self.gates.iter_mut().for_each(|gate| names.share(gate));
     }
 );
@@ -247,6 +292,8 @@ struct ClaimRequest {
 struct ContainerStatus {
     name: Box<str>,
     image: Box<str>,
+    #[serde(rename = "imageID")]
+    image_id: Box<str>,
     allocated_resources: Amounts,
     resources: Option<Resources>,
     state: State,
@@ -323,6 +370,16 @@ impl From<Raw<'_>> for Pod {
                 Box::new(Work { image: std::mem::take(&mut one.image), message })
             })
         });
+        let images: Vec<_> = if lease.is_none() {
+            let id = |name: &str| {
+                let known = status.container_statuses.iter().find(|one| *one.name == *name);
+                known.map_or("", |one| &one.image_id)
+            };
+            let containers = spec.containers.iter();
+            containers.map(|one| ContainerImage::new(id(&one.name), &one.image)).collect()
+        } else {
+            Vec::new()
+        };
         let by_claim = status.claimed.unwrap_or_default().request_mappings;
         let resize_is_infeasible =
             condition("PodResizePending").is_some_and(|one| one.reason == "Infeasible");
@@ -336,6 +393,11 @@ impl From<Raw<'_>> for Pod {
                 in_use: one.resources,
             })
             .collect();
+        let requests = spec.requests(&in_use, resize_is_infeasible);
+        let activity = metadata.labels.get(labels::ACTIVITY).map(Name::from);
+        let registration = metadata.sibling(labels::REGISTRATION);
+        let may_count =
+            !requests.extended.is_empty() || activity.is_some() || registration.is_some();
         Self {
             key: metadata.key().into(),
             uid: (&*metadata.uid).into(),
@@ -345,11 +407,14 @@ impl From<Raw<'_>> for Pod {
             deletion: metadata.deletion_timestamp.map(|at| at.0),
             deletion_grace: Duration::from_secs(metadata.deletion_grace_period_seconds),
             ai_job: metadata.sibling(labels::AI_JOB),
-            activity: metadata.labels.get(labels::ACTIVITY).map(Name::from),
-            registration: metadata.sibling(labels::REGISTRATION),
-            owner: metadata
-                .controller()
-                .map(|owner| Owner { is_job: owner.kind == "Job", uid: (&*owner.uid).into() }),
+            activity,
+            registration,
+            owner: metadata.controller().map(|owner| Owner {
+                is_job: owner.kind == "Job",
+                name: (&*owner.name).into(),
+                uid: (&*owner.uid).into(),
+            }),
+            images: if may_count { images.into() } else { Box::default() },
             metered: metadata.finalizers.iter().any(|one| one == labels::METERED_FINALIZER),
             pinned,
             nominated: some(&status.nominated_node_name),
@@ -371,7 +436,7 @@ impl From<Raw<'_>> for Pod {
             failure: failure.map(Box::new),
             own_ended,
             ready: condition("Ready").is_some_and(|one| one.status == "True"),
-            requests: spec.requests(&in_use, resize_is_infeasible),
+            requests,
             claims: spec.claims(&metadata.name),
             limit_ranged: metadata.annotations.get(well_known::LIMIT_RANGER).is_some(),
             priority: spec.priority,

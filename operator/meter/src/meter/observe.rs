@@ -1,6 +1,6 @@
 //! Observations: leases, nodes, devices, readings and objects. Repeating one has no effect.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use daylight_base::{Name, Timestamp};
 use rustc_hash::FxHashSet;
@@ -9,7 +9,7 @@ use super::Meter;
 use crate::amount::Bounded;
 use crate::config::Terms;
 use crate::entry::{AuditorEvent, Entry};
-use crate::lease::{Facts, Lease, Program};
+use crate::lease::{Description, Facts, Lease, Program};
 use crate::moment::Moment;
 use crate::node::{Event, Node};
 use crate::object::{ObjectKind, ObservedObject};
@@ -215,6 +215,14 @@ impl Meter {
         }
     }
 
+    /// Records what is observed of a lease on a node, as long as its end is in no entry.
+    pub fn describe(&mut self, node: &str, uid: &str, seen: Description) {
+        let node = self.nodes.get_mut(node);
+        if let Some(lease) = node.and_then(|node| node.unwritten_lease(uid)) {
+            lease.describe(seen);
+        }
+    }
+
     /// Records the current settings.
     pub fn settings(&mut self, seen: ObservedSettings, now: Timestamp) {
         self.entries.extend(self.register.observe_settings(seen, now));
@@ -265,9 +273,14 @@ fn lease(seen: ObservedLease) -> (Name, Lease) {
         ended: None,
         operated_ms: 0,
         energy: Bounded::default(),
+        methods: BTreeMap::new(),
         devices: Vec::new(),
         work: None,
         program: None,
+        job: None,
+        images: Vec::new(),
+        more_images: 0,
+        outcome: None,
     };
     (node, lease)
 }

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use daylight_base::{Name, Timestamp};
-use daylight_cluster::slim::{Phase, Pod};
+use daylight_cluster::slim::{ContainerImage, Phase, Pod};
 use daylight_cluster::{Changed, timestamp};
-use daylight_crds::LeaseRecord;
-use daylight_meter::{Account, Facts, Moment, ObjectKind, ObservedLease, Program, Requested};
+use daylight_crds::{LeaseRecord, RecordedJobKind};
+use daylight_meter::{
+    Account, Description, Facts, Image, JobKind, JobReference, MOST_IMAGES, Moment, ObjectKind,
+    ObservedLease, PodOutcome, Program, Requested,
+};
 use rustc_hash::FxHashSet;
 
 use super::Bookkeeper;
@@ -33,6 +36,27 @@ const MOST_MEMORY_MIB: u64 = 1 << 30;
 /// Most storage that a pod is believed to claim.
 const MOST_STORAGE_MIB: u64 = 1 << 40;
 const MIB: u64 = 1 << 20;
+
+/// Longest `namespace/name` and UID of a job that are recorded. The API server accepts any text for the
+/// owner of a pod.
+const LONGEST_JOB: usize = 63 + 1 + 253;
+const LONGEST_UID: usize = 63;
+
+/// Returns how a pod ended; `None` while it runs.
+fn outcome(pod: &Pod) -> Option<PodOutcome> {
+    // A pod that is deleted after it ended keeps its outcome.
+    let asked_at = pod.deletion.map(|by| {
+        by.minus_millis(u64::try_from(pod.deletion_grace.as_millis()).unwrap_or(u64::MAX))
+    });
+    let was_asked = asked_at.is_some_and(|asked| pod.finished_at.is_none_or(|at| at >= asked));
+    match pod.phase {
+        Phase::Succeeded | Phase::Failed if pod.disrupted => Some(PodOutcome::Disrupted),
+        Phase::Succeeded | Phase::Failed if was_asked => Some(PodOutcome::Deleted),
+        Phase::Succeeded => Some(PodOutcome::Succeeded),
+        Phase::Failed => Some(PodOutcome::Failed),
+        Phase::Pending | Phase::Running => None,
+    }
+}
 
 /// Whether a pod that is not in the books was on record before it was observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +110,7 @@ impl Bookkeeper {
         }
         let uid = lease.uid.clone();
         let (node, program) = (lease.node.clone(), self.program(pod));
+        let description = self.description(pod);
         match self.agent(pod).filter(|_| exists) {
             Some(agent) => self.agents.insert(uid.clone(), agent),
             None => self.agents.remove(&uid),
@@ -119,6 +144,47 @@ impl Bookkeeper {
         if let Some(program) = program {
             self.meter.runs(&node, &uid, program);
         }
+        self.meter.describe(&node, &uid, description);
+    }
+
+    /// Returns what a pod is part of, the images that it runs, and how it ended.
+    fn description(&self, pod: &Pod) -> Description {
+        let mut images: Vec<Image> = Vec::new();
+        for image in &pod.images {
+            let image = match image {
+                ContainerImage::Digest(digest) => {
+                    Image { digest: Some(digest.clone()), requested: None }
+                }
+                ContainerImage::Requested(image) => {
+                    Image { digest: None, requested: Some(image.clone()) }
+                }
+            };
+            if !images.contains(&image) {
+                images.push(image);
+            }
+        }
+        let more = images.len().saturating_sub(MOST_IMAGES);
+        images.truncate(MOST_IMAGES);
+        let job = self
+            .job(pod)
+            .filter(|job| job.name.len() <= LONGEST_JOB && job.uid.len() <= LONGEST_UID);
+        let more_images = u32::try_from(more).unwrap_or(u32::MAX);
+        Description { job, images, more_images, outcome: outcome(pod) }
+    }
+
+    fn job(&self, pod: &Pod) -> Option<JobReference> {
+        if let Some(name) = &pod.ai_job
+            && let Some(uid) = self.cluster.ai_job_of(pod, name)
+        {
+            return Some(JobReference {
+                kind: JobKind::AIJob,
+                name: name.clone(),
+                uid: uid.into(),
+            });
+        }
+        let owner = pod.owner.as_ref().filter(|owner| owner.is_job)?;
+        let name = format!("{}/{}", pod.namespace(), owner.name);
+        Some(JobReference { kind: JobKind::Job, name: name.into(), uid: (&*owner.uid).into() })
     }
 
     /// Returns what a miner's pod runs, once the kubelet has reported it.
@@ -364,6 +430,16 @@ impl Bookkeeper {
         self.meter.ended(lease, ended, work, now);
         if !image.is_empty() {
             self.meter.runs(&node, &uid, Program { image: image.into(), endpoints: Vec::new() });
+        }
+        if let Some(job) = &spec.job {
+            let kind = match job.kind {
+                RecordedJobKind::AIJob => JobKind::AIJob,
+                RecordedJobKind::Job => JobKind::Job,
+            };
+            let name = Name::from(format!("{namespace}/{}", job.name));
+            let job = JobReference { kind, name, uid: (&*job.uid).into() };
+            let seen = Description { job: Some(job), ..Description::default() };
+            self.meter.describe(&node, &uid, seen);
         }
     }
 

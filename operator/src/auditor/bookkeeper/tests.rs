@@ -4,7 +4,8 @@ use daylight_base::{Name, Timestamp};
 use daylight_cluster::Round;
 use daylight_crds::LeaseRecord;
 use daylight_meter::{
-    Account, Config, Entry, Lease, Meter, ObservedSettings, SignatureRule, StopInForce, Use,
+    Account, Config, Entry, JobKind, Lease, Meter, ObservedSettings, PodOutcome, SignatureRule,
+    StopInForce, Use,
 };
 use serde_json::{Value, json};
 
@@ -206,6 +207,100 @@ fn an_end_in_the_future_is_now() {
     site.wait(10);
     assert_eq!(site.held(), [("pow - ml".to_owned(), 10)]);
     assert_eq!(site.closed().len(), 1);
+}
+
+/// A worker of the AIJob `train`, whose Job is `j`.
+fn worker_of(site: &mut Site, name: &str) -> Value {
+    let job = json!({
+        "apiVersion": "daylight.dev/v1alpha1", "kind": "AIJob",
+        "metadata": {"name": "train", "namespace": "ml", "uid": "ai"},
+        "spec": {"activityClass": "pow", "template": {"spec": {"containers": []}}},
+    });
+    let owner = |kind: &str, name: &str, uid: &str| {
+        json!([{
+            "apiVersion": "x/v1", "kind": kind, "name": name, "uid": uid, "controller": true,
+        }])
+    };
+    let batch = json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {
+            "name": "train", "namespace": "ml", "uid": "j", "ownerReferences": owner("AIJob", "train", "ai"),
+        },
+    });
+    site.apply(&job);
+    site.apply(&batch);
+    let digest = format!("r.io/train@sha256:{}", "5f".repeat(32));
+    let container = |name: &str, image: &str| json!({"name": name, "image": image});
+    let pod = patched(
+        &bound(name, 1, "pow"),
+        &json!({
+            "metadata": {
+                "labels": {"daylight.dev/aijob": "train"}, "ownerReferences": owner("Job", "train", "j"),
+            },
+            "status": {"containerStatuses": [
+                {"name": "c", "image": "r.io/train:2", "imageID": digest, "state": {}},
+                {"name": "local", "image": "local", "imageID": "sha256:0123", "state": {}},
+            ]},
+        }),
+    );
+    let mut pod = pod;
+    let gpus = pod["spec"]["containers"][0]["resources"].clone();
+    pod["spec"]["containers"] = json!([
+        {"name": "c", "image": "r.io/train:2", "resources": gpus}, container("local", "local"),
+    ]);
+    pod
+}
+
+#[test]
+fn a_lease_has_its_job_its_images_and_its_outcome() {
+    let mut site = Site::new(&[]).begin();
+    let pod = worker_of(&mut site, "train-0");
+    site.apply(&pod);
+    // A label that is made up, and an owner whose name is no name.
+    let forged = json!({"metadata": {"labels": {"daylight.dev/aijob": "train"}}});
+    site.apply(&patched(&bound("forged", 1, "pow"), &forged));
+    let long = json!({"metadata": {"ownerReferences": [{
+        "apiVersion": "batch/v1", "kind": "Job", "name": "x".repeat(100_000), "uid": "u", "controller": true,
+    }]}});
+    let mut many = patched(&bound("long", 1, "pow"), &long);
+    let gpus = many["spec"]["containers"][0]["resources"].clone();
+    let container =
+        |number: usize| json!({"name": format!("c{number}"), "image": "é".repeat(300 + number)});
+    let mut containers: Vec<Value> = (0..20).map(container).collect();
+    containers[0]["resources"] = gpus;
+    many["spec"]["containers"] = json!(containers);
+    site.apply(&many);
+    site.wait(10);
+    // The job is gone before its pods are.
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "train", "namespace": "ml", "uid": "j"}});
+    site.delete(&job);
+    site.apply(&patched(
+        &ended(&pod, "Failed"),
+        &json!({"status": {"conditions": [
+            {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": time(5)},
+        ]}}),
+    ));
+    site.delete(&many);
+    site.wait(10);
+    let closed = site.closed();
+    let of = |name: &str| closed.iter().find(|lease| &*lease.pod == name).unwrap();
+    let worker = of("ml/train-0");
+    let job = worker.job.as_deref().unwrap();
+    assert_eq!((job.kind, &*job.name, &*job.uid), (JobKind::AIJob, "ml/train", "ai"));
+    let images: Vec<(Option<&str>, Option<&str>)> =
+        worker.images.iter().map(|one| (one.digest.as_deref(), one.requested.as_deref())).collect();
+    let digest = format!("sha256:{}", "5f".repeat(32));
+    assert_eq!(images, [(Some(&*digest), None), (None, Some("local"))]);
+    assert_eq!(worker.outcome, Some(PodOutcome::Disrupted));
+    let long = of("ml/long");
+    assert_eq!((&long.job, long.outcome), (&None, None));
+    // All are equal once they are cut.
+    assert_eq!((long.images.len(), long.more_images), (1, 0));
+    assert_eq!(long.images[0].requested.as_deref().map(str::len), Some(254));
+    site.apply(&patched(&ended(&bound("forged", 1, "pow"), "Succeeded"), &forged));
+    site.wait(10);
+    let forged = site.closed().remove(0);
+    assert_eq!((forged.job, forged.outcome), (None, Some(PodOutcome::Succeeded)));
 }
 
 #[test]
