@@ -79,6 +79,8 @@ enum Command {
     Ledger(Box<ledger::Ledger>),
     /// Write what a registration or a site did in a period, as files for an authority
     Report(Box<ledger::report::Flags>),
+    /// Print, or write with proofs, what an AI job used
+    Receipt(Box<ledger::receipt::Flags>),
     /// Commit to official identifiers with a salt, and write the Secret that can open the commitments
     Commit(commitment::Commit),
     /// Show which identifiers a Secret has, and that they are those of commitments
@@ -139,6 +141,7 @@ impl Command {
             Self::Doctor(flags) => flags.output.format,
             Self::Ledger(ledger) => ledger.format(),
             Self::Report(flags) => flags.output_format(),
+            Self::Receipt(flags) => flags.output_format(),
             Self::Commit(flags) => flags.output.format,
             Self::Open(flags) => flags.output.format,
             Self::Release(flags) => flags.output.format,
@@ -155,6 +158,7 @@ impl Command {
             | Self::Suspend(_)
             | Self::Revoke(_)
             | Self::File(_)
+            | Self::Receipt(_)
             | Self::Commit(_) => true,
             Self::Controller(_)
             | Self::Auditor(_)
@@ -227,6 +231,7 @@ async fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Doctor(flags) => doctor::run(&connection, &flags).await,
         Command::Ledger(ledger) => ledger::run(&ledger),
         Command::Report(flags) => ledger::report::run(&flags),
+        Command::Receipt(flags) => ledger::receipt::run(&connection, &flags).await,
         Command::Commit(flags) => commitment::commit(connection.work_namespace.as_deref(), &flags),
         Command::Open(flags) => commitment::open(&flags),
         Command::Release(flags) => release::release(&connection, &flags).await,

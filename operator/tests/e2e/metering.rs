@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use daylight_crds::{JOURNAL_FULL, LeaseRecord, Miner, Registration};
 use daylight_ledger::SigningKey;
-use daylight_test_site::program::{Process, get};
+use daylight_test_site::program::{Process, command, get};
 use daylight_test_site::{OFFICER, SOON, Site, eventually};
 use daylight_testbed::Exporters;
 use daylight_testbed::trials::{apply, trial};
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 /// Keeps the pods of a test for its auditor.
@@ -601,7 +601,7 @@ async fn mining_stops_before_a_kwh_cap_could_be_passed(site: &mut Site) {
     let node = site.nodes(1).await.remove(0);
     let exporters = Exporters::dcgm().refresh(Duration::from_secs(1));
     site.control_plane.create_exporters(&exporters).await.unwrap();
-    let flags = [&EVERY_SECOND[..], &["--device-watts", "21000"]].concat();
+    let flags = [&EVERY_SECOND[..], &["--device-watts", "21000", "--quiet-every", "2s"]].concat();
     let auditor =
         Process::auditor(&site.control_plane, &site.key_dash("audit"), "journal-3", &flags);
     eventually(SOON, "the devices are read", || async {
@@ -640,6 +640,7 @@ async fn mining_stops_before_a_kwh_cap_could_be_passed(site: &mut Site) {
     println!("{:.0}% of the cap were used", 100.0 * used / cap);
     assert!(used >= cap / 20.0, "they hardly mined: {used} of {cap} mJ");
     site.wait_for_job("training", "running", |status| status["state"] == "Running").await;
+    a_job_that_is_interrupted_has_a_receipt(site, &auditor, "journal-3").await;
     assert_eq!(auditor.metric("daylight_books_closed", &[]).await, Some(1.0));
 
     // An exporter that fails is named, until it is read again.
@@ -672,6 +673,86 @@ async fn mining_stops_before_a_kwh_cap_could_be_passed(site: &mut Site) {
     .await;
     auditor.terminate().await;
     no_exporters(site).await;
+}
+
+/// Its only worker is evicted, and another one runs to its end. The receipt has both, from the served ledger
+/// and the job in the cluster; it is verified without either.
+async fn a_job_that_is_interrupted_has_a_receipt(site: &Site, auditor: &Process, journal: &str) {
+    let pods: Api<Pod> = site.namespaced();
+    let worker = async |other: &str| {
+        eventually(SOON, "a worker runs", || async {
+            let workers = site.pods("daylight.dev/aijob=training").await;
+            workers.into_iter().find(|pod| {
+                let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+                phase == Some("Running")
+                    && pod.metadata.deletion_timestamp.is_none()
+                    && pod.name_any() != other
+            })
+        })
+        .await
+    };
+    let first = worker("").await;
+    // No image is pulled on a simulated node.
+    let digest = format!("sha256:{}", "5f".repeat(32));
+    let mut containers = first.status.clone().unwrap().container_statuses.unwrap();
+    containers[0].image_id = format!("registry.example.com/train@{digest}");
+    let patch = json!({"status": {"containerStatuses": containers}});
+    let parameters = PatchParams::default();
+    pods.patch_status(&first.name_any(), &parameters, &Patch::Merge(patch)).await.unwrap();
+    pods.evict(&first.name_any(), &EvictParams::default()).await.unwrap();
+    let second = worker(&first.name_any()).await;
+    let ends = json!({"metadata": {"annotations": {"daylight.dev/simulated-run-time": "2s"}}});
+    pods.patch(&second.name_any(), &parameters, &Patch::Merge(ends)).await.unwrap();
+    site.wait_for_job("training", "succeeded", |status| status["state"] == "Succeeded").await;
+
+    let directory = site.control_plane.directory();
+    let key = std::fs::read_to_string(directory.join(format!("{journal}.key"))).unwrap();
+    let key = SigningKey::parse(key.trim()).unwrap().verifier().to_string();
+    let served = format!("http://{}/ledger", auditor.listen);
+    let job = format!("{}/training", site.name);
+    let of_job = ["receipt", &*job, "--ledger", &*served, "--key", &*key, "-o", "json"];
+    let receipt = eventually(SOON, "its energy is read to its end", || async {
+        let output = command(&site.control_plane, &of_job);
+        let receipt: Value = serde_json::from_slice(&output.stdout).ok()?;
+        (receipt["pods"].as_array()?.len() == 2 && receipt["unsettled"] == "0").then_some(receipt)
+    })
+    .await;
+    assert_eq!(receipt["outcomes"], json!({"disrupted": 1, "succeeded": 1}), "{receipt:#}");
+    assert_eq!(receipt["interruptedPods"], "1", "{receipt:#}");
+    let images = json!([{"digest": digest}, {"requested": "registry.example.com/train:1"}]);
+    assert_eq!(receipt["images"], images, "{receipt:#}");
+    // The exporter's labels name the device of each pod.
+    let devices = receipt["devices"].as_array().unwrap();
+    let named = devices.iter().filter(|device| device["certain"] == true);
+    assert!(named.clone().count() > 0, "{receipt:#}");
+    assert!(named.clone().all(|device| device["model"] == "NVIDIA H100 80GB HBM3"), "{receipt:#}");
+    let whole = |value: &Value| value.as_str().unwrap().parse::<u64>().unwrap();
+    let held = pods.get_opt(&second.name_any()).await.unwrap();
+    let held = u64::try_from(held.as_ref().and_then(held_seconds).unwrap_or(2)).unwrap();
+    let [value, above] = ["value", "above"].map(|part| whole(&receipt["gpuMs"][part]));
+    assert!(value >= held * 1000, "{receipt:#}");
+    assert!(above <= 2 * 2000, "seconds in which it began and ended: {receipt:#}");
+    let measured: u64 = receipt["energy"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|line| line["method"] != "declared")
+        .map(|line| whole(&line["mj"]["value"]))
+        .sum();
+    assert!(measured > 0, "{receipt:#}");
+
+    // By its name under the pseudonyms' key, with proofs, which are enough afterwards.
+    let ledger = directory.join(journal);
+    let (ledger, out) = (ledger.to_str().unwrap(), directory.join("receipt"));
+    let out = out.to_str().unwrap();
+    site.daylight(&["receipt", &job, "--ledger", ledger, "--key", &key, "--out", out]);
+    let verified = site.daylight(&["receipt", "verify", out, "--key", &key]);
+    assert!(verified.contains("1 disrupted, 1 succeeded"), "{verified}");
+    site.daylight(&["receipt", "verify", out, &served, "--key", &key]);
+    for file in std::fs::read_dir(out).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        assert!(!text.contains(&job), "{text}");
+    }
 }
 
 /// The auditor's clock jumps ahead by a month: the books do not follow it. One that starts with such a

@@ -3,10 +3,12 @@
 mod check;
 mod cosign;
 mod diff;
+mod evidence;
 mod key_sequence;
 mod keygen;
 mod mirror;
 mod prove;
+pub(super) mod receipt;
 mod registration_proof;
 pub(super) mod report;
 mod restore;

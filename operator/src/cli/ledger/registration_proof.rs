@@ -111,7 +111,12 @@ struct CheckedAccount {
     pod_seconds: u64,
 }
 
-/// Returns the pseudonym of a registration, under the key in a file; of a ledger's directory, under the
+/// Returns `true` if a key is named, or is in the ledger's directory.
+pub(super) fn has_key(key: Option<&Path>, directory: Option<&Path>) -> bool {
+    key.is_some() || directory.is_some_and(|directory| directory.join(PSEUDONYM_KEY).exists())
+}
+
+/// Returns the pseudonym of a registration, or of another object of a tenant, under the key in a file; of a ledger's directory, under the
 /// key there.
 pub(super) fn pseudonym(
     registration: &str,

@@ -11,23 +11,21 @@ mod html;
 mod presets;
 mod verify;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use daylight_ledger::{Checkpoint, LogVerifier};
 use serde::Serialize;
 
 use self::content::{Compiler, Subject};
-use self::files::{CHECKPOINT, CSV, FORM, HTML, ListedFile, MANIFEST, Manifest, NDJSON, POLICY};
+use self::files::{CSV, FORM, HTML, NDJSON};
 use self::presets::Preset;
+use super::evidence::{self, CHECKPOINT, POLICY, read_ledger, untrusted};
 use super::registration_proof;
-use super::source::{Opened, Source};
+use super::source::Source;
 use super::trust::{Trust, vouch};
-use super::verify::{read_note, some};
+use super::verify::read_note;
 use crate::cli::error::{CommandError, ErrorCode};
 use crate::cli::output::{Format, Output};
-use crate::entries::EntryVerifier;
 use crate::reporting::ReportingPeriod;
 
 #[derive(Debug, Args)]
@@ -117,12 +115,8 @@ pub(in crate::cli) fn run(flags: &Flags) -> Result<(), CommandError> {
         return Err(CommandError::new("A source, a --period and a directory --out are required")
             .code(ErrorCode::Invalid));
     };
-    if directory.join(MANIFEST).exists() {
-        return Err(CommandError::new(format!("{} has a report", directory.display()))
-            .code(ErrorCode::Conflict)
-            .remedy("Name another directory: a correction does not replace what was filed"));
-    }
-    let policy = flags.trust.policy()?.ok_or_else(untrusted)?;
+    evidence::refuse_existing(directory, "report")?;
+    let policy = flags.trust.policy()?.ok_or_else(|| untrusted("report"))?;
     let source = from.open()?;
     let note = match &flags.checkpoint {
         Some(path) => read_note(path)?,
@@ -140,41 +134,27 @@ pub(in crate::cli) fn run(flags: &Flags) -> Result<(), CommandError> {
         preset: flags.preset,
     };
     let mut compiler = Compiler::new(subject.clone()).map_err(invalid)?;
-    read(&source, &checkpoint, None, |index, entry| compiler.take(index, entry))?;
+    read_ledger(&source, &checkpoint, None, |index, entry| compiler.take(index, entry))?;
     let (report, entries) = compiler.finish(&checkpoint);
     if report.totals.entries == 0 {
         return Err(nothing(&subject));
     }
     let count = entries.len();
     let mut contents = vec![
-        (NDJSON, files::ndjson(&source, &checkpoint, &report, entries)?),
-        (CHECKPOINT, note.to_string()),
-        (POLICY, flags.trust.text()?),
+        (NDJSON.to_owned(), files::ndjson(&source, &checkpoint, &report, entries)?),
+        (CHECKPOINT.to_owned(), note.to_string()),
+        (POLICY.to_owned(), flags.trust.text()?),
     ];
     for (format, name) in [(FileFormat::Csv, CSV), (FileFormat::Html, HTML)] {
         if flags.files.contains(&format) {
-            contents.push((name, files::rendered(name, &report).unwrap_or_default()));
+            contents.push((name.to_owned(), files::rendered(name, &report).unwrap_or_default()));
         }
     }
-    let listed = contents.iter().map(|(name, text)| ListedFile::new(name, text.as_bytes()));
-    let manifest = Manifest {
-        form: FORM.to_owned(),
-        version: report.version.clone(),
-        subject,
-        files: listed.collect(),
-    };
-    let json = serde_json::to_string_pretty(&manifest).unwrap_or_default() + "\n";
-    // The manifest is last: without it, there is no report.
-    contents.push((MANIFEST, json));
-    fs::create_dir_all(directory).map_err(|error| unwritten(directory, error))?;
-    for (name, text) in &contents {
-        let path = directory.join(name);
-        fs::write(&path, text).map_err(|error| unwritten(&path, error))?;
-    }
+    let files = evidence::write(directory, FORM, subject, contents)?;
     let unreported = report.totals.unreported.iter();
     let written = Written {
         directory: directory.display().to_string(),
-        files: contents.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        files,
         registration: report.subject.registration.as_ref().map(ToString::to_string),
         period: period.to_string(),
         entries: count,
@@ -212,48 +192,8 @@ fn nothing(subject: &Subject) -> CommandError {
     }
 }
 
-fn untrusted() -> CommandError {
-    CommandError::new("A report holds only under a key that you trust")
-        .code(ErrorCode::Invalid)
-        .remedy("Name the ledger's key with --key, or a --policy")
-}
-
 fn invalid(error: crate::reporting::PeriodError) -> CommandError {
     CommandError::new("The report has no period").because(error).code(ErrorCode::Invalid)
-}
-
-fn unwritten(path: &Path, error: std::io::Error) -> CommandError {
-    CommandError::new(format!("Cannot write {}", path.display())).because(error)
-}
-
-/// Reads a whole ledger, and verifies it meanwhile: every hash, and what its entries state about each
-/// other.
-fn read(
-    source: &Opened<'_>,
-    checkpoint: &Checkpoint,
-    older: Option<&Checkpoint>,
-    mut take: impl FnMut(u64, &[u8]),
-) -> Result<(), CommandError> {
-    let (mut verifier, mut violations) = (EntryVerifier::default(), Vec::new());
-    let mut log = LogVerifier::new(checkpoint);
-    if let Some(older) = older {
-        log = log.continues(older, "the report's checkpoint");
-    }
-    let disagreements = log.verify(source, |index, entry| {
-        if violations.len() < 100 {
-            violations.extend(verifier.take(index, entry));
-        }
-        take(index, entry);
-    })?;
-    if !disagreements.is_empty() {
-        return Err(source.invalid("is not what was signed").because(some(&disagreements)));
-    }
-    if !violations.is_empty() {
-        return Err(source
-            .invalid("is as it was signed, but contradicts itself")
-            .because(some(&violations)));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

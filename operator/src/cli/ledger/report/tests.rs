@@ -3,7 +3,7 @@ use std::path::Path;
 
 use clap::Parser;
 use daylight_base::Name;
-use daylight_ledger::SigningKey;
+use daylight_ledger::{Checkpoint, SigningKey};
 use daylight_meter::{
     Decision, Entry, ObjectEntry, ObjectKind, ObservedObject, ObservedSettings, SettingsEntry,
     SignatureRule,
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::auditor::journal::{Directory, Journal};
+use crate::cli::ledger::evidence::{ListedFile, MANIFEST};
 use crate::reporting::history::{History, MINUTE, Step, at, pseudonym_of, registration};
 use crate::reporting::numbers;
 

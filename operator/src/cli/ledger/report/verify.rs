@@ -1,17 +1,19 @@
 //! `daylight report verify`.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use daylight_ledger::{Checkpoint, Hash, verify_inclusion};
+use daylight_ledger::Checkpoint;
 use serde::{Deserialize, Serialize};
 
-use super::content::{Compiler, Report};
-use super::files::{self, CHECKPOINT, FORM, ListedFile, MANIFEST, Manifest, NDJSON, ProvedEntry};
-use super::{invalid, read, untrusted};
+use super::content::{Compiler, Report, Subject};
+use super::files::{self, FORM, NDJSON};
+use super::invalid;
 use crate::cli::error::{CommandError, ErrorCode};
+use crate::cli::ledger::evidence::{
+    CHECKPOINT, Manifest, ProvedEntry, content, read_ledger, read_manifest, untrusted,
+};
 use crate::cli::ledger::source::Source;
 use crate::cli::ledger::trust::{Trust, signatures, vouch};
 use crate::cli::ledger::verify::read_note;
@@ -53,27 +55,9 @@ struct Verified {
 }
 
 pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
-    let policy = flags.trust.policy()?.ok_or_else(untrusted)?;
+    let policy = flags.trust.policy()?.ok_or_else(|| untrusted("report"))?;
     let directory = &flags.directory;
-    let manifest: Manifest = serde_json::from_slice(&content(directory, MANIFEST)?)
-        .map_err(|error| wrong("its manifest cannot be read").because(error))?;
-    if manifest.form != FORM {
-        return Err(
-            wrong("its manifest has another form").remedy("Use another version of Daylight")
-        );
-    }
-    for listed in &manifest.files {
-        // Names with a path could be of any file.
-        let is_name = Path::new(&listed.name).file_name() == Some(listed.name.as_ref());
-        if !is_name || ListedFile::new(&listed.name, &content(directory, &listed.name)?) != *listed
-        {
-            return Err(wrong(&format!("{} is not the file that the manifest lists", listed.name)));
-        }
-    }
-    let is_listed = |name| manifest.files.iter().any(|listed| listed.name == name);
-    if !is_listed(NDJSON) || !is_listed(CHECKPOINT) {
-        return Err(wrong(&format!("its manifest lists no {NDJSON} or no {CHECKPOINT}")));
-    }
+    let manifest: Manifest<Subject> = read_manifest(directory, FORM, &[NDJSON, CHECKPOINT], wrong)?;
     let note = read_note(&directory.join(CHECKPOINT))?;
     let vouched = vouch(Some(&policy), &note)?;
     let text = String::from_utf8_lossy(&content(directory, NDJSON)?).into_owned();
@@ -104,7 +88,8 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
         let source = source.open()?;
         let latest = vouch(Some(&policy), &source.checkpoint()?)?.checkpoint;
         let [mut then, mut now] = [(); 2].map(|()| Compiler::new(report.subject.clone()));
-        read(&source, &latest, Some(&vouched.checkpoint), |index, entry| {
+        let older = Some((&vouched.checkpoint, "the report's checkpoint"));
+        read_ledger(&source, &latest, older, |index, entry| {
             if index < vouched.checkpoint.size
                 && let Ok(then) = &mut then
             {
@@ -143,15 +128,13 @@ fn verify_entries(
 ) -> Result<(), CommandError> {
     let mut before: Option<u64> = None;
     let mut linked = Vec::new();
-    for ProvedEntry { index, entry, hashes } in entries {
+    for proved in entries {
+        let ProvedEntry { index, entry, hashes: _ } = proved;
         if before.is_some_and(|before| before >= *index) {
             return Err(wrong(&format!("entry {index} is not in its order")));
         }
         before = Some(*index);
-        let leaf = Hash::leaf(entry.as_bytes());
-        verify_inclusion(leaf, *index, checkpoint.size, checkpoint.root, hashes).map_err(
-            |error| wrong(&format!("entry {index} is not in the ledger")).because(error),
-        )?;
+        proved.verify(checkpoint, wrong)?;
         let chain: Chain = serde_json::from_str(entry).unwrap_or_default();
         let of_it = |link: &&Link| Some(&link.registration) == report.subject.registration.as_ref();
         if let Some(link) = chain.chain.iter().find(of_it) {
@@ -205,13 +188,6 @@ fn compare(report: &Report, mut computed: Report, from: &str) -> Result<(), Comm
         None if computed == *report => Ok(()),
         None => Err(wrong(&format!("it is not what {from} add up to"))),
     }
-}
-
-fn content(directory: &Path, name: &str) -> Result<Vec<u8>, CommandError> {
-    let path = directory.join(name);
-    fs::read(&path).map_err(|error| {
-        CommandError::new(format!("Cannot read {}", path.display())).because(error)
-    })
 }
 
 fn wrong(what: &str) -> CommandError {
