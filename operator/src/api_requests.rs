@@ -10,6 +10,7 @@ use http::Method;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod, Service};
+use k8s_openapi::api::events;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::Resource;
 use serde::Serialize;
@@ -62,6 +63,17 @@ where
         path: format!("{}?fieldManager={manager}", K::url_path(&(), Some(namespace))),
         content_type: JSON,
         body: body(object),
+    }
+}
+
+/// Creates an Event.
+pub fn create_event(namespace: &str, event: &events::v1::Event) -> ApiRequest {
+    ApiRequest {
+        what: "create event",
+        method: Method::POST,
+        path: events::v1::Event::url_path(&(), Some(namespace)),
+        content_type: JSON,
+        body: body(event),
     }
 }
 

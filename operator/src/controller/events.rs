@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 
 use daylight_base::Name;
 use daylight_planner::explain::ReclaimReason;
-use http::Method;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 
-use crate::api_requests::{ApiRequest, JSON};
+use crate::api_requests::{self, ApiRequest};
 
 /// Something worth an Event on an object. Every text of an Event is in this file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -167,7 +166,7 @@ impl Events {
             }
             self.budget -= 1.0;
             if let Some(pending) = self.pending.remove(&key) {
-                writes.extend(self.write(&key.1, pending));
+                writes.push(self.write(&key.1, pending));
                 self.sent.insert(key, now);
             }
         }
@@ -184,7 +183,7 @@ impl Events {
         (!self.pending.is_empty()).then_some(SETTLE / 2)
     }
 
-    fn write(&self, notice: &Notice, pending: Pending) -> Option<ApiRequest> {
+    fn write(&self, notice: &Notice, pending: Pending) -> ApiRequest {
         let Pending { subject, sum, .. } = pending;
         let Text { reason, action, note, warning } = text(notice, &sum);
         let now = jiff::Timestamp::now();
@@ -207,13 +206,7 @@ impl Events {
             regarding: Some(subject),
             ..Event::default()
         };
-        Some(ApiRequest {
-            what: "create event",
-            method: Method::POST,
-            path: format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"),
-            content_type: JSON,
-            body: serde_json::to_vec(&event).ok()?.into(),
-        })
+        api_requests::create_event(&namespace, &event)
     }
 }
 

@@ -161,6 +161,19 @@ async fn tell_the_story(cluster: &Cluster) {
     let exporter = ["--exporter", "monitoring/exporter:9400"];
     let key = ["--ledger-key", "secret/daylight-ledger-key"];
     let flags = [&["--as", AUDITOR, "--agent-every", "1s"], &exporter[..], &key].concat();
+    // One that the auditor finds overdue, of which it writes an Event.
+    let mut overdue = crate::cluster::declaration("overdue", "tenant@example.com");
+    for (field, value) in [
+        ("registration", "reg"),
+        ("period", "2020-10"),
+        ("start", "2020-10-01T00:00:00Z"),
+        ("end", "2020-11-01T00:00:00Z"),
+        ("dueAt", "2020-11-21T00:00:00Z"),
+    ] {
+        overdue["spec"][field] = json!(value);
+    }
+    let declarations = "/apis/daylight.dev/v1alpha1/namespaces/story/declarations";
+    cluster.make(AUDITOR, &Change::create(declarations, overdue)).await;
     let auditor = Process::auditor(control_plane, "story-auditor", &flags);
     let spoiled = spoil_lists(cluster).await;
     let metered = tokio::spawn(story_is_metered(cluster.admin())).await;

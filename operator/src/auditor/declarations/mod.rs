@@ -5,6 +5,7 @@
 //! another `Declaration` of the same period.
 
 mod figures;
+mod overdue;
 mod scan;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use daylight_meter::{Decision, ObjectKind, ObservedObject};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
+pub(super) use self::overdue::is_overdue;
 use self::scan::{Figures, Scan, Subject};
 use super::bookkeeper::Bookkeeper;
 use super::cluster_writes::MANAGER;
@@ -222,6 +224,7 @@ impl Declarations {
             };
             let status = explained(status, declaration, is_corrected.then_some(&*next), now);
             if declaration.status.as_ref() != Some(&status) {
+                writes.extend(overdue::event(&key, uid, declaration, &status, now));
                 writes.push(api_requests::apply_status::<Declaration>(&key, uid, MANAGER, &status));
             }
             if !is_corrected {
@@ -386,7 +389,7 @@ fn explained(
     let state = status.state.unwrap_or_default();
     let is_overdue = is_overdue(declaration, status.filing.as_ref(), now);
     let overdue = match (is_overdue, &status.filing) {
-        (true, _) => ReasonText::new("NotFiled", &overdue_sentence(declaration)),
+        (true, _) => ReasonText::new(overdue::NOT_FILED, &overdue::sentence(declaration)),
         (false, Some(_)) => ReasonText::new("Filed", "It is filed."),
         (false, None) => ReasonText::new("NotDue", "The due day is not over."),
     };
@@ -396,24 +399,6 @@ fn explained(
         conditions.make(CONDITION_OVERDUE, is_overdue, &overdue),
     ];
     status
-}
-
-fn overdue_sentence(declaration: &Declaration) -> String {
-    let DeclarationSpec { registration, period, due_at, .. } = &declaration.spec;
-    format!(
-        "Registration {registration} is due for {period} since {}: file it with kubectl daylight \
-         file.",
-        due_at.0
-    )
-}
-
-/// Returns whether a declaration is not filed though its due day is over.
-pub(super) fn is_overdue(
-    declaration: &Declaration,
-    filing: Option<&DeclarationFiling>,
-    now: Timestamp,
-) -> bool {
-    filing.is_none() && timestamp(&declaration.spec.due_at) <= now
 }
 
 /// What the journal records of a declaration that is filed.

@@ -30,6 +30,8 @@ struct Site {
     declarations: Declarations,
     /// Declarations by name.
     objects: BTreeMap<String, Value>,
+    /// Names and texts of the Events.
+    events: Vec<(String, String)>,
     version: u64,
     now: Timestamp,
     _directory: tempfile::TempDir,
@@ -79,6 +81,7 @@ impl Site {
             writer,
             declarations,
             objects: BTreeMap::new(),
+            events: Vec::new(),
             version: 100,
             now: START,
             _directory: directory,
@@ -113,6 +116,11 @@ impl Site {
             let body: Value = serde_json::from_slice(&write.body).unwrap();
             let name = body["metadata"]["name"].as_str().unwrap().to_owned();
             match write.method.as_str() {
+                "POST" if write.path.contains("/events.k8s.io/") => {
+                    let named = (name, body["note"].as_str().unwrap().to_owned());
+                    self.events.push(named);
+                    continue;
+                }
                 "POST" => {
                     assert_eq!(write.path.split('?').next().unwrap(), PATH);
                     self.version += 1;
@@ -289,6 +297,13 @@ async fn a_declaration_is_drafted_becomes_ready_and_is_filed_and_corrected() {
     site.wait_until(at("2026-12-20T23:00:00Z")).await;
     site.settle().await;
     assert!(site.is_overdue("reg-2026-11-c1"));
+    // Once, however often it is looked at.
+    site.wait_until(at("2026-12-21T23:00:00Z")).await;
+    site.settle().await;
+    let overdue = |(name, _): &&(String, String)| name.starts_with("reg-2026-11-c1.overdue-uid-");
+    let events: Vec<&(String, String)> = site.events.iter().filter(overdue).collect();
+    let [(_, note)] = events[..] else { panic!("{:?}", site.events) };
+    assert!(note.starts_with("Registration reg is due for 2026-11 since 2026-12-20"), "{note}");
     assert!(!site.is_overdue(NOVEMBER));
     assert!(!site.is_overdue(DECEMBER));
 }
