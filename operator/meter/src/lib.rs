@@ -56,7 +56,7 @@ pub use meter::unread::{UnreadCause, UnreadDevice};
 pub use meter::usage::Usage;
 pub use meter::{CUT_MS, Meter, next_cut};
 pub use moment::Moment;
-pub use object::{Decision, ObjectEntry, ObjectKind, ObservedObject};
+pub use object::{Decision, DeclaredPeriod, ObjectEntry, ObjectKind, ObservedObject};
 pub use observed::{ObservedDevice, ObservedLease, Reading};
 pub use operated::{Operated, Requested};
 pub use operating::Operating;

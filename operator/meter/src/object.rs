@@ -49,6 +49,25 @@ pub struct ObservedObject {
     pub decision: Option<Decision>,
     /// For a registration: its state, as verified by the auditor.
     pub standing: Option<Name>,
+    /// For a declaration: what it declares. Not in entries of earlier versions.
+    pub declares: Option<DeclaredPeriod>,
+}
+
+/// Registration and period of a declaration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredPeriod {
+    /// `namespace/name` of the registration.
+    pub registration: Name,
+    /// Such as `2026-11`, `2026-Q4` or `2026`.
+    pub period: Name,
+    /// 0 for the first declaration of the period, then the number of the correction.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub correction: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_first(correction: &u32) -> bool {
+    *correction == 0
 }
 
 /// Decision about a registration, or filing of a declaration, from its status.

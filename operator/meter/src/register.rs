@@ -99,6 +99,7 @@ mod tests {
             digest: format!("sha256:{generation}").into(),
             decision: None,
             standing: Some(standing.into()),
+            declares: None,
         }
     }
 

@@ -216,6 +216,18 @@ fn operating_time_keeps_its_fields() {
 }
 
 #[test]
+fn filings_keep_their_fields() {
+    assert_round_trip(&json!({
+        "kind": "object", "object": "Declaration", "name": "mine/hall-2026-11-c1", "uid": "n0FV",
+        "generation": "1", "digest": "sha256:5f0c", "at": 9,
+        "decision": {
+            "state": "Filed", "by": "officer", "at": 8, "digest": "n0FV", "reference": "N-4711",
+        },
+        "declares": {"registration": "mine/hall", "period": "2026-11", "correction": 1},
+    }));
+}
+
+#[test]
 fn periods_keep_their_fields() {
     assert_round_trip(&json!({
         "kind": "period", "registration": "mine/hall", "owner": "a1b2", "start": 0, "end": 9,

@@ -180,6 +180,7 @@ fn record<K>(
             digest: digest.into(),
             decision: None,
             standing: None,
+            declares: None,
         };
         meter.object(seen, now);
     }

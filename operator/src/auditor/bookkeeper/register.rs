@@ -244,6 +244,7 @@ fn object<K: Resource>(
         digest: digest.into(),
         decision: None,
         standing: None,
+        declares: None,
     })
 }
 

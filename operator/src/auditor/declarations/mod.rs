@@ -22,7 +22,7 @@ use daylight_crds::{
     CONDITION_OVERDUE, CONDITION_READY, Declaration, DeclarationFiling, DeclarationSpec,
     DeclarationState, DeclarationStatus, Registration, ReportingPeriod as Length,
 };
-use daylight_meter::{Decision, ObjectKind, ObservedObject};
+use daylight_meter::{Decision, DeclaredPeriod, ObjectKind, ObservedObject};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -402,7 +402,7 @@ fn explained(
 }
 
 /// What the journal records of a declaration that is filed.
-fn observed_filing(key: &Name, declaration: &Declaration) -> Option<ObservedObject> {
+fn observed_filing(declared: &Name, declaration: &Declaration) -> Option<ObservedObject> {
     let status = declaration.status.as_ref()?;
     let filing = status.filing.as_ref()?;
     let content = json!({
@@ -410,7 +410,7 @@ fn observed_filing(key: &Name, declaration: &Declaration) -> Option<ObservedObje
     });
     Some(ObservedObject {
         object: ObjectKind::Declaration,
-        name: key.clone(),
+        name: declared.clone(),
         // The same filing of a declaration that was deleted and written again is no news.
         uid: filing.root_hash.as_str().into(),
         generation: 1,
@@ -424,6 +424,11 @@ fn observed_filing(key: &Name, declaration: &Declaration) -> Option<ObservedObje
             reference: Some(filing.reference.as_str().into()),
         }),
         standing: None,
+        declares: Some(DeclaredPeriod {
+            registration: key(parts(declared).0, &declaration.spec.registration).into(),
+            period: declaration.spec.period.as_str().into(),
+            correction: declaration.spec.correction,
+        }),
     })
 }
 

@@ -62,6 +62,9 @@ pub(super) struct Report {
     pub(super) admission: Vec<AdmissionMode>,
     /// Edits of the admission policies in the period.
     pub(super) policies: Vec<PolicyChange>,
+    /// Filings of declarations of the period and their corrections, whenever they were recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) filings: Vec<RegisterChange>,
 }
 
 /// Figures of one day or month.
@@ -128,6 +131,8 @@ pub(super) struct PolicyChange {
 /// Computes a report from entries in order: all of a ledger, or those that a report keeps.
 pub(super) struct Compiler {
     subject: Subject,
+    /// Text of the period.
+    label: String,
     interval: ReportingInterval,
     totals: Totals,
     parts: Vec<(String, ReportingInterval, Totals)>,
@@ -135,6 +140,7 @@ pub(super) struct Compiler {
     register: Vec<RegisterChange>,
     settings: Vec<(u64, SettingsEntry)>,
     policies: Vec<PolicyChange>,
+    filings: Vec<RegisterChange>,
     kept: Kept,
 }
 
@@ -165,7 +171,9 @@ impl Compiler {
             register: Vec::new(),
             settings: Vec::new(),
             policies: Vec::new(),
+            filings: Vec::new(),
             kept: Kept::default(),
+            label: subject.period.to_string(),
             subject,
         })
     }
@@ -187,6 +195,11 @@ impl Compiler {
                     gap: gap.clone(),
                 });
                 self.gaps.extend(listed);
+            }
+            Entry::Object(change) if self.is_filing(change) => {
+                self.filings.push(RegisterChange { entry: index, change: (**change).clone() });
+                // Filed long after the period: the entries between are not needed.
+                self.kept.entries.insert(index, bytes.to_vec());
             }
             Entry::Object(change) => matters |= self.object(index, change),
             Entry::Settings(settings) if settings.at < self.interval.end => {
@@ -218,6 +231,15 @@ impl Compiler {
         if let Some((_, _, totals)) = self.parts.get_mut(at) {
             totals.add(index, entry);
         }
+    }
+
+    /// Returns whether an entry is a filing of the report's registration, or of any, and period.
+    fn is_filing(&self, change: &ObjectEntry) -> bool {
+        change.seen.declares.as_ref().is_some_and(|declared| {
+            let registration = self.subject.registration.as_ref();
+            registration.is_none_or(|it| *it == declared.registration)
+                && *declared.period == *self.label
+        })
     }
 
     /// Takes a change of an object. Returns whether the report has it.
@@ -287,6 +309,7 @@ impl Compiler {
             register: std::mem::take(&mut self.register),
             admission: admission.collect(),
             policies: std::mem::take(&mut self.policies),
+            filings: std::mem::take(&mut self.filings),
         };
         (report, self.kept.finish())
     }

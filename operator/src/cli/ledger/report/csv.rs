@@ -2,7 +2,7 @@
 
 use daylight_meter::{OperatedEntry, WorkEntry};
 
-use super::content::{Report, class_of};
+use super::content::{RegisterChange, Report, class_of};
 use crate::reporting::numbers::{bounded, decimal, hours, kwh};
 
 /// Returns the report's lines. Each has a quantity with its unit and bounds, so that no line needs
@@ -94,6 +94,19 @@ pub(super) fn csv(report: &Report) -> String {
             one(seconds),
             &format!("entry {}, node {}", listed.entry, listed.node),
         );
+    }
+    for RegisterChange { entry, change } in &report.filings {
+        let (Some(declared), Some(filed)) = (&change.seen.declares, &change.seen.decision) else {
+            continue;
+        };
+        let at = [&*filed.at.to_string(), "", ""];
+        let what = match declared.correction {
+            0 => "filed".to_owned(),
+            number => format!("correction {number} filed"),
+        };
+        let reference = one(filed.reference.as_deref().unwrap_or_default().to_owned());
+        let source = format!("entry {entry}, registration {}", declared.registration);
+        row("filing", at, [&what, "", "reference"], reference, &source);
     }
     for node in &totals.unreported {
         let at = [&*node.until.to_string(), "", ""];

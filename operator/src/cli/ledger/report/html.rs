@@ -11,7 +11,7 @@ use daylight_meter::{OperatedEntry, SignatureRule, WorkEntry};
 use sha2::{Digest as _, Sha256};
 
 use super::chart::chart;
-use super::content::{Report, class_of, classes};
+use super::content::{RegisterChange, Report, class_of, classes};
 use crate::reporting::numbers::{bounded, decimal, hours, kwh};
 
 /// Gaps that are listed one by one.
@@ -67,6 +67,7 @@ pub(super) fn html(report: &Report) -> String {
         gaps(report),
         complete(report),
         register(report),
+        filings(report),
         admission(report),
         fields(report),
         recipe(report),
@@ -457,6 +458,39 @@ fn register(report: &Report) -> String {
                 "Edits not observed",
                 "Entry",
             ],
+            rows.collect(),
+        )
+}
+
+fn filings(report: &Report) -> String {
+    let mut section = heading("filings", "Declarations that were filed");
+    if report.filings.is_empty() {
+        return section + &paragraph("The ledger has no filing of this period yet.");
+    }
+    let rows = report.filings.iter().filter_map(|RegisterChange { entry, change }| {
+        let (declared, filed) = (change.seen.declares.as_ref()?, change.seen.decision.as_ref()?);
+        let what = match declared.correction {
+            0 => "declaration".to_owned(),
+            number => format!("correction {number}"),
+        };
+        Some(vec![
+            text(&what),
+            text(&declared.registration),
+            text(&filed.at),
+            text(&filed.by),
+            text(filed.reference.as_deref().unwrap_or("")),
+            text(filed.digest.as_deref().unwrap_or("")),
+            number(entry),
+        ])
+    });
+    section += &paragraph(
+        "Each was filed with the authority under its reference, by its figures at the root hash. A correction \
+         supersedes what was filed before.",
+    );
+    section
+        + &table(
+            "Filings",
+            &["What", "Registration", "Filed", "By", "Reference", "Root hash", "Entry"],
             rows.collect(),
         )
 }

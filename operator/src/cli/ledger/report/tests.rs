@@ -5,8 +5,8 @@ use clap::Parser;
 use daylight_base::Name;
 use daylight_ledger::{Checkpoint, SigningKey};
 use daylight_meter::{
-    Decision, Entry, ObjectEntry, ObjectKind, ObservedObject, ObservedSettings, SettingsEntry,
-    SignatureRule,
+    Decision, DeclaredPeriod, Entry, ObjectEntry, ObjectKind, ObservedObject, ObservedSettings,
+    SettingsEntry, SignatureRule,
 };
 use tempfile::TempDir;
 
@@ -72,10 +72,12 @@ fn history() -> History {
             digest: "sha256:5f0c".into(),
             decision,
             standing: Some("Active".into()),
+            declares: None,
         };
         Entry::Object(Box::new(ObjectEntry { seen, at: at(minute), unseen: 0, gone: false }))
     };
     history.add(object(ObjectKind::Registration, registration(0), 2));
+    history.add(filing(1, "2023-11", 0, "N-1"));
     history.take(Step::Scrape);
     history.take(Step::Begin { node: 0, gpus: 2, tenant: 0 });
     history.take(Step::Begin { node: 1, gpus: 1, tenant: 1 });
@@ -99,6 +101,32 @@ fn history() -> History {
     }
     history.settle();
     history
+}
+
+/// A filing of a declaration.
+fn filing(tenant: usize, period: &str, correction: u32, reference: &str) -> Entry {
+    let seen = ObservedObject {
+        object: ObjectKind::Declaration,
+        name: format!("t{tenant}/night-{period}-c{correction}").into(),
+        uid: "n0FV".into(),
+        generation: 1,
+        digest: "sha256:91be".into(),
+        decision: Some(Decision {
+            state: "Filed".into(),
+            by: "officer@example.com".into(),
+            at: at(4000),
+            digest: Some("n0FV".into()),
+            signature: None,
+            reference: Some(reference.into()),
+        }),
+        standing: None,
+        declares: Some(DeclaredPeriod {
+            registration: registration(tenant),
+            period: period.into(),
+            correction,
+        }),
+    };
+    Entry::Object(Box::new(ObjectEntry { seen, at: at(4000), unseen: 0, gone: false }))
 }
 
 /// A ledger with these entries, and its key for pseudonyms.
@@ -212,6 +240,63 @@ fn a_report_is_computed_again_from_its_own_entries_and_from_the_ledger() {
         &["--registration", "t0/night", "--period", "2023-11", "--time-zone", "Mars/Base"],
     );
     assert!(error.unwrap_err().contains("is not in the time zone database"));
+}
+
+/// They are recorded after the period, among entries of the next.
+#[test]
+fn a_report_lists_the_filings_of_its_period() {
+    let mut history = history();
+    let ledger = ledger(&history.batch.leaves);
+    let directory = tempfile::tempdir().unwrap();
+    let before = &directory.path().join("before");
+    write_report(ledger.path(), before, &ACME).unwrap();
+    let long = 20 * 24 * 60 * MINUTE;
+    history.wait(long);
+    history.take(Step::Begin { node: 0, gpus: 1, tenant: 0 });
+    for _ in 0..40 {
+        history.wait(10 * MINUTE);
+        history.take(Step::Scrape);
+    }
+    history.settle();
+    for entry in [
+        filing(0, "2023-11", 0, "=N-2"),
+        filing(0, "2023-10", 0, "N-3"),
+        filing(0, "2023-11", 1, "N-4"),
+    ] {
+        history.add(entry);
+    }
+    append(ledger.path(), &history.batch.leaves);
+    verify(&[text_of(before), text_of(ledger.path())]).unwrap();
+
+    let out = &directory.path().join("filed");
+    write_report(ledger.path(), out, &ACME).unwrap();
+    verify(&[text_of(out)]).unwrap();
+    verify(&[text_of(out), text_of(ledger.path())]).unwrap();
+    let read = |out: &Path| files::parse(&fs::read_to_string(out.join(NDJSON)).unwrap()).unwrap();
+    let (found, entries) = read(out);
+    let references = |report: &content::Report| -> Vec<String> {
+        let decisions = report.filings.iter().map(|it| it.change.seen.decision.as_ref().unwrap());
+        decisions.map(|it| it.reference.as_deref().unwrap().to_owned()).collect()
+    };
+    assert_eq!(references(&found), ["=N-2", "N-4"]);
+    assert_eq!(read(before).0.filings.len(), 0);
+    // Of the 40 entries between, none is needed.
+    assert!(entries.len() < read(before).1.len() + 10, "{}", entries.len());
+    let page = fs::read_to_string(out.join(HTML)).unwrap();
+    assert!(page.contains("correction 1") && page.contains("N-4"), "{page}");
+    let csv = fs::read_to_string(out.join(CSV)).unwrap();
+    assert!(csv.contains("correction 1 filed,,reference,N-4"), "{csv}");
+    assert!(csv.contains("filed,,reference,'=N-2"), "{csv}");
+
+    let site = &directory.path().join("site");
+    write_report(ledger.path(), site, &["--period", "2023-11"]).unwrap();
+    verify(&[text_of(site), text_of(ledger.path())]).unwrap();
+    assert_eq!(references(&read(site).0), ["N-1", "=N-2", "N-4"]);
+
+    // One that is left out, and a reference that was never filed.
+    forge(out, NDJSON, |text| text.replace("=N-2", "=N-9"));
+    let error = verify(&[text_of(out)]).unwrap_err();
+    assert!(error.contains("is not in the ledger"), "{error}");
 }
 
 #[test]

@@ -49,6 +49,8 @@ struct Verified {
     with_ledger: bool,
     /// `true` if later entries of the ledger change a figure.
     superseded: bool,
+    /// Filings of the period that the ledger has since then.
+    later_filings: usize,
     unreported: usize,
     signed_by: String,
     cosigned_by: Vec<String>,
@@ -83,7 +85,7 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
             return Err(wrong(&format!("{} has other figures than {NDJSON}", listed.name)));
         }
     }
-    let mut superseded = false;
+    let (mut superseded, mut later_filings) = (false, 0);
     if let Some(source) = &flags.source {
         let source = source.open()?;
         let latest = vouch(Some(&policy), &source.checkpoint()?)?.checkpoint;
@@ -103,6 +105,7 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
         compare(&report, then.finish(&vouched.checkpoint).0, "the ledger")?;
         let now = now.finish(&vouched.checkpoint).0;
         superseded = now.totals != report.totals;
+        later_filings = now.filings.len().saturating_sub(report.filings.len());
     }
     let verified = Verified {
         registration: report.subject.registration.as_ref().map(ToString::to_string),
@@ -113,6 +116,7 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
         not_compared,
         with_ledger: flags.source.is_some(),
         superseded,
+        later_filings,
         unreported: report.totals.unreported.len(),
         signed_by: vouched.signed_by.unwrap_or_default(),
         cosigned_by: vouched.cosigned_by,
@@ -204,6 +208,7 @@ fn text_of(verified: &Verified) -> String {
         not_compared,
         with_ledger,
         superseded,
+        later_filings,
         unreported,
         signed_by,
         cosigned_by,
@@ -237,6 +242,9 @@ fn text_of(verified: &Verified) -> String {
     if *superseded {
         text +=
             "Later entries of the ledger change its figures: write it again, as a correction.\n";
+    }
+    if *later_filings > 0 {
+        let _ = writeln!(text, "The ledger has {later_filings} later filings of the period.");
     }
     if *unreported > 0 {
         let _ = writeln!(text, "{unreported} nodes had not reported up to the end of the period.");
