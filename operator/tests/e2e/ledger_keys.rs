@@ -50,6 +50,13 @@ async fn a_ledger_outlives_its_key(site: &mut Site) {
     assert!(untrusted.contains("The checkpoint is not trusted"), "{untrusted}");
     let followed = site.daylight(&[&with_old[..], &["--since", &both]].concat());
     assert!(followed.contains(&format!("Signed by {}", public(&new))), "{followed}");
+    // So does who has a report with the proof of it, and no copy of the ledger.
+    let (report, year) = (path("report"), jiff::Timestamp::now().strftime("%Y").to_string());
+    let of_year = ["report", &journal, "--period", &year, "--out", &report];
+    let signed = ["--key", &public(&new), "--since", &both];
+    site.daylight(&[&of_year[..], &signed].concat());
+    let verified = site.daylight(&["report", "verify", &report, "--key", &public(&old)]);
+    assert!(verified.contains(&format!("Signed by {}", public(&new))), "{verified}");
     // The old key alone starts no auditor any more.
     let log = start("key-4", &["--ledger-key", &old]).failed().await;
     assert!(log.contains("the journal is signed by the key"), "{log}");

@@ -174,17 +174,17 @@ pub(super) fn untrusted(what: &str) -> CommandError {
         .remedy("Name the ledger's key with --key, or a --policy")
 }
 
-/// Reads a whole ledger, and verifies it meanwhile: every hash, that it continues an older checkpoint, and
+/// Reads a whole ledger, and verifies it meanwhile: every hash, that it continues older checkpoints, and
 /// what its entries state about each other.
 pub(super) fn read_ledger(
     source: &Opened<'_>,
     checkpoint: &Checkpoint,
-    older: Option<(&Checkpoint, &str)>,
+    older: &[(&Checkpoint, String)],
     mut take: impl FnMut(u64, &[u8]),
 ) -> Result<(), CommandError> {
     let (mut verifier, mut violations) = (EntryVerifier::default(), Vec::new());
     let mut log = LogVerifier::new(checkpoint);
-    if let Some((older, name)) = older {
+    for (older, name) in older {
         log = log.continues(older, name);
     }
     let disagreements = log.verify(source, |index, entry| {

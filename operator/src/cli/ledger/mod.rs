@@ -10,6 +10,7 @@ mod mirror;
 mod prove;
 pub(super) mod receipt;
 mod registration_proof;
+mod replaced_keys;
 pub(super) mod report;
 mod restore;
 mod show;

@@ -17,6 +17,7 @@ use serde::Serialize;
 use self::content::{ENTRY_FORM, FORM, RECEIPT, Receipt, Subject, entry_files};
 use super::evidence::{self, CHECKPOINT, POLICY, ProvedEntry, read_ledger, untrusted};
 use super::registration_proof;
+use super::replaced_keys::Since;
 use super::source::Source;
 use super::trust::{Trust, vouch};
 use super::verify::read_note;
@@ -52,6 +53,8 @@ pub(in crate::cli) struct Flags {
     /// Checkpoint to use in place of the ledger's latest, such as one that witnesses cosigned
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    since: Since,
     #[command(flatten)]
     trust: Trust,
     #[command(flatten)]
@@ -117,7 +120,13 @@ pub(in crate::cli) async fn run(
     let vouched = vouch(Some(&policy), &note)?;
     let checkpoint = &vouched.checkpoint;
     let mut receipts = JobReceipts::new(wanted);
-    read_ledger(&source, checkpoint, None, |index, entry| receipts.take(index, entry))?;
+    let mut keys = flags.since.read()?;
+    let since = keys.checkpoints();
+    let since: Vec<_> = since.iter().map(|(since, name)| (since, name.clone())).collect();
+    read_ledger(&source, checkpoint, &since, |index, entry| {
+        keys.take(index, entry);
+        receipts.take(index, entry);
+    })?;
     let ProvedFigures { figures, entries, other_jobs } = receipts.finish().ok_or_else(|| {
         CommandError::new("The ledger has no pod of the job that has ended")
             .code(ErrorCode::NotFound)
@@ -139,6 +148,7 @@ pub(in crate::cli) async fn run(
             let [entry_file, proof_file] = entry_files(index);
             contents.extend([(entry_file, entry), (proof_file, proof.to_string())]);
         }
+        contents.extend(keys.prove(&source)?);
         let subject = Subject { job: receipt.figures.job.clone() };
         files = evidence::write(directory, FORM, subject, contents)?;
     }

@@ -12,6 +12,7 @@ use crate::cli::error::{CommandError, ErrorCode};
 use crate::cli::ledger::evidence::{
     CHECKPOINT, Manifest, ProvedEntry, content, read_ledger, read_manifest, untrusted,
 };
+use crate::cli::ledger::replaced_keys::vouch_in;
 use crate::cli::ledger::source::Source;
 use crate::cli::ledger::trust::{Trust, signatures, vouch};
 use crate::cli::ledger::verify::read_note;
@@ -52,7 +53,8 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     let manifest: Manifest<Subject> =
         read_manifest(directory, FORM, &[RECEIPT, CHECKPOINT], wrong)?;
     let note = read_note(&directory.join(CHECKPOINT))?;
-    let vouched = vouch(Some(&policy), &note)?;
+    let (policy, vouched) =
+        vouch_in(directory, &manifest.files, &flags.trust, policy, &note, wrong)?;
     let checkpoint = &vouched.checkpoint;
     let receipt: Receipt = serde_json::from_slice(&content(directory, RECEIPT)?)
         .map_err(|error| wrong(&format!("{RECEIPT} cannot be read")).because(error))?;
@@ -94,8 +96,8 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
         let source = source.open()?;
         let latest = vouch(Some(&policy), &source.checkpoint()?)?.checkpoint;
         let [mut then, mut now] = [(); 2].map(|()| JobReceipts::new(wanted()));
-        let older = Some((checkpoint, "the receipt's checkpoint"));
-        read_ledger(&source, &latest, older, |index, entry| {
+        let older = [(checkpoint, "the receipt's checkpoint".to_owned())];
+        read_ledger(&source, &latest, &older, |index, entry| {
             if index < checkpoint.size {
                 then.take(index, entry);
             }

@@ -21,6 +21,7 @@ use self::files::{CSV, FORM, HTML, NDJSON};
 use self::presets::Preset;
 use super::evidence::{self, CHECKPOINT, POLICY, read_ledger, untrusted};
 use super::registration_proof;
+use super::replaced_keys::Since;
 use super::source::Source;
 use super::trust::{Trust, vouch};
 use super::verify::read_note;
@@ -63,6 +64,8 @@ pub(in crate::cli) struct Flags {
     /// Checkpoint to use in place of the ledger's latest, such as one that witnesses cosigned
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    since: Since,
     #[command(flatten)]
     trust: Trust,
     #[command(flatten)]
@@ -134,7 +137,13 @@ pub(in crate::cli) fn run(flags: &Flags) -> Result<(), CommandError> {
         preset: flags.preset,
     };
     let mut compiler = Compiler::new(subject.clone()).map_err(invalid)?;
-    read_ledger(&source, &checkpoint, None, |index, entry| compiler.take(index, entry))?;
+    let mut keys = flags.since.read()?;
+    let since = keys.checkpoints();
+    let since: Vec<_> = since.iter().map(|(since, name)| (since, name.clone())).collect();
+    read_ledger(&source, &checkpoint, &since, |index, entry| {
+        keys.take(index, entry);
+        compiler.take(index, entry);
+    })?;
     let (report, entries) = compiler.finish(&checkpoint);
     if report.totals.entries == 0 {
         return Err(nothing(&subject));
@@ -150,6 +159,7 @@ pub(in crate::cli) fn run(flags: &Flags) -> Result<(), CommandError> {
             contents.push((name.to_owned(), files::rendered(name, &report).unwrap_or_default()));
         }
     }
+    contents.extend(keys.prove(&source)?);
     let files = evidence::write(directory, FORM, subject, contents)?;
     let unreported = report.totals.unreported.iter();
     let written = Written {

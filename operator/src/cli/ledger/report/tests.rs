@@ -299,6 +299,72 @@ fn a_report_lists_the_filings_of_its_period() {
     assert!(error.contains("is not in the ledger"), "{error}");
 }
 
+/// A regulator knows the first key, which was replaced by the second and that by the third.
+#[test]
+fn a_report_proves_that_its_key_replaced_the_one_that_is_known() {
+    let mut history = history();
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name);
+    let new = |seed| SigningKey::from_seed("example.com/ledger", [seed; 32]).unwrap();
+    let [second, third, forged] = [8, 9, 10].map(new);
+    let mut sign = |signer: &SigningKey, next: Option<&SigningKey>, named: &[&SigningKey]| {
+        let seen = ObservedSettings {
+            signature: SignatureRule::Optional,
+            authority_keys: Vec::new(),
+            emergency_stop: None,
+            admission_mode: None,
+            ledger_keys: named.iter().map(|key| key.verifier().to_string().into()).collect(),
+        };
+        history.add(Entry::Settings(Box::new(SettingsEntry { seen, at: at(5000) })));
+        let disk = Directory::take(&path("ledger")).unwrap();
+        let (mut journal, _) = Journal::open(disk, signer.clone()).unwrap();
+        next.into_iter().for_each(|next| journal.set_next_key(next.clone()));
+        let from = usize::try_from(journal.size()).unwrap();
+        let text = |entry: &Vec<u8>| String::from_utf8(entry.clone()).unwrap();
+        let entries: Vec<String> = history.batch.leaves[from..].iter().map(text).collect();
+        journal.append(&entries, &["state"], false).unwrap();
+        journal.publish().unwrap();
+        fs::read_to_string(path("ledger/checkpoint")).unwrap()
+    };
+    let save = |name: &str, text: String| fs::write(path(name), text).unwrap();
+    save("before", sign(&key(), None, &[&key()]));
+    save("both", sign(&key(), Some(&second), &[&key(), &second]));
+    save("next", sign(&second, Some(&third), &[&second, &third]));
+    sign(&third, None, &[&third]);
+    fs::write(path("ledger/pseudonym.key"), "secret\n").unwrap();
+
+    let third = third.verifier().to_string();
+    let write = |out: &str, since: &[&str]| {
+        let since: Vec<String> = since.iter().map(|it| text_of(&path(it)).to_owned()).collect();
+        let since: Vec<&str> = since.iter().flat_map(|it| ["--since", it]).collect();
+        let (ledger, out) = (path("ledger"), path(out));
+        let words = [text_of(&ledger), "--out", text_of(&out), "--key", &third];
+        report(&[&words[..], &ACME, &since].concat())
+    };
+    write("proved", &["both", "next"]).unwrap();
+    let (proved, ledger) = (path("proved"), path("ledger"));
+    // With the first key alone; what it is compared with is signed by the third, too.
+    verify(&[text_of(&proved)]).unwrap();
+    verify(&[text_of(&proved), text_of(&ledger)]).unwrap();
+    let other = forged.verifier().to_string();
+    report(&["verify", text_of(&proved), "--key", &other]).unwrap_err();
+
+    write("unproved", &[]).unwrap();
+    let error = verify(&[text_of(&path("unproved"))]).unwrap_err();
+    assert!(error.contains("is not trusted"), "{error}");
+    // The first rotation is missing, or no key was named by then.
+    write("second-only", &["next"]).unwrap();
+    let error = verify(&[text_of(&path("second-only"))]).unwrap_err();
+    assert!(error.contains("no trusted key signed what keys-1.json names"), "{error}");
+    write("old-only", &["before"]).unwrap();
+    verify(&[text_of(&path("old-only"))]).unwrap_err();
+    // A forger names a key of its own.
+    let named = second.verifier().to_string();
+    forge(&proved, "keys-1.json", |text| text.replace(&named, &other));
+    let error = verify(&[text_of(&proved)]).unwrap_err();
+    assert!(error.contains("no trusted key signed what keys-1.json names"), "{error}");
+}
+
 #[test]
 fn every_change_of_a_report_is_found() {
     let ledger = ledger(&history().batch.leaves);

@@ -14,6 +14,7 @@ use crate::cli::error::{CommandError, ErrorCode};
 use crate::cli::ledger::evidence::{
     CHECKPOINT, Manifest, ProvedEntry, content, read_ledger, read_manifest, untrusted,
 };
+use crate::cli::ledger::replaced_keys::vouch_in;
 use crate::cli::ledger::source::Source;
 use crate::cli::ledger::trust::{Trust, signatures, vouch};
 use crate::cli::ledger::verify::read_note;
@@ -61,7 +62,8 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     let directory = &flags.directory;
     let manifest: Manifest<Subject> = read_manifest(directory, FORM, &[NDJSON, CHECKPOINT], wrong)?;
     let note = read_note(&directory.join(CHECKPOINT))?;
-    let vouched = vouch(Some(&policy), &note)?;
+    let (policy, vouched) =
+        vouch_in(directory, &manifest.files, &flags.trust, policy, &note, wrong)?;
     let text = String::from_utf8_lossy(&content(directory, NDJSON)?).into_owned();
     let (report, entries) = files::parse(&text)?;
     if report.subject != manifest.subject {
@@ -90,8 +92,8 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
         let source = source.open()?;
         let latest = vouch(Some(&policy), &source.checkpoint()?)?.checkpoint;
         let [mut then, mut now] = [(); 2].map(|()| Compiler::new(report.subject.clone()));
-        let older = Some((&vouched.checkpoint, "the report's checkpoint"));
-        read_ledger(&source, &latest, older, |index, entry| {
+        let older = [(&vouched.checkpoint, "the report's checkpoint".to_owned())];
+        read_ledger(&source, &latest, &older, |index, entry| {
             if index < vouched.checkpoint.size
                 && let Ok(then) = &mut then
             {
