@@ -106,7 +106,9 @@ impl Site {
         self.meter.advance(now);
         let entries = self.meter.take_entries();
         let took = began.elapsed();
-        assert_eq!(entries.len() as u64, NODES);
+        // In the first round, registrations begin to operate.
+        let nodes = entries.iter().filter(|entry| matches!(entry, Entry::Node(_)));
+        assert_eq!(nodes.count() as u64, NODES);
         self.entries = black_box(entries);
         took
     }
