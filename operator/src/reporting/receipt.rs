@@ -404,3 +404,6 @@ impl JobFigures {
         kind.into()
     }
 }
+
+#[cfg(test)]
+mod tests;
