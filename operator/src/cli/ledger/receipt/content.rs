@@ -15,7 +15,7 @@ pub(super) const FORM: &str = "daylight.dev/receipt-manifest/v1";
 const RECEIPT_FORM: &str = "daylight.dev/receipt/v1";
 pub(super) const RECEIPT: &str = "receipt.json";
 /// End of the name of a proof: C2SP tlog-proof.
-pub(super) const ENTRY_FORM: &str = ".tlog-proof";
+const ENTRY_FORM: &str = ".tlog-proof";
 
 /// Most devices and runs that are printed. The JSON has all.
 const PRINTED: usize = 16;
@@ -49,6 +49,11 @@ pub(super) struct Receipt {
 /// Names of the files of an entry: its bytes, and its proof.
 pub(super) fn entry_files(index: u64) -> [String; 2] {
     [format!("entry-{index}.json"), format!("entry-{index}{ENTRY_FORM}")]
+}
+
+/// Returns whether a file is the proof of an entry, rather than of a key.
+pub(super) fn is_proof(file: &str) -> bool {
+    file.starts_with("entry-") && file.ends_with(ENTRY_FORM)
 }
 
 /// The index in the name of a proof.

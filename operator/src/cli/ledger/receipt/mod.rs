@@ -14,7 +14,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 use serde::Serialize;
 
-use self::content::{ENTRY_FORM, FORM, RECEIPT, Receipt, Subject, entry_files};
+use self::content::{FORM, RECEIPT, Receipt, Subject, entry_files, is_proof};
 use super::evidence::{self, CHECKPOINT, POLICY, ProvedEntry, read_ledger, untrusted};
 use super::registration_proof;
 use super::replaced_keys::Since;
@@ -31,7 +31,7 @@ use crate::reporting::{JobReceipts, ProvedFigures, WantedJob};
 pub(in crate::cli) struct Flags {
     #[command(subcommand)]
     command: Option<Command>,
-    /// `AIJob`, or Job without one: `namespace/name`, or a name in the namespace of --namespace
+    /// `AIJob`, or Job that no `AIJob` controls, as `namespace/name` or a name in --namespace
     #[arg(required_unless_present = "uid")]
     job: Option<String>,
     /// Directory of the ledger, or its address
@@ -214,7 +214,7 @@ fn text(printed: &Printed) -> String {
     }
     text += &super::trust::signatures(Some(signed_by), cosigned_by);
     if let Some(directory) = directory {
-        let proofs = files.iter().filter(|file| file.ends_with(ENTRY_FORM)).count();
+        let proofs = files.iter().filter(|file| is_proof(file)).count();
         let _ = writeln!(
             text,
             "Wrote the receipt, with {proofs} entries that prove it, to {directory}.\n\

@@ -3,7 +3,10 @@ use std::path::Path;
 
 use clap::Parser;
 use daylight_ledger::SigningKey;
-use daylight_meter::{Description, Image, JobKind, JobReference, Method, PodOutcome};
+use daylight_meter::{
+    Description, Entry, Image, JobKind, JobReference, Method, ObservedSettings, PodOutcome,
+    SettingsEntry, SignatureRule,
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -59,6 +62,14 @@ fn history() -> History {
         history.take(Step::Begin { node: number, gpus: 2, tenant: 2 });
         history.meter.describe(&node(number), uid, described(job, None));
     };
+    let seen = ObservedSettings {
+        signature: SignatureRule::Optional,
+        authority_keys: Vec::new(),
+        emergency_stop: None,
+        admission_mode: None,
+        ledger_keys: vec![key().verifier().to_string().into()],
+    };
+    history.add(Entry::Settings(Box::new(SettingsEntry { seen, at: at(0) })));
     history.take(Step::Scrape);
     history.take(Step::Begin { node: 2, gpus: 1, tenant: 0 });
     begin(&mut history, 0, "uid-2", "ai-0");
@@ -159,6 +170,14 @@ async fn a_receipt_has_what_a_job_used_and_is_computed_again() {
     receipt(&["verify", text_of(revealed)]).await.unwrap();
     assert_eq!(read(revealed).name.as_deref(), Some("t2/train"));
 
+    // With the proof of the ledger's keys.
+    let keys = &directory.path().join("keys");
+    let since = ledger.path().join("checkpoint");
+    let with_keys = ["--since", text_of(&since), "--out", text_of(keys)];
+    receipt(&[&of_job[..], &with_keys].concat()).await.unwrap();
+    assert!(keys.join("keys-1.tlog-proof").exists());
+    receipt(&["verify", text_of(keys)]).await.unwrap();
+
     // The job of the name before it, by its UID and without the key.
     let before = &directory.path().join("before");
     let by_uid = ["--uid", "ai-0", "--ledger", text_of(ledger.path()), "--out", text_of(before)];
@@ -227,6 +246,24 @@ async fn a_forged_receipt_is_refused() {
     assert!(error.contains("is not in the ledger"), "{error}");
     let error = forged(&proof, &|text| text.replace("index ", "index 1")).await;
     assert!(error.contains("is not in the ledger"), "{error}");
+
+    // The same entry under another name, too.
+    let copy = tempfile::tempdir().unwrap();
+    let mut twice: Vec<(String, String)> = Vec::new();
+    for file in fs::read_dir(one.path()).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let text = fs::read_to_string(one.path().join(&name)).unwrap();
+        if name == proof {
+            twice.push((name.replace("entry-", "entry-0"), text.clone()));
+        }
+        if name != MANIFEST {
+            twice.push((name, text));
+        }
+    }
+    let subject = Subject { job: genuine.figures.job.clone() };
+    evidence::write(copy.path(), FORM, subject, twice).unwrap();
+    let error = receipt(&["verify", text_of(copy.path())]).await.unwrap_err();
+    assert!(error.contains("is not the proof of an entry of its own"), "{error}");
 
     // A pod is left out, with figures that fit to the rest: only the ledger shows it.
     let pod = &genuine.figures.pods[0];

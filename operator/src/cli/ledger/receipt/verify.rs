@@ -1,5 +1,6 @@
 //! `daylight receipt verify`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -7,7 +8,7 @@ use clap::Args;
 use daylight_ledger::{TlogProof, TlogProofError};
 use serde::Serialize;
 
-use super::content::{ENTRY_FORM, FORM, RECEIPT, Receipt, Subject, entry_files, index_of};
+use super::content::{FORM, RECEIPT, Receipt, Subject, entry_files, index_of, is_proof};
 use crate::cli::error::{CommandError, ErrorCode};
 use crate::cli::ledger::evidence::{
     CHECKPOINT, Manifest, ProvedEntry, content, read_ledger, read_manifest, untrusted,
@@ -61,12 +62,14 @@ pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
     if receipt.figures.job != manifest.subject.job {
         return Err(wrong("its manifest is of another receipt"));
     }
-    let mut indices: Vec<u64> = Vec::new();
-    for listed in manifest.files.iter().filter(|listed| listed.name.ends_with(ENTRY_FORM)) {
-        let index = index_of(&listed.name);
-        indices.push(index.ok_or_else(|| wrong(&format!("{} has no index", listed.name)))?);
+    // Each once: an entry that counts twice would change the figures.
+    let mut indices: BTreeSet<u64> = BTreeSet::new();
+    for listed in manifest.files.iter().filter(|listed| is_proof(&listed.name)) {
+        let index = index_of(&listed.name).filter(|index| entry_files(*index)[1] == listed.name);
+        if !index.is_some_and(|index| indices.insert(index)) {
+            return Err(wrong(&format!("{} is not the proof of an entry of its own", listed.name)));
+        }
     }
-    indices.sort_unstable();
     let wanted = || WantedJob::Uid(receipt.figures.job.uid.clone());
     let mut receipts = JobReceipts::new(wanted());
     for index in &indices {
