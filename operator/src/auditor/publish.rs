@@ -35,7 +35,9 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(metrics: Metrics, data_dir: PathBuf) -> Self {
+    /// Shows the totals of the journal with which the auditor starts from the first scrape on.
+    pub(super) fn new(metrics: Metrics, data_dir: PathBuf, at_start: &Books) -> Self {
+        metrics.set_books(at_start);
         Self { metrics, pending: None, due: None, unread: None, admission: None, data_dir }
     }
 
@@ -91,11 +93,8 @@ impl Publisher {
             tracing::error!(%imbalance, "The books do not close. This is a bug; please report it.");
         }
         metrics.books_closed.set(i64::from(closed.is_ok()));
-        match self.pending.take_if(|(needed, _)| writer.durable() >= *needed) {
-            Some((_, totals)) => metrics.set_books(&totals),
-            // Everything in the books is from the journal, as it was at the start.
-            None if writer.taken() == 0 => metrics.set_books(books.meter.written()),
-            None => {}
+        if let Some((_, totals)) = self.pending.take_if(|(needed, _)| writer.durable() >= *needed) {
+            metrics.set_books(&totals);
         }
         metrics.resident_memory.set(resident_bytes().unwrap_or_default());
         metrics.log_size.set(signed(writer.size()));
