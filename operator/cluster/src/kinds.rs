@@ -1,6 +1,8 @@
 //! Table of the watched kinds; the stores, events and changes of each kind are generated from it.
 
-use daylight_base::Name;
+use std::time::Instant;
+
+use daylight_base::{Name, Timestamp};
 use daylight_crds::{ActivityClass, AiJob, GpuPool, Miner, Registration};
 
 use crate::event::{Change, Round, WatchFailure};
@@ -78,7 +80,31 @@ macro_rules! define {
             }
         }
 
+        impl Event {
+            /// Returns the kind of which every change before a moment has been reported with this
+            /// event, and the moment.
+            pub fn current(&self) -> Option<(Kind, Instant)> {
+                match self {
+                    $(Event::$kind(Change::Current(as_of)) => Some((Kind::$kind, *as_of)),)*
+                    _ => None,
+                }
+            }
+        }
+
         impl Cluster {
+            /// Notes that every change of a kind before this time has been reported, as the server
+            /// states.
+            pub fn note_current(&mut self, kind: Kind, reported_until: Timestamp) {
+                match kind {
+                    $(Kind::$kind => self.$store.note_current(reported_until),)*
+                }
+            }
+
+            /// Moves the times that are remembered, because the clock was set.
+            pub fn move_times(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+                $(self.$store.move_times(&moved);)*
+            }
+
             /// Applies an observation and returns the objects that changed.
             pub fn apply(&mut self, event: Event) -> Touched {
                 match event {

@@ -18,6 +18,10 @@ use crate::{Change, Round, WatchFailure};
 /// long ago has taken effect, or never will.
 const FORESEEN_FOR: Duration = Duration::from_mins(2);
 
+/// Time by which the picture of one API server may be behind that of another: several serve one
+/// cluster, and the watch may be answered by another than the write.
+const BEHIND: Duration = Duration::from_secs(5);
+
 /// An object that a [`Store`] can hold.
 pub trait Stored {
     /// `namespace/name`, or the name of a cluster-scoped object.
@@ -72,6 +76,8 @@ pub struct Store<T> {
     gone: FxHashMap<Name, Gone>,
     /// Resource version up to which the watch has reported every change.
     observed_until: u64,
+    /// Time before which the watch has reported every change, as its server states.
+    reported_until: Option<Timestamp>,
     listed: Option<Round>,
     failure: Option<WatchFailure>,
 }
@@ -92,6 +98,7 @@ impl<T> Default for Store<T> {
             assumed: FxHashMap::default(),
             gone: FxHashMap::default(),
             observed_until: 0,
+            reported_until: None,
             listed: None,
             failure: None,
         }
@@ -247,9 +254,26 @@ impl<T: Stored> Store<T> {
         late.into_iter().filter_map(|key| self.remove(&key)).collect()
     }
 
-    /// Moves the times of assumptions, because the clock was set: each stays equally long ago.
+    /// Notes that every change before this time has been reported, as the watch's server states.
+    pub fn note_current(&mut self, reported_until: Timestamp) {
+        self.reported_until = self.reported_until.max(Some(reported_until));
+    }
+
+    /// Returns `true` if the server of the watch states that nothing is missing, while a write that
+    /// was answered before is: it is cut off from etcd, and serves what it had before.
+    fn is_behind(&self) -> bool {
+        let Some(reported_until) = self.reported_until else { return false };
+        self.assumed.iter().any(|(key, since)| {
+            *since + BEHIND <= reported_until
+                && self.objects.get(key).is_some_and(|object| {
+                    !object.uid().is_empty() && object.version() > self.observed_until
+                })
+        })
+    }
+
+    /// Moves the times that are remembered, because the clock was set: each stays equally long ago.
     pub fn move_times(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
-        for since in self.assumed.values_mut() {
+        for since in self.assumed.values_mut().chain(&mut self.reported_until) {
             *since = moved(*since);
         }
     }
@@ -329,9 +353,12 @@ impl<T: Stored> Store<T> {
     }
 
     /// Returns `true` if the watch reports every change, as far as is known: it has listed, it has
-    /// not failed since, and it does not list again.
+    /// not failed since, it does not list again, and it lacks no change that another server confirmed.
     pub fn is_reported(&self) -> bool {
-        self.listed.is_some() && self.failure.is_none() && self.unseen.is_none()
+        self.listed.is_some()
+            && self.failure.is_none()
+            && self.unseen.is_none()
+            && !self.is_behind()
     }
 
     /// The latest round whose list is complete; `None` before the first list.

@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 
 use daylight_base::{Name, Timestamp};
 use daylight_cluster::slim::Pod;
-use daylight_cluster::{Change, Changed, Cluster, Event, Kind, Touched, keys};
+use daylight_cluster::{Changed, Cluster, Event, Kind, Touched, keys};
 use daylight_planner::model;
 use daylight_planner::model::{Delta, EmergencyStop, Snapshot};
 use rustc_hash::FxHashMap;
@@ -166,7 +166,7 @@ impl View {
         for time in [&mut self.started, &mut self.pods_reported_until, &mut self.swept_at] {
             *time = moved(*time);
         }
-        self.cluster.pods.move_times(moved);
+        self.cluster.move_times(moved);
         self.tracking.move_times(moved);
         self.foreseen.move_times(moved);
         self.memories.move_times(moved);
@@ -184,10 +184,12 @@ impl View {
     /// Applies an event that a watch reported at `now`; adds the deltas for the planner to `out`.
     pub fn apply(&mut self, event: Event, now: Timestamp, out: &mut Vec<Delta>) {
         self.now = now;
-        let reported = match &event {
-            Event::Pod(Change::Current(as_of)) => self.wall_time_of(*as_of),
-            _ => None,
-        };
+        let current =
+            event.current().and_then(|(kind, as_of)| Some((kind, self.wall_time_of(as_of)?)));
+        if let Some((kind, reported_until)) = current {
+            self.cluster.note_current(kind, reported_until);
+        }
+        let reported = current.filter(|(kind, _)| *kind == Kind::Pod).map(|(_, until)| until);
         let touched = self.cluster.apply(event);
         // The planner may grant under a registration only once the mirror contains it.
         let mirror_seen = matches!(touched, Touched::RegistrationMirror(_));

@@ -91,6 +91,36 @@ fn a_pod_that_the_server_confirmed_is_not_forgotten() {
     assert!(cluster.pod(key).is_none());
 }
 
+/// One API server answers the writes. Another, which is cut off from etcd, answers the watches: its
+/// bookmarks state that nothing is missing.
+#[test]
+fn a_watch_that_lacks_what_another_server_confirmed_is_not_current() {
+    let mut cluster = TestCluster::with(&[pool("a"), node("n1", "a"), miner("m")]);
+    let granted = patched(&lease("m", "n1", 0), &json!({"metadata": {"resourceVersion": "300"}}));
+    let written = patched(&miner("m"), &json!({"metadata": {"resourceVersion": "301"}}));
+    let mut out = Vec::new();
+    cluster.view.assume_pod(slim(&granted), cluster.now, &mut out);
+    cluster.view.assume_miner(slim(&written), cluster.now, &mut out);
+    let current = |cluster: &mut TestCluster| {
+        cluster.apply_event(Event::Pod(Change::Current(cluster.instant)));
+        cluster.apply_event(Event::Miner(Change::Current(cluster.instant)));
+        cluster.view.stale()
+    };
+    // A healthy server may be behind for a moment.
+    cluster.wait(4);
+    assert_eq!(current(&mut cluster), []);
+    cluster.wait(1);
+    assert_eq!(current(&mut cluster), [Kind::Pod, Kind::Miner]);
+    // A clock that is set changes nothing, nor does what is older than the write.
+    cluster.set_clock(HOUR);
+    cluster.apply_event(Event::Pod(Change::Progress(299)));
+    assert_eq!(cluster.view.stale(), [Kind::Pod, Kind::Miner]);
+    cluster.apply_event(Event::Pod(Change::Applied(Box::new(slim(&granted)))));
+    assert_eq!(cluster.view.stale(), [Kind::Miner]);
+    cluster.apply_event(Event::Miner(Change::Progress(302)));
+    assert_eq!(cluster.view.stale(), []);
+}
+
 #[test]
 fn a_server_whose_clock_differs_makes_no_pod_late() {
     for skew in [-HOUR, -61, 61, HOUR] {
