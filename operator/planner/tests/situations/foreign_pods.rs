@@ -97,6 +97,32 @@ fn for_a_never_preempting_pod_with_unknown_filters_no_miner_is_displaced() {
     assert_snapshot!(site.act_explained(), @"pod web/chat: NotPreempting. The pod has preemptionPolicy Never and filters that Daylight cannot evaluate, so no miner is stopped for it. Use a PriorityClass that preempts.");
 }
 
+/// A small pod leaves the node that is being cleared for a large one, so that no plan displaces more.
+#[test]
+fn never_preempting_pods_do_not_change_places_while_miners_drain() {
+    let mut site = Site::of(2, 4, 8);
+    site.settle();
+    site.edit_node("node-1", |node| node.condition = NodeCondition::Cordoned);
+    site.put(modest_pod("web/chat", 2));
+    site.wait(seconds(5));
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-2-0 within 10s: AiDemand of web/chat
+    evict acme/hash-node-2-1 within 10s: AiDemand of web/chat
+    ");
+    site.edit_node("node-1", |node| node.condition = NodeCondition::Ready);
+    site.put(modest_pod("web/train", 4));
+    site.wait(seconds(5));
+    assert_snapshot!(site.act(), @"
+    evict acme/hash-node-1-0 within 10s: AiDemand of web/train
+    evict acme/hash-node-1-1 within 10s: AiDemand of web/train
+    evict acme/hash-node-1-2 within 10s: AiDemand of web/train
+    evict acme/hash-node-1-3 within 10s: AiDemand of web/train
+    ");
+    // In this plan and the next ones.
+    site.wait(seconds(1));
+    assert_snapshot!(site.act(), @"");
+}
+
 #[test]
 fn a_never_preempting_pod_that_fits_nowhere_is_reported() {
     let mut site = Site::of(2, 2, 4);
