@@ -114,8 +114,9 @@ impl Run<'_> {
             }
             let allowed = allowed.as_ref();
             let gang = Gang { pool, resource, shape, workers: 1, allowed, bound: None };
-            self.place(&gang).filter(|placed| !spared || placed.displaced == 0)
+            self.place(&gang)
         });
+        let placed = placed.filter(|placed| !spared || placed.displaced == 0);
         let Some(&(node, _)) = placed.as_ref().and_then(|placed| placed.nodes.first()) else {
             return false;
         };
