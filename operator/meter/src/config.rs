@@ -14,6 +14,9 @@ pub struct Config {
     /// All nodes' entries are written at the multiples of this since 1970, and one at once if something
     /// requires it.
     pub book_every_ms: u64,
+    /// Time by which the horizons of [`Meter::advance`](crate::Meter::advance) are older than what is
+    /// observed.
+    pub lag_ms: u64,
     /// Maximum power of a device whose own limit is unknown.
     pub limit_mw: u64,
     /// Power of an idle device; while no lease holds it, energy above this is unexplained.
@@ -28,6 +31,7 @@ impl Default for Config {
             // Four refreshes: one late answer is not a gap.
             unread_ms: 120_000,
             book_every_ms: 60_000,
+            lag_ms: 1_500,
             // Above the limit of the largest boards on sale: a bound must not be too low.
             limit_mw: 1_500_000,
             idle_mw: 150_000,

@@ -695,6 +695,27 @@ fn a_clock_that_is_set_back() {
     assert!(usage.peak_watts <= 520, "{usage:?}");
 }
 
+/// A pod without GPUs is booked up to when it was observed, ahead of the horizon. The clock of an
+/// auditor that starts again at once was not set back.
+#[test]
+fn a_restart_within_the_lag_is_no_step_of_the_clock() {
+    let mut site = Site::with(&["GPU-a"]);
+    site.read(0);
+    site.at(10).book();
+    site.at(11).bound.insert("light".into(), 10);
+    let mut light = site.pod("elsewhere", "light");
+    light.gpus = 0;
+    light.bound = Moment { earliest: time(10), latest: time(11) };
+    site.meter.lease(light, time(11));
+    site.at(10).book();
+    site.flush();
+    site.restart();
+    site.at(10).book();
+    let clocks = site.durable.iter().filter(|entry| matches!(entry, Entry::Clock { .. }));
+    assert_eq!(clocks.count(), 0);
+    assert_eq!(site.gaps(), []);
+}
+
 /// No lease holds the device. Its energy is idle up to that of an idle device, and unexplained
 /// above.
 #[test]

@@ -236,6 +236,7 @@ fn meter_config(settings: &Settings) -> Config {
         refresh_ms: millis(settings.refresh),
         unread_ms: UNREAD * millis(settings.refresh.max(settings.scrape_every)),
         book_every_ms: millis(settings.book_every),
+        lag_ms: millis(LAG),
         limit_mw: u64::from(settings.device_watts) * 1000,
         ..Config::default()
     }

@@ -68,7 +68,11 @@ impl Meter {
                 }
                 self.books.written_until = self.books.written_until.max(entry.until);
                 if entry.until > self.booked_until {
-                    (self.booked_until, self.horizon) = (entry.until, entry.until);
+                    self.booked_until = entry.until;
+                    // An end that was observed is booked ahead of the horizon. Without the margin, an
+                    // auditor that is back within it would take its clock for one that was set back.
+                    let horizon = entry.until.minus_millis(self.config.lag_ms);
+                    self.horizon = self.horizon.max(horizon);
                 }
             }
             // In a log alone, where no entry has the state of a node.
