@@ -139,7 +139,8 @@ impl Energy {
                 .and_then(|used| used.since(start, &mut usage.metered_until));
             let Some(millijoules) = used else { continue };
             let period = period_kind(Some(other));
-            energy.others.push(PeriodUse { period, millijoules, deleted_mj: 0, resets: end });
+            let deleted_mj = self.deleted(registration, period, cluster, now);
+            energy.others.push(PeriodUse { period, millijoules, deleted_mj, resets: end });
         }
         let peak = usage.possible_watts();
         let since = usage.metered_until;

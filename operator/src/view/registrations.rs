@@ -113,11 +113,8 @@ impl View {
         let verdict = self.authority.verdict(&self.cluster, registration);
         self.note_on_lapse(name, registration, &verdict.digest);
         let is_approved = verdict.approval == Approval::Approved;
-        let mut used = self.energy.used(name, registration, &self.cluster, is_approved, self.now);
-        let deleted = |period| self.energy.deleted(registration, period, &self.cluster, self.now);
-        for other in &mut used.others {
-            other.deleted_mj = deleted(other.period);
-        }
+        let used = self.energy.used(name, registration, &self.cluster, is_approved, self.now);
+        let deleted_mj = self.energy.deleted(registration, used.period, &self.cluster, self.now);
         model::Registration {
             key: name.clone(),
             owner: spec.operator.owner_pseudonym.as_deref().map(Arc::from),
@@ -135,7 +132,7 @@ impl View {
             energy_period: used.period,
             other_periods: used.others,
             energy_resets: used.resets,
-            deleted_mj: deleted(used.period),
+            deleted_mj,
             mirrored: Mirrored::default(),
             problem: verdict.problem,
         }

@@ -6,7 +6,7 @@ use crate::explain::{Forecast, Reason};
 use crate::model::{EnergyPeriod, Registration, Usage};
 use crate::plan::Run;
 use crate::plan::power::Counted;
-use crate::plan::verdicts::{OwnerVerdict, RegistrationVerdict};
+use crate::plan::verdicts::{OwnerEnergy, OwnerVerdict, RegistrationVerdict};
 use crate::state::table::Id;
 use crate::state::{Declared, RegistrationRow};
 use daylight_base::Timestamp;
@@ -54,11 +54,12 @@ impl Run<'_> {
             Some((object.energy_period, Forecast { at, watts, limit_mj: limit, of_owner: false }))
         });
         let owner = object.owner.as_ref().and_then(|name| self.owners.get(name));
-        let owners = owner.into_iter().flat_map(|owner| {
+        let limited = owner.filter(|owner| !owner.energy.is_empty());
+        let owners = limited.into_iter().flat_map(|owner| {
             let watts = self.present_watts_of(owner);
-            owner.energy_mj.iter().filter_map(move |(&period, &limit)| {
-                let at = met_at(limit, self.usage_of(owner, period)?, watts)?;
-                Some((period, Forecast { at, watts, limit_mj: limit, of_owner: true }))
+            owner.energy.iter().filter_map(move |(&period, &OwnerEnergy { limit_mj, usage })| {
+                let at = met_at(limit_mj, usage?, watts)?;
+                Some((period, Forecast { at, watts, limit_mj, of_owner: true }))
             })
         });
         let is_ahead = |(period, one): &(EnergyPeriod, Forecast)| {

@@ -116,12 +116,12 @@ impl<'a> Run<'a> {
         self.reclaim_for_headroom();
         self.fill(fill::Pass::Grant);
         self.rebalance();
+        self.release_kept();
         if !self.rebalanced.is_empty() {
             // Places that were kept move to where miners stop now, and what becomes idle is for others.
-            self.release_kept();
             self.fill(fill::Pass::Grant);
+            self.release_kept();
         }
-        self.release_kept();
         plan.registrations = self.report_registrations();
         plan.miners = self.report_miners();
         plan.jobs = self.report_jobs();

@@ -162,7 +162,9 @@ impl Run<'_> {
                 None => Some(node)
                     .filter(|&node| self.takes(node, pool, miner, &shape, When::Drained).is_ok()),
             };
-            gave.iter().for_each(|donor| drop(there.ripe.remove(&donor.miner)));
+            for donor in &gave {
+                there.ripe.remove(&donor.miner);
+            }
             for donor in gave {
                 let left = self.donor(donor.miner);
                 for there in donors.values_mut() {

@@ -73,7 +73,15 @@ pub(super) struct OwnerVerdict {
     pub(super) registrations: Vec<Id<RegistrationRow>>,
     all: Vec<Id<RegistrationRow>>,
     /// The lowest energy limit of each period. Each is compared with the use in its own period.
-    pub(super) energy_mj: BTreeMap<EnergyPeriod, u64>,
+    pub(super) energy: BTreeMap<EnergyPeriod, OwnerEnergy>,
+}
+
+/// An owner's energy limit of one period.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnerEnergy {
+    pub(super) limit_mj: u64,
+    /// What all its registrations have used; `None` without a reading of each that holds anything.
+    pub(super) usage: Option<Usage>,
 }
 
 impl OwnerVerdict {
@@ -84,7 +92,7 @@ impl OwnerVerdict {
             energy_watts: u64::MAX,
             registrations: Vec::new(),
             all: Vec::new(),
-            energy_mj: BTreeMap::new(),
+            energy: BTreeMap::new(),
         }
     }
 }
@@ -248,9 +256,10 @@ impl Run<'_> {
             let limits = &object.owner_limits;
             entry.gpus = entry.gpus.min(limits.gpus.unwrap_or(u32::MAX));
             entry.watts = entry.watts.min(limits.watts.unwrap_or(u64::MAX));
-            if let Some(limit) = limits.energy_mj {
-                let lowest = entry.energy_mj.entry(object.energy_period).or_insert(limit);
-                *lowest = limit.min(*lowest);
+            if let Some(limit_mj) = limits.energy_mj {
+                let limit = OwnerEnergy { limit_mj, usage: None };
+                let lowest = entry.energy.entry(object.energy_period).or_insert(limit);
+                lowest.limit_mj = limit_mj.min(lowest.limit_mj);
             }
         }
         if verdict.in_force || holds {
@@ -260,7 +269,7 @@ impl Run<'_> {
 
     /// Returns what all registrations of an owner have used in a period; `None` without a reading of
     /// each that holds anything.
-    pub(super) fn usage_of(&self, owner: &OwnerVerdict, period: EnergyPeriod) -> Option<Usage> {
+    fn usage_of(&self, owner: &OwnerVerdict, period: EnergyPeriod) -> Option<Usage> {
         let (mut used_mj, mut deleted_mj) = (0_u64, 0_u64);
         // The oldest reading of those with leases, whose use grows, and the newest of the others.
         let (mut metered_until, mut read_at) = (None, None);
@@ -301,17 +310,26 @@ impl Run<'_> {
                 .iter()
                 .map(|&id| self.registration_watts(id, Counted::All, Declared::default()));
             let watts = watts.fold(0, u64::saturating_add);
-            for (&period, &limit) in &owner.energy_mj {
+            for (&period, &OwnerEnergy { limit_mj, .. }) in &owner.energy {
                 let usage = self.usage_of(&owner, period);
-                let energy = self.energy(Some(limit), usage, watts, drain_timeout);
-                self.apply_to_owner(&name, period, &energy);
+                let energy = self.energy(Some(limit_mj), usage, watts, drain_timeout);
+                self.apply_to_owner(&name, period, usage, &energy);
             }
         }
     }
 
     /// Applies an energy limit to all registrations of an owner.
-    fn apply_to_owner(&mut self, name: &Name, period: EnergyPeriod, energy: &Energy) {
+    fn apply_to_owner(
+        &mut self,
+        name: &Name,
+        period: EnergyPeriod,
+        usage: Option<Usage>,
+        energy: &Energy,
+    ) {
         let Some(owner) = self.owners.get_mut(name) else { return };
+        if let Some(limit) = owner.energy.get_mut(&period) {
+            limit.usage = usage;
+        }
         if let Energy::Allows(watts) = energy {
             owner.energy_watts = owner.energy_watts.min(*watts);
         }
