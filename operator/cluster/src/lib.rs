@@ -23,7 +23,9 @@ use std::sync::Arc;
 
 use daylight_base::{Name, Timestamp};
 use daylight_crds::labels::UNLISTED;
-use daylight_crds::{ActivityClass, AiJob, Assignment, GpuPool, Miner, Registration};
+use daylight_crds::{
+    ActivityClass, AiJob, Assignment, GpuPool, Miner, RecordedJob, RecordedJobKind, Registration,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub use event::{Change, Round, WatchFailure};
@@ -104,6 +106,20 @@ impl Cluster {
         let owner = pod.owner.as_ref().filter(|owner| owner.is_job)?;
         let (batch_job, ai_job) = (self.batch_job(job)?, self.ai_jobs.get(job)?);
         (owner.uid == batch_job.uid && batch_job.owner == ai_job.uid).then_some(&*ai_job.uid)
+    }
+
+    /// Returns the job of a pod, in the pod's namespace: its `AIJob`, or a Job that none controls. The API
+    /// server accepts any text for a pod's owner: what a record has no room for is no job.
+    pub fn job_of(&self, pod: &Pod) -> Option<RecordedJob> {
+        let ai_job = pod.ai_job.as_ref().and_then(|key| Some((key, self.ai_job_of(pod, key)?)));
+        let (kind, name, uid) = if let Some((key, uid)) = ai_job {
+            (RecordedJobKind::AIJob, names::parts(key).1, uid)
+        } else {
+            let owner = pod.owner.as_ref().filter(|owner| owner.is_job)?;
+            (RecordedJobKind::Job, &*owner.name, &*owner.uid)
+        };
+        let fits = (1..=253).contains(&name.len()) && (1..=63).contains(&uid.len());
+        fits.then(|| RecordedJob { kind, name: name.to_owned(), uid: uid.to_owned() })
     }
 
     /// Returns the `ConfigMap` of a kind that has one, such as the emergency stop.

@@ -79,7 +79,7 @@ pub struct Lease {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<Image>,
     /// Number of further images, which are not recorded.
-    #[serde(default, rename = "moreImages", skip_serializing_if = "is_none")]
+    #[serde(default, rename = "moreImages", skip_serializing_if = "is_zero")]
     pub more_images: u32,
     /// How its pod ended; `None` while it runs, and if that was not observed.
     pub outcome: Option<PodOutcome>,
@@ -87,11 +87,6 @@ pub struct Lease {
 
 /// Most images that are recorded of a lease.
 pub const MOST_IMAGES: usize = 8;
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_none(number: &u32) -> bool {
-    *number == 0
-}
 
 /// Job, in the namespace of its pods.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -61,13 +61,8 @@ pub struct DeclaredPeriod {
     /// Such as `2026-11`, `2026-Q4` or `2026`.
     pub period: Name,
     /// 0 for the first declaration of the period, then the number of the correction.
-    #[serde(default, skip_serializing_if = "is_first")]
+    #[serde(default, skip_serializing_if = "crate::amount::is_zero")]
     pub correction: u32,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_first(correction: &u32) -> bool {
-    *correction == 0
 }
 
 /// Decision about a registration, or filing of a declaration, from its status.

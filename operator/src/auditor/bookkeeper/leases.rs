@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use daylight_base::{Name, Timestamp};
+use daylight_cluster::names::key;
 use daylight_cluster::slim::{ContainerImage, Phase, Pod};
 use daylight_cluster::{Changed, timestamp};
-use daylight_crds::{LeaseRecord, RecordedJobKind};
+use daylight_crds::{LeaseRecord, RecordedJob, RecordedJobKind};
 use daylight_meter::{
     Account, Description, Facts, Image, JobKind, JobReference, MOST_IMAGES, Moment, ObjectKind,
     ObservedLease, PodOutcome, Program, Requested,
@@ -37,10 +38,15 @@ const MOST_MEMORY_MIB: u64 = 1 << 30;
 const MOST_STORAGE_MIB: u64 = 1 << 40;
 const MIB: u64 = 1 << 20;
 
-/// Longest `namespace/name` and UID of a job that are recorded. The API server accepts any text for the
-/// owner of a pod.
-const LONGEST_JOB: usize = 63 + 1 + 253;
-const LONGEST_UID: usize = 63;
+/// Returns a job as entries name it.
+fn job_reference(namespace: &str, job: &RecordedJob) -> JobReference {
+    let kind = match job.kind {
+        RecordedJobKind::AIJob => JobKind::AIJob,
+        RecordedJobKind::Job => JobKind::Job,
+    };
+    let name = key(namespace, &job.name).into();
+    JobReference { kind, name, uid: (&*job.uid).into() }
+}
 
 /// Returns how a pod ended; `None` while it runs.
 fn outcome(pod: &Pod) -> Option<PodOutcome> {
@@ -165,26 +171,9 @@ impl Bookkeeper {
         }
         let more = images.len().saturating_sub(MOST_IMAGES);
         images.truncate(MOST_IMAGES);
-        let job = self
-            .job(pod)
-            .filter(|job| job.name.len() <= LONGEST_JOB && job.uid.len() <= LONGEST_UID);
+        let job = self.cluster.job_of(pod).map(|job| job_reference(pod.namespace(), &job));
         let more_images = u32::try_from(more).unwrap_or(u32::MAX);
         Description { job, images, more_images, outcome: outcome(pod) }
-    }
-
-    fn job(&self, pod: &Pod) -> Option<JobReference> {
-        if let Some(name) = &pod.ai_job
-            && let Some(uid) = self.cluster.ai_job_of(pod, name)
-        {
-            return Some(JobReference {
-                kind: JobKind::AIJob,
-                name: name.clone(),
-                uid: uid.into(),
-            });
-        }
-        let owner = pod.owner.as_ref().filter(|owner| owner.is_job)?;
-        let name = format!("{}/{}", pod.namespace(), owner.name);
-        Some(JobReference { kind: JobKind::Job, name: name.into(), uid: (&*owner.uid).into() })
     }
 
     /// Returns what a miner's pod runs, once the kubelet has reported it.
@@ -432,13 +421,8 @@ impl Bookkeeper {
             self.meter.runs(&node, &uid, Program { image: image.into(), endpoints: Vec::new() });
         }
         if let Some(job) = &spec.job {
-            let kind = match job.kind {
-                RecordedJobKind::AIJob => JobKind::AIJob,
-                RecordedJobKind::Job => JobKind::Job,
-            };
-            let name = Name::from(format!("{namespace}/{}", job.name));
-            let job = JobReference { kind, name, uid: (&*job.uid).into() };
-            let seen = Description { job: Some(job), ..Description::default() };
+            let job = Some(job_reference(namespace, job));
+            let seen = Description { job, ..Description::default() };
             self.meter.describe(&node, &uid, seen);
         }
     }

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use daylight_ledger::{
-    Checkpoint, Hash, LogVerifier, TileHashes, prove_inclusion, verify_inclusion,
-};
+use daylight_ledger::{Checkpoint, Hash, LogVerifier, Note, Policy, TileHashes, verify_inclusion};
 use daylight_meter::decimal;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::prove::inclusion;
+use super::replaced_keys::vouch_in;
 use super::source::Opened;
-use super::verify::some;
+use super::trust::{Trust, Vouched};
+use super::verify::{read_note, some};
 use crate::cli::error::{CommandError, ErrorCode};
 use crate::entries::EntryVerifier;
 
@@ -113,15 +114,13 @@ pub(super) fn prove_all(
     checkpoint: &Checkpoint,
     entries: BTreeMap<u64, Vec<u8>>,
 ) -> Result<Vec<ProvedEntry>, CommandError> {
-    let unproved = || source.invalid("cannot prove an entry");
     let mut hashes = TileHashes::new(source, checkpoint.size);
     let mut proved = Vec::with_capacity(entries.len());
     for (index, entry) in entries {
-        let path = prove_inclusion(&mut hashes, index, checkpoint.size)
-            .map_err(|error| unproved().because(error.to_string()))?;
-        verify_inclusion(Hash::leaf(&entry), index, checkpoint.size, checkpoint.root, &path)
-            .map_err(|error| unproved().because(error))?;
-        let entry = String::from_utf8(entry).map_err(|error| unproved().because(error))?;
+        let path = inclusion(source, &mut hashes, checkpoint, index, &entry)?;
+        let entry = String::from_utf8(entry).map_err(|error| {
+            source.invalid(&format!("has no text in entry {index}")).because(error)
+        })?;
         proved.push(ProvedEntry { index, entry, hashes: path });
     }
     Ok(proved)
@@ -133,7 +132,7 @@ fn unwritten(path: &Path, error: std::io::Error) -> CommandError {
 
 /// Reads the manifest of a directory, and verifies that its files are those that it lists. `wrong` makes
 /// the error.
-pub(super) fn read_manifest<S: DeserializeOwned>(
+fn read_manifest<S: DeserializeOwned>(
     directory: &Path,
     form: &str,
     required: &[&str],
@@ -159,6 +158,40 @@ pub(super) fn read_manifest<S: DeserializeOwned>(
         return Err(wrong(&format!("its manifest lists no {missing}")));
     }
     Ok(manifest)
+}
+
+/// Directory whose files are those of its manifest, with a checkpoint that a trusted key signed.
+pub(super) struct Evidence<S> {
+    pub(super) manifest: Manifest<S>,
+    pub(super) note: Note,
+    /// Policy that accepts the checkpoint.
+    pub(super) policy: Policy,
+    pub(super) vouched: Vouched,
+}
+
+/// Opens the directory of a `what`. `wrong` makes the error.
+pub(super) fn open<S: DeserializeOwned>(
+    directory: &Path,
+    what: &str,
+    form: &str,
+    required: &str,
+    trust: &Trust,
+    wrong: impl Fn(&str) -> CommandError,
+) -> Result<Evidence<S>, CommandError> {
+    let policy = trust.policy()?.ok_or_else(|| untrusted(what))?;
+    let manifest: Manifest<S> = read_manifest(directory, form, &[required, CHECKPOINT], &wrong)?;
+    let note = read_note(&directory.join(CHECKPOINT))?;
+    let (policy, vouched) = vouch_in(directory, &manifest.files, trust, policy, &note, &wrong)?;
+    Ok(Evidence { manifest, note, policy, vouched })
+}
+
+/// Returns the first field in which one object differs from another.
+pub(super) fn difference(found: &impl Serialize, expected: &impl Serialize) -> Option<String> {
+    let found = serde_json::to_value(found).unwrap_or_default();
+    let expected = serde_json::to_value(expected).unwrap_or_default();
+    let mut fields = found.as_object()?.iter();
+    let differs = fields.find(|(field, value)| expected.get(field.as_str()) != Some(*value));
+    differs.map(|(field, _)| field.clone())
 }
 
 pub(super) fn content(directory: &Path, name: &str) -> Result<Vec<u8>, CommandError> {

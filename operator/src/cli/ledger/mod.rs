@@ -13,6 +13,8 @@ mod registration_proof;
 mod replaced_keys;
 pub(super) mod report;
 mod restore;
+#[cfg(test)]
+mod sample;
 mod show;
 mod source;
 mod trust;

@@ -87,16 +87,28 @@ pub(super) fn prove(
     checkpoint: &Checkpoint,
     index: u64,
 ) -> Result<(TlogProof, Vec<u8>), CommandError> {
-    let Checkpoint { size, root, .. } = *checkpoint;
+    let size = checkpoint.size;
     let bundle = bundle(source, index, size)?;
     let entry = entries(&bundle, index)?.next().unwrap_or_default();
     let mut hashes = TileHashes::new(source, size);
-    let unproved = || source.invalid("cannot prove the entry");
-    let path = prove_inclusion(&mut hashes, index, size)
+    let hashes = inclusion(source, &mut hashes, checkpoint, index, &entry)?;
+    Ok((TlogProof { extra: None, index, hashes, checkpoint: note.clone() }, entry))
+}
+
+/// Returns the hashes that prove an entry, whose bytes were read.
+pub(super) fn inclusion(
+    source: &Opened<'_>,
+    hashes: &mut TileHashes<'_, Opened<'_>>,
+    checkpoint: &Checkpoint,
+    index: u64,
+    entry: &[u8],
+) -> Result<Vec<Hash>, CommandError> {
+    let Checkpoint { size, root, .. } = *checkpoint;
+    let unproved = || source.invalid(&format!("cannot prove entry {index}"));
+    let path = prove_inclusion(hashes, index, size)
         .map_err(|error| unproved().because(error.to_string()))?;
-    let proof = TlogProof { extra: None, index, hashes: path, checkpoint: note.clone() };
     // What the tiles hold may not be what was signed.
-    verify_inclusion(Hash::leaf(&entry), index, size, root, &proof.hashes)
+    verify_inclusion(Hash::leaf(entry), index, size, root, &path)
         .map_err(|error| unproved().because(error))?;
-    Ok((proof, entry))
+    Ok(path)
 }

@@ -116,8 +116,8 @@ pub(super) fn has_key(key: Option<&Path>, directory: Option<&Path>) -> bool {
     key.is_some() || directory.is_some_and(|directory| directory.join(PSEUDONYM_KEY).exists())
 }
 
-/// Returns the pseudonym of a registration, or of another object of a tenant, under the key in a file; of a ledger's directory, under the
-/// key there.
+/// Returns the pseudonym of a registration, or of another object of a tenant, under the key in a file; of
+/// a ledger's directory, under the key there.
 pub(super) fn pseudonym(
     registration: &str,
     key: Option<&Path>,

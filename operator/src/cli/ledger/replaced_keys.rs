@@ -7,12 +7,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use daylight_ledger::{
-    Checkpoint, Hash, Note, Policy, TileHashes, TlogProof, VerifierKey, prove_inclusion,
-};
+use daylight_ledger::{Checkpoint, Hash, Note, Policy, TileHashes, TlogProof, VerifierKey};
 
-use super::evidence::{ListedFile, content};
+use super::evidence::{ListedFile, content, read_ledger};
 use super::key_sequence::ledger_keys;
+use super::prove::inclusion;
 use super::source::Opened;
 use super::trust::{Trust, Vouched, vouch};
 use super::verify::read_note;
@@ -38,8 +37,29 @@ fn files(number: usize) -> [String; 2] {
 }
 
 impl Since {
-    /// Reads the checkpoints.
-    pub(super) fn read(&self) -> Result<ReplacedKeys, CommandError> {
+    /// Reads a ledger, which must continue these checkpoints, with [`read_ledger`].
+    pub(super) fn read_ledger(
+        &self,
+        source: &Opened<'_>,
+        checkpoint: &Checkpoint,
+        mut take: impl FnMut(u64, &[u8]),
+    ) -> Result<ReplacedKeys, CommandError> {
+        let checkpoints = self.checkpoints()?;
+        let mut named = Vec::new();
+        let older = checkpoints.iter().map(|(path, _, older)| {
+            let name = format!("checkpoint in {}", path.display());
+            (older, name)
+        });
+        read_ledger(source, checkpoint, &older.collect::<Vec<_>>(), |index, entry| {
+            if !checkpoints.is_empty() && !ledger_keys(entry).is_empty() {
+                named.push((index, entry.to_vec()));
+            }
+            take(index, entry);
+        })?;
+        Ok(ReplacedKeys { checkpoints, named })
+    }
+
+    fn checkpoints(&self) -> Result<Vec<(PathBuf, Note, Checkpoint)>, CommandError> {
         let mut checkpoints = Vec::new();
         for path in &self.since {
             let note = read_note(path)?;
@@ -47,27 +67,11 @@ impl Since {
             let checkpoint = vouch(None, &note)?.checkpoint;
             checkpoints.push((path.clone(), note, checkpoint));
         }
-        Ok(ReplacedKeys { checkpoints, named: Vec::new() })
+        Ok(checkpoints)
     }
 }
 
 impl ReplacedKeys {
-    /// The checkpoints, which the ledger must continue, with their names.
-    pub(super) fn checkpoints(&self) -> Vec<(Checkpoint, String)> {
-        let all = self.checkpoints.iter();
-        all.map(|(path, _, checkpoint)| {
-            (checkpoint.clone(), format!("checkpoint in {}", path.display()))
-        })
-        .collect()
-    }
-
-    /// Takes the next entry of the ledger.
-    pub(super) fn take(&mut self, index: u64, entry: &[u8]) {
-        if !self.checkpoints.is_empty() && !ledger_keys(entry).is_empty() {
-            self.named.push((index, entry.to_vec()));
-        }
-    }
-
     /// Returns the files that prove the keys.
     pub(super) fn prove(&self, source: &Opened<'_>) -> Result<Vec<(String, String)>, CommandError> {
         let mut written = Vec::new();
@@ -79,10 +83,7 @@ impl ReplacedKeys {
                     .remedy("Name a checkpoint from the time in which both keys signed")
             })?;
             let mut hashes = TileHashes::new(source, checkpoint.size);
-            let hashes =
-                prove_inclusion(&mut hashes, *index, checkpoint.size).map_err(|error| {
-                    source.invalid("cannot prove an entry").because(error.to_string())
-                })?;
+            let hashes = inclusion(source, &mut hashes, checkpoint, *index, entry)?;
             let proof = TlogProof { extra: None, index: *index, hashes, checkpoint: note.clone() };
             let [entry_file, proof_file] = files(at + 1);
             let entry = String::from_utf8_lossy(entry).into_owned();

@@ -11,6 +11,7 @@ use daylight_meter::{
 use prometheus::Registry;
 use tempfile::TempDir;
 
+use super::sample::{key, text_of as text};
 use super::*;
 use crate::auditor::batch::Batch;
 use crate::auditor::journal::{Directory, Journal};
@@ -31,10 +32,6 @@ fn ledger(words: &[&str]) -> Result<(), String> {
     run(&words.ledger).map_err(|error| error.json())
 }
 
-fn key() -> SigningKey {
-    SigningKey::from_seed("example.com/ledger", [7; 32]).unwrap()
-}
-
 fn entry(number: u64) -> String {
     format!("{{\"entry\":\"{number}\"}}")
 }
@@ -52,10 +49,6 @@ fn write_entries(directory: &Path, entries: &[String]) {
     let (mut journal, _) = Journal::open(Directory::take(directory).unwrap(), key()).unwrap();
     journal.append(entries, &["state"], false).unwrap();
     journal.publish().unwrap();
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 fn copy(of: &Path) -> TempDir {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use daylight_base::{Name, Timestamp};
-use daylight_crds::{AiJob, GpuPool, LeaseRecord, LeaseRecordSpec, RecordedJob, RecordedJobKind};
+use daylight_crds::{AiJob, GpuPool, LeaseRecord, LeaseRecordSpec};
 use daylight_planner::explain::{Grant, ReclaimReason};
 use daylight_planner::model::{JobState, Placement};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -332,24 +332,10 @@ fn lease_record(pod: &slim::Pod, state: &State) -> Option<LeaseRecord> {
         finished_at: pod.finished_at.and_then(time),
         termination_message: pod.work.as_ref().map(|work| work.message.to_string()),
         image: image.filter(|image| !image.is_empty()).map(ToString::to_string),
-        job: job_of(pod, state),
+        job: state.view.cluster().job_of(pod),
         seen_ended_at: time(state.now)?,
     };
     Some(LeaseRecord::new(&format!("lease-{}", pod.uid), spec))
-}
-
-/// The job of a pod, if a record has room for it: the API server accepts any text for a pod's owner.
-fn job_of(pod: &slim::Pod, state: &State) -> Option<RecordedJob> {
-    let cluster = state.view.cluster();
-    let ai_job = pod.ai_job.as_ref().and_then(|name| Some((name, cluster.ai_job_of(pod, name)?)));
-    let (kind, name, uid) = if let Some((key, uid)) = ai_job {
-        (RecordedJobKind::AIJob, parts(key).1, uid)
-    } else {
-        let owner = pod.owner.as_ref().filter(|owner| owner.is_job)?;
-        (RecordedJobKind::Job, &*owner.name, &*owner.uid)
-    };
-    let fits = (1..=253).contains(&name.len()) && (1..=63).contains(&uid.len());
-    fits.then(|| RecordedJob { kind, name: name.to_owned(), uid: uid.to_owned() })
 }
 
 /// A change whose requests are ready to be sent.
@@ -436,6 +422,7 @@ mod tests {
     use axum::body::Bytes;
     use axum::http::{Method, StatusCode};
     use axum::response::{IntoResponse as _, Response};
+    use daylight_crds::RecordedJobKind;
     use kube::Client;
     use serde_json::{Value, json};
 

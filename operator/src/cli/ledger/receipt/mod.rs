@@ -15,7 +15,7 @@ use kube::ResourceExt as _;
 use serde::Serialize;
 
 use self::content::{FORM, RECEIPT, Receipt, Subject, entry_files, is_proof};
-use super::evidence::{self, CHECKPOINT, POLICY, ProvedEntry, read_ledger, untrusted};
+use super::evidence::{self, CHECKPOINT, POLICY, ProvedEntry, untrusted};
 use super::registration_proof;
 use super::replaced_keys::Since;
 use super::source::Source;
@@ -120,13 +120,8 @@ pub(in crate::cli) async fn run(
     let vouched = vouch(Some(&policy), &note)?;
     let checkpoint = &vouched.checkpoint;
     let mut receipts = JobReceipts::new(wanted);
-    let mut keys = flags.since.read()?;
-    let since = keys.checkpoints();
-    let since: Vec<_> = since.iter().map(|(since, name)| (since, name.clone())).collect();
-    read_ledger(&source, checkpoint, &since, |index, entry| {
-        keys.take(index, entry);
-        receipts.take(index, entry);
-    })?;
+    let keys =
+        flags.since.read_ledger(&source, checkpoint, |index, entry| receipts.take(index, entry))?;
     let ProvedFigures { figures, entries, other_jobs } = receipts.finish().ok_or_else(|| {
         CommandError::new("The ledger has no pod of the job that has ended")
             .code(ErrorCode::NotFound)

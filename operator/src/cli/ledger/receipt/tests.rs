@@ -2,16 +2,14 @@ use std::fs;
 use std::path::Path;
 
 use clap::Parser;
-use daylight_ledger::SigningKey;
 use daylight_meter::{
     Description, Entry, Image, JobKind, JobReference, Method, ObservedSettings, PodOutcome,
     SettingsEntry, SignatureRule,
 };
-use tempfile::TempDir;
 
 use super::*;
-use crate::auditor::journal::{Directory, Journal};
 use crate::cli::ledger::evidence::{ListedFile, MANIFEST};
+use crate::cli::ledger::sample::{append, key, ledger, text_of};
 use crate::reporting::history::{History, MINUTE, Step, at, node, pseudonym_of};
 
 #[derive(Parser)]
@@ -20,10 +18,6 @@ struct Words {
     connection: Connection,
     #[command(flatten)]
     receipt: Flags,
-}
-
-fn key() -> SigningKey {
-    SigningKey::from_seed("example.com/ledger", [7; 32]).unwrap()
 }
 
 /// Runs `daylight receipt …`. Returns the failure as JSON.
@@ -49,8 +43,8 @@ fn described(uid: &str, outcome: Option<PodOutcome>) -> Description {
     }
 }
 
-/// An hour in which a job of one pod with two GPUs is preempted after half an hour and goes on elsewhere ten
-/// minutes later, after a job of its name and next to a miner.
+/// An hour in which a job of one pod with two GPUs is preempted after half an hour and continues elsewhere
+/// ten minutes later, after a job of its name and next to a miner.
 fn history() -> History {
     let mut history = History::new();
     history.classes = ["pow-mining", "pow-mining", "ai-training"];
@@ -91,27 +85,6 @@ fn history() -> History {
     history
 }
 
-fn ledger(entries: &[Vec<u8>]) -> TempDir {
-    let directory = tempfile::tempdir().unwrap();
-    append(directory.path(), entries);
-    fs::write(directory.path().join("pseudonym.key"), "secret\n").unwrap();
-    directory
-}
-
-fn append(directory: &Path, entries: &[Vec<u8>]) {
-    let (mut journal, _) = Journal::open(Directory::take(directory).unwrap(), key()).unwrap();
-    let new: Vec<String> = entries[usize::try_from(journal.size()).unwrap()..]
-        .iter()
-        .map(|entry| String::from_utf8(entry.clone()).unwrap())
-        .collect();
-    journal.append(&new, &["state"], false).unwrap();
-    journal.publish().unwrap();
-}
-
-fn text_of(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
 fn read(out: &Path) -> Receipt {
     serde_json::from_slice(&fs::read(out.join(RECEIPT)).unwrap()).unwrap()
 }
@@ -134,7 +107,7 @@ async fn a_receipt_has_what_a_job_used_and_is_computed_again() {
     assert_eq!((figures.start.earliest, figures.end.latest), (at(10), at(70)));
     assert_eq!(figures.gpu_ms.value, 2 * 50 * 60_000);
     assert!(figures.gpu_ms.lower() <= 2 * 50 * 60_000 && figures.gpu_ms.upper() >= 2 * 50 * 60_000);
-    // Each device draws 300 W, whoever has it.
+    // Each device draws 300 W, whichever pod has it.
     let counter = figures.energy.iter().find(|line| line.method == Some(Method::Counter)).unwrap();
     let drawn = 2 * 50 * 60 * 300_000;
     assert!(counter.mj.value.abs_diff(drawn) < drawn / 100, "{counter:?}");

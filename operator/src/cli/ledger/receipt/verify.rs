@@ -10,13 +10,9 @@ use serde::Serialize;
 
 use super::content::{FORM, RECEIPT, Receipt, Subject, entry_files, index_of, is_proof};
 use crate::cli::error::{CommandError, ErrorCode};
-use crate::cli::ledger::evidence::{
-    CHECKPOINT, Manifest, ProvedEntry, content, read_ledger, read_manifest, untrusted,
-};
-use crate::cli::ledger::replaced_keys::vouch_in;
+use crate::cli::ledger::evidence::{self, Evidence, ProvedEntry, content, read_ledger};
 use crate::cli::ledger::source::Source;
 use crate::cli::ledger::trust::{Trust, signatures, vouch};
-use crate::cli::ledger::verify::read_note;
 use crate::cli::output::Output;
 use crate::reporting::{JobFigures, JobReceipts, WantedJob};
 
@@ -49,13 +45,9 @@ struct Verified {
 }
 
 pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
-    let policy = flags.trust.policy()?.ok_or_else(|| untrusted("receipt"))?;
     let directory = &flags.directory;
-    let manifest: Manifest<Subject> =
-        read_manifest(directory, FORM, &[RECEIPT, CHECKPOINT], wrong)?;
-    let note = read_note(&directory.join(CHECKPOINT))?;
-    let (policy, vouched) =
-        vouch_in(directory, &manifest.files, &flags.trust, policy, &note, wrong)?;
+    let Evidence::<Subject> { manifest, note, policy, vouched } =
+        evidence::open(directory, "receipt", FORM, RECEIPT, &flags.trust, wrong)?;
     let checkpoint = &vouched.checkpoint;
     let receipt: Receipt = serde_json::from_slice(&content(directory, RECEIPT)?)
         .map_err(|error| wrong(&format!("{RECEIPT} cannot be read")).because(error))?;
@@ -126,14 +118,8 @@ fn compare(receipt: &Receipt, expected: &Receipt, from: &str) -> Result<(), Comm
     if receipt == expected {
         return Ok(());
     }
-    let [found, expected] =
-        [receipt, expected].map(|it| serde_json::to_value(it).unwrap_or_default());
-    let differs = found
-        .as_object()
-        .into_iter()
-        .flatten()
-        .find(|(key, value)| expected.get(key.as_str()) != Some(*value));
-    let what = differs.map_or("it", |(key, _)| key.as_str());
+    let differs = evidence::difference(receipt, expected);
+    let what = differs.as_deref().unwrap_or("it");
     Err(wrong(&format!("{what} is not what {from} add up to")))
 }
 

@@ -19,7 +19,7 @@ use serde::Serialize;
 use self::content::{Compiler, Subject};
 use self::files::{CSV, FORM, HTML, NDJSON};
 use self::presets::Preset;
-use super::evidence::{self, CHECKPOINT, POLICY, read_ledger, untrusted};
+use super::evidence::{self, CHECKPOINT, POLICY, untrusted};
 use super::registration_proof;
 use super::replaced_keys::Since;
 use super::source::Source;
@@ -137,13 +137,9 @@ pub(in crate::cli) fn run(flags: &Flags) -> Result<(), CommandError> {
         preset: flags.preset,
     };
     let mut compiler = Compiler::new(subject.clone()).map_err(invalid)?;
-    let mut keys = flags.since.read()?;
-    let since = keys.checkpoints();
-    let since: Vec<_> = since.iter().map(|(since, name)| (since, name.clone())).collect();
-    read_ledger(&source, &checkpoint, &since, |index, entry| {
-        keys.take(index, entry);
-        compiler.take(index, entry);
-    })?;
+    let keys = flags
+        .since
+        .read_ledger(&source, &checkpoint, |index, entry| compiler.take(index, entry))?;
     let (report, entries) = compiler.finish(&checkpoint);
     if report.totals.entries == 0 {
         return Err(nothing(&subject));

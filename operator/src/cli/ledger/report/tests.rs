@@ -8,11 +8,11 @@ use daylight_meter::{
     Decision, DeclaredPeriod, Entry, ObjectEntry, ObjectKind, ObservedObject, ObservedSettings,
     SettingsEntry, SignatureRule,
 };
-use tempfile::TempDir;
 
 use super::*;
 use crate::auditor::journal::{Directory, Journal};
 use crate::cli::ledger::evidence::{ListedFile, MANIFEST};
+use crate::cli::ledger::sample::{append, key, ledger, text_of};
 use crate::reporting::history::{History, MINUTE, Step, at, pseudonym_of, registration};
 use crate::reporting::numbers;
 
@@ -27,10 +27,6 @@ fn report(words: &[&str]) -> Result<(), String> {
     let words =
         Words::try_parse_from([&["report"], words].concat()).map_err(|it| it.to_string())?;
     run(&words.report).map_err(|error| error.json())
-}
-
-fn key() -> SigningKey {
-    SigningKey::from_seed("example.com/ledger", [7; 32]).unwrap()
 }
 
 fn public() -> String {
@@ -127,28 +123,6 @@ fn filing(tenant: usize, period: &str, correction: u32, reference: &str) -> Entr
         }),
     };
     Entry::Object(Box::new(ObjectEntry { seen, at: at(4000), unseen: 0, gone: false }))
-}
-
-/// A ledger with these entries, and its key for pseudonyms.
-fn ledger(entries: &[Vec<u8>]) -> TempDir {
-    let directory = tempfile::tempdir().unwrap();
-    append(directory.path(), entries);
-    fs::write(directory.path().join("pseudonym.key"), "secret\n").unwrap();
-    directory
-}
-
-fn append(directory: &Path, entries: &[Vec<u8>]) {
-    let (mut journal, _) = Journal::open(Directory::take(directory).unwrap(), key()).unwrap();
-    let new: Vec<String> = entries[usize::try_from(journal.size()).unwrap()..]
-        .iter()
-        .map(|entry| String::from_utf8(entry.clone()).unwrap())
-        .collect();
-    journal.append(&new, &["state"], false).unwrap();
-    journal.publish().unwrap();
-}
-
-fn text_of(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 fn write_report(ledger: &Path, out: &Path, more: &[&str]) -> Result<(), String> {

@@ -11,13 +11,9 @@ use super::content::{Compiler, Report, Subject};
 use super::files::{self, FORM, NDJSON};
 use super::invalid;
 use crate::cli::error::{CommandError, ErrorCode};
-use crate::cli::ledger::evidence::{
-    CHECKPOINT, Manifest, ProvedEntry, content, read_ledger, read_manifest, untrusted,
-};
-use crate::cli::ledger::replaced_keys::vouch_in;
+use crate::cli::ledger::evidence::{self, Evidence, ProvedEntry, content, read_ledger};
 use crate::cli::ledger::source::Source;
 use crate::cli::ledger::trust::{Trust, signatures, vouch};
-use crate::cli::ledger::verify::read_note;
 use crate::cli::output::Output;
 use crate::entries::Link;
 
@@ -58,12 +54,9 @@ struct Verified {
 }
 
 pub(super) fn run(flags: &Flags) -> Result<(), CommandError> {
-    let policy = flags.trust.policy()?.ok_or_else(|| untrusted("report"))?;
     let directory = &flags.directory;
-    let manifest: Manifest<Subject> = read_manifest(directory, FORM, &[NDJSON, CHECKPOINT], wrong)?;
-    let note = read_note(&directory.join(CHECKPOINT))?;
-    let (policy, vouched) =
-        vouch_in(directory, &manifest.files, &flags.trust, policy, &note, wrong)?;
+    let Evidence::<Subject> { manifest, note: _, policy, vouched } =
+        evidence::open(directory, "report", FORM, NDJSON, &flags.trust, wrong)?;
     let text = String::from_utf8_lossy(&content(directory, NDJSON)?).into_owned();
     let (report, entries) = files::parse(&text)?;
     if report.subject != manifest.subject {
@@ -181,15 +174,8 @@ fn compare(report: &Report, mut computed: Report, from: &str) -> Result<(), Comm
         return Err(wrong("its time zone begins the period at another time by another database"));
     }
     computed.tzdata.clone_from(&report.tzdata);
-    let [found, expected] =
-        [report, &computed].map(|it| serde_json::to_value(it).unwrap_or_default());
-    let differs = found
-        .as_object()
-        .into_iter()
-        .flatten()
-        .find(|(key, value)| expected.get(key.as_str()) != Some(*value));
-    match differs {
-        Some((key, _)) => Err(wrong(&format!("{key} is not what {from} add up to"))),
+    match evidence::difference(report, &computed) {
+        Some(key) => Err(wrong(&format!("{key} is not what {from} add up to"))),
         // Nothing but the version of the time zone database.
         None if computed == *report => Ok(()),
         None => Err(wrong(&format!("it is not what {from} add up to"))),
