@@ -113,7 +113,7 @@ pub struct ProvedFigures {
     pub other_jobs: Vec<Name>,
 }
 
-/// Adds up the entries of a ledger that belong to a job.
+/// Adds up the entries of a ledger that belong to a job. It saturates: a ledger may have any numbers.
 ///
 /// [`JobReceipts::take`] takes all entries in order, or those that [`JobReceipts::finish`] returned.
 #[derive(Debug)]
@@ -280,7 +280,7 @@ impl JobReceipts {
             .map(|image| (image.digest.is_none(), image))
             .collect();
         let sum = |mut sum: Bounded, more: Bounded| {
-            sum.add(more);
+            sum.saturating_add(more);
             sum
         };
         let figures_of_job = JobFigures {
@@ -314,13 +314,12 @@ impl Pod {
         // Kubernetes records a beginning and an end in whole seconds.
         let value = gpus.saturating_mul(lease.operated_ms);
         let least = ended.earliest.millis_since(lease.bound.latest);
-        let back: u64 = clocks
+        let back = clocks
             .iter()
             .filter(|(_, at, back_ms)| {
                 at.plus_millis(*back_ms) >= lease.bound.earliest && *at <= ended.latest
             })
-            .map(|(.., back_ms)| *back_ms)
-            .sum();
+            .fold(0, |sum: u64, (.., back_ms)| sum.saturating_add(*back_ms));
         let most = ended.latest.millis_since(lease.bound.earliest).saturating_add(back);
         let [least, most] = [least, most].map(|ms| gpus.saturating_mul(ms));
         let gpu_ms = Bounded {
@@ -337,7 +336,7 @@ impl Pod {
             .map(|(method, mj)| MethodEnergy { method: Some(*method), mj: *mj })
             .collect();
         let known = methods.iter().filter(|(method, _)| gpus == 0 || **method != Method::Declared);
-        let known: u64 = known.map(|(_, mj)| mj.value).sum();
+        let known = known.fold(0, |sum: u64, (_, mj)| sum.saturating_add(mj.value));
         if total.value > known {
             let mj = Bounded { value: total.value - known, ..*total };
             energy.push(MethodEnergy { method: None, mj });
@@ -361,7 +360,7 @@ impl Pod {
 fn add_up<'a>(lines: impl Iterator<Item = &'a MethodEnergy>) -> Vec<MethodEnergy> {
     let mut sums: BTreeMap<(bool, Option<Method>), Bounded> = BTreeMap::new();
     for MethodEnergy { method, mj } in lines {
-        sums.entry((method.is_none(), *method)).or_default().add(*mj);
+        sums.entry((method.is_none(), *method)).or_default().saturating_add(*mj);
     }
     sums.into_iter().map(|((_, method), mj)| MethodEnergy { method, mj }).collect()
 }

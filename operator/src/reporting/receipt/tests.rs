@@ -72,6 +72,22 @@ fn gpu_time_has_the_doubt_of_seconds_clocks_and_late_ends() {
     assert_eq!(found.figures.unsettled, 0);
 }
 
+/// A ledger that was made up may have any numbers.
+#[test]
+fn figures_that_are_too_large_stay_the_largest() {
+    let most = u64::MAX.to_string();
+    let energy = json!({"value": most, "below": most, "above": most});
+    let more = json!({
+        "energy": energy, "operatedMs": most,
+        "methods": {"counter": energy, "shared": energy},
+    });
+    let pod = |uid| node(&[closed(uid, [10, 20], &more)], &Value::Null);
+    let clock = json!({"kind": "clock", "at": 12_000, "backMs": most});
+    let found = figures(&[clock.clone(), clock, pod("1"), pod("2")]).unwrap().figures;
+    assert_eq!(found.gpu_ms.value, u64::MAX);
+    assert_eq!(found.energy.iter().map(|it| it.mj.value).collect::<Vec<_>>(), [u64::MAX; 2]);
+}
+
 #[test]
 fn a_job_is_interrupted_where_another_pod_follows_one_that_did_not_succeed() {
     let outcome = |outcome: &str| json!({ "outcome": outcome });
